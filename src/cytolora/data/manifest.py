@@ -1,0 +1,118 @@
+"""A dataset as a checked, sorted, fingerprinted table."""
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from cytolora.errors import DataError
+from cytolora.files import canonical_json, sha256_file, sha256_text
+from cytolora.specs import SUBSETS, Subset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Sample:
+    """One labelled image."""
+
+    path: str
+    """Relative to the dataset's root, with forward slashes; unique within a manifest."""
+    label: str
+    subset: Subset | None = None
+    """None until the dataset is split."""
+    group: str | None = None
+    """Patient, slide or field that the image comes from; None where it cannot be known."""
+    sha256: str = ""
+    """Of the file's bytes; empty until ``with_hashes``."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Further columns (stain, scanner, site, …), sorted by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A dataset: classes in the literature's order and samples sorted by path."""
+
+    name: str
+    root: Path
+    """Folder that sample paths are relative to; no part of the fingerprint."""
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    group_rule: str = ""
+    """How groups were read, in words for a report; empty where there are none."""
+    split_rule: str = ""
+    """Where train, val and test come from, in words for a report; empty while there are none."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", tuple(sorted(self.samples, key=lambda sample: sample.path)))
+        if not self.samples:
+            raise DataError(f"{self.name}: no images found in {self.root}.")
+        path, times = Counter(sample.path for sample in self.samples).most_common(1)[0]
+        if times > 1:
+            raise DataError(f"{self.name}: {path} is listed {times} times; list every image once.")
+        strange = sorted({sample.label for sample in self.samples} - set(self.classes))
+        if strange:
+            raise DataError(f"{self.name}: label {strange[0]!r} is none of the classes {', '.join(self.classes)}.")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over classes, paths, labels, groups and the bytes of every image; subsets are not part of it."""
+        if any(not sample.sha256 for sample in self.samples):
+            return self.with_hashes().fingerprint
+        rows = [[sample.path, sample.label, sample.group, sample.sha256] for sample in self.samples]
+        return sha256_text(canonical_json({"classes": list(self.classes), "samples": rows}))
+
+    def with_hashes(self) -> "Manifest":
+        """Returns the manifest with the hash of every image; reads each file once."""
+        with ThreadPoolExecutor() as pool:
+            hashes = list(pool.map(self._hash, self.samples))
+        samples = tuple(replace(sample, sha256=digest) for sample, digest in zip(self.samples, hashes, strict=True))
+        return replace(self, samples=samples)
+
+    def _hash(self, sample: Sample) -> str:
+        try:
+            return sample.sha256 or sha256_file(self.root / sample.path)
+        except OSError as error:
+            raise DataError(f"Cannot read {self.root / sample.path}: {error.strerror}.") from error
+
+    def subset(self, name: Subset) -> tuple[Sample, ...]:
+        """Returns the samples of one subset, sorted by path."""
+        return tuple(sample for sample in self.samples if sample.subset == name)
+
+    @property
+    def has_subsets(self) -> bool:
+        """Whether every sample stands in train, val or test."""
+        return all(sample.subset is not None for sample in self.samples)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether every sample says which patient, slide or field it comes from."""
+        return all(sample.group is not None for sample in self.samples)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Returns images per class and subset: ``counts()["hsil"]["train"]``; ``all`` is the sum."""
+        table = {label: dict.fromkeys(("all", *SUBSETS), 0) for label in self.classes}
+        for sample in self.samples:
+            table[sample.label]["all"] += 1
+            if sample.subset:
+                table[sample.label][sample.subset] += 1
+        return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What one run sees; a repeated sample (``on_small_class: repeat``) stands in ``train`` more than once."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the three lists of paths and labels, in their order."""
+        return sha256_text(canonical_json([_rows(self.train), _rows(self.val), _rows(self.test)]))
+
+
+def _rows(samples: Iterable[Sample]) -> list[list[str]]:
+    return [[sample.path, sample.label] for sample in samples]

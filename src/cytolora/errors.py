@@ -1,0 +1,41 @@
+"""What can go wrong for a user, as one small tree.
+
+    CytoloraError             base: the command line prints it as one line and exits with 2
+    ├── ConfigError           a name, value or file of settings that the user wrote (also a ValueError)
+    ├── DataError             images, folders, tables of labels
+    ├── WeightsError          checkpoint files and the towers built from them
+    └── StoreError            stored runs: damaged, stale or in the way
+
+Every message says what was found, what was expected and what to do next.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CytoloraError(Exception):
+    """Something that the user can change; never a fault of the program."""
+
+
+class ConfigError(CytoloraError, ValueError):
+    """A wrong name, value or key."""
+
+
+class DataError(CytoloraError):
+    """An image, folder or table of labels that cannot be used."""
+
+
+class WeightsError(CytoloraError):
+    """A checkpoint that is missing, damaged or of another model."""
+
+
+class StoreError(CytoloraError):
+    """A stored run that cannot be read, or may not be overwritten."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Builds the error for a name that no registry holds, with the nearest known one."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")

@@ -1,0 +1,297 @@
+"""The vocabulary: every choice that makes up a run, as frozen plain data.
+
+A run is a value: equal specs have equal ids, draw equal images and start from equal weights on any machine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any, Literal
+
+from cytolora.errors import ConfigError
+from cytolora.files import canonical_json, sha256_text
+
+Subset = Literal["train", "val", "test"]
+SUBSETS: tuple[Subset, ...] = ("train", "val", "test")
+
+LINEAR = "linear"
+"""The method that trains a classifier on frozen features and adapts nothing (Dausort et al. 2025, Sec. 3.1, eq. 1)."""
+
+_CLOSED = {"extra": "forbid"}
+"""Read by pydantic at the YAML edge (config.py): an unknown key is an error, never ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """From a decoded image to the tensor that a backbone expects. Owned by the backbone, never typed by a user."""
+
+    size_px: int
+    """Edge of the square input, pixels."""
+    mean: tuple[float, float, float]
+    """Per channel, for values in [0, 1]."""
+    std: tuple[float, float, float]
+    """Per channel, for values in [0, 1]; above 0."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    resize: Literal["shortest", "squash"] = "shortest"
+    """shortest: the shorter edge becomes ``size_px``, then a centre crop. squash: both edges do, proportions lost."""
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if self.size_px < 1:
+            raise ConfigError(f"size_px is an edge in pixels, at least 1, got {self.size_px}.")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0 in every channel, got {self.std}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSpec:
+    """How a dataset without official subsets is divided into train, val and test."""
+
+    by: Literal["group", "image"] = "group"
+    """group: no patient, slide or field stands in two subsets. image: they may, and every report says so."""
+    ratios: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    """Shares of train, val and test; each in (0, 1), together 1."""
+    seed: int = 0
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if min(self.ratios) <= 0 or abs(sum(self.ratios) - 1) > 1e-9:
+            raise ConfigError(f"ratios are the shares of train, val and test and add up to 1, got {self.ratios}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How much of the training set a run may see; neither ``shots`` nor ``fraction`` means all of it."""
+
+    shots: int | None = None
+    """Images per class, drawn without replacement; at least 1."""
+    fraction: float | None = None
+    """Share of every class, of train and val alike, in (0, 1]."""
+    max_val_shots: int | None = 4
+    """With ``shots``: validation images per class are min(shots, this); None takes all.
+    4 as in the public code of Dausort et al. 2025."""
+    on_small_class: Literal["error", "repeat"] = "error"
+    """A class with fewer images than asked for: refuse, or draw its images again (the paper's public code)."""
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if self.shots is not None and self.fraction is not None:
+            raise ConfigError("shots and fraction exclude each other; give one of them.")
+        if self.shots is not None and self.shots < 1:
+            raise ConfigError(f"shots is a number of images per class, at least 1, got {self.shots}.")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ConfigError(f"fraction is a share of each class in (0, 1], got {self.fraction}. For 10 % write 0.1.")
+        if self.max_val_shots is not None and self.max_val_shots < 1:
+            raise ConfigError(f"max_val_shots is a number of images per class, at least 1, got {self.max_val_shots}.")
+
+    @property
+    def amount(self) -> str:
+        """The amount in words for ids and tables: ``4-shot``, ``10pct`` or ``all``."""
+        if self.shots is not None:
+            return f"{self.shots}-shot"
+        return "all" if self.fraction is None else f"{100 * self.fraction:g}pct"
+
+
+Target = Literal["q", "k", "v", "o"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """Low-rank adaptation of attention projections: ``h = W x + s B A x`` (Dausort et al. 2025, eq. 2).
+
+    s is alpha / rank, or alpha / sqrt(rank) as in the paper's public code (there: rank 2, alpha 1, dropout 0.25).
+    """
+
+    rank: int = 2
+    alpha: float = 1.0
+    scaling: Literal["alpha_over_rank", "alpha_over_sqrt_rank"] = "alpha_over_sqrt_rank"
+    dropout: float = 0.25
+    """Probability on the input of the low-rank branch, in [0, 1)."""
+    targets: tuple[Target, ...] = ("q", "v")
+    """Which projections of an attention block are adapted."""
+    blocks: Literal["all"] | tuple[int, ...] = "all"
+    """Which blocks, counted from 0."""
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"rank must be at least 1, got {self.rank}.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is a probability in [0, 1), got {self.dropout}.")
+        if not self.targets or len(set(self.targets)) != len(self.targets):
+            raise ConfigError(f"targets names one or more of q, k, v, o, each once, got {list(self.targets)}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How long a run trains, with its unit."""
+
+    amount: int
+    unit: Literal["epochs", "steps_per_shot"]
+    plus_steps: int = 0
+    """Added to the product; the paper's public code trains 50 x shots + 50 steps."""
+    max_steps: int | None = None
+    """Cuts the budget, for rehearsals; the report marks every run that has it."""
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if self.amount < 1 or self.plus_steps < 0 or (self.max_steps is not None and self.max_steps < 1):
+            raise ConfigError(f"A budget needs amount >= 1, plus_steps >= 0 and max_steps >= 1 or none, got {self}.")
+
+    def num_steps(self, *, num_train: int, batch_size: int, shots: int | None) -> int:
+        """Optimiser steps of a run that sees ``num_train`` images in batches of ``batch_size``."""
+        if self.unit == "steps_per_shot":
+            if shots is None:
+                raise ConfigError(
+                    "A budget in steps_per_shot needs shots; for fractions or all images give one in epochs."
+                )
+            steps = self.amount * shots + self.plus_steps
+        else:
+            steps = self.amount * ceil(num_train / batch_size) + self.plus_steps
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentSpec:
+    """Random resized crop and horizontal flip of training images, as in the paper's public code (March 2025)."""
+
+    min_scale: float = 0.7
+    """Smallest share of the image's area that a crop keeps, in (0, 1]; 1 crops nothing away."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= 1:
+            raise ConfigError(f"min_scale is a share of the image's area in (0, 1], got {self.min_scale}.")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"flip is a probability in [0, 1], got {self.flip}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec:
+    """AdamW with linear warm-up and a cosine (values of the paper's public code; the paper gives none)."""
+
+    budget: Budget
+    batch_size: int = 32
+    """Images per step (Dausort et al. 2025, Sec. 3.4)."""
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 50
+    min_learning_rate: float = 1e-6
+    """Where the cosine ends."""
+    augment: AugmentSpec | None = AugmentSpec()
+    """None trains on the evaluation view; frozen features always do."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.warmup_steps < 0:
+            raise ConfigError(f"batch_size is at least 1 and warmup_steps at least 0, got {self}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One training run, complete: nothing else decides its result but the data and the checkpoint themselves."""
+
+    dataset: str
+    """Registered name, with its label set where it has several: ``hicervix:25``."""
+    backbone: str
+    method: str
+    """``linear``, or the name of an adapter method: ``lora``."""
+    sampling: Sampling
+    split: SplitSpec
+    train: TrainSpec
+    adapter: AdapterSpec | None = None
+    """None for ``linear``."""
+    learning_rate: float
+    seed: int
+    """Decides the draw, the start of the head and adapter, the order of batches, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        if (self.adapter is None) != (self.method == LINEAR):
+            raise ConfigError(f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none.")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
+
+    @property
+    def run_id(self) -> str:
+        """A readable prefix and the first 8 hexadecimal digits of SHA-256 over the spec's canonical JSON."""
+        prefix = [self.dataset.replace(":", "-"), self.backbone, self.method, self.sampling.amount]
+        return "_".join([*prefix, f"lr{self.learning_rate:g}", f"s{self.seed}", _digest(to_plain(self))])
+
+    @property
+    def cell_id(self) -> str:
+        """Names the cell of a results table that this run belongs to: everything but learning rate and seed."""
+        plain = to_plain(self)
+        del plain["learning_rate"], plain["seed"]
+        return "_".join([self.dataset.replace(":", "-"), self.backbone, self.method, self.sampling.amount, _digest(plain)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """One method of a grid, with its own budget."""
+
+    budget: Budget
+    adapter: AdapterSpec | None = None
+    learning_rates: tuple[float, ...] | None = None
+    """Replaces the grid's for this method."""
+
+    __pydantic_config__ = _CLOSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridSpec:
+    """A sweep: every combination of its axes is a run."""
+
+    name: str
+    description: str = ""
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    methods: Mapping[str, MethodSpec]
+    shots: tuple[int | Literal["all"], ...] = ()
+    """Images per class; ``all`` uses the whole training set."""
+    fractions: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (1, 2, 3)
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    split: SplitSpec = SplitSpec()
+    max_val_shots: int | None = 4
+    on_small_class: Literal["error", "repeat"] = "error"
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    augment: AugmentSpec | None = AugmentSpec()
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if not self.shots and not self.fractions:
+            raise ConfigError(f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`).")
+        for axis in ("datasets", "models", "methods", "seeds", "learning_rates"):
+            if not getattr(self, axis):
+                raise ConfigError(f"Grid {self.name!r} has no {axis}; name at least one.")
+
+
+def to_plain(spec: Any) -> dict[str, Any]:
+    """Turns a spec into dicts, lists, numbers and strings, ready for JSON."""
+    return _plain(asdict(spec))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _digest(plain: Any) -> str:
+    return sha256_text(canonical_json(plain))[:8]

@@ -1,0 +1,125 @@
+"""One folder per run: spec, metrics, predictions, weights, provenance; written by one rename, never half."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytolora.errors import StoreError
+from cytolora.files import recover_folders, staged_folder, write_bytes, write_json
+from cytolora.specs import RunSpec, to_plain
+
+SPEC = "spec.json"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.parquet"
+WEIGHTS = "weights.safetensors"
+PROVENANCE = "provenance.json"
+
+State = Literal["missing", "stored", "stale"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a run was computed from; a stored run counts only while all three are today's."""
+
+    weights_sha256: str
+    data_fingerprint: str
+    split_fingerprint: str
+    """Of the images that this run saw: after the draw."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Everything that is kept of a run."""
+
+    spec: RunSpec
+    metrics: Mapping[str, Any]
+    """``val`` and ``test`` (null until the rate is chosen): each accuracy, balanced_accuracy, macro_f1, loss, n;
+    ``num_trainable``; ``train``: num_images, num_steps, final_loss."""
+    predictions: pa.Table
+    """Columns path, label, subset, group, and the probability of each class under the class's own name."""
+    weights: bytes
+    """A safetensors file: adapter and head."""
+    provenance: Mapping[str, Any]
+    """The identity's three hashes, versions, git state, device, threads, seconds, classes and rules of the data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run folder that was read: its JSON files, with the tables and weights still on disk."""
+
+    path: Path
+    spec: Mapping[str, Any]
+    """``to_plain(RunSpec)``."""
+    metrics: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def identity(self) -> Identity:
+        """The three hashes that the run was computed from."""
+        return Identity(**{name: self.provenance[name] for name in Identity.__dataclass_fields__})
+
+    def predictions(self) -> pa.Table:
+        """Reads the predictions; see RunResult.predictions."""
+        return pq.read_table(self.path / PREDICTIONS)
+
+    def weights(self) -> bytes:
+        """Reads the safetensors file of adapter and head."""
+        return (self.path / WEIGHTS).read_bytes()
+
+
+class Store:
+    """The folder RUNS, one sub-folder per finished run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        recover_folders(root)
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """Returns a stored run, or None where there is none."""
+        path = self.root / run_id
+        return _read(path) if (path / SPEC).is_file() else None
+
+    def runs(self) -> Iterator[StoredRun]:
+        """Yields every stored run, sorted by id."""
+        for spec in sorted(self.root.glob(f"[!.]*/{SPEC}")):
+            yield _read(spec.parent)
+
+    def state(self, run_id: str, identity: Identity | None) -> State:
+        """Says whether a run is stored, and from today's weights, data and split.
+
+        ``identity`` None leaves the comparison out (``plan`` without the data at hand).
+        """
+        found = self.find(run_id)
+        if found is None:
+            return "missing"
+        return "stored" if identity is None or found.identity == identity else "stale"
+
+    def write(self, result: RunResult) -> None:
+        """Stores a run, or replaces it whole."""
+        with staged_folder(self.root / result.spec.run_id) as folder:
+            write_json(folder / SPEC, to_plain(result.spec))
+            write_json(folder / METRICS, result.metrics)
+            sink = pa.BufferOutputStream()
+            pq.write_table(result.predictions, sink)
+            write_bytes(folder / PREDICTIONS, sink.getvalue().to_pybytes())
+            write_bytes(folder / WEIGHTS, result.weights)
+            write_json(folder / PROVENANCE, result.provenance)
+
+
+def _read(path: Path) -> StoredRun:
+    contents = {}
+    for name in (SPEC, METRICS, PROVENANCE):
+        try:
+            contents[name] = json.loads((path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"Stored run {path} is damaged: {name}: {error}. Remove this folder and run again.") from error
+    return StoredRun(path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE])
