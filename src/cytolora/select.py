@@ -1,0 +1,57 @@
+"""The learning rate of a cell, chosen by validation alone."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
+from typing import Any
+
+from cytolora.errors import StoreError
+from cytolora.files import canonical_json, sha256_text
+from cytolora.specs import Sampling
+from cytolora.store import StoredRun
+
+_DIGITS = 12
+"""Means are compared to this many decimals: equal counts of right images tie, however their shares were rounded."""
+
+
+def cell_id(spec: Mapping[str, Any]) -> str:
+    """Names the cell that a stored spec belongs to, equal to ``RunSpec.cell_id``."""
+    plain = {name: value for name, value in spec.items() if name not in ("learning_rate", "seed")}
+    amount = Sampling(**spec["sampling"]).amount
+    digest = sha256_text(canonical_json(plain))[:8]
+    return "_".join([spec["dataset"].replace(":", "-"), spec["backbone"], spec["method"], amount, digest])
+
+
+def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
+    """Sorts runs into cells (equal in everything but learning rate and seed), keyed by ``cell_id``."""
+    table: dict[str, list[StoredRun]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.spec["learning_rate"], run.spec["seed"])):
+        table[cell_id(run.spec)].append(run)
+    return dict(sorted(table.items()))
+
+
+def choose_rate(runs: Sequence[StoredRun]) -> float:
+    """Chooses the learning rate of one cell: the highest mean validation accuracy over the seeds.
+
+    Ties go to the lower mean validation loss, then to the lower rate. Only rates that were run with every
+    seed that occurs in the cell compete: a mean over fewer seeds is no fair rival. Test is never looked at.
+
+    Raises:
+        StoreError: If no rate has all the seeds.
+    """
+    seeds = {run.spec["seed"] for run in runs}
+    by_rate: dict[float, list[StoredRun]] = defaultdict(list)
+    for run in runs:
+        by_rate[run.spec["learning_rate"]].append(run)
+    rivals = {rate: found for rate, found in by_rate.items() if {run.spec["seed"] for run in found} == seeds}
+    if not rivals:
+        name = cell_id(runs[0].spec) if runs else "An empty cell"
+        raise StoreError(
+            f"{name}: no learning rate has been run with all seeds ({', '.join(map(str, sorted(seeds)))}), "
+            "so none can be chosen. Run the grid again: it does what is missing."
+        )
+    return min(rivals, key=lambda rate: (-_mean(rivals[rate], "accuracy"), _mean(rivals[rate], "loss"), rate))
+
+
+def _mean(runs: Sequence[StoredRun], metric: str) -> float:
+    return round(fsum(run.metrics["val"][metric] for run in runs) / len(runs), _DIGITS)
