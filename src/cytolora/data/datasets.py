@@ -1,0 +1,93 @@
+"""Every dataset that can be read, and the one way to read it: from a path to a checked manifest."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cytolora.data.manifest import Manifest
+from cytolora.data.sources.csv import CSV
+from cytolora.data.sources.folder import FOLDER
+from cytolora.data.sources.herlev import HERLEV
+from cytolora.data.sources.spec import DatasetSpec
+from cytolora.errors import DataError, unknown_name
+from cytolora.registry import Registry
+from cytolora.specs import SUBSETS
+
+DATASETS: Registry[DatasetSpec] = Registry("dataset")
+
+for _spec in (
+    CSV,
+    FOLDER,
+    HERLEV,
+):
+    DATASETS.add(_spec)
+
+
+def load_manifest(path: Path, dataset: str | None = None, *, strict: bool = False) -> Manifest:
+    """Reads a dataset: classes, groups and official subsets as its source gives them, with the hash of every image.
+
+    Args:
+        dataset: A registered name, with its label set where it has several; None recognises the folder.
+        strict: Makes a count that differs from the published one an error; it is a warning otherwise.
+
+    Raises:
+        ConfigError: If the name is unknown.
+        DataError: If the path is not such a dataset, or a class has no images.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
+    spec = find_dataset(dataset) if dataset else recognise(path)
+    manifest = spec.read(path)
+    counts = manifest.counts()
+    empty = [label for label in manifest.classes if not counts[label]["all"]]
+    if empty:
+        raise DataError(f"{manifest.name}: class {empty[0]!r} has no images in {manifest.root}; complete the download.")
+    differences = spec.differences(manifest)
+    if strict and differences:
+        raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
+    warnings = (*manifest.warnings, *differences, *_absent_classes(manifest))
+    return replace(manifest, warnings=warnings).with_hashes()
+
+
+def find_dataset(name: str) -> DatasetSpec:
+    """Returns the dataset of a name such as ``herlev`` or ``hicervix:25``; without a label set, the default one."""
+    base, _, label_set = name.partition(":")
+    spec = DATASETS.get(base)
+    if not label_set:
+        return next(iter(spec.label_sets.values()), spec)
+    if label_set not in spec.label_sets:
+        raise unknown_name(f"label set of {base}", label_set, spec.label_sets)
+    return spec.label_sets[label_set]
+
+
+def recognise(path: Path) -> DatasetSpec:
+    """Returns the published dataset that a path looks like, else the reader for tables or class folders of one's own.
+
+    Raises:
+        DataError: If two published datasets recognise it, or nothing reads it.
+    """
+    published = [spec for spec in DATASETS if not spec.generic and spec.looks_like(path)]
+    if len(published) > 1:
+        raise DataError(f"{path} may be {_alternatives(published)}; say which with --dataset.")
+    if published:
+        return next(iter(published[0].label_sets.values()), published[0])
+    for spec in (CSV, FOLDER):
+        if spec.looks_like(path):
+            return spec
+    raise DataError(f"{path} is no dataset; expected class folders with images, a CSV table, or an official download.")
+
+
+def _alternatives(specs: Sequence[DatasetSpec]) -> str:
+    return " or ".join(spec.name for spec in specs)
+
+
+def _absent_classes(manifest: Manifest) -> list[str]:
+    """Says which class has images, but none in a subset where others have some."""
+    counts = manifest.counts()
+    return [
+        f"{manifest.name}: class {label!r} has no images in {subset}."
+        for subset in SUBSETS
+        if manifest.subset(subset)
+        for label in manifest.classes
+        if not counts[label][subset]
+    ]

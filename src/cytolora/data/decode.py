@@ -1,0 +1,128 @@
+"""Files to pixels, the same way everywhere: the only place that opens an image."""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cytolora.errors import DataError
+
+Pixels = NDArray[np.uint8]
+"""Height x width x 3, RGB."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Pillow's readers that may run; all others stay shut, whatever a file says of itself."""
+
+_MAX_PIXELS = 89_478_485
+"""Width times height; Pillow's own threshold for a decompression bomb (MAX_IMAGE_PIXELS)."""
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+_CONVERSIONS = {
+    "1": "black and white, repeated in three channels",
+    "L": "gray, repeated in three channels",
+    "P": "palette, looked up",
+    "CMYK": "CMYK, converted without a colour profile",
+    "YCbCr": "YCbCr, converted",
+    "LAB": "CIELAB, converted",
+    "HSV": "HSV, converted",
+    "I": "16-bit gray, divided by 257 and repeated in three channels",
+}
+_CONVERSIONS |= dict.fromkeys(_SIXTEEN_BIT, _CONVERSIONS["I"])
+
+
+def decode(source: Path | BinaryIO, name: str = "") -> Pixels:
+    """Reads an image as 8-bit RGB, upright; transparent pixels lie on white, of several frames the first is read.
+
+    Args:
+        name: What an error calls the image; needed where ``source`` is no path.
+
+    Raises:
+        DataError: If the file is no image, is cut off, or has more pixels than any microscope field.
+    """
+    return decode_with_conversion(source, name)[0]
+
+
+def decode_with_conversion(source: Path | BinaryIO, name: str = "") -> tuple[Pixels, str]:
+    """Reads an image like ``decode`` and says in words how it was converted; empty for plain 8-bit RGB."""
+    name = name or str(source)
+    try:
+        with Image.open(source, formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise _unreadable(name, f"{image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are read")
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _unreadable(name, f"more than {_MAX_PIXELS:,} pixels") from error
+    except OSError as error:
+        raise _unreadable(name, error.strerror or _first_line(error)) from error
+    except Exception as error:  # on damaged files Pillow's readers raise whatever their arithmetic meets
+        raise _unreadable(name, f"damaged ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def _to_rgb(image: Image.Image) -> tuple[Pixels, str]:
+    if image.mode in ("I", *_SIXTEEN_BIT):
+        return _from_sixteen_bit(image), _CONVERSIONS[image.mode]
+    if image.mode == "F":
+        raise OSError("floating-point pixels have no fixed range; save it with 8 bits per channel")
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        white = Image.new("RGBA", above.size, (255, 255, 255, 255))
+        return np.array(Image.alpha_composite(white, above).convert("RGB")), "transparency, laid on white"
+    return np.array(image.convert("RGB")), _CONVERSIONS.get(image.mode, "")
+
+
+def _from_sixteen_bit(image: Image.Image) -> Pixels:
+    values = np.asarray(image, dtype=np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise OSError("32-bit pixels have no fixed range; save it with 8 bits per channel")
+    gray = ((values + 128) // 257).astype(np.uint8)
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def _unreadable(name: str, why: str) -> DataError:
+    return DataError(f"Cannot read {name} as an image: {why}. Run `cytolora check DATA` to list every bad file.")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "none of PNG, JPEG, BMP, TIFF, WebP"
+    return (str(error).splitlines() or [""])[0]
+
+
+class PixelCache:
+    """Decoded images of one dataset in memory, least recently used ones given up first; safe to use from threads."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._images: OrderedDict[str, Pixels] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> Pixels:
+        """Returns the image at ``path``, relative to the root; shared and therefore read-only."""
+        with self._lock:
+            if path in self._images:
+                self._images.move_to_end(path)
+                return self._images[path]
+        pixels = decode(self._root / path)
+        pixels.flags.writeable = False
+        with self._lock:
+            self._keep(path, pixels)
+        return pixels
+
+    def _keep(self, path: str, pixels: Pixels) -> None:
+        if path in self._images or pixels.nbytes > self._max_bytes:
+            return
+        self._images[path] = pixels
+        self._num_bytes += pixels.nbytes
+        while self._num_bytes > self._max_bytes:
+            _, oldest = self._images.popitem(last=False)
+            self._num_bytes -= oldest.nbytes

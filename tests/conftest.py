@@ -1,0 +1,29 @@
+"""Where tests find real data, and the little that every room's tests share."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data and weights; skips where it is absent."""
+    default = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = Path(os.environ.get("CYTOLORA_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set CYTOLORA_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def herlev_dir(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``smear2005`` of the real Herlev download."""
+    archive = shared_data / "data" / "herlev.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"no {archive}")
+    target = tmp_path_factory.mktemp("herlev")
+    with tarfile.open(archive) as tar:
+        tar.extractall(target, filter="data")
+    return target / "herlev" / "smear2005"
