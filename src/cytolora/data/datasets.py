@@ -9,6 +9,7 @@ from cytolora.data.sources.csv import CSV
 from cytolora.data.sources.folder import FOLDER
 from cytolora.data.sources.herlev import HERLEV
 from cytolora.data.sources.spec import DatasetSpec
+from cytolora.data.sources.synthetic import SYNTHETIC
 from cytolora.errors import DataError, unknown_name
 from cytolora.registry import Registry
 from cytolora.specs import SUBSETS
@@ -19,6 +20,7 @@ for _spec in (
     CSV,
     FOLDER,
     HERLEV,
+    SYNTHETIC,
 ):
     DATASETS.add(_spec)
 
@@ -34,7 +36,7 @@ def load_manifest(path: Path, dataset: str | None = None, *, strict: bool = Fals
         ConfigError: If the name is unknown.
         DataError: If the path is not such a dataset, or a class has no images.
     """
-    if not path.exists():
+    if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
     spec = find_dataset(dataset) if dataset else recognise(path)
     manifest = spec.read(path)

@@ -37,6 +37,8 @@ class DatasetSpec:
     """False where the official layout was not seen, and class folders of any depth are read instead."""
     generic: bool = False
     """Reads data of one's own; asked only when no published dataset recognises the path."""
+    drawn: bool = False
+    """Its reader draws the images into a folder that does not exist yet."""
     label_sets: "Mapping[str, DatasetSpec]" = field(default_factory=dict)
     """Other ways to label the same images, by the part after the colon: ``hicervix:25``; the first is the default."""
 
