@@ -1,0 +1,158 @@
+"""Looks at every image of a dataset once: unreadable files, duplicates, groups torn by a split."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median_low
+
+from cytolora.data.decode import decode_with_conversion
+from cytolora.data.duplicates import MAX_DISTANCE, Signature, near_pairs, signature
+from cytolora.data.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.errors import DataError
+
+_TRAIN_SHARE = 0.6
+"""Of the random split by image that ``sibling_share`` imagines."""
+
+
+def audit(
+    manifest: Manifest,
+    *,
+    max_distance: int = MAX_DISTANCE,
+    num_threads: int | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Opens every image once and reports what it finds; raises for nothing that an image can do.
+
+    Args:
+        max_distance: Bits of 256 in which two images may differ and still be near duplicates.
+        on_image: Called after each image, for a progress bar.
+    """
+
+    def look(sample: Sample) -> _Look | Unreadable:
+        try:
+            return _look(manifest, sample)
+        except DataError as error:
+            return Unreadable(path=sample.path, why=_why(error))
+        finally:
+            on_image()
+
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        seen = list(pool.map(look, manifest.samples))
+    looks = [one for one in seen if isinstance(one, _Look)]
+    exact, near = _duplicates(looks, max_distance)
+    return Audit(
+        name=manifest.name,
+        num_images=len(manifest.samples),
+        counts=manifest.counts(),
+        num_groups=len({sample.group for sample in manifest.samples} - {None}),
+        group_rule=manifest.group_rule,
+        split_rule=manifest.split_rule,
+        max_distance=max_distance,
+        unreadable=tuple(one for one in seen if isinstance(one, Unreadable)),
+        exact_duplicates=exact,
+        near_duplicates=near,
+        torn_groups=_torn_groups(manifest.samples),
+        warnings=manifest.warnings,
+        unverifiable=_unverifiable(manifest),
+        conversions=dict(sorted(Counter(one.conversion for one in looks if one.conversion).items())),
+        sizes=_sizes(looks),
+        sibling_share=_sibling_share(manifest),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What is kept of an image once its pixels are gone."""
+
+    sample: Sample
+    pixel_hash: str
+    signature: Signature
+    size: tuple[int, int]
+    conversion: str
+
+
+def _look(manifest: Manifest, sample: Sample) -> _Look:
+    pixels, conversion = decode_with_conversion(manifest.root / sample.path)
+    height, width, _ = pixels.shape
+    return _Look(
+        sample=sample,
+        pixel_hash=hashlib.sha256(f"{width}x{height}:".encode() + pixels.tobytes()).hexdigest(),
+        signature=signature(pixels),
+        size=(width, height),
+        conversion=conversion,
+    )
+
+
+def _duplicates(looks: list[_Look], max_distance: int) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...]]:
+    """Finds equal pixels, and near pairs among the first of each set of equal ones."""
+    equal: defaultdict[str, list[Sample]] = defaultdict(list)
+    firsts: list[_Look] = []
+    for look in looks:
+        if look.pixel_hash not in equal:
+            firsts.append(look)
+        equal[look.pixel_hash].append(look.sample)
+    exact = tuple(_duplicate(samples, None) for samples in equal.values() if len(samples) > 1)
+    near = tuple(
+        _duplicate([firsts[pair.first].sample, firsts[pair.second].sample], pair.distance)
+        for pair in near_pairs([look.signature for look in firsts], max_distance)
+    )
+    return exact, near
+
+
+def _duplicate(samples: Iterable[Sample], distance: int | None) -> Duplicate:
+    samples = list(samples)
+    groups = {sample.group for sample in samples if sample.group is not None}
+    return Duplicate(
+        paths=tuple(sample.path for sample in samples),
+        distance=distance,
+        labels=tuple(sorted({sample.label for sample in samples})),
+        subsets=tuple(sorted({sample.subset for sample in samples if sample.subset})),
+        groups=None if any(sample.group is None for sample in samples) else tuple(sorted(groups)),
+    )
+
+
+def _torn_groups(samples: Iterable[Sample]) -> tuple[TornGroup, ...]:
+    homes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sample in samples:
+        if sample.group is not None and sample.subset:
+            homes[sample.group][sample.subset] += 1
+    return tuple(TornGroup(group=group, counts=dict(homes[group])) for group in sorted(homes) if len(homes[group]) > 1)
+
+
+def _unverifiable(manifest: Manifest) -> tuple[str, ...]:
+    unknown = sum(sample.group is None for sample in manifest.samples)
+    if unknown == len(manifest.samples):
+        whose = "the groups of these images are not known"
+    elif unknown:
+        whose = f"the group of {unknown} of {len(manifest.samples)} images is not known"
+    else:
+        return ()
+    return (f"Cannot be verified: whether one patient, slide or field stands on two sides of a split; {whose}.",)
+
+
+def _sizes(looks: list[_Look]) -> Sizes | None:
+    if not looks:
+        return None
+    widths, heights = zip(*(look.size for look in looks), strict=True)
+    return Sizes(
+        smallest=(min(widths), min(heights)),
+        median=(median_low(widths), median_low(heights)),
+        largest=(max(widths), max(heights)),
+    )
+
+
+def _sibling_share(manifest: Manifest) -> float | None:
+    if not manifest.has_groups:
+        return None
+    sizes = Counter(sample.group for sample in manifest.samples)
+    alone = sum(size * (1 - _TRAIN_SHARE) ** (size - 1) for size in sizes.values())
+    return 1 - alone / len(manifest.samples)
+
+
+def _why(error: DataError) -> str:
+    """Takes the reason out of decode's message; path and advice stand elsewhere in the report."""
+    return str(error).partition(" as an image: ")[2].removesuffix(". Run `cytolora check DATA` to list every bad file.")

@@ -1,0 +1,124 @@
+"""What an audit found in a dataset, as plain data and as one-line findings; and what cannot be verified."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+_NUM_SHOWN = 3
+"""Cases that a one-line finding names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A file that is no image that can be read."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    """Images that show the same thing."""
+
+    paths: tuple[str, ...]
+    distance: int | None
+    """None: equal pixels. Otherwise two images whose perceptual hashes differ in so many of 256 bits."""
+    labels: tuple[str, ...]
+    """Distinct ones, sorted."""
+    subsets: tuple[str, ...]
+    """Distinct ones, sorted; empty before a split."""
+    groups: tuple[str, ...] | None
+    """Distinct ones, sorted; None where one is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TornGroup:
+    """A patient, slide or field with images in more than one subset."""
+
+    group: str
+    counts: Mapping[str, int]
+    """Images by subset."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Edges of the readable images, pixels."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What was found; plain data, ready for ``dataclasses.asdict`` and JSON."""
+
+    name: str
+    num_images: int
+    counts: Mapping[str, Mapping[str, int]]
+    """Images per class and subset."""
+    num_groups: int
+    group_rule: str
+    split_rule: str
+    max_distance: int
+    unreadable: tuple[Unreadable, ...]
+    exact_duplicates: tuple[Duplicate, ...]
+    near_duplicates: tuple[Duplicate, ...]
+    torn_groups: tuple[TornGroup, ...]
+    warnings: tuple[str, ...]
+    """Of the reader: differences from the published counts, files left out."""
+    unverifiable: tuple[str, ...]
+    """What nobody can know from these files, in words."""
+    conversions: Mapping[str, int] = field(default_factory=dict)
+    """Images that are not plain 8-bit RGB, by how they are converted."""
+    sizes: Sizes | None = None
+    sibling_share: float | None = None
+    """Test images that a random split by image (60 % train) would give a mate of their own group in train."""
+
+    @property
+    def duplicates(self) -> tuple[Duplicate, ...]:
+        """Equal and near ones together."""
+        return self.exact_duplicates + self.near_duplicates
+
+    @property
+    def label_conflicts(self) -> tuple[Duplicate, ...]:
+        """Duplicates with different labels."""
+        return tuple(duplicate for duplicate in self.duplicates if len(duplicate.labels) > 1)
+
+    @property
+    def duplicates_across_subsets(self) -> tuple[Duplicate, ...]:
+        """Duplicates that stand in more than one subset."""
+        return tuple(duplicate for duplicate in self.duplicates if len(duplicate.subsets) > 1)
+
+    @property
+    def loose_near_duplicates(self) -> tuple[Duplicate, ...]:
+        """Near duplicates that no common group keeps on one side of a split."""
+        return tuple(one for one in self.near_duplicates if one.groups is None or len(one.groups) > 1)
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether there is a finding that somebody should look at."""
+        return bool(self.findings())
+
+    def findings(self) -> list[str]:
+        """Says every kind of problem in one line, with its number and its first cases."""
+        near = f"Near duplicates (at most {self.max_distance} of 256 bits) that no group holds together"
+        torn = [f"{torn.group} ({', '.join(torn.counts)})" for torn in self.torn_groups]
+        kinds = (
+            ("Files that cannot be read as images", [f"{bad.path} ({bad.why})" for bad in self.unreadable]),
+            ("Images with equal pixels", _named(self.exact_duplicates)),
+            (near, _named(self.loose_near_duplicates)),
+            ("Duplicates with different labels", _named(self.label_conflicts)),
+            ("Duplicates in more than one subset", _named(self.duplicates_across_subsets)),
+            ("Groups in more than one subset", torn),
+        )
+        lines = [f"{kind}: {len(cases)}, {_first(cases)}." for kind, cases in kinds if cases]
+        return [*self.warnings, *lines]
+
+
+def _named(duplicates: Iterable[Duplicate]) -> list[str]:
+    return [" = ".join(duplicate.paths[:_NUM_SHOWN]) for duplicate in duplicates]
+
+
+def _first(cases: list[str]) -> str:
+    lead = "the first are " if len(cases) > _NUM_SHOWN else "namely "
+    return lead + "; ".join(cases[:_NUM_SHOWN])
