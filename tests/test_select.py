@@ -23,9 +23,12 @@ SPEC = RunSpec(
 )
 
 
-def run(*, rate: float = 1e-3, seed: int = 1, accuracy: float = 0.5, loss: float = 1.0, **changes: Any) -> StoredRun:
+def run(
+    *, rate: float = 1e-3, seed: int = 1, accuracy: float | None = 0.5, loss: float = 1.0, **changes: Any
+) -> StoredRun:
+    """A stored run; ``accuracy`` None is one that diverged."""
     spec = replace(SPEC, learning_rate=rate, seed=seed, **changes)
-    metrics = {"val": {"accuracy": accuracy, "loss": loss}, "test": {"accuracy": 1 - accuracy}}
+    metrics = {"val": accuracy and {"accuracy": accuracy, "loss": loss}, "test": {"accuracy": 1 - (accuracy or 1)}}
     return StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics=metrics, provenance={})
 
 
@@ -67,6 +70,11 @@ def test_equal_counts_of_right_images_tie_however_their_shares_are_rounded():
 def test_a_rate_that_lacks_a_seed_does_not_compete():
     runs = [run(rate=1e-3, seed=s, accuracy=0.5) for s in (1, 2)]
     assert choose_rate([*runs, run(rate=1e-2, seed=1, accuracy=1.0)]) == 1e-3
+
+
+def test_a_rate_that_diverged_with_one_seed_does_not_compete():
+    runs = [run(rate=1e-3, seed=s, accuracy=0.2) for s in (1, 2)]
+    assert choose_rate([*runs, run(rate=1, seed=1, accuracy=1.0), run(rate=1, seed=2, accuracy=None)]) == 1e-3
 
 
 def test_no_rate_with_all_seeds_is_an_error_that_says_what_to_do():

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 from typing import Any
 
+from cytolora.config import parse_spec
 from cytolora.errors import StoreError
-from cytolora.files import canonical_json, sha256_text
-from cytolora.specs import Sampling
+from cytolora.specs import RunSpec
 from cytolora.store import StoredRun
 
 _DIGITS = 12
@@ -16,10 +16,7 @@ _DIGITS = 12
 
 def cell_id(spec: Mapping[str, Any]) -> str:
     """Names the cell that a stored spec belongs to, equal to ``RunSpec.cell_id``."""
-    plain = {name: value for name, value in spec.items() if name not in ("learning_rate", "seed")}
-    amount = Sampling(**spec["sampling"]).amount
-    digest = sha256_text(canonical_json(plain))[:8]
-    return "_".join([spec["dataset"].replace(":", "-"), spec["backbone"], spec["method"], amount, digest])
+    return parse_spec(spec, RunSpec, "A stored run").cell_id
 
 
 def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
@@ -34,21 +31,27 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
     """Chooses the learning rate of one cell: the highest mean validation accuracy over the seeds.
 
     Ties go to the lower mean validation loss, then to the lower rate. Only rates that were run with every
-    seed that occurs in the cell compete: a mean over fewer seeds is no fair rival. Test is never looked at.
+    seed that occurs in the cell compete: a mean over fewer seeds is no fair rival; nor is a rate at which
+    training diverged (``val`` is null). Test is never looked at.
 
     Raises:
-        StoreError: If no rate has all the seeds.
+        StoreError: If no rate has all the seeds, or training diverged at every one.
     """
     seeds = {run.spec["seed"] for run in runs}
     by_rate: dict[float, list[StoredRun]] = defaultdict(list)
     for run in runs:
-        by_rate[run.spec["learning_rate"]].append(run)
-    rivals = {rate: found for rate, found in by_rate.items() if {run.spec["seed"] for run in found} == seeds}
+        if run.metrics["val"] is not None:
+            by_rate[run.spec["learning_rate"]].append(run)
+    rivals = {
+        rate: found
+        for rate, found in by_rate.items()
+        if {run.spec["seed"] for run in found} == seeds and all(run.metrics["val"] for run in found)
+    }
     if not rivals:
         name = cell_id(runs[0].spec) if runs else "An empty cell"
         raise StoreError(
-            f"{name}: no learning rate has been run with all seeds ({', '.join(map(str, sorted(seeds)))}), "
-            "so none can be chosen. Run the grid again: it does what is missing."
+            f"{name}: no learning rate has been run with all seeds ({', '.join(map(str, sorted(seeds)))}) without "
+            "diverging, so none can be chosen. Run the grid again, which does what is missing, or add lower rates."
         )
     return min(rivals, key=lambda rate: (-_mean(rivals[rate], "accuracy"), _mean(rivals[rate], "loss"), rate))
 
