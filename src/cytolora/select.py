@@ -42,11 +42,7 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
     for run in runs:
         if run.metrics["val"] is not None:
             by_rate[run.spec["learning_rate"]].append(run)
-    rivals = {
-        rate: found
-        for rate, found in by_rate.items()
-        if {run.spec["seed"] for run in found} == seeds and all(run.metrics["val"] for run in found)
-    }
+    rivals = {rate: found for rate, found in by_rate.items() if {run.spec["seed"] for run in found} == seeds}
     if not rivals:
         name = cell_id(runs[0].spec) if runs else "An empty cell"
         raise StoreError(
