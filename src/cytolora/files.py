@@ -88,22 +88,22 @@ def recover_folders(parent: Path) -> None:
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
             else:
-                os.rename(old, target)
+                old.rename(target)
 
 
 def _swap_in(staging: Path, target: Path) -> None:
     """Renames ``staging`` to ``target``; folders cannot be exchanged in one step, so the old one steps aside first."""
     if not target.exists():
         try:
-            os.rename(staging, target)
+            staging.rename(target)
             return _sync_folder(target.parent)
         except OSError:  # another process was faster: replace its folder, as if it had been there before
             pass
     old = target.parent / f"{_REPLACED_PREFIX}{target.name}"
     with _locked(target.parent):
         shutil.rmtree(old, ignore_errors=True)
-        os.rename(target, old)
-        os.rename(staging, target)
+        target.rename(old)
+        staging.rename(target)
     _sync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

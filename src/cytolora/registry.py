@@ -11,7 +11,9 @@ class Named(Protocol):
     """Anything that a registry can hold."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Unique among entries of its kind."""
+        ...
 
 
 Entry = TypeVar("Entry", bound=Named)

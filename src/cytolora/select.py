@@ -27,6 +27,15 @@ def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
     return dict(sorted(table.items()))
 
 
+def with_all_rates(runs: Sequence[StoredRun], rates: Iterable[float]) -> list[StoredRun]:
+    """Leaves out the seeds that lack one of ``rates``: another process may be at work on them."""
+    wanted = set(rates)
+    done: dict[int, set[float]] = defaultdict(set)
+    for run in runs:
+        done[run.spec["seed"]].add(run.spec["learning_rate"])
+    return [run for run in runs if wanted <= done[run.spec["seed"]]]
+
+
 def choose_rate(runs: Sequence[StoredRun]) -> float:
     """Chooses the learning rate of one cell: the highest mean validation accuracy over the seeds.
 

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,17 +20,20 @@ PREDICTIONS = "predictions.parquet"
 WEIGHTS = "weights.safetensors"
 PROVENANCE = "provenance.json"
 
-State = Literal["missing", "stored", "stale"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a run was computed from; a stored run counts only while all three are today's."""
+    """What a run is computed from; a stored run counts only while all three are today's. None: not known here."""
 
-    weights_sha256: str
-    data_fingerprint: str
-    split_fingerprint: str
-    """Of the images that this run saw: after the draw."""
+    weights_sha256: str | None
+    data_fingerprint: str | None
+    split_fingerprint: str | None
+    """Of the images that this run sees: after the draw."""
+
+    def agrees_with(self, today: "Identity") -> bool:
+        """Whether nothing that is known today differs."""
+        names = self.__dataclass_fields__
+        return all(getattr(today, name) in (None, getattr(self, name)) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,7 @@ class StoredRun:
 
     @property
     def run_id(self) -> str:
+        """The folder's name."""
         return self.path.name
 
     @property
@@ -88,20 +93,10 @@ class Store:
         path = self.root / run_id
         return _read(path) if (path / SPEC).is_file() else None
 
-    def runs(self) -> Iterator[StoredRun]:
-        """Yields every stored run, sorted by id."""
-        for spec in sorted(self.root.glob(f"[!.]*/{SPEC}")):
+    def runs(self, prefix: str = "") -> Iterator[StoredRun]:
+        """Yields the stored runs whose ids begin with ``prefix``, sorted by id."""
+        for spec in sorted(self.root.glob(f"{escape(prefix) if prefix else '[!.]'}*/{SPEC}")):
             yield _read(spec.parent)
-
-    def state(self, run_id: str, identity: Identity | None) -> State:
-        """Says whether a run is stored, and from today's weights, data and split.
-
-        ``identity`` None leaves the comparison out (``plan`` without the data at hand).
-        """
-        found = self.find(run_id)
-        if found is None:
-            return "missing"
-        return "stored" if identity is None or found.identity == identity else "stale"
 
     def write(self, result: RunResult) -> None:
         """Stores a run, or replaces it whole."""
@@ -121,5 +116,7 @@ def _read(path: Path) -> StoredRun:
         try:
             contents[name] = json.loads((path / name).read_text())
         except (OSError, ValueError) as error:
-            raise StoreError(f"Stored run {path} is damaged: {name}: {error}. Remove this folder and run again.") from error
+            raise StoreError(
+                f"Stored run {path} is damaged: {name}: {error}. Remove this folder and run again."
+            ) from error
     return StoredRun(path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE])

@@ -1,0 +1,186 @@
+"""plan, run, report and demo: from a grid to a page."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from cytolora.commands.options import AxisOptions, Device, InputOptions, add_backbones, read_grid, read_inputs
+from cytolora.errors import StoreError
+from cytolora.grid import Plan, make_plan
+from cytolora.store import Store
+
+_LISTED = 5
+
+
+def plan(
+    grid: str,
+    /,
+    *,
+    out: Path = Path("runs"),
+    axes: AxisOptions = AxisOptions(),
+    inputs: InputOptions = InputOptions(),
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Lists what a grid asks for, how much of it is stored and how much is to do. Starts nothing.
+
+    Examples:
+
+        cytolora plan smoke
+        cytolora plan exp2 --dataset sipakmed --data sipakmed=SIPaKMeD --out runs --json
+
+    Parameters
+    ----------
+    grid
+        A shipped grid (`cytolora ls grids`) or a YAML file.
+    out
+        Folder of stored runs.
+    json_
+        Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
+    """
+    add_backbones(inputs.backbone_file)
+    spec = read_grid(grid, axes)
+    found = make_plan(spec, Store(out), read_inputs(inputs, spec, out).without_missing())
+    if json_:
+        sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(found.to_do)} to do.")
+    for group in _plain(found)["groups"]:
+        console.print(f"  {group['dataset']} x {group['model']}: {group['to_do']} of {group['runs']} runs to do")
+    for stale in found.stale:
+        console.print(f"  stale: {stale}", soft_wrap=True)
+
+
+def run(
+    grid: str,
+    /,
+    *,
+    out: Path = Path("runs"),
+    axes: AxisOptions = AxisOptions(),
+    inputs: InputOptions = InputOptions(),
+    engine: Literal["inline"] = "inline",
+    device: Device = "auto",
+    threads: int | None = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Runs what is missing of a grid. Ctrl-C at any time; the same command goes on.
+
+    Examples:
+
+        cytolora run smoke --out runs
+        cytolora run exp2 --dataset herlev --data herlev=smear2005 --model uni --weights uni=UNI/model.safetensors \\
+            --shots 1 4 16 --out runs
+
+    Parameters
+    ----------
+    grid
+        A shipped grid (`cytolora ls grids`) or a YAML file.
+    out
+        Folder of stored runs; each finished run is a folder in it.
+    engine
+        Where runs are executed.
+    device
+        auto takes a GPU where there is one.
+    threads
+        CPU threads; the number is recorded, since sums in another order differ in their last bits.
+    quiet
+        Shows no progress.
+    """
+    from cytolora.commands.progress import progress_bar, resolve_device
+    from cytolora.engines.inline import run_groups
+
+    add_backbones(inputs.backbone_file)
+    spec, store = read_grid(grid, axes), Store(out)
+    sources = read_inputs(inputs, spec, out)
+    found = make_plan(spec, store, sources)
+    _refuse_stale(found, out)
+    for group in found.groups:
+        sources.weights_path(group.backbone)  # a checkpoint that is missing is said now, not after hours
+    chosen = resolve_device(device, threads)
+    with progress_bar(found, sources, quiet=quiet) as progress:
+        run_groups(found.groups, sources, store, device=chosen, progress=progress)
+    Console(stderr=True, highlight=False).print(
+        f"{len(found.runs)} runs in {out}. Next: cytolora report {out} --out report", soft_wrap=True
+    )
+
+
+def report(
+    runs: Path,
+    /,
+    *,
+    out: Path = Path("report"),
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+) -> None:
+    """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
+
+    Examples:
+
+        cytolora report runs --out report
+        cytolora report runs --out report --data herlev=smear2005
+
+    Parameters
+    ----------
+    runs
+        Folder of stored runs.
+    out
+        Folder of the report; `index.html` is the page. An older report there is replaced whole.
+    data
+        Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
+    """
+    from cytolora.commands.options import pairs
+    from cytolora.report.build import build_report
+
+    page = build_report(runs, out, pairs(data, "--data"))
+    Console(highlight=False).print(f"{page}", soft_wrap=True)
+
+
+def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Shows the whole way on drawn cells with the built-in backbone: no data, no network, minutes on two cores.
+
+    Example:
+
+        cytolora demo --out demo
+
+    Parameters
+    ----------
+    out
+        Folder for the cells, the runs and the report; ends with `report/index.html` in it.
+    quiet
+        Shows no progress.
+    """
+    cells = f"synthetic={out / 'cells'}"
+    run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), quiet=quiet)
+    report(out / "runs", out=out / "report", data=(cells,))
+
+
+def _refuse_stale(found: Plan, out: Path) -> None:
+    if found.stale:
+        shown = "; ".join(str(stale) for stale in found.stale[:_LISTED])
+        more = f"; and {len(found.stale) - _LISTED} more" if len(found.stale) > _LISTED else ""
+        raise StoreError(
+            f"{len(found.stale)} stored runs in {out} were computed from other weights, data or splits: {shown}{more}. "
+            "They are neither used nor overwritten: choose another --out, or move them away."
+        )
+
+
+def _plain(found: Plan) -> dict[str, object]:
+    to_do = {run.run_id for run in found.to_do}
+    return {
+        "runs": len(found.runs),
+        "stored": len(found.stored),
+        "to_do": len(to_do),
+        "stale": [str(stale) for stale in found.stale],
+        "groups": [
+            {
+                "dataset": group.dataset,
+                "model": group.backbone,
+                "runs": sum(map(len, group.cells)),
+                "to_do": sum(run.run_id in to_do for cell in group.cells for run in cell),
+            }
+            for group in found.groups
+        ],
+    }

@@ -1,0 +1,62 @@
+"""Frozen features, computed once and cached under what they depend on: weights, preprocessing, images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cytolora.data.decode import decode
+from cytolora.data.images import evaluation_view, to_batch
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.files import canonical_json, sha256_text, write_bytes
+from cytolora.models.tower import Tower
+from cytolora.specs import Preprocess, to_plain
+
+_CHUNK = 1024
+"""Images per cache file: what an interruption loses at most."""
+
+
+def extract(
+    tower: Tower,
+    manifest: Manifest,
+    preprocess: Preprocess,
+    *,
+    weights_sha256: str,
+    cache: Path,
+    device: torch.device,
+    batch_size: int = 64,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Tensor:
+    """Returns the features of all images of a manifest in its order, float32 [images, feature_dim] on the CPU.
+
+    Args:
+        cache: Folder that keeps them; a second call with the same weights, preprocessing and images only reads.
+        on_images: Told the number of images after every batch.
+    """
+    tower.to(device)
+    parts = []
+    for start in range(0, len(manifest.samples), _CHUNK):
+        samples = manifest.samples[start : start + _CHUNK]
+        path = cache / f"{_key(samples, preprocess, tower.pool, weights_sha256)}.safetensors"
+        if path.is_file():
+            parts.append(load(path.read_bytes())["features"])
+            on_images(len(samples))
+            continue
+        rows = []
+        for first in range(0, len(samples), batch_size):
+            views = [
+                evaluation_view(decode(manifest.root / s.path), preprocess) for s in samples[first : first + batch_size]
+            ]
+            with torch.inference_mode():
+                rows.append(tower(to_batch(views, preprocess).to(device)).float().cpu())
+            on_images(len(views))
+        parts.append(torch.cat(rows))
+        write_bytes(path, save({"features": parts[-1].contiguous()}))
+    return torch.cat(parts)
+
+
+def _key(samples: tuple[Sample, ...], preprocess: Preprocess, pool: str, weights_sha256: str) -> str:
+    images = [sample.sha256 for sample in samples]
+    return sha256_text(canonical_json([weights_sha256, to_plain(preprocess), pool, images]))[:32]

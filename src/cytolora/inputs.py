@@ -1,0 +1,96 @@
+"""What runs are made from, each read once: manifests, splits, checkpoint files, and the hashes of all three."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cytolora.data.datasets import load_manifest
+from cytolora.data.manifest import Manifest, Split
+from cytolora.data.splits import assign_subsets, draw
+from cytolora.errors import ConfigError, WeightsError
+from cytolora.files import sha256_file
+from cytolora.models.backbones import BACKBONES
+from cytolora.specs import RunSpec, Sampling, SplitSpec
+from cytolora.store import Identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Datasets and checkpoints of this machine; loads no torch."""
+
+    data: Mapping[str, Path]
+    """Folder of each dataset, by the dataset's name in the grid."""
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """Checkpoint file or folder of a backbone; replaces the registry's."""
+    _manifests: dict[tuple[str, SplitSpec], Manifest] = field(default_factory=dict)
+    _splits: dict[tuple[str, SplitSpec, Sampling, int], Split] = field(default_factory=dict)
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.weights:
+            BACKBONES.get(name)
+
+    def without_missing(self) -> "Inputs":
+        """Returns the inputs less the folders that do not exist (yet): a plan draws no cells."""
+        return replace(self, data={name: path for name, path in self.data.items() if path.exists()})
+
+    def manifest(self, dataset: str, split: SplitSpec) -> Manifest:
+        """Returns the dataset with hashes and with every image in train, val or test."""
+        key = (dataset, split)
+        if key not in self._manifests:
+            if dataset not in self.data:
+                raise ConfigError(f"Where is {dataset}? Name its folder with --data {dataset}=PATH.")
+            self._manifests[key] = assign_subsets(load_manifest(self.data[dataset], dataset), split)
+        return self._manifests[key]
+
+    def split(self, spec: RunSpec) -> Split:
+        """Returns the images that a run sees."""
+        key = (spec.dataset, spec.split, spec.sampling, spec.seed)
+        if key not in self._splits:
+            self._splits[key] = draw(self.manifest(spec.dataset, spec.split), spec.sampling, spec.seed)
+        return self._splits[key]
+
+    def weights_path(self, backbone: str) -> Path:
+        """Returns a backbone's checkpoint file.
+
+        Raises:
+            WeightsError: If none is known, or it is not there.
+        """
+        path = self.weights.get(backbone, BACKBONES.get(backbone).weights)
+        if path is None:
+            raise WeightsError(f"No weights of {backbone} on this machine. Name the file: --weights {backbone}=PATH.")
+        if path.is_dir():
+            found = sorted(path.glob("*.safetensors"))
+            if len(found) != 1:
+                raise WeightsError(f"{path} holds {len(found)} .safetensors files, expected one. Name the file itself.")
+            path = found[0]
+        if not path.is_file():
+            raise WeightsError(f"No weights file at {path}. Name it with --weights {backbone}=PATH.")
+        return path
+
+    def weights_sha256(self, backbone: str) -> str:
+        """Returns the hash of a backbone's checkpoint file."""
+        if backbone not in self._hashes:
+            self._hashes[backbone] = sha256_file(self.weights_path(backbone))
+        return self._hashes[backbone]
+
+    def identity(self, spec: RunSpec) -> Identity:
+        """Returns the hashes of what a run would be computed from today."""
+        return Identity(
+            weights_sha256=self.weights_sha256(spec.backbone),
+            data_fingerprint=self.manifest(spec.dataset, spec.split).fingerprint,
+            split_fingerprint=self.split(spec).fingerprint,
+        )
+
+    def known_identity(self, spec: RunSpec) -> Identity:
+        """Like ``identity``, with None for what is not at hand: no folder named, no checkpoint on this machine."""
+        try:
+            weights = self.weights_sha256(spec.backbone)
+        except WeightsError:
+            weights = None
+        if spec.dataset not in self.data:
+            return Identity(weights_sha256=weights, data_fingerprint=None, split_fingerprint=None)
+        manifest, split = self.manifest(spec.dataset, spec.split), self.split(spec)
+        return Identity(
+            weights_sha256=weights, data_fingerprint=manifest.fingerprint, split_fingerprint=split.fingerprint
+        )

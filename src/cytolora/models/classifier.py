@@ -1,0 +1,82 @@
+"""A tower and the linear head on top: what trains, what does not, and how the trained part is written down."""
+
+from collections.abc import Mapping
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from cytolora.errors import StoreError
+from cytolora.models.tower import Tower
+
+_HEAD = "head."
+
+
+class Classifier(nn.Module):
+    """``y = W z + b`` on the features z of a tower (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
+
+    def __init__(self, tower: Tower, num_classes: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.head = nn.Linear(tower.feature_dim, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images [batch, 3, size, size] to logits [batch, classes]."""
+        return self.head(self.tower(images))
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Returns the parameters that training changes: adapter and head."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def num_trainable(self) -> int:
+        """Counts trainable numbers, adapter and head."""
+        return sum(parameter.numel() for parameter in self.trainable())
+
+
+def head_state(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Names the tensors of a head [classes, feature_dim], [classes] as they are stored."""
+    return {f"{_HEAD}weight": weight, f"{_HEAD}bias": bias}
+
+
+def trained_state(classifier: Classifier) -> dict[str, Tensor]:
+    """Returns adapter and head by name; the adapter under PEFT's own keys."""
+    state = head_state(classifier.head.weight, classifier.head.bias)
+    if isinstance(classifier.tower.trunk, PeftModel):
+        state |= get_peft_model_state_dict(classifier.tower.trunk)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def load_trained_state(classifier: Classifier, state: Mapping[str, Tensor]) -> None:
+    """Puts a stored adapter and head back; every key must fit.
+
+    Raises:
+        StoreError: If the state is of another adapter, tower or number of classes.
+    """
+    expected = trained_state(classifier)
+    wrong = sorted(expected.keys() ^ state.keys()) or [k for k in sorted(state) if state[k].shape != expected[k].shape]
+    if wrong:
+        raise StoreError(f"Stored weights do not fit this tower and adapter, first at {wrong[0]}. Remove the run.")
+    head = {name.removeprefix(_HEAD): tensor for name, tensor in state.items() if name.startswith(_HEAD)}
+    classifier.head.load_state_dict(head, strict=True)
+    adapter = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)}
+    if adapter:
+        set_peft_model_state_dict(classifier.tower.trunk, adapter)
+
+
+def to_safetensors(state: Mapping[str, Tensor]) -> bytes:
+    """Serialises tensors by name."""
+    return save(dict(state))
+
+
+def from_safetensors(content: bytes) -> dict[str, Tensor]:
+    """Reads what ``to_safetensors`` wrote."""
+    return load(content)
+
+
+def seeded_head(feature_dim: int, num_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draws a head's start as ``nn.Linear`` does, uniform in +-1 / sqrt(feature_dim), from a generator of its own."""
+    bound = feature_dim**-0.5
+    weight = torch.empty(num_classes, feature_dim).uniform_(-bound, bound, generator=generator)
+    bias = torch.empty(num_classes).uniform_(-bound, bound, generator=generator)
+    return weight, bias

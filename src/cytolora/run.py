@@ -1,0 +1,159 @@
+"""The hall where data meets models: executes groups of runs and writes each to the store."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from cytolora.config import parse_spec
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.grid import Group, stored_cell
+from cytolora.inputs import Inputs
+from cytolora.metrics import score
+from cytolora.models.backbones import BACKBONES
+from cytolora.models.classifier import from_safetensors, to_safetensors
+from cytolora.provenance import software
+from cytolora.select import choose_rate
+from cytolora.specs import RunSpec
+from cytolora.store import RunResult, Store, StoredRun
+from cytolora.workbench import Bench, Progress, Trained
+
+
+def execute(
+    group: Group, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress | None = None
+) -> None:
+    """Does what is missing of a group: trains, chooses each cell's learning rate, scores the test set for that one.
+
+    Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
+    """
+    first = group.cells[0][0]
+    bench = Bench(
+        dataset=group.dataset,
+        backbone=BACKBONES.get(group.backbone),
+        manifest=inputs.manifest(first.dataset, first.split),
+        inputs=inputs,
+        cache=store.root / ".cache" / "features",
+        device=device,
+        progress=progress or Progress(),
+    )
+    for cell in group.cells:
+        _train_cell(bench, store, cell)
+        _score_chosen(bench, store, cell)
+
+
+def _train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
+    missing = [run for run in cell if store.find(run.run_id) is None]
+    if missing and cell[0].adapter is None:
+        bench.progress.say(f"{_title(cell[0])}: {len(cell)} heads in one pass")
+        trained = bench.train_heads(cell)  # all of them: a head's last bits may depend on the batch it is in
+        for run in missing:
+            store.write(_validated(bench, run, trained[run.run_id]))
+        return
+    for run in missing:
+        bench.progress.say(f"{_title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
+        store.write(_validated(bench, run, bench.train_adapter(run)))
+
+
+def _score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
+    """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
+
+    A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
+    """
+    found = stored_cell(store, cell)
+    chosen = choose_rate(found)
+    for stored in found:
+        run = _spec(stored)
+        if not stored.identity.agrees_with(bench.inputs.identity(run)):
+            continue
+        if run.learning_rate != chosen and stored.metrics["test"] is not None:
+            store.write(_sealed(run, stored))
+        if run.learning_rate == chosen and stored.metrics["test"] is None:
+            bench.progress.say(f"{_title(run)}, seed {run.seed}: test set")
+            store.write(_tested(bench, run, stored))
+
+
+def _validated(bench: Bench, run: RunSpec, trained: Trained) -> RunResult:
+    split = bench.inputs.split(run)
+    metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
+    metrics["train"] = {
+        "num_images": len(split.train),
+        "num_steps": trained.num_steps,
+        "final_loss": trained.final_loss,
+    }
+    if trained.diverged:
+        metrics["train"]["final_loss"], metrics["val"] = None, None
+        predictions = _table(bench.manifest, (), np.empty((0, len(bench.manifest.classes))))
+    else:
+        probabilities = bench.probabilities(run, trained.state, split.val).numpy()
+        metrics["val"] = score(bench.labels_of(split.val), probabilities)
+        predictions = _table(bench.manifest, split.val, probabilities)
+    return RunResult(
+        spec=run,
+        metrics=metrics,
+        predictions=predictions,
+        weights=to_safetensors(trained.state),
+        provenance=_provenance(bench, run, trained.seconds),
+    )
+
+
+def _tested(bench: Bench, run: RunSpec, stored: StoredRun) -> RunResult:
+    split = bench.inputs.split(run)
+    probabilities = bench.probabilities(run, from_safetensors(stored.weights()), split.test).numpy()
+    test = _table(bench.manifest, split.test, probabilities)
+    return RunResult(
+        spec=run,
+        metrics={**stored.metrics, "test": score(bench.labels_of(split.test), probabilities)},
+        predictions=pa.concat_tables([stored.predictions(), test]),
+        weights=stored.weights(),
+        provenance=stored.provenance,
+    )
+
+
+def _sealed(run: RunSpec, stored: StoredRun) -> RunResult:
+    predictions = stored.predictions()
+    is_val = pc.equal(predictions["subset"], "val")
+    return RunResult(
+        spec=run,
+        metrics={**stored.metrics, "test": None},
+        predictions=predictions.filter(is_val),
+        weights=stored.weights(),
+        provenance=stored.provenance,
+    )
+
+
+def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> pa.Table:
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(sample, name) for sample in samples], pa.string())
+        for name in ("path", "label", "subset", "group")
+    }
+    for index, label in enumerate(manifest.classes):
+        columns[label] = pa.array(probabilities[:, index], pa.float32())
+    return pa.table(columns)
+
+
+def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
+    split, identity = bench.inputs.split(run), bench.inputs.identity(run)
+    return {
+        **{name: getattr(identity, name) for name in identity.__dataclass_fields__},
+        **software(),
+        "classes": list(bench.manifest.classes),
+        "group_rule": bench.manifest.group_rule,
+        "split_rule": bench.manifest.split_rule,
+        "data_warnings": list(bench.manifest.warnings),
+        "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
+        "backbone": {"architecture": bench.backbone.architecture, "licence": bench.backbone.licence},
+        "device": str(bench.device),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+    }
+
+
+def _spec(stored: StoredRun) -> RunSpec:
+    return parse_spec(stored.spec, RunSpec, str(stored.path))
+
+
+def _title(run: RunSpec) -> str:
+    return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"

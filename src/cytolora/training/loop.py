@@ -1,0 +1,94 @@
+"""The one training loop for towers that change, and prediction with any of them."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cytolora.models.classifier import Classifier
+from cytolora.specs import TrainSpec
+
+Batch = Callable[[Sequence[int]], Tensor]
+"""Makes the image batch [batch, 3, size, size] of some indices."""
+
+
+def fit(
+    classifier: Classifier,
+    batch: Batch,
+    labels: Tensor,
+    train: TrainSpec,
+    *,
+    learning_rate: float,
+    num_steps: int,
+    order: torch.Generator,
+    device: torch.device,
+    on_step: Callable[[int], None] = lambda images: None,
+) -> float:
+    """Trains adapter and head in place; the last iterate stays, as in the paper's public code.
+
+    Args:
+        labels: Class indices of the training images, int64 [images].
+        order: Decides which images stand in which batch; dropout and augmentation draw from torch's global state.
+        on_step: Told the number of images after every step.
+
+    Returns:
+        The loss of the last step; not finite if training diverged.
+    """
+    classifier.to(device).train()
+    optimiser = torch.optim.AdamW(
+        classifier.trainable(), lr=learning_rate, betas=train.betas, weight_decay=train.weight_decay
+    )
+    loss = torch.zeros(())
+    for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order)):
+        for parameters in optimiser.param_groups:
+            parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
+        with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
+            logits = classifier(batch(indices.tolist()).to(device))
+            loss = F.cross_entropy(logits.float(), labels[indices].to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        on_step(len(indices))
+    return loss.item()
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier,
+    batch: Batch,
+    num_images: int,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    precision: str = "fp32",
+) -> Tensor:
+    """Returns class probabilities, float32 [images, classes] on the CPU; equal on every call."""
+    classifier.to(device).eval()
+    rows = []
+    for start in range(0, num_images, batch_size):
+        images = batch(range(start, min(start + batch_size, num_images))).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            rows.append(classifier(images).float().softmax(dim=-1).cpu())
+    return torch.cat(rows)
+
+
+def batches(num_images: int, batch_size: int, num_steps: int, order: torch.Generator) -> Iterator[Tensor]:
+    """Yields ``num_steps`` batches of indices: every epoch a new shuffle, its last batch as small as it is."""
+    step = 0
+    while step < num_steps:
+        for indices in torch.randperm(num_images, generator=order).split(batch_size):
+            if step == num_steps:
+                return
+            yield indices
+            step += 1
+
+
+def rate_at(step: int, num_steps: int, peak: float, train: TrainSpec) -> float:
+    """Learning rate of a step counted from 0: linear warm-up to ``peak``, then a cosine to ``min_learning_rate``."""
+    if step < train.warmup_steps:
+        return peak * (step + 1) / train.warmup_steps
+    progress = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
+    low = min(train.min_learning_rate, peak)
+    return low + (peak - low) * (1 + math.cos(math.pi * progress)) / 2
