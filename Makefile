@@ -1,0 +1,44 @@
+# Two commands set everything up on a fresh machine with Python >= 3.11:
+#   make demo    installs into .venv and runs the main job on drawn cells; no data, no network after installation
+#   make test    installs the tools for development too, and passes the fast tests
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: help demo test test-slow check format clean
+
+help:  ## shows this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.base  ## installs, then runs the few-shot experiment on drawn cells: demo/report/index.html
+	$(BIN)/cytolora demo --out demo
+
+test: $(VENV)/.dev  ## the fast tests, under 5 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: $(VENV)/.dev  ## the others: minutes each
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev  ## style, types, and which room may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## puts style right where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## removes what was built, not what was computed
+	rm -rf $(VENV) dist build
