@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.manifest import Manifest
 from cytolora.data.sources.csv import CSV
 from cytolora.data.sources.folder import FOLDER
@@ -25,12 +26,16 @@ for _spec in (
     DATASETS.add(_spec)
 
 
-def load_manifest(path: Path, dataset: str | None = None, *, strict: bool = False) -> Manifest:
+def load_manifest(
+    path: Path, dataset: str | None = None, *, strict: bool = False, cache: Path = DEFAULT_CACHE
+) -> Manifest:
     """Reads a dataset: classes, groups and official subsets as its source gives them, with the hash of every image.
 
     Args:
+        path: A folder, a table, or a zip file as it was downloaded.
         dataset: A registered name, with its label set where it has several; None recognises the folder.
         strict: Makes a count that differs from the published one an error; it is a warning otherwise.
+        cache: Where a zip file is unpacked, once.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -38,7 +43,7 @@ def load_manifest(path: Path, dataset: str | None = None, *, strict: bool = Fals
     """
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
-    spec = find_dataset(dataset) if dataset else recognise(path)
+    spec, path = _locate(path, dataset, cache)
     manifest = spec.read(path)
     counts = manifest.counts()
     empty = [label for label in manifest.classes if not counts[label]["all"]]
@@ -77,6 +82,18 @@ def recognise(path: Path) -> DatasetSpec:
         if spec.looks_like(path):
             return spec
     raise DataError(f"{path} is no dataset; expected class folders with images, a CSV table, or an official download.")
+
+
+def _locate(path: Path, dataset: str | None, cache: Path) -> tuple[DatasetSpec, Path]:
+    """Finds the dataset and its folder; in an archive that may be some folders further in."""
+    spec = find_dataset(dataset) if dataset else None
+    if not is_archive(path):
+        return spec or recognise(path), path
+    folders = inner_folders(unpack(path, cache))
+    published = [spec] if spec else [known for known in DATASETS if not known.generic]
+    fitting = (folder for folder in folders for known in published if not known.generic and known.looks_like(folder))
+    path = next(fitting, folders[-1])
+    return spec or recognise(path), path
 
 
 def _alternatives(specs: Sequence[DatasetSpec]) -> str:

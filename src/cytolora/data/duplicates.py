@@ -57,7 +57,7 @@ def near_pairs(signatures: Sequence[Signature], max_distance: int = MAX_DISTANCE
     places = np.flatnonzero([hashes.any() for hashes in signatures])
     if not len(places):
         return []
-    oriented = np.stack([signatures[place] for place in places], axis=1)
+    oriented = np.stack([signatures[int(place)] for place in places], axis=1)
     pairs: list[NearPair] = []
     for start in range(0, len(places), _BLOCK):
         for other in range(start, len(places), _BLOCK):

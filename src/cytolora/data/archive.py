@@ -1,0 +1,131 @@
+"""Downloads as they come: a zip file is unpacked whole into a cache, member by member, or refused by name."""
+
+import errno
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from cytolora.errors import DataError
+from cytolora.files import canonical_json, recover_folders, sha256_text, staged_folder
+
+DEFAULT_CACHE = Path.home() / ".cache" / "cytolora" / "archives"
+
+_MAX_MEMBERS = 1_000_000
+_MAX_RATIO = 200
+"""Unpacked bytes to packed bytes, of one entry and of all; photographs reach 20, zeros 1000."""
+_FREE_BYTES = 64 * 2**20
+"""Up to here no ratio is looked at: small blank images pack very well."""
+
+_OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:")
+_NOT_DATA = "__MACOSX"
+
+
+def is_archive(path: Path) -> bool:
+    """Says by name whether a path is a zip file, or another archive that will be refused with the reason."""
+    return path.is_file() and (path.suffix.lower() == ".zip" or _OTHER_ARCHIVES.search(path.name) is not None)
+
+
+def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
+    """Unpacks a zip file under ``cache`` and returns the folder; a second call finds it there.
+
+    Nothing is written before every entry was checked, and nothing stays if one of them turns out damaged.
+
+    Raises:
+        DataError: If it is no zip file, is damaged, or holds an entry that no dataset needs: a link, a device, a
+            path that leaves the folder, a name that stands twice, a password, or a decompression bomb.
+    """
+    if archive.suffix.lower() != ".zip":
+        raise DataError(
+            f"{archive} is not a zip file. Other archives are not unpacked, for they may hold links, devices and "
+            "paths that lead elsewhere; unpack it yourself and point at the folder."
+        )
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = _checked(archive, packed.infolist())
+            target = cache / _key(members) / archive.stem
+            recover_folders(target.parent)
+            if not target.is_dir():
+                _extract(packed, members, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DataError(f"{archive} is damaged ({error}); download it again.") from error
+    except OSError as error:
+        hint = "free some space" if error.errno == errno.ENOSPC else "unpack it yourself and point at the folder"
+        raise DataError(f"Cannot unpack {archive} into {cache}: {error.strerror or error}; {hint}.") from error
+    return target
+
+
+def inner_folders(folder: Path) -> list[Path]:
+    """Lists a folder and, while it holds nothing but one other folder, the ones inside: archives wrap their content."""
+    found = [folder]
+    while True:
+        content = [path for path in found[-1].iterdir() if not path.name.startswith(".")]
+        if len(content) != 1 or not content[0].is_dir():
+            return found
+        found.append(content[0])
+
+
+def _checked(archive: Path, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Returns the files to unpack by their target path, and refuses the archive for the first hostile entry."""
+    files: dict[str, zipfile.ZipInfo] = {}
+    for number, member in enumerate(members):
+        if number >= _MAX_MEMBERS:
+            raise DataError(f"{archive} holds more than {_MAX_MEMBERS:,} entries; unpack it yourself.")
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        why = _why_hostile(path, member)
+        if not why and path.as_posix() in files:
+            why = "stands in the archive twice"
+        if why:
+            raise DataError(f"{archive}: entry {member.filename!r} {why}; nothing was unpacked.")
+        if not member.is_dir() and _NOT_DATA not in path.parts:
+            files[path.as_posix()] = member
+    total = sum(member.file_size for member in files.values())
+    if _is_bomb(total, sum(member.compress_size for member in files.values())) or _is_bomb(
+        total, archive.stat().st_size
+    ):
+        raise DataError(f"{archive} would unpack to {total:,} bytes, more than {_MAX_RATIO} times its size; refused.")
+    return files
+
+
+def _why_hostile(path: PurePosixPath, member: zipfile.ZipInfo) -> str:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if path.is_absolute() or _DRIVE.match(path.as_posix()):
+        return "has an absolute path"
+    if ".." in path.parts:
+        return "leaves the folder with '..'"
+    if kind == stat.S_IFLNK:
+        return "is a symbolic link"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a device or another special file"
+    if member.flag_bits & 0x1:
+        return "has a password"
+    if _is_bomb(member.file_size, member.compress_size):
+        return f"would unpack to {member.file_size:,} bytes, more than {_MAX_RATIO} times its size"
+    return ""
+
+
+def _is_bomb(num_bytes: int, num_packed: int) -> bool:
+    return num_bytes > _FREE_BYTES and num_bytes > _MAX_RATIO * num_packed
+
+
+def _key(members: dict[str, zipfile.ZipInfo]) -> str:
+    """Names an archive by its table of contents: names, sizes and checksums of all files."""
+    table = sorted([path, member.file_size, member.CRC] for path, member in members.items())
+    return sha256_text(canonical_json(table))[:16]
+
+
+def _extract(packed: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], target: Path) -> None:
+    needed, cache = sum(member.file_size for member in members.values()), target.parent
+    cache.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(cache).free < needed:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and the disk has less")
+    with staged_folder(target) as staging:
+        for path, member in members.items():
+            file = staging / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with packed.open(member) as source, file.open("xb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)  # reads no more than the size that was checked
