@@ -81,6 +81,7 @@ def _link(name: str, kind: int) -> zipfile.ZipInfo:
         ("../out.png", "leaves the folder with '..'"),
         ("a/../../out.png", "leaves the folder with '..'"),
         ("a\\..\\..\\out.png", "leaves the folder with '..'"),
+        ("./", "has no name"),
         ("/tmp/out.png", "has an absolute path"),
         ("\\\\server\\out.png", "has an absolute path"),
         ("C:\\out.png", "has an absolute path"),

@@ -4,6 +4,7 @@ import errno
 import re
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -51,7 +52,15 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
             recover_folders(target.parent)
             if not target.is_dir():
                 _extract(packed, members, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise DataError(f"{archive} is damaged ({error}); download it again.") from error
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "unpack it yourself and point at the folder"
@@ -93,6 +102,8 @@ def _checked(archive: Path, members: Iterable[zipfile.ZipInfo]) -> dict[str, zip
 
 def _why_hostile(path: PurePosixPath, member: zipfile.ZipInfo) -> str:
     kind = stat.S_IFMT(member.external_attr >> 16)
+    if not path.parts:
+        return "has no name"
     if path.is_absolute() or _DRIVE.match(path.as_posix()):
         return "has an absolute path"
     if ".." in path.parts:
