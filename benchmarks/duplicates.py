@@ -1,4 +1,4 @@
-"""Which altered copies the audit finds at its threshold, and which pairs it takes for one: give the folder of Herlev."""
+"""Which altered copies the audit finds at its threshold, and which pairs of Herlev it takes for one."""
 
 import argparse
 import io
