@@ -53,14 +53,17 @@ def prove_attached(tower: Tower, images: Tensor) -> None:
         ConfigError: If an adapted projection has no effect on the features.
     """
     names = [name for name, parameter in tower.named_parameters() if parameter.requires_grad and "lora_B" in name]
+    if not names:
+        raise ConfigError("The adapter has no effect anywhere: this tower has no trainable projection.")
     parameters = dict(tower.named_parameters())
     features = tower(images)
     probe = torch.linspace(-1, 1, features.shape[-1], device=features.device)
     grads = torch.autograd.grad((features * probe).sum(), [parameters[name] for name in names], allow_unused=True)
     dead = [name for name, grad in zip(names, grads, strict=True) if grad is None or not grad.abs().max() > 0]
-    if not names or dead:
-        where = dead[0] if dead else "anywhere"
-        raise ConfigError(f"The adapter has no effect at {where}; this tower does not use that projection as a module.")
+    if dead:
+        raise ConfigError(
+            f"The adapter has no effect at {dead[0]}; this tower does not use that projection as a module."
+        )
 
 
 def merged(tower: Tower) -> Tower:

@@ -3,6 +3,8 @@
 timm keeps the three in one ``nn.Linear`` named ``qkv``; PEFT can adapt that only as a whole, with one shared A.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ def split_qkv(trunk: nn.Module) -> None:
             would have no effect.
     """
     for block in attention_blocks(trunk):
-        attention = block.attn
+        attention: Any = block.attn
         if isinstance(getattr(attention, "q_proj", None), nn.Linear):
             continue  # stored apart already, as in EVA-02
         fused = getattr(attention, "qkv", None)
@@ -62,9 +64,9 @@ def split_qkv(trunk: nn.Module) -> None:
 def fuse_qkv(trunk: nn.Module) -> None:
     """Undoes ``split_qkv`` in place, so that the trunk's state dict has timm's own keys again."""
     for block in attention_blocks(trunk):
-        split = getattr(block.attn, "qkv", None)
-        if isinstance(split, SplitQKV):
-            block.attn.qkv = _fused(split)
+        attention: Any = block.attn
+        if isinstance(split := getattr(attention, "qkv", None), SplitQKV):
+            attention.qkv = _fused(split)
 
 
 def _rows(fused: nn.Linear, index: int) -> nn.Linear:

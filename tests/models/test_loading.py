@@ -1,0 +1,132 @@
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_towers import FUSED, images, randomised, shrunk
+from torch import Tensor
+
+from cytolora.errors import ConfigError, WeightsError
+from cytolora.models.backbones import BACKBONES
+from cytolora.models.loading import build_trunk, load_tower
+
+SPEC = shrunk(FUSED)
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in randomised(build_trunk(SPEC)).state_dict().items()}
+
+
+def test_a_checkpoint_gives_a_frozen_tower_with_its_weights(state: dict[str, Tensor], tmp_path: Path):
+    save_file(state, tmp_path / "model.safetensors")
+    tower = load_tower(SPEC, tmp_path / "model.safetensors")
+    assert not tower.training
+    assert not any(parameter.requires_grad for parameter in tower.parameters())
+    reference = build_trunk(SPEC).eval()
+    reference.load_state_dict(state)
+    assert torch.equal(tower(images(FUSED)), reference(images(FUSED)))
+
+
+def test_the_built_in_backbone_loads():
+    nano = BACKBONES.get("nano")
+    assert nano.weights is not None
+    assert load_tower(nano, nano.weights)(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+
+
+def without(state: dict[str, Tensor]) -> None:
+    del state["blocks.1.attn.proj.weight"]
+
+
+def with_more(state: dict[str, Tensor]) -> None:
+    state["head.weight"] = torch.zeros(3, 48)
+
+
+def transposed(state: dict[str, Tensor]) -> None:
+    state["blocks.0.attn.qkv.weight"] = state["blocks.0.attn.qkv.weight"].t().contiguous()
+
+
+def narrower(state: dict[str, Tensor]) -> None:
+    state["blocks.0.attn.qkv.weight"] = state["blocks.0.attn.qkv.weight"][:96].clone()
+
+
+def with_nan(state: dict[str, Tensor]) -> None:
+    state["blocks.0.mlp.fc1.bias"][3] = torch.nan
+
+
+def with_infinity(state: dict[str, Tensor]) -> None:
+    state["pos_embed"][0, 0, 0] = torch.inf
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without, r"1 missing \(blocks\.1\.attn\.proj\.weight\)"),
+        (with_more, r"1 unexpected \(head\.weight\)"),
+        (transposed, r"blocks\.0\.attn\.qkv\.weight is 48 x 144, expected 144 x 48"),
+        (narrower, r"blocks\.0\.attn\.qkv\.weight is 96 x 48, expected 144 x 48"),
+        (with_nan, r"blocks\.0\.mlp\.fc1\.bias holds NaN or infinity"),
+        (with_infinity, r"pos_embed holds NaN or infinity"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_by_the_name_of_the_tensor(
+    spoil: Callable[[dict[str, Tensor]], None], message: str, state: dict[str, Tensor], tmp_path: Path
+):
+    spoil(state)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_tower(SPEC, tmp_path / "model.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+class Bomb:
+    """Would run code if it were ever unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return (_explode, ("unpickled",))
+
+
+def _explode(text: str) -> None:
+    raise AssertionError(text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps(Bomb()),
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 10) + b'{"a"',
+        b"",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    ],
+    ids=["pickle", "header of 2^63 bytes", "header cut off", "empty", "pointer of git-lfs"],
+)
+def test_a_file_that_is_no_safetensors_is_refused_and_never_run(content: bytes, tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged or no safetensors file") as caught:
+        load_tower(SPEC, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_download_is_refused(state: dict[str, Tensor], tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"damaged.*Fetch it again and compare its SHA-256"):
+        load_tower(SPEC, path)
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"No weights file at .*--weights NAME=PATH"):
+        load_tower(SPEC, tmp_path / "nowhere.safetensors")
+
+
+def test_an_argument_that_timm_does_not_know_is_a_mistake_in_the_entry():
+    wrong = replace(SPEC, arguments={**SPEC.arguments, "wheels": 4})
+    with pytest.raises(ConfigError, match=r"timm cannot build 'vit_base_patch16_224'.*wheels"):
+        build_trunk(wrong)
