@@ -65,7 +65,7 @@ def apply_label_map(manifest: Manifest, labels: LabelMap | Path) -> Manifest:
         for sample in manifest.samples
         if labels.targets[sample.label]
     )
-    return replace(manifest, classes=labels.classes, samples=samples)
+    return replace(manifest, classes=labels.classes, samples=samples, tree={})
 
 
 def _number(path: Path, label: str, rank: str) -> float:

@@ -1,7 +1,7 @@
 """A dataset as a checked, sorted, fingerprinted table."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,6 +43,8 @@ class Manifest:
     split_rule: str = ""
     """Where train, val and test come from, in words for a report; empty while there are none."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    tree: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """By class, its ancestors from the coarsest level down, and itself; empty where classes have no hierarchy."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "samples", tuple(sorted(self.samples, key=lambda sample: sample.path)))

@@ -48,7 +48,10 @@ def read_herlev(path: Path) -> Manifest:
         photographs = [image for image in images_in(root / label) if _is_photograph(image)]
         if not photographs:
             raise DataError(f"herlev: {root / label} has no .BMP photographs; unpack the download again.")
-        samples += [Sample(path=relative_path(image, root), label=label, group=_group(image)) for image in photographs]
+        samples += [
+            Sample(path=relative_path(image, root), label=label, group=_group(image.stem, label))
+            for image in photographs
+        ]
     return Manifest(
         name="herlev", root=root, classes=tuple(_EXPECTED_COUNTS), samples=tuple(samples), group_rule=_GROUP_RULE
     )
@@ -66,8 +69,8 @@ def _is_photograph(image: Path) -> bool:
     return image.suffix.lower() == ".bmp" and not image.stem.endswith("-d")
 
 
-def _group(image: Path) -> str | None:
-    match = _GROUP.fullmatch(image.stem)
+def _group(stem: str, _: str) -> str | None:
+    match = _GROUP.fullmatch(stem)
     return match.group(1) if match else None
 
 
@@ -80,6 +83,7 @@ HERLEV = DatasetSpec(
     classes=tuple(_EXPECTED_COUNTS),
     expected_counts=_EXPECTED_COUNTS,
     group_rule=_GROUP_RULE,
+    group_of=_group,
     licence="none stated",
     citation="Jantzen, Norup, Dounias, Bjerregaard: Pap-smear Benchmark Data for Pattern Classification. NiSIS 2005.",
     page="http://mde-lab.aegean.gr/index.php/downloads",

@@ -7,6 +7,21 @@ from pathlib import Path
 from cytolora.data.manifest import Manifest
 from cytolora.specs import Subset
 
+Spellings = Mapping[str, tuple[str, ...]]
+"""Further names of a class, by the class; case, blanks, underscores and hyphens do not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZenodoRecord:
+    """A download that needs no account."""
+
+    record: str
+    """The number at the end of ``10.5281/zenodo.<record>``."""
+    md5: Mapping[str, str] = field(default_factory=dict)
+    """By file, as published; empty takes files and checksums from the record itself."""
+    preferred: tuple[str, ...] = ()
+    """The files that are meant where nobody says which; empty: all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
@@ -29,10 +44,18 @@ class DatasetSpec:
     """Only where the classes' own counts are not known."""
     group_rule: str = "groups cannot be known"
     """How groups are read from names or tables, in words for a report."""
+    group_of: Callable[[str, str], str | None] | None = None
+    """From a file's name without suffix, and its class; None where a name alone says nothing."""
     licence: str = "not stated"
     citation: str = ""
     page: str = ""
     """Where the official download is."""
+    how_to_get: str = ""
+    """What to click on the page, and where to point afterwards."""
+    zenodo: ZenodoRecord | None = None
+    """Where it can be fetched without an account."""
+    spellings: Spellings = field(default_factory=dict)
+    """Names of the classes in copies of the download."""
     verified: bool = True
     """False where the official layout was not seen, and class folders of any depth are read instead."""
     generic: bool = False
