@@ -6,11 +6,24 @@ from pathlib import Path
 
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.manifest import Manifest
+from cytolora.data.sources.apacc import APACC
+from cytolora.data.sources.bcfc import BCFC
+from cytolora.data.sources.bloodmnist import BLOODMNIST
+from cytolora.data.sources.bmcd import BMCD
+from cytolora.data.sources.bmt import BMT
+from cytolora.data.sources.cric import CRIC
 from cytolora.data.sources.csv import CSV
+from cytolora.data.sources.flat import FLAT
+from cytolora.data.sources.fnac2019 import FNAC2019
 from cytolora.data.sources.folder import FOLDER
 from cytolora.data.sources.herlev import HERLEV
+from cytolora.data.sources.hicervix import HICERVIX
+from cytolora.data.sources.mlcc import MLCC
+from cytolora.data.sources.rearranged import read_dataset
+from cytolora.data.sources.sipakmed import SIPAKMED
 from cytolora.data.sources.spec import DatasetSpec
 from cytolora.data.sources.synthetic import SYNTHETIC
+from cytolora.data.sources.txt import TXT
 from cytolora.errors import DataError, unknown_name
 from cytolora.registry import Registry
 from cytolora.specs import SUBSETS
@@ -18,10 +31,22 @@ from cytolora.specs import SUBSETS
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
 
 for _spec in (
+    APACC,
+    BCFC,
+    BLOODMNIST,
+    BMCD,
+    BMT,
+    CRIC,
     CSV,
+    FLAT,
+    FNAC2019,
     FOLDER,
     HERLEV,
+    HICERVIX,
+    MLCC,
+    SIPAKMED,
     SYNTHETIC,
+    TXT,
 ):
     DATASETS.add(_spec)
 
@@ -44,7 +69,7 @@ def load_manifest(
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
     spec, path = _locate(path, dataset, cache)
-    manifest = spec.read(path)
+    manifest = read_dataset(path, spec)
     counts = manifest.counts()
     empty = [label for label in manifest.classes if not counts[label]["all"]]
     if empty:
@@ -78,7 +103,7 @@ def recognise(path: Path) -> DatasetSpec:
         raise DataError(f"{path} may be {_alternatives(published)}; say which with --dataset.")
     if published:
         return next(iter(published[0].label_sets.values()), published[0])
-    for spec in (CSV, FOLDER):
+    for spec in (CSV, TXT, FLAT, FOLDER):
         if spec.looks_like(path):
             return spec
     raise DataError(f"{path} is no dataset; expected class folders with images, a CSV table, or an official download.")
