@@ -17,15 +17,17 @@ app = App(
     "classifier to trust.",
     help_epilogue="Start with `cytolora demo --out demo`, which needs no data and no network.",
 )
-for _name, _function in {
-    "demo": "experiments:demo",
-    "plan": "experiments:plan",
-    "run": "experiments:run",
-    "report": "experiments:report",
-    "ls": "catalogue:ls",
-    "check": "datasets:check",
-}.items():
-    app.command(f"cytolora.commands.{_function}", name=_name)
+_COMMANDS = {
+    "demo": ("experiments:demo", "Shows the whole way on drawn cells: no data, no network."),
+    "run": ("experiments:run", "Runs what is missing of a grid; resumable."),
+    "plan": ("experiments:plan", "Lists what a grid asks for and what is stored."),
+    "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
+    "check": ("datasets:check", "Reads a dataset and lists what is wrong with it."),
+    "split": ("datasets:split", "Divides a dataset into train, val and test, and writes the division to a file."),
+    "ls": ("catalogue:ls", "Lists models, datasets, grids, methods or engines."),
+}
+for _name, (_function, _help) in _COMMANDS.items():
+    app.command(f"cytolora.commands.{_function}", name=_name, help=_help)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -40,6 +40,11 @@ class Group:
     cells: tuple[tuple[RunSpec, ...], ...]
     """Runs by cell of the results table (all seeds and learning rates), stored ones among them."""
 
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """All runs of all cells."""
+        return tuple(run for cell in self.cells for run in cell)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -192,6 +197,7 @@ def _cell(
             train=train,
             learning_rate=rate,
             seed=seed,
+            label_map_sha256=grid.label_map_sha256,
         )
 
 

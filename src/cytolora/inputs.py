@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cytolora.data.datasets import load_manifest
+from cytolora.data.labels import apply_label_map
 from cytolora.data.manifest import Manifest, Split
+from cytolora.data.split_files import read_split
 from cytolora.data.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.files import sha256_file
@@ -22,6 +24,10 @@ class Inputs:
     """Folder of each dataset, by the dataset's name in the grid."""
     weights: Mapping[str, Path] = field(default_factory=dict)
     """Checkpoint file or folder of a backbone; replaces the registry's."""
+    split_file: Path | None = None
+    """Says which image is in train, val or test; replaces official subsets and the grid's own split."""
+    label_map: Path | None = None
+    """Gives classes other names, or joins some."""
     _manifests: dict[tuple[str, SplitSpec], Manifest] = field(default_factory=dict)
     _splits: dict[tuple[str, SplitSpec, Sampling, int], Split] = field(default_factory=dict)
     _hashes: dict[str, str] = field(default_factory=dict)
@@ -40,8 +46,14 @@ class Inputs:
         if key not in self._manifests:
             if dataset not in self.data:
                 raise ConfigError(f"Where is {dataset}? Name its folder with --data {dataset}=PATH.")
-            self._manifests[key] = assign_subsets(load_manifest(self.data[dataset], dataset), split)
+            self._manifests[key] = self._read(dataset, split)
         return self._manifests[key]
+
+    def _read(self, dataset: str, split: SplitSpec) -> Manifest:
+        manifest = load_manifest(self.data[dataset], dataset)
+        if self.label_map is not None:
+            manifest = apply_label_map(manifest, self.label_map)
+        return assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
 
     def split(self, spec: RunSpec) -> Split:
         """Returns the images that a run sees."""

@@ -53,6 +53,8 @@ class SplitSpec:
     ratios: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of train, val and test; each in (0, 1), together 1."""
     seed: int = 0
+    file_sha256: str | None = None
+    """Hash of the split file that says it all; the other fields then say nothing."""
 
     __pydantic_config__ = _CLOSED
 
@@ -214,6 +216,8 @@ class RunSpec:
     learning_rate: float
     seed: int
     """Decides the draw, the start of the head and adapter, the order of batches, augmentation and dropout."""
+    label_map_sha256: str | None = None
+    """Hash of the file that gave the dataset's classes other names or joined some; None leaves them as they are."""
 
     def __post_init__(self) -> None:
         if (self.adapter is None) != (self.method == LINEAR):
@@ -271,6 +275,8 @@ class GridSpec:
     warmup_steps: int = 50
     augment: AugmentSpec | None = AugmentSpec()
     precision: Literal["fp32", "bf16"] = "fp32"
+    label_map_sha256: str | None = None
+    """Set by ``--map``."""
 
     __pydantic_config__ = _CLOSED
 

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from cytolora.commands.options import AxisOptions, Device, InputOptions, add_backbones, read_grid, read_inputs
+from cytolora.commands.bars import bar
+from cytolora.commands.options import (
+    NO_CHANGE,
+    NO_INPUTS,
+    AxisOptions,
+    Device,
+    InputOptions,
+    add_backbones,
+    pairs,
+    read_grid,
+    read_inputs,
+)
 from cytolora.errors import StoreError
 from cytolora.grid import Plan, make_plan
 from cytolora.store import Store
@@ -21,8 +32,8 @@ def plan(
     /,
     *,
     out: Path = Path("runs"),
-    axes: AxisOptions = AxisOptions(),
-    inputs: InputOptions = InputOptions(),
+    axes: AxisOptions = NO_CHANGE,
+    inputs: InputOptions = NO_INPUTS,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Lists what a grid asks for, how much of it is stored and how much is to do. Starts nothing.
@@ -42,15 +53,16 @@ def plan(
         Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
     """
     add_backbones(inputs.backbone_file)
-    spec = read_grid(grid, axes)
+    spec = read_grid(grid, axes, inputs)
     found = make_plan(spec, Store(out), read_inputs(inputs, spec, out).without_missing())
     if json_:
         sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
         return
     console = Console(highlight=False, markup=False)
     console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(found.to_do)} to do.")
-    for group in _plain(found)["groups"]:
-        console.print(f"  {group['dataset']} x {group['model']}: {group['to_do']} of {group['runs']} runs to do")
+    for group in found.groups:
+        missing = set(group.runs) & set(found.to_do)
+        console.print(f"  {group.dataset} x {group.backbone}: {len(missing)} of {len(group.runs)} runs to do")
     for stale in found.stale:
         console.print(f"  stale: {stale}", soft_wrap=True)
 
@@ -60,8 +72,8 @@ def run(
     /,
     *,
     out: Path = Path("runs"),
-    axes: AxisOptions = AxisOptions(),
-    inputs: InputOptions = InputOptions(),
+    axes: AxisOptions = NO_CHANGE,
+    inputs: InputOptions = NO_INPUTS,
     engine: Literal["inline"] = "inline",
     device: Device = "auto",
     threads: int | None = None,
@@ -90,19 +102,21 @@ def run(
     quiet
         Shows no progress.
     """
-    from cytolora.commands.progress import progress_bar, resolve_device
+    from cytolora.commands.machine import num_training_images, resolve_device
     from cytolora.engines.inline import run_groups
+    from cytolora.workbench import Progress
 
     add_backbones(inputs.backbone_file)
-    spec, store = read_grid(grid, axes), Store(out)
+    spec, store = read_grid(grid, axes, inputs), Store(out)
     sources = read_inputs(inputs, spec, out)
     found = make_plan(spec, store, sources)
     _refuse_stale(found, out)
     for group in found.groups:
         sources.weights_path(group.backbone)  # a checkpoint that is missing is said now, not after hours
     chosen = resolve_device(device, threads)
-    with progress_bar(found, sources, quiet=quiet) as progress:
-        run_groups(found.groups, sources, store, device=chosen, progress=progress)
+    total = num_training_images(found, sources)
+    with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):
+        run_groups(found.groups, sources, store, device=chosen, progress=Progress(say=say, done=done))
     Console(stderr=True, highlight=False).print(
         f"{len(found.runs)} runs in {out}. Next: cytolora report {out} --out report", soft_wrap=True
     )
@@ -131,7 +145,6 @@ def report(
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
-    from cytolora.commands.options import pairs
     from cytolora.report.build import build_report
 
     page = build_report(runs, out, pairs(data, "--data"))
@@ -168,7 +181,7 @@ def _refuse_stale(found: Plan, out: Path) -> None:
 
 
 def _plain(found: Plan) -> dict[str, object]:
-    to_do = {run.run_id for run in found.to_do}
+    to_do = set(found.to_do)
     return {
         "runs": len(found.runs),
         "stored": len(found.stored),
@@ -178,8 +191,8 @@ def _plain(found: Plan) -> dict[str, object]:
             {
                 "dataset": group.dataset,
                 "model": group.backbone,
-                "runs": sum(map(len, group.cells)),
-                "to_do": sum(run.run_id in to_do for cell in group.cells for run in cell),
+                "runs": len(group.runs),
+                "to_do": len(to_do & set(group.runs)),
             }
             for group in found.groups
         ],

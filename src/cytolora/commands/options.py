@@ -1,7 +1,7 @@
 """Options that mean the same for every command."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from cytolora.config import load_grid
 from cytolora.errors import ConfigError
+from cytolora.files import sha256_file
 from cytolora.grid import narrowed
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES, read_backbone_file
-from cytolora.specs import GridSpec
+from cytolora.specs import GridSpec, SplitSpec
 
 Several = Parameter(consume_multiple=True, negative="")
 
@@ -30,6 +31,10 @@ class InputOptions:
     """Official checkpoint of a backbone on disk, as NAME=PATH."""
     backbone_file: Annotated[Sequence[Path], Several] = ()
     """YAML file that describes a backbone of one's own."""
+    split: Path | None = None
+    """File written by `cytolora split`; says which image is in train, val or test."""
+    map: Path | None = None
+    """CSV with columns from,to[,order] that renames or joins classes."""
 
 
 @Parameter(name="*", group="Axes of the grid")
@@ -55,9 +60,13 @@ class AxisOptions:
     """Cuts every budget to so many steps: a rehearsal, marked in the report."""
 
 
-def read_grid(name: str, axes: AxisOptions) -> GridSpec:
-    """Loads a grid and replaces the axes that were given."""
-    return narrowed(
+NO_INPUTS = InputOptions()
+NO_CHANGE = AxisOptions()
+
+
+def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
+    """Loads a grid, replaces the axes that were given, and ties it to the split file and label map."""
+    grid = narrowed(
         load_grid(name),
         datasets=axes.dataset,
         models=axes.model,
@@ -68,6 +77,12 @@ def read_grid(name: str, axes: AxisOptions) -> GridSpec:
         rates=axes.rates,
         max_steps=axes.steps,
     )
+    if (inputs.split or inputs.map) and len(grid.datasets) > 1:
+        raise ConfigError(
+            f"--split and --map are for one dataset; choose one of {', '.join(grid.datasets)}: --dataset."
+        )
+    split = SplitSpec(file_sha256=_hash(inputs.split)) if inputs.split else grid.split
+    return replace(grid, split=split, label_map_sha256=_hash(inputs.map) if inputs.map else None)
 
 
 def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
@@ -78,7 +93,12 @@ def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
             raise ConfigError(f"--data names {name!r}, but the grid's datasets are {', '.join(grid.datasets)}.")
     if _DRAWN in grid.datasets:
         data.setdefault(_DRAWN, out / "data" / _DRAWN)
-    return Inputs(data=data, weights=pairs(options.weights, "--weights"))
+    return Inputs(
+        data=data,
+        weights=pairs(options.weights, "--weights"),
+        split_file=options.split,
+        label_map=options.map,
+    )
 
 
 def add_backbones(files: Sequence[Path]) -> None:
@@ -96,6 +116,13 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, Path]:
             raise ConfigError(f"{option} expects NAME=PATH, got {text!r}.")
         found[name] = Path(path).expanduser()
     return found
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -1,6 +1,7 @@
 """Pixels to tensors: the backbone's own preprocessing, and augmentation for training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ def evaluation_view(pixels: np.ndarray, preprocess: Preprocess) -> Tensor:
     """Resizes as the checkpoint's own library does (Pillow's filters) and crops the centre: uint8 [3, size, size]."""
     size = preprocess.size_px
     shape = [size, size] if preprocess.resize == "squash" else [size]
-    resized = tvf.resize(Image.fromarray(pixels), shape, interpolation=_INTERPOLATION[preprocess.interpolation])
+    image: Any = Image.fromarray(pixels)  # torchvision's annotations know tensors only
+    resized = tvf.resize(image, shape, interpolation=_INTERPOLATION[preprocess.interpolation])
     return tvf.pil_to_tensor(tvf.center_crop(resized, [size, size]))
 
 

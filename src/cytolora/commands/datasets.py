@@ -1,0 +1,157 @@
+"""check and split: what a folder of images holds, what is wrong with it, and which image is for what."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from cytolora.commands.bars import bar
+from cytolora.data.audit import audit
+from cytolora.data.datasets import load_manifest
+from cytolora.data.findings import Audit
+from cytolora.data.labels import apply_label_map
+from cytolora.data.manifest import Manifest
+from cytolora.data.split_files import read_split, write_split
+from cytolora.data.splits import assign_subsets
+from cytolora.errors import ConfigError
+from cytolora.specs import SUBSETS, SplitSpec
+
+_PROBLEMS = 1
+
+
+def check(
+    path: Path,
+    /,
+    *,
+    dataset: str | None = None,
+    split: Path | None = None,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Reads a dataset: classes, counts, groups, unreadable files, duplicates, groups on two sides of a split.
+
+    Exits with 1 if something was found that somebody should look at.
+
+    Examples:
+
+        cytolora check my_cells
+        cytolora check smear2005 --dataset herlev --json
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file.
+    dataset
+        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+    split
+        File written by `cytolora split`.
+    map_
+        CSV with columns from,to[,order] that renames or joins classes.
+    strict
+        Makes a count that differs from the published one an error.
+    json_
+        Prints one JSON document.
+    quiet
+        Shows no progress.
+    """
+    manifest = _manifest(path, dataset, map_, strict=strict)
+    if split is not None:
+        manifest = read_split(split, manifest)
+    found = _audited(manifest, quiet=quiet)
+    if json_:
+        sys.stdout.write(json.dumps({**asdict(found), "findings": found.findings()}, indent=2) + "\n")
+    else:
+        _print(manifest, found)
+    return _PROBLEMS if found.has_problems else 0
+
+
+def split(
+    path: Path,
+    /,
+    *,
+    out: Path,
+    dataset: str | None = None,
+    by: Literal["group", "image"] = "group",
+    ratios: str = "60/20/20",
+    seed: int = 0,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+) -> None:
+    """Divides a dataset into train, val and test, stratified by class, no group torn; writes the division to a file.
+
+    Example:
+
+        cytolora split my_cells --by group --ratios 60/20/20 --seed 0 --out split.csv
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file.
+    out
+        CSV file to write: path, label, subset, group and a fingerprint of the images.
+    dataset
+        Which reader; recognised from the folder if not given.
+    by
+        group keeps a patient, slide or field on one side; image may tear it apart, and every report says so.
+    ratios
+        Percent of train, val and test.
+    seed
+        Another seed, another division.
+    map_
+        CSV with columns from,to[,order] that renames or joins classes.
+    """
+    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed)
+    divided = assign_subsets(_manifest(path, dataset, map_), spec)
+    write_split(divided, out)
+    console = Console(highlight=False, markup=False)
+    console.print(_counts(divided.counts()))
+    console.print(f"{divided.split_rule} Written to {out}.", soft_wrap=True)
+
+
+def _manifest(path: Path, dataset: str | None, label_map: Path | None, *, strict: bool = False) -> Manifest:
+    manifest = load_manifest(path, dataset, strict=strict)
+    return manifest if label_map is None else apply_label_map(manifest, label_map)
+
+
+def _audited(manifest: Manifest, *, quiet: bool) -> Audit:
+    with bar("looking at images", total=len(manifest.samples), unit="images", quiet=quiet) as (_, advance):
+        return audit(manifest, on_image=lambda: advance(1))
+
+
+def _print(manifest: Manifest, found: Audit) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{found.name}: {found.num_images} images, {len(manifest.classes)} classes, {found.num_groups} groups."
+    )
+    console.print(_counts(found.counts))
+    for text in (found.group_rule and f"groups: {found.group_rule}", found.split_rule, *found.unverifiable):
+        if text:
+            console.print(text)
+    problems = found.findings()
+    for problem in problems:
+        console.print(f"! {problem}")
+    console.print(f"{len(problems)} problems found." if problems else "No problems found.")
+
+
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    shown = [name for name in ("all", *SUBSETS) if name == "all" or any(row[name] for row in counts.values())]
+    table = Table("class", *shown, box=None, header_style="bold")
+    for label, row in counts.items():
+        table.add_row(label, *(str(row[name]) for name in shown))
+    table.add_row("", *(str(sum(row[name] for row in counts.values())) for name in shown), style="bold")
+    return table
+
+
+def _ratios(text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(part) / 100 for part in text.split("/"))
+    except ValueError:
+        raise ConfigError(f"--ratios is percent of train/val/test, such as 60/20/20, got {text!r}.") from None
+    return train, val, test
