@@ -21,7 +21,7 @@ def test_images_give_the_binomial_interval():
     found = intervals([True] * 300 + [False] * 100, replicates=20000)["accuracy"]
     half = 1.96 * (0.75 * 0.25 / 400) ** 0.5
     assert (found.low, found.high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.004)
-    assert (found.unit, found.num_units, found.warnings) == ("image", 400, ())
+    assert (found.unit, found.num_units, found.warnings) == ("image", 400, {})
 
 
 def test_copies_of_a_cell_in_its_group_add_no_certainty():
@@ -48,18 +48,20 @@ def test_an_image_without_group_among_grouped_ones_is_a_group_of_its_own():
 
 def test_few_groups_are_warned_about_by_number():
     found = intervals([True, True, False, False, False] * 8, [str(index // 4) for index in range(40)])["accuracy"]
-    assert found.warnings == ("drawn from 10 groups only: too narrow under about 20",)
+    assert list(found.warnings) == ["few groups"]
+    assert "10 groups only; under about 20" in found.warnings["few groups"]
 
 
 def test_an_interval_without_mistakes_says_that_it_knows_nothing_of_rare_ones():
     found = intervals([True] * 50)["accuracy"]
     assert (found.low, found.high) == (1, 1)
-    assert "rarer mistakes" in found.warnings[0]
+    assert "rarer mistakes" in found.warnings["no width"]
 
 
 def test_equal_seeds_give_equal_intervals_and_others_do_not():
     correct = [True, False, True] * 30
-    assert intervals(correct, seed=1) == intervals(correct, seed=1) != intervals(correct, seed=2)
+    one, again, other = (intervals(correct, seed=seed, replicates=50) for seed in (1, 1, 2))
+    assert one == again != other
 
 
 def test_metrics_of_confusions_are_those_of_scikit_learn():
@@ -70,12 +72,20 @@ def test_metrics_of_confusions_are_those_of_scikit_learn():
     assert stats.balanced_accuracy(counts)[0] == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
-def test_drawing_kinds_is_drawing_units():
-    """The mean and variance of a replicate's count are those of drawing unit by unit: n p and n p (1 - p)."""
+def test_a_replicate_draws_as_many_units_as_there_are():
+    """The mean and variance of its count of right images are n p and n p (1 - p), its total is n."""
     counts = stats.unit_confusions([0] * 60, [0] * 45 + [1] * 15, [f"{index:02}" for index in range(60)], 2)
-    right = stats.resample(counts, seed=0, replicates=40000)[:, 0, 0]
-    assert right.mean() == pytest.approx(45, abs=0.1)
-    assert right.var() == pytest.approx(60 * 0.75 * 0.25, rel=0.03)
+    resampled = stats.resample(counts, seed=0, replicates=40000)
+    assert (resampled.sum(axis=(1, 2)) == 60).all()
+    assert resampled[:, 0, 0].mean() == pytest.approx(45, abs=0.1)
+    assert resampled[:, 0, 0].var() == pytest.approx(60 * 0.75 * 0.25, rel=0.03)
+
+
+def test_two_classifiers_on_one_test_set_are_drawn_in_pairs():
+    names = [f"{index:02}" for index in range(60)]
+    better = stats.unit_confusions([0] * 60, [0] * 50 + [1] * 10, names, 2)
+    worse = stats.unit_confusions([0] * 60, [0] * 40 + [1] * 20, names, 2)
+    assert (stats.resample(better, seed=3)[:, 0, 0] >= stats.resample(worse, seed=3)[:, 0, 0]).all()
 
 
 def test_two_thousand_replicates_of_four_thousand_cells_take_less_than_a_second():

@@ -1,0 +1,139 @@
+"""From a store to a folder: tables, figures and one page, replaced whole or not at all."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.files import staged_folder, write_text
+from cytolora.report.cells import METRICS, Cell, best, by_dataset, read_cells
+from cytolora.report.checks import refuse_mixed
+from cytolora.report.curves import Axis, Curves
+from cytolora.report.figures import Figure, save
+from cytolora.report.levels import Levels
+from cytolora.report.matrix import ConfusionMatrix
+from cytolora.report.page import Picture, Section, render
+from cytolora.report.protocol import describe_dataset
+from cytolora.report.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
+from cytolora.store import Store, StoredRun
+
+PAGE = "index.html"
+_OURS = frozenset({PAGE, "tables.csv", "tables.md", "tables.tex", "cells.csv", "figures"})
+_AXES: tuple[Axis, ...] = ("shots", "fraction")
+_MAX_NUMBERS = 4000
+"""Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
+
+
+def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = None) -> Path:
+    """Writes the report of a store and returns its page, ``out/index.html``.
+
+    An older report at ``out`` is replaced whole; if anything fails it stays as it was.
+
+    Args:
+        data: Folder of each dataset, by name; the page shows example cells of those that are given.
+
+    Raises:
+        StoreError: If there are no runs, or runs that must not stand in one table.
+        ConfigError: If ``out`` holds anything but a report, or ``data`` names a dataset without runs.
+        DataError: If the images at a folder of ``data`` are not those of the runs.
+    """
+    runs = list(Store(runs_dir).runs())
+    if not runs:
+        raise StoreError(
+            f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`, or run a grid first: "
+            f"`cytolora run smoke --data NAME=PATH --out {runs_dir}`."
+        )
+    refuse_mixed(runs)
+    target = out.absolute()
+    _refuse_foreign(target)
+    cells = read_cells(runs)
+    folders = _folders(data or {}, by_dataset(cells))
+    with staged_folder(target) as folder:
+        _write_tables(folder, cells)
+        write_text(folder / PAGE, _page(folder / "figures", cells, runs, folders))
+    return out / PAGE
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Protects a user's own files: the folder is going to be replaced whole."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; name a folder for the report.")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS) if out.exists() else []
+    if foreign:
+        raise ConfigError(f"{out} holds {foreign[0]!r}, which is no part of a report; name a new or empty folder.")
+
+
+def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Cell]]) -> dict[str, Path]:
+    """Matches ``herlev`` to ``herlev`` and ``hicervix`` to every label set of it."""
+    found = {}
+    for name, path in data.items():
+        names = [dataset for dataset in known if name in (dataset, dataset.partition(":")[0])]
+        if not names:
+            raise unknown_name("dataset", name, known)
+        found |= dict.fromkeys(names, path)
+    return found
+
+
+def _write_tables(folder: Path, cells: Sequence[Cell]) -> None:
+    rows = [to_row(cell) for cell in cells]
+    write_text(folder / "tables.csv", to_csv(rows, COLUMNS))
+    write_text(folder / "cells.csv", to_csv(rows, rows[0]))
+    write_text(folder / "tables.md", to_markdown(cells))
+    write_text(folder / "tables.tex", to_latex(cells))
+
+
+def _page(figures: Path, cells: Sequence[Cell], runs: Sequence[StoredRun], folders: Mapping[str, Path]) -> str:
+    models = sorted({cell.model for cell in cells})
+    sections = [
+        _section(figures, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()
+    ]
+    return render(sections, runs)
+
+
+def _section(figures: Path, cells: Sequence[Cell], models: Sequence[str], data: Path | None) -> Section:
+    dataset, slug = cells[0].dataset, _slug(cells[0].dataset)
+    curves = [
+        Curves(dataset=dataset, cells=cells, metric=metric, axis=axis, slug=slug, all_models=models)
+        for axis in _AXES
+        for metric in METRICS
+    ]
+    figures_of = [*curves, Levels(dataset=dataset, cells=cells, slug=slug)]
+    winner = best(cells)
+    examples = None
+    if data is not None and winner is not None:
+        from cytolora.report.examples import find_examples  # reads images: not needed without data
+
+        examples = find_examples(winner, data)
+    return Section(
+        facts=describe_dataset(cells),
+        cells=cells,
+        curves=[_picture(curve, figures) for curve in figures_of if curve.drawable],
+        matrices=[_picture(matrix, figures) for matrix in _matrices(cells)],
+        examples=examples,
+        slug=slug,
+    )
+
+
+def _matrices(cells: Sequence[Cell]) -> list[ConfusionMatrix]:
+    """The best cell's, then of each model the best at its largest amount of training images."""
+    winner = best(cells)
+    if winner is None:
+        return []
+    largest = []
+    for model in sorted({cell.model for cell in cells}):
+        tested = [cell for cell in cells if cell.model == model and cell.tested]
+        most = max((cell.amount_key for cell in tested), default=None)
+        largest.append(best([cell for cell in tested if cell.amount_key == most]))
+    others = [cell for cell in largest if cell is not None and cell is not winner]
+    num_fields = len(winner.predictions[0].classes) ** 2 * len(others)
+    numbers = "all" if num_fields <= _MAX_NUMBERS else "diagonal"
+    first = ConfusionMatrix(cell=winner, slug=_slug(winner.cell_id))
+    return [first, *(ConfusionMatrix(cell=cell, slug=_slug(cell.cell_id), numbers=numbers) for cell in others)]
+
+
+def _picture(figure: Figure, folder: Path) -> Picture:
+    return Picture(name=figure.name, svg=save(figure, folder), caption=figure.caption)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

@@ -1,0 +1,37 @@
+"""What may not stand in one table: runs computed from different data, weights or draws."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from cytolora.errors import StoreError
+from cytolora.files import canonical_json
+from cytolora.store import StoredRun
+
+
+def refuse_mixed(runs: Iterable[StoredRun]) -> None:
+    """Checks that runs of one dataset saw the same images, of one model the same weights, of one draw the same split.
+
+    Raises:
+        StoreError: Naming both fingerprints and a run of each.
+    """
+    found = list(runs)
+    _agree(found, "data_fingerprint", "dataset {}", lambda spec: [spec["dataset"]])
+    _agree(found, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
+    _agree(found, "split_fingerprint", "the draw of {}", _draw)
+
+
+def _draw(spec: Any) -> list[Any]:
+    return [spec["dataset"], spec["sampling"], spec["split"], spec["seed"]]
+
+
+def _agree(runs: Sequence[StoredRun], field: str, title: str, key: Callable[[Any], list[Any]]) -> None:
+    first: dict[str, StoredRun] = {}
+    for run in runs:
+        other = first.setdefault(canonical_json(key(run.spec)), run)
+        here, there = (getattr(entry.identity, field) for entry in (run, other))
+        if here != there:
+            raise StoreError(
+                f"Stored runs disagree in the {field} of {title.format(key(run.spec)[0])}: {there} in {other.run_id}, "
+                f"{here} in {run.run_id}. Their numbers cannot stand in one table; move the stale ones to another "
+                "folder (`cytolora plan` lists them)."
+            )

@@ -1,0 +1,63 @@
+"""What a reader must know about a number before comparing it: a short tag, and a sentence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cytolora.report import words
+from cytolora.report.cells import Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One remark on a cell."""
+
+    tag: str
+    text: str
+
+
+def marks(cell: Cell) -> tuple[Mark, ...]:
+    """Lists the remarks on a cell, the gravest first."""
+    return tuple(_marks(cell))
+
+
+def _marks(cell: Cell) -> Iterator[Mark]:
+    yield from _progress(cell)
+    max_steps = cell.spec["train"]["budget"]["max_steps"]
+    if max_steps is not None:
+        yield Mark(
+            tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a rehearsal, no result."
+        )
+    if cell.spec["split"]["by"] == "image":
+        text = "Cells of one patient, slide or field may stand in training and test; the number may be too high."
+        yield Mark(tag="split by image", text=f"Split by image: {text}")
+    repeated = cell.worst("num_repeated")
+    if repeated:
+        text = f"A class has fewer images than asked for: {words.count(repeated, 'training image')} drawn again."
+        yield Mark(tag="repeated", text=text)
+    retested = sorted({run.spec["learning_rate"] for run in cell.runs if run.metrics["test"]} - {cell.rate})
+    if retested and cell.rate is not None:
+        rates = words.listed([words.rate(rate) for rate in retested])
+        yield Mark(tag="retested", text=f"The test set was scored at {rates} too: it was not opened once only.")
+    diverged = [rate for rate in cell.rates if cell.val("accuracy", rate) is None]
+    if diverged:
+        rates = words.listed([words.rate(rate) for rate in diverged])
+        yield Mark(tag="diverged", text=f"Training diverged at learning rate {rates}, which did not compete.")
+    if len(cell.rates) > 2 and cell.rate in (cell.rates[0], cell.rates[-1]):
+        side = "lowest" if cell.rate == cell.rates[0] else "highest"
+        yield Mark(tag="edge", text=f"The chosen learning rate is the {side} of the grid: a wider grid may do better.")
+    if cell.intervals:
+        for tag, text in cell.intervals["accuracy"].warnings.items():
+            yield Mark(tag=tag, text=text)
+
+
+def _progress(cell: Cell) -> Iterator[Mark]:
+    if cell.rate is None:
+        seeds = words.listed([str(seed) for seed in cell.seeds])
+        yield Mark(tag="missing", text=f"No learning rate has all seeds ({seeds}) yet; none could be chosen.")
+    elif not cell.tested:
+        found = cell.val("accuracy", cell.rate)
+        val = f"; validation accuracy at the chosen rate is {words.percent(found.mean)} %" if found else ""
+        yield Mark(tag="validation only", text=f"The test set is not scored yet{val}.")
+    elif len(cell.tested) < len(cell.seeds):
+        text = f"The test set is scored for {len(cell.tested)} of {words.count(len(cell.seeds), 'seed')}."
+        yield Mark(tag="incomplete", text=text)

@@ -1,0 +1,113 @@
+"""Which class is taken for which: the confusion matrix of a cell."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as Drawing
+from numpy.typing import NDArray
+
+from cytolora.metrics import confusion
+from cytolora.report import words
+from cytolora.report.cells import Cell
+from cytolora.report.figures import FAINT
+
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
+_DARK, _LIGHT = "#14181f", "#ffffff"
+_LIGHT_FROM = 0.62
+"""Share from which light letters read better than dark ones."""
+_MANY = 12
+"""From this many classes on, letters shrink and empty fields stay empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionMatrix:
+    """True class by predicted class on test, all seeds of a cell together; each row adds up to 100 %."""
+
+    cell: Cell
+    slug: str
+    """Names the cell in file names."""
+    numbers: Literal["all", "diagonal"] = "all"
+    """Which fields are written out; all of them stand in ``frame()``."""
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return f"{self.slug}_confusion"
+
+    @property
+    def caption(self) -> str:
+        """What is seen, in words that stand alone."""
+        cell = self.cell
+        amount = words.amount(cell.shots, cell.fraction)
+        seeds = words.count(len(cell.tested), "seed")
+        together = f"{seeds} together" if len(cell.tested) > 1 else seeds
+        return (
+            f"{cell.dataset}, {cell.model}, {cell.method}, {amount}: true class (rows) by predicted class (columns) "
+            f"on the test set, {together}. Large: percent of the row; small: count."
+        )
+
+    def frame(self) -> pa.Table:
+        """Returns a row per pair of classes."""
+        classes, counts = self._classes, self._counts()
+        shares = _row_shares(counts)
+        pairs = [(row, column) for row in range(len(classes)) for column in range(len(classes))]
+        return pa.table(
+            {
+                "true": [classes[row] for row, _ in pairs],
+                "predicted": [classes[column] for _, column in pairs],
+                "count": [int(counts[pair]) for pair in pairs],
+                "share_of_true": [float(shares[pair]) for pair in pairs],
+            }
+        )
+
+    def plot(self) -> Drawing:
+        """Draws the matrix, true classes from top to bottom in the dataset's order."""
+        classes, counts = self._classes, self._counts()
+        shares = _row_shares(counts)
+        edge = (0.62 if len(classes) < _MANY else 0.42) * len(classes)
+        drawing = Drawing(figsize=(edge, edge))
+        axes = drawing.add_axes((0, 0, 1, 1))  # labels stand outside; saving makes room for them
+        sparse = self.numbers == "diagonal"  # then one picture of all fields: a tenth of the bytes
+        axes.pcolormesh(shares, cmap=_SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=0.8, rasterized=sparse)
+        for (row, column), share in np.ndenumerate(shares):
+            if self.numbers == "all" or row == column:
+                self._write(axes, row, column, share, int(counts[row, column]))
+        axes.invert_yaxis()
+        ticks = np.arange(len(classes)) + 0.5
+        axes.set_yticks(ticks, [f"{name} ({count})" for name, count in zip(classes, counts.sum(axis=1), strict=True)])
+        axes.set_xticks(ticks, classes, rotation=40, ha="right", rotation_mode="anchor")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("Predicted")
+        axes.set_ylabel("True (count)")
+        return drawing
+
+    @property
+    def _classes(self) -> tuple[str, ...]:
+        return self.cell.predictions[0].classes
+
+    def _counts(self) -> NDArray[np.int64]:
+        every = self.cell.predictions
+        return np.sum([confusion(rows.labels, rows.predicted, rows.classes) for rows in every], axis=0)
+
+    def _write(self, axes: Axes, row: int, column: int, share: float, count: int) -> None:
+        many = len(self._classes) >= _MANY
+        x, y = column + 0.5, row + 0.5
+        if not count:
+            if not many:
+                axes.text(x, y, "·", ha="center", va="center", color=FAINT)
+            return
+        colour = _LIGHT if share > _LIGHT_FROM else _DARK
+        large, small = (6.5, 4.5) if many else (10, 6.5)
+        text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+        axes.text(x, y - 0.08, text, ha="center", va="center", fontsize=large, color=colour)
+        axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour, alpha=0.85)
+
+
+def _row_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)

@@ -1,0 +1,53 @@
+"""The test predictions of a stored run, as arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cytolora.errors import StoreError
+from cytolora.store import StoredRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestPredictions:
+    """What a run said about each test image."""
+
+    classes: tuple[str, ...]
+    paths: list[str]
+    groups: list[str | None]
+    labels: NDArray[np.int64]
+    """Indices into ``classes``."""
+    probabilities: NDArray[np.float64]
+    """Images x classes."""
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable class of each image."""
+        return self.probabilities.argmax(axis=1)
+
+
+def read_test(run: StoredRun) -> TestPredictions:
+    """Reads the test predictions of a run.
+
+    Raises:
+        StoreError: If the predictions do not fit the classes that the run says it knows.
+    """
+    classes = tuple(run.provenance["classes"])
+    table = run.predictions()
+    unknown = sorted(set(table["label"].unique().to_pylist()) - set(classes))
+    if unknown or not set(classes) <= set(table.column_names):
+        raise StoreError(
+            f"Stored run {run.path} is damaged: its predictions do not fit its classes ({', '.join(classes)}). "
+            "Remove this folder and run again."
+        )
+    table = table.filter(pc.field("subset") == "test")
+    index = {name: position for position, name in enumerate(classes)}
+    return TestPredictions(
+        classes=classes,
+        paths=table["path"].to_pylist(),
+        groups=table["group"].to_pylist(),
+        labels=np.array([index[label] for label in table["label"].to_pylist()], dtype=np.int64),
+        probabilities=np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64),
+    )

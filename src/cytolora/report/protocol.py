@@ -1,0 +1,114 @@
+"""What was run, in words: datasets, models, methods, seeds, learning rates, software."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cytolora.report import words
+from cytolora.report.cells import Cell
+from cytolora.store import StoredRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFacts:
+    """What the runs know about their dataset."""
+
+    name: str
+    classes: tuple[tuple[str, int | None], ...]
+    """Each with its test images; None while no test set is scored."""
+    num_test: int | None
+    num_test_groups: int | None
+    """None where groups are not known, or no test set is scored."""
+    group_rule: str
+    split_rule: str
+    warnings: tuple[str, ...]
+    fingerprint: str
+
+
+def describe_dataset(cells: Sequence[Cell]) -> DatasetFacts:
+    """Gathers the facts from the cells of one dataset."""
+    run = cells[0].runs[0]
+    scored = next((cell.predictions[0] for cell in cells if cell.tested), None)
+    names = run.provenance["classes"]
+    counts = [None] * len(names) if scored is None else np.bincount(scored.labels, minlength=len(names)).tolist()
+    groups = set() if scored is None else set(scored.groups) - {None}
+    return DatasetFacts(
+        name=cells[0].dataset,
+        classes=tuple(zip(names, counts, strict=True)),
+        num_test=None if scored is None else len(scored.paths),
+        num_test_groups=len(groups) or None,
+        group_rule=run.provenance.get("group_rule") or "groups cannot be known",
+        split_rule=run.provenance.get("split_rule") or "",
+        warnings=tuple(run.provenance.get("data_warnings") or ()),
+        fingerprint=run.provenance["data_fingerprint"],
+    )
+
+
+def describe_models(cells: Iterable[Cell]) -> list[dict[str, str]]:
+    """Returns name, architecture, licence and weights' hash of each model."""
+    found = {}
+    for cell in cells:
+        provenance = cell.runs[0].provenance
+        backbone = provenance.get("backbone") or {}
+        found[cell.model] = {
+            "name": cell.model,
+            "architecture": backbone.get("architecture", ""),
+            "licence": backbone.get("licence", ""),
+            "weights": provenance["weights_sha256"],
+        }
+    return [found[name] for name in sorted(found)]
+
+
+def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
+    """Returns, per method, its settings in words; several where cells differ."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        settings = found.setdefault(cell.spec["method"], [])
+        text = _settings(cell.spec)
+        if text not in settings:
+            settings.append(text)
+    return found
+
+
+def _settings(spec: Mapping[str, Any]) -> str:
+    train, adapter = spec["train"], spec["adapter"]
+    parts = [words.budget(train["budget"]), f"batches of {train['batch_size']}"]
+    if adapter is not None:
+        blocks = "all blocks" if adapter["blocks"] == "all" else f"blocks {adapter['blocks']}"
+        parts.append(f"rank {adapter['rank']} on {', '.join(adapter['targets'])} of {blocks}")
+        scaling = adapter["scaling"].replace("alpha_over_sqrt_rank", "α/√rank").replace("alpha_over_rank", "α/rank")
+        parts.append(f"α {adapter['alpha']:g}, scaled by {scaling}, dropout {adapter['dropout']:g}")
+    parts.append(f"AdamW, weight decay {train['weight_decay']:g}, {train['warmup_steps']} warm-up steps, cosine")
+    return "; ".join([*parts, train["precision"]])
+
+
+def describe_rates(cells: Iterable[Cell]) -> dict[str, list[float]]:
+    """Returns, per method, every learning rate that was tried."""
+    found: dict[str, set[float]] = {}
+    for cell in cells:
+        found.setdefault(cell.spec["method"], set()).update(cell.rates)
+    return {method: sorted(rates) for method, rates in sorted(found.items())}
+
+
+def describe_software(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
+    """Returns what computed the runs, each thing with all the values that occur."""
+    facts: dict[str, set[str]] = {"device": set(), "threads": set(), "code": set()}
+    for run in runs:
+        found = run.provenance
+        for package, version in (found.get("versions") or {}).items():
+            facts.setdefault(package, set()).add(str(version))
+        git = found.get("git") or {}
+        if git.get("commit"):
+            changed = " with uncommitted changes" if git.get("is_dirty") else ""
+            facts["code"].add(f"commit {git['commit'][:12]}{changed}")
+        for name in ("device", "threads"):
+            if found.get(name) is not None:
+                facts[name].add(str(found[name]))
+    return [(name, ", ".join(sorted(values))) for name, values in facts.items() if values]
+
+
+def total_seconds(runs: Iterable[StoredRun]) -> float:
+    """Adds up what the runs took."""
+    return float(sum(run.provenance.get("seconds") or 0 for run in runs))

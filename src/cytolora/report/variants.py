@@ -1,0 +1,54 @@
+"""Telling apart cells that a table would call the same: the settings in which they differ, in words."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from cytolora.report import words
+
+_NAMED_ELSEWHERE = ("dataset", "backbone", "method", "learning_rate", "seed", "sampling.shots", "sampling.fraction")
+
+
+def name_variants(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Names each spec by what sets it apart from those of the same dataset, model and method.
+
+    Names are empty where no two specs also share the amount of training images.
+    """
+    families: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, spec in specs.items():
+        families[spec["dataset"], spec["backbone"], spec["method"]].append(name)
+    names = dict.fromkeys(specs, "")
+    for members in families.values():
+        amounts = [_amount(specs[name]) for name in members]
+        if len(set(amounts)) < len(amounts):
+            names |= _differences({name: _flat(specs[name]) for name in members})
+    return names
+
+
+def _amount(spec: Mapping[str, Any]) -> str:
+    return words.amount(spec["sampling"]["shots"], spec["sampling"]["fraction"])
+
+
+def _differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    keys = sorted({key for flat in settings.values() for key in flat})
+    differing = [key for key in keys if len({str(flat.get(key)) for flat in settings.values()}) > 1]
+    return {name: ", ".join(_say(key, flat.get(key)) for key in differing) for name, flat in settings.items()}
+
+
+def _say(key: str, value: Any) -> str:
+    if key == "train.budget":
+        return value
+    name = " ".join(key.split(".")[-2:]).replace("_", " ")
+    return f"{name} {'none' if value is None else value}"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, inner in value.items():
+        if key == "budget":
+            flat[prefix + key] = words.budget(inner)
+        elif isinstance(inner, Mapping):
+            flat |= _flat(inner, f"{prefix}{key}.")
+        elif prefix + key not in _NAMED_ELSEWHERE:
+            flat[prefix + key] = inner
+    return flat

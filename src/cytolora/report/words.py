@@ -1,0 +1,70 @@
+"""Numbers as a reader wants them: percentages, spreads, amounts of training images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cytolora.stats import Interval
+
+
+def percent(share: float) -> str:
+    """0.7124 as ``71.2``."""
+    return f"{100 * share:.1f}"
+
+
+def difference(share: float, other: float) -> str:
+    """0.905 and 0.93 as ``−2.5``."""
+    return f"{100 * (share - other):+.1f}".replace("-", "−")
+
+
+def interval(found: Interval | None) -> str:
+    """``65.0–77.1``, in percent; empty for None."""
+    return "" if found is None else f"{percent(found.low)}–{percent(found.high)}"
+
+
+def amount(shots: int | None, fraction: float | None) -> str:
+    """``4 shots``, ``10 %`` or ``all``."""
+    if shots is not None:
+        return "1 shot" if shots == 1 else f"{shots} shots"
+    return "all" if fraction is None else f"{100 * fraction:g} %"
+
+
+def rate(value: float | None) -> str:
+    """A learning rate without needless digits; empty for None."""
+    return "" if value is None else f"{value:g}"
+
+
+def thousands(count: int) -> str:
+    """12345 as ``12,345``."""
+    return f"{count:,}"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``, ``2 classes``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{thousands(number)} {noun if number == 1 else plural}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def budget(spec: Mapping[str, Any]) -> str:
+    """``100 epochs``, ``50 × shots + 50 steps``, ``… cut to 2 steps``."""
+    text = f"{spec['amount']} epochs" if spec["unit"] == "epochs" else f"{spec['amount']} × shots"
+    if spec["plus_steps"]:
+        text += f" + {spec['plus_steps']} steps"
+    elif spec["unit"] == "steps_per_shot":
+        text += " steps"
+    return text if spec["max_steps"] is None else f"{text}, cut to {count(spec['max_steps'], 'step')}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration with two useful digits: ``0.8 s``, ``45 s``, ``12 min``, ``3.1 h``."""
+    if value is None:
+        return ""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
