@@ -106,3 +106,11 @@ def test_seed_0_draws_these_cells():
     """Pins the drawing: a change here changes the demo and every number of docs/nano.md."""
     digest = hashlib.sha256(draw_cells(60, 0).images.tobytes()).hexdigest()
     assert digest == "bb697b2ef41beec34db964bd08b4b98c29be895c9a0ca1d1b78d04940c52335d"
+
+
+def test_the_dyes_say_where_the_nuclei_are():
+    cells = draw_cells(64, 0)
+    darkness = 255 - cells.images[..., 0].reshape(64, 8, 8, 8, 8).mean((2, 4)).reshape(64, 64)
+    nuclear = cells.dyes[..., 2]
+    assert cells.dyes.shape == (64, 64, 6)
+    assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(darkness, nuclear, strict=True)]) > 0.6

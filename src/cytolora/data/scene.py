@@ -13,6 +13,7 @@ from cytolora.data.drawing import (
     Ints,
     Outlines,
     Window,
+    bell,
     defocus,
     smoothstep,
     transmit,
@@ -48,13 +49,14 @@ class Stains:
         return Stains(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
 
-def bell(rng: np.random.Generator, *shape: int) -> Floats:
-    """Draws from a bell of mean 0 and deviation 1 that ends at 3.5: four dice, equal on every machine."""
-    return ((rng.random((4, *shape)).sum(axis=0) - 2) * np.sqrt(3)).astype(np.float32)
+def render(
+    rng: np.random.Generator, grain: Grain, cells: Cells, stains: Stains, size_px: int
+) -> tuple[NDArray[np.uint8], Floats]:
+    """Draws one image per row of ``cells``, [images, size_px, size_px, 3].
 
-
-def render(rng: np.random.Generator, grain: Grain, cells: Cells, stains: Stains, size_px: int) -> NDArray[np.uint8]:
-    """Draws one image per row of ``cells``, [images, size_px, size_px, 3];"""
+    Returns:
+        The images, and the densities of the three dyes that made them, [3, images, size_px, size_px].
+    """
     layers = np.zeros((3, len(cells["cell_radius"]), size_px, size_px), np.float32)
     bodies = _bodies(rng, cells)
     nuclei = _nuclei(rng, cells, bodies)
@@ -70,7 +72,7 @@ def render(rng: np.random.Generator, grain: Grain, cells: Cells, stains: Stains,
     for canvas in layers:
         defocus(canvas, np.minimum(1, 2 * cells["blur"]))
         defocus(canvas, np.maximum(0, 2 * cells["blur"] - 1))
-    return _expose(rng, grain, stains, layers)
+    return _expose(rng, grain, stains, layers), layers
 
 
 def _turns(rng: np.random.Generator, num: int) -> Floats:

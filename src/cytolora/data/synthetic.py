@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolora.data.drawing import Floats, Grain, Ints
-from cytolora.data.scene import Stains, bell, render
+from cytolora.data.drawing import Floats, Grain, Ints, bell
+from cytolora.data.scene import Stains, render
 from cytolora.errors import ConfigError
 from cytolora.files import staged_folder, write_bytes, write_json, write_text
 
@@ -72,6 +72,7 @@ MARKER = "synthetic.json"
 _BORDERLINE = 0.5
 """A cell stands up to this share of the way from its own class to another one."""
 _CHUNK = 64
+_GRID = 8
 
 
 class DrawnCells(NamedTuple):
@@ -84,6 +85,9 @@ class DrawnCells(NamedTuple):
     attributes: dict[str, Floats]
     """By the names of ATTRIBUTES."""
     slides: Ints
+    dyes: Floats
+    """What lies under each square of an 8 x 8 grid, whatever the stain: mean density of blue-green, pink-orange and
+    nuclear dye, then their standard deviations, [num, 64, 6]; rows of the grid come first."""
 
 
 def draw_cells(
@@ -95,9 +99,9 @@ def draw_cells(
         population: ``classes`` deals the five classes evenly over every slide. ``any`` knows no class: every
             attribute is drawn by itself over its whole range, on slides of wilder stains.
     """
-    if min(num, num_slides) < 1 or size_px < 16 or seed < 0:
+    if min(num, num_slides) < 1 or size_px < 16 or size_px % _GRID or seed < 0:
         raise ConfigError(
-            f"Cells are drawn for num >= 1, num_slides >= 1, size_px >= 16 and seed >= 0; "
+            f"Cells are drawn for num >= 1, num_slides >= 1, size_px >= 16 in steps of 8, seed >= 0; "
             f"got {num}, {num_slides}, {size_px} and {seed}."
         )
     key = [seed, num_slides, POPULATIONS.index(population)]
@@ -112,11 +116,22 @@ def draw_cells(
         labels = np.full(num, -1)
         attributes = _any_attributes(rng, num)
     images = np.empty((num, size_px, size_px, 3), np.uint8)
+    dyes = np.empty((num, _GRID * _GRID, 6), np.float32)
     for start in range(0, num, _CHUNK):
         rows = slice(start, start + _CHUNK)
         chunk = {name: values[rows] for name, values in attributes.items()}
-        images[rows] = render(rng, grain, chunk, stains[rows], size_px)
-    return DrawnCells(images, labels, attributes, slides)
+        images[rows], layers = render(rng, grain, chunk, stains[rows], size_px)
+        dyes[rows] = _summary(layers)
+    return DrawnCells(images, labels, attributes, slides, dyes)
+
+
+def _summary(layers: Floats) -> Floats:
+    """Mean and deviation of each dye in every square of the grid, [images, squares, 6]."""
+    num, edge = layers.shape[1], layers.shape[2] // _GRID
+    squares = layers.reshape(3, num, _GRID, edge, _GRID, edge)
+    mean, square = squares.mean((3, 5)), (squares * squares).mean((3, 5))
+    both = np.concatenate([mean, np.sqrt(np.maximum(square - mean * mean, 0))])
+    return both.reshape(6, num, _GRID * _GRID).transpose(1, 2, 0)
 
 
 def _stains(rng: np.random.Generator, num: int, wildness: float) -> Stains:
