@@ -9,6 +9,7 @@ from torch import nn
 from cytolora.errors import ConfigError
 from cytolora.models.attention import SplitQKV, fuse_qkv, split_qkv
 from cytolora.models.backbones import BackboneSpec
+from cytolora.models.loading import build_trunk
 
 BY_NAME = pytest.mark.parametrize("spec", [FUSED, APART, *REGISTERED], ids=lambda spec: spec.name)
 
@@ -28,7 +29,7 @@ def test_the_fused_state_reloads_strictly_into_stock_timm(spec: BackboneSpec):
     tower, small = small_tower(spec), shrunk(spec)
     split_qkv(tower.trunk)
     fuse_qkv(tower.trunk)
-    stock: Any = timm.create_model(small.architecture, **small.arguments).eval()
+    stock: Any = build_trunk(small).eval()  # timm.create_model, with the entry's layers
     stock.load_state_dict(tower.trunk.state_dict(), strict=True)
     batch = images(spec)
     assert torch.equal(stock.forward_features(batch), inside(tower).forward_features(batch))

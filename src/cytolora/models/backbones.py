@@ -1,35 +1,18 @@
-"""Which image towers exist, and every fact about each: source, architecture, pooling, preprocessing, licence."""
+"""Which image towers exist: the built-in one, the published ones of ``zoo``, and those that a user describes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cytolora.config import read_spec
+from cytolora.models.backbone_spec import BackboneSpec, Format, HubFile, Pool
+from cytolora.models.zoo import clip, cytology, general, pathology
 from cytolora.registry import Registry
 from cytolora.specs import Preprocess
 
-Pool = Literal["cls", "mean_patch"]
-"""cls: the class token after the last norm. mean_patch: the mean of the patch tokens after it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackboneSpec:
-    """One checkpoint: what its file holds and how its images are prepared."""
-
-    name: str
-    architecture: str
-    """timm model name, as in ``timm.create_model``."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of ``timm.create_model``; plain data."""
-    weights: Path | None = None
-    """The checkpoint's file on disk; None where it has to be fetched or named with ``--weights``."""
-    pool: Pool
-    preprocess: Preprocess
-    licence: str
-    description: str = ""
-
+__all__ = ["BACKBONES", "NANO", "BackboneSpec", "Format", "HubFile", "Pool", "read_backbone_file"]
 
 BACKBONES: Registry[BackboneSpec] = Registry("model")
 
@@ -40,6 +23,7 @@ NANO = BACKBONES.add(
         arguments={"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4, "num_classes": 0},
         weights=Path(str(files("cytolora") / "weights" / "nano.safetensors")),
         pool="mean_patch",
+        feature_dim=128,
         preprocess=Preprocess(
             size_px=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), resize="squash", interpolation="bilinear"
         ),
@@ -47,6 +31,9 @@ NANO = BACKBONES.add(
         description="Built-in ViT of 1.2 M parameters, trained on drawn cells; for demos and tests, not for real ones.",
     )
 )
+
+for _entry in (*clip.ENTRIES, *general.ENTRIES, *pathology.ENTRIES, *cytology.ENTRIES):
+    BACKBONES.add(_entry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +47,9 @@ class _BackboneFile:
     preprocess: Preprocess
     licence: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    drops: tuple[str, ...] = ()
+    projection: int | None = None
+    projection_bias: bool = False
     description: str = ""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (read by pydantic; a slot cannot be annotated ClassVar)
@@ -77,8 +67,12 @@ def read_backbone_file(path: Path) -> BackboneSpec:
         architecture=entry.architecture,
         arguments=entry.arguments,
         weights=path.parent / entry.weights,
+        drops=entry.drops,
         pool=entry.pool,
+        projection=entry.projection,
+        projection_bias=entry.projection_bias,
         preprocess=entry.preprocess,
         licence=entry.licence,
+        redistributable=None,
         description=entry.description or f"From {path.name}.",
     )

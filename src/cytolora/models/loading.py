@@ -1,17 +1,25 @@
 """A checkpoint file in its official format to a timm tower: every key must fit, nothing is run."""
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from timm.layers.mlp import SwiGLUPacked
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError
-from cytolora.models.backbones import BackboneSpec
+from cytolora.models.backbone_spec import BackboneSpec
+from cytolora.models.checkpoint import first_line, read_state
+from cytolora.models.formats import TIMM, State, recognise, to_tower_names
 from cytolora.models.tower import Tower
+
+_LAYERS = {"swiglu_packed": SwiGLUPacked}
+"""Names for what timm takes only as a class; registry entries are plain data."""
 
 
 def load_tower(spec: BackboneSpec, path: Path) -> Tower:
@@ -20,36 +28,72 @@ def load_tower(spec: BackboneSpec, path: Path) -> Tower:
     Raises:
         WeightsError: If the file is missing, damaged, or its keys or shapes are not exactly the architecture's.
     """
-    trunk = build_trunk(spec)
-    state = read_state(path)
-    _check_fits(spec, path, state, trunk.state_dict())
-    trunk.load_state_dict(state, strict=True, assign=False)
-    tower = Tower(trunk, spec.pool)
+    tower = build_tower(spec)
+    state = _tower_state(spec, path, tower)
+    expected = _expected(tower)
+    _check_fits(spec, path, state, expected)
+    projection = {name: state.pop(name) for name in sorted(state) if name.startswith("projection.")}
+    tower.trunk.load_state_dict(state, strict=True)
+    if tower.projection is not None:
+        tower.projection.load_state_dict({name.partition(".")[2]: value for name, value in projection.items()})
     return tower.requires_grad_(False).eval()
+
+
+def build_tower(spec: BackboneSpec) -> Tower:
+    """Builds the tower of ``spec`` with random weights.
+
+    Raises:
+        ConfigError: If timm cannot build it, or its features are not as wide as the entry says.
+    """
+    trunk = build_trunk(spec)
+    tower = Tower(trunk, spec.pool)
+    if spec.projection is not None:
+        tower = Tower(trunk, spec.pool, nn.Linear(tower.pooled_dim, spec.projection, bias=spec.projection_bias))
+    if spec.feature_dim not in (None, tower.feature_dim):
+        raise ConfigError(f"{spec.name}: features are {tower.feature_dim} wide, declared are {spec.feature_dim}.")
+    return tower
 
 
 def build_trunk(spec: BackboneSpec) -> nn.Module:
     """Builds the architecture of ``spec`` with random weights."""
+    arguments: dict[str, Any] = {
+        name: _LAYERS.get(value, value) if isinstance(value, str) else value for name, value in spec.arguments.items()
+    }
+    if (eps := arguments.pop("norm_eps", None)) is not None:
+        arguments["norm_layer"] = partial(nn.LayerNorm, eps=eps)
     try:
-        return timm.create_model(spec.architecture, pretrained=False, **spec.arguments)
+        return timm.create_model(spec.architecture, pretrained=False, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"{spec.name}: timm cannot build {spec.architecture!r} with {dict(spec.arguments)}: {_line(error)}."
+            f"{spec.name}: timm cannot build {spec.architecture!r} with {dict(spec.arguments)}: {first_line(error)}."
         ) from error
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Reads the tensors of a safetensors file; other formats are refused by name."""
-    if not path.is_file():
-        raise WeightsError(f"No weights file at {path}. Name it with --weights NAME=PATH.")
-    if path.suffix != ".safetensors":
-        raise WeightsError(f"{path} is no .safetensors file; convert it first (no pickle is ever opened).")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is damaged or no safetensors file: {_line(error)}. Fetch it again and compare its SHA-256."
-        ) from error
+def _tower_state(spec: BackboneSpec, path: Path, tower: Tower) -> State:
+    """Reads a checkpoint under the tower's names."""
+    state = {name: value for name, value in read_state(path).items() if not name.startswith(spec.drops or ("\0",))}
+    layout = recognise(state)
+    if layout is None:
+        return state  # under names that fit nothing; the error that follows lists them
+    named = to_tower_names(state, layout, splits_qkv=any(".attn.q_proj." in name for name in _expected(tower)))
+    if layout is TIMM and spec.projection is not None:
+        named = {re.sub(r"^head\.", "projection.", name): tensor for name, tensor in named.items()}
+        bias = named.get("projection.bias")
+        if bias is not None and not spec.projection_bias and not bias.any():
+            del named["projection.bias"]  # timm gives its head a bias of zeros where the original has none
+    if spec.resamples_positions and (positions := named.get("pos_embed")) is not None:
+        named["pos_embed"] = _resampled(positions, tower.trunk)
+    return named
+
+
+def _resampled(positions: Tensor, trunk: Any) -> Tensor:
+    num_prefix = 0 if getattr(trunk, "no_embed_class", False) else trunk.num_prefix_tokens
+    return resample_abs_pos_embed(positions, list(trunk.patch_embed.grid_size), num_prefix_tokens=num_prefix)
+
+
+def _expected(tower: Tower) -> dict[str, Tensor]:
+    names = ((name.removeprefix("trunk."), tensor) for name, tensor in tower.state_dict().items())
+    return dict(names)
 
 
 def _check_fits(spec: BackboneSpec, path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -75,7 +119,3 @@ def _some(keys: list[str]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a single number"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

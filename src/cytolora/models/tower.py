@@ -1,23 +1,39 @@
-"""An image tower: a timm trunk and the pooling that turns its tokens into one feature vector."""
+"""An image tower: a timm trunk, the pooling that turns its tokens into one vector, and the projection after it."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from cytolora.models.backbones import Pool
+from cytolora.models.backbone_spec import Pool
 
 
 class Tower(nn.Module):
     """Maps images [batch, 3, size, size] to features [batch, feature_dim]."""
 
-    def __init__(self, trunk: nn.Module, pool: Pool) -> None:
+    def __init__(self, trunk: nn.Module, pool: Pool, projection: nn.Linear | None = None) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk: Any = trunk
         self.pool: Pool = pool
+        self.projection = projection
         self.num_prefix_tokens = int(getattr(trunk, "num_prefix_tokens", 1))
-        self.feature_dim = int(trunk.num_features)  # pyright: ignore[reportArgumentType]
+        self.pooled_dim = int(self.trunk.num_features) * (2 if pool == "cls+mean" else 1)
+        """Width before the projection."""
+        self.feature_dim = self.pooled_dim if projection is None else projection.out_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns one feature vector an image."""
-        tokens = self.trunk.forward_features(images)  # pyright: ignore[reportCallIssue]
-        if self.pool == "cls":
-            return tokens[:, 0]
-        return tokens[:, self.num_prefix_tokens :].mean(dim=1)
+        pooled = self._pooled(self.trunk.forward_features(images))
+        return pooled if self.projection is None else self.projection(pooled)
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        patches = tokens[:, self.num_prefix_tokens :]
+        match self.pool:
+            case "cls":
+                return tokens[:, 0]
+            case "mean_patch":
+                return patches.mean(dim=1)
+            case "cls+mean":
+                return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=-1)
+            case "timm":
+                return self.trunk.forward_head(tokens, pre_logits=True)

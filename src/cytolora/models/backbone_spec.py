@@ -1,0 +1,71 @@
+"""What is said of a backbone: one frozen record of everything that its checkpoint decides; imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cytolora.specs import Preprocess
+
+Pool = Literal["cls", "mean_patch", "cls+mean", "timm"]
+"""cls: the class token after the last norm. mean_patch: the mean of the patch tokens after it. cls+mean: both, side by
+side. timm: the pooling of the architecture itself, where that has weights (SigLIP's attention pooling)."""
+
+Format = Literal[
+    "timm", "open_clip", "open_clip_timm", "hf_clip", "hf_vit", "hf_dinov2", "hf_siglip", "dinov2"
+]  # fmt: skip
+"""How the official file names its tensors; a file in any other of these is recognised too (models/formats.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """One file of one repository on the Hugging Face hub."""
+
+    repo: str
+    """Owner and name; upper and lower case matter."""
+    filename: str
+    revision: str | None = None
+    """Commit, 40 hexadecimal digits; None where none is known: then the newest is taken, and its SHA-256 recorded."""
+
+    @property
+    def url(self) -> str:
+        """The page of the repository, where licences are accepted."""
+        return f"https://huggingface.co/{self.repo}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneSpec:
+    """One checkpoint: what its file holds and how its images are prepared."""
+
+    name: str
+    architecture: str
+    """timm model name, as in ``timm.create_model``."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``timm.create_model``; plain data. Besides timm's own: ``norm_eps``."""
+    weights: Path | None = None
+    """The checkpoint's file on disk; None where it is in the hub's cache, on the hub, or named with ``--weights``."""
+    hub: HubFile | None = None
+    """The official file."""
+    format: Format = "timm"
+    drops: tuple[str, ...] = ()
+    """Prefixes of tensors in the file that are no part of the image tower; any other extra tensor is an error."""
+    resamples_positions: bool = False
+    """The file's position embeddings are of another image size than ``size_px`` and are resampled, as in timm."""
+    pool: Pool
+    projection: int | None = None
+    """Width after the tower's last linear map into the space shared with text; None: the tower has none."""
+    projection_bias: bool = False
+    feature_dim: int | None = None
+    """Width of a feature vector; checked against the tower that is built. None: whatever it has."""
+    preprocess: Preprocess
+    licence: str
+    gated: bool = False
+    """The hub hands the file out only after its terms are accepted."""
+    redistributable: bool | None = True
+    """Whether weights derived from these may be passed on; None where the licence is not known."""
+    citation: str = ""
+    sources: tuple[str, ...] = ()
+    """Where the facts above are published."""
+    unverified: tuple[str, ...] = ()
+    """Facts above that no source settles, in words; the entry is marked wherever it is listed."""
+    description: str = ""

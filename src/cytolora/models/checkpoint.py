@@ -1,0 +1,82 @@
+"""Files to tensors: safetensors, and of official .bin, .pt and .pth files the weights alone. Nothing is ever run."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cytolora.errors import WeightsError
+from cytolora.models.formats import unwrapped
+
+PICKLED = (".bin", ".pt", ".pth")
+"""Official files that only ``torch.load(weights_only=True)`` reads; this project writes none."""
+
+_AGAIN = "Fetch it again and compare its SHA-256."
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a checkpoint by name.
+
+    Raises:
+        WeightsError: If the file is not there, damaged, of another kind than its name says, or holds code.
+    """
+    if not path.is_file():
+        raise WeightsError(f"No weights file at {path}. Name it with --weights NAME=PATH.")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in PICKLED:
+        return _read_pickled(path)
+    raise WeightsError(
+        f"{path} is none of .safetensors, {', '.join(PICKLED)}. Name the file that holds the weights themselves."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {first_line(error)}. {_AGAIN}") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    if _is_torchscript(path):
+        raise WeightsError(
+            f"{path} is a TorchScript archive, which holds code; none is ever run. Use the weights alone: for CLIP the "
+            "file model.safetensors or pytorch_model.bin of openai/clip-vit-base-patch16 and its sisters on the hub."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than weights, or is no file of weights; nothing in it was run. "
+            "Ask its author for a .safetensors file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} is damaged or cut off: {first_line(error)}. {_AGAIN}") from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, expected tensors by name.")
+    state = unwrapped(content)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors by name; its keys are {', '.join(map(str, list(state)[:3]))}.")
+    return tensors
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
