@@ -38,6 +38,12 @@ def test_a_stored_spec_names_the_same_cell_as_its_run_spec(amount: dict[str, Any
     assert cell_id(to_plain(spec)) == spec.cell_id
 
 
+def test_a_spec_stored_before_a_field_existed_stays_in_its_cell():
+    plain = to_plain(SPEC)
+    del plain["split"]["seed"]
+    assert cell_id(plain) == SPEC.cell_id
+
+
 def test_runs_that_differ_in_rate_and_seed_only_share_a_cell():
     runs = [run(rate=rate, seed=seed) for rate in (1e-2, 1e-3) for seed in (2, 1)]
     other = run(sampling=Sampling(shots=1))

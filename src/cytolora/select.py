@@ -15,8 +15,8 @@ _DIGITS = 12
 
 
 def cell_id(spec: Mapping[str, Any]) -> str:
-    """Names the cell that a stored spec belongs to, equal to ``RunSpec.cell_id``."""
-    return parse_spec(spec, RunSpec, "A stored run").cell_id
+    """Names the cell that a stored spec belongs to; a field that came later counts as holding its default."""
+    return parse_spec(spec, RunSpec, "A stored spec").cell_id
 
 
 def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:

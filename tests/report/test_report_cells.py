@@ -124,6 +124,14 @@ def test_without_groups_the_interval_draws_images(store: Store):
     assert only_cell(store).intervals["accuracy"].unit == "image"
 
 
+def test_runs_under_a_label_map_are_a_dataset_of_their_own(store: Store):
+    write_runs(store, **ONE)
+    two = FakeData(classes=("normal", "abnormal"))
+    write_runs(store, data=two, **ONE, label_map_sha256="1a2b3c4d5e", provenance={"data_fingerprint": "other"})
+    refuse_mixed(store.runs())
+    assert [cell.dataset for cell in read_cells(store.runs())] == ["herlev", "herlev (label map 1a2b3c4d)"]
+
+
 @pytest.mark.parametrize("field", ["data_fingerprint", "weights_sha256", "split_fingerprint"])
 def test_runs_that_disagree_in_what_they_were_computed_from_are_refused_with_both_values(store: Store, field: str):
     write_runs(store, models=("uni",), methods=("lora",), shots=(1,), seeds=(1,))

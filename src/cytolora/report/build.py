@@ -64,10 +64,11 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Cell]]) -> dict[str, Path]:
-    """Matches ``herlev`` to ``herlev`` and ``hicervix`` to every label set of it."""
+    """Matches ``herlev`` to ``herlev``, with any label map, and ``hicervix`` to every label set of it."""
     found = {}
     for name, path in data.items():
-        names = [dataset for dataset in known if name in (dataset, dataset.partition(":")[0])]
+        registered = {dataset: cells[0].spec.dataset for dataset, cells in known.items()}
+        names = [key for key, dataset in registered.items() if name in (dataset, dataset.partition(":")[0])]
         if not names:
             raise unknown_name("dataset", name, known)
         found |= dict.fromkeys(names, path)

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from cytolora.config import parse_spec
 from cytolora.errors import StoreError
 from cytolora.report.predictions import TestPredictions, read_test
 from cytolora.report.published import Published, find_published
 from cytolora.report.variants import name_variants
 from cytolora.select import cells as group_runs
 from cytolora.select import choose_rate
+from cytolora.specs import RunSpec
 from cytolora.stats import Interval, metric_intervals
 from cytolora.store import StoredRun
 
@@ -43,8 +45,8 @@ class Cell:
     """A dataset, model, method and amount of training images under one setting: everything but rate and seed."""
 
     cell_id: str
-    spec: Mapping[str, Any]
-    """The spec of any of its runs."""
+    spec: RunSpec
+    """That of any of its runs."""
     variant: str
     """What sets it apart from cells that are called the same; empty where none is."""
     runs: tuple[StoredRun, ...]
@@ -54,28 +56,29 @@ class Cell:
 
     @property
     def dataset(self) -> str:
-        """Its registered name, with the label set where it has several."""
-        return self.spec["dataset"]
+        """Its registered name, with the label set where it has several and the label map where one was used."""
+        mapped = self.spec.label_map_sha256
+        return f"{self.spec.dataset} (label map {mapped[:8]})" if mapped else self.spec.dataset
 
     @property
     def model(self) -> str:
         """The backbone's registered name."""
-        return self.spec["backbone"]
+        return self.spec.backbone
 
     @property
     def method(self) -> str:
         """The method, with what sets this variant apart in brackets."""
-        return f"{self.spec['method']} ({self.variant})" if self.variant else self.spec["method"]
+        return f"{self.spec.method} ({self.variant})" if self.variant else self.spec.method
 
     @property
     def shots(self) -> int | None:
         """Training images per class; None for a fraction or all."""
-        return self.spec["sampling"]["shots"]
+        return self.spec.sampling.shots
 
     @property
     def fraction(self) -> float | None:
         """Share of the training images; None for shots or all."""
-        return self.spec["sampling"]["fraction"]
+        return self.spec.sampling.fraction
 
     @property
     def amount_key(self) -> tuple[bool, float, float]:
@@ -133,14 +136,14 @@ class Cell:
     @property
     def is_cut(self) -> bool:
         """Whether its budget was cut: a rehearsal."""
-        return self.spec["train"]["budget"]["max_steps"] is not None
+        return self.spec.train.budget.max_steps is not None
 
     @property
     def published(self) -> Published | None:
         """What the literature prints for this cell, if anything."""
         if self.shots is not None or self.fraction is not None:
             return None
-        return find_published(dataset=self.dataset, model=self.model, method=self.spec["method"])
+        return find_published(dataset=self.dataset, model=self.model, method=self.spec.method)
 
     @property
     def seconds(self) -> float | None:
@@ -156,11 +159,12 @@ class Cell:
 def read_cells(runs: Iterable[StoredRun]) -> list[Cell]:
     """Gathers runs into cells, sorted by dataset, model, method and amount."""
     grouped = group_runs(runs)
-    variants = name_variants({name: members[0].spec for name, members in grouped.items()})
+    specs = {name: parse_spec(members[0].spec, RunSpec, str(members[0].path)) for name, members in grouped.items()}
+    variants = name_variants(specs)
     found = [
         Cell(
             cell_id=name,
-            spec=members[0].spec,
+            spec=specs[name],
             variant=variants[name],
             runs=tuple(members),
             rate=_rate(members),

@@ -1,6 +1,6 @@
 """What may not stand in one table: runs computed from different data, weights or draws."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cytolora.errors import StoreError
@@ -15,16 +15,20 @@ def refuse_mixed(runs: Iterable[StoredRun]) -> None:
         StoreError: Naming both fingerprints and a run of each.
     """
     found = list(runs)
-    _agree(found, "data_fingerprint", "dataset {}", lambda spec: [spec["dataset"]])
+    _agree(found, "data_fingerprint", "dataset {}", _data)
     _agree(found, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
     _agree(found, "split_fingerprint", "the draw of {}", _draw)
 
 
-def _draw(spec: Any) -> list[Any]:
-    return [spec["dataset"], spec["sampling"], spec["split"], spec["seed"]]
+def _data(spec: Mapping[str, Any]) -> list[Any]:
+    return [spec["dataset"], spec.get("label_map_sha256")]
 
 
-def _agree(runs: Sequence[StoredRun], field: str, title: str, key: Callable[[Any], list[Any]]) -> None:
+def _draw(spec: Mapping[str, Any]) -> list[Any]:
+    return [*_data(spec), spec["sampling"], spec["split"], spec["seed"]]
+
+
+def _agree(runs: Sequence[StoredRun], field: str, title: str, key: Callable[[Mapping[str, Any]], list[Any]]) -> None:
     first: dict[str, StoredRun] = {}
     for run in runs:
         other = first.setdefault(canonical_json(key(run.spec)), run)

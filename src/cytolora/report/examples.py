@@ -12,6 +12,7 @@ from PIL import Image
 
 from cytolora.data.datasets import load_manifest
 from cytolora.data.decode import decode
+from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError
 from cytolora.report.cells import Cell
 from cytolora.report.predictions import TestPredictions
@@ -50,19 +51,24 @@ def find_examples(cell: Cell, path: Path) -> Examples:
     Raises:
         DataError: If the images at ``path`` are not those that the runs were computed from.
     """
-    manifest = load_manifest(path, cell.dataset)
-    then = cell.tested[0].provenance["data_fingerprint"]
-    if manifest.fingerprint != then:
-        raise DataError(
-            f"{path} is not the {cell.dataset} that the runs were computed from: its fingerprint is "
-            f"{manifest.fingerprint}, theirs {then}. Point --data at the images of the runs, or leave it out."
-        )
-    rows = cell.predictions[0]
+    manifest, rows = load_manifest(path, cell.spec.dataset), cell.predictions[0]
+    _check_images(cell, rows, manifest, path)
     return Examples(
         seed=cell.tested[0].spec["seed"],
         right=tuple(_example(rows, index, manifest.root) for index in pick_right(rows)),
         wrong=tuple(_example(rows, index, manifest.root) for index in pick_wrong(rows)),
     )
+
+
+def _check_images(cell: Cell, rows: TestPredictions, manifest: Manifest, path: Path) -> None:
+    what = f"{path} is not the {cell.dataset} that the runs were computed from"
+    advice = "Point --data at the images of the runs, or leave it out."
+    absent = sorted(set(rows.paths) - {sample.path for sample in manifest.samples})
+    if absent:
+        raise DataError(f"{what}: it holds no {absent[0]}. {advice}")
+    then = cell.tested[0].provenance["data_fingerprint"]
+    if cell.spec.label_map_sha256 is None and manifest.fingerprint != then:  # a map changes it, and is not at hand
+        raise DataError(f"{what}: its fingerprint is {manifest.fingerprint}, theirs {then}. {advice}")
 
 
 def pick_right(rows: TestPredictions) -> list[int]:

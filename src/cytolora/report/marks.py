@@ -22,12 +22,12 @@ def marks(cell: Cell) -> tuple[Mark, ...]:
 
 def _marks(cell: Cell) -> Iterator[Mark]:
     yield from _progress(cell)
-    max_steps = cell.spec["train"]["budget"]["max_steps"]
+    max_steps = cell.spec.train.budget.max_steps
     if max_steps is not None:
         yield Mark(
             tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a rehearsal, no result."
         )
-    if cell.spec["split"]["by"] == "image":
+    if cell.spec.split.by == "image" and cell.spec.split.file_sha256 is None:
         text = "Cells of one patient, slide or field may stand in training and test; the number may be too high."
         yield Mark(tag="split by image", text=f"Split by image: {text}")
     repeated = cell.worst("num_repeated")

@@ -1,14 +1,16 @@
 """What was run, in words: datasets, models, methods, seeds, learning rates, software."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cytolora.report import words
 from cytolora.report.cells import Cell
+from cytolora.specs import RunSpec
 from cytolora.store import StoredRun
+
+_SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +67,29 @@ def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
     """Returns, per method, its settings in words; several where cells differ."""
     found: dict[str, list[str]] = {}
     for cell in cells:
-        settings = found.setdefault(cell.spec["method"], [])
+        settings = found.setdefault(cell.spec.method, [])
         text = _settings(cell.spec)
         if text not in settings:
             settings.append(text)
     return found
 
 
-def _settings(spec: Mapping[str, Any]) -> str:
-    train, adapter = spec["train"], spec["adapter"]
-    parts = [words.budget(train["budget"]), f"batches of {train['batch_size']}"]
+def _settings(spec: RunSpec) -> str:
+    train, adapter = spec.train, spec.adapter
+    parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if adapter is not None:
-        blocks = "all blocks" if adapter["blocks"] == "all" else f"blocks {adapter['blocks']}"
-        parts.append(f"rank {adapter['rank']} on {', '.join(adapter['targets'])} of {blocks}")
-        scaling = adapter["scaling"].replace("alpha_over_sqrt_rank", "α/√rank").replace("alpha_over_rank", "α/rank")
-        parts.append(f"α {adapter['alpha']:g}, scaled by {scaling}, dropout {adapter['dropout']:g}")
-    parts.append(f"AdamW, weight decay {train['weight_decay']:g}, {train['warmup_steps']} warm-up steps, cosine")
-    return "; ".join([*parts, train["precision"]])
+        blocks = "all blocks" if adapter.blocks == "all" else f"blocks {', '.join(map(str, adapter.blocks))}"
+        parts.append(f"rank {adapter.rank} on {', '.join(adapter.targets)} of {blocks}")
+        parts.append(f"α {adapter.alpha:g}, scaled by {_SCALING[adapter.scaling]}, dropout {adapter.dropout:g}")
+    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine")
+    return "; ".join([*parts, train.precision])
 
 
 def describe_rates(cells: Iterable[Cell]) -> dict[str, list[float]]:
     """Returns, per method, every learning rate that was tried."""
     found: dict[str, set[float]] = {}
     for cell in cells:
-        found.setdefault(cell.spec["method"], set()).update(cell.rates)
+        found.setdefault(cell.spec.method, set()).update(cell.rates)
     return {method: sorted(rates) for method, rates in sorted(found.items())}
 
 

@@ -5,28 +5,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from cytolora.report import words
+from cytolora.specs import RunSpec, to_plain
 
-_NAMED_ELSEWHERE = ("dataset", "backbone", "method", "learning_rate", "seed", "sampling.shots", "sampling.fraction")
+_NAMED_ELSEWHERE = (
+    *("dataset", "label_map_sha256", "backbone", "method", "learning_rate", "seed"),
+    *("sampling.shots", "sampling.fraction", "train.budget"),
+)
 
 
-def name_variants(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
     """Names each spec by what sets it apart from those of the same dataset, model and method.
 
     Names are empty where no two specs also share the amount of training images.
     """
-    families: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    families: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
     for name, spec in specs.items():
-        families[spec["dataset"], spec["backbone"], spec["method"]].append(name)
+        families[spec.dataset, spec.label_map_sha256, spec.backbone, spec.method].append(name)
     names = dict.fromkeys(specs, "")
     for members in families.values():
-        amounts = [_amount(specs[name]) for name in members]
+        amounts = [words.amount(specs[name].sampling.shots, specs[name].sampling.fraction) for name in members]
         if len(set(amounts)) < len(amounts):
-            names |= _differences({name: _flat(specs[name]) for name in members})
+            names |= _differences({name: _settings(specs[name]) for name in members})
     return names
-
-
-def _amount(spec: Mapping[str, Any]) -> str:
-    return words.amount(spec["sampling"]["shots"], spec["sampling"]["fraction"])
 
 
 def _differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -42,13 +42,17 @@ def _say(key: str, value: Any) -> str:
     return f"{name} {'none' if value is None else value}"
 
 
+def _settings(spec: RunSpec) -> dict[str, Any]:
+    return _flat(to_plain(spec)) | {"train.budget": words.budget(spec.train.budget)}
+
+
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, inner in value.items():
-        if key == "budget":
-            flat[prefix + key] = words.budget(inner)
-        elif isinstance(inner, Mapping):
+        if prefix + key in _NAMED_ELSEWHERE:
+            continue
+        if isinstance(inner, Mapping):
             flat |= _flat(inner, f"{prefix}{key}.")
-        elif prefix + key not in _NAMED_ELSEWHERE:
+        else:
             flat[prefix + key] = inner
     return flat

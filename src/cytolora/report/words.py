@@ -1,8 +1,6 @@
 """Numbers as a reader wants them: percentages, spreads, amounts of training images."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from cytolora.specs import Budget
 from cytolora.stats import Interval
 
 
@@ -49,14 +47,14 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def budget(spec: Mapping[str, Any]) -> str:
+def budget(spec: Budget) -> str:
     """``100 epochs``, ``50 × shots + 50 steps``, ``… cut to 2 steps``."""
-    text = f"{spec['amount']} epochs" if spec["unit"] == "epochs" else f"{spec['amount']} × shots"
-    if spec["plus_steps"]:
-        text += f" + {spec['plus_steps']} steps"
-    elif spec["unit"] == "steps_per_shot":
+    text = f"{spec.amount} epochs" if spec.unit == "epochs" else f"{spec.amount} × shots"
+    if spec.plus_steps:
+        text += f" + {spec.plus_steps} steps"
+    elif spec.unit == "steps_per_shot":
         text += " steps"
-    return text if spec["max_steps"] is None else f"{text}, cut to {count(spec['max_steps'], 'step')}"
+    return text if spec.max_steps is None else f"{text}, cut to {count(spec.max_steps, 'step')}"
 
 
 def seconds(value: float | None) -> str:
