@@ -36,6 +36,9 @@ def find_class_folders(path: Path, spec: DatasetSpec, *, max_depth: int = _MAX_D
 def read_class_folders(path: Path, spec: DatasetSpec, *, expected: str) -> Manifest:
     """Reads the images under class folders, however deep these stand and whatever stands below them.
 
+    Paths are relative to the deepest folder that holds all class folders, wherever one points, so that equal images
+    give equal draws.
+
     Args:
         expected: The layout, in words for the error.
 
@@ -46,10 +49,11 @@ def read_class_folders(path: Path, spec: DatasetSpec, *, expected: str) -> Manif
     if not folders:
         raise refusal(path, spec.title, expected)
     folders, warnings = _one_of_each(path, spec.name, folders)
+    root = Path(os.path.commonpath([folder.path.parent for folder in folders]))
     labels = class_names(spec)
     samples = [
         Sample(
-            path=relative_path(image, path),
+            path=relative_path(image, root),
             label=folder.label,
             subset=folder.subset,
             group=spec.group_of(image.stem, folder.label) if spec.group_of else None,
@@ -59,7 +63,7 @@ def read_class_folders(path: Path, spec: DatasetSpec, *, expected: str) -> Manif
     ]
     return Manifest(
         name=spec.name,
-        root=path,
+        root=root,
         classes=spec.classes,
         samples=tuple(samples),
         group_rule=spec.group_rule if spec.group_of else "",

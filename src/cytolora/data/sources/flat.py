@@ -45,9 +45,14 @@ def _label(image: Path) -> str:
 def _images(path: Path) -> Path | None:
     for root in (path / "images", path):
         subsets = [folder for folder in (root / name for name in SUBSET_NAMES) if folder.is_dir()]
-        if len(subsets) > 1 and all(images_in(folder) and not folders_in(folder) for folder in subsets):
+        if len(subsets) > 1 and all(map(_is_flat, subsets)):
             return root
     return None
+
+
+def _is_flat(folder: Path) -> bool:
+    images = images_in(folder)
+    return bool(images) and "_" in images[0].stem and not folders_in(folder)
 
 
 FLAT = DatasetSpec(

@@ -68,14 +68,16 @@ def _group(stem: str, label: str) -> str | None:
 
 
 def _wrong_place(path: Path, classes: dict[str, Path]) -> DataError:
+    names = {plain(_PREFIX + label) for label in _EXPECTED_COUNTS}
+    here = path.resolve()
+    one_class = next((folder for folder in (*reversed(here.parents), here) if plain(folder.name) in names), None)
+    if one_class is not None:
+        return DataError(
+            f"{path} is one class of SIPaKMeD; point at {one_class.parent}, the folder that holds all five."
+        )
     if classes:
         absent = next(label for label in _EXPECTED_COUNTS if label not in classes)
         return DataError(f"{path} has no folder {_PREFIX}{absent}; unpack all five downloads of SIPaKMeD into it.")
-    names = {plain(_PREFIX + label) for label in _EXPECTED_COUNTS}
-    inside = next((folder for folder in (path.resolve().parents[::-1]) if plain(folder.name) in names), None)
-    if plain(path.resolve().name) in names or inside is not None:
-        top = (inside or path.resolve()).parent
-        return DataError(f"{path} is one class of SIPaKMeD; point at {top}, the folder that holds all five.")
     return refusal(path, SIPAKMED.title, _EXPECTED)
 
 

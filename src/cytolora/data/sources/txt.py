@@ -24,7 +24,7 @@ def read_txt(path: Path) -> Manifest:
     samples: list[Sample] = []
     numbers: dict[str, int] = {}
     for subset, file in lists.items():
-        for line, (image, number) in enumerate(_lines(file), start=1):
+        for line, image, number in _lines(file):
             sample = _sample(file, line, image, subset)
             if numbers.setdefault(sample.label, number) != number:
                 raise DataError(f"{file}, line {line}: class {sample.label!r} is {numbers[sample.label]} and {number}.")
@@ -43,18 +43,20 @@ def read_txt(path: Path) -> Manifest:
     )
 
 
-def _lines(file: Path) -> list[tuple[str, int]]:
-    """Reads a list; names hold blanks, which is why a line is divided at its last one."""
+def _lines(file: Path) -> list[tuple[int, str, int]]:
+    """Reads a list as line, image and label; names hold blanks, which is why a line is divided at its last one."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read {file} as a UTF-8 text: {error}.") from error
     found = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         image, _, label = line.strip().rpartition(" ")
         if not (image and label.isascii() and label.isdecimal()):
             raise DataError(f"{file}, line {number}: {line!r} is not a file and a label; expected 'class/file 0'.")
-        found.append((image.strip(), int(label)))
+        found.append((number, image.strip(), int(label)))
     return found
 
 
