@@ -53,7 +53,8 @@ def _marks(cell: Cell) -> Iterator[Mark]:
 def _progress(cell: Cell) -> Iterator[Mark]:
     if cell.rate is None:
         seeds = words.listed([str(seed) for seed in cell.seeds])
-        yield Mark(tag="missing", text=f"No learning rate has all seeds ({seeds}) yet; none could be chosen.")
+        text = f"No learning rate has been run with all seeds ({seeds}) without diverging; none could be chosen."
+        yield Mark(tag="missing", text=text)
     elif not cell.tested:
         found = cell.val("accuracy", cell.rate)
         val = f"; validation accuracy at the chosen rate is {words.percent(found.mean)} %" if found else ""

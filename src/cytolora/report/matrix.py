@@ -17,8 +17,8 @@ from cytolora.report.figures import FAINT
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
 _DARK, _LIGHT = "#14181f", "#ffffff"
-_LIGHT_FROM = 0.62
-"""Share from which light letters read better than dark ones."""
+_EQUAL_CONTRAST = 0.179
+"""Luminance at which black and white letters contrast equally: sqrt(1.05 x 0.05) - 0.05, from WCAG 2.2's ratio."""
 _MANY = 12
 """From this many classes on, letters shrink and empty fields stay empty."""
 
@@ -101,11 +101,18 @@ class ConfusionMatrix:
             if not many:
                 axes.text(x, y, "·", ha="center", va="center", color=FAINT)
             return
-        colour = _LIGHT if share > _LIGHT_FROM else _DARK
+        colour = _DARK if _luminance(share) > _EQUAL_CONTRAST else _LIGHT
         large, small = (6.5, 4.5) if many else (10, 6.5)
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
         axes.text(x, y - 0.08, text, ha="center", va="center", fontsize=large, color=colour)
         axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour, alpha=0.85)
+
+
+def _luminance(share: float) -> float:
+    """The relative luminance of a field, as WCAG 2.2 defines it."""
+    channels = np.array(_SHADES(share)[:3])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 def _row_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:

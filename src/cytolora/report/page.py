@@ -130,7 +130,7 @@ def _notices(cells: Sequence[Cell]) -> list[str]:
     tags = [{mark.tag for mark in marks(cell)} for cell in cells]
     wording = {
         "cut": "trained with a budget cut short: a rehearsal of the machinery, not a result",
-        "missing": "without a learning rate that has all seeds: not finished",
+        "missing": "without a learning rate that has all seeds: not finished, or diverged",
         "validation only": "without a test score yet: not finished",
         "incomplete": "with a test score for some seeds only",
         "split by image": "split by image: cells of one patient, slide or field may stand on both sides",

@@ -58,9 +58,11 @@ def budget(spec: Budget) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration with two useful digits: ``0.8 s``, ``45 s``, ``12 min``, ``3.1 h``."""
+    """A duration with two useful digits: ``0.8 s``, ``45 s``, ``12 min``, ``3.1 h``; empty for None."""
     if value is None:
         return ""
+    if value < 0.1:
+        return "< 0.1 s"
     if value < 10:
         return f"{value:.1f} s"
     if value < 120:
