@@ -17,8 +17,8 @@ from cytolora.report.figures import FAINT
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
 _DARK, _LIGHT = "#14181f", "#ffffff"
-_EQUAL_CONTRAST = 0.179
-"""Luminance at which black and white letters contrast equally: sqrt(1.05 x 0.05) - 0.05, from WCAG 2.2's ratio."""
+_EQUAL_CONTRAST = 0.2
+"""Luminance at which both letters contrast equally: sqrt(1.05 x 0.059) - 0.05, from WCAG 2.2's ratio."""
 _MANY = 12
 """From this many classes on, letters shrink and empty fields stay empty."""
 
@@ -105,7 +105,7 @@ class ConfusionMatrix:
         large, small = (6.5, 4.5) if many else (10, 6.5)
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
         axes.text(x, y - 0.08, text, ha="center", va="center", fontsize=large, color=colour)
-        axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour, alpha=0.85)
+        axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour)
 
 
 def _luminance(share: float) -> float:
