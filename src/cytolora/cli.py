@@ -24,6 +24,7 @@ _COMMANDS = {
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
     "check": ("datasets:check", "Reads a dataset and lists what is wrong with it."),
     "split": ("datasets:split", "Divides a dataset into train, val and test, and writes the division to a file."),
+    "data": ("data:app", "Fetches datasets, or says where they are."),
     "ls": ("catalogue:ls", "Lists models, datasets, grids, methods or engines."),
 }
 for _name, (_function, _help) in _COMMANDS.items():

@@ -87,4 +87,5 @@ HERLEV = DatasetSpec(
     licence="none stated",
     citation="Jantzen, Norup, Dounias, Bjerregaard: Pap-smear Benchmark Data for Pattern Classification. NiSIS 2005.",
     page="http://mde-lab.aegean.gr/index.php/downloads",
+    how_to_get="Download smear2005, unpack it, and point at the folder smear2005.",
 )
