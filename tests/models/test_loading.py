@@ -121,6 +121,61 @@ def test_a_truncated_download_is_refused(state: dict[str, Tensor], tmp_path: Pat
         load_tower(SPEC, path)
 
 
+@pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth"])
+def test_weights_alone_are_read_from_an_official_pickle(suffix: str, state: dict[str, Tensor], tmp_path: Path):
+    path = tmp_path / f"model{suffix}"
+    for content in (state, {"state_dict": state}, {"module." + name: value for name, value in state.items()}):
+        torch.save(content, path)
+        assert load_tower(SPEC, path).feature_dim == 48
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path):
+    path = tmp_path / "model.bin"
+    torch.save({"blocks.0.attn.qkv.weight": Bomb()}, path)
+    with pytest.raises(WeightsError, match="holds more than weights.*nothing in it was run") as caught:
+        load_tower(SPEC, path)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(WeightsError, match="nothing in it was run"):
+        load_tower(SPEC, path)
+
+
+def test_openais_torchscript_archive_is_refused_with_the_name_of_a_copy(tmp_path: Path):
+    path = tmp_path / "ViT-B-16.pt"
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))  # pyright: ignore
+    with pytest.raises(WeightsError, match=r"TorchScript archive.*openai/clip-vit-base-patch16"):
+        load_tower(SPEC, path)
+
+
+def test_a_truncated_pickle_is_refused(state: dict[str, Tensor], tmp_path: Path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(state, path)
+    content = path.read_bytes()
+    for cut in (0, 3, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(WeightsError, match=r"pytorch_model\.bin") as caught:
+            load_tower(SPEC, path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_list_in_place_of_weights_is_refused(tmp_path: Path):
+    torch.save([torch.zeros(2)], tmp_path / "model.bin")
+    with pytest.raises(WeightsError, match="holds a list, expected tensors by name"):
+        load_tower(SPEC, tmp_path / "model.bin")
+
+
+def test_a_model_of_text_is_called_that(tmp_path: Path):
+    save_file({"bert.embeddings.word_embeddings.weight": torch.zeros(5, 3)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="holds a model of text, no image tower"):
+        load_tower(SPEC, tmp_path / "model.safetensors")
+
+
+def test_a_file_of_another_kind_is_refused_by_its_name(tmp_path: Path):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"none of \.safetensors, \.bin, \.pt, \.pth"):
+        load_tower(SPEC, tmp_path / "model.onnx")
+
+
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"No weights file at .*--weights NAME=PATH"):
         load_tower(SPEC, tmp_path / "nowhere.safetensors")

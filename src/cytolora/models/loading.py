@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbone_spec import BackboneSpec
 from cytolora.models.checkpoint import first_line, read_state
-from cytolora.models.formats import TIMM, State, recognise, to_tower_names
+from cytolora.models.formats import TEXT_SIGNATURES, TIMM, State, recognise, to_tower_names
 from cytolora.models.tower import Tower
 
 _LAYERS = {"swiglu_packed": SwiGLUPacked}
@@ -74,6 +74,8 @@ def _tower_state(spec: BackboneSpec, path: Path, tower: Tower) -> State:
     state = {name: value for name, value in read_state(path).items() if not name.startswith(spec.drops or ("\0",))}
     layout = recognise(state)
     if layout is None:
+        if any(re.fullmatch(signature, name) for name in state for signature in TEXT_SIGNATURES):
+            raise WeightsError(f"{path} holds a model of text, no image tower. Name the file of {spec.name}.")
         return state  # under names that fit nothing; the error that follows lists them
     named = to_tower_names(state, layout, splits_qkv=any(".attn.q_proj." in name for name in _expected(tower)))
     if layout is TIMM and spec.projection is not None:

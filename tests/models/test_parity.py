@@ -1,0 +1,172 @@
+"""Our towers against the libraries that the checkpoints were published for, from an image file to the feature."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import official
+import pytest
+import timm
+import torch
+from official import FULL, SMALL, Official, Size
+from PIL import Image
+from small_towers import relative
+from torch import Tensor
+
+from cytolora.data.decode import decode
+from cytolora.data.images import evaluation_view, to_batch
+from cytolora.errors import WeightsError
+from cytolora.models.backbones import BackboneSpec
+from cytolora.models.loading import build_tower, load_tower
+from cytolora.models.tower import Tower
+
+Writer = Callable[[Path, Size], Official]
+
+WRITERS: dict[str, Writer] = {
+    "open_clip, QuiltNet": partial(official.open_clip_vit, name="quiltnet-b16", quick_gelu=False),
+    "open_clip, CLIP": partial(official.open_clip_vit, name="clip-vit-b16", quick_gelu=True),
+    "open_clip with a timm trunk, BiomedCLIP": official.biomedclip,
+    "transformers CLIP": official.hf_clip,
+    "transformers CLIP, .bin": partial(official.hf_clip, name="plip", safetensors=False),
+    "transformers ViT, names of v4": official.hf_vit,
+    "transformers ViT, names of v5": partial(official.hf_vit, names="v5"),
+    "transformers DINOv2, Phikon-v2": official.hf_dinov2,
+    "transformers DINOv2 with registers": partial(official.hf_dinov2, registers=True),
+    "transformers DINOv2 with SwiGLU": partial(official.hf_dinov2, swiglu=True),
+    "transformers SigLIP, MedSigLIP": official.hf_siglip,
+    "timm, UNI": partial(official.timm_native, name="uni"),
+    "timm, SigLIP 2": partial(official.timm_native, name="siglip2-b16", safetensors=True),
+    "timm, DINOv3": partial(official.timm_native, name="dinov3-b16", safetensors=True),
+    "timm, DinoBloom": partial(official.timm_native, name="dinobloom-b", safetensors=True),
+    "timm, H-optimus-0": partial(official.timm_native, name="h-optimus-0"),
+    "timm, EVA-02 CLIP": official.eva02_clip,
+}
+IN_FULL = ["open_clip, QuiltNet", "open_clip with a timm trunk, BiomedCLIP", "transformers CLIP"]
+IN_FULL += ["transformers ViT, names of v4", "transformers DINOv2, Phikon-v2", "transformers SigLIP, MedSigLIP"]
+IN_FULL += ["timm, UNI"]
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image file that is neither square nor of any tower's size, with detail at every scale."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    fine = np.asarray(Image.fromarray(coarse).resize((211, 307), Image.Resampling.BICUBIC)).astype(int)
+    noisy = np.clip(fine + generator.integers(-25, 26, fine.shape), 0, 255).astype(np.uint8)
+    path = tmp_path_factory.mktemp("photograph") / "cell.png"
+    Image.fromarray(noisy).save(path)
+    return path
+
+
+def our_feature(made: Official, image: Path) -> Tensor:
+    tower = load_tower(made.spec, made.weights)
+    return tower(to_batch([evaluation_view(decode(image), made.spec.preprocess)], made.spec.preprocess))[0]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_becomes_the_native_librarys_feature(name: str, photograph: Path, tmp_path: Path):
+    made = WRITERS[name](tmp_path, SMALL)
+    with torch.inference_mode():
+        expected = made.native(photograph)
+        found = our_feature(made, photograph)
+    assert found.shape == expected.shape == (made.spec.feature_dim,)
+    assert relative(found, expected) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_FULL)
+def test_a_file_becomes_the_native_librarys_feature_in_full_size(name: str, photograph: Path, tmp_path: Path):
+    made = WRITERS[name](tmp_path, FULL)
+    with torch.inference_mode():
+        assert relative(our_feature(made, photograph), made.native(photograph)) < 1e-5
+
+
+def test_the_wrong_activation_would_be_seen(photograph: Path, tmp_path: Path):
+    """Shows that the comparison is sharp: QuickGELU's weights under GELU are off by far more than 1e-5."""
+    made = official.hf_clip(tmp_path, SMALL)
+    gelu = replace(made, spec=replace(made.spec, architecture="vit_base_patch16_clip_224"))
+    with torch.inference_mode():
+        assert relative(our_feature(gelu, photograph), made.native(photograph)) > 1e-3
+
+
+def test_the_wrong_norm_epsilon_would_be_seen(photograph: Path, tmp_path: Path):
+    made = official.hf_vit(tmp_path, SMALL)
+    assert made.spec.arguments["norm_eps"] == 1e-12
+    loose = {**made.spec.arguments, "norm_eps": 1e-3}
+    with torch.inference_mode():
+        found = our_feature(replace(made, spec=replace(made.spec, arguments=loose)), photograph)
+        assert relative(found, made.native(photograph)) > 1e-5
+
+
+def test_the_originals_of_dinov2_are_read_chunk_by_chunk(photograph: Path, tmp_path: Path):
+    """CROWN's layout, written by hand: blocks in chunks, w12 and w3, a mask token, as the DINOv2 code names them."""
+    spec = official.fitted("crown", replace(SMALL, layers=4))
+    tower = random_tower(spec)
+    state = {}
+    for name, tensor in tower.trunk.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "blocks":
+            parts = ["blocks", str(int(parts[1]) // 2), *parts[1:]]
+        name = ".".join(parts).replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")
+        state[name] = tensor
+    state["mask_token"] = torch.zeros(1, SMALL.width)
+    torch.save({"teacher": {f"backbone.{name}": tensor for name, tensor in state.items()}}, tmp_path / "CROWN.pth")
+    made = Official(spec=spec, weights=tmp_path / "CROWN.pth", native=lambda path: torch.empty(0), model=None)
+    batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
+    assert torch.equal(our_feature(made, photograph), tower(batch)[0])
+
+
+def test_registers_of_the_original_dinov2_are_read_as_timm_reads_them(tmp_path: Path):
+    spec = official.fitted("dinov2-b14-reg", SMALL)
+    timm_names = official.randomise(timm.create_model(spec.architecture, **spec.arguments)).state_dict()
+    original = dict(timm_names)
+    original["register_tokens"] = original.pop("reg_token")
+    original["pos_embed"] = torch.cat([torch.full((1, 1, SMALL.width), 0.5), original["pos_embed"]], dim=1)
+    original["cls_token"] = original["cls_token"] - 0.5
+    original["mask_token"] = torch.zeros(1, SMALL.width)
+    torch.save(original, tmp_path / "dinov2_vitb14_reg4_pretrain.pth")
+    tower = load_tower(spec, tmp_path / "dinov2_vitb14_reg4_pretrain.pth")
+    for name, tensor in tower.trunk.state_dict().items():
+        torch.testing.assert_close(tensor, timm_names[name])
+
+
+def test_positions_are_resampled_as_timm_does(photograph: Path, tmp_path: Path):
+    """DINOv2 was trained at 518 px, which is 37 x 37 patches; here from 8 x 8 to 4 x 4."""
+    large = official.timm_native(tmp_path, replace(SMALL, image_px=128), name="dinov2-b14", safetensors=True)
+    spec = official.fitted("dinov2-b14", SMALL)
+    stock = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=SMALL.image_px).eval()
+    batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
+    with torch.inference_mode():
+        assert relative(load_tower(spec, large.weights)(batch), stock(batch)) < 1e-6
+
+
+def test_a_timm_copy_of_a_projected_tower_loads_its_head_as_projection(photograph: Path, tmp_path: Path):
+    """timm gives the projection of CLIP a bias of zeros; it is left out, and one that is not zero is refused."""
+    spec = official.fitted("clip-vit-b16", SMALL)
+    arguments = {**spec.arguments, "num_classes": SMALL.projected}
+    stock = official.randomise(timm.create_model(spec.architecture, **arguments))
+    stock.head.bias.data.zero_()  # pyright: ignore
+    torch.save(stock.state_dict(), tmp_path / "model.bin")
+    batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
+    with torch.inference_mode():
+        assert relative(load_tower(spec, tmp_path / "model.bin")(batch), stock(batch)) < 1e-5
+    stock.head.bias.data.fill_(0.1)  # pyright: ignore
+    torch.save(stock.state_dict(), tmp_path / "model.bin")
+    with pytest.raises(WeightsError, match=r"1 unexpected \(projection\.bias\)"):
+        load_tower(spec, tmp_path / "model.bin")
+
+
+def test_timms_copy_of_the_vit_loads_without_its_classifier(tmp_path: Path):
+    spec = official.fitted("vit-b16", SMALL)
+    arguments = {**spec.arguments, "num_classes": 10}
+    del arguments["norm_eps"]
+    torch.save(timm.create_model(spec.architecture, **arguments).state_dict(), tmp_path / "model.bin")
+    assert load_tower(spec, tmp_path / "model.bin").feature_dim == SMALL.width
+
+
+def random_tower(spec: BackboneSpec) -> Tower:
+    tower = build_tower(spec)
+    official.randomise(tower)
+    return tower.requires_grad_(False).eval()
