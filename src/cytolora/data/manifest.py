@@ -94,7 +94,7 @@ class Manifest:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Returns images per class and subset: ``counts()["hsil"]["train"]``; ``all`` is the sum."""
-        table = {label: dict.fromkeys(("all", *SUBSETS), 0) for label in self.classes}
+        table: dict[str, dict[str, int]] = {label: dict.fromkeys(("all", *SUBSETS), 0) for label in self.classes}
         for sample in self.samples:
             table[sample.label]["all"] += 1
             if sample.subset:

@@ -28,16 +28,15 @@ def read_bmt(path: Path) -> Manifest:
     """
     if find_class_folders(path, BMT):
         return read_class_folders(path, BMT, expected=_EXPECTED)
+    root = path / _IMAGES if (path / _IMAGES).is_dir() else path
     samples = [
-        Sample(path=relative_path(image, path), label=_PREFIXES[match.group(1).lower()])
-        for folder in (path, path / _IMAGES)
-        if folder.is_dir()
-        for image in images_in(folder)
+        Sample(path=relative_path(image, root), label=_PREFIXES[match.group(1).lower()])
+        for image in (images_in(root) if root.is_dir() else ())
         if (match := _NAME.match(image.name))
     ]
     if not samples:
         raise refusal(path, BMT.title, _EXPECTED)
-    return Manifest(name=BMT.name, root=path, classes=BMT.classes, samples=tuple(samples))
+    return Manifest(name=BMT.name, root=root, classes=BMT.classes, samples=tuple(samples))
 
 
 def _looks_like(path: Path) -> bool:
