@@ -108,8 +108,8 @@ def _find_images(path: Path, subset: Subset, names: set[str]) -> tuple[Path, int
     """Returns the folder of a subset's images, and how many in it are not listed."""
     folder = next((one for one in (path / subset / subset, path / subset) if one.is_dir()), None)
     if folder is None:
-        packed = f" Unpack {subset}.zip there." if (path / f"{subset}.zip").is_file() else ""
-        raise DataError(f"{path} has no folder {subset!r}, in which {subset}.csv lists {len(names)} images.{packed}")
+        packed = f"Unpack {subset}.zip there." if (path / f"{subset}.zip").is_file() else "Complete the download."
+        raise DataError(f"{path} has no folder {subset!r}, in which {subset}.csv lists {len(names)} images. {packed}")
     present = {image.name for image in images_in(folder)}
     missing = sorted(names - present)
     if missing:
