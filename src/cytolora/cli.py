@@ -25,6 +25,7 @@ _COMMANDS = {
     "check": ("datasets:check", "Reads a dataset and lists what is wrong with it."),
     "split": ("datasets:split", "Divides a dataset into train, val and test, and writes the division to a file."),
     "data": ("data:app", "Fetches datasets, or says where they are."),
+    "weights": ("weights:app", "Lists, fetches and verifies checkpoints."),
     "ls": ("catalogue:ls", "Lists models, datasets, grids, methods or engines."),
 }
 for _name, (_function, _help) in _COMMANDS.items():

@@ -39,7 +39,7 @@ def extract(
     parts = []
     for start in range(0, len(manifest.samples), _CHUNK):
         samples = manifest.samples[start : start + _CHUNK]
-        path = cache / f"{_key(samples, preprocess, tower.pool, weights_sha256)}.safetensors"
+        path = cache / f"{_key(samples, preprocess, tower.recipe, weights_sha256)}.safetensors"
         if path.is_file():
             parts.append(load(path.read_bytes())["features"])
             on_images(len(samples))
@@ -57,6 +57,6 @@ def extract(
     return torch.cat(parts)
 
 
-def _key(samples: tuple[Sample, ...], preprocess: Preprocess, pool: str, weights_sha256: str) -> str:
+def _key(samples: tuple[Sample, ...], preprocess: Preprocess, recipe: str, weights_sha256: str) -> str:
     images = [sample.sha256 for sample in samples]
-    return sha256_text(canonical_json([weights_sha256, to_plain(preprocess), pool, images]))[:32]
+    return sha256_text(canonical_json([weights_sha256, to_plain(preprocess), recipe, images]))[:32]

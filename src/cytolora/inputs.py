@@ -12,6 +12,7 @@ from cytolora.data.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.files import sha256_file
 from cytolora.models.backbones import BACKBONES
+from cytolora.models.sources import fetch, find, missing
 from cytolora.specs import RunSpec, Sampling, SplitSpec
 from cytolora.store import Identity
 
@@ -24,6 +25,8 @@ class Inputs:
     """Folder of each dataset, by the dataset's name in the grid."""
     weights: Mapping[str, Path] = field(default_factory=dict)
     """Checkpoint file or folder of a backbone; replaces the registry's."""
+    weights_dir: Path | None = None
+    """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
     split_file: Path | None = None
     """Says which image is in train, val or test; replaces official subsets and the grid's own split."""
     label_map: Path | None = None
@@ -63,22 +66,28 @@ class Inputs:
         return self._splits[key]
 
     def weights_path(self, backbone: str) -> Path:
-        """Returns a backbone's checkpoint file.
+        """Returns a backbone's checkpoint file on this machine; downloads nothing.
 
         Raises:
-            WeightsError: If none is known, or it is not there.
+            WeightsError: If none is here.
         """
-        path = self.weights.get(backbone, BACKBONES.get(backbone).weights)
+        spec = BACKBONES.get(backbone)
+        path = find(spec, self.weights.get(backbone), self.weights_dir)
         if path is None:
-            raise WeightsError(f"No weights of {backbone} on this machine. Name the file: --weights {backbone}=PATH.")
-        if path.is_dir():
-            found = sorted(path.glob("*.safetensors"))
-            if len(found) != 1:
-                raise WeightsError(f"{path} holds {len(found)} .safetensors files, expected one. Name the file itself.")
-            path = found[0]
-        if not path.is_file():
-            raise WeightsError(f"No weights file at {path}. Name it with --weights {backbone}=PATH.")
+            raise missing(spec)
         return path
+
+    def fetch_weights(self, backbone: str) -> bool:
+        """Downloads a backbone's checkpoint where it is not on this machine; returns whether it did.
+
+        Raises:
+            WeightsError: If it is neither here nor to be had.
+        """
+        spec = BACKBONES.get(backbone)
+        if find(spec, self.weights.get(backbone), self.weights_dir) is not None:
+            return False
+        fetch(spec)
+        return True
 
     def weights_sha256(self, backbone: str) -> str:
         """Returns the hash of a backbone's checkpoint file."""

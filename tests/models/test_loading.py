@@ -132,7 +132,7 @@ def test_weights_alone_are_read_from_an_official_pickle(suffix: str, state: dict
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path):
     path = tmp_path / "model.bin"
     torch.save({"blocks.0.attn.qkv.weight": Bomb()}, path)
-    with pytest.raises(WeightsError, match="holds more than weights.*nothing in it was run") as caught:
+    with pytest.raises(WeightsError, match=r"holds more than weights.*nothing in it was run") as caught:
         load_tower(SPEC, path)
     assert "\n" not in str(caught.value)
     path.write_bytes(pickle.dumps(Bomb()))

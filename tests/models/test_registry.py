@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,3 +57,13 @@ def test_weights_that_forbid_derivatives_are_marked():
 def test_the_registry_loads_no_torch():
     code = "import sys, cytolora.models.backbones; sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_towers_on_one_file_of_weights_have_two_recipes():
+    """Frozen features are cached under the recipe: QuickGELU's features must not be taken for GELU's."""
+    clip = BACKBONES.get("clip-vit-b16")
+    with torch.device("meta"):
+        quick = build_tower(clip).recipe
+        plain = build_tower(replace(clip, architecture="vit_base_patch16_clip_224")).recipe
+        pooled = build_tower(replace(clip, projection=None, feature_dim=None)).recipe
+    assert len({quick, plain, pooled}) == 3

@@ -48,6 +48,8 @@ def _models() -> list[dict[str, Any]]:
             "input": f"{spec.preprocess.size_px} px",
             "pool": spec.pool,
             "licence": spec.licence,
+            "gate": "gated" if spec.gated else "",
+            "facts": "unverified" if spec.unverified else "",
             "description": spec.description,
         }
         for spec in BACKBONES

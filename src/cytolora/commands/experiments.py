@@ -111,8 +111,10 @@ def run(
     sources = read_inputs(inputs, spec, out)
     found = make_plan(spec, store, sources)
     _refuse_stale(found, out)
-    for group in found.groups:
-        sources.weights_path(group.backbone)  # a checkpoint that is missing is said now, not after hours
+    fetched = [group.backbone for group in found.groups if sources.fetch_weights(group.backbone)]
+    if fetched:
+        found = make_plan(spec, store, sources)  # their hashes are known only now
+        _refuse_stale(found, out)
     chosen = resolve_device(device, threads)
     total = num_training_images(found, sources)
     with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):

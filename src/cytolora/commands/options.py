@@ -28,7 +28,9 @@ class InputOptions:
     data: Annotated[Sequence[str], Several] = ()
     """Folder of a dataset, as NAME=PATH; several, or repeated. `synthetic` is drawn if no folder is named."""
     weights: Annotated[Sequence[str], Several] = ()
-    """Official checkpoint of a backbone on disk, as NAME=PATH."""
+    """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
+    weights_dir: Path | None = None
+    """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
     backbone_file: Annotated[Sequence[Path], Several] = ()
     """YAML file that describes a backbone of one's own."""
     split: Path | None = None
@@ -96,6 +98,7 @@ def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
     return Inputs(
         data=data,
         weights=pairs(options.weights, "--weights"),
+        weights_dir=options.weights_dir,
         split_file=options.split,
         label_map=options.map,
     )

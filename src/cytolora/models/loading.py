@@ -13,6 +13,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError
+from cytolora.files import canonical_json
 from cytolora.models.backbone_spec import BackboneSpec
 from cytolora.models.checkpoint import first_line, read_state
 from cytolora.models.formats import TEXT_SIGNATURES, TIMM, State, recognise, to_tower_names
@@ -47,8 +48,11 @@ def build_tower(spec: BackboneSpec) -> Tower:
     """
     trunk = build_trunk(spec)
     tower = Tower(trunk, spec.pool)
+    projection = None
     if spec.projection is not None:
-        tower = Tower(trunk, spec.pool, nn.Linear(tower.pooled_dim, spec.projection, bias=spec.projection_bias))
+        projection = nn.Linear(tower.pooled_dim, spec.projection, bias=spec.projection_bias)
+    recipe = canonical_json([spec.architecture, dict(spec.arguments), spec.pool, spec.projection])
+    tower = Tower(trunk, spec.pool, projection, recipe)
     if spec.feature_dim not in (None, tower.feature_dim):
         raise ConfigError(f"{spec.name}: features are {tower.feature_dim} wide, declared are {spec.feature_dim}.")
     return tower

@@ -11,11 +11,15 @@ from cytolora.models.backbone_spec import Pool
 class Tower(nn.Module):
     """Maps images [batch, 3, size, size] to features [batch, feature_dim]."""
 
-    def __init__(self, trunk: nn.Module, pool: Pool, projection: nn.Linear | None = None) -> None:
+    def __init__(
+        self, trunk: nn.Module, pool: Pool, projection: nn.Linear | None = None, recipe: str | None = None
+    ) -> None:
         super().__init__()
         self.trunk: Any = trunk
         self.pool: Pool = pool
         self.projection = projection
+        self.recipe = recipe or pool
+        """What, besides weights and images, decides the features: two towers may share one file of weights."""
         self.num_prefix_tokens = int(getattr(trunk, "num_prefix_tokens", 1))
         self.pooled_dim = int(self.trunk.num_features) * (2 if pool == "cls+mean" else 1)
         """Width before the projection."""

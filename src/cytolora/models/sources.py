@@ -1,0 +1,136 @@
+"""Where a checkpoint is: named by the user, in a folder carried over, in the hub's cache, or on the hub.
+
+Loads no torch. Looking never downloads; ``fetch`` does, and says what went wrong in words of what to do next.
+"""
+
+import re
+from pathlib import Path
+
+from cytolora.errors import WeightsError
+from cytolora.files import sha256_file
+from cytolora.models.backbone_spec import BackboneSpec, HubFile
+
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+"""Of files that can hold weights, the safest first."""
+
+_PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+
+
+def find(spec: BackboneSpec, named: Path | None = None, folder: Path | None = None) -> Path | None:
+    """Returns the checkpoint's file on this machine, or None where it is not here. Needs no network.
+
+    Args:
+        named: The file, or a folder with it, that the user gave for this backbone; nothing else is looked at then.
+        folder: A folder written by ``cytolora weights fetch``; looked into before the hub's cache.
+
+    Raises:
+        WeightsError: If ``named`` is not there, or a folder does not say which of its files is meant.
+    """
+    if named is not None:
+        return _file_at(spec, named)
+    if folder is not None and (folder / spec.name).is_dir():
+        return _file_at(spec, folder / spec.name)
+    if spec.weights is not None:
+        return _file_at(spec, spec.weights)
+    return None if spec.hub is None else _cached(spec.hub)
+
+
+def fetch(spec: BackboneSpec) -> Path:
+    """Downloads the official file into the hub's cache, or finds it there, and returns it.
+
+    Raises:
+        WeightsError: If the hub cannot be reached, refuses, does not have the file, or what arrives is damaged.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if spec.hub is None:
+        raise missing(spec)
+    try:
+        path = Path(hf_hub_download(spec.hub.repo, spec.hub.filename, revision=spec.hub.revision))
+    except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
+        raise _explained(spec, spec.hub, error) from error
+    return _intact(spec, path)
+
+
+def missing(spec: BackboneSpec) -> WeightsError:
+    """Builds the error for a checkpoint that is not on this machine."""
+    ways = f"Name the file: --weights {spec.name}=PATH"
+    if spec.hub is None:
+        return WeightsError(f"No weights of {spec.name} on this machine. {ways}.")
+    gate = f" (gated: accept the terms at {spec.hub.url} first)" if spec.gated else ""
+    return WeightsError(
+        f"No weights of {spec.name} on this machine. {ways}, or fetch {spec.hub.filename} of {spec.hub.repo} with "
+        f"`cytolora weights fetch {spec.name} --to DIR`{gate}."
+    )
+
+
+def _file_at(spec: BackboneSpec, place: Path) -> Path:
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise WeightsError(f"No weights file at {place}. Name it with --weights {spec.name}=PATH.")
+    if spec.hub is not None and (place / spec.hub.filename).is_file():
+        return place / spec.hub.filename
+    found = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES)
+    known = [place / name for name in _PREFERRED if (place / name) in found]
+    if len(found) != 1 and not known:
+        names = ", ".join(path.name for path in found[:3]) or "none"
+        raise WeightsError(
+            f"{place} holds {len(found)} files of weights ({names}), expected one. Name the file itself."
+        )
+    return known[0] if known else found[0]
+
+
+def _cached(hub: HubFile) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(hub.repo, hub.filename, revision=hub.revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _intact(spec: BackboneSpec, path: Path) -> Path:
+    """Compares a fresh download with the hash that the hub names it by, where that is a SHA-256."""
+    promised = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", promised) and (found := sha256_file(path)) != promised:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"The download of {spec.name} is damaged: SHA-256 {found[:12]}…, the hub promised {promised[:12]}…. "
+            "It was removed; fetch it again."
+        )
+    return path
+
+
+def _explained(spec: BackboneSpec, hub: HubFile, error: Exception) -> WeightsError:
+    from huggingface_hub import constants, errors
+
+    else_ = f"Or name a file on disk: --weights {spec.name}=PATH."
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # the client hides a broken hub and a missing route behind "not in the cache"
+    where = f"{hub.repo}" + (f" at revision {hub.revision}" if hub.revision else "")
+    match error:
+        case errors.GatedRepoError():
+            return WeightsError(
+                f"{hub.repo} is gated and refused: accept its terms at {hub.url}, then log in with `hf auth login` "
+                f"or set HF_TOKEN. {else_}"
+            )
+        case errors.RevisionNotFoundError() | errors.RemoteEntryNotFoundError():
+            return WeightsError(f"{where} has no file {hub.filename}. Look at {hub.url}/tree/main. {else_}")
+        case errors.RepositoryNotFoundError():
+            return WeightsError(
+                f"The hub shows no repository {hub.repo}: it is private, renamed, or the token in HF_TOKEN is not "
+                f"valid. Look at {hub.url}. {else_}"
+            )
+        case errors.HfHubHTTPError():
+            status = getattr(error.response, "status_code", "an error")
+            return WeightsError(f"The hub answered {status} for {hub.repo}. Try again later. {else_}")
+        case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled() if constants.HF_HUB_OFFLINE:
+            return WeightsError(
+                f"{spec.name} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it. On a machine with a "
+                f"network run `cytolora weights fetch {spec.name} --to DIR` and carry DIR over (--weights-dir). {else_}"
+            )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return WeightsError(
+        f"Cannot fetch {hub.repo} from {constants.ENDPOINT}: {reason}. Check the network, or on a machine that has one "
+        f"run `cytolora weights fetch {spec.name} --to DIR` and carry DIR over (--weights-dir). {else_}"
+    )

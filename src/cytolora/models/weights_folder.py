@@ -1,0 +1,101 @@
+"""A folder of checkpoints for sites without a network: each under its backbone's name, all hashes in one manifest."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cytolora.errors import WeightsError
+from cytolora.files import recover_folders, sha256_file, staged_folder, write_json
+from cytolora.models.backbone_spec import BackboneSpec
+
+MANIFEST = "weights.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One checkpoint of the folder, with what its user must know of it."""
+
+    name: str
+    file: str
+    """Relative to the folder."""
+    sha256: str
+    num_bytes: int
+    repo: str | None
+    revision: str | None
+    """Commit on the hub that the file came from, where known."""
+    licence: str
+    gated: bool
+    redistributable: bool | None
+    citation: str
+
+
+def keep(spec: BackboneSpec, checkpoint: Path, folder: Path) -> Kept:
+    """Copies a checkpoint into the folder, whole or not at all, and writes it into the manifest."""
+    filename = spec.hub.filename if spec.hub is not None else checkpoint.name
+    recover_folders(folder)
+    with staged_folder(folder / spec.name) as staging:
+        (staging / filename).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkpoint, staging / filename)
+    copied = folder / spec.name / filename
+    kept = Kept(
+        name=spec.name,
+        file=f"{spec.name}/{filename}",
+        sha256=sha256_file(copied),
+        num_bytes=copied.stat().st_size,
+        repo=spec.hub.repo if spec.hub is not None else None,
+        revision=_commit(spec, checkpoint),
+        licence=spec.licence,
+        gated=spec.gated,
+        redistributable=spec.redistributable,
+        citation=spec.citation,
+    )
+    others = [entry for entry in read_manifest(folder) if entry.name != spec.name]
+    entries = sorted([*others, kept], key=lambda entry: entry.name)
+    write_json(folder / MANIFEST, {"checkpoints": [asdict(entry) for entry in entries]})
+    return kept
+
+
+def read_manifest(folder: Path) -> list[Kept]:
+    """Reads which checkpoints a folder holds; none where there is no manifest yet.
+
+    Raises:
+        WeightsError: If the manifest is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        return [Kept(**entry) for entry in json.loads(path.read_text())["checkpoints"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path} is damaged: {error}. Write it anew with `cytolora weights fetch`.") from error
+
+
+def verify(folder: Path) -> dict[str, str]:
+    """Hashes every checkpoint of a folder; returns what is wrong with each, empty where it is as it was written.
+
+    Raises:
+        WeightsError: If the folder has no manifest.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise WeightsError(f"{folder} holds no {MANIFEST}. Write one with `cytolora weights fetch NAME --to {folder}`.")
+    return {kept.name: _problem(folder, kept) for kept in read_manifest(folder)}
+
+
+def _problem(folder: Path, kept: Kept) -> str:
+    path = folder / kept.file
+    if not path.is_file():
+        return f"{kept.file} is not there"
+    if path.stat().st_size != kept.num_bytes:
+        return f"{kept.file} has {path.stat().st_size:,} bytes, expected {kept.num_bytes:,}: copied in part?"
+    if (found := sha256_file(path)) != kept.sha256:
+        return f"{kept.file} has SHA-256 {found[:12]}…, expected {kept.sha256[:12]}…"
+    return ""
+
+
+def _commit(spec: BackboneSpec, checkpoint: Path) -> str | None:
+    """The hub's cache keeps a file in ``snapshots/<commit>/``."""
+    if spec.hub is None:
+        return None
+    parents = [parent.name for parent in checkpoint.parents]
+    return parents[parents.index("snapshots") - 1] if "snapshots" in parents[1:] else spec.hub.revision
