@@ -110,7 +110,7 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
     for name in grid.models:
         BACKBONES.get(name)
     for name, method in grid.methods.items():
-        if (METHODS.get(name).peft_config is None) != (method.adapter is None):
+        if METHODS.get(name).adapts == (method.adapter is None):
             raise ConfigError(f"Grid {grid.name!r}: every method but linear needs an adapter, and linear has none.")
     return tuple(
         run

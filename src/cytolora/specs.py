@@ -97,7 +97,7 @@ class Sampling:
         return "all" if self.fraction is None else f"{100 * self.fraction:g}pct"
 
 
-Target = Literal["q", "k", "v", "o"]
+Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +116,10 @@ class AdapterSpec:
     """Which projections of an attention block are adapted."""
     blocks: Literal["all"] | tuple[int, ...] = "all"
     """Which blocks, counted from 0."""
+    last_blocks: int | None = None
+    """Only the last so many blocks, at least 1; then ``blocks`` is left alone."""
+    prompts: int = 8
+    """Tokens per block of the method vpt, at least 1."""
 
     __pydantic_config__ = _CLOSED
 
@@ -125,7 +129,11 @@ class AdapterSpec:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is a probability in [0, 1), got {self.dropout}.")
         if not self.targets or len(set(self.targets)) != len(self.targets):
-            raise ConfigError(f"targets names one or more of q, k, v, o, each once, got {list(self.targets)}.")
+            raise ConfigError(f"targets names one or more of q, k, v, o, fc1, fc2, once each: {list(self.targets)}.")
+        if self.last_blocks is not None and (self.last_blocks < 1 or self.blocks != "all"):
+            raise ConfigError(f"last_blocks is at least 1 and excludes blocks, got {self.last_blocks}, {self.blocks}.")
+        if self.prompts < 1:
+            raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +242,7 @@ class RunSpec:
     @property
     def cell_id(self) -> str:
         """Names the cell of a results table that this run belongs to: everything but learning rate and seed."""
-        plain = to_plain(self)
+        plain = _essence(self)
         del plain["learning_rate"], plain["seed"]
         return "_".join(
             [self.dataset.replace(":", "-"), self.backbone, self.method, self.sampling.amount, _digest(plain)]

@@ -1,15 +1,18 @@
-"""An AdapterSpec to a stock PEFT adapter on the split tower, and the proof that it attached."""
+"""An AdapterSpec to an adapted tower - through PEFT, by prompts, or by opening weights - and the proof that it acts."""
 
 import copy
 import re
+from collections.abc import Iterator
 
 import torch
 from peft import PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError
 from cytolora.models.attention import attention_blocks, split_qkv
-from cytolora.models.methods import METHODS
+from cytolora.models.methods import METHODS, Method, check_fits
+from cytolora.models.prompts import add_prompts
 from cytolora.models.tower import Tower
 from cytolora.specs import AdapterSpec
 
@@ -18,48 +21,62 @@ _MODULES = {
     "k": r"attn\.(qkv\.)?k_proj",
     "v": r"attn\.(qkv\.)?v_proj",
     "o": r"attn\.proj",  # with its parent: plain `proj` would also match patch_embed.proj
+    "fc1": r"mlp\.fc1(_[gx])?",  # EVA-02 keeps the two halves of its SwiGLU apart
+    "fc2": r"mlp\.fc2",
 }
+
+_OPENED = {
+    "biases": r"trunk\.blocks\.({blocks})\..*bias",
+    "norms": r"trunk\.(blocks\.({blocks})\.)?[a-z_]*norm[a-z_0-9]*\.(weight|bias)",
+    "blocks": r"trunk\.(blocks\.({blocks})\..*|norm\..*)",
+    "everything": r".*",
+}
+"""Names of the tower's own parameters that a method trains."""
 
 
 def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
     """Returns an adapted copy of a tower; the tower itself stays as it was.
 
-    Frozen weights are shared with the original, the adapter is new: drawn from torch's global random state.
+    Frozen weights are shared with the original, what trains is new: drawn from torch's global random state.
 
     Raises:
-        ConfigError: If a block or projection named by the spec does not exist, or the adapter would have no effect.
+        ConfigError: If a block or projection named by the spec does not exist, the method does not use what the spec
+            sets, or the adapter would have no effect.
     """
-    build = METHODS.get(method).peft_config
-    if build is None:
+    entry = METHODS.get(method)
+    if not entry.adapts:
         raise ConfigError(f"The method {method!r} adapts nothing; it trains on frozen features.")
+    check_fits(entry, adapter)
     adapted = _share_frozen(tower)
-    split_qkv(adapted.trunk)
-    pattern = _pattern(adapted.trunk, adapter)
-    expected = len(_blocks(adapted.trunk, adapter)) * len(adapter.targets)
-    found = sum(bool(re.fullmatch(pattern, name)) for name, _ in adapted.trunk.named_modules())
-    if found != expected:
-        raise ConfigError(f"{method} should adapt {expected} matrices of {type(tower.trunk).__name__}, found {found}.")
-    adapted.trunk = get_peft_model(adapted.trunk, build(adapter, pattern))  # pyright: ignore[reportArgumentType]
+    if entry.peft_config is not None:
+        _attach_peft(adapted, entry, adapter)
+    elif entry.prompts:
+        add_prompts(adapted.trunk, _blocks(adapted.trunk, adapter), adapter.prompts)
+    else:
+        _open(adapted, entry, adapter)
     return adapted
 
 
 def prove_attached(tower: Tower, images: Tensor) -> None:
-    """Checks on ``images`` [batch, 3, size, size] that every adapter tensor pair can change the features.
+    """Checks on ``images`` [batch, 3, size, size] that every adapted module can change the features.
 
-    A zero B has a gradient exactly where its module is on the way from image to feature; a family of towers that reads
-    a weight past its module has none there.
+    At the start, something of every adapter has a gradient exactly where its module is on the way from image to
+    feature; a family of towers that reads a weight past its module has none there.
 
     Raises:
-        ConfigError: If an adapted projection has no effect on the features.
+        ConfigError: If an adapted module has no effect on the features.
     """
-    names = [name for name, parameter in tower.named_parameters() if parameter.requires_grad and "lora_B" in name]
-    if not names:
-        raise ConfigError("The adapter has no effect anywhere: this tower has no trainable projection.")
-    parameters = dict(tower.named_parameters())
+    owners = dict(_owned(tower))
+    if not owners:
+        raise ConfigError("The adapter has no effect anywhere: this tower has nothing that trains.")
+    parameters = [parameter for parameter in tower.parameters() if parameter.requires_grad]
     features = tower(images)
     probe = torch.linspace(-1, 1, features.shape[-1], device=features.device)
-    grads = torch.autograd.grad((features * probe).sum(), [parameters[name] for name in names], allow_unused=True)
-    dead = [name for name, grad in zip(names, grads, strict=True) if grad is None or not grad.abs().max() > 0]
+    grads = torch.autograd.grad((features * probe).sum(), parameters, allow_unused=True)
+    alive = {
+        id(parameter) for parameter, grad in zip(parameters, grads, strict=True) if grad is not None and grad.any()
+    }
+    dead = [name for name, owned in owners.items() if not any(id(parameter) in alive for parameter in owned)]
     if dead:
         raise ConfigError(
             f"The adapter has no effect at {dead[0]}; this tower does not use that projection as a module."
@@ -74,14 +91,60 @@ def merged(tower: Tower) -> Tower:
     return whole
 
 
+def _attach_peft(tower: Tower, method: Method, adapter: AdapterSpec) -> None:
+    assert method.peft_config is not None
+    split_qkv(tower.trunk)
+    pattern = _pattern(tower.trunk, adapter)
+    if method.writes_weights:
+        _unshare(tower.trunk, pattern)
+    tower.trunk = get_peft_model(tower.trunk, method.peft_config(adapter, pattern))
+
+
+def _open(tower: Tower, method: Method, adapter: AdapterSpec) -> None:
+    assert method.opens is not None
+    if method.name == "last_blocks" and adapter.last_blocks is None and adapter.blocks == "all":
+        raise ConfigError("last_blocks needs the number of blocks to train: set last_blocks of the adapter, 2 say.")
+    blocks = _blocks(tower.trunk, adapter) if method.opens != "everything" else []
+    pattern = _OPENED[method.opens].replace("{blocks}", "|".join(map(str, blocks)))
+    for name, parameter in list(tower.named_parameters()):
+        if re.fullmatch(pattern, name):
+            parent, _, last = name.rpartition(".")
+            setattr(tower.get_submodule(parent), last, nn.Parameter(parameter.detach().clone()))
+
+
+def _owned(tower: Tower) -> Iterator[tuple[str, list[nn.Parameter]]]:
+    """Yields every adapted module with what trains in it: an adapter's layer, or the module of an opened weight."""
+    inside: set[int] = set()
+    for name, module in tower.named_modules():
+        trains = [p for p in module.parameters() if p.requires_grad and id(p) not in inside]
+        if isinstance(module, BaseTunerLayer) and trains:
+            inside |= {id(parameter) for parameter in trains}
+            yield name, trains
+    for name, module in tower.named_modules():
+        trains = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in inside]
+        if trains:
+            yield name, trains
+
+
 def _share_frozen(tower: Tower) -> Tower:
     """Copies modules but not their weights: adapters add parameters, they never write into the frozen ones."""
     memo = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
     return copy.deepcopy(tower, memo)
 
 
+def _unshare(trunk: nn.Module, pattern: str) -> None:
+    """Gives the adapted modules weights of their own."""
+    for name, module in trunk.named_modules():
+        if re.fullmatch(pattern, name) and isinstance(module, nn.Linear):
+            module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+
+
 def _blocks(trunk: nn.Module, adapter: AdapterSpec) -> list[int]:
     num_blocks = len(attention_blocks(trunk))
+    if adapter.last_blocks is not None:
+        if adapter.last_blocks > num_blocks:
+            raise ConfigError(f"last_blocks is {adapter.last_blocks}, and the tower has {num_blocks} blocks.")
+        return list(range(num_blocks - adapter.last_blocks, num_blocks))
     if adapter.blocks == "all":
         return list(range(num_blocks))
     beyond = [block for block in adapter.blocks if not 0 <= block < num_blocks]
@@ -91,6 +154,12 @@ def _blocks(trunk: nn.Module, adapter: AdapterSpec) -> list[int]:
 
 
 def _pattern(trunk: nn.Module, adapter: AdapterSpec) -> str:
-    blocks = "|".join(map(str, _blocks(trunk, adapter)))
+    """Builds the regular expression of adapted modules; every target must be in every block."""
+    names = [name for name, _ in trunk.named_modules()]
+    blocks = _blocks(trunk, adapter)
+    for block in blocks:
+        for target in adapter.targets:
+            if not any(re.fullmatch(rf"blocks\.{block}\.{_MODULES[target]}", name) for name in names):
+                raise ConfigError(f"{type(trunk).__name__} has no projection {target!r} in block {block}.")
     modules = "|".join(_MODULES[target] for target in adapter.targets)
-    return rf"blocks\.({blocks})\.({modules})"
+    return rf"blocks\.({'|'.join(map(str, blocks))})\.({modules})"

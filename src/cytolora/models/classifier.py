@@ -11,6 +11,7 @@ from cytolora.errors import StoreError
 from cytolora.models.tower import Tower
 
 _HEAD = "head."
+_TOWER = "tower."
 
 
 class Classifier(nn.Module):
@@ -40,10 +41,12 @@ def head_state(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
 
 
 def trained_state(classifier: Classifier) -> dict[str, Tensor]:
-    """Returns adapter and head by name; the adapter under PEFT's own keys."""
+    """Returns adapter and head by name; what is not PEFT's under the tower's own names."""
     state = head_state(classifier.head.weight, classifier.head.bias)
     if isinstance(classifier.tower.trunk, PeftModel):
         state |= get_peft_model_state_dict(classifier.tower.trunk)
+    else:
+        state |= {_TOWER + name: tensor for name, tensor in _opened(classifier.tower).items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -60,8 +63,17 @@ def load_trained_state(classifier: Classifier, state: Mapping[str, Tensor]) -> N
     head = {name.removeprefix(_HEAD): tensor for name, tensor in state.items() if name.startswith(_HEAD)}
     classifier.head.load_state_dict(head, strict=True)
     adapter = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)}
-    if adapter:
+    if isinstance(classifier.tower.trunk, PeftModel):
         set_peft_model_state_dict(classifier.tower.trunk, adapter)
+        return
+    with torch.no_grad():
+        for name, parameter in _opened(classifier.tower).items():
+            parameter.copy_(adapter[_TOWER + name])
+
+
+def _opened(tower: Tower) -> dict[str, Tensor]:
+    """The tower's own weights that train."""
+    return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
 
 
 def to_safetensors(state: Mapping[str, Tensor]) -> bytes:
