@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread a process, before torch is loaded: test processes of several threads stand in each other's way."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data and weights; skips where it is absent."""
@@ -27,3 +32,13 @@ def herlev_dir(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with tarfile.open(archive) as tar:
         tar.extractall(target, filter="data")
     return target / "herlev" / "smear2005"
+
+
+@pytest.fixture(scope="session")
+def drawn_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 drawn cells of 6 slides; read only."""
+    from cytolora.data.synthetic import write_synthetic
+
+    folder = tmp_path_factory.mktemp("drawn") / "cells"
+    write_synthetic(folder, num_images=60, num_slides=6, seed=0)
+    return folder

@@ -1,0 +1,78 @@
+"""YAML files: every mistake is listed at once, with the nearest right key."""
+
+import pytest
+
+from cytolora.config import load_grid, read_spec, shipped_grids
+from cytolora.errors import ConfigError
+from cytolora.specs import GridSpec
+
+GRID = """
+name: mine
+datasets: [herlev]
+models: [nano]
+shots: [1, all]
+methods:
+  linear:
+    budget: {amount: 100, unit: epochs}
+"""
+
+
+def test_every_shipped_grid_loads():
+    assert {"smoke", "exp2"} <= set(shipped_grids())
+    assert [load_grid(name).name for name in shipped_grids()] == list(shipped_grids())
+
+
+def test_experiment_2_is_the_papers():
+    """Dausort et al. 2025, Sec. 3: five models, four datasets, six numbers of shots, three seeds, rank 2 on q and v."""
+    grid = load_grid("exp2")
+    adapter = grid.methods["lora"].adapter
+    assert (len(grid.models), len(grid.datasets), grid.shots) == (5, 4, (1, 2, 4, 8, 16, 50))
+    assert (len(grid.seeds), grid.batch_size, len(grid.learning_rates)) == (3, 32, 5)
+    assert adapter is not None
+    assert (adapter.rank, adapter.targets, adapter.blocks) == (2, ("q", "v"), "all")
+    assert grid.methods["lora"].budget.num_steps(num_train=80, batch_size=32, shots=16) == 50 * 16 + 50
+
+
+def test_a_file_of_ones_own_is_a_grid(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GRID)
+    assert load_grid(str(path)).shots == (1, "all")
+
+
+def test_all_mistakes_are_listed_at_once_with_the_nearest_key(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GRID.replace("models", "model") + "learning_rate: [0.1]\nbatch_size: many\n")
+    with pytest.raises(ConfigError) as error:
+        load_grid(str(path))
+    text = str(error.value)
+    assert "unknown key 'model' (did you mean 'models'?)" in text
+    assert "unknown key 'learning_rate' (did you mean 'learning_rates'?)" in text
+    assert "models is missing" in text
+    assert "batch_size" in text
+    assert "'many'" in text
+
+
+def test_a_range_error_inside_says_where(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GRID.replace("amount: 100", "amount: 0"))
+    with pytest.raises(ConfigError, match=r"methods\.linear\.budget: A budget needs amount >= 1"):
+        read_spec(path, GridSpec)
+
+
+def test_an_unknown_grid_says_which_are_known():
+    with pytest.raises(ConfigError, match="Did you mean 'smoke'"):
+        load_grid("smok")
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "is not valid")])
+def test_a_file_that_is_no_grid_is_one_clear_line(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_grid(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_said():
+    with pytest.raises(ConfigError, match=r"Cannot read nowhere\.yaml: No such file"):
+        load_grid("nowhere.yaml")
