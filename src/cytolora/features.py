@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cytolora.data.decode import decode
 from cytolora.data.images import evaluation_view, to_batch
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.pixels import PixelCache
 from cytolora.files import canonical_json, sha256_text, write_bytes
 from cytolora.models.tower import Tower
 from cytolora.specs import Preprocess, to_plain
@@ -24,6 +24,7 @@ def extract(
     preprocess: Preprocess,
     *,
     weights_sha256: str,
+    pixels: PixelCache,
     cache: Path,
     device: torch.device,
     batch_size: int = 64,
@@ -46,9 +47,7 @@ def extract(
             continue
         rows = []
         for first in range(0, len(samples), batch_size):
-            views = [
-                evaluation_view(decode(manifest.root / s.path), preprocess) for s in samples[first : first + batch_size]
-            ]
+            views = [evaluation_view(pixels.whole(s), preprocess) for s in samples[first : first + batch_size]]
             with torch.inference_mode():
                 rows.append(tower(to_batch(views, preprocess).to(device)).float().cpu())
             on_images(len(views))

@@ -34,7 +34,7 @@ def execute(
         backbone=BACKBONES.get(group.backbone),
         manifest=inputs.manifest(first.dataset, first.split),
         inputs=inputs,
-        cache=store.root / ".cache" / "features",
+        cache=store.root / ".cache",
         device=device,
         progress=progress or Progress(),
     )

@@ -11,9 +11,9 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from cytolora.data.decode import PixelCache
-from cytolora.data.images import evaluation_view, to_batch, training_view
+from cytolora.data.images import kept_evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.pixels import PixelCache
 from cytolora.features import extract
 from cytolora.inputs import Inputs
 from cytolora.models.adapters import attach, prove_attached
@@ -25,8 +25,6 @@ from cytolora.models.tower import Tower
 from cytolora.specs import RunSpec
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import fit, predict
-
-_PIXEL_CACHE_BYTES = 2 * 1024**3
 
 State = dict[str, Tensor]
 """Adapter and head by name, on the CPU."""
@@ -67,7 +65,7 @@ class Bench:
     manifest: Manifest
     inputs: Inputs
     cache: Path
-    """Folder that keeps frozen features."""
+    """Folder that keeps decoded images and frozen features."""
     device: torch.device
     progress: Progress
     _proven: set[str] = field(default_factory=set)
@@ -81,7 +79,7 @@ class Bench:
     @cached_property
     def pixels(self) -> PixelCache:
         """Decoded images."""
-        return PixelCache(self.manifest.root, _PIXEL_CACHE_BYTES)
+        return PixelCache(self.cache / "pixels", self.manifest.root)
 
     @cached_property
     def features(self) -> Tensor:
@@ -92,7 +90,8 @@ class Bench:
             self.manifest,
             self.backbone.preprocess,
             weights_sha256=self.inputs.weights_sha256(self.backbone.name),
-            cache=self.cache,
+            pixels=self.pixels,
+            cache=self.cache / "features",
             device=self.device,
         )
 
@@ -147,8 +146,13 @@ class Bench:
         num_steps = _num_steps(run, len(samples))
         preprocess, augment = self.backbone.preprocess, run.train.augment
 
-        def batch(indices: Sequence[int]) -> Tensor:
-            views = [training_view(self.pixels.get(samples[index].path), preprocess, augment) for index in indices]
+        def batch(indices: Sequence[int], epoch: int) -> Tensor:
+            if augment is None:
+                return self._evaluation_batch([samples[index] for index in indices])
+            views = [
+                training_view(self.pixels.native(samples[index]), preprocess, augment, seed=(run.seed, epoch, index))
+                for index in indices
+            ]
             return to_batch(views, preprocess)
 
         started = perf_counter()
@@ -182,13 +186,15 @@ class Bench:
         with _seeded(run.seed):
             classifier = self._new_classifier(run, torch.Generator().manual_seed(run.seed))
         load_trained_state(classifier, state)
-        preprocess = self.backbone.preprocess
 
         def batch(indices: Sequence[int]) -> Tensor:
-            views = [evaluation_view(self.pixels.get(samples[index].path), preprocess) for index in indices]
-            return to_batch(views, preprocess)
+            return self._evaluation_batch([samples[index] for index in indices])
 
         return predict(classifier, batch, len(samples), device=self.device, precision=run.train.precision)
+
+    def _evaluation_batch(self, samples: Sequence[Sample]) -> Tensor:
+        preprocess = self.backbone.preprocess
+        return to_batch([kept_evaluation_view(self.pixels, sample, preprocess) for sample in samples], preprocess)
 
     def _new_classifier(self, run: RunSpec, start: torch.Generator) -> Classifier:
         """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state."""

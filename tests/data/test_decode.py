@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytolora.data.decode import PixelCache, decode, decode_with_conversion
+from cytolora.data.decode import decode, decode_with_conversion
 from cytolora.errors import DataError
 
 
@@ -121,29 +121,6 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, s
     (tmp_path / "bomb.png").write_bytes(bomb(*size))
     with pytest.raises(DataError, match=r"bomb\.png as an image: .*89,478,485"):
         decode(tmp_path / "bomb.png")
-
-
-def test_the_cache_gives_equal_read_only_pixels_and_stays_within_its_bound(tmp_path: Path, rgb: np.ndarray):
-    for number in range(4):
-        Image.fromarray(rgb + np.uint8(number)).save(tmp_path / f"{number}.png")
-    cache = PixelCache(tmp_path, max_bytes=2 * rgb.nbytes)
-    first = cache.get("0.png")
-    np.testing.assert_array_equal(first, rgb)
-    assert cache.get("0.png") is first
-    assert not first.flags.writeable
-    for number in range(1, 4):
-        cache.get(f"{number}.png")
-    (tmp_path / "0.png").unlink()
-    (tmp_path / "3.png").unlink()
-    assert cache.get("3.png") is cache.get("3.png")
-    with pytest.raises(DataError):
-        cache.get("0.png")  # was given up
-
-
-def test_an_image_larger_than_the_cache_is_decoded_and_not_kept(tmp_path: Path, rgb: np.ndarray):
-    Image.fromarray(rgb).save(tmp_path / "0.png")
-    cache = PixelCache(tmp_path, max_bytes=1)
-    assert cache.get("0.png") is not cache.get("0.png")
 
 
 def test_bytes_in_memory_are_read_like_files(rgb: np.ndarray):

@@ -1,7 +1,5 @@
 """Files to pixels, the same way everywhere: the only place that opens an image."""
 
-import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -94,35 +92,3 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "none of PNG, JPEG, BMP, TIFF, WebP"
     return (str(error).splitlines() or [""])[0]
-
-
-class PixelCache:
-    """Decoded images of one dataset in memory, least recently used ones given up first; safe to use from threads."""
-
-    def __init__(self, root: Path, max_bytes: int) -> None:
-        self._root = root
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._images: OrderedDict[str, Pixels] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, path: str) -> Pixels:
-        """Returns the image at ``path``, relative to the root; shared and therefore read-only."""
-        with self._lock:
-            if path in self._images:
-                self._images.move_to_end(path)
-                return self._images[path]
-        pixels = decode(self._root / path)
-        pixels.flags.writeable = False
-        with self._lock:
-            self._keep(path, pixels)
-        return pixels
-
-    def _keep(self, path: str, pixels: Pixels) -> None:
-        if path in self._images or pixels.nbytes > self._max_bytes:
-            return
-        self._images[path] = pixels
-        self._num_bytes += pixels.nbytes
-        while self._num_bytes > self._max_bytes:
-            _, oldest = self._images.popitem(last=False)
-            self._num_bytes -= oldest.nbytes

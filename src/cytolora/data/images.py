@@ -1,6 +1,7 @@
 """Pixels to tensors: the backbone's own preprocessing, and augmentation for training."""
 
 from collections.abc import Sequence
+from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,19 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
+from cytolora.data.decode import Pixels
+from cytolora.data.manifest import Sample
+from cytolora.data.pixels import PixelCache
+from cytolora.files import canonical_json, sha256_text
 from cytolora.specs import AugmentSpec, Preprocess
 
 _INTERPOLATION = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
+_PROPORTIONS = (3 / 4, 4 / 3)
+"""Width by height of a training crop: torchvision's default, which the paper's public code leaves as it is."""
+_MAX_TRIES = 10
 
 
-def evaluation_view(pixels: np.ndarray, preprocess: Preprocess) -> Tensor:
+def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Tensor:
     """Resizes as the checkpoint's own library does (Pillow's filters) and crops the centre: uint8 [3, size, size]."""
     size = preprocess.size_px
     shape = [size, size] if preprocess.resize == "squash" else [size]
@@ -24,16 +32,54 @@ def evaluation_view(pixels: np.ndarray, preprocess: Preprocess) -> Tensor:
     return tvf.pil_to_tensor(tvf.center_crop(resized, [size, size]))
 
 
-def training_view(pixels: np.ndarray, preprocess: Preprocess, augment: AugmentSpec | None) -> Tensor:
-    """Crops and flips at random, from torch's global random state: uint8 [3, size, size]."""
-    if augment is None:
-        return evaluation_view(pixels, preprocess)
-    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # cached pixels are read-only, which torch has no word for
-    top, left, height, width = v2.RandomResizedCrop(1, scale=(augment.min_scale, 1.0)).make_params([image]).values()
-    size = [preprocess.size_px, preprocess.size_px]
-    mode = _INTERPOLATION[preprocess.interpolation]
-    view = tvf.resized_crop(image, top, left, height, width, size, interpolation=mode, antialias=True)
-    return tvf.horizontal_flip(view) if torch.rand(()) < augment.flip else view
+def kept_evaluation_view(cache: PixelCache, sample: Sample, preprocess: Preprocess) -> Tensor:
+    """Returns ``evaluation_view`` of the whole image, made once for all runs of a store."""
+    name = sha256_text(canonical_json(["evaluation", preprocess.size_px, preprocess.interpolation, preprocess.resize]))
+
+    def make(pixels: Pixels) -> Pixels:
+        return evaluation_view(pixels, preprocess).permute(1, 2, 0).contiguous().numpy()
+
+    return torch.from_numpy(cache.view(sample, name[:16], make).copy()).permute(2, 0, 1)
+
+
+def training_view(pixels: Pixels, preprocess: Preprocess, augment: AugmentSpec, *, seed: Sequence[int]) -> Tensor:
+    """Crops and flips at random: uint8 [3, size, size].
+
+    One image at a time: each has a size and a crop of its own, and resizing, three quarters of the time (measured by
+    benchmarks/augmentation.py), has no whole-batch form that filters as well. What can be done to a batch is done to
+    it in ``to_batch``.
+
+    Args:
+        seed: Decides everything (run, epoch, place in the training list): views may be made in any order.
+    """
+    random = np.random.default_rng(list(seed))
+    top, left, height, width = _crop(pixels.shape[0], pixels.shape[1], augment.min_scale, random)
+    is_flipped = random.random() < augment.flip
+    crop = np.array(pixels[top : top + height, left : left + width])  # of a mapped image, only this is read
+    view = tvf.resize(
+        torch.from_numpy(crop).permute(2, 0, 1),
+        [preprocess.size_px, preprocess.size_px],
+        interpolation=_INTERPOLATION[preprocess.interpolation],
+        antialias=True,
+    )
+    return tvf.horizontal_flip(view) if is_flipped else view
+
+
+def _crop(height: int, width: int, min_scale: float, random: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draws top, left, height and width: share of the area and logarithm of the proportions uniform.
+
+    What does not fit the image is drawn again, ten times, as torchvision's RandomResizedCrop does; then the whole
+    image is taken, cut in its middle to the proportions allowed.
+    """
+    for _ in range(_MAX_TRIES):
+        area = height * width * random.uniform(min_scale, 1.0)
+        proportion = exp(random.uniform(log(_PROPORTIONS[0]), log(_PROPORTIONS[1])))
+        down, across = round(sqrt(area / proportion)), round(sqrt(area * proportion))
+        if 0 < down <= height and 0 < across <= width:
+            return int(random.integers(height - down + 1)), int(random.integers(width - across + 1)), down, across
+    across = min(width, max(1, round(height * _PROPORTIONS[1])))
+    down = min(height, max(1, round(width / _PROPORTIONS[0])))
+    return (height - down) // 2, (width - across) // 2, down, across
 
 
 def to_batch(views: Sequence[Tensor], preprocess: Preprocess) -> Tensor:

@@ -13,10 +13,13 @@ from cytolora.specs import TrainSpec
 Batch = Callable[[Sequence[int]], Tensor]
 """Makes the image batch [batch, 3, size, size] of some indices."""
 
+TrainingBatch = Callable[[Sequence[int], int], Tensor]
+"""Makes the image batch of some indices in an epoch, counted from 0: equal arguments, equal images."""
+
 
 def fit(
     classifier: Classifier,
-    batch: Batch,
+    batch: TrainingBatch,
     labels: Tensor,
     train: TrainSpec,
     *,
@@ -30,7 +33,7 @@ def fit(
 
     Args:
         labels: Class indices of the training images, int64 [images].
-        order: Decides which images stand in which batch; dropout and augmentation draw from torch's global state.
+        order: Decides which images stand in which batch; dropout draws from torch's global state.
         on_step: Told the number of images after every step.
 
     Returns:
@@ -41,11 +44,12 @@ def fit(
         classifier.trainable(), lr=learning_rate, betas=train.betas, weight_decay=train.weight_decay
     )
     loss = torch.zeros(())
+    num_batches = math.ceil(len(labels) / train.batch_size)
     for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
-            logits = classifier(batch(indices.tolist()).to(device))
+            logits = classifier(batch(indices.tolist(), step // num_batches).to(device))
             loss = F.cross_entropy(logits.float(), labels[indices].to(device))
         optimiser.zero_grad()
         loss.backward()

@@ -1,0 +1,73 @@
+"""Where the time of a training batch goes before the tower sees it: cropping, resizing, flipping, normalising."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as tvf
+
+from cytolora.data.decode import decode
+from cytolora.data.images import evaluation_view, to_batch, training_view
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.pixels import PixelCache
+from cytolora.specs import AugmentSpec, Preprocess
+
+PREPROCESS = Preprocess(size_px=224, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+NUM_IMAGES, REPEATS = 32, 20
+
+
+def _cells(folder: Path) -> Manifest:
+    """Noise of the sizes of Herlev's photographs, as PNG."""
+    random, samples = np.random.default_rng(0), []
+    for number in range(NUM_IMAGES):
+        height, width = random.integers(40, 300, 2)
+        pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        samples.append(Sample(path=f"{number}.png", label="a"))
+    return Manifest(name="noise", root=folder, classes=("a",), samples=tuple(samples)).with_hashes()
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    """The fastest of several times: others may use the machine."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        manifest = _cells(Path(name))
+        cache = PixelCache(Path(name) / "cache", manifest.root)
+        images = [cache.native(sample) for sample in manifest.samples]
+        crops = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
+        views = [training_view(image, PREPROCESS, AugmentSpec(), seed=[0]) for image in images]
+        stack = torch.stack(views)
+        parts: dict[str, Callable[[], object]] = {
+            "decode the files": lambda: [decode(manifest.root / sample.path) for sample in manifest.samples],
+            "map them from the cache": lambda: [cache.native(sample) for sample in manifest.samples],
+            "training views, all": lambda: [
+                training_view(image, PREPROCESS, AugmentSpec(), seed=[0, 0, place])
+                for place, image in enumerate(images)
+            ],
+            "  of that: resize": lambda: [tvf.resize(crop, [224, 224], antialias=True) for crop in crops],
+            "  of that: random numbers": lambda: [np.random.default_rng([0, 0, place]) for place in range(NUM_IMAGES)],
+            "  flip all, one by one": lambda: [tvf.horizontal_flip(view) for view in views],
+            "  flip all, as a batch": lambda: tvf.horizontal_flip(stack),
+            "evaluation views": lambda: [evaluation_view(image, PREPROCESS) for image in images],
+            "stack and normalise the batch": lambda: to_batch(views, PREPROCESS),
+        }
+        for title, work in parts.items():
+            print(f"{_milliseconds(work):8.2f} ms  {title}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
