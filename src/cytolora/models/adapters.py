@@ -27,7 +27,7 @@ _MODULES = {
 
 _OPENED = {
     "biases": r"trunk\.blocks\.({blocks})\..*bias",
-    "norms": r"trunk\.(blocks\.({blocks})\.)?[a-z_]*norm[a-z_0-9]*\.(weight|bias)",
+    "norms": r"trunk\.(blocks\.({blocks})\.((attn|mlp)\.)?)?[a-z_]*norm[a-z_0-9]*\.(weight|bias)",
     "blocks": r"trunk\.(blocks\.({blocks})\..*|norm\..*)",
     "everything": r".*",
 }

@@ -39,7 +39,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps [..., in_features] to [..., out_features]."""
-        return _PackedProduct.apply(inputs, self._forward, self._backward, self.bias)
+        rows = inputs.reshape(-1, self.in_features)  # outside the function, so that its output may be changed in place
+        product: Tensor = _PackedProduct.apply(rows, self._forward, self._backward, self.bias)  # pyright: ignore
+        return product.view(*inputs.shape[:-1], self.out_features)
 
 
 class ByteDropout(nn.Module):
