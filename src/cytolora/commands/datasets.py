@@ -20,6 +20,7 @@ from cytolora.data.manifest import Manifest
 from cytolora.data.split_files import read_split, write_split
 from cytolora.data.splits import assign_subsets
 from cytolora.errors import ConfigError
+from cytolora.files import write_text
 from cytolora.specs import SUBSETS, SplitSpec
 
 _PROBLEMS = 1
@@ -33,6 +34,7 @@ def check(
     split: Path | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
+    page: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -44,6 +46,7 @@ def check(
 
         cytolora check my_cells
         cytolora check smear2005 --dataset herlev --json
+        cytolora check my_cells --split split.csv --page check.html
 
     Parameters
     ----------
@@ -57,6 +60,8 @@ def check(
         CSV with columns from,to[,order] that renames or joins classes.
     strict
         Makes a count that differs from the published one an error.
+    page
+        HTML file to write: duplicates side by side, unreadable files, torn groups, counts.
     json_
         Prints one JSON document.
     quiet
@@ -65,7 +70,11 @@ def check(
     manifest = _manifest(path, dataset, map_, strict=strict)
     if split is not None:
         manifest = read_split(split, manifest)
+    if page is not None and page.is_dir():
+        raise ConfigError(f"{page} is a folder; name a file for the page, such as {page / 'check.html'}.")
     found = _audited(manifest, quiet=quiet)
+    if page is not None:
+        _write_page(manifest, found, page)
     if json_:
         sys.stdout.write(json.dumps({**asdict(found), "findings": found.findings()}, indent=2) + "\n")
     else:
@@ -123,6 +132,15 @@ def _manifest(path: Path, dataset: str | None, label_map: Path | None, *, strict
 def _audited(manifest: Manifest, *, quiet: bool) -> Audit:
     with bar("looking at images", total=len(manifest.samples), unit="images", quiet=quiet) as (_, advance):
         return audit(manifest, on_image=lambda: advance(1))
+
+
+def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
+    from cytolora.report.audit_page import render_audit  # no other command here needs the templates
+
+    try:
+        write_text(page, render_audit(manifest, found))
+    except OSError as error:
+        raise ConfigError(f"Cannot write {page}: {error.strerror}.") from error
 
 
 def _print(manifest: Manifest, found: Audit) -> None:

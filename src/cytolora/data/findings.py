@@ -95,6 +95,12 @@ class Audit:
         return tuple(one for one in self.near_duplicates if one.groups is None or len(one.groups) > 1)
 
     @property
+    def imbalance(self) -> float:
+        """Images of the largest class by those of the smallest; at least 1."""
+        sizes = [row["all"] for row in self.counts.values()]
+        return max(sizes) / max(1, min(sizes))
+
+    @property
     def has_problems(self) -> bool:
         """Whether there is a finding that somebody should look at."""
         return bool(self.findings())

@@ -1,26 +1,21 @@
 """Cells rightly and wrongly classified, as small pictures that travel inside the page."""
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cytolora.data.datasets import load_manifest
-from cytolora.data.decode import decode
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError
 from cytolora.report.cells import Cell
 from cytolora.report.predictions import TestPredictions
+from cytolora.report.thumbnails import thumbnail
 
-_EDGE_PX = 128
 _MAX_WRONG = 12
 _MAX_WRONG_PER_CLASS = 3
-_JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +100,5 @@ def _example(rows: TestPredictions, index: int, root: Path) -> Example:
         label=rows.classes[rows.labels[index]],
         predicted=rows.classes[rows.predicted[index]],
         probability=float(_certainty(rows)[index]),
-        picture=_thumbnail(root / rows.paths[index]),
+        picture=thumbnail(root / rows.paths[index]),
     )
-
-
-def _thumbnail(path: Path) -> str:
-    image = Image.fromarray(decode(path))
-    image.thumbnail((_EDGE_PX, _EDGE_PX), Image.Resampling.LANCZOS)
-    sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
