@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/heads.py --rounds 3 --epochs 5
 
-The protocol is the same on both sides (mini-batches of 32, AdamW, schedule); tests/training/test_heads.py shows that the
-heads are equal to 1e-5. Epochs are few because the baseline is slow; both sides scale with them.
+The protocol is the same on both sides (mini-batches of 32, AdamW, schedule); tests/training/test_heads.py shows the
+heads to be equal to 1e-5. Epochs are few because the baseline is slow; both sides scale with them.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/lora_step.py --threads 1 --rounds 5
 
-Prints images per second of CPU time and their ratio; both variants compute the same numbers (largest difference printed).
+Prints images per second of CPU time and their ratio; both compute the same numbers (largest difference printed).
 """
 
 import argparse

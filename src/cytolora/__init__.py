@@ -1,0 +1,29 @@
+"""Adapt vision foundation models to cytology. Names are loaded when they are first used, so importing costs nothing."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cytolora.api import load_backbone as load_backbone
+    from cytolora.api import report as report
+    from cytolora.api import run_grid as run_grid
+    from cytolora.data.datasets import load_manifest as load_manifest
+
+_HOMES = {
+    "load_backbone": "cytolora.api",
+    "load_manifest": "cytolora.data.datasets",
+    "report": "cytolora.api",
+    "run_grid": "cytolora.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Finds a public name in its room."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cytolora' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(_HOMES)

@@ -10,10 +10,11 @@ _SPEED_SECONDS = 600
 """Time over which speed is averaged: runs of one grid differ in theirs."""
 
 
+Handles = tuple[Callable[[str], None], Callable[[int], None]]
+
+
 @contextmanager
-def bar(
-    text: str, *, total: int, unit: str, quiet: bool
-) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
+def bar(text: str, *, total: int, unit: str, quiet: bool) -> Iterator[Handles]:
     """Yields two functions: one changes the text, the other advances the bar; both may be called from any thread."""
     if quiet:
         yield (lambda text: None), (lambda done: None)

@@ -32,7 +32,9 @@ def ls(
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = Table(*rows[0], box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")  # a name is there to be copied
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(highlight=False).print(table)

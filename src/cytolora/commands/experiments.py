@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from cytolora.commands.bars import bar
+from cytolora import api
 from cytolora.commands.options import (
     NO_CHANGE,
     NO_INPUTS,
@@ -20,11 +20,8 @@ from cytolora.commands.options import (
     read_grid,
     read_inputs,
 )
-from cytolora.errors import StoreError
 from cytolora.grid import Plan, make_plan
 from cytolora.store import Store
-
-_LISTED = 5
 
 
 def plan(
@@ -102,25 +99,14 @@ def run(
     quiet
         Shows no progress.
     """
-    from cytolora.commands.machine import num_training_images, resolve_device
-    from cytolora.engines.inline import run_groups
-    from cytolora.workbench import Progress
+    from cytolora.commands.machine import resolve_device, watch
 
     add_backbones(inputs.backbone_file)
-    spec, store = read_grid(grid, axes, inputs), Store(out)
-    sources = read_inputs(inputs, spec, out)
-    found = make_plan(spec, store, sources)
-    _refuse_stale(found, out)
-    fetched = [group.backbone for group in found.groups if sources.fetch_weights(group.backbone)]
-    if fetched:
-        found = make_plan(spec, store, sources)  # their hashes are known only now
-        _refuse_stale(found, out)
+    spec = read_grid(grid, axes, inputs)
     chosen = resolve_device(device, threads)
-    total = num_training_images(found, sources)
-    with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):
-        run_groups(found.groups, sources, store, device=chosen, progress=Progress(say=say, done=done))
+    plan = api.run_grid(spec, read_inputs(inputs, spec, out), out, device=chosen, watch=watch(quiet=quiet))
     Console(stderr=True, highlight=False).print(
-        f"{len(found.runs)} runs in {out}. Next: cytolora report {out} --out report", soft_wrap=True
+        f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report", soft_wrap=True
     )
 
 
@@ -147,9 +133,7 @@ def report(
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
-    from cytolora.report.build import build_report
-
-    page = build_report(runs, out, pairs(data, "--data"))
+    page = api.report(runs, out, pairs(data, "--data"))
     Console(highlight=False).print(f"{page}", soft_wrap=True)
 
 
@@ -170,16 +154,6 @@ def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative=
     cells = f"synthetic={out / 'cells'}"
     run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), quiet=quiet)
     report(out / "runs", out=out / "report", data=(cells,))
-
-
-def _refuse_stale(found: Plan, out: Path) -> None:
-    if found.stale:
-        shown = "; ".join(str(stale) for stale in found.stale[:_LISTED])
-        more = f"; and {len(found.stale) - _LISTED} more" if len(found.stale) > _LISTED else ""
-        raise StoreError(
-            f"{len(found.stale)} stored runs in {out} were computed from other weights, data or splits: {shown}{more}. "
-            "They are neither used nor overwritten: choose another --out, or move them away."
-        )
 
 
 def _plain(found: Plan) -> dict[str, object]:

@@ -1,17 +1,29 @@
 """What `run` needs before it starts: the device, and how much there is to do."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
 import torch
 
+from cytolora.commands.bars import bar
 from cytolora.commands.options import Device
 from cytolora.errors import ConfigError
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
 from cytolora.specs import RunSpec
+from cytolora.workbench import Progress
 
 
-def num_training_images(plan: Plan, inputs: Inputs) -> int:
-    """Counts the images that the adapter runs still to do will train on, each as often as it is seen."""
-    return sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
+def watch(*, quiet: bool) -> Callable[[Plan, Inputs], AbstractContextManager[Progress]]:
+    """Returns what shows progress: a bar over the training images of all adapter runs to do."""
+
+    @contextmanager
+    def shown(plan: Plan, inputs: Inputs) -> Iterator[Progress]:
+        total = sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
+        with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):
+            yield Progress(say=say, done=done)
+
+    return shown
 
 
 def resolve_device(device: Device, threads: int | None) -> torch.device:
