@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cytolora.models.backbones import BACKBONES, BackboneSpec
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
@@ -131,6 +132,11 @@ def biomedclip(folder: Path, size: Size) -> Official:
         "hf_pooler_type": "cls_last_hidden_state_pooler",
         "context_length": 256,
     }
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
+    (folder / "model").mkdir()
+    (folder / "model" / "vocab.txt").write_text("\n".join(words))
+    tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     tiny = replace(size, width=192, heads=3, layers=12, image_px=224) if small else size
     config = {"embed_dim": tiny.projected, "vision_cfg": vision, "text_cfg": text}
     return _open_clip(folder / "model", fitted("biomedclip", tiny), config, "open_clip_pytorch_model.bin")
@@ -162,6 +168,7 @@ def hf_clip(folder: Path, size: Size, *, name: str = "clip-vit-b16", safetensors
     """OpenAI's CLIP as transformers publishes it, image and text together; PLIP and PubMedCLIP lie the same way."""
     vision = _hf_vision(size) | {"projection_dim": size.projected}
     text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 128}
+    text["projection_dim"] = size.projected
     config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=size.projected)
     weights = _save_hf(randomise(transformers.CLIPModel(config)), folder, safetensors=safetensors)
     pixels = {"shortest_edge": size.image_px}

@@ -16,7 +16,7 @@ from small_towers import FUSED
 from cytolora.errors import WeightsError
 from cytolora.models.backbone_spec import HubFile
 from cytolora.models.backbones import BACKBONES
-from cytolora.models.sources import find
+from cytolora.models.sources import find, find_vocabulary
 from cytolora.models.weights_folder import keep, read_manifest, verify
 
 CONTENT = save({"x": torch.arange(50_000, dtype=torch.float32)})
@@ -66,6 +66,18 @@ def test_a_fetched_checkpoint_lies_in_the_folder_with_hash_licence_and_commit(hu
     offline = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
     assert offline.returncode == 0, offline.stderr
     assert len(hub.requests) == asked
+
+
+def test_a_vocabulary_travels_with_its_weights(hub: FakeHub, tmp_path: Path):
+    assert fetch(hub, tmp_path, "biomedclip").returncode == 0
+    folder = tmp_path / "carried"
+    spec = BACKBONES.get("biomedclip")
+    weights = find(spec, folder=folder)
+    assert weights is not None
+    assert find_vocabulary(spec, weights) == folder / "biomedclip" / "vocab.txt"
+    assert verify(folder) == {"biomedclip": ""}
+    (folder / "biomedclip" / "vocab.txt").write_text("other")
+    assert verify(folder)["biomedclip"] == "biomedclip/vocab.txt is not there, or not as it was"
 
 
 def test_a_pinned_revision_is_what_the_hub_is_asked_for(hub: FakeHub, tmp_path: Path):

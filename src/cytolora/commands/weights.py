@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cytolora.models.backbones import BACKBONES, BackboneSpec
 from cytolora.models.sources import fetch as fetch_from_hub
-from cytolora.models.sources import find
+from cytolora.models.sources import fetch_vocabulary, find
 from cytolora.models.weights_folder import keep, read_manifest
 from cytolora.models.weights_folder import verify as verify_folder
 
@@ -75,7 +75,8 @@ def fetch(*names: str, to: Path) -> None:
         raise ConfigError("Name at least one backbone: cytolora weights fetch NAME --to DIR. See `weights list`.")
     console = Console(highlight=False, markup=False)
     for spec in [BACKBONES.get(name) for name in names]:
-        kept = keep(spec, find(spec) or fetch_from_hub(spec), to)
+        vocabulary = fetch_vocabulary(spec)
+        kept = keep(spec, find(spec) or fetch_from_hub(spec), to, [vocabulary] if vocabulary is not None else [])
         console.print(f"{kept.name}: {kept.file}, {kept.num_bytes:,} bytes, {kept.sha256[:12]}…", soft_wrap=True)
         if spec.redistributable is False:
             note = f"  {spec.licence}: for your own use; neither the file nor weights derived from it travel on."

@@ -34,6 +34,24 @@ class HubFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextSpec:
+    """The text half of a checkpoint: the defaults are those of CLIP ViT-B."""
+
+    kind: Literal["clip", "bert"] = "clip"
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    mlp: int | None = None
+    """Width inside a block; None: four times ``width``."""
+    context_length: int = 77
+    """Tokens of a prompt, at most."""
+    vocab_size: int = 49408
+    quick_gelu: bool = True
+    vocabulary: HubFile | None = None
+    """Words of a BERT; CLIP's come with open_clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneSpec:
     """One checkpoint: what its file holds and how its images are prepared."""
 
@@ -55,6 +73,8 @@ class BackboneSpec:
     projection: int | None = None
     """Width after the tower's last linear map into the space shared with text; None: the tower has none."""
     projection_bias: bool = False
+    text: TextSpec | None = None
+    """None: the checkpoint has no text tower that is read here."""
     feature_dim: int | None = None
     """Width of a feature vector; checked against the tower that is built. None: whatever it has."""
     preprocess: Preprocess

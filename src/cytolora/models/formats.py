@@ -196,12 +196,12 @@ def to_tower_names(state: Mapping[str, Tensor], layout: Layout, *, splits_qkv: b
             name = re.sub(pattern, replacement, name)
         named[name] = tensor
     if not splits_qkv:
-        named = _joined(named, r"(.*\.attn)\.([qkv])_proj\.(weight|bias)", "qkv", "qkv")
-    named = _joined(named, r"(.*\.mlp)\.fc1_(gate|up)\.(weight|bias)", "fc1", ("gate", "up"))
+        named = joined(named, r"(.*\.attn)\.([qkv])_proj\.(weight|bias)", "qkv", "qkv")
+    named = joined(named, r"(.*\.mlp)\.fc1_(gate|up)\.(weight|bias)", "fc1", ("gate", "up"))
     return _reshaped(named, layout)
 
 
-def _joined(state: State, pattern: str, whole: str, parts: tuple[str, ...] | str) -> State:
+def joined(state: State, pattern: str, whole: str, parts: tuple[str, ...] | str) -> State:
     """Lays several projections one below the other, in the order of ``parts``; incomplete ones stay as they are."""
     result, found = dict(state), {}
     for name, tensor in state.items():

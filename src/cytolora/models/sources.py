@@ -41,15 +41,24 @@ def fetch(spec: BackboneSpec) -> Path:
     Raises:
         WeightsError: If the hub cannot be reached, refuses, does not have the file, or what arrives is damaged.
     """
-    from huggingface_hub import hf_hub_download
-
     if spec.hub is None:
         raise missing(spec)
-    try:
-        path = Path(hf_hub_download(spec.hub.repo, spec.hub.filename, revision=spec.hub.revision))
-    except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
-        raise _explained(spec, spec.hub, error) from error
-    return _intact(spec, path)
+    return _download(spec, spec.hub)
+
+
+def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
+    """Returns the text tower's vocabulary: beside the weights, or in the hub's cache; None where it needs none."""
+    if spec.text is None or spec.text.vocabulary is None:
+        return None
+    beside = weights.parent / spec.text.vocabulary.filename
+    return beside if beside.is_file() else _cached(spec.text.vocabulary)
+
+
+def fetch_vocabulary(spec: BackboneSpec) -> Path | None:
+    """Like ``fetch``, for the text tower's vocabulary; None where it needs none."""
+    if spec.text is None or spec.text.vocabulary is None:
+        return None
+    return _download(spec, spec.text.vocabulary)
 
 
 def missing(spec: BackboneSpec) -> WeightsError:
@@ -62,6 +71,16 @@ def missing(spec: BackboneSpec) -> WeightsError:
         f"No weights of {spec.name} on this machine. {ways}, or fetch {spec.hub.filename} of {spec.hub.repo} with "
         f"`cytolora weights fetch {spec.name} --to DIR`{gate}."
     )
+
+
+def _download(spec: BackboneSpec, hub: HubFile) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = Path(hf_hub_download(hub.repo, hub.filename, revision=hub.revision))
+    except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
+        raise _explained(spec, hub, error) from error
+    return _intact(spec, path)
 
 
 def _file_at(spec: BackboneSpec, place: Path) -> Path:

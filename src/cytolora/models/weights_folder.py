@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cytolora.errors import WeightsError
@@ -28,15 +29,19 @@ class Kept:
     gated: bool
     redistributable: bool | None
     citation: str
+    others: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of files that belong to it, by path relative to the folder: a vocabulary."""
 
 
-def keep(spec: BackboneSpec, checkpoint: Path, folder: Path) -> Kept:
-    """Copies a checkpoint into the folder, whole or not at all, and writes it into the manifest."""
+def keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path] = ()) -> Kept:
+    """Copies a checkpoint and what belongs to it into the folder, whole or not at all, and notes it in the manifest."""
     filename = spec.hub.filename if spec.hub is not None else checkpoint.name
     recover_folders(folder)
     with staged_folder(folder / spec.name) as staging:
         (staging / filename).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(checkpoint, staging / filename)
+        for other in others:
+            shutil.copyfile(other, staging / other.name)
     copied = folder / spec.name / filename
     kept = Kept(
         name=spec.name,
@@ -49,6 +54,7 @@ def keep(spec: BackboneSpec, checkpoint: Path, folder: Path) -> Kept:
         gated=spec.gated,
         redistributable=spec.redistributable,
         citation=spec.citation,
+        others={f"{spec.name}/{other.name}": sha256_file(folder / spec.name / other.name) for other in others},
     )
     others = [entry for entry in read_manifest(folder) if entry.name != spec.name]
     entries = sorted([*others, kept], key=lambda entry: entry.name)
@@ -90,6 +96,9 @@ def _problem(folder: Path, kept: Kept) -> str:
         return f"{kept.file} has {path.stat().st_size:,} bytes, expected {kept.num_bytes:,}: copied in part?"
     if (found := sha256_file(path)) != kept.sha256:
         return f"{kept.file} has SHA-256 {found[:12]}…, expected {kept.sha256[:12]}…"
+    for name, sha256 in kept.others.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
+            return f"{name} is not there, or not as it was"
     return ""
 
 

@@ -1,6 +1,6 @@
 """Towers trained against text: CLIP and those of medicine and microscopy that began as it."""
 
-from cytolora.models.backbone_spec import BackboneSpec, HubFile
+from cytolora.models.backbone_spec import BackboneSpec, HubFile, TextSpec
 from cytolora.models.zoo.inputs import CLIP_224, HALF, VIT
 from cytolora.specs import Preprocess
 
@@ -8,7 +8,8 @@ _RADFORD = (
     "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020"
 )
 _CLIP_CODE = "https://github.com/openai/CLIP"
-_BIOMEDCLIP = "https://huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+_BIOMEDCLIP_REPO = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+_BIOMEDCLIP = f"https://huggingface.co/{_BIOMEDCLIP_REPO}"
 _SQUASH_224 = Preprocess(size_px=224, mean=HALF, std=HALF, resize="squash")
 
 
@@ -23,6 +24,7 @@ def _openai(name: str, architecture: str, repo: str, projection: int, descriptio
         pool="cls",
         projection=projection,
         feature_dim=projection,
+        text=TextSpec(width=projection, heads=projection // 64),
         preprocess=CLIP_224,
         licence="MIT",
         citation=_RADFORD,
@@ -40,6 +42,7 @@ def _quilt(name: str, architecture: str, repo: str, description: str) -> Backbon
         arguments=VIT,
         hub=HubFile(repo=repo, filename="open_clip_pytorch_model.bin"),
         format="open_clip",
+        text=TextSpec(quick_gelu=False),
         pool="cls",
         projection=512,
         feature_dim=512,
@@ -90,10 +93,16 @@ ENTRIES = (
         name="biomedclip",
         architecture="vit_base_patch16_224",
         arguments=VIT,
-        hub=HubFile(
-            repo="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", filename="open_clip_pytorch_model.bin"
-        ),
+        hub=HubFile(repo=_BIOMEDCLIP_REPO, filename="open_clip_pytorch_model.bin"),
         format="open_clip_timm",
+        text=TextSpec(
+            kind="bert",
+            width=768,
+            heads=12,
+            context_length=256,
+            vocab_size=30522,
+            vocabulary=HubFile(repo=_BIOMEDCLIP_REPO, filename="vocab.txt"),
+        ),
         pool="cls",
         projection=512,
         feature_dim=512,
@@ -109,6 +118,7 @@ ENTRIES = (
         arguments=VIT,
         hub=HubFile(repo="vinid/plip", filename="pytorch_model.bin"),
         format="hf_clip",
+        text=TextSpec(),
         pool="cls",
         projection=512,
         feature_dim=512,
@@ -127,6 +137,7 @@ ENTRIES = (
         arguments=VIT,
         hub=HubFile(repo="flaviagiammarino/pubmed-clip-vit-base-patch32", filename="pytorch_model.bin"),
         format="hf_clip",
+        text=TextSpec(),
         pool="cls",
         projection=512,
         feature_dim=512,

@@ -1,0 +1,159 @@
+"""Text towers in official layout against open_clip's and transformers' own, up to zero-shot logits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import official
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from official import SMALL, Official, Size
+from safetensors.torch import load_file
+from small_towers import FUSED, relative
+
+from cytolora.data.datasets import DATASETS
+from cytolora.errors import ConfigError, WeightsError
+from cytolora.models.backbone_spec import TextSpec
+from cytolora.models.backbones import BACKBONES
+from cytolora.models.loading import load_tower
+from cytolora.models.text import class_text, load_text_tower, text_head, zero_shot_logits
+from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, WORDS, prompts
+
+PROMPTS = ["A cytological slide showing a koilocytotic cell", "normal", "a HSIL cell, high-grade"]
+TINY = TextSpec(width=64, heads=1, layers=1)
+TINY_BERT = TextSpec(kind="bert", width=32, heads=2, layers=1, mlp=64, vocab_size=100, context_length=256)
+
+Writer = Callable[[Path, Size], Official]
+OPEN_CLIP: dict[str, tuple[Writer, TextSpec]] = {
+    "QuiltNet": (
+        partial(official.open_clip_vit, name="quiltnet-b16", quick_gelu=False),
+        replace(TINY, quick_gelu=False),
+    ),
+    "CLIP": (partial(official.open_clip_vit, name="clip-vit-b16", quick_gelu=True), TINY),
+    "BiomedCLIP": (official.biomedclip, TINY_BERT),
+}
+
+
+def write(name: str, folder: Path) -> tuple[Official, Path]:
+    writer, text = OPEN_CLIP[name]
+    made = writer(folder, SMALL)
+    return replace(made, spec=replace(made.spec, text=text)), made.weights.parent / "vocab.txt"
+
+
+def tokenizer_of(made: Official) -> Callable[[list[str]], torch.Tensor]:
+    return open_clip.get_tokenizer(f"local-dir:{made.weights.parent}")  # pyright: ignore
+
+
+@pytest.mark.parametrize("name", OPEN_CLIP)
+def test_embeddings_equal_open_clips(name: str, tmp_path: Path):
+    made, vocabulary = write(name, tmp_path)
+    tower = load_text_tower(made.spec, made.weights, vocabulary)
+    with torch.inference_mode():
+        expected = made.model.encode_text(tokenizer_of(made)(PROMPTS))
+    found = tower.embed(PROMPTS)
+    assert relative(found, expected) < 1e-5
+    assert relative(found[0], found[1]) > 1e-2  # the comparison is of something
+    assert tower.logit_scale == pytest.approx(made.model.logit_scale.exp().item())
+
+
+@pytest.mark.parametrize("name", OPEN_CLIP)
+def test_zero_shot_logits_agree_with_open_clips(name: str, tmp_path: Path):
+    made, vocabulary = write(name, tmp_path)
+    wording = prompts("herlev", WORDS["herlev"])
+    classes = [WORDS["herlev"][label] for label in wording]
+    size_px = made.spec.preprocess.size_px
+    images = torch.randn(4, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        weights = open_clip.build_zero_shot_classifier(
+            made.model, tokenizer_of(made), classes, [lambda c, t=t: t.format(c) for t in TEMPLATES]
+        )
+        theirs = made.model.logit_scale.exp() * F.normalize(made.model.encode_image(images), dim=-1) @ weights
+        features = load_tower(made.spec, made.weights)(images)
+    text = class_text(
+        made.spec, made.weights, wording, weights_sha256="0", cache=tmp_path / "cache", vocabulary=vocabulary
+    )
+    ours = zero_shot_logits(features, text)
+    assert relative(ours, theirs) < 1e-5
+    weight, bias = text_head(text, features)
+    head = features @ weight.T + bias
+    assert torch.equal(head.argmax(dim=1), ours.argmax(dim=1))
+    assert float(head.norm()) == pytest.approx(float(ours.norm()), rel=0.1)
+
+
+@pytest.mark.parametrize("safetensors", [True, False])
+def test_embeddings_equal_transformers(safetensors: bool, tmp_path: Path):
+    made = official.hf_clip(tmp_path, SMALL, safetensors=safetensors)
+    spec = replace(made.spec, text=replace(TINY, mlp=128))
+    tower = load_text_tower(spec, made.weights)
+    native = transformers.CLIPTextModelWithProjection.from_pretrained(tmp_path).eval()
+    tokens = open_clip.SimpleTokenizer()(PROMPTS)
+    with torch.inference_mode():
+        assert relative(tower.embed(PROMPTS), native(input_ids=tokens).text_embeds) < 1e-5
+
+
+def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path):
+    made, _ = write("CLIP", tmp_path)
+    wording = {"a": ["one", "two"], "b": ["three"]}
+    first = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=tmp_path / "cache")
+    made.weights.unlink()
+    again = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=tmp_path / "cache")
+    assert torch.equal(again.embeddings, first.embeddings)
+    assert again.logit_scale == first.logit_scale
+    torch.testing.assert_close(first.embeddings.norm(dim=1), torch.ones(2))
+    for other in ({"a": ["one"], "b": ["three"]}, {"a": ["three"], "b": ["one", "two"]}):
+        with pytest.raises(WeightsError):  # other prompts are another entry, which would need the tower
+            class_text(made.spec, made.weights, other, weights_sha256="0", cache=tmp_path / "cache")
+    with pytest.raises(WeightsError):
+        class_text(made.spec, made.weights, wording, weights_sha256="1", cache=tmp_path / "cache")
+
+
+def test_a_file_without_its_text_half_is_refused(tmp_path: Path):
+    made = official.hf_clip(tmp_path, SMALL)
+    state = {name: value for name, value in load_file(made.weights).items() if not name.startswith("text_")}
+    torch.save(state, tmp_path / "image.bin")
+    spec = replace(made.spec, text=replace(TINY, mlp=128))
+    with pytest.raises(WeightsError, match=r"does not hold the text tower of clip-vit-b16: \d+ tensors do not fit"):
+        load_text_tower(spec, tmp_path / "image.bin")
+
+
+def test_another_size_of_text_tower_is_refused(tmp_path: Path):
+    made, _ = write("CLIP", tmp_path)
+    with pytest.raises(WeightsError, match="does not hold the text tower"):
+        load_text_tower(replace(made.spec, text=replace(TINY, layers=2)), made.weights)
+
+
+def test_a_backbone_without_text_and_a_missing_vocabulary_say_so(tmp_path: Path):
+    with pytest.raises(ConfigError, match="fused has no text tower"):
+        load_text_tower(FUSED, tmp_path / "x.bin")
+    with pytest.raises(WeightsError, match=r"needs vocab\.txt beside its weights"):
+        load_text_tower(BACKBONES.get("biomedclip"), tmp_path / "x.bin", tmp_path / "vocab.txt")
+
+
+def test_a_class_without_a_prompt_is_an_error(tmp_path: Path):
+    with pytest.raises(ConfigError, match="Class 'b' has no prompt"):
+        class_text(FUSED, tmp_path, {"a": ["x"], "b": []}, weights_sha256="0", cache=tmp_path)
+
+
+def test_every_class_is_asked_for_in_plain_words():
+    wording = prompts("herlev", ["carcinoma_in_situ", "something_else"], [PAPER_TEMPLATE])
+    assert wording == {
+        "carcinoma_in_situ": ["A cytological slide showing a squamous carcinoma in situ cell"],
+        "something_else": ["A cytological slide showing a something else cell"],
+    }
+
+
+@pytest.mark.parametrize("dataset", WORDS)
+def test_the_words_name_the_labels_of_the_dataset_exactly(dataset: str):
+    assert set(WORDS[dataset]) == set(DATASETS.get(dataset).classes)
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in BACKBONES if spec.text is not None])
+def test_registered_text_towers_are_as_wide_as_the_images(name: str):
+    spec = BACKBONES.get(name)
+    assert spec.text is not None
+    assert spec.projection is not None
+    assert spec.text.width % spec.text.heads == 0
