@@ -150,3 +150,17 @@ def test_planning_listing_and_reporting_load_no_torch(arguments, tmp_path, capsy
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_doctor_says_what_is_here_and_that_the_hub_is_out_of_reach(capsys, monkeypatch):
+    from huggingface_hub import constants
+
+    code, out, _ = run("doctor", "--offline", "--json", capture=capsys)
+    found = json.loads(out)
+    assert code == 0
+    assert {"python", "torch", "gpus", "disk_free_gb", "hub", "weights", "problems"} <= found.keys()
+    assert next(row for row in found["weights"] if row["name"] == "nano")["file"].endswith("nano.safetensors")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    code, out, _ = run("doctor", capture=capsys)
+    assert (code, "not reachable" in out) == (1, True)

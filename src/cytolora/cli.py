@@ -26,6 +26,7 @@ _COMMANDS = {
     "split": ("datasets:split", "Divides a dataset into train, val and test, and writes the division to a file."),
     "data": ("data:app", "Fetches datasets, or says where they are."),
     "weights": ("weights:app", "Lists, fetches and verifies checkpoints."),
+    "doctor": ("doctor:doctor", "Says what this machine has, and what is missing on it."),
     "ls": ("catalogue:ls", "Lists models, datasets, grids, methods or engines."),
 }
 for _name, (_function, _help) in _COMMANDS.items():
