@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from cytolora.config import parse_spec
-from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.grid import Group, stored_cell
 from cytolora.inputs import Inputs
 from cytolora.metrics import score
@@ -105,7 +105,7 @@ def _tested(bench: Bench, run: RunSpec, stored: StoredRun) -> RunResult:
     return RunResult(
         spec=run,
         metrics={**stored.metrics, "test": score(bench.labels_of(split.test), probabilities)},
-        predictions=pa.concat_tables([stored.predictions(), test]),
+        predictions=pa.concat_tables([stored.predictions(), test], promote_options="default"),
         weights=stored.weights(),
         provenance=stored.provenance,
     )
@@ -128,6 +128,9 @@ def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndar
         name: pa.array([getattr(sample, name) for sample in samples], pa.string())
         for name in ("path", "label", "subset", "group")
     }
+    for name in sorted({name for sample in manifest.samples for name, _ in sample.metadata}):
+        values = [dict(sample.metadata).get(name) for sample in samples]
+        columns[METADATA_PREFIX + name] = pa.array(values, pa.string())
     for index, label in enumerate(manifest.classes):
         columns[label] = pa.array(probabilities[:, index], pa.float32())
     return pa.table(columns)

@@ -45,7 +45,8 @@ class RunResult:
     """``val`` and ``test`` (null until the rate is chosen): each accuracy, balanced_accuracy, macro_f1, loss, n;
     ``num_trainable``; ``train``: num_images, num_steps, final_loss."""
     predictions: pa.Table
-    """Columns path, label, subset, group, and the probability of each class under the class's own name."""
+    """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
+    class under the class's own name."""
     weights: bytes
     """A safetensors file: adapter and head."""
     provenance: Mapping[str, Any]

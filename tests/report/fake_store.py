@@ -1,7 +1,7 @@
 """Plausible runs without any training: predictions drawn so that more shots, LoRA and the better model help."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class FakeData:
     num_groups: int = 30
     group_size: int = 5
     groups_known: bool = True
+    metadata: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    """By column, the values that the groups have in turn."""
 
     @property
     def paths(self) -> list[str]:
@@ -126,6 +128,8 @@ def _predict(data: FakeData, name: str, skill: float) -> pa.Table:
     names = [f"slide {group}" if data.groups_known else None for group in groups]
     columns = {"path": data.paths, "label": [data.classes[label] for label in labels], "subset": ["test"] * count}
     columns |= {"group": pa.array(names, pa.string())}
+    for column, values in data.metadata.items():
+        columns[f"meta_{column}"] = pa.array([values[int(group) % len(values)] for group in groups], pa.string())
     return pa.table(columns | {label: shares[:, index].astype(np.float32) for index, label in enumerate(data.classes)})
 
 

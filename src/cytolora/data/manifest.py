@@ -11,6 +11,11 @@ from cytolora.errors import DataError
 from cytolora.files import canonical_json, sha256_file, sha256_text
 from cytolora.specs import SUBSETS, Subset
 
+METADATA_PREFIX = "meta_"
+"""Before the name of a metadata column wherever it stands beside classes."""
+_COLUMNS = ("path", "label", "subset", "group")
+"""Stand beside the classes in every table of predictions."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Sample:
@@ -53,6 +58,12 @@ class Manifest:
         path, times = Counter(sample.path for sample in self.samples).most_common(1)[0]
         if times > 1:
             raise DataError(f"{self.name}: {path} is listed {times} times; list every image once.")
+        taken = [name for name in self.classes if name in _COLUMNS or name.startswith(METADATA_PREFIX)]
+        if taken:
+            raise DataError(
+                f"{self.name}: a class is named {taken[0]!r}, like a column of the results; no class may be called "
+                f"{', '.join(_COLUMNS)} or begin with {METADATA_PREFIX}. Rename the class in the data."
+            )
         strange = sorted({sample.label for sample in self.samples} - set(self.classes))
         if strange:
             raise DataError(f"{self.name}: label {strange[0]!r} is none of the classes {', '.join(self.classes)}.")

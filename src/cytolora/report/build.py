@@ -12,13 +12,15 @@ from cytolora.report.curves import Axis, Curves
 from cytolora.report.figures import Figure, save
 from cytolora.report.levels import Levels
 from cytolora.report.matrix import ConfusionMatrix
+from cytolora.report.metadata import COLUMNS as METADATA_COLUMNS
+from cytolora.report.metadata import breakdowns, to_rows
 from cytolora.report.page import Picture, Section, render
 from cytolora.report.protocol import describe_dataset
 from cytolora.report.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
-from cytolora.store import Store, StoredRun
+from cytolora.store import Store
 
 PAGE = "index.html"
-_OURS = frozenset({PAGE, "tables.csv", "tables.md", "tables.tex", "cells.csv", "figures"})
+_OURS = frozenset({PAGE, "tables.csv", "tables.md", "tables.tex", "cells.csv", "metadata.csv", "figures"})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
@@ -50,7 +52,9 @@ def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = No
     folders = _folders(data or {}, by_dataset(cells))
     with staged_folder(target) as folder:
         _write_tables(folder, cells)
-        write_text(folder / PAGE, _page(folder / "figures", cells, runs, folders))
+        sections = _sections(folder / "figures", cells, folders)
+        _write_metadata(folder, sections)
+        write_text(folder / PAGE, render(sections, runs))
     return out / PAGE
 
 
@@ -83,12 +87,15 @@ def _write_tables(folder: Path, cells: Sequence[Cell]) -> None:
     write_text(folder / "tables.tex", to_latex(cells))
 
 
-def _page(figures: Path, cells: Sequence[Cell], runs: Sequence[StoredRun], folders: Mapping[str, Path]) -> str:
+def _write_metadata(folder: Path, sections: Sequence[Section]) -> None:
+    rows = to_rows(found for section in sections for found in section.breakdowns)
+    if rows:
+        write_text(folder / "metadata.csv", to_csv(rows, METADATA_COLUMNS))
+
+
+def _sections(figures: Path, cells: Sequence[Cell], folders: Mapping[str, Path]) -> list[Section]:
     models = sorted({cell.model for cell in cells})
-    sections = [
-        _section(figures, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()
-    ]
-    return render(sections, runs)
+    return [_section(figures, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()]
 
 
 def _section(figures: Path, cells: Sequence[Cell], models: Sequence[str], data: Path | None) -> Section:
@@ -110,6 +117,7 @@ def _section(figures: Path, cells: Sequence[Cell], models: Sequence[str], data: 
         cells=cells,
         curves=[_picture(curve, figures) for curve in figures_of if curve.drawable],
         matrices=[_picture(matrix, figures) for matrix in _matrices(cells)],
+        breakdowns=breakdowns(cells),
         examples=examples,
         slug=slug,
     )

@@ -13,6 +13,7 @@ from cytolora.report import protocol, words
 from cytolora.report.cells import METRICS, Cell, Metric, best
 from cytolora.report.examples import Examples
 from cytolora.report.marks import marks
+from cytolora.report.metadata import Breakdown
 from cytolora.report.protocol import DatasetFacts
 from cytolora.report.tables import TITLES, amounts_of, pivot, plus_minus
 from cytolora.store import StoredRun
@@ -38,6 +39,8 @@ class Section:
     """Accuracy first."""
     matrices: Sequence[Picture] = ()
     """The best cell's first, then each model's at its largest amount."""
+    breakdowns: Sequence[Breakdown] = ()
+    """The metrics per value of each metadata column."""
     examples: Examples | None = None
     """Of the best cell; None without the data."""
     slug: str

@@ -1,11 +1,13 @@
 """The test predictions of a stored run, as arrays."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cytolora.data.manifest import METADATA_PREFIX
 from cytolora.errors import StoreError
 from cytolora.store import StoredRun
 
@@ -21,6 +23,8 @@ class TestPredictions:
     """Indices into ``classes``."""
     probabilities: NDArray[np.float64]
     """Images x classes."""
+    metadata: Mapping[str, list[str | None]] = field(default_factory=dict)
+    """By column (stain, scanner, …) the value of each image; None where it is not known."""
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -49,5 +53,10 @@ def read_test(run: StoredRun) -> TestPredictions:
         paths=table["path"].to_pylist(),
         groups=table["group"].to_pylist(),
         labels=np.array([index[label] for label in table["label"].to_pylist()], dtype=np.int64),
+        metadata={
+            name.removeprefix(METADATA_PREFIX): table[name].to_pylist()
+            for name in table.column_names
+            if name.startswith(METADATA_PREFIX)
+        },
         probabilities=np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64),
     )
