@@ -56,8 +56,8 @@ def keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Pa
         citation=spec.citation,
         others={f"{spec.name}/{other.name}": sha256_file(folder / spec.name / other.name) for other in others},
     )
-    others = [entry for entry in read_manifest(folder) if entry.name != spec.name]
-    entries = sorted([*others, kept], key=lambda entry: entry.name)
+    present = [entry for entry in read_manifest(folder) if entry.name != spec.name]
+    entries = sorted([*present, kept], key=lambda entry: entry.name)
     write_json(folder / MANIFEST, {"checkpoints": [asdict(entry) for entry in entries]})
     return kept
 
