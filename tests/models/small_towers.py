@@ -60,7 +60,8 @@ def _shrunk(spec: BackboneSpec) -> BackboneSpec:
         arguments={**spec.arguments, **small},
         preprocess=replace(spec.preprocess, size_px=size_px),
         projection=spec.projection and PROJECTED,
-        feature_dim=PROJECTED if spec.projection else pooled,
+        pool_width=spec.pool_width and PROJECTED,
+        feature_dim=PROJECTED if spec.projection or spec.pool_width else pooled,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones import BACKBONES
-from cytolora.models.loading import build_trunk, load_tower
+from cytolora.models.loading import build_tower, build_trunk, load_tower
 
 SPEC = shrunk(FUSED)
 
@@ -179,6 +179,16 @@ def test_a_file_of_another_kind_is_refused_by_its_name(tmp_path: Path):
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"No weights file at .*--weights NAME=PATH"):
         load_tower(SPEC, tmp_path / "nowhere.safetensors")
+
+
+def test_a_pool_that_lacks_its_width_is_a_mistake_in_the_entry():
+    with pytest.raises(ConfigError, match="fused: the pool `query` and pool_width go together"):
+        build_tower(replace(SPEC, pool="query"))
+
+
+def test_a_declared_width_that_the_tower_does_not_have_is_a_mistake_in_the_entry():
+    with pytest.raises(ConfigError, match="fused: features are 48 wide, declared are 50"):
+        build_tower(replace(SPEC, feature_dim=50))
 
 
 def test_an_argument_that_timm_does_not_know_is_a_mistake_in_the_entry():

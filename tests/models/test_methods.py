@@ -45,7 +45,6 @@ ADAPTERS = {
     "full": AdapterSpec(),
 }
 PEFTS = [name for name in ADAPTERS if METHODS.get(name).peft_config is not None]
-OWN = [name for name in ADAPTERS if name not in PEFTS]
 ON_EACH = pytest.mark.parametrize("kind", TOWERS)
 ALL = pytest.mark.parametrize("method", ADAPTERS)
 
@@ -194,10 +193,8 @@ def test_a_sped_up_adapter_computes_the_same(method: str):
     assert relative(adapted.eval()(batch), expected) < 1e-5
 
 
-@pytest.mark.parametrize("method", [name for name in ADAPTERS if name not in ("vpt", "full", "layernorm")])
+@pytest.mark.parametrize("method", PEFTS)
 def test_a_family_that_bypasses_its_modules_is_refused_by_name(method: str):
-    if method in OWN:
-        pytest.skip("trains the family's own weights, wherever it reads them")
     with pytest.raises(ConfigError, match="Beit"):
         attach(small_tower(BYPASSING), method, ADAPTERS[method])
 

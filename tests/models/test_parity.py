@@ -100,6 +100,30 @@ def test_the_wrong_norm_epsilon_would_be_seen(photograph: Path, tmp_path: Path):
         assert relative(found, made.native(photograph)) > 1e-5
 
 
+def test_conch_is_read_with_its_query_pooling(photograph: Path, tmp_path: Path):
+    """Its library is on no package index; the pooling is compared with torch's own attention, the trunk with timm's."""
+    spec = replace(official.fitted("conch", SMALL), pool_width=64, feature_dim=64)
+    tower = random_tower(spec)
+    names = {"pooler.norm.": "visual.ln_contrast.", "pooler.": "visual.attn_pool_contrast.", "trunk.": "visual.trunk."}
+    state = {"visual.proj_contrast": torch.zeros(64, 64), "text.cls_emb": torch.zeros(3), "logit_scale": torch.ones(())}
+    for name, tensor in tower.state_dict().items():
+        ours = next(prefix for prefix in names if name.startswith(prefix))
+        state[name.replace(ours, names[ours], 1)] = tensor
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
+    pooler = tower.pooler
+    assert pooler is not None
+    attention = torch.nn.MultiheadAttention(64, 8, kdim=SMALL.width, vdim=SMALL.width, bias=False, batch_first=True)
+    keys, values = pooler.to_kv.weight.chunk(2)
+    parts = {"q_proj_weight": pooler.to_q.weight, "k_proj_weight": keys, "v_proj_weight": values}
+    attention.load_state_dict({**parts, "out_proj.weight": pooler.to_out.weight})
+    with torch.inference_mode():
+        tokens = pooler.ln_k(tower.trunk.forward_features(batch))
+        expected = pooler.norm(attention(pooler.ln_q(pooler.query)[None], tokens, tokens)[0][:, 0])
+        found = load_tower(spec, tmp_path / "pytorch_model.bin")(batch)
+    assert relative(found, expected) < 1e-5
+
+
 def test_the_originals_of_dinov2_are_read_chunk_by_chunk(photograph: Path, tmp_path: Path):
     """CROWN's layout, written by hand: blocks in chunks, w12 and w3, a mask token, as the DINOv2 code names them."""
     spec = official.fitted("crown", replace(SMALL, layers=4))

@@ -50,7 +50,7 @@ def test_the_checkpoints_of_the_paper_are_registered():
 
 def test_weights_that_forbid_derivatives_are_marked():
     marked = {spec.name for spec in BACKBONES if spec.redistributable is False}
-    assert marked == {"uni", "uni2-h", "virchow2"}
+    assert marked == {"uni", "uni2-h", "virchow2", "conch"}
     assert all("ND" in BACKBONES.get(name).licence and BACKBONES.get(name).gated for name in marked)
 
 

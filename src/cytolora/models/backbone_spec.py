@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from cytolora.specs import Preprocess
 
-Pool = Literal["cls", "mean_patch", "cls+mean", "timm"]
+Pool = Literal["cls", "mean_patch", "cls+mean", "timm", "query"]
 """cls: the class token after the last norm. mean_patch: the mean of the patch tokens after it. cls+mean: both, side by
-side. timm: the pooling of the architecture itself, where that has weights (SigLIP's attention pooling)."""
+side. timm: the pooling of the architecture itself, where that has weights (SigLIP's attention pooling). query: a
+learned query attends to the tokens (CONCH)."""
 
 Format = Literal[
-    "timm", "open_clip", "open_clip_timm", "hf_clip", "hf_vit", "hf_dinov2", "hf_siglip", "dinov2"
+    "timm", "open_clip", "open_clip_timm", "hf_clip", "hf_vit", "hf_dinov2", "hf_siglip", "dinov2", "conch"
 ]  # fmt: skip
 """How the official file names its tensors; a file in any other of these is recognised too (models/formats.py)."""
 
@@ -70,6 +71,8 @@ class BackboneSpec:
     resamples_positions: bool = False
     """The file's position embeddings are of another image size than ``size_px`` and are resampled, as in timm."""
     pool: Pool
+    pool_width: int | None = None
+    """Width of the pool ``query``."""
     projection: int | None = None
     """Width after the tower's last linear map into the space shared with text; None: the tower has none."""
     projection_bias: bool = False

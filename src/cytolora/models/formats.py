@@ -79,6 +79,17 @@ OPEN_CLIP_TIMM = Layout(
     drops=_TEXT + r"|positional_embedding$",
     renames=((r"^visual\.trunk\.", ""), (r"^visual\.head\.proj\.", "projection."), (r"^head\.", "projection.")),
 )
+CONCH = Layout(
+    name="conch",
+    signature=r"visual\.attn_pool_contrast\.query",
+    drops=_TEXT + r"|text_decoder\.|visual\.(attn_pool_caption|ln_caption)\.",
+    renames=(
+        (r"^visual\.trunk\.", ""),
+        (r"^visual\.attn_pool_contrast\.", "pooler."),
+        (r"^visual\.ln_contrast\.", "pooler.norm."),
+        (r"^visual\.proj_contrast$", "projection.weight"),
+    ),
+)
 HF_CLIP = Layout(
     name="hf_clip",
     signature=r"(vision_model\.)?pre_layrnorm\.weight",  # transformers' own spelling
@@ -152,7 +163,7 @@ TIMM = Layout(
     name="timm",
     signature=r"patch_embed\.proj\.weight",
 )
-LAYOUTS = (OPEN_CLIP, OPEN_CLIP_TIMM, HF_CLIP, HF_SIGLIP, HF_VIT, HF_DINOV2, DINOV2, TIMM)
+LAYOUTS = (CONCH, OPEN_CLIP, OPEN_CLIP_TIMM, HF_CLIP, HF_SIGLIP, HF_VIT, HF_DINOV2, DINOV2, TIMM)
 """In the order of trial: what has timm's names and something more is not timm's."""
 
 TEXT_SIGNATURES = (
@@ -219,7 +230,7 @@ def joined(state: State, pattern: str, whole: str, parts: tuple[str, ...] | str)
 def _reshaped(state: State, layout: Layout) -> State:
     """Does what renaming cannot: shapes that differ between libraries."""
     result = dict(state)
-    if layout is OPEN_CLIP and "projection.weight" in result:
+    if layout in (OPEN_CLIP, CONCH) and "projection.weight" in result:
         result["projection.weight"] = result["projection.weight"].t().contiguous()
     if layout in (OPEN_CLIP, HF_CLIP) and "cls_token" in result:
         result["cls_token"] = result["cls_token"].reshape(1, 1, -1)

@@ -17,8 +17,10 @@ from cytolora.files import canonical_json
 from cytolora.models.backbone_spec import BackboneSpec
 from cytolora.models.checkpoint import first_line, read_state
 from cytolora.models.formats import TEXT_SIGNATURES, TIMM, State, recognise, to_tower_names
+from cytolora.models.pooling import QueryPool
 from cytolora.models.tower import Tower
 
+_BESIDE_TRUNK = ("projection.", "pooler.")
 _LAYERS = {"swiglu_packed": SwiGLUPacked}
 """Names for what timm takes only as a class; registry entries are plain data."""
 
@@ -33,10 +35,8 @@ def load_tower(spec: BackboneSpec, path: Path) -> Tower:
     state = _tower_state(spec, path, tower)
     expected = _expected(tower)
     _check_fits(spec, path, state, expected)
-    projection = {name: state.pop(name) for name in sorted(state) if name.startswith("projection.")}
-    tower.trunk.load_state_dict(state, strict=True)
-    if tower.projection is not None:
-        tower.projection.load_state_dict({name.partition(".")[2]: value for name, value in projection.items()})
+    named = {name if name.startswith(_BESIDE_TRUNK) else f"trunk.{name}": value for name, value in state.items()}
+    tower.load_state_dict(named, strict=True)
     return tower.requires_grad_(False).eval()
 
 
@@ -46,13 +46,16 @@ def build_tower(spec: BackboneSpec) -> Tower:
     Raises:
         ConfigError: If timm cannot build it, or its features are not as wide as the entry says.
     """
-    trunk = build_trunk(spec)
-    tower = Tower(trunk, spec.pool)
+    if (spec.pool == "query") != (spec.pool_width is not None):
+        raise ConfigError(f"{spec.name}: the pool `query` and pool_width go together, got {spec.pool}.")
+    trunk: Any = build_trunk(spec)
+    pooler = QueryPool(int(trunk.num_features), spec.pool_width) if spec.pool_width else None
+    tower = Tower(trunk, spec.pool, pooler=pooler)
     projection = None
     if spec.projection is not None:
         projection = nn.Linear(tower.pooled_dim, spec.projection, bias=spec.projection_bias)
     recipe = canonical_json([spec.architecture, dict(spec.arguments), spec.pool, spec.projection])
-    tower = Tower(trunk, spec.pool, projection, recipe)
+    tower = Tower(trunk, spec.pool, pooler=pooler, projection=projection, recipe=recipe)
     if spec.feature_dim not in (None, tower.feature_dim):
         raise ConfigError(f"{spec.name}: features are {tower.feature_dim} wide, declared are {spec.feature_dim}.")
     return tower

@@ -6,13 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from cytolora.models.backbone_spec import Pool
+from cytolora.models.pooling import QueryPool
 
 
 class Tower(nn.Module):
     """Maps images [batch, 3, size, size] to features [batch, feature_dim]."""
 
     def __init__(
-        self, trunk: nn.Module, pool: Pool, projection: nn.Linear | None = None, recipe: str | None = None
+        self,
+        trunk: nn.Module,
+        pool: Pool,
+        *,
+        pooler: QueryPool | None = None,
+        projection: nn.Linear | None = None,
+        recipe: str | None = None,
     ) -> None:
         super().__init__()
         self.trunk: Any = trunk
@@ -21,7 +28,10 @@ class Tower(nn.Module):
         self.recipe = recipe or pool
         """What, besides weights and images, decides the features: two towers may share one file of weights."""
         self.num_prefix_tokens = int(getattr(trunk, "num_prefix_tokens", 1))
+        self.pooler = pooler
         self.pooled_dim = int(self.trunk.num_features) * (2 if pool == "cls+mean" else 1)
+        if pooler is not None:
+            self.pooled_dim = pooler.to_out.out_features
         """Width before the projection."""
         self.feature_dim = self.pooled_dim if projection is None else projection.out_features
 
@@ -41,3 +51,7 @@ class Tower(nn.Module):
                 return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=-1)
             case "timm":
                 return self.trunk.forward_head(tokens, pre_logits=True)
+            case "query":
+                if self.pooler is None:
+                    raise ValueError("the pool `query` needs a pooler")
+                return self.pooler(tokens)

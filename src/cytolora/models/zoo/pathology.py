@@ -3,7 +3,7 @@
 from typing import Any
 
 from cytolora.models.backbone_spec import BackboneSpec, HubFile
-from cytolora.models.zoo.inputs import IMAGENET_224, IMAGENET_MEAN, IMAGENET_STD, VIT
+from cytolora.models.zoo.inputs import CLIP_MEAN, CLIP_STD, IMAGENET_224, IMAGENET_MEAN, IMAGENET_STD, VIT
 from cytolora.specs import Preprocess
 
 _TRIDENT = "https://github.com/mahmoodlab/TRIDENT/blob/main/trident/patch_encoder_models/load.py"
@@ -118,6 +118,27 @@ ENTRIES = (
             "resize rule: the authors' code resizes to 256 and crops 224; here the shorter edge becomes 224",
         ),
         description="ViT-g/16 of 1.1 billion parameters, 170,000 slides of tissue.",
+    ),
+    BackboneSpec(
+        name="conch",
+        architecture="vit_base_patch16_224",
+        arguments={**VIT, "img_size": 448, "dynamic_img_size": True},
+        hub=HubFile(repo="MahmoodLab/CONCH", filename="pytorch_model.bin"),
+        format="conch",
+        drops=("visual.proj_contrast",),  # its authors take the features before the projection for classifiers
+        pool="query",
+        pool_width=512,
+        feature_dim=512,
+        preprocess=Preprocess(size_px=448, mean=CLIP_MEAN, std=CLIP_STD),
+        **_GATED_ND,
+        citation="Lu et al. 2024, A visual-language foundation model for computational pathology, Nature Medicine 30",
+        sources=(
+            "https://huggingface.co/MahmoodLab/CONCH",
+            "https://github.com/mahmoodlab/CONCH/blob/main/conch/open_clip_custom/coca_model.py",
+            "https://github.com/mahmoodlab/CONCH/blob/main/conch/open_clip_custom/model_configs/conch_ViT-B-16.json",
+        ),
+        unverified=("tensors in the file besides the tower's",),
+        description="CoCa ViT-B/16 at 448 px on histology and captions, pooled by a query.",
     ),
     BackboneSpec(
         name="phikon-v2",
