@@ -8,7 +8,7 @@ from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, unknown_name
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES
-from cytolora.models.methods import METHODS
+from cytolora.models.methods import METHODS, check_fits
 from cytolora.select import cell_id, choose_rate, with_all_rates
 from cytolora.specs import GridSpec, MethodSpec, RunSpec, Sampling, TrainSpec
 from cytolora.store import Identity, Store, StoredRun
@@ -112,6 +112,8 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
     for name, method in grid.methods.items():
         if METHODS.get(name).adapts == (method.adapter is None):
             raise ConfigError(f"Grid {grid.name!r}: every method but linear needs an adapter, and linear has none.")
+        if method.adapter is not None:
+            check_fits(METHODS.get(name), method.adapter)
     return tuple(
         run
         for dataset, backbone in product(grid.datasets, grid.models)

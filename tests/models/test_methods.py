@@ -15,6 +15,7 @@ from small_towers import BYPASSING, FUSED, images, inside, relative, small_tower
 from torch import Tensor
 
 from cytolora.errors import ConfigError
+from cytolora.grid import expand
 from cytolora.models.adapters import attach, merged, prove_attached
 from cytolora.models.attention import split_qkv
 from cytolora.models.backbones import BACKBONES
@@ -22,7 +23,7 @@ from cytolora.models.classifier import Classifier, load_trained_state, trained_s
 from cytolora.models.cpu import speed_up
 from cytolora.models.methods import METHODS
 from cytolora.models.tower import Tower
-from cytolora.specs import AdapterSpec
+from cytolora.specs import AdapterSpec, Budget, GridSpec, MethodSpec
 
 TOWERS = {
     "fused": FUSED,
@@ -214,6 +215,14 @@ def test_a_family_that_bypasses_its_modules_is_refused_by_name(method: str):
 def test_a_setting_that_would_be_ignored_is_an_error(method: str, adapter: AdapterSpec, message: str):
     with pytest.raises(ConfigError, match=message):
         attach(small_tower(FUSED), method, adapter)
+
+
+def test_a_grid_with_a_setting_that_would_be_ignored_is_refused_before_anything_runs():
+    budget = Budget(amount=1, unit="epochs")
+    methods = {"ia3": MethodSpec(budget=budget, adapter=AdapterSpec(rank=4))}
+    grid = GridSpec(name="one", datasets=("synthetic",), models=("nano",), shots=(1,), methods=methods)
+    with pytest.raises(ConfigError, match="ia3 does not use rank"):
+        expand(grid)
 
 
 @cache
