@@ -155,10 +155,9 @@ class Bench:
             ]
             return to_batch(views, preprocess)
 
-        started = perf_counter()
+        tower, order, started = self.tower, torch.Generator().manual_seed(run.seed), perf_counter()
         with _seeded(run.seed):
-            order = torch.Generator().manual_seed(run.seed)
-            classifier = self._new_classifier(run, order)
+            classifier = self._new_classifier(tower, run, order)
             final_loss = fit(
                 classifier,
                 batch,
@@ -183,8 +182,9 @@ class Bench:
         if run.adapter is None:
             logits = self.features_of(samples) @ state["head.weight"].T + state["head.bias"]
             return logits.softmax(dim=-1)
+        tower = self.tower
         with _seeded(run.seed):
-            classifier = self._new_classifier(run, torch.Generator().manual_seed(run.seed))
+            classifier = self._new_classifier(tower, run, torch.Generator().manual_seed(run.seed))
         load_trained_state(classifier, state)
 
         def batch(indices: Sequence[int]) -> Tensor:
@@ -196,11 +196,14 @@ class Bench:
         preprocess = self.backbone.preprocess
         return to_batch([kept_evaluation_view(self.pixels, sample, preprocess) for sample in samples], preprocess)
 
-    def _new_classifier(self, run: RunSpec, start: torch.Generator) -> Classifier:
-        """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state."""
+    def _new_classifier(self, tower: Tower, run: RunSpec, start: torch.Generator) -> Classifier:
+        """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
+
+        ``tower`` is loaded before that state is seeded: building one draws from it.
+        """
         if run.adapter is None:
             raise ValueError(f"{run.method} trains on features; it has no tower of its own")
-        adapted = attach(self.tower, run.method, run.adapter)
+        adapted = attach(tower, run.method, run.adapter)
         if repr(run.adapter) not in self._proven:
             size = self.backbone.preprocess.size_px
             noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
