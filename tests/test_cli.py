@@ -114,6 +114,7 @@ def test_damaged_inputs_are_one_line_and_leave_no_run(damage, tmp_path, capsys, 
         (cells / "nothing").mkdir()
     else:
         nano = BACKBONES.get("nano").weights
+        assert nano is not None
         weights = tmp_path / "w.safetensors"
         state = load_file(str(nano))
         state.pop("cls_token")

@@ -112,7 +112,9 @@ def test_a_run_of_other_weights_is_stale(finished, drawn_cells, tmp_path):
     from cytolora.models.backbones import BACKBONES
 
     weights = tmp_path / "other.safetensors"
-    content = bytearray(BACKBONES.get("nano").weights.read_bytes())
+    nano = BACKBONES.get("nano").weights
+    assert nano is not None
+    content = bytearray(nano.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     inputs = Inputs(data={"synthetic": drawn_cells}, weights={"nano": weights})
