@@ -131,7 +131,7 @@ def test_damaged_inputs_are_one_line_and_leave_no_run(damage, tmp_path, capsys, 
     assert code == 2
     assert err.count("\n") == 1
     expected = {"empty class folder": "nothing", "missing key": "cls_token", "pickle": "w.safetensors"}
-    assert expected.get(damage, victim.name) in err
+    assert str(expected.get(damage, victim.name)) in err
     assert not list(runs.glob("*/spec.json"))
     assert not list(runs.glob(".staging*"))
 
