@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from cytolora.data.audit import audit
 from cytolora.data.datasets import load_manifest
-from cytolora.data.duplicates import near_pairs, signature
-from cytolora.data.manifest import Manifest
+from cytolora.data.duplicates import near_pairs, signature, similar_pairs
+from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splits import assign_subsets
+from cytolora.errors import DataError
 from cytolora.specs import SplitSpec
 
 
@@ -171,3 +173,70 @@ def test_the_real_herlev_shows_one_cell_cut_twice(herlev_dir: Path):
     assert [duplicate.paths for duplicate in report.near_duplicates] == [
         ("moderate_dysplastic/149014631-149014646-004.BMP", "moderate_dysplastic/149014631-149014654-002.BMP")
     ]
+
+
+def _features(alike: str, other: str) -> Callable[[tuple[Sample, ...]], NDArray[np.float32]]:
+    """Every image far from all others, but two."""
+
+    def features(samples: tuple[Sample, ...]) -> NDArray[np.float32]:
+        rows = np.eye(len(samples), dtype=np.float32)
+        paths = [sample.path for sample in samples]
+        rows[paths.index(alike)] = rows[paths.index(other)] + 0.01
+        return rows
+
+    return features
+
+
+def test_features_bring_together_what_hashes_do_not(cells: Path):
+    report = audit(load_manifest(cells), features=_features("a/00.png", "b/05.png"))
+    (pair,) = report.near_duplicates
+    assert (pair.paths, pair.distance, pair.labels) == (("a/00.png", "b/05.png"), None, ("a", "b"))
+    assert pair.similarity == pytest.approx(1, abs=0.01)
+    assert report.label_conflicts == (pair,)
+    assert report.findings()[0].startswith(
+        "Near duplicates (at most 48 of 256 bits, or features with a cosine of at least 0.96) that no group holds"
+    )
+
+
+def test_a_pair_that_hashes_know_is_listed_once(cells: Path):
+    Image.open(cells / "b" / "03.png").transpose(Image.Transpose.ROTATE_90).save(cells / "b" / "turned.png")
+    report = audit(load_manifest(cells), features=_features("b/03.png", "b/turned.png"))
+    assert [(pair.paths, pair.similarity) for pair in report.near_duplicates] == [(("b/03.png", "b/turned.png"), None)]
+
+
+def test_features_of_unreadable_files_are_not_asked_for_and_blank_or_equal_images_not_compared(cells: Path):
+    (cells / "a" / "text.png").write_text("no image")
+    (cells / "a" / "copy.png").write_bytes((cells / "b" / "01.png").read_bytes())
+    for number in range(2):
+        Image.new("RGB", (50, 50), (240, 240, 240 + number)).save(cells / "a" / f"blank{number}.png")
+    asked: list[str] = []
+
+    def features(samples: tuple[Sample, ...]) -> NDArray[np.float32]:
+        asked.extend(sample.path for sample in samples)
+        return _features("a/blank0.png", "a/blank1.png")(samples)
+
+    assert audit(load_manifest(cells), features=features).near_duplicates == ()
+    assert len(asked) == 15
+    assert "a/text.png" not in asked
+
+
+def test_without_a_readable_image_no_features_are_asked_for(tmp_path: Path):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "text.png").write_text("no image")
+    assert len(audit(load_manifest(tmp_path), features=lambda samples: pytest.fail("asked")).unreadable) == 2
+
+
+def test_similar_pairs_are_found_over_many_blocks_the_most_alike_first():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(600, 64))
+    again = rows + np.linspace(0.001, 0.05, 600)[:, None] * random.normal(size=(600, 64))
+    pairs = similar_pairs(np.concatenate([rows, again]).astype(np.float32))
+    assert {(pair.first, pair.second) for pair in pairs} == {(row, row + 600) for row in range(600)}
+    assert [pair.similarity for pair in pairs] == sorted((pair.similarity for pair in pairs), reverse=True)
+    assert similar_pairs(np.zeros((0, 64))) == []
+
+
+def test_features_that_tell_nothing_apart_are_refused():
+    with pytest.raises(DataError, match=r"More than 10,000 pairs .* Raise --similarity, or choose another --model\."):
+        similar_pairs(np.repeat([[0.0, 1.0], [1.0, 0.0]], 150, axis=0))

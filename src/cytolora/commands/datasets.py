@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cytolora.commands.bars import bar
+from cytolora.commands.frozen import NO_FEATURES, FeatureOptions, reader
 from cytolora.data.audit import audit
 from cytolora.data.datasets import load_manifest
 from cytolora.data.findings import Audit
@@ -35,6 +36,7 @@ def check(
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
     page: Path | None = None,
+    alike: FeatureOptions = NO_FEATURES,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -47,6 +49,7 @@ def check(
         cytolora check my_cells
         cytolora check smear2005 --dataset herlev --json
         cytolora check my_cells --split split.csv --page check.html
+        cytolora check my_cells --model uni --weights uni=UNI/model.safetensors --out runs --page check.html
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def check(
         manifest = read_split(split, manifest)
     if page is not None and page.is_dir():
         raise ConfigError(f"{page} is a folder; name a file for the page, such as {page / 'check.html'}.")
-    found = _audited(manifest, quiet=quiet)
+    found = _audited(manifest, alike, quiet=quiet)
     if page is not None:
         _write_page(manifest, found, page)
     if json_:
@@ -129,9 +132,14 @@ def _manifest(path: Path, dataset: str | None, label_map: Path | None, *, strict
     return manifest if label_map is None else apply_label_map(manifest, label_map)
 
 
-def _audited(manifest: Manifest, *, quiet: bool) -> Audit:
-    with bar("looking at images", total=len(manifest.samples), unit="images", quiet=quiet) as (_, advance):
-        return audit(manifest, on_image=lambda: advance(1))
+def _audited(manifest: Manifest, alike: FeatureOptions, *, quiet: bool) -> Audit:
+    with bar("looking at images", total=len(manifest.samples), unit="images", quiet=quiet) as (say, advance):
+        return audit(
+            manifest,
+            features=reader(alike, manifest, say),
+            min_similarity=alike.similarity,
+            on_image=lambda: advance(1),
+        )
 
 
 def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:

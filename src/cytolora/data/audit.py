@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median_low
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cytolora.data.decode import decode_with_conversion
-from cytolora.data.duplicates import MAX_DISTANCE, Signature, near_pairs, signature
+from cytolora.data.duplicates import MAX_DISTANCE, MIN_SIMILARITY, Signature, near_pairs, signature, similar_pairs
 from cytolora.data.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
@@ -17,11 +20,16 @@ from cytolora.errors import DataError
 _TRAIN_SHARE = 0.6
 """Of the random split by image that ``sibling_share`` imagines."""
 
+Features = Callable[[tuple[Sample, ...]], NDArray[np.float32]]
+"""Gives the features of images, one row each."""
+
 
 def audit(
     manifest: Manifest,
     *,
     max_distance: int = MAX_DISTANCE,
+    features: Features | None = None,
+    min_similarity: float = MIN_SIMILARITY,
     num_threads: int | None = None,
     on_image: Callable[[], None] = lambda: None,
 ) -> Audit:
@@ -29,6 +37,9 @@ def audit(
 
     Args:
         max_distance: Bits of 256 in which two images may differ and still be near duplicates.
+        features: Called once with all images that can be read, to find near duplicates that hashes miss; no features,
+            no such search.
+        min_similarity: Cosine of two images' features, less the mean of all, from which they are near duplicates.
         on_image: Called after each image, for a progress bar.
     """
 
@@ -43,7 +54,10 @@ def audit(
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         seen = list(pool.map(look, manifest.samples))
     looks = [one for one in seen if isinstance(one, _Look)]
-    exact, near = _duplicates(looks, max_distance)
+    exact, near, firsts = _duplicates(looks, max_distance)
+    if features is not None and looks:
+        rows = features(tuple(one.sample for one in looks))[firsts]
+        near += _similar([looks[place].sample for place in firsts], rows, min_similarity, near)
     return Audit(
         name=manifest.name,
         num_images=len(manifest.samples),
@@ -61,6 +75,7 @@ def audit(
         conversions=dict(sorted(Counter(one.conversion for one in looks if one.conversion).items())),
         sizes=_sizes(looks),
         sibling_share=_sibling_share(manifest),
+        min_similarity=None if features is None else min_similarity,
     )
 
 
@@ -87,24 +102,40 @@ def _look(manifest: Manifest, sample: Sample) -> _Look:
     )
 
 
-def _duplicates(looks: list[_Look], max_distance: int) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...]]:
-    """Finds equal pixels, and near pairs among the first of each set of equal ones."""
-    equal: defaultdict[str, list[Sample]] = defaultdict(list)
-    firsts: list[_Look] = []
-    for look in looks:
-        if look.pixel_hash not in equal:
-            firsts.append(look)
-        equal[look.pixel_hash].append(look.sample)
-    exact = tuple(_duplicate(samples, None) for samples in equal.values() if len(samples) > 1)
+def _duplicates(
+    looks: list[_Look], max_distance: int
+) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...], list[int]]:
+    """Finds equal pixels, and near pairs among the first of each set of equal ones; the places of those that count.
+
+    These are all firsts but blank images, which resemble each other.
+    """
+    equal: defaultdict[str, list[int]] = defaultdict(list)
+    for place, look in enumerate(looks):
+        equal[look.pixel_hash].append(place)
+    exact = tuple(_duplicate([looks[at].sample for at in places]) for places in equal.values() if len(places) > 1)
+    firsts = [places[0] for places in equal.values() if looks[places[0]].signature.any()]
     near = tuple(
-        _duplicate([firsts[pair.first].sample, firsts[pair.second].sample], pair.distance)
-        for pair in near_pairs([look.signature for look in firsts], max_distance)
+        _duplicate([looks[firsts[at]].sample for at in (pair.first, pair.second)], distance=pair.distance)
+        for pair in near_pairs([looks[at].signature for at in firsts], max_distance)
     )
-    return exact, near
+    return exact, near, firsts
 
 
-def _duplicate(samples: Iterable[Sample], distance: int | None) -> Duplicate:
-    samples = list(samples)
+def _similar(
+    samples: list[Sample], features: NDArray[np.float32], min_similarity: float, known: tuple[Duplicate, ...]
+) -> tuple[Duplicate, ...]:
+    """Finds pairs by features that are not known by their hashes."""
+    pairs = {
+        (samples[pair.first].path, samples[pair.second].path): pair for pair in similar_pairs(features, min_similarity)
+    }
+    for duplicate in known:
+        pairs.pop((duplicate.paths[0], duplicate.paths[1]), None)
+    return tuple(
+        _duplicate([samples[pair.first], samples[pair.second]], similarity=pair.similarity) for pair in pairs.values()
+    )
+
+
+def _duplicate(samples: list[Sample], *, distance: int | None = None, similarity: float | None = None) -> Duplicate:
     groups = {sample.group for sample in samples if sample.group is not None}
     return Duplicate(
         paths=tuple(sample.path for sample in samples),
@@ -112,6 +143,7 @@ def _duplicate(samples: Iterable[Sample], distance: int | None) -> Duplicate:
         labels=tuple(sorted({sample.label for sample in samples})),
         subsets=tuple(sorted({sample.subset for sample in samples if sample.subset})),
         groups=None if any(sample.group is None for sample in samples) else tuple(sorted(groups)),
+        similarity=similarity,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which images show nearly the same, turned or mirrored in any of eight ways: perceptual hashes and their search."""
+"""Which images show nearly the same: perceptual hashes in eight orientations, features, and the search of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.data.decode import Pixels
+from cytolora.errors import DataError
 
 MAX_DISTANCE = 48
 """Bits of 256 in which two perceptual hashes may differ; benchmarks/duplicates.py prints what that finds and misses."""
+
+MIN_SIMILARITY = 0.96
+"""Cosine of two images' centred features from which they are near duplicates; found as the distance above was."""
 
 _HASH_SIZE = 16
 _NUM_BITS = _HASH_SIZE * _HASH_SIZE
@@ -23,6 +27,9 @@ _MIN_CONTRAST = 1.0
 
 _BLOCK = 512
 """Images compared at once; their distances stay within a processor's cache."""
+
+_MAX_SIMILAR = 10_000
+"""Pairs beyond which nobody looks at them, and their list outgrows the images."""
 
 Signature = NDArray[np.uint64]
 """8 x 4: the 256 bits of the hash in eight orientations, the upright one first; all 0 for a blank image."""
@@ -36,6 +43,16 @@ class NearPair:
     second: int
     distance: int
     """Differing bits of 256, in the orientation that fits best."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarPair:
+    """Two images, by their place in the list that was searched."""
+
+    first: int
+    second: int
+    similarity: float
+    """Cosine of their centred features, at most 1."""
 
 
 def signature(pixels: Pixels) -> Signature:
@@ -67,6 +84,32 @@ def near_pairs(signatures: Sequence[Signature], max_distance: int = MAX_DISTANCE
                 if first < second:
                     pairs.append(NearPair(first=first, second=second, distance=int(distances[row, column])))
     return sorted(pairs, key=lambda pair: (pair.distance, pair.first, pair.second))
+
+
+def similar_pairs(features: NDArray[np.floating], min_similarity: float = MIN_SIMILARITY) -> list[SimilarPair]:
+    """Finds every pair of rows whose cosine, less the mean of all rows, is high enough; the most alike first.
+
+    Raises:
+        DataError: If there are more than 10,000.
+    """
+    if not len(features):
+        return []
+    centred = features - features.mean(axis=0)
+    rows = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    pairs: list[SimilarPair] = []
+    for start in range(0, len(rows), _BLOCK):
+        similarities = rows[start : start + _BLOCK] @ rows[start:].T
+        places = np.argwhere(np.triu(similarities >= min_similarity, k=1))
+        if len(pairs) + len(places) > _MAX_SIMILAR:
+            raise DataError(
+                f"More than {_MAX_SIMILAR:,} pairs of images have features with a cosine of at least {min_similarity}, "
+                "too many to look at: these features do not tell such images apart. Raise --similarity, or choose "
+                "another --model."
+            )
+        for row, column in places:
+            similarity = min(1.0, float(similarities[row, column]))
+            pairs.append(SimilarPair(first=int(start + row), second=int(start + column), similarity=similarity))
+    return sorted(pairs, key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
 
 def _distances(upright: Signature, oriented: Signature) -> NDArray[np.uint16]:

@@ -21,13 +21,15 @@ class Duplicate:
 
     paths: tuple[str, ...]
     distance: int | None
-    """None: equal pixels. Otherwise two images whose perceptual hashes differ in so many of 256 bits."""
+    """Of 256 bits, those in which the perceptual hashes of two images differ; None: equal pixels, or by features."""
     labels: tuple[str, ...]
     """Distinct ones, sorted."""
     subsets: tuple[str, ...]
     """Distinct ones, sorted; empty before a split."""
     groups: tuple[str, ...] | None
     """Distinct ones, sorted; None where one is not known."""
+    similarity: float | None = None
+    """Cosine of the centred features of two images that only these bring together; None for all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Audit:
     sizes: Sizes | None = None
     sibling_share: float | None = None
     """Test images that a random split by image (60 % train) would give a mate of their own group in train."""
+    min_similarity: float | None = None
+    """Cosine from which features made two images near duplicates; None: features were not looked at."""
 
     @property
     def duplicates(self) -> tuple[Duplicate, ...]:
@@ -107,7 +111,8 @@ class Audit:
 
     def findings(self) -> list[str]:
         """Says every kind of problem in one line, with its number and its first cases."""
-        near = f"Near duplicates (at most {self.max_distance} of 256 bits) that no group holds together"
+        alike = "" if self.min_similarity is None else f", or features with a cosine of at least {self.min_similarity}"
+        near = f"Near duplicates (at most {self.max_distance} of 256 bits{alike}) that no group holds together"
         torn = [f"{torn.group} ({', '.join(torn.counts)})" for torn in self.torn_groups]
         kinds = (
             ("Files that cannot be read as images", [f"{bad.path} ({bad.why})" for bad in self.unreadable]),

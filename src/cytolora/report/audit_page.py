@@ -80,14 +80,16 @@ def _context(manifest: Manifest, found: Audit) -> dict[str, Any]:
 
 def _lists(manifest: Manifest, found: Audit) -> list[_List]:
     samples = {sample.path: sample for sample in manifest.samples}
-    near = f"Perceptual hashes of the two differ in at most {found.max_distance} of 256 bits, turned or mirrored"
+    near = f"Perceptual hashes of the two, turned or mirrored, differ in at most {found.max_distance} of 256 bits"
+    if found.min_similarity is not None:
+        near += f", or the cosine of their features, less the mean of all, is at least {found.min_similarity}"
     loose = set(found.loose_near_duplicates)
     held = [one for one in found.near_duplicates if one not in loose]
     kinds = (
         ("Equal pixels", "Every pixel is the same; the files may differ.", found.exact_duplicates, True),
         (
             "Near duplicates that no group holds together",
-            f"{near} in any of eight ways. Look at each: some may be two cells that resemble each other.",
+            f"{near}. Look at each: some may be two cells that resemble each other.",
             found.loose_near_duplicates,
             True,
         ),
@@ -111,18 +113,28 @@ def _lists(manifest: Manifest, found: Audit) -> list[_List]:
 
 
 def _worst_first(duplicates: Iterable[Duplicate]) -> list[Duplicate]:
-    return sorted(duplicates, key=lambda one: (len(one.subsets) < 2, len(one.labels) < 2, one.distance or 0))
+    def rank(one: Duplicate) -> tuple[bool, bool, bool, float]:
+        by_features = one.similarity is not None
+        closeness = one.distance or 0 if one.similarity is None else -one.similarity
+        return len(one.subsets) < 2, len(one.labels) < 2, by_features, closeness
+
+    return sorted(duplicates, key=rank)
 
 
 def _pair(duplicate: Duplicate, samples: Mapping[str, Sample], manifest: Manifest) -> _Pair:
     shown = [samples[path] for path in duplicate.paths[:_MAX_IMAGES]]
-    remark = "equal pixels" if duplicate.distance is None else f"{duplicate.distance} of 256 bits differ"
     return _Pair(
         images=tuple(_Shown(sample=sample, picture=_picture(sample, manifest)) for sample in shown),
         num_more=len(duplicate.paths) - len(shown),
-        remark=remark,
+        remark=_remark(duplicate),
         tags=tuple(_tags(duplicate)),
     )
+
+
+def _remark(duplicate: Duplicate) -> str:
+    if duplicate.similarity is not None:
+        return f"features with a cosine of {duplicate.similarity:.3f}"
+    return "equal pixels" if duplicate.distance is None else f"{duplicate.distance} of 256 bits differ"
 
 
 def _tags(duplicate: Duplicate) -> Sequence[str]:
