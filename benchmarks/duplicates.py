@@ -1,18 +1,22 @@
-"""Which altered copies the audit finds at its threshold, and which pairs of Herlev it takes for one."""
+"""Which altered copies the audit finds at its threshold, by hash or by a model's features, and which pairs it flags."""
 
 import argparse
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.data.datasets import load_manifest
 from cytolora.data.decode import decode
-from cytolora.data.duplicates import MAX_DISTANCE, Signature, near_pairs, signature
+from cytolora.data.duplicates import MAX_DISTANCE, MIN_SIMILARITY, Signature, near_pairs, signature, similar_pairs
+from cytolora.data.manifest import Manifest
+from cytolora.models.backbone_spec import BackboneSpec
+from cytolora.models.backbones import BACKBONES, read_backbone_file
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -76,31 +80,87 @@ def _is_found(original: Signature, copy: Signature, max_distance: int) -> bool:
     return bool(near_pairs([original, copy], max_distance))
 
 
+def _by_hash(manifest: Manifest, images: Sequence[Image.Image], max_distance: int) -> None:
+    start = time.perf_counter()
+    originals = [_signature(image) for image in images]
+    pairs = near_pairs(originals, max_distance)
+    print(f"threshold: at most {max_distance} of 256 bits; {time.perf_counter() - start:.1f} s to hash and compare\n")
+    _print_pairs(manifest, [(f"{pair.distance:3} bits", pair.first, pair.second) for pair in pairs])
+    print("\nrecall  altered copy")
+    for name, change in CHANGES.items():
+        copies = (_signature(change(image)) for image in images)
+        found = [_is_found(original, copy, max_distance) for original, copy in zip(originals, copies, strict=True)]
+        print(f"{np.mean(found):6.1%}  {name}")
+
+
+def _by_features(
+    manifest: Manifest, images: Sequence[Image.Image], backbone: BackboneSpec, min_similarity: float
+) -> None:
+    """Like ``_by_hash``; copies are centred by the mean of the originals, which one copy more would hardly move."""
+    start, features = time.perf_counter(), _features(backbone)
+    originals = features(images)
+    pairs = similar_pairs(originals, min_similarity)
+    seconds = time.perf_counter() - start
+    print(f"threshold: cosine of at least {min_similarity} with {backbone.name}; {seconds:.1f} s, features included\n")
+    _print_pairs(manifest, [(f"{pair.similarity:.4f}", pair.first, pair.second) for pair in pairs])
+    print("\nrecall  altered copy")
+    center = originals.mean(axis=0)
+    for name, change in CHANGES.items():
+        copies = features([change(image) for image in images])
+        print(f"{np.mean(_cosines(originals - center, copies - center) >= min_similarity):6.1%}  {name}")
+
+
+def _features(backbone: BackboneSpec) -> Callable[[Sequence[Image.Image]], NDArray[np.float32]]:
+    import torch
+
+    from cytolora.data.images import evaluation_view, to_batch
+    from cytolora.models.loading import load_tower
+
+    if not isinstance(backbone.weights, Path):
+        sys.exit(f"{backbone.name}: describe its checkpoint on this machine in a --backbone-file.")
+    tower = load_tower(backbone, backbone.weights)
+
+    def features(images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        rows = []
+        for start in range(0, len(images), 64):
+            views = [evaluation_view(np.asarray(image), backbone.preprocess) for image in images[start : start + 64]]
+            with torch.inference_mode():
+                rows.append(tower(to_batch(views, backbone.preprocess)).numpy())
+        return np.concatenate(rows)
+
+    return features
+
+
+def _cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (first * second).sum(axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+
+
+def _print_pairs(manifest: Manifest, pairs: Sequence[tuple[str, int, int]]) -> None:
+    print(f"{len(pairs)} pairs of different files are called near duplicates; look at each to see which are wrong:")
+    for closeness, first, second in pairs:
+        print(f"  {closeness}  {manifest.samples[first].path}  {manifest.samples[second].path}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--max-distance", type=int, default=MAX_DISTANCE)
+    parser.add_argument("--model", help="compares features of this backbone instead of hashes")
+    parser.add_argument("--backbone-file", type=Path, help="YAML file that describes a backbone of one's own")
+    parser.add_argument("--similarity", type=float, default=MIN_SIMILARITY)
     options = parser.parse_args()
     manifest = load_manifest(options.data)
     start = time.perf_counter()
     images = [Image.fromarray(decode(manifest.root / sample.path)) for sample in manifest.samples]
-    originals = [_signature(image) for image in images]
-    pairs = near_pairs(originals, options.max_distance)
     seconds = time.perf_counter() - start
     num_pairs = len(images) * (len(images) - 1) // 2
-    print(f"{manifest.name}: {len(images)} images, {num_pairs:,} pairs, {seconds:.1f} s to read, hash and compare")
-    print(f"threshold: at most {options.max_distance} of 256 bits\n")
-    print(f"{len(pairs)} pairs of different files are called near duplicates; look at each to see which are wrong:")
-    for pair in pairs:
-        first, second = (manifest.samples[place].path for place in (pair.first, pair.second))
-        print(f"  {pair.distance:3} bits  {first}  {second}")
-    print("\nrecall  altered copy")
-    for name, change in CHANGES.items():
-        copies = (_signature(change(image)) for image in images)
-        found = [
-            _is_found(original, copy, options.max_distance) for original, copy in zip(originals, copies, strict=True)
-        ]
-        print(f"{np.mean(found):6.1%}  {name}")
+    print(f"{manifest.name}: {len(images)} images, {num_pairs:,} pairs, {seconds:.1f} s to read")
+    if options.backbone_file is not None:
+        _by_features(manifest, images, read_backbone_file(options.backbone_file), options.similarity)
+    elif options.model is not None:
+        _by_features(manifest, images, BACKBONES.get(options.model), options.similarity)
+    else:
+        _by_hash(manifest, images, options.max_distance)
 
 
 if __name__ == "__main__":

@@ -68,3 +68,13 @@ def test_without_a_model_no_torch_is_loaded(drawn_cells):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_tower_finds_cells_of_herlev_that_were_cut_twice(herlev_dir, shared_data, tmp_path, capsys):
+    file = shared_data / "weights" / "vit_tiny6" / "backbone.yaml"
+    if not file.is_file():
+        pytest.skip(f"no {file}")
+    found = _pairs(capsys, herlev_dir, FeatureOptions(model="vit-tiny6", backbone_file=[file], out=tmp_path / "runs"))
+    assert len(found) == 16
+    assert ["severe_dysplastic/153829063-153829073-001.BMP", "severe_dysplastic/153829063-153829078-001.BMP"] in found
