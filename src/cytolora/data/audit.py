@@ -41,19 +41,11 @@ def audit(
             no such search.
         min_similarity: Cosine of two images' features, less the mean of all, from which they are near duplicates.
         on_image: Called after each image, for a progress bar.
+
+    Raises:
+        DataError: If more pairs of features are alike than anybody can look at; and what ``features`` raises.
     """
-
-    def look(sample: Sample) -> _Look | Unreadable:
-        try:
-            return _look(manifest, sample)
-        except DataError as error:
-            return Unreadable(path=sample.path, why=_why(error))
-        finally:
-            on_image()
-
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        seen = list(pool.map(look, manifest.samples))
-    looks = [one for one in seen if isinstance(one, _Look)]
+    looks, unreadable = _look_at_all(manifest, num_threads, on_image)
     exact, near, firsts = _duplicates(looks, max_distance)
     if features is not None and looks:
         rows = features(tuple(one.sample for one in looks))[firsts]
@@ -66,7 +58,7 @@ def audit(
         group_rule=manifest.group_rule,
         split_rule=manifest.split_rule,
         max_distance=max_distance,
-        unreadable=tuple(one for one in seen if isinstance(one, Unreadable)),
+        unreadable=unreadable,
         exact_duplicates=exact,
         near_duplicates=near,
         torn_groups=_torn_groups(manifest.samples),
@@ -88,6 +80,23 @@ class _Look:
     signature: Signature
     size: tuple[int, int]
     conversion: str
+
+
+def _look_at_all(
+    manifest: Manifest, num_threads: int | None, on_image: Callable[[], None]
+) -> tuple[list[_Look], tuple[Unreadable, ...]]:
+    def look(sample: Sample) -> _Look | Unreadable:
+        try:
+            return _look(manifest, sample)
+        except DataError as error:
+            return Unreadable(path=sample.path, why=_why(error))
+        finally:
+            on_image()
+
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        seen = list(pool.map(look, manifest.samples))
+    looks = [one for one in seen if isinstance(one, _Look)]
+    return looks, tuple(one for one in seen if isinstance(one, Unreadable))
 
 
 def _look(manifest: Manifest, sample: Sample) -> _Look:
