@@ -30,7 +30,9 @@ def test_experiment_2_is_the_papers():
     assert (len(grid.seeds), grid.batch_size, len(grid.learning_rates)) == (3, 32, 5)
     assert adapter is not None
     assert (adapter.rank, adapter.targets, adapter.blocks) == (2, ("q", "v"), "all")
-    assert grid.methods["lora"].budget.num_steps(num_train=80, batch_size=32, shots=16) == 50 * 16 + 50
+    budget = grid.methods["lora"].budget
+    assert budget is not None
+    assert budget.num_steps(num_train=80, batch_size=32, shots=16) == 50 * 16 + 50
 
 
 def test_a_file_of_ones_own_is_a_grid(tmp_path):

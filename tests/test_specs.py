@@ -37,6 +37,7 @@ def test_every_field_of_a_run_changes_its_id():
         replace(LORA, split=SplitSpec(file_sha256="ab")),
         replace(LORA, label_map_sha256="ab"),
         replace(LORA, adapter=AdapterSpec(rank=16)),
+        replace(LORA, head_start="text"),
         replace(LORA, train=replace(LORA.train, batch_size=16)),
         replace(LORA, train=replace(LORA.train, budget=replace(LORA.train.budget, max_steps=2))),
     ]
@@ -82,6 +83,8 @@ def test_a_budget_per_shot_needs_shots():
         (lambda: AdapterSpec(targets=()), "one or more of q, k, v, o"),
         (lambda: replace(LORA, method="linear"), "only linear has none"),
         (lambda: replace(LORA, learning_rate=0), "above 0"),
+        (lambda: replace(LORA, sampling=Sampling(shots=0, max_val_shots=None)), "only zero-shot has 0 shots"),
+        (lambda: replace(LORA, method="zero-shot", adapter=None), "only zero-shot has 0 shots"),
     ],
 )
 def test_wrong_values_are_refused_with_the_value(make, message):

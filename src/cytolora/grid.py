@@ -10,8 +10,11 @@ from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.methods import METHODS, check_fits
 from cytolora.select import cell_id, choose_rate, with_all_rates
-from cytolora.specs import GridSpec, MethodSpec, RunSpec, Sampling, TrainSpec
+from cytolora.specs import ZERO_SHOT, Budget, GridSpec, MethodSpec, RunSpec, Sampling, TrainSpec
 from cytolora.store import Identity, Store, StoredRun
+
+_NO_TRAINING = TrainSpec(budget=Budget(amount=1, unit="steps_per_shot"), augment=None)
+"""Of zero-shot: at 0 shots these are 0 steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,22 +114,21 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
         BACKBONES.get(name)
     for name, method in grid.methods.items():
         if METHODS.get(name).adapts == (method.adapter is None):
-            raise ConfigError(f"Grid {grid.name!r}: every method but linear needs an adapter, and linear has none.")
+            raise ConfigError(f"Grid {grid.name!r}, {name}: linear and zero-shot have no adapter, all others need one.")
         if method.adapter is not None:
             check_fits(METHODS.get(name), method.adapter)
+        _check_text(grid, name, method)
     return tuple(
-        run
-        for dataset, backbone in product(grid.datasets, grid.models)
-        for sampling in _samplings(grid)
-        for name, method in grid.methods.items()
-        for run in _cell(grid, dataset, backbone, name, method, sampling)
+        run for dataset, backbone in product(grid.datasets, grid.models) for run in _runs(grid, dataset, backbone)
     )
 
 
 def count_runs(grid: GridSpec) -> int:
     """Counts the runs of a grid without making them."""
-    amounts = len(grid.datasets) * len(grid.models) * (len(grid.shots) + len(grid.fractions)) * len(grid.seeds)
-    return amounts * sum(len(method.learning_rates or grid.learning_rates) for method in grid.methods.values())
+    pairs, amounts = len(grid.datasets) * len(grid.models), len(grid.shots) + len(grid.fractions)
+    trained = [method for name, method in grid.methods.items() if name != ZERO_SHOT]
+    heads = amounts * len(grid.seeds) * sum(len(method.learning_rates or grid.learning_rates) for method in trained)
+    return pairs * (heads + (ZERO_SHOT in grid.methods))
 
 
 def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
@@ -169,6 +171,34 @@ def _has_work(cell: Sequence[RunSpec], store: Store) -> bool:
     return any((run.spec["learning_rate"] == chosen) != (run.metrics["test"] is not None) for run in found)
 
 
+def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
+    if name != ZERO_SHOT and method.head_start != "text":
+        return
+    mute = [model for model in grid.models if BACKBONES.get(model).text is None]
+    if mute:
+        able = ", ".join(sorted(spec.name for spec in BACKBONES if spec.text is not None))
+        wish = "zero-shot" if name == ZERO_SHOT else f"head_start: text of {name}"
+        raise ConfigError(f"{wish} needs a text tower, and {', '.join(mute)} has none. Those that have: {able}.")
+
+
+def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
+    if ZERO_SHOT in grid.methods:
+        yield RunSpec(
+            dataset=dataset,
+            backbone=backbone,
+            method=ZERO_SHOT,
+            sampling=Sampling(shots=0, max_val_shots=None),
+            split=grid.split,
+            train=_NO_TRAINING,
+            learning_rate=0.0,
+            seed=0,
+            label_map_sha256=grid.label_map_sha256,
+        )
+    for sampling, (name, method) in product(_samplings(grid), grid.methods.items()):
+        if method.budget is not None:
+            yield from _cell(grid, dataset, backbone, name, method, method.budget, sampling)
+
+
 def _samplings(grid: GridSpec) -> Iterator[Sampling]:
     common = {"max_val_shots": grid.max_val_shots, "on_small_class": grid.on_small_class}
     for shots in grid.shots:
@@ -178,10 +208,10 @@ def _samplings(grid: GridSpec) -> Iterator[Sampling]:
 
 
 def _cell(
-    grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, sampling: Sampling
+    grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, budget: Budget, sampling: Sampling
 ) -> Iterator[RunSpec]:
     train = TrainSpec(
-        budget=method.budget,
+        budget=budget,
         batch_size=grid.batch_size,
         weight_decay=grid.weight_decay,
         warmup_steps=grid.warmup_steps,
@@ -200,13 +230,14 @@ def _cell(
             learning_rate=rate,
             seed=seed,
             label_map_sha256=grid.label_map_sha256,
+            head_start=method.head_start,
         )
 
 
 def _adjusted(method: MethodSpec, rates_replaced: bool, max_steps: int | None) -> MethodSpec:
     if rates_replaced:
         method = replace(method, learning_rates=None)
-    if max_steps is not None:
+    if max_steps is not None and method.budget is not None:
         method = replace(method, budget=replace(method.budget, max_steps=max_steps))
     return method
 

@@ -14,9 +14,10 @@ from cytolora.inputs import Inputs
 from cytolora.metrics import score
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors, to_safetensors
+from cytolora.prompting import class_prompts
 from cytolora.provenance import software
 from cytolora.select import choose_rate
-from cytolora.specs import RunSpec
+from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.store import RunResult, Store, StoredRun
 from cytolora.workbench import Bench, Progress, Trained
 
@@ -45,6 +46,11 @@ def execute(
 
 def _train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
     missing = [run for run in cell if store.find(run.run_id) is None]
+    if missing and cell[0].method == ZERO_SHOT:
+        bench.progress.say(f"{_title(cell[0])}: class prompts")
+        for run in missing:
+            store.write(_validated(bench, run, bench.zero_shot(run)))
+        return
     if missing and cell[0].adapter is None:
         bench.progress.say(f"{_title(cell[0])}: {len(cell)} heads in one pass")
         trained = bench.train_heads(cell)  # all of them: a head's last bits may depend on the batch it is in
@@ -138,7 +144,9 @@ def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndar
 
 def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
     split, identity = bench.inputs.split(run), bench.inputs.identity(run)
+    prompts = class_prompts(run, bench.inputs)
     return {
+        **({} if prompts is None else {"prompts": prompts}),
         **{name: getattr(identity, name) for name in identity.__dataclass_fields__},
         **software(),
         "classes": list(bench.manifest.classes),

@@ -17,6 +17,9 @@ SUBSETS: tuple[Subset, ...] = ("train", "val", "test")
 LINEAR = "linear"
 """The method that trains a classifier on frozen features and adapts nothing (Dausort et al. 2025, Sec. 3.1, eq. 1)."""
 
+ZERO_SHOT = "zero-shot"
+"""The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
+
 _CLOSED = {"extra": "forbid"}
 """Read by pydantic at the YAML edge (config.py): an unknown key is an error, never ignored."""
 
@@ -68,7 +71,8 @@ class Sampling:
     """How much of the training set a run may see; neither ``shots`` nor ``fraction`` means all of it."""
 
     shots: int | None = None
-    """Images per class, drawn without replacement; at least 1."""
+    """Images per class, drawn without replacement; at least 1. 0, only without ``max_val_shots``, trains on none and
+    validates on all: ``zero-shot``."""
     fraction: float | None = None
     """Share of every class, of train and val alike, in (0, 1]."""
     max_val_shots: int | None = 4
@@ -82,7 +86,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.shots is not None and self.fraction is not None:
             raise ConfigError("shots and fraction exclude each other; give one of them.")
-        if self.shots is not None and self.shots < 1:
+        if self.shots is not None and self.shots < 1 and (self.shots, self.max_val_shots) != (0, None):
             raise ConfigError(f"shots is a number of images per class, at least 1, got {self.shots}.")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ConfigError(f"fraction is a share of each class in (0, 1], got {self.fraction}. For 10 % write 0.1.")
@@ -207,6 +211,10 @@ class TrainSpec:
             raise ConfigError(f"batch_size is at least 1 and warmup_steps at least 0, got {self}.")
 
 
+HeadStart = Literal["random", "text"]
+"""text: the rows of the head start as the embeddings of the class names, the option of the paper's public code."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One training run, complete: nothing else decides its result but the data and the checkpoint themselves."""
@@ -220,17 +228,28 @@ class RunSpec:
     split: SplitSpec
     train: TrainSpec
     adapter: AdapterSpec | None = None
-    """None for ``linear``."""
+    """None for ``linear`` and ``zero-shot``."""
     learning_rate: float
+    """The peak of the cosine; 0 for ``zero-shot``."""
     seed: int
     """Decides the draw, the start of the head and adapter, the order of batches, augmentation and dropout."""
     label_map_sha256: str | None = None
     """Hash of the file that gave the dataset's classes other names or joined some; None leaves them as they are."""
+    head_start: HeadStart = "random"
 
     def __post_init__(self) -> None:
-        if (self.adapter is None) != (self.method == LINEAR):
-            raise ConfigError(f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none.")
-        if self.learning_rate <= 0:
+        if (self.adapter is None) != (self.method in (LINEAR, ZERO_SHOT)):
+            raise ConfigError(
+                f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, and zero-shot."
+            )
+        if (self.sampling.shots == 0) != (self.method == ZERO_SHOT):
+            raise ConfigError(
+                f"method {self.method!r} does not fit {self.sampling.amount}: only zero-shot has 0 shots."
+            )
+        if self.method == ZERO_SHOT:
+            if self.learning_rate != 0 or self.head_start != "random":
+                raise ConfigError("zero-shot trains nothing: it has learning_rate 0 and no head_start.")
+        elif self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
 
     @property
@@ -253,10 +272,12 @@ class RunSpec:
 class MethodSpec:
     """One method of a grid, with its own budget."""
 
-    budget: Budget
+    budget: Budget | None = None
+    """None for ``zero-shot``, and for it alone."""
     adapter: AdapterSpec | None = None
     learning_rates: tuple[float, ...] | None = None
     """Replaces the grid's for this method."""
+    head_start: HeadStart = "random"
 
     __pydantic_config__ = _CLOSED
 
@@ -289,7 +310,12 @@ class GridSpec:
     __pydantic_config__ = _CLOSED
 
     def __post_init__(self) -> None:
-        if not self.shots and not self.fractions:
+        for name, method in self.methods.items():
+            if name == ZERO_SHOT and method != MethodSpec():
+                raise ConfigError("zero-shot trains nothing and has no settings; write `zero-shot: {}`.")
+            if name != ZERO_SHOT and method.budget is None:
+                raise ConfigError(f"methods.{name}.budget is missing.")
+        if not self.shots and not self.fractions and set(self.methods) != {ZERO_SHOT}:
             raise ConfigError(
                 f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
             )

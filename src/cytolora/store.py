@@ -48,7 +48,7 @@ class RunResult:
     """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
     class under the class's own name."""
     weights: bytes
-    """A safetensors file: adapter and head."""
+    """A safetensors file: adapter and head, or the class embeddings of zero-shot."""
     provenance: Mapping[str, Any]
     """The identity's three hashes, versions, git state, device, threads, seconds, classes and rules of the data."""
 

@@ -21,8 +21,10 @@ from cytolora.models.backbones import BackboneSpec
 from cytolora.models.classifier import Classifier, head_state, load_trained_state, seeded_head, trained_state
 from cytolora.models.cpu import speed_up
 from cytolora.models.loading import load_tower
+from cytolora.models.text import ClassText, text_head, zero_shot_logits
 from cytolora.models.tower import Tower
-from cytolora.specs import RunSpec
+from cytolora.prompting import run_text
+from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import fit, predict
 
@@ -46,14 +48,14 @@ class Trained:
     state: State
     num_trainable: int
     num_steps: int
-    final_loss: float
-    """Cross-entropy of the last batch, nats; not finite if training diverged."""
+    final_loss: float | None
+    """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
     seconds: float
 
     @property
     def diverged(self) -> bool:
         """Whether the result is no classifier."""
-        return not math.isfinite(self.final_loss)
+        return self.final_loss is not None and not math.isfinite(self.final_loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ class Bench:
             learning_rates=rates,
             seeds=seeds,
             num_steps=num_steps,
+            starts=self._starts([next(run for run in cell if run.seed == seed) for seed in seeds]),
         )
         seconds = (perf_counter() - started) / len(cell)
         trained = {}
@@ -139,6 +142,17 @@ class Bench:
                 seconds=seconds,
             )
         return trained
+
+    def zero_shot(self, run: RunSpec) -> Trained:
+        """Embeds the class prompts; there is nothing to train."""
+        started, text = perf_counter(), run_text(run, self.inputs, self.cache / "text")
+        state = {} if text is None else text.state()
+        return Trained(state=state, num_trainable=0, num_steps=0, final_loss=None, seconds=perf_counter() - started)
+
+    def _starts(self, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
+        """Returns the heads that runs of a cell start from, scaled to the images each trains on; None: drawn."""
+        text = run_text(runs[0], self.inputs, self.cache / "text")
+        return text and [text_head(text, self.features_of(self.inputs.split(run).train)) for run in runs]
 
     def train_adapter(self, run: RunSpec) -> Trained:
         """Trains adapter and head of one run."""
@@ -155,9 +169,12 @@ class Bench:
             ]
             return to_batch(views, preprocess)
 
+        starts = self._starts([run])  # before the seed, as the tower: building one draws from it
         tower, order, started = self.tower, torch.Generator().manual_seed(run.seed), perf_counter()
         with _seeded(run.seed):
             classifier = self._new_classifier(tower, run, order)
+            for weight, bias in starts or ():
+                classifier.head.load_state_dict({"weight": weight, "bias": bias})
             final_loss = fit(
                 classifier,
                 batch,
@@ -179,6 +196,8 @@ class Bench:
 
     def probabilities(self, run: RunSpec, state: State, samples: Sequence[Sample]) -> Tensor:
         """Returns class probabilities of a trained run, float32 [images, classes]."""
+        if run.method == ZERO_SHOT:
+            return zero_shot_logits(self.features_of(samples), ClassText.of(state)).softmax(dim=-1)
         if run.adapter is None:
             logits = self.features_of(samples) @ state["head.weight"].T + state["head.bias"]
             return logits.softmax(dim=-1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cytolora.errors import ConfigError
 from cytolora.registry import Registry
-from cytolora.specs import LINEAR, AdapterSpec
+from cytolora.specs import LINEAR, ZERO_SHOT, AdapterSpec
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -119,6 +119,10 @@ def _lokr(adapter: AdapterSpec, modules: str) -> "PeftConfig":
 METHODS: Registry[Method] = Registry("method")
 for _method in (
     Method(name=LINEAR, description="Linear classifier on frozen features."),
+    Method(
+        name=ZERO_SHOT,
+        description="Nearest class prompts in the space shared with text; nothing is trained (Radford et al. 2021).",
+    ),
     Method(
         name="lora",
         description="Low-rank adaptation of attention projections (Hu et al. 2021) and a linear classifier.",

@@ -43,6 +43,15 @@ class ClassText:
     logit_scale: float
     """The checkpoint's own factor from cosine to logit."""
 
+    def state(self) -> State:
+        """Names its tensors as they are stored."""
+        return {"text.embeddings": self.embeddings, "text.logit_scale": torch.tensor(self.logit_scale)}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> "ClassText":
+        """Reads what ``state`` gave."""
+        return cls(embeddings=state["text.embeddings"], logit_scale=float(state["text.logit_scale"]))
+
 
 class TextTower(nn.Module):
     """Maps prompts to embeddings in the space of the image tower's projected features."""
@@ -111,10 +120,9 @@ def class_text(
     if not path.is_file():
         tower = load_text_tower(spec, weights, vocabulary)
         rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
-        scale = torch.tensor(tower.logit_scale)
-        write_bytes(path, save({"embeddings": torch.stack(rows).contiguous(), "logit_scale": scale}))
-    stored = load(path.read_bytes())
-    return ClassText(embeddings=stored["embeddings"], logit_scale=float(stored["logit_scale"]))
+        text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
+        write_bytes(path, save(text.state()))
+    return ClassText.of(load(path.read_bytes()))
 
 
 def zero_shot_logits(features: Tensor, text: ClassText) -> Tensor:

@@ -17,7 +17,7 @@ from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
 from cytolora.report.tables import TITLES
-from cytolora.specs import LINEAR
+from cytolora.specs import LINEAR, ZERO_SHOT
 
 Axis = Literal["shots", "fraction"]
 
@@ -56,13 +56,15 @@ class Curves:
         if any(row["std"] is not None for row in self._points):
             text += " Bands: ±\u00a01 standard deviation over seeds."
         if len(self._points) < len(self._rows):
-            text += " Dashed horizontal lines: trained on all images."
+            levels = {_is_zero_shot(row["method"]) for row in self._rows if row["amount"] is None}
+            said = ["trained on all images", "zero-shot, trained on none"]
+            text += f" Dashed horizontal lines: {'; '.join(said[level] for level in sorted(levels))}."
         if self._baseline is not None:
             text += f" Always naming the most frequent class would give {words.percent(self._baseline)} %."
         return text
 
     def frame(self) -> pa.Table:
-        """Returns a row per point; ``amount`` is empty for the horizontal lines of all images."""
+        """Returns a row per point; ``amount`` is empty for the horizontal lines of all images and of none."""
         return pa.table({name: [row[name] for row in self._rows] for name in _COLUMNS})
 
     def plot(self) -> Drawing:
@@ -82,9 +84,9 @@ class Curves:
         rows = []
         for cell in self.cells:
             spread = cell.test(self.metric)
-            everything = cell.shots is None and cell.fraction is None
-            amount = cell.shots if self.axis == "shots" else cell.fraction
-            if spread is not None and (everything or amount is not None):
+            is_level = cell.shots == 0 or (cell.shots is None and cell.fraction is None)
+            amount = (cell.shots or None) if self.axis == "shots" else cell.fraction
+            if spread is not None and (is_level or amount is not None):
                 what = (cell.dataset, self.metric, cell.model, cell.method, self.axis)
                 numbers = (None if amount is None else float(amount), spread.mean, spread.std, len(cell.tested))
                 rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
@@ -218,7 +220,9 @@ class Curves:
         levels = {row["method"] for row in self._rows if row["amount"] is None}
         dashes: dict[str, Any] = {"linestyle": _LEVEL_DASH, "linewidth": 1.1}
         lines += [
-            Line2D([], [], color=inks[m], label=f"{m}, all images", **dashes) for m in self._methods if m in levels
+            Line2D([], [], color=inks[m], label=m if _is_zero_shot(m) else f"{m}, all images", **dashes)
+            for m in self._methods
+            if m in levels
         ]
         if self._baseline is not None and self._baseline > self._limits[0]:
             lines.append(Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class"))
@@ -235,3 +239,7 @@ class Curves:
         if method.split(" ")[0] == LINEAR:
             return style | {"linestyle": _LINEAR_DASH, "markerfacecolor": "white"}
         return style | {"linestyle": _DASHES[index % len(_DASHES)]}
+
+
+def _is_zero_shot(method: str) -> bool:
+    return method.split(" ")[0] == ZERO_SHOT

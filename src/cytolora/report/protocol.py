@@ -7,7 +7,7 @@ import numpy as np
 
 from cytolora.report import words
 from cytolora.report.cells import Cell
-from cytolora.specs import RunSpec
+from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.store import StoredRun
 
 _SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
@@ -75,6 +75,8 @@ def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
 
 
 def _settings(spec: RunSpec) -> str:
+    if spec.method == ZERO_SHOT:
+        return "nothing is trained: images go to the class whose prompts are nearest"
     train, adapter = spec.train, spec.adapter
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if adapter is not None:
@@ -82,15 +84,17 @@ def _settings(spec: RunSpec) -> str:
         parts.append(f"rank {adapter.rank} on {', '.join(adapter.targets)} of {blocks}")
         parts.append(f"α {adapter.alpha:g}, scaled by {_SCALING[adapter.scaling]}, dropout {adapter.dropout:g}")
     parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine")
+    if spec.head_start == "text":
+        parts.append("head starts from the class names")
     return "; ".join([*parts, train.precision])
 
 
 def describe_rates(cells: Iterable[Cell]) -> dict[str, list[float]]:
-    """Returns, per method, every learning rate that was tried."""
+    """Returns, per method, every learning rate that was tried; none where nothing is trained."""
     found: dict[str, set[float]] = {}
     for cell in cells:
         found.setdefault(cell.spec.method, set()).update(cell.rates)
-    return {method: sorted(rates) for method, rates in sorted(found.items())}
+    return {method: sorted(rates - {0}) for method, rates in sorted(found.items())}
 
 
 def describe_software(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:

@@ -27,8 +27,8 @@ def amount(shots: int | None, fraction: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A learning rate without needless digits; empty for None."""
-    return "" if value is None else f"{value:g}"
+    """A learning rate without needless digits; empty for None and for 0, where nothing is trained."""
+    return f"{value:g}" if value else ""
 
 
 def thousands(count: int) -> str:

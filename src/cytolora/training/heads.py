@@ -20,6 +20,7 @@ def fit_heads(
     learning_rates: Sequence[float],
     seeds: Sequence[int],
     num_steps: int,
+    starts: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Trains one head for every pair of seed and learning rate, each as it would be trained alone.
 
@@ -28,13 +29,15 @@ def fit_heads(
     Args:
         features: What each seed's draw sees, float32 [seeds, images, feature_dim].
         labels: Class indices, int64 [seeds, images].
+        starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
 
     Returns:
         Weights [seeds, rates, classes, feature_dim], biases [seeds, rates, classes] and last losses [seeds, rates].
     """
     num_seeds, num_images, feature_dim = features.shape
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    starts = [seeded_head(feature_dim, num_classes, generator) for generator in generators]
+    drawn = [seeded_head(feature_dim, num_classes, generator) for generator in generators]
+    starts = drawn if starts is None else starts
     weights = [torch.stack([weight for weight, _ in starts]).requires_grad_() for _ in learning_rates]
     biases = [torch.stack([bias for _, bias in starts]).requires_grad_() for _ in learning_rates]
     groups = [{"params": [weight, bias]} for weight, bias in zip(weights, biases, strict=True)]

@@ -1,0 +1,42 @@
+"""The classes of a run's dataset in the words of its backbone's text tower."""
+
+from pathlib import Path
+
+from cytolora.inputs import Inputs
+from cytolora.models.backbones import BACKBONES
+from cytolora.models.sources import fetch_vocabulary, find_vocabulary
+from cytolora.models.text import ClassText, class_text
+from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, prompts
+from cytolora.specs import ZERO_SHOT, RunSpec
+
+
+def class_prompts(run: RunSpec, inputs: Inputs) -> dict[str, list[str]] | None:
+    """Returns what a run asks the text tower, by class; None where it asks nothing.
+
+    Zero-shot averages all templates; a head starts from the paper's alone, as in its public code.
+    """
+    if run.method != ZERO_SHOT and run.head_start != "text":
+        return None
+    templates = TEMPLATES if run.method == ZERO_SHOT else [PAPER_TEMPLATE]
+    return prompts(run.dataset, inputs.manifest(run.dataset, run.split).classes, templates)
+
+
+def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
+    """Returns the embeddings of a run's prompts, computed once and kept in ``cache``; None where it has none.
+
+    Raises:
+        ConfigError: If the backbone has no text tower, or the extra ``text`` is not installed.
+        WeightsError: If the checkpoint or the vocabulary is not to be had, or damaged.
+    """
+    wording = class_prompts(run, inputs)
+    if wording is None:
+        return None
+    backbone, weights = BACKBONES.get(run.backbone), inputs.weights_path(run.backbone)
+    return class_text(
+        backbone,
+        weights,
+        wording,
+        weights_sha256=inputs.weights_sha256(run.backbone),
+        cache=cache,
+        vocabulary=find_vocabulary(backbone, weights) or fetch_vocabulary(backbone),
+    )
