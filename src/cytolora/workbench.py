@@ -226,7 +226,7 @@ class Bench:
         if repr(run.adapter) not in self._proven:
             size = self.backbone.preprocess.size_px
             noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-            prove_attached(adapted.eval(), noise)
+            prove_attached(adapted.eval(), noise.to(next(tower.parameters()).device))
             self._proven.add(repr(run.adapter))
         if self.device.type == "cpu" and run.train.precision == "fp32":
             speed_up(adapted)

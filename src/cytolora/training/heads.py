@@ -38,16 +38,17 @@ def fit_heads(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     drawn = [seeded_head(feature_dim, num_classes, generator) for generator in generators]
     starts = drawn if starts is None else starts
-    weights = [torch.stack([weight for weight, _ in starts]).requires_grad_() for _ in learning_rates]
-    biases = [torch.stack([bias for _, bias in starts]).requires_grad_() for _ in learning_rates]
+    device = features.device
+    weights = [torch.stack([weight for weight, _ in starts]).to(device).requires_grad_() for _ in learning_rates]
+    biases = [torch.stack([bias for _, bias in starts]).to(device).requires_grad_() for _ in learning_rates]
     groups = [{"params": [weight, bias]} for weight, bias in zip(weights, biases, strict=True)]
     optimiser = torch.optim.AdamW(groups, lr=1.0, betas=train.betas, weight_decay=train.weight_decay, foreach=True)
     orders = [batches(num_images, train.batch_size, num_steps, generator) for generator in generators]
-    losses = torch.zeros(num_seeds, len(learning_rates))
+    losses = torch.zeros(num_seeds, len(learning_rates), device=device)
     for step, indices in enumerate(zip(*orders, strict=True)):
         for group, peak in zip(optimiser.param_groups, learning_rates, strict=True):
             group["lr"] = rate_at(step, num_steps, peak, train)
-        rows = torch.stack(indices)
+        rows = torch.stack(indices).to(device)
         seen = features.gather(1, rows.unsqueeze(-1).expand(-1, -1, feature_dim))
         losses = _losses(seen, labels.gather(1, rows), weights, biases)
         optimiser.zero_grad()
