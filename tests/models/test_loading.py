@@ -35,7 +35,7 @@ def test_a_checkpoint_gives_a_frozen_tower_with_its_weights(state: dict[str, Ten
 def test_the_built_in_backbone_loads():
     nano = BACKBONES.get("nano")
     assert nano.weights is not None
-    assert load_tower(nano, nano.weights)(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+    assert load_tower(nano, nano.weights)(torch.zeros(1, 3, 64, 64)).shape == (1, nano.feature_dim)
 
 
 def without(state: dict[str, Tensor]) -> None:

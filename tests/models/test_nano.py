@@ -69,7 +69,7 @@ def test_two_trainings_of_one_seed_are_equal_and_load(script: ModuleType, tmp_pa
     torch.set_num_threads(threads)
     first, second = map(load_file, files)
     assert all(torch.equal(first[name], second[name]) for name in second)
-    assert load_tower(NANO, files[0])(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+    assert load_tower(NANO, files[0])(torch.zeros(1, 3, 64, 64)).shape == (1, NANO.feature_dim)
 
 
 def test_the_training_sees_no_class(script: ModuleType):
