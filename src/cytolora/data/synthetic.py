@@ -38,22 +38,22 @@ class Attribute(NamedTuple):
 ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
     {
         # radius of a cell in units of 1/64 of the tile; of its nucleus as a share of that
-        "cell_radius": Attribute(9, 30, (25, 24, 23, 15.5, 10.5), 2.5),
-        "nc_ratio": Attribute(0.16, 0.78, (0.22, 0.29, 0.37, 0.62, 0.55), 0.045),
+        "cell_radius": Attribute(9, 30, (25, 24, 23, 15.5, 10.5), 1.9),
+        "nc_ratio": Attribute(0.16, 0.78, (0.22, 0.29, 0.37, 0.62, 0.55), 0.034),
         # optical density of the nucleus (hyperchromasia); depth and grain size of its chromatin; outline
-        "nuclear_density": Attribute(0.5, 1.5, (0.9, 0.95, 1.05, 1.2, 0.95), 0.14),
-        "chromatin": Attribute(0.05, 0.5, (0.12, 0.2, 0.27, 0.36, 0.22), 0.06),
-        "coarseness": Attribute(0, 1, (0.3, 0.4, 0.5, 0.65, 0.35), 0.18),
-        "irregularity": Attribute(0, 1, (0.12, 0.45, 0.4, 0.7, 0.25), 0.15),
+        "nuclear_density": Attribute(0.5, 1.5, (0.9, 0.95, 1.05, 1.2, 0.95), 0.1),
+        "chromatin": Attribute(0.05, 0.5, (0.12, 0.2, 0.27, 0.36, 0.22), 0.045),
+        "coarseness": Attribute(0, 1, (0.3, 0.4, 0.5, 0.65, 0.35), 0.13),
+        "irregularity": Attribute(0, 1, (0.12, 0.45, 0.4, 0.7, 0.25), 0.11),
         # cleared zone around the nucleus
-        "halo": Attribute(0, 1, (0.05, 0.8, 0.15, 0.05, 0.03), 0.14),
-        "binucleate": Attribute(0, 1, (-0.1, 0.4, 0.15, -0.1, -0.2), 0.35),
-        "num_cells": Attribute(1, 8, (0.8, 0.8, 0.9, 1.4, 5.5), 0.7),
+        "halo": Attribute(0, 1, (0.05, 0.8, 0.15, 0.05, 0.03), 0.1),
+        "binucleate": Attribute(0, 1, (-0.1, 0.4, 0.15, -0.1, -0.2), 0.26),
+        "num_cells": Attribute(1, 8, (0.8, 0.8, 0.9, 1.4, 5.5), 0.5),
         # cytoplasm: proportions, corners, colour (0 blue-green, 1 pink-orange), optical density
-        "cell_stretch": Attribute(1, 1.7, (1.2, 1.2, 1.2, 1.2, 1.25), 0.15),
-        "angularity": Attribute(0, 1, (0.75, 0.55, 0.5, 0.35, 0.35), 0.2),
-        "eosinophilia": Attribute(0, 1, (0.5, 0.4, 0.35, 0.25, 0.25), 0.35),
-        "thickness": Attribute(0.25, 1.1, (0.5, 0.55, 0.6, 0.75, 0.7), 0.13),
+        "cell_stretch": Attribute(1, 1.7, (1.2, 1.2, 1.2, 1.2, 1.25), 0.11),
+        "angularity": Attribute(0, 1, (0.75, 0.55, 0.5, 0.35, 0.35), 0.15),
+        "eosinophilia": Attribute(0, 1, (0.5, 0.4, 0.35, 0.25, 0.25), 0.26),
+        "thickness": Attribute(0.25, 1.1, (0.5, 0.55, 0.6, 0.75, 0.7), 0.1),
         # nuisance of the slide and the field
         "blur": Attribute(0, 1, (0.3,) * 5, 0.18),
         "dirt": Attribute(0, 1, (0.4,) * 5, 0.25),
@@ -69,7 +69,7 @@ POPULATIONS = ("classes", "any")
 MARKER = "synthetic.json"
 """Says in a folder of drawn cells that they are drawn, and how."""
 
-_BORDERLINE = 0.5
+_BORDERLINE = 0.35
 """A cell stands up to this share of the way from its own class to another one."""
 _CHUNK = 64
 _GRID = 8
