@@ -28,7 +28,7 @@ NANO = BACKBONES.add(
             size_px=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), resize="squash", interpolation="bilinear"
         ),
         licence="Apache-2.0",
-        description="Built-in ViT of 0.47 M parameters, trained on drawn cells; for demos and tests, not for real ones.",
+        description="Built-in ViT of 0.47 M parameters, trained on drawn cells; for demos and tests, not real cells.",
     )
 )
 
