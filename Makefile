@@ -33,7 +33,7 @@ test-slow: $(VENV)/.dev  ## the others: minutes each
 check: $(VENV)/.dev  ## style, types, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev  ## puts style right where a tool can
