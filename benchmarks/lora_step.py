@@ -1,76 +1,185 @@
-"""One LoRA training step on the CPU, our layers against plain timm and PEFT, in interleaved pairs.
+"""One LoRA training step of a ViT-B/16 on the CPU: ours against transformers + PEFT, interleaved, in CPU seconds.
 
-    .venv/bin/python benchmarks/lora_step.py --threads 1 --rounds 5
+    .venv/bin/python benchmarks/lora_step.py --rounds 3
+    .venv/bin/python benchmarks/lora_step.py --memory     (each contender in a process of its own: peak memory)
 
-Prints images per second of CPU time and their ratio; both compute the same numbers (largest difference printed).
+Random weights in the official architecture, images in memory: arithmetic alone, no loader and no Trainer. The share of
+peak is that of the fastest product of the same precision measured in the same run, at the shape of the MLP.
 """
 
 import argparse
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
+import timm
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytolora.models.adapters import attach
-from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import Classifier
-from cytolora.models.cpu import packing_works, speed_up
-from cytolora.models.loading import load_tower
+from cytolora.models.cpu import keep_freed_memory, speed_up
+from cytolora.models.last_block import read_first_token_only
+from cytolora.models.packed import FrozenProduct, Precision
+from cytolora.models.tower import Tower
 from cytolora.specs import AdapterSpec
 
+CLASSES, SIZE_PX = 5, 224
+GFLOP_PER_IMAGE = {"whole": 70.75, "first token": 65.77}
+"""Of a step, multiplication and addition apart: forward and input gradients of ViT-B/16 at 224 px, all products of
+frozen weights and attention; with the last block for all tokens, and for what its first token needs."""
 
-def step_of(classifier: Classifier, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    """Returns one training step as a function."""
-    optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-3)
+Step = Callable[[Tensor, Tensor], None]
 
-    def step() -> None:
+
+def ours(precision: Precision, adapter: AdapterSpec) -> Step:
+    """The step of `cytolora run`."""
+    keep_freed_memory()
+    trunk = timm.create_model("vit_base_patch16_224", num_classes=0).requires_grad_(False)
+    tower = attach(Tower(trunk, "cls"), "lora", adapter)
+    read_first_token_only(tower)
+    speed_up(tower, precision)
+    classifier = Classifier(tower, CLASSES).train()
+    return _step(classifier, classifier.trainable(), classifier)
+
+
+def timm_peft(adapter: AdapterSpec) -> Step:
+    """The same classifier with timm's and PEFT's own layers."""
+    trunk = timm.create_model("vit_base_patch16_224", num_classes=0).requires_grad_(False)
+    classifier = Classifier(attach(Tower(trunk, "cls"), "lora", adapter), CLASSES).train()
+    return _step(classifier, classifier.trainable(), classifier)
+
+
+def transformers_peft(adapter: AdapterSpec, *, autocast: bool) -> Step:
+    """What most users would write: ViTForImageClassification and LoraConfig."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import ViTConfig, ViTForImageClassification
+
+    names = {"q": "query", "k": "key", "v": "value", "o": "attention.output.dense"}
+    model = ViTForImageClassification(ViTConfig(num_labels=CLASSES))
+    found = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    short = {"query": "q", "key": "k", "value": "v", "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o"}
+    targets = [name for name in found if short.get(name.rpartition(".")[2]) in adapter.targets]
+    targets += [name for name in found if "o" in adapter.targets and name.endswith(names["o"])]
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=1,
+        use_rslora=True,
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        modules_to_save=["classifier"],
+    )
+    peft = get_peft_model(model, config).train()
+    num_adapted = sum(parameter.requires_grad for parameter in peft.parameters())
+    assert num_adapted == 2 * 12 * len(adapter.targets) + 2, num_adapted
+
+    def logits(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return peft(pixel_values=images).logits.float()
+
+    return _step(peft, [parameter for parameter in peft.parameters() if parameter.requires_grad], logits)
+
+
+def _step(model: nn.Module, trained: list[nn.Parameter], logits: Callable[[Tensor], Tensor]) -> Step:
+    optimiser = torch.optim.AdamW(trained, lr=1e-3)
+
+    def step(images: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(classifier(images), labels).backward()
+        F.cross_entropy(logits(images), labels).backward()
         optimiser.step()
 
     return step
 
 
-def cpu_seconds(step: Callable[[], None], num_steps: int) -> float:
-    """CPU seconds of some steps, after one that warms up."""
-    step()
+def contenders(adapter: AdapterSpec) -> dict[str, Callable[[], Step]]:
+    """Each by name; made when called."""
+    return {
+        "transformers + PEFT, fp32": lambda: transformers_peft(adapter, autocast=False),
+        "transformers + PEFT, bf16 autocast": lambda: transformers_peft(adapter, autocast=True),
+        "timm + PEFT, fp32": lambda: timm_peft(adapter),
+        "ours, fp32": lambda: ours("fp32", adapter),
+        "ours, bf16": lambda: ours("bf16", adapter),
+    }
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process."""
     started = time.process_time()
-    for _ in range(num_steps):
-        step()
+    work()
     return time.process_time() - started
+
+
+def peak_gflops(precision: Precision) -> Callable[[], float]:
+    """Returns what measures the rate of one large product."""
+    rows = torch.randn(6304, 768).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    product = FrozenProduct([torch.randn(3072, 768)], [None], precision)
+    product.forward(rows)
+    return lambda: 4 * 2 * 6304 * 768 * 3072 / cpu_seconds(lambda: [product.forward(rows) for _ in range(4)]) / 1e9
+
+
+def measure(options: argparse.Namespace, adapter: AdapterSpec) -> None:
+    """Prints images per CPU second, ratios and shares of peak."""
+    images = torch.randn(options.batch, 3, SIZE_PX, SIZE_PX)
+    labels = torch.randint(0, CLASSES, (options.batch,))
+    steps = {name: make() for name, make in contenders(adapter).items()}
+    peaks = {"fp32": peak_gflops("fp32"), "bf16": peak_gflops("bf16")}
+    rates: dict[str, list[float]] = {name: [] for name in (*steps, *peaks)}
+    for step in steps.values():
+        step(images[:2], labels[:2])
+    for _ in range(options.rounds):
+        for name, step in steps.items():
+            rates[name].append(options.batch / cpu_seconds(lambda step=step: step(images, labels)))
+        for name, peak in peaks.items():
+            rates[name].append(peak())
+    baseline = rates["transformers + PEFT, fp32"]
+    for name in steps:
+        ratios = [rate / base for rate, base in zip(rates[name], baseline, strict=True)]
+        precision = "bf16" if "bf16" in name else "fp32"
+        work = GFLOP_PER_IMAGE["first token" if name.startswith("ours") else "whole"]
+        shares = [work * rate / peak for rate, peak in zip(rates[name], rates[precision], strict=True)]
+        print(
+            f"{name}: {statistics.median(rates[name]):.2f} images per CPU second, "
+            f"ratio {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}], "
+            f"{100 * statistics.median(shares):.0f} % of the {precision} peak"
+        )
+    for name in peaks:
+        print(f"peak {name}: {statistics.median(rates[name]):.0f} GFLOP/s")
+
+
+def measure_memory(options: argparse.Namespace, adapter: AdapterSpec) -> None:
+    """Prints the peak memory of each contender in a process of its own."""
+    for name in contenders(adapter):
+        command = [sys.executable, __file__, "--only", name, "--batch", str(options.batch), "--rank", str(adapter.rank)]
+        command += ["--targets", *adapter.targets]
+        print(f"{name}: {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()}")
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=28)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rank", type=int, default=2)
+    parser.add_argument("--targets", nargs="+", default=["q", "v"])
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--only", help="run two steps of one contender and print its peak memory")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    spec = BACKBONES.get("nano")
-    assert spec.weights is not None
-    tower, size = load_tower(spec, spec.weights), spec.preprocess.size_px
-    images, labels = torch.randn(options.batch, 3, size, size), torch.randint(0, 5, (options.batch,))
-    plain, fast = (Classifier(attach(tower, "lora", AdapterSpec()), 5) for _ in range(2))
-    speed_up(fast.tower)
-    fast.load_state_dict(plain.state_dict(), strict=False)
-    difference = (plain.eval()(images) - fast.eval()(images)).abs().max().item()
-    print(f"packed layers: {packing_works()}; largest difference of logits before training: {difference:.1e}")
-    steps = {"plain": step_of(plain.train(), images, labels), "ours": step_of(fast.train(), images, labels)}
-    ratios, rates = [], {name: [] for name in steps}
-    for _ in range(options.rounds):
-        seconds = {name: cpu_seconds(step, options.steps) for name, step in steps.items()}
-        ratios.append(seconds["plain"] / seconds["ours"])
-        for name, value in seconds.items():
-            rates[name].append(options.batch * options.steps / value)
-    for name, values in rates.items():
-        print(f"{name}: {statistics.median(values):.0f} images per CPU second (median of {options.rounds})")
-    print(f"ratio: {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]")
+    adapter = AdapterSpec(rank=options.rank, targets=tuple(options.targets))
+    if options.only:
+        step = contenders(adapter)[options.only]()
+        for _ in range(2):
+            step(torch.randn(options.batch, 3, SIZE_PX, SIZE_PX), torch.randint(0, CLASSES, (options.batch,)))
+        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at the peak")
+    elif options.memory:
+        measure_memory(options, adapter)
+    else:
+        measure(options, adapter)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from cytolora.config import load_grid
 from cytolora.engines.inline import run_groups
-from cytolora.grid import Plan, make_plan, narrowed
+from cytolora.expansion import narrowed
+from cytolora.grid import Plan, make_plan
 from cytolora.inputs import Inputs
 from cytolora.specs import GridSpec
 from cytolora.store import Store

@@ -29,6 +29,8 @@ TINY = ("--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "
         (["plan", "smoke", "--method", "lorra"], "'lorra'. Did you mean 'lora'?"),
         (["plan", "smoke", "--shots", "many"], "shots is a number of images per class or the word all, got 'many'."),
         (["plan", "smoke", "--shotz", "4"], "Did you mean --shots"),
+        (["plan", "exp2", "--preset", "paper-code-2023"], "Unknown preset 'paper-code-2023'. Did you mean"),
+        (["plan", "exp2", "--method", "linear"], "Unknown method of grid exp2: 'linear'."),
         (["plan", "smoke", "--data", "herlev=x"], "--data names 'herlev', but the grid's datasets are synthetic."),
         (["plan", "smoke", "--data", "synthetic"], "--data expects NAME=PATH, got 'synthetic'."),
         (["run", "exp2", "--dataset", "herlev", "--model", "nano"], "Where is herlev? Name its folder with --data"),
@@ -48,7 +50,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
     assert not [path for path in tmp_path.rglob("*") if path.name != ".lock"]
 
 
-@pytest.mark.parametrize("kind", ["models", "datasets", "grids", "methods", "engines"])
+@pytest.mark.parametrize("kind", ["models", "datasets", "grids", "presets", "methods", "engines"])
 def test_ls_prints_a_table_or_a_list_of_objects_with_names(kind, capsys):
     code, out, _ = run("ls", kind, "--json", capture=capsys)
     names = [row["name"] for row in json.loads(out)]
@@ -56,6 +58,17 @@ def test_ls_prints_a_table_or_a_list_of_objects_with_names(kind, capsys):
     assert len(names) == len(set(names)) > 0
     code, out, _ = run("ls", kind, capture=capsys)
     assert (code, names[0] in out) == (0, True)
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper-code-2024", "paper-code-2025"])
+def test_plan_lists_the_papers_experiments_with_every_preset(preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for grid, expected in (("exp1", (300, 20)), ("exp2", (1800, 20)), ("exp3", (165, 1))):
+        code, out, _ = run("plan", grid, "--preset", preset, "--json", capture=capsys)
+        plan = json.loads(out)
+        assert (code, plan["runs"], plan["to_do"], len(plan["groups"])) == (0, expected[0], *expected)
+    _, out, _ = run("plan", "exp2", "--preset", preset, "--model", "uni", "--json", capture=capsys)
+    assert json.loads(out)["runs"] == 360
 
 
 def test_plan_run_report_and_plan_again(drawn_cells, tmp_path, capsys):
@@ -165,3 +178,28 @@ def test_doctor_says_what_is_here_and_that_the_hub_is_out_of_reach(capsys, monke
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     code, out, _ = run("doctor", capture=capsys)
     assert (code, "not reachable" in out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (
+            KeyboardInterrupt(),
+            130,
+            "cytolora: stopped. What was finished is kept; the same command goes on from there.",
+        ),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            2,
+            "cytolora: This command needs torch, which is",
+        ),
+    ],
+)
+def test_ctrl_c_and_a_missing_package_end_in_one_line(raised, code, said, capsys, tmp_path, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("cytolora.lab.image_sources.find_images", stop)
+    found, _, err = run("predict", "model", "cells", "--out", str(tmp_path / "a.csv"), capture=capsys)
+    assert (found, len(err.splitlines())) == (code, 1)
+    assert err.startswith(said)

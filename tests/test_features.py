@@ -1,6 +1,7 @@
 """Frozen features: computed once, made anew when their file is damaged, never half kept."""
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.pixels import PixelCache
 from cytolora.errors import DataError
-from cytolora.features import extract
-from cytolora.specs import Preprocess
+from cytolora.features import chunks
+from cytolora.specs import AugmentSpec, Preprocess
 
 PREPROCESS = Preprocess(size_px=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -40,16 +41,17 @@ def manifest(drawn_cells: Path) -> Manifest:
 def _extract(manifest: Manifest, folder: Path, preprocess: Preprocess = PREPROCESS) -> tuple[Tensor, int]:
     """Returns the features, and how many images the tower had to see."""
     tower = _Mean()
-    found = extract(
-        tower,  # pyright: ignore[reportArgumentType]
+    parts = chunks(
+        lambda: tower,  # pyright: ignore[reportArgumentType]
         manifest,
         preprocess,
+        recipe=tower.recipe,
         weights_sha256="0",
         pixels=PixelCache(folder / "pixels", manifest.root),
         cache=folder / "features",
         device=torch.device("cpu"),
     )
-    return found, tower.num_images
+    return torch.cat([part.features for part in parts]), tower.num_images
 
 
 def test_a_second_extraction_only_reads(manifest: Manifest, tmp_path: Path):
@@ -81,3 +83,59 @@ def test_a_full_disk_is_one_clear_error(manifest: Manifest, tmp_path: Path, monk
     with pytest.raises(DataError, match=r"Cannot keep features in .*: No space left on device\..*make room"):
         _extract(manifest, tmp_path)
     assert not (tmp_path / "features").exists()
+
+
+def test_chunks_come_in_order_and_ask_for_the_tower_only_where_something_is_missing(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(features_module, "_CHUNK", 25)
+    tower, asked = _Mean(), []
+
+    def parts() -> list[features_module.Chunk]:
+        found = features_module.chunks(
+            lambda: asked.append(1) or tower,  # pyright: ignore[reportArgumentType]
+            manifest,
+            PREPROCESS,
+            recipe=tower.recipe,
+            weights_sha256="0",
+            pixels=PixelCache(tmp_path / "pixels", manifest.root),
+            cache=tmp_path / "features",
+            device=torch.device("cpu"),
+        )
+        return list(found)
+
+    first = parts()
+    assert [len(part.features) for part in first] == [25, 25, 10]
+    assert tuple(sample for part in first for sample in part.samples) == manifest.samples
+    (tmp_path / "features" / sorted((tmp_path / "features").iterdir())[0].name).unlink()
+    assert len(asked) == 3
+    again = parts()
+    assert len(asked) == 4
+    assert all((old.features == new.features).all() for old, new in zip(first, again, strict=True))
+
+
+def test_features_are_kept_apart_by_weights_view_and_images(manifest: Manifest, tmp_path: Path):
+    def seen(
+        images: Manifest, weights: str = "0", preprocess: Preprocess = PREPROCESS, augment: AugmentSpec | None = None
+    ) -> int:
+        tower = _Mean()
+        parts = chunks(
+            lambda: tower,  # pyright: ignore[reportArgumentType]
+            images,
+            preprocess,
+            recipe=tower.recipe,
+            weights_sha256=weights,
+            pixels=PixelCache(tmp_path / "pixels", images.root),
+            cache=tmp_path / "features",
+            device=torch.device("cpu"),
+            augment=augment,
+        )
+        return len(list(parts)) and tower.num_images
+
+    few = replace(manifest, samples=manifest.samples[:7])
+    otherwise = replace(PREPROCESS, resize="squash")
+    assert seen(few) == 7
+    assert seen(few, weights="1") == 7
+    assert seen(few, preprocess=otherwise) == 7
+    assert seen(few, augment=AugmentSpec()) == 7
+    assert seen(few, augment=AugmentSpec(min_scale=0.08)) == 7
+    assert seen(replace(manifest, samples=manifest.samples[:8])) == 8
+    assert seen(few) == seen(few, augment=AugmentSpec()) == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cytolora import files
-from cytolora.files import recover_folders, staged_folder, write_bytes, write_json
+from cytolora.files import recover_folders, remove_unfinished, staged_file, staged_folder, write_bytes, write_json
 
 
 def _names(folder: Path) -> list[str]:
@@ -69,6 +69,22 @@ def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_pat
     recover_folders(tmp_path)
     assert _names(target) == (["old"] if crash_after == "stepping aside" else ["new"])
     assert _names(tmp_path) == ["run"]
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    killed = tmp_path / ".staging-model-abcdefg1"
+    killed.mkdir()
+    (killed / "half").write_text("")
+    (tmp_path / ".staging-model-abcdefg2").write_text("")
+    (tmp_path / ".staging-model-onnx-abcdefg3").write_text("of another target")
+    with staged_folder(tmp_path / "model") as folder, staged_file(tmp_path / "table.csv") as table:
+        (folder / "one").write_text("1")
+        remove_unfinished(tmp_path / "model")
+        remove_unfinished(tmp_path / "table.csv")
+        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".staging-model-onnx-abcdefg3"])
+    assert _names(tmp_path) == [".staging-model-onnx-abcdefg3", "model", "table.csv"]
+    recover_folders(tmp_path)
+    assert _names(tmp_path) == ["model", "table.csv"]
 
 
 def test_nan_is_no_json(tmp_path):

@@ -39,6 +39,25 @@ def test_the_test_set_is_scored_for_the_chosen_rate_and_no_other(finished):
             assert set(run.predictions()["subset"].to_pylist()) == ({"val", "test"} if is_chosen else {"val"})
 
 
+def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
+    import torch
+
+    from cytolora.config import parse_spec
+    from cytolora.models.classifier import from_safetensors
+    from cytolora.run import open_bench
+    from cytolora.specs import RunSpec
+    from cytolora.workbench import Progress
+
+    store, inputs = Store(finished), Inputs(data={"synthetic": drawn_cells})
+    for stored in store.runs():
+        run = parse_spec(stored.spec, RunSpec, "spec")
+        bench = open_bench(run, inputs, store, device=torch.device("cpu"), progress=Progress())
+        val = inputs.split(run).val
+        found = bench.probabilities(run, from_safetensors(stored.weights()), val).argmax(dim=1).tolist()
+        right = [label == said for label, said in zip(bench.labels_of(val), found, strict=True)]
+        assert stored.metrics["val"]["accuracy"] == pytest.approx(sum(right) / len(val))
+
+
 def test_predictions_are_the_splits_own_images_with_probabilities_that_add_up(finished, drawn_cells):
     manifest = Inputs(data={"synthetic": drawn_cells}).manifest("synthetic", tiny_grid().split)
     tested = next(run for run in Store(finished).runs() if run.metrics["test"])

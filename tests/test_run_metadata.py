@@ -9,7 +9,8 @@ import torch
 from cells import tiny_grid
 from cytolora.data.datasets import load_manifest
 from cytolora.engines.inline import run_groups
-from cytolora.grid import make_plan, narrowed
+from cytolora.expansion import narrowed
+from cytolora.grid import make_plan
 from cytolora.inputs import Inputs
 from cytolora.report.build import build_report
 from cytolora.store import Store

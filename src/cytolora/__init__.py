@@ -4,12 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cytolora.api import fit as fit
     from cytolora.api import load_backbone as load_backbone
     from cytolora.api import report as report
     from cytolora.api import run_grid as run_grid
     from cytolora.data.datasets import load_manifest as load_manifest
+    from cytolora.lab.bundle import Bundle as Bundle
+    from cytolora.lab.estimator import LinearHead as LinearHead
 
 _HOMES = {
+    "Bundle": "cytolora.lab.bundle",
+    "fit": "cytolora.api",
+    "LinearHead": "cytolora.lab.estimator",
     "load_backbone": "cytolora.api",
     "load_manifest": "cytolora.data.datasets",
     "report": "cytolora.api",

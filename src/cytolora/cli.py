@@ -15,6 +15,7 @@ app = App(
     name="cytolora",
     help="Adapt vision foundation models to cytology: which model, adapted how, with how many labelled cells, gives a "
     "classifier to trust.",
+    suppress_keyboard_interrupt=False,  # main says what Ctrl-C leaves
     help_epilogue="Start with `cytolora demo --out demo`, which needs no data and no network.",
 )
 _COMMANDS = {
@@ -22,8 +23,16 @@ _COMMANDS = {
     "run": ("experiments:run", "Runs what is missing of a grid; resumable."),
     "plan": ("experiments:plan", "Lists what a grid asks for and what is stored."),
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
+    "compare": ("compare:compare", "Compares models, methods or shots in pairs, on the same test images."),
     "check": ("datasets:check", "Reads a dataset and lists what is wrong with it."),
     "split": ("datasets:split", "Divides a dataset into train, val and test, and writes the division to a file."),
+    "fit": ("lab:fit", "Fits a classifier to your own cells and writes it as a bundle."),
+    "evaluate": ("lab:evaluate", "Measures a bundle on labelled images that it was not trained on."),
+    "predict": ("lab:predict", "Says of new images what they show, and which a person should look at."),
+    "embed": ("embed:embed", "Writes the features of a folder of images to a Parquet file."),
+    "labels": ("labels:labels", "Says how many more labelled cells a given balanced accuracy would take."),
+    "export": ("export:export", "Writes a bundle as ONNX, for timm or for PEFT, and checks it before it is kept."),
+    "serve": ("serve:serve", "Answers with predictions over HTTP, on this machine unless a token is asked for."),
     "data": ("data:app", "Fetches datasets, or says where they are."),
     "weights": ("weights:app", "Lists, fetches and verifies checkpoints."),
     "doctor": ("doctor:doctor", "Says what this machine has, and what is missing on it."),
@@ -43,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_USER_MUST_CHANGE)
     except CycloptsError as error:
         console.print(f"cytolora: {_one_line(error)} See `cytolora --help`.")
+        sys.exit(_USER_MUST_CHANGE)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "cytolora":
+            raise
+        console.print(
+            f"cytolora: This command needs {error.name}, which is not installed here: pip install cytolora. Without "
+            "torch, `predict` and `serve` work with ONNX exports."
+        )
         sys.exit(_USER_MUST_CHANGE)
     except BrokenPipeError:
         sys.exit(0)  # the reader of our output, `head` say, has had enough

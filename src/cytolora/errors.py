@@ -4,7 +4,9 @@
     ├── ConfigError           a name, value or file of settings that the user wrote (also a ValueError)
     ├── DataError             images, folders, tables of labels
     ├── WeightsError          checkpoint files and the towers built from them
-    └── StoreError            stored runs: damaged, stale or in the way
+    ├── StoreError            stored runs: damaged, stale or in the way
+    ├── EngineError           a cluster that cannot be reached, or whose workers die
+    └── BundleError           a trained classifier that is damaged, was changed, or lacks its backbone
 
 Every message says what was found, what was expected and what to do next.
 """
@@ -31,6 +33,14 @@ class WeightsError(CytoloraError):
 
 class StoreError(CytoloraError):
     """A stored run that cannot be read, or may not be overwritten."""
+
+
+class EngineError(CytoloraError):
+    """Workers that cannot be started, or that die again and again."""
+
+
+class BundleError(CytoloraError):
+    """A bundle that is not as it was written, or that another backbone belongs to."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

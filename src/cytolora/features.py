@@ -1,6 +1,7 @@
 """Frozen features, computed once and cached under what they depend on: weights, preprocessing, images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,58 +9,88 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cytolora.data.images import evaluation_view, to_batch
+from cytolora.data.images import evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pixels import PixelCache
 from cytolora.errors import DataError
 from cytolora.files import canonical_json, sha256_text, write_bytes
 from cytolora.models.tower import Tower
-from cytolora.specs import Preprocess, to_plain
+from cytolora.specs import AugmentSpec, Preprocess, to_plain
 
 _CHUNK = 1024
 """Images per cache file: what an interruption loses at most."""
+_SEED_DIGITS = 16
+"""Hexadecimal, of an image's hash: the seed of its one random view."""
 
 
-def extract(
-    tower: Tower,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Some images of a manifest, in its order, with their features."""
+
+    samples: tuple[Sample, ...]
+    features: Tensor
+    """float32 [images, feature_dim], on the CPU."""
+
+
+def chunks(
+    tower: Callable[[], Tower],
     manifest: Manifest,
     preprocess: Preprocess,
     *,
+    recipe: str,
     weights_sha256: str,
     pixels: PixelCache,
     cache: Path,
     device: torch.device,
+    augment: AugmentSpec | None = None,
     batch_size: int = 64,
     on_images: Callable[[int], None] = lambda images: None,
-) -> Tensor:
-    """Returns the features of all images of a manifest in its order, float32 [images, feature_dim] on the CPU.
+) -> Iterator[Chunk]:
+    """Yields the features of all images of a manifest in its order, some at a time: memory does not grow with them.
 
     Args:
-        cache: Folder that keeps them; a second call with the same weights, preprocessing and images only reads.
+        tower: Gives the tower; not called while everything is kept from an earlier time.
+        recipe: The tower's own, ``BackboneSpec.recipe``.
+        cache: Folder that keeps features; a second call with the same weights, preprocessing and images only reads.
+        augment: One random view of each image instead of the evaluation view; equal images give equal views.
         on_images: Told the number of images after every batch.
 
     Raises:
         DataError: If an image cannot be read, or the disk is full.
     """
-    tower.to(device)
-    parts = []
+
+    def view(sample: Sample) -> Tensor:
+        if augment is None:
+            return evaluation_view(pixels.whole(sample), preprocess)
+        return training_view(pixels.native(sample), preprocess, augment, seed=(int(sample.sha256[:_SEED_DIGITS], 16),))
+
     for start in range(0, len(manifest.samples), _CHUNK):
         samples = manifest.samples[start : start + _CHUNK]
-        path = cache / f"{_key(samples, preprocess, tower.recipe, weights_sha256)}.safetensors"
-        kept = _read(path, len(samples))
-        if kept is not None:
-            parts.append(kept)
+        path = cache / f"{_key(samples, preprocess, augment, recipe, weights_sha256)}.safetensors"
+        features = _read(path, len(samples))
+        if features is None:
+            rows = _computed(tower().to(device), samples, preprocess, view, device, batch_size, on_images)
+            features = torch.cat(list(rows))
+            _keep(path, features)
+        else:
             on_images(len(samples))
-            continue
-        rows = []
-        for first in range(0, len(samples), batch_size):
-            views = [evaluation_view(pixels.whole(s), preprocess) for s in samples[first : first + batch_size]]
-            with torch.inference_mode():
-                rows.append(tower(to_batch(views, preprocess).to(device)).float().cpu())
-            on_images(len(views))
-        parts.append(torch.cat(rows))
-        _keep(path, parts[-1])
-    return torch.cat(parts)
+        yield Chunk(samples=samples, features=features)
+
+
+def _computed(
+    tower: Tower,
+    samples: tuple[Sample, ...],
+    preprocess: Preprocess,
+    view: Callable[[Sample], Tensor],
+    device: torch.device,
+    batch_size: int,
+    on_images: Callable[[int], None],
+) -> Iterator[Tensor]:
+    for first in range(0, len(samples), batch_size):
+        views = [view(sample) for sample in samples[first : first + batch_size]]
+        with torch.inference_mode():
+            yield tower(to_batch(views, preprocess).to(device)).float().cpu()
+        on_images(len(views))
 
 
 def _read(path: Path, num_images: int) -> Tensor | None:
@@ -81,6 +112,9 @@ def _keep(path: Path, features: Tensor) -> None:
         ) from error
 
 
-def _key(samples: tuple[Sample, ...], preprocess: Preprocess, recipe: str, weights_sha256: str) -> str:
+def _key(
+    samples: tuple[Sample, ...], preprocess: Preprocess, augment: AugmentSpec | None, recipe: str, weights_sha256: str
+) -> str:
     images = [sample.sha256 for sample in samples]
-    return sha256_text(canonical_json([weights_sha256, to_plain(preprocess), recipe, images]))[:32]
+    random = [] if augment is None else [to_plain(augment)]
+    return sha256_text(canonical_json([weights_sha256, to_plain(preprocess), recipe, images, *random]))[:32]

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any
 
 _STAGING_PREFIX = ".staging-"
 _REPLACED_PREFIX = ".replaced-"
+_RANDOM = "[a-z0-9_]{8}"
+"""What tempfile ends names with."""
 
 
 def canonical_json(value: Any) -> str:
@@ -39,15 +42,15 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
             own and can be made anew.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_STAGING_PREFIX)
+    descriptor, temporary = _begin_file(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; results are meant to be read
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o644)  # mkstemp makes it private; results are meant to be read
+            os.replace(temporary, path)  # while it is open, and so locked
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -61,9 +64,37 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def json_bytes(value: Any) -> bytes:
+    """Serialises plain data as readable, sorted JSON; NaN and infinity are refused."""
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes readable, sorted JSON whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(value))
+
+
+@contextmanager
+def staged_file(target: Path) -> Iterator[Path]:
+    """Yields a path to write to, which becomes ``target`` when the block ends well; for what outgrows ``write_bytes``.
+
+    An existing ``target`` is replaced. If the block raises, nothing of it stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(target)
+    descriptor, name = _begin_file(target)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        _sync(Path(name))
+        os.replace(name, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    finally:
+        os.close(descriptor)
+    _sync_folder(target.parent)
 
 
 @contextmanager
@@ -73,7 +104,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     An existing ``target`` is replaced whole. If the block raises, nothing of it stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_STAGING_PREFIX}{target.name}-"))
+    descriptor, staging = _begin_folder(target)
     try:
         yield staging
         os.chmod(staging, 0o755)
@@ -83,12 +114,19 @@ def staged_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    finally:
+        os.close(descriptor)
 
 
 def recover_folders(parent: Path) -> None:
-    """Takes back the half-done replacements that a killed process left in ``parent``."""
-    if not parent.is_dir():
+    """Takes back the half-done replacements that a killed process left in ``parent``; removes what it had begun.
+
+    Where nothing may be written, everything is left as it is: what is whole can still be read.
+    """
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         return
+    for begun in parent.glob(f"{_STAGING_PREFIX}*"):
+        _remove_unlocked(begun)
     with _locked(parent):
         for old in sorted(parent.glob(f"{_REPLACED_PREFIX}*")):
             target = parent / old.name.removeprefix(_REPLACED_PREFIX)
@@ -96,6 +134,57 @@ def recover_folders(parent: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 old.rename(target)
+
+
+def recover_folder(target: Path) -> None:
+    """Like ``recover_folders`` for one folder; writes nothing where nothing was left half-done."""
+    if (target.parent / f"{_REPLACED_PREFIX}{target.name}").exists():
+        recover_folders(target.parent)
+
+
+def remove_unfinished(target: Path) -> None:
+    """Removes what killed processes had begun to write for ``target``; what a living one writes is locked: it stays."""
+    begun = re.compile(re.escape(f"{_STAGING_PREFIX}{target.name}-") + _RANDOM)
+    with suppress(OSError):
+        for path in [one for one in target.parent.iterdir() if begun.fullmatch(one.name)]:
+            _remove_unlocked(path)
+
+
+def _remove_unlocked(path: Path) -> None:
+    with suppress(OSError):  # gone, or locked
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _begin_file(target: Path) -> tuple[int, str]:
+    """Makes an empty file beside ``target``, locked as long as the descriptor is open."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_STAGING_PREFIX}{target.name}-")
+        _lock(descriptor)
+        if os.fstat(descriptor).st_nlink:  # not taken for unfinished before it was locked
+            return descriptor, name
+        os.close(descriptor)
+
+
+def _begin_folder(target: Path) -> tuple[int, Path]:
+    """Makes an empty folder beside ``target``, locked as long as the descriptor is open."""
+    while True:
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_STAGING_PREFIX}{target.name}-"))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(staging, os.O_RDONLY)
+            _lock(descriptor)
+            if staging.exists():
+                return descriptor, staging
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    with suppress(OSError):  # a file system without locks has nobody's work removed either: they cannot be taken
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _swap_in(staging: Path, target: Path) -> None:

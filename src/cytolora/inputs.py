@@ -12,9 +12,10 @@ from cytolora.data.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.files import sha256_file
 from cytolora.models.backbones import BACKBONES
-from cytolora.models.sources import fetch, find, missing
-from cytolora.specs import RunSpec, Sampling, SplitSpec
-from cytolora.store import Identity
+from cytolora.models.sources import fetch, fetch_vocabulary, find, find_vocabulary, missing
+from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, prompts
+from cytolora.specs import ZERO_SHOT, RunSpec, Sampling, SplitSpec
+from cytolora.store import Identity, prompts_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,18 @@ class Inputs:
     def without_missing(self) -> "Inputs":
         """Returns the inputs less the folders that do not exist (yet): a plan draws no cells."""
         return replace(self, data={name: path for name, path in self.data.items() if path.exists()})
+
+    def absolute(self) -> "Inputs":
+        """Returns the inputs, with what was read so far, for a process that works in another folder."""
+        return replace(
+            self,
+            data={name: path.absolute() for name, path in self.data.items()},
+            weights={name: path.absolute() for name, path in self.weights.items()},
+            weights_dir=self.weights_dir and self.weights_dir.absolute(),
+            split_file=self.split_file and self.split_file.absolute(),
+            label_map=self.label_map and self.label_map.absolute(),
+            _manifests={key: replace(found, root=found.root.absolute()) for key, found in self._manifests.items()},
+        )
 
     def manifest(self, dataset: str, split: SplitSpec) -> Manifest:
         """Returns the dataset with hashes and with every image in train, val or test."""
@@ -89,6 +102,16 @@ class Inputs:
         fetch(spec)
         return True
 
+    def fetch_vocabulary(self, backbone: str) -> None:
+        """Downloads the words of a backbone's text tower, where it needs a file of them and has none here.
+
+        Raises:
+            WeightsError: If they are neither here nor to be had.
+        """
+        spec = BACKBONES.get(backbone)
+        if find_vocabulary(spec, self.weights_path(backbone)) is None:
+            fetch_vocabulary(spec)
+
     def weights_sha256(self, backbone: str) -> str:
         """Returns the hash of a backbone's checkpoint file."""
         if backbone not in self._hashes:
@@ -101,6 +124,7 @@ class Inputs:
             weights_sha256=self.weights_sha256(spec.backbone),
             data_fingerprint=self.manifest(spec.dataset, spec.split).fingerprint,
             split_fingerprint=self.split(spec).fingerprint,
+            prompts_sha256=prompts_hash(self.prompts(spec)),
         )
 
     def known_identity(self, spec: RunSpec) -> Identity:
@@ -113,5 +137,18 @@ class Inputs:
             return Identity(weights_sha256=weights, data_fingerprint=None, split_fingerprint=None)
         manifest, split = self.manifest(spec.dataset, spec.split), self.split(spec)
         return Identity(
-            weights_sha256=weights, data_fingerprint=manifest.fingerprint, split_fingerprint=split.fingerprint
+            weights_sha256=weights,
+            data_fingerprint=manifest.fingerprint,
+            split_fingerprint=split.fingerprint,
+            prompts_sha256=prompts_hash(self.prompts(spec)),
         )
+
+    def prompts(self, spec: RunSpec) -> dict[str, list[str]] | None:
+        """Returns what a run asks the text tower, by class; None where it asks nothing.
+
+        Zero-shot averages all templates; a head starts from the paper's alone, as in its public code.
+        """
+        if not spec.needs_text:
+            return None
+        templates = TEMPLATES if spec.method == ZERO_SHOT else [PAPER_TEMPLATE]
+        return prompts(spec.dataset, self.manifest(spec.dataset, spec.split).classes, templates)

@@ -6,19 +6,7 @@ from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.sources import fetch_vocabulary, find_vocabulary
 from cytolora.models.text import ClassText, class_text
-from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, prompts
-from cytolora.specs import ZERO_SHOT, RunSpec
-
-
-def class_prompts(run: RunSpec, inputs: Inputs) -> dict[str, list[str]] | None:
-    """Returns what a run asks the text tower, by class; None where it asks nothing.
-
-    Zero-shot averages all templates; a head starts from the paper's alone, as in its public code.
-    """
-    if run.method != ZERO_SHOT and run.head_start != "text":
-        return None
-    templates = TEMPLATES if run.method == ZERO_SHOT else [PAPER_TEMPLATE]
-    return prompts(run.dataset, inputs.manifest(run.dataset, run.split).classes, templates)
+from cytolora.specs import RunSpec
 
 
 def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
@@ -28,7 +16,7 @@ def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
         ConfigError: If the backbone has no text tower, or the extra ``text`` is not installed.
         WeightsError: If the checkpoint or the vocabulary is not to be had, or damaged.
     """
-    wording = class_prompts(run, inputs)
+    wording = inputs.prompts(run)
     if wording is None:
         return None
     backbone, weights = BACKBONES.get(run.backbone), inputs.weights_path(run.backbone)

@@ -34,6 +34,12 @@ class Registry(Generic[Entry]):
         self._entries[entry.name] = entry
         return entry
 
+    def put(self, entry: Entry) -> Entry:
+        """Adds an entry in the place of any other of its name: for processes that work on behalf of another one."""
+        self._load_plugins()
+        self._entries[entry.name] = entry
+        return entry
+
     def get(self, name: str) -> Entry:
         """Returns the entry of that name; an unknown one is a ConfigError with the nearest known name."""
         self._load_plugins()

@@ -1,6 +1,6 @@
 """The hall where data meets models: executes groups of runs and writes each to the store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from cytolora.inputs import Inputs
 from cytolora.metrics import score
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors, to_safetensors
-from cytolora.prompting import class_prompts
 from cytolora.provenance import software
 from cytolora.select import choose_rate
 from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.store import RunResult, Store, StoredRun
+from cytolora.training.neighbours import Known, choose_k, score_neighbours
 from cytolora.workbench import Bench, Progress, Trained
 
 
@@ -29,23 +29,45 @@ def execute(
 
     Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
     """
-    first = group.cells[0][0]
-    bench = Bench(
-        dataset=group.dataset,
-        backbone=BACKBONES.get(group.backbone),
+    bench = open_bench(group.cells[0][0], inputs, store, device=device, progress=progress or Progress())
+    for cell in group.cells:
+        train_cell(bench, store, cell)
+        score_chosen(bench, store, cell)
+
+
+def open_bench(
+    first: RunSpec,
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    progress: Progress,
+    before: Bench | None = None,
+) -> Bench:
+    """Returns what the runs with the dataset and backbone of ``first`` share; nothing is loaded before it is needed.
+
+    Args:
+        before: What was worked with until now: if its tower is the same, that is kept.
+    """
+    return Bench(
+        dataset=first.dataset,
+        backbone=BACKBONES.get(first.backbone),
         manifest=inputs.manifest(first.dataset, first.split),
         inputs=inputs,
         cache=store.root / ".cache",
         device=device,
-        progress=progress or Progress(),
+        progress=progress,
+        towers=before.towers if before is not None and before.backbone.name == first.backbone else {},
     )
-    for cell in group.cells:
-        _train_cell(bench, store, cell)
-        _score_chosen(bench, store, cell)
 
 
-def _train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
-    missing = [run for run in cell if store.find(run.run_id) is None]
+def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequence[RunSpec] | None = None) -> None:
+    """Trains and stores the runs of a cell that are not stored.
+
+    Args:
+        only: Those of its runs to look at; all if None. Heads on frozen features know no part.
+    """
+    missing = [run for run in only or cell if store.find(run.run_id) is None]
     if missing and cell[0].method == ZERO_SHOT:
         bench.progress.say(f"{_title(cell[0])}: class prompts")
         for run in missing:
@@ -54,15 +76,17 @@ def _train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
     if missing and cell[0].adapter is None:
         bench.progress.say(f"{_title(cell[0])}: {len(cell)} heads in one pass")
         trained = bench.train_heads(cell)  # all of them: a head's last bits may depend on the batch it is in
+        draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
+        beside = {seed: _neighbours(bench, run) for seed, run in draws.items()}
         for run in missing:
-            store.write(_validated(bench, run, trained[run.run_id]))
+            store.write(_validated(bench, run, trained[run.run_id], beside[run.seed]))
         return
     for run in missing:
         bench.progress.say(f"{_title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
         store.write(_validated(bench, run, bench.train_adapter(run)))
 
 
-def _score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
+def score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
     """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
 
     A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
@@ -80,9 +104,11 @@ def _score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
             store.write(_tested(bench, run, stored))
 
 
-def _validated(bench: Bench, run: RunSpec, trained: Trained) -> RunResult:
+def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None) -> RunResult:
     split = bench.inputs.split(run)
     metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
+    if neighbours is not None:
+        metrics["neighbours"] = neighbours
     metrics["train"] = {
         "num_images": len(split.train),
         "num_steps": trained.num_steps,
@@ -92,7 +118,7 @@ def _validated(bench: Bench, run: RunSpec, trained: Trained) -> RunResult:
         metrics["train"]["final_loss"], metrics["val"] = None, None
         predictions = _table(bench.manifest, (), np.empty((0, len(bench.manifest.classes))))
     else:
-        probabilities = bench.probabilities(run, trained.state, split.val).numpy()
+        probabilities = bench.probabilities(run, trained.state, split.val, trained.classifier).numpy()
         metrics["val"] = score(bench.labels_of(split.val), probabilities)
         predictions = _table(bench.manifest, split.val, probabilities)
     return RunResult(
@@ -108,9 +134,13 @@ def _tested(bench: Bench, run: RunSpec, stored: StoredRun) -> RunResult:
     split = bench.inputs.split(run)
     probabilities = bench.probabilities(run, from_safetensors(stored.weights()), split.test).numpy()
     test = _table(bench.manifest, split.test, probabilities)
+    metrics = {**stored.metrics, "test": score(bench.labels_of(split.test), probabilities)}
+    if (beside := stored.metrics.get("neighbours")) is not None:
+        found = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
+        metrics["neighbours"] = {name: {**beside[name], "test": found[name]} for name in beside}
     return RunResult(
         spec=run,
-        metrics={**stored.metrics, "test": score(bench.labels_of(split.test), probabilities)},
+        metrics=metrics,
         predictions=pa.concat_tables([stored.predictions(), test], promote_options="default"),
         weights=stored.weights(),
         provenance=stored.provenance,
@@ -120,13 +150,35 @@ def _tested(bench: Bench, run: RunSpec, stored: StoredRun) -> RunResult:
 def _sealed(run: RunSpec, stored: StoredRun) -> RunResult:
     predictions = stored.predictions()
     is_val = pa.array(subset == "val" for subset in predictions["subset"].to_pylist())
+    metrics = {**stored.metrics, "test": None}
+    if (beside := stored.metrics.get("neighbours")) is not None:
+        metrics["neighbours"] = {name: {**beside[name], "test": None} for name in beside}
     return RunResult(
         spec=run,
-        metrics={**stored.metrics, "test": None},
+        metrics=metrics,
         predictions=predictions.filter(is_val),
         weights=stored.weights(),
         provenance=stored.provenance,
     )
+
+
+def _neighbours(bench: Bench, run: RunSpec) -> dict[str, Any]:
+    """Scores what needs no training on the draw of a linear head."""
+    split = bench.inputs.split(run)
+    compared = _known_and(bench, run, split.val)
+    k = choose_k(*compared)
+    found = score_neighbours(*compared, k=k)
+    return {
+        "knn": {"k": k, "val": found["knn"], "test": None},
+        "nearest_mean": {"val": found["nearest_mean"], "test": None},
+    }
+
+
+def _known_and(bench: Bench, run: RunSpec, others: Sequence[Sample]) -> tuple[Known, torch.Tensor, torch.Tensor]:
+    train = bench.inputs.split(run).train
+    features = bench.features_of(train, run.preprocess)
+    known = Known(features=features, labels=bench.labels_of(train), num_classes=len(bench.manifest.classes))
+    return known, bench.features_of(others, run.preprocess), bench.labels_of(others)
 
 
 def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> pa.Table:
@@ -144,10 +196,10 @@ def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndar
 
 def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
     split, identity = bench.inputs.split(run), bench.inputs.identity(run)
-    prompts = class_prompts(run, bench.inputs)
+    prompts = bench.inputs.prompts(run)
     return {
         **({} if prompts is None else {"prompts": prompts}),
-        **{name: getattr(identity, name) for name in identity.__dataclass_fields__},
+        **{name: known for name in identity.__dataclass_fields__ if (known := getattr(identity, name)) is not None},
         **software(),
         "classes": list(bench.manifest.classes),
         "group_rule": bench.manifest.group_rule,

@@ -1,29 +1,49 @@
 """The learning rate of a cell, chosen by validation alone."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import fsum
 from typing import Any
 
 from cytolora.config import parse_spec
-from cytolora.errors import StoreError
+from cytolora.errors import ConfigError, StoreError
+from cytolora.files import canonical_json
 from cytolora.specs import RunSpec
 from cytolora.store import StoredRun
 
 _DIGITS = 12
 """Means are compared to this many decimals: equal counts of right images tie, however their shares were rounded."""
+_NUM_CELLS = 10_000
+"""Whose names are remembered: the many runs of a cell differ in seed and rate alone."""
 
 
 def cell_id(spec: Mapping[str, Any]) -> str:
     """Names the cell that a stored spec belongs to; a field that came later counts as holding its default."""
-    return parse_spec(spec, RunSpec, "A stored spec").cell_id
+    is_trained = spec["learning_rate"] != 0
+    return _cell_id(canonical_json({**spec, "learning_rate": float(is_trained), "seed": 0}))
+
+
+@lru_cache(maxsize=_NUM_CELLS)
+def _cell_id(spec: str) -> str:
+    return parse_spec(json.loads(spec), RunSpec, "A stored spec").cell_id
 
 
 def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
-    """Sorts runs into cells (equal in everything but learning rate and seed), keyed by ``cell_id``."""
+    """Sorts runs into cells (equal in everything but learning rate and seed), keyed by ``cell_id``.
+
+    Raises:
+        StoreError: If a run has settings that this version does not know: it would be taken for another.
+    """
     table: dict[str, list[StoredRun]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.spec["learning_rate"], run.spec["seed"])):
-        table[cell_id(run.spec)].append(run)
+        try:
+            table[cell_id(run.spec)].append(run)
+        except ConfigError as error:
+            raise StoreError(
+                f"Stored run {run.path} cannot be read by this version of cytolora: {error} Update, or move the folder."
+            ) from error
     return dict(sorted(table.items()))
 
 

@@ -1,27 +1,32 @@
 """How far a number may be off: bootstrap intervals that respect groups."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from math import sqrt
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 
 Unit = Literal["group", "image"]
 """What is drawn again: cells of one patient, slide or field resemble each other, so where groups are known they are."""
 
-MIN_GROUPS = 20
-"""With fewer groups intervals come out too narrow. The usual rule of thumb: Cameron, Gelbach & Miller 2008 (Review of
-Economics and Statistics 90(3)) call five to thirty clusters few."""
+Counts = NDArray[Any]
+"""A stack of confusion matrices: … x true class x predicted class."""
+
+MIN_GROUPS = 50
+"""With fewer groups intervals come out too narrow (docs/statistics.md measures by how much). Cameron, Gelbach & Miller
+2008 (Review of Economics and Statistics 90(3)) call five to thirty clusters few, MacKinnon & Webb 2017 (Journal of
+Applied Econometrics 32(2)) find fifty unequal ones not to be many."""
 
 REPLICATES = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A percentile bootstrap interval."""
+    """A bootstrap interval."""
 
     low: float
     high: float
@@ -42,6 +47,26 @@ class Interval:
         return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicates:
+    """Metrics of a test set drawn again and again, as the mean over the training seeds."""
+
+    values: Mapping[str, NDArray[np.float64]]
+    """By metric, one value per draw."""
+    observed: Mapping[str, float]
+    """By metric, on the test set as it is."""
+    unit: Unit
+    num_units: int
+    effective_units: float
+    """See ``effective_number``."""
+
+    def interval(self, metric: str) -> Interval:
+        """The 95 % interval of one metric."""
+        return percentile(
+            self.values[metric], unit=self.unit, num_units=self.num_units, effective_units=self.effective_units
+        )
+
+
 def metric_intervals(
     labels: ArrayLike,
     predicted: ArrayLike,
@@ -52,7 +77,7 @@ def metric_intervals(
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> dict[str, Interval]:
-    """Computes 95 % intervals of ``accuracy`` and ``balanced_accuracy`` for new patients, slides or images.
+    """Computes 95 % intervals of accuracy, balanced accuracy and macro F1 for new patients, slides or images.
 
     Predictions of several training seeds may follow each other: an image that occurs more than once is drawn
     with all its predictions, so that the interval is that of the mean over the seeds.
@@ -62,13 +87,58 @@ def metric_intervals(
         groups: Patient, slide or field of each; if none is known, images are drawn. An image without a group
             among others with one counts as a group of its own.
     """
+    options: Mapping[str, Any] = {"num_classes": num_classes, "seed": seed, "replicates": replicates}
+    drawn = draw_metrics(labels, predicted, images=images, groups=groups, **options)
+    return {name: drawn.interval(name) for name in drawn.values}
+
+
+def draw_metrics(
+    labels: ArrayLike,
+    predicted: ArrayLike,
+    *,
+    images: Sequence[str],
+    groups: Sequence[str | None],
+    num_classes: int,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> Replicates:
+    """Draws the test set again; see ``metric_intervals``. Equal images, groups and seeds draw the same in all calls."""
     unit: Unit = "group" if any(group is not None for group in groups) else "image"
     pairs = zip(groups, images, strict=True)
     names = [f"group {group}" if group is not None else f"image {path}" for group, path in pairs]
-    confusions = unit_confusions(labels, predicted, names, num_classes)
-    resampled = resample(confusions, seed=seed, replicates=replicates)
-    measures = {"accuracy": accuracy(resampled), "balanced_accuracy": balanced_accuracy(resampled)}
-    return {name: percentile(values, unit=unit, num_units=len(confusions)) for name, values in measures.items()}
+    known, place = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    truth, said, run = np.asarray(labels), np.asarray(predicted), _occurrences(images)
+    stacks = [
+        _count(truth[run == one], said[run == one], place[run == one], len(known), num_classes)
+        for one in range(int(run.max()) + 1)
+    ]
+    resampled = [resample(stack, seed=seed, replicates=replicates) for stack in stacks]
+    return Replicates(
+        values={name: np.mean([measure(one) for one in resampled], axis=0) for name, measure in MEASURES.items()},
+        observed={
+            name: float(np.mean([measure(one.sum(axis=0)) for one in stacks])) for name, measure in MEASURES.items()
+        },
+        unit=unit,
+        num_units=len(known),
+        effective_units=effective_number(np.bincount(place)),
+    )
+
+
+def effective_number(sizes: ArrayLike) -> float:
+    """How many units of equal size would say as much as these, by Kish's rule: the square of the sum over the sum of
+    squares (Kish 1965, Survey Sampling, Sec. 11.7)."""
+    counts = np.asarray(sizes, dtype=np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum())
+
+
+def _occurrences(images: Sequence[str]) -> NDArray[np.int64]:
+    """Which time an image is named, from 0: the place of the training seed among those that follow each other."""
+    seen: Counter[str] = Counter()
+    times = np.empty(len(images), dtype=np.int64)
+    for index, image in enumerate(images):
+        times[index] = seen[image]
+        seen[image] += 1
+    return times
 
 
 def unit_confusions(
@@ -76,9 +146,13 @@ def unit_confusions(
 ) -> NDArray[np.int64]:
     """Counts predictions as units x true class x predicted class; units in sorted order."""
     names, unit = np.unique(np.asarray(units, dtype=str), return_inverse=True)
-    flat = (unit * num_classes + np.asarray(labels)) * num_classes + np.asarray(predicted)
-    counts = np.bincount(flat, minlength=len(names) * num_classes**2)
-    return counts.reshape(len(names), num_classes, num_classes)
+    return _count(np.asarray(labels), np.asarray(predicted), unit, len(names), num_classes)
+
+
+def _count(labels: Counts, predicted: Counts, unit: Counts, num_units: int, num_classes: int) -> NDArray[np.int64]:
+    flat = (unit * num_classes + labels) * num_classes + predicted
+    counts = np.bincount(flat, minlength=num_units * num_classes**2)
+    return counts.reshape(num_units, num_classes, num_classes)
 
 
 def resample(confusions: NDArray[np.int64], *, seed: int, replicates: int = REPLICATES) -> NDArray[np.float64]:
@@ -86,6 +160,8 @@ def resample(confusions: NDArray[np.int64], *, seed: int, replicates: int = REPL
 
     Equal numbers of units and equal seeds draw the same units: what is compared on one test set is compared in pairs.
     """
+    from scipy.sparse import csr_array  # slow to load, and a report whose intervals are kept needs none of it
+
     units = csr_array(confusions.reshape(len(confusions), -1).T.astype(np.float32))
     sums = units @ _times_drawn(len(confusions), seed, replicates)  # whole numbers far below 2**24: exact in float32
     return sums.T.astype(np.float64).reshape(replicates, *confusions.shape[1:])
@@ -102,20 +178,73 @@ def _times_drawn(num_units: int, seed: int, replicates: int) -> NDArray[np.float
     return times
 
 
-def accuracy(confusions: NDArray[np.floating | np.integer]) -> NDArray[np.float64]:
+def accuracy(confusions: Counts) -> NDArray[np.float64]:
     """The share of right predictions, for each matrix of a stack."""
     return np.trace(confusions, axis1=-2, axis2=-1) / confusions.sum(axis=(-2, -1))
 
 
-def balanced_accuracy(confusions: NDArray[np.floating | np.integer]) -> NDArray[np.float64]:
+def balanced_accuracy(confusions: Counts) -> NDArray[np.float64]:
     """The mean over the classes that occur of the share recognised, for each matrix of a stack."""
     totals = confusions.sum(axis=-1)
-    right = np.diagonal(confusions, axis1=-2, axis2=-1)
-    recalls = np.divide(right, totals, out=np.zeros(totals.shape), where=totals > 0)
-    return recalls.sum(axis=-1) / (totals > 0).sum(axis=-1)
+    return _mean_of(np.diagonal(confusions, axis1=-2, axis2=-1), totals)
 
 
-def percentile(values: NDArray[np.float64], *, unit: Unit, num_units: int, level: float = 0.95) -> Interval:
-    """Turns the values of the replicates into the interval that holds the middle share ``level`` of them."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def macro_f1(confusions: Counts) -> NDArray[np.float64]:
+    """The mean of the classes' F1 over those that occur or are predicted, for each matrix of a stack."""
+    named = confusions.sum(axis=-1) + confusions.sum(axis=-2)
+    return _mean_of(2 * np.diagonal(confusions, axis1=-2, axis2=-1), named)
+
+
+def _mean_of(parts: Counts, wholes: Counts) -> NDArray[np.float64]:
+    shares = np.divide(parts, wholes, out=np.zeros(wholes.shape), where=wholes > 0)
+    return shares.sum(axis=-1) / (wholes > 0).sum(axis=-1)
+
+
+MEASURES: Mapping[str, Callable[[Counts], NDArray[np.float64]]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+}
+"""What has an interval, from confusion counts."""
+
+
+def percentile(
+    values: NDArray[np.float64],
+    *,
+    unit: Unit,
+    num_units: int,
+    effective_units: float | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """Turns the values of the replicates into the interval that holds the middle share of them.
+
+    The share is a little more than ``level``, the more so the fewer units there are: the expanded percentile interval
+    of Hesterberg 2015 (The American Statistician 69(4)), which makes up for the missing n / (n - 1) of the bootstrap's
+    variance and puts Student's quantile in the place of the normal one. Where units differ in size, n is their
+    effective number: what brings the measured coverage near the nominal one (docs/statistics.md).
+
+    Args:
+        effective_units: See ``effective_number``; None: all are of one size.
+    """
+    tail = expanded_tail((1 - level) / 2, effective_units or num_units)
+    low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(low=float(low), high=float(high), level=level, unit=unit, num_units=num_units)
+
+
+@lru_cache(maxsize=64)
+def expanded_tail(tail: float, num_units: float) -> float:
+    """The share of replicates to cut off at each end, for a nominal ``tail``; the two agree for very many units."""
+    from scipy.special import ndtr, stdtrit
+
+    if num_units <= 1:
+        return 0.0
+    return float(ndtr(sqrt(num_units / (num_units - 1)) * stdtrit(num_units - 1, tail)))
+
+
+def nominal_tail(tail: float, num_units: float) -> float:
+    """Turns ``expanded_tail`` round: from a share of the replicates to the p-value of one side."""
+    from scipy.special import ndtri, stdtr
+
+    if num_units <= 1:
+        return 0.5
+    return float(stdtr(num_units - 1, ndtri(min(tail, 0.5)) / sqrt(num_units / (num_units - 1))))

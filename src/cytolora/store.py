@@ -1,39 +1,52 @@
 """One folder per run: spec, metrics, predictions, weights, provenance; written by one rename, never half."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from cytolora.errors import StoreError
-from cytolora.files import recover_folders, staged_folder, write_bytes, write_json
+from cytolora.files import canonical_json, json_bytes, recover_folders, sha256_text, staged_folder, write_bytes
 from cytolora.specs import RunSpec, to_plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # slow to load, and planning needs none of it
 
 SPEC = "spec.json"
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 WEIGHTS = "weights.safetensors"
 PROVENANCE = "provenance.json"
+_NEEDED = {
+    SPEC: ("dataset", "backbone", "method", "learning_rate", "seed"),
+    METRICS: ("val", "test"),
+    PROVENANCE: ("weights_sha256", "data_fingerprint", "split_fingerprint"),
+}
+"""Without these a folder is no run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a run is computed from; a stored run counts only while all three are today's. None: not known here."""
+    """What a run is computed from; a stored run counts only while all of it is today's. None: not known here."""
 
     weights_sha256: str | None
     data_fingerprint: str | None
     split_fingerprint: str | None
     """Of the images that this run sees: after the draw."""
+    prompts_sha256: str | None = None
+    """Of what the text tower is asked; None for a run that asks nothing."""
 
     def agrees_with(self, today: "Identity") -> bool:
         """Whether nothing that is known today differs."""
         names = self.__dataclass_fields__
         return all(getattr(today, name) in (None, getattr(self, name)) for name in names)
+
+
+def prompts_hash(prompts: Mapping[str, Any] | None) -> str | None:
+    """Returns the hash of class prompts; another wording of one class is another hash."""
+    return None if prompts is None else sha256_text(canonical_json(prompts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +56,16 @@ class RunResult:
     spec: RunSpec
     metrics: Mapping[str, Any]
     """``val`` and ``test`` (null until the rate is chosen): each accuracy, balanced_accuracy, macro_f1, loss, n;
-    ``num_trainable``; ``train``: num_images, num_steps, final_loss."""
-    predictions: pa.Table
+    ``num_trainable``; ``train``: num_images, num_steps, final_loss; for ``linear`` also ``neighbours``: ``knn``
+    (its k, val, test) and ``nearest_mean`` on the same draw."""
+    predictions: "pa.Table"
     """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
     class under the class's own name."""
     weights: bytes
     """A safetensors file: adapter and head, or the class embeddings of zero-shot."""
     provenance: Mapping[str, Any]
-    """The identity's three hashes, versions, git state, device, threads, seconds, classes and rules of the data."""
+    """The identity's hashes, the prompts of a run that has some, versions, git state, device, threads, seconds, classes
+    and rules of the data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +85,26 @@ class StoredRun:
 
     @property
     def identity(self) -> Identity:
-        """The three hashes that the run was computed from."""
-        return Identity(**{name: self.provenance[name] for name in Identity.__dataclass_fields__})
+        """The hashes of what the run was computed from."""
+        return Identity(
+            weights_sha256=self.provenance["weights_sha256"],
+            data_fingerprint=self.provenance["data_fingerprint"],
+            split_fingerprint=self.provenance["split_fingerprint"],
+            prompts_sha256=prompts_hash(self.provenance.get("prompts")),
+        )
 
-    def predictions(self) -> pa.Table:
-        """Reads the predictions; see RunResult.predictions."""
-        return pq.read_table(self.path / PREDICTIONS)
+    def predictions(self) -> "pa.Table":
+        """Reads the predictions; see RunResult.predictions.
+
+        Raises:
+            StoreError: If they are missing or damaged.
+        """
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_table(self.path / PREDICTIONS)
+        except (OSError, ValueError) as error:
+            raise damaged(self.path, f"{PREDICTIONS}: {error}") from error
 
     def weights(self) -> bytes:
         """Reads the safetensors file of adapter and head."""
@@ -99,25 +128,45 @@ class Store:
         for spec in sorted(self.root.glob(f"{escape(prefix) if prefix else '[!.]'}*/{SPEC}")):
             yield _read(spec.parent)
 
+    def runs_of(self, cells: Collection[str]) -> Iterator[StoredRun]:
+        """Yields the stored runs of cells, named by what their ids have before rate, seed and hash; sorted by id."""
+        names = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+        for name in names:
+            if name.rsplit("_", 3)[0] in cells and (self.root / name / SPEC).is_file():
+                yield _read(self.root / name)
+
     def write(self, result: RunResult) -> None:
         """Stores a run, or replaces it whole."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         with staged_folder(self.root / result.spec.run_id) as folder:
-            write_json(folder / SPEC, to_plain(result.spec))
-            write_json(folder / METRICS, result.metrics)
             sink = pa.BufferOutputStream()
             pq.write_table(result.predictions, sink)
-            write_bytes(folder / PREDICTIONS, sink.getvalue().to_pybytes())
-            write_bytes(folder / WEIGHTS, result.weights)
-            write_json(folder / PROVENANCE, result.provenance)
+            contents = {
+                SPEC: json_bytes(to_plain(result.spec)),
+                METRICS: json_bytes(result.metrics),
+                PREDICTIONS: sink.getvalue().to_pybytes(),
+                WEIGHTS: result.weights,
+                PROVENANCE: json_bytes(result.provenance),
+            }
+            for name, content in contents.items():
+                write_bytes(folder / name, content, durable=False)  # the folder is flushed whole, before its rename
+
+
+def damaged(path: Path, problem: str) -> StoreError:
+    """The error for a run folder that cannot be used."""
+    return StoreError(f"Stored run {path} is damaged: {problem.rstrip('.')}. Remove this folder and run again.")
 
 
 def _read(path: Path) -> StoredRun:
     contents = {}
-    for name in (SPEC, METRICS, PROVENANCE):
+    for name, needed in _NEEDED.items():
         try:
             contents[name] = json.loads((path / name).read_text())
         except (OSError, ValueError) as error:
-            raise StoreError(
-                f"Stored run {path} is damaged: {name}: {error}. Remove this folder and run again."
-            ) from error
+            raise damaged(path, f"{name}: {error}") from error
+        missing = [key for key in needed if not isinstance(contents[name], dict) or key not in contents[name]]
+        if missing:
+            raise damaged(path, f"{name} has no {missing[0]!r}")
     return StoredRun(path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE])

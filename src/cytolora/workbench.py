@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -14,19 +14,22 @@ from torch import Tensor
 from cytolora.data.images import kept_evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pixels import PixelCache
-from cytolora.features import extract
+from cytolora.features import Chunk, chunks
 from cytolora.inputs import Inputs
-from cytolora.models.adapters import attach, prove_attached
+from cytolora.models.adapters import attach, prove_attached, with_split_qkv
 from cytolora.models.backbones import BackboneSpec
 from cytolora.models.classifier import Classifier, head_state, load_trained_state, seeded_head, trained_state
-from cytolora.models.cpu import speed_up
+from cytolora.models.cpu import for_inference, for_training
 from cytolora.models.loading import load_tower
+from cytolora.models.methods import METHODS
 from cytolora.models.text import ClassText, text_head, zero_shot_logits
 from cytolora.models.tower import Tower
 from cytolora.prompting import run_text
-from cytolora.specs import ZERO_SHOT, RunSpec
+from cytolora.specs import ZERO_SHOT, AugmentSpec, Preprocess, RunSpec
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import fit, predict
+
+_View = tuple[Preprocess | None, AugmentSpec | None]
 
 State = dict[str, Tensor]
 """Adapter and head by name, on the CPU."""
@@ -51,6 +54,8 @@ class Trained:
     final_loss: float | None
     """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
     seconds: float
+    classifier: Classifier | None = None
+    """What was trained, to score it without building it anew; None for heads on frozen features."""
 
     @property
     def diverged(self) -> bool:
@@ -70,13 +75,33 @@ class Bench:
     """Folder that keeps decoded images and frozen features."""
     device: torch.device
     progress: Progress
+    towers: dict[str, Tower] = field(default_factory=dict)
+    """The backbone's tower as it is, with q, k and v apart, and for inference; may serve another dataset's bench."""
     _proven: set[str] = field(default_factory=set)
+    _other_features: dict[_View, dict[str, Tensor]] = field(default_factory=dict)
+    """By path, for runs whose preset asks for other views."""
 
-    @cached_property
+    @property
     def tower(self) -> Tower:
         """The frozen tower."""
-        self.progress.say(f"loading {self.backbone.name}")
-        return load_tower(self.backbone, self.inputs.weights_path(self.backbone.name))
+        if "whole" not in self.towers:
+            self.progress.say(f"loading {self.backbone.name}")
+            self.towers["whole"] = load_tower(self.backbone, self.inputs.weights_path(self.backbone.name))
+        return self.towers["whole"]
+
+    @property
+    def _split_tower(self) -> Tower:
+        """The tower with q, k and v apart: split once, so that all runs share its weights."""
+        if "split" not in self.towers:
+            self.towers["split"] = with_split_qkv(self.tower)
+        return self.towers["split"]
+
+    @property
+    def _inference_tower(self) -> Tower:
+        """The tower as it gives features fastest."""
+        if "inference" not in self.towers:
+            self.towers["inference"] = for_inference(self.tower, self.device)
+        return self.towers["inference"]
 
     @cached_property
     def pixels(self) -> PixelCache:
@@ -87,23 +112,55 @@ class Bench:
     def features(self) -> Tensor:
         """Frozen features of every image of the manifest, in its order."""
         self.progress.say(f"{self.dataset}: features of {len(self.manifest.samples)} images with {self.backbone.name}")
-        return extract(
-            self.tower,
-            self.manifest,
-            self.backbone.preprocess,
+        return torch.cat([chunk.features for chunk in self.feature_chunks()])
+
+    def feature_chunks(
+        self,
+        on_images: Callable[[int], None] = lambda images: None,
+        preprocess: Preprocess | None = None,
+        augment: AugmentSpec | None = None,
+    ) -> Iterator[Chunk]:
+        """Yields frozen features some images at a time; loads the tower only if some are not kept yet.
+
+        Args:
+            preprocess: The backbone's own if None.
+            augment: Yields features of the training images alone, one random view of each.
+        """
+        manifest = self.manifest
+        if augment is not None:
+            manifest = replace(manifest, samples=manifest.subset("train"))
+        return chunks(
+            lambda: self._inference_tower,
+            manifest,
+            preprocess or self.backbone.preprocess,
+            augment=augment,
+            recipe=self.backbone.recipe,
             weights_sha256=self.inputs.weights_sha256(self.backbone.name),
             pixels=self.pixels,
             cache=self.cache / "features",
             device=self.device,
+            on_images=on_images,
         )
 
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {sample.path: row for row, sample in enumerate(self.manifest.samples)}
 
-    def features_of(self, samples: Sequence[Sample]) -> Tensor:
-        """Returns frozen features, float32 [images, feature_dim]."""
-        return self.features[[self._rows[sample.path] for sample in samples]]
+    def features_of(
+        self, samples: Sequence[Sample], preprocess: Preprocess | None = None, augment: AugmentSpec | None = None
+    ) -> Tensor:
+        """Returns frozen features, float32 [images, feature_dim]; see ``feature_chunks``."""
+        if preprocess is None and augment is None:
+            return self.features[[self._rows[sample.path] for sample in samples]]
+        if (preprocess, augment) not in self._other_features:
+            self.progress.say(f"{self.dataset}: features of other views with {self.backbone.name}")
+            self._other_features[preprocess, augment] = {
+                sample.path: row
+                for chunk in self.feature_chunks(preprocess=preprocess, augment=augment)
+                for sample, row in zip(chunk.samples, chunk.features, strict=True)
+            }
+        found = self._other_features[preprocess, augment]
+        return torch.stack([found[sample.path] for sample in samples])
 
     def labels_of(self, samples: Sequence[Sample]) -> Tensor:
         """Returns class indices, int64 [images]."""
@@ -115,7 +172,8 @@ class Bench:
         seeds = sorted({run.seed for run in cell})
         rates = sorted({run.learning_rate for run in cell})
         splits = {run.seed: self.inputs.split(run) for run in cell}
-        features = torch.stack([self.features_of(splits[seed].train) for seed in seeds])
+        preprocess, augment = cell[0].preprocess, cell[0].train.augment
+        features = torch.stack([self.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
         labels = torch.stack([self.labels_of(splits[seed].train) for seed in seeds])
         num_steps = _num_steps(cell[0], features.shape[1])
         started = perf_counter()
@@ -152,17 +210,19 @@ class Bench:
     def _starts(self, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
         """Returns the heads that runs of a cell start from, scaled to the images each trains on; None: drawn."""
         text = run_text(runs[0], self.inputs, self.cache / "text")
-        return text and [text_head(text, self.features_of(self.inputs.split(run).train)) for run in runs]
+        return text and [
+            text_head(text, self.features_of(self.inputs.split(run).train, run.preprocess)) for run in runs
+        ]
 
     def train_adapter(self, run: RunSpec) -> Trained:
         """Trains adapter and head of one run."""
         samples = self.inputs.split(run).train
         num_steps = _num_steps(run, len(samples))
-        preprocess, augment = self.backbone.preprocess, run.train.augment
+        preprocess, augment = run.preprocess or self.backbone.preprocess, run.train.augment
 
         def batch(indices: Sequence[int], epoch: int) -> Tensor:
             if augment is None:
-                return self._evaluation_batch([samples[index] for index in indices])
+                return self._evaluation_batch(run, [samples[index] for index in indices])
             views = [
                 training_view(self.pixels.native(samples[index]), preprocess, augment, seed=(run.seed, epoch, index))
                 for index in indices
@@ -170,7 +230,7 @@ class Bench:
             return to_batch(views, preprocess)
 
         starts = self._starts([run])  # before the seed, as the tower: building one draws from it
-        tower, order, started = self.tower, torch.Generator().manual_seed(run.seed), perf_counter()
+        tower, order, started = self._tower_of(run), torch.Generator().manual_seed(run.seed), perf_counter()
         with _seeded(run.seed):
             classifier = self._new_classifier(tower, run, order)
             for weight, bias in starts or ():
@@ -192,28 +252,39 @@ class Bench:
             num_steps=num_steps,
             final_loss=final_loss,
             seconds=perf_counter() - started,
+            classifier=classifier,
         )
 
-    def probabilities(self, run: RunSpec, state: State, samples: Sequence[Sample]) -> Tensor:
-        """Returns class probabilities of a trained run, float32 [images, classes]."""
+    def probabilities(
+        self, run: RunSpec, state: State, samples: Sequence[Sample], classifier: Classifier | None = None
+    ) -> Tensor:
+        """Returns class probabilities of a trained run, float32 [images, classes].
+
+        Args:
+            classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
+        """
         if run.method == ZERO_SHOT:
-            return zero_shot_logits(self.features_of(samples), ClassText.of(state)).softmax(dim=-1)
+            return zero_shot_logits(self.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
         if run.adapter is None:
-            logits = self.features_of(samples) @ state["head.weight"].T + state["head.bias"]
+            logits = self.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
             return logits.softmax(dim=-1)
-        tower = self.tower
-        with _seeded(run.seed):
-            classifier = self._new_classifier(tower, run, torch.Generator().manual_seed(run.seed))
-        load_trained_state(classifier, state)
+        if classifier is None:
+            tower = self._tower_of(run)
+            with _seeded(run.seed):
+                classifier = self._new_classifier(tower, run, torch.Generator().manual_seed(run.seed))
+            load_trained_state(classifier, state)
 
         def batch(indices: Sequence[int]) -> Tensor:
-            return self._evaluation_batch([samples[index] for index in indices])
+            return self._evaluation_batch(run, [samples[index] for index in indices])
 
-        return predict(classifier, batch, len(samples), device=self.device, precision=run.train.precision)
+        return predict(classifier, batch, len(samples), device=self.device)
 
-    def _evaluation_batch(self, samples: Sequence[Sample]) -> Tensor:
-        preprocess = self.backbone.preprocess
+    def _evaluation_batch(self, run: RunSpec, samples: Sequence[Sample]) -> Tensor:
+        preprocess = run.preprocess or self.backbone.preprocess
         return to_batch([kept_evaluation_view(self.pixels, sample, preprocess) for sample in samples], preprocess)
+
+    def _tower_of(self, run: RunSpec) -> Tower:
+        return self.tower if METHODS.get(run.method).peft_config is None else self._split_tower
 
     def _new_classifier(self, tower: Tower, run: RunSpec, start: torch.Generator) -> Classifier:
         """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
@@ -223,14 +294,14 @@ class Bench:
         if run.adapter is None:
             raise ValueError(f"{run.method} trains on features; it has no tower of its own")
         adapted = attach(tower, run.method, run.adapter)
-        if repr(run.adapter) not in self._proven:
+        if (recipe := f"{run.method} {run.adapter!r}") not in self._proven:
             size = self.backbone.preprocess.size_px
             noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-            prove_attached(adapted.eval(), noise.to(next(tower.parameters()).device))
-            self._proven.add(repr(run.adapter))
-        if self.device.type == "cpu" and run.train.precision == "fp32":
-            speed_up(adapted)
-        classifier = Classifier(adapted, len(self.manifest.classes))
+            home = next(tower.parameters()).device  # an earlier use may have moved what is shared there, and only that
+            prove_attached(adapted.to(home).eval(), noise.to(home))
+            self._proven.add(recipe)
+        autocast = for_training(adapted, self.device, run.train.precision)
+        classifier = Classifier(adapted, len(self.manifest.classes), autocast=autocast)
         weight, bias = seeded_head(adapted.feature_dim, len(self.manifest.classes), start)
         classifier.head.load_state_dict({"weight": weight, "bias": bias})
         return classifier

@@ -150,6 +150,13 @@ def test_a_block_that_is_not_there_is_named_with_the_number_of_blocks():
         adapted(adapter=AdapterSpec(blocks=(0, 7)))
 
 
+@pytest.mark.parametrize("method", ["lora", "vpt", "bitfit"])
+@pytest.mark.parametrize("blocks", [(), (0, 0)])
+def test_no_blocks_and_a_block_named_twice_are_refused(blocks: tuple[int, ...], method: str):
+    with pytest.raises(ConfigError, match="one or more blocks, counted from 0, once each"):
+        attach(small_tower(FUSED), method, AdapterSpec(blocks=blocks))
+
+
 def test_a_method_that_adapts_nothing_cannot_be_attached():
     with pytest.raises(ConfigError, match="'linear' adapts nothing"):
         attach(small_tower(FUSED), "linear", AdapterSpec())

@@ -1,18 +1,22 @@
 import pickle
+import random
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_towers import FUSED, images, randomised, shrunk
-from torch import Tensor
+from small_towers import FUSED, REGISTERED, images, randomised, shrunk
+from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError
-from cytolora.models.backbones import BACKBONES
-from cytolora.models.loading import build_tower, build_trunk, load_tower
+from cytolora.models import loading
+from cytolora.models.backbones import BACKBONES, BackboneSpec
+from cytolora.models.loading import build_tower, build_trunk, load_tower, without_weights
 
 SPEC = shrunk(FUSED)
 
@@ -30,6 +34,37 @@ def test_a_checkpoint_gives_a_frozen_tower_with_its_weights(state: dict[str, Ten
     reference = build_trunk(SPEC).eval()
     reference.load_state_dict(state)
     assert torch.equal(tower(images(FUSED)), reference(images(FUSED)))
+
+
+@pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
+def test_a_tower_built_without_weights_is_whole_once_loaded(spec: BackboneSpec, tmp_path: Path):
+    """Buffers that no checkpoint holds, rotary positions say, are computed; nothing is left without memory."""
+    small = replace(shrunk(spec), drops=())
+    reference = randomised(build_tower(small)).eval()
+    state = {name.removeprefix("trunk."): value.clone() for name, value in reference.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "_tower_state", lambda *_: dict(state))
+        tower = load_tower(small, tmp_path / "model.safetensors")
+    ours, theirs = (dict(built.named_buffers()) for built in (tower, reference))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not any(tensor.is_meta for tensor in (*tower.parameters(), *tower.buffers()))
+    assert torch.equal(tower(images(spec)), reference(images(spec)))
+
+
+def test_a_file_of_half_precision_gives_a_tower_of_full_precision(state: dict[str, Tensor], tmp_path: Path):
+    save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "model.safetensors")
+    tower = load_tower(SPEC, tmp_path / "model.safetensors")
+    assert {parameter.dtype for parameter in tower.parameters()} == {torch.float32}
+    assert torch.equal(tower.trunk.norm.weight, state["norm.weight"].half().float())
+
+
+def test_modules_that_another_thread_builds_meanwhile_have_their_weights():
+    with without_weights(), ThreadPoolExecutor(1) as pool:
+        theirs, ours = pool.submit(nn.Linear, 3, 2).result(), nn.Linear(3, 2)
+    assert (theirs.weight.is_meta, ours.weight.is_meta) == (False, True)
+    assert not nn.Linear(3, 2).weight.is_meta
 
 
 def test_the_built_in_backbone_loads():
@@ -81,6 +116,66 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_name_of_the_tensor(
     with pytest.raises(WeightsError, match=message) as caught:
         load_tower(SPEC, tmp_path / "model.safetensors")
     assert "\n" not in str(caught.value)
+
+
+def in_whole_numbers(state: dict[object, Tensor]) -> None:
+    state["norm.weight"] = torch.ones(48, dtype=torch.int64)
+
+
+def beyond_fp32(state: dict[object, Tensor]) -> None:
+    state["norm.weight"] = torch.full((48,), 1e300, dtype=torch.float64)
+
+
+def sparse(state: dict[object, Tensor]) -> None:
+    state["norm.weight"] = torch.ones(48).to_sparse()
+
+
+def without_numbers(state: dict[object, Tensor]) -> None:
+    state["norm.weight"] = torch.ones(48, device="meta")
+
+
+def claiming_terabytes(state: dict[object, Tensor]) -> None:
+    state["more"] = torch.zeros(1).expand(10**6, 10**6)
+
+
+def named_by_a_number(state: dict[object, Tensor]) -> None:
+    state[7] = torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (in_whole_numbers, r"norm\.weight is of torch\.int64, expected torch\.float32"),
+        (beyond_fp32, r"norm\.weight holds NaN or infinity"),
+        (sparse, r"holds norm\.weight in another form than number by number"),
+        (without_numbers, r"holds norm\.weight in another form than number by number"),
+        (claiming_terabytes, r"holds more in another form than number by number"),
+        (named_by_a_number, r"1 unexpected \(7\)"),
+    ],
+)
+def test_a_pickle_of_odd_tensors_is_refused_by_name(
+    spoil: Callable[[dict[object, Tensor]], None], message: str, state: dict[str, Tensor], tmp_path: Path
+):
+    odd: dict[object, Tensor] = {**state}
+    spoil(odd)
+    torch.save(odd, tmp_path / "model.bin")
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_tower(SPEC, tmp_path / "model.bin")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_with_a_wrong_byte_is_read_or_refused_and_never_a_crash(state: dict[str, Tensor], tmp_path: Path):
+    path, draw = tmp_path / "model.bin", random.Random(0)
+    for is_zip in (True, False):
+        torch.save(state, path, _use_new_zipfile_serialization=is_zip)
+        whole = path.read_bytes()
+        for _ in range(60):
+            content = bytearray(whole)
+            for _ in range(draw.choice((1, 5, 30))):
+                content[draw.randrange(min(len(content), 4000))] = draw.randrange(256)
+            path.write_bytes(content)
+            with suppress(WeightsError):
+                load_tower(SPEC, path)
 
 
 class Bomb:
@@ -164,8 +259,17 @@ def test_a_list_in_place_of_weights_is_refused(tmp_path: Path):
         load_tower(SPEC, tmp_path / "model.bin")
 
 
-def test_a_model_of_text_is_called_that(tmp_path: Path):
-    save_file({"bert.embeddings.word_embeddings.weight": torch.zeros(5, 3)}, tmp_path / "model.safetensors")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert.embeddings.word_embeddings.weight",
+        "text_model.embeddings.token_embedding.weight",
+        "model.embed_tokens.weight",
+        "transformer.wte.weight",
+    ],
+)
+def test_a_model_of_text_is_called_that(name: str, tmp_path: Path):
+    save_file({name: torch.zeros(5, 3)}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="holds a model of text, no image tower"):
         load_tower(SPEC, tmp_path / "model.safetensors")
 

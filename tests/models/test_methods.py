@@ -15,7 +15,7 @@ from small_towers import BYPASSING, FUSED, images, inside, relative, small_tower
 from torch import Tensor
 
 from cytolora.errors import ConfigError
-from cytolora.grid import expand
+from cytolora.expansion import expand
 from cytolora.models.adapters import attach, merged, prove_attached
 from cytolora.models.attention import split_qkv
 from cytolora.models.backbones import BACKBONES
@@ -36,7 +36,7 @@ ADAPTERS = {
     "pissa": AdapterSpec(targets=("q", "o")),
     "vera": AdapterSpec(rank=8),
     "ia3": AdapterSpec(targets=("k", "v")),
-    "adalora": AdapterSpec(),
+    "adalora": AdapterSpec(alpha=4),
     "oft": AdapterSpec(rank=8, targets=("q", "v", "o")),
     "lokr": AdapterSpec(rank=4),
     "bitfit": AdapterSpec(),

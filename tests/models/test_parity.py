@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import official
 import pytest
 import timm
 import torch
+import transformers
 from official import FULL, SMALL, Official, Size
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from small_towers import relative
 from torch import Tensor
 
@@ -89,6 +92,25 @@ def test_the_wrong_activation_would_be_seen(photograph: Path, tmp_path: Path):
     gelu = replace(made, spec=replace(made.spec, architecture="vit_base_patch16_clip_224"))
     with torch.inference_mode():
         assert relative(our_feature(gelu, photograph), made.native(photograph)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("vision_model.encoder.layers.0.self_attn.k_proj.weight", (64, 63)),
+        ("vision_model.encoder.layers.0.self_attn.q_proj.weight", (96, 64)),
+        ("vision_model.embeddings.class_embedding", (3, 50)),
+        ("visual_projection.weight", (32, 64, 1)),
+    ],
+)
+def test_a_projection_of_another_shape_is_refused_and_never_joined(name: str, shape: tuple[int, ...], tmp_path: Path):
+    made = official.hf_clip(tmp_path, SMALL)
+    state = load_file(made.weights)
+    assert name in state
+    save_file({**state, name: torch.ones(shape)}, made.weights)
+    with pytest.raises(WeightsError, match="does not hold the weights of clip-vit-b16") as caught:
+        load_tower(made.spec, made.weights)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_wrong_norm_epsilon_would_be_seen(photograph: Path, tmp_path: Path):
@@ -194,3 +216,34 @@ def random_tower(spec: BackboneSpec) -> Tower:
     tower = build_tower(spec)
     official.randomise(tower)
     return tower.requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize("names", ["v4", "v5"])
+def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, tmp_path: Path):
+    """Their q and v have a bias, which timm's tower lacks: zero is left out, anything else refused by name."""
+    spec = official.fitted("dinov3-b16", SMALL)
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=SMALL.width, num_hidden_layers=SMALL.layers, num_attention_heads=SMALL.heads,
+        intermediate_size=SMALL.mlp, image_size=SMALL.image_px, patch_size=SMALL.patch_px, num_register_tokens=4,
+    )  # fmt: skip
+    native: Any = official.randomise(transformers.DINOv3ViTModel(config)).eval()
+    idle = ("q_proj.bias", "v_proj.bias")
+    biases = [parameter for name, parameter in native.named_parameters() if name.endswith(idle)]
+    with torch.no_grad():
+        for bias in biases:
+            bias.zero_()
+    file = tmp_path / "model.safetensors"
+
+    def saved() -> Path:
+        state = {name: tensor.clone() for name, tensor in native.state_dict().items()}
+        save_file({name.removeprefix("model.") if names == "v4" else name: state[name] for name in state}, file)
+        return file
+
+    pixels = torch.randn(2, 3, SMALL.image_px, SMALL.image_px, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = native(pixel_values=pixels).last_hidden_state[:, 0]
+        assert relative(load_tower(spec, saved())(pixels), expected) < 1e-5
+    with torch.no_grad():
+        biases[0][0] = 0.1
+    with pytest.raises(WeightsError, match=r"unexpected .*blocks\.0\.attn\.[qv]_proj\.bias"):
+        load_tower(spec, saved())

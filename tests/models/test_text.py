@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from official import SMALL, Official, Size
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from small_towers import FUSED, relative
 
 from cytolora.data.datasets import DATASETS
@@ -111,6 +111,42 @@ def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path
         class_text(made.spec, made.weights, wording, weights_sha256="1", cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "other", "nan"])
+def test_a_damaged_cache_file_is_made_anew(damage: str, tmp_path: Path):
+    made, _ = write("CLIP", tmp_path)
+    wording, cache = {"a": ["one", "two"], "b": ["three"]}, tmp_path / "cache"
+    first = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache)
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    nan = {name: torch.full_like(tensor, torch.nan) for name, tensor in first.state().items()}
+    file.write_bytes(
+        {
+            "empty": b"",
+            "foreign": b"no tensors",
+            "cut": whole[:-4],
+            "other": save({"x": torch.ones(2)}),
+            "nan": save(nan),
+        }[damage]
+    )
+    again = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache)
+    assert torch.equal(again.embeddings, first.embeddings)
+    assert file.read_bytes() == whole
+
+
+def test_another_vocabulary_is_kept_apart(tmp_path: Path):
+    made, vocabulary = write("BiomedCLIP", tmp_path)
+    wording, cache = {"a": ["one", "two"], "b": ["three"]}, tmp_path / "cache"
+    first = class_text(
+        made.spec, made.weights, wording, weights_sha256="0", cache=cache, vocabulary=vocabulary
+    ).embeddings
+    words = vocabulary.read_text().splitlines()
+    other = tmp_path / "vocab.txt"
+    other.write_text("\n".join([*words[:5], *reversed(words[5:])]))
+    found = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache, vocabulary=other).embeddings
+    assert relative(found, first) > 1e-3
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_a_file_without_its_text_half_is_refused(tmp_path: Path):
     made = official.hf_clip(tmp_path, SMALL)
     state = {name: value for name, value in load_file(made.weights).items() if not name.startswith("text_")}
@@ -118,6 +154,15 @@ def test_a_file_without_its_text_half_is_refused(tmp_path: Path):
     spec = replace(made.spec, text=replace(TINY, mlp=128))
     with pytest.raises(WeightsError, match=r"does not hold the text tower of clip-vit-b16: \d+ tensors do not fit"):
         load_text_tower(spec, tmp_path / "image.bin")
+
+
+def test_a_text_tower_with_nan_is_refused_by_name(tmp_path: Path):
+    made = official.hf_clip(tmp_path, SMALL)
+    state = load_file(made.weights)
+    state["text_model.final_layer_norm.bias"][3] = torch.nan
+    torch.save(state, tmp_path / "broken.bin")
+    with pytest.raises(WeightsError, match=r"NaN or infinity in ln_final\.bias of its text tower"):
+        load_text_tower(replace(made.spec, text=replace(TINY, mlp=128)), tmp_path / "broken.bin")
 
 
 def test_another_size_of_text_tower_is_refused(tmp_path: Path):

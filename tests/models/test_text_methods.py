@@ -10,13 +10,14 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from official import SMALL, Official, open_clip_vit
+from official import SMALL, Official, biomedclip, open_clip_vit
 
 from cells import contents, tiny_grid
 from cytolora.config import parse_spec
 from cytolora.engines.inline import run_groups
 from cytolora.errors import ConfigError
-from cytolora.grid import Plan, count_runs, expand, make_plan, narrowed
+from cytolora.expansion import count_runs, expand, narrowed
+from cytolora.grid import Plan, make_plan
 from cytolora.inputs import Inputs
 from cytolora.models.backbone_spec import TextSpec
 from cytolora.models.backbones import BACKBONES
@@ -115,6 +116,52 @@ def test_a_second_run_does_nothing_and_the_text_is_kept_in_the_cache(finished: P
     assert (len(plan.stored), plan.to_do, plan.groups) == (9, (), ())
     assert contents(finished) == before
     assert len(list((finished / ".cache" / "text").iterdir())) == 2  # all templates, and the paper's alone
+
+
+def test_other_words_for_a_class_make_the_runs_that_asked_for_it_stale(
+    finished: Path, drawn_cells: Path, monkeypatch: pytest.MonkeyPatch
+):
+    inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(finished)
+    monkeypatch.setitem(WORDS["synthetic"], "hsil", "severely dysplastic")  # pyright: ignore
+    stale = make_plan(text_grid(), store, inputs).stale
+    assert len(stale) == 9
+    assert all(str(found).count("; ") == 0 and "prompts_sha256" in str(found) for found in stale)
+    assert make_plan(tiny_grid(), store, inputs).stale == ()
+
+
+def test_what_was_stored_before_prompts_had_a_hash_still_counts(finished: Path, drawn_cells: Path):
+    """The prompts themselves are in the provenance: the hash is that of them."""
+    run = zero_shot_run(finished)
+    old = replace(run, provenance={name: run.provenance[name] for name in run.provenance if name != "prompts_sha256"})
+    assert old.identity == run.identity
+    assert old.identity.prompts_sha256 is not None
+    trained = next(found for found in Store(finished).runs() if found.spec["method"] == "lora")
+    assert trained.identity.prompts_sha256 != old.identity.prompts_sha256  # heads start from the paper's wording alone
+
+
+def test_biomedclips_bert_and_its_vocabulary_go_through_a_grid(
+    drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The official layout: open_clip_pytorch_model.bin with vocab.txt beside it."""
+    made = biomedclip(tmp_path / "biomedclip", SMALL)
+    official = BACKBONES.get("biomedclip").text
+    assert official is not None
+    text = replace(official, width=32, heads=2, layers=1, mlp=64, vocab_size=100)
+    monkeypatch.setitem(BACKBONES._entries, NAME, replace(made.spec, name=NAME, text=text, weights=made.weights))
+    run_it(text_grid(methods=[ZERO_SHOT]), drawn_cells, tmp_path / "runs")
+    run = zero_shot_run(tmp_path / "runs")
+    words = [WORDS["synthetic"][label] for label in run.provenance["classes"]]
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{made.weights.parent}")
+    rows = run.predictions().to_pylist()[:6]
+    with torch.inference_mode():
+        weights = open_clip.build_zero_shot_classifier(
+            made.model, tokenizer, words, [lambda c, t=t: t.format(c) for t in TEMPLATES]
+        )
+        images = torch.stack([made.native(drawn_cells / row["path"]) for row in rows])
+        logits = made.model.logit_scale.exp() * F.normalize(images, dim=-1) @ weights
+    ours = np.array([[row[label] for label in run.provenance["classes"]] for row in rows])
+    np.testing.assert_allclose(ours, logits.softmax(dim=-1).numpy(), atol=1e-4)
+    assert run.metrics["test"]["n"] > 0
 
 
 @pytest.mark.parametrize("method", ["linear", "lora"])

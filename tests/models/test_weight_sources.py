@@ -217,6 +217,25 @@ def test_verifying_a_folder_without_a_manifest_says_how_to_write_one(tmp_path: P
         verify(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_bytes": "many"}, {"sha256": 5}, {"file": None}, {"name": [1]}, {"others": ["vocab.txt"]},
+        {"file": "/etc/hostname"}, {"file": "../secret"}, {"others": {"../secret": "0"}},
+    ],
+)  # fmt: skip
+def test_a_manifest_that_was_tampered_with_is_refused_in_one_line(change: dict[str, object], tmp_path: Path):
+    checkpoint, folder = tmp_path / "model.safetensors", tmp_path / "carried"
+    checkpoint.write_bytes(CONTENT)
+    keep(ON_HUB, checkpoint, folder)
+    manifest = folder / "weights.json"
+    (entry,) = json.loads(manifest.read_text())["checkpoints"]
+    manifest.write_text(json.dumps({"checkpoints": [{**entry, **change}]}))
+    with pytest.raises(WeightsError, match=r"weights\.json is damaged") as caught:
+        verify(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_verify_ends_with_1_where_a_checkpoint_changed(hub: FakeHub, tmp_path: Path):
     assert fetch(hub, tmp_path).returncode == 0
     folder = tmp_path / "carried"

@@ -32,7 +32,7 @@ class FakeData:
 
     name: str = "herlev"
     classes: tuple[str, ...] = HERLEV
-    num_groups: int = 30
+    num_groups: int = 60
     group_size: int = 5
     groups_known: bool = True
     metadata: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def fake_run(
     test, val = _predict(data, name, skill), _predict(data, f"val {name}", skill)
     val = val.slice(0, min(shots or 4, 4) * len(data.classes))
     metrics = {"val": _score(val, data), "test": _score(test, data) if tested else None}
-    num_images = len(data.classes) * (shots or 40)
+    num_images = round(len(data.classes) * (shots or 40 * (run.sampling.fraction or 1)))
     train = {"num_images": num_images, "num_steps": 50 * (shots or 40) + 50, "final_loss": 0.2}
     return RunResult(
         spec=run,

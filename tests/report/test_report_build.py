@@ -49,13 +49,19 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
         "tables.csv",
         "tables.md",
         "tables.tex",
+        "table1.csv",
+        "table1.md",
+        "table1.tex",
         "cells.csv",
+        "classes.csv",
+        "costs.csv",
+        "costs.tex",
         "figures",
     }
     stems = {path.stem for path in (report_dir / "figures").iterdir()}
     assert {"herlev_accuracy", "herlev_balanced_accuracy", "herlev_all_images"} <= stems
     assert all(
-        (report_dir / "figures" / f"{stem}.{kind}").is_file() for stem in stems for kind in ("svg", "png", "csv")
+        (report_dir / "figures" / f"{stem}.{kind}").is_file() for stem in stems for kind in ("svg", "png", "csv", "tex")
     )
 
 

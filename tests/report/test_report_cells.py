@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from fake_store import RATES, FakeData, fake_run, write_runs
@@ -7,8 +9,8 @@ from cytolora.report.cells import Cell, Spread, best, read_cells
 from cytolora.report.checks import refuse_mixed
 from cytolora.report.marks import marks
 from cytolora.report.published import find_published
-from cytolora.specs import Budget, SplitSpec, TrainSpec
-from cytolora.store import Store
+from cytolora.specs import AdapterSpec, Budget, SplitSpec, TrainSpec
+from cytolora.store import RunResult, Store
 
 ONE = {"models": ("uni",), "methods": ("lora",), "shots": (4,)}
 """A single cell."""
@@ -41,7 +43,7 @@ def test_a_cell_tells_mean_interval_and_chosen_rate(cells: list[Cell]):
         assert len(cell.tested) == len(cell.seeds) == 3
         assert accuracy is not None
         assert interval.low < accuracy.mean < interval.high
-        assert (interval.unit, interval.num_units) == ("group", 30)
+        assert (interval.unit, interval.num_units) == ("group", 60)
         assert tags(cell) == []
 
 
@@ -170,3 +172,23 @@ def test_published_values_are_those_of_the_papers_table(shared_data):
         found = find_published(dataset=dataset.lower(), model=ours[model], method="linear")
         assert found is not None
         assert (found.accuracy, found.std) == pytest.approx((float(accuracy) / 100, float(std) / 100))
+
+
+def test_wrong_attention_never_stands_for_the_best_cell_where_there_is_another(store: Store):
+    wrong = AdapterSpec(reference_attention_bug=True)
+    write_runs(store, models=("uni",), methods=("lora",), shots=(1,), rates=(1e-3,))
+    runs = [replace(run, spec=replace(run.spec, adapter=wrong)) for run in _uni(skill=9.0)]
+    for run in runs:
+        store.write(run)
+    right, mistaken = read_cells(store.runs())
+    assert (right.shots, mistaken.shots) == (1, 4)
+    here, there = right.test("accuracy"), mistaken.test("accuracy")
+    assert here is not None
+    assert there is not None
+    assert there.mean > here.mean
+    assert best([right, mistaken]) is right
+    assert best([mistaken]) is mistaken
+
+
+def _uni(skill: float) -> list[RunResult]:
+    return [fake_run(FakeData(), "uni", "lora", 4, 1e-3, seed, skill=skill, tested=True) for seed in (1, 2, 3)]

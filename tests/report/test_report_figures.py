@@ -124,3 +124,17 @@ def test_class_names_are_text_in_the_svg_whatever_they_contain(store: Store, tmp
     svg = save(ConfusionMatrix(cell=read_cells(store.runs())[0], slug="c"), tmp_path)
     texts = {node.text for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
     assert {"a<b", "$5", 'c"&d'} <= texts
+
+
+def test_two_methods_on_all_images_have_lines_that_are_told_apart(store: Store):
+    write_runs(store, shots=(4, None), rates=(1e-3,), seeds=(1,))
+    with look():
+        drawing = curves(read_cells(store.runs())).plot()
+    (legend,) = drawing.legends
+    patterns = {
+        line.get_label(): line._unscaled_dash_pattern  # pyright: ignore[reportAttributeAccessIssue]
+        for line in legend.get_lines()
+        if str(line.get_label()).endswith("all images")
+    }
+    assert set(patterns) == {"linear, all images", "lora, all images"}
+    assert len(set(map(str, patterns.values()))) == 2

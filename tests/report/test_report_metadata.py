@@ -35,11 +35,11 @@ def test_every_tested_cell_has_a_row_per_column_and_value(report: Path):
     rows = list(csv.DictReader((report / "metadata.csv").open()))
     assert len(rows) == 4 * (3 + 2)
     assert {(row["column"], row["value"], row["n"]) for row in rows} == {
-        ("stain", "Pap", "50"),
-        ("stain", "Giemsa", "50"),
-        ("stain", UNKNOWN, "50"),
-        ("scanner", "A", "75"),
-        ("scanner", "B", "75"),
+        ("stain", "Pap", "100"),
+        ("stain", "Giemsa", "100"),
+        ("stain", UNKNOWN, "100"),
+        ("scanner", "A", "150"),
+        ("scanner", "B", "150"),
     }
     assert all(float(row["accuracy_low"]) <= float(row["accuracy_mean"]) <= float(row["accuracy_high"]) for row in rows)
     assert {row["interval_unit"] for row in rows} == {"group"}
@@ -64,7 +64,7 @@ def test_the_page_has_a_table_per_column_with_counts_and_intervals(report: Path)
     text = re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
     assert "By scanner" in text
     assert "By stain" in text
-    assert "Giemsa 50 test images" in text
+    assert "Giemsa 100 test images" in text
     assert re.search(r"By stain.*clip-vit-b16 lora 1 shot \d+\.\d ± \d+\.\d \d+\.\d–\d+\.\d", text)
     assert "metadata.csv with the metrics by scanner, stain" in text
 
@@ -99,3 +99,26 @@ def test_runs_stored_before_a_column_was_added_learn_it_from_the_later_ones(tmp_
 def test_without_metadata_nothing_is_added(report_dir: Path):
     assert not (report_dir / "metadata.csv").exists()
     assert "metadata.csv" not in (report_dir / "index.html").read_text()
+
+
+def test_breakdowns_are_kept_and_read_back_equal(stained: Store, monkeypatch: pytest.MonkeyPatch):
+    first = breakdowns(read_cells(stained.runs()))
+    monkeypatch.setattr("cytolora.report.metadata._breakdown", lambda *_: pytest.fail("computed again"))
+    again = breakdowns(read_cells(stained.runs()))
+    assert [(one.column, list(one.num_images.items())) for one in again] == [
+        (one.column, list(one.num_images.items())) for one in first
+    ]
+    assert [[strata for _, strata in one.rows] for one in again] == [
+        [strata for _, strata in one.rows] for one in first
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"no hash\n[]", b"[1]"])
+def test_a_damaged_file_of_breakdowns_is_computed_again(stained: Store, content: bytes):
+    first = breakdowns(read_cells(stained.runs()))
+    (file,) = (stained.root / ".cache" / "metadata").iterdir()
+    file.write_bytes(content)
+    again = breakdowns(read_cells(stained.runs()))
+    assert [[strata for _, strata in one.rows] for one in again] == [
+        [strata for _, strata in one.rows] for one in first
+    ]

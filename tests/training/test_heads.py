@@ -1,11 +1,13 @@
 """Many heads in one pass equal each head alone, with torch's own layers and optimiser."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytolora.models.classifier import seeded_head
 from cytolora.specs import Budget, TrainSpec
+from cytolora.training.adamw import AdamW
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import batches, rate_at
 
@@ -28,6 +30,26 @@ def _alone(features: Tensor, labels: Tensor, rate: float, seed: int) -> nn.Linea
     return head
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_adamw_without_a_graph_equals_torchs_own(fused: bool, monkeypatch: pytest.MonkeyPatch):
+    if not fused:
+        monkeypatch.setattr("cytolora.training.adamw.has_fused", lambda: False)
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.randn(3, 4, generator=generator), torch.randn(4, generator=generator)]
+    theirs = [nn.Parameter(tensor.clone()) for tensor in ours]
+    reference = torch.optim.AdamW(theirs, lr=1.0, betas=(0.8, 0.95), weight_decay=0.1)
+    optimiser = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.1)
+    for rate in (0.1, 0.01, 0.05, 0.3):
+        grads = [torch.randn(tensor.shape, generator=generator) for tensor in ours]
+        reference.param_groups[0]["lr"] = rate
+        for parameter, grad in zip(theirs, grads, strict=True):
+            parameter.grad = grad.clone()
+        reference.step()
+        optimiser.step(grads, rate)
+    for left, right in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(left, right.detach(), atol=1e-6, rtol=1e-5)
+
+
 def test_heads_trained_together_equal_heads_trained_alone():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(len(SEEDS), 70, 24, generator=generator)
@@ -41,3 +63,5 @@ def test_heads_trained_together_equal_heads_trained_alone():
             head = _alone(features[s], labels[s], rate, seed)
             torch.testing.assert_close(weights[s, r], head.weight.detach(), atol=1e-5, rtol=0)
             torch.testing.assert_close(biases[s, r], head.bias.detach(), atol=1e-5, rtol=0)
+    alone = F.cross_entropy(_alone(features[0], labels[0], 1e-3, 1)(features[0]), labels[0])
+    assert losses[0, 1] == pytest.approx(alone.item(), abs=0.5), "of the last batch: near the loss of all images"

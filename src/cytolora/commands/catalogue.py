@@ -10,12 +10,12 @@ from rich.table import Table
 
 
 def ls(
-    kind: Literal["models", "datasets", "grids", "methods", "engines"],
+    kind: Literal["models", "datasets", "grids", "presets", "methods", "engines"],
     /,
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Lists models, datasets, grids, methods or engines.
+    """Lists models, datasets, grids, presets, methods or engines.
 
     Example:
 
@@ -77,10 +77,17 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _grids() -> list[dict[str, Any]]:
     from cytolora.config import load_grid, shipped_grids
-    from cytolora.grid import count_runs
+    from cytolora.expansion import count_runs
 
     grids = [load_grid(name) for name in shipped_grids()]
     return [{"name": grid.name, "runs": count_runs(grid), "description": grid.description} for grid in grids]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from cytolora.preset import load_preset, shipped_presets
+
+    presets = [load_preset(name) for name in shipped_presets()]
+    return [{"name": preset.name, "description": preset.description} for preset in presets]
 
 
 def _methods() -> list[dict[str, Any]]:
@@ -90,7 +97,16 @@ def _methods() -> list[dict[str, Any]]:
 
 
 def _engines() -> list[dict[str, Any]]:
-    return [{"name": "inline", "description": "One run after the other, in this process."}]
+    from cytolora.engines.catalogue import ENGINES
+
+    return [{"name": engine.name, "description": engine.description} for engine in ENGINES]
 
 
-_ROWS = {"models": _models, "datasets": _datasets, "grids": _grids, "methods": _methods, "engines": _engines}
+_ROWS = {
+    "models": _models,
+    "datasets": _datasets,
+    "grids": _grids,
+    "presets": _presets,
+    "methods": _methods,
+    "engines": _engines,
+}

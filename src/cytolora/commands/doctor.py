@@ -62,7 +62,7 @@ def doctor(
 def _devices() -> dict[str, Any]:
     import torch
 
-    from cytolora.models.cpu import packing_works
+    from cytolora.models.packed import packing_works
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {

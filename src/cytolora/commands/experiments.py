@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -20,8 +20,10 @@ from cytolora.commands.options import (
     read_grid,
     read_inputs,
 )
+from cytolora.engines.catalogue import Spread
 from cytolora.grid import Plan, make_plan
 from cytolora.store import Store
+from cytolora.timing import describe, stored_costs
 
 
 def plan(
@@ -50,18 +52,23 @@ def plan(
         Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
     """
     add_backbones(inputs.backbone_file)
-    spec = read_grid(grid, axes, inputs)
-    found = make_plan(spec, Store(out), read_inputs(inputs, spec, out).without_missing())
+    spec, store = read_grid(grid, axes, inputs), Store(out)
+    here = read_inputs(inputs, spec, out).without_missing()
+    found = make_plan(spec, store, here)
     if json_:
         sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
         return
     console = Console(highlight=False, markup=False)
-    console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(found.to_do)} to do.")
+    to_do = set(found.to_do)
+    console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(to_do)} to do.")
     for group in found.groups:
-        missing = set(group.runs) & set(found.to_do)
+        missing = to_do.intersection(group.runs)
         console.print(f"  {group.dataset} x {group.backbone}: {len(missing)} of {len(group.runs)} runs to do")
     for stale in found.stale:
         console.print(f"  stale: {stale}", soft_wrap=True)
+    is_known = found.stored and {run.dataset for run in to_do} <= here.data.keys()
+    if is_known and (expected := describe(found, here, stored_costs(store.runs()))):
+        console.print(f"At the speed of the stored runs, one at a time: {expected}.", soft_wrap=True)
 
 
 def run(
@@ -71,7 +78,9 @@ def run(
     out: Path = Path("runs"),
     axes: AxisOptions = NO_CHANGE,
     inputs: InputOptions = NO_INPUTS,
-    engine: Literal["inline"] = "inline",
+    engine: str = "inline",
+    address: str | None = None,
+    workers: int | None = None,
     device: Device = "auto",
     threads: int | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -91,7 +100,12 @@ def run(
     out
         Folder of stored runs; each finished run is a folder in it.
     engine
-        Where runs are executed.
+        Where runs are executed: inline (this process) or ray (many workers, on this machine or others).
+    address
+        HOST:PORT of a running Ray cluster, on the loopback address or protected by a token; without it, ray starts one
+        on this machine.
+    workers
+        Runs at a time with ray; without it, one a GPU, or as many as the CPUs hold at the threads given to each.
     device
         auto takes a GPU where there is one.
     threads
@@ -104,7 +118,15 @@ def run(
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs)
     chosen = resolve_device(device, threads)
-    plan = api.run_grid(spec, read_inputs(inputs, spec, out), out, device=chosen, watch=watch(quiet=quiet))
+    plan = api.run_grid(
+        spec,
+        read_inputs(inputs, spec, out),
+        out,
+        device=chosen,
+        watch=watch(quiet=quiet, device=chosen, store=Store(out)),
+        engine=engine,
+        spread=Spread(address=address, workers=workers),
+    )
     Console(stderr=True, highlight=False).print(
         f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report", soft_wrap=True
     )

@@ -4,21 +4,30 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from rich.console import Console
 
 from cytolora.commands.bars import bar
 from cytolora.commands.options import Device
 from cytolora.errors import ConfigError
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
+from cytolora.models.cpu import keep_freed_memory
 from cytolora.specs import RunSpec
+from cytolora.store import Store
+from cytolora.timing import describe
+from cytolora.trial import costs_here
 from cytolora.workbench import Progress
 
 
-def watch(*, quiet: bool) -> Callable[[Plan, Inputs], AbstractContextManager[Progress]]:
-    """Returns what shows progress: a bar over the training images of all adapter runs to do."""
+def watch(
+    *, quiet: bool, device: torch.device, store: Store
+) -> Callable[[Plan, Inputs], AbstractContextManager[Progress]]:
+    """Returns what shows progress: how long it will take, and a bar over the training images of all adapter runs."""
 
     @contextmanager
     def shown(plan: Plan, inputs: Inputs) -> Iterator[Progress]:
+        if not quiet:
+            _announce(plan, inputs, store, device)
         total = sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
         with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):
             yield Progress(say=say, done=done)
@@ -36,12 +45,20 @@ def resolve_device(device: Device, threads: int | None) -> torch.device:
         if threads < 1:
             raise ConfigError(f"--threads is at least 1, got {threads}.")
         torch.set_num_threads(threads)
+    keep_freed_memory()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[device]:
         raise ConfigError(f"No {device} device on this machine. Use --device cpu, or auto.")
     return torch.device(device)
+
+
+def _announce(plan: Plan, inputs: Inputs, store: Store, device: torch.device) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    costs = costs_here(plan, inputs, store, device=device, progress=Progress(say=console.print))
+    if expected := describe(plan, inputs, costs):
+        console.print(f"{expected} on this machine, one at a time.")
 
 
 def _num_images(run: RunSpec, inputs: Inputs) -> int:

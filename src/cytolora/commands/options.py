@@ -9,12 +9,14 @@ from cyclopts import Parameter
 
 from cytolora.config import load_grid
 from cytolora.errors import ConfigError
+from cytolora.expansion import narrowed
 from cytolora.files import sha256_file
-from cytolora.grid import narrowed
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES, read_backbone_file
-from cytolora.specs import GridSpec, SplitSpec
+from cytolora.preset import load_preset, with_preset
+from cytolora.specs import PAPER, GridSpec, SplitSpec
 
+Precision = Literal["auto", "fp32", "bf16"]
 Several = Parameter(consume_multiple=True, negative="")
 
 _DRAWN = "synthetic"
@@ -60,6 +62,12 @@ class AxisOptions:
     """Learning rates to choose from."""
     steps: int | None = None
     """Cuts every budget to so many steps: a rehearsal, marked in the report."""
+    precision: Precision = "auto"
+    """What training computes in: auto leaves the grid's own, fp32 where it says nothing; bf16 is twice as fast on
+    processors that have it, and not yet shown to reach the same accuracy everywhere (docs/performance.md)."""
+    preset: str = PAPER
+    """Differences applied to the grid before its axes are replaced: `paper` (none), `paper-code-2024`,
+    `paper-code-2025` (`cytolora ls presets`), or a YAML file."""
 
 
 NO_INPUTS = InputOptions()
@@ -68,8 +76,11 @@ NO_CHANGE = AxisOptions()
 
 def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
     """Loads a grid, replaces the axes that were given, and ties it to the split file and label map."""
+    grid = load_grid(name)
+    if axes.preset != PAPER:
+        grid = with_preset(grid, load_preset(axes.preset))
     grid = narrowed(
-        load_grid(name),
+        grid,
         datasets=axes.dataset,
         models=axes.model,
         methods=axes.method,
@@ -78,6 +89,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
         seeds=axes.seeds,
         rates=axes.rates,
         max_steps=axes.steps,
+        precision=None if axes.precision == "auto" else axes.precision,
     )
     if (inputs.split or inputs.map) and len(grid.datasets) > 1:
         raise ConfigError(
@@ -89,10 +101,12 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
 
 def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
     """Reads NAME=PATH options; drawn cells have a default folder inside ``out``."""
-    data = pairs(options.data, "--data")
-    for name in data:
-        if name not in grid.datasets:
+    data: dict[str, Path] = {}
+    for name, path in pairs(options.data, "--data").items():
+        meant = [dataset for dataset in grid.datasets if name in (dataset, dataset.partition(":")[0])]
+        if not meant:
             raise ConfigError(f"--data names {name!r}, but the grid's datasets are {', '.join(grid.datasets)}.")
+        data |= dict.fromkeys(meant, path)  # a name without its label set means them all
     if _DRAWN in grid.datasets:
         data.setdefault(_DRAWN, out / "data" / _DRAWN)
     return Inputs(

@@ -1,6 +1,5 @@
 """Looks at every image of a dataset once: unreadable files, duplicates, groups torn by a split."""
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from statistics import median_low
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.data.decode import decode_with_conversion
+from cytolora.data.decode import decode_with_conversion, pixel_sha256
 from cytolora.data.duplicates import MAX_DISTANCE, MIN_SIMILARITY, Signature, near_pairs, signature, similar_pairs
 from cytolora.data.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
 from cytolora.data.manifest import Manifest, Sample
@@ -104,7 +103,7 @@ def _look(manifest: Manifest, sample: Sample) -> _Look:
     height, width, _ = pixels.shape
     return _Look(
         sample=sample,
-        pixel_hash=hashlib.sha256(f"{width}x{height}:".encode() + pixels.tobytes()).hexdigest(),
+        pixel_hash=pixel_sha256(pixels),
         signature=signature(pixels),
         size=(width, height),
         conversion=conversion,

@@ -1,5 +1,6 @@
 """Files to pixels, the same way everywhere: the only place that opens an image."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ Pixels = NDArray[np.uint8]
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """Pillow's readers that may run; all others stay shut, whatever a file says of itself."""
 
-_MAX_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 """Width times height; Pillow's own threshold for a decompression bomb (MAX_IMAGE_PIXELS)."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -33,31 +34,40 @@ _CONVERSIONS = {
 _CONVERSIONS |= dict.fromkeys(_SIXTEEN_BIT, _CONVERSIONS["I"])
 
 
-def decode(source: Path | BinaryIO, name: str = "") -> Pixels:
+def decode(source: Path | BinaryIO, name: str = "", *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Reads an image as 8-bit RGB, upright; transparent pixels lie on white, of several frames the first is read.
 
     Args:
         name: What an error calls the image; needed where ``source`` is no path.
+        max_pixels: Width times height, looked at before anything is decoded; at most ``MAX_PIXELS``.
 
     Raises:
         DataError: If the file is no image, is cut off, or has more pixels than any microscope field.
     """
-    return decode_with_conversion(source, name)[0]
+    return decode_with_conversion(source, name, max_pixels=max_pixels)[0]
 
 
-def decode_with_conversion(source: Path | BinaryIO, name: str = "") -> tuple[Pixels, str]:
+def pixel_sha256(pixels: Pixels) -> str:
+    """Returns the SHA-256 of size and pixels: equal for copies without loss, whatever their file format."""
+    height, width, _ = pixels.shape
+    return sha256(f"{width}x{height}:".encode() + pixels.tobytes()).hexdigest()
+
+
+def decode_with_conversion(
+    source: Path | BinaryIO, name: str = "", *, max_pixels: int = MAX_PIXELS
+) -> tuple[Pixels, str]:
     """Reads an image like ``decode`` and says in words how it was converted; empty for plain 8-bit RGB."""
-    name = name or str(source)
+    name, max_pixels = name or str(source), min(max_pixels, MAX_PIXELS)
     try:
         with Image.open(source, formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise _unreadable(name, f"{image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are read")
+            if image.width * image.height > max_pixels:
+                raise _unreadable(name, f"{image.width} x {image.height} pixels, at most {max_pixels:,} are read")
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
-        raise _unreadable(name, f"more than {_MAX_PIXELS:,} pixels") from error
+        raise _unreadable(name, f"more than {max_pixels:,} pixels") from error
     except OSError as error:
         raise _unreadable(name, error.strerror or _first_line(error)) from error
     except Exception as error:  # on damaged files Pillow's readers raise whatever their arithmetic meets

@@ -13,6 +13,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.attention import attention_blocks, split_qkv
 from cytolora.models.methods import METHODS, Method, check_fits
 from cytolora.models.prompts import add_prompts
+from cytolora.models.reference_attention import use_reference_attention
 from cytolora.models.tower import Tower
 from cytolora.specs import AdapterSpec
 
@@ -47,7 +48,9 @@ def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
     if not entry.adapts:
         raise ConfigError(f"The method {method!r} adapts nothing; it trains on frozen features.")
     check_fits(entry, adapter)
-    adapted = _share_frozen(tower)
+    adapted = tower.sharing_weights()
+    if adapter.reference_attention_bug:
+        use_reference_attention(adapted.trunk)
     if entry.peft_config is not None:
         _attach_peft(adapted, entry, adapter)
     elif entry.prompts:
@@ -55,6 +58,13 @@ def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
     else:
         _open(adapted, entry, adapter)
     return adapted
+
+
+def with_split_qkv(tower: Tower) -> Tower:
+    """Returns a copy with q, k and v apart, as PEFT's methods need them; ``attach`` then has nothing to split."""
+    split = tower.sharing_weights()
+    split_qkv(split.trunk)
+    return split
 
 
 def prove_attached(tower: Tower, images: Tensor) -> None:
@@ -126,12 +136,6 @@ def _owned(tower: Tower) -> Iterator[tuple[str, list[nn.Parameter]]]:
             yield name, trains
 
 
-def _share_frozen(tower: Tower) -> Tower:
-    """Copies modules but not their weights: adapters add parameters, they never write into the frozen ones."""
-    memo = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
-    return copy.deepcopy(tower, memo)
-
-
 def _unshare(trunk: nn.Module, pattern: str) -> None:
     """Gives the adapted modules weights of their own."""
     for name, module in trunk.named_modules():
@@ -147,6 +151,8 @@ def _blocks(trunk: nn.Module, adapter: AdapterSpec) -> list[int]:
         return list(range(num_blocks - adapter.last_blocks, num_blocks))
     if adapter.blocks == "all":
         return list(range(num_blocks))
+    if not adapter.blocks or len(set(adapter.blocks)) < len(adapter.blocks):
+        raise ConfigError(f"blocks names one or more blocks, counted from 0, once each: {list(adapter.blocks)}.")
     beyond = [block for block in adapter.blocks if not 0 <= block < num_blocks]
     if beyond:
         raise ConfigError(f"There is no block {beyond[0]}: the tower has {num_blocks}, counted from 0.")

@@ -3,6 +3,7 @@
 timm keeps the three in one ``nn.Linear`` named ``qkv``; PEFT can adapt that only as a whole, with one shared A.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,10 +19,21 @@ class SplitQKV(nn.Module):
         super().__init__()
         with torch.no_grad():
             self.q_proj, self.k_proj, self.v_proj = (_rows(fused, index) for index in range(3))
+        self.first_query_only = False
+        """Whether the attention asks with the first token alone (last_block.py)."""
+        self.fused: Callable[[Tensor], Tensor] | None = None
+        """Computes ``parts`` at once and equal, where something can (fused_lora.py)."""
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The projections of all tokens: q, k, v, or k and v."""
+        return (self.k_proj, self.v_proj) if self.first_query_only else (self.q_proj, self.k_proj, self.v_proj)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens [batch, tokens, width] to [batch, tokens, 3 x width]."""
-        return torch.cat([self.q_proj(tokens), self.k_proj(tokens), self.v_proj(tokens)], dim=-1)
+        """Maps tokens [batch, tokens, width] to ``parts`` of them side by side, [batch, tokens, 3 x width]."""
+        if self.fused is not None:
+            return self.fused(tokens)
+        return torch.cat([part(tokens) for part in self.parts], dim=-1)
 
 
 def attention_blocks(trunk: nn.Module) -> list[nn.Module]:

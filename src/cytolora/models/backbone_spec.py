@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cytolora.files import canonical_json
 from cytolora.specs import Preprocess
 
 Pool = Literal["cls", "mean_patch", "cls+mean", "timm", "query"]
@@ -32,6 +33,10 @@ class HubFile:
     def url(self) -> str:
         """The page of the repository, where licences are accepted."""
         return f"https://huggingface.co/{self.repo}"
+
+
+TEXT_PACKAGES = {"clip": "open_clip", "bert": "transformers"}
+"""What a text tower is built with, by its kind: the extra ``text``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,8 @@ class BackboneSpec:
     feature_dim: int | None = None
     """Width of a feature vector; checked against the tower that is built. None: whatever it has."""
     preprocess: Preprocess
+    reference_attention_bug: bool = False
+    """Whether the paper's public code ran this backbone's adapters with a wrong attention."""
     licence: str
     gated: bool = False
     """The hub hands the file out only after its terms are accepted."""
@@ -92,3 +99,8 @@ class BackboneSpec:
     unverified: tuple[str, ...] = ()
     """Facts above that no source settles, in words; the entry is marked wherever it is listed."""
     description: str = ""
+
+    @property
+    def recipe(self) -> str:
+        """What, besides weights, preprocessing and images, decides the features: two entries may share one file."""
+        return canonical_json([self.architecture, dict(self.arguments), self.pool, self.projection])

@@ -61,15 +61,27 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than weights, or is no file of weights; nothing in it was run. "
             "Ask its author for a .safetensors file."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged file torch's reader fails in any way: IndexError, AssertionError, …
         raise WeightsError(f"{path} is damaged or cut off: {first_line(error)}. {_AGAIN}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, expected tensors by name.")
     state = unwrapped(content)
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors by name; its keys are {', '.join(map(str, list(state)[:3]))}.")
+        raise WeightsError(f"{path} holds no tensors by name; its keys are {', '.join(list(state)[:3]) or 'none'}.")
+    if odd := [name for name, tensor in tensors.items() if not _is_plain(tensor)]:
+        raise WeightsError(
+            f"{path} holds {odd[0]} in another form than number by number (sparse, quantised or without its numbers). "
+            "Use the checkpoint in full precision."
+        )
     return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether every number of a tensor is in the file: a few bytes can claim terabytes otherwise."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return False
+    return tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -78,5 +90,5 @@ def _is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return False  # damaged; torch's reader says so

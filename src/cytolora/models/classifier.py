@@ -17,14 +17,17 @@ _TOWER = "tower."
 class Classifier(nn.Module):
     """``y = W z + b`` on the features z of a tower (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
 
-    def __init__(self, tower: Tower, num_classes: int) -> None:
+    def __init__(self, tower: Tower, num_classes: int, *, autocast: bool = False) -> None:
         super().__init__()
+        self.autocast = autocast
+        """Whether torch chooses which operations are computed in bf16; layers made for bf16 need no such help."""
         self.tower = tower
         self.head = nn.Linear(tower.feature_dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images [batch, 3, size, size] to logits [batch, classes]."""
-        return self.head(self.tower(images))
+        """Maps images [batch, 3, size, size] to logits [batch, classes], float32."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.head(self.tower(images)).float()
 
     def trainable(self) -> list[nn.Parameter]:
         """Returns the parameters that training changes: adapter and head."""

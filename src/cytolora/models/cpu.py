@@ -1,47 +1,71 @@
-"""What makes an adapted tower faster on a CPU and leaves its numbers as they are, to the last few bits of fp32.
+"""What makes a tower faster: exact in fp32 to the last few bits; and in bf16, where that is asked for.
 
-Two exact levers (figures in docs/performance.md): frozen weights laid out once for oneDNN, whose kernels reach on some
-processors twice what the default ones do; and dropout masks drawn from bytes instead of floats.
+On a CPU (figures in docs/performance.md): frozen weights laid out once for oneDNN, q, k, v and their LoRA as one
+product, dropout masks from bytes, and in bf16 explicit attention, which is faster there than torch's fused one (in fp32
+it is slower). The residual stream, norms, pooling and head stay fp32. Elsewhere autocast chooses.
 """
 
-from functools import cache
-from typing import Any
+import copy
+import ctypes
+import sys
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BYTE = 256
+from cytolora.models.attention import SplitQKV
+from cytolora.models.fused_lora import NUM_BYTES, FusedLora, can_fuse, only_lora_trains, random_bytes
+from cytolora.models.last_block import read_first_token_only
+from cytolora.models.packed import PackedLinear, Precision, packing_works
+from cytolora.models.tower import Tower
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Numbers of glibc's malloc.h (mallopt(3))."""
 
 
-def speed_up(module: nn.Module) -> None:
-    """Replaces frozen fp32 linear layers and dropouts below ``module`` by faster equals, in place; CPU only.
+def for_inference(tower: Tower, device: torch.device, precision: Precision = "fp32") -> Tower:
+    """Returns a copy of a frozen tower that gives the same features faster; the weights are shared.
 
-    Whatever trains, and layers that hold trainable parts themselves, stay as they are.
+    In bf16 features differ by about 1 % of their size (docs/performance.md).
+    """
+    fast = tower.sharing_weights().eval()
+    read_first_token_only(fast)
+    if device.type == "cpu":
+        speed_up(fast, precision)
+    return fast.to(device)
+
+
+def for_training(tower: Tower, device: torch.device, precision: Precision) -> bool:
+    """Makes an adapted tower faster, in place; returns whether it needs torch's autocast for its precision."""
+    read_first_token_only(tower)
+    if device.type == "cpu":
+        speed_up(tower, precision)
+        return precision == "bf16" and not only_lora_trains(tower)
+    if precision == "bf16":
+        _hold_in_bf16(tower)
+    return precision == "bf16"
+
+
+def speed_up(module: nn.Module, precision: Precision = "fp32") -> None:
+    """Replaces frozen linear layers and dropouts below ``module`` by faster equals, in place; CPU only.
+
+    Whatever trains, and layers that hold trainable parts themselves, stay as they are. Do it last: weights that are
+    changed or merged afterwards are not seen.
     """
     for name, child in module.named_children():
-        if type(child) is nn.Linear and _is_frozen(child) and packing_works():
-            setattr(module, name, PackedLinear(child))
-        elif type(child) is nn.Dropout and child.p > 0 and (child.p * _BYTE).is_integer():
-            setattr(module, name, ByteDropout(child.p))
+        if isinstance(child, SplitQKV) and _worth_it(precision) and can_fuse(child):
+            child.fused = FusedLora(child, precision)
+            if child.first_query_only:
+                query = nn.ModuleDict({"q_proj": child.q_proj})
+                speed_up(query, precision)
+                child.set_submodule("q_proj", query["q_proj"])
+        elif type(child) is nn.Linear and _worth_it(precision) and _is_frozen(child):
+            setattr(module, name, PackedLinear(child, precision))
+        elif type(child) is nn.Dropout and child.p > 0 and (child.p * NUM_BYTES).is_integer():
+            setattr(module, name, ByteDropout(child.p).train(child.training))
         else:
-            speed_up(child)
-
-
-class PackedLinear(nn.Module):
-    """A frozen ``nn.Linear`` with its weight laid out for oneDNN: once for the forward, once for the backward pass."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias  # the plain layout: for merging, saving and copying
-        self._forward, self._backward = _pack(linear.weight), _pack(linear.weight.t())
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Maps [..., in_features] to [..., out_features]."""
-        rows = inputs.reshape(-1, self.in_features)  # outside the function, so that its output may be changed in place
-        product: Tensor = _PackedProduct.apply(rows, self._forward, self._backward, self.bias)  # pyright: ignore
-        return product.view(*inputs.shape[:-1], self.out_features)
+            speed_up(child, precision)
+    if precision == "bf16" and getattr(module, "fused_attn", False):
+        module.fused_attn = False  # pyright: ignore[reportArgumentType]  (timm's name for torch's fused attention)
 
 
 class ByteDropout(nn.Module):
@@ -55,42 +79,35 @@ class ByteDropout(nn.Module):
         """Zeroes elements with probability p while training, and scales the others by 1 / (1 - p)."""
         if not self.training:
             return inputs
-        num_words = -(-inputs.numel() // 8)
-        words = torch.empty(num_words, dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: inputs.numel()].view(inputs.shape) >= int(self.p * _BYTE)
-        return inputs * (keep * (1 / (1 - self.p)))
+        keep = random_bytes(inputs) >= int(self.p * NUM_BYTES)
+        return inputs * keep.to(inputs.dtype).mul_(1 / (1 - self.p))
 
 
-class _PackedProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, packed: Tensor, packed_back: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.packed_back = packed_back
-        return _product(inputs, packed, bias)
+def keep_freed_memory() -> None:
+    """Asks glibc to give freed memory out again instead of returning it to the system; nothing where there is no glibc.
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _product(grads[0], ctx.packed_back, None), None, None, None
-
-
-@cache
-def packing_works() -> bool:
-    """Whether this torch offers oneDNN's packed product and it agrees with ``F.linear``; it is a private interface."""
-    generator = torch.Generator().manual_seed(0)
-    inputs, weight = torch.randn(3, 8, generator=generator), torch.randn(4, 8, generator=generator)
-    try:
-        return torch.allclose(_product(inputs, _pack(weight), None), F.linear(inputs, weight), atol=1e-5)
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return False
+    A step allocates the same large tensors as the one before it. Fetched from the system, each of their pages costs a
+    fault and is zeroed again: 5 to 10 % of a step (docs/performance.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _pack(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+def _hold_in_bf16(module: nn.Module) -> None:
+    """Replaces frozen linear layers by copies in bf16, which autocast then need not cast at every step."""
+    for name, child in module.named_children():
+        if type(child) is nn.Linear and not any(parameter.requires_grad for parameter in child.parameters()):
+            setattr(module, name, copy.deepcopy(child).to(torch.bfloat16))
+        else:
+            _hold_in_bf16(child)
 
 
-def _product(inputs: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs.contiguous(), packed, bias, "none", [], "")
+def _worth_it(precision: Precision) -> bool:
+    return precision == "bf16" or packing_works()
 
 
 def _is_frozen(linear: nn.Linear) -> bool:
     frozen = all(not parameter.requires_grad for parameter in linear.parameters())
-    return frozen and linear.weight.dtype == torch.float32 and linear.weight.device.type == "cpu"
+    return frozen and linear.weight.device.type == "cpu"

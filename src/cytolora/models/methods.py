@@ -87,13 +87,15 @@ def _ia3(adapter: AdapterSpec, modules: str) -> "PeftConfig":
 def _adalora(adapter: AdapterSpec, modules: str) -> "PeftConfig":
     from peft import AdaLoraConfig
 
+    from cytolora.models.rank_allocation import start_rank
+
     return AdaLoraConfig(
-        init_r=adapter.rank,
+        init_r=start_rank(adapter.rank),
         target_r=adapter.rank,
         lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=adapter.dropout,
         target_modules=modules,
-        total_step=1,  # PEFT asks for it; no rank is given up here, so that it decides nothing
+        total_step=1,  # PEFT asks for it; the training loop, which knows, replaces it
     )
 
 
@@ -127,7 +129,7 @@ for _method in (
         name="lora",
         description="Low-rank adaptation of attention projections (Hu et al. 2021) and a linear classifier.",
         peft_config=_low_rank(),
-        uses=_LOW_RANK,
+        uses=(*_LOW_RANK, "reference_attention_bug"),
     ),
     Method(
         name="dora",
@@ -156,8 +158,8 @@ for _method in (
     ),
     Method(
         name="adalora",
-        description="Low-rank adaptation in the form of a singular value decomposition (Zhang et al. 2023); "
-        "every rank is kept.",
+        description="Low-rank adaptation that starts with half as many ranks again and gives up the least important "
+        "(Zhang et al. 2023).",
         peft_config=_adalora,
         uses=("rank", "alpha", "dropout", *_WHERE),
     ),

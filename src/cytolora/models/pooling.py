@@ -21,7 +21,8 @@ class QueryPool(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens [batch, tokens, context_width] to [batch, width]."""
-        query = self.to_q(self.ln_q(self.query)).expand(len(tokens), -1, -1)
+        num_images = tokens.shape[0]  # len() would fix the number of images in an export
+        query = self.to_q(self.ln_q(self.query)).expand(num_images, -1, -1)
         keys, values = self.to_kv(self.ln_k(tokens)).chunk(2, dim=-1)
         heads = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, keys, values))
         answer = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError
-from cytolora.files import canonical_json, sha256_text, write_bytes
+from cytolora.files import canonical_json, sha256_file, sha256_text, write_bytes
 from cytolora.models.backbone_spec import BackboneSpec, TextSpec
 from cytolora.models.checkpoint import read_state
 from cytolora.models.formats import State, joined
@@ -93,6 +94,8 @@ def load_text_tower(spec: BackboneSpec, weights: Path, vocabulary: Path | None =
             f"{weights} does not hold the text tower of {spec.name}: {len(wrong)} tensors do not fit, "
             f"first {wrong[0]}. Name the official file, which has image and text together."
         )
+    if broken := [name for name in sorted(named) if not torch.isfinite(named[name]).all()]:
+        raise WeightsError(f"{weights} holds NaN or infinity in {broken[0]} of its text tower. Fetch it again.")
     tower.encoder.load_state_dict(named, strict=True)
     if (scale := state.get("logit_scale")) is not None:
         tower.logit_scale = float(scale.float().exp())
@@ -111,18 +114,33 @@ def class_text(
     """Returns one embedding a class, in the order of ``prompts``; a second call reads it from ``cache``.
 
     Args:
-        prompts: Several wordings of every class; their embeddings are normalised, averaged and normalised again.
+        prompts: Several wordings of every class; their embeddings are normalised, averaged and normalised again. Other
+            wordings, weights or another vocabulary are kept in a file of their own.
     """
     if empty := [label for label, wordings in prompts.items() if not wordings]:
         raise ConfigError(f"Class {empty[0]!r} has no prompt. Give every class at least one.")
-    recipe = [weights_sha256, asdict(spec.text) if spec.text else None, [list(texts) for texts in prompts.values()]]
+    words = vocabulary and vocabulary.is_file() and sha256_file(vocabulary)
+    settings = asdict(spec.text) if spec.text else None
+    recipe = [weights_sha256, settings, words or None, [list(texts) for texts in prompts.values()]]
     path = cache / f"{sha256_text(canonical_json(recipe))[:32]}.safetensors"
-    if not path.is_file():
-        tower = load_text_tower(spec, weights, vocabulary)
-        rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
-        text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
-        write_bytes(path, save(text.state()))
-    return ClassText.of(load(path.read_bytes()))
+    kept = _read(path, len(prompts))
+    if kept is not None:
+        return kept
+    tower = load_text_tower(spec, weights, vocabulary)
+    rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
+    text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
+    write_bytes(path, save(text.state()))
+    return text
+
+
+def _read(path: Path, num_classes: int) -> ClassText | None:
+    """Reads kept embeddings; None if there are none, or a damaged file, which is then made anew."""
+    try:
+        text = ClassText.of(load(path.read_bytes()))
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+        return None
+    is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes
+    return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
 
 
 def zero_shot_logits(features: Tensor, text: ClassText) -> Tensor:

@@ -1,5 +1,6 @@
 """An image tower: a timm trunk, the pooling that turns its tokens into one vector, and the projection after it."""
 
+import copy
 from typing import Any
 
 import torch
@@ -39,6 +40,11 @@ class Tower(nn.Module):
         """Returns one feature vector an image."""
         pooled = self._pooled(self.trunk.forward_features(images))
         return pooled if self.projection is None else self.projection(pooled)
+
+    def sharing_weights(self) -> "Tower":
+        """Returns a copy of the modules with the same weights: for changes that only add, or put modules elsewhere."""
+        memo = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        return copy.deepcopy(self, memo)
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         patches = tokens[:, self.num_prefix_tokens :]

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cytolora.errors import WeightsError
 from cytolora.files import recover_folders, sha256_file, staged_folder, write_json
@@ -72,7 +73,7 @@ def read_manifest(folder: Path) -> list[Kept]:
     if not path.is_file():
         return []
     try:
-        return [Kept(**entry) for entry in json.loads(path.read_text())["checkpoints"]]
+        return [_kept(entry) for entry in json.loads(path.read_text())["checkpoints"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path} is damaged: {error}. Write it anew with `cytolora weights fetch`.") from error
 
@@ -86,6 +87,20 @@ def verify(folder: Path) -> dict[str, str]:
     if not (folder / MANIFEST).is_file():
         raise WeightsError(f"{folder} holds no {MANIFEST}. Write one with `cytolora weights fetch NAME --to {folder}`.")
     return {kept.name: _problem(folder, kept) for kept in read_manifest(folder)}
+
+
+def _kept(entry: Mapping[str, Any]) -> Kept:
+    """Reads one entry of the manifest, which came with the folder from elsewhere."""
+    kept = Kept(**entry)
+    texts = (kept.name, kept.file, kept.sha256)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(kept.num_bytes, int):
+        raise TypeError(f"{kept.name} lacks its file, size or SHA-256")
+    if not isinstance(kept.others, Mapping):
+        raise TypeError(f"the other files of {kept.name} are no names with a SHA-256")
+    for name in (kept.file, *kept.others):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{name} lies outside the folder")
+    return kept
 
 
 def _problem(folder: Path, kept: Kept) -> str:

@@ -2,25 +2,35 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.files import staged_folder, write_text
+from cytolora.report import costs, table1
+from cytolora.report.calibrated import Reliability
 from cytolora.report.cells import METRICS, Cell, best, by_dataset, read_cells
 from cytolora.report.checks import refuse_mixed
 from cytolora.report.curves import Axis, Curves
+from cytolora.report.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
+from cytolora.report.few_shot import few_shot_figures, in_print_order
 from cytolora.report.figures import Figure, save
+from cytolora.report.fractions import Fractions
+from cytolora.report.labels import Labels
 from cytolora.report.levels import Levels
 from cytolora.report.matrix import ConfusionMatrix
 from cytolora.report.metadata import COLUMNS as METADATA_COLUMNS
 from cytolora.report.metadata import breakdowns, to_rows
-from cytolora.report.page import Picture, Section, render
+from cytolora.report.neighbours import COLUMNS as NEIGHBOUR_COLUMNS
+from cytolora.report.neighbours import neighbour_rows
+from cytolora.report.page import Overview, Picture, Section, render
 from cytolora.report.protocol import describe_dataset
 from cytolora.report.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
 from cytolora.store import Store
 
 PAGE = "index.html"
-_OURS = frozenset({PAGE, "tables.csv", "tables.md", "tables.tex", "cells.csv", "metadata.csv", "figures"})
+_FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
+_OURS = frozenset({PAGE, *_FILES, "cells.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv", "figures"})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
@@ -52,9 +62,11 @@ def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = No
     folders = _folders(data or {}, by_dataset(cells))
     with staged_folder(target) as folder:
         _write_tables(folder, cells)
-        sections = _sections(folder / "figures", cells, folders)
+        desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
+        overview = _overview(desk, cells)
+        sections = _sections(desk, cells, folders)
         _write_metadata(folder, sections)
-        write_text(folder / PAGE, render(sections, runs))
+        write_text(folder / PAGE, render(overview, sections, runs))
     return out / PAGE
 
 
@@ -85,6 +97,19 @@ def _write_tables(folder: Path, cells: Sequence[Cell]) -> None:
     write_text(folder / "cells.csv", to_csv(rows, rows[0]))
     write_text(folder / "tables.md", to_markdown(cells))
     write_text(folder / "tables.tex", to_latex(cells))
+    write_text(folder / "costs.csv", to_csv(costs.to_rows(cells), costs.COLUMNS))
+    write_text(folder / "costs.tex", costs.to_latex(cells))
+    write_text(folder / "classes.csv", to_csv(class_rows(cells), CLASS_COLUMNS))
+    if beside := neighbour_rows(cells):
+        write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))
+    branches = tree_rows(cells)
+    if branches:
+        write_text(folder / "tree.csv", to_csv(branches, TREE_COLUMNS))
+    linear = table1.tables1(cells)
+    if linear:
+        write_text(folder / "table1.csv", to_csv([r for one in linear for r in table1.to_rows(one)], table1.COLUMNS))
+        write_text(folder / "table1.md", table1.to_markdown(linear))
+        write_text(folder / "table1.tex", table1.to_latex(linear))
 
 
 def _write_metadata(folder: Path, sections: Sequence[Section]) -> None:
@@ -93,12 +118,39 @@ def _write_metadata(folder: Path, sections: Sequence[Section]) -> None:
         write_text(folder / "metadata.csv", to_csv(rows, METADATA_COLUMNS))
 
 
-def _sections(figures: Path, cells: Sequence[Cell], folders: Mapping[str, Path]) -> list[Section]:
-    models = sorted({cell.model for cell in cells})
-    return [_section(figures, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desk:
+    """Where pictures are put, and where drawn ones are kept."""
+
+    folder: Path
+    cache: Path
+
+    def picture(self, figure: Figure) -> Picture:
+        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache), caption=figure.caption)
 
 
-def _section(figures: Path, cells: Sequence[Cell], models: Sequence[str], data: Path | None) -> Section:
+def _overview(desk: _Desk, cells: Sequence[Cell]) -> Overview:
+    """The paper's table and figures, as far as their cells exist."""
+    by_name = by_dataset(cells)
+    shares = [Fractions(dataset=name, cells=members, slug=_slug(name)) for name, members in by_name.items()]
+    shares = [figure for figure in shares if figure.drawable]
+    if len(shares) == 1:
+        shares = [replace(shares[0], slug="")]
+    figures: list[Figure] = [*few_shot_figures(cells, _slug), *shares]
+    figures += [labels] if (labels := Labels(cells=cells)).drawable else []
+    return Overview(
+        tables=table1.tables1(cells),
+        pictures=[desk.picture(figure) for figure in figures],
+        rivals=rivals(cells),
+    )
+
+
+def _sections(desk: _Desk, cells: Sequence[Cell], folders: Mapping[str, Path]) -> list[Section]:
+    models = in_print_order({cell.model for cell in cells}, 1)
+    return [_section(desk, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()]
+
+
+def _section(desk: _Desk, cells: Sequence[Cell], models: Sequence[str], data: Path | None) -> Section:
     dataset, slug = cells[0].dataset, _slug(cells[0].dataset)
     curves = [
         Curves(dataset=dataset, cells=cells, metric=metric, axis=axis, slug=slug, all_models=models)
@@ -115,8 +167,9 @@ def _section(figures: Path, cells: Sequence[Cell], models: Sequence[str], data: 
     return Section(
         facts=describe_dataset(cells),
         cells=cells,
-        curves=[_picture(curve, figures) for curve in figures_of if curve.drawable],
-        matrices=[_picture(matrix, figures) for matrix in _matrices(cells)],
+        curves=[desk.picture(curve) for curve in figures_of if curve.drawable],
+        matrices=[desk.picture(matrix) for matrix in _matrices(cells)],
+        reliability=None if winner is None else desk.picture(Reliability(cell=winner, slug=_slug(winner.cell_id))),
         breakdowns=breakdowns(cells),
         examples=examples,
         slug=slug,
@@ -134,14 +187,10 @@ def _matrices(cells: Sequence[Cell]) -> list[ConfusionMatrix]:
         most = max((cell.amount_key for cell in tested), default=None)
         largest.append(best([cell for cell in tested if cell.amount_key == most]))
     others = [cell for cell in largest if cell is not None and cell is not winner]
-    num_fields = len(winner.predictions[0].classes) ** 2 * len(others)
+    num_fields = len(winner.runs[0].provenance["classes"]) ** 2 * len(others)
     numbers = "all" if num_fields <= _MAX_NUMBERS else "diagonal"
     first = ConfusionMatrix(cell=winner, slug=_slug(winner.cell_id))
     return [first, *(ConfusionMatrix(cell=cell, slug=_slug(cell.cell_id), numbers=numbers) for cell in others)]
-
-
-def _picture(figure: Figure, folder: Path) -> Picture:
-    return Picture(name=figure.name, svg=save(figure, folder), caption=figure.caption)
 
 
 def _slug(name: str) -> str:

@@ -8,21 +8,23 @@ from math import inf
 from statistics import fmean, stdev
 from typing import Literal
 
-import numpy as np
-
 from cytolora.config import parse_spec
 from cytolora.errors import StoreError
+from cytolora.report.evaluation import Evaluation, evaluate
+from cytolora.report.facts import ClassFacts, class_facts
 from cytolora.report.predictions import TestPredictions, read_test
 from cytolora.report.published import Published, find_published
 from cytolora.report.variants import name_variants
 from cytolora.select import cells as group_runs
 from cytolora.select import choose_rate
 from cytolora.specs import RunSpec
-from cytolora.stats import Interval, metric_intervals
-from cytolora.store import StoredRun
+from cytolora.stats import Interval
+from cytolora.store import StoredRun, damaged
 
-Metric = Literal["accuracy", "balanced_accuracy"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy")
+"""In every table; ``ALL_METRICS`` in the files."""
+ALL_METRICS: tuple[Metric, ...] = (*METRICS, "macro_f1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,18 +113,32 @@ class Cell:
         return tuple(read_test(run) for run in self.tested)
 
     @cached_property
+    def facts(self) -> ClassFacts:
+        """What is known of its classes beyond their names."""
+        return class_facts(self.spec, self.runs[0].provenance["classes"])
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """Everything computed from the test predictions of ``tested``; None until tested."""
+        if not self.tested:
+            return None
+        found = evaluate(self.tested, self.facts)
+        self._refuse_another_count(found)
+        return found
+
+    def _refuse_another_count(self, found: Evaluation) -> None:
+        """Means are read from metrics.json, intervals from the predictions: both must tell of the same images."""
+        scores = [run.metrics["test"] for run in self.tested]
+        right, number = (sum(one["accuracy"] * one["n"] for one in scores), sum(one["n"] for one in scores))
+        total, hits = sum(map(sum, found.confusion)), sum(row[index] for index, row in enumerate(found.confusion))
+        if number != total or abs(right - hits) > 0.5:
+            said = f"metrics.json counts {right:.0f} right of {number} test images, the predictions {hits} of {total}"
+            raise damaged(self.tested[0].path, f"{said} (all seeds of the cell together)")
+
+    @property
     def intervals(self) -> Mapping[str, Interval]:
         """The 95 % sampling interval of each metric's mean over the seeds; empty until tested."""
-        if not self.tested:
-            return {}
-        every = self.predictions
-        return metric_intervals(
-            np.concatenate([rows.labels for rows in every]),
-            np.concatenate([rows.predicted for rows in every]),
-            images=[path for rows in every for path in rows.paths],
-            groups=[group for rows in every for group in rows.groups],
-            num_classes=len(every[0].classes),
-        )
+        return self.evaluation.intervals if self.evaluation else {}
 
     def test(self, metric: Metric) -> Spread | None:
         """The metric on the test set over the seeds; None until it was scored."""
@@ -133,23 +149,42 @@ class Cell:
         found = [run.metrics["val"] for run in self.runs if run.spec["learning_rate"] == rate]
         return None if None in found else Spread.of([metrics[metric] for metrics in found])
 
+    @cached_property
+    def diverged(self) -> tuple[float, ...]:
+        """The rates at which training diverged for some seed."""
+        return tuple(sorted({run.spec["learning_rate"] for run in self.runs if run.metrics["val"] is None}))
+
     @property
     def is_cut(self) -> bool:
         """Whether its budget was cut: a rehearsal."""
         return self.spec.train.budget.max_steps is not None
 
     @property
+    def is_result(self) -> bool:
+        """Whether it says anything of its model: neither cut nor computed with wrong attention on purpose."""
+        adapter = self.spec.adapter
+        return not self.is_cut and not (adapter is not None and adapter.reference_attention_bug)
+
+    @property
     def published(self) -> Published | None:
         """What the literature prints for this cell, if anything."""
-        if self.shots is not None or self.fraction is not None:
+        if self.shots is not None:
             return None
-        return find_published(dataset=self.dataset, model=self.model, method=self.spec.method)
+        method = self.spec.method
+        return find_published(dataset=self.dataset, model=self.model, method=method, fraction=self.fraction)
 
     @property
     def seconds(self) -> float | None:
         """Mean duration of its tested runs, or of all while none is."""
         known = [run.provenance["seconds"] for run in self.tested or self.runs if "seconds" in run.provenance]
         return fmean(known) if known else None
+
+    @property
+    def num_labels(self) -> int:
+        """Distinct training images that a run saw, at most over its runs; validation images are not among them."""
+        return max(
+            run.metrics["train"]["num_images"] - int(run.provenance.get("num_repeated") or 0) for run in self.runs
+        )
 
     def worst(self, key: str) -> int:
         """The largest value of a count in the provenance of its runs."""
@@ -185,9 +220,9 @@ def by_dataset(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
 def best(cells: Iterable[Cell], metric: Metric = "accuracy") -> Cell | None:
     """The cell of the highest mean on test, the earliest of equals; None where none is tested.
 
-    Rehearsals with a cut budget count only where there is nothing else.
+    Rehearsals with a cut budget, and the wrong attention of the public code, count only where there is nothing else.
     """
-    scored = [(not cell.is_cut, spread.mean, cell) for cell in cells if (spread := cell.test(metric))]
+    scored = [(cell.is_result, spread.mean, cell) for cell in cells if (spread := cell.test(metric))]
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 

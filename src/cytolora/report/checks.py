@@ -9,15 +9,26 @@ from cytolora.store import StoredRun
 
 
 def refuse_mixed(runs: Iterable[StoredRun]) -> None:
-    """Checks that runs of one dataset saw the same images, of one model the same weights, of one draw the same split.
+    """Checks that runs of one dataset saw the same images, of one model the same weights, of one draw the same split,
+    and that none is there twice.
 
     Raises:
         StoreError: Naming both fingerprints and a run of each.
     """
     found = list(runs)
+    _refuse_copies(found)
     _agree(found, "data_fingerprint", "dataset {}", _data)
     _agree(found, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
     _agree(found, "split_fingerprint", "the draw of {}", _draw)
+
+
+def _refuse_copies(runs: Iterable[StoredRun]) -> None:
+    """A copied folder would count as a further seed."""
+    first: dict[str, StoredRun] = {}
+    for run in runs:
+        other = first.setdefault(canonical_json(run.spec), run)
+        if other is not run:
+            raise StoreError(f"{other.path} and {run.path} hold the same run; move one of them to another folder.")
 
 
 def _data(spec: Mapping[str, Any]) -> list[Any]:

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
+from cytolora.report.flags import caution, stamp
 from cytolora.report.tables import TITLES
 from cytolora.specs import LINEAR, ZERO_SHOT
 
@@ -24,7 +25,7 @@ Axis = Literal["shots", "fraction"]
 _COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "n_seeds")
 _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
-_LEVEL_DASH = (0, (6, 3))
+_LEVEL_DASHES = ((0, (6, 3)), (0, (11, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
 _NUM_COLUMNS = 4
 _MAX_LEGEND = 24
 """Letters of a name up to which the legend stands beside the panel, not below."""
@@ -61,7 +62,8 @@ class Curves:
             text += f" Dashed horizontal lines: {'; '.join(said[level] for level in sorted(levels))}."
         if self._baseline is not None:
             text += f" Always naming the most frequent class would give {words.percent(self._baseline)} %."
-        return text
+        warned = caution(self._drawn)
+        return f"{text} Read with care: {warned}." if warned else text
 
     def frame(self) -> pa.Table:
         """Returns a row per point; ``amount`` is empty for the horizontal lines of all images and of none."""
@@ -70,9 +72,10 @@ class Curves:
     def plot(self) -> Drawing:
         """Draws all lines into one panel, or a panel per model where they would be too many to tell apart."""
         models = self._ranked("model")
-        if len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES):
-            return self._one_panel(models)
-        return self._panel_per_model(models)
+        together = len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES)
+        drawing = self._one_panel(models) if together else self._panel_per_model(models)
+        stamp(drawing, caution(self._drawn))
+        return drawing
 
     @property
     def drawable(self) -> bool:
@@ -80,13 +83,17 @@ class Curves:
         return bool(self._points)
 
     @cached_property
+    def _drawn(self) -> list[Cell]:
+        """The tested cells with a place on the axis, and those of all images or of none."""
+        tested = [cell for cell in self.cells if cell.tested]
+        return [cell for cell in tested if getattr(cell, self.axis) or not (cell.shots or cell.fraction)]
+
+    @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         rows = []
-        for cell in self.cells:
-            spread = cell.test(self.metric)
-            is_level = cell.shots == 0 or (cell.shots is None and cell.fraction is None)
-            amount = (cell.shots or None) if self.axis == "shots" else cell.fraction
-            if spread is not None and (is_level or amount is not None):
+        for cell in self._drawn:
+            spread, amount = cell.test(self.metric), getattr(cell, self.axis) or None
+            if spread is not None:
                 what = (cell.dataset, self.metric, cell.model, cell.method, self.axis)
                 numbers = (None if amount is None else float(amount), spread.mean, spread.std, len(cell.tested))
                 rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
@@ -109,11 +116,10 @@ class Curves:
     @cached_property
     def _baseline(self) -> float | None:
         """The share of the most frequent class in the test set, for accuracy."""
-        first = next((cell for cell in self.cells if cell.tested), None)
-        if first is None or self.metric != "accuracy":
+        found = next((cell.evaluation for cell in self.cells if cell.evaluation), None)
+        if found is None or self.metric != "accuracy":
             return None
-        labels = first.predictions[0].labels
-        return float(np.bincount(labels).max() / len(labels))
+        return max(found.class_counts) / found.num_images
 
     def _one_panel(self, models: list[str]) -> Drawing:
         beside = max(map(len, [*models, *self._methods])) <= _MAX_LEGEND
@@ -161,7 +167,7 @@ class Curves:
 
     def _line(self, axes: Axes, model: str, method: str, colour: str) -> None:
         for level in (row["mean"] for row in self._of(model, method) if row["amount"] is None):
-            axes.axhline(level, color=colour, linestyle=_LEVEL_DASH, linewidth=1.1, alpha=0.9, zorder=2)
+            axes.axhline(level, color=colour, linestyle=self._level_dash(method), linewidth=1.1, alpha=0.9, zorder=2)
         points = [row for row in self._of(model, method) if row["amount"] is not None]
         x, mean = (np.array([row[key] for row in points], dtype=float) for key in ("amount", "mean"))
         std = np.array([np.nan if row["std"] is None else row["std"] for row in points], dtype=float)
@@ -218,15 +224,18 @@ class Curves:
         drawn = {row["method"] for row in self._points}
         lines = [Line2D([], [], color=inks[m], label=m, **self._style(m)) for m in self._methods if m in drawn]
         levels = {row["method"] for row in self._rows if row["amount"] is None}
-        dashes: dict[str, Any] = {"linestyle": _LEVEL_DASH, "linewidth": 1.1}
-        lines += [
-            Line2D([], [], color=inks[m], label=m if _is_zero_shot(m) else f"{m}, all images", **dashes)
-            for m in self._methods
-            if m in levels
-        ]
+        for m in (m for m in self._methods if m in levels):
+            said = m if _is_zero_shot(m) else f"{m}, all images"
+            lines.append(Line2D([], [], color=inks[m], label=said, linestyle=self._level_dash(m), linewidth=1.1))
         if self._baseline is not None and self._baseline > self._limits[0]:
             lines.append(Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class"))
         return lines
+
+    def _level_dash(self, method: str) -> Any:
+        """The dashes of a method's horizontal line: two methods on all images are told apart by them."""
+        drawn = {row["method"] for row in self._rows if row["amount"] is None}
+        place = [name for name in reversed(self._methods) if name in drawn].index(method)
+        return _LEVEL_DASHES[place % len(_LEVEL_DASHES)]
 
     def _style(self, method: str) -> dict[str, Any]:
         index = self._methods.index(method)

@@ -1,8 +1,12 @@
 """What every figure shares: data first, one look, the same bytes from the same numbers."""
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from functools import cache as cache_once
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from matplotlib.figure import Figure as Drawing
 
-from cytolora.files import write_bytes, write_text
+from cytolora.files import sha256_file, write_bytes
+from cytolora.report.words import escape_latex
 
 INK = "#1f2430"
 """Text and axes; becomes the page's own text colour where a figure stands in the page."""
@@ -82,21 +87,93 @@ def look() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, folder: Path) -> str:
-    """Writes ``<name>.svg``, ``.png`` and ``.csv``, and returns the SVG for the page.
+def save(figure: Figure, folder: Path, cache: Path | None = None) -> str:
+    """Writes ``<name>.svg``, ``.png``, ``.csv`` and ``.tex``, and returns the SVG for the page.
 
     The SVG in the file stands on white; the one returned takes the page's colours.
+
+    Args:
+        cache: Where drawings are kept under the hash of their numbers and of the code that draws; None keeps none.
     """
+    table = to_csv_bytes(figure.frame())
+    svg, png = drawn(figure, table, cache) if cache else _draw(figure)
+    write_bytes(folder / f"{figure.name}.png", png, durable=False)
+    body = svg.index(">", svg.index("<svg")) + 1
+    write_bytes(folder / f"{figure.name}.svg", (svg[:body] + _WHITE + svg[body:]).encode(), durable=False)
+    write_bytes(folder / f"{figure.name}.csv", table, durable=False)
+    write_bytes(folder / f"{figure.name}.tex", to_tabular(figure).encode(), durable=False)
+    return _themed(svg, figure)
+
+
+def _draw(figure: Figure) -> tuple[str, bytes]:
     with look():
         drawing = figure.plot()
-        write_bytes(folder / f"{figure.name}.png", _render(drawing, "png", dpi=200, facecolor="white"))
-        svg = _render(drawing, "svg", facecolor="none").decode()
-    body = svg.index(">", svg.index("<svg")) + 1
-    write_text(folder / f"{figure.name}.svg", svg[:body] + _WHITE + svg[body:])
+        png = _render(drawing, "png", dpi=200, facecolor="white")
+        return _render(drawing, "svg", facecolor="none").decode(), png
+
+
+def drawn(figure: Figure, table: bytes, cache: Path) -> tuple[str, bytes]:
+    """Returns a kept drawing, or draws and keeps it; a damaged one counts as absent."""
+    folder = cache / _key(figure, table)
+    with suppress(OSError, ValueError, KeyError):
+        hashes = json.loads((folder / "hashes.json").read_text())
+        svg, png = (folder / "drawing.svg").read_bytes(), (folder / "drawing.png").read_bytes()
+        if hashes == {"svg": hashlib.sha256(svg).hexdigest(), "png": hashlib.sha256(png).hexdigest()}:
+            return svg.decode(), png
+    text, png = _draw(figure)
+    svg = text.encode()
+    hashes = {"svg": hashlib.sha256(svg).hexdigest(), "png": hashlib.sha256(png).hexdigest()}
+    with suppress(OSError):  # a store on a read-only disk: drawn again next time
+        write_bytes(folder / "drawing.svg", svg, durable=False)
+        write_bytes(folder / "drawing.png", png, durable=False)
+        write_bytes(folder / "hashes.json", json.dumps(hashes).encode(), durable=False)
+    return text, png
+
+
+def _key(figure: Figure, table: bytes) -> str:
+    """Names a drawing by everything that it is made from: settings, caption, numbers, this package's code."""
+    options = [
+        f"{entry.name}={getattr(figure, entry.name)!r}"
+        for entry in fields(figure)  # pyright: ignore[reportArgumentType]
+        if entry.name not in ("cell", "cells")  # their numbers stand in the table
+    ]
+    parts = [type(figure).__name__, figure.name, figure.caption, *options, _code(), mpl.__version__]
+    return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), table])).hexdigest()
+
+
+@cache_once
+def _code() -> str:
+    return "".join(sha256_file(path) for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+def to_csv_bytes(table: pa.Table) -> bytes:
+    """Writes a table as CSV."""
     sink = pa.BufferOutputStream()
-    pa_csv.write_csv(figure.frame(), sink)
-    write_bytes(folder / f"{figure.name}.csv", sink.getvalue().to_pybytes())
-    return _themed(svg, figure)
+    pa_csv.write_csv(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def to_tabular(figure: Figure) -> str:
+    """Prints the numbers of a figure for LaTeX; needs the package booktabs."""
+    table = figure.frame()
+    rows = [[_tex(value) for value in row.values()] for row in table.to_pylist()]
+    lines = [
+        f"% {figure.caption}".replace("\u00a0", " "),
+        f"\\begin{{tabular}}{{{'l' * table.num_columns}}}",
+        "\\toprule",
+        " & ".join(map(escape_latex, table.column_names)) + " \\\\",
+        "\\midrule",
+        *(" & ".join(row) + " \\\\" for row in rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else escape_latex(str(value))
 
 
 def _render(drawing: Drawing, kind: str, **options: Any) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cytolora.report import words
 from cytolora.report.cells import Cell
+from cytolora.specs import PAPER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,17 @@ def marks(cell: Cell) -> tuple[Mark, ...]:
 
 
 def _marks(cell: Cell) -> Iterator[Mark]:
+    adapter = cell.spec.adapter
+    if adapter is not None and adapter.reference_attention_bug:
+        text = (
+            "WRONG ON PURPOSE: attention as in the paper's public code (heads not split, tokens and channels mixed up, "
+            "no output projection), to measure its effect. No result of this model."
+        )
+        yield Mark(tag="wrong attention", text=text)
     yield from _progress(cell)
+    if cell.spec.preset != PAPER:
+        text = f"Preset {cell.spec.preset}: views, augmentation, steps or models are not those of the paper's text."
+        yield Mark(tag="preset", text=text)
     max_steps = cell.spec.train.budget.max_steps
     if max_steps is not None:
         yield Mark(
@@ -38,9 +49,8 @@ def _marks(cell: Cell) -> Iterator[Mark]:
     if retested and cell.rate is not None:
         rates = words.listed([words.rate(rate) for rate in retested])
         yield Mark(tag="retested", text=f"The test set was scored at {rates} too: it was not opened once only.")
-    diverged = [rate for rate in cell.rates if cell.val("accuracy", rate) is None]
-    if diverged:
-        rates = words.listed([words.rate(rate) for rate in diverged])
+    if cell.diverged:
+        rates = words.listed([words.rate(rate) for rate in cell.diverged])
         yield Mark(tag="diverged", text=f"Training diverged at learning rate {rates}, which did not compete.")
     if len(cell.rates) > 2 and cell.rate in (cell.rates[0], cell.rates[-1]):
         side = "lowest" if cell.rate == cell.rates[0] else "highest"

@@ -10,9 +10,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 from numpy.typing import NDArray
 
-from cytolora.metrics import confusion
+from cytolora.hierarchy import tree_order
 from cytolora.report import words
 from cytolora.report.cells import Cell
+from cytolora.report.evaluation import Evaluation
 from cytolora.report.figures import FAINT
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
@@ -47,7 +48,7 @@ class ConfusionMatrix:
         together = f"{seeds} together" if len(cell.tested) > 1 else seeds
         return (
             f"{cell.dataset}, {cell.model}, {cell.method}, {amount}: true class (rows) by predicted class (columns) "
-            f"on the test set, {together}. Large: percent of the row; small: count."
+            f"on the test set, {together}. Large: percent of the row; small: count.{self._order_in_words}"
         )
 
     def frame(self) -> pa.Table:
@@ -76,6 +77,9 @@ class ConfusionMatrix:
         for (row, column), share in np.ndenumerate(shares):
             if self.numbers == "all" or row == column:
                 self._write(axes, row, column, share, int(counts[row, column]))
+        for edge_of_branch in self._branches():
+            axes.axhline(edge_of_branch, color=FAINT, linewidth=1.2)
+            axes.axvline(edge_of_branch, color=FAINT, linewidth=1.2)
         axes.invert_yaxis()
         ticks = np.arange(len(classes)) + 0.5
         axes.set_yticks(ticks, [f"{name} ({count})" for name, count in zip(classes, counts.sum(axis=1), strict=True)])
@@ -88,11 +92,35 @@ class ConfusionMatrix:
 
     @property
     def _classes(self) -> tuple[str, ...]:
-        return self.cell.predictions[0].classes
+        return tuple(self._found.classes[place] for place in self._order)
 
     def _counts(self) -> NDArray[np.int64]:
-        every = self.cell.predictions
-        return np.sum([confusion(rows.labels, rows.predicted, rows.classes) for rows in every], axis=0)
+        return np.asarray(self._found.confusion)[np.ix_(self._order, self._order)]
+
+    @property
+    def _found(self) -> Evaluation:
+        if self.cell.evaluation is None:
+            raise ValueError(f"{self.cell.cell_id} has no test score to draw.")
+        return self.cell.evaluation
+
+    @property
+    def _order(self) -> list[int]:
+        """By severity or by branches of the tree where the literature knows of these, else the dataset's own order."""
+        classes, facts = self._found.classes, self.cell.facts
+        if facts.order:
+            return [classes.index(name) for name in facts.order]
+        return tree_order(classes, facts.tree) if facts.tree else list(range(len(classes)))
+
+    @property
+    def _order_in_words(self) -> str:
+        if self.cell.facts.order:
+            return " From the least to the most severe class."
+        return " Classes of one branch of the tree stand together." if self.cell.facts.tree else ""
+
+    def _branches(self) -> list[int]:
+        """Where one branch of the tree's first level ends and the next begins."""
+        tops = [self.cell.facts.tree[name][0] for name in self._classes] if self.cell.facts.tree else []
+        return [place for place in range(1, len(tops)) if tops[place] != tops[place - 1]]
 
     def _write(self, axes: Axes, row: int, column: int, share: float, count: int) -> None:
         many = len(self._classes) >= _MANY

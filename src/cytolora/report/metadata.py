@@ -2,12 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from cytolora import stats
+from cytolora.files import canonical_json, sha256_text
+from cytolora.report import predictions
 from cytolora.report.cells import METRICS, Cell, Metric, Spread
+from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
 from cytolora.report.predictions import TestPredictions
 from cytolora.stats import Interval, accuracy, balanced_accuracy, metric_intervals, unit_confusions
 
@@ -72,7 +77,40 @@ class Breakdown:
 def breakdowns(cells: Sequence[Cell]) -> list[Breakdown]:
     """Repeats the metrics of one dataset's tested cells per value of each metadata column; none without columns."""
     tested = [cell for cell in cells if cell.tested]
-    return [_breakdown(column, values, tested) for column, values in _values(tested).items()]
+    if not any(cell.evaluation and cell.evaluation.has_metadata for cell in tested):
+        return []
+    file = tested[0].runs[0].path.parent / ".cache" / "metadata" / f"{_key(tested)}.json"
+    with suppress(KeyError, TypeError, ValueError):
+        return [_from_plain(plain, tested) for plain in read_kept(file)]
+    found = [_breakdown(column, values, tested) for column, values in _values(tested).items()]
+    keep(file, [_to_plain(one) for one in found])
+    return found
+
+
+def _key(cells: Sequence[Cell]) -> str:
+    """Names the breakdowns of these cells by their predictions, and by the code that computes them."""
+    code = code_hash(__file__, stats.__file__, predictions.__file__)
+    hashes = [[list(cell.runs[0].provenance["classes"]), *map(predictions_hash, cell.tested)] for cell in cells]
+    return sha256_text(canonical_json([code, hashes]))
+
+
+def _to_plain(found: Breakdown) -> dict[str, Any]:
+    strata = [{value: asdict(stratum) for value, stratum in row.items()} for _, row in found.rows]
+    return {"column": found.column, "num_images": list(found.num_images.items()), "strata": strata}
+
+
+def _from_plain(plain: Mapping[str, Any], cells: Sequence[Cell]) -> Breakdown:
+    counts = dict(plain["num_images"])
+    strata = [{value: _stratum_of(row[value]) for value in counts if value in row} for row in plain["strata"]]
+    return Breakdown(column=plain["column"], num_images=counts, rows=list(zip(cells, strata, strict=True)))
+
+
+def _stratum_of(plain: Mapping[str, Any]) -> Stratum:
+    return Stratum(
+        num_images=plain["num_images"],
+        spreads={name: Spread(**found) for name, found in plain["spreads"].items()},
+        intervals={name: Interval(**found) for name, found in plain["intervals"].items()},
+    )
 
 
 def _values(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:

@@ -11,11 +11,15 @@ from markupsafe import Markup
 from cytolora import stats
 from cytolora.report import protocol, words
 from cytolora.report.cells import METRICS, Cell, Metric, best
+from cytolora.report.details import class_rows, tree_rows
 from cytolora.report.examples import Examples
+from cytolora.report.flags import flags
 from cytolora.report.marks import marks
 from cytolora.report.metadata import Breakdown
+from cytolora.report.neighbours import neighbour_rows
 from cytolora.report.protocol import DatasetFacts
-from cytolora.report.tables import TITLES, amounts_of, pivot, plus_minus
+from cytolora.report.table1 import Table1, lines_of
+from cytolora.report.tables import TITLES, amounts_of, further, pivot, plus_minus
 from cytolora.store import StoredRun
 
 
@@ -30,6 +34,16 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overview:
+    """The paper's experiments over all datasets, before any of them alone."""
+
+    tables: Sequence[Table1]
+    pictures: Sequence[Picture]
+    rivals: Sequence[str]
+    """How far cells are from a published model on the same classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """What the page shows of one dataset."""
 
@@ -41,6 +55,8 @@ class Section:
     """The best cell's first, then each model's at its largest amount."""
     breakdowns: Sequence[Breakdown] = ()
     """The metrics per value of each metadata column."""
+    reliability: Picture | None = None
+    """The best cell's."""
     examples: Examples | None = None
     """Of the best cell; None without the data."""
     slug: str
@@ -84,7 +100,7 @@ class Section:
         return best([cell for cell in self.cells if words.amount(cell.shots, cell.fraction) == amount], metric)
 
 
-def render(sections: Sequence[Section], runs: Sequence[StoredRun]) -> str:
+def render(overview: Overview, sections: Sequence[Section], runs: Sequence[StoredRun]) -> str:
     """Fills the template."""
     cells = [cell for section in sections for cell in section.cells]
     environment = Environment(
@@ -105,8 +121,17 @@ def render(sections: Sequence[Section], runs: Sequence[StoredRun]) -> str:
         "listed": words.listed,
         "svg": Markup,  # drawn by figures.save, which escapes every text
     }
-    environment.globals |= {"amount": words.amount, "count": words.count, "marks": marks, "titles": TITLES}
-    return environment.get_template("page.html.j2").render(**_context(sections, cells, runs))
+    environment.globals |= {
+        "amount": words.amount,
+        "count": words.count,
+        "marks": marks,
+        "titles": TITLES,
+        "lines_of": lines_of,
+        "further": further,
+    }
+    environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
+    environment.globals |= {"neighbour_rows": neighbour_rows}
+    return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, cells, runs))
 
 
 def _context(sections: Sequence[Section], cells: Sequence[Cell], runs: Sequence[StoredRun]) -> dict[str, Any]:
@@ -133,6 +158,7 @@ def _notices(cells: Sequence[Cell]) -> list[str]:
     tags = [{mark.tag for mark in marks(cell)} for cell in cells]
     wording = {
         "cut": "trained with a budget cut short: a rehearsal of the machinery, not a result",
+        "wrong attention": "computed with the public code's wrong attention: no result of the model",
         "missing": "without a learning rate that has all seeds: not finished, or diverged",
         "validation only": "without a test score yet: not finished",
         "incomplete": "with a test score for some seeds only",

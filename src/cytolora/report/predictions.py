@@ -8,8 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import METADATA_PREFIX
-from cytolora.errors import StoreError
-from cytolora.store import StoredRun
+from cytolora.store import PREDICTIONS, StoredRun, damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +35,21 @@ def read_test(run: StoredRun) -> TestPredictions:
     """Reads the test predictions of a run.
 
     Raises:
-        StoreError: If the predictions do not fit the classes that the run says it knows.
+        StoreError: If the predictions do not fit the classes that the run says it knows, hold no test image though
+            the run has a test score, or are not all numbers.
     """
     classes = tuple(run.provenance["classes"])
     table = run.predictions()
     unknown = sorted(set(table["label"].unique().to_pylist()) - set(classes))
     if unknown or not set(classes) <= set(table.column_names):
-        raise StoreError(
-            f"Stored run {run.path} is damaged: its predictions do not fit its classes ({', '.join(classes)}). "
-            "Remove this folder and run again."
-        )
+        raise damaged(run.path, f"its predictions do not fit its classes ({', '.join(classes)})")
     table = table.filter(pc.field("subset") == "test")
+    if not len(table):
+        raise damaged(run.path, f"its metrics have a test score, {PREDICTIONS} no test image")
+    probabilities = np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64)
+    wrong = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if wrong:
+        raise damaged(run.path, f"the probabilities of {wrong} of {len(table)} test images are no numbers")
     index = {name: position for position, name in enumerate(classes)}
     return TestPredictions(
         classes=classes,
@@ -58,5 +61,5 @@ def read_test(run: StoredRun) -> TestPredictions:
             for name in table.column_names
             if name.startswith(METADATA_PREFIX)
         },
-        probabilities=np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64),
+        probabilities=probabilities,
     )

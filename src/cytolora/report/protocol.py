@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cytolora.report import words
 from cytolora.report.cells import Cell
 from cytolora.specs import ZERO_SHOT, RunSpec
@@ -32,15 +30,14 @@ class DatasetFacts:
 def describe_dataset(cells: Sequence[Cell]) -> DatasetFacts:
     """Gathers the facts from the cells of one dataset."""
     run = cells[0].runs[0]
-    scored = next((cell.predictions[0] for cell in cells if cell.tested), None)
+    scored = next((cell.evaluation for cell in cells if cell.evaluation), None)
     names = run.provenance["classes"]
-    counts = [None] * len(names) if scored is None else np.bincount(scored.labels, minlength=len(names)).tolist()
-    groups = set() if scored is None else set(scored.groups) - {None}
+    counts = [None] * len(names) if scored is None else scored.class_counts
     return DatasetFacts(
         name=cells[0].dataset,
         classes=tuple(zip(names, counts, strict=True)),
-        num_test=None if scored is None else len(scored.paths),
-        num_test_groups=len(groups) or None,
+        num_test=None if scored is None else scored.num_images,
+        num_test_groups=None if scored is None else scored.num_groups,
         group_rule=run.provenance.get("group_rule") or "groups cannot be known",
         split_rule=run.provenance.get("split_rule") or "",
         warnings=tuple(run.provenance.get("data_warnings") or ()),

@@ -2,13 +2,15 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cytolora.agreement import macro
 from cytolora.report import words
-from cytolora.report.cells import METRICS, Cell, Metric, Spread, by_dataset
+from cytolora.report.cells import ALL_METRICS, METRICS, Cell, Metric, Spread, by_dataset
+from cytolora.report.flags import suffix
 from cytolora.report.marks import marks
+from cytolora.report.words import escape_latex, escape_markdown
 
 COLUMNS = (
     "dataset",
@@ -26,7 +28,11 @@ COLUMNS = (
 )
 """Of tables.csv: what other programs rely on."""
 
-TITLES: Mapping[Metric, str] = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+TITLES: Mapping[Metric, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
 
 _DIGITS = 6
 
@@ -56,19 +62,39 @@ def to_row(cell: Cell) -> dict[str, Any]:
 
 def _details(cell: Cell) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in ALL_METRICS:
         found = cell.intervals.get(metric)
         row |= {f"{metric}_low": _rounded(found and found.low), f"{metric}_high": _rounded(found and found.high)}
-    any_interval = cell.intervals.get("accuracy")
+    spread, any_interval = cell.test("macro_f1"), cell.intervals.get("accuracy")
     val = None if cell.rate is None else cell.val("accuracy", cell.rate)
     return row | {
         "interval_unit": any_interval and any_interval.unit,
         "interval_units": any_interval and any_interval.num_units,
+        "macro_f1_mean": _rounded(spread and spread.mean),
+        "macro_f1_std": _rounded(spread and spread.std),
+        **further(cell),
         "val_accuracy_mean": _rounded(val and val.mean),
+        "num_labels": cell.num_labels,
         "num_trainable": cell.runs[0].metrics["num_trainable"],
         "seconds": _rounded(cell.seconds),
+        "preset": cell.spec.preset,
         "marks": "; ".join(mark.tag for mark in marks(cell)),
         "cell_id": cell.cell_id,
+    }
+
+
+def further(cell: Cell) -> dict[str, float | None]:
+    """Returns the means over the seeds of what has no interval; None until tested, or where it has no meaning."""
+    found = cell.evaluation
+    if found is None:
+        return dict.fromkeys(("kappa", "linear_kappa", "quadratic_kappa", "auroc", "ece", "brier"))
+    return {
+        "kappa": _rounded(macro(found.kappa)),
+        "linear_kappa": _rounded(macro(found.linear_kappa)),
+        "quadratic_kappa": _rounded(macro(found.quadratic_kappa)),
+        "auroc": _rounded(macro(found.auroc)),
+        "ece": _rounded(macro(found.ece)),
+        "brier": _rounded(macro(found.brier)),
     }
 
 
@@ -101,11 +127,14 @@ def to_markdown(cells: Sequence[Cell]) -> str:
     for dataset, members in by_dataset(cells).items():
         for metric in METRICS:
             amounts = amounts_of(members)
-            lines = [f"### {_markdown(dataset)}: {TITLES[metric]} on test, %, mean ± standard deviation over seeds", ""]
-            lines += [_bar(["model", "method", *amounts]), _bar(["---", "---", *["--:"] * len(amounts)])]
+            lines = [
+                f"### {escape_markdown(dataset)}: {TITLES[metric]} on test, %, mean ± standard deviation over seeds",
+                "",
+            ]
+            lines += [bar(["model", "method", *amounts]), bar(["---", "---", *["--:"] * len(amounts)])]
             for names, row in pivot(members).items():
                 values = [_plain(row.get(name), metric) for name in amounts]
-                lines.append(_bar([*map(_markdown, names), *values]))
+                lines.append(bar([*map(escape_markdown, names), *values]))
             blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -118,15 +147,15 @@ def to_latex(cells: Sequence[Cell]) -> str:
             amounts = amounts_of(members)
             lines = [
                 "\\begin{table}",
-                f"\\caption{{{_latex(dataset)}: {TITLES[metric]} on the test set (\\%).}}",
+                f"\\caption{{{escape_latex(dataset)}: {TITLES[metric]} on the test set (\\%).}}",
                 f"\\begin{{tabular}}{{ll{'r' * len(amounts)}}}",
                 "\\toprule",
-                " & ".join(["Model", "Method", *map(_latex, amounts)]) + " \\\\",
+                " & ".join(["Model", "Method", *map(escape_latex, amounts)]) + " \\\\",
                 "\\midrule",
             ]
             for names, row in pivot(members).items():
                 values = [_latex_value(row.get(name), metric) for name in amounts]
-                lines.append(" & ".join([*map(_latex, names), *values]) + " \\\\")
+                lines.append(" & ".join([*map(escape_latex, names), *values]) + " \\\\")
             blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
     return "\n\n".join(blocks) + "\n"
 
@@ -137,8 +166,8 @@ def plus_minus(spread: Spread) -> str:
 
 
 def _plain(cell: Cell | None, metric: Metric) -> str:
-    spread = cell and cell.test(metric)
-    return plus_minus(spread) if spread else "–"
+    spread = None if cell is None else cell.test(metric)
+    return "–" if cell is None or spread is None else plus_minus(spread) + suffix(cell)
 
 
 def _latex_value(cell: Cell | None, metric: Metric) -> str:
@@ -149,14 +178,6 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
 
 
-def _bar(values: Iterable[str]) -> str:
+def bar(values: Iterable[str]) -> str:
+    """One line of a Markdown table."""
     return "| " + " | ".join(values) + " |"
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text)
-
-
-def _latex(text: str) -> str:
-    named = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return re.sub(r"[\\~^&%$#_{}]", lambda found: named.get(found[0], "\\" + found[0]), text)

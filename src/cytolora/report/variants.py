@@ -5,27 +5,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from cytolora.report import words
-from cytolora.specs import RunSpec, to_plain
+from cytolora.specs import PAPER, RunSpec, to_plain
 
 _NAMED_ELSEWHERE = (
-    *("dataset", "label_map_sha256", "backbone", "method", "learning_rate", "seed"),
+    *("dataset", "label_map_sha256", "backbone", "method", "learning_rate", "seed", "preset"),
     *("sampling.shots", "sampling.fraction", "train.budget"),
 )
 
 
 def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
-    """Names each spec by what sets it apart from those of the same dataset, model and method.
+    """Names each spec by its preset, and by what sets it apart from those of the same dataset, model and method.
 
-    Names are empty where no two specs also share the amount of training images.
+    Names are empty for the paper's preset, and where no two specs also share the amount of training images.
     """
     families: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
     for name, spec in specs.items():
-        families[spec.dataset, spec.label_map_sha256, spec.backbone, spec.method].append(name)
-    names = dict.fromkeys(specs, "")
+        families[spec.dataset, spec.label_map_sha256, spec.backbone, spec.method, spec.preset].append(name)
+    names = {name: "" if spec.preset == PAPER else f"preset {spec.preset}" for name, spec in specs.items()}
     for members in families.values():
         amounts = [words.amount(specs[name].sampling.shots, specs[name].sampling.fraction) for name in members]
         if len(set(amounts)) < len(amounts):
-            names |= _differences({name: _settings(specs[name]) for name in members})
+            found = _differences({name: _settings(specs[name]) for name in members})
+            names |= {name: ", ".join(filter(None, (names[name], found[name]))) for name in members}
     return names
 
 

@@ -1,5 +1,7 @@
 """Numbers as a reader wants them: percentages, spreads, amounts of training images."""
 
+import re
+
 from cytolora.specs import Budget
 from cytolora.stats import Interval
 
@@ -68,3 +70,14 @@ def seconds(value: float | None) -> str:
     if value < 120:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def escape_markdown(text: str) -> str:
+    """Escapes what Markdown would read."""
+    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text)
+
+
+def escape_latex(text: str) -> str:
+    """Escapes what LaTeX would read."""
+    named = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: named.get(found[0], "\\" + found[0]), text)

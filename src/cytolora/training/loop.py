@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cytolora.models.classifier import Classifier
+from cytolora.models.rank_allocation import RankAllocation
 from cytolora.specs import TrainSpec
 
 Batch = Callable[[Sequence[int]], Tensor]
@@ -43,18 +44,21 @@ def fit(
     optimiser = torch.optim.AdamW(
         classifier.trainable(), lr=learning_rate, betas=train.betas, weight_decay=train.weight_decay
     )
-    loss = torch.zeros(())
+    ranks, loss = RankAllocation.of(classifier.tower, num_steps), torch.zeros(())
     num_batches = math.ceil(len(labels) / train.batch_size)
     for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
-        with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
-            logits = classifier(batch(indices.tolist(), step // num_batches).to(device))
-            loss = F.cross_entropy(logits.float(), labels[indices].to(device))
+        logits = classifier(batch(indices.tolist(), step // num_batches).to(device))
+        loss = F.cross_entropy(logits, labels[indices].to(device))
         optimiser.zero_grad()
-        loss.backward()
+        (loss if ranks is None else loss + ranks.penalty()).backward()
         optimiser.step()
+        if ranks is not None:
+            ranks.after_step(step)
         on_step(len(indices))
+    if ranks is not None:
+        ranks.settle()
     return loss.item()
 
 
@@ -65,16 +69,14 @@ def predict(
     num_images: int,
     *,
     device: torch.device,
-    batch_size: int = 64,
-    precision: str = "fp32",
+    batch_size: int = 32,
 ) -> Tensor:
     """Returns class probabilities, float32 [images, classes] on the CPU; equal on every call."""
     classifier.to(device).eval()
     rows = []
     for start in range(0, num_images, batch_size):
         images = batch(range(start, min(start + batch_size, num_images))).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            rows.append(classifier(images).float().softmax(dim=-1).cpu())
+        rows.append(classifier(images).softmax(dim=-1).cpu())
     return torch.cat(rows)
 
 
@@ -90,9 +92,12 @@ def batches(num_images: int, batch_size: int, num_steps: int, order: torch.Gener
 
 
 def rate_at(step: int, num_steps: int, peak: float, train: TrainSpec) -> float:
-    """Learning rate of a step counted from 0: linear warm-up to ``peak``, then a cosine to ``min_learning_rate``."""
+    """Learning rate of a step counted from 0: linear warm-up to ``peak``, then a cosine to ``min_learning_rate``.
+
+    With ``cosine_steps`` it climbs back to the peak in as many steps, and falls again.
+    """
     if step < train.warmup_steps:
         return peak * (step + 1) / train.warmup_steps
-    progress = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
+    progress = (step - train.warmup_steps) / (train.cosine_steps or max(1, num_steps - train.warmup_steps))
     low = min(train.min_learning_rate, peak)
     return low + (peak - low) * (1 + math.cos(math.pi * progress)) / 2

@@ -52,6 +52,11 @@ BMT = DatasetSpec(
     classes=tuple(_EXPECTED_COUNTS),
     expected_counts=_EXPECTED_COUNTS,
     group_rule="groups cannot be known; 600 fields of 180 patients, so that a split by image is not honest",
+    order=("NILM", "LSIL", "HSIL"),
+    order_source=(
+        "grades of squamous lesions in Nayar & Wilbur: The Bethesda System for Reporting Cervical Cytology, 3rd ed., "
+        "Springer 2015"
+    ),
     licence="not stated where we could see it",
     citation=(
         "Welch, Lu, Sung, Zhang, Tripathi, Ou: BMT: A cross-validated ThinPrep Pap cervical cytology dataset for "

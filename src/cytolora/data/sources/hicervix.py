@@ -134,6 +134,7 @@ def _spec(label_set: str) -> DatasetSpec:
         expected_counts={one: sum(sum(counts) for label, counts in nodes if label == one) for one in classes},
         expected_subsets={subset: sum(counts[i] for _, counts in nodes) for i, subset in enumerate(SUBSETS)},
         group_rule="groups cannot be known: names are random; whether the official split tears slides was not seen",
+        tree=tree(label_set),
         licence="GPLv3, for non-commercial academic purposes",
         citation=(
             "Cai, Chen, Zhao, et al.: HiCervix: An extensive hierarchical dataset and benchmark for cervical cytology "

@@ -53,6 +53,11 @@ MLCC = DatasetSpec(
         "names, nobody documents it, and the 460 patients cannot be known"
     ),
     group_of=_group,
+    order=("NL", "LSIL", "HSIL", "SCC"),
+    order_source=(
+        "grades of squamous lesions in Nayar & Wilbur: The Bethesda System for Reporting Cervical Cytology, 3rd ed., "
+        "Springer 2015"
+    ),
     licence="CC BY 4.0",
     citation=(
         "Hussain, Mahanta, Borah, Das: Liquid based-cytology Pap smear dataset for automated multi-class diagnosis of "

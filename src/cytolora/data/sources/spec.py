@@ -60,6 +60,12 @@ class DatasetSpec:
     """False where the official layout was not seen, and class folders of any depth are read instead."""
     generic: bool = False
     """Reads data of one's own; asked only when no published dataset recognises the path."""
+    order: tuple[str, ...] = ()
+    """The classes from the least to the most severe; empty where the literature does not order all of them."""
+    order_source: str = ""
+    """Who orders them so."""
+    tree: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As ``Manifest.tree``, where it is known before anything is read."""
     drawn: bool = False
     """Its reader draws the images into a folder that does not exist yet."""
     label_sets: "Mapping[str, DatasetSpec]" = field(default_factory=dict)

@@ -107,6 +107,7 @@ ENTRIES = (
         projection=512,
         feature_dim=512,
         preprocess=CLIP_224,
+        reference_attention_bug=True,
         licence="MIT",
         citation="Zhang et al. 2023, BiomedCLIP: a multimodal biomedical foundation model, arXiv:2303.00915",
         sources=(_BIOMEDCLIP, f"{_BIOMEDCLIP}/blob/main/open_clip_config.json"),
@@ -162,7 +163,11 @@ ENTRIES = (
             "https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/vision_transformer.py",
             "https://huggingface.co/timm/vit_base_patch16_siglip_224.v2_webli",
         ),
-        unverified=("file name", "resize rule: squashed as google/siglip2-base-patch16-224 does, timm's default crops"),
+        unverified=(
+            "file name",
+            "interpolation",
+            "resize rule: squashed as google/siglip2-base-patch16-224 does, timm's default crops",
+        ),
         description="SigLIP 2 ViT-B/16, pooled by attention.",
     ),
     BackboneSpec(

@@ -21,6 +21,7 @@ ENTRIES = (
         pool="cls",
         feature_dim=1024,
         preprocess=_BILINEAR_224,
+        reference_attention_bug=True,
         **_GATED_ND,
         citation="Chen et al. 2024, Towards a general-purpose foundation model for computational pathology, "
         "Nature Medicine 30",
@@ -88,7 +89,7 @@ ENTRIES = (
         licence="Apache-2.0",
         citation="Saillard et al. 2024, H-optimus-0, https://github.com/bioptimus/releases",
         sources=("https://huggingface.co/bioptimus/H-optimus-0", _TRIDENT),
-        unverified=("file name", "interpolation", "behaviour under timm above 0.9.16"),
+        unverified=("file name", "interpolation", "gate: none was seen", "behaviour under timm above 0.9.16"),
         description="ViT-g/14 with four registers, 500,000 slides of tissue.",
     ),
     BackboneSpec(

@@ -1,0 +1,248 @@
+"""A slice of the few-shot grid, from files to accuracies: ours against timm + PEFT + DataLoader, wall and CPU seconds.
+
+    .venv/bin/python benchmarks/end_to_end.py --data herlev=smear2005 --backbone-file vit_tiny6/backbone.yaml --steps 20
+
+4 shots, one seed, five learning rates, LoRA of rank 2, batch 32, the same images and numbers of steps on both sides,
+fp32. "Each run in a process, validated after every epoch" is the same work on both sides; "the whole protocol" is what
+each side would do: ours loads once, validates once and tests the chosen rate, theirs does all of it for every rate.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+SEED, SHOTS = 1, 4
+
+
+def grid(options: argparse.Namespace):
+    """The slice as a grid."""
+    from cytolora.specs import AdapterSpec, Budget, GridSpec, MethodSpec
+
+    budget = Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=options.steps)
+    return GridSpec(
+        name="slice",
+        datasets=(options.data.partition("=")[0],),
+        models=(options.model,),
+        methods={"lora": MethodSpec(budget=budget, adapter=AdapterSpec())},
+        shots=(SHOTS,),
+        seeds=(SEED,),
+        learning_rates=RATES,
+    )
+
+
+def setting(options: argparse.Namespace):
+    """Inputs, runs and the split that both sides see."""
+    from cytolora.commands.options import add_backbones
+    from cytolora.expansion import expand
+    from cytolora.inputs import Inputs
+
+    weights = add_backbones([options.backbone_file]) if options.backbone_file else {}
+    name, _, folder = options.data.partition("=")
+    inputs = Inputs(data={name: Path(folder)}, weights=weights or {})
+    runs = expand(grid(options))
+    return inputs, runs, inputs.split(runs[0])
+
+
+def ours_each(options: argparse.Namespace) -> None:
+    """One run, validated after every epoch, tested at the end."""
+    import torch
+
+    from cytolora.data.images import kept_evaluation_view, to_batch, training_view
+    from cytolora.data.pixels import PixelCache
+    from cytolora.models.adapters import attach
+    from cytolora.models.backbones import BACKBONES
+    from cytolora.models.classifier import Classifier
+    from cytolora.models.cpu import keep_freed_memory, speed_up
+    from cytolora.models.loading import load_tower
+    from cytolora.training.loop import fit, predict
+
+    keep_freed_memory()
+    inputs, runs, split = setting(options)
+    run, backbone = runs[options.rate], BACKBONES.get(options.model)
+    manifest = inputs.manifest(run.dataset, run.split)
+    pixels, preprocess = PixelCache(Path(options.cache) / "pixels", manifest.root), backbone.preprocess
+    tower = attach(load_tower(backbone, inputs.weights_path(backbone.name)), "lora", run.adapter)
+    speed_up(tower)
+    classifier = Classifier(tower, len(manifest.classes))
+    labels = torch.tensor([manifest.classes.index(sample.label) for sample in split.train])
+    device, steps_per_epoch, done = torch.device("cpu"), -(-len(labels) // 32), [0]
+
+    def train_batch(indices, epoch):
+        chosen = [split.train[index] for index in indices]
+        views = [
+            training_view(pixels.native(sample), preprocess, run.train.augment, seed=(SEED, epoch, index))
+            for sample, index in zip(chosen, indices, strict=True)
+        ]
+        return to_batch(views, preprocess)
+
+    def score(samples) -> None:
+        def batch(indices):
+            return to_batch([kept_evaluation_view(pixels, samples[index], preprocess) for index in indices], preprocess)
+
+        predict(classifier, batch, len(samples), device=device)
+
+    def after_step(_: int) -> None:
+        done[0] += 1
+        if done[0] % steps_per_epoch == 0:
+            score(split.val)
+            classifier.train()
+
+    order = torch.Generator().manual_seed(SEED)
+    rate, steps = run.learning_rate, options.steps
+    fit(classifier, train_batch, labels, run.train, learning_rate=rate, num_steps=steps, order=order, device=device,
+        on_step=after_step)  # fmt: skip
+    score(split.test)
+
+
+def ours_whole(options: argparse.Namespace) -> None:
+    """The slice as `cytolora run` does it."""
+    import cytolora
+    from cytolora.models.cpu import keep_freed_memory
+
+    keep_freed_memory()
+    inputs, _, _ = setting(options)
+    cytolora.run_grid(grid(options), inputs, Path(options.cache) / "runs")
+
+
+def theirs_each(options: argparse.Namespace) -> None:
+    """One run as a script of one's own would do it."""
+    import timm
+    import torch
+    import torch.nn.functional as F
+    from peft import LoraConfig, get_peft_model
+    from PIL import Image
+    from safetensors.torch import load_file
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision.transforms import v2
+
+    from cytolora.models.backbones import BACKBONES
+
+    inputs, runs, split = setting(options)
+    manifest, backbone = inputs.manifest(runs[0].dataset, runs[0].split), BACKBONES.get(options.model)
+    size, preprocess = backbone.preprocess.size_px, backbone.preprocess
+    normalise = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(preprocess.mean, preprocess.std)]
+    cubic = v2.InterpolationMode.BICUBIC
+    crop = v2.RandomResizedCrop(size, scale=(0.7, 1.0), interpolation=cubic)
+    augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), *normalise])
+    plain = v2.Compose([v2.Resize([size, size], interpolation=cubic), *normalise])
+
+    class Cells(Dataset):
+        def __init__(self, samples, transform) -> None:
+            self.samples, self.transform = samples, transform
+
+        def __len__(self) -> int:
+            return len(self.samples)
+
+        def __getitem__(self, index: int):
+            sample = self.samples[index]
+            image = Image.open(manifest.root / sample.path).convert("RGB")
+            return self.transform(image), manifest.classes.index(sample.label)
+
+    model = timm.create_model(backbone.architecture, **backbone.arguments)
+    model.load_state_dict(load_file(inputs.weights_path(backbone.name)), strict=False)
+    model.reset_classifier(len(manifest.classes), global_pool="avg" if backbone.pool == "mean_patch" else "token")
+    lora = LoraConfig(r=2, lora_alpha=1, use_rslora=True, lora_dropout=0.25, target_modules=["qkv"])
+    model = get_peft_model(model, lora)
+    for parameter in model.base_model.model.head.parameters():
+        parameter.requires_grad_(True)
+    workers = options.workers
+    loaders = [
+        DataLoader(Cells(split.train, augmented), 32, shuffle=True, num_workers=workers),
+        DataLoader(Cells(split.val, plain), 32, num_workers=workers),
+        DataLoader(Cells(split.test, plain), 32, num_workers=workers),
+    ]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser, step = torch.optim.AdamW(trained, lr=RATES[options.rate]), 0
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
+    while step < options.steps:
+        model.train()
+        for images, labels in loaders[0]:
+            optimiser.zero_grad()
+            F.cross_entropy(model(images), labels).backward()
+            optimiser.step()
+            schedule.step()
+            step += 1
+        _score(model, loaders[1])
+    _score(model, loaders[2])
+
+
+def _score(model, loader) -> None:
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        for images, _ in loader:
+            model(images).softmax(dim=-1)
+
+
+SIDES = {"ours_each": ours_each, "ours_whole": ours_whole, "theirs_each": theirs_each}
+
+
+def run_side(side: str, options: argparse.Namespace, cache: str, rates: int, workers: int = 0) -> dict[str, float]:
+    """Runs one side in processes of its own; wall seconds, CPU seconds and the largest peak memory, MiB."""
+    wall, cpu, memory = 0.0, 0.0, 0.0
+    for rate in range(rates):
+        command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--rate", str(rate), "--cache", cache]
+        started = time.perf_counter()
+        found = subprocess.run(
+            [*command, "--workers", str(workers)], check=True, capture_output=True, text=True, timeout=3600
+        )
+        wall += time.perf_counter() - started
+        report = json.loads(found.stdout.strip().splitlines()[-1])
+        cpu, memory = cpu + report["cpu"], max(memory, report["memory"])
+    return {"wall": wall, "cpu": cpu, "memory": memory}
+
+
+def main() -> None:
+    """Measures and prints, or runs one side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="NAME=PATH")
+    parser.add_argument("--model", default="vit-tiny6")
+    parser.add_argument("--backbone-file", type=Path)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--rate", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--cache", default="")
+    options = parser.parse_args()
+    if options.side:
+        import torch
+
+        torch.set_num_threads(options.threads)
+        SIDES[options.side](options)
+        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        print(json.dumps({"cpu": cpu, "memory": own.ru_maxrss / 1024}))
+        return
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+            for workers in (0, 2):
+                side = run_side("theirs_each", options, first, len(RATES), workers)
+                found.setdefault(f"theirs, {workers} workers", []).append(side)
+            found.setdefault("ours, each run alone", []).append(run_side("ours_each", options, first, len(RATES)))
+            found.setdefault("ours, whole protocol", []).append(run_side("ours_whole", options, second, 1))
+    for name, sides in found.items():
+        shown = ", ".join(f"{key} {statistics.median(side[key] for side in sides):.1f}" for key in sides[0])
+        print(f"{name}: {shown}")
+    theirs = [found[f"theirs, {workers} workers"] for workers in (0, 2)]
+    best = min(theirs, key=lambda sides: statistics.median(side["wall"] for side in sides))
+    for name in ("ours, each run alone", "ours, whole protocol"):
+        for key in ("wall", "cpu", "memory"):
+            ratios = [left[key] / right[key] for left, right in zip(best, found[name], strict=True)]
+            print(
+                f"{name}: {key}, theirs / ours {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""How large the experiments are, how they are divided among workers, and how long N GPUs take at a speed you name.
+
+    python benchmarks/scale.py exp2 --images-per-second 300 --gpus 1 4 16
+
+Needs neither data nor torch: sizes are those that the datasets publish.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from heapq import heapreplace
+from math import ceil
+
+from cytolora.config import load_grid
+from cytolora.data.datasets import find_dataset
+from cytolora.engines.units import Units, split_up
+from cytolora.expansion import expand
+from cytolora.grid import Group
+from cytolora.specs import RunSpec, Subset
+from cytolora.timing import in_words
+
+SCORING_IS_FASTER = 3
+"""A forward pass against one forward and one of twice the work back."""
+
+
+def num_train(run: RunSpec) -> int:
+    """Images that a run sees in training, small classes repeated."""
+    spec = find_dataset(run.dataset)
+    if run.sampling.shots is not None:
+        return run.sampling.shots * len(spec.classes)
+    return int(subset(run.dataset, "train") * (run.sampling.fraction or 1))
+
+
+def subset(dataset: str, name: Subset) -> int:
+    """Published size of a subset, or its share of 60 / 20 / 20."""
+    spec = find_dataset(dataset)
+    total = spec.expected_total or sum(spec.expected_counts.values())
+    return spec.expected_subsets.get(name) or int(total * {"train": 0.6, "val": 0.2, "test": 0.2}[name])
+
+
+def trained(run: RunSpec) -> float:
+    """Images that pass through training: steps times images in a step."""
+    number, size = num_train(run), run.train.batch_size
+    steps = run.train.budget.num_steps(num_train=number, batch_size=size, shots=run.sampling.shots)
+    return steps * number / ceil(number / size)
+
+
+def scored(runs: Iterable[RunSpec]) -> float:
+    """Images that are only scored: validation of every run, test for one rate a cell."""
+    total, seeds = 0.0, set()
+    for run in runs:
+        shots, classes = run.sampling.shots, len(find_dataset(run.dataset).classes)
+        total += min(shots, 4) * classes if shots else subset(run.dataset, "val") * (run.sampling.fraction or 1)
+        seeds.add((run.cell_id, run.seed, run.dataset))
+    return total + sum(subset(dataset, "test") for _, _, dataset in seeds)
+
+
+def makespan(units: Units, workers: int, rate: float) -> tuple[float, int]:
+    """Plays the engine's own order on workers of equal speed; returns seconds and the loads of a backbone."""
+    free: list[tuple[float, int, tuple[str, str] | None]] = [(0.0, number, None) for number in range(workers)]
+    at_work: Counter[tuple[str, str]] = Counter()
+    loads, end = 0, 0.0
+    while True:
+        now, number, loaded = free[0]
+        if loaded is not None:
+            at_work[loaded] -= 1
+        unit = units.take(loaded, at_work)
+        if unit is None:
+            return end, loads
+        loads += loaded is None or loaded[1] != unit.key[1]
+        at_work[unit.key] += 1
+        finish = now + unit.cost / rate
+        end = max(end, finish)
+        heapreplace(free, (finish, number, unit.key))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("grid", nargs="?", default="exp2")
+    parser.add_argument("--images-per-second", type=float, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 4, 16, 64])
+    chosen = parser.parse_args()
+    started = time.perf_counter()
+    runs = expand(load_grid(chosen.grid))
+    seconds = time.perf_counter() - started
+    adapters = [run for run in runs if run.adapter is not None]
+    cells: dict[tuple[str, str], dict[str, list[RunSpec]]] = {}
+    for run in adapters:
+        cells.setdefault((run.dataset, run.backbone), {}).setdefault(run.cell_id, []).append(run)
+    groups = [Group(dataset=d, backbone=b, cells=tuple(map(tuple, c.values()))) for (d, b), c in cells.items()]
+    print(f"{chosen.grid}: {len(runs)} runs listed in {seconds:.2f} s, torch loaded: {'torch' in sys.modules}")
+    total, only_scored = sum(map(trained, adapters)), scored(adapters)
+    longest = max(map(trained, adapters))
+    print(f"{len(adapters)} adapter runs in {len(groups)} groups, {sum(len(g.cells) for g in groups)} cells")
+    print(f"{total:,.0f} images trained on, {only_scored:,.0f} scored; the longest run {longest:,.0f}")
+    print("images/s a GPU | GPUs | one after the other | longest run | the engine's order | backbones loaded")
+    for rate in chosen.images_per_second:
+        for gpus in chosen.gpus:
+            units = split_up(groups, is_stored=lambda run: False, num_images=lambda run: round(trained(run)))
+            played, loads = makespan(units, gpus, rate)
+            scoring = only_scored / (SCORING_IS_FASTER * rate)
+            cells_of = (in_words(total / rate + scoring), in_words(longest / rate), in_words(played + scoring / gpus))
+            print(f"{rate:g} | {gpus} | {cells_of[0]} | {cells_of[1]} | {cells_of[2]} | {loads}")
+
+
+if __name__ == "__main__":
+    main()

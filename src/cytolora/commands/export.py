@@ -1,0 +1,96 @@
+"""export: a bundle in the files of others, compared with it before it is kept."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from cytolora.commands.options import Several
+
+
+def export(
+    bundle: Path,
+    /,
+    *,
+    to: Literal["onnx", "timm", "peft"],
+    out: Path,
+    images: Annotated[Sequence[Path], Several] = (),
+    force_licence: Annotated[bool, Parameter(negative="")] = False,
+    weights: Annotated[tuple[str, ...], Several] = (),
+    weights_dir: Path | None = None,
+    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Writes a bundle as ONNX, as a checkpoint of timm, or its LoRA for stock PEFT; checked before it is kept.
+
+    The export is opened again and asked about images; with another class, or a probability off by more than 0.0001,
+    it is thrown away. ONNX runs without torch: `cytolora predict DIR PATH …` on a machine that has only ONNX Runtime.
+
+    Examples:
+
+        cytolora export model1 --to onnx --out model1-onnx --images new_cells
+        cytolora export model1 --to timm --out model1-timm
+
+    Parameters
+    ----------
+    bundle
+        Folder or zip file that `cytolora fit` wrote.
+    to
+        onnx: one file, adapter merged. timm: opens with `timm.create_model("local-dir:DIR", pretrained=True)`.
+        peft: the adapter and the head alone.
+    out
+        Folder to write.
+    images
+        Images to compare on, files or folders; drawn cells if not given.
+    force_licence
+        Exports weights although their licence forbids to pass on changed or merged copies.
+    weights
+        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
+    weights_dir
+        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
+    backbone_file
+        YAML file that describes a backbone of one's own.
+    json_
+        Prints one JSON document.
+    """
+    from cytolora.commands.models import open_bundle
+    from cytolora.lab.export import Agreement, licence_problem
+    from cytolora.lab.export import export as write
+
+    opened = open_bundle(bundle, weights, weights_dir, backbone_file, "cpu", None)
+    found: Agreement = write(opened, to, out, images=_listed(images), force_licence=force_licence)
+    problem = licence_problem(opened) if to != "peft" else ""
+    if json_:
+        sys.stdout.write(json.dumps({"out": str(out), "to": to, "licence": problem, **asdict(found)}, indent=2) + "\n")
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    on = f"{found.num_images} images" if images else f"{found.num_images} drawn cells (--images names real ones)"
+    left_out = f", {found.num_unreadable} unreadable ones left out" if found.num_unreadable else ""
+    console.print(f"{out}: {to}, compared with {bundle} on {on}{left_out}")
+    console.print(
+        f"largest difference: logit {found.logit:.1e}, probability {found.probability:.1e}; "
+        f"{found.num_flips} of {found.num_images} classes changed"
+    )
+    if problem:
+        console.print(f"! keep it in your house: {problem}")
+    elif opened.backbone.redistributable is None and to != "peft":
+        console.print(f"! it holds weights under {opened.backbone.licence!r}: find out whether you may pass them on")
+
+
+def _listed(paths: Sequence[Path]) -> list[Path]:
+    from cytolora.data.sources.layout import is_image
+    from cytolora.errors import DataError
+
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; expected an image, or a folder of images.")
+        found += sorted(one for one in path.rglob("*") if is_image(one)) if path.is_dir() else [path]
+    if paths and not found:
+        raise DataError(f"No images in {', '.join(map(str, paths))}; expected PNG, JPEG, BMP, TIFF or WebP files.")
+    return found

@@ -1,0 +1,62 @@
+"""What `embed` and `labels` start from: one dataset and one backbone, with the features that are kept of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cytolora.commands.machine import resolve_device
+from cytolora.commands.options import Device, add_backbones, pairs
+from cytolora.data.datasets import load_manifest
+from cytolora.data.manifest import Manifest
+from cytolora.data.split_files import read_split
+from cytolora.inputs import Inputs
+from cytolora.lab.recipe import Wishes, choose_recipe
+from cytolora.models.backbones import read_backbone_file
+from cytolora.specs import LINEAR
+from cytolora.workbench import Bench, Progress
+
+
+def read_manifest(path: Path, dataset: str | None, split: Path | None) -> Manifest:
+    """Reads a dataset, and the file that says which image is for what."""
+    manifest = load_manifest(path, dataset)
+    return manifest if split is None else read_split(split, manifest)
+
+
+def feature_bench(
+    manifest: Manifest,
+    model: str | None,
+    *,
+    weights: Sequence[str],
+    weights_dir: Path | None,
+    backbone_file: Sequence[Path],
+    cache: Path,
+    device: Device,
+    threads: int | None,
+    say: Callable[[str], None],
+) -> Bench:
+    """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
+
+    Args:
+        model: If None, what `fit` would take for a linear classifier.
+
+    Raises:
+        WeightsError: If the checkpoint is neither here nor to be had.
+    """
+    add_backbones(backbone_file)
+    own = [read_backbone_file(path).name for path in backbone_file]
+    inputs = Inputs(data={}, weights=pairs(weights, "--weights"), weights_dir=weights_dir)
+    recipe = choose_recipe(Wishes(model=model, method=LINEAR), inputs, device, own)
+    for note in recipe.notes:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
+    backbone = recipe.backbone
+    inputs.fetch_weights(backbone.name)
+    return Bench(
+        dataset=manifest.name,
+        backbone=backbone,
+        manifest=manifest,
+        inputs=inputs,
+        cache=cache,
+        device=resolve_device(device, threads),
+        progress=Progress(say=say),
+    )

@@ -1,0 +1,142 @@
+"""labels: how many more labelled cells a given balanced accuracy would take."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from cytolora.commands.options import Device, Several
+
+if TYPE_CHECKING:
+    from cytolora.lab.forecast import Forecast
+
+
+def labels(
+    path: Path,
+    /,
+    *,
+    target: float = 0.8,
+    shots: Annotated[tuple[int, ...], Several] = (),
+    seeds: Annotated[tuple[int, ...], Several] = (1, 2, 3, 4, 5),
+    model: str | None = None,
+    dataset: str | None = None,
+    split: Path | None = None,
+    out: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    weights: Annotated[tuple[str, ...], Several] = (),
+    weights_dir: Path | None = None,
+    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    cache: Path = Path("runs/.cache"),
+    device: Device = "auto",
+    threads: int | None = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Measures the learning curve of a linear classifier and says how many labels per class reach a target.
+
+    Examples:
+
+        cytolora labels my_cells --model uni --weights uni=UNI/model.safetensors --target 0.8 --out labels
+        cytolora labels my_cells --shots 1 2 4 8 16 --seeds 1 2 3 --json
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file of labelled images.
+    target
+        Balanced accuracy to reach, in (0, 1).
+    shots
+        Labelled images per class to measure at, at least 4 numbers; 1, 2, 4, … and what there is, if not given.
+    seeds
+        Each divides the groups anew and draws its images; five by default.
+    model
+        Backbone (`cytolora ls models`); the best on this machine for a linear classifier, if not given.
+    dataset
+        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+    split
+        File written by `cytolora split`; without it every seed divides by group, 60/20/20.
+    out
+        Folder for labels.json and the figure (SVG, PNG, CSV).
+    json_
+        Prints one JSON document.
+    weights
+        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
+    weights_dir
+        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
+    backbone_file
+        YAML file that describes a backbone of one's own.
+    cache
+        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+    device
+        auto takes a GPU where there is one.
+    threads
+        CPU threads.
+    quiet
+        Shows no progress.
+    """
+    from cytolora.commands.bars import bar
+    from cytolora.commands.feature_bench import feature_bench, read_manifest
+    from cytolora.lab.forecast import check_target, forecast, plain
+    from cytolora.lab.labels import default_shots, measure, num_steps
+
+    check_target(target)
+    manifest = read_manifest(path, dataset, split)
+    chosen = shots or default_shots(manifest, seeds)
+    with bar("features", total=len(manifest.samples), unit="images", quiet=quiet) as (say, done):
+        bench = feature_bench(
+            manifest,
+            model,
+            weights=weights,
+            weights_dir=weights_dir,
+            backbone_file=backbone_file,
+            cache=cache,
+            device=device,
+            threads=threads,
+            say=say,
+        )
+        for _ in bench.feature_chunks(done):
+            pass  # kept now, and read back at once
+    with bar("classifiers", total=num_steps(chosen), unit="steps", quiet=quiet) as (_, done):
+        found = forecast(measure(bench, chosen, seeds, on_steps=done), target)
+    document = {"dataset": manifest.name, "model": bench.backbone.name, **plain(found)}
+    if out is not None:
+        _write(found, document, out, f"{manifest.name}, {bench.backbone.name}")
+    if json_:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        _print(document, out)
+
+
+def _write(found: "Forecast", document: dict[str, object], out: Path, title: str) -> None:
+    from cytolora.errors import ConfigError
+    from cytolora.files import write_json
+    from cytolora.lab.labels_figure import LabelsFigure
+    from cytolora.report.figures import save
+
+    try:
+        write_json(out / "labels.json", document)
+        save(LabelsFigure(found=found, title=title), out)
+    except OSError as error:
+        raise ConfigError(f"Cannot write to {out}: {error.strerror}.") from error
+
+
+def _print(document: dict[str, object], out: Path | None) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    table = Table("labels per class", "balanced accuracy", "95 % interval", box=None, header_style="bold")
+    points = document["points"]
+    assert isinstance(points, list)
+    for point in points:
+        low, high = point["interval"]
+        table.add_row(str(point["shots"]), f"{point['balanced_accuracy']:.3f}", f"{low:.3f} to {high:.3f}")
+    console.print(f"{document['dataset']}, linear classifier on {document['model']}; {document['split_rule']}.")
+    console.print(table)
+    console.print(document["summary"])
+    texts = document["warnings"]
+    assert isinstance(texts, list)
+    for text in texts:
+        console.print(f"! {text}")
+    if out is not None:
+        console.print(f"Written to {out}.")

@@ -1,0 +1,55 @@
+"""The part of predict that reads whole slides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from cytolora.commands.bars import bar
+from cytolora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cytolora.lab.predict import Summary
+    from cytolora.lab.predictor import Predictor
+
+
+def predict_on_slide(
+    model: "Predictor[Any]",
+    paths: Sequence[str],
+    cells: Path,
+    out: Path,
+    *,
+    page: Path | None,
+    crop_um: float | None,
+    mpp: float | None,
+    quiet: bool,
+) -> None:
+    """Predicts the cells of one slide and says how many.
+
+    Raises:
+        ConfigError: If it is not one slide, or the size of crops is not given.
+    """
+    from cytolora.lab.wsi import Slide
+    from cytolora.lab.wsi_positions import read_positions
+    from cytolora.lab.wsi_predict import predict_slide
+
+    if len(paths) != 1:
+        raise ConfigError(f"--cells belongs to one slide, and {len(paths)} paths were named; one command a slide.")
+    if crop_um is None:
+        raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
+    positions = read_positions(cells)
+    with (
+        Slide(Path(paths[0]), mpp=mpp) as slide,
+        bar("predicting", total=len(positions), unit="cells", quiet=quiet) as (_, advance),
+    ):
+        found = predict_slide(model, slide, positions, out, crop_um=crop_um, page=page, on_images=advance)
+    print_summary(found, "cells", out, page)
+
+
+def print_summary(found: "Summary", unit: str, out: Path, page: Path | None) -> None:
+    """Says what was predicted, and where it is."""
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
+        f"{found.num_images} {unit}: {found.num_referred} referred to a person, {found.num_unfamiliar} unfamiliar, "
+        f"{found.num_errors} that cannot be read. Written: {out}{f', {page}' if page else ''}."
+    )

@@ -1,0 +1,189 @@
+"""A Ray cluster to work on: one of this machine alone, or one that runs already and whose door is shut."""
+
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from ipaddress import ip_address
+from types import ModuleType
+from typing import Any
+
+from cytolora.errors import ConfigError, EngineError
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # then Ray listens on 127.0.0.1 on Linux too, and nowhere else
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_STORE_BYTES = 256 * 2**20
+_PROBE_SECONDS = 30
+_LONGEST_FOLDER = 40
+"""Ray puts sockets some 60 characters further down, and a socket's path has at most 107."""
+
+_PROBE = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=10)
+except AuthenticationError:
+    sys.exit(3)
+except Exception:
+    sys.exit(4)
+"""
+_OPEN, _SHUT = 0, 3
+
+
+@contextmanager
+def local_cluster(*, num_cpus: int, num_gpus: int) -> Iterator[ModuleType]:
+    """Starts a cluster of this machine for the block, and ends all its processes.
+
+    It listens on the loopback address only, for those who hold a token made for it; it has no dashboard, reports
+    nothing, and keeps its files in a temporary folder.
+    """
+    require_ray()
+    place = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="cytolora-ray-", dir=place if len(place) <= _LONGEST_FOLDER else "/tmp")
+    secret = {**_QUIET, "RAY_AUTH_TOKEN": _token()}
+    if "ray" not in sys.modules:  # where it is loaded already it has read its settings, and turns tokens on by itself
+        secret["RAY_AUTH_MODE"] = "token"
+    try:
+        with _environment(secret, without=("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")):
+            import ray
+
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                object_store_memory=_STORE_BYTES,
+                _temp_dir=folder,
+                _node_ip_address="127.0.0.1",
+            )
+            try:
+                yield ray
+            finally:
+                ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_cluster(address: str) -> Iterator[ModuleType]:
+    """Joins a cluster for the block, if none but its owner can: it is loopback only, or it refuses who has no token.
+
+    Raises:
+        ConfigError: If the address is none, nobody answers there, or anyone could run programs there.
+    """
+    require_ray()
+    is_loopback = check_address(address)
+    answer = _without_token(address)
+    if answer not in (_OPEN, _SHUT):
+        raise ConfigError(f"No Ray cluster answers at {address}. Start one there, see docs/scale.md.")
+    if answer == _OPEN and not is_loopback:
+        raise _unprotected(address)
+    with _environment(_QUIET | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}):
+        import ray
+        from ray.exceptions import AuthenticationError
+
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except AuthenticationError as error:
+            raise ConfigError(
+                f"The cluster at {address} asks for a token, and this is none of it. Set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN to the one it was started with."
+            ) from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"Cannot join the Ray cluster at {address} from this machine: {str(error).splitlines()[0]} Run this on "
+                "one of its nodes."
+            ) from error
+        try:
+            nodes: list[Mapping[str, Any]] = ray.nodes()
+            if answer == _OPEN and not all(_is_local_ip(str(node["NodeManagerAddress"])) for node in nodes):
+                raise _unprotected(address)
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@cache
+def _token() -> str:
+    """Returns this process's token: Ray reads it once, so that every cluster started from here has the same."""
+    return os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+
+
+def require_ray() -> None:
+    """Raises a ConfigError if Ray is not installed."""
+    if find_spec("ray") is None:
+        raise ConfigError("The engine ray needs Ray, which is not installed: pip install 'cytolora[ray]'.")
+
+
+def check_address(address: str) -> bool:
+    """Returns whether an address HOST:PORT is of this machine alone; anything else is a ConfigError."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdigit() or "/" in host:
+        raise ConfigError(f"--address expects HOST:PORT of a Ray cluster, got {address!r}.")
+    return _is_local_ip(host.strip("[]"))
+
+
+def free_resources(ray: ModuleType) -> tuple[int, int]:
+    """Returns the CPUs and GPUs of all nodes."""
+    found = ray.cluster_resources()
+    return int(found.get("CPU", 0)), int(found.get("GPU", 0))
+
+
+def too_small(cpus: int, threads: int) -> EngineError:
+    """Builds the error for a cluster that holds no worker."""
+    return EngineError(f"The cluster has {cpus} CPUs, and one run takes {threads}. Give each run fewer: --threads 1.")
+
+
+def _is_local_ip(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _without_token(address: str) -> int:
+    """Knocks at a cluster without a token, in a process of its own: Ray reads its settings once."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment |= {"RAY_AUTH_MODE": "disabled"}
+    try:
+        command = [sys.executable, "-c", _PROBE, address]
+        found = subprocess.run(command, env=environment, capture_output=True, timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return -1
+    return found.returncode
+
+
+def _unprotected(address: str) -> ConfigError:
+    return ConfigError(
+        f"The Ray cluster at {address} lets in anyone who reaches it, to run any program. Start it with "
+        "RAY_AUTH_MODE=token and a RAY_AUTH_TOKEN, see docs/scale.md, or on 127.0.0.1 alone."
+    )
+
+
+@contextmanager
+def _environment(values: Mapping[str, str], without: tuple[str, ...] = ()) -> Iterator[None]:
+    """Sets variables for a block: Ray and its processes can be told in no other way."""
+    before = {name: os.environ.get(name) for name in (*values, *without)}
+    for name in without:
+        os.environ.pop(name, None)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,175 @@
+"""A bundle in the files of others, kept only if they give the bundle's answers on real images."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolora.data.synthetic import write_synthetic
+from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError
+from cytolora.files import recover_folder, remove_unfinished, staged_folder
+from cytolora.lab.bundle import Bundle
+from cytolora.lab.bundle_files import check_replaceable
+from cytolora.lab.decisions import probabilities
+from cytolora.lab.onnx_runtime import EXPORT, OnnxModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Target = Literal["onnx", "timm", "peft"]
+Logits = Callable[[Sequence[Path]], NDArray[np.float32]]
+"""From image files to logits [images, classes]."""
+
+MAX_PROBABILITY_DIFFERENCE = 1e-4
+"""Between bundle and export, of any class on any image; fp32 in another order of summation differs by about 1e-6."""
+_DRAWN = 24
+_TOGETHER = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How alike bundle and export answered."""
+
+    num_images: int
+    num_unreadable: int
+    """Left out."""
+    logit: float
+    """The largest absolute difference of a logit."""
+    probability: float
+    num_flips: int
+    """Images with another class."""
+
+
+def export(
+    bundle: Bundle, to: Target, out: Path, *, images: Sequence[Path] = (), force_licence: bool = False
+) -> Agreement:
+    """Writes an export, opens it again, compares it with the bundle, and keeps it if it agrees.
+
+    Args:
+        images: To compare on, each from its file to its class; drawn cells where there are none.
+        force_licence: Writes others' weights, changed by an adapter or not, against their licence.
+
+    Raises:
+        ConfigError: If the licence forbids it, the target cannot express the model, or ``out`` holds something else.
+        BundleError: If the export answers differently; nothing of it is kept.
+    """
+    _check_licence(bundle, to, force=force_licence)
+    _check_free(out)
+    with _compared_on(list(dict.fromkeys(images))) as paths, staged_folder(out) as staging:
+        _write(bundle, to, staging)
+        found = [compare(bundle, logits, paths) for logits in _reopened(bundle, to, staging)]
+        agreement = max(found, key=lambda one: (one.num_flips, one.probability))
+        if agreement.num_flips or not agreement.probability <= MAX_PROBABILITY_DIFFERENCE:
+            raise BundleError(
+                f"The export to {to} answers differently: probabilities by up to {agreement.probability:.1e} (allowed: "
+                f"{MAX_PROBABILITY_DIFFERENCE:.0e}), {agreement.num_flips} of {agreement.num_images} classes. It was "
+                "thrown away; use another --to, and report this."
+            )
+    return agreement
+
+
+def compare(bundle: Bundle, logits: Logits, images: Sequence[Path]) -> Agreement:
+    """Compares the answers of a bundle with those of ``logits``, each from its file to its class.
+
+    Raises:
+        DataError: If none of the images can be read.
+    """
+    ours: list[NDArray[np.float32]] = []
+    theirs: list[NDArray[np.float32]] = []
+    for start in range(0, len(images), _TOGETHER):
+        views = {}
+        for image in images[start : start + _TOGETHER]:
+            with suppress(DataError):
+                views[image] = bundle.view(image)
+        if views:
+            ours.append(bundle.outputs(list(views.values()))[0])
+            theirs.append(logits(list(views)))
+    if not ours:
+        raise DataError(f"None of the {len(images)} images to compare on can be read; name others: --images PATH.")
+    a, b = np.concatenate(ours), np.concatenate(theirs)
+    shares = [probabilities(each, bundle.contents.temperature) for each in (a, b)]
+    return Agreement(
+        num_images=len(a),
+        num_unreadable=len(images) - len(a),
+        logit=float(np.abs(a - b).max()),
+        probability=float(np.abs(shares[0] - shares[1]).max()),
+        num_flips=int((a.argmax(axis=1) != b.argmax(axis=1)).sum()),
+    )
+
+
+def licence_problem(bundle: Bundle) -> str:
+    """Says why the backbone's weights may not be passed on; empty if they may, or nothing is known."""
+    spec = bundle.backbone
+    if spec.redistributable is not False:
+        return ""
+    return f"the weights of {spec.name} are under {spec.licence}, which forbids to pass on changed or merged copies"
+
+
+def _check_licence(bundle: Bundle, to: Target, *, force: bool) -> None:
+    problem = licence_problem(bundle)
+    if problem and to != "peft" and not force:
+        raise ConfigError(
+            f"Not exported: {problem}. The bundle and --to peft hold only what was trained here; --force-licence "
+            "exports all the same, for use inside your own house."
+        )
+
+
+def _check_free(out: Path) -> None:
+    recover_folder(out)
+    remove_unfinished(out)
+    if out.is_file():
+        raise ConfigError(f"{out} is a file; an export is a folder. Choose another --out.")
+    if out.is_dir():
+        check_replaceable(out, EXPORT)
+
+
+def _write(bundle: Bundle, to: Target, folder: Path) -> None:
+    if to == "onnx":
+        from cytolora.lab.export_onnx import write_onnx
+
+        write_onnx(bundle, folder)
+    elif to == "timm":
+        from cytolora.lab.export_timm import write_timm
+
+        write_timm(bundle, folder)
+    else:
+        from cytolora.lab.export_peft import write_peft
+
+        write_peft(bundle, folder)
+
+
+def _reopened(bundle: Bundle, to: Target, folder: Path) -> list[Logits]:
+    """Opens an export in every way that it is meant for."""
+    try:
+        if to == "onnx":
+            return [OnnxModel.load(folder).logits]
+        if to == "timm":
+            from cytolora.lab.export_timm import open_timm
+
+            return [_one_by_one(open_timm(folder))]
+        from cytolora.lab.export_peft import open_peft
+
+        return [_one_by_one(opened) for opened in open_peft(bundle, folder)]
+    except CytoloraError:
+        raise
+    except (TypeError, ValueError, RuntimeError, OSError, KeyError) as error:
+        raise BundleError(f"The export to {to} cannot be opened: {error}. It was thrown away.") from error
+
+
+def _one_by_one(opened: "Callable[[Path], Tensor]") -> Logits:
+    return lambda images: np.concatenate([opened(image).cpu().numpy() for image in images])
+
+
+@contextmanager
+def _compared_on(images: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    if images:
+        yield images
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_synthetic(Path(folder) / "cells", num_images=_DRAWN, num_slides=4, seed=0)
+        yield sorted(path for path in Path(folder).rglob("*.png"))

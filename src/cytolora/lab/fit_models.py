@@ -1,0 +1,161 @@
+"""The two ways to train: a head on frozen features, or an adapter with its head; and how long it will take."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytolora.data.manifest import Sample, Split
+from cytolora.lab.calibration import fit_temperature
+from cytolora.lab.conformal import group_names
+from cytolora.lab.fit_adapter import fit_adapter, outputs
+from cytolora.lab.fit_data import Begin, halves
+from cytolora.lab.fit_linear import Tried, fit_by_folds, fit_by_validation, num_folds
+from cytolora.lab.recipe import Recipe, as_lora, estimate_seconds
+from cytolora.workbench import Bench
+
+_PROBE_IMAGES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained model with what it says of every image that was held out, and where its features lie."""
+
+    state: dict[str, torch.Tensor]
+    rate: float
+    tried: tuple[Tried, ...]
+    num_steps: int
+    num_trainable: int
+    temperature: float
+    chosen_on: str
+    calibration: tuple[Sample, ...]
+    """The part of val that decided nothing yet."""
+    outputs: Callable[[Sequence[Sample]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    """Logits and features of some images."""
+    folded: tuple[NDArray[np.float32], tuple[Sample, ...]] | None = None
+    """Logits of the training images by cross-validation; None where there was none."""
+    notes: tuple[str, ...] = ()
+
+
+def train_linear(
+    bench: Bench, recipe: Recipe, split: Split, needed: int, begin: Begin = lambda text, total: None
+) -> Model:
+    """Trains a head on frozen features; by folds where every class comes from two groups or more.
+
+    Args:
+        needed: Groups that calibration takes at least.
+    """
+    labels, num_classes = bench.labels_of(split.train).numpy(), len(bench.manifest.classes)
+    begin("features", len(bench.manifest.samples))
+    for _ in bench.feature_chunks(bench.progress.done):
+        pass  # kept now, and read back at once
+    features, calibration, notes, folded = bench.features_of(split.train), split.val, (), None
+    groups = unit_names(split.train)
+    bench.progress.say(f"{len(recipe.rates)} linear heads")
+    if num_folds(labels.tolist(), groups) > 1:
+        head = fit_by_folds(features, labels, groups, recipe, num_classes)
+        folded = head.held_out, split.train
+    else:
+        select, calibration, notes = _divided_val(bench, split, needed)
+        head = fit_by_validation(
+            features, labels, bench.features_of(select), bench.labels_of(select).numpy(), recipe, num_classes
+        )
+
+    def of(samples: Sequence[Sample]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        found = bench.features_of(samples)
+        return head.logits(found), found.numpy()
+
+    return Model(
+        state=head.state,
+        rate=head.rate,
+        tried=head.tried,
+        num_steps=head.num_steps,
+        num_trainable=sum(tensor.numel() for tensor in head.state.values()),
+        temperature=fit_temperature(head.held_out, head.held_out_labels),
+        chosen_on=head.chosen_on,
+        calibration=calibration,
+        outputs=of,
+        folded=folded,
+        notes=notes,
+    )
+
+
+def train_adapter(
+    bench: Bench, recipe: Recipe, split: Split, needed: int, begin: Begin = lambda text, total: None
+) -> Model:
+    """Trains an adapter and its head, the rate chosen on one half of the held-out groups.
+
+    Args:
+        needed: Groups that calibration takes at least.
+    """
+    select, calibration, notes = _divided_val(bench, split, needed)
+    adapted = fit_adapter(bench, recipe, select, begin)
+    return Model(
+        state=adapted.state,
+        rate=adapted.rate,
+        tried=adapted.tried,
+        num_steps=adapted.num_steps,
+        num_trainable=adapted.num_trainable,
+        temperature=fit_temperature(adapted.held_out, bench.labels_of(select).numpy()),
+        chosen_on=f"{len(select)} held-out images",
+        calibration=calibration,
+        outputs=lambda samples: outputs(bench, adapted.classifier, samples),
+        notes=notes,
+    )
+
+
+def _divided_val(
+    bench: Bench, split: Split, needed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[str, ...]]:
+    """Returns the images to choose with and those to calibrate with.
+
+    The same ones do both where they cannot be divided, or where only all of them together are enough to calibrate.
+    """
+    found, num_groups = halves(split.val, bench.manifest.name), len(set(unit_names(split.val)))
+    if found is not None and (num_groups < needed or len(set(unit_names(found[1]))) >= needed):
+        return *found, ()
+    note = (
+        "Too few held-out groups to choose and to calibrate on different ones: the same images did both, so "
+        "probabilities and prediction sets are somewhat too sure."
+    )
+    return split.val, split.val, (note,)
+
+
+def unit_names(samples: Sequence[Sample]) -> list[str]:
+    """Names the group of each image; see ``conformal.group_names``."""
+    return group_names([one.group for one in samples], [one.path for one in samples])
+
+
+def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
+    """Times a few images through the tower, unless their features are kept already."""
+    if recipe.adapter is None and any((bench.cache / "features").glob("*.safetensors")):
+        return
+    size = recipe.backbone.preprocess.size_px
+    tower, noise = bench.tower.to(bench.device), torch.zeros(_PROBE_IMAGES, 3, size, size, device=bench.device)
+    with torch.inference_mode():
+        tower(noise)
+        started = perf_counter()
+        tower(noise)
+        seconds = perf_counter() - started
+
+    def expected(what: Recipe) -> str:
+        return _duration(
+            estimate_seconds(
+                what,
+                num_images=len(bench.manifest.samples),
+                num_train=len(split.train),
+                seconds_per_image=seconds / _PROBE_IMAGES,
+            )
+        )
+
+    instead = f"; --method lora would take about {expected(as_lora(recipe))}" if recipe.adapter is None else ""
+    bench.progress.say(f"{recipe.backbone.name}, {recipe.method}: about {expected(recipe)} on this machine{instead}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,117 @@
+"""Predictions for the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory after the other."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytolora.data.decode import Pixels
+from cytolora.errors import ConfigError, DataError
+from cytolora.files import staged_file
+from cytolora.lab.decisions import Prediction
+from cytolora.lab.predict import Seen, Summary, check_room, counted, look, review_cell
+from cytolora.lab.predictor import Predictor
+from cytolora.lab.review import ReviewCell, write_page
+from cytolora.lab.wsi import Slide, SlideCell
+from cytolora.lab.wsi_positions import Classified, Position, is_geojson, write_geojson
+
+_MARKS = {"positive": "positive", "is_referred": "referred", "is_unfamiliar": "unfamiliar"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A cell of a slide as ``look`` takes it."""
+
+    name: str
+    cell: SlideCell
+
+    def pixels(self) -> Pixels:
+        if self.cell.pixels is None:
+            raise DataError(f"{self.name}: {self.cell.error}.")
+        return self.cell.pixels
+
+
+def predict_slide(
+    model: Predictor[Any],
+    slide: Slide,
+    positions: Iterable[Position],
+    out: Path,
+    *,
+    crop_um: float,
+    page: Path | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Summary:
+    """Predicts the cells at some positions of a slide; one that cannot be read has an error and no class.
+
+    Args:
+        out: .geojson, with a class, its colour and the probabilities of every cell; or .csv, with one row a cell.
+        crop_um: Edge of the square crops, micrometres: that of the images that the model was trained on.
+        on_images: Told the number of cells after every batch.
+
+    Raises:
+        ConfigError: If the name of the file is of another kind, or the crop of no sensible size.
+        DataError: If a file cannot be written, or more cells are to stand on the page than it holds.
+    """
+    if not is_geojson(out) and out.suffix.lower() != ".csv":
+        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions of a slide are written to .geojson or .csv.")
+    shown: list[ReviewCell] = []
+    counts = [0, 0, 0, 0]
+
+    def watched() -> Iterator[tuple[SlideCell, Prediction]]:
+        nonlocal counts
+        for batch in _looked(model, slide, positions, crop_um, with_thumbnails=page is not None):
+            yield from ((cell, seen.prediction) for cell, seen in batch)
+            if page is not None:
+                shown.extend(review_cell(seen) for _, seen in batch)
+                check_room(page, len(shown))
+            found = counted([seen.prediction for _, seen in batch])
+            counts = [old + new for old, new in zip(counts, found, strict=True)]
+            on_images(len(batch))
+
+    try:
+        if is_geojson(out):
+            write_geojson((_classified(*one, model.classes) for one in watched()), out, model.classes)
+        else:
+            _write_csv(watched(), out, slide.path, model.classes)
+    except OSError as error:
+        raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
+    if page is not None:
+        write_page(shown, page, classes=model.classes, title=slide.path.name, source=f"By {model.name}")
+    return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
+
+
+def _looked(
+    model: Predictor[Any], slide: Slide, positions: Iterable[Position], crop_um: float, *, with_thumbnails: bool
+) -> Iterator[list[tuple[SlideCell, Seen]]]:
+    waiting: list[SlideCell] = []
+
+    def sources() -> Iterator[Any]:
+        for cell in slide.cells(positions, crop_um=crop_um):
+            waiting.append(cell)
+            yield _Source(name=cell.id, cell=cell)
+
+    for batch in look(model, sources(), with_thumbnails=with_thumbnails):
+        cells = waiting[: len(batch)]
+        del waiting[: len(batch)]
+        yield list(zip(cells, batch, strict=True))
+
+
+def _classified(cell: SlideCell, found: Prediction, classes: tuple[str, ...]) -> Classified:
+    measurements = {} if found.probabilities is None else dict(zip(classes, found.probabilities, strict=True))
+    marks = {said: getattr(found, name) for name, said in _MARKS.items()}
+    numbers = {f"p {name}": share for name, share in measurements.items()}
+    numbers |= {name: float(value) for name, value in marks.items() if value is not None}
+    return Classified(id=cell.id, geometry=cell.geometry, predicted=found.predicted, measurements=numbers)
+
+
+def _write_csv(cells: Iterable[tuple[SlideCell, Prediction]], out: Path, slide: Path, classes: tuple[str, ...]) -> None:
+    with staged_file(out) as staging, staging.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = [name for name in Prediction(name="").row(classes) if name != "path"]
+        writer.writerow(["slide", "id", "x", "y", *columns])
+        for cell, found in cells:
+            row = found.row(classes)
+            values = ["" if row[name] is None else row[name] for name in columns]
+            plain = [str(value).lower() if isinstance(value, bool) else value for value in values]
+            writer.writerow([slide.name, cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *plain])

@@ -1,0 +1,124 @@
+"""Products with frozen weights that were laid out once for oneDNN, whose kernels are faster than the default ones.
+
+The interface is private to torch; where it is missing or wrong, the same products are computed with ``F.linear``.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+Precision = Literal["fp32", "bf16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+_KEPT: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+class FrozenProduct:
+    """``x W^T + b`` with a frozen W [out, in]: laid out once for the forward, and once for the first backward pass."""
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor | None], precision: Precision) -> None:
+        """Puts the outputs of layers that read the same input side by side; all have a bias, or none has."""
+        self.dtype = DTYPES[precision]
+        self._weights = [weight.detach() for weight in weights]
+        self._forward = _lay_out(self._side_by_side())
+        self._backward: Tensor | None = None
+        present = [bias.detach() for bias in biases if bias is not None]
+        self._bias = torch.cat(present) if present else None  # oneDNN adds an fp32 bias to a bf16 product
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Maps rows [n, in] of ``dtype`` to [n, out] of the same."""
+        return _product(rows, self._forward, self._bias)
+
+    def backward(self, grads: Tensor) -> Tensor:
+        """Maps gradients [n, out] to those of the rows, [n, in]."""
+        if self._backward is None:
+            self._backward = _lay_out(self._side_by_side().t())
+        return _product(grads, self._backward, None)
+
+    def _side_by_side(self) -> Tensor:
+        return torch.cat([weight.to(self.dtype) for weight in self._weights])
+
+
+def frozen_product(linears: Sequence[nn.Linear], precision: Precision) -> FrozenProduct:
+    """Returns the product of frozen layers, laid out once for all who share their weights and while they stay."""
+    weights, biases = [linear.weight for linear in linears], [linear.bias for linear in linears]
+    first, *others = [tensor for tensor in (*weights, *biases) if tensor is not None]
+    state = [precision, packing_works(), *((id(part), part.data_ptr(), _version(part)) for part in (first, *others))]
+    kept = _KEPT.get(first)
+    known, product = (None, None) if kept is None else (kept[0], kept[2])
+    if product is None or known != state:
+        product = FrozenProduct(weights, biases, precision)
+        _KEPT[first] = (state, others, product)  # with the others, so that no later tensor can have an id of theirs
+    return product
+
+
+class PackedLinear(nn.Module):
+    """A frozen ``nn.Linear`` as a ``FrozenProduct``; in bf16 the output is bf16, whatever comes in."""
+
+    def __init__(self, linear: nn.Linear, precision: Precision = "fp32") -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias  # the plain layout: for merging, saving and copying
+        self._frozen = frozen_product([linear], precision)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps [..., in_features] to [..., out_features]."""
+        rows = inputs.reshape(-1, self.in_features).to(self._frozen.dtype)
+        product: Tensor = _Product.apply(rows, self._frozen)  # pyright: ignore[reportAssignmentType]
+        return product.view(*inputs.shape[:-1], self.out_features)  # here: its output may be changed in place
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, frozen: FrozenProduct) -> Tensor:
+        ctx.frozen = frozen
+        return frozen.forward(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.frozen.backward(grads[0]), None
+
+
+@cache
+def packing_works() -> bool:
+    """Whether this torch offers oneDNN's packed product and it agrees with ``F.linear``, in both precisions."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight = torch.randn(3, 8, generator=generator), torch.randn(4, 8, generator=generator)
+    try:
+        return all(
+            torch.allclose(
+                _packed_product(inputs.to(dtype), _pack(weight.to(dtype)), None).float(),
+                F.linear(inputs.to(dtype), weight.to(dtype)).float(),
+                atol=1e-5 if dtype == torch.float32 else 1e-1,
+            )
+            for dtype in DTYPES.values()
+        )
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+
+
+def _version(weight: Tensor) -> int:
+    return -1 if weight.is_inference() else weight._version  # nothing may change an inference tensor in place
+
+
+def _lay_out(weight: Tensor) -> Tensor:
+    return _pack(weight.contiguous()) if packing_works() else weight.contiguous()
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if weight.is_mkldnn:
+        return _packed_product(rows, weight, bias)
+    return F.linear(rows, weight, None if bias is None else bias.to(rows.dtype))
+
+
+def _pack(weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight)
+
+
+def _packed_product(rows: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(rows.contiguous(), packed, bias, "none", [], "")

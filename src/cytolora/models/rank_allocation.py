@@ -1,0 +1,65 @@
+"""AdaLoRA's giving up of ranks while it trains (Zhang et al. 2023, arXiv:2303.10512): PEFT's own, step by step."""
+
+from math import ceil
+from typing import Self
+
+import torch
+from peft import AdaLoraConfig, AdaLoraModel, PeftModel
+from torch import Tensor, nn
+
+START = 1.5
+"""Ranks at the start, as a multiple of those kept: the paper's initial budget (Sec. 4, implementation details)."""
+_SETTLED_BEFORE, _SETTLED_AFTER = 0.1, 0.3
+"""Shares of the steps before ranks begin to be given up, and after the last was; the paper sets both by task."""
+_DECISIONS = 100
+"""How often, at most, ranks are given up between the two."""
+
+
+def start_rank(rank: int) -> int:
+    """Returns the rank that every matrix starts with, for an average of ``rank`` in the end."""
+    return ceil(START * rank)
+
+
+class RankAllocation:
+    """What a training loop does for AdaLoRA besides its own steps; one is made for one run.
+
+    Ranks that are given up stay in the adapter as zeros: it keeps its shapes, so that it loads where any other does.
+    """
+
+    def __init__(self, model: AdaLoraModel, num_steps: int) -> None:
+        self._model = model
+        self._config: AdaLoraConfig = model.peft_config[model.trainable_adapter_name]  # pyright: ignore
+        self._config.total_step = num_steps
+        self._config.tinit = int(_SETTLED_BEFORE * num_steps)
+        self._config.tfinal = max(1, int(_SETTLED_AFTER * num_steps))
+        self._config.deltaT = max(1, num_steps // _DECISIONS)
+        self._is_long_enough = self._config.tinit < num_steps - self._config.tfinal
+
+    @classmethod
+    def of(cls, tower: nn.Module, num_steps: int) -> Self | None:
+        """Returns what a tower needs for a run of so many steps; None unless its adapter is AdaLoRA."""
+        trunk = getattr(tower, "trunk", None)
+        if not isinstance(trunk, PeftModel) or not isinstance(trunk.base_model, AdaLoraModel):
+            return None
+        return cls(trunk.base_model, num_steps)
+
+    def penalty(self) -> Tensor:
+        """Returns what keeps A and B orthogonal, so that E acts as singular values: mean of ||P P^T - I||, weighted.
+
+        PEFT adds it to a loss that the model itself returns; ours returns features.
+        """
+        distances = []
+        for name, parameter in self._model.named_parameters():
+            if ".lora_A." in name or ".lora_B." in name:
+                square = parameter @ parameter.T if ".lora_A." in name else parameter.T @ parameter
+                distances.append(torch.linalg.matrix_norm(square - torch.eye(len(square), device=square.device)))
+        return self._config.orth_reg_weight * torch.stack(distances).mean()
+
+    def after_step(self, step: int) -> None:
+        """Weighs the ranks and gives up what the schedule wants; between a step, from 0, and the next clearing."""
+        if self._is_long_enough:
+            self._model.update_and_allocate(step)
+
+    def settle(self) -> None:
+        """Ends the run: the pattern of kept ranks is in the zeros, and would make PEFT save other shapes."""
+        self._config.rank_pattern = None

@@ -1,0 +1,139 @@
+"""Everything that is computed from a cell's test predictions: once, then kept under the hash of these."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cytolora import agreement, calibration, hierarchy, stats
+from cytolora.agreement import class_scores, kappa, macro, one_against_rest, ordered
+from cytolora.calibration import Bin, brier, expected_error, reliability
+from cytolora.files import canonical_json, sha256_text
+from cytolora.hierarchy import TreeScore, restricted_accuracy, tree_score
+from cytolora.report import predictions as predictions_module
+from cytolora.report.facts import ClassFacts
+from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
+from cytolora.report.predictions import TestPredictions, read_test
+from cytolora.stats import Interval, metric_intervals, unit_confusions
+from cytolora.store import StoredRun
+
+_MODULES = (stats, agreement, calibration, hierarchy, predictions_module)
+"""With this one, whose text is part of the key: other code, other numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A cell on its test set. Lists hold a value per seed, in the order of the tested runs."""
+
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    """Test images of each class."""
+    num_groups: int | None
+    """None where groups are not known."""
+    test_set: str
+    """Equal for equal paths and labels."""
+    has_metadata: bool
+    intervals: Mapping[str, Interval]
+    """95 %, of the mean over the seeds, by metric."""
+    confusion: Sequence[Sequence[int]]
+    """True class x predicted class, all seeds together."""
+    kappa: Sequence[float | None]
+    linear_kappa: Sequence[float | None]
+    """Empty where classes are not ordered."""
+    quadratic_kappa: Sequence[float | None]
+    auroc: Sequence[float | None]
+    """One class against the rest, mean over the classes."""
+    class_auroc: Sequence[float | None]
+    """By class, mean over the seeds."""
+    ece: Sequence[float]
+    brier: Sequence[float]
+    bins: Sequence[Bin]
+    """Reliability, all seeds together."""
+    trees: Sequence[TreeScore]
+    """Empty where classes have no tree."""
+    restricted: Mapping[str, Sequence[float | None]]
+    """Accuracy on the classes of another label set, by that set's name."""
+
+    @property
+    def num_images(self) -> int:
+        """Images of the test set."""
+        return sum(self.class_counts)
+
+    @property
+    def scores(self) -> list[agreement.ClassScore]:
+        """Sensitivity and specificity of each class, all seeds together."""
+        return class_scores(np.asarray(self.confusion))
+
+
+def evaluate(runs: Sequence[StoredRun], facts: ClassFacts) -> Evaluation:
+    """Returns what is kept of these tested runs, or computes and keeps it in ``.cache/intervals`` of their store.
+
+    A kept file that is damaged, or was made from other predictions or by other code, counts as absent.
+    """
+    file = runs[0].path.parent / ".cache" / "intervals" / f"{_key(runs, facts)}.json"
+    with suppress(KeyError, TypeError):
+        return _from_plain(read_kept(file))
+    found = compute([read_test(run) for run in runs], facts)
+    keep(file, asdict(found))
+    return found
+
+
+def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
+    """Computes everything from the predictions of each seed."""
+    first = seeds[0]
+    classes, num_classes = first.classes, len(first.classes)
+    confusions = [unit_confusions(rows.labels, rows.predicted, rows.paths, num_classes).sum(axis=0) for rows in seeds]
+    areas = [one_against_rest(rows.labels, rows.probabilities) for rows in seeds]
+    labels = np.concatenate([rows.labels for rows in seeds])
+    shares = np.concatenate([rows.probabilities for rows in seeds])
+    in_order = [ordered(one, classes, facts.order) for one in confusions] if facts.order else []
+    groups = set(first.groups) - {None}
+    return Evaluation(
+        classes=classes,
+        class_counts=tuple(np.bincount(first.labels, minlength=num_classes).tolist()),
+        num_groups=len(groups) or None,
+        test_set=sha256_text(canonical_json(sorted(zip(first.paths, first.labels.tolist(), strict=True)))),
+        has_metadata=any(rows.metadata for rows in seeds),
+        intervals=metric_intervals(
+            labels,
+            np.concatenate([rows.predicted for rows in seeds]),
+            images=[path for rows in seeds for path in rows.paths],
+            groups=[group for rows in seeds for group in rows.groups],
+            num_classes=num_classes,
+        ),
+        confusion=np.sum(confusions, axis=0).tolist(),
+        kappa=[kappa(one) for one in confusions],
+        linear_kappa=[kappa(one, "linear") for one in in_order],
+        quadratic_kappa=[kappa(one, "quadratic") for one in in_order],
+        auroc=[macro(one) for one in areas],
+        class_auroc=[macro(of_class) for of_class in zip(*areas, strict=True)],
+        ece=[expected_error(reliability(rows.labels, rows.probabilities)) for rows in seeds],
+        brier=[brier(rows.labels, rows.probabilities) for rows in seeds],
+        bins=reliability(labels, shares),
+        trees=[tree_score(r.labels, r.probabilities, classes, facts.tree) for r in seeds] if facts.tree else [],
+        restricted={
+            name: [restricted_accuracy(rows.labels, rows.probabilities, kept) for rows in seeds]
+            for name, kept in facts.restrictions.items()
+        },
+    )
+
+
+def _key(runs: Sequence[StoredRun], facts: ClassFacts) -> str:
+    code = code_hash(*(module.__file__ for module in _MODULES), __file__)
+    hashes = [predictions_hash(run) for run in runs]
+    return sha256_text(canonical_json([code, hashes, list(runs[0].provenance["classes"]), asdict(facts)]))
+
+
+def _from_plain(plain: dict[str, Any]) -> Evaluation:
+    return Evaluation(
+        **plain
+        | {
+            "classes": tuple(plain["classes"]),
+            "class_counts": tuple(plain["class_counts"]),
+            "intervals": {name: Interval(**found) for name, found in plain["intervals"].items()},
+            "bins": [Bin(**found) for found in plain["bins"]],
+            "trees": [TreeScore(**found | {"accuracies": tuple(found["accuracies"])}) for found in plain["trees"]],
+        }
+    )

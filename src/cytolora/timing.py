@@ -1,0 +1,103 @@
+"""How long what is left of a plan will take, at the speed of stored runs or of a trial; loads no torch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from cytolora.grid import Plan
+from cytolora.inputs import Inputs
+from cytolora.specs import RunSpec
+from cytolora.store import StoredRun
+
+Tower = tuple[str, str]
+"""Backbone and method."""
+
+_SCORE_SHARE = 1 / 3
+"""Cost of scoring an image over training on it: a forward pass, against one forward and one of twice the work back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one step of training an adapter."""
+
+    seconds: float
+    """Whatever the number of images."""
+    seconds_per_image: float
+
+
+def fit_cost(points: Iterable[tuple[float, float]]) -> Cost:
+    """Fits a line, nowhere falling, to pairs of images in a step and its seconds; at least one pair."""
+    found = list(points)
+    mean_images = sum(images for images, _ in found) / len(found)
+    mean_seconds = sum(seconds for _, seconds in found) / len(found)
+    spread = sum((images - mean_images) ** 2 for images, _ in found)
+    together = sum((images - mean_images) * (seconds - mean_seconds) for images, seconds in found)
+    most = mean_seconds / mean_images
+    slope = min(most, max(0.0, together / spread)) if spread else most
+    return Cost(seconds=mean_seconds - slope * mean_images, seconds_per_image=slope)
+
+
+def stored_costs(
+    runs: Iterable[StoredRun], *, device: str | None = None, threads: int | None = None
+) -> dict[Tower, Cost]:
+    """Returns what a step cost in stored runs, of the device and number of threads if given."""
+    points: dict[Tower, list[tuple[float, float]]] = defaultdict(list)
+    for run in runs:
+        steps, images = run.metrics["train"]["num_steps"], run.metrics["train"]["num_images"]
+        is_ours = device in (None, run.provenance["device"]) and threads in (None, run.provenance["threads"])
+        if run.spec["adapter"] is not None and steps and is_ours:
+            in_step = images / ceil(images / run.spec["train"]["batch_size"])
+            points[run.spec["backbone"], run.spec["method"]].append((in_step, run.provenance["seconds"] / steps))
+    return {tower: fit_cost(found) for tower, found in points.items()}
+
+
+def adapter_runs(plan: Plan) -> dict[Tower, list[RunSpec]]:
+    """Sorts the adapter runs that are to do by backbone and method."""
+    found: dict[Tower, list[RunSpec]] = defaultdict(list)
+    for run in plan.to_do:
+        if run.adapter is not None:
+            found[run.backbone, run.method].append(run)
+    return dict(found)
+
+
+def num_steps(run: RunSpec, num_train: int) -> int:
+    """Optimiser steps of a run that sees so many images."""
+    return run.train.budget.num_steps(num_train=num_train, batch_size=run.train.batch_size, shots=run.sampling.shots)
+
+
+def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
+    """Returns how long adapter runs of one backbone and method take one after the other, with their scoring."""
+    total, cells = 0.0, {run.cell_id: run for run in runs}
+    for run in runs:
+        split = inputs.split(run)
+        steps, size = num_steps(run, len(split.train)), run.train.batch_size
+        images = steps * len(split.train) / ceil(len(split.train) / size)
+        total += steps * cost.seconds + (images + _SCORE_SHARE * len(split.val)) * cost.seconds_per_image
+    for run in cells.values():  # the test set is scored for one rate a cell, with every seed
+        num_seeds = len({other.seed for other in runs if other.cell_id == run.cell_id})
+        total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test) * cost.seconds_per_image
+    return total
+
+
+def describe(plan: Plan, inputs: Inputs, costs: Mapping[Tower, Cost]) -> str:
+    """Says how long the adapter runs to do take, one line; empty if there are none, or no speed is known of one."""
+    wanted = adapter_runs(plan)
+    if not wanted or not wanted.keys() <= costs.keys():
+        return ""
+    by_method: dict[str, float] = defaultdict(float)
+    numbers: dict[str, int] = defaultdict(int)
+    for (backbone, method), runs in wanted.items():
+        by_method[method] += seconds_left(runs, inputs, costs[backbone, method])
+        numbers[method] += len(runs)
+    return "; ".join(
+        f"{method}, {numbers[method]} runs: about {in_words(seconds)}" for method, seconds in by_method.items()
+    )
+
+
+def in_words(seconds: float) -> str:
+    """Writes a duration in two figures at most: 40 s, 42 min, 3.5 h, 12 days."""
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{max(1, seconds / size):.2g} {unit}"
+    return f"{seconds / 86400:.2g} days"

@@ -1,0 +1,51 @@
+"""AdamW on tensors that have no graph: as ``torch.optim.AdamW``, without its cost a step, which small heads feel."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_EPS = 1e-8
+
+
+def has_fused() -> bool:
+    """Whether this torch has the operation behind ``torch.optim.AdamW(fused=True)``; the name is private."""
+    return hasattr(torch.ops.aten, "_fused_adamw_")
+
+
+class AdamW:
+    """Decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2) on views of larger tensors."""
+
+    def __init__(self, tensors: Sequence[Tensor], *, betas: tuple[float, float], weight_decay: float) -> None:
+        self._tensors, self._betas, self._weight_decay = list(tensors), betas, weight_decay
+        self._means, self._squares = ([torch.zeros_like(tensor) for tensor in tensors] for _ in range(2))
+        self._step = torch.zeros((), device=tensors[0].device)
+        self._is_fused = has_fused()
+
+    def step(self, grads: Sequence[Tensor], learning_rate: float) -> None:
+        """Changes the tensors in place; one gradient each."""
+        self._step.add_(1)
+        if self._is_fused:
+            torch.ops.aten._fused_adamw_(
+                self._tensors,
+                list(grads),
+                self._means,
+                self._squares,
+                [],
+                [self._step] * len(self._tensors),
+                lr=learning_rate,
+                beta1=self._betas[0],
+                beta2=self._betas[1],
+                weight_decay=self._weight_decay,
+                eps=_EPS,
+                amsgrad=False,
+                maximize=False,
+            )
+            return
+        (first, second), step = self._betas, self._step.item()
+        for tensor, grad, mean, square in zip(self._tensors, grads, self._means, self._squares, strict=True):
+            mean.lerp_(grad, 1 - first)
+            square.mul_(second).addcmul_(grad, grad, value=1 - second)
+            scale = (square / (1 - second**step)).sqrt_().add_(_EPS)
+            tensor.mul_(1 - learning_rate * self._weight_decay)
+            tensor.addcdiv_(mean, scale, value=-learning_rate / (1 - first**step))

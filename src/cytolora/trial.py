@@ -1,0 +1,66 @@
+"""A few steps of training, timed and thrown away: what a step costs on this machine."""
+
+from dataclasses import replace
+
+import torch
+
+from cytolora.grid import Plan
+from cytolora.inputs import Inputs
+from cytolora.run import open_bench
+from cytolora.specs import RunSpec
+from cytolora.store import Store
+from cytolora.timing import Cost, Tower, adapter_runs, fit_cost, num_steps, stored_costs
+from cytolora.workbench import Bench, Progress
+
+_WORTH_IMAGES = 3000
+"""Fewer images of training than this are done before a trial has told how long they take."""
+_LONG_STEP = 2.0
+"""Seconds; where one step of the smallest batch takes longer, larger ones are not tried."""
+
+
+def costs_here(
+    plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress
+) -> dict[Tower, Cost]:
+    """Returns what a step costs, for each backbone and method to do: from stored runs of this device, else by trial.
+
+    What is hardly more than a trial itself is left out.
+    """
+    costs = stored_costs(store.runs(), device=str(device), threads=torch.get_num_threads())
+    for tower, runs in adapter_runs(plan).items():
+        images = sum(_steps(run, inputs) * _in_step(run, inputs) for run in runs)
+        if tower not in costs and images > _WORTH_IMAGES:
+            progress.say(f"a few steps of {' with '.join(reversed(tower))}, for the time")
+            costs[tower] = _tried(runs, inputs, store, device)
+    return costs
+
+
+def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.device) -> Cost:
+    by_size = sorted(runs, key=lambda run: (_in_step(run, inputs), run.run_id))
+    small, large = by_size[0], by_size[-1]
+    bench = open_bench(small, inputs, store, device=device, progress=Progress())
+    points = [(_in_step(small, inputs), _step_seconds(bench, small))]
+    if _in_step(large, inputs) > points[0][0] and points[0][1] < _LONG_STEP:
+        if large.dataset != small.dataset:
+            bench = open_bench(large, inputs, store, device=device, progress=Progress(), before=bench)
+        points.append((_in_step(large, inputs), _step_seconds(bench, large)))
+    return fit_cost(points)
+
+
+def _step_seconds(bench: Bench, run: RunSpec) -> float:
+    """Times two steps as the difference of three and one: building the tower and warming up are in both."""
+    one, three = (bench.train_adapter(_cut(run, steps)).seconds for steps in (1, 3))
+    return max(three - one, 1e-6) / 2
+
+
+def _cut(run: RunSpec, steps: int) -> RunSpec:
+    return replace(run, train=replace(run.train, budget=replace(run.train.budget, max_steps=steps)))
+
+
+def _steps(run: RunSpec, inputs: Inputs) -> int:
+    return num_steps(run, len(inputs.split(run).train))
+
+
+def _in_step(run: RunSpec, inputs: Inputs) -> float:
+    """Images of a step, on average."""
+    num_train = len(inputs.split(run).train)
+    return num_train / -(-num_train // run.train.batch_size)

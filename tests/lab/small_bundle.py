@@ -1,0 +1,75 @@
+"""A bundle in a second: the built-in backbone, a drawn head, thresholds made up; for whatever opens bundles."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cytolora.files import sha256_file
+from cytolora.lab.bundle_contents import Conformal, Contents, OperatingPoint, Unfamiliar, UsedBackbone
+from cytolora.lab.bundle_files import BANK, SEEN, write_bundle
+from cytolora.lab.packing import adapter_files, head_file
+from cytolora.lab.unfamiliar import to_bytes, unit
+from cytolora.models.adapters import attach
+from cytolora.models.backbones import NANO
+from cytolora.models.classifier import Classifier, trained_state
+from cytolora.models.loading import load_tower
+from cytolora.specs import LINEAR, AdapterSpec
+
+CLASSES = ("ascus", "hsil", "lsil", "nilm")
+HEAVY = (
+    "torch", "torchvision", "timm", "peft", "transformers", "open_clip", "scipy", "duckdb", "huggingface_hub",
+    "matplotlib", "pooch", "imagehash",
+)  # fmt: skip
+"""What an ONNX export is used without."""
+
+
+def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
+    """Writes a bundle at ``out``, with an adapter that does something where the method has one."""
+    assert NANO.weights is not None
+    adapter = None if method == LINEAR else AdapterSpec(last_blocks=2) if method == "last_blocks" else AdapterSpec()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower = load_tower(NANO, NANO.weights)
+        classifier = Classifier(tower if adapter is None else attach(tower, method, adapter), len(CLASSES))
+        for parameter in classifier.trainable():
+            torch.nn.init.normal_(parameter, std=0.1)
+    bank = np.random.default_rng(0).normal(size=(20, NANO.feature_dim or 1)).astype(np.float32)
+    contents = Contents(
+        classes=CLASSES,
+        backbone=UsedBackbone(
+            name="nano", sha256=sha256_file(NANO.weights), revision=None, spec=replace(NANO, weights=None)
+        ),
+        preprocess=NANO.preprocess,
+        method=method,
+        adapter=adapter,
+        seed=0,
+        temperature=1.5,
+        operating_point=OperatingPoint(
+            positive=("hsil", "lsil"),
+            asked=0.95,
+            threshold=0.3,
+            sensitivity=0.96,
+            sensitivity_low=0.9,
+            sensitivity_high=0.99,
+            specificity=0.8,
+            specificity_low=0.7,
+            specificity_high=0.9,
+            num_positive=50,
+        ),
+        conformal=Conformal(coverage=0.9, quantile=0.8, num_groups=40),
+        unfamiliar=Unfamiliar(neighbours=5, threshold=1.2, quantile=0.99),
+        training={"data_fingerprint": "0" * 64},
+        metrics={"test": {"accuracy": 0.5}},
+        versions={"cytolora": "0"},
+    )
+    files = {
+        **head_file(trained_state(classifier)),
+        BANK: to_bytes(unit(bank)),
+        SEEN: b"{}\n",
+        **adapter_files(classifier),
+    }
+    write_bundle(out, replace(contents, **changes), files, "---\nlicense: other\n---\nA card.\n")
+    return out

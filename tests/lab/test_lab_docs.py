@@ -1,0 +1,34 @@
+"""The quick start for laboratories is executed as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cytolora.cli import main
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "lab.md"
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_quick_start_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cytolora.lab.recipe.find", lambda *arguments: None)  # the backbones of another machine
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+    assert len(lines) == 5
+    for line in lines:
+        if "corrections.csv" in line:
+            first = sorted(Path("my_cells").rglob("*.png"))[0]
+            Path("corrections.csv").write_text(f"path,label\n{first},hsil\n")
+        with pytest.raises(SystemExit) as exit_:
+            main(shlex.split(line)[1:])
+        assert exit_.value.code in ((0, 1) if " check " in line else (0,)), line
+    for code in blocks("python"):
+        exec(compile(code, str(PAGE), "exec"), {})
+    assert Path("review.html").is_file()
+    assert Path("model2/report.html").is_file()

@@ -1,0 +1,105 @@
+"""The shipped grids are the paper's experiments: Dausort et al. 2025, Sec. 3 and 4."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cytolora.commands.options import InputOptions, read_inputs
+from cytolora.config import load_grid
+from cytolora.errors import ConfigError, WeightsError
+from cytolora.expansion import count_runs, expand, narrowed
+from cytolora.inputs import Inputs
+from cytolora.models.backbone_spec import BackboneSpec
+from cytolora.specs import AdapterSpec, MethodSpec
+
+FIVE_MODELS = ("clip-vit-b16", "vit-b16", "biomedclip", "quiltnet-b16", "uni")
+FOUR_DATASETS = ("bcfc", "mlcc", "sipakmed", "hicervix:25")
+
+
+@pytest.mark.parametrize(
+    ("name", "num_cells"), [("exp1", 5 * 4), ("exp2", 5 * 4 * 6), ("exp2-linear", 5 * 4 * 6), ("exp3", 11)]
+)
+def test_every_experiment_has_the_papers_cells_with_three_seeds_and_five_rates(name: str, num_cells: int):
+    grid = load_grid(name)
+    runs = expand(grid)
+    assert (grid.seeds, grid.learning_rates, grid.batch_size) == ((1, 2, 3), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 32)
+    assert {(run.train.weight_decay, run.train.warmup_steps, run.train.precision) for run in runs} == {
+        (0.01, 50, "fp32")
+    }
+    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_cells * 3 * 5
+    assert len({run.cell_id for run in runs}) == num_cells
+    assert {run.sampling.on_small_class for run in runs} == {"repeat"}
+
+
+def test_an_axis_that_names_a_value_twice_has_it_once():
+    grid = narrowed(load_grid("exp2"), shots=["1", "1"], seeds=[1, 1], rates=[1e-3, 1e-3], models=["uni", "uni"])
+    assert len(expand(grid)) == count_runs(grid) == len(FOUR_DATASETS)
+
+
+def test_experiment_1_is_a_linear_classifier_on_everything():
+    grid = load_grid("exp1")
+    assert (grid.models, grid.datasets, grid.shots, grid.fractions) == (FIVE_MODELS, FOUR_DATASETS, ("all",), ())
+    assert list(grid.methods) == ["linear"]
+
+
+def test_experiment_2_is_lora_of_rank_2_on_q_and_v_at_six_numbers_of_shots():
+    grid = load_grid("exp2")
+    assert (grid.models, grid.datasets, grid.shots) == (FIVE_MODELS, FOUR_DATASETS, (1, 2, 4, 8, 16, 50))
+    assert list(grid.methods) == ["lora"]
+    assert grid.methods["lora"].adapter == AdapterSpec(rank=2, alpha=1, targets=("q", "v"), dropout=0.25)
+    assert grid.max_val_shots == 4
+    budget = grid.methods["lora"].budget
+    assert budget is not None
+    assert budget.num_steps(num_train=80, batch_size=32, shots=16) == 50 * 16 + 50
+
+
+def test_the_linear_classifier_beside_experiment_2_sees_its_draws():
+    lora, linear = load_grid("exp2"), load_grid("exp2-linear")
+    for axis in ("models", "datasets", "shots", "seeds", "learning_rates", "split", "max_val_shots", "on_small_class"):
+        assert getattr(lora, axis) == getattr(linear, axis)
+
+
+def test_experiment_3_is_lora_of_rank_16_on_q_k_v_and_o_from_5_to_100_percent_of_hicervix():
+    grid = load_grid("exp3")
+    assert (grid.models, grid.datasets, grid.shots) == (("clip-vit-l14",), ("hicervix:25",), ())
+    assert (grid.fractions[0], 0.7 in grid.fractions, grid.fractions[-1]) == (0.05, True, 1.0)
+    assert grid.methods["lora"].adapter == AdapterSpec(rank=16, alpha=1, targets=("q", "k", "v", "o"), dropout=0.25)
+    budget = grid.methods["lora"].budget
+    assert budget is not None
+    assert budget.num_steps(num_train=64, batch_size=32, shots=None) == 100 * 2 + 50
+
+
+def test_a_missing_text_package_is_said_before_anything_runs(monkeypatch: pytest.MonkeyPatch):
+    grid = replace(load_grid("exp1"), models=("clip-vit-b16", "biomedclip"), methods={"zero-shot": MethodSpec()})
+    assert {run.needs_text for run in expand(grid)} == {True}
+    monkeypatch.setattr("cytolora.expansion.find_spec", lambda package: None if package == "transformers" else package)
+    with pytest.raises(ConfigError, match=r"extra `text` \(transformers is missing\)"):
+        expand(grid)
+    expand(replace(grid, models=("clip-vit-b16",)))
+
+
+def test_a_missing_vocabulary_is_said_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(spec: BackboneSpec) -> None:
+        raise WeightsError(f"no words of {spec.name}")
+
+    monkeypatch.setattr("cytolora.inputs.fetch_vocabulary", refuse)
+    monkeypatch.setattr("cytolora.models.sources._cached", lambda hub: None)
+    weights = tmp_path / "open_clip_pytorch_model.bin"
+    weights.write_bytes(b"")
+    inputs = Inputs(data={}, weights={"biomedclip": weights})
+    with pytest.raises(WeightsError, match="no words of biomedclip"):
+        inputs.fetch_vocabulary("biomedclip")
+    (tmp_path / "vocab.txt").write_text("a")
+    inputs.fetch_vocabulary("biomedclip")
+
+
+def test_a_dataset_named_without_its_label_set_is_the_grids(tmp_path: Path):
+    found = read_inputs(InputOptions(data=[f"hicervix={tmp_path}"]), load_grid("exp3"), tmp_path)
+    assert found.data == {"hicervix:25": tmp_path}
+
+
+def test_precision_is_of_runs_that_train_a_tower_alone():
+    runs = expand(narrowed(load_grid("smoke"), precision="bf16"))
+    assert {(run.method, run.train.precision) for run in runs} == {("linear", "fp32"), ("lora", "bf16")}
+    assert {run.run_id for run in expand(load_grid("smoke"))} >= {run.run_id for run in runs if run.method == "linear"}

@@ -1,0 +1,45 @@
+"""How long a plan will take: the line through what was timed, and the words for it."""
+
+import pytest
+
+from cells import run_all, tiny_grid
+from cytolora.grid import make_plan
+from cytolora.inputs import Inputs
+from cytolora.store import Store
+from cytolora.timing import Cost, describe, fit_cost, in_words, seconds_left, stored_costs
+
+
+def test_a_line_through_two_sizes_gives_the_cost_of_a_step_and_of_an_image():
+    cost = fit_cost([(5, 1.5), (25, 3.5)])
+    assert (cost.seconds, cost.seconds_per_image) == pytest.approx((1.0, 0.1))
+
+
+def test_no_cost_is_negative_whatever_was_timed():
+    assert fit_cost([(5, 2.0), (25, 1.0)]) == Cost(seconds=1.5, seconds_per_image=0.0)
+    steep = fit_cost([(5, 0.1), (25, 5.1)])
+    assert steep.seconds == pytest.approx(0)
+    assert steep.seconds_per_image == pytest.approx(2.6 / 15)
+
+
+def test_one_size_alone_is_all_put_down_to_images():
+    assert fit_cost([(10, 2.0), (10, 4.0)]) == Cost(seconds=0.0, seconds_per_image=0.3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (40, "40 s"), (2520, "42 min"), (12600, "3.5 h"), (1e6, "12 days")]
+)
+def test_durations_have_two_figures(seconds, words):
+    assert in_words(seconds) == words
+
+
+def test_stored_runs_tell_how_long_the_missing_ones_take(drawn_cells, tmp_path):
+    grid = tiny_grid(methods=["lora"], seeds=[1])
+    run_all(grid, drawn_cells, tmp_path)
+    inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
+    plan = make_plan(tiny_grid(methods=["lora"]), store, inputs)
+    costs = stored_costs(store.runs())
+    assert stored_costs(store.runs(), threads=99) == {}
+    assert describe(plan, inputs, costs).startswith("lora, 2 runs: about ")
+    assert describe(plan, inputs, {}) == ""
+    two_a_step = Cost(seconds=2.0, seconds_per_image=0.0)
+    assert seconds_left(plan.to_do, inputs, two_a_step) == 2 * 3 * 2.0
