@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytolora.commands.lab import add_own
+from cytolora.commands.models import add_own
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.splits import assign_subsets

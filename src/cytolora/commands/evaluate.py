@@ -1,0 +1,97 @@
+"""evaluate: how good a bundle is on labelled images that it was not trained on."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from cytolora.commands.bars import bar
+from cytolora.commands.measured import print_metrics
+from cytolora.commands.models import open_bundle
+from cytolora.commands.options import Device, Several
+
+
+def evaluate(
+    bundle: Path,
+    data: Path,
+    /,
+    *,
+    dataset: str | None = None,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    split: Path | None = None,
+    subset: Literal["train", "val", "test"] | None = None,
+    seen: Literal["refuse", "mark", "drop"] = "refuse",
+    page: Path | None = None,
+    weights: Annotated[tuple[str, ...], Several] = (),
+    weights_dir: Path | None = None,
+    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    device: Device = "auto",
+    threads: int | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Measures a bundle on labelled images that it was not trained on, with intervals.
+
+    Examples:
+
+        cytolora evaluate model1 other_cells
+        cytolora evaluate model1 my_cells --seen drop --json
+        cytolora evaluate model1 my_cells --seen mark --page review.html
+
+    Parameters
+    ----------
+    bundle
+        What `cytolora fit` wrote: a folder or a zip file.
+    data
+        Labelled images: folder, table or zip file.
+    dataset
+        Which reader; recognised from the folder if not given.
+    map_
+        CSV with columns from,to[,order] that renames or joins classes.
+    split
+        File written by `cytolora split`.
+    subset
+        Only the images of this part.
+    seen
+        Images that were in training or calibration, found by their content: refuse, mark, or drop.
+    page
+        HTML file to write: images whose label is most suspicious first, to be corrected for `cytolora fit --labels`.
+    weights
+        Checkpoint of the bundle's backbone on disk, as NAME=PATH.
+    weights_dir
+        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
+    backbone_file
+        YAML file that describes a backbone of one's own.
+    device
+        auto takes a GPU where there is one.
+    threads
+        CPU threads.
+    json_
+        Prints one JSON document.
+    quiet
+        Shows no progress.
+    """
+    from cytolora.commands.feature_bench import read_manifest
+    from cytolora.data.labels import apply_label_map
+    from cytolora.lab.evaluate import evaluate as measure
+    from cytolora.lab.evaluate import only
+
+    opened = open_bundle(bundle, weights, weights_dir, backbone_file, device, threads)
+    manifest = read_manifest(data, dataset, split)
+    if map_ is not None:
+        manifest = apply_label_map(manifest, map_)
+    if subset is not None:
+        manifest = only(manifest, subset)
+    with bar("predicting", total=len(manifest.samples), unit="images", quiet=quiet) as (_, advance):
+        found = measure(opened, manifest, on_seen=seen, page=page, on_images=advance)
+    if json_:
+        sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
+        return
+    print_metrics(found.metrics)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for note in (*found.notes, *found.metrics["warnings"]):
+        console.print(f"! {note}")

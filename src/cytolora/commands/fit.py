@@ -1,0 +1,146 @@
+"""fit: from a folder of labelled cells to a classifier that one can hand on."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from cytolora.commands.bars import stages
+from cytolora.commands.measured import print_metrics
+from cytolora.commands.models import add_own
+from cytolora.commands.options import Device, Precision, Several, pairs
+
+
+def fit(
+    data: Path,
+    /,
+    *,
+    out: Path = Path("model"),
+    dataset: str | None = None,
+    model: str | None = None,
+    method: str | None = None,
+    shots: int | None = None,
+    seed: int = 0,
+    positive: str = "",
+    sensitivity: float = 0.95,
+    coverage: float = 0.9,
+    rates: Annotated[tuple[float, ...], Several] = (),
+    steps: int | None = None,
+    precision: Precision = "auto",
+    labels: Path | None = None,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    split: Path | None = None,
+    weights: Annotated[tuple[str, ...], Several] = (),
+    weights_dir: Path | None = None,
+    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    cache: Path = Path("runs/.cache"),
+    device: Device = "auto",
+    threads: int | None = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Fits a classifier to your own cells and writes it as a bundle, tested once on cells that took no part.
+
+    Ctrl-C at any time; the same command goes on from there.
+
+    Examples:
+
+        cytolora fit my_cells --out model1
+        cytolora fit my_cells --out model1 --model uni --positive hsil,scc --sensitivity 0.95
+        cytolora fit my_cells --out model1 --method lora --shots 4 --labels corrections.csv
+
+    Parameters
+    ----------
+    data
+        Folder with a sub-folder for each class, a table (manifest.csv), or a zip file.
+    out
+        The bundle: a folder, or one zip file where the name ends in .zip. An older bundle there is replaced.
+    dataset
+        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+    model
+        Backbone (`cytolora ls models`); the best one on this machine if not given.
+    method
+        linear (frozen features), lora, or another of `cytolora ls methods`; linear on a CPU, lora on a GPU.
+    shots
+        Training images per class; all if not given. Held-out images are all used either way.
+    seed
+        Decides the draw, the folds and the start of training.
+    positive
+        Classes that must not be missed, with commas between them: sets an operating point.
+    sensitivity
+        Share of the positive images to be found, on held-out groups.
+    coverage
+        Share of prediction sets that are to hold the true class.
+    rates
+        Learning rates to choose from.
+    steps
+        Cuts training short: a rehearsal.
+    precision
+        What an adapter is trained in: auto is fp32; bf16 is twice as fast on processors that have it.
+    labels
+        CSV with columns path,label that replaces labels: what the review page saves.
+    map_
+        CSV with columns from,to[,order] that renames or joins classes.
+    split
+        File written by `cytolora split`; says which image is in train, val or test.
+    weights
+        Official checkpoint of a backbone on disk, file or folder, as NAME=PATH.
+    weights_dir
+        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
+    backbone_file
+        YAML file that describes a backbone of one's own; it is meant if no --model is named.
+    cache
+        Keeps decoded images, features and trained adapters; may be deleted at any time.
+    device
+        auto takes a GPU where there is one.
+    threads
+        CPU threads; the number is recorded.
+    quiet
+        Says nothing but the result.
+    json_
+        Prints one JSON document: `bundle`, `metrics`, `training`.
+    """
+    from cytolora import api
+    from cytolora.commands.machine import resolve_device
+
+    own = add_own(backbone_file)
+    with stages(unit="images", quiet=quiet) as (say, begin, done):
+        bundle = api.fit(
+            data,
+            out,
+            dataset=dataset,
+            model=model,
+            method=method,
+            shots=shots,
+            seed=seed,
+            positive=[label.strip() for label in positive.split(",") if label.strip()],
+            sensitivity=sensitivity,
+            coverage=coverage,
+            rates=rates,
+            steps=steps,
+            precision="fp32" if precision == "auto" else precision,
+            labels=labels,
+            label_map=map_,
+            split=split,
+            weights=pairs(weights, "--weights"),
+            weights_dir=weights_dir,
+            cache=cache,
+            device=resolve_device(device, threads),
+            own_backbones=own,
+            say=say,
+            begin=begin,
+            done=done,
+        )
+    contents = bundle.contents
+    if json_:
+        found = {"bundle": str(out), "metrics": contents.metrics, "training": contents.training}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    print_metrics(contents.metrics["test"])
+    name = out if out.suffix == ".zip" else out / "report.html"
+    Console(highlight=False, markup=False, soft_wrap=True).print(
+        f"Written: {out}. Look at {name}, then: cytolora predict {out} NEW_CELLS --out predictions.csv"
+    )

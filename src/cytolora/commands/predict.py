@@ -1,0 +1,88 @@
+"""predict: what new images show, and which of them a person should look at."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolora.commands.bars import bar
+from cytolora.commands.models import open_any
+from cytolora.commands.options import Device, Several
+from cytolora.commands.slides import predict_on_slide, print_summary
+from cytolora.errors import ConfigError
+
+
+def predict(
+    bundle: Path,
+    paths: Annotated[tuple[str, ...], Parameter(negative="")],
+    /,
+    *,
+    out: Path,
+    page: Path | None = None,
+    cells: Path | None = None,
+    crop_um: float | None = None,
+    mpp: float | None = None,
+    weights: Annotated[tuple[str, ...], Several] = (),
+    weights_dir: Path | None = None,
+    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    device: Device = "auto",
+    threads: int | None = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Says of new images what they show, which of them a person should look at, and which are unlike all known ones.
+
+    Examples:
+
+        cytolora predict model1 new_cells --out predictions.csv --page review.html
+        cytolora predict model1 "slides/*/cells/*.png" more.zip --out predictions.parquet
+        cytolora predict model1 slide.svs --cells cells.geojson --crop-um 30 --out predictions.geojson
+
+    Parameters
+    ----------
+    bundle
+        What `cytolora fit` wrote, a folder or a zip file; or what `cytolora export --to onnx` did.
+    paths
+        Images, folders of them, patterns in quotes, or zip files; with --cells one whole slide.
+    out
+        Table to write, .csv or .parquet: one row an image, one column a class. Of a slide .geojson (QuPath) or .csv.
+    page
+        HTML file to write: the images, the suspicious and doubtful first, to be corrected by keyboard.
+    cells
+        Where the cells of a slide are: GeoJSON as QuPath exports it, or CSV with columns x,y (pixels of level 0) or
+        x_um,y_um (micrometres).
+    crop_um
+        Edge of the square around a cell of a slide, micrometres: what the training images show.
+    mpp
+        Micrometres per pixel of level 0, where the slide does not say.
+    weights
+        Checkpoint of the bundle's backbone on disk, as NAME=PATH.
+    weights_dir
+        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
+    backbone_file
+        YAML file that describes a backbone of one's own.
+    device
+        auto takes a GPU where there is one.
+    threads
+        CPU threads.
+    quiet
+        Shows no progress.
+    """
+    if cells is not None:
+        opened = open_any(bundle, weights, weights_dir, backbone_file, device, threads)
+        predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, quiet=quiet)
+        return
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which the table says more clearly
+    from cytolora.lab.image_sources import find_images
+    from cytolora.lab.predict import predict_table
+
+    if not paths:
+        raise ConfigError(
+            "Name at least one image, folder, pattern or zip file: cytolora predict BUNDLE PATH --out FILE."
+        )
+    sources = find_images(paths)
+    opened = open_any(bundle, weights, weights_dir, backbone_file, device, threads)
+    total = sum(1 for _ in find_images(paths))
+    with bar("predicting", total=total, unit="images", quiet=quiet) as (_, advance):
+        found = predict_table(opened, sources, out, page=page, on_images=advance)
+    print_summary(found, "images", out, page)
