@@ -24,7 +24,7 @@ FUSED = BackboneSpec(
     licence="none",
 )  # fmt: skip
 APART = replace(FUSED, name="apart", architecture="eva02_base_patch16_clip_224")
-BYPASSING = replace(FUSED, name="bypassing", architecture="beit_base_patch16_224", pool="mean_patch")
+BYPASSING = replace(FUSED, name="bypassing", architecture="beit_base_patch16_224", pool="timm")
 _DIMENSIONS = {"embed_dim", "depth", "num_heads", "img_size", "patch_size", "mlp_ratio"}
 
 

@@ -1,7 +1,6 @@
 """What a bundle says of itself in ``bundle.json``: plain data that is checked whole before anything else is read."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,15 +8,13 @@ from typing import Any
 from cytolora.config import parse_spec
 from cytolora.errors import BundleError, CytoloraError
 from cytolora.files import canonical_json, sha256_text
-from cytolora.models.backbone_spec import BackboneSpec
+from cytolora.models.backbone_spec import BackboneSpec, what_else_it_loads
 from cytolora.specs import LINEAR, AdapterSpec, Preprocess, to_plain
 
 FORMAT = 1
 """Of the folder; a bundle of a later format is refused, never read by half."""
 
 _OWN_HASH = "sha256"
-_LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"})
-"""Arguments of ``timm.create_model`` by which it opens or fetches files."""
 _CLOSED = {"extra": "forbid"}
 
 
@@ -132,15 +129,8 @@ class Contents:
 
 def check_harmless(spec: BackboneSpec) -> None:
     """Raises a BundleError if building the tower could fetch or open anything but the checkpoint that was named."""
-    if not re.fullmatch(r"[A-Za-z0-9_.]+", spec.architecture):
-        raise BundleError(
-            f"{spec.architecture!r} is no plain name of a timm architecture; it might load something else."
-        )
-    strange = sorted(set(spec.arguments) & _LOADING)
-    if strange:
-        raise BundleError(
-            f"the backbone's argument {strange[0]!r} might load something else than the named checkpoint."
-        )
+    if why := what_else_it_loads(spec.architecture, spec.arguments):
+        raise BundleError(why)
 
 
 def to_text(contents: Contents) -> str:

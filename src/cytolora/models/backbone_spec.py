@@ -1,5 +1,6 @@
 """What is said of a backbone: one frozen record of everything that its checkpoint decides; imports no torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,9 @@ from cytolora.specs import Preprocess
 
 Pool = Literal["cls", "mean_patch", "cls+mean", "timm", "query"]
 """cls: the class token after the last norm. mean_patch: the mean of the patch tokens after it. cls+mean: both, side by
-side. timm: the pooling of the architecture itself, where that has weights (SigLIP's attention pooling). query: a
-learned query attends to the tokens (CONCH)."""
+side. timm: the architecture's own, where that has weights (SigLIP's attention pooling) or comes before the last norm
+(timm's ``fc_norm``: BEiT, EVA-02 without CLIP), which the others then refuse. query: a learned query attends to the
+tokens (CONCH)."""
 
 Format = Literal[
     "timm", "open_clip", "open_clip_timm", "hf_clip", "hf_vit", "hf_dinov2", "hf_siglip", "dinov2", "conch"
@@ -33,6 +35,19 @@ class HubFile:
     def url(self) -> str:
         """The page of the repository, where licences are accepted."""
         return f"https://huggingface.co/{self.repo}"
+
+
+_LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"})
+"""Arguments of ``timm.create_model`` by which it opens or fetches files."""
+
+
+def what_else_it_loads(architecture: str, arguments: Mapping[str, Any]) -> str:
+    """Says by what building a tower could open or fetch more than the checkpoint that was named; empty: by nothing."""
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", architecture):
+        return f"{architecture!r} is no plain name of a timm architecture; it might load something else."
+    if strange := sorted(set(arguments) & _LOADING):
+        return f"the backbone's argument {strange[0]!r} might load something else than the named checkpoint."
+    return ""
 
 
 TEXT_PACKAGES = {"clip": "open_clip", "bert": "transformers"}

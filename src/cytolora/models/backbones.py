@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.config import read_spec
-from cytolora.models.backbone_spec import BackboneSpec, Format, HubFile, Pool
+from cytolora.errors import ConfigError
+from cytolora.models.backbone_spec import BackboneSpec, Format, HubFile, Pool, what_else_it_loads
 from cytolora.models.zoo import clip, cytology, general, pathology
 from cytolora.registry import Registry
 from cytolora.specs import Preprocess
@@ -59,9 +60,11 @@ def read_backbone_file(path: Path) -> BackboneSpec:
     """Reads a backbone of one's own from YAML; its weights' path is relative to the file.
 
     Raises:
-        ConfigError: If a key is missing, unknown or has a wrong value.
+        ConfigError: If a key is missing, unknown or has a wrong value, or the tower would load more than its weights.
     """
     entry = read_spec(path, _BackboneFile)
+    if why := what_else_it_loads(entry.architecture, entry.arguments):
+        raise ConfigError(f"{path}: {why} Name the file with `weights`, the architecture by timm's plain name.")
     return BackboneSpec(
         name=entry.name,
         architecture=entry.architecture,

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cytolora.errors import ConfigError, WeightsError
-from cytolora.models.backbone_spec import BackboneSpec
+from cytolora.models.backbone_spec import BackboneSpec, what_else_it_loads
 from cytolora.models.checkpoint import first_line, read_state
 from cytolora.models.formats import State, recognise, to_tower_names
 from cytolora.models.layouts import TEXT_SIGNATURES, TIMM
+from cytolora.models.pool_checks import check_pool
 from cytolora.models.pooling import QueryPool
 from cytolora.models.tower import Tower
 
@@ -90,22 +91,42 @@ def build_tower(spec: BackboneSpec) -> Tower:
     tower = Tower(trunk, spec.pool, pooler=pooler, projection=projection, recipe=spec.recipe)
     if spec.feature_dim not in (None, tower.feature_dim):
         raise ConfigError(f"{spec.name}: features are {tower.feature_dim} wide, declared are {spec.feature_dim}.")
+    check_pool(spec, tower)
     return tower
 
 
 def build_trunk(spec: BackboneSpec) -> nn.Module:
-    """Builds the architecture of ``spec`` with random weights."""
+    """Builds the architecture of ``spec`` with random weights.
+
+    Raises:
+        ConfigError: If timm cannot build it, or building it would open or fetch a file.
+    """
+    if why := what_else_it_loads(spec.architecture, spec.arguments):
+        raise ConfigError(
+            f"{spec.name}: {why} Name the file with `weights`, and the architecture by timm's plain name."
+        )
     arguments: dict[str, Any] = {
         name: _LAYERS.get(value, value) if isinstance(value, str) else value for name, value in spec.arguments.items()
     }
     if (eps := arguments.pop("norm_eps", None)) is not None:
-        arguments["norm_layer"] = partial(nn.LayerNorm, eps=eps)
+        arguments["norm_layer"] = partial(nn.LayerNorm, eps=_norm_eps(spec.name, eps))
     try:
         return timm.create_model(spec.architecture, pretrained=False, **arguments)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # timm tries its arguments as they come: KeyError, ZeroDivisionError, TypeError, …
         raise ConfigError(
-            f"{spec.name}: timm cannot build {spec.architecture!r} with {dict(spec.arguments)}: {first_line(error)}."
+            f"{spec.name}: timm cannot build {spec.architecture!r} with {dict(spec.arguments)}: "
+            f"{type(error).__name__}, {first_line(error)}."
         ) from error
+
+
+def _norm_eps(name: str, eps: Any) -> float:
+    try:
+        number = float(eps)  # YAML reads 1e-6 as a text
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(eps, bool) or not 0 < number < 1:
+        raise ConfigError(f"{name}: norm_eps is a small number above 0, 1e-6 say, got {eps!r}.")
+    return number
 
 
 def _tower_state(spec: BackboneSpec, path: Path, tower: Tower) -> State:

@@ -10,6 +10,12 @@ from cytolora.models.backbone_spec import Pool
 from cytolora.models.pooling import QueryPool
 
 
+def has_class_token(trunk: Any) -> bool:
+    """Whether the first token of a timm trunk is a class token."""
+    inside = getattr(trunk, "embeds", trunk)  # where timm's NaFlexViT keeps it
+    return getattr(inside, "cls_token", None) is not None
+
+
 class Tower(nn.Module):
     """Maps images [batch, 3, size, size] to features [batch, feature_dim]."""
 
@@ -28,7 +34,7 @@ class Tower(nn.Module):
         self.projection = projection
         self.recipe = recipe or pool
         """What, besides weights and images, decides the features: two towers may share one file of weights."""
-        self.num_prefix_tokens = int(getattr(trunk, "num_prefix_tokens", 1))
+        self.num_prefix_tokens = int(getattr(trunk, "num_prefix_tokens", has_class_token(trunk)))
         self.pooler = pooler
         self.pooled_dim = int(self.trunk.num_features) * (2 if pool == "cls+mean" else 1)
         if pooler is not None:
