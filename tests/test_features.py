@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from cytolora import features as features_module
@@ -139,3 +140,13 @@ def test_features_are_kept_apart_by_weights_view_and_images(manifest: Manifest, 
     assert seen(few, augment=AugmentSpec(min_scale=0.08)) == 7
     assert seen(replace(manifest, samples=manifest.samples[:8])) == 8
     assert seen(few) == seen(few, augment=AugmentSpec()) == 0
+
+
+def test_an_image_too_long_and_narrow_is_named_and_not_scaled(tmp_path: Path):
+    """A backbone that scales the shorter edge would need 1 TB for it."""
+    for number, size in enumerate([(9, 9), (1, 3_000_000)]):
+        (tmp_path / "cells" / f"{number}").mkdir(parents=True)
+        Image.new("RGB", size).save(tmp_path / "cells" / f"{number}" / "a.png")
+    manifest = load_manifest(tmp_path / "cells")
+    with pytest.raises(DataError, match=r"1/a\.png: An image of 1 x 3000000 pixels is too long and narrow"):
+        _extract(manifest, tmp_path / "cache", replace(PREPROCESS, size_px=384))

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from cytolora.data.decode import Pixels
 from cytolora.data.images import evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pixels import PixelCache
@@ -61,7 +62,7 @@ def chunks(
 
     def view(sample: Sample) -> Tensor:
         if augment is None:
-            return evaluation_view(pixels.whole(sample), preprocess)
+            return _evaluation_view(sample, pixels.whole(sample), preprocess)
         return training_view(pixels.native(sample), preprocess, augment, seed=(int(sample.sha256[:_SEED_DIGITS], 16),))
 
     for start in range(0, len(manifest.samples), _CHUNK):
@@ -75,6 +76,13 @@ def chunks(
         else:
             on_images(len(samples))
         yield Chunk(samples=samples, features=features)
+
+
+def _evaluation_view(sample: Sample, pixels: Pixels, preprocess: Preprocess) -> Tensor:
+    try:
+        return evaluation_view(pixels, preprocess)
+    except DataError as error:
+        raise DataError(f"{sample.path}: {error} Take it out of the dataset, or cut it to the cell.") from error
 
 
 def _computed(

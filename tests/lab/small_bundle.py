@@ -26,6 +26,13 @@ HEAVY = (
 """What an ONNX export is used without."""
 
 
+def shortest(contents: Contents) -> Contents:
+    """The same bundle for a backbone that scales the shorter edge, as most do; the built-in one scales both."""
+    preprocess = replace(contents.preprocess, resize="shortest")
+    spec = replace(contents.backbone.spec, preprocess=preprocess)
+    return replace(contents, preprocess=preprocess, backbone=replace(contents.backbone, spec=spec))
+
+
 def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
     """Writes a bundle at ``out``, with an adapter that does something where the method has one."""
     assert NANO.weights is not None

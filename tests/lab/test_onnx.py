@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_bundle import CLASSES, HEAVY
+from small_bundle import CLASSES, HEAVY, shortest
+from test_predict import mutate_images, rows_of
 
 from cytolora.data.images import evaluation_view, to_batch
 from cytolora.errors import BundleError
 from cytolora.lab.bundle import Bundle
+from cytolora.lab.image_sources import find_images
 from cytolora.lab.onnx_runtime import MODEL, OnnxModel, is_export, normalised, resized
+from cytolora.lab.predict import predict_table
 from cytolora.models.backbones import NANO
 from cytolora.specs import Preprocess
 
@@ -67,6 +70,29 @@ def test_a_damaged_image_is_one_prediction_with_an_error_without_torch_too(onnx_
     bad, good = OnnxModel.load(onnx_export[1]).predict([b"no image", drawn(1)[0]])
     assert "Cannot read" in bad.error
     assert good.predicted in CLASSES
+
+
+def test_a_strip_of_pixels_is_one_row_without_torch_too(onnx_export: tuple[Bundle, Path], tmp_path: Path):
+    """A few hundred bytes that would become 250 GB, were the shorter edge scaled to the model's input."""
+    model = OnnxModel.load(onnx_export[1])
+    model.contents = shortest(model.contents)
+    Image.fromarray(drawn(1)[0]).save(tmp_path / "a.png")
+    Image.new("RGB", (1, 300_000)).save(tmp_path / "b.png")
+    predict_table(model, find_images([tmp_path]), tmp_path / "out.csv")
+    good, strip = rows_of(tmp_path / "out.csv")
+    assert good["predicted"] in CLASSES
+    assert "1 x 300000 pixels is too long and narrow" in strip["error"]
+
+
+@pytest.mark.parametrize("number", [50, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_mutated_image_is_one_row_without_torch_too(
+    onnx_export: tuple[Bundle, Path], tmp_path: Path, number: int
+):
+    mutate_images(tmp_path, number)
+    found = predict_table(OnnxModel.load(onnx_export[1]), find_images([tmp_path / "damaged"]), tmp_path / "out.csv")
+    rows = rows_of(tmp_path / "out.csv")
+    assert len(rows) == found.num_images == number
+    assert all(bool(row["error"]) != bool(row["predicted"]) for row in rows)
 
 
 def test_the_command_predicts_where_torch_cannot_be_imported(onnx_export: tuple[Bundle, Path], tmp_path: Path):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from small_bundle import CLASSES, write_small_bundle
+from small_bundle import CLASSES, shortest, write_small_bundle
 from test_bundle import mutated
 
 from cytolora.cli import main
@@ -73,19 +73,28 @@ def test_parquet_holds_what_csv_does(bundle, tmp_path):
 
 
 def test_a_strip_of_pixels_is_refused_and_does_not_fill_the_memory(tmp_path):
-    from dataclasses import replace
-
-    from cytolora.lab.bundle_contents import UsedBackbone
-    from cytolora.models.backbones import NANO
-
-    squeezed = replace(NANO.preprocess, resize="shortest")
-    plain = Bundle.load(write_small_bundle(tmp_path / "plain"))
-    used = UsedBackbone(
-        name="nano", sha256=plain.contents.backbone.sha256, spec=replace(NANO, weights=None, preprocess=squeezed)
-    )
-    folder = write_small_bundle(tmp_path / "model", backbone=used, preprocess=squeezed)
+    model = Bundle.load(write_small_bundle(tmp_path / "model"))
+    model.contents = shortest(model.contents)
     strip = np.zeros((1, 1_000_000, 3), dtype=np.uint8)
-    assert "too long and narrow" in Bundle.load(folder).predict([strip])[0].error
+    assert "too long and narrow" in model.predict([strip])[0].error
+
+
+def test_an_image_that_takes_more_memory_than_there_is_is_one_row_with_an_error(tmp_path, monkeypatch):
+    paths = write_images(tmp_path / "cells", 3)
+    model = Bundle.load(write_small_bundle(tmp_path / "model"))
+    see, usual = model.view, (30, 24)
+
+    def view(image):
+        if Image.fromarray(image).size != usual:
+            raise MemoryError
+        return see(image)
+
+    Image.new("RGB", (25, 24)).save(paths[1])
+    monkeypatch.setattr(model, "view", view)
+    predict_table(model, find_images([tmp_path / "cells"]), tmp_path / "out.csv")
+    errors = [row["error"] for row in rows_of(tmp_path / "out.csv")]
+    assert errors == ["", "Too little memory to look at this image.", ""]
+    assert "Too little memory" in model.predict([np.zeros((5, 5, 3), np.uint8)])[0].error
 
 
 def test_a_damaged_zip_is_one_row_and_a_damaged_member_another(bundle, tmp_path):

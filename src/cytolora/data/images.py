@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as tvf
 from cytolora.data.decode import Pixels
 from cytolora.data.manifest import Sample
 from cytolora.data.pixels import PixelCache
+from cytolora.data.strips import check_shape
 from cytolora.files import canonical_json, sha256_text
 from cytolora.specs import AugmentSpec, Preprocess
 
@@ -25,6 +26,7 @@ _MAX_TRIES = 10
 
 def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Tensor:
     """Resizes as the checkpoint's own library does (Pillow's filters) and crops the centre: uint8 [3, size, size]."""
+    check_shape(pixels, preprocess)
     size = preprocess.size_px
     shape = [size, size] if preprocess.resize == "squash" else [size]
     image: Any = Image.fromarray(pixels)  # torchvision's annotations know tensors only

@@ -18,7 +18,6 @@ from cytolora.lab.bundle_contents import Contents
 from cytolora.lab.bundle_files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
 from cytolora.lab.predictor import ImageLike, Predictor, pixels_of
 from cytolora.lab.rebuild import rebuild
-from cytolora.lab.strips import check_shape
 from cytolora.lab.unfamiliar import Features, from_bytes
 from cytolora.models.backbone_spec import BackboneSpec
 from cytolora.models.backbones import BACKBONES
@@ -127,9 +126,7 @@ class Bundle(Predictor[Tensor]):
         Raises:
             DataError: If it cannot be read.
         """
-        pixels = pixels_of(image)
-        check_shape(pixels, self.preprocess)
-        return evaluation_view(pixels, self.preprocess)
+        return evaluation_view(pixels_of(image), self.preprocess)
 
     def outputs(self, views: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns logits [images, classes] and features [images, feature_dim] of some views."""

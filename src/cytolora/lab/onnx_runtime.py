@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.data.decode import Pixels
+from cytolora.data.strips import check_shape
 from cytolora.errors import BundleError, ConfigError
 from cytolora.lab.bundle_contents import Contents, from_text
 from cytolora.lab.bundle_files import BANK
@@ -86,6 +87,7 @@ def is_export(path: Path) -> bool:
 
 def resized(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """Resizes with Pillow's filters and crops the centre: uint8 [size, size, 3], as ``data.images.evaluation_view``."""
+    check_shape(pixels, preprocess)
     size, (height, width) = preprocess.size_px, pixels.shape[:2]
     across = down = size
     if preprocess.resize == "shortest":

@@ -17,7 +17,7 @@ from cytolora.errors import ConfigError, DataError
 from cytolora.files import staged_file
 from cytolora.lab.decisions import Prediction
 from cytolora.lab.image_sources import Source
-from cytolora.lab.predictor import Predictor
+from cytolora.lab.predictor import NOT_SEEN, Predictor, as_data_error
 from cytolora.lab.review import MAX_CELLS, ReviewCell, thumbnail, write_page
 
 BATCH_SIZE = 64
@@ -105,8 +105,8 @@ def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple
     try:
         pixels = source.pixels()
         return bundle.view(pixels), thumbnail(pixels) if with_thumbnail else ""
-    except DataError as error:
-        return error, ""
+    except NOT_SEEN as error:
+        return as_data_error(error), ""
 
 
 def counted(predictions: Sequence[Prediction]) -> list[int]:

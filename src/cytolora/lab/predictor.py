@@ -24,6 +24,9 @@ ImageLike = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 BATCH_SIZE = 64
 
+NOT_SEEN = (DataError, MemoryError)
+"""What one image may do: it is then one answer with an error, and the others go on."""
+
 View = TypeVar("View")
 """A decoded and resized image, as the model takes it."""
 
@@ -108,8 +111,13 @@ class Predictor(ABC, Generic[View]):
     def _try_view(self, image: ImageLike) -> View | DataError:
         try:
             return self.view(image)
-        except DataError as error:
-            return error
+        except NOT_SEEN as error:
+            return as_data_error(error)
+
+
+def as_data_error(error: DataError | MemoryError) -> DataError:
+    """Says of one image that it cannot be looked at, whatever it was that went wrong."""
+    return DataError("Too little memory to look at this image.") if isinstance(error, MemoryError) else error
 
 
 def pixels_of(image: ImageLike) -> Pixels:

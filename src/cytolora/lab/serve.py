@@ -16,12 +16,12 @@ from pydantic import BaseModel, Field
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from cytolora.data.decode import decode
-from cytolora.errors import CytoloraError, DataError
+from cytolora.errors import CytoloraError
 from cytolora.files import sha256_text
 from cytolora.lab.bundle_contents import to_text
 from cytolora.lab.decisions import Prediction
 from cytolora.lab.microbatch import MicroBatcher, QueueFullError
-from cytolora.lab.predictor import Predictor
+from cytolora.lab.predictor import NOT_SEEN, Predictor, as_data_error
 from cytolora.lab.serve_guard import Guard
 
 _RETRY_SECONDS = "1"
@@ -131,8 +131,8 @@ class Service:
     async def _one(self, name: str, content: bytes) -> Answer:
         try:
             view = await to_thread.run_sync(self._view, content, limiter=self._decoders)
-        except DataError as error:
-            why = " ".join(str(error).split()).partition(_HINT)[0]
+        except NOT_SEEN as error:
+            why = " ".join(str(as_data_error(error)).split()).partition(_HINT)[0]
             return self._as_answer(name, Prediction(name=name, error=why))
         return self._as_answer(name, await asyncio.wrap_future(self._batcher.submit(view)))
 
