@@ -59,6 +59,7 @@ def run_grid(
     """
     import torch
 
+    from cytolora.prompting import has_text
     from cytolora.workbench import Progress
 
     chosen = ENGINES.get(engine)
@@ -68,7 +69,7 @@ def run_grid(
     if any([inputs.fetch_weights(group.backbone) for group in plan.groups]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
     for group in plan.groups:
-        if any(run.needs_text for run in group.runs):
+        if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in group.runs):
             inputs.fetch_vocabulary(group.backbone)  # now, not after hours of other runs
     with nullcontext(Progress()) if watch is None else watch(plan, inputs) as progress:
         device = device or torch.device("cpu")

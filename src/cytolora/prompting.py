@@ -5,7 +5,7 @@ from pathlib import Path
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.sources import fetch_vocabulary, find_vocabulary
-from cytolora.models.text import ClassText, class_text
+from cytolora.models.text import ClassText, class_text, kept_text
 from cytolora.specs import RunSpec
 
 
@@ -26,5 +26,16 @@ def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
         wording,
         weights_sha256=inputs.weights_sha256(run.backbone),
         cache=cache,
-        vocabulary=find_vocabulary(backbone, weights) or fetch_vocabulary(backbone),
+        vocabulary=find_vocabulary(backbone, weights),
+        fetch_vocabulary=lambda: fetch_vocabulary(backbone),
     )
+
+
+def has_text(run: RunSpec, inputs: Inputs, cache: Path) -> bool:
+    """Whether ``run_text`` needs no text tower, and so no vocabulary: its answer is kept, or there is none."""
+    wording = inputs.prompts(run)
+    if wording is None:
+        return True
+    backbone, weights = BACKBONES.get(run.backbone), inputs.weights_path(run.backbone)
+    sha256, vocabulary = inputs.weights_sha256(run.backbone), find_vocabulary(backbone, weights)
+    return kept_text(backbone, wording, weights_sha256=sha256, cache=cache, vocabulary=vocabulary) is not None

@@ -114,8 +114,9 @@ def biomedclip(folder: Path, size: Size) -> Official:
     """BiomedCLIP's layout: a timm trunk, a projection, and a BERT whose configuration lies in a second folder."""
     small = size is SMALL
     (folder / "bert").mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
     bert = transformers.BertConfig(
-        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
     )
     bert.save_pretrained(folder / "bert")
     vision = {
@@ -132,7 +133,6 @@ def biomedclip(folder: Path, size: Size) -> Official:
         "hf_pooler_type": "cls_last_hidden_state_pooler",
         "context_length": 256,
     }
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
     (folder / "model").mkdir()
     (folder / "model" / "vocab.txt").write_text("\n".join(words))
     tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}

@@ -20,12 +20,13 @@ from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbone_spec import TextSpec
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.loading import load_tower
-from cytolora.models.text import class_text, load_text_tower, text_head, zero_shot_logits
+from cytolora.models.text import class_text, text_head, zero_shot_logits
+from cytolora.models.text_tower import load_text_tower
 from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, WORDS, prompts
 
 PROMPTS = ["A cytological slide showing a koilocytotic cell", "normal", "a HSIL cell, high-grade"]
 TINY = TextSpec(width=64, heads=1, layers=1)
-TINY_BERT = TextSpec(kind="bert", width=32, heads=2, layers=1, mlp=64, vocab_size=100, context_length=256)
+TINY_BERT = TextSpec(kind="bert", width=32, heads=2, layers=1, mlp=64, vocab_size=57, context_length=256)
 
 Writer = Callable[[Path, Size], Official]
 OPEN_CLIP: dict[str, tuple[Writer, TextSpec]] = {
@@ -111,7 +112,7 @@ def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path
         class_text(made.spec, made.weights, wording, weights_sha256="1", cache=tmp_path / "cache")
 
 
-@pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "other", "nan"])
+@pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "other", "nan", "scale"])
 def test_a_damaged_cache_file_is_made_anew(damage: str, tmp_path: Path):
     made, _ = write("CLIP", tmp_path)
     wording, cache = {"a": ["one", "two"], "b": ["three"]}, tmp_path / "cache"
@@ -126,6 +127,7 @@ def test_a_damaged_cache_file_is_made_anew(damage: str, tmp_path: Path):
             "cut": whole[:-4],
             "other": save({"x": torch.ones(2)}),
             "nan": save(nan),
+            "scale": save({**first.state(), "text.logit_scale": torch.tensor(torch.inf)}),
         }[damage]
     )
     again = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache)
@@ -145,6 +147,79 @@ def test_another_vocabulary_is_kept_apart(tmp_path: Path):
     found = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache, vocabulary=other).embeddings
     assert relative(found, first) > 1e-3
     assert len(list(cache.iterdir())) == 2
+
+
+def test_what_is_kept_needs_no_vocabulary_and_a_new_wording_asks_for_it(tmp_path: Path):
+    made, vocabulary = write("BiomedCLIP", tmp_path)
+    wording = {"a": ["one", "two"], "b": ["three"]}
+    call = partial(class_text, made.spec, made.weights, weights_sha256="0", cache=tmp_path / "cache")
+    first = call(wording, vocabulary=vocabulary)
+    assert torch.equal(call(wording).embeddings, first.embeddings)
+    with pytest.raises(WeightsError, match=r"needs vocab\.txt"):
+        call({"a": ["one"], "b": ["two"]})
+    call({"a": ["one"], "b": ["two"]}, fetch_vocabulary=lambda: vocabulary)
+    other = tmp_path / "vocab.txt"
+    other.write_text("\n".join(reversed(vocabulary.read_text().splitlines())))
+    call(wording, vocabulary=other)
+    with pytest.raises(WeightsError, match=r"needs vocab\.txt"):  # two vocabularies: which one is meant is not known
+        call(wording)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "longer", "binary", "absent"])
+def test_a_vocabulary_that_is_not_the_towers_is_refused_in_one_line(damage: str, tmp_path: Path):
+    """With words cut off, prompts become the same unknown word, and zero-shot noise."""
+    made, vocabulary = write("BiomedCLIP", tmp_path)
+    words = vocabulary.read_text().splitlines()
+    content = {
+        "empty": b"",
+        "cut": "\n".join(words[:20]).encode(),
+        "longer": "\n".join([*words, "koilocytotic"]).encode(),
+        "binary": b"\xff\xfe\x00garbage" * 50,
+    }
+    vocabulary.unlink()
+    if damage in content:
+        vocabulary.write_bytes(content[damage])
+    with pytest.raises(WeightsError, match=r"vocab\.txt") as caught:
+        load_text_tower(made.spec, made.weights, vocabulary)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (None, "holds none as logit_scale, expected one number"),
+        (torch.zeros(2), r"holds torch\.float32 \[2\] as logit_scale"),
+        (torch.tensor(3), r"holds torch\.int64 \[\] as logit_scale"),
+        (torch.tensor(torch.nan), "holds logit_scale nan, whose exponential nan is no factor"),
+        (torch.tensor(1000.0), "holds logit_scale 1000, whose exponential inf is no factor"),
+        (torch.tensor(-1000.0), "holds logit_scale -1000, whose exponential 0 is no factor"),
+    ],
+)
+def test_a_factor_from_cosine_to_logit_that_is_none_is_refused(
+    scale: torch.Tensor | None, message: str, tmp_path: Path
+):
+    made, _ = write("CLIP", tmp_path)
+    state = torch.load(made.weights, weights_only=True)
+    del state["logit_scale"]
+    torch.save(state if scale is None else {**state, "logit_scale": scale}, made.weights)
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_text_tower(made.spec, made.weights)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["text_projection.weight", "q_proj.bias"])
+def test_a_text_tower_of_odd_shapes_is_refused_in_one_line(name: str, tmp_path: Path):
+    made = official.hf_clip(tmp_path, SMALL)
+    odd = torch.zeros(2, 3, 4) if "projection" in name else torch.ones(())
+    parts = (name, name.replace("q_", "k_"), name.replace("q_", "v_"))
+    state = {
+        found: odd.clone() if found.startswith("text_") and found.endswith(parts) else tensor
+        for found, tensor in load_file(made.weights).items()
+    }
+    torch.save(state, tmp_path / "odd.bin")
+    with pytest.raises(WeightsError, match="does not hold the text tower of clip-vit-b16") as caught:
+        load_text_tower(replace(made.spec, text=replace(TINY, mlp=128)), tmp_path / "odd.bin")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_without_its_text_half_is_refused(tmp_path: Path):

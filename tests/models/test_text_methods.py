@@ -1,6 +1,7 @@
 """Zero-shot and heads that start from class names, from a grid to stored runs, on a small CLIP in official layout."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_biomedclips_bert_and_its_vocabulary_go_through_a_grid(
     made = biomedclip(tmp_path / "biomedclip", SMALL)
     official = BACKBONES.get("biomedclip").text
     assert official is not None
-    text = replace(official, width=32, heads=2, layers=1, mlp=64, vocab_size=100)
+    text = replace(official, width=32, heads=2, layers=1, mlp=64, vocab_size=57)
     monkeypatch.setitem(BACKBONES._entries, NAME, replace(made.spec, name=NAME, text=text, weights=made.weights))
     run_it(text_grid(methods=[ZERO_SHOT]), drawn_cells, tmp_path / "runs")
     run = zero_shot_run(tmp_path / "runs")
@@ -162,6 +163,10 @@ def test_biomedclips_bert_and_its_vocabulary_go_through_a_grid(
     ours = np.array([[row[label] for label in run.provenance["classes"]] for row in rows])
     np.testing.assert_allclose(ours, logits.softmax(dim=-1).numpy(), atol=1e-4)
     assert run.metrics["test"]["n"] > 0
+    made.weights.with_name("vocab.txt").unlink()
+    shutil.rmtree(run.path)
+    run_it(text_grid(methods=[ZERO_SHOT]), drawn_cells, tmp_path / "runs")  # what is kept needs no vocabulary
+    assert zero_shot_run(tmp_path / "runs").metrics["test"] == run.metrics["test"]
 
 
 @pytest.mark.parametrize("method", ["linear", "lora"])

@@ -1,38 +1,20 @@
-"""Text towers (extra ``text``): class prompts to embeddings, cached on disk, so that training needs no such tower.
+"""Class prompts to embeddings (extra ``text``), cached on disk, so that training needs no text tower."""
 
-The text half of a checkpoint lies in the same file as the image half; it is read with the same strictness.
-"""
-
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
-from cytolora.errors import ConfigError, WeightsError
+from cytolora.errors import ConfigError
 from cytolora.files import canonical_json, sha256_file, sha256_text, write_bytes
-from cytolora.models.backbone_spec import BackboneSpec, TextSpec
-from cytolora.models.checkpoint import read_state
-from cytolora.models.formats import State, joined
-
-_HF_TO_OPEN_CLIP = (
-    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
-    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
-    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
-    (r"^text_model\.final_layer_norm\.", "ln_final."),
-    (r"\.self_attn\.([qkv])_proj\.", r".attn.\1_proj."),
-    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
-    (r"\.layer_norm([12])\.", r".ln_\1."),
-    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
-    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
-)
-_CLIP_TENSORS = r"(token_embedding|transformer|ln_final)\..*|positional_embedding|text_projection"
+from cytolora.models.backbone_spec import BackboneSpec
+from cytolora.models.formats import State
+from cytolora.models.text_tower import is_scale, load_text_tower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,54 +36,6 @@ class ClassText:
         return cls(embeddings=state["text.embeddings"], logit_scale=float(state["text.logit_scale"]))
 
 
-class TextTower(nn.Module):
-    """Maps prompts to embeddings in the space of the image tower's projected features."""
-
-    def __init__(self, text: TextSpec, projection: int, vocabulary: Path | None) -> None:
-        super().__init__()
-        self.logit_scale = 1.0
-        if text.kind == "clip":
-            self.encoder, self._tokenise = _clip_encoder(text, projection)
-        else:
-            self.encoder, self._tokenise = _bert_encoder(text, projection, vocabulary)
-
-    @torch.inference_mode()
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Returns embeddings [prompts, width], not normalised."""
-        return self.encoder(self._tokenise(list(prompts)))
-
-
-def load_text_tower(spec: BackboneSpec, weights: Path, vocabulary: Path | None = None) -> TextTower:
-    """Builds the text tower of a checkpoint, frozen, in evaluation mode.
-
-    Args:
-        weights: The official file, image and text together.
-        vocabulary: The file ``vocab.txt``, for towers that need one.
-
-    Raises:
-        ConfigError: If the backbone has no text tower, or the extra ``text`` is not installed.
-        WeightsError: If the file does not hold exactly the tensors of this text tower.
-    """
-    if spec.text is None or spec.projection is None:
-        raise ConfigError(f"{spec.name} has no text tower. Choose one that has, clip-vit-b16 say.")
-    tower = TextTower(spec.text, spec.projection, vocabulary)
-    state = read_state(weights)
-    named = _clip_state(state) if spec.text.kind == "clip" else _bert_state(state)
-    expected = tower.encoder.state_dict()
-    wrong = sorted(expected.keys() ^ named.keys()) or [k for k in sorted(named) if named[k].shape != expected[k].shape]
-    if wrong:
-        raise WeightsError(
-            f"{weights} does not hold the text tower of {spec.name}: {len(wrong)} tensors do not fit, "
-            f"first {wrong[0]}. Name the official file, which has image and text together."
-        )
-    if broken := [name for name in sorted(named) if not torch.isfinite(named[name]).all()]:
-        raise WeightsError(f"{weights} holds NaN or infinity in {broken[0]} of its text tower. Fetch it again.")
-    tower.encoder.load_state_dict(named, strict=True)
-    if (scale := state.get("logit_scale")) is not None:
-        tower.logit_scale = float(scale.float().exp())
-    return tower.requires_grad_(False).eval()
-
-
 def class_text(
     spec: BackboneSpec,
     weights: Path,
@@ -110,27 +44,53 @@ def class_text(
     weights_sha256: str,
     cache: Path,
     vocabulary: Path | None = None,
+    fetch_vocabulary: Callable[[], Path | None] = lambda: None,
 ) -> ClassText:
     """Returns one embedding a class, in the order of ``prompts``; a second call reads it from ``cache``.
 
     Args:
         prompts: Several wordings of every class; their embeddings are normalised, averaged and normalised again. Other
             wordings, weights or another vocabulary are kept in a file of their own.
+        vocabulary: The words of a text tower that needs a file of them, where they are on this machine.
+        fetch_vocabulary: Asked for them where they are not, and nothing is kept.
     """
     if empty := [label for label, wordings in prompts.items() if not wordings]:
         raise ConfigError(f"Class {empty[0]!r} has no prompt. Give every class at least one.")
-    words = vocabulary and vocabulary.is_file() and sha256_file(vocabulary)
-    settings = asdict(spec.text) if spec.text else None
-    recipe = [weights_sha256, settings, words or None, [list(texts) for texts in prompts.values()]]
-    path = cache / f"{sha256_text(canonical_json(recipe))[:32]}.safetensors"
-    kept = _read(path, len(prompts))
+    kept = kept_text(spec, prompts, weights_sha256=weights_sha256, cache=cache, vocabulary=vocabulary)
     if kept is not None:
         return kept
+    vocabulary = vocabulary or fetch_vocabulary()
     tower = load_text_tower(spec, weights, vocabulary)
     rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
     text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
-    write_bytes(path, save(text.state()))
+    name = _stem(spec, prompts, weights_sha256) + _of_vocabulary(vocabulary)
+    write_bytes(cache / f"{name}.safetensors", save(text.state()))
     return text
+
+
+def kept_text(
+    spec: BackboneSpec,
+    prompts: Mapping[str, Sequence[str]],
+    *,
+    weights_sha256: str,
+    cache: Path,
+    vocabulary: Path | None = None,
+) -> ClassText | None:
+    """Returns what ``class_text`` kept, or None; without a vocabulary at hand what the only one so far gave."""
+    stem = _stem(spec, prompts, weights_sha256)
+    words = _of_vocabulary(vocabulary)
+    found = [cache / f"{stem}{words}.safetensors"] if words else sorted(cache.glob(f"{stem}*.safetensors"))
+    return _read(found[0], len(prompts)) if len(found) == 1 else None
+
+
+def _stem(spec: BackboneSpec, prompts: Mapping[str, Sequence[str]], weights_sha256: str) -> str:
+    settings = asdict(spec.text) if spec.text else None
+    recipe = [weights_sha256, settings, None, [list(texts) for texts in prompts.values()]]
+    return sha256_text(canonical_json(recipe))[:32]
+
+
+def _of_vocabulary(vocabulary: Path | None) -> str:
+    return f"-{sha256_file(vocabulary)[:16]}" if vocabulary is not None and vocabulary.is_file() else ""
 
 
 def _read(path: Path, num_classes: int) -> ClassText | None:
@@ -139,7 +99,7 @@ def _read(path: Path, num_classes: int) -> ClassText | None:
         text = ClassText.of(load(path.read_bytes()))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
         return None
-    is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes
+    is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes and is_scale(text.logit_scale)
     return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
 
 
@@ -156,86 +116,3 @@ def text_head(text: ClassText, features: Tensor) -> tuple[Tensor, Tensor]:
     """
     factor = text.logit_scale / features.norm(dim=-1).mean()
     return factor * text.embeddings.to(features), torch.zeros(len(text.embeddings)).to(features)
-
-
-def _clip_encoder(text: TextSpec, projection: int) -> tuple[nn.Module, Any]:
-    try:
-        from open_clip import SimpleTokenizer
-        from open_clip.transformer import QuickGELU, TextTransformer
-    except ImportError as error:
-        raise _not_installed(error) from error
-    encoder = TextTransformer(
-        context_length=text.context_length,
-        vocab_size=text.vocab_size,
-        width=text.width,
-        heads=text.heads,
-        layers=text.layers,
-        mlp_ratio=(text.mlp or 4 * text.width) / text.width,
-        output_dim=projection,
-        act_layer=QuickGELU if text.quick_gelu else nn.GELU,
-    )
-    return encoder, SimpleTokenizer(context_length=text.context_length)
-
-
-def _bert_encoder(text: TextSpec, projection: int, vocabulary: Path | None) -> tuple[nn.Module, Any]:
-    try:
-        from transformers import BertConfig, BertModel, BertTokenizer
-    except ImportError as error:
-        raise _not_installed(error) from error
-    if vocabulary is None or not vocabulary.is_file():
-        raise WeightsError(f"No vocabulary at {vocabulary}: the text tower needs vocab.txt beside its weights.")
-    config = BertConfig(
-        vocab_size=text.vocab_size,
-        hidden_size=text.width,
-        num_hidden_layers=text.layers,
-        num_attention_heads=text.heads,
-        intermediate_size=text.mlp or 4 * text.width,
-    )
-    tokenizer = BertTokenizer(str(vocabulary), do_lower_case=True)
-
-    def tokenise(prompts: list[str]) -> Any:
-        return tokenizer(prompts, max_length=text.context_length, padding=True, truncation=True, return_tensors="pt")
-
-    return _Bert(BertModel(config, add_pooling_layer=False), text.width, projection), tokenise
-
-
-class _Bert(nn.Module):
-    """BERT, its class token, and a projection of two layers, as in BiomedCLIP."""
-
-    def __init__(self, transformer: nn.Module, width: int, projection: int) -> None:
-        super().__init__()
-        middle = (width + projection) // 2
-        self.transformer = transformer
-        self.proj = nn.Sequential(
-            nn.Linear(width, middle, bias=False), nn.GELU(), nn.Linear(middle, projection, bias=False)
-        )
-
-    def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        hidden = self.transformer(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        return self.proj(hidden.last_hidden_state[:, 0])
-
-
-def _clip_state(state: Mapping[str, Tensor]) -> State:
-    """Takes the text half out of an open_clip or a transformers file."""
-    named = {name.removeprefix("text."): tensor for name, tensor in state.items()}
-    if any(name.startswith("text_model.") for name in named):
-        renamed: State = {}
-        for name, tensor in named.items():
-            for pattern, replacement in _HF_TO_OPEN_CLIP:
-                name = re.sub(pattern, replacement, name)
-            renamed[name] = tensor
-        renamed = joined(renamed, r"(transformer\..*\.attn)\.([qkv])_proj\.(weight|bias)", "in_proj", "qkv")
-        named = {name.replace(".attn.in_proj.", ".attn.in_proj_"): tensor for name, tensor in renamed.items()}
-        if "text_projection.weight" in named:
-            named["text_projection"] = named.pop("text_projection.weight").t().contiguous()
-    return {name: tensor for name, tensor in named.items() if re.fullmatch(_CLIP_TENSORS, name)}
-
-
-def _bert_state(state: Mapping[str, Tensor]) -> State:
-    named = {name.removeprefix("text."): tensor for name, tensor in state.items() if name.startswith("text.")}
-    named.pop("transformer.embeddings.position_ids", None)  # a constant that older transformers saved
-    return named
-
-
-def _not_installed(error: ImportError) -> ConfigError:
-    return ConfigError(f"Text towers need the extra `text` ({error.name} is missing): pip install 'cytolora[text]'.")
