@@ -8,7 +8,7 @@ from cytolora.lab.calibration import calibration_error, fit_temperature, reliabi
 from cytolora.lab.conformal import calibrate, contains, group_names, needed_groups, sizes
 from cytolora.lab.decisions import probabilities
 from cytolora.lab.referral import referral_curve
-from cytolora.lab.thresholds import choose
+from cytolora.lab.thresholds import choose, summed
 from cytolora.lab.unfamiliar import distances, threshold_of, unit
 
 
@@ -35,8 +35,10 @@ def test_a_large_group_weighs_no_more_than_a_small_one():
     shares = np.array([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 990)
     labels = np.zeros(1000, dtype=np.int64)
     names = [f"small {place}" for place in range(10)] + ["large"] * 990
-    assert calibrate(shares, labels, names, 0.75).quantile == pytest.approx(0.1)
-    assert calibrate(shares, labels, [str(place) for place in range(1000)], 0.75).quantile == pytest.approx(0.6)
+    assert calibrate(shares, labels, names, 0.75).quantile == pytest.approx(0.1, abs=1e-3)
+    assert calibrate(shares, labels, [str(place) for place in range(1000)], 0.75).quantile == pytest.approx(
+        0.6, abs=1e-3
+    )
 
 
 def test_equal_groups_of_one_image_are_plain_split_conformal():
@@ -44,7 +46,7 @@ def test_equal_groups_of_one_image_are_plain_split_conformal():
     shares, labels, _ = drawn(99, 1, random)
     scores = np.sort(1 - shares[np.arange(99), labels])
     found = calibrate(shares, labels, [str(place) for place in range(99)], 0.9)
-    assert found.quantile == scores[int(np.ceil(100 * 0.9)) - 1]
+    assert found.quantile == pytest.approx(scores[int(np.ceil(100 * 0.9)) - 1], abs=1e-3)
 
 
 def test_with_too_few_groups_every_set_holds_every_class():
@@ -70,7 +72,7 @@ def test_the_threshold_is_the_highest_that_finds_the_share_asked_for_with_one_im
         point = choose(
             shares, labels, classes=("no", "yes"), positive=("yes",), asked=asked, paths=paths, groups=groups
         )
-        assert point.threshold == pytest.approx(expected)
+        assert point.threshold == pytest.approx(expected, abs=1e-3)
         assert point.sensitivity >= asked
         assert point.sensitivity_low <= point.sensitivity <= point.sensitivity_high
 
@@ -107,6 +109,41 @@ def test_what_lies_apart_from_the_training_images_is_far():
     strange = (np.eye(8)[1] + random.normal(0, 0.1, (50, 8))).astype(np.float32)
     assert (distances(strange, bank, 5) > threshold).all()
     assert (distances((centre + near[100:]).astype(np.float32), bank, 5) > threshold).mean() <= 0.01
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 3, 30])
+def test_no_decision_about_an_image_that_set_a_threshold_depends_on_the_last_bits(sharpness: float):
+    """Another machine, another batch: logits move by 2e-5, and every calibration image keeps its set and flag."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 90)
+    logits = random.normal(0, sharpness, (90, 3)) + sharpness * np.eye(3)[labels]
+    names = [str(place) for place in range(90)]
+    shares = probabilities(logits, 1.0)
+    sets = calibrate(shares, labels, names, 0.8)
+    point = choose(
+        shares, labels, classes=("a", "b", "c"), positive=("b", "c"), asked=0.9, paths=names, groups=[None] * 90
+    )
+
+    def decided(logits: np.ndarray) -> tuple[list[bool], ...]:
+        moved = probabilities(logits, 1.0)
+        is_positive = summed(moved, ("a", "b", "c"), point.positive) >= point.threshold
+        return contains(moved, labels, sets).tolist(), is_positive.tolist()
+
+    expected = decided(logits)
+    for _ in range(50):
+        assert decided(logits + random.uniform(-2e-5, 2e-5, logits.shape)) == expected
+
+
+def test_no_image_that_set_the_distance_is_flagged_on_another_machine():
+    random = np.random.default_rng(0)
+    bank = unit(random.normal(0, 1, (60, 16)).astype(np.float32))
+    for spread in (0.001, 0.1, 1):
+        held_out = (bank + random.normal(0, spread, bank.shape)).astype(np.float32)
+        threshold = threshold_of(distances(held_out, bank, 5))
+        expected = (distances(held_out, bank, 5) > threshold).tolist()
+        for _ in range(50):
+            moved = held_out * (1 + random.uniform(-3e-6, 3e-6, held_out.shape)).astype(np.float32)
+            assert (distances(moved, bank, 5) > threshold).tolist() == expected
 
 
 def test_coverage_is_a_share():

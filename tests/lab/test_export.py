@@ -91,7 +91,7 @@ def test_what_was_trained_here_is_exported_whatever_the_licence_and_the_rest_by_
 
 def test_an_export_that_answers_differently_is_thrown_away(lora: Bundle, tmp_path: Path, monkeypatch):
     def wrong(bundle: Bundle, to: str, folder: Path):
-        return [lambda images: bundle.logits(images)[:, ::-1]]
+        return [lambda images: (bundle.logits(images)[:, ::-1], None)]
 
     monkeypatch.setattr(exporting, "_reopened", wrong)
     with pytest.raises(BundleError, match=r"answers differently: .* It was thrown away"):
@@ -125,3 +125,25 @@ def test_a_pooling_that_timm_does_not_have_is_refused_with_the_way_out(lora: Bun
 
     with pytest.raises(ConfigError, match=r"timm has no pooling like 'cls\+mean'.*--to onnx"):
         _architecture(under(lora, pool="cls+mean"))
+
+
+def test_flags_and_sets_that_differ_are_counted_though_the_class_is_the_same(linear: Bundle, tmp_path: Path):
+    """A threshold on an image's own score is what no fitted bundle has; logits move by 1e-5 here."""
+    random = np.random.default_rng(0)
+    images = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in images:
+        Image.fromarray(random.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(path)
+    chosen, point = linear.predict(images)[2], linear.contents.operating_point
+    assert point is not None
+    score = sum((chosen.probabilities or ())[CLASSES.index(label)] for label in point.positive)
+    bundle = under(linear)
+    bundle.contents = replace(linear.contents, operating_point=replace(point, threshold=score), conformal=None)
+
+    def ask(paths: Any) -> Any:
+        logits = bundle.logits(paths)
+        logits[:, [CLASSES.index(label) for label in point.positive]] -= 1e-5
+        return logits, None
+
+    found = exporting.compare(bundle, ask, images)
+    assert (found.num_flips, found.num_other_flags) == (0, 1)
+    assert exporting.compare(bundle, lambda paths: (bundle.logits(paths), None), images).num_other_flags == 0

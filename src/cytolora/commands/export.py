@@ -74,7 +74,7 @@ def export(
     console.print(f"{out}: {to}, compared with {bundle} on {on}{left_out}")
     console.print(
         f"largest difference: logit {found.logit:.1e}, probability {found.probability:.1e}; "
-        f"{found.num_flips} of {found.num_images} classes changed"
+        f"{found.num_flips} of {found.num_images} classes changed, {found.num_other_flags} other flags or sets"
     )
     if problem:
         console.print(f"! keep it in your house: {problem}")

@@ -62,7 +62,7 @@ class Conformal:
     coverage: float
     """Nominal, in (0, 1), for an image of a new group."""
     quantile: float
-    """Of the scores 1 - p(true class) on the calibration images; 1: every class is in every set."""
+    """Of the scores 1 - p(true class) on the calibration images, and a little more; 1: every class is in every set."""
     num_groups: int
     """Calibration groups; an image whose group is not known is one of its own."""
     is_folded: bool = False

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cytolora.errors import ConfigError
 from cytolora.lab.bundle_contents import Conformal
+from cytolora.lab.margins import above
 
 _EVERYTHING = 1.0
 """Quantile at which every class is in every set."""
@@ -25,6 +26,8 @@ def calibrate(
     shares: NDArray[np.float64], labels: NDArray[np.int64], groups: Sequence[str], coverage: float
 ) -> Conformal:
     """Chooses the quantile of the scores that gives prediction sets the nominal coverage.
+
+    It lies a little above the score that sets it, so that this image has the same set on every machine.
 
     Args:
         shares: Probabilities of the calibration images, which no part of the model has seen.
@@ -38,8 +41,8 @@ def calibrate(
     weights = np.array([1 / ((len(sizes) + 1) * sizes[group]) for group in groups])
     order = np.argsort(scores, kind="stable")
     reached = np.cumsum(weights[order]) >= coverage - _ROUNDING
-    quantile = float(scores[order][reached.argmax()]) if reached.any() else _EVERYTHING
-    return Conformal(coverage=coverage, quantile=min(quantile, _EVERYTHING), num_groups=len(sizes))
+    quantile = above(float(scores[order][reached.argmax()])) if reached.any() else _EVERYTHING
+    return Conformal(coverage=coverage, quantile=quantile, num_groups=len(sizes))
 
 
 def needed_groups(coverage: float) -> int:

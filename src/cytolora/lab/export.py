@@ -15,15 +15,17 @@ from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError
 from cytolora.files import recover_folder, remove_unfinished, staged_folder
 from cytolora.lab.bundle import Bundle
 from cytolora.lab.bundle_files import check_replaceable
-from cytolora.lab.decisions import probabilities
+from cytolora.lab.decisions import Prediction, decide, probabilities
 from cytolora.lab.onnx_runtime import EXPORT, OnnxModel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Target = Literal["onnx", "timm", "peft"]
-Logits = Callable[[Sequence[Path]], NDArray[np.float32]]
-"""From image files to logits [images, classes]."""
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Logits [images, classes], and features [images, feature_dim] where the export gives them."""
+Asked = Callable[[Sequence[Path]], Outputs]
+"""From image files to outputs."""
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 """Between bundle and export, of any class on any image; fp32 in another order of summation differs by about 1e-6."""
@@ -43,6 +45,8 @@ class Agreement:
     probability: float
     num_flips: int
     """Images with another class."""
+    num_other_flags: int
+    """Images with another prediction set, or on the other side of a threshold: those nearer to one than fp32 tells."""
 
 
 def export(
@@ -62,8 +66,8 @@ def export(
     _check_free(out)
     with _compared_on(list(dict.fromkeys(images))) as paths, staged_folder(out) as staging:
         _write(bundle, to, staging)
-        found = [compare(bundle, logits, paths) for logits in _reopened(bundle, to, staging)]
-        agreement = max(found, key=lambda one: (one.num_flips, one.probability))
+        found = [compare(bundle, ask, paths) for ask in _reopened(bundle, to, staging)]
+        agreement = max(found, key=lambda one: (one.num_flips, one.probability, one.num_other_flags))
         if agreement.num_flips or not agreement.probability <= MAX_PROBABILITY_DIFFERENCE:
             raise BundleError(
                 f"The export to {to} answers differently: probabilities by up to {agreement.probability:.1e} (allowed: "
@@ -73,22 +77,25 @@ def export(
     return agreement
 
 
-def compare(bundle: Bundle, logits: Logits, images: Sequence[Path]) -> Agreement:
-    """Compares the answers of a bundle with those of ``logits``, each from its file to its class.
+def compare(bundle: Bundle, ask: Asked, images: Sequence[Path]) -> Agreement:
+    """Compares the answers of a bundle with those of an export, each from its file to its class and flags.
 
     Raises:
         DataError: If none of the images can be read.
     """
     ours: list[NDArray[np.float32]] = []
     theirs: list[NDArray[np.float32]] = []
+    num_other_flags = 0
     for start in range(0, len(images), _TOGETHER):
         views = {}
         for image in images[start : start + _TOGETHER]:
             with suppress(DataError):
                 views[image] = bundle.view(image)
         if views:
-            ours.append(bundle.outputs(list(views.values()))[0])
-            theirs.append(logits(list(views)))
+            expected, found = bundle.outputs(list(views.values())), ask(list(views))
+            num_other_flags += _other_flags(bundle, expected, found)
+            ours.append(expected[0])
+            theirs.append(found[0])
     if not ours:
         raise DataError(f"None of the {len(images)} images to compare on can be read; name others: --images PATH.")
     a, b = np.concatenate(ours), np.concatenate(theirs)
@@ -99,7 +106,20 @@ def compare(bundle: Bundle, logits: Logits, images: Sequence[Path]) -> Agreement
         logit=float(np.abs(a - b).max()),
         probability=float(np.abs(shares[0] - shares[1]).max()),
         num_flips=int((a.argmax(axis=1) != b.argmax(axis=1)).sum()),
+        num_other_flags=num_other_flags,
     )
+
+
+def _other_flags(bundle: Bundle, ours: Outputs, theirs: Outputs) -> int:
+    """Counts images of which something else is said than their class; features that are not given are the bundle's."""
+    names = [""] * len(ours[0])
+    one = decide(bundle.contents, names, *ours, bundle.bank)
+    two = decide(bundle.contents, names, theirs[0], ours[1] if theirs[1] is None else theirs[1], bundle.bank)
+    return sum(_flags(a) != _flags(b) for a, b in zip(one, two, strict=True))
+
+
+def _flags(said: Prediction) -> tuple[object, ...]:
+    return said.positive, said.prediction_set, said.is_unfamiliar
 
 
 def licence_problem(bundle: Bundle) -> str:
@@ -143,11 +163,12 @@ def _write(bundle: Bundle, to: Target, folder: Path) -> None:
         write_peft(bundle, folder)
 
 
-def _reopened(bundle: Bundle, to: Target, folder: Path) -> list[Logits]:
+def _reopened(bundle: Bundle, to: Target, folder: Path) -> list[Asked]:
     """Opens an export in every way that it is meant for."""
     try:
         if to == "onnx":
-            return [OnnxModel.load(folder).logits]
+            model = OnnxModel.load(folder)
+            return [lambda images: model.outputs([model.view(image) for image in images])]
         if to == "timm":
             from cytolora.lab.export_timm import open_timm
 
@@ -161,8 +182,8 @@ def _reopened(bundle: Bundle, to: Target, folder: Path) -> list[Logits]:
         raise BundleError(f"The export to {to} cannot be opened: {error}. It was thrown away.") from error
 
 
-def _one_by_one(opened: "Callable[[Path], Tensor]") -> Logits:
-    return lambda images: np.concatenate([opened(image).cpu().numpy() for image in images])
+def _one_by_one(opened: "Callable[[Path], Tensor]") -> Asked:
+    return lambda images: (np.concatenate([opened(image).cpu().numpy() for image in images]), None)
 
 
 @contextmanager

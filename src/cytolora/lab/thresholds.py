@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.lab.bundle_contents import OperatingPoint
+from cytolora.lab.margins import below
 from cytolora.stats import metric_intervals
 
 _ROUNDING = 1e-9
@@ -53,6 +54,7 @@ def choose(
     At the highest threshold that finds just the share, new images would fall short of it on average: of n calibration
     images and a new one, at most (1 - asked) (n + 1) may lie below, the new one among them. It is the quantile of
     split conformal prediction (Vovk et al. 2005), here over images, not groups. Where that leaves none, none is missed.
+    It lies a little below the image that sets it, which would else be positive on one machine and not on another.
 
     Args:
         shares: Probabilities of the calibration images.
@@ -68,7 +70,7 @@ def choose(
         )
     found = np.sort(score[is_positive])
     num_missed = max(0, floor((1 - asked) * (len(found) + 1) + _ROUNDING) - 1)
-    threshold = float(found[num_missed])
+    threshold = below(float(found[num_missed]))
     said = score >= threshold
     sensitivity = share(said[is_positive], _of(paths, is_positive), _of(groups, is_positive))
     specificity = share(~said[~is_positive], _of(paths, ~is_positive), _of(groups, ~is_positive))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from cytolora.files import sha256_text
+from cytolora.lab.margins import beyond
 
 NEIGHBOURS = 5
 """The distance is to the so-many-th nearest: one odd training image, or a duplicate, decides nothing."""
@@ -49,8 +50,8 @@ def distances(features: Features, bank: Features, neighbours: int) -> NDArray[np
 
 
 def threshold_of(held_out: NDArray[np.float32], quantile: float = QUANTILE) -> float:
-    """Returns the distance that the share ``quantile`` of held-out images stays below, rounded up to one of them."""
-    return float(np.quantile(held_out, quantile, method="higher"))
+    """Returns the distance that the share ``quantile`` of held-out images stays below: just beyond one of them."""
+    return beyond(float(np.quantile(held_out, quantile, method="higher")))
 
 
 def to_bytes(bank: Features) -> bytes:
