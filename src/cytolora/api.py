@@ -172,7 +172,7 @@ def fit(
     )
     recipe = choose_recipe(wishes, inputs, device.type, own_backbones)
     check_free(Path(out))  # now, not after all images were read
-    _check_outside(Path(data), Path(out), cache)
+    _check_outside(Path(data), dataset, Path(out), cache)
     cells = read_cells(
         Path(data),
         dataset,
@@ -195,9 +195,12 @@ def fit(
     return Bundle.load(Path(out), weights=path, weights_dir=weights_dir, device=str(device))
 
 
-def _check_outside(data: Path, out: Path, cache: Path) -> None:
+def _check_outside(data: Path, dataset: str | None, out: Path, cache: Path) -> None:
     """Raises a ConfigError if something would be written among class folders: it would be taken for a class."""
-    if not data.is_dir() or any(data.glob("*.csv")):
+    from cytolora.data.datasets import find_dataset, recognise
+    from cytolora.data.sources.folder import FOLDER
+
+    if not data.is_dir() or (find_dataset(dataset) if dataset else recognise(data)) is not FOLDER:
         return
     for option, path in (("--out", out), ("--cache", cache)):
         if path.suffix != ".zip" and path.resolve().is_relative_to(data.resolve()):

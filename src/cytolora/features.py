@@ -65,9 +65,8 @@ def chunks(
             return _evaluation_view(sample, pixels.whole(sample), preprocess)
         return training_view(pixels.native(sample), preprocess, augment, seed=(int(sample.sha256[:_SEED_DIGITS], 16),))
 
-    for start in range(0, len(manifest.samples), _CHUNK):
-        samples = manifest.samples[start : start + _CHUNK]
-        path = cache / f"{_key(samples, preprocess, augment, recipe, weights_sha256)}.safetensors"
+    for samples in _divided(manifest):
+        path = cache / _name(samples, preprocess, augment, recipe, weights_sha256)
         features = _read(path, len(samples))
         if features is None:
             rows = _computed(tower().to(device), samples, preprocess, view, device, batch_size, on_images)
@@ -76,6 +75,20 @@ def chunks(
         else:
             on_images(len(samples))
         yield Chunk(samples=samples, features=features)
+
+
+def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weights_sha256: str, cache: Path) -> int:
+    """Counts the images of which ``chunks``, asked for evaluation views, would have to compute the features."""
+    return sum(
+        len(samples)
+        for samples in _divided(manifest)
+        if _read(cache / _name(samples, preprocess, None, recipe, weights_sha256), len(samples)) is None
+    )
+
+
+def _divided(manifest: Manifest) -> Iterator[tuple[Sample, ...]]:
+    for start in range(0, len(manifest.samples), _CHUNK):
+        yield manifest.samples[start : start + _CHUNK]
 
 
 def _evaluation_view(sample: Sample, pixels: Pixels, preprocess: Preprocess) -> Tensor:
@@ -120,9 +133,10 @@ def _keep(path: Path, features: Tensor) -> None:
         ) from error
 
 
-def _key(
+def _name(
     samples: tuple[Sample, ...], preprocess: Preprocess, augment: AugmentSpec | None, recipe: str, weights_sha256: str
 ) -> str:
     images = [sample.sha256 for sample in samples]
     random = [] if augment is None else [to_plain(augment)]
-    return sha256_text(canonical_json([weights_sha256, to_plain(preprocess), recipe, images, *random]))[:32]
+    digest = sha256_text(canonical_json([weights_sha256, to_plain(preprocess), recipe, images, *random]))
+    return f"{digest[:32]}.safetensors"

@@ -64,6 +64,24 @@ def test_of_few_shots_the_images_left_over_in_their_groups_are_no_test(lab_cells
     assert left <= trained
 
 
+def test_images_left_out_for_having_two_labels_are_no_test_where_their_group_was_trained_on(lab_cells, tmp_path):
+    cells = shutil.copytree(lab_cells, tmp_path / "cells")
+    with (cells / "manifest.csv").open("a") as table:
+        for group in sorted(cells.glob("slide_*"))[:6]:
+            first = min(group.glob("*.png"))
+            shutil.copy(first, group / "again.png")
+            other = "hsil" if "hsil" not in first.name else "lsil"
+            table.write(f"{group.name}/again.png,{other},{group.name}\n")
+    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=2, cache=tmp_path / "cache")
+    assert "12 images with equal pixels and different labels left out" in (tmp_path / "model" / "card.md").read_text()
+    trained = {one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "train")}
+    left = {one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "trained_groups")}
+    assert left
+    assert left <= trained | {
+        one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "calibration")
+    }
+
+
 def _hashes(bundle: Bundle, name: str) -> set[str]:
     return set(json.loads(bundle.files[SEEN])[name])
 

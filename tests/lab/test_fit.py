@@ -154,11 +154,15 @@ def test_data_that_cannot_be_learned_from_is_refused_in_one_line(counts, message
     ("wishes", "message"),
     [
         ({"positive": ["hsill"]}, "Unknown class 'hsill'. Did you mean 'hsil'"),
+        ({"positive": ["hsil", "hsil"]}, "names 'hsil' twice"),
         ({"positive": ["hsil"], "sensitivity": 95}, "sensitivity is a share"),
         ({"coverage": 90}, "coverage is a share"),
         ({"method": "zero-shot"}, "zero-shot trains nothing"),
         ({"model": "nanoo"}, "Unknown model 'nanoo'. Did you mean 'nano'"),
         ({"shots": 500}, "fewer than the 500 shots asked for"),
+        ({"shots": 0}, "at least 1, got 0"),
+        ({"seed": -1}, "from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "from 0 to 4294967295, got 4294967296"),
         ({"rates": [-1.0]}, "rates are above 0"),
     ],
 )
@@ -263,6 +267,48 @@ def test_nothing_is_written_among_class_folders(tmp_path):
     with pytest.raises(ConfigError, match="another --cache"):
         cytolora.fit(cells, tmp_path / "model", model="nano", cache=cells / "runs" / ".cache")
     assert sorted(path.name for path in cells.iterdir()) == ["benign", "malignant"]
+
+
+def test_a_table_among_class_folders_makes_them_no_other_dataset(tmp_path):
+    cells = write_classes(tmp_path / "cells", benign=3, malignant=3)
+    (cells / "predictions.csv").write_text("path,predicted\nbenign/000.png,malignant\n")
+    with pytest.raises(ConfigError, match="would be taken for one the next time"):
+        cytolora.fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
+
+
+def test_a_bundle_may_lie_beside_the_table_of_its_images(lab_cells, lab_cache, tmp_path):
+    cells = shutil.copytree(lab_cells, tmp_path / "cells")
+    cytolora.fit(cells, cells / "model", model="nano", steps=2, cache=lab_cache)
+    cytolora.fit(cells, cells / "model", model="nano", steps=2, cache=lab_cache)
+
+
+def test_positive_that_names_nothing_is_a_mistake(lab_cells, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", str(lab_cells), "--out", str(tmp_path / "model"), "--model", "nano", "--positive", ","])
+    assert exit_.value.code == 2
+    assert "--positive names classes, such as hsil,scc, got ','" in capsys.readouterr().err
+
+
+def test_calibration_groups_that_are_too_few_are_counted_with_those_of_training_and_this_is_said(
+    lab_cells, lab_cache, tmp_path
+):
+    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", steps=2, coverage=0.99, cache=lab_cache)
+    groups = bundle.contents.training["groups"]
+    number = groups["train"] + groups["calibration"]
+    said = f"takes at least 99 calibration groups, there are {number}, even with those of training"
+    assert said in (tmp_path / "model" / "card.md").read_text()
+
+
+def test_how_long_it_will_take_is_said_whatever_else_is_kept(lab_cells, tmp_path):
+    """Of another dataset or backbone, kept features save no time."""
+    cache, asked = tmp_path / "cache", {"model": "nano", "steps": 2}
+    other, told = write_classes(tmp_path / "other", benign=9, malignant=9), []
+    cytolora.fit(other, tmp_path / "model", cache=cache, **asked)
+    for _ in range(2):
+        said: list[str] = []
+        cytolora.fit(lab_cells, tmp_path / "model", cache=cache, say=said.append, **asked)
+        told.append(any("nano, linear: about" in line and "--method lora would take" in line for line in said))
+    assert told == [True, False]  # the second time its own are kept
 
 
 def test_a_perfect_share_of_few_images_is_not_said_to_be_certain():

@@ -12,6 +12,7 @@ from cytolora.commands.bars import stages
 from cytolora.commands.measured import print_metrics
 from cytolora.commands.models import add_own
 from cytolora.commands.options import Device, Precision, Several, pairs
+from cytolora.errors import ConfigError
 
 
 def fit(
@@ -24,7 +25,7 @@ def fit(
     method: str | None = None,
     shots: int | None = None,
     seed: int = 0,
-    positive: str = "",
+    positive: str | None = None,
     sensitivity: float = 0.95,
     coverage: float = 0.9,
     rates: Annotated[tuple[float, ...], Several] = (),
@@ -116,7 +117,7 @@ def fit(
             method=method,
             shots=shots,
             seed=seed,
-            positive=[label.strip() for label in positive.split(",") if label.strip()],
+            positive=_labels(positive),
             sensitivity=sensitivity,
             coverage=coverage,
             rates=rates,
@@ -144,3 +145,11 @@ def fit(
     Console(highlight=False, markup=False, soft_wrap=True).print(
         f"Written: {out}. Look at {name}, then: cytolora predict {out} NEW_CELLS --out predictions.csv"
     )
+
+
+def _labels(positive: str | None) -> list[str]:
+    """Reads ``hsil,scc``; an option that names nothing is a mistake, not a wish for no operating point."""
+    labels = [label.strip() for label in (positive or "").split(",") if label.strip()]
+    if positive is not None and not labels:
+        raise ConfigError(f"--positive names classes, such as hsil,scc, got {positive!r}. Leave it out for none.")
+    return labels

@@ -89,7 +89,7 @@ def fit(
     progress.say("test set")
     contents = replace(contents, metrics={"test": _assessed(contents, bank, model, split.test, bench)})
     notes = (*recipe.notes, *cells.notes, *model.notes, *_doubts(contents))
-    files = _files(bench, recipe, split, model, bank, cells.manifest.samples)
+    files = _files(bench, recipe, split, model, bank, cells.found)
     files[REPORT] = render_page(contents, summary(cells), notes, cells.manifest.counts()).encode()
     seconds = perf_counter() - started
     card = render_card(contents, notes, written=datetime.now(UTC), seconds=seconds)
@@ -195,7 +195,8 @@ def _seen(bench: Bench, split: Split, samples: Sequence[Sample]) -> dict[str, li
     parts = {"train": split.train, "calibration": split.val}
     used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
     groups = {sample.group for part in parts.values() for sample in part} - {None}
-    sisters = [one for one in samples if one.group in groups and one.path not in used]
+    in_test = {sample.sha256 for sample in split.test}  # by another name; the one in test is tested on
+    sisters = [one for one in samples if one.group in groups and one.path not in used and one.sha256 not in in_test]
     by_file = {**parts, "trained_groups": sisters}
     found = {name: sorted({sample.sha256 for sample in part}) for name, part in by_file.items()}
     for name, part in parts.items():
@@ -208,10 +209,11 @@ def _doubts(contents: Contents) -> list[str]:
     found, test, sets = [], contents.metrics["test"], contents.conformal
     assert sets is not None
     needed = conformal.needed_groups(sets.coverage)
+    also = ", even with those of training, predicted by cross-validation" if sets.is_folded else ""
     if sets.num_groups < needed:
         found.append(
             f"Prediction sets hold every class: {sets.coverage:.0%} coverage takes at least {needed} calibration "
-            f"groups, there are {sets.num_groups}. Every image is referred until there are more."
+            f"groups, there are {sets.num_groups}{also}. Every image is referred until there are more."
         )
     elif sets.is_folded:
         found.append(

@@ -29,6 +29,8 @@ class Cells:
 
     manifest: Manifest
     """Every image in train, val or test; what cannot be used is gone."""
+    found: tuple[Sample, ...]
+    """Every image of the dataset, also what cannot be used: others of its group may be trained on."""
     audit: Audit
     """Of the dataset as it was found."""
     notes: tuple[str, ...]
@@ -59,24 +61,23 @@ def read_cells(
     Raises:
         DataError: If fewer than two classes are left, or a class has too few images or groups to be divided.
     """
-    manifest = load_manifest(path, dataset)
+    manifest = loaded = load_manifest(path, dataset)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     if split_file is not None:
         manifest = read_split(split_file, manifest)
     num_corrected, before = 0, manifest
     if labels is not None:
-        before = manifest
         manifest, num_corrected = correct(manifest, labels, path)
     begin("looking at images", len(manifest.samples))
-    found = audit(manifest, on_image=on_image)
-    kept, notes = _usable(manifest, found)
+    looked = audit(manifest, on_image=on_image)
+    kept, notes = _usable(manifest, looked)
     _check_classes(kept)
     divided = assign_subsets(kept, split or SplitSpec())
-    notes += [*_across(divided, found), *found.unverifiable]
+    notes += [*_across(divided, looked), *looked.unverifiable]
     if num_corrected:
         notes.insert(0, f"{num_corrected} labels were corrected by {labels and labels.name}{_tested(before, divided)}.")
-    return Cells(manifest=divided, audit=found, notes=tuple(notes), num_corrected=num_corrected)
+    return Cells(manifest=divided, found=loaded.samples, audit=looked, notes=tuple(notes), num_corrected=num_corrected)
 
 
 def _tested(before: Manifest, divided: Manifest) -> str:

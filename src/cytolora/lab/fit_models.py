@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import Sample, Split
+from cytolora.features import num_missing
 from cytolora.lab.calibration import fit_temperature
 from cytolora.lab.conformal import group_names
 from cytolora.lab.fit_adapter import fit_adapter, outputs
@@ -130,8 +131,15 @@ def unit_names(samples: Sequence[Sample]) -> list[str]:
 
 
 def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
-    """Times a few images through the tower, unless their features are kept already."""
-    if recipe.adapter is None and any((bench.cache / "features").glob("*.safetensors")):
+    """Times a few images through the tower, unless heads are asked for and all their features are kept already."""
+    absent = num_missing(
+        bench.manifest,
+        recipe.backbone.preprocess,
+        recipe=recipe.backbone.recipe,
+        weights_sha256=bench.inputs.weights_sha256(recipe.backbone.name),
+        cache=bench.cache / "features",
+    )
+    if recipe.adapter is None and not absent:
         return
     size = recipe.backbone.preprocess.size_px
     tower, noise = bench.tower.to(bench.device), torch.zeros(_PROBE_IMAGES, 3, size, size, device=bench.device)
@@ -145,7 +153,7 @@ def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
         return _duration(
             estimate_seconds(
                 what,
-                num_images=len(bench.manifest.samples),
+                num_images=absent if what.adapter is None else len(bench.manifest.samples),
                 num_train=len(split.train),
                 seconds_per_image=seconds / _PROBE_IMAGES,
             )

@@ -32,6 +32,7 @@ _FEW_SHOT_BUDGET = Budget(amount=50, unit="steps_per_shot", plus_steps=50)
 _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
 _LAST_BLOCKS = 2
+_NUM_SEEDS = 2**32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Wishes:
     shots: int | None = None
     """Training images per class; None: all."""
     seed: int = 0
+    """See ``check_seed``."""
     positive: tuple[str, ...] = ()
     """Classes that must not be missed; empty: no operating point."""
     sensitivity: float = 0.95
@@ -57,10 +59,19 @@ class Wishes:
     def __post_init__(self) -> None:
         if min(self.rates, default=1.0) <= 0:
             raise ConfigError(f"rates are above 0, got {min(self.rates)}.")
+        if self.shots is not None and self.shots < 1:
+            raise ConfigError(f"shots is a number of training images per class, at least 1, got {self.shots}.")
+        check_seed(self.seed)
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(f"steps is at least 1, got {self.max_steps}.")
         if not 0 < self.coverage < 1:
             raise ConfigError(f"coverage is a share in (0, 1), got {self.coverage}. For 90 % write 0.9.")
+
+
+def check_seed(seed: int) -> None:
+    """Raises a ConfigError if a seed is none that every generator takes, of folds, of draws and of heads."""
+    if not 0 <= seed < _NUM_SEEDS:
+        raise ConfigError(f"A seed is a whole number from 0 to {_NUM_SEEDS - 1}, got {seed}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,11 @@ class Share:
 
 def check_asked(positive: Sequence[str], sensitivity: float, classes: Sequence[str]) -> None:
     """Raises a ConfigError if the positive classes are not some of the classes, or the sensitivity is no share."""
-    for label in positive:
+    for place, label in enumerate(positive):
         if label not in classes:
             raise unknown_name("class", label, classes)
+        if label in positive[:place]:
+            raise ConfigError(f"--positive names {label!r} twice; its probability counts once. Leave one out.")
     if positive and set(positive) == set(classes):
         raise ConfigError("--positive names every class; leave at least one for what is negative.")
     if not 0 < sensitivity <= 1:
