@@ -175,6 +175,7 @@ def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cel
         (["--target", "80"], "--target is a balanced accuracy in (0, 1), got 80.0. For 80 % write 0.8."),
         (["--shots", "1", "2", "4"], "at least 4 numbers of shots, got [1, 2, 4]"),
         (["--shots", "1", "2", "4", "50"], "fewer than the 50 shots asked for"),
+        (["--seeds", "-1"], "from 0 to 4294967295, got -1"),
     ],
 )
 def test_a_mistake_is_one_line(options, message, drawn_cells, tmp_path, capsys):
@@ -182,6 +183,35 @@ def test_a_mistake_is_one_line(options, message, drawn_cells, tmp_path, capsys):
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_one_class_is_refused_before_any_image_is_looked_at(tmp_path, capsys):
+    (tmp_path / "cells" / "only").mkdir(parents=True)
+    for number in range(9):
+        (tmp_path / "cells" / "only" / f"{number}.png").write_bytes(b"no image")
+    for options in ([], ["--shots", "1", "2", "3", "4"]):
+        assert _labels(str(tmp_path / "cells"), *options, "--cache", str(tmp_path)) == 2
+        assert "has one class, 'only'; a classifier tells two or more apart" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "export.json"])
+def test_nothing_is_written_into_a_model(name, drawn_cells, tmp_path, capsys):
+    (tmp_path / name).write_text("{}")
+    assert _labels(str(drawn_cells), "--out", str(tmp_path)) == 2
+    assert f"is a model (it holds {name}) and takes no other files" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["embed", str(drawn_cells), "--out", str(tmp_path / "cells.parquet"), "--model", "nano", "--quiet"])
+    assert stop.value.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_seed_named_twice_is_one_draw(drawn_cells, tmp_path, capsys):
+    options = ["--shots", "1", "2", "3", "4", "--cache", str(tmp_path / "c"), "--json"]
+    assert _labels(str(drawn_cells), *options, "--seeds", "2", "1", "2") == 0
+    twice = json.loads(capsys.readouterr().out)
+    assert _labels(str(drawn_cells), *options, "--seeds", "2", "1") == 0
+    assert twice == json.loads(capsys.readouterr().out)
+    assert any("Only 2 draws" in text for text in twice["warnings"])
 
 
 def test_the_default_shots_double_up_to_what_the_smallest_class_has_or_say_what_is_missing(tmp_path):

@@ -63,7 +63,7 @@ def embed(
         Shows no progress.
     """
     from cytolora.commands.bars import bar
-    from cytolora.commands.feature_bench import feature_bench, read_manifest
+    from cytolora.commands.feature_bench import check_no_model, feature_bench, read_manifest
     from cytolora.errors import ConfigError
     from cytolora.lab.embed import embed as write
     from cytolora.lab.embed import unlabelled as list_images
@@ -72,6 +72,7 @@ def embed(
         raise ConfigError("--unlabelled reads neither labels nor subsets; leave out --dataset and --split.")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
+    check_no_model(out.parent)
     manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split)
     with bar("features", total=len(manifest.samples), unit="images", quiet=quiet) as (say, done):
         bench = feature_bench(

@@ -10,7 +10,10 @@ from cytolora.commands.options import Device, add_backbones, pairs
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.split_files import read_split
+from cytolora.errors import ConfigError
 from cytolora.inputs import Inputs
+from cytolora.lab.bundle_files import CONTENTS
+from cytolora.lab.onnx_runtime import EXPORT
 from cytolora.lab.recipe import Wishes, choose_recipe
 from cytolora.models.backbones import read_backbone_file
 from cytolora.specs import LINEAR
@@ -21,6 +24,13 @@ def read_manifest(path: Path, dataset: str | None, split: Path | None) -> Manife
     """Reads a dataset, and the file that says which image is for what."""
     manifest = load_manifest(path, dataset)
     return manifest if split is None else read_split(split, manifest)
+
+
+def check_no_model(folder: Path) -> None:
+    """Raises a ConfigError if a folder is a bundle or an export: with another file in it, it would never open again."""
+    for name in (CONTENTS, EXPORT):
+        if (folder / name).exists():
+            raise ConfigError(f"{folder} is a model (it holds {name}) and takes no other files. Choose another --out.")
 
 
 def feature_bench(

@@ -78,12 +78,15 @@ def labels(
         Shows no progress.
     """
     from cytolora.commands.bars import bar
-    from cytolora.commands.feature_bench import feature_bench, read_manifest
+    from cytolora.commands.feature_bench import check_no_model, feature_bench, read_manifest
     from cytolora.lab.forecast import check_target, forecast, plain
-    from cytolora.lab.labels import default_shots, measure, num_steps
+    from cytolora.lab.labels import check_asked, default_shots, measure, num_steps
 
     check_target(target)
+    if out is not None:
+        check_no_model(out)
     manifest = read_manifest(path, dataset, split)
+    check_asked(manifest, shots, seeds)
     chosen = shots or default_shots(manifest, seeds)
     with bar("features", total=len(manifest.samples), unit="images", quiet=quiet) as (say, done):
         bench = feature_bench(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splits import assign_subsets, draw
-from cytolora.errors import ConfigError
+from cytolora.errors import ConfigError, DataError
+from cytolora.lab.recipe import check_seed
 from cytolora.metrics import score
 from cytolora.specs import Budget, Sampling, SplitSpec, TrainSpec
 from cytolora.training.heads import fit_heads
@@ -82,6 +83,27 @@ def default_shots(manifest: Manifest, seeds: Sequence[int]) -> tuple[int, ...]:
     return tuple(shots)
 
 
+def check_asked(manifest: Manifest, shots: Sequence[int], seeds: Sequence[int]) -> None:
+    """Raises a CytoloraError if no curve can come of this, before any image is looked at.
+
+    Args:
+        shots: Empty where they are to be chosen.
+    """
+    if len(manifest.classes) == 1:
+        raise DataError(
+            f"{manifest.name} has one class, {manifest.classes[0]!r}; a classifier tells two or more apart. "
+            "Make one sub-folder for each class."
+        )
+    if shots and len(set(shots)) < MIN_POINTS:
+        raise ConfigError(
+            f"A curve with three unknowns takes at least {MIN_POINTS} numbers of shots, got {sorted(set(shots))}."
+        )
+    if not seeds:
+        raise ConfigError("--seeds is empty; name some, such as 1 2 3, or leave it out for five.")
+    for seed in seeds:
+        check_seed(seed)
+
+
 def measure(
     bench: Bench, shots: Sequence[int], seeds: Sequence[int], *, on_steps: Callable[[int], None] = lambda steps: None
 ) -> Curve:
@@ -92,10 +114,10 @@ def measure(
 
     Raises:
         ConfigError: If there are too few numbers of shots for a curve, or a class has fewer images.
+        DataError: If there is one class.
     """
-    shots = sorted(set(shots))
-    if len(shots) < MIN_POINTS:
-        raise ConfigError(f"A curve with three unknowns takes at least {MIN_POINTS} numbers of shots, got {shots}.")
+    check_asked(bench.manifest, shots, seeds)
+    shots, seeds = sorted(set(shots)), list(dict.fromkeys(seeds))  # a seed named twice is one draw
     divided = {seed: _divided(bench.manifest, seed) for seed in seeds}
     is_right: dict[int, list[NDArray[np.bool_]]] = {seed: [] for seed in seeds}
     rates = []
