@@ -13,6 +13,7 @@ from cytolora.errors import ConfigError, WeightsError
 from cytolora.files import sha256_file
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.sources import fetch, fetch_vocabulary, find, find_vocabulary, missing
+from cytolora.models.weights_folder import carried, check_carried
 from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, prompts
 from cytolora.specs import ZERO_SHOT, RunSpec, Sampling, SplitSpec
 from cytolora.store import Identity, prompts_hash
@@ -39,6 +40,8 @@ class Inputs:
     def __post_init__(self) -> None:
         for name in self.weights:
             BACKBONES.get(name)
+        if self.weights_dir is not None:
+            carried(self.weights_dir)  # a name mistyped would be passed over, and the hub asked
 
     def without_missing(self) -> "Inputs":
         """Returns the inputs less the folders that do not exist (yet): a plan draws no cells."""
@@ -113,9 +116,17 @@ class Inputs:
             fetch_vocabulary(spec)
 
     def weights_sha256(self, backbone: str) -> str:
-        """Returns the hash of a backbone's checkpoint file."""
+        """Returns the hash of a backbone's checkpoint file.
+
+        Raises:
+            WeightsError: If none is here, or it is not what the manifest of ``weights_dir`` says.
+        """
         if backbone not in self._hashes:
-            self._hashes[backbone] = sha256_file(self.weights_path(backbone))
+            path = self.weights_path(backbone)
+            sha256 = sha256_file(path)
+            if self.weights_dir is not None:
+                check_carried(self.weights_dir, path, sha256)
+            self._hashes[backbone] = sha256
         return self._hashes[backbone]
 
     def identity(self, spec: RunSpec) -> Identity:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from cytolora.models.backbones import BACKBONES, BackboneSpec
 from cytolora.models.sources import fetch as fetch_from_hub
-from cytolora.models.sources import fetch_vocabulary, find
-from cytolora.models.weights_folder import keep, read_manifest
+from cytolora.models.sources import fetch_vocabulary, find, intact
+from cytolora.models.weights_folder import keep, prepare
 from cytolora.models.weights_folder import verify as verify_folder
 
 _PROBLEMS_FOUND = 1
@@ -74,9 +74,12 @@ def fetch(*names: str, to: Path) -> None:
     if not names:
         raise ConfigError("Name at least one backbone: cytolora weights fetch NAME --to DIR. See `weights list`.")
     console = Console(highlight=False, markup=False)
-    for spec in [BACKBONES.get(name) for name in names]:
-        vocabulary = fetch_vocabulary(spec)
-        kept = keep(spec, find(spec) or fetch_from_hub(spec), to, [vocabulary] if vocabulary is not None else [])
+    specs = [BACKBONES.get(name) for name in names]
+    prepare(to)
+    for spec in specs:
+        vocabulary, here = fetch_vocabulary(spec), find(spec)
+        checkpoint = fetch_from_hub(spec) if here is None else intact(spec, here)
+        kept = keep(spec, checkpoint, to, [vocabulary] if vocabulary is not None else [])
         console.print(f"{kept.name}: {kept.file}, {kept.num_bytes:,} bytes, {kept.sha256[:12]}…", soft_wrap=True)
         if spec.redistributable is False:
             note = f"  {spec.licence}: for your own use; neither the file nor weights derived from it travel on."
@@ -98,8 +101,8 @@ def verify(folder: Path, /) -> int:
     """
     console = Console(highlight=False, markup=False)
     problems = verify_folder(folder)
-    for kept in read_manifest(folder):
-        console.print(f"{kept.name}: {problems[kept.name] or 'as it was written'}", soft_wrap=True)
+    for name, problem in problems.items():
+        console.print(f"{name}: {problem or 'as it was written'}", soft_wrap=True)
     return _PROBLEMS_FOUND if any(problems.values()) else 0
 
 

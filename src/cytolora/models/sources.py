@@ -9,6 +9,7 @@ from pathlib import Path
 from cytolora.errors import WeightsError
 from cytolora.files import sha256_file
 from cytolora.models.backbone_spec import BackboneSpec, HubFile
+from cytolora.models.weights_folder import find_carried
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 """Of files that can hold weights, the safest first."""
@@ -24,12 +25,13 @@ def find(spec: BackboneSpec, named: Path | None = None, folder: Path | None = No
         folder: A folder written by ``cytolora weights fetch``; looked into before the hub's cache.
 
     Raises:
-        WeightsError: If ``named`` is not there, or a folder does not say which of its files is meant.
+        WeightsError: If ``named`` is not there, ``folder`` is none or not what its manifest says, or a folder does not
+            say which of its files is meant.
     """
     if named is not None:
         return _file_at(spec, named)
-    if folder is not None and (folder / spec.name).is_dir():
-        return _file_at(spec, folder / spec.name)
+    if folder is not None and (carried := find_carried(folder, spec.name)) is not None:
+        return carried
     if spec.weights is not None:
         return _file_at(spec, spec.weights)
     return None if spec.hub is None else _cached(spec.hub)
@@ -44,6 +46,23 @@ def fetch(spec: BackboneSpec) -> Path:
     if spec.hub is None:
         raise missing(spec)
     return _download(spec, spec.hub)
+
+
+def intact(spec: BackboneSpec, path: Path) -> Path:
+    """Compares a file of the hub's cache with the hash that the hub names it by, where that is a SHA-256.
+
+    Raises:
+        WeightsError: If it differs; the file is removed then, so that it can be fetched again.
+    """
+    promised, is_link = path.resolve().name, path.is_symlink()
+    if is_link and re.fullmatch(r"[0-9a-f]{64}", promised) and (found := sha256_file(path)) != promised:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"The download of {spec.name} is damaged: SHA-256 {found[:12]}…, the hub promised {promised[:12]}…. "
+            "It was removed; fetch it again."
+        )
+    return path
 
 
 def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
@@ -80,7 +99,7 @@ def _download(spec: BackboneSpec, hub: HubFile) -> Path:
         path = Path(hf_hub_download(hub.repo, hub.filename, revision=hub.revision))
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
         raise _explained(spec, hub, error) from error
-    return _intact(spec, path)
+    return intact(spec, path)
 
 
 def _file_at(spec: BackboneSpec, place: Path) -> Path:
@@ -105,19 +124,6 @@ def _cached(hub: HubFile) -> Path | None:
 
     path = try_to_load_from_cache(hub.repo, hub.filename, revision=hub.revision)
     return Path(path) if isinstance(path, str) else None
-
-
-def _intact(spec: BackboneSpec, path: Path) -> Path:
-    """Compares a fresh download with the hash that the hub names it by, where that is a SHA-256."""
-    promised = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", promised) and (found := sha256_file(path)) != promised:
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
-        raise WeightsError(
-            f"The download of {spec.name} is damaged: SHA-256 {found[:12]}…, the hub promised {promised[:12]}…. "
-            "It was removed; fetch it again."
-        )
-    return path
 
 
 def _explained(spec: BackboneSpec, hub: HubFile, error: Exception) -> WeightsError:
