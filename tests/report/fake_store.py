@@ -89,7 +89,7 @@ def fake_run(
         sampling=spec.pop("sampling", None) or Sampling(shots=shots),
         split=spec.pop("split", SplitSpec()),
         train=spec.pop("train", TrainSpec(budget=BUDGETS.get(method, BUDGETS["lora"]))),
-        adapter=None if method == "linear" else AdapterSpec(),
+        adapter=spec.pop("adapter", None if method == "linear" else AdapterSpec()),
         learning_rate=rate,
         seed=seed,
         **spec,

@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cytolora.paired import Difference, McNemar, difference, holm, mcnemar
 from cytolora.report import words
-from cytolora.report.cells import Cell, Metric, best
+from cytolora.report.cells import Cell, Metric
 from cytolora.report.flags import suffix
+from cytolora.report.pairing import By, Rivals, alone, find_rivals, name_of
 from cytolora.stats import Replicates, draw_metrics
-
-By = Literal["model", "method", "shots"]
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
@@ -51,7 +49,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     """By dataset and setting; within these, in the order of the cells."""
     skipped: tuple[str, ...]
-    """Why two cells could not be compared, a line each."""
+    """Why two cells could not be compared, or one has no rival, a line each."""
 
 
 def compare(
@@ -60,16 +58,17 @@ def compare(
     """Compares all tested cells that differ in one thing only, in pairs.
 
     Args:
-        by: The thing; cells of one dataset that agree in the other two are rivals.
+        by: The thing; cells of one dataset that agree in every other setting are rivals.
         only_best: Compares only the best of each group of rivals with the others, a family that is smaller.
         replicates: Draws of the test set.
     """
     pairs: list[Pair] = []
     skipped: list[str] = []
-    for (dataset, setting), rivals in _groups(cells, by).items():
+    rivals = find_rivals(cells, by, metric, only_best=only_best)
+    for group in rivals:
         drawn: dict[str, Replicates] = {}
-        for first, second in _chosen(rivals, metric, only_best):
-            where = f"{dataset}, {setting}: {_name(first, by)} and {_name(second, by)}"
+        for first, second in group.pairs:
+            where = f"{group.dataset}, {group.setting}: {name_of(first, by)} and {name_of(second, by)}"
             reason = _why_not(first, second)
             if reason:
                 skipped.append(f"{where} are not compared: {reason}.")
@@ -78,32 +77,11 @@ def compare(
                 if cell.cell_id not in drawn:
                     drawn[cell.cell_id] = _draw(cell, replicates)
             found = difference(drawn[first.cell_id], drawn[second.cell_id], metric)
-            pairs.append(_pair(first, second, by, metric, found, (dataset, setting)))
+            pairs.append(_pair(first, second, by, metric, found, group))
+    skipped += alone(cells, by, find_rivals(cells, by, metric, only_best=False))
     corrected = holm([pair.found.p for pair in pairs])
     pairs = [replace(pair, p_holm=value) for pair, value in zip(pairs, corrected, strict=True)]
     return Comparison(by=by, metric=metric, pairs=tuple(pairs), skipped=tuple(skipped))
-
-
-def _groups(cells: Sequence[Cell], by: By) -> dict[tuple[str, str], list[Cell]]:
-    """Tested cells by dataset and by what they share; groups of one are left out."""
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        if cell.tested:
-            parts = {"model": cell.model, "method": cell.method, "shots": words.amount(cell.shots, cell.fraction)}
-            setting = ", ".join(part for name, part in parts.items() if name != by)
-            groups.setdefault((cell.dataset, setting), []).append(cell)
-    return {key: members for key, members in groups.items() if len(members) > 1}
-
-
-def _chosen(rivals: Sequence[Cell], metric: Metric, only_best: bool) -> list[tuple[Cell, Cell]]:
-    winner = best(rivals, metric) if only_best else None
-    if winner is None:
-        return list(combinations(rivals, 2))
-    return [(winner, cell) for cell in rivals if cell is not winner]
-
-
-def _name(cell: Cell, by: By) -> str:
-    return {"model": cell.model, "method": cell.method, "shots": words.amount(cell.shots, cell.fraction)}[by]
 
 
 def _why_not(first: Cell, second: Cell) -> str:
@@ -131,13 +109,13 @@ def _draw(cell: Cell, replicates: int) -> Replicates:
     )
 
 
-def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, where: tuple[str, str]) -> Pair:
+def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:
     seeds = sorted({run.spec["seed"] for run in first.tested} & {run.spec["seed"] for run in second.tested})
     return Pair(
-        dataset=where[0],
-        setting=where[1],
-        first=_name(first, by),
-        second=_name(second, by),
+        dataset=group.dataset,
+        setting=group.setting,
+        first=name_of(first, by),
+        second=name_of(second, by),
         metric=metric,
         cells=(first, second),
         found=found,

@@ -1,6 +1,6 @@
 """What was run, in words: datasets, models, methods, seeds, learning rates, software."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cytolora.report import words
@@ -23,6 +23,7 @@ class DatasetFacts:
     """None where groups are not known, or no test set is scored."""
     group_rule: str
     split_rule: str
+    """All that occur, parted by semicolons."""
     warnings: tuple[str, ...]
     fingerprint: str
 
@@ -30,7 +31,8 @@ class DatasetFacts:
 def describe_dataset(cells: Sequence[Cell]) -> DatasetFacts:
     """Gathers the facts from the cells of one dataset."""
     run = cells[0].runs[0]
-    scored = next((cell.evaluation for cell in cells if cell.evaluation), None)
+    evaluations = [found for cell in cells if (found := cell.evaluation)]
+    scored = evaluations[0] if evaluations else None
     names = run.provenance["classes"]
     counts = [None] * len(names) if scored is None else scored.class_counts
     return DatasetFacts(
@@ -39,10 +41,27 @@ def describe_dataset(cells: Sequence[Cell]) -> DatasetFacts:
         num_test=None if scored is None else scored.num_images,
         num_test_groups=None if scored is None else scored.num_groups,
         group_rule=run.provenance.get("group_rule") or "groups cannot be known",
-        split_rule=run.provenance.get("split_rule") or "",
-        warnings=tuple(run.provenance.get("data_warnings") or ()),
+        split_rule="; ".join(_all_of(cells, lambda run: [run.provenance.get("split_rule")])),
+        warnings=(
+            *_all_of(cells, lambda run: run.provenance.get("data_warnings") or ()),
+            *_several_test_sets({found.test_set: found.num_images for found in evaluations}),
+        ),
         fingerprint=run.provenance["data_fingerprint"],
     )
+
+
+def _all_of(cells: Sequence[Cell], read: Callable[[StoredRun], Iterable[str | None]]) -> list[str]:
+    """What the runs of the cells say, each thing once: cells may be divided differently."""
+    return list(dict.fromkeys(text for cell in cells for text in read(cell.runs[0]) if text))
+
+
+def _several_test_sets(sizes: Mapping[str, int]) -> Iterator[str]:
+    if len(sizes) > 1:
+        yield (
+            f"These cells were tested on {len(sizes)} different test sets ({words.listed([*map(str, sizes.values())])} "
+            "images; other splits or labels): their numbers are not of the same images. Counts of test images are "
+            "those of the first."
+        )
 
 
 def describe_models(cells: Iterable[Cell]) -> list[dict[str, str]]:
