@@ -14,6 +14,20 @@ TEMPLATES = (
 )
 """An ensemble; every template is filled with the words of a class and the embeddings are averaged."""
 
+_BLOOD = (
+    *("basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte"),
+    *("monocyte", "neutrophil", "platelet"),
+)
+_BETHESDA = {
+    "NILM": "negative for intraepithelial lesion or malignancy",
+    "ASC-US": "atypical squamous of undetermined significance",
+    "ASC-H": "atypical squamous, high-grade squamous intraepithelial lesion not excluded,",
+    "LSIL": "low-grade squamous intraepithelial lesion",
+    "HSIL": "high-grade squamous intraepithelial lesion",
+    "SCC": "squamous cell carcinoma",
+}
+"""The Bethesda system, as HiCervix's hierarchy_names.csv spells its abbreviations out."""
+
 WORDS: Mapping[str, Mapping[str, str]] = {
     "herlev": {
         "normal_superficiel": "normal superficial squamous epithelial",
@@ -31,13 +45,65 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "Parabasal": "normal parabasal squamous",
         "Superficial-Intermediate": "normal superficial or intermediate squamous",
     },
-    "mlcc": {
-        "HSIL": "high-grade squamous intraepithelial lesion",
-        "LSIL": "low-grade squamous intraepithelial lesion",
-        "NL": "negative for intraepithelial lesion or malignancy",
-        "SCC": "squamous cell carcinoma",
+    "mlcc": {**{label: _BETHESDA[label] for label in ("HSIL", "LSIL", "SCC")}, "NL": _BETHESDA["NILM"]},
+    "hicervix": {
+        **{label: words for label, words in _BETHESDA.items() if label != "NILM"},
+        "Normal": "normal",
+        "ECC": "endocervical",
+        "RPC": "repair",
+        "MPC": "metaplastic",
+        "PG": "pseudokoilocytic, glycogenated",
+        "Atrophy": "atrophic",
+        "EMC": "endometrial",
+        "HCG": "hyperchromatic crowded group",
+        "AGC": "atypical glandular",
+        "AGC-NOS": "atypical glandular, not otherwise specified,",
+        "AGC-FN": "atypical glandular, favouring neoplastic,",
+        "AGC-ECC-NOS": "atypical endocervical glandular, not otherwise specified,",
+        "AGC-EMC-NOS": "atypical endometrial glandular, not otherwise specified,",
+        "ADC": "adenocarcinoma",
+        "ADC-ECC": "endocervical adenocarcinoma",
+        "ADC-EMC": "endometrial adenocarcinoma",
+        "FUNGI": "Candida fungal organism",
+        "ACTINO": "Actinomyces bacteria",
+        "TRI": "Trichomonas vaginalis",
+        "HSV": "herpes simplex virus infected",
+        "CC": "bacterial vaginosis coccobacilli",
+    },
+    "cric": _BETHESDA,
+    "bmt": {label: _BETHESDA[label] for label in ("NILM", "LSIL", "HSIL")},
+    "apacc": {
+        "healthy": "healthy cervical",
+        "unhealthy": "abnormal cervical",
+        "rubbish": "rubbish",
+        "bothcells": "healthy cervical cell beside an abnormal cervical",
     },
     "bcfc": {"malignant": "malignant breast", "benign": "benign breast"},
+    "fnac2019": {"malignant": "malignant breast", "benign": "benign breast"},
+    "bloodmnist": {label: label for label in _BLOOD},
+    "bmcd": {
+        "ABE": "abnormal eosinophil",
+        "ART": "artefact",
+        "BAS": "basophil",
+        "BLA": "blast",
+        "EBO": "erythroblast",
+        "EOS": "eosinophil",
+        "FGC": "faggott",
+        "HAC": "hairy",
+        "KSC": "smudge",
+        "LYI": "immature lymphocyte",
+        "LYT": "lymphocyte",
+        "MMZ": "metamyelocyte",
+        "MON": "monocyte",
+        "MYB": "myelocyte",
+        "NGB": "band neutrophil",
+        "NGS": "segmented neutrophil",
+        "NIF": "not identifiable",
+        "OTH": "other bone marrow",
+        "PEB": "proerythroblast",
+        "PLM": "plasma",
+        "PMO": "promyelocyte",
+    },
     "synthetic": {
         "normal": "normal squamous",
         "koilocytic": "koilocytotic squamous",
@@ -46,7 +112,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "glandular": "glandular",
     },
 }
-"""Per dataset and label; what fits between "a" and "cell"."""
+"""Per dataset, whatever its label set, and label; what fits between "a" and "cell"."""
 
 
 def prompts(dataset: str, classes: Iterable[str], templates: Iterable[str] = TEMPLATES) -> dict[str, list[str]]:
