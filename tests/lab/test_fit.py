@@ -8,6 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
 
 import cytolora
 from cytolora.cli import main
@@ -16,6 +17,7 @@ from cytolora.errors import ConfigError, DataError
 from cytolora.inputs import Inputs
 from cytolora.lab.fit_data import correct, read_cells
 from cytolora.lab.fit_linear import choose_rate, num_folds
+from cytolora.lab.fit_neighbours import not_beaten
 from cytolora.lab.recipe import Wishes, choose_recipe
 from cytolora.lab.thresholds import share
 from cytolora.specs import SplitSpec
@@ -89,6 +91,29 @@ def test_the_page_stands_alone_and_says_what_was_measured(fitted):
     assert not [loads for loads in ("<script", "src=", 'href="http', "url(http", "@import") if loads in page]
     assert "prediction sets take" in page  # five calibration groups are fewer than nine
     assert "hold the true class" in page
+
+
+def test_what_needs_no_training_stands_beside_a_linear_head_and_is_that_of_scikit_learn(fitted, lab_cells, lab_cache):
+    bundle = cytolora.Bundle.load(fitted)
+    beside = bundle.contents.metrics["neighbours"]
+    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    features, labels = {}, {}
+    for part in ("train", "test"):
+        views = [bundle.view(lab_cells / one.path) for one in manifest.subset(part)]
+        features[part] = bundle.outputs(views)[1]
+        labels[part] = [one.label for one in manifest.subset(part)]
+    known = KNeighborsClassifier(beside["knn"]["k"], metric="cosine").fit(features["train"], labels["train"])
+    assert beside["knn"]["test"]["accuracy"] == pytest.approx(known.score(features["test"], labels["test"]))
+    assert {"balanced_accuracy", "macro_f1", "n"} <= beside["nearest_mean"]["test"].keys()
+    page = (fitted / "report.html").read_text()
+    assert "Is training worth it?" in page
+    assert "nearest class mean" in page
+
+
+def test_a_head_that_something_without_training_beats_is_said_to_be():
+    found = {"knn": {"test": {"balanced_accuracy": 0.61}}, "nearest_mean": {"test": {"balanced_accuracy": 0.58}}}
+    assert not_beaten(found, 0.61) == []
+    assert "a vote of the nearest neighbours reaches a balanced accuracy of 61.0 %" in not_beaten(found, 0.6)[0]
 
 
 def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from cytolora.lab.decisions import decide
 from cytolora.lab.fit_adapter import GivenInputs
 from cytolora.lab.fit_data import Begin, Cells, summary
 from cytolora.lab.fit_models import Model, say_how_long, train_adapter, train_linear
+from cytolora.lab.fit_neighbours import not_beaten, untrained
 from cytolora.lab.fit_page import render_page
 from cytolora.lab.fit_thresholds import calibrated
 from cytolora.lab.packing import adapter_files, head_file
@@ -87,7 +88,7 @@ def fit(
     progress.say("calibrating on held-out images")
     contents, bank = calibrated(_contents(bench, recipe, split, model, cells), model, split, wishes)
     progress.say("test set")
-    contents = replace(contents, metrics={"test": _assessed(contents, bank, model, split.test, bench)})
+    contents = replace(contents, metrics=_metrics(contents, bank, model, split, bench))
     notes = (*recipe.notes, *cells.notes, *model.notes, *_doubts(contents))
     files = _files(bench, recipe, split, model, bank, cells.found)
     files[REPORT] = render_page(contents, summary(cells), notes, cells.manifest.counts()).encode()
@@ -166,9 +167,9 @@ def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: C
     )
 
 
-def _assessed(
-    contents: Contents, bank: unfamiliar.Features, model: Model, samples: Sequence[Sample], bench: Bench
-) -> dict[str, Any]:
+def _metrics(contents: Contents, bank: unfamiliar.Features, model: Model, split: Split, bench: Bench) -> dict[str, Any]:
+    """Measures the model on the test images, and beside a head what needs no training."""
+    samples = split.test
     logits, features = model.outputs(samples)
     paths = [sample.path for sample in samples]
     found = Labelled(
@@ -177,7 +178,8 @@ def _assessed(
         paths=paths,
         groups=[sample.group for sample in samples],
     )
-    return assess(contents, found)
+    test = assess(contents, found)
+    return {"test": test} if contents.adapter is not None else {"test": test, "neighbours": untrained(bench, split)}
 
 
 def _files(
@@ -223,4 +225,6 @@ def _doubts(contents: Contents) -> list[str]:
     small = [row["label"] for row in test["classes"] if row["n"] < _FEW]
     if small:
         found.append(f"Fewer than {_FEW} test images of {', '.join(small)}: their numbers say little.")
+    if "neighbours" in contents.metrics:
+        found += not_beaten(contents.metrics["neighbours"], test["balanced_accuracy"])
     return [*found, *test["warnings"]]

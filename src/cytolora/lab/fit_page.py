@@ -40,6 +40,7 @@ def render_page(
         contents=contents,
         training=contents.training,
         test=contents.metrics["test"],
+        beside=contents.metrics.get("neighbours"),
         found=found,
         notes=notes,
         counts=counts,
