@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_bundle import write_small_bundle
 
+from cytolora.cli import main
 from cytolora.data.datasets import load_manifest
 from cytolora.errors import DataError
 from cytolora.lab.bundle import Bundle
@@ -159,3 +160,8 @@ def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: 
     labels = {sample.path: sample.label for sample in corrected.samples}
     assert count == 1
     assert labels[first] == classes[int(key) - 1] != was
+    again = [str(drawn_cells), "--out", str(tmp_path / "again"), "--labels", str(tmp_path / "corrections.csv")]
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *again, "--model", "nano", "--steps", "2", "--cache", str(tmp_path / "cache"), "--quiet"])
+    assert exit_.value.code == 0
+    assert Bundle.load(tmp_path / "again").contents.training["num_corrected_labels"] == 1
