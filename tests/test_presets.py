@@ -80,7 +80,22 @@ def test_in_2024_every_model_sees_clips_view_and_crops_down_to_8_percent():
 def test_in_2025_every_model_sees_its_own_view_and_crops_down_to_70_percent():
     runs = preset_runs("exp2", "paper-code-2025")
     assert {run.preprocess for run in runs} == {None}
-    assert {run.train.augment for run in runs} == {AugmentSpec(min_scale=0.7, flip=0.5)}
+    assert {(run.train.augment.min_scale, run.train.augment.flip) for run in runs if run.train.augment} == {(0.7, 0.5)}
+
+
+@pytest.mark.parametrize("grid", ["exp1", "exp2", "exp3"])
+@pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
+def test_crops_are_resized_bicubically_for_every_model_in_both_code_presets(preset: str, grid: str):
+    for run in preset_runs(grid, preset):
+        seen, augment = run.preprocess or BACKBONES.get(run.backbone).preprocess, run.train.augment
+        assert augment is not None
+        assert (augment.interpolation or seen.interpolation) == "bicubic"
+
+
+def test_an_interpolation_that_is_the_models_own_renames_no_run():
+    named = {run.backbone for run in preset_runs("exp2", "paper-code-2025") if run.train.augment != AugmentSpec()}
+    assert named == {"uni", "vit-b16"}
+    assert {run.train.augment for run in expand(load_grid("exp2"))} == {AugmentSpec()}
 
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])

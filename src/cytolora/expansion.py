@@ -8,10 +8,21 @@ from typing import Literal
 
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, unknown_name
-from cytolora.models.backbone_spec import TEXT_PACKAGES
+from cytolora.models.backbone_spec import TEXT_PACKAGES, BackboneSpec
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.methods import METHODS, check_fits
-from cytolora.specs import PAPER, ZERO_SHOT, Budget, GridSpec, MethodSpec, Preprocess, RunSpec, Sampling, TrainSpec
+from cytolora.specs import (
+    PAPER,
+    ZERO_SHOT,
+    AugmentSpec,
+    Budget,
+    GridSpec,
+    MethodSpec,
+    Preprocess,
+    RunSpec,
+    Sampling,
+    TrainSpec,
+)
 
 _NO_TRAINING = TrainSpec(budget=Budget(amount=1, unit="steps_per_shot"), augment=None)
 """Of zero-shot: at 0 shots these are 0 steps."""
@@ -141,7 +152,7 @@ def _samplings(grid: GridSpec) -> Iterator[Sampling]:
 def _cell(
     grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, budget: Budget, sampling: Sampling
 ) -> Iterator[RunSpec]:
-    adapter, spec = method.adapter, BACKBONES.get(backbone)
+    adapter, spec, preprocess = method.adapter, BACKBONES.get(backbone), _preprocess(grid, backbone)
     if adapter is not None and grid.reference_attention_bug and spec.reference_attention_bug:
         adapter = replace(adapter, reference_attention_bug=True)
     train = TrainSpec(
@@ -150,10 +161,9 @@ def _cell(
         weight_decay=grid.weight_decay,
         warmup_steps=grid.warmup_steps,
         cosine_steps=method.cosine_steps,
-        augment=grid.augment if adapter is not None or grid.augment_frozen else None,
+        augment=_augment(grid, spec, preprocess) if adapter is not None or grid.augment_frozen else None,
         precision="fp32" if method.adapter is None else grid.precision,  # heads are trained in fp32 in any case
     )
-    preprocess = _preprocess(grid, backbone)
     for seed, rate in product(grid.seeds, method.learning_rates or grid.learning_rates):
         yield RunSpec(
             dataset=dataset,
@@ -176,6 +186,14 @@ def _preprocess(grid: GridSpec, backbone: str) -> Preprocess | None:
     own = BACKBONES.get(backbone).preprocess
     changed = own if grid.preprocess is None else grid.preprocess.apply(own)
     return None if changed == own else changed
+
+
+def _augment(grid: GridSpec, backbone: BackboneSpec, preprocess: Preprocess | None) -> AugmentSpec | None:
+    """Leaves out an interpolation that the backbone sees anyway: it would rename runs that are the same."""
+    augment, seen = grid.augment, preprocess or backbone.preprocess
+    if augment is not None and augment.interpolation == seen.interpolation:
+        return replace(augment, interpolation=None)
+    return augment
 
 
 def _adjusted(method: MethodSpec, rates_replaced: bool, max_steps: int | None) -> MethodSpec:

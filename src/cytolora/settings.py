@@ -32,6 +32,8 @@ class Preprocess:
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     resize: Literal["shortest", "squash"] = "shortest"
     """shortest: the shorter edge becomes ``size_px``, then a centre crop. squash: both edges do, proportions lost."""
+    resize_px: int | None = None
+    """What the shorter edge becomes in its stead before the crop, at least ``size_px``; None: ``size_px``."""
 
     __pydantic_config__ = CLOSED
 
@@ -40,6 +42,16 @@ class Preprocess:
             raise ConfigError(f"size_px is an edge in pixels, at least 1, got {self.size_px}.")
         if min(self.std) <= 0:
             raise ConfigError(f"std must be above 0 in every channel, got {self.std}.")
+        if self.resize_px is not None and (self.resize_px <= self.size_px or self.resize != "shortest"):
+            raise ConfigError(
+                f"resize_px is the shorter edge before a crop of {self.size_px} px, above it, and goes with the resize "
+                f"`shortest`; got {self.resize_px} and `{self.resize}`. Leave it out where both edges are {self.size_px}."
+            )
+
+    @property
+    def shorter_px(self) -> int:
+        """What the shorter edge becomes before the centre is cut out, pixels."""
+        return self.size_px if self.resize_px is None else self.resize_px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +68,8 @@ class PreprocessChange:
     def apply(self, own: Preprocess) -> Preprocess:
         """Returns a backbone's preprocessing with the changes; its size stays, for the tower is built for it."""
         changes = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return replace(own, **{name: value for name, value in changes.items() if value is not None})
+        resize_px = own.resize_px if self.resize is None else None  # belongs to the backbone's own way of resizing
+        return replace(own, resize_px=resize_px, **{name: value for name, value in changes.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +206,8 @@ class AugmentSpec:
     """Smallest share of the image's area that a crop keeps, in (0, 1]; 1 crops nothing away."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Of the crop's resizing; None: that of the backbone's own preprocessing."""
 
     __pydantic_config__ = CLOSED
 

@@ -1,5 +1,7 @@
 """Training views: a pure function of image, settings and seed, and the crop of the paper's public code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,13 @@ def test_a_view_is_torchvisions_own_resized_crop(cell: np.ndarray):
     bicubic = v2.InterpolationMode.BICUBIC
     expected = v2.functional.resized_crop(image, top, left, height, width, [32, 32], interpolation=bicubic)
     assert (view == expected).all()
+
+
+def test_a_crop_is_resized_as_its_augmentation_says_whatever_the_backbones_own(cell: np.ndarray):
+    bilinear, asked = replace(PREPROCESS, interpolation="bilinear"), AugmentSpec(interpolation="bicubic")
+    views = [training_view(cell, *given, seed=(1,)) for given in ((PREPROCESS, AUGMENT), (bilinear, asked))]
+    assert (views[0] == views[1]).all()
+    assert (training_view(cell, bilinear, AugmentSpec(), seed=(1,)) != views[0]).any()
 
 
 def test_flips_are_as_frequent_as_asked_for():

@@ -28,7 +28,7 @@ def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Tensor:
     """Resizes as the checkpoint's own library does (Pillow's filters) and crops the centre: uint8 [3, size, size]."""
     check_shape(pixels, preprocess)
     size = preprocess.size_px
-    shape = [size, size] if preprocess.resize == "squash" else [size]
+    shape = [size, size] if preprocess.resize == "squash" else [preprocess.shorter_px]
     image: Any = Image.fromarray(pixels)  # torchvision's annotations know tensors only
     resized = tvf.resize(image, shape, interpolation=_INTERPOLATION[preprocess.interpolation])
     return tvf.pil_to_tensor(tvf.center_crop(resized, [size, size]))
@@ -36,7 +36,8 @@ def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Tensor:
 
 def kept_evaluation_view(cache: PixelCache, sample: Sample, preprocess: Preprocess) -> Tensor:
     """Returns ``evaluation_view`` of the whole image, made once for all runs of a store."""
-    name = sha256_text(canonical_json(["evaluation", preprocess.size_px, preprocess.interpolation, preprocess.resize]))
+    recipe = ["evaluation", preprocess.size_px, preprocess.interpolation, preprocess.resize]
+    name = sha256_text(canonical_json(recipe if preprocess.resize_px is None else [*recipe, preprocess.resize_px]))
 
     def make(pixels: Pixels) -> Pixels:
         return evaluation_view(pixels, preprocess).permute(1, 2, 0).contiguous().numpy()
@@ -61,7 +62,7 @@ def training_view(pixels: Pixels, preprocess: Preprocess, augment: AugmentSpec, 
     view = tvf.resize(
         torch.from_numpy(crop).permute(2, 0, 1),
         [preprocess.size_px, preprocess.size_px],
-        interpolation=_INTERPOLATION[preprocess.interpolation],
+        interpolation=_INTERPOLATION[augment.interpolation or preprocess.interpolation],
         antialias=True,
     )
     return tvf.horizontal_flip(view) if is_flipped else view
