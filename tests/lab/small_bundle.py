@@ -1,5 +1,8 @@
 """A bundle in a second: the built-in backbone, a drawn head, thresholds made up; for whatever opens bundles."""
 
+import json
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cytolora.files import sha256_file
+from cytolora.files import canonical_json, sha256_file, sha256_text
 from cytolora.lab.bundle_contents import Conformal, Contents, OperatingPoint, Unfamiliar, UsedBackbone
-from cytolora.lab.bundle_files import BANK, SEEN, write_bundle
+from cytolora.lab.bundle_files import BANK, CONTENTS, SEEN, write_bundle
 from cytolora.lab.packing import adapter_files, head_file
 from cytolora.lab.unfamiliar import to_bytes, unit
 from cytolora.models.adapters import attach
@@ -80,3 +83,28 @@ def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
     }
     write_bundle(out, replace(contents, **changes), files, "---\nlicense: other\n---\nA card.\n")
     return out
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object], name: str = CONTENTS) -> None:
+    """Changes bundle.json and its hash of itself: what somebody with this source would do."""
+    plain = json.loads((folder / name).read_text())
+    del plain["sha256"]
+    change(plain)
+    plain["sha256"] = sha256_text(canonical_json(plain))
+    (folder / name).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n")
+
+
+def mutated(content: bytes, moment: random.Random) -> bytes:
+    """Changes, cuts, doubles or drops some bytes; never the same as before."""
+    at = moment.randrange(len(content))
+    match moment.randrange(5):
+        case 0:
+            return content[:at] + bytes([content[at] ^ (1 << moment.randrange(8))]) + content[at + 1 :]
+        case 1:
+            return content[:at]
+        case 2:
+            return content[: at + 1] + content[at:]
+        case 3:
+            return content[:at] + moment.randbytes(8) + content[at:]
+        case _:
+            return content + b" "

@@ -1,6 +1,3 @@
-import io
-import json
-import random
 import shutil
 import subprocess
 import sys
@@ -13,7 +10,6 @@ from PIL import Image
 from small_bundle import CLASSES, write_small_bundle
 
 from cytolora.errors import BundleError, ConfigError, WeightsError
-from cytolora.files import canonical_json, sha256_text
 from cytolora.lab.bundle import Bundle
 from cytolora.lab.bundle_contents import check_harmless
 from cytolora.lab.bundle_files import CARD, CONTENTS
@@ -33,15 +29,6 @@ def copied(linear, tmp_path) -> Path:
 def drawn_images(number: int = 3) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 255, (40 + 10 * place, 50, 3), dtype=np.uint8) for place in range(number)]
-
-
-def rewrite(folder: Path, change) -> None:
-    """Changes bundle.json and its hash of itself: what somebody with this source would do."""
-    plain = json.loads((folder / CONTENTS).read_text())
-    del plain["sha256"]
-    change(plain)
-    plain["sha256"] = sha256_text(canonical_json(plain))
-    (folder / CONTENTS).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n")
 
 
 def test_paths_pillow_images_bytes_and_pixels_are_the_same_image(linear, tmp_path):
@@ -134,25 +121,6 @@ def test_the_card_may_be_edited(copied):
     assert Bundle.load(copied).classes == CLASSES
 
 
-@pytest.mark.parametrize("file", ["head.safetensors", "unfamiliar.safetensors", "seen.json"])
-def test_a_changed_byte_is_refused_by_name(copied, file):
-    content = bytearray((copied / file).read_bytes())
-    content[-1] ^= 1
-    (copied / file).write_bytes(content)
-    with pytest.raises(BundleError, match=f"{file} is not as it was written"):
-        Bundle.load(copied)
-
-
-def test_a_missing_and_a_foreign_file_are_refused_by_name(copied):
-    (copied / "run.py").write_text("import os")
-    with pytest.raises(BundleError, match=r"run\.py is no part of this bundle"):
-        Bundle.load(copied)
-    (copied / "run.py").unlink()
-    (copied / "seen.json").unlink()
-    with pytest.raises(BundleError, match=r"seen\.json is missing"):
-        Bundle.load(copied)
-
-
 def test_another_checkpoint_is_refused_by_name(linear, tmp_path):
     (tmp_path / "nano.safetensors").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"was trained on nano with SHA-256 .*, and .*nano\.safetensors has"):
@@ -176,54 +144,9 @@ def test_a_backbone_of_ones_own_is_opened_with_its_weights_alone(tmp_path):
     np.testing.assert_array_equal(Bundle.load(folder, weights=NANO.weights).logits(drawn_images()), expected)
 
 
-CHANGES = {
-    "unknown key 'colour'": lambda plain: plain.update(colour="red"),
-    "unknown key 'backbone.spec.code'": lambda plain: plain["backbone"]["spec"].update(code="import os"),
-    "no plain name of a timm architecture": lambda plain: plain["backbone"]["spec"].update(architecture="hf-hub:a/b"),
-    "argument 'checkpoint_path' might load": lambda plain: plain["backbone"]["spec"]["arguments"].update(
-        checkpoint_path="evil.pth"
-    ),
-    "classes is missing": lambda plain: plain.pop("classes"),
-    "classes are two or more different names": lambda plain: plain.update(classes=["hsil", "hsil"]),
-    "the head does not fit": lambda plain: plain.update(classes=[*CLASSES, "scc"]),
-    "temperature": lambda plain: plain.update(temperature=-1),
-    "format 2": lambda plain: plain.update(format=2),
-    r"\.\./secret is missing": lambda plain: plain["files"].update({"../secret": "0" * 64}),
-}
-
-
-@pytest.mark.parametrize("message", CHANGES)
-def test_contents_that_do_not_hold_together_are_refused_by_name(copied, message):
-    rewrite(copied, CHANGES[message])
-    with pytest.raises(BundleError, match=message):
-        Bundle.load(copied).classifier()
-
-
 def test_every_known_backbone_can_be_bundled():
     for spec in BACKBONES:
         check_harmless(spec)
-
-
-def test_links_and_entries_that_leave_the_bundle_are_refused(copied, tmp_path):
-    (copied / "head.safetensors").unlink()
-    (copied / "head.safetensors").symlink_to("/etc/hostname")
-    with pytest.raises(BundleError, match=r"head\.safetensors is a symbolic link"):
-        Bundle.load(copied)
-    for number, name in enumerate(("../bundle.json", "/bundle.json", "a/../../b", "C:/x")):
-        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as packed:
-            packed.writestr(name, "{}")
-        with pytest.raises(BundleError, match="leaves the bundle"):
-            Bundle.load(tmp_path / f"{number}.zip")
-
-
-def test_what_is_no_bundle_is_refused(tmp_path):
-    with pytest.raises(BundleError, match="does not exist"):
-        Bundle.load(tmp_path / "nothing")
-    with pytest.raises(BundleError, match=r"it has no bundle\.json"):
-        Bundle.load(tmp_path)
-    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no zip")
-    with pytest.raises(BundleError, match="no zip file of a bundle"):
-        Bundle.load(tmp_path / "a.zip")
 
 
 def test_a_folder_with_other_things_in_it_is_not_overwritten(tmp_path):
@@ -265,50 +188,3 @@ def test_a_zip_file_that_is_no_bundle_is_not_overwritten(tmp_path):
     assert (tmp_path / "cells.zip").read_bytes() == before
     for _ in range(2):
         write_small_bundle(tmp_path / "model.zip")
-
-
-def mutated(content: bytes, moment: random.Random) -> bytes:
-    """Changes, cuts, doubles or drops some bytes; never the same as before."""
-    at = moment.randrange(len(content))
-    match moment.randrange(5):
-        case 0:
-            return content[:at] + bytes([content[at] ^ (1 << moment.randrange(8))]) + content[at + 1 :]
-        case 1:
-            return content[:at]
-        case 2:
-            return content[: at + 1] + content[at:]
-        case 3:
-            return content[:at] + moment.randbytes(8) + content[at:]
-        case _:
-            return content + b" "
-
-
-def test_200_mutated_bundles_are_200_refusals(tmp_path):
-    moment = random.Random(0)
-    source = write_small_bundle(tmp_path / "source", "lora")
-    names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file() and p.name != CARD)
-    copied = Path(shutil.copytree(source, tmp_path / "copied"))
-    refused = 0
-    for number in range(200):
-        file = names[number % len(names)]
-        whole = (source / file).read_bytes()
-        (copied / file).write_bytes(mutated(whole, moment))
-        with pytest.raises(BundleError, match=file.replace(".", r"\.")):
-            Bundle.load(copied)
-        (copied / file).write_bytes(whole)
-        refused += 1
-    assert refused == 200
-    assert Bundle.load(copied).classes == CLASSES
-
-
-def test_mutated_zips_are_refused_or_unchanged_inside(tmp_path):
-    moment, whole = random.Random(0), write_small_bundle(tmp_path / "model.zip").read_bytes()
-    for _ in range(100):
-        changed = tmp_path / "changed.zip"
-        changed.write_bytes(mutated(whole, moment))
-        try:
-            found = Bundle.load(changed)
-        except BundleError:
-            continue
-        with zipfile.ZipFile(io.BytesIO(whole)) as packed:
-            assert all(packed.read(name) == content for name, content in found.files.items())

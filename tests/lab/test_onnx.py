@@ -1,19 +1,21 @@
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_bundle import CLASSES, HEAVY, shortest
+from small_bundle import CLASSES, HEAVY, rewrite, shortest
 from test_predict import mutate_images, rows_of
 
 from cytolora.data.images import evaluation_view, to_batch
 from cytolora.errors import BundleError
 from cytolora.lab.bundle import Bundle
 from cytolora.lab.image_sources import find_images
-from cytolora.lab.onnx_runtime import MODEL, OnnxModel, is_export, normalised, resized
+from cytolora.lab.onnx_runtime import EXPORT, MODEL, OnnxModel, is_export, normalised, resized
 from cytolora.lab.predict import predict_table
 from cytolora.models.backbones import NANO
 from cytolora.specs import Preprocess
@@ -135,8 +137,6 @@ def test_the_file_itself_says_how_images_are_prepared_and_holds_no_path_of_its_m
 
 @pytest.mark.parametrize("name", ["model.onnx", "export.json", "unfamiliar.safetensors"])
 def test_a_changed_byte_of_an_export_is_refused_by_name(onnx_export: tuple[Bundle, Path], name: str, tmp_path: Path):
-    import shutil
-
     copied = Path(shutil.copytree(onnx_export[1], tmp_path / "copy"))
     assert is_export(copied)
     content = bytearray((copied / name).read_bytes())
@@ -146,4 +146,24 @@ def test_a_changed_byte_of_an_export_is_refused_by_name(onnx_export: tuple[Bundl
         OnnxModel.load(copied)
     (copied / name).unlink()
     with pytest.raises(BundleError, match=name):
+        OnnxModel.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda plain: plain.update(classes=list(CLASSES[:3]), operating_point=None),
+            "4 classes apart, and .* names 3",
+        ),
+        (lambda plain: plain["files"].pop("unfamiliar.safetensors"), r"unfamiliar\.safetensors is missing"),
+        (lambda plain: plain["files"].pop(MODEL), r"names no model\.onnx"),
+    ],
+)
+def test_an_export_whose_files_are_not_those_it_speaks_of_is_refused(
+    onnx_export: tuple[Bundle, Path], change: Any, words: str, tmp_path: Path
+):
+    copied = Path(shutil.copytree(onnx_export[1], tmp_path / "copy"))
+    rewrite(copied, change, EXPORT)
+    with pytest.raises(BundleError, match=words):
         OnnxModel.load(copied)

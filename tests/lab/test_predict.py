@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from small_bundle import CLASSES, shortest, write_small_bundle
-from test_bundle import mutated
+from small_bundle import CLASSES, mutated, shortest, write_small_bundle
 
 from cytolora.cli import main
 from cytolora.errors import ConfigError, DataError

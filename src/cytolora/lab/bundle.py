@@ -14,6 +14,7 @@ from torch import Tensor
 from cytolora.data.images import evaluation_view, to_batch
 from cytolora.errors import BundleError
 from cytolora.files import sha256_file
+from cytolora.lab.bundle_checks import check_whole
 from cytolora.lab.bundle_contents import Contents
 from cytolora.lab.bundle_files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
 from cytolora.lab.predictor import ImageLike, Predictor, pixels_of
@@ -61,6 +62,7 @@ class Bundle(Predictor[Tensor]):
         """
         path = Path(path)
         contents, files = read_bundle(path)
+        check_whole(path, contents, files)
         spec = contents.backbone.spec
         known = {entry.name: entry.weights for entry in BACKBONES}
         checkpoint = find(replace(spec, weights=known.get(spec.name)), weights, weights_dir)

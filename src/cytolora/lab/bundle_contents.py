@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from cytolora.config import parse_spec
@@ -145,7 +146,13 @@ def from_text(content: bytes, source: str) -> Contents:
     Raises:
         BundleError: If a byte is not as it was written, or a key is unknown, missing or of a wrong kind.
     """
-    plain = _parsed(content, source)
+    try:
+        return _from_plain(_parsed(content, source), content, source)
+    except RecursionError as error:
+        raise _changed(source, "it is nested too deeply") from error
+
+
+def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> Contents:
     if plain.get("format") != FORMAT:
         found = plain.get("format")
         raise BundleError(
@@ -169,9 +176,11 @@ def from_text(content: bytes, source: str) -> Contents:
 
 def _parsed(content: bytes, source: str) -> dict[str, Any]:
     try:
-        plain = json.loads(content.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _changed(source, str(error) or type(error).__name__) from error
+        plain = json.loads(
+            content.decode(), object_pairs_hook=_no_twins, parse_float=_finite, parse_constant=_no_constant
+        )
+    except ValueError as error:
+        raise _changed(source, str(error)) from error
     if not isinstance(plain, dict):
         raise _changed(source, f"it holds a {type(plain).__name__}")
     return plain
@@ -182,6 +191,14 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands there twice")
     return found
+
+
+def _finite(text: str) -> float:
+    """Reads a number; ``1e999`` is one by JSON's grammar and infinite as a float."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _no_constant(name: str) -> Any:

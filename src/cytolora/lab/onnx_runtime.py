@@ -12,6 +12,7 @@ from PIL import Image
 from cytolora.data.decode import Pixels
 from cytolora.data.strips import check_shape
 from cytolora.errors import BundleError, ConfigError
+from cytolora.lab.bundle_checks import check_bank
 from cytolora.lab.bundle_contents import Contents, from_text
 from cytolora.lab.bundle_files import BANK
 from cytolora.lab.predictor import ImageLike, Predictor, pixels_of
@@ -57,7 +58,25 @@ class OnnxModel(Predictor[Pixels]):
                 raise BundleError(f"{path}: {name} is not as it was written: its SHA-256 differs. Export again.")
         if MODEL not in files:
             raise BundleError(f"{path}: {EXPORT} names no {MODEL}. Export again.")
-        return cls(contents, files, name=str(path), threads=threads)
+        opened = cls(contents, files, name=str(path), threads=threads)
+        check_bank(path, contents, files, opened.check_outputs())
+        return opened
+
+    def check_outputs(self) -> int:
+        """Returns the width of the features.
+
+        Raises:
+            BundleError: If the model gives something else than the description says.
+        """
+        widths = {output.name: output.shape[-1] for output in self._session.get_outputs() if output.shape}
+        if not {*OUTPUTS[:2]} <= set(widths) or [entry.name for entry in self._session.get_inputs()] != [INPUT]:
+            raise BundleError(f"{self.name}: {MODEL} has other inputs and outputs than an export has. Export again.")
+        if widths[OUTPUTS[0]] != len(self.classes):
+            raise BundleError(
+                f"{self.name}: {MODEL} tells {widths[OUTPUTS[0]]} classes apart, and {EXPORT} names "
+                f"{len(self.classes)}: {', '.join(self.classes)}. Export again."
+            )
+        return widths[OUTPUTS[1]]
 
     def read_bank(self) -> Features | None:
         """Reads the features of training images; None where there are none."""
@@ -89,9 +108,9 @@ def resized(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """Resizes with Pillow's filters and crops the centre: uint8 [size, size, 3], as ``data.images.evaluation_view``."""
     check_shape(pixels, preprocess)
     size, (height, width) = preprocess.size_px, pixels.shape[:2]
-    across = down = size
+    across = down = edge = preprocess.shorter_px
     if preprocess.resize == "shortest":
-        across, down = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+        across, down = (edge, int(edge * height / width)) if width <= height else (int(edge * width / height), edge)
     image = Image.fromarray(pixels)
     if (across, down) != (width, height):
         image = image.resize((across, down), _FILTERS[preprocess.interpolation])
