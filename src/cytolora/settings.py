@@ -45,7 +45,7 @@ class Preprocess:
         if self.resize_px is not None and (self.resize_px <= self.size_px or self.resize != "shortest"):
             raise ConfigError(
                 f"resize_px is the shorter edge before a crop of {self.size_px} px, above it, and goes with the resize "
-                f"`shortest`; got {self.resize_px} and `{self.resize}`. Leave it out where both edges are {self.size_px}."
+                f"`shortest`; got {self.resize_px} and `{self.resize}`. Otherwise leave it out."
             )
 
     @property
@@ -67,9 +67,10 @@ class PreprocessChange:
 
     def apply(self, own: Preprocess) -> Preprocess:
         """Returns a backbone's preprocessing with the changes; its size stays, for the tower is built for it."""
-        changes = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        named = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        changes = {name: value for name, value in named.items() if value is not None}
         resize_px = own.resize_px if self.resize is None else None  # belongs to the backbone's own way of resizing
-        return replace(own, resize_px=resize_px, **{name: value for name, value in changes.items() if value is not None})
+        return replace(own, resize_px=resize_px, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

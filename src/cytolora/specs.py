@@ -52,6 +52,8 @@ __all__ = [
 
 _SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
 
+_LATER = frozenset({"resize_px"})
+
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""
 
@@ -190,8 +192,15 @@ class GridSpec:
 
 
 def to_plain(spec: Any) -> dict[str, Any]:
-    """Turns a spec into dicts, lists, numbers and strings, ready for JSON."""
-    return _plain(asdict(spec))
+    """Turns a spec into dicts, lists, numbers and strings, ready for JSON.
+
+    A field that came later is left out while it is as before: features and bundles are named by what they had.
+    """
+    return _plain(asdict(spec, dict_factory=_without_later))
+
+
+def _without_later(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if name not in _LATER or value is not None}
 
 
 def _essence(spec: Any) -> dict[str, Any]:

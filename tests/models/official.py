@@ -265,7 +265,7 @@ def _timm(folder: Path, spec: BackboneSpec, arguments: dict[str, Any], *, head: 
             "input_size": [3, pre.size_px, pre.size_px],
             "fixed_input_size": True,
             "interpolation": pre.interpolation,
-            "crop_pct": 1.0,
+            "crop_pct": pre.size_px / pre.shorter_px,
             "crop_mode": "squash" if pre.resize == "squash" else "center",
             "mean": list(pre.mean),
             "std": list(pre.std),

@@ -45,6 +45,7 @@ WRITERS: dict[str, Writer] = {
     "timm, DinoBloom": partial(official.timm_native, name="dinobloom-b", safetensors=True),
     "timm, H-optimus-0": partial(official.timm_native, name="h-optimus-0"),
     "timm, EVA-02 CLIP": official.eva02_clip,
+    "timm, Prov-GigaPath, cut out of a larger view": partial(official.timm_native, name="prov-gigapath"),
 }
 IN_FULL = ["open_clip, QuiltNet", "open_clip with a timm trunk, BiomedCLIP", "transformers CLIP"]
 IN_FULL += ["transformers ViT, names of v4", "transformers DINOv2, Phikon-v2", "transformers SigLIP, MedSigLIP"]

@@ -50,7 +50,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     preprocess, size = bundle.preprocess, bundle.preprocess.size_px
     resize = f"both edges to {size}, proportions lost"
     if preprocess.resize == "shortest":
-        resize = f"the shorter edge to {size}, the longer in proportion, rounded down; then the centre {size} x {size}"
+        edge = preprocess.shorter_px
+        resize = f"the shorter edge to {edge}, the longer in proportion, rounded down; then the centre {size} x {size}"
     return {
         "input": {"name": INPUT, "type": "float32", "shape": ["batch", 3, size, size], "channels": "RGB"},
         "steps": [
@@ -60,6 +61,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         ],
         "resize": preprocess.resize,
         "size_px": size,
+        "resize_px": preprocess.shorter_px,
         "interpolation": preprocess.interpolation,
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),

@@ -115,7 +115,7 @@ def _config(bundle: Bundle, classifier: Classifier, arguments: Mapping[str, Any]
             "input_size": [3, size, size],
             "fixed_input_size": True,
             "interpolation": preprocess.interpolation,
-            "crop_pct": 1.0,
+            "crop_pct": size / preprocess.shorter_px,
             "crop_mode": "squash" if preprocess.resize == "squash" else "center",
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),

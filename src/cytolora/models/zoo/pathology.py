@@ -1,5 +1,6 @@
 """Towers trained on histology: sections of tissue, the near relatives of cells on a slide."""
 
+from dataclasses import replace
 from typing import Any
 
 from cytolora.models.backbone_spec import BackboneSpec, HubFile
@@ -107,17 +108,14 @@ ENTRIES = (
         hub=HubFile(repo="prov-gigapath/prov-gigapath", filename="pytorch_model.bin"),
         pool="cls",
         feature_dim=1536,
-        preprocess=IMAGENET_224,
+        preprocess=replace(IMAGENET_224, resize_px=256),
         licence="prov-gigapath licence",
         gated=True,
         redistributable=None,
         citation="Xu et al. 2024, A whole-slide foundation model for digital pathology from real-world data, "
         "Nature 630",
         sources=("https://huggingface.co/prov-gigapath/prov-gigapath", _TRIDENT),
-        unverified=(
-            "licence: two versions of the card disagree",
-            "resize rule: the authors' code resizes to 256 and crops 224; here the shorter edge becomes 224",
-        ),
+        unverified=("file name", "licence: two versions of the card disagree"),
         description="ViT-g/16 of 1.1 billion parameters, 170,000 slides of tissue.",
     ),
     BackboneSpec(
