@@ -29,6 +29,11 @@ TINY = ("--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "
         (["plan", "smoke", "--method", "lorra"], "'lorra'. Did you mean 'lora'?"),
         (["plan", "smoke", "--shots", "many"], "shots is a number of images per class or the word all, got 'many'."),
         (["plan", "smoke", "--shotz", "4"], "Did you mean --shots"),
+        (["plan", "smoke", "--rates", "nan"], "Grid 'smoke': learning_rates is a finite number, got nan."),
+        (["plan", "smoke", "--rates", "0.1", "inf"], "Grid 'smoke': learning_rates is a finite number, got inf."),
+        (["plan", "smoke", "--seeds", "-1"], "a seed is a whole number from 0 to 2^63 - 1, got -1."),
+        (["run", "smoke", "--method", "lora", "--seeds", "-1"], "got -1."),
+        (["plan", "smoke", "--seeds", str(2**63)], "got 9223372036854775808."),
         (["plan", "exp2", "--preset", "paper-code-2023"], "Unknown preset 'paper-code-2023'. Did you mean"),
         (["plan", "exp2", "--method", "linear"], "Unknown method of grid exp2: 'linear'."),
         (["plan", "smoke", "--data", "herlev=x"], "--data names 'herlev', but the grid's datasets are synthetic."),
@@ -48,6 +53,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not [path for path in tmp_path.rglob("*") if path.name != ".lock"]
+
+
+@pytest.mark.parametrize("inside", ["", "below/deep"])
+@pytest.mark.parametrize("command", [["run", "smoke"], ["run", "smoke", "--engine", "ray"]])
+def test_a_file_in_the_place_of_the_store_is_one_line_before_anything_is_run(command, inside, capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, _, err = run(*command, "--out", str(tmp_path / "file" / inside), *TINY, capture=capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"Cannot write to {tmp_path / 'file' / inside}: a file is in the way. Choose another --out" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets", "grids", "presets", "methods", "engines"])

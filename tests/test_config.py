@@ -65,3 +65,36 @@ def test_a_file_that_is_no_grid_is_one_clear_line(tmp_path, text, message):
 def test_a_missing_file_is_said():
     with pytest.raises(ConfigError, match=r"Cannot read nowhere\.yaml: No such file"):
         load_grid("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seeds: [1, 1]", r"seeds name 1 twice; name each value once"),
+        ("learning_rates: [0.001, 1.0e-3]", r"learning_rates name 0\.001 twice"),
+        ("learning_rates: [.nan]", r"learning_rates is a finite number, got nan"),
+        ("weight_decay: .inf", r"weight_decay is a finite number, got inf"),
+        ("seeds: [-3]", r"from 0 to 2\^63 - 1, got -3"),
+        ("fractions: [0.5, 0.5]", r"fractions name 0\.5 twice"),
+    ],
+)
+def test_a_value_that_no_run_can_have_or_that_is_named_twice_is_refused(tmp_path, line, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{GRID}{line}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_grid(str(path))
+
+
+@pytest.mark.parametrize(("axis", "value"), [("datasets", "herlev"), ("models", "nano"), ("shots", "1")])
+def test_an_axis_that_names_a_value_twice_is_refused_in_a_file(tmp_path, axis, value):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GRID.replace(f"{axis}: [{value}", f"{axis}: [{value}, {value}"))
+    with pytest.raises(ConfigError, match=f"{axis} name .*{value}.* twice"):
+        load_grid(str(path))
+
+
+def test_a_rate_that_a_method_names_twice_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GRID + "    learning_rates: [0.1, 0.1]\n")
+    with pytest.raises(ConfigError, match=r"methods\.linear\.learning_rates name 0\.1 twice"):
+        load_grid(str(path))

@@ -83,6 +83,8 @@ def test_a_budget_per_shot_needs_shots():
         (lambda: AdapterSpec(targets=()), "one or more of q, k, v, o"),
         (lambda: replace(LORA, method="linear"), "only linear has none"),
         (lambda: replace(LORA, learning_rate=0), "above 0"),
+        (lambda: replace(LORA, learning_rate=float("nan")), "a finite number above 0, got nan"),
+        (lambda: replace(LORA, learning_rate=float("inf")), "a finite number above 0, got inf"),
         (lambda: replace(LORA, sampling=Sampling(shots=0, max_val_shots=None)), "only zero-shot has 0 shots"),
         (lambda: replace(LORA, method="zero-shot", adapter=None), "only zero-shot has 0 shots"),
     ],

@@ -7,10 +7,12 @@ is made of stands in settings.py.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
+from math import inf
 from typing import Any, Literal
 
 from cytolora.errors import ConfigError
 from cytolora.files import canonical_json, sha256_text
+from cytolora.grid_checks import check_axes
 from cytolora.settings import (
     CLOSED,
     LINEAR,
@@ -101,8 +103,8 @@ class RunSpec:
         if self.method == ZERO_SHOT:
             if self.learning_rate != 0 or self.head_start != "random":
                 raise ConfigError("zero-shot trains nothing: it has learning_rate 0 and no head_start.")
-        elif self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
+        elif not 0 < self.learning_rate < inf:
+            raise ConfigError(f"learning_rate must be a finite number above 0, got {self.learning_rate}.")
 
     @property
     def needs_text(self) -> bool:
@@ -186,9 +188,7 @@ class GridSpec:
             raise ConfigError(
                 f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
             )
-        for axis in ("datasets", "models", "methods", "seeds", "learning_rates"):
-            if not getattr(self, axis):
-                raise ConfigError(f"Grid {self.name!r} has no {axis}; name at least one.")
+        check_axes(self)
 
 
 def to_plain(spec: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """One folder per run: spec, metrics, predictions, weights, provenance; written by one rename, never half."""
 
 import json
+import os
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
@@ -118,6 +120,13 @@ class Store:
         self.root = root
         recover_folders(root)
 
+    def make_root(self) -> None:
+        """Makes the folder, for processes that share it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
     def find(self, run_id: str) -> StoredRun | None:
         """Returns a stored run, or None where there is none."""
         path = self.root / run_id
@@ -136,22 +145,45 @@ class Store:
                 yield _read(self.root / name)
 
     def write(self, result: RunResult) -> None:
-        """Stores a run, or replaces it whole."""
+        """Stores a run, or replaces it whole.
+
+        Raises:
+            StoreError: If the disk does not take it.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with staged_folder(self.root / result.spec.run_id) as folder:
-            sink = pa.BufferOutputStream()
-            pq.write_table(result.predictions, sink)
-            contents = {
-                SPEC: json_bytes(to_plain(result.spec)),
-                METRICS: json_bytes(result.metrics),
-                PREDICTIONS: sink.getvalue().to_pybytes(),
-                WEIGHTS: result.weights,
-                PROVENANCE: json_bytes(result.provenance),
-            }
-            for name, content in contents.items():
-                write_bytes(folder / name, content, durable=False)  # the folder is flushed whole, before its rename
+        sink = pa.BufferOutputStream()
+        pq.write_table(result.predictions, sink)
+        contents = {
+            SPEC: json_bytes(to_plain(result.spec)),
+            METRICS: json_bytes(result.metrics),
+            PREDICTIONS: sink.getvalue().to_pybytes(),
+            WEIGHTS: result.weights,
+            PROVENANCE: json_bytes(result.provenance),
+        }
+        try:
+            with staged_folder(self.root / result.spec.run_id) as folder:
+                for name, content in contents.items():
+                    write_bytes(folder / name, content, durable=False)  # flushed whole, before the folder's rename
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
+    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryDirectory(dir=here).cleanup()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(folder: Path, error: OSError) -> StoreError:
+    """The error for a place where nothing can be written."""
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    why = "a file is in the way" if in_the_way else error.strerror or error
+    return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")
 
 
 def damaged(path: Path, problem: str) -> StoreError:

@@ -146,6 +146,12 @@ def test_a_folder_with_other_files_is_not_touched(runs_dir: Path, tmp_path: Path
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
 
 
+def test_a_place_that_cannot_be_written_is_one_error(runs_dir: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match=r"Cannot write to .*file/report: a file is in the way\. Choose another --out"):
+        build_report(runs_dir, tmp_path / "file" / "report")
+
+
 def test_equal_runs_give_an_equal_page(report_dir: Path, runs_dir: Path, tmp_path: Path):
     assert build_report(runs_dir, tmp_path / "again").read_bytes() == (report_dir / "index.html").read_bytes()
 

@@ -104,7 +104,10 @@ def test_json_alone_stands_on_standard_output(runs_dir: Path, capsys: pytest.Cap
 def test_mistakes_are_one_line(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run(str(tmp_path), "--by", "model") == 2
     assert run(str(runs_dir), "--by", "model", "--dataset", "herlef") == 2
+    (tmp_path / "file").write_text("mine")
+    assert run(str(runs_dir), "--by", "model", "--out", str(tmp_path / "file")) == 2
     said = capsys.readouterr().err
+    assert f"Cannot write to {tmp_path / 'file'}: a file is in the way" in said
     assert "No finished runs in" in said
     assert "Did you mean 'herlev'?" in said
     assert "Traceback" not in said

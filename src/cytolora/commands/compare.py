@@ -19,7 +19,7 @@ from cytolora.report.compare import COLUMNS, HEADER, By, Comparison, notes, to_l
 from cytolora.report.compare import compare as compare_cells
 from cytolora.report.tables import bar, to_csv
 from cytolora.report.words import escape_markdown
-from cytolora.store import Store
+from cytolora.store import Store, require_writable, unwritable
 
 _WIDTH = 150
 """Letters; narrower, names would be cut."""
@@ -61,6 +61,8 @@ def compare(
     json_
         Prints one JSON document: `pairs` and `notes`.
     """
+    if out is not None:
+        require_writable(out)  # now, not after all draws
     found = compare_cells(_cells(runs, dataset), by, metric=metric, only_best=best)
     if not found.pairs and not found.skipped:
         raise ConfigError(
@@ -99,9 +101,12 @@ def _write(out: Path, found: Comparison) -> None:
     lines = [bar(HEADER), bar(["---"] * 4 + ["--:"] * 4)]
     lines += [bar(map(escape_markdown, line)) for line in to_lines(found)]
     text = "\n".join([*lines, "", *(f"* {note}" for note in notes(found))]) + "\n"
-    write_text(out / "compare.md", text)
-    write_text(out / "compare.csv", to_csv(to_rows(found), COLUMNS))
-    write_json(out / "compare.json", _plain(found))
+    try:
+        write_text(out / "compare.md", text)
+        write_text(out / "compare.csv", to_csv(to_rows(found), COLUMNS))
+        write_json(out / "compare.json", _plain(found))
+    except OSError as error:
+        raise unwritable(out, error) from error
 
 
 def _plain(found: Comparison) -> dict[str, object]:

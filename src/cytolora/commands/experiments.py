@@ -22,7 +22,7 @@ from cytolora.commands.options import (
 )
 from cytolora.engines.catalogue import Spread
 from cytolora.grid import Plan, make_plan
-from cytolora.store import Store
+from cytolora.store import Store, require_writable
 from cytolora.timing import describe, stored_costs
 
 
@@ -117,6 +117,7 @@ def run(
 
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs)
+    require_writable(out)  # now, not after the first run
     chosen = resolve_device(device, threads)
     plan = api.run_grid(
         spec,

@@ -59,7 +59,7 @@ def run_groups(
     units = split_up(groups, is_stored=lambda run: store.find(run.run_id) is not None, num_images=_counter(inputs))
     if not units.waiting:
         return
-    store.root.mkdir(parents=True, exist_ok=True)
+    store.make_root()
     threads = torch.get_num_threads()
     with _cluster(spread, threads, device) as ray:
         num_workers, resources = _sized(ray, spread, threads, device)

@@ -26,7 +26,7 @@ from cytolora.report.neighbours import neighbour_rows
 from cytolora.report.page import Overview, Picture, Section, render
 from cytolora.report.protocol import describe_dataset
 from cytolora.report.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
-from cytolora.store import Store
+from cytolora.store import Store, unwritable
 
 PAGE = "index.html"
 _FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
@@ -45,7 +45,7 @@ def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = No
         data: Folder of each dataset, by name; the page shows example cells of those that are given.
 
     Raises:
-        StoreError: If there are no runs, or runs that must not stand in one table.
+        StoreError: If there are no runs, runs that must not stand in one table, or ``out`` cannot be written.
         ConfigError: If ``out`` holds anything but a report, or ``data`` names a dataset without runs.
         DataError: If the images at a folder of ``data`` are not those of the runs.
     """
@@ -60,13 +60,16 @@ def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = No
     _refuse_foreign(target)
     cells = read_cells(runs)
     folders = _folders(data or {}, by_dataset(cells))
-    with staged_folder(target) as folder:
-        _write_tables(folder, cells)
-        desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
-        overview = _overview(desk, cells)
-        sections = _sections(desk, cells, folders)
-        _write_metadata(folder, sections)
-        write_text(folder / PAGE, render(overview, sections, runs))
+    try:
+        with staged_folder(target) as folder:
+            _write_tables(folder, cells)
+            desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
+            overview = _overview(desk, cells)
+            sections = _sections(desk, cells, folders)
+            _write_metadata(folder, sections)
+            write_text(folder / PAGE, render(overview, sections, runs))
+    except OSError as error:  # what is read raises errors of its own
+        raise unwritable(out, error) from error
     return out / PAGE
 
 
