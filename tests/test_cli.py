@@ -29,6 +29,7 @@ TINY = ("--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "
         (["plan", "smoke", "--method", "lorra"], "'lorra'. Did you mean 'lora'?"),
         (["plan", "smoke", "--shots", "many"], "shots is a number of images per class or the word all, got 'many'."),
         (["plan", "smoke", "--shotz", "4"], "Did you mean --shots"),
+        (["plan", "exp2", "--shots", "all"], "a budget in steps_per_shot needs shots"),
         (["plan", "smoke", "--rates", "nan"], "Grid 'smoke': learning_rates is a finite number, got nan."),
         (["plan", "smoke", "--rates", "0.1", "inf"], "Grid 'smoke': learning_rates is a finite number, got inf."),
         (["plan", "smoke", "--seeds", "-1"], "a seed is a whole number from 0 to 2^63 - 1, got -1."),

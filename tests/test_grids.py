@@ -70,6 +70,15 @@ def test_experiment_3_is_lora_of_rank_16_on_q_k_v_and_o_from_5_to_100_percent_of
     assert budget.num_steps(num_train=64, batch_size=32, shots=None) == 100 * 2 + 50
 
 
+@pytest.mark.parametrize(
+    ("axes", "said"), [({"shots": ["4", "all"]}, "and all images have none"), ({"fractions": [0.5]}, "and fractions")]
+)
+def test_steps_a_shot_are_refused_where_there_are_no_shots_before_anything_is_planned(axes, said: str):
+    with pytest.raises(ConfigError, match=f"'exp2', lora: a budget in steps_per_shot needs shots, {said}"):
+        expand(narrowed(load_grid("exp2"), **axes))
+    expand(narrowed(load_grid("exp2-linear"), **axes))
+
+
 def test_a_missing_text_package_is_said_before_anything_runs(monkeypatch: pytest.MonkeyPatch):
     grid = replace(load_grid("exp1"), models=("clip-vit-b16", "biomedclip"), methods={"zero-shot": MethodSpec()})
     assert {run.needs_text for run in expand(grid)} == {True}

@@ -82,6 +82,7 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
         if method.adapter is not None:
             check_fits(METHODS.get(name), method.adapter)
         _check_text(grid, name, method)
+        _check_budget(grid, name, method)
     _check_attention(grid)
     return tuple(
         run for dataset, backbone in product(grid.datasets, grid.models) for run in _runs(grid, dataset, backbone)
@@ -107,6 +108,16 @@ def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
         raise ConfigError(f"Text towers need the extra `text` ({absent[0]} is missing): pip install 'cytolora[text]'.")
+
+
+def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:
+    """Refuses now what could only fail when the first run counts its steps."""
+    wholes = ["all images"] * ("all" in grid.shots) + ["fractions"] * bool(grid.fractions)
+    if wholes and method.budget is not None and method.budget.unit == "steps_per_shot":
+        raise ConfigError(
+            f"Grid {grid.name!r}, {name}: a budget in steps_per_shot needs shots, and "
+            f"{' and '.join(wholes)} have none. Name shots, or write a grid with a budget in epochs."
+        )
 
 
 def _check_attention(grid: GridSpec) -> None:
