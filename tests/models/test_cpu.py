@@ -81,8 +81,8 @@ def trained_of(tower: nn.Module) -> list[nn.Parameter]:
 def test_fused_lora_in_training_equals_its_formula_under_the_masks_that_were_drawn(monkeypatch: pytest.MonkeyPatch):
     from cytolora.models import fused_lora
 
-    masks, draw = [], fused_lora._kept
-    monkeypatch.setattr(fused_lora, "_kept", lambda rows, p: masks.append(draw(rows, p)) or masks[-1])
+    masks, draw = [], fused_lora.draw_kept
+    monkeypatch.setattr(fused_lora, "draw_kept", lambda rows, p: masks.append(draw(rows, p)) or masks[-1])
     tower = adapted(adapter=AdapterSpec(rank=3, dropout=0.25))
     speed_up(tower)
     split = next(module for module in tower.modules() if isinstance(module, SplitQKV)).train()

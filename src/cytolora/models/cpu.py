@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cytolora.models.attention import SplitQKV
-from cytolora.models.fused_lora import NUM_BYTES, FusedLora, can_fuse, only_lora_trains, random_bytes
+from cytolora.models.explicit_attention import attend_explicitly
+from cytolora.models.fused_lora import NUM_BYTES, FusedLora, can_fuse, draw_kept, only_lora_trains
 from cytolora.models.last_block import read_first_token_only
 from cytolora.models.packed import PackedLinear, Precision, packing_works
 from cytolora.models.tower import Tower
@@ -65,6 +66,8 @@ def speed_up(module: nn.Module, precision: Precision = "fp32") -> None:
         else:
             speed_up(child, precision)
     if precision == "bf16" and getattr(module, "fused_attn", False):
+        if isinstance(qkv := getattr(module, "qkv", None), SplitQKV) and qkv.fused:  # others leave it to autocast
+            attend_explicitly(module)
         module.fused_attn = False  # pyright: ignore[reportArgumentType]  (timm's name for torch's fused attention)
 
 
@@ -79,8 +82,7 @@ class ByteDropout(nn.Module):
         """Zeroes elements with probability p while training, and scales the others by 1 / (1 - p)."""
         if not self.training:
             return inputs
-        keep = random_bytes(inputs) >= int(self.p * NUM_BYTES)
-        return inputs * keep.to(inputs.dtype).mul_(1 / (1 - self.p))
+        return inputs * draw_kept(inputs, self.p).to(inputs.dtype).mul_(1 / (1 - self.p))
 
 
 def keep_freed_memory() -> None:

@@ -54,7 +54,9 @@ class FusedLora:
         if torch.is_inference_mode_enabled() and not self._split.training:
             return self._merged_product().forward(rows).view(*tokens.shape[:-1], -1)
         is_training = self._split.training
-        kept = [_kept(rows, branch.dropout) if is_training and branch.dropout else None for branch in self._branches]
+        kept = [
+            draw_kept(rows, branch.dropout) if is_training and branch.dropout else None for branch in self._branches
+        ]
         trained = [parameter for branch in self._branches for parameter in (branch.down, branch.up)]
         out: Tensor = _Fused.apply(rows, self._frozen, self._branches, kept, *trained)  # pyright: ignore
         return out.view(*tokens.shape[:-1], -1)
@@ -121,9 +123,12 @@ def _dropout(layer: LoraLinear) -> float:
     return float(getattr(layer.lora_dropout["default"], "p", 0.0))
 
 
-def _kept(rows: Tensor, dropout: float) -> Tensor:
-    """Draws which elements stay, from one random byte each: bool, as ``rows``."""
-    return random_bytes(rows) >= int(dropout * NUM_BYTES)
+def draw_kept(like: Tensor, dropout: float) -> Tensor:
+    """Draws which elements stay, from one random byte each: uint8 of 0 and 1, in the shape of ``like``.
+
+    Not bool: torch compares in place and converts whole numbers six to nine times faster than it makes or reads bools.
+    """
+    return random_bytes(like).ge_(int(dropout * NUM_BYTES))
 
 
 def random_bytes(like: Tensor) -> Tensor:
@@ -179,4 +184,4 @@ def _factor(branch: _Branch, mask: Tensor | None) -> float:
 
 
 def _dropped(rows: Tensor, mask: Tensor | None) -> Tensor:
-    return rows if mask is None else mask.to(rows.dtype).mul_(rows)  # multiplying by a bool is ten times slower
+    return rows if mask is None else mask.to(rows.dtype).mul_(rows)
