@@ -1,14 +1,10 @@
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_bundle import CLASSES, write_small_bundle
 
-from cytolora.cli import main
 from cytolora.errors import ConfigError, DataError
-from cytolora.lab.bundle import Bundle
 from cytolora.lab.wsi import Slide
 from cytolora.lab.wsi_positions import Classified, Position, read_positions, write_geojson
 
@@ -104,8 +100,9 @@ def test_what_is_no_slide_is_refused_by_name(tmp_path: Path):
 
 
 def test_a_crop_of_no_size_or_of_the_whole_slide_is_refused(slide: tuple[Path, np.ndarray]):
-    with Slide(slide[0]) as opened, pytest.raises(ConfigError, match="Check --crop-um and --mpp"):
-        list(opened.cells([], crop_um=30_000))
+    for crop_um in (30_000, 0, -5, float("nan"), float("inf"), 1e300):
+        with Slide(slide[0]) as opened, pytest.raises(ConfigError, match="Check --crop-um and --mpp"):
+            list(opened.cells([], crop_um=crop_um))
 
 
 def test_positions_are_read_from_geojson_of_points_and_polygons(tmp_path: Path):
@@ -146,6 +143,13 @@ def test_positions_are_read_from_tables_with_their_unit(text: str, unit: str, tm
         ('{"features": [{"geometry": null}]}', "feature 1 has no readable geometry"),
         ("[1, 2", "is no JSON"),
         ('{"features": [{"geometry": {"type": "Polygon", "coordinates": []}}]}', "feature 1"),
+        ('{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, NaN]]]}}', "NaN is no JSON"),
+        ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 1e999]}}', "1e999 is too large"),
+        ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 1' + "0" * 400 + "]}}", "feature 1"),
+        (
+            '{"type": "Feature", "id": "\\ud800", "geometry": {"type": "Point", "coordinates": [0, 1]}}',
+            "holds half a character",
+        ),
     ],
 )
 def test_a_bad_file_of_positions_is_refused_with_its_place(text: str, words: str, tmp_path: Path):
@@ -170,84 +174,3 @@ def test_written_geojson_keeps_outlines_and_holds_class_colour_and_measurements(
     assert first["properties"]["measurements"] == {"p hsil": 0.9}
     assert "classification" not in second["properties"]
     assert [one.id for one in read_positions(tmp_path / "out.geojson")] == ["a", "b"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_bundle(tmp_path_factory.mktemp("wsi") / "model")
-
-
-def outlines(path: Path, count: int) -> Path:
-    """Squares as QuPath writes detections, the last one outside of the slide."""
-    corners = [(20 + 50 * (number % 9), 20 + 50 * (number // 9)) for number in range(count - 1)] + [(9000, 20)]
-    features = [
-        {
-            "type": "Feature",
-            "id": f"cell-{number}",
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[x, y], [x + 30, y], [x + 30, y + 30], [x, y + 30], [x, y]]],
-            },
-            "properties": {"objectType": "detection"},
-        }
-        for number, (x, y) in enumerate(corners)
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    return path
-
-
-def test_the_command_predicts_the_cells_of_a_slide_to_geojson(
-    slide: tuple[Path, np.ndarray], model: Path, tmp_path: Path
-):
-    cells = outlines(tmp_path / "cells.geojson", 70)
-    out, page = tmp_path / "out.geojson", tmp_path / "page.html"
-    options = ["--cells", str(cells), "--crop-um", "20", "--quiet"]
-    with pytest.raises(SystemExit) as ended:
-        main(["predict", str(model), str(slide[0]), *options, "--out", str(out), "--page", str(page)])
-    assert ended.value.code == 0
-    features = json.loads(out.read_text())["features"]
-    assert [feature["id"] for feature in features] == [f"cell-{number}" for number in range(70)]
-    assert features[0]["geometry"] == json.loads(cells.read_text())["features"][0]["geometry"]
-    (expected,) = Bundle.load(model).predict([slide[1][15:55, 15:55]])
-    assert features[0]["properties"]["classification"]["name"] == expected.predicted
-    shares = [features[0]["properties"]["measurements"][f"p {name}"] for name in CLASSES]
-    np.testing.assert_allclose(shares, expected.probabilities or (), atol=1e-6)
-    assert "classification" not in features[-1]["properties"]
-    assert "cell-69" in page.read_text()
-
-
-def test_the_command_predicts_the_cells_of_a_slide_to_a_table(
-    slide: tuple[Path, np.ndarray], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    (tmp_path / "cells.csv").write_text("x_um,y_um,id\n20,30,a\n5000,5,b\n")
-    command = ["predict", str(model), str(slide[0]), "--cells", str(tmp_path / "cells.csv"), "--quiet"]
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "--crop-um", "20", "--out", str(tmp_path / "out.csv")])
-    assert ended.value.code == 0
-    first, second = csv.DictReader((tmp_path / "out.csv").open(newline=""))
-    assert (first["slide"], first["id"], first["x"], first["y"]) == ("slide.tiff", "a", "40.00", "60.00")
-    assert first["predicted"] in CLASSES
-    assert second["predicted"] == ""
-    assert "outside the slide" in second["error"]
-    assert "1 that cannot be read" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ([], "--crop-um"),
-        (["--crop-um", "20", "--out", "out.parquet"], ".geojson or .csv"),
-        (["--crop-um", "20", "--mpp", "40"], "--mpp is micrometres per pixel"),
-    ],
-)
-def test_a_slide_without_what_it_needs_is_refused_in_one_line(
-    slide: tuple[Path, np.ndarray], model: Path, tmp_path: Path, capsys, options: list[str], words: str
-):
-    (tmp_path / "cells.csv").write_text("x,y\n20,30\n")
-    given = [text if text != "out.parquet" else str(tmp_path / text) for text in options]
-    out = [] if "--out" in given else ["--out", str(tmp_path / "out.csv")]
-    with pytest.raises(SystemExit) as ended:
-        main(["predict", str(model), str(slide[0]), "--cells", str(tmp_path / "cells.csv"), *given, *out])
-    assert ended.value.code == 2
-    assert words in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]

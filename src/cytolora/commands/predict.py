@@ -72,15 +72,20 @@ def predict(
         opened = open_any(bundle, weights, weights_dir, backbone_file, device, threads)
         predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, quiet=quiet)
         return
+    if crop_um is not None or mpp is not None:
+        raise ConfigError("--crop-um and --mpp belong to a whole slide; name where its cells are: --cells FILE.")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which the table says more clearly
     from cytolora.lab.image_sources import find_images
-    from cytolora.lab.predict import predict_table
+    from cytolora.lab.predict import check_out, check_room, predict_table
 
     if not paths:
         raise ConfigError(
             "Name at least one image, folder, pattern or zip file: cytolora predict BUNDLE PATH --out FILE."
         )
     sources = find_images(paths)
+    check_out(out, *map(Path, paths))
+    if page is not None:
+        check_room(page, len({source.name for source in find_images(paths)}))
     opened = open_any(bundle, weights, weights_dir, backbone_file, device, threads)
     total = sum(1 for _ in find_images(paths))
     with bar("predicting", total=total, unit="images", quiet=quiet) as (_, advance):

@@ -30,6 +30,7 @@ def predict_on_slide(
     Raises:
         ConfigError: If it is not one slide, or the size of crops is not given.
     """
+    from cytolora.lab.predict import check_out
     from cytolora.lab.wsi import Slide
     from cytolora.lab.wsi_positions import read_positions
     from cytolora.lab.wsi_predict import predict_slide
@@ -38,6 +39,7 @@ def predict_on_slide(
         raise ConfigError(f"--cells belongs to one slide, and {len(paths)} paths were named; one command a slide.")
     if crop_um is None:
         raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
+    check_out(out, cells)
     positions = read_positions(cells)
     with (
         Slide(Path(paths[0]), mpp=mpp) as slide,

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 from cytolora.config import parse_spec
 from cytolora.errors import BundleError, CytoloraError
 from cytolora.files import canonical_json, sha256_text
+from cytolora.lab.strict_json import read_json
 from cytolora.models.backbone_spec import BackboneSpec, what_else_it_loads
 from cytolora.specs import LINEAR, AdapterSpec, Preprocess, to_plain
 
@@ -176,9 +176,7 @@ def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> Contents:
 
 def _parsed(content: bytes, source: str) -> dict[str, Any]:
     try:
-        plain = json.loads(
-            content.decode(), object_pairs_hook=_no_twins, parse_float=_finite, parse_constant=_no_constant
-        )
+        plain = read_json(content.decode(), pairs=_no_twins)
     except ValueError as error:
         raise _changed(source, str(error)) from error
     if not isinstance(plain, dict):
@@ -191,18 +189,6 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands there twice")
     return found
-
-
-def _finite(text: str) -> float:
-    """Reads a number; ``1e999`` is one by JSON's grammar and infinite as a float."""
-    number = float(text)
-    if not isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _unknown_key(given: Any, known: Any, where: str = "") -> str:

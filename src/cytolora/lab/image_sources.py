@@ -35,6 +35,8 @@ class Source:
         Raises:
             DataError: If that is not possible, for whatever reason.
         """
+        if not self.file.is_file():
+            raise DataError(f"Cannot read {self.name}: it is no file.")  # a pipe would be waited for without an end
         if self.member is None or self.packed is None:
             return decode(self.file, self.name)
         try:
@@ -76,9 +78,10 @@ def _images_at(path: str | Path) -> Iterator[Source]:
     place = Path(path)
     if place.is_dir():
         files = (found for found in _walk(place) if is_image(found))
-        yield from (Source(name=_valid(file), file=file) for file in files)
+        yield from (Source(name=as_text(file), file=file) for file in files)
     elif place.exists():
-        yield from _members(place) if place.suffix.lower() == ".zip" else [Source(name=_valid(place), file=place)]
+        is_packed = place.suffix.lower() == ".zip" and place.is_file()
+        yield from _members(place) if is_packed else [Source(name=as_text(place), file=place)]
     elif _is_wild(path):
         for found in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  (patterns may be absolute)
             yield from _images_at(found)
@@ -99,17 +102,17 @@ def _members(archive: Path) -> Iterator[Source]:
         packed = zipfile.ZipFile(archive)  # closed with the last of its sources: they are read after they are listed
         names = [entry.filename for entry in packed.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        yield Source(name=_valid(archive), file=archive)  # decoding it will say what it is not
+        yield Source(name=as_text(archive), file=archive)  # decoding it will say what it is not
         return
     for name in sorted(set(names)):
         if is_image(Path(name)) and "__MACOSX" not in name:
-            yield Source(name=f"{_valid(archive)}/{_valid(name)}", file=archive, member=name, packed=packed)
+            yield Source(name=f"{as_text(archive)}/{as_text(name)}", file=archive, member=name, packed=packed)
 
 
 def _is_wild(path: str | Path) -> bool:
     return any(sign in str(path) for sign in _WILD)
 
 
-def _valid(path: str | Path) -> str:
+def as_text(path: str | Path) -> str:
     """Replaces what is not UTF-8: a file name may hold any byte, a table may not."""
     return str(path).encode(errors="replace").decode()

@@ -62,7 +62,8 @@ def predict_table(
 
     Raises:
         ConfigError: If the name of the file is of another kind.
-        DataError: If the table or page cannot be written, or more images are to stand on the page than it holds.
+        DataError: If the table or page cannot be written, or more images are to stand on the page than it holds; the
+            table is then written.
     """
     kinds: dict[str, Callable[[Path, Predictor[Any]], AbstractContextManager[Write]]] = {
         ".csv": _csv,
@@ -71,7 +72,7 @@ def predict_table(
     if out.suffix.lower() not in kinds:
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
     check_page(page, out)
-    counts, cells = [0, 0, 0, 0], []
+    counts, cells = [0, 0, 0, 0], dict[str, ReviewCell]()
     try:
         with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle) as write:
             for batch in look(bundle, sources, with_thumbnails=page is not None):
@@ -79,14 +80,13 @@ def predict_table(
                 write(predictions)
                 on_images(len(batch))
                 counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
-                if page is not None:
-                    cells += [review_cell(one) for one in batch]
-                    check_room(page, len(cells))
+                if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
+                    cells |= {one.prediction.name: review_cell(one) for one in batch}
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
     if page is not None:
-        distinct = {cell.path: cell for cell in cells}
-        write_page(distinct.values(), page, classes=bundle.classes, title=page.stem, source=f"By {bundle.name}")
+        check_room(page, len(cells))
+        write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=f"By {bundle.name}")
     return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
 
 
@@ -140,13 +140,27 @@ def check_page(page: Path | None, out: Path | None = None) -> None:
         return
     if out is not None and page.resolve() == out.resolve():
         raise ConfigError(f"--page and --out are one file, {page}; choose another --page.")
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=page.parent).close()
-    except OSError as error:
-        raise ConfigError(f"Cannot write {page}: {error.strerror or error}. Choose another --page.") from error
+    _check_writable(page, "--page")
     if page.is_dir():
         raise ConfigError(f"--page {page} is a folder; name a file, such as {page / 'review.html'}.")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--page {page} is an HTML file; give it a name that ends in .html.")
+
+
+def check_out(out: Path, *read: Path) -> None:
+    """Raises a ConfigError if a table cannot be written, or would replace what is read; now, not after the work."""
+    for path in read:
+        if path.resolve() == out.resolve():
+            raise ConfigError(f"--out {out} is what is read, and would be lost; choose another --out.")
+    _check_writable(out, "--out")
+
+
+def _check_writable(path: Path, option: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}. Choose another {option}.") from error
 
 
 @contextmanager

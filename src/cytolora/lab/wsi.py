@@ -76,12 +76,13 @@ class Slide:
         Raises:
             ConfigError: If that is not between 1 and 4096 pixels.
         """
-        edges = tuple(round(crop_um / mpp) for mpp in self.mpp)
-        if not 1 <= min(edges) <= max(edges) <= _MAX_CROP_PX:
+        sizes = [crop_um / mpp for mpp in self.mpp]
+        if not all(1 <= size <= _MAX_CROP_PX for size in sizes):
             raise ConfigError(
-                f"A crop of {crop_um:g} µm is {edges[0]} pixels of this slide ({self.mpp[0]:g} µm each); expected 1 to "
-                f"{_MAX_CROP_PX}. Check --crop-um and --mpp."
+                f"A crop of {crop_um:g} µm is {sizes[0]:.0f} pixels of this slide ({self.mpp[0]:g} µm each); expected "
+                f"1 to {_MAX_CROP_PX}. Check --crop-um and --mpp."
             )
+        edges = tuple(round(size) for size in sizes)
         for position in positions:
             x, y = position.x, position.y
             if position.unit == "um":

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cytolora.errors import DataError
 from cytolora.files import write_bytes
+from cytolora.lab.strict_json import read_json
 
 _COLOURS = (
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167),
@@ -68,8 +69,17 @@ def read_positions(path: Path) -> list[Position]:
     for position in found:
         if position.id in seen:
             raise DataError(f"{path}: the id {position.id!r} stands twice; every cell needs its own.")
+        _check_text(path, position)
         seen.add(position.id)
     return found
+
+
+def _check_text(path: Path, position: Position) -> None:
+    """Half of a character beyond 16 bits can be written in JSON, and nowhere else."""
+    try:
+        f"{position.id} {json.dumps(position.outline, ensure_ascii=False)}".encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: the cell {position.id!r} holds half a character; export it again.") from error
 
 
 def is_geojson(path: Path) -> bool:
@@ -79,7 +89,7 @@ def is_geojson(path: Path) -> bool:
 
 def _from_geojson(path: Path, text: str) -> Iterator[Position]:
     try:
-        plain = json.loads(text)
+        plain = read_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {error}.") from error
     features = plain.get("features", [plain]) if isinstance(plain, dict) else plain
@@ -90,7 +100,7 @@ def _from_geojson(path: Path, text: str) -> Iterator[Position]:
             identity, geometry = str(feature.get("id") or number), feature["geometry"]
             kind, coordinates = geometry["type"], geometry["coordinates"]
             yield from _of_geometry(identity, kind, coordinates, geometry)
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise DataError(
                 f"{path}: feature {number} has no readable geometry; expected Point, MultiPoint, Polygon or "
                 "MultiPolygon, as QuPath exports."

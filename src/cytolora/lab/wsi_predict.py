@@ -1,7 +1,7 @@
 """Predictions for the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory after the other."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from cytolora.data.decode import Pixels
 from cytolora.errors import ConfigError, DataError
 from cytolora.files import staged_file
 from cytolora.lab.decisions import Prediction
-from cytolora.lab.predict import Seen, Summary, check_room, counted, look, review_cell
+from cytolora.lab.image_sources import as_text
+from cytolora.lab.predict import Seen, Summary, check_out, check_page, check_room, counted, look, review_cell
 from cytolora.lab.predictor import Predictor
 from cytolora.lab.review import ReviewCell, write_page
 from cytolora.lab.wsi import Slide, SlideCell
 from cytolora.lab.wsi_positions import Classified, Position, is_geojson, write_geojson
 
+_COLUMNS = ("slide", "id", "x", "y")
+"""Of a table, before those of every prediction."""
 _MARKS = {"positive": "positive", "is_referred": "referred", "is_unfamiliar": "unfamiliar"}
 
 
@@ -35,7 +38,7 @@ class _Source:
 def predict_slide(
     model: Predictor[Any],
     slide: Slide,
-    positions: Iterable[Position],
+    positions: Sequence[Position],
     out: Path,
     *,
     crop_um: float,
@@ -50,11 +53,14 @@ def predict_slide(
         on_images: Told the number of cells after every batch.
 
     Raises:
-        ConfigError: If the name of the file is of another kind, or the crop of no sensible size.
+        ConfigError: If the name of a file is of another kind, one is the other, or the crop of no sensible size.
         DataError: If a file cannot be written, or more cells are to stand on the page than it holds.
     """
-    if not is_geojson(out) and out.suffix.lower() != ".csv":
-        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions of a slide are written to .geojson or .csv.")
+    _check_kind(out, model.classes)
+    check_out(out, slide.path)
+    check_page(page, out)
+    if page is not None:
+        check_room(page, len(positions))
     shown: list[ReviewCell] = []
     counts = [0, 0, 0, 0]
 
@@ -64,7 +70,6 @@ def predict_slide(
             yield from ((cell, seen.prediction) for cell, seen in batch)
             if page is not None:
                 shown.extend(review_cell(seen) for _, seen in batch)
-                check_room(page, len(shown))
             found = counted([seen.prediction for _, seen in batch])
             counts = [old + new for old, new in zip(counts, found, strict=True)]
             on_images(len(batch))
@@ -77,8 +82,16 @@ def predict_slide(
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
     if page is not None:
-        write_page(shown, page, classes=model.classes, title=slide.path.name, source=f"By {model.name}")
+        write_page(shown, page, classes=model.classes, title=as_text(slide.path.name), source=f"By {model.name}")
     return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
+
+
+def _check_kind(out: Path, classes: Sequence[str]) -> None:
+    if not is_geojson(out) and out.suffix.lower() != ".csv":
+        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions of a slide are written to .geojson or .csv.")
+    twice = [label for label in classes if label in _COLUMNS]
+    if twice and not is_geojson(out):
+        raise ConfigError(f"Class {twice[0]!r} is called like a column of {out}; write .geojson, or rename the class.")
 
 
 def _looked(
@@ -109,9 +122,9 @@ def _write_csv(cells: Iterable[tuple[SlideCell, Prediction]], out: Path, slide: 
     with staged_file(out) as staging, staging.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = [name for name in Prediction(name="").row(classes) if name != "path"]
-        writer.writerow(["slide", "id", "x", "y", *columns])
+        writer.writerow([*_COLUMNS, *columns])
         for cell, found in cells:
             row = found.row(classes)
             values = ["" if row[name] is None else row[name] for name in columns]
             plain = [str(value).lower() if isinstance(value, bool) else value for value in values]
-            writer.writerow([slide.name, cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *plain])
+            writer.writerow([as_text(slide.name), cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *plain])
