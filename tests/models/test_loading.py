@@ -235,10 +235,16 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path):
         load_tower(SPEC, path)
 
 
-def test_openais_torchscript_archive_is_refused_with_the_name_of_a_copy(tmp_path: Path):
-    path = tmp_path / "ViT-B-16.pt"
+@pytest.mark.parametrize("name", ["clip-vit-b16", "clip-vit-b32", "clip-vit-l14"])
+def test_openais_torchscript_archive_is_refused_with_the_name_of_its_own_copy(name: str, tmp_path: Path):
+    path, hub = tmp_path / "ViT.pt", BACKBONES.get(name).hub
+    assert hub is not None
     torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))  # pyright: ignore
-    with pytest.raises(WeightsError, match=r"TorchScript archive.*openai/clip-vit-base-patch16"):
+    with pytest.raises(WeightsError, match=rf"TorchScript archive.*the file {hub.filename} of {hub.repo} on the hub"):
+        load_tower(BACKBONES.get(name), path)
+    with pytest.raises(
+        WeightsError, match=r"TorchScript archive.*the weights alone: a file such as model\.safetensors"
+    ):
         load_tower(SPEC, path)
 
 

@@ -28,11 +28,15 @@ _MODULES = {
 
 _OPENED = {
     "biases": r"trunk\.blocks\.({blocks})\..*bias",
-    "norms": r"trunk\.(blocks\.({blocks})\.((attn|mlp)\.)?)?[a-z_]*norm[a-z_0-9]*\.(weight|bias)",
-    "blocks": r"trunk\.(blocks\.({blocks})\..*|norm\..*)",
+    "norms": r"(trunk\.(blocks\.({blocks})\.((attn|mlp)\.)?|attn_pool\.)?[a-z_]*norm[a-z_0-9]*"
+    r"|pooler\.(ln_[a-z]+|norm))\.(weight|bias)",
+    "blocks": r"trunk\.(blocks\.({blocks})\..*|(fc_)?norm\..*)",
     "everything": r".*",
 }
 """Names of the tower's own parameters that a method trains."""
+
+_BEFORE_BLOCKS = "trunk.norm_pre."
+"""CLIP's norm of the embeddings; where single blocks are named it is in none of them, and stays frozen."""
 
 
 def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
@@ -88,9 +92,9 @@ def prove_attached(tower: Tower, images: Tensor) -> None:
     }
     dead = [name for name, owned in owners.items() if not any(id(parameter) in alive for parameter in owned)]
     if dead:
-        raise ConfigError(
-            f"The adapter has no effect at {dead[0]}; this tower does not use that projection as a module."
-        )
+        is_projection = isinstance(tower.get_submodule(dead[0]), BaseTunerLayer)
+        why = "this tower does not use that projection as a module" if is_projection else "no feature depends on it"
+        raise ConfigError(f"The adapter has no effect at {dead[0]}; {why}. Choose another method or backbone.")
 
 
 def merged(tower: Tower) -> Tower:
@@ -116,8 +120,9 @@ def _open(tower: Tower, method: Method, adapter: AdapterSpec) -> None:
         raise ConfigError("last_blocks needs the number of blocks to train: set last_blocks of the adapter, 2 say.")
     blocks = _blocks(tower.trunk, adapter) if method.opens != "everything" else []
     pattern = _OPENED[method.opens].replace("{blocks}", "|".join(map(str, blocks)))
+    are_named = adapter.last_blocks is not None or adapter.blocks != "all"
     for name, parameter in list(tower.named_parameters()):
-        if re.fullmatch(pattern, name):
+        if re.fullmatch(pattern, name) and not (are_named and name.startswith(_BEFORE_BLOCKS)):
             parent, _, last = name.rpartition(".")
             setattr(tower.get_submodule(parent), last, nn.Parameter(parameter.detach().clone()))
 

@@ -31,6 +31,9 @@ class HubFile:
     revision: str | None = None
     """Commit, 40 hexadecimal digits; None where none is known: then the newest is taken, and its SHA-256 recorded."""
 
+    def __str__(self) -> str:
+        return f"the file {self.filename} of {self.repo} on the hub"
+
     @property
     def url(self) -> str:
         """The page of the repository, where licences are accepted."""

@@ -19,8 +19,11 @@ PICKLED = (".bin", ".pt", ".pth")
 _AGAIN = "Fetch it again and compare its SHA-256."
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, official: str | None = None) -> dict[str, Tensor]:
     """Reads the tensors of a checkpoint by name.
+
+    Args:
+        official: Where the weights alone are to be had, for whoever names a file that holds more.
 
     Raises:
         WeightsError: If the file is not there, damaged, of another kind than its name says, or holds code.
@@ -30,7 +33,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
-        return _read_pickled(path)
+        return _read_pickled(path, official)
     raise WeightsError(
         f"{path} is none of .safetensors, {', '.join(PICKLED)}. Name the file that holds the weights themselves."
     )
@@ -48,11 +51,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is damaged or no safetensors file: {first_line(error)}. {_AGAIN}") from error
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def _read_pickled(path: Path, official: str | None) -> dict[str, Tensor]:
     if _is_torchscript(path):
+        copy = official or "a file such as model.safetensors, or pytorch_model.bin"
         raise WeightsError(
-            f"{path} is a TorchScript archive, which holds code; none is ever run. Use the weights alone: for CLIP the "
-            "file model.safetensors or pytorch_model.bin of openai/clip-vit-base-patch16 and its sisters on the hub."
+            f"{path} is a TorchScript archive, which holds code; none is ever run. Use the weights alone: {copy}."
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

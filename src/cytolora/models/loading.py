@@ -131,7 +131,8 @@ def _norm_eps(name: str, eps: Any) -> float:
 
 def _tower_state(spec: BackboneSpec, path: Path, tower: Tower) -> State:
     """Reads a checkpoint under the tower's names."""
-    state = {name: value for name, value in read_state(path).items() if not name.startswith(spec.drops or ("\0",))}
+    read, drops = read_state(path, spec.hub and str(spec.hub)), spec.drops or ("\0",)
+    state = {name: value for name, value in read.items() if not name.startswith(drops)}
     layout = recognise(state)
     if layout is None:
         if any(re.fullmatch(signature, name) for name in state for signature in TEXT_SIGNATURES):

@@ -3,9 +3,15 @@
 from typing import Any
 
 import torch
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from cytolora.errors import ConfigError
 from cytolora.models.attention import attention_blocks
+
+_TAKES_MORE_TOKENS = (VisionTransformer, Eva)
+"""Families whose blocks take any number of tokens; others know each by its place in a grid (BEiT's biases, SAM)."""
 
 
 class PromptedBlock(nn.Module):
@@ -30,8 +36,17 @@ class PromptedBlock(nn.Module):
 
 
 def add_prompts(trunk: Any, blocks: list[int], num_prompts: int) -> None:
-    """Wraps blocks of a timm trunk, in place; drawn from torch's global random state."""
-    attention_blocks(trunk)  # refuses a trunk without blocks
+    """Wraps blocks of a timm trunk, in place; drawn from torch's global random state.
+
+    Raises:
+        ConfigError: If the trunk has no attention blocks, or they take no tokens besides their own.
+    """
+    attention_blocks(trunk)
+    if not isinstance(trunk, _TAKES_MORE_TOKENS):
+        raise ConfigError(
+            f"The blocks of {type(trunk).__name__} take no tokens besides the image's own, so vpt has no place there. "
+            f"Choose a {' or '.join(family.__name__ for family in _TAKES_MORE_TOKENS)} of timm, or another method."
+        )
     for index in blocks:
         trunk.blocks[index] = PromptedBlock(
             trunk.blocks[index], num_prompts, int(trunk.embed_dim), int(trunk.num_prefix_tokens)

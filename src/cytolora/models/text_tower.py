@@ -59,7 +59,7 @@ def load_text_tower(spec: BackboneSpec, weights: Path, vocabulary: Path | None =
     if spec.text is None or spec.projection is None:
         raise ConfigError(f"{spec.name} has no text tower. Choose one that has, clip-vit-b16 say.")
     tower = TextTower(spec.text, spec.projection, vocabulary)
-    state = read_state(weights)
+    state = read_state(weights, spec.hub and str(spec.hub))
     named = _text_state(spec, spec.text, weights, state)
     expected = tower.encoder.state_dict()
     wrong = sorted(expected.keys() ^ named.keys()) or [k for k in sorted(named) if named[k].shape != expected[k].shape]
