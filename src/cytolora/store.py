@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cytolora.errors import StoreError
 from cytolora.files import canonical_json, json_bytes, recover_folders, sha256_text, staged_folder, write_bytes
 from cytolora.specs import RunSpec, to_plain
+from cytolora.stored_fields import problem_in_metrics, problem_in_provenance, problem_in_spec
 
 if TYPE_CHECKING:
     import pyarrow as pa  # slow to load, and planning needs none of it
@@ -21,12 +22,8 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 WEIGHTS = "weights.safetensors"
 PROVENANCE = "provenance.json"
-_NEEDED = {
-    SPEC: ("dataset", "backbone", "method", "learning_rate", "seed"),
-    METRICS: ("val", "test"),
-    PROVENANCE: ("weights_sha256", "data_fingerprint", "split_fingerprint"),
-}
-"""Without these a folder is no run."""
+_PROBLEMS = {SPEC: problem_in_spec, METRICS: problem_in_metrics, PROVENANCE: problem_in_provenance}
+"""What keeps a folder from being a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +190,11 @@ def damaged(path: Path, problem: str) -> StoreError:
 
 def _read(path: Path) -> StoredRun:
     contents = {}
-    for name, needed in _NEEDED.items():
+    for name, problem_in in _PROBLEMS.items():
         try:
             contents[name] = json.loads((path / name).read_text())
         except (OSError, ValueError) as error:
             raise damaged(path, f"{name}: {error}") from error
-        missing = [key for key in needed if not isinstance(contents[name], dict) or key not in contents[name]]
-        if missing:
-            raise damaged(path, f"{name} has no {missing[0]!r}")
+        if problem := problem_in(contents[name]):
+            raise damaged(path, f"{name} {problem}")
     return StoredRun(path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE])

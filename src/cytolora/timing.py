@@ -13,6 +13,8 @@ from cytolora.store import StoredRun
 Tower = tuple[str, str]
 """Backbone and method."""
 
+_BATCH_SIZE = 32
+"""Where a stored spec names none: the default."""
 _SCORE_SHARE = 1 / 3
 """Cost of scoring an image over training on it: a forward pass, against one forward and one of twice the work back."""
 
@@ -45,10 +47,11 @@ def stored_costs(
     points: dict[Tower, list[tuple[float, float]]] = defaultdict(list)
     for run in runs:
         steps, images = run.metrics["train"]["num_steps"], run.metrics["train"]["num_images"]
-        is_ours = device in (None, run.provenance["device"]) and threads in (None, run.provenance["threads"])
-        if run.spec["adapter"] is not None and steps and is_ours:
-            in_step = images / ceil(images / run.spec["train"]["batch_size"])
-            points[run.spec["backbone"], run.spec["method"]].append((in_step, run.provenance["seconds"] / steps))
+        found = run.provenance
+        is_ours = device in (None, found.get("device")) and threads in (None, found.get("threads"))
+        if run.spec.get("adapter") is not None and steps and images and is_ours and "seconds" in found:
+            in_step = images / ceil(images / run.spec["train"].get("batch_size", _BATCH_SIZE))
+            points[run.spec["backbone"], run.spec["method"]].append((in_step, found["seconds"] / steps))
     return {tower: fit_cost(found) for tower, found in points.items()}
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,9 +55,40 @@ def _other_version(run: Path) -> None:
     (run / "spec.json").write_text(json.dumps(spec | {"later": 1}))
 
 
+def _without(file: str, *keys: str, value: Any = None) -> Callable[[Path], None]:
+    """Takes a field away, or puts another value in its place."""
+
+    def change(run: Path) -> None:
+        content = found = json.loads((run / file).read_text())
+        for key in keys[:-1]:
+            found = found[key]
+        del found[keys[-1]]
+        if value is not None:
+            found[keys[-1]] = value
+        (run / file).write_text(json.dumps(content))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (_without("provenance.json", "classes"), r"provenance\.json has no 'classes'"),
+        (_without("provenance.json", "classes", value="abc"), r"has 'classes' 'abc', which is not a list of texts"),
+        (_without("provenance.json", "seconds", value="long"), r"has 'seconds' 'long', which is not a finite number"),
+        (_without("metrics.json", "train"), r"metrics\.json has no 'train'"),
+        (_without("metrics.json", "train", "num_images"), r"metrics\.json has no 'train\.num_images'"),
+        (_without("metrics.json", "num_trainable"), r"metrics\.json has no 'num_trainable'"),
+        (_without("metrics.json", "val", "loss"), r"metrics\.json has no 'val\.loss'"),
+        (_without("metrics.json", "test", "accuracy"), r"metrics\.json has no 'test\.accuracy'"),
+        (_without("metrics.json", "val", value=3), r"has 'val' 3, which is not an object or null"),
+        (
+            _without("metrics.json", "val", "accuracy", value=float("nan")),
+            r"'val\.accuracy' nan, which is not",
+        ),
+        (_without("spec.json", "sampling"), r"spec\.json has no 'sampling'"),
+        (_without("spec.json", "learning_rate", value="high"), r"has 'learning_rate' 'high', which is not a finite"),
+        (_without("spec.json", "seed", value=1.5), r"has 'seed' 1\.5, which is not a whole number"),
         (lambda run: (run / "metrics.json").write_text("[]"), r"metrics\.json has no 'val'"),
         (lambda run: (run / "metrics.json").write_text('{"val": null}'), r"metrics\.json has no 'test'"),
         (lambda run: (run / "provenance.json").write_text("{}"), r"provenance\.json has no 'weights_sha256'"),
