@@ -43,6 +43,7 @@ def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
     import torch
 
     from cytolora.config import parse_spec
+    from cytolora.learning import probabilities
     from cytolora.models.classifier import from_safetensors
     from cytolora.run import open_bench
     from cytolora.specs import RunSpec
@@ -53,7 +54,7 @@ def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
         run = parse_spec(stored.spec, RunSpec, "spec")
         bench = open_bench(run, inputs, store, device=torch.device("cpu"), progress=Progress())
         val = inputs.split(run).val
-        found = bench.probabilities(run, from_safetensors(stored.weights()), val).argmax(dim=1).tolist()
+        found = probabilities(bench, run, from_safetensors(stored.weights()), val).argmax(dim=1).tolist()
         right = [label == said for label, said in zip(bench.labels_of(val), found, strict=True)]
         assert stored.metrics["val"]["accuracy"] == pytest.approx(sum(right) / len(val))
 

@@ -11,6 +11,7 @@ from cytolora.config import parse_spec
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.grid import Group, stored_cell
 from cytolora.inputs import Inputs
+from cytolora.learning import Trained, probabilities, train_adapter, train_heads, zero_shot
 from cytolora.metrics import score
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors, to_safetensors
@@ -19,7 +20,7 @@ from cytolora.select import choose_rate
 from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.store import RunResult, Store, StoredRun
 from cytolora.training.neighbours import Known, choose_k, score_neighbours
-from cytolora.workbench import Bench, Progress, Trained
+from cytolora.workbench import Bench, Progress
 
 
 def execute(
@@ -71,11 +72,11 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
     if missing and cell[0].method == ZERO_SHOT:
         bench.progress.say(f"{_title(cell[0])}: class prompts")
         for run in missing:
-            store.write(_validated(bench, run, bench.zero_shot(run)))
+            store.write(_validated(bench, run, zero_shot(bench, run)))
         return
     if missing and cell[0].adapter is None:
         bench.progress.say(f"{_title(cell[0])}: {len(cell)} heads in one pass")
-        trained = bench.train_heads(cell)  # all of them: a head's last bits may depend on the batch it is in
+        trained = train_heads(bench, cell)  # all of them: a head's last bits may depend on the batch it is in
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
         beside = {seed: _neighbours(bench, run) for seed, run in draws.items()}
         for run in missing:
@@ -83,7 +84,7 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
         return
     for run in missing:
         bench.progress.say(f"{_title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-        store.write(_validated(bench, run, bench.train_adapter(run)))
+        store.write(_validated(bench, run, train_adapter(bench, run)))
 
 
 def score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
@@ -118,9 +119,9 @@ def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping
         metrics["train"]["final_loss"], metrics["val"] = None, None
         predictions = _table(bench.manifest, (), np.empty((0, len(bench.manifest.classes))))
     else:
-        probabilities = bench.probabilities(run, trained.state, split.val, trained.classifier).numpy()
-        metrics["val"] = score(bench.labels_of(split.val), probabilities)
-        predictions = _table(bench.manifest, split.val, probabilities)
+        found = probabilities(bench, run, trained.state, split.val, trained.classifier).numpy()
+        metrics["val"] = score(bench.labels_of(split.val), found)
+        predictions = _table(bench.manifest, split.val, found)
     return RunResult(
         spec=run,
         metrics=metrics,
@@ -132,12 +133,12 @@ def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping
 
 def _tested(bench: Bench, run: RunSpec, stored: StoredRun) -> RunResult:
     split = bench.inputs.split(run)
-    probabilities = bench.probabilities(run, from_safetensors(stored.weights()), split.test).numpy()
-    test = _table(bench.manifest, split.test, probabilities)
-    metrics = {**stored.metrics, "test": score(bench.labels_of(split.test), probabilities)}
+    found = probabilities(bench, run, from_safetensors(stored.weights()), split.test).numpy()
+    test = _table(bench.manifest, split.test, found)
+    metrics = {**stored.metrics, "test": score(bench.labels_of(split.test), found)}
     if (beside := stored.metrics.get("neighbours")) is not None:
-        found = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
-        metrics["neighbours"] = {name: {**beside[name], "test": found[name]} for name in beside}
+        scored = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
+        metrics["neighbours"] = {name: {**beside[name], "test": scored[name]} for name in beside}
     return RunResult(
         spec=run,
         metrics=metrics,

@@ -6,6 +6,7 @@ import torch
 
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
+from cytolora.learning import train_adapter
 from cytolora.run import open_bench
 from cytolora.specs import RunSpec
 from cytolora.store import Store
@@ -48,7 +49,7 @@ def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.devi
 
 def _step_seconds(bench: Bench, run: RunSpec) -> float:
     """Times two steps as the difference of three and one: building the tower and warming up are in both."""
-    one, three = (bench.train_adapter(_cut(run, steps)).seconds for steps in (1, 3))
+    one, three = (train_adapter(bench, _cut(run, steps)).seconds for steps in (1, 3))
     return max(three - one, 1e-6) / 2
 
 

@@ -121,7 +121,7 @@ def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, 
     bundle = cytolora.fit(lab_cells, tmp_path / "first", **wishes)
     assert (tmp_path / "first" / "adapter" / "adapter_config.json").is_file()
     assert bundle.contents.training["tried"][0]["rate"] == 1e-3
-    monkeypatch.setattr("cytolora.workbench.Bench.train_adapter", None)  # it would fail if it were called
+    monkeypatch.setattr("cytolora.lab.fit_adapter.train_adapter", None)  # it would fail if it were called
     cytolora.fit(lab_cells, tmp_path / "second", **wishes)
     assert same_files(tmp_path / "first", tmp_path / "second")
 

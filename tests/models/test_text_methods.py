@@ -20,6 +20,7 @@ from cytolora.errors import ConfigError
 from cytolora.expansion import count_runs, expand, narrowed
 from cytolora.grid import Plan, make_plan
 from cytolora.inputs import Inputs
+from cytolora.learning import train_adapter, train_heads
 from cytolora.models.backbone_spec import TextSpec
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors
@@ -76,7 +77,7 @@ def test_zero_shot_is_one_run_whatever_the_grids_shots_seeds_rates_and_budgets(s
     grid = text_grid(methods=[ZERO_SHOT])
     (run,) = expand(grid)
     assert (run.learning_rate, run.seed, run.sampling.amount, run.head_start) == (0, 0, "0-shot", "random")
-    wide = text_grid(shots=["1", "4"], seeds=[5, 6], rates=[0.1], fractions=[0.5])
+    wide = text_grid(shots=["1", "4", "8"], seeds=[5, 6], rates=[0.1])
     others = [found for found in expand(replace(wide, batch_size=8)) if found.method == ZERO_SHOT]
     assert others == [run]
     assert count_runs(wide) == len(expand(wide)) == 1 + 3 * 2 * 2
@@ -188,7 +189,7 @@ def test_a_head_starts_as_the_embeddings_of_the_class_names(
         device=torch.device("cpu"),
         progress=Progress(),
     )
-    trained = bench.train_heads([run])[run.run_id] if method == "linear" else bench.train_adapter(run)
+    trained = train_heads(bench, [run])[run.run_id] if method == "linear" else train_adapter(bench, run)
     text = class_text(
         small_clip.spec,
         small_clip.weights,

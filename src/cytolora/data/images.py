@@ -45,7 +45,9 @@ def kept_evaluation_view(cache: PixelCache, sample: Sample, preprocess: Preproce
     return torch.from_numpy(cache.view(sample, name[:16], make).copy()).permute(2, 0, 1)
 
 
-def training_view(pixels: Pixels, preprocess: Preprocess, augment: AugmentSpec, *, seed: Sequence[int]) -> Tensor:
+def training_view(
+    pixels: Pixels | Tensor, preprocess: Preprocess, augment: AugmentSpec, *, seed: Sequence[int]
+) -> Tensor:
     """Crops and flips at random: uint8 [3, size, size].
 
     One image at a time: each has a size and a crop of its own, and resizing, three quarters of the time (measured by
@@ -53,19 +55,27 @@ def training_view(pixels: Pixels, preprocess: Preprocess, augment: AugmentSpec, 
     it in ``to_batch``.
 
     Args:
+        pixels: Decoded [height, width, 3], or a tensor [3, height, width] on the device where the view is made.
         seed: Decides everything (run, epoch, place in the training list): views may be made in any order.
     """
     random = np.random.default_rng(list(seed))
-    top, left, height, width = _crop(pixels.shape[0], pixels.shape[1], augment.min_scale, random)
+    tall, wide = pixels.shape[-2:] if isinstance(pixels, Tensor) else pixels.shape[:2]
+    box = _crop(tall, wide, augment.min_scale, random)
     is_flipped = random.random() < augment.flip
-    crop = np.array(pixels[top : top + height, left : left + width])  # of a mapped image, only this is read
     view = tvf.resize(
-        torch.from_numpy(crop).permute(2, 0, 1),
+        _cut(pixels, *box),
         [preprocess.size_px, preprocess.size_px],
         interpolation=_INTERPOLATION[augment.interpolation or preprocess.interpolation],
         antialias=True,
     )
     return tvf.horizontal_flip(view) if is_flipped else view
+
+
+def _cut(pixels: Pixels | Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    if isinstance(pixels, Tensor):
+        return pixels[:, top : top + height, left : left + width]
+    crop = np.array(pixels[top : top + height, left : left + width])  # of a mapped image, only this is read
+    return torch.from_numpy(crop).permute(2, 0, 1)
 
 
 def _crop(height: int, width: int, min_scale: float, random: np.random.Generator) -> tuple[int, int, int, int]:
@@ -85,8 +95,14 @@ def _crop(height: int, width: int, min_scale: float, random: np.random.Generator
     return (height - down) // 2, (width - across) // 2, down, across
 
 
-def to_batch(views: Sequence[Tensor], preprocess: Preprocess) -> Tensor:
-    """Stacks uint8 views and normalises them: float32 [images, 3, size, size]."""
-    batch = torch.stack(list(views)).to(torch.float32).div_(255)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+def to_batch(views: Sequence[Tensor], preprocess: Preprocess, device: torch.device | None = None) -> Tensor:
+    """Stacks uint8 views and normalises them: float32 [images, 3, size, size].
+
+    Args:
+        device: Where to; bytes travel, not floats. The views' own if None.
+    """
+    batch = torch.stack(list(views)).to(device).to(torch.float32).div_(255)
+    mean, std = (
+        torch.tensor(values, device=batch.device).view(3, 1, 1) for values in (preprocess.mean, preprocess.std)
+    )
     return batch.sub_(mean).div_(std)

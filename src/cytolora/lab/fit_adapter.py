@@ -20,6 +20,7 @@ from cytolora.lab.fit_data import Begin
 from cytolora.lab.fit_linear import Tried, choose_rate
 from cytolora.lab.rebuild import rebuild
 from cytolora.lab.recipe import Recipe
+from cytolora.learning import train_adapter
 from cytolora.models.classifier import Classifier, from_safetensors, to_safetensors
 from cytolora.provenance import software
 from cytolora.specs import RunSpec, to_plain
@@ -106,7 +107,7 @@ def _trained(bench: Bench, run: RunSpec, split: Split, start: Callable[[], None]
         return kept
     bench.progress.say(f"{run.method}, rate {run.learning_rate:g}")
     start()
-    state = bench.train_adapter(run).state
+    state = train_adapter(bench, run).state
     try:
         write_bytes(path, to_safetensors(state))
     except OSError as error:

@@ -1,7 +1,9 @@
 """The one training loop for towers that change, and prediction with any of them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,9 @@ from torch import Tensor
 from cytolora.models.classifier import Classifier
 from cytolora.models.rank_allocation import RankAllocation
 from cytolora.specs import TrainSpec
+
+_NUM_THREADS, _AHEAD = 4, 8
+"""Threads that make batches for a GPU, and how many batches wait for it at most."""
 
 Batch = Callable[[Sequence[int]], Tensor]
 """Makes the image batch [batch, 3, size, size] of some indices."""
@@ -42,15 +47,22 @@ def fit(
     """
     classifier.to(device).train()
     optimiser = torch.optim.AdamW(
-        classifier.trainable(), lr=learning_rate, betas=train.betas, weight_decay=train.weight_decay
+        classifier.trainable(),
+        lr=learning_rate,
+        betas=train.betas,
+        weight_decay=train.weight_decay,
+        fused=device.type == "cuda",  # one launch for all parameters
     )
     ranks, loss = RankAllocation.of(classifier.tower, num_steps), torch.zeros(())
-    num_batches = math.ceil(len(labels) / train.batch_size)
-    for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order)):
+    num_batches, labels = math.ceil(len(labels) / train.batch_size), labels.to(device)
+    wanted = (
+        (indices, step // num_batches)
+        for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
+    )
+    for step, (indices, images) in enumerate(_in_time(batch, wanted, ahead=0 if device.type == "cpu" else _AHEAD)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
-        logits = classifier(batch(indices.tolist(), step // num_batches).to(device))
-        loss = F.cross_entropy(logits, labels[indices].to(device))
+        loss = F.cross_entropy(classifier(images.to(device)), labels[indices])
         optimiser.zero_grad()
         (loss if ranks is None else loss + ranks.penalty()).backward()
         optimiser.step()
@@ -60,6 +72,29 @@ def fit(
     if ranks is not None:
         ranks.settle()
     return loss.item()
+
+
+def _in_time(
+    batch: TrainingBatch, wanted: Iterable[tuple[Tensor, int]], *, ahead: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields indices and images of each batch, made by threads while a device computes; ``ahead`` 0: when asked for.
+
+    A batch depends on its indices and epoch alone, so that who makes it, and when, changes nothing.
+    """
+    if not ahead:
+        yield from ((indices, batch(indices.tolist(), epoch)) for indices, epoch in wanted)
+        return
+    waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        try:
+            for indices, epoch in wanted:
+                waiting.append((indices, pool.submit(batch, indices.tolist(), epoch)))
+                if len(waiting) > ahead:
+                    indices, images = waiting.popleft()
+                    yield indices, images.result()
+            yield from ((indices, images.result()) for indices, images in waiting)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # whoever stops early does not wait for what is not wanted
 
 
 @torch.inference_mode()

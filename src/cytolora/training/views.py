@@ -1,0 +1,50 @@
+"""Batches of training images: cropped and flipped on the CPU, or where the images of a small run live on a GPU."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytolora.data.decode import Pixels
+from cytolora.data.images import to_batch, training_view
+from cytolora.specs import AugmentSpec, Preprocess
+from cytolora.training.loop import TrainingBatch
+
+RESIDENT_BYTES = 2**31
+"""Decoded images of a run that a GPU keeps, at most: 2 GiB, all images of any few-shot run of the paper."""
+
+
+def training_batches(
+    native: Callable[[int], Pixels],
+    num_images: int,
+    preprocess: Preprocess,
+    augment: AugmentSpec,
+    *,
+    seed: int,
+    device: torch.device,
+) -> TrainingBatch:
+    """Returns what makes the batches of a run, on ``device`` where its images fit there.
+
+    Crops and flips are those of the CPU, whatever the device. The resizing of a GPU rounds at another place than the
+    CPU's: on noise pixels differ by 0.2 levels of 255 on average (tests/training/test_views.py).
+
+    Args:
+        native: Gives the decoded image of a place in the training list.
+    """
+    kept = None if device.type == "cpu" else resident(native, num_images, device)
+
+    def batch(indices: Sequence[int], epoch: int) -> Tensor:
+        images = [native(index) if kept is None else kept[index] for index in indices]
+        seeds = [(seed, epoch, index) for index in indices]
+        views = [training_view(image, preprocess, augment, seed=own) for image, own in zip(images, seeds, strict=True)]
+        return to_batch(views, preprocess, device)
+
+    return batch
+
+
+def resident(native: Callable[[int], Pixels], num_images: int, device: torch.device) -> list[Tensor] | None:
+    """Moves images to a device, uint8 [3, height, width] each; None if they would take more than ``RESIDENT_BYTES``."""
+    if sum(native(index).nbytes for index in range(num_images)) > RESIDENT_BYTES:
+        return None
+    return [torch.from_numpy(np.array(native(index))).permute(2, 0, 1).to(device) for index in range(num_images)]
