@@ -1,0 +1,186 @@
+"""Training and inference of ViT-B/16 and ViT-L/14 on a GPU in bf16: images a second and share of the measured peak.
+
+    .venv/bin/python benchmarks/gpu.py                       (all rows; some minutes, most of them compiling)
+    .venv/bin/python benchmarks/gpu.py --models vit_base_patch16_224 --batches 10 --ways eager graph
+    .venv/bin/python benchmarks/gpu.py --device cpu --models vit_tiny_patch16_224 --batches 2 --ways eager adapters
+
+One row each for eager, compiled (reduce-overhead), CUDA graphs, and five adapters in one step (the learning rates of a
+seed, which share their images). Random weights, images on the device. The peak is that of a large product, measured in
+the same run. Prints a Markdown table; what a device cannot do is a row "not measured".
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cytolora.models.adapters import attach
+from cytolora.models.attention import SplitQKV
+from cytolora.models.classifier import Classifier
+from cytolora.models.cpu import for_training
+from cytolora.models.tower import Tower
+from cytolora.specs import AdapterSpec
+
+CLASSES, NUM_ADAPTERS = 25, 5
+WAYS = ("eager", "compiled", "graph", "adapters")
+Step = Callable[[], object]
+
+
+class ManyLora(nn.Module):
+    """Rank-2 LoRA of several adapters on one frozen projection; the batch is their batches, one after the other."""
+
+    def __init__(self, base: nn.Linear, rank: int = 2) -> None:
+        super().__init__()
+        self.base = base
+        self.down = nn.Parameter(torch.randn(NUM_ADAPTERS, base.in_features, rank) * base.in_features**-0.5)
+        self.up = nn.Parameter(torch.zeros(NUM_ADAPTERS, rank, base.out_features))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Maps tokens [adapters x batch, tokens, width]."""
+        apart = F.dropout(tokens, 0.25, self.training).reshape(NUM_ADAPTERS, -1, tokens.shape[-1])
+        low = torch.bmm(apart, self.down.to(apart.dtype))
+        return self.base(tokens) + torch.bmm(low, self.up.to(low.dtype)).view(*tokens.shape[:-1], -1) * 2**-0.5
+
+
+def classifier_of(name: str, device: torch.device) -> Classifier:
+    """The classifier that a run of the few-shot grid trains, ready for its device."""
+    tower = attach(frozen(name), "lora", AdapterSpec(rank=2))
+    autocast = for_training(tower, device, "bf16")
+    return Classifier(tower, CLASSES, autocast=autocast).to(device).train()
+
+
+def many_of(name: str, device: torch.device) -> Classifier:
+    """The same with several adapters; one head stands for theirs."""
+    tower = frozen(name)
+    for block in tower.trunk.blocks:
+        block.attn.qkv = split = SplitQKV(block.attn.qkv)
+        split.q_proj, split.v_proj = ManyLora(split.q_proj), ManyLora(split.v_proj)
+    autocast = for_training(tower, device, "bf16")
+    return Classifier(tower, CLASSES, autocast=autocast).to(device).train()
+
+
+def frozen(name: str) -> Tower:
+    """A tower with random weights."""
+    return Tower(timm.create_model(name, num_classes=0, img_size=224).requires_grad_(False), "cls")
+
+
+def training_step(classifier: Classifier, images: Tensor) -> Step:
+    """Returns one step on images that stay where they are."""
+    labels = torch.randint(0, CLASSES, (len(images),), device=images.device)
+    on_gpu = images.device.type == "cuda"
+    optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-3, fused=on_gpu, capturable=on_gpu)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=not on_gpu)  # a graph writes to the gradients that it knows
+        F.cross_entropy(classifier(images), labels).backward()
+        optimiser.step()
+
+    return step
+
+
+def inference_step(classifier: Classifier, images: Tensor) -> Step:
+    """Returns one forward pass."""
+    classifier.eval()
+
+    def step() -> None:
+        with torch.inference_mode():
+            classifier(images)
+
+    return step
+
+
+def graphed(step: Step) -> Step:
+    """Records a step as one CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def seconds(step: Step, device: torch.device) -> float:
+    """Median seconds of a step; as many as fit into two seconds, at least five."""
+    found: list[float] = []
+    step()
+    while len(found) < 5 or sum(found) < 2:
+        settle(device)
+        started = time.perf_counter()
+        step()
+        settle(device)
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def settle(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_flops(device: torch.device) -> float:
+    """Floating-point operations a second of a large bf16 product, multiplication and addition apart."""
+    size = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: left @ right, device)
+
+
+def flops_of(step: Step) -> int:
+    """Operations of one step, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def row(name: str, work: str, way: str, batch: int, device: torch.device) -> tuple[float, float]:
+    """Returns images a second and operations a second of one row."""
+    num_images = batch * (NUM_ADAPTERS if way == "adapters" else 1)
+    images = torch.randn(num_images, 3, 224, 224, device=device)
+    classifier = many_of(name, device) if way == "adapters" else classifier_of(name, device)
+    make = training_step if work == "training" else inference_step
+    flops = flops_of(make(classifier, images))
+    if way == "compiled":
+        classifier.compile(mode="reduce-overhead")
+    step = make(classifier, images)
+    took = seconds(graphed(step) if way == "graph" else step, device)
+    return num_images / took, flops / took
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "none")
+    parser.add_argument("--models", nargs="+", default=["vit_base_patch16_224", "vit_large_patch14_clip_224"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[10, 32, 256])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    options = parser.parse_args()
+    device = None if options.device == "none" else torch.device(options.device)
+    peak = peak_flops(device) if device else 0.0
+    shown = "none" if device is None else torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"Device: {shown}; peak {peak / 1e12:.1f} TFLOP/s, torch {torch.__version__}\n")
+    print("| model | work | way | batch | images/s | of peak |\n| --- | --- | --- | ---: | ---: | ---: |")
+    for name in options.models:
+        for work in ("training", "inference"):
+            for batch in options.batches:
+                for way in options.ways:
+                    if device is None or (way == "graph" and device.type != "cuda"):
+                        print(f"| {name} | {work} | {way} | {batch} | not measured | |", flush=True)
+                        continue
+                    rate, flops = row(name, work, way, batch, device)
+                    print(
+                        f"| {name} | {work} | {way} | {batch} | {rate:.0f} | {100 * flops / peak:.0f} % |", flush=True
+                    )
+
+
+if __name__ == "__main__":
+    main()
