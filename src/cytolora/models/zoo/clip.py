@@ -50,7 +50,10 @@ def _quilt(name: str, architecture: str, repo: str, description: str) -> Backbon
         licence="MIT",
         citation="Ikezogwo et al. 2023, Quilt-1M: One Million Image-Text Pairs for Histopathology, arXiv:2306.11207",
         sources=(f"https://huggingface.co/{repo}", "https://github.com/mlfoundations/open_clip/issues/771"),
-        unverified=("activation during training: open_clip's configuration says GELU, transformers' QuickGELU",),
+        unverified=(
+            "activation during training: open_clip's configuration says GELU, transformers' QuickGELU",
+            *(("file name",) if "B-32" in repo else ()),
+        ),
         description=description,
     )
 
@@ -147,6 +150,7 @@ ENTRIES = (
         citation="Eslami et al. 2023, PubMedCLIP: How Much Does CLIP Benefit Visual Question Answering in the Medical "
         "Domain?, Findings of EACL",
         sources=("https://huggingface.co/flaviagiammarino/pubmed-clip-vit-base-patch32",),
+        unverified=("file name",),
         description="CLIP ViT-B/32 tuned on radiology figures of PubMed.",
     ),
     BackboneSpec(
@@ -164,6 +168,7 @@ ENTRIES = (
             "https://huggingface.co/timm/vit_base_patch16_siglip_224.v2_webli",
         ),
         unverified=(
+            "licence",
             "file name",
             "interpolation",
             "resize rule: squashed as google/siglip2-base-patch16-224 does, timm's default crops",
@@ -200,7 +205,7 @@ ENTRIES = (
         licence="MIT",
         citation="Sun et al. 2023, EVA-CLIP: Improved Training Techniques for CLIP at Scale, arXiv:2303.15389",
         sources=("https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/eva.py",),
-        unverified=("file name",),
+        unverified=("licence", "file name"),
         description="EVA-02 CLIP ViT-B/16, projected features; q, k, v stored apart.",
     ),
 )

@@ -26,7 +26,7 @@ def _dinobloom(size: str) -> BackboneSpec:
         licence="Apache-2.0",
         citation=_DINOBLOOM,
         sources=(f"https://huggingface.co/{repo}", "https://github.com/marrlab/DinoBloom"),
-        unverified=("interpolation",),
+        unverified=("file name", "interpolation"),
         description=f"DINOv2 ViT-{size.upper()}/14 tuned on 380,000 white blood cells.",
     )
 
@@ -51,8 +51,14 @@ ENTRIES = (
         feature_dim=1024,
         preprocess=IMAGENET_224,
         licence="Apache-2.0",
+        citation="CROWN, https://huggingface.co/LexieK/Crown",
         sources=("https://huggingface.co/LexieK/Crown/blob/main/README.md",),
-        unverified=("mean and standard deviation", "interpolation", "tensors in the file besides the tower's"),
+        unverified=(
+            "citation: its repository; which paper belongs to it was not seen",
+            "mean and standard deviation",
+            "interpolation",
+            "tensors in the file besides the tower's",
+        ),
         description="DINOv2 ViT-L/16 on ten million cytology images.",
     ),
     BackboneSpec(
@@ -71,8 +77,18 @@ ENTRIES = (
         feature_dim=1024,
         preprocess=IMAGENET_224,
         licence="Apache-2.0",
-        sources=("https://huggingface.co/jianght/UniCAS/commit/9fa9b5e88687e0a10c037f3de1933c3dbc9626cb",),
-        unverified=("mean and standard deviation", "interpolation", "tensors in the file besides the tower's"),
+        citation="Jiang et al., UniCAS, a cytology foundation model pre-trained on 48,532 cervical whole slide images, "
+        "PMC12866161",
+        sources=(
+            "https://huggingface.co/jianght/UniCAS/commit/9fa9b5e88687e0a10c037f3de1933c3dbc9626cb",
+            "https://pmc.ncbi.nlm.nih.gov/articles/PMC12866161/",
+        ),
+        unverified=(
+            "architecture: as in the authors' example, which loads the file with strict=False",
+            "mean and standard deviation",
+            "interpolation",
+            "tensors in the file besides the tower's",
+        ),
         description="ViT-L/16 with SwiGLU on cervical cytology.",
     ),
 )

@@ -25,6 +25,7 @@ def _dinov2(size: str, registers: bool) -> BackboneSpec:
         citation="Oquab et al. 2023, DINOv2: Learning Robust Visual Features without Supervision, arXiv:2304.07193"
         + ("; Darcet et al. 2023, Vision Transformers Need Registers, arXiv:2309.16588" if registers else ""),
         sources=("https://github.com/facebookresearch/dinov2", _TIMM_VIT),
+        unverified=("file name",),
         description=f"DINOv2 ViT-{size.upper()}/14{' with four registers' if registers else ''}, at 224 px.",
     )
 

@@ -54,7 +54,7 @@ ENTRIES = (
         citation="Chen et al. 2024, Towards a general-purpose foundation model for computational pathology, "
         "Nature Medicine 30",
         sources=("https://huggingface.co/MahmoodLab/UNI2-h", _TRIDENT),
-        unverified=("interpolation",),
+        unverified=("file name", "interpolation"),
         description="ViT-H/14 with eight registers, DINOv2 on 350,000 slides of tissue.",
     ),
     BackboneSpec(
@@ -122,7 +122,7 @@ ENTRIES = (
         name="conch",
         architecture="vit_base_patch16_224",
         arguments={**VIT, "img_size": 448, "dynamic_img_size": True},
-        hub=HubFile(repo="MahmoodLab/CONCH", filename="pytorch_model.bin"),
+        hub=HubFile(repo="MahmoodLab/conch", filename="pytorch_model.bin"),
         format="conch",
         drops=("visual.proj_contrast",),  # its authors take the features before the projection for classifiers
         pool="query",
@@ -132,11 +132,11 @@ ENTRIES = (
         **_GATED_ND,
         citation="Lu et al. 2024, A visual-language foundation model for computational pathology, Nature Medicine 30",
         sources=(
-            "https://huggingface.co/MahmoodLab/CONCH",
+            "https://huggingface.co/MahmoodLab/conch",
             "https://github.com/mahmoodlab/CONCH/blob/main/conch/open_clip_custom/coca_model.py",
             "https://github.com/mahmoodlab/CONCH/blob/main/conch/open_clip_custom/model_configs/conch_ViT-B-16.json",
         ),
-        unverified=("tensors in the file besides the tower's",),
+        unverified=("file name", "tensors in the file besides the tower's"),
         description="CoCa ViT-B/16 at 448 px on histology and captions, pooled by a query.",
     ),
     BackboneSpec(
