@@ -210,6 +210,7 @@ def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
     refusals: dict[int | str, dict[str, Any]] = {
         400: {"model": Problem, "description": "No multipart form."},
         401: {"model": Problem, "description": "No token, or a wrong one."},
+        403: {"model": Problem, "description": "A page of another site asks, and no token is asked for."},
         413: {"model": Problem, "description": "The request is too large."},
         421: {"model": Problem, "description": "Meant for another host."},
         422: {"model": Problem, "description": "No image of the request can be read."},

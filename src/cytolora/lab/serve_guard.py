@@ -64,10 +64,11 @@ def read_token(path: Path | None, host: str) -> str | None:
 
 
 class Guard:
-    """Refuses requests with a wrong token (401), or meant for another host (421), before their body is read.
+    """Refuses what has a wrong token (401), is meant for another host (421) or comes from a page of another (403).
 
-    The host name is looked at only on loopback: a page on the web may lead its own name there, and would then speak
-    for the reader of the page.
+    All before the body is read. The host name is looked at only on loopback: a page on the web may lead its own name
+    there, and would then speak for the reader of the page. Where no token is asked for, any page could send a form:
+    browsers say where it comes from (Origin, RFC 6454), programs need not.
     """
 
     def __init__(self, app: App, *, token: str | None, loopback_only: bool, body_seconds: float) -> None:
@@ -91,6 +92,8 @@ class Guard:
         headers = dict(scope["headers"])
         if self._loopback_only and not is_loopback(_host(headers.get(b"host", b""))):
             await _refuse(send_with_headers, 421, "This service answers to localhost only.")
+        elif self._expected is None and not _is_own(headers):
+            await _refuse(send_with_headers, 403, "This service answers to programs and to its own page only.")
         elif self._needs_token(scope) and not self._is_right(headers.get(b"authorization", b"")):
             await _refuse(send_with_headers, 401, "Send the token: Authorization: Bearer TOKEN.")
         else:
@@ -124,6 +127,12 @@ def _host(header: bytes) -> str:
     """The name in a Host header, without the port."""
     text = header.decode("latin-1")
     return text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
+
+
+def _is_own(headers: dict[bytes, bytes]) -> bool:
+    """Whether no page asks, or one of this very service: same host, same port."""
+    origin = headers.get(b"origin")
+    return origin is None or origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
