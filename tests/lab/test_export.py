@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from small_bundle import CLASSES, write_small_bundle
 
+from cytolora.cli import main
 from cytolora.errors import BundleError, ConfigError
 from cytolora.lab import export as exporting
 from cytolora.lab.bundle import Bundle
@@ -147,3 +148,33 @@ def test_flags_and_sets_that_differ_are_counted_though_the_class_is_the_same(lin
     found = exporting.compare(bundle, ask, images)
     assert (found.num_flips, found.num_other_flags) == (0, 1)
     assert exporting.compare(bundle, lambda paths: (bundle.logits(paths), None), images).num_other_flags == 0
+
+
+def exported(capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *map(str, options)])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out + said.err
+
+
+def test_the_command_says_which_images_it_was_compared_on(lora: Bundle, tmp_path: Path, capsys):
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    _, said = exported(capsys, lora.name, "--to", "peft", "--out", tmp_path / "one")
+    assert "on 24 drawn cells\n" in said
+    assert "! drawn cells are not yours" in said
+    _, said = exported(capsys, lora.name, "--to", "peft", "--out", tmp_path / "two", "--images", tmp_path / "a.png")
+    assert f"on 1 images of {tmp_path / 'a.png'}\n" in said
+    assert "drawn" not in said
+    options = ("--out", tmp_path / "three", "--images", tmp_path / "a.png", "--json")
+    _, said = exported(capsys, lora.name, "--to", "peft", *options)
+    assert json.loads(said)["compared_on"] == [str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize("out", ["afile", "afile/sub", "/proc/export"])
+def test_a_place_that_cannot_be_written_is_said_in_one_line(lora: Bundle, tmp_path: Path, capsys, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    Path("afile").write_text("hours of work")
+    code, said = exported(capsys, lora.name, "--to", "peft", "--out", out)
+    assert code == 2
+    assert "Choose another --out" in said
+    assert said.count("\n") == 1

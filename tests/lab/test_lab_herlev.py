@@ -90,12 +90,13 @@ def test_onnx_gives_the_classes_and_flags_of_the_bundle_on_all_images_and_so_doe
     export, names = tmp_path / "model-onnx", classes_of(fitted)
     asked = ("--to", "onnx", "--out", export, "--images", fitted.cells, *fitted.named, "--json")
     found = json.loads(run("export", fitted.model, *asked).stdout)
-    assert (found["num_images"], found["num_flips"]) == (917, 0)
+    assert (found["num_images"], found["num_flips"], found["num_other_flags"]) == (917, 0, 0)
     assert found["probability"] < 1e-4
     table = predict(export, fitted.cells, tmp_path / "onnx.csv")
     for row, expected in zip(table, fitted.table, strict=True):
         assert shares(row, names) == pytest.approx(shares(expected, names), abs=1e-4)
-        assert row["predicted"] == expected["predicted"]
+        for said in ("predicted", "positive", "prediction_set", "referred", "unfamiliar"):
+            assert row[said] == expected[said], (row["path"], said)
     answers = served(export, [fitted.cells / Path(row["path"]).relative_to(fitted.cells) for row in table[:8]])
     for row, answer in zip(table, answers, strict=False):
         assert answer["predicted"] == row["predicted"]

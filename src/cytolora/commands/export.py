@@ -66,16 +66,20 @@ def export(
     found: Agreement = write(opened, to, out, images=_listed(images), force_licence=force_licence)
     problem = licence_problem(opened) if to != "peft" else ""
     if json_:
-        sys.stdout.write(json.dumps({"out": str(out), "to": to, "licence": problem, **asdict(found)}, indent=2) + "\n")
+        named = [str(path) for path in images] or ["drawn cells"]
+        said = {"out": str(out), "to": to, "licence": problem, "compared_on": named, **asdict(found)}
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    on = f"{found.num_images} images" if images else f"{found.num_images} drawn cells (--images names real ones)"
+    on = f"{found.num_images} images of {', '.join(map(str, images))}" if images else f"{found.num_images} drawn cells"
     left_out = f", {found.num_unreadable} unreadable ones left out" if found.num_unreadable else ""
     console.print(f"{out}: {to}, compared with {bundle} on {on}{left_out}")
     console.print(
         f"largest difference: logit {found.logit:.1e}, probability {found.probability:.1e}; "
         f"{found.num_flips} of {found.num_images} classes changed, {found.num_other_flags} other flags or sets"
     )
+    if not images:
+        console.print("! drawn cells are not yours: before you rely on it, compare it on real ones: --images NEW_CELLS")
     if problem:
         console.print(f"! keep it in your house: {problem}")
     elif opened.backbone.redistributable is None and to != "peft":

@@ -140,10 +140,15 @@ def _check_licence(bundle: Bundle, to: Target, *, force: bool) -> None:
 
 
 def _check_free(out: Path) -> None:
-    recover_folder(out)
-    remove_unfinished(out)
     if out.is_file():
         raise ConfigError(f"{out} is a file; an export is a folder. Choose another --out.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+        recover_folder(out)
+        remove_unfinished(out)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out.") from error
     if out.is_dir():
         check_replaceable(out, EXPORT)
 
