@@ -1,6 +1,8 @@
 """What every engine promises before anything is run."""
 
 import json
+import re
+import socket
 import sys
 
 import pytest
@@ -62,6 +64,41 @@ def test_a_cluster_of_other_machines_that_lets_anyone_in_is_not_joined(monkeypat
     monkeypatch.setattr(ray_cluster, "_without_token", lambda address: ray_cluster._OPEN)
     with pytest.raises(ConfigError, match="lets in anyone"), running_cluster("10.0.0.1:6379"):
         pass
+
+
+def test_an_open_cluster_that_listens_beyond_loopback_is_not_joined_by_its_loopback_address(monkeypatch):
+    with socket.socket() as listening:
+        listening.bind(("0.0.0.0", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        monkeypatch.setattr(ray_cluster, "_without_token", lambda address: ray_cluster._OPEN)
+        monkeypatch.setattr(ray_cluster, "_network_addresses", lambda: {"127.0.0.1"})  # stands for one of a network
+        with (
+            pytest.raises(ConfigError, match=r"or on 127\.0\.0\.1 alone: docs/scale\.md"),
+            running_cluster(f"127.0.0.1:{port}"),
+        ):
+            pass
+
+
+def test_a_port_of_loopback_alone_is_not_reached_by_the_machines_network_addresses():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        assert not ray_cluster._answers_from_outside(listening.getsockname()[1])
+    assert not any(map(ray_cluster._is_local_ip, ray_cluster._network_addresses()))
+
+
+@pytest.mark.parametrize(
+    ("is_shut", "said"),
+    [
+        (True, r"asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN .* Ray says: Nobody is there\."),
+        (False, r"from this machine: Nobody is there\. Run this on one of its nodes\."),
+    ],
+)
+def test_where_a_cluster_asks_for_a_token_a_failure_to_join_names_it(is_shut: bool, said: str):
+    error = ray_cluster._not_joined("10.0.0.1:6379", ConnectionError("Nobody is there.\nMore."), is_shut=is_shut)
+    assert re.search(said, str(error))
+    assert ("RAY_AUTH_TOKEN" in str(error)) == is_shut
 
 
 def test_an_address_where_nobody_answers_is_said_so(monkeypatch):

@@ -4,11 +4,12 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -23,7 +24,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _STORE_BYTES = 256 * 2**20
-_PROBE_SECONDS = 30
+_PROBE_SECONDS = 120
+"""Ray itself gives up after ten; the rest is loading it, which takes minutes on a machine that is busy."""
+_KNOCK_SECONDS = 2
 _LONGEST_FOLDER = 40
 """Ray puts sockets some 60 characters further down, and a socket's path has at most 107."""
 
@@ -85,28 +88,23 @@ def running_cluster(address: str) -> Iterator[ModuleType]:
         ConfigError: If the address is none, nobody answers there, or anyone could run programs there.
     """
     require_ray()
-    is_loopback = check_address(address)
+    is_local = check_address(address) and not _answers_from_outside(int(address.rpartition(":")[2]))
     answer = _without_token(address)
     if answer not in (_OPEN, _SHUT):
         raise ConfigError(f"No Ray cluster answers at {address}. Start one there, see docs/scale.md.")
-    if answer == _OPEN and not is_loopback:
+    if answer == _OPEN and not is_local:
         raise _unprotected(address)
-    with _environment(_QUIET | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}):
+    # "1" makes Ray look for the cluster at this machine's network address, where one of loopback alone never answers
+    with _environment(_QUIET | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if is_local else "1"}):
         import ray
         from ray.exceptions import AuthenticationError
 
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except AuthenticationError as error:
-            raise ConfigError(
-                f"The cluster at {address} asks for a token, and this is none of it. Set RAY_AUTH_MODE=token and "
-                "RAY_AUTH_TOKEN to the one it was started with."
-            ) from error
+            raise ConfigError(f"{_set_the_token(address)}; what this process has is none of it.") from error
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"Cannot join the Ray cluster at {address} from this machine: {str(error).splitlines()[0]} Run this on "
-                "one of its nodes."
-            ) from error
+            raise _not_joined(address, error, is_shut=answer == _SHUT) from error
         try:
             nodes: list[Mapping[str, Any]] = ray.nodes()
             if answer == _OPEN and not all(_is_local_ip(str(node["NodeManagerAddress"])) for node in nodes):
@@ -166,10 +164,52 @@ def _without_token(address: str) -> int:
     return found.returncode
 
 
+def _answers_from_outside(port: int) -> bool:
+    """Whether a port of this machine can be reached by an address of its own that is not loopback."""
+    return any(_answers(host, port) for host in _network_addresses())
+
+
+def _network_addresses() -> set[str]:
+    """This machine's own addresses, as its name and its default routes tell; asking for a route sends nothing."""
+    found: set[str] = set()
+    with suppress(OSError):
+        found.update(str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None))
+    for family, somewhere in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:4860:4860::8888")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((somewhere, 53))
+            found.add(probe.getsockname()[0])
+    return {host for host in found if not _is_local_ip(host)}
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _not_joined(address: str, error: Exception, *, is_shut: bool) -> ConfigError:
+    """The error for a cluster that answers and is not joined; of a wrong token Ray says as if nobody were there."""
+    said = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    if is_shut:
+        return ConfigError(f"{_set_the_token(address)}. If it is, run this on one of its nodes. Ray says: {said}.")
+    return ConfigError(
+        f"Cannot join the Ray cluster at {address} from this machine: {said}. Run this on one of its nodes."
+    )
+
+
+def _set_the_token(address: str) -> str:
+    return (
+        f"The cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it was "
+        "started with"
+    )
+
+
 def _unprotected(address: str) -> ConfigError:
     return ConfigError(
         f"The Ray cluster at {address} lets in anyone who reaches it, to run any program. Start it with "
-        "RAY_AUTH_MODE=token and a RAY_AUTH_TOKEN, see docs/scale.md, or on 127.0.0.1 alone."
+        "RAY_AUTH_MODE=token and a RAY_AUTH_TOKEN, or on 127.0.0.1 alone: docs/scale.md says how."
     )
 
 
