@@ -79,11 +79,17 @@ def restricted_accuracy(labels: ArrayLike, probabilities: ArrayLike, kept: Seque
     Returns:
         The accuracy, or None where no image is of a kept class.
     """
+    chosen, right = restricted_hits(labels, probabilities, kept)
+    return float(right.mean()) if chosen.any() else None
+
+
+def restricted_hits(
+    labels: ArrayLike, probabilities: ArrayLike, kept: Sequence[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns which images are of a kept class, and which of these the classifier gets right among these classes."""
     truth, shares, places = np.asarray(labels), np.asarray(probabilities), np.asarray(kept)
     chosen = np.isin(truth, places)
-    if not chosen.any():
-        return None
-    return float((places[shares[chosen][:, places].argmax(axis=1)] == truth[chosen]).mean())
+    return chosen, places[shares[chosen][:, places].argmax(axis=1)] == truth[chosen]
 
 
 def _nodes(paths: Sequence[_Node], level: int) -> tuple[list[_Node], NDArray[np.int64]]:

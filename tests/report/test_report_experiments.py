@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_store import FakeData, write_runs
 
@@ -16,7 +17,9 @@ from cytolora.report.figures import look, save
 from cytolora.report.fractions import Fractions
 from cytolora.report.labels import Labels
 from cytolora.report.matrix import ConfusionMatrix
-from cytolora.specs import Budget, Sampling, TrainSpec
+from cytolora.report.protocol import describe_methods
+from cytolora.specs import AdapterSpec, AugmentSpec, Budget, Preprocess, Sampling, TrainSpec
+from cytolora.stats import metric_intervals
 from cytolora.store import Store
 
 MODELS = ("uni", "vit-b16")
@@ -146,3 +149,74 @@ def test_a_drawing_is_kept_and_a_damaged_one_drawn_again(paper_cells: list[Cell]
     (kept / "drawing.svg").write_text("half a pict")
     assert save(figure, tmp_path / "b", tmp_path / "cache") == first
     assert (kept / "drawing.svg").read_bytes() == whole
+
+
+def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_cells: list[Cell], tmp_path: Path):
+    folder = build_report(paper_runs, tmp_path / "report").parent
+    found = {cell.cell_id: cell.intervals["accuracy"] for cell in paper_cells}
+    wanted = {(round(one.low, 6), round(one.high, 6)) for one in found.values()}
+    for name in ("figure1", "figure2", "labels", "sipakmed_accuracy"):
+        rows = list(csv.DictReader((folder / "figures" / f"{name}.csv").open()))
+        numbers = [row for row in rows if row["mean"]]
+        assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in numbers), name
+        assert {row["n_seeds"] for row in numbers} == {"2"}
+        whole = [row for row in numbers if row.get("num_classes", "25") == "25"]
+        assert {(round(float(row["low"]), 6), round(float(row["high"]), 6)) for row in whole} <= wanted, name
+    first = next(cell for cell in paper_cells if cell.method == "linear" and cell.model == "uni")
+    low, high = (100 * end for end in (first.intervals["accuracy"].low, first.intervals["accuracy"].high))
+    for name in ("table1.md", "table1.tex", "index.html"):
+        assert f"{low:.2f} to {high:.2f}" in (folder / name).read_text(), name
+    assert f"({low:.1f}–{high:.1f})" in (folder / "tables.md").read_text()
+    assert f"({low:.1f}--{high:.1f})" in (folder / "tables.tex").read_text()
+
+
+def test_the_interval_on_the_23_classes_is_that_of_their_images_alone(paper_cells: list[Cell]):
+    figure = hicervix(paper_cells)
+    row = next(row for row in figure.frame().to_pylist() if row["scored_on"] == "hicervix:23" and row["fraction"])
+    cell = next(cell for cell in paper_cells if cell.fraction == row["fraction"])
+    truth, images, groups = [], [], []
+    for rows in cell.predictions:
+        kept = np.asarray(cell.facts.restrictions["hicervix:23"])
+        for place in np.flatnonzero(np.isin(rows.labels, kept)):
+            said = kept[rows.probabilities[place, kept].argmax()]
+            truth.append(int(said != rows.labels[place]))
+            images.append(rows.paths[place])
+            groups.append(rows.groups[place])
+    expected = metric_intervals([0] * len(truth), truth, images=images, groups=groups, num_classes=2)["accuracy"]
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert row["mean"] == pytest.approx(1 - np.mean(truth))
+
+
+def test_a_preset_without_a_linear_classifier_of_its_own_is_shown_beside_the_papers(store: Store):
+    one = {"models": ("uni",), "rates": (1e-3,), "seeds": (1, 2), "data": FakeData(num_groups=12)}
+    write_runs(store, methods=("linear",), shots=(None,), **one)
+    write_runs(store, methods=("lora",), shots=(1, 4), preset="attention-alone", **one)
+    (figure,) = few_shot_figures(read_cells(store.runs()), str)
+    assert [row["shots"] for row in figure.frame().to_pylist()] == [1, 4, None]
+    assert "linear classifier on all images (preset paper, where this one has none of its own)" in figure.caption
+    write_runs(store, methods=("linear",), shots=(None,), preset="attention-alone", **one)
+    (figure,) = few_shot_figures(read_cells(store.runs()), str)
+    assert [row["method"] for row in figure.frame().to_pylist()][-1] == "linear (preset attention-alone)"
+    assert "preset paper" not in figure.caption
+
+
+def test_what_a_preset_changes_is_told_in_the_settings_of_each_method(store: Store):
+    one = {"models": ("uni",), "rates": (1e-3,), "seeds": (1,), "shots": (4,), "data": FakeData(num_groups=12)}
+    budget = Budget(amount=100, unit="epochs")
+    write_runs(store, methods=("linear", "lora"), **one, train=TrainSpec(budget=budget, augment=None))
+    changed = TrainSpec(budget=budget, cosine_steps=50, augment=AugmentSpec(min_scale=0.08, interpolation="bicubic"))
+    view = Preprocess(size_px=224, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
+    other = {"preset": "paper-code-2024", "train": changed, "preprocess": view}
+    write_runs(store, methods=("linear",), **one, **other)
+    write_runs(store, methods=("lora",), **one, **other, adapter=AdapterSpec(reference_attention_bug=True))
+    found = describe_methods(read_cells(store.runs()))
+    assert [len(settings) for settings in found.values()] == [2, 2]
+    plain, preset = found["linear"]
+    assert "; trained on evaluation views; each model's own view; fp32" in plain
+    assert preset.startswith("preset paper-code-2024: 100 epochs; ")
+    assert (
+        "cosine that turns every 50 steps; crops of 8 to 100 % of the area, flip 0.5, crops resized bicubic" in preset
+    )
+    assert "view: shortest, bicubic, mean 0.48, 0.46, 0.41, standard deviation 0.27, 0.26, 0.28" in preset
+    assert "the wrong attention of the paper's public code" in found["lora"][1]
+    assert "the wrong attention" not in found["lora"][0]

@@ -8,7 +8,7 @@ from fake_store import FakeData, write_runs
 
 from cytolora.report.build import build_report
 from cytolora.report.cells import Cell, read_cells
-from cytolora.report.compare import Comparison, compare
+from cytolora.report.compare import COLUMNS, Comparison, compare, to_rows
 from cytolora.report.few_shot import few_shot_figures
 from cytolora.report.protocol import describe_dataset
 from cytolora.report.tables import pivot
@@ -135,3 +135,10 @@ def test_methods_are_compared_with_all_that_belongs_to_them_but_not_across_prese
     write(store, models=("uni",), shots=(4,), preset="mine", train=SHORT)
     found = compare(read_cells(store.runs()), "method", replicates=50)
     assert pairs(found) == {("uni, 4 shots", "linear", "lora"), ("uni, 4 shots", "lora", "lora (preset mine)")}
+
+
+def test_a_pair_of_cut_cells_is_flagged_in_its_files(store: Store):
+    write(store, models=("uni", "vit-b16"), shots=(4,), train=CUT)
+    (row,) = to_rows(compare(read_cells(store.runs()), "model", replicates=50))
+    assert (row["first_flags"], row["second_flags"]) == ("cut", "cut")
+    assert {"first_flags", "second_flags"} <= set(COLUMNS)

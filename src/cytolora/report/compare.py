@@ -9,14 +9,15 @@ import numpy as np
 from cytolora.paired import Difference, McNemar, difference, holm, mcnemar
 from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
-from cytolora.report.flags import suffix
+from cytolora.report.flags import flags, suffix
 from cytolora.report.pairing import By, Rivals, alone, find_rivals, name_of
 from cytolora.stats import Replicates, draw_metrics
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
     *("p", "p_holm", "num_units", "unit", "mcnemar_seed", "mcnemar_only_first", "mcnemar_only_second"),
-    *("mcnemar_exact", "mcnemar_mid_p", "first_cell", "second_cell"),
+    *("mcnemar_exact", "mcnemar_mid_p", "first_flags", "second_flags"),
+    *("first_cell", "second_cell"),
 )
 """Of compare.csv."""
 
@@ -164,6 +165,8 @@ def _row(pair: Pair) -> dict[str, Any]:
         "mcnemar_only_second": test and test.only_second,
         "mcnemar_exact": test and test.exact,
         "mcnemar_mid_p": test and test.mid_p,
+        "first_flags": "; ".join(flags(pair.cells[0])),
+        "second_flags": "; ".join(flags(pair.cells[1])),
         "first_cell": pair.cells[0].cell_id,
         "second_cell": pair.cells[1].cell_id,
     }

@@ -17,12 +17,13 @@ from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
 from cytolora.report.flags import caution, stamp
+from cytolora.report.lines import linear_last
 from cytolora.report.tables import TITLES
 from cytolora.specs import LINEAR, ZERO_SHOT
 
 Axis = Literal["shots", "fraction"]
 
-_COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "n_seeds")
+_COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds")
 _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LEVEL_DASHES = ((0, (6, 3)), (0, (11, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
@@ -57,7 +58,7 @@ class Curves:
         if any(row["std"] is not None for row in self._points):
             text += " Bands: ±\u00a01 standard deviation over seeds."
         if len(self._points) < len(self._rows):
-            levels = {_is_zero_shot(row["method"]) for row in self._rows if row["amount"] is None}
+            levels = {words.plain_method(row["method"]) == ZERO_SHOT for row in self._rows if row["amount"] is None}
             said = ["trained on all images", "zero-shot, trained on none"]
             text += f" Dashed horizontal lines: {'; '.join(said[level] for level in sorted(levels))}."
         if self._baseline is not None:
@@ -95,7 +96,8 @@ class Curves:
             spread, amount = cell.test(self.metric), getattr(cell, self.axis) or None
             if spread is not None:
                 what = (cell.dataset, self.metric, cell.model, cell.method, self.axis)
-                numbers = (None if amount is None else float(amount), spread.mean, spread.std, len(cell.tested))
+                ends = (cell.intervals[self.metric].low, cell.intervals[self.metric].high)
+                numbers = (None if amount is None else float(amount), spread.mean, spread.std, *ends, len(cell.tested))
                 rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
         return rows
 
@@ -106,7 +108,7 @@ class Curves:
     @cached_property
     def _methods(self) -> list[str]:
         """Linear last: it is what the others are compared with."""
-        return sorted({row["method"] for row in self._rows}, key=lambda name: (name.split(" ")[0] == LINEAR, name))
+        return linear_last({row["method"] for row in self._rows})
 
     def _ranked(self, column: str) -> list[str]:
         """The names of a column, those of the highest last points first, as the lines end from top to bottom."""
@@ -225,7 +227,7 @@ class Curves:
         lines = [Line2D([], [], color=inks[m], label=m, **self._style(m)) for m in self._methods if m in drawn]
         levels = {row["method"] for row in self._rows if row["amount"] is None}
         for m in (m for m in self._methods if m in levels):
-            said = m if _is_zero_shot(m) else f"{m}, all images"
+            said = m if words.plain_method(m) == ZERO_SHOT else f"{m}, all images"
             lines.append(Line2D([], [], color=inks[m], label=said, linestyle=self._level_dash(m), linewidth=1.1))
         if self._baseline is not None and self._baseline > self._limits[0]:
             lines.append(Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class"))
@@ -245,10 +247,6 @@ class Curves:
             "markersize": 4.5,
             "markeredgewidth": 1.2,
         }
-        if method.split(" ")[0] == LINEAR:
+        if words.plain_method(method) == LINEAR:
             return style | {"linestyle": _LINEAR_DASH, "markerfacecolor": "white"}
         return style | {"linestyle": _DASHES[index % len(_DASHES)]}
-
-
-def _is_zero_shot(method: str) -> bool:
-    return method.split(" ")[0] == ZERO_SHOT

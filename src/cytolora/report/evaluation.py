@@ -11,7 +11,7 @@ from cytolora import agreement, calibration, hierarchy, stats
 from cytolora.agreement import class_scores, kappa, macro, one_against_rest, ordered
 from cytolora.calibration import Bin, brier, expected_error, reliability
 from cytolora.files import canonical_json, sha256_text
-from cytolora.hierarchy import TreeScore, restricted_accuracy, tree_score
+from cytolora.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
 from cytolora.report import predictions as predictions_module
 from cytolora.report.facts import ClassFacts
 from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
@@ -55,6 +55,8 @@ class Evaluation:
     """Empty where classes have no tree."""
     restricted: Mapping[str, Sequence[float | None]]
     """Accuracy on the classes of another label set, by that set's name."""
+    restricted_intervals: Mapping[str, Interval]
+    """95 %, of its mean over the seeds; lacks sets that no test image is of."""
 
     @property
     def num_images(self) -> int:
@@ -117,7 +119,27 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
             name: [restricted_accuracy(rows.labels, rows.probabilities, kept) for rows in seeds]
             for name, kept in facts.restrictions.items()
         },
+        restricted_intervals={
+            name: found
+            for name, kept in facts.restrictions.items()
+            if (found := _restricted_interval(seeds, kept)) is not None
+        },
     )
+
+
+def _restricted_interval(seeds: Sequence[TestPredictions], kept: Sequence[int]) -> Interval | None:
+    """Draws the units of the kept classes' images again; right or wrong is all that accuracy asks of them."""
+    images, groups, wrong = [], [], []
+    for rows in seeds:
+        chosen, right = restricted_hits(rows.labels, rows.probabilities, kept)
+        places = np.flatnonzero(chosen)
+        images += [rows.paths[place] for place in places]
+        groups += [rows.groups[place] for place in places]
+        wrong += (~right).astype(int).tolist()
+    if not images:
+        return None
+    found = metric_intervals([0] * len(wrong), wrong, images=images, groups=groups, num_classes=2)
+    return found["accuracy"]
 
 
 def _key(runs: Sequence[StoredRun], facts: ClassFacts) -> str:
@@ -133,6 +155,7 @@ def _from_plain(plain: dict[str, Any]) -> Evaluation:
             "classes": tuple(plain["classes"]),
             "class_counts": tuple(plain["class_counts"]),
             "intervals": {name: Interval(**found) for name, found in plain["intervals"].items()},
+            "restricted_intervals": {name: Interval(**one) for name, one in plain["restricted_intervals"].items()},
             "bins": [Bin(**found) for found in plain["bins"]],
             "trees": [TreeScore(**found | {"accuracies": tuple(found["accuracies"])}) for found in plain["trees"]],
         }

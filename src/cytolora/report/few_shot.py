@@ -14,7 +14,7 @@ from cytolora.report.figures import INK
 from cytolora.report.flags import caution, flags, stamp
 from cytolora.report.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.report.published import printed_order
-from cytolora.specs import LINEAR, ZERO_SHOT
+from cytolora.specs import LINEAR, PAPER, ZERO_SHOT
 
 _LEVEL = (0, (6, 3))
 _COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high", "n_seeds", "flags")
@@ -42,7 +42,7 @@ class FewShot:
         text = f"Figure 1: accuracy on the test set of {self.method} against labelled images per class, by dataset. "
         text += "Points: mean over seeds; bands: ±\u00a01 standard deviation."
         if any(row["shots"] is None for row in self._rows):
-            text += " Dashed horizontal lines, in each model's colour: linear classifier on all images."
+            text += f" Dashed horizontal lines, in each model's colour: {self._level_name}."
         warned = caution(self._drawn)
         return f"{text} Read with care: {warned}." if warned else text
 
@@ -73,7 +73,7 @@ class FewShot:
             panel.set_title(dataset)
         handles = [Line2D([], [], color=inks[model], marker=marks[model], label=model) for model in models]
         if any(row["shots"] is None for row in self._rows):
-            handles.append(Line2D([], [], color=INK, linestyle=_LEVEL, linewidth=1.1, label="linear, all images"))
+            handles.append(Line2D([], [], color=INK, linestyle=_LEVEL, linewidth=1.1, label=self._level_label))
         drawing.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=2.4)
         drawing.supxlabel("Labelled images per class (shots)", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
@@ -83,22 +83,44 @@ class FewShot:
     @cached_property
     def _drawn(self) -> list[Cell]:
         own = [cell for cell in self.cells if cell.method == self.method and cell.shots and cell.tested]
-        pairs = {(cell.dataset, cell.model) for cell in own}
-        levels = [
-            cell
-            for cell in self.cells
-            if cell.spec.method == LINEAR
-            and cell.spec.preset == own[0].spec.preset
-            and cell.shots is None
-            and cell.fraction is None
-            and cell.tested
-            and (cell.dataset, cell.model) in pairs
+        pairs = {(cell.dataset, cell.model): cell for cell in own}
+        return own + [level for cell in pairs.values() for level in self._levels(cell)]
+
+    def _levels(self, cell: Cell) -> list[Cell]:
+        """The linear classifiers on all images beside a cell: of its preset, or else of the paper's on the same view.
+
+        A preset that changes adapters alone, as ``attention-alone`` does, has the paper's linear classifier.
+        """
+        linear = [
+            one
+            for one in self.cells
+            if (one.spec.method, one.dataset, one.model) == (LINEAR, cell.dataset, cell.model)
+            and one.shots is None
+            and one.fraction is None
+            and one.tested
+            and (one.spec.split, one.spec.preprocess) == (cell.spec.split, cell.spec.preprocess)
         ]
-        return own + levels
+        same = [one for one in linear if one.spec.preset == cell.spec.preset]
+        return same or [one for one in linear if one.spec.preset == PAPER]
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         return [_row(cell) for cell in self._drawn]
+
+    @cached_property
+    def _is_borrowed(self) -> bool:
+        """Whether a level was computed under another preset than the method."""
+        presets = [{c.spec.preset for c in self._drawn if (c.shots is None) == level} for level in (False, True)]
+        return bool(presets[1] - presets[0])
+
+    @property
+    def _level_name(self) -> str:
+        text = "linear classifier on all images"
+        return f"{text} (preset {PAPER}, where this one has none of its own)" if self._is_borrowed else text
+
+    @property
+    def _level_label(self) -> str:
+        return f"linear, all images{f' (preset {PAPER})' if self._is_borrowed else ''}"
 
     @property
     def _datasets(self) -> list[str]:

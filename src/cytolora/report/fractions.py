@@ -15,10 +15,14 @@ from cytolora.report.figures import INK
 from cytolora.report.flags import caution, flags, stamp
 from cytolora.report.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.report.published import Reference, references
+from cytolora.stats import Interval
 
 _RESTRICTED = (0, (2, 1.5))
 _LEVEL = (0, (6, 3))
-_COLUMNS = ("dataset", "model", "method", "fraction", "scored_on", "num_classes", "mean", "std", "published", "flags")
+_COLUMNS = (
+    *("dataset", "model", "method", "fraction", "scored_on", "num_classes", "mean", "std", "low", "high", "n_seeds"),
+    *("published", "flags"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,17 +148,22 @@ def _rows(cell: Cell) -> list[dict[str, Any]]:
         "model": cell.model,
         "method": cell.method,
         "fraction": cell.fraction,
+        "n_seeds": len(cell.tested),
         "flags": "; ".join(flags(cell)),
     }
     whole = {"scored_on": cell.dataset, "num_classes": len(found.classes), "mean": spread.mean, "std": spread.std}
-    rows = [row | whole | {"published": published and published.accuracy}]
+    rows = [row | whole | _ends(found.intervals["accuracy"]) | {"published": published and published.accuracy}]
     for name, kept in cell.facts.restrictions.items():
         values = [value for value in found.restricted[name] if value is not None]
         if values and len(kept) < len(found.classes):
             part = Spread.of(values)
             scored = {"scored_on": name, "num_classes": len(kept), "mean": part.mean, "std": part.std}
-            rows.append(row | scored | {"published": None})
+            rows.append(row | scored | _ends(found.restricted_intervals[name]) | {"published": None})
     return rows
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"low": interval.low, "high": interval.high}
 
 
 def in_words(cells: Sequence[Cell]) -> list[str]:
@@ -167,7 +176,8 @@ def in_words(cells: Sequence[Cell]) -> list[str]:
             if row is not None:
                 apart = words.difference(row["mean"], reference.accuracy)
                 amount = words.amount(cell.shots, cell.fraction)
-                text = f"{cell.model}, {cell.method}, {amount}: {words.percent(row['mean'])} % on the"
+                text = f"{cell.model}, {cell.method}, {amount}: {words.percent(row['mean'])} %"
+                text += f" (95 % interval {words.percent(row['low'])} to {words.percent(row['high'])}) on the"
                 text += f" {row['num_classes']} classes of {reference.name}, {apart} against its published"
                 said.append(f"{text} {100 * reference.accuracy:.2f} %.")
     return said

@@ -10,16 +10,17 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from cytolora.report import words
 from cytolora.report.cells import Cell
 from cytolora.report.few_shot import in_print_order
 from cytolora.report.figures import INK
 from cytolora.report.flags import caution, flags, stamp
-from cytolora.report.lines import colours, line, markers, panels, percent_axis
+from cytolora.report.lines import colours, line, linear_last, markers, panels, percent_axis
 from cytolora.specs import LINEAR
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LINEAR_DASH = (0, (1.2, 1.6))
-_COLUMNS = ("dataset", "model", "method", "amount", "num_labels", "mean", "std", "n_seeds", "flags")
+_COLUMNS = ("dataset", "model", "method", "amount", "num_labels", "mean", "std", "low", "high", "n_seeds", "flags")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Labels:
         """Draws the panels, three beside each other, on one scale."""
         datasets = in_print_order({row["dataset"] for row in self._rows}, 0)
         models = in_print_order({row["model"] for row in self._rows}, 1)
-        methods = sorted({row["method"] for row in self._rows}, key=lambda name: (name.split(" ")[0] == LINEAR, name))
+        methods = linear_last({row["method"] for row in self._rows})
         drawing, axes = panels(len(models), 3, share_y=True, size=(2.7 if len(models) > 1 else 6.0, 2.6))
         inks, marks = colours(datasets), markers(datasets)
         seen = [row["num_labels"] for row in self._rows]
@@ -93,6 +94,8 @@ class Labels:
                 "num_labels": cell.num_labels,
                 "mean": spread.mean,
                 "std": spread.std,
+                "low": cell.intervals["accuracy"].low,
+                "high": cell.intervals["accuracy"].high,
                 "n_seeds": len(cell.tested),
                 "flags": "; ".join(flags(cell)),
             }
@@ -103,6 +106,6 @@ class Labels:
 
 
 def _style(index: int, method: str, marker: str) -> dict[str, Any]:
-    if method.split(" ")[0] == LINEAR:
+    if words.plain_method(method) == LINEAR:
         return {"linestyle": _LINEAR_DASH, "marker": marker, "markerfacecolor": "white"}
     return {"linestyle": _DASHES[index % len(_DASHES)], "marker": marker}

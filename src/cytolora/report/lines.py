@@ -1,6 +1,6 @@
 """What figures of lines share: a line with its band, axes in percent, a grid of panels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, floor
 from typing import Any
 
@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
+from cytolora.report import words
 from cytolora.report.figures import MARKERS, PALETTE
+from cytolora.specs import LINEAR
 
 
 def line(axes: Axes, rows: Sequence[dict[str, Any]], x: str, *, colour: str, band: bool = True, **style: Any) -> None:
@@ -31,6 +33,11 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 def markers(names: Sequence[str]) -> dict[str, str]:
     """Gives each name a marker, such that no two share both colour and marker."""
     return {name: MARKERS[(index + index // len(PALETTE)) % len(MARKERS)] for index, name in enumerate(names)}
+
+
+def linear_last(methods: Iterable[str]) -> list[str]:
+    """Sorts methods, the linear ones last: they are what the others are compared with."""
+    return sorted(methods, key=lambda name: (words.plain_method(name) == LINEAR, name))
 
 
 def panels(count: int, columns: int, *, share_y: bool, size: tuple[float, float]) -> tuple[Drawing, list[Axes]]:

@@ -18,7 +18,7 @@ from cytolora.report.marks import marks
 from cytolora.report.metadata import Breakdown
 from cytolora.report.neighbours import neighbour_rows
 from cytolora.report.protocol import DatasetFacts
-from cytolora.report.table1 import Table1, lines_of
+from cytolora.report.table1 import BELOW, Table1, lines_of
 from cytolora.report.tables import TITLES, amounts_of, further, pivot, plus_minus
 from cytolora.store import StoredRun
 
@@ -127,6 +127,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "marks": marks,
         "titles": TITLES,
         "lines_of": lines_of,
+        "below": BELOW,
         "further": further,
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}

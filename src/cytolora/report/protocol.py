@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cytolora.report import words
 from cytolora.report.cells import Cell
-from cytolora.specs import ZERO_SHOT, RunSpec
+from cytolora.specs import PAPER, ZERO_SHOT, AugmentSpec, Preprocess, RunSpec
 from cytolora.store import StoredRun
 
 _SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
@@ -80,11 +80,13 @@ def describe_models(cells: Iterable[Cell]) -> list[dict[str, str]]:
 
 
 def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
-    """Returns, per method, its settings in words; several where cells differ."""
+    """Returns, per method, its settings in words; several where cells differ, each under its preset."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         settings = found.setdefault(cell.spec.method, [])
         text = _settings(cell.spec)
+        if cell.spec.preset != PAPER:
+            text = f"preset {cell.spec.preset}: {text}"
         if text not in settings:
             settings.append(text)
     return found
@@ -99,10 +101,28 @@ def _settings(spec: RunSpec) -> str:
         blocks = "all blocks" if adapter.blocks == "all" else f"blocks {', '.join(map(str, adapter.blocks))}"
         parts.append(f"rank {adapter.rank} on {', '.join(adapter.targets)} of {blocks}")
         parts.append(f"α {adapter.alpha:g}, scaled by {_SCALING[adapter.scaling]}, dropout {adapter.dropout:g}")
-    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine")
+        if adapter.reference_attention_bug:
+            parts.append("the wrong attention of the paper's public code")
+    again = "" if train.cosine_steps is None else f" that turns every {train.cosine_steps} steps"
+    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine{again}")
+    parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
         parts.append("head starts from the class names")
     return "; ".join([*parts, train.precision])
+
+
+def _augmentation(found: AugmentSpec | None) -> str:
+    if found is None:
+        return "trained on evaluation views"
+    text = f"crops of {100 * found.min_scale:g} to 100 % of the area, flip {found.flip:g}"
+    return text if found.interpolation is None else f"{text}, crops resized {found.interpolation}"
+
+
+def _view(found: Preprocess | None) -> str:
+    if found is None:
+        return "each model's own view"
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (found.mean, found.std))
+    return f"view: {found.resize}, {found.interpolation}, mean {mean}, standard deviation {std}"
 
 
 def describe_rates(cells: Iterable[Cell]) -> dict[str, list[float]]:

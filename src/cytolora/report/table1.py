@@ -19,6 +19,8 @@ COLUMNS = (
 """Of table1.csv."""
 
 AVERAGE = "average"
+BELOW = (INTERVAL, PUBLISHED, DIFFERENCE) = ("95 % interval", "published", "difference")
+"""Names of the lines below one of ours."""
 _NONE = "–"
 
 
@@ -123,7 +125,7 @@ def to_rows(table: Table1) -> list[dict[str, Any]]:
 
 
 def lines_of(table: Table1) -> list[tuple[str, list[str]]]:
-    """Returns the printed lines: of each dataset and the average ours, published and difference, in percent.
+    """Returns the printed lines: of each dataset and the average ours, interval, published and difference, in percent.
 
     The average stands below the datasets that it is of, and above others.
     """
@@ -132,9 +134,11 @@ def lines_of(table: Table1) -> list[tuple[str, list[str]]]:
     for dataset in (*table.averaged, AVERAGE, *others):
         row = [table.entries.get((dataset, model), Entry(spread=None)) for model in table.models]
         lines.append((dataset, [_ours(entry) for entry in row]))
+        if any(entry.cell is not None for entry in row):
+            lines.append((INTERVAL, [_interval(entry) for entry in row]))
         if any(entry.published is not None for entry in row):
-            lines.append(("published", [_printed(entry) for entry in row]))
-            lines.append(("difference", [_differing(entry) for entry in row]))
+            lines.append((PUBLISHED, [_printed(entry) for entry in row]))
+            lines.append((DIFFERENCE, [_differing(entry) for entry in row]))
     return lines
 
 
@@ -151,7 +155,9 @@ def to_markdown(tables: Sequence[Table1]) -> str:
 
 def to_latex(tables: Sequence[Table1]) -> str:
     """Prints the tables for LaTeX; needs the package booktabs."""
-    blocks = ["% Needs \\usepackage{booktabs}. Accuracy on the test set, %, mean and standard deviation over seeds."]
+    blocks = [
+        "% Needs \\usepackage{booktabs}. Accuracy on test, %: mean, standard deviation over seeds, 95 % interval."
+    ]
     for table in tables:
         lines = [
             "\\begin{table}",
@@ -161,7 +167,7 @@ def to_latex(tables: Sequence[Table1]) -> str:
             " & ".join(["Dataset", *map(escape_latex, table.models)]) + " \\\\",
         ]
         for name, values in lines_of(table):
-            is_ours = name in (*table.datasets, AVERAGE)
+            is_ours = name not in BELOW
             lines += ["\\midrule"] if is_ours else []
             cells = [escape_latex(value).replace("±", "$\\pm$").replace("–", "--") for value in values]
             lines.append(" & ".join([("" if is_ours else "\\quad ") + escape_latex(name), *cells]) + " \\\\")
@@ -173,6 +179,12 @@ def _ours(entry: Entry) -> str:
     if entry.spread is None:
         return _NONE
     return _say(entry.spread.mean, entry.spread.std) + (suffix(entry.cell) if entry.cell else "")
+
+
+def _interval(entry: Entry) -> str:
+    """Of the mean, for other test images or groups: another thing than the seeds' spread beside it."""
+    found = entry.cell.intervals.get("accuracy") if entry.cell else None
+    return f"{100 * found.low:.2f} to {100 * found.high:.2f}" if found else _NONE
 
 
 def _printed(entry: Entry) -> str:

@@ -127,10 +127,8 @@ def to_markdown(cells: Sequence[Cell]) -> str:
     for dataset, members in by_dataset(cells).items():
         for metric in METRICS:
             amounts = amounts_of(members)
-            lines = [
-                f"### {escape_markdown(dataset)}: {TITLES[metric]} on test, %, mean ± standard deviation over seeds",
-                "",
-            ]
+            title = f"### {escape_markdown(dataset)}: {TITLES[metric]} on test, %"
+            lines = [f"{title}, mean ± standard deviation over seeds (95 % interval)", ""]
             lines += [bar(["model", "method", *amounts]), bar(["---", "---", *["--:"] * len(amounts)])]
             for names, row in pivot(members).items():
                 values = [_plain(row.get(name), metric) for name in amounts]
@@ -141,7 +139,7 @@ def to_markdown(cells: Sequence[Cell]) -> str:
 
 def to_latex(cells: Sequence[Cell]) -> str:
     """Prints the same tables for LaTeX; needs the package booktabs."""
-    blocks = ["% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds."]
+    blocks = ["% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval)."]
     for dataset, members in by_dataset(cells).items():
         for metric in METRICS:
             amounts = amounts_of(members)
@@ -167,7 +165,9 @@ def plus_minus(spread: Spread) -> str:
 
 def _plain(cell: Cell | None, metric: Metric) -> str:
     spread = None if cell is None else cell.test(metric)
-    return "–" if cell is None or spread is None else plus_minus(spread) + suffix(cell)
+    if cell is None or spread is None:
+        return "–"
+    return f"{plus_minus(spread)} ({words.interval(cell.intervals[metric])}){suffix(cell)}"
 
 
 def _latex_value(cell: Cell | None, metric: Metric) -> str:

@@ -28,6 +28,11 @@ def amount(shots: int | None, fraction: float | None) -> str:
     return "all" if fraction is None else f"{100 * fraction:g} %"
 
 
+def plain_method(name: str) -> str:
+    """The registered name of a method that a table calls ``lora (preset paper-code-2024)``."""
+    return name.split(" ")[0]
+
+
 def rate(value: float | None) -> str:
     """A learning rate without needless digits; empty for None and for 0, where nothing is trained."""
     return f"{value:g}" if value else ""
