@@ -136,7 +136,7 @@ def _checkpoint(name: str, folder: Path) -> tuple[Any, Path]:
         "clip-vit-l14": lambda: official.hf_clip(folder, size, name=name),
         "vit-b16": lambda: official.hf_vit(folder, size),
         "quiltnet-b16": lambda: official.open_clip_vit(folder, size, name=name, quick_gelu=False),
-        "uni": lambda: official.timm_native(folder, size, name=name),
+        "uni": lambda: import_module("official_timm").timm_native(folder, size, name=name),
     }
     made = writers[name]()
     return replace(made.spec, unverified=made.spec.unverified), made.weights

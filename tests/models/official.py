@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-import timm
 import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from timm.data.config import resolve_data_config
-from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from cytolora.models.backbones import BACKBONES, BackboneSpec
@@ -94,7 +91,9 @@ def fitted(name: str, size: Size, **changes: Any) -> BackboneSpec:
     )
 
 
-def open_clip_vit(folder: Path, size: Size, *, name: str, quick_gelu: bool) -> Official:
+def open_clip_vit(
+    folder: Path, size: Size, *, name: str, quick_gelu: bool, filename: str = "open_clip_pytorch_model.bin"
+) -> Official:
     """QuiltNet's layout; with ``quick_gelu`` that of OpenAI's CLIP as open_clip publishes it."""
     vision = {
         "image_size": size.image_px,
@@ -107,7 +106,7 @@ def open_clip_vit(folder: Path, size: Size, *, name: str, quick_gelu: bool) -> O
     config = {"embed_dim": size.projected, "vision_cfg": vision, "text_cfg": text}
     if quick_gelu:
         config["quick_gelu"] = True
-    return _open_clip(folder, fitted(name, size), config, "open_clip_pytorch_model.bin")
+    return _open_clip(folder, fitted(name, size), config, filename)
 
 
 def biomedclip(folder: Path, size: Size) -> Official:
@@ -142,19 +141,14 @@ def biomedclip(folder: Path, size: Size) -> Official:
     return _open_clip(folder / "model", fitted("biomedclip", tiny), config, "open_clip_pytorch_model.bin")
 
 
-def eva02_clip(folder: Path, size: Size) -> Official:
-    """EVA-02 CLIP in timm's layout."""
-    spec = fitted("eva02-clip-b16", size)
-    return _timm(folder, spec, {**_plain(spec), "num_classes": size.projected}, head=True, safetensors=True)
-
-
 def _open_clip(folder: Path, spec: BackboneSpec, config: dict[str, Any], filename: str) -> Official:
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": CLIP_MEAN, "std": CLIP_STD}
     whole = {"model_cfg": config, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(whole))
     made = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
-    torch.save(randomise(made).state_dict(), folder / filename)
+    save = save_file if filename.endswith(".safetensors") else torch.save
+    save(randomise(made).state_dict(), folder / filename)
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     model.eval()
 
@@ -243,61 +237,6 @@ def hf_siglip(folder: Path, size: Size) -> Official:
 
     spec = fitted("medsiglip", size, arguments={"mlp_ratio": 4})
     return Official(spec=spec, weights=weights, native=native, model=made)
-
-
-def timm_native(folder: Path, size: Size, *, name: str, safetensors: bool = False, **arguments: Any) -> Official:
-    """UNI's layout, and every other one that timm loads by ``config.json``."""
-    spec = fitted(name, size, arguments=arguments)
-    return _timm(folder, spec, _plain(spec), head=False, safetensors=safetensors)
-
-
-def _timm(folder: Path, spec: BackboneSpec, arguments: dict[str, Any], *, head: bool, safetensors: bool) -> Official:
-    folder.mkdir(parents=True, exist_ok=True)
-    num_classes = arguments.pop("num_classes", 0)
-    pre = spec.preprocess
-    config = {
-        "architecture": spec.architecture,
-        "num_classes": num_classes,
-        "num_features": spec.feature_dim,
-        "model_args": arguments,
-        "pretrained_cfg": {
-            "custom_load": False,
-            "input_size": [3, pre.size_px, pre.size_px],
-            "fixed_input_size": True,
-            "interpolation": pre.interpolation,
-            "crop_pct": pre.size_px / pre.shorter_px,
-            "crop_mode": "squash" if pre.resize == "squash" else "center",
-            "mean": list(pre.mean),
-            "std": list(pre.std),
-            "num_classes": num_classes,
-            "pool_size": None,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-        },
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    made = randomise(timm.create_model(spec.architecture, num_classes=num_classes, **arguments))
-    if safetensors:
-        save_file(made.state_dict(), folder / "model.safetensors")
-    else:
-        torch.save(made.state_dict(), folder / "pytorch_model.bin")
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    transform: Any = create_transform(**resolve_data_config(model=model))
-
-    def native(path: Path) -> Tensor:
-        batch = transform(Image.open(path).convert("RGB"))[None]
-        if spec.pool == "cls+mean":
-            tokens = model.forward_features(batch)  # pyright: ignore
-            return torch.cat([tokens[:, 0], tokens[:, model.num_prefix_tokens :].mean(1)], -1)[0]  # pyright: ignore
-        return model(batch)[0] if head or spec.pool == "timm" else model.forward_features(batch)[0, 0]  # pyright: ignore
-
-    weights = folder / ("model.safetensors" if safetensors else "pytorch_model.bin")
-    return Official(spec=spec, weights=weights, native=native, model=model)
-
-
-def _plain(spec: BackboneSpec) -> dict[str, Any]:
-    """The arguments as timm's config.json can hold them."""
-    return {name: value for name, value in spec.arguments.items() if name not in ("mlp_layer", "act_layer")}
 
 
 def _hf_vision(size: Size) -> dict[str, Any]:

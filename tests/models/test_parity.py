@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import official
+import official_timm
 import pytest
 import timm
 import torch
@@ -27,9 +28,24 @@ from cytolora.models.tower import Tower
 
 Writer = Callable[[Path, Size], Official]
 
+
+def in_memory(writer: Writer) -> Writer:
+    """The same checkpoint under the names that transformers 5 has in memory; on disk it writes those of version 4."""
+
+    def write(folder: Path, size: Size) -> Official:
+        made = writer(folder, size)
+        torch.save(made.model.state_dict(), folder / "in_memory.bin")
+        return replace(made, weights=folder / "in_memory.bin")
+
+    return write
+
+
 WRITERS: dict[str, Writer] = {
     "open_clip, QuiltNet": partial(official.open_clip_vit, name="quiltnet-b16", quick_gelu=False),
     "open_clip, CLIP": partial(official.open_clip_vit, name="clip-vit-b16", quick_gelu=True),
+    "open_clip, .safetensors": partial(
+        official.open_clip_vit, name="quiltnet-b16", quick_gelu=False, filename="open_clip_model.safetensors"
+    ),
     "open_clip with a timm trunk, BiomedCLIP": official.biomedclip,
     "transformers CLIP": official.hf_clip,
     "transformers CLIP, .bin": partial(official.hf_clip, name="plip", safetensors=False),
@@ -39,13 +55,25 @@ WRITERS: dict[str, Writer] = {
     "transformers DINOv2 with registers": partial(official.hf_dinov2, registers=True),
     "transformers DINOv2 with SwiGLU": partial(official.hf_dinov2, swiglu=True),
     "transformers SigLIP, MedSigLIP": official.hf_siglip,
-    "timm, UNI": partial(official.timm_native, name="uni"),
-    "timm, SigLIP 2": partial(official.timm_native, name="siglip2-b16", safetensors=True),
-    "timm, DINOv3": partial(official.timm_native, name="dinov3-b16", safetensors=True),
-    "timm, DinoBloom": partial(official.timm_native, name="dinobloom-b", safetensors=True),
-    "timm, H-optimus-0": partial(official.timm_native, name="h-optimus-0"),
-    "timm, EVA-02 CLIP": official.eva02_clip,
-    "timm, Prov-GigaPath, cut out of a larger view": partial(official.timm_native, name="prov-gigapath"),
+    "transformers CLIP, names of v5": in_memory(official.hf_clip),
+    "transformers DINOv2, names of v5": in_memory(official.hf_dinov2),
+    "transformers DINOv2 with registers, names of v5": in_memory(partial(official.hf_dinov2, registers=True)),
+    "transformers DINOv2 with SwiGLU, names of v5": in_memory(partial(official.hf_dinov2, swiglu=True)),
+    "transformers SigLIP, names of v5": in_memory(official.hf_siglip),
+    "DINOv2's code": partial(official_timm.dinov2_code, name="dinov2-b14"),
+    "DINOv2's code with registers": partial(official_timm.dinov2_code, name="dinov2-b14-reg", registers=True),
+    "DINOv2's code with SwiGLU, in chunks, CROWN": partial(
+        official_timm.dinov2_code, name="crown", swiglu=True, chunks=2
+    ),
+    "timm, UNI": partial(official_timm.timm_native, name="uni"),
+    "timm, UNI2-h": partial(official_timm.timm_native, name="uni2-h"),
+    "timm, Virchow2": partial(official_timm.timm_native, name="virchow2", mlp_ratio=5.375),
+    "timm, SigLIP 2": partial(official_timm.timm_native, name="siglip2-b16", safetensors=True),
+    "timm, DINOv3": partial(official_timm.timm_native, name="dinov3-b16", safetensors=True),
+    "timm, DinoBloom": partial(official_timm.timm_native, name="dinobloom-b", safetensors=True),
+    "timm, H-optimus-0": partial(official_timm.timm_native, name="h-optimus-0"),
+    "timm, EVA-02 CLIP": official_timm.eva02_clip,
+    "timm, Prov-GigaPath, cut out of a larger view": partial(official_timm.timm_native, name="prov-gigapath"),
 }
 IN_FULL = ["open_clip, QuiltNet", "open_clip with a timm trunk, BiomedCLIP", "transformers CLIP"]
 IN_FULL += ["transformers ViT, names of v4", "transformers DINOv2, Phikon-v2", "transformers SigLIP, MedSigLIP"]
@@ -147,41 +175,9 @@ def test_conch_is_read_with_its_query_pooling(photograph: Path, tmp_path: Path):
     assert relative(found, expected) < 1e-5
 
 
-def test_the_originals_of_dinov2_are_read_chunk_by_chunk(photograph: Path, tmp_path: Path):
-    """CROWN's layout, written by hand: blocks in chunks, w12 and w3, a mask token, as the DINOv2 code names them."""
-    spec = official.fitted("crown", replace(SMALL, layers=4))
-    tower = random_tower(spec)
-    state = {}
-    for name, tensor in tower.trunk.state_dict().items():
-        parts = name.split(".")
-        if parts[0] == "blocks":
-            parts = ["blocks", str(int(parts[1]) // 2), *parts[1:]]
-        name = ".".join(parts).replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")
-        state[name] = tensor
-    state["mask_token"] = torch.zeros(1, SMALL.width)
-    torch.save({"teacher": {f"backbone.{name}": tensor for name, tensor in state.items()}}, tmp_path / "CROWN.pth")
-    made = Official(spec=spec, weights=tmp_path / "CROWN.pth", native=lambda path: torch.empty(0), model=None)
-    batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
-    assert torch.equal(our_feature(made, photograph), tower(batch)[0])
-
-
-def test_registers_of_the_original_dinov2_are_read_as_timm_reads_them(tmp_path: Path):
-    spec = official.fitted("dinov2-b14-reg", SMALL)
-    timm_names = official.randomise(timm.create_model(spec.architecture, **spec.arguments)).state_dict()
-    original = dict(timm_names)
-    original["register_tokens"] = original.pop("reg_token")
-    original["pos_embed"] = torch.cat([torch.full((1, 1, SMALL.width), 0.5), original["pos_embed"]], dim=1)
-    original["cls_token"] = original["cls_token"] - 0.5
-    original["mask_token"] = torch.zeros(1, SMALL.width)
-    torch.save(original, tmp_path / "dinov2_vitb14_reg4_pretrain.pth")
-    tower = load_tower(spec, tmp_path / "dinov2_vitb14_reg4_pretrain.pth")
-    for name, tensor in tower.trunk.state_dict().items():
-        torch.testing.assert_close(tensor, timm_names[name])
-
-
 def test_positions_are_resampled_as_timm_does(photograph: Path, tmp_path: Path):
     """DINOv2 was trained at 518 px, which is 37 x 37 patches; here from 8 x 8 to 4 x 4."""
-    large = official.timm_native(tmp_path, replace(SMALL, image_px=128), name="dinov2-b14", safetensors=True)
+    large = official_timm.timm_native(tmp_path, replace(SMALL, image_px=128), name="dinov2-b14", safetensors=True)
     spec = official.fitted("dinov2-b14", SMALL)
     stock = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=SMALL.image_px).eval()
     batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
@@ -220,7 +216,7 @@ def random_tower(spec: BackboneSpec) -> Tower:
 
 
 @pytest.mark.parametrize("names", ["v4", "v5"])
-def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, tmp_path: Path):
+def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, photograph: Path, tmp_path: Path):
     """Their q and v have a bias, which timm's tower lacks: zero is left out, anything else refused by name."""
     spec = official.fitted("dinov3-b16", SMALL)
     config = transformers.DINOv3ViTConfig(
@@ -240,10 +236,14 @@ def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, tm
         save_file({name.removeprefix("model.") if names == "v4" else name: state[name] for name in state}, file)
         return file
 
-    pixels = torch.randn(2, 3, SMALL.image_px, SMALL.image_px, generator=torch.Generator().manual_seed(0))
+    square = tmp_path / "square.png"  # of the tower's size: their processor resizes in torch, on numbers in [0, 1]
+    Image.open(photograph).crop((20, 30, 20 + SMALL.image_px, 30 + SMALL.image_px)).save(square)
+    edges = {"height": SMALL.image_px, "width": SMALL.image_px}
+    pixels = transformers.DINOv3ViTImageProcessor(size=edges)(Image.open(square), return_tensors="pt")
     with torch.inference_mode():
-        expected = native(pixel_values=pixels).last_hidden_state[:, 0]
-        assert relative(load_tower(spec, saved())(pixels), expected) < 1e-5
+        expected = native(**pixels).last_hidden_state[0, 0]
+        made = Official(spec=spec, weights=saved(), native=native, model=native)
+        assert relative(our_feature(made, square), expected) < 1e-5
     with torch.no_grad():
         biases[0][0] = 0.1
     with pytest.raises(WeightsError, match=r"unexpected .*blocks\.0\.attn\.[qv]_proj\.bias"):
