@@ -25,8 +25,9 @@ COLUMNS = (
     "balanced_accuracy_mean",
     "balanced_accuracy_std",
     "published_accuracy",
+    "preset",
 )
-"""Of tables.csv: what other programs rely on."""
+"""Of tables.csv: what other programs rely on, and the preset last."""
 
 TITLES: Mapping[Metric, str] = {
     "accuracy": "accuracy",
@@ -57,7 +58,8 @@ def to_row(cell: Cell) -> dict[str, Any]:
         row[f"{metric}_mean"] = _rounded(spread and spread.mean)
         row[f"{metric}_std"] = _rounded(spread and spread.std)
     published = cell.published
-    return row | {"published_accuracy": published and published.accuracy} | _details(cell)
+    row |= {"published_accuracy": published and published.accuracy, "preset": cell.spec.preset}
+    return row | _details(cell)
 
 
 def _details(cell: Cell) -> dict[str, Any]:
@@ -77,7 +79,6 @@ def _details(cell: Cell) -> dict[str, Any]:
         "num_labels": cell.num_labels,
         "num_trainable": cell.runs[0].metrics["num_trainable"],
         "seconds": _rounded(cell.seconds),
-        "preset": cell.spec.preset,
         "marks": "; ".join(mark.tag for mark in marks(cell)),
         "cell_id": cell.cell_id,
     }
