@@ -54,6 +54,14 @@ def test_few_groups_are_warned_about_by_number():
     assert "10 groups only; under about 50" in found.warnings["few groups"]
 
 
+def test_few_mistakes_are_warned_about_however_many_units_there_are():
+    groups = [str(index // 4) for index in range(400)]
+    few, more = (intervals([number % step > 0 for number in range(400)], groups) for step in (25, 20))
+    assert list(few["accuracy"].warnings) == ["few mistakes"]
+    assert "Mistakes lie in 16 of 100 groups; under about 20" in few["accuracy"].warnings["few mistakes"]
+    assert more["accuracy"].warnings == {}
+
+
 def test_an_interval_without_mistakes_says_that_it_knows_nothing_of_rare_ones():
     found = intervals([True] * 50)["accuracy"]
     assert (found.low, found.high) == (1, 1)

@@ -2,49 +2,50 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import sqrt
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Unit = Literal["group", "image"]
-"""What is drawn again: cells of one patient, slide or field resemble each other, so where groups are known they are."""
+from cytolora.intervals import (
+    MIN_GROUPS,
+    MIN_WRONG,
+    Interval,
+    Unit,
+    effective_number,
+    expanded_tail,
+    nominal_tail,
+    percentile,
+)
+
+__all__ = [
+    "MEASURES",
+    "MIN_GROUPS",
+    "MIN_WRONG",
+    "REPLICATES",
+    "Counts",
+    "Interval",
+    "Replicates",
+    "Unit",
+    "accuracy",
+    "balanced_accuracy",
+    "draw_metrics",
+    "effective_number",
+    "expanded_tail",
+    "macro_f1",
+    "metric_intervals",
+    "nominal_tail",
+    "percentile",
+    "resample",
+    "unit_confusions",
+]
 
 Counts = NDArray[Any]
 """A stack of confusion matrices: … x true class x predicted class."""
 
-MIN_GROUPS = 50
-"""With fewer groups intervals come out too narrow (docs/statistics.md measures by how much). Cameron, Gelbach & Miller
-2008 (Review of Economics and Statistics 90(3)) call five to thirty clusters few, MacKinnon & Webb 2017 (Journal of
-Applied Econometrics 32(2)) find fifty unequal ones not to be many."""
-
 REPLICATES = 2000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A bootstrap interval."""
-
-    low: float
-    high: float
-    level: float
-    """Nominal coverage, in (0, 1)."""
-    unit: Unit
-    num_units: int
-
-    @property
-    def warnings(self) -> dict[str, str]:
-        """What a reader must know before trusting the interval: a sentence under a short name."""
-        found = {}
-        if self.num_units < MIN_GROUPS:
-            only = f"The interval is drawn from {self.num_units} {self.unit}s only; under about {MIN_GROUPS}"
-            found[f"few {self.unit}s"] = f"{only} it comes out too narrow."
-        if self.low == self.high:
-            found["no width"] = "Every resample gave the same value; the interval knows nothing of rarer mistakes."
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +60,15 @@ class Replicates:
     num_units: int
     effective_units: float
     """See ``effective_number``."""
+    num_wrong: int
+    """Units that hold a mistake, on average over the training seeds."""
 
     def interval(self, metric: str) -> Interval:
         """The 95 % interval of one metric."""
-        return percentile(
+        found = percentile(
             self.values[metric], unit=self.unit, num_units=self.num_units, effective_units=self.effective_units
         )
+        return replace(found, num_wrong=self.num_wrong)
 
 
 def metric_intervals(
@@ -121,14 +125,14 @@ def draw_metrics(
         unit=unit,
         num_units=len(known),
         effective_units=effective_number(np.bincount(place)),
+        num_wrong=round(float(np.mean([_num_wrong(one) for one in stacks]))),
     )
 
 
-def effective_number(sizes: ArrayLike) -> float:
-    """How many units of equal size would say as much as these, by Kish's rule: the square of the sum over the sum of
-    squares (Kish 1965, Survey Sampling, Sec. 11.7)."""
-    counts = np.asarray(sizes, dtype=np.float64)
-    return float(counts.sum() ** 2 / (counts**2).sum())
+def _num_wrong(confusions: NDArray[np.int64]) -> int:
+    """Counts the units that hold a mistake."""
+    right = np.trace(confusions, axis1=1, axis2=2)
+    return int((confusions.sum(axis=(1, 2)) > right).sum())
 
 
 def _occurrences(images: Sequence[str]) -> NDArray[np.int64]:
@@ -206,45 +210,3 @@ MEASURES: Mapping[str, Callable[[Counts], NDArray[np.float64]]] = {
     "macro_f1": macro_f1,
 }
 """What has an interval, from confusion counts."""
-
-
-def percentile(
-    values: NDArray[np.float64],
-    *,
-    unit: Unit,
-    num_units: int,
-    effective_units: float | None = None,
-    level: float = 0.95,
-) -> Interval:
-    """Turns the values of the replicates into the interval that holds the middle share of them.
-
-    The share is a little more than ``level``, the more so the fewer units there are: the expanded percentile interval
-    of Hesterberg 2015 (The American Statistician 69(4)), which makes up for the missing n / (n - 1) of the bootstrap's
-    variance and puts Student's quantile in the place of the normal one. Where units differ in size, n is their
-    effective number: what brings the measured coverage near the nominal one (docs/statistics.md).
-
-    Args:
-        effective_units: See ``effective_number``; None: all are of one size.
-    """
-    tail = expanded_tail((1 - level) / 2, effective_units or num_units)
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(low=float(low), high=float(high), level=level, unit=unit, num_units=num_units)
-
-
-@lru_cache(maxsize=64)
-def expanded_tail(tail: float, num_units: float) -> float:
-    """The share of replicates to cut off at each end, for a nominal ``tail``; the two agree for very many units."""
-    from scipy.special import ndtr, stdtrit
-
-    if num_units <= 1:
-        return 0.0
-    return float(ndtr(sqrt(num_units / (num_units - 1)) * stdtrit(num_units - 1, tail)))
-
-
-def nominal_tail(tail: float, num_units: float) -> float:
-    """Turns ``expanded_tail`` round: from a share of the replicates to the p-value of one side."""
-    from scipy.special import ndtri, stdtr
-
-    if num_units <= 1:
-        return 0.5
-    return float(stdtr(num_units - 1, ndtri(min(tail, 0.5)) / sqrt(num_units / (num_units - 1))))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cytolora import agreement, calibration, hierarchy, stats
+from cytolora import agreement, calibration, hierarchy, intervals, stats
 from cytolora.agreement import class_scores, kappa, macro, one_against_rest, ordered
 from cytolora.calibration import Bin, brier, expected_error, reliability
 from cytolora.files import canonical_json, sha256_text
@@ -19,7 +19,7 @@ from cytolora.report.predictions import TestPredictions, read_test
 from cytolora.stats import Interval, metric_intervals, unit_confusions
 from cytolora.store import StoredRun
 
-_MODULES = (stats, agreement, calibration, hierarchy, predictions_module)
+_MODULES = (stats, intervals, agreement, calibration, hierarchy, predictions_module)
 """With this one, whose text is part of the key: other code, other numbers."""
 
 

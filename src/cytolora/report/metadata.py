@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cytolora import stats
+from cytolora import intervals, stats
 from cytolora.files import canonical_json, sha256_text
 from cytolora.report import predictions
 from cytolora.report.cells import METRICS, Cell, Metric, Spread
@@ -89,7 +89,7 @@ def breakdowns(cells: Sequence[Cell]) -> list[Breakdown]:
 
 def _key(cells: Sequence[Cell]) -> str:
     """Names the breakdowns of these cells by their predictions, and by the code that computes them."""
-    code = code_hash(__file__, stats.__file__, predictions.__file__)
+    code = code_hash(__file__, stats.__file__, intervals.__file__, predictions.__file__)
     hashes = [[list(cell.runs[0].provenance["classes"]), *map(predictions_hash, cell.tested)] for cell in cells]
     return sha256_text(canonical_json([code, hashes]))
 
