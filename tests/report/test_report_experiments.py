@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -17,8 +18,7 @@ from cytolora.report.figures import look, save
 from cytolora.report.fractions import Fractions
 from cytolora.report.labels import Labels
 from cytolora.report.matrix import ConfusionMatrix
-from cytolora.report.protocol import describe_methods
-from cytolora.specs import AdapterSpec, AugmentSpec, Budget, Preprocess, Sampling, TrainSpec
+from cytolora.specs import Budget, Sampling, TrainSpec
 from cytolora.stats import metric_intervals
 from cytolora.store import Store
 
@@ -187,36 +187,40 @@ def test_the_interval_on_the_23_classes_is_that_of_their_images_alone(paper_cell
     assert row["mean"] == pytest.approx(1 - np.mean(truth))
 
 
-def test_a_preset_without_a_linear_classifier_of_its_own_is_shown_beside_the_papers(store: Store):
-    one = {"models": ("uni",), "rates": (1e-3,), "seeds": (1, 2), "data": FakeData(num_groups=12)}
-    write_runs(store, methods=("linear",), shots=(None,), **one)
-    write_runs(store, methods=("lora",), shots=(1, 4), preset="attention-alone", **one)
-    (figure,) = few_shot_figures(read_cells(store.runs()), str)
-    assert [row["shots"] for row in figure.frame().to_pylist()] == [1, 4, None]
-    assert "linear classifier on all images (preset paper, where this one has none of its own)" in figure.caption
-    write_runs(store, methods=("linear",), shots=(None,), preset="attention-alone", **one)
-    (figure,) = few_shot_figures(read_cells(store.runs()), str)
-    assert [row["method"] for row in figure.frame().to_pylist()][-1] == "linear (preset attention-alone)"
-    assert "preset paper" not in figure.caption
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open()))
 
 
-def test_what_a_preset_changes_is_told_in_the_settings_of_each_method(store: Store):
-    one = {"models": ("uni",), "rates": (1e-3,), "seeds": (1,), "shots": (4,), "data": FakeData(num_groups=12)}
-    budget = Budget(amount=100, unit="epochs")
-    write_runs(store, methods=("linear", "lora"), **one, train=TrainSpec(budget=budget, augment=None))
-    changed = TrainSpec(budget=budget, cosine_steps=50, augment=AugmentSpec(min_scale=0.08, interpolation="bicubic"))
-    view = Preprocess(size_px=224, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
-    other = {"preset": "paper-code-2024", "train": changed, "preprocess": view}
-    write_runs(store, methods=("linear",), **one, **other)
-    write_runs(store, methods=("lora",), **one, **other, adapter=AdapterSpec(reference_attention_bug=True))
-    found = describe_methods(read_cells(store.runs()))
-    assert [len(settings) for settings in found.values()] == [2, 2]
-    plain, preset = found["linear"]
-    assert "; trained on evaluation views; each model's own view; fp32" in plain
-    assert preset.startswith("preset paper-code-2024: 100 epochs; ")
-    assert (
-        "cosine that turns every 50 steps; crops of 8 to 100 % of the area, flip 0.5, crops resized bicubic" in preset
-    )
-    assert "view: shortest, bicubic, mean 0.48, 0.46, 0.41, standard deviation 0.27, 0.26, 0.28" in preset
-    assert "the wrong attention of the paper's public code" in found["lora"][1]
-    assert "the wrong attention" not in found["lora"][0]
+def test_every_file_of_a_report_holds_the_means_of_the_stored_runs(
+    paper_runs: Path, paper_cells: list[Cell], tmp_path: Path
+):
+    """Table 1, costs, tree and figures, each held against metrics.json and provenance.json."""
+    folder = build_report(paper_runs, tmp_path / "report").parent
+    means = {cell.cell_id: fmean(run.metrics["test"]["accuracy"] for run in cell.tested) for cell in paper_cells}
+    by_id = {cell.cell_id: cell for cell in paper_cells}
+    cells_of_table = [row for row in _rows(folder / "table1.csv") if row["cell_id"]]
+    assert len(cells_of_table) == 4
+    assert all(float(row["accuracy_mean"]) == pytest.approx(means[row["cell_id"]], abs=1e-6) for row in cells_of_table)
+    costs = _rows(folder / "costs.csv")
+    assert {row["cell_id"] for row in costs} == set(by_id)
+    for row in costs:
+        runs = by_id[row["cell_id"]].tested
+        assert int(row["num_trainable"]) == runs[0].metrics["num_trainable"]
+        assert float(row["seconds"]) == pytest.approx(fmean(run.provenance["seconds"] for run in runs), abs=1e-3)
+    trees = _rows(folder / "tree.csv")
+    assert {row["cell_id"] for row in trees} == {name for name, cell in by_id.items() if cell.dataset == "hicervix:25"}
+    assert all(float(row["level_3"]) == pytest.approx(means[row["cell_id"]], abs=1e-6) for row in trees)
+    stored = {(cell.dataset, cell.model, cell.spec.sampling.amount, cell.method): cell for cell in paper_cells}
+    labels = _rows(folder / "figures" / "labels.csv")
+    assert len(labels) == len(stored)
+    for row in labels:
+        cell = stored[row["dataset"], row["model"], row["amount"], row["method"]]
+        assert float(row["mean"]) == pytest.approx(means[cell.cell_id], abs=1e-9)
+    for row in _rows(folder / "figures" / "figure1.csv"):
+        amount = f"{row['shots']}-shot" if row["shots"] else "all"
+        cell = stored[row["dataset"], row["model"], amount, row["method"]]
+        assert float(row["mean"]) == pytest.approx(means[cell.cell_id], abs=1e-9)
+    for row in (row for row in _rows(folder / "figures" / "figure2.csv") if row["num_classes"] == "25"):
+        amount = "100pct" if float(row["fraction"]) == 1 else "10pct"
+        cell = stored[row["dataset"], row["model"], amount, row["method"]]
+        assert float(row["mean"]) == pytest.approx(means[cell.cell_id], abs=1e-9)

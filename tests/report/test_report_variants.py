@@ -10,9 +10,9 @@ from cytolora.report.build import build_report
 from cytolora.report.cells import Cell, read_cells
 from cytolora.report.compare import COLUMNS, Comparison, compare, to_rows
 from cytolora.report.few_shot import few_shot_figures
-from cytolora.report.protocol import describe_dataset
+from cytolora.report.protocol import describe_dataset, describe_methods
 from cytolora.report.tables import pivot
-from cytolora.specs import AdapterSpec, Budget, Preprocess, Sampling, SplitSpec, TrainSpec
+from cytolora.specs import AdapterSpec, AugmentSpec, Budget, Preprocess, Sampling, SplitSpec, TrainSpec
 from cytolora.store import Store
 
 ONE: dict[str, Any] = {"methods": ("lora",), "seeds": (1, 2), "rates": (1e-3,)}
@@ -142,3 +142,38 @@ def test_a_pair_of_cut_cells_is_flagged_in_its_files(store: Store):
     (row,) = to_rows(compare(read_cells(store.runs()), "model", replicates=50))
     assert (row["first_flags"], row["second_flags"]) == ("cut", "cut")
     assert {"first_flags", "second_flags"} <= set(COLUMNS)
+
+
+def test_a_preset_without_a_linear_classifier_of_its_own_is_shown_beside_the_papers(store: Store):
+    one = {"models": ("uni",), "rates": (1e-3,), "seeds": (1, 2), "data": FakeData(num_groups=12)}
+    write_runs(store, methods=("linear",), shots=(None,), **one)
+    write_runs(store, methods=("lora",), shots=(1, 4), preset="attention-alone", **one)
+    (figure,) = few_shot_figures(read_cells(store.runs()), str)
+    assert [row["shots"] for row in figure.frame().to_pylist()] == [1, 4, None]
+    assert "linear classifier on all images (preset paper, where this one has none of its own)" in figure.caption
+    write_runs(store, methods=("linear",), shots=(None,), preset="attention-alone", **one)
+    (figure,) = few_shot_figures(read_cells(store.runs()), str)
+    assert [row["method"] for row in figure.frame().to_pylist()][-1] == "linear (preset attention-alone)"
+    assert "preset paper" not in figure.caption
+
+
+def test_what_a_preset_changes_is_told_in_the_settings_of_each_method(store: Store):
+    one = {"models": ("uni",), "rates": (1e-3,), "seeds": (1,), "shots": (4,), "data": FakeData(num_groups=12)}
+    budget = Budget(amount=100, unit="epochs")
+    write_runs(store, methods=("linear", "lora"), **one, train=TrainSpec(budget=budget, augment=None))
+    changed = TrainSpec(budget=budget, cosine_steps=50, augment=AugmentSpec(min_scale=0.08, interpolation="bicubic"))
+    view = Preprocess(size_px=224, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
+    other = {"preset": "paper-code-2024", "train": changed, "preprocess": view}
+    write_runs(store, methods=("linear",), **one, **other)
+    write_runs(store, methods=("lora",), **one, **other, adapter=AdapterSpec(reference_attention_bug=True))
+    found = describe_methods(read_cells(store.runs()))
+    assert [len(settings) for settings in found.values()] == [2, 2]
+    plain, preset = found["linear"]
+    assert "; trained on evaluation views; each model's own view; fp32" in plain
+    assert preset.startswith("preset paper-code-2024: 100 epochs; ")
+    assert (
+        "cosine that turns every 50 steps; crops of 8 to 100 % of the area, flip 0.5, crops resized bicubic" in preset
+    )
+    assert "view: shortest, bicubic, mean 0.48, 0.46, 0.41, standard deviation 0.27, 0.26, 0.28" in preset
+    assert "the wrong attention of the paper's public code" in found["lora"][1]
+    assert "the wrong attention" not in found["lora"][0]
