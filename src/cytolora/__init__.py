@@ -1,6 +1,8 @@
 """Adapt vision foundation models to cytology. Names are loaded when they are first used, so importing costs nothing."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,3 +35,22 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Lists the public names."""
     return sorted(_HOMES)
+
+
+class _Callable(ModuleType):
+    """A room that is called like a function."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return __getattr__(self.__name__.rpartition(".")[2])(*arguments, **named)
+
+
+class _Package(ModuleType):
+    """Importing the room ``cytolora.report`` puts it in the place of the function of that name; both are meant then."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, ModuleType):
+            value.__class__ = _Callable
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

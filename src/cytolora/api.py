@@ -91,11 +91,11 @@ def load_backbone(name: str, weights: Path | None = None) -> "Tower":
     return load_tower(BACKBONES.get(name), inputs.weights_path(name))
 
 
-def report(runs: Path, out: Path, data: Mapping[str, Path] | None = None) -> Path:
+def report(runs: Path | str, out: Path | str, data: Mapping[str, Path] | None = None) -> Path:
     """Builds tables, figures and one page from stored runs; returns the page."""
     from cytolora.report.build import build_report
 
-    return build_report(runs, out, data)
+    return build_report(Path(runs), Path(out), data)
 
 
 def fit(
