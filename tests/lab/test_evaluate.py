@@ -82,6 +82,23 @@ def test_images_left_out_for_having_two_labels_are_no_test_where_their_group_was
     }
 
 
+def test_a_test_image_stays_one_though_a_copy_that_was_left_out_lies_in_a_trained_group(lab_cells, tmp_path):
+    cells = shutil.copytree(lab_cells, tmp_path / "cells")
+    rows = [(one.path, one.label, one.group or "") for one in load_manifest(cells).samples]
+    copied = next(row for row in rows if row[2] == "slide_20")
+    shutil.copy(cells / copied[0], cells / "slide_00" / "again.png")
+    lines = [",".join((*row, _subset(row[2]))) for row in [*rows, ("slide_00/again.png", copied[1], "slide_00")]]
+    (cells / "manifest.csv").write_text("\n".join(["path,label,group,subset", *lines]))
+    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=2, cache=tmp_path / "cache")
+    found = evaluate(bundle, only(load_manifest(cells), "test"), on_seen="drop")
+    assert found.metrics["n"] == bundle.contents.metrics["test"]["n"]
+
+
+def _subset(group: str) -> str:
+    number = int(group.removeprefix("slide_"))
+    return "train" if number < 12 else "val" if number < 18 else "test"
+
+
 def _hashes(bundle: Bundle, name: str) -> set[str]:
     return set(json.loads(bundle.files[SEEN])[name])
 
