@@ -54,7 +54,7 @@ def ours_each(options: argparse.Namespace) -> None:
     """One run, validated after every epoch, tested at the end."""
     import torch
 
-    from cytolora.data.images import kept_evaluation_view, to_batch, training_view
+    from cytolora.data.images import kept_evaluation_view, to_batch
     from cytolora.data.pixels import PixelCache
     from cytolora.models.adapters import attach
     from cytolora.models.backbones import BACKBONES
@@ -62,6 +62,7 @@ def ours_each(options: argparse.Namespace) -> None:
     from cytolora.models.cpu import keep_freed_memory, speed_up
     from cytolora.models.loading import load_tower
     from cytolora.training.loop import fit, predict
+    from cytolora.training.views import training_batches
 
     keep_freed_memory()
     inputs, runs, split = setting(options)
@@ -74,13 +75,14 @@ def ours_each(options: argparse.Namespace) -> None:
     labels = torch.tensor([manifest.classes.index(sample.label) for sample in split.train])
     device, steps_per_epoch, done = torch.device("cpu"), -(-len(labels) // 32), [0]
 
-    def train_batch(indices, epoch):
-        chosen = [split.train[index] for index in indices]
-        views = [
-            training_view(pixels.native(sample), preprocess, run.train.augment, seed=(SEED, epoch, index))
-            for sample, index in zip(chosen, indices, strict=True)
-        ]
-        return to_batch(views, preprocess)
+    train_batch = training_batches(
+        lambda index: pixels.native(split.train[index]),
+        len(split.train),
+        preprocess,
+        run.train.augment,
+        seed=SEED,
+        device=device,
+    )
 
     def score(samples) -> None:
         def batch(indices):
