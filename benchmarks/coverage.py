@@ -61,7 +61,7 @@ def simulate(
     for trial in range(trials):
         labels, predicted, groups = draw_test_set(rng, num_groups, correlation, accuracy)
         wrong.append(len(np.unique(groups[labels != predicted])))
-        counts = stats.unit_confusions(labels, predicted, [f"{group:04}" for group in groups], 2)
+        counts = stats.unit_counts(labels, predicted, groups, num_groups, 2)
         resampled = stats.resample(counts, seed=trial, replicates=replicates)
         values, balanced = stats.accuracy(resampled), stats.balanced_accuracy(resampled)
         effective = stats.effective_number(np.bincount(groups))

@@ -77,10 +77,10 @@ def test_equal_seeds_give_equal_intervals_and_others_do_not():
 def test_metrics_of_confusions_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
-    counts = stats.unit_confusions(labels, predicted, ["only"] * 200, 6)  # class 5 never occurs
-    assert stats.accuracy(counts)[0] == pytest.approx(accuracy_score(labels, predicted))
-    assert stats.balanced_accuracy(counts)[0] == pytest.approx(balanced_accuracy_score(labels, predicted))
-    assert stats.macro_f1(counts)[0] == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-12)
+    counts = stats.tally(labels, predicted, 6)  # class 5 never occurs
+    assert stats.accuracy(counts) == pytest.approx(accuracy_score(labels, predicted))
+    assert stats.balanced_accuracy(counts) == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert stats.macro_f1(counts) == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-12)
 
 
 def test_macro_f1_of_seeds_is_the_mean_of_theirs_not_that_of_all_predictions_together():
@@ -123,7 +123,7 @@ def test_nineteen_in_twenty_intervals_over_fifty_correlated_groups_hold_the_trut
     for trial in range(300):
         chances, sizes = rng.beta(0.85 * 9, 0.15 * 9, size=50), rng.geometric(1 / 12, size=50)
         group = np.repeat(np.arange(50), sizes)
-        counts = stats.unit_confusions([0] * len(group), rng.random(len(group)) > chances[group], _names(group), 2)
+        counts = stats.unit_counts([0] * len(group), rng.random(len(group)) > chances[group], group, 50, 2)
         values = stats.accuracy(stats.resample(counts, seed=trial % 5, replicates=500))
         units = stats.effective_number(sizes)
         found = stats.percentile(values, unit="group", num_units=50, effective_units=units)
@@ -131,24 +131,40 @@ def test_nineteen_in_twenty_intervals_over_fifty_correlated_groups_hold_the_trut
     assert 0.92 <= np.mean(held) <= 0.98
 
 
-def _names(groups: np.ndarray) -> list[str]:
-    return [f"{group:03}" for group in groups]
-
-
 def test_a_replicate_draws_as_many_units_as_there_are():
     """The mean and variance of its count of right images are n p and n p (1 - p), its total is n."""
-    counts = stats.unit_confusions([0] * 60, [0] * 45 + [1] * 15, [f"{index:02}" for index in range(60)], 2)
+    counts = stats.unit_counts([0] * 60, [0] * 45 + [1] * 15, range(60), 60, 2)
     resampled = stats.resample(counts, seed=0, replicates=40000)
-    assert (resampled.sum(axis=(1, 2)) == 60).all()
-    assert resampled[:, 0, 0].mean() == pytest.approx(45, abs=0.1)
-    assert resampled[:, 0, 0].var() == pytest.approx(60 * 0.75 * 0.25, rel=0.03)
+    assert (resampled.true.sum(axis=1) == 60).all()
+    assert resampled.right[:, 0].mean() == pytest.approx(45, abs=0.1)
+    assert resampled.right[:, 0].var() == pytest.approx(60 * 0.75 * 0.25, rel=0.03)
+
+
+def test_the_metrics_of_a_draw_are_those_of_scikit_learn_on_the_images_of_the_groups_drawn():
+    rng = np.random.default_rng(0)
+    labels, predicted, groups = rng.integers(0, 4, 90), rng.integers(0, 4, 90), rng.integers(0, 12, 90)
+    names = [f"{group:02}" for group in groups]
+    images = [f"{index}.png" for index in range(90)]
+    options: dict[str, Any] = {"images": images, "groups": names, "num_classes": 5, "seed": 7, "replicates": 5}
+    drawn = stats.draw_metrics(labels, predicted, **options)
+    again = np.random.default_rng(7)
+    for replicate in range(5):
+        chosen = np.concatenate([np.flatnonzero(groups == group) for group in again.integers(12, size=12)])
+        truth, said = labels[chosen], predicted[chosen]
+        expected = {
+            "accuracy": accuracy_score(truth, said),
+            "balanced_accuracy": balanced_accuracy_score(truth, said),
+            "macro_f1": f1_score(truth, said, average="macro"),
+        }
+        assert {name: values[replicate] for name, values in drawn.values.items()} == pytest.approx(expected)
+    wrong = len(set(groups[labels != predicted]))
+    assert (drawn.num_units, drawn.num_wrong) == (12, wrong)
 
 
 def test_two_classifiers_on_one_test_set_are_drawn_in_pairs():
-    names = [f"{index:02}" for index in range(60)]
-    better = stats.unit_confusions([0] * 60, [0] * 50 + [1] * 10, names, 2)
-    worse = stats.unit_confusions([0] * 60, [0] * 40 + [1] * 20, names, 2)
-    assert (stats.resample(better, seed=3)[:, 0, 0] >= stats.resample(worse, seed=3)[:, 0, 0]).all()
+    better = stats.unit_counts([0] * 60, [0] * 50 + [1] * 10, range(60), 60, 2)
+    worse = stats.unit_counts([0] * 60, [0] * 40 + [1] * 20, range(60), 60, 2)
+    assert (stats.resample(better, seed=3).right[:, 0] >= stats.resample(worse, seed=3).right[:, 0]).all()
 
 
 def test_two_thousand_replicates_of_four_thousand_cells_take_less_than_a_second():

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cytolora.stats import Counts
+Counts = NDArray[Any]
+"""A confusion matrix: true class x predicted class."""
 
 Weights = Literal["linear", "quadratic"]
 
@@ -39,6 +40,12 @@ class ClassScore:
         """Found among all images that were given to the class; None without any."""
         named = self.found + self.num_others - self.spared
         return self.found / named if named else None
+
+
+def confusion(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    """Counts images by true class (rows) and predicted class (columns)."""
+    pairs = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def class_scores(confusion: Counts) -> list[ClassScore]:

@@ -1,11 +1,10 @@
 """Numbers from predictions."""
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from cytolora.errors import ConfigError
 
@@ -41,11 +40,6 @@ def score(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int]
         "loss": float(log_loss(truth, shares, labels=np.arange(shares.shape[1]))),
         "n": len(truth),
     }
-
-
-def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> list[list[int]]:
-    """Counts images by true class (rows) and predicted class (columns), both in the order of ``classes``."""
-    return confusion_matrix(labels, predicted, labels=np.arange(len(classes))).tolist()
 
 
 def _checked(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

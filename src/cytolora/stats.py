@@ -1,6 +1,5 @@
 """How far a number may be off: bootstrap intervals that respect groups."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,10 +24,11 @@ __all__ = [
     "MIN_GROUPS",
     "MIN_WRONG",
     "REPLICATES",
-    "Counts",
     "Interval",
     "Replicates",
+    "Tally",
     "Unit",
+    "UnitCounts",
     "accuracy",
     "balanced_accuracy",
     "draw_metrics",
@@ -39,13 +39,26 @@ __all__ = [
     "nominal_tail",
     "percentile",
     "resample",
-    "unit_confusions",
+    "tally",
+    "unit_counts",
 ]
 
-Counts = NDArray[Any]
-"""A stack of confusion matrices: … x true class x predicted class."""
+UnitCounts = Any
+"""(right, true, said, one after the other, by class) x units: a scipy.sparse.csc_array, which has no types."""
 
 REPLICATES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Images by class, all that the measures ask of predictions; arrays of … x classes."""
+
+    right: NDArray[Any]
+    """Images of the class that were given to it."""
+    true: NDArray[Any]
+    """Images of the class."""
+    said: NDArray[Any]
+    """Images that were given to the class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,65 +123,81 @@ def draw_metrics(
     unit: Unit = "group" if any(group is not None for group in groups) else "image"
     pairs = zip(groups, images, strict=True)
     names = [f"group {group}" if group is not None else f"image {path}" for group, path in pairs]
-    known, place = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    truth, said, run = np.asarray(labels), np.asarray(predicted), _occurrences(images)
-    stacks = [
-        _count(truth[run == one], said[run == one], place[run == one], len(known), num_classes)
+    known, place = _places(names)
+    truth, answers, run = np.asarray(labels), np.asarray(predicted), _occurrences(images)
+    counts = [
+        unit_counts(truth[run == one], answers[run == one], place[run == one], len(known), num_classes)
         for one in range(int(run.max()) + 1)
     ]
-    resampled = [resample(stack, seed=seed, replicates=replicates) for stack in stacks]
+    resampled = [resample(one, seed=seed, replicates=replicates) for one in counts]
+    wrong = [np.unique(place[(run == one) & (truth != answers)]).size for one in range(len(counts))]
     return Replicates(
         values={name: np.mean([measure(one) for one in resampled], axis=0) for name, measure in MEASURES.items()},
         observed={
-            name: float(np.mean([measure(one.sum(axis=0)) for one in stacks])) for name, measure in MEASURES.items()
+            name: float(np.mean([measure(_split(one.sum(axis=1, dtype=np.float64))) for one in counts]))
+            for name, measure in MEASURES.items()
         },
         unit=unit,
         num_units=len(known),
         effective_units=effective_number(np.bincount(place)),
-        num_wrong=round(float(np.mean([_num_wrong(one) for one in stacks]))),
+        num_wrong=round(float(np.mean(wrong))),
     )
 
 
-def _num_wrong(confusions: NDArray[np.int64]) -> int:
-    """Counts the units that hold a mistake."""
-    right = np.trace(confusions, axis1=1, axis2=2)
-    return int((confusions.sum(axis=(1, 2)) > right).sum())
+def _places(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Returns the different names in sorted order, and the place among them of each."""
+    known = sorted(set(names))
+    index = {name: place for place, name in enumerate(known)}
+    return known, np.fromiter((index[name] for name in names), dtype=np.int64, count=len(names))
 
 
 def _occurrences(images: Sequence[str]) -> NDArray[np.int64]:
     """Which time an image is named, from 0: the place of the training seed among those that follow each other."""
-    seen: Counter[str] = Counter()
+    _, place = _places(images)
+    order, named = np.argsort(place, kind="stable"), np.bincount(place)
     times = np.empty(len(images), dtype=np.int64)
-    for index, image in enumerate(images):
-        times[index] = seen[image]
-        seen[image] += 1
+    times[order] = np.arange(len(images)) - np.repeat(np.cumsum(named) - named, named)
     return times
 
 
-def unit_confusions(
-    labels: ArrayLike, predicted: ArrayLike, units: Sequence[str], num_classes: int
-) -> NDArray[np.int64]:
-    """Counts predictions as units x true class x predicted class; units in sorted order."""
-    names, unit = np.unique(np.asarray(units, dtype=str), return_inverse=True)
-    return _count(np.asarray(labels), np.asarray(predicted), unit, len(names), num_classes)
+def tally(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> Tally:
+    """Counts images by class."""
+    truth, said = np.asarray(labels), np.asarray(predicted)
+    right, true, given = (np.bincount(of, minlength=num_classes) for of in (truth[truth == said], truth, said))
+    return Tally(right=right, true=true, said=given)
 
 
-def _count(labels: Counts, predicted: Counts, unit: Counts, num_units: int, num_classes: int) -> NDArray[np.int64]:
-    flat = (unit * num_classes + labels) * num_classes + predicted
-    counts = np.bincount(flat, minlength=num_units * num_classes**2)
-    return counts.reshape(num_units, num_classes, num_classes)
+def unit_counts(
+    labels: ArrayLike, predicted: ArrayLike, units: ArrayLike, num_units: int, num_classes: int
+) -> UnitCounts:
+    """Counts the predictions of each unit by class.
+
+    Args:
+        units: The index of each image's unit.
+    """
+    from scipy.sparse import csc_array  # slow to load, and a report whose intervals are kept needs none of it
+
+    truth, said, unit = np.asarray(labels), np.asarray(predicted), np.asarray(units)
+    right = truth == said
+    rows = np.concatenate([truth[right], num_classes + truth, 2 * num_classes + said])
+    columns = np.concatenate([unit[right], unit, unit])
+    ones = np.ones(len(rows), dtype=np.float32)
+    return csc_array((ones, (rows, columns)), shape=(3 * num_classes, num_units))
 
 
-def resample(confusions: NDArray[np.int64], *, seed: int, replicates: int = REPLICATES) -> NDArray[np.float64]:
-    """Draws as many units as there are, with replacement, and adds them up: replicates x true x predicted.
+def resample(counts: UnitCounts, *, seed: int, replicates: int = REPLICATES) -> Tally:
+    """Draws as many units as there are, with replacement, and adds them up; arrays of replicates x classes.
 
     Equal numbers of units and equal seeds draw the same units: what is compared on one test set is compared in pairs.
     """
-    from scipy.sparse import csr_array  # slow to load, and a report whose intervals are kept needs none of it
+    times = _times_drawn(counts.shape[1], seed, replicates)
+    sums = counts @ times  # whole numbers far below 2**24: exact in float32
+    return _split(sums.T.astype(np.float64))
 
-    units = csr_array(confusions.reshape(len(confusions), -1).T.astype(np.float32))
-    sums = units @ _times_drawn(len(confusions), seed, replicates)  # whole numbers far below 2**24: exact in float32
-    return sums.T.astype(np.float64).reshape(replicates, *confusions.shape[1:])
+
+def _split(counts: NDArray[Any]) -> Tally:
+    right, true, said = np.split(counts, 3, axis=-1)
+    return Tally(right=right, true=true, said=said)
 
 
 @lru_cache(maxsize=2)
@@ -182,31 +211,29 @@ def _times_drawn(num_units: int, seed: int, replicates: int) -> NDArray[np.float
     return times
 
 
-def accuracy(confusions: Counts) -> NDArray[np.float64]:
-    """The share of right predictions, for each matrix of a stack."""
-    return np.trace(confusions, axis1=-2, axis2=-1) / confusions.sum(axis=(-2, -1))
+def accuracy(counts: Tally) -> NDArray[np.float64]:
+    """The share of right predictions."""
+    return counts.right.sum(axis=-1) / counts.true.sum(axis=-1)
 
 
-def balanced_accuracy(confusions: Counts) -> NDArray[np.float64]:
-    """The mean over the classes that occur of the share recognised, for each matrix of a stack."""
-    totals = confusions.sum(axis=-1)
-    return _mean_of(np.diagonal(confusions, axis1=-2, axis2=-1), totals)
+def balanced_accuracy(counts: Tally) -> NDArray[np.float64]:
+    """The mean over the classes that occur of the share recognised."""
+    return _mean_of(counts.right, counts.true)
 
 
-def macro_f1(confusions: Counts) -> NDArray[np.float64]:
-    """The mean of the classes' F1 over those that occur or are predicted, for each matrix of a stack."""
-    named = confusions.sum(axis=-1) + confusions.sum(axis=-2)
-    return _mean_of(2 * np.diagonal(confusions, axis1=-2, axis2=-1), named)
+def macro_f1(counts: Tally) -> NDArray[np.float64]:
+    """The mean of the classes' F1 over those that occur or are predicted."""
+    return _mean_of(2 * counts.right, counts.true + counts.said)
 
 
-def _mean_of(parts: Counts, wholes: Counts) -> NDArray[np.float64]:
+def _mean_of(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
     shares = np.divide(parts, wholes, out=np.zeros(wholes.shape), where=wholes > 0)
     return shares.sum(axis=-1) / (wholes > 0).sum(axis=-1)
 
 
-MEASURES: Mapping[str, Callable[[Counts], NDArray[np.float64]]] = {
+MEASURES: Mapping[str, Callable[[Tally], NDArray[np.float64]]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
 }
-"""What has an interval, from confusion counts."""
+"""What has an interval."""

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolora.agreement import confusion
 from cytolora.lab import conformal
 from cytolora.lab.bundle_contents import Contents
 from cytolora.lab.calibration import calibration_error, reliability
 from cytolora.lab.decisions import Prediction
 from cytolora.lab.referral import referral_curve
 from cytolora.lab.thresholds import share, summed
-from cytolora.metrics import confusion, score
+from cytolora.metrics import score
 from cytolora.stats import metric_intervals
 
 
@@ -49,7 +50,7 @@ def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
         },
         "warnings": sorted({text for one in intervals.values() for text in one.warnings.values()}),
         "classes": _per_class(contents.classes, labels, predicted, found),
-        "confusion": confusion(labels, predicted, range(len(contents.classes))),  # pyright: ignore[reportArgumentType]
+        "confusion": confusion(labels, predicted, len(contents.classes)).tolist(),
         "calibration_error": calibration_error(shares, labels),
         "reliability": reliability(shares, labels),
         "prediction_sets": _sets(contents, shares, labels, found),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cytolora import agreement, calibration, hierarchy, intervals, stats
-from cytolora.agreement import class_scores, kappa, macro, one_against_rest, ordered
+from cytolora.agreement import class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.calibration import Bin, brier, expected_error, reliability
 from cytolora.files import canonical_json, sha256_text
 from cytolora.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
@@ -16,7 +16,7 @@ from cytolora.report import predictions as predictions_module
 from cytolora.report.facts import ClassFacts
 from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
 from cytolora.report.predictions import TestPredictions, read_test
-from cytolora.stats import Interval, metric_intervals, unit_confusions
+from cytolora.stats import Interval, metric_intervals
 from cytolora.store import StoredRun
 
 _MODULES = (stats, intervals, agreement, calibration, hierarchy, predictions_module)
@@ -86,7 +86,7 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
     """Computes everything from the predictions of each seed."""
     first = seeds[0]
     classes, num_classes = first.classes, len(first.classes)
-    confusions = [unit_confusions(rows.labels, rows.predicted, rows.paths, num_classes).sum(axis=0) for rows in seeds]
+    confusions = [confusion(rows.labels, rows.predicted, num_classes) for rows in seeds]
     areas = [one_against_rest(rows.labels, rows.probabilities) for rows in seeds]
     labels = np.concatenate([rows.labels for rows in seeds])
     shares = np.concatenate([rows.probabilities for rows in seeds])

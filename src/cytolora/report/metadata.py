@@ -14,7 +14,7 @@ from cytolora.report import predictions
 from cytolora.report.cells import METRICS, Cell, Metric, Spread
 from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
 from cytolora.report.predictions import TestPredictions
-from cytolora.stats import Interval, accuracy, balanced_accuracy, metric_intervals, unit_confusions
+from cytolora.stats import Interval, accuracy, balanced_accuracy, metric_intervals, tally
 
 UNKNOWN = "not known"
 """Stands for an image whose field is empty."""
@@ -152,10 +152,10 @@ def _of(rows: TestPredictions, chosen: list[bool]) -> TestPredictions:
 def _stratum(seeds: Sequence[TestPredictions]) -> Stratum:
     num_classes = len(seeds[0].classes)
     measures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
-    confusions = [unit_confusions(rows.labels, rows.predicted, rows.paths, num_classes).sum(axis=0) for rows in seeds]
+    counts = [tally(rows.labels, rows.predicted, num_classes) for rows in seeds]
     return Stratum(
         num_images=len(seeds[0].paths),
-        spreads={name: Spread.of([float(measure(one)) for one in confusions]) for name, measure in measures.items()},
+        spreads={name: Spread.of([float(measure(one)) for one in counts]) for name, measure in measures.items()},
         intervals=metric_intervals(
             np.concatenate([rows.labels for rows in seeds]),
             np.concatenate([rows.predicted for rows in seeds]),
