@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/end_to_end.py --data herlev=smear2005 --backbone-file vit_tiny6/backbone.yaml --steps 20
 
-4 shots, one seed, five learning rates, LoRA of rank 2, batch 32, the same images and numbers of steps on both sides,
-fp32. "Each run in a process, validated after every epoch" is the same work on both sides; "the whole protocol" is what
-each side would do: ours loads once, validates once and tests the chosen rate, theirs does all of it for every rate.
+4 shots, one seed, five learning rates, LoRA of rank 2, batch 32, the same images and numbers of steps on both sides.
+"Each run alone" is the same work on both sides: a process a run, validated after every epoch. "The whole protocol" is
+what each side would do: ours loads once, validates once and tests the chosen rate, theirs does all of it for every
+rate. fp32 on both sides; bf16 of ours is set against theirs in fp32 and under autocast.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
@@ -34,6 +36,7 @@ def grid(options: argparse.Namespace):
         shots=(SHOTS,),
         seeds=(SEED,),
         learning_rates=RATES,
+        precision=options.precision,
     )
 
 
@@ -59,7 +62,7 @@ def ours_each(options: argparse.Namespace) -> None:
     from cytolora.models.adapters import attach
     from cytolora.models.backbones import BACKBONES
     from cytolora.models.classifier import Classifier
-    from cytolora.models.cpu import keep_freed_memory, speed_up
+    from cytolora.models.cpu import for_training, keep_freed_memory
     from cytolora.models.loading import load_tower
     from cytolora.training.loop import fit, predict
     from cytolora.training.views import training_batches
@@ -70,10 +73,10 @@ def ours_each(options: argparse.Namespace) -> None:
     manifest = inputs.manifest(run.dataset, run.split)
     pixels, preprocess = PixelCache(Path(options.cache) / "pixels", manifest.root), backbone.preprocess
     tower = attach(load_tower(backbone, inputs.weights_path(backbone.name)), "lora", run.adapter)
-    speed_up(tower)
-    classifier = Classifier(tower, len(manifest.classes))
+    device = torch.device("cpu")
+    classifier = Classifier(tower, len(manifest.classes), autocast=for_training(tower, device, options.precision))
     labels = torch.tensor([manifest.classes.index(sample.label) for sample in split.train])
-    device, steps_per_epoch, done = torch.device("cpu"), -(-len(labels) // 32), [0]
+    steps_per_epoch, done = -(-len(labels) // 32), [0]
 
     train_batch = training_batches(
         lambda index: pixels.native(split.train[index]),
@@ -155,6 +158,7 @@ def theirs_each(options: argparse.Namespace) -> None:
     for parameter in model.base_model.model.head.parameters():
         parameter.requires_grad_(True)
     workers = options.workers
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=options.precision == "bf16")
     loaders = [
         DataLoader(Cells(split.train, augmented), 32, shuffle=True, num_workers=workers),
         DataLoader(Cells(split.val, plain), 32, num_workers=workers),
@@ -167,19 +171,21 @@ def theirs_each(options: argparse.Namespace) -> None:
         model.train()
         for images, labels in loaders[0]:
             optimiser.zero_grad()
-            F.cross_entropy(model(images), labels).backward()
+            with autocast():
+                loss = F.cross_entropy(model(images), labels)
+            loss.backward()
             optimiser.step()
             schedule.step()
             step += 1
-        _score(model, loaders[1])
-    _score(model, loaders[2])
+        _score(model, loaders[1], autocast)
+    _score(model, loaders[2], autocast)
 
 
-def _score(model, loader) -> None:
+def _score(model, loader, autocast) -> None:
     import torch
 
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast():
         for images, _ in loader:
             model(images).softmax(dim=-1)
 
@@ -187,15 +193,14 @@ def _score(model, loader) -> None:
 SIDES = {"ours_each": ours_each, "ours_whole": ours_whole, "theirs_each": theirs_each}
 
 
-def run_side(side: str, options: argparse.Namespace, cache: str, rates: int, workers: int = 0) -> dict[str, float]:
+def run_side(side: str, cache: str, precision: str = "fp32", *, rates: int = len(RATES), workers: int = 0) -> dict:
     """Runs one side in processes of its own; wall seconds, CPU seconds and the largest peak memory, MiB."""
     wall, cpu, memory = 0.0, 0.0, 0.0
     for rate in range(rates):
         command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--rate", str(rate), "--cache", cache]
+        command += ["--workers", str(workers), "--precision", precision]
         started = time.perf_counter()
-        found = subprocess.run(
-            [*command, "--workers", str(workers)], check=True, capture_output=True, text=True, timeout=3600
-        )
+        found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
         wall += time.perf_counter() - started
         report = json.loads(found.stdout.strip().splitlines()[-1])
         cpu, memory = cpu + report["cpu"], max(memory, report["memory"])
@@ -215,6 +220,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--cache", default="")
+    parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
     if options.side:
         import torch
@@ -225,25 +231,37 @@ def main() -> None:
         cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
         print(json.dumps({"cpu": cpu, "memory": own.ru_maxrss / 1024}))
         return
-    found: dict[str, list[dict[str, float]]] = {}
+    found: dict[str, list[dict]] = {}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-            for workers in (0, 2):
-                side = run_side("theirs_each", options, first, len(RATES), workers)
-                found.setdefault(f"theirs, {workers} workers", []).append(side)
-            found.setdefault("ours, each run alone", []).append(run_side("ours_each", options, first, len(RATES)))
-            found.setdefault("ours, whole protocol", []).append(run_side("ours_whole", options, second, 1))
+            for name, run in {
+                "theirs, 0 workers": partial(run_side, "theirs_each", first),
+                "theirs, 2 workers": partial(run_side, "theirs_each", first, workers=2),
+                "theirs, bf16 autocast": partial(run_side, "theirs_each", first, "bf16"),
+                "ours, each run alone": partial(run_side, "ours_each", first),
+                "ours, each run alone, bf16": partial(run_side, "ours_each", first, "bf16"),
+                "ours, whole protocol": partial(run_side, "ours_whole", second, rates=1),
+                "ours, whole protocol, bf16": partial(run_side, "ours_whole", f"{second}/bf16", "bf16", rates=1),
+            }.items():
+                found.setdefault(name, []).append(run())
+                print(f"{name}: {found[name][-1]}", file=sys.stderr, flush=True)
     for name, sides in found.items():
         shown = ", ".join(f"{key} {statistics.median(side[key] for side in sides):.1f}" for key in sides[0])
         print(f"{name}: {shown}")
-    theirs = [found[f"theirs, {workers} workers"] for workers in (0, 2)]
-    best = min(theirs, key=lambda sides: statistics.median(side["wall"] for side in sides))
-    for name in ("ours, each run alone", "ours, whole protocol"):
-        for key in ("wall", "cpu", "memory"):
-            ratios = [left[key] / right[key] for left, right in zip(best, found[name], strict=True)]
-            print(
-                f"{name}: {key}, theirs / ours {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
-            )
+    theirs = ("theirs, 0 workers", "theirs, 2 workers")
+    best = min(theirs, key=lambda name: statistics.median(side["wall"] for side in found[name]))
+    print(f"Theirs: {best}, or bf16 autocast where that is said.")
+    for name in (one for one in found if one.startswith("ours")):
+        print_ratios(name, found[best], found[name])
+        if name.endswith("bf16"):
+            print_ratios(f"{name} (autocast)", found["theirs, bf16 autocast"], found[name])
+
+
+def print_ratios(name: str, theirs: list[dict], ours: list[dict]) -> None:
+    """Prints how many times as much theirs took: the median of the rounds, the smallest and the largest."""
+    for key in ("wall", "cpu", "memory"):
+        ratios = [left[key] / right[key] for left, right in zip(theirs, ours, strict=True)]
+        print(f"{name}: {key}, theirs / ours {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]")
 
 
 if __name__ == "__main__":

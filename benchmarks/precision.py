@@ -1,0 +1,117 @@
+"""Whether training in bf16 ends where training in fp32 does: test accuracy at every learning rate, in pairs.
+
+    .venv/bin/python benchmarks/precision.py --runs runs-fp32 runs-bf16 --data herlev=smear2005 --backbone-file tower.yaml
+
+The stores hold the same cell, run with `--precision fp32` and with `--precision bf16`. A report tests the chosen rate
+alone, and which of two good rates validation chooses may hang on one image; here every rate is tested, and each run in
+bf16 is compared with that of the same rate and seed in fp32, on the same draws of the same groups of cells.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cytolora.commands.options import add_backbones
+from cytolora.config import parse_spec
+from cytolora.inputs import Inputs
+from cytolora.learning import probabilities
+from cytolora.models.classifier import from_safetensors
+from cytolora.models.cpu import keep_freed_memory
+from cytolora.paired import difference
+from cytolora.run import open_bench
+from cytolora.specs import RunSpec
+from cytolora.stats import Replicates, draw_metrics
+from cytolora.store import Store
+from cytolora.workbench import Progress
+
+PRECISIONS = ("bf16", "fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A run on its test set."""
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    images: list[str]
+    groups: list[str | None]
+    num_classes: int
+
+
+def score_all(folders: Sequence[Path], inputs: Inputs) -> dict[tuple[float, int, str], Tested]:
+    """Scores the test set for every stored run; by learning rate, seed and precision."""
+    found: dict[tuple[float, int, str], Tested] = {}
+    for folder in folders:
+        store, bench = Store(folder), None
+        for stored in store.runs():
+            run = parse_spec(stored.spec, RunSpec, str(stored.path))
+            bench = bench or open_bench(run, inputs, store, device=torch.device("cpu"), progress=Progress())
+            samples = inputs.split(run).test
+            shares = probabilities(bench, run, from_safetensors(stored.weights()), samples)
+            found[run.learning_rate, run.seed, run.train.precision] = Tested(
+                labels=bench.labels_of(samples).numpy(),
+                predicted=shares.argmax(dim=1).numpy(),
+                images=[sample.path for sample in samples],
+                groups=[sample.group for sample in samples],
+                num_classes=len(bench.manifest.classes),
+            )
+    return found
+
+
+def drawn(runs: Sequence[Tested]) -> Replicates:
+    """Draws the groups again, for the mean over the runs."""
+    return draw_metrics(
+        np.concatenate([run.labels for run in runs]),
+        np.concatenate([run.predicted for run in runs]),
+        images=[image for run in runs for image in run.images],
+        groups=[group for run in runs for group in run.groups],
+        num_classes=runs[0].num_classes,
+    )
+
+
+def line(title: str, bf16: Sequence[Tested], fp32: Sequence[Tested]) -> str:
+    """A row of the table: both accuracies, and their difference in pairs."""
+    found = difference(drawn(bf16), drawn(fp32), "accuracy")
+    means, spreads = [], []
+    for runs in (bf16, fp32):
+        each = [100 * float((run.labels == run.predicted).mean()) for run in runs]
+        means.append(np.mean(each))
+        spreads.append(np.std(each, ddof=1))
+    shown = " | ".join(f"{mean:.1f} ± {spread:.1f}" for mean, spread in zip(means, spreads, strict=True))
+    low, high = (100 * end for end in (found.interval.low, found.interval.high))
+    same = np.mean([(one.predicted == other.predicted).mean() for one, other in zip(bf16, fp32, strict=True)])
+    return f"| {title} | {shown} | {100 * found.value:+.1f} ({low:+.1f} to {high:+.1f}) | {100 * same:.1f} % |"
+
+
+def main() -> None:
+    """Scores and prints a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--data", required=True, help="NAME=PATH")
+    parser.add_argument("--backbone-file", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    if options.backbone_file:
+        add_backbones([options.backbone_file])
+    name, _, path = options.data.partition("=")
+    found = score_all(options.runs, Inputs(data={name: Path(path)}, weights={}))
+    rates = sorted({rate for rate, _, _ in found})
+    pairs = {(rate, seed) for rate, seed, _ in found}
+    if any((*pair, precision) not in found for pair in pairs for precision in PRECISIONS):
+        raise SystemExit("Every rate and seed must have a run in bf16 and one in fp32.")
+    print(
+        "| learning rate | bf16 | fp32 | difference, points (95 %) | same class |\n| ---: | ---: | ---: | ---: | ---: |"
+    )
+    for title, some in [*((f"{rate:g}", [rate]) for rate in rates), ("all", rates)]:
+        chosen = sorted(pair for pair in pairs if pair[0] in some)
+        print(line(title, *([found[*pair, precision] for pair in chosen] for precision in PRECISIONS)))
+
+
+if __name__ == "__main__":
+    main()
