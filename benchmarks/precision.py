@@ -1,6 +1,6 @@
 """Whether training in bf16 ends where training in fp32 does: test accuracy at every learning rate, in pairs.
 
-    .venv/bin/python benchmarks/precision.py --runs runs-fp32 runs-bf16 --data herlev=smear2005 --backbone-file tower.yaml
+    .venv/bin/python benchmarks/precision.py --runs runs-fp32 runs-bf16 --data herlev=smear2005 --backbone-file my.yaml
 
 The stores hold the same cell, run with `--precision fp32` and with `--precision bf16`. A report tests the chosen rate
 alone, and which of two good rates validation chooses may hang on one image; here every rate is tested, and each run in
