@@ -159,10 +159,11 @@ def theirs_each(options: argparse.Namespace) -> None:
         parameter.requires_grad_(True)
     workers = options.workers
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=options.precision == "bf16")
+    load = partial(DataLoader, batch_size=32, num_workers=workers, persistent_workers=workers > 0)  # epochs are short
     loaders = [
-        DataLoader(Cells(split.train, augmented), 32, shuffle=True, num_workers=workers),
-        DataLoader(Cells(split.val, plain), 32, num_workers=workers),
-        DataLoader(Cells(split.test, plain), 32, num_workers=workers),
+        load(Cells(split.train, augmented), shuffle=True),
+        load(Cells(split.val, plain)),
+        load(Cells(split.test, plain)),
     ]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser, step = torch.optim.AdamW(trained, lr=RATES[options.rate]), 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -38,3 +39,54 @@ def test_every_batch_is_asked_for_with_its_epoch():
         device=torch.device("cpu"),
     )
     assert asked == [(0, 4), (0, 4), (0, 2), (1, 4), (1, 4), (1, 2), (2, 4)]
+
+
+class _Small(nn.Module):
+    """A tower that trains, and writes down how many images go through it at once."""
+
+    feature_dim = 8
+
+    def __init__(self, norm: type[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 8), norm(8), nn.GELU())
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(len(images))
+        return self.layers(images.mean(dim=(2, 3)))
+
+
+def _fitted(tower: _Small, batch_size: int) -> Classifier:
+    torch.manual_seed(0)
+    for layer in tower.layers.children():
+        getattr(layer, "reset_parameters", lambda: None)()
+    classifier, images = Classifier(tower, 2), torch.rand(40, 3, 4, 4)  # pyright: ignore[reportArgumentType]
+    fit(
+        classifier,
+        lambda indices, epoch: images[indices],
+        torch.tensor([0, 1] * 20),
+        TrainSpec(budget=Budget(amount=1, unit="epochs"), batch_size=batch_size, warmup_steps=0),
+        learning_rate=1e-2,
+        num_steps=6,
+        order=torch.Generator().manual_seed(0),
+        device=torch.device("cpu"),
+    )
+    return classifier
+
+
+def test_large_batches_go_through_the_tower_in_passes_and_train_what_whole_ones_train(monkeypatch: pytest.MonkeyPatch):
+    parts = _Small(nn.LayerNorm)
+    in_parts = _fitted(parts, 40).state_dict()
+    assert set(parts.seen) <= {13, 14}
+    monkeypatch.setattr("cytolora.training.loop._AT_ONCE", 1000)
+    whole = _Small(nn.LayerNorm)
+    expected = _fitted(whole, 40).state_dict()
+    assert set(whole.seen) == {40}
+    for name, tensor in expected.items():
+        torch.testing.assert_close(in_parts[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_over_the_batch_sees_all_of_it():
+    tower = _Small(nn.BatchNorm1d)
+    _fitted(tower, 40)
+    assert set(tower.seen) == {40}

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from cytolora.commands.options import Device, Several
+from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 
 
 def embed(
@@ -18,12 +18,9 @@ def embed(
     dataset: str | None = None,
     unlabelled: Annotated[bool, Parameter(negative="")] = False,
     split: Path | None = None,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    files: WeightOptions = NO_WEIGHTS,
     cache: Path = Path("runs/.cache"),
-    device: Device = "auto",
-    threads: int | None = None,
+    machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Writes the features of every image to a Parquet file; memory stays flat, and a second time only reads.
@@ -40,25 +37,15 @@ def embed(
     out
         Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights.
     model
-        Backbone (`cytolora ls models`); the best on this machine for a linear classifier, if not given.
+        Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
     dataset
         Which reader (`cytolora ls datasets`); recognised from the folder if not given.
     unlabelled
         Takes every image below the folder, whatever sub-folder it stands in; the labels stay empty.
     split
         File written by `cytolora split`.
-    weights
-        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own.
     cache
         Folder that keeps decoded images and features; the default is that of runs, so that they share them.
-    device
-        auto takes a GPU where there is one.
-    threads
-        CPU threads.
     quiet
         Shows no progress.
     """
@@ -78,12 +65,9 @@ def embed(
         bench = feature_bench(
             manifest,
             model,
-            weights=weights,
-            weights_dir=weights_dir,
-            backbone_file=backbone_file,
+            files,
+            machine,
             cache=cache,
-            device=device,
-            threads=threads,
             say=say,
         )
         num_images, feature_dim = write(bench, out, on_images=done)

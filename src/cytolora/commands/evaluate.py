@@ -12,7 +12,7 @@ from rich.console import Console
 from cytolora.commands.bars import bar
 from cytolora.commands.measured import print_metrics
 from cytolora.commands.models import open_bundle
-from cytolora.commands.options import Device, Several
+from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 
 
 def evaluate(
@@ -26,11 +26,8 @@ def evaluate(
     subset: Literal["train", "val", "test"] | None = None,
     seen: Literal["refuse", "mark", "drop"] = "refuse",
     page: Path | None = None,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
-    device: Device = "auto",
-    threads: int | None = None,
+    files: WeightOptions = NO_WEIGHTS,
+    machine: MachineOptions = THIS_MACHINE,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -60,16 +57,6 @@ def evaluate(
         Images that were in training or calibration, found by their content: refuse, mark, or drop.
     page
         HTML file to write: images whose label is most suspicious first, to be corrected for `cytolora fit --labels`.
-    weights
-        Checkpoint of the bundle's backbone on disk, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own.
-    device
-        auto takes a GPU where there is one.
-    threads
-        CPU threads.
     json_
         Prints one JSON document.
     quiet
@@ -80,7 +67,7 @@ def evaluate(
     from cytolora.lab.evaluate import evaluate as measure
     from cytolora.lab.evaluate import only
 
-    opened = open_bundle(bundle, weights, weights_dir, backbone_file, device, threads)
+    opened = open_bundle(bundle, files, machine)
     manifest = read_manifest(data, dataset, split)
     if map_ is not None:
         manifest = apply_label_map(manifest, map_)

@@ -12,9 +12,10 @@ from cytolora import api
 from cytolora.commands.options import (
     NO_CHANGE,
     NO_INPUTS,
+    THIS_MACHINE,
     AxisOptions,
-    Device,
     InputOptions,
+    MachineOptions,
     add_backbones,
     pairs,
     read_grid,
@@ -81,8 +82,7 @@ def run(
     engine: str = "inline",
     address: str | None = None,
     workers: int | None = None,
-    device: Device = "auto",
-    threads: int | None = None,
+    machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Runs what is missing of a grid. Ctrl-C at any time; the same command goes on.
@@ -106,10 +106,6 @@ def run(
         on this machine.
     workers
         Runs at a time with ray; without it, one a GPU, or as many as the CPUs hold at the threads given to each.
-    device
-        auto takes a GPU where there is one.
-    threads
-        CPU threads; the number is recorded, since sums in another order differ in their last bits.
     quiet
         Shows no progress.
     """
@@ -118,7 +114,7 @@ def run(
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs)
     require_writable(out)  # now, not after the first run
-    chosen = resolve_device(device, threads)
+    chosen = resolve_device(machine)
     plan = api.run_grid(
         spec,
         read_inputs(inputs, spec, out),
@@ -176,7 +172,7 @@ def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative=
     """
     cells = f"synthetic={out / 'cells'}"
     # one thread: on so small a tower a second one gains a third, and loses far more where another program runs
-    run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), threads=1, quiet=quiet)
+    run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), machine=MachineOptions(threads=1), quiet=quiet)
     report(out / "runs", out=out / "report", data=(cells,))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from cytolora.commands.options import Several
+from cytolora.commands.options import NO_WEIGHTS, MachineOptions, Several, WeightOptions
 
 
 def export(
@@ -21,9 +21,7 @@ def export(
     out: Path,
     images: Annotated[Sequence[Path], Several] = (),
     force_licence: Annotated[bool, Parameter(negative="")] = False,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    files: WeightOptions = NO_WEIGHTS,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Writes a bundle as ONNX, as a checkpoint of timm, or its LoRA for stock PEFT; checked before it is kept.
@@ -49,12 +47,6 @@ def export(
         Images to compare on, files or folders; drawn cells if not given.
     force_licence
         Exports weights although their licence forbids to pass on changed or merged copies.
-    weights
-        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own.
     json_
         Prints one JSON document.
     """
@@ -62,7 +54,7 @@ def export(
     from cytolora.lab.export import Agreement, licence_problem
     from cytolora.lab.export import export as write
 
-    opened = open_bundle(bundle, weights, weights_dir, backbone_file, "cpu", None)
+    opened = open_bundle(bundle, files, MachineOptions(device="cpu"))
     found: Agreement = write(opened, to, out, images=_listed(images), force_licence=force_licence)
     problem = licence_problem(opened) if to != "peft" else ""
     if json_:

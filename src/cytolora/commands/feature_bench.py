@@ -1,12 +1,12 @@
 """What `embed` and `labels` start from: one dataset and one backbone, with the features that are kept of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
 from cytolora.commands.machine import resolve_device
-from cytolora.commands.options import Device, add_backbones, pairs
+from cytolora.commands.options import MachineOptions, WeightOptions, add_backbones, pairs
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.split_files import read_split
@@ -36,13 +36,10 @@ def check_no_model(folder: Path) -> None:
 def feature_bench(
     manifest: Manifest,
     model: str | None,
+    files: WeightOptions,
+    machine: MachineOptions,
     *,
-    weights: Sequence[str],
-    weights_dir: Path | None,
-    backbone_file: Sequence[Path],
     cache: Path,
-    device: Device,
-    threads: int | None,
     say: Callable[[str], None],
 ) -> Bench:
     """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
@@ -53,10 +50,10 @@ def feature_bench(
     Raises:
         WeightsError: If the checkpoint is neither here nor to be had.
     """
-    add_backbones(backbone_file)
-    own = [read_backbone_file(path).name for path in backbone_file]
-    inputs = Inputs(data={}, weights=pairs(weights, "--weights"), weights_dir=weights_dir)
-    recipe = choose_recipe(Wishes(model=model, method=LINEAR), inputs, device, own)
+    add_backbones(files.backbone_file)
+    own = [read_backbone_file(path).name for path in files.backbone_file]
+    inputs = Inputs(data={}, weights=pairs(files.weights, "--weights"), weights_dir=files.weights_dir)
+    recipe = choose_recipe(Wishes(model=model, method=LINEAR), inputs, machine.device, own)
     for note in recipe.notes:
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
     backbone = recipe.backbone
@@ -67,6 +64,6 @@ def feature_bench(
         manifest=manifest,
         inputs=inputs,
         cache=cache,
-        device=resolve_device(device, threads),
+        device=resolve_device(machine),
         progress=Progress(say=say),
     )

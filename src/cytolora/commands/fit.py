@@ -11,7 +11,7 @@ from rich.console import Console
 from cytolora.commands.bars import stages
 from cytolora.commands.measured import print_metrics
 from cytolora.commands.models import add_own
-from cytolora.commands.options import Device, Precision, Several, pairs
+from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Precision, Several, WeightOptions, pairs
 from cytolora.errors import ConfigError
 
 
@@ -34,12 +34,9 @@ def fit(
     labels: Path | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     split: Path | None = None,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    files: WeightOptions = NO_WEIGHTS,
     cache: Path = Path("runs/.cache"),
-    device: Device = "auto",
-    threads: int | None = None,
+    machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -62,7 +59,7 @@ def fit(
     dataset
         Which reader (`cytolora ls datasets`); recognised from the folder if not given.
     model
-        Backbone (`cytolora ls models`); the best one on this machine if not given.
+        Backbone (`cytolora ls models`); that of --backbone-file, or the best one on this machine, if not given.
     method
         linear (frozen features), lora, or another of `cytolora ls methods`; linear on a CPU, lora on a GPU.
     shots
@@ -87,18 +84,8 @@ def fit(
         CSV with columns from,to[,order] that renames or joins classes.
     split
         File written by `cytolora split`; says which image is in train, val or test.
-    weights
-        Official checkpoint of a backbone on disk, file or folder, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own; it is meant if no --model is named.
     cache
         Keeps decoded images, features and trained adapters; may be deleted at any time.
-    device
-        auto takes a GPU where there is one.
-    threads
-        CPU threads; the number is recorded.
     quiet
         Says nothing but the result.
     json_
@@ -107,7 +94,7 @@ def fit(
     from cytolora import api
     from cytolora.commands.machine import resolve_device
 
-    own = add_own(backbone_file)
+    own = add_own(files.backbone_file)
     with stages(unit="images", quiet=quiet) as (say, begin, done):
         bundle = api.fit(
             data,
@@ -126,10 +113,10 @@ def fit(
             labels=labels,
             label_map=map_,
             split=split,
-            weights=pairs(weights, "--weights"),
-            weights_dir=weights_dir,
+            weights=pairs(files.weights, "--weights"),
+            weights_dir=files.weights_dir,
             cache=cache,
-            device=resolve_device(device, threads),
+            device=resolve_device(machine),
             own_backbones=own,
             say=say,
             begin=begin,

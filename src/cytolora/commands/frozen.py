@@ -1,13 +1,13 @@
 """How `check` comes by frozen features: taken once, kept where runs keep theirs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
-from cytolora.commands.options import Several, add_backbones, pairs
+from cytolora.commands.options import THIS_MACHINE, WeightOptions, add_backbones, pairs
 from cytolora.data.audit import Features
 from cytolora.data.duplicates import MIN_SIMILARITY
 from cytolora.data.manifest import Manifest, Sample
@@ -22,17 +22,11 @@ if TYPE_CHECKING:
 
 @Parameter(name="*", group="Near duplicates by features")
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
+class FeatureOptions(WeightOptions):
     """With which features near duplicates are searched that hashes miss."""
 
     model: str | None = None
     """Backbone whose features are compared too (`cytolora ls models`): finds what was cut out at another place."""
-    weights: Annotated[Sequence[str], Several] = ()
-    """Official checkpoint of the backbone on disk, file or folder, as NAME=PATH."""
-    weights_dir: Path | None = None
-    """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
-    backbone_file: Annotated[Sequence[Path], Several] = ()
-    """YAML file that describes a backbone of one's own."""
     out: Path = Path("runs")
     """Folder of stored runs; features are kept in its cache, and runs share them."""
     similarity: float = MIN_SIMILARITY
@@ -70,7 +64,7 @@ def reader(options: FeatureOptions, manifest: Manifest, say: Callable[[str], Non
             manifest=replace(manifest, samples=samples),
             inputs=inputs,
             cache=options.out / ".cache",
-            device=resolve_device("auto", None),
+            device=resolve_device(THIS_MACHINE),
             progress=Progress(say=say),
         )
         return bench.features.numpy()

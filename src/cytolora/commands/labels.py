@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from cytolora.commands.options import Device, Several
+from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Several, WeightOptions
 
 if TYPE_CHECKING:
     from cytolora.lab.forecast import Forecast
@@ -27,12 +27,9 @@ def labels(
     split: Path | None = None,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    files: WeightOptions = NO_WEIGHTS,
     cache: Path = Path("runs/.cache"),
-    device: Device = "auto",
-    threads: int | None = None,
+    machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Measures the learning curve of a linear classifier and says how many labels per class reach a target.
@@ -53,7 +50,7 @@ def labels(
     seeds
         Each divides the groups anew and draws its images; five by default.
     model
-        Backbone (`cytolora ls models`); the best on this machine for a linear classifier, if not given.
+        Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
     dataset
         Which reader (`cytolora ls datasets`); recognised from the folder if not given.
     split
@@ -62,18 +59,8 @@ def labels(
         Folder for labels.json and the figure (SVG, PNG, CSV).
     json_
         Prints one JSON document.
-    weights
-        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own.
     cache
         Folder that keeps decoded images and features; the default is that of runs, so that they share them.
-    device
-        auto takes a GPU where there is one.
-    threads
-        CPU threads.
     quiet
         Shows no progress.
     """
@@ -92,12 +79,9 @@ def labels(
         bench = feature_bench(
             manifest,
             model,
-            weights=weights,
-            weights_dir=weights_dir,
-            backbone_file=backbone_file,
+            files,
+            machine,
             cache=cache,
-            device=device,
-            threads=threads,
             say=say,
         )
         for _ in bench.feature_chunks(done):

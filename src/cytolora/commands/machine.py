@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from cytolora.commands.bars import bar
-from cytolora.commands.options import Device
+from cytolora.commands.options import MachineOptions
 from cytolora.errors import ConfigError
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
@@ -35,16 +35,17 @@ def watch(
     return shown
 
 
-def resolve_device(device: Device, threads: int | None) -> torch.device:
+def resolve_device(machine: MachineOptions) -> torch.device:
     """Chooses the device and sets the number of CPU threads.
 
     Raises:
         ConfigError: If the device is not there.
     """
-    if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"--threads is at least 1, got {threads}.")
-        torch.set_num_threads(threads)
+    device = machine.device
+    if machine.threads is not None:
+        if machine.threads < 1:
+            raise ConfigError(f"--threads is at least 1, got {machine.threads}.")
+        torch.set_num_threads(machine.threads)
     keep_freed_memory()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":

@@ -1,9 +1,10 @@
 """Opens the model that a command was given, a bundle or an ONNX export, with its backbone's checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytolora.commands.options import Device, add_backbones, pairs
+from cytolora.commands.options import MachineOptions, WeightOptions, add_backbones, pairs
 from cytolora.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -11,19 +12,12 @@ if TYPE_CHECKING:
     from cytolora.lab.predictor import Predictor
 
 
-def open_any(
-    path: Path,
-    weights: tuple[str, ...],
-    weights_dir: Path | None,
-    backbone_file: tuple[Path, ...],
-    device: Device,
-    threads: int | None,
-) -> "Predictor[Any]":
+def open_any(path: Path, files: WeightOptions, machine: MachineOptions) -> "Predictor[Any]":
     """Opens a bundle, or an ONNX export of one, which needs neither torch nor the backbone's file."""
     from cytolora.lab.onnx_runtime import OnnxModel, is_export
 
     if is_export(path):
-        return OnnxModel.load(path, threads=threads)
+        return OnnxModel.load(path, threads=machine.threads)
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -31,32 +25,25 @@ def open_any(
             f"{path} is no ONNX export, and a bundle needs torch, which is not installed here. Where it is: "
             f"cytolora export {path} --to onnx --out DIR."
         ) from error
-    return open_bundle(path, weights, weights_dir, backbone_file, device, threads)
+    return open_bundle(path, files, machine)
 
 
-def open_bundle(
-    path: Path,
-    weights: tuple[str, ...],
-    weights_dir: Path | None,
-    backbone_file: tuple[Path, ...],
-    device: Device,
-    threads: int | None,
-) -> "Bundle":
+def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "Bundle":
     """Opens a bundle with the options that every command on bundles has."""
     from cytolora.commands.machine import resolve_device
     from cytolora.lab.bundle import Bundle
     from cytolora.lab.bundle_files import read_bundle
 
-    add_backbones(backbone_file)
-    named = pairs(weights, "--weights")
+    add_backbones(files.backbone_file)
+    named = pairs(files.weights, "--weights")
     backbone = read_bundle(path)[0].backbone.name if named else ""
     if named and backbone not in named:
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
-    chosen = resolve_device(device, threads)
-    return Bundle.load(path, weights=named.get(backbone), weights_dir=weights_dir, device=str(chosen))
+    chosen = resolve_device(machine)
+    return Bundle.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=str(chosen))
 
 
-def add_own(files: tuple[Path, ...]) -> list[str]:
+def add_own(files: Sequence[Path]) -> list[str]:
     """Adds the backbones of ``--backbone-file``; returns their names."""
     from cytolora.models.backbones import BACKBONES
 

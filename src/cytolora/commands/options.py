@@ -22,19 +22,40 @@ Several = Parameter(consume_multiple=True, negative="")
 _DRAWN = "synthetic"
 
 
-@Parameter(name="*", group="Inputs")
-@dataclass(frozen=True, kw_only=True)
-class InputOptions:
-    """Where data and checkpoints are."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
-    data: Annotated[Sequence[str], Several] = ()
-    """Folder of a dataset, as NAME=PATH; several, or repeated. `synthetic` is drawn if no folder is named."""
+
+@Parameter(name="*", group="Checkpoints")
+@dataclass(frozen=True, kw_only=True)
+class WeightOptions:
+    """Where the checkpoint of a backbone is."""
+
     weights: Annotated[Sequence[str], Several] = ()
     """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
     weights_dir: Path | None = None
     """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
     backbone_file: Annotated[Sequence[Path], Several] = ()
     """YAML file that describes a backbone of one's own."""
+
+
+@Parameter(name="*", group="Machine")
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """What computes."""
+
+    device: Device = "auto"
+    """auto takes a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads; training records the number, since sums in another order differ in their last bits."""
+
+
+@Parameter(name="*", group="Inputs")
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(WeightOptions):
+    """Where data and checkpoints are."""
+
+    data: Annotated[Sequence[str], Several] = ()
+    """Folder of a dataset, as NAME=PATH; several, or repeated. `synthetic` is drawn if no folder is named."""
     split: Path | None = None
     """File written by `cytolora split`; says which image is in train, val or test."""
     map: Path | None = None
@@ -70,8 +91,10 @@ class AxisOptions:
     `paper-code-2025` (`cytolora ls presets`), or a YAML file."""
 
 
+NO_WEIGHTS = WeightOptions()
 NO_INPUTS = InputOptions()
 NO_CHANGE = AxisOptions()
+THIS_MACHINE = MachineOptions()
 
 
 def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
@@ -140,6 +163,3 @@ def _hash(path: Path) -> str:
         return sha256_file(path)
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
-
-
-Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from cytolora.commands.bars import bar
 from cytolora.commands.models import open_any
-from cytolora.commands.options import Device, Several
+from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 from cytolora.commands.slides import predict_on_slide, print_summary
 from cytolora.errors import ConfigError
 
@@ -23,11 +23,8 @@ def predict(
     cells: Path | None = None,
     crop_um: float | None = None,
     mpp: float | None = None,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
-    device: Device = "auto",
-    threads: int | None = None,
+    files: WeightOptions = NO_WEIGHTS,
+    machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Says of new images what they show, which of them a person should look at, and which are unlike all known ones.
@@ -55,21 +52,11 @@ def predict(
         Edge of the square around a cell of a slide, micrometres: what the training images show.
     mpp
         Micrometres per pixel of level 0, where the slide does not say.
-    weights
-        Checkpoint of the bundle's backbone on disk, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own.
-    device
-        auto takes a GPU where there is one.
-    threads
-        CPU threads.
     quiet
         Shows no progress.
     """
     if cells is not None:
-        opened = open_any(bundle, weights, weights_dir, backbone_file, device, threads)
+        opened = open_any(bundle, files, machine)
         predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, quiet=quiet)
         return
     if crop_um is not None or mpp is not None:
@@ -86,7 +73,7 @@ def predict(
     check_out(out, *map(Path, paths))
     if page is not None:
         check_room(page, len({source.name for source in find_images(paths)}))
-    opened = open_any(bundle, weights, weights_dir, backbone_file, device, threads)
+    opened = open_any(bundle, files, machine)
     total = sum(1 for _ in find_images(paths))
     with bar("predicting", total=total, unit="images", quiet=quiet) as (_, advance):
         found = predict_table(opened, sources, out, page=page, on_images=advance)

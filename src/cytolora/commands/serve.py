@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from cytolora.commands.options import Several
+from cytolora.commands.options import NO_WEIGHTS, MachineOptions, WeightOptions
 from cytolora.errors import ConfigError
 
 _BACKLOG = 2048
@@ -32,9 +32,7 @@ def serve(
     max_queue: Annotated[int, _Positive] = 256,
     max_batch: Annotated[int, _Positive] = 32,
     max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
-    weights: Annotated[tuple[str, ...], Several] = (),
-    weights_dir: Path | None = None,
-    backbone_file: Annotated[tuple[Path, ...], Several] = (),
+    files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
 ) -> None:
     """Answers POST /v1/predict with predictions; a page to drop images on is at /, the schema at /openapi.json.
@@ -69,12 +67,6 @@ def serve(
         Images computed at once, at most.
     max_wait_ms
         How long an image waits for others to be computed with.
-    weights
-        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
-    weights_dir
-        Folder written by `cytolora weights fetch`; looked into before the hub's cache.
-    backbone_file
-        YAML file that describes a backbone of one's own.
     threads
         CPU threads that compute.
     """
@@ -88,7 +80,7 @@ def serve(
         from cytolora.lab.serve import Limits, make_app
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed: pip install 'cytolora[serve]'.") from error
-    predictor = open_any(model, weights, weights_dir, backbone_file, "cpu", threads)
+    predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads))
     predictor.warm_up()
     limits = Limits(
         max_body_bytes=round(max_body_mb * 1024 * 1024),

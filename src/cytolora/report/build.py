@@ -197,4 +197,4 @@ def _matrices(cells: Sequence[Cell]) -> list[ConfusionMatrix]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")

@@ -17,7 +17,7 @@ from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
 from cytolora.report.flags import caution, stamp
-from cytolora.report.lines import linear_last
+from cytolora.report.lines import line, linear_last
 from cytolora.report.tables import TITLES
 from cytolora.specs import LINEAR, ZERO_SHOT
 
@@ -170,11 +170,7 @@ class Curves:
     def _line(self, axes: Axes, model: str, method: str, colour: str) -> None:
         for level in (row["mean"] for row in self._of(model, method) if row["amount"] is None):
             axes.axhline(level, color=colour, linestyle=self._level_dash(method), linewidth=1.1, alpha=0.9, zorder=2)
-        points = [row for row in self._of(model, method) if row["amount"] is not None]
-        x, mean = (np.array([row[key] for row in points], dtype=float) for key in ("amount", "mean"))
-        std = np.array([np.nan if row["std"] is None else row["std"] for row in points], dtype=float)
-        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=1)
-        axes.plot(x, mean, color=colour, zorder=3, **self._style(method))
+        line(axes, self._of(model, method), "amount", colour=colour, **self._style(method))
 
     def _others(self, axes: Axes, model: str) -> None:
         """Draws every line but the model's own as one faint path, broken by gaps."""

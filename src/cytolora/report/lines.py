@@ -18,11 +18,19 @@ def line(axes: Axes, rows: Sequence[dict[str, Any]], x: str, *, colour: str, ban
     """Draws ``mean`` against a column of rows, with a band of ``std``."""
     points = sorted((row for row in rows if row[x] is not None), key=lambda row: row[x])
     place, mean = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean"))
-    std = np.array([np.nan if row["std"] is None else row["std"] for row in points], dtype=float)
     if band:
-        axes.fill_between(place, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=1)
+        spread(axes, points, x, colour=colour)
     options: dict[str, Any] = {"color": colour, "zorder": 3, "linewidth": 1.6, "markersize": 4.5} | style
     axes.plot(place, mean, **options)
+
+
+def spread(axes: Axes, points: Sequence[dict[str, Any]], x: str, *, colour: str) -> None:
+    """Draws ``std`` around ``mean`` as a band, or as a bar where a single point has no width to fill."""
+    place, mean, std = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean", "std"))  # None: nan
+    if len(points) == 1:
+        axes.errorbar(place, mean, std, color=colour, alpha=0.45, capsize=3, linewidth=1.2, zorder=1)
+    else:
+        axes.fill_between(place, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=1)
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytolora.models.classifier import Classifier
 from cytolora.models.rank_allocation import RankAllocation
@@ -15,6 +15,11 @@ from cytolora.specs import TrainSpec
 
 _NUM_THREADS, _AHEAD = 4, 8
 """Threads that make batches for a GPU, and how many batches wait for it at most."""
+
+_AT_ONCE = 16
+"""Images in one pass through a tower on a CPU, where larger passes take more memory and no less time
+(docs/performance.md)."""
+_OF_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 Batch = Callable[[Sequence[int]], Tensor]
 """Makes the image batch [batch, 3, size, size] of some indices."""
@@ -62,9 +67,10 @@ def fit(
     for step, (indices, images) in enumerate(_in_time(batch, wanted, ahead=0 if device.type == "cpu" else _AHEAD)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
-        loss = F.cross_entropy(classifier(images.to(device)), labels[indices])
         optimiser.zero_grad()
-        (loss if ranks is None else loss + ranks.penalty()).backward()
+        loss = _add_gradients(classifier, images, labels[indices], device)
+        if ranks is not None:
+            ranks.penalty().backward()
         optimiser.step()
         if ranks is not None:
             ranks.after_step(step)
@@ -72,6 +78,21 @@ def fit(
     if ranks is not None:
         ranks.settle()
     return loss.item()
+
+
+def _add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> Tensor:
+    """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
+
+    On a CPU in passes of equal size, unless a norm looks at the batch as a whole.
+    """
+    whole = device.type != "cpu" or any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
+    num_passes = 1 if whole else math.ceil(len(images) / _AT_ONCE)
+    mean = torch.zeros((), device=device)
+    for some, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
+        loss = F.cross_entropy(classifier(some.to(device)), truth, reduction="sum") / len(images)
+        loss.backward()
+        mean += loss.detach()
+    return mean
 
 
 def _in_time(
