@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/end_to_end.py --data herlev=smear2005 --backbone-file vit_tiny6/backbone.yaml --steps 20
 
 4 shots, one seed, five learning rates, LoRA of rank 2, batch 32, the same images and numbers of steps on both sides.
-"Each run alone" is the same work on both sides: a process a run, validated after every epoch. "The whole protocol" is
-what each side would do: ours loads once, validates once and tests the chosen rate, theirs does all of it for every
-rate. fp32 on both sides; bf16 of ours is set against theirs in fp32 and under autocast.
+"Each run alone" is the same work on both sides: a process a run, validated after every epoch; ours keeps decoded images
+from one run to the next, as it does. "The whole protocol" is what each side would do: ours loads once, validates once
+and tests the chosen rate, theirs does all of it for every rate. fp32 on both sides; bf16 of ours is set against theirs
+in fp32 and under autocast. Memory is that of the main process. The fewer the steps, the more starting counts.
 """
 
 import argparse
@@ -46,9 +47,10 @@ def setting(options: argparse.Namespace):
     from cytolora.expansion import expand
     from cytolora.inputs import Inputs
 
-    weights = add_backbones([options.backbone_file]) if options.backbone_file else {}
+    if options.backbone_file:
+        add_backbones([options.backbone_file])
     name, _, folder = options.data.partition("=")
-    inputs = Inputs(data={name: Path(folder)}, weights=weights or {})
+    inputs = Inputs(data={name: Path(folder)}, weights={})
     runs = expand(grid(options))
     return inputs, runs, inputs.split(runs[0])
 
@@ -240,7 +242,7 @@ def main() -> None:
                 "theirs, 2 workers": partial(run_side, "theirs_each", first, workers=2),
                 "theirs, bf16 autocast": partial(run_side, "theirs_each", first, "bf16"),
                 "ours, each run alone": partial(run_side, "ours_each", first),
-                "ours, each run alone, bf16": partial(run_side, "ours_each", first, "bf16"),
+                "ours, each run alone, bf16": partial(run_side, "ours_each", f"{first}/bf16", "bf16"),
                 "ours, whole protocol": partial(run_side, "ours_whole", second, rates=1),
                 "ours, whole protocol, bf16": partial(run_side, "ours_whole", f"{second}/bf16", "bf16", rates=1),
             }.items():

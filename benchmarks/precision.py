@@ -50,9 +50,12 @@ def score_all(folders: Sequence[Path], inputs: Inputs) -> dict[tuple[float, int,
         for stored in store.runs():
             run = parse_spec(stored.spec, RunSpec, str(stored.path))
             bench = bench or open_bench(run, inputs, store, device=torch.device("cpu"), progress=Progress())
+            key = run.learning_rate, run.seed, run.train.precision
+            if key in found or not stored.identity.agrees_with(inputs.identity(run)):
+                raise SystemExit(f"{stored.path}: the stores must hold one cell, made from this data and checkpoint.")
             samples = inputs.split(run).test
             shares = probabilities(bench, run, from_safetensors(stored.weights()), samples)
-            found[run.learning_rate, run.seed, run.train.precision] = Tested(
+            found[key] = Tested(
                 labels=bench.labels_of(samples).numpy(),
                 predicted=shares.argmax(dim=1).numpy(),
                 images=[sample.path for sample in samples],

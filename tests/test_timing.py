@@ -1,12 +1,16 @@
 """How long a plan will take: the line through what was timed, and the words for it."""
 
 import pytest
+import torch
 
 from cells import run_all, tiny_grid
+from cytolora.engines.inline import run_groups
 from cytolora.grid import make_plan
 from cytolora.inputs import Inputs
 from cytolora.store import Store
 from cytolora.timing import Cost, describe, fit_cost, in_words, seconds_left, stored_costs
+from cytolora.trial import features_here
+from cytolora.workbench import Progress
 
 
 def test_a_line_through_two_sizes_gives_the_cost_of_a_step_and_of_an_image():
@@ -43,3 +47,18 @@ def test_stored_runs_tell_how_long_the_missing_ones_take(drawn_cells, tmp_path):
     assert describe(plan, inputs, {}) == ""
     two_a_step = Cost(seconds=2.0, seconds_per_image=0.0)
     assert seconds_left(plan.to_do, inputs, two_a_step) == 2 * 3 * 2.0
+
+
+def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_are(drawn_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("cytolora.trial._WORTH_FEATURES", 0)
+    grid = tiny_grid(methods=["linear"], seeds=[1])
+    inputs, store, cpu = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path), torch.device("cpu")
+    plan, said, status = make_plan(grid, store, inputs), [], []
+    total = len(inputs.manifest("synthetic", plan.to_do[0].split).samples)
+    words = features_here(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
+    assert words.startswith(f"features of {total} images: about ")
+    assert said == ["a few images through nano, for the time"]
+    run_groups(plan.groups, inputs, store, device=cpu, progress=Progress(status=status.append))
+    assert status[-1] == f"synthetic: features with nano, {total} of {total} images"
+    again = make_plan(tiny_grid(methods=["linear"], seeds=[1, 2]), store, inputs)
+    assert features_here(again, inputs, store, device=cpu, progress=Progress()) == ""

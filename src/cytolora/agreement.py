@@ -1,4 +1,4 @@
-"""How predictions agree with labels beyond accuracy: kappa, AUROC, each class's sensitivity and specificity."""
+"""How predictions agree with labels: confusion matrix, kappa, AUROC, each class's sensitivity and specificity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,9 +48,9 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDAr
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def class_scores(confusion: Counts) -> list[ClassScore]:
+def class_scores(matrix: Counts) -> list[ClassScore]:
     """Reads the scores of every class off a confusion matrix, true classes in rows."""
-    counts: NDArray[np.int64] = np.asarray(confusion)
+    counts: NDArray[np.int64] = np.asarray(matrix)
     total = int(counts.sum())
     return [
         ClassScore(
@@ -63,14 +63,14 @@ def class_scores(confusion: Counts) -> list[ClassScore]:
     ]
 
 
-def kappa(confusion: Counts, weights: Weights | None = None) -> float | None:
+def kappa(matrix: Counts, weights: Weights | None = None) -> float | None:
     """Computes Cohen's kappa; None where chance alone agrees fully, as with a single class.
 
     Args:
-        confusion: True classes in rows; in their order where ``weights`` are given.
+        matrix: True classes in rows; in their order where ``weights`` are given.
         weights: A mistake costs its distance in classes, or the square of it (Cohen 1968); None: all the same.
     """
-    counts = np.asarray(confusion, dtype=np.float64)
+    counts = np.asarray(matrix, dtype=np.float64)
     places = np.arange(len(counts))
     distance = np.abs(places[:, None] - places)
     costs: dict[str | None, NDArray[Any]] = {None: distance > 0, "linear": distance, "quadratic": distance**2}
@@ -79,10 +79,10 @@ def kappa(confusion: Counts, weights: Weights | None = None) -> float | None:
     return float(1 - (costs[weights] * counts).sum() / by_chance) if by_chance else None
 
 
-def ordered(confusion: Counts, classes: Sequence[str], order: Sequence[str]) -> Counts:
+def ordered(matrix: Counts, classes: Sequence[str], order: Sequence[str]) -> Counts:
     """Puts rows and columns into another order of the classes."""
     places = [list(classes).index(name) for name in order]
-    return np.asarray(confusion)[np.ix_(places, places)]
+    return np.asarray(matrix)[np.ix_(places, places)]
 
 
 def one_against_rest(labels: ArrayLike, probabilities: ArrayLike) -> list[float | None]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,7 @@ from cytolora.specs import AugmentSpec, Preprocess, to_plain
 
 _CHUNK = 1024
 """Images per cache file: what an interruption loses at most."""
+_NUM_PROBED = 8
 _SEED_DIGITS = 16
 """Hexadecimal, of an image's hash: the seed of its one random view."""
 
@@ -84,6 +86,16 @@ def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weig
         for samples in _divided(manifest)
         if _read(cache / _name(samples, preprocess, None, recipe, weights_sha256), len(samples)) is None
     )
+
+
+def seconds_per_image(tower: Tower, size_px: int, device: torch.device) -> float:
+    """Times a small batch of empty images through a tower, after one to warm up."""
+    tower, empty = tower.to(device), torch.zeros(_NUM_PROBED, 3, size_px, size_px, device=device)
+    with torch.inference_mode():
+        tower(empty)
+        started = perf_counter()
+        tower(empty).cpu()  # waits for a device that computes on its own
+        return (perf_counter() - started) / _NUM_PROBED
 
 
 def _divided(manifest: Manifest) -> Iterator[tuple[Sample, ...]]:

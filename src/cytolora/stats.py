@@ -162,7 +162,7 @@ def _occurrences(images: Sequence[str]) -> NDArray[np.int64]:
 
 def tally(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> Tally:
     """Counts images by class."""
-    truth, said = np.asarray(labels), np.asarray(predicted)
+    truth, said = (np.asarray(of, dtype=np.int64) for of in (labels, predicted))
     right, true, given = (np.bincount(of, minlength=num_classes) for of in (truth[truth == said], truth, said))
     return Tally(right=right, true=true, said=given)
 
@@ -177,7 +177,7 @@ def unit_counts(
     """
     from scipy.sparse import csc_array  # slow to load, and a report whose intervals are kept needs none of it
 
-    truth, said, unit = np.asarray(labels), np.asarray(predicted), np.asarray(units)
+    truth, said, unit = (np.asarray(of, dtype=np.int64) for of in (labels, predicted, units))
     right = truth == said
     rows = np.concatenate([truth[right], num_classes + truth, 2 * num_classes + said])
     columns = np.concatenate([unit[right], unit, unit])

@@ -1,20 +1,25 @@
 """A few steps of training, timed and thrown away: what a step costs on this machine."""
 
+from collections import defaultdict
 from dataclasses import replace
 
 import torch
 
+from cytolora.features import num_missing, seconds_per_image
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
 from cytolora.learning import train_adapter
+from cytolora.models.cpu import for_inference
 from cytolora.run import open_bench
 from cytolora.specs import RunSpec
 from cytolora.store import Store
-from cytolora.timing import Cost, Tower, adapter_runs, fit_cost, num_steps, stored_costs
+from cytolora.timing import Cost, Tower, adapter_runs, fit_cost, in_words, num_steps, stored_costs
 from cytolora.workbench import Bench, Progress
 
 _WORTH_IMAGES = 3000
 """Fewer images of training than this are done before a trial has told how long they take."""
+_WORTH_FEATURES = 500
+"""Fewer images than this go through a tower before a trial has told how long they take."""
 _LONG_STEP = 2.0
 """Seconds; where one step of the smallest batch takes longer, larger ones are not tried."""
 
@@ -33,6 +38,34 @@ def costs_here(
             progress.say(f"a few steps of {' with '.join(reversed(tower))}, for the time")
             costs[tower] = _tried(runs, inputs, store, device)
     return costs
+
+
+def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> str:
+    """Says how long the frozen features take that a plan lacks, from a small batch through each tower; empty if few."""
+    absent: dict[str, int] = defaultdict(int)
+    benches: dict[str, Bench] = {}
+    for run in _heads(plan):
+        bench = benches[run.backbone] = open_bench(run, inputs, store, device=device, progress=Progress())
+        absent[run.backbone] += num_missing(
+            bench.manifest,
+            run.preprocess or bench.backbone.preprocess,
+            recipe=bench.backbone.recipe,
+            weights_sha256=inputs.weights_sha256(run.backbone),
+            cache=bench.cache / "features",
+        )
+    seconds = 0.0
+    for name, num_images in absent.items():
+        if num_images > _WORTH_FEATURES:
+            progress.say(f"a few images through {name}, for the time")
+            tower = for_inference(benches[name].tower, device)
+            seconds += num_images * seconds_per_image(tower, benches[name].backbone.preprocess.size_px, device)
+    return f"features of {sum(absent.values()):,} images: about {in_words(seconds)}" if seconds else ""
+
+
+def _heads(plan: Plan) -> list[RunSpec]:
+    """One run to do on frozen features for each dataset and backbone."""
+    found = {(run.dataset, run.backbone): run for run in plan.to_do if run.adapter is None}
+    return list(found.values())
 
 
 def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.device) -> Cost:

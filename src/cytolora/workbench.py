@@ -29,6 +29,19 @@ class Progress:
     say: Callable[[str], None] = lambda text: None
     done: Callable[[int], None] = lambda images: None
     """Told the number of images just trained on."""
+    status: Callable[[str], None] = lambda text: None
+    """Told where a long step stands, again and again."""
+
+    def counted(self, text: str, total: int) -> Callable[[int], None]:
+        """Returns what takes the number of images just done and tells how many of ``total`` that makes."""
+        num_done = 0
+
+        def advance(images: int) -> None:
+            nonlocal num_done
+            num_done += images
+            self.status(f"{text}, {num_done:,} of {total:,} images")
+
+        return advance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +93,9 @@ class Bench:
     @cached_property
     def features(self) -> Tensor:
         """Frozen features of every image of the manifest, in its order."""
-        self.progress.say(f"{self.dataset}: features of {len(self.manifest.samples)} images with {self.backbone.name}")
-        return torch.cat([chunk.features for chunk in self.feature_chunks()])
+        total, text = len(self.manifest.samples), f"{self.dataset}: features with {self.backbone.name}"
+        self.progress.say(f"{text}, {total:,} images")
+        return torch.cat([chunk.features for chunk in self.feature_chunks(self.progress.counted(text, total))])
 
     def feature_chunks(
         self,
@@ -122,10 +136,12 @@ class Bench:
         if preprocess is None and augment is None:
             return self.features[[self._rows[sample.path] for sample in samples]]
         if (preprocess, augment) not in self._other_features:
-            self.progress.say(f"{self.dataset}: features of other views with {self.backbone.name}")
+            text, viewed = f"{self.dataset}: features of other views with {self.backbone.name}", self.manifest.samples
+            total = len(viewed if augment is None else self.manifest.subset("train"))
+            self.progress.say(text)
             self._other_features[preprocess, augment] = {
                 sample.path: row
-                for chunk in self.feature_chunks(preprocess=preprocess, augment=augment)
+                for chunk in self.feature_chunks(self.progress.counted(text, total), preprocess, augment)
                 for sample, row in zip(chunk.samples, chunk.features, strict=True)
             }
         found = self._other_features[preprocess, augment]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
-from cytolora.commands.options import THIS_MACHINE, WeightOptions, add_backbones, pairs
+from cytolora.commands.options import THIS_MACHINE, CheckpointOptions, add_backbones, pairs
 from cytolora.data.audit import Features
 from cytolora.data.duplicates import MIN_SIMILARITY
 from cytolora.data.manifest import Manifest, Sample
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @Parameter(name="*", group="Near duplicates by features")
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions(WeightOptions):
+class FeatureOptions(CheckpointOptions):
     """With which features near duplicates are searched that hashes miss."""
 
     model: str | None = None

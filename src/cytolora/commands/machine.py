@@ -15,7 +15,7 @@ from cytolora.models.cpu import keep_freed_memory
 from cytolora.specs import RunSpec
 from cytolora.store import Store
 from cytolora.timing import describe
-from cytolora.trial import costs_here
+from cytolora.trial import costs_here, features_here
 from cytolora.workbench import Progress
 
 
@@ -30,7 +30,7 @@ def watch(
             _announce(plan, inputs, store, device)
         total = sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
         with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):
-            yield Progress(say=say, done=done)
+            yield Progress(say=say, done=done, status=say)
 
     return shown
 
@@ -57,8 +57,10 @@ def resolve_device(machine: MachineOptions) -> torch.device:
 
 def _announce(plan: Plan, inputs: Inputs, store: Store, device: torch.device) -> None:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    costs = costs_here(plan, inputs, store, device=device, progress=Progress(say=console.print))
-    if expected := describe(plan, inputs, costs):
+    progress = Progress(say=console.print)
+    costs = costs_here(plan, inputs, store, device=device, progress=progress)
+    features = features_here(plan, inputs, store, device=device, progress=progress)
+    if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
         console.print(f"{expected} on this machine, one at a time.")
 
 

@@ -25,10 +25,9 @@ _DRAWN = "synthetic"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-@Parameter(name="*", group="Checkpoints")
 @dataclass(frozen=True, kw_only=True)
-class WeightOptions:
-    """Where the checkpoint of a backbone is."""
+class CheckpointOptions:
+    """Where the checkpoint of a backbone is; what is made of it stands in a group of its own in the help."""
 
     weights: Annotated[Sequence[str], Several] = ()
     """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
@@ -36,6 +35,12 @@ class WeightOptions:
     """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
     backbone_file: Annotated[Sequence[Path], Several] = ()
     """YAML file that describes a backbone of one's own."""
+
+
+@Parameter(name="*", group="Checkpoints")
+@dataclass(frozen=True, kw_only=True)
+class WeightOptions(CheckpointOptions):
+    """Where the checkpoint of the backbone is."""
 
 
 @Parameter(name="*", group="Machine")
@@ -51,7 +56,7 @@ class MachineOptions:
 
 @Parameter(name="*", group="Inputs")
 @dataclass(frozen=True, kw_only=True)
-class InputOptions(WeightOptions):
+class InputOptions(CheckpointOptions):
     """Where data and checkpoints are."""
 
     data: Annotated[Sequence[str], Several] = ()

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from cytolora import calibration
 from cytolora.lab.decisions import probabilities
 
 _BOUNDS = (np.log(0.05), np.log(20.0))
 """Of the temperature's logarithm; beyond, the logits are of no use anyway."""
-_NUM_BINS = 15
 _SMALLEST = 1e-12
 
 
@@ -39,16 +39,13 @@ def reliability(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> list[
     Returns:
         For each bin ``confidence`` and ``accuracy``, both means in [0, 1], and ``n``.
     """
-    confidence, hits = shares.max(axis=1), shares.argmax(axis=1) == labels
-    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
     return [
-        {"confidence": float(confidence[bins == at].mean()), "accuracy": float(hits[bins == at].mean()), "n": int(n)}
-        for at, n in enumerate(np.bincount(bins, minlength=_NUM_BINS))
-        if n
+        {"confidence": one.confidence, "accuracy": one.accuracy, "n": one.num_images}
+        for one in calibration.reliability(labels, shares)
+        if one.num_images
     ]
 
 
 def calibration_error(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Returns the expected calibration error: the gap of each bin of ``reliability``, by its share of the images."""
-    bins = reliability(shares, labels)
-    return sum(one["n"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / len(labels)
+    return calibration.expected_error(calibration.reliability(labels, shares))

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import Sample, Split
-from cytolora.features import num_missing
+from cytolora.features import num_missing, seconds_per_image
 from cytolora.lab.calibration import fit_temperature
 from cytolora.lab.conformal import group_names
 from cytolora.lab.fit_adapter import fit_adapter, outputs
@@ -17,8 +16,6 @@ from cytolora.lab.fit_data import Begin, halves
 from cytolora.lab.fit_linear import Tried, fit_by_folds, fit_by_validation, num_folds
 from cytolora.lab.recipe import Recipe, as_lora, estimate_seconds
 from cytolora.workbench import Bench
-
-_PROBE_IMAGES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +138,7 @@ def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
     )
     if recipe.adapter is None and not absent:
         return
-    size = recipe.backbone.preprocess.size_px
-    tower, noise = bench.tower.to(bench.device), torch.zeros(_PROBE_IMAGES, 3, size, size, device=bench.device)
-    with torch.inference_mode():
-        tower(noise)
-        started = perf_counter()
-        tower(noise)
-        seconds = perf_counter() - started
+    seconds = seconds_per_image(bench.tower, recipe.backbone.preprocess.size_px, bench.device)
 
     def expected(what: Recipe) -> str:
         return _duration(
@@ -155,7 +146,7 @@ def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
                 what,
                 num_images=absent if what.adapter is None else len(bench.manifest.samples),
                 num_train=len(split.train),
-                seconds_per_image=seconds / _PROBE_IMAGES,
+                seconds_per_image=seconds,
             )
         )
 

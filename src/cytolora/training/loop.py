@@ -68,7 +68,7 @@ def fit(
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         optimiser.zero_grad()
-        loss = _add_gradients(classifier, images, labels[indices], device)
+        loss = add_gradients(classifier, images, labels[indices], device)
         if ranks is not None:
             ranks.penalty().backward()
         optimiser.step()
@@ -80,7 +80,7 @@ def fit(
     return loss.item()
 
 
-def _add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> Tensor:
+def add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> Tensor:
     """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
 
     On a CPU in passes of equal size, unless a norm looks at the batch as a whole.
