@@ -5,12 +5,14 @@ import numpy as np
 import pyarrow.csv as pa_csv
 import pytest
 from fake_store import FakeData, write_runs
+from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from cytolora.report.cells import Cell, read_cells
 from cytolora.report.curves import Curves
 from cytolora.report.figures import look, save
 from cytolora.report.levels import Levels
+from cytolora.report.lines import line
 from cytolora.report.matrix import ConfusionMatrix
 from cytolora.specs import Sampling
 from cytolora.store import Store
@@ -138,3 +140,14 @@ def test_two_methods_on_all_images_have_lines_that_are_told_apart(store: Store):
     }
     assert set(patterns) == {"linear, all images", "lora, all images"}
     assert len(set(map(str, patterns.values()))) == 2
+
+
+def test_a_single_point_shows_its_spread_as_a_bar_and_several_as_a_band():
+    one, several = Drawing().subplots(), Drawing().subplots()
+    rows = [{"shots": 4, "mean": 0.5, "std": 0.1}, {"shots": 8, "mean": 0.6, "std": None}]
+    line(one, rows[:1], "shots", colour="black")
+    (bar,) = one.containers
+    assert bar.lines[2][0].get_segments()[0][:, 1] == pytest.approx([0.4, 0.6])
+    line(several, rows, "shots", colour="black")
+    assert (len(several.containers), len(several.collections)) == (0, 1)
+    line(one, rows[1:], "shots", colour="black")  # one seed: nothing to show, and no warning

@@ -56,7 +56,7 @@ class Curves:
         against = "labelled images per class" if self.axis == "shots" else "the share of the training images"
         text = f"{self.dataset}: {TITLES[self.metric]} on the test set against {against}. Points: mean over seeds."
         if any(row["std"] is not None for row in self._points):
-            text += " Bands: ±\u00a01 standard deviation over seeds."
+            text += " Bands, or bars: ±\u00a01 standard deviation over seeds."
         if len(self._points) < len(self._rows):
             levels = {words.plain_method(row["method"]) == ZERO_SHOT for row in self._rows if row["amount"] is None}
             said = ["trained on all images", "zero-shot, trained on none"]

@@ -40,7 +40,7 @@ class FewShot:
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
         text = f"Figure 1: accuracy on the test set of {self.method} against labelled images per class, by dataset. "
-        text += "Points: mean over seeds; bands: ±\u00a01 standard deviation."
+        text += "Points: mean over seeds; bands, or bars: ±\u00a01 standard deviation."
         if any(row["shots"] is None for row in self._rows):
             text += f" Dashed horizontal lines, in each model's colour: {self._level_name}."
         warned = caution(self._drawn)
@@ -65,7 +65,7 @@ class FewShot:
             rows = [row for row in self._rows if row["dataset"] == dataset]
             for model in models:
                 own = [row for row in rows if row["model"] == model]
-                line(panel, own_points(own), "shots", colour=inks[model], marker=marks[model])
+                line(panel, own, "shots", colour=inks[model], marker=marks[model])
                 for level in (row["mean"] for row in own if row["shots"] is None):
                     panel.axhline(level, color=inks[model], linestyle=_LEVEL, linewidth=1.1, zorder=2)
             plain_ticks(panel, ticks, log=True)
@@ -142,11 +142,6 @@ def few_shot_figures(cells: Sequence[Cell], slug: Any) -> list[FewShot]:
     return [
         FewShot(cells=cells, method=method, slug=slug(method) if len(methods) > 1 else "") for method in sorted(methods)
     ]
-
-
-def own_points(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leaves the levels out."""
-    return [row for row in rows if row["shots"] is not None]
 
 
 def in_print_order(names: set[str], kind: int) -> list[str]:

@@ -44,7 +44,7 @@ class Fractions:
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
         text = f"Figure 2: accuracy on the test set of {self.dataset} against the share of the training images. "
-        text += "Solid: on all its classes, mean over seeds, bands ±\u00a01 standard deviation."
+        text += "Solid: on all its classes, mean over seeds, bands (or bars) ±\u00a01 standard deviation."
         for reference in self._references:
             number = self._num_classes(reference)
             text += (
