@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_a_single_point_shows_its_spread_as_a_bar_and_several_as_a_band():
     one, several = Drawing().subplots(), Drawing().subplots()
     rows = [{"shots": 4, "mean": 0.5, "std": 0.1}, {"shots": 8, "mean": 0.6, "std": None}]
     line(one, rows[:1], "shots", colour="black")
-    (bar,) = one.containers
+    bar: Any = one.containers[0]
     assert bar.lines[2][0].get_segments()[0][:, 1] == pytest.approx([0.4, 0.6])
     line(several, rows, "shots", colour="black")
     assert (len(several.containers), len(several.collections)) == (0, 1)

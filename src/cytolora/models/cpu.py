@@ -89,7 +89,7 @@ def keep_freed_memory() -> None:
     """Asks glibc to give freed memory out again instead of returning it to the system; nothing where there is no glibc.
 
     A step allocates the same large tensors as the one before it. Fetched from the system, each of their pages costs a
-    fault and is zeroed again: 5 to 10 % of a step (docs/performance.md).
+    fault and is zeroed again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
