@@ -56,7 +56,7 @@ def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_a
     plan, said, status = make_plan(grid, store, inputs), [], []
     total = len(inputs.manifest("synthetic", plan.to_do[0].split).samples)
     words = features_here(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
-    assert words.startswith(f"features of {total} images: about ")
+    assert words.startswith(f"features of {total} images, besides reading these: about ")
     assert said == ["a few images through nano, for the time"]
     run_groups(plan.groups, inputs, store, device=cpu, progress=Progress(status=status.append))
     assert status[-1] == f"synthetic: features with nano, {total} of {total} images"

@@ -1,4 +1,4 @@
-"""A few steps of training, timed and thrown away: what a step costs on this machine."""
+"""A few steps of training, or a few images through a tower, timed and thrown away: what they cost on this machine."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -41,7 +41,11 @@ def costs_here(
 
 
 def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> str:
-    """Says how long the frozen features take that a plan lacks, from a small batch through each tower; empty if few."""
+    """Says how long the frozen features take that a plan lacks, from a small batch through each tower; empty if few.
+
+    Of evaluation views: what a preset computes of augmented ones comes on top, and so does reading the images. One
+    tower is held at a time, as in the run itself.
+    """
     absent: dict[str, int] = defaultdict(int)
     benches: dict[str, Bench] = {}
     for run in _heads(plan):
@@ -53,13 +57,17 @@ def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.dev
             weights_sha256=inputs.weights_sha256(run.backbone),
             cache=bench.cache / "features",
         )
+    worth = {name: num_images for name, num_images in absent.items() if num_images > _WORTH_FEATURES}
     seconds = 0.0
-    for name, num_images in absent.items():
-        if num_images > _WORTH_FEATURES:
-            progress.say(f"a few images through {name}, for the time")
-            tower = for_inference(benches[name].tower, device)
-            seconds += num_images * seconds_per_image(tower, benches[name].backbone.preprocess.size_px, device)
-    return f"features of {sum(absent.values()):,} images: about {in_words(seconds)}" if seconds else ""
+    for name, num_images in worth.items():
+        progress.say(f"a few images through {name}, for the time")
+        seconds += num_images * _seconds_an_image(benches.pop(name), device)
+    counted = f"features of {sum(worth.values()):,} images, besides reading these"
+    return f"{counted}: about {in_words(seconds)}" if worth else ""
+
+
+def _seconds_an_image(bench: Bench, device: torch.device) -> float:
+    return seconds_per_image(for_inference(bench.tower, device), bench.backbone.preprocess.size_px, device)
 
 
 def _heads(plan: Plan) -> list[RunSpec]:

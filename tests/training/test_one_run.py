@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytolora.models.classifier import Classifier
 from cytolora.specs import Budget, TrainSpec
-from cytolora.training.loop import fit
+from cytolora.training.loop import add_gradients, fit
 
 
 class _Mean(nn.Module):
@@ -84,6 +85,21 @@ def test_large_batches_go_through_the_tower_in_passes_and_train_what_whole_ones_
     assert set(whole.seen) == {40}
     for name, tensor in expected.items():
         torch.testing.assert_close(in_parts[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_passes_add_up_to_the_gradients_and_the_loss_of_the_whole_batch():
+    torch.manual_seed(0)
+    classifier, images, labels = Classifier(_Small(nn.LayerNorm), 2), torch.rand(40, 3, 4, 4), torch.tensor([0, 1] * 20)  # pyright: ignore
+    loss = add_gradients(classifier, images, labels, torch.device("cpu"))
+    found = {
+        name: parameter.grad.clone() for name, parameter in classifier.named_parameters() if parameter.grad is not None
+    }
+    classifier.zero_grad()
+    whole = F.cross_entropy(classifier(images), labels)
+    whole.backward()
+    assert loss.item() == pytest.approx(whole.item(), abs=1e-6)
+    for name, parameter in classifier.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_a_norm_over_the_batch_sees_all_of_it():

@@ -51,7 +51,7 @@ class MachineOptions:
     device: Device = "auto"
     """auto takes a GPU where there is one."""
     threads: int | None = None
-    """CPU threads; training records the number, since sums in another order differ in their last bits."""
+    """CPU threads; whatever is trained records the number: sums in another order differ in their last bits."""
 
 
 @Parameter(name="*", group="Inputs")

@@ -19,7 +19,7 @@ _NUM_THREADS, _AHEAD = 4, 8
 _AT_ONCE = 16
 """Images in one pass through a tower on a CPU, where larger passes take more memory and no less time
 (docs/performance.md)."""
-_OF_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d)
+_OF_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 Batch = Callable[[Sequence[int]], Tensor]
 """Makes the image batch [batch, 3, size, size] of some indices."""
@@ -83,7 +83,7 @@ def fit(
 def add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> Tensor:
     """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
 
-    On a CPU in passes of equal size, unless a norm looks at the batch as a whole.
+    On a CPU in passes of about equal size, unless a norm looks at the batch as a whole.
     """
     whole = device.type != "cpu" or any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
     num_passes = 1 if whole else math.ceil(len(images) / _AT_ONCE)
