@@ -30,7 +30,7 @@ from cytolora.models.last_block import read_first_token_only
 from cytolora.models.packed import DTYPES, FrozenProduct, Precision
 from cytolora.models.tower import Tower
 from cytolora.specs import AdapterSpec
-from cytolora.training.loop import add_gradients
+from cytolora.training.loop import add_gradients, images_at_once
 
 CLASSES, SIZE_PX = 5, 224
 GFLOP_PER_IMAGE = {"whole": 70.75, "first token": 65.77}
@@ -48,21 +48,15 @@ def ours(precision: Precision, adapter: AdapterSpec) -> Step:
     read_first_token_only(tower)
     speed_up(tower, precision)
     classifier = Classifier(tower, CLASSES).train()
-    optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-3)
-
-    def step(images: Tensor, labels: Tensor) -> None:
-        optimiser.zero_grad()
-        add_gradients(classifier, images, labels, torch.device("cpu"))
-        optimiser.step()
-
-    return step
+    at_once = images_at_once(classifier, torch.device("cpu"))
+    return _step(classifier.trainable(), lambda images, labels: add_gradients(classifier, images, labels, at_once))
 
 
 def timm_peft(adapter: AdapterSpec) -> Step:
     """The same classifier with timm's and PEFT's own layers."""
     trunk = timm.create_model("vit_base_patch16_224", num_classes=0).requires_grad_(False)
     classifier = Classifier(attach(Tower(trunk, "cls"), "lora", adapter), CLASSES).train()
-    return _step(classifier, classifier.trainable(), classifier)
+    return _step(classifier.trainable(), _whole(classifier))
 
 
 def transformers_peft(adapter: AdapterSpec, *, autocast: bool) -> Step:
@@ -73,21 +67,21 @@ def transformers_peft(adapter: AdapterSpec, *, autocast: bool) -> Step:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             return peft(pixel_values=images).logits.float()
 
-    return _step(peft, [parameter for parameter in peft.parameters() if parameter.requires_grad], logits)
+    return _step([parameter for parameter in peft.parameters() if parameter.requires_grad], _whole(logits))
 
 
 def transformers_trainer(adapter: AdapterSpec) -> Step:
     """The same model in transformers' Trainer, which makes its own loader and optimiser."""
     from transformers import Trainer, TrainingArguments
 
-    peft, folder = _transformers_peft(adapter), tempfile.mkdtemp()
+    peft, folder = _transformers_peft(adapter), tempfile.TemporaryDirectory()
     options = {"max_steps": 1, "learning_rate": 1e-3, "use_cpu": True, "save_strategy": "no", "logging_strategy": "no"}
 
     def step(images: Tensor, labels: Tensor) -> None:
         rows = [{"pixel_values": image, "labels": label} for image, label in zip(images, labels, strict=True)]
         size = {"per_device_train_batch_size": len(images)}
         arguments = TrainingArguments(
-            folder, **options, **size, report_to=[], disable_tqdm=True, logging_nan_inf_filter=False
+            folder.name, **options, **size, report_to=[], disable_tqdm=True, logging_nan_inf_filter=False
         )
         Trainer(model=peft, args=arguments, train_dataset=rows).train()
 
@@ -118,12 +112,16 @@ def _transformers_peft(adapter: AdapterSpec) -> nn.Module:
     return peft
 
 
-def _step(model: nn.Module, trained: list[nn.Parameter], logits: Callable[[Tensor], Tensor]) -> Step:
+def _whole(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], object]:
+    return lambda images, labels: F.cross_entropy(logits(images), labels).backward()
+
+
+def _step(trained: list[nn.Parameter], add: Callable[[Tensor, Tensor], object]) -> Step:
     optimiser = torch.optim.AdamW(trained, lr=1e-3)
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(logits(images), labels).backward()
+        add(images, labels)
         optimiser.step()
 
     return step

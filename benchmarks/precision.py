@@ -9,7 +9,6 @@ bf16 is compared with that of the same rate and seed in fp32, on the same draws 
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +21,18 @@ from cytolora.learning import probabilities
 from cytolora.models.classifier import from_safetensors
 from cytolora.models.cpu import keep_freed_memory
 from cytolora.paired import difference
+from cytolora.report.predictions import TestPredictions, draw_seeds
 from cytolora.run import open_bench
 from cytolora.specs import RunSpec
-from cytolora.stats import Replicates, draw_metrics
 from cytolora.store import Store
 from cytolora.workbench import Progress
 
 PRECISIONS = ("bf16", "fp32")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tested:
-    """A run on its test set."""
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    images: list[str]
-    groups: list[str | None]
-    num_classes: int
-
-
-def score_all(folders: Sequence[Path], inputs: Inputs) -> dict[tuple[float, int, str], Tested]:
+def score_all(folders: Sequence[Path], inputs: Inputs) -> dict[tuple[float, int, str], TestPredictions]:
     """Scores the test set for every stored run; by learning rate, seed and precision."""
-    found: dict[tuple[float, int, str], Tested] = {}
+    found: dict[tuple[float, int, str], TestPredictions] = {}
     for folder in folders:
         store, bench = Store(folder), None
         for stored in store.runs():
@@ -55,30 +43,19 @@ def score_all(folders: Sequence[Path], inputs: Inputs) -> dict[tuple[float, int,
                 raise SystemExit(f"{stored.path}: the stores must hold one cell, made from this data and checkpoint.")
             samples = inputs.split(run).test
             shares = probabilities(bench, run, from_safetensors(stored.weights()), samples)
-            found[key] = Tested(
-                labels=bench.labels_of(samples).numpy(),
-                predicted=shares.argmax(dim=1).numpy(),
-                images=[sample.path for sample in samples],
+            found[key] = TestPredictions(
+                classes=bench.manifest.classes,
+                paths=[sample.path for sample in samples],
                 groups=[sample.group for sample in samples],
-                num_classes=len(bench.manifest.classes),
+                labels=bench.labels_of(samples).numpy(),
+                probabilities=shares.numpy(),
             )
     return found
 
 
-def drawn(runs: Sequence[Tested]) -> Replicates:
-    """Draws the groups again, for the mean over the runs."""
-    return draw_metrics(
-        np.concatenate([run.labels for run in runs]),
-        np.concatenate([run.predicted for run in runs]),
-        images=[image for run in runs for image in run.images],
-        groups=[group for run in runs for group in run.groups],
-        num_classes=runs[0].num_classes,
-    )
-
-
-def line(title: str, bf16: Sequence[Tested], fp32: Sequence[Tested]) -> str:
+def line(title: str, bf16: Sequence[TestPredictions], fp32: Sequence[TestPredictions]) -> str:
     """A row of the table: both accuracies, and their difference in pairs."""
-    found = difference(drawn(bf16), drawn(fp32), "accuracy")
+    found = difference(draw_seeds(bf16), draw_seeds(fp32), "accuracy")
     means, spreads = [], []
     for runs in (bf16, fp32):
         each = [100 * float((run.labels == run.predicted).mean()) for run in runs]

@@ -83,6 +83,10 @@ class Replicates:
         )
         return replace(found, num_wrong=self.num_wrong)
 
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % intervals of all metrics, by name."""
+        return {name: self.interval(name) for name in self.values}
+
 
 def metric_intervals(
     labels: ArrayLike,
@@ -105,8 +109,7 @@ def metric_intervals(
             among others with one counts as a group of its own.
     """
     options: Mapping[str, Any] = {"num_classes": num_classes, "seed": seed, "replicates": replicates}
-    drawn = draw_metrics(labels, predicted, images=images, groups=groups, **options)
-    return {name: drawn.interval(name) for name in drawn.values}
+    return draw_metrics(labels, predicted, images=images, groups=groups, **options).intervals()
 
 
 def draw_metrics(

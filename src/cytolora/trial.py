@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from cytolora.features import num_missing, seconds_per_image
+from cytolora.features import seconds_per_image
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
 from cytolora.learning import train_adapter
-from cytolora.models.cpu import for_inference
 from cytolora.run import open_bench
 from cytolora.specs import RunSpec
 from cytolora.store import Store
@@ -49,25 +48,19 @@ def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.dev
     absent: dict[str, int] = defaultdict(int)
     benches: dict[str, Bench] = {}
     for run in _heads(plan):
-        bench = benches[run.backbone] = open_bench(run, inputs, store, device=device, progress=Progress())
-        absent[run.backbone] += num_missing(
-            bench.manifest,
-            run.preprocess or bench.backbone.preprocess,
-            recipe=bench.backbone.recipe,
-            weights_sha256=inputs.weights_sha256(run.backbone),
-            cache=bench.cache / "features",
-        )
+        benches[run.backbone] = open_bench(run, inputs, store, device=device, progress=Progress())
+        absent[run.backbone] += benches[run.backbone].num_missing_features(run.preprocess)
     worth = {name: num_images for name, num_images in absent.items() if num_images > _WORTH_FEATURES}
     seconds = 0.0
     for name, num_images in worth.items():
         progress.say(f"a few images through {name}, for the time")
-        seconds += num_images * _seconds_an_image(benches.pop(name), device)
+        seconds += num_images * _seconds_an_image(benches.pop(name))
     counted = f"features of {sum(worth.values()):,} images, besides reading these"
     return f"{counted}: about {in_words(seconds)}" if worth else ""
 
 
-def _seconds_an_image(bench: Bench, device: torch.device) -> float:
-    return seconds_per_image(for_inference(bench.tower, device), bench.backbone.preprocess.size_px, device)
+def _seconds_an_image(bench: Bench) -> float:
+    return seconds_per_image(bench.inference_tower, bench.backbone.preprocess.size_px, bench.device)
 
 
 def _heads(plan: Plan) -> list[RunSpec]:

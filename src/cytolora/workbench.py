@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pixels import PixelCache
-from cytolora.features import Chunk, chunks
+from cytolora.features import Chunk, chunks, num_missing
 from cytolora.inputs import Inputs
 from cytolora.models.adapters import with_split_qkv
 from cytolora.models.backbones import BackboneSpec
@@ -79,7 +79,7 @@ class Bench:
         return self.towers["split"]
 
     @property
-    def _inference_tower(self) -> Tower:
+    def inference_tower(self) -> Tower:
         """The tower as it gives features fastest."""
         if "inference" not in self.towers:
             self.towers["inference"] = for_inference(self.tower, self.device)
@@ -93,27 +93,41 @@ class Bench:
     @cached_property
     def features(self) -> Tensor:
         """Frozen features of every image of the manifest, in its order."""
-        total, text = len(self.manifest.samples), f"{self.dataset}: features with {self.backbone.name}"
-        self.progress.say(f"{text}, {total:,} images")
-        return torch.cat([chunk.features for chunk in self.feature_chunks(self.progress.counted(text, total))])
+        self.progress.say(f"{self.dataset}: features with {self.backbone.name}, {len(self.manifest.samples):,} images")
+        return torch.cat([chunk.features for chunk in self.feature_chunks()])
+
+    def num_missing_features(self, preprocess: Preprocess | None = None) -> int:
+        """Counts the images whose features of evaluation views are not kept; ``preprocess``: the backbone's if None."""
+        return num_missing(
+            self.manifest,
+            preprocess or self.backbone.preprocess,
+            recipe=self.backbone.recipe,
+            weights_sha256=self.inputs.weights_sha256(self.backbone.name),
+            cache=self.cache / "features",
+        )
 
     def feature_chunks(
         self,
-        on_images: Callable[[int], None] = lambda images: None,
+        on_images: Callable[[int], None] | None = None,
         preprocess: Preprocess | None = None,
         augment: AugmentSpec | None = None,
     ) -> Iterator[Chunk]:
         """Yields frozen features some images at a time; loads the tower only if some are not kept yet.
 
         Args:
+            on_images: Told the number of images after every batch; if None, the progress has their count as its status.
             preprocess: The backbone's own if None.
             augment: Yields features of the training images alone, one random view of each.
         """
         manifest = self.manifest
         if augment is not None:
             manifest = replace(manifest, samples=manifest.subset("train"))
+        if on_images is None:
+            of = "" if preprocess is None and augment is None else " of other views"
+            text = f"{self.dataset}: features{of} with {self.backbone.name}"
+            on_images = self.progress.counted(text, len(manifest.samples))
         return chunks(
-            lambda: self._inference_tower,
+            lambda: self.inference_tower,
             manifest,
             preprocess or self.backbone.preprocess,
             augment=augment,
@@ -136,12 +150,10 @@ class Bench:
         if preprocess is None and augment is None:
             return self.features[[self._rows[sample.path] for sample in samples]]
         if (preprocess, augment) not in self._other_features:
-            text, viewed = f"{self.dataset}: features of other views with {self.backbone.name}", self.manifest.samples
-            total = len(viewed if augment is None else self.manifest.subset("train"))
-            self.progress.say(text)
+            self.progress.say(f"{self.dataset}: features of other views with {self.backbone.name}")
             self._other_features[preprocess, augment] = {
                 sample.path: row
-                for chunk in self.feature_chunks(self.progress.counted(text, total), preprocess, augment)
+                for chunk in self.feature_chunks(preprocess=preprocess, augment=augment)
                 for sample, row in zip(chunk.samples, chunk.features, strict=True)
             }
         found = self._other_features[preprocess, augment]

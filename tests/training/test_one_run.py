@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cytolora.models.classifier import Classifier
 from cytolora.specs import Budget, TrainSpec
-from cytolora.training.loop import add_gradients, fit
+from cytolora.training.loop import add_gradients, fit, images_at_once
 
 
 class _Mean(nn.Module):
@@ -90,7 +90,7 @@ def test_large_batches_go_through_the_tower_in_passes_and_train_what_whole_ones_
 def test_passes_add_up_to_the_gradients_and_the_loss_of_the_whole_batch():
     torch.manual_seed(0)
     classifier, images, labels = Classifier(_Small(nn.LayerNorm), 2), torch.rand(40, 3, 4, 4), torch.tensor([0, 1] * 20)  # pyright: ignore
-    loss = add_gradients(classifier, images, labels, torch.device("cpu"))
+    loss = add_gradients(classifier, images, labels, images_at_once(classifier, torch.device("cpu")))
     found = {
         name: parameter.grad.clone() for name, parameter in classifier.named_parameters() if parameter.grad is not None
     }

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import Sample, Split
-from cytolora.features import num_missing, seconds_per_image
+from cytolora.features import seconds_per_image
 from cytolora.lab.calibration import fit_temperature
 from cytolora.lab.conformal import group_names
 from cytolora.lab.fit_adapter import fit_adapter, outputs
@@ -129,13 +129,7 @@ def unit_names(samples: Sequence[Sample]) -> list[str]:
 
 def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
     """Times a few images through the tower, unless heads are asked for and all their features are kept already."""
-    absent = num_missing(
-        bench.manifest,
-        recipe.backbone.preprocess,
-        recipe=recipe.backbone.recipe,
-        weights_sha256=bench.inputs.weights_sha256(recipe.backbone.name),
-        cache=bench.cache / "features",
-    )
+    absent = bench.num_missing_features()
     if recipe.adapter is None and not absent:
         return
     seconds = seconds_per_image(bench.tower, recipe.backbone.preprocess.size_px, bench.device)

@@ -11,7 +11,8 @@ from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.flags import flags, suffix
 from cytolora.report.pairing import By, Rivals, alone, find_rivals, name_of
-from cytolora.stats import Replicates, draw_metrics
+from cytolora.report.predictions import draw_seeds
+from cytolora.stats import Replicates
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
@@ -76,7 +77,7 @@ def compare(
                 continue
             for cell in (first, second):
                 if cell.cell_id not in drawn:
-                    drawn[cell.cell_id] = _draw(cell, replicates)
+                    drawn[cell.cell_id] = draw_seeds(cell.predictions, replicates)
             found = difference(drawn[first.cell_id], drawn[second.cell_id], metric)
             pairs.append(_pair(first, second, by, metric, found, group))
     skipped += alone(cells, by, find_rivals(cells, by, metric, only_best=False))
@@ -96,18 +97,6 @@ def _why_not(first: Cell, second: Cell) -> str:
         sizes = f"{here.num_images} and {there.num_images}"
         return f"they did not see the same test images ({sizes}; another split or other labels)"
     return ""
-
-
-def _draw(cell: Cell, replicates: int) -> Replicates:
-    every = cell.predictions
-    return draw_metrics(
-        np.concatenate([rows.labels for rows in every]),
-        np.concatenate([rows.predicted for rows in every]),
-        images=[path for rows in every for path in rows.paths],
-        groups=[group for rows in every for group in rows.groups],
-        num_classes=len(every[0].classes),
-        replicates=replicates,
-    )
 
 
 def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:

@@ -15,7 +15,7 @@ from cytolora.hierarchy import TreeScore, restricted_accuracy, restricted_hits, 
 from cytolora.report import predictions as predictions_module
 from cytolora.report.facts import ClassFacts
 from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
-from cytolora.report.predictions import TestPredictions, read_test
+from cytolora.report.predictions import TestPredictions, draw_seeds, read_test
 from cytolora.stats import Interval, metric_intervals
 from cytolora.store import StoredRun
 
@@ -98,13 +98,7 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
         num_groups=len(groups) or None,
         test_set=sha256_text(canonical_json(sorted(zip(first.paths, first.labels.tolist(), strict=True)))),
         has_metadata=any(rows.metadata for rows in seeds),
-        intervals=metric_intervals(
-            labels,
-            np.concatenate([rows.predicted for rows in seeds]),
-            images=[path for rows in seeds for path in rows.paths],
-            groups=[group for rows in seeds for group in rows.groups],
-            num_classes=num_classes,
-        ),
+        intervals=draw_seeds(seeds).intervals(),
         confusion=np.sum(confusions, axis=0).tolist(),
         kappa=[kappa(one) for one in confusions],
         linear_kappa=[kappa(one, "linear") for one in in_order],

@@ -13,8 +13,8 @@ from cytolora.files import canonical_json, sha256_text
 from cytolora.report import predictions
 from cytolora.report.cells import METRICS, Cell, Metric, Spread
 from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
-from cytolora.report.predictions import TestPredictions
-from cytolora.stats import Interval, accuracy, balanced_accuracy, metric_intervals, tally
+from cytolora.report.predictions import TestPredictions, draw_seeds
+from cytolora.stats import Interval, accuracy, balanced_accuracy, tally
 
 UNKNOWN = "not known"
 """Stands for an image whose field is empty."""
@@ -156,13 +156,7 @@ def _stratum(seeds: Sequence[TestPredictions]) -> Stratum:
     return Stratum(
         num_images=len(seeds[0].paths),
         spreads={name: Spread.of([float(measure(one)) for one in counts]) for name, measure in measures.items()},
-        intervals=metric_intervals(
-            np.concatenate([rows.labels for rows in seeds]),
-            np.concatenate([rows.predicted for rows in seeds]),
-            images=[path for rows in seeds for path in rows.paths],
-            groups=[group for rows in seeds for group in rows.groups],
-            num_classes=num_classes,
-        ),
+        intervals=draw_seeds(seeds).intervals(),
     )
 
 

@@ -1,6 +1,6 @@
 """The test predictions of a stored run, as arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import METADATA_PREFIX
+from cytolora.stats import REPLICATES, Replicates, draw_metrics
 from cytolora.store import PREDICTIONS, StoredRun, damaged
 
 
@@ -62,4 +63,16 @@ def read_test(run: StoredRun) -> TestPredictions:
             if name.startswith(METADATA_PREFIX)
         },
         probabilities=probabilities,
+    )
+
+
+def draw_seeds(seeds: Sequence[TestPredictions], replicates: int = REPLICATES) -> Replicates:
+    """Draws the test set again, each image with the predictions of all seeds; see ``stats.draw_metrics``."""
+    return draw_metrics(
+        np.concatenate([rows.labels for rows in seeds]),
+        np.concatenate([rows.predicted for rows in seeds]),
+        images=[path for rows in seeds for path in rows.paths],
+        groups=[group for rows in seeds for group in rows.groups],
+        num_classes=len(seeds[0].classes),
+        replicates=replicates,
     )

@@ -64,11 +64,12 @@ def fit(
         (indices, step // num_batches)
         for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
     )
+    at_once = images_at_once(classifier, device)
     for step, (indices, images) in enumerate(_in_time(batch, wanted, ahead=0 if device.type == "cpu" else _AHEAD)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         optimiser.zero_grad()
-        loss = add_gradients(classifier, images, labels[indices], device)
+        loss = add_gradients(classifier, images.to(device), labels[indices], at_once)
         if ranks is not None:
             ranks.penalty().backward()
         optimiser.step()
@@ -80,16 +81,22 @@ def fit(
     return loss.item()
 
 
-def add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> Tensor:
+def images_at_once(classifier: Classifier, device: torch.device) -> int | None:
+    """Returns how many images one pass takes; None: the whole batch, on a GPU or where a norm looks at all of it."""
+    whole = device.type != "cpu" or any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
+    return None if whole else _AT_ONCE
+
+
+def add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, at_once: int | None) -> Tensor:
     """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
 
-    On a CPU in passes of about equal size, unless a norm looks at the batch as a whole.
+    Args:
+        at_once: Images in one pass at most, in passes of about equal size; None: all in one.
     """
-    whole = device.type != "cpu" or any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
-    num_passes = 1 if whole else math.ceil(len(images) / _AT_ONCE)
-    mean = torch.zeros((), device=device)
+    num_passes = math.ceil(len(images) / (at_once or len(images)))
+    mean = torch.zeros((), device=images.device)
     for some, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
-        loss = F.cross_entropy(classifier(some.to(device)), truth, reduction="sum") / len(images)
+        loss = F.cross_entropy(classifier(some), truth, reduction="sum") / len(images)
         loss.backward()
         mean += loss.detach()
     return mean
