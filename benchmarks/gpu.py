@@ -10,6 +10,7 @@ the same run. Prints a Markdown table; what a device cannot do is a row "not mea
 """
 
 import argparse
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -156,12 +157,26 @@ def row(name: str, work: str, way: str, batch: int, device: torch.device) -> tup
     return num_images / took, flops / took
 
 
+def measured(name: str, work: str, way: str, batch: int, device: torch.device, peak: float) -> str:
+    """Returns the last two columns of a row; memory of earlier rows (graphs, compiled code) is released first."""
+    torch.compiler.reset()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        rate, flops = row(name, work, way, batch, device)
+    except torch.OutOfMemoryError:
+        return "out of memory | |"
+    return f"{rate:.0f} | {100 * flops / peak:.0f} % |"
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "none")
     parser.add_argument("--models", nargs="+", default=["vit_base_patch16_224", "vit_large_patch14_clip_224"])
     parser.add_argument("--batches", nargs="+", type=int, default=[10, 32, 256])
+    parser.add_argument("--work", nargs="+", choices=("training", "inference"), default=["training", "inference"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
     device = None if options.device == "none" else torch.device(options.device)
@@ -170,16 +185,14 @@ def main() -> None:
     print(f"Device: {shown}; peak {peak / 1e12:.1f} TFLOP/s, torch {torch.__version__}\n")
     print("| model | work | way | batch | images/s | of peak |\n| --- | --- | --- | ---: | ---: | ---: |")
     for name in options.models:
-        for work in ("training", "inference"):
+        for work in options.work:
             for batch in options.batches:
                 for way in options.ways:
                     if device is None or (way == "graph" and device.type != "cuda"):
                         print(f"| {name} | {work} | {way} | {batch} | not measured | |", flush=True)
                         continue
-                    rate, flops = row(name, work, way, batch, device)
-                    print(
-                        f"| {name} | {work} | {way} | {batch} | {rate:.0f} | {100 * flops / peak:.0f} % |", flush=True
-                    )
+                    result = measured(name, work, way, batch, device, peak)
+                    print(f"| {name} | {work} | {way} | {batch} | {result}", flush=True)
 
 
 if __name__ == "__main__":
