@@ -5,6 +5,16 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "cytolora",
+    deadline=None,  # a busy machine is no fault of the code
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,  # the same examples for everybody, as nothing else here is left to chance
+    database=None,
+)
+settings.load_profile("cytolora")
 
 
 def pytest_configure(config: pytest.Config) -> None:

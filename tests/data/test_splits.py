@@ -90,7 +90,7 @@ def test_a_dataset_that_is_not_divided_cannot_be_drawn_from(split_manifest):
 
 
 @given(data=st.data(), seed=st.integers(0, 10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_fewer_shots_are_part_of_more_whatever_the_order_and_the_other_classes(data: st.DataObject, seed: int):
     sizes = data.draw(st.dictionaries(st.sampled_from("abcd"), st.integers(4, 12), min_size=2))
     samples = [
@@ -209,7 +209,7 @@ def _grouped(draw_value: st.DrawFn) -> list[Sample]:
 
 
 @given(samples=_grouped(), seed=st.integers(0, 5), train=st.integers(3, 8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_group_is_torn_and_every_class_stands_in_every_subset(samples: list[Sample], seed: int, train: int):
     ratios = (train / 10, (10 - train) / 20, (10 - train) / 20)
     spec = SplitSpec(seed=seed, ratios=ratios)

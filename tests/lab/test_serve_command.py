@@ -80,7 +80,7 @@ def test_sixty_requests_in_flight_at_sigterm_get_sixty_answers(onnx_export: tupl
         with ThreadPoolExecutor(60) as clients:
             answers = [clients.submit(post, number) for number in range(60)]
             until = time.monotonic() + 30
-            while httpx.get(f"{url}/ready").json()["pending"] < 60 and time.monotonic() < until:
+            while httpx.get(f"{url}/ready", timeout=30).json()["pending"] < 60 and time.monotonic() < until:
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert [answer.result() for answer in answers] == [200] * 60
