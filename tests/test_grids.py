@@ -83,7 +83,7 @@ def test_a_missing_text_package_is_said_before_anything_runs(monkeypatch: pytest
     grid = replace(load_grid("exp1"), models=("clip-vit-b16", "biomedclip"), methods={"zero-shot": MethodSpec()})
     assert {run.needs_text for run in expand(grid)} == {True}
     monkeypatch.setattr("cytolora.expansion.find_spec", lambda package: None if package == "transformers" else package)
-    with pytest.raises(ConfigError, match=r"extra `text` \(transformers is missing\)"):
+    with pytest.raises(ConfigError, match=r"Text towers need transformers, .* the extra `text`"):
         expand(grid)
     expand(replace(grid, models=("clip-vit-b16",)))
 

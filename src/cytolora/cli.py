@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from cytolora.errors import CytoloraError
+from cytolora.errors import CytoloraError, how_to_install
 
 _USER_MUST_CHANGE = 2
 _INTERRUPTED = 130
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.name is None or error.name.partition(".")[0] == "cytolora":
             raise
         console.print(
-            f"cytolora: This command needs {error.name}, which is not installed here: pip install cytolora. Without "
-            "torch, `predict` and `serve` work with ONNX exports."
+            f"cytolora: This command needs {error.name}, which is not installed here. Install all that cytolora needs: "
+            f"{how_to_install()}. Without torch, `predict` and `serve` work with ONNX exports."
         )
         sys.exit(_USER_MUST_CHANGE)
     except BrokenPipeError:

@@ -49,3 +49,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def how_to_install(extra: str = "") -> str:
+    """Words the installation from a clone or a wheel: no package index has cytolora, so its name alone is anyone's."""
+    extras = f"[{extra}]" if extra else ""
+    return f"`pip install '.{extras}'` in a clone of cytolora, or `pip install 'FILE.whl{extras}'` with its wheel"
+
+
+def missing_package(needs: str, package: str, *, extra: str) -> ConfigError:
+    """Builds the error for a package of an extra that is not installed; ``needs`` is who needs it, with the verb."""
+    return ConfigError(
+        f"{needs} {package}, which is not installed. Install the extra `{extra}`: {how_to_install(extra)}."
+    )

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Literal
 
 from cytolora.data.datasets import DATASETS
-from cytolora.errors import ConfigError, unknown_name
+from cytolora.errors import ConfigError, missing_package, unknown_name
 from cytolora.models.backbone_spec import TEXT_PACKAGES, BackboneSpec
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.methods import METHODS, check_fits
@@ -107,7 +107,7 @@ def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
         raise ConfigError(f"{wish} needs a text tower, and {', '.join(mute)} has none. Those that have: {able}.")
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
-        raise ConfigError(f"Text towers need the extra `text` ({absent[0]} is missing): pip install 'cytolora[text]'.")
+        raise missing_package("Text towers need", absent[0], extra="text")
 
 
 def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:

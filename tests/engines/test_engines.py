@@ -46,7 +46,7 @@ def test_fewer_than_one_worker_is_refused():
 def test_a_missing_ray_is_one_line_that_says_how_to_install_it(capsys, monkeypatch, drawn_cells, tmp_path):
     monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
     options = ("--engine", "ray", "--shots", "1", "--data", f"synthetic={drawn_cells}", "--out", str(tmp_path))
-    assert "pip install 'cytolora[ray]'" in _refused(capsys, *options)
+    assert "pip install '.[ray]'" in _refused(capsys, *options)
 
 
 @pytest.mark.parametrize("address", ["auto", "10.0.0.1", "ray://head:10001", "head:port", ":6379"])

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from cytolora.commands.options import NO_WEIGHTS, MachineOptions, WeightOptions
-from cytolora.errors import ConfigError
+from cytolora.errors import ConfigError, missing_package
 
 _BACKLOG = 2048
 _MAX_CONNECTIONS = 1000
@@ -79,7 +79,7 @@ def serve(
 
         from cytolora.lab.serve import Limits, make_app
     except ImportError as error:
-        raise ConfigError(f"{error.name} is not installed: pip install 'cytolora[serve]'.") from error
+        raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve") from error
     predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads))
     predictor.warm_up()
     limits = Limits(

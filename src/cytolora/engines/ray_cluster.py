@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from types import ModuleType
 from typing import Any
 
-from cytolora.errors import ConfigError, EngineError
+from cytolora.errors import ConfigError, EngineError, missing_package
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -123,7 +123,7 @@ def _token() -> str:
 def require_ray() -> None:
     """Raises a ConfigError if Ray is not installed."""
     if find_spec("ray") is None:
-        raise ConfigError("The engine ray needs Ray, which is not installed: pip install 'cytolora[ray]'.")
+        raise missing_package("The engine ray needs", "Ray", extra="ray")
 
 
 def check_address(address: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytolora.errors import ConfigError
+from cytolora.errors import ConfigError, missing_package
 from cytolora.files import json_bytes, write_bytes, write_text
 from cytolora.lab.bundle import Bundle
 from cytolora.lab.bundle_contents import to_text
@@ -125,7 +125,7 @@ def _traced(whole: nn.Module, example: Tensor) -> Any:
     try:
         import onnxscript  # noqa: F401  (said here, before torch says it in ten lines)
     except ImportError as error:
-        raise ConfigError("Export needs packages that are not installed: pip install 'cytolora[onnx]'.") from error
+        raise missing_package("Export needs", error.name or "onnxscript", extra="onnx") from error
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cytolora.data.decode import Pixels
-from cytolora.errors import ConfigError, DataError
+from cytolora.errors import ConfigError, DataError, missing_package
 from cytolora.lab.wsi_positions import Position
 
 _VENDOR_ONLY = {".kfb": "KFBio", ".sdpc": "Sqray", ".isyntax": "Philips", ".isx": "Philips"}
@@ -154,5 +154,5 @@ def _load_openslide() -> Any:
     try:
         import openslide
     except (ImportError, OSError) as error:
-        raise ConfigError("Slides need OpenSlide, which is not installed: pip install 'cytolora[wsi]'.") from error
+        raise missing_package("Slides need", "OpenSlide", extra="wsi") from error
     return openslide

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytolora.errors import ConfigError, WeightsError
+from cytolora.errors import ConfigError, WeightsError, missing_package
 from cytolora.models.backbone_spec import BackboneSpec, TextSpec
 from cytolora.models.checkpoint import first_line, read_state
 from cytolora.models.formats import State, joined
@@ -197,4 +197,4 @@ def _bert_state(state: Mapping[str, Tensor]) -> State:
 
 
 def _not_installed(error: ImportError) -> ConfigError:
-    return ConfigError(f"Text towers need the extra `text` ({error.name} is missing): pip install 'cytolora[text]'.")
+    return missing_package("Text towers need", error.name or "open_clip", extra="text")
