@@ -80,12 +80,15 @@ def test_ls_prints_a_table_or_a_list_of_objects_with_names(kind, capsys):
 @pytest.mark.parametrize("preset", ["paper", "paper-code-2024", "paper-code-2025"])
 def test_plan_lists_the_papers_experiments_with_every_preset(preset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for grid, expected in (("exp1", (300, 20)), ("exp2", (1800, 20)), ("exp3", (165, 1))):
+    linear = 480 if preset == "paper" else 300  # the code has five rates, the grid eight
+    for grid, expected in (("exp1", (linear, 20)), ("exp2", (1800, 20)), ("exp3", (165, 1))):
         code, out, _ = run("plan", grid, "--preset", preset, "--json", capture=capsys)
         plan = json.loads(out)
         assert (code, plan["runs"], plan["to_do"], len(plan["groups"])) == (0, expected[0], *expected)
     _, out, _ = run("plan", "exp2", "--preset", preset, "--model", "uni", "--json", capture=capsys)
     assert json.loads(out)["runs"] == 360
+    _, out, _ = run("plan", "exp1", "--preset", preset, "--rates", "0.5", "--json", capture=capsys)
+    assert json.loads(out)["runs"] == 60  # the user's rates replace the grid's and the preset's
 
 
 def test_plan_run_report_and_plan_again(drawn_cells, tmp_path, capsys):

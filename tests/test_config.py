@@ -93,6 +93,13 @@ def test_an_axis_that_names_a_value_twice_is_refused_in_a_file(tmp_path, axis, v
         load_grid(str(path))
 
 
+def test_a_method_with_an_empty_list_of_rates_is_refused(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID + "    learning_rates: []\n")
+    with pytest.raises(ConfigError, match=r"methods\.linear\.learning_rates is empty; .* or leave it out"):
+        load_grid(str(path))
+
+
 def test_a_rate_that_a_method_names_twice_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(GRID + "    learning_rates: [0.1, 0.1]\n")

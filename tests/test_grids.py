@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from cytolora.commands.options import InputOptions, read_inputs
-from cytolora.config import load_grid
+from cytolora.config import load_grid, shipped_grids
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.expansion import count_runs, expand, narrowed
+from cytolora.files import sha256_text
 from cytolora.inputs import Inputs
 from cytolora.models.backbone_spec import BackboneSpec
 from cytolora.specs import AdapterSpec, MethodSpec
@@ -17,19 +18,50 @@ FIVE_MODELS = ("clip-vit-b16", "vit-b16", "biomedclip", "quiltnet-b16", "uni")
 FOUR_DATASETS = ("bcfc", "mlcc", "sipakmed", "hicervix:25")
 
 
+LORA_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+LINEAR_RATES = (*LORA_RATES, 0.03, 0.1, 0.3)
+
+
 @pytest.mark.parametrize(
-    ("name", "num_cells"), [("exp1", 5 * 4), ("exp2", 5 * 4 * 6), ("exp2-linear", 5 * 4 * 6), ("exp3", 11)]
+    ("name", "num_cells", "rates"),
+    [
+        ("exp1", 5 * 4, LINEAR_RATES),
+        ("exp2", 5 * 4 * 6, LORA_RATES),
+        ("exp2-linear", 5 * 4 * 6, LINEAR_RATES),
+        ("exp3", 11, LORA_RATES),
+    ],
 )
-def test_every_experiment_has_the_papers_cells_with_three_seeds_and_five_rates(name: str, num_cells: int):
+def test_every_experiment_has_the_papers_cells_with_three_seeds(name: str, num_cells: int, rates: tuple[float, ...]):
     grid = load_grid(name)
     runs = expand(grid)
-    assert (grid.seeds, grid.learning_rates, grid.batch_size) == ((1, 2, 3), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 32)
+    assert (grid.seeds, grid.batch_size) == ((1, 2, 3), 32)
+    assert tuple(sorted({run.learning_rate for run in runs})) == rates
     assert {(run.train.weight_decay, run.train.warmup_steps, run.train.precision) for run in runs} == {
         (0.01, 50, "fp32")
     }
-    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_cells * 3 * 5
+    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_cells * 3 * len(rates)
     assert len({run.cell_id for run in runs}) == num_cells
     assert {run.sampling.on_small_class for run in runs} == {"repeat"}
+
+
+@pytest.mark.parametrize(("name", "num_runs"), [("exp1", 480), ("exp2", 1800), ("exp2-linear", 2880), ("exp3", 165)])
+def test_the_header_of_a_grid_has_the_number_of_its_runs(name: str, num_runs: int):
+    header = " ".join(shipped_grids()[name].read_text().partition("\nname:")[0].split())
+    assert f"= {num_runs:,} runs." in header
+    assert count_runs(load_grid(name)) == num_runs
+
+
+@pytest.mark.parametrize("name", ["exp1", "exp2-linear"])
+def test_rates_of_the_command_line_replace_a_methods_own(name: str):
+    runs = expand(narrowed(load_grid(name), rates=[0.5, 0.7]))
+    assert {run.learning_rate for run in runs} == {0.5, 0.7}
+
+
+@pytest.mark.parametrize(("name", "digest"), [("exp1", "4e3da2b23a4ba60d"), ("exp2-linear", "31e0c63c1e7cb0f4")])
+def test_linear_runs_of_the_first_five_rates_keep_the_ids_of_stored_ones(name: str, digest: str):
+    """Pins what stores have held since before there were eight rates."""
+    ids = sorted(run.run_id for run in expand(load_grid(name)) if run.learning_rate in LORA_RATES)
+    assert sha256_text("\n".join(ids))[:16] == digest
 
 
 def test_an_axis_that_names_a_value_twice_has_it_once():
@@ -56,7 +88,7 @@ def test_experiment_2_is_lora_of_rank_2_on_q_and_v_at_six_numbers_of_shots():
 
 def test_the_linear_classifier_beside_experiment_2_sees_its_draws():
     lora, linear = load_grid("exp2"), load_grid("exp2-linear")
-    for axis in ("models", "datasets", "shots", "seeds", "learning_rates", "split", "max_val_shots", "on_small_class"):
+    for axis in ("models", "datasets", "shots", "seeds", "split", "max_val_shots", "on_small_class"):
         assert getattr(lora, axis) == getattr(linear, axis)
 
 

@@ -10,7 +10,8 @@ import torch
 from cells import run_all, tiny_grid
 from cytolora.config import load_grid
 from cytolora.errors import ConfigError
-from cytolora.expansion import count_runs, expand
+from cytolora.expansion import expand
+from cytolora.files import sha256_text
 from cytolora.models.backbones import BACKBONES
 from cytolora.preset import PresetSpec, load_preset, shipped_presets, with_preset
 from cytolora.report.cells import Cell, read_cells
@@ -19,6 +20,7 @@ from cytolora.specs import (
     AugmentSpec,
     Budget,
     GridSpec,
+    MethodSpec,
     Preprocess,
     PreprocessChange,
     RunSpec,
@@ -44,9 +46,9 @@ def test_the_preset_of_the_paper_changes_nothing():
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
 @pytest.mark.parametrize("grid", ["exp1", "exp2", "exp3"])
-def test_every_experiment_has_as_many_runs_with_the_codes_presets_and_shares_none(grid: str, preset: str):
+def test_every_experiment_has_as_many_cells_with_the_codes_presets_and_shares_none(grid: str, preset: str):
     runs = preset_runs(grid, preset)
-    assert len(runs) == count_runs(load_grid(grid))
+    assert len({run.cell_id for run in runs}) == len({run.cell_id for run in expand(load_grid(grid))})
     assert {run.preset for run in runs} == {preset}
     assert not {run.run_id for run in runs} & {run.run_id for run in expand(load_grid(grid))}
     assert not {run.cell_id for run in runs} & {run.cell_id for run in expand(load_grid(grid))}
@@ -103,6 +105,31 @@ def test_the_codes_linear_classifier_sees_one_augmented_view_at_a_rate_that_clim
     runs = preset_runs("exp1", preset)
     assert all(run.train.augment is not None and run.train.cosine_steps == 50 for run in runs)
     assert {run.train.augment for run in expand(load_grid("exp1"))} == {None}
+
+
+@pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
+@pytest.mark.parametrize("grid", ["exp1", "exp2-linear", "smoke"])
+def test_the_codes_presets_try_linear_at_the_five_rates_of_its_launcher(grid: str, preset: str):
+    runs, before = preset_runs(grid, preset), expand(load_grid(grid))
+    assert {run.learning_rate for run in runs if not run.adapter} == {1e-4, 3e-4, 1e-3, 3e-3, 1e-2}
+    assert {run.learning_rate for run in runs if run.adapter} == {run.learning_rate for run in before if run.adapter}
+
+
+@pytest.mark.parametrize(("grid", "digest"), [("exp1", "36eeefe4004715f4"), ("exp2-linear", "84be33d00f1780c6")])
+def test_runs_of_the_code_of_2024_keep_the_ids_of_stored_ones(grid: str, digest: str):
+    assert sha256_text("\n".join(sorted(run.run_id for run in preset_runs(grid, "paper-code-2024"))))[:16] == digest
+
+
+def test_a_presets_rates_of_linear_leave_zero_shot_and_lora_alone():
+    methods = {"zero-shot": MethodSpec(), **load_grid("smoke").methods}
+    changed = with_preset(
+        replace(load_grid("smoke"), methods=methods), PresetSpec(name="mine", learning_rates_frozen=(0.5,))
+    )
+    assert {name: method.learning_rates for name, method in changed.methods.items()} == {
+        "zero-shot": None,
+        "linear": (0.5,),
+        "lora": None,
+    }
 
 
 def test_a_cosine_of_its_own_length_falls_climbs_and_falls_again():

@@ -17,7 +17,7 @@ from rehearsal import Rehearsal, rehearsal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-NUM_RUNS = {"exp1": 300, "exp2": 1800, "exp3": 165}
+NUM_RUNS = {"exp1": 480, "exp2": 1800, "exp3": 165}
 NUM_CELLS = 20 + 120 + 11
 FIGURES = (
     "figure1",
@@ -59,7 +59,7 @@ def test_every_cell_of_the_three_experiments_is_filled(runs):
     found = cells(stored)
     assert len(found) == NUM_CELLS
     for name, members in found.items():
-        assert len(members) == 15, name
+        assert len(members) == 3 * (8 if "_linear_" in name else 5), name
         tested = [run for run in members if run.metrics["test"] is not None]
         assert len({run.spec["learning_rate"] for run in tested}) == 1, name
         assert sorted(run.spec["seed"] for run in tested) == [1, 2, 3], name

@@ -26,6 +26,8 @@ def check_axes(grid: "GridSpec") -> None:
     for axis in ("datasets", "models", "shots", "fractions", "seeds", "learning_rates"):
         _refuse_doubles(f"{name}: {axis}", getattr(grid, axis))
     for method, spec in grid.methods.items():
+        if spec.learning_rates == ():
+            raise ConfigError(f"{name}: methods.{method}.learning_rates is empty; name at least one, or leave it out.")
         _refuse_doubles(f"{name}: methods.{method}.learning_rates", spec.learning_rates or ())
     for seed in grid.seeds:
         if not 0 <= seed < _END_OF_SEEDS:

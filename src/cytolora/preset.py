@@ -27,6 +27,8 @@ class PresetSpec:
     """The amount of budgets in that unit; what is added to the product stays."""
     cosine_steps_frozen: int | None = None
     """Of methods without an adapter; see TrainSpec.cosine_steps."""
+    learning_rates_frozen: tuple[float, ...] | None = None
+    """Of methods without an adapter, whatever the grid gives them."""
     scaling: Literal["alpha_over_rank", "alpha_over_sqrt_rank"] | None = None
     """Of all adapters."""
     reference_attention_bug: bool = False
@@ -85,7 +87,8 @@ def _changed(method: MethodSpec, preset: PresetSpec) -> MethodSpec:
         budget = replace(budget, amount=preset.steps_per_shot)
     if adapter is not None and preset.scaling is not None:
         adapter = replace(adapter, scaling=preset.scaling)
-    cosine_steps = method.cosine_steps
-    if adapter is None and budget is not None and preset.cosine_steps_frozen is not None:
-        cosine_steps = preset.cosine_steps_frozen
-    return replace(method, budget=budget, adapter=adapter, cosine_steps=cosine_steps)
+    cosine_steps, rates = method.cosine_steps, method.learning_rates
+    if adapter is None and budget is not None:
+        cosine_steps = cosine_steps if preset.cosine_steps_frozen is None else preset.cosine_steps_frozen
+        rates = rates if preset.learning_rates_frozen is None else preset.learning_rates_frozen
+    return replace(method, budget=budget, adapter=adapter, cosine_steps=cosine_steps, learning_rates=rates)

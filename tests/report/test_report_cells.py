@@ -8,6 +8,7 @@ from cytolora.errors import StoreError
 from cytolora.report.cells import Cell, Spread, best, read_cells
 from cytolora.report.checks import refuse_mixed
 from cytolora.report.marks import marks
+from cytolora.report.protocol import describe_rates
 from cytolora.report.published import find_published
 from cytolora.specs import AdapterSpec, Budget, SplitSpec, TrainSpec
 from cytolora.store import RunResult, Store
@@ -103,6 +104,16 @@ def test_a_rate_at_the_edge_of_its_grid_is_marked(store: Store):
     for rate, skill in ((1e-4, 0.1), (1e-3, 0.5), (1e-2, 4)):
         store.write(fake_run(data, "uni", "lora", 4, rate, 1, skill=skill, tested=rate == 1e-2))
     assert "highest of the grid" in marks(only_cell(store))[0].text
+
+
+def test_rates_that_differ_between_presets_are_said_of_each_apart(store: Store):
+    write_runs(store, models=("uni",), methods=("linear",), shots=(4,), rates=(1e-3, 1e-2, 1e-1))
+    write_runs(store, models=("uni",), methods=("linear",), shots=(4,), rates=(1e-3, 1e-2), preset="paper-code-2024")
+    write_runs(store, models=("uni",), methods=("lora",), shots=(1, 4), rates=(1e-3,))
+    assert describe_rates(read_cells(store.runs())) == {
+        "linear": ["0.001, 0.01, 0.1", "preset paper-code-2024: 0.001, 0.01"],
+        "lora": ["0.001"],
+    }
 
 
 def test_repeated_images_image_splits_and_few_groups_are_marked(store: Store):

@@ -125,12 +125,17 @@ def _view(found: Preprocess | None) -> str:
     return f"view: {found.resize}, {found.interpolation}, mean {mean}, standard deviation {std}"
 
 
-def describe_rates(cells: Iterable[Cell]) -> dict[str, list[float]]:
-    """Returns, per method, every learning rate that was tried; none where nothing is trained."""
-    found: dict[str, set[float]] = {}
+def describe_rates(cells: Iterable[Cell]) -> dict[str, list[str]]:
+    """Returns, per method, the learning rates that were tried; several lists where cells differ, none for zero-shot."""
+    found: dict[str, list[str]] = {}
     for cell in cells:
-        found.setdefault(cell.spec.method, set()).update(cell.rates)
-    return {method: sorted(rates - {0}) for method, rates in sorted(found.items())}
+        lists = found.setdefault(cell.spec.method, [])
+        text = ", ".join(words.rate(rate) for rate in cell.rates if rate)
+        if text and cell.spec.preset != PAPER:
+            text = f"preset {cell.spec.preset}: {text}"
+        if text and text not in lists:
+            lists.append(text)
+    return found
 
 
 def describe_software(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
