@@ -22,6 +22,6 @@ def test_all_properties_draw_the_same_examples_on_every_machine():
 
 
 def test_no_test_sets_what_the_profile_sets():
-    own = re.compile(r"\b(deadline|derandomize|print_blob|database)=|HealthCheck\.too_slow")
+    own = re.compile(r"\b(deadline|derandomize|print_blob|database)=|HealthCheck\.too_slow|suppress_health_check=\[")
     files = [path for path in TESTS.rglob("*.py") if path != TESTS / "conftest.py"]
     assert [path.name for path in files if own.search(path.read_text(encoding="utf-8"))] == []

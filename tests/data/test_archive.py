@@ -164,7 +164,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 
 
 @given(noise=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, suppress_health_check=(*settings().suppress_health_check, HealthCheck.function_scoped_fixture)
+)
 def test_a_mutated_zip_is_unpacked_inside_the_cache_or_refused(tmp_path: Path, images: dict[str, bytes], noise: list):
     packed = _zip(tmp_path / "cells.zip", images)
     content = bytearray(packed.read_bytes())

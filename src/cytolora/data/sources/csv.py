@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.sources.layout import SUBSET_NAMES
 from cytolora.data.sources.spec import DatasetSpec
+from cytolora.data.sources.tables import meant_as, refuse_other_names
 from cytolora.errors import DataError
 from cytolora.specs import Subset
 
@@ -27,10 +28,11 @@ def read_csv(path: Path) -> Manifest:
         path: The file, or a folder that holds ``manifest.csv``. Image paths are relative to the file's folder.
 
     Raises:
-        DataError: If a column, a cell or an image is missing.
+        DataError: If a column, a cell or an image is missing, or group or subset has another name.
     """
     file = path / TABLE if path.is_dir() else path
     rows = read_rows(file, _REQUIRED)
+    refuse_other_names(file, [row for _, row in rows])
     samples = tuple(_sample(file, line, row) for line, row in rows)
     missing = [sample.path for sample in samples if not (file.parent / sample.path).is_file()]
     if missing:
@@ -61,7 +63,8 @@ def read_rows(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str
     columns = [(name or "").strip() for name in reader.fieldnames or []]
     absent = [name for name in required if name not in columns]
     if absent:
-        raise DataError(f"{file} has no column {absent[0]!r}; its header is: {', '.join(columns) or 'empty'}.")
+        other = next((f" Rename {name!r} to {absent[0]}." for name in columns if meant_as(name) == absent[0]), "")
+        raise DataError(f"{file} has no column {absent[0]!r}; its header is: {', '.join(columns) or 'empty'}.{other}")
     reader.fieldnames = columns
     try:
         rows = [(reader.line_num, {name: (row[name] or "").strip() for name in columns}) for row in reader]
