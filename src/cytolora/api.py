@@ -1,10 +1,19 @@
 """The main job from Python: the same functions that the command line calls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cytolora.arguments import (
+    AnyPath,
+    OneOrMany,
+    as_device,
+    as_names,
+    as_numbers,
+    as_path,
+    as_path_or_none,
+)
 from cytolora.config import load_grid
 from cytolora.engines.catalogue import ENGINES, HERE, Spread
 from cytolora.errors import ConfigError, StoreError
@@ -24,11 +33,11 @@ _LISTED = 5
 
 
 def run_grid(
-    grid: str | GridSpec,
+    grid: AnyPath | GridSpec,
     inputs: Inputs,
-    out: Path,
+    out: AnyPath,
     *,
-    device: "torch.device | None" = None,
+    device: "str | torch.device | None" = None,
     watch: "Callable[[Plan, Inputs], AbstractContextManager[Progress]] | None" = None,
     engine: str = "inline",
     spread: Spread = HERE,
@@ -39,14 +48,13 @@ def run_grid(
 
         import cytolora
         from cytolora.inputs import Inputs
-        from pathlib import Path
 
-        cytolora.run_grid("smoke", Inputs(data={"synthetic": Path("cells")}), Path("runs"))
-        cytolora.report(Path("runs"), Path("report"))
+        cytolora.run_grid("smoke", Inputs(data={"synthetic": "cells"}), "runs")
+        cytolora.report("runs", "report")
 
     Args:
         grid: A shipped name, the path of a YAML file, or a spec.
-        device: The CPU if not given.
+        device: ``auto`` takes a GPU where there is one; the CPU if not given.
         watch: Opens what shows progress, told what there is to do.
         engine: Where runs are executed: ``inline`` or ``ray``.
         spread: The cluster and the number of workers, for an engine that has some.
@@ -57,14 +65,12 @@ def run_grid(
     Raises:
         StoreError: If stored runs of the grid were computed from other weights, data or splits.
     """
-    import torch
-
     from cytolora.prompting import has_text
     from cytolora.workbench import Progress
 
-    chosen = ENGINES.get(engine)
+    out, device, chosen = as_path(out, "out"), as_device(device), ENGINES.get(engine)
     chosen.check(spread)
-    spec, store = load_grid(grid) if isinstance(grid, str) else grid, Store(out)
+    spec, store = grid if isinstance(grid, GridSpec) else load_grid(grid), Store(out)
     plan = _checked_plan(spec, store, inputs)
     if any([inputs.fetch_weights(group.backbone) for group in plan.groups]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
@@ -72,12 +78,11 @@ def run_grid(
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in group.runs):
             inputs.fetch_vocabulary(group.backbone)  # now, not after hours of other runs
     with nullcontext(Progress()) if watch is None else watch(plan, inputs) as progress:
-        device = device or torch.device("cpu")
         chosen.run_groups(plan.groups, inputs, store, device=device, progress=progress, spread=spread)
     return plan
 
 
-def load_backbone(name: str, weights: Path | None = None) -> "Tower":
+def load_backbone(name: str, weights: AnyPath | None = None) -> "Tower":
     """Loads a frozen image tower: images [batch, 3, size, size] to features [batch, feature_dim].
 
     Args:
@@ -91,36 +96,36 @@ def load_backbone(name: str, weights: Path | None = None) -> "Tower":
     return load_tower(BACKBONES.get(name), inputs.weights_path(name))
 
 
-def report(runs: Path | str, out: Path | str, data: Mapping[str, Path] | None = None) -> Path:
+def report(runs: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
     """Builds tables, figures and one page from stored runs; returns the page."""
     from cytolora.report.build import build_report
 
-    return build_report(Path(runs), Path(out), data)
+    return build_report(runs, out, data)
 
 
 def fit(
-    data: Path | str,
-    out: Path | str,
+    data: AnyPath,
+    out: AnyPath,
     *,
     dataset: str | None = None,
     model: str | None = None,
     method: str | None = None,
     shots: int | None = None,
     seed: int = 0,
-    positive: Sequence[str] = (),
+    positive: OneOrMany[str] = (),
     sensitivity: float = 0.95,
     coverage: float = 0.9,
-    rates: Sequence[float] = (),
+    rates: OneOrMany[float] = (),
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
-    labels: Path | None = None,
-    label_map: Path | None = None,
-    split: Path | None = None,
-    weights: Mapping[str, Path] | None = None,
-    weights_dir: Path | None = None,
-    cache: Path = Path("runs/.cache"),
-    device: "torch.device | None" = None,
-    own_backbones: Sequence[str] = (),
+    labels: AnyPath | None = None,
+    label_map: AnyPath | None = None,
+    split: AnyPath | None = None,
+    weights: Mapping[str, AnyPath] | None = None,
+    weights_dir: AnyPath | None = None,
+    cache: AnyPath = Path("runs/.cache"),
+    device: "str | torch.device | None" = None,
+    own_backbones: OneOrMany[str] = (),
     say: Callable[[str], None] = lambda text: None,
     begin: Callable[[str, int], None] = lambda text, total: None,
     done: Callable[[int], None] = lambda images: None,
@@ -129,7 +134,7 @@ def fit(
 
     Example::
 
-        bundle = cytolora.fit("my_cells", "model1", model="uni", positive=["hsil", "scc"])
+        bundle = cytolora.fit("my_cells", "model1", model="uni", positive=["hsil", "scc"], device="auto")
         print(bundle.contents.metrics["test"]["balanced_accuracy"])
 
     Args:
@@ -137,9 +142,9 @@ def fit(
         out: The bundle: a folder, or a zip file where the name ends in .zip. An older bundle there is replaced.
         model: A backbone; the best one on this machine if None (lab/recipe.py).
         method: ``linear`` on a CPU and ``lora`` on a GPU if None.
-        positive: Classes of which at least the share ``sensitivity`` is to be found.
+        positive: One class or many, of which together at least the share ``sensitivity`` is to be found.
         cache: Keeps decoded images, features and trained adapters; the same call goes on from there.
-        device: The CPU if None.
+        device: ``auto`` takes a GPU where there is one; the CPU if None.
         own_backbones: Names of registered backbones, one of which is meant where ``model`` is None.
         say: Told what was found and what is being done, a line at a time.
         begin: Told of each long stage and its number of images.
@@ -148,8 +153,6 @@ def fit(
     Raises:
         CytoloraError: If something is for the user to change.
     """
-    import torch
-
     from cytolora.lab import fit as lab_fit
     from cytolora.lab.bundle import Bundle
     from cytolora.lab.bundle_files import check_free
@@ -157,42 +160,41 @@ def fit(
     from cytolora.lab.recipe import Wishes, choose_recipe
     from cytolora.workbench import Progress
 
-    device, inputs = device or torch.device("cpu"), Inputs(data={}, weights=weights or {}, weights_dir=weights_dir)
+    data, out, cache, device = as_path(data, "data"), as_path(out, "out"), as_path(cache, "cache"), as_device(device)
+    inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
     wishes = Wishes(
         model=model,
         method=method,
         shots=shots,
         seed=seed,
-        positive=tuple(positive),
+        positive=as_names(positive, "positive"),
         sensitivity=sensitivity,
         coverage=coverage,
-        rates=tuple(rates),
+        rates=as_numbers(rates, "rates"),
         max_steps=steps,
         precision=precision,
     )
-    recipe = choose_recipe(wishes, inputs, device.type, own_backbones)
-    check_free(Path(out))  # now, not after all images were read
-    _check_outside(Path(data), dataset, Path(out), cache)
+    recipe = choose_recipe(wishes, inputs, device.type, as_names(own_backbones, "own_backbones"))
+    check_free(out)  # now, not after all images were read
+    _check_outside(data, dataset, out, cache)
     cells = read_cells(
-        Path(data),
+        data,
         dataset,
-        labels=labels,
-        label_map=label_map,
-        split_file=split,
+        labels=as_path_or_none(labels, "labels"),
+        label_map=as_path_or_none(label_map, "label_map"),
+        split_file=as_path_or_none(split, "split"),
         begin=begin,
         on_image=lambda: done(1),
     )
     for line in (*summary(cells), *recipe.notes):
         say(line)
     watch = Progress(say=say, done=done)
-    fitted = lab_fit.fit(
-        cells, Path(out), recipe, wishes, inputs, cache=cache, device=device, progress=watch, begin=begin
-    )
+    fitted = lab_fit.fit(cells, out, recipe, wishes, inputs, cache=cache, device=device, progress=watch, begin=begin)
     for note in fitted.notes:
         if note not in (*cells.notes, *recipe.notes):  # those were said before
             say(f"! {note}")
     path = inputs.weights.get(recipe.backbone.name)
-    return Bundle.load(Path(out), weights=path, weights_dir=weights_dir, device=str(device))
+    return Bundle.load(out, weights=path, weights_dir=weights_dir, device=device)
 
 
 def _check_outside(data: Path, dataset: str | None, out: Path, cache: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.errors import ConfigError, unknown_name
 from cytolora.specs import GridSpec
 
@@ -22,18 +23,18 @@ def shipped_grids() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_grid(name_or_path: str) -> GridSpec:
+def load_grid(name_or_path: AnyPath) -> GridSpec:
     """Reads a shipped grid by name, or a YAML file.
 
     Raises:
         ConfigError: If there is no such grid, or it has wrong keys or values; all of them are listed.
     """
-    shipped = shipped_grids()
-    if name_or_path in shipped:
-        return read_spec(shipped[name_or_path], GridSpec)
-    if not name_or_path.endswith((".yaml", ".yml")):
-        raise unknown_name("grid", name_or_path, shipped)
-    return read_spec(Path(name_or_path), GridSpec)
+    shipped, path = shipped_grids(), as_path(name_or_path, "The grid")
+    if str(name_or_path) in shipped:
+        return read_spec(shipped[str(name_or_path)], GridSpec)
+    if path.suffix not in (".yaml", ".yml"):
+        raise unknown_name("grid", str(name_or_path), shipped)
+    return read_spec(path, GridSpec)
 
 
 def read_spec(path: Path, kind: type[Spec]) -> Spec:

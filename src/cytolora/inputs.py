@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.data.datasets import load_manifest
 from cytolora.data.labels import apply_label_map
 from cytolora.data.manifest import Manifest, Split
@@ -18,20 +19,23 @@ from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, prompts
 from cytolora.specs import ZERO_SHOT, RunSpec, Sampling, SplitSpec
 from cytolora.store import Identity, prompts_hash
 
+_NamedPaths = Converted[Mapping[str, AnyPath] | None, Mapping[str, Path]]
+_MaybePath = Converted[AnyPath | None, Path | None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Datasets and checkpoints of this machine; loads no torch."""
 
-    data: Mapping[str, Path]
+    data: _NamedPaths = Converted(as_named_paths)
     """Folder of each dataset, by the dataset's name in the grid."""
-    weights: Mapping[str, Path] = field(default_factory=dict)
+    weights: _NamedPaths = Converted(as_named_paths, None)
     """Checkpoint file or folder of a backbone; replaces the registry's."""
-    weights_dir: Path | None = None
+    weights_dir: _MaybePath = Converted(as_path_or_none, None)
     """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
-    split_file: Path | None = None
+    split_file: _MaybePath = Converted(as_path_or_none, None)
     """Says which image is in train, val or test; replaces official subsets and the grid's own split."""
-    label_map: Path | None = None
+    label_map: _MaybePath = Converted(as_path_or_none, None)
     """Gives classes other names, or joins some."""
     _manifests: dict[tuple[str, SplitSpec], Manifest] = field(default_factory=dict)
     _splits: dict[tuple[str, SplitSpec, Sampling, int], Split] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.errors import StoreError
 from cytolora.files import canonical_json, json_bytes, recover_folders, sha256_text, staged_folder, write_bytes
 from cytolora.specs import RunSpec, to_plain
@@ -113,9 +114,9 @@ class StoredRun:
 class Store:
     """The folder RUNS, one sub-folder per finished run."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        recover_folders(root)
+    def __init__(self, root: AnyPath) -> None:
+        self.root = as_path(root, "root")
+        recover_folders(self.root)
 
     def make_root(self) -> None:
         """Makes the folder, for processes that share it."""

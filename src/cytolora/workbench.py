@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cytolora.arguments import AnyPath, Converted, as_device, as_path
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pixels import PixelCache
 from cytolora.features import Chunk, chunks, num_missing
@@ -52,9 +53,9 @@ class Bench:
     backbone: BackboneSpec
     manifest: Manifest
     inputs: Inputs
-    cache: Path
+    cache: Converted[AnyPath, Path] = Converted(as_path)
     """Folder that keeps decoded images and frozen features."""
-    device: torch.device
+    device: Converted[str | torch.device | None, torch.device] = Converted(as_device)
     progress: Progress
     towers: dict[str, Tower] = field(default_factory=dict)
     """The backbone's tower as it is, with q, k and v apart, and for inference; may serve another dataset's bench."""

@@ -55,7 +55,7 @@ def export(
     from cytolora.lab.export import export as write
 
     opened = open_bundle(bundle, files, MachineOptions(device="cpu"))
-    found: Agreement = write(opened, to, out, images=_listed(images), force_licence=force_licence)
+    found: Agreement = write(opened, to, out, images=images, force_licence=force_licence)
     problem = licence_problem(opened) if to != "peft" else ""
     if json_:
         named = [str(path) for path in images] or ["drawn cells"]
@@ -76,17 +76,3 @@ def export(
         console.print(f"! keep it in your house: {problem}")
     elif opened.backbone.redistributable is None and to != "peft":
         console.print(f"! it holds weights under {opened.backbone.licence!r}: find out whether you may pass them on")
-
-
-def _listed(paths: Sequence[Path]) -> list[Path]:
-    from cytolora.data.sources.layout import is_image
-    from cytolora.errors import DataError
-
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; expected an image, or a folder of images.")
-        found += sorted(one for one in path.rglob("*") if is_image(one)) if path.is_dir() else [path]
-    if paths and not found:
-        raise DataError(f"No images in {', '.join(map(str, paths))}; expected PNG, JPEG, BMP, TIFF or WebP files.")
-    return found

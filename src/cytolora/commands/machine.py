@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from rich.console import Console
 
+from cytolora.arguments import as_device
 from cytolora.commands.bars import bar
 from cytolora.commands.options import MachineOptions
 from cytolora.errors import ConfigError
@@ -41,18 +42,12 @@ def resolve_device(machine: MachineOptions) -> torch.device:
     Raises:
         ConfigError: If the device is not there.
     """
-    device = machine.device
     if machine.threads is not None:
         if machine.threads < 1:
             raise ConfigError(f"--threads is at least 1, got {machine.threads}.")
         torch.set_num_threads(machine.threads)
     keep_freed_memory()
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available[device]:
-        raise ConfigError(f"No {device} device on this machine. Use --device cpu, or auto.")
-    return torch.device(device)
+    return as_device(machine.device)
 
 
 def _announce(plan: Plan, inputs: Inputs, store: Store, device: torch.device) -> None:

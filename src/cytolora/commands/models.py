@@ -40,7 +40,7 @@ def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "B
     if named and backbone not in named:
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
     chosen = resolve_device(machine)
-    return Bundle.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=str(chosen))
+    return Bundle.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=chosen)
 
 
 def add_own(files: Sequence[Path]) -> list[str]:

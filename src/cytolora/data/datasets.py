@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.manifest import Manifest
 from cytolora.data.sources.apacc import APACC
@@ -52,7 +53,7 @@ for _spec in (
 
 
 def load_manifest(
-    path: Path, dataset: str | None = None, *, strict: bool = False, cache: Path = DEFAULT_CACHE
+    path: AnyPath, dataset: str | None = None, *, strict: bool = False, cache: AnyPath = DEFAULT_CACHE
 ) -> Manifest:
     """Reads a dataset: classes, groups and official subsets as its source gives them, with the hash of every image.
 
@@ -66,9 +67,10 @@ def load_manifest(
         ConfigError: If the name is unknown.
         DataError: If the path is not such a dataset, or a class has no images.
     """
+    path = as_path(path)
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
-    spec, path = _locate(path, dataset, cache)
+    spec, path = _locate(path, dataset, as_path(cache, "cache"))
     manifest = read_dataset(path, spec)
     counts = manifest.counts()
     empty = [label for label in manifest.classes if not counts[label]["all"]]

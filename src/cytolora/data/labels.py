@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.manifest import Manifest
 from cytolora.data.sources.csv import read_rows
 from cytolora.errors import ConfigError, unknown_name
@@ -21,12 +22,13 @@ class LabelMap:
     """Whether the table says that the classes have an order, from low to high."""
 
 
-def read_label_map(path: Path) -> LabelMap:
+def read_label_map(path: AnyPath) -> LabelMap:
     """Reads a table with the columns from, to, and where the new classes have an order, order (a number).
 
     Raises:
         ConfigError: If a class is mapped twice, or an order is missing, no number or not the same for one class.
     """
+    path = as_path(path)
     targets: dict[str, str] = {}
     ranks: dict[str, str] = {}
     for line, row in read_rows(path, ("from", "to")):
@@ -43,13 +45,13 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(targets=targets, classes=tuple(classes), is_ordered=is_ordered)
 
 
-def apply_label_map(manifest: Manifest, labels: LabelMap | Path) -> Manifest:
+def apply_label_map(manifest: Manifest, labels: LabelMap | AnyPath) -> Manifest:
     """Returns the manifest with mapped labels; images of classes that map to nothing are left out.
 
     Raises:
         ConfigError: If the map names a class that the dataset does not have, or leaves one of its classes unsaid.
     """
-    if isinstance(labels, Path):
+    if not isinstance(labels, LabelMap):
         labels = read_label_map(labels)
     for label in labels.targets:
         if label not in manifest.classes:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.manifest import Manifest
 from cytolora.data.sources.csv import read_rows
 from cytolora.data.sources.layout import SUBSET_NAMES
@@ -16,7 +17,7 @@ _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
 """The last two stand in the first row only: they are about the whole file, and a comment would not be CSV."""
 
 
-def write_split(manifest: Manifest, path: Path) -> None:
+def write_split(manifest: Manifest, path: AnyPath) -> None:
     """Writes where every image stands, with a fingerprint of the images and the rule in words.
 
     Raises:
@@ -31,10 +32,10 @@ def write_split(manifest: Manifest, path: Path) -> None:
     for sample in manifest.samples:
         writer.writerow([sample.path, sample.label, sample.subset, sample.group or "", *about])
         about = ("", "")
-    write_text(path, text.getvalue())
+    write_text(as_path(path), text.getvalue())
 
 
-def read_split(path: Path, manifest: Manifest) -> Manifest:
+def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
     """Returns the manifest with the subsets of a split file.
 
     Labels and groups stay the manifest's own: a label map moves no image to another side. A file made by hand may
@@ -43,6 +44,7 @@ def read_split(path: Path, manifest: Manifest) -> Manifest:
     Raises:
         DataError: If the file lists other images than the dataset has, or images whose content has changed.
     """
+    path = as_path(path)
     rows = read_rows(path, ("path", "subset"))
     subsets: dict[str, Subset] = {}
     for line, row in rows:

@@ -6,7 +6,6 @@ cues that cytologists read there; what is learnt here says nothing about real ce
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.drawing import Floats, Grain, Ints, bell
 from cytolora.data.scene import Stains, render
 from cytolora.errors import ConfigError
@@ -175,11 +175,11 @@ def _any_attributes(rng: np.random.Generator, num: int) -> dict[str, Floats]:
     return attributes
 
 
-def write_synthetic(folder: Path, *, num_images: int = 1500, num_slides: int = 30, seed: int = 0) -> None:
+def write_synthetic(folder: AnyPath, *, num_images: int = 1500, num_slides: int = 30, seed: int = 0) -> None:
     """Draws a dataset of PNG files, ``slide_03/0012_hsil.png``, and ``manifest.csv``; the folder appears whole."""
     cells = draw_cells(num_images, seed, num_slides=num_slides)
     rows = ["path,label,group"]
-    with staged_folder(folder) as staged:
+    with staged_folder(as_path(folder)) as staged:
         for number, (image, label, slide) in enumerate(zip(cells.images, cells.labels, cells.slides, strict=True)):
             group = f"slide_{slide:02d}"
             path = f"{group}/{number:04d}_{CLASSES[label]}.png"

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from cytolora.arguments import AnyPath, as_device, as_path, as_path_or_none
 from cytolora.data.images import evaluation_view, to_batch
 from cytolora.errors import BundleError
 from cytolora.files import sha256_file
 from cytolora.lab.bundle_checks import check_whole
 from cytolora.lab.bundle_contents import Contents
 from cytolora.lab.bundle_files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
+from cytolora.lab.image_sources import Source
 from cytolora.lab.predictor import ImageLike, Predictor, pixels_of
 from cytolora.lab.rebuild import rebuild
 from cytolora.lab.unfamiliar import Features, from_bytes
@@ -34,22 +36,35 @@ class Bundle(Predictor[Tensor]):
 
     Example::
 
-        bundle = Bundle.load(Path("model1"))
-        for prediction in bundle.predict(sorted(Path("new_cells").glob("*.png"))):
+        bundle = Bundle.load("model1")
+        for prediction in bundle.predict("new_cells"):
             print(prediction.name, prediction.predicted, prediction.prediction_set)
     """
 
-    def __init__(self, contents: Contents, files: Files, *, name: str, checkpoint: Path | None, device: str) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        files: Files,
+        *,
+        name: str,
+        checkpoint: AnyPath | None,
+        device: str | torch.device | None = None,
+    ) -> None:
         """Takes what was read and checked; ``checkpoint`` is the backbone's file, None where it is not here."""
         super().__init__(contents, name)
         self.files = files
         """Everything but ``bundle.json`` and the card, by path; checked."""
-        self._checkpoint = checkpoint
-        self._device = torch.device(device)
+        self._checkpoint = as_path_or_none(checkpoint, "checkpoint")
+        self._device = as_device(device)
 
     @classmethod
     def load(
-        cls, path: Path | str, *, weights: Path | None = None, weights_dir: Path | None = None, device: str = "cpu"
+        cls,
+        path: AnyPath,
+        *,
+        weights: AnyPath | None = None,
+        weights_dir: AnyPath | None = None,
+        device: str | torch.device | None = "cpu",
     ) -> "Bundle":
         """Opens a bundle, a folder or a zip file, and checks every byte of it and of the backbone's file.
 
@@ -60,12 +75,16 @@ class Bundle(Predictor[Tensor]):
         Raises:
             BundleError: If anything is not as it was written, or the checkpoint is another.
         """
-        path = Path(path)
+        path = as_path(path)
         contents, files = read_bundle(path)
         check_whole(path, contents, files)
         spec = contents.backbone.spec
         known = {entry.name: entry.weights for entry in BACKBONES}
-        checkpoint = find(replace(spec, weights=known.get(spec.name)), weights, weights_dir)
+        checkpoint = find(
+            replace(spec, weights=known.get(spec.name)),
+            as_path_or_none(weights, "weights"),
+            as_path_or_none(weights_dir, "weights_dir"),
+        )
         if checkpoint is not None:
             _check_backbone(path, contents, checkpoint)
         return cls(contents, files, name=str(path), checkpoint=checkpoint, device=device)
@@ -122,7 +141,7 @@ class Bundle(Predictor[Tensor]):
         """Reads the features of training images; None where there are none."""
         return from_bytes(self.files[BANK]) if BANK in self.files else None
 
-    def view(self, image: ImageLike) -> Tensor:
+    def view(self, image: ImageLike | Source) -> Tensor:
         """Decodes and resizes one image: uint8 [3, size, size]; safe to call from several threads.
 
         Raises:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.sources.layout import is_image, relative_path
 from cytolora.errors import DataError
@@ -42,7 +42,7 @@ class Embedding:
         return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), -1)
 
 
-def embed(bench: Bench, out: Path, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
+def embed(bench: Bench, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
     """Writes the frozen features of every image of a bench to a Parquet file, a row group at a time.
 
     Equal images, weights and versions give equal bytes. Whole or not at all: an interruption leaves no file, but the
@@ -54,7 +54,7 @@ def embed(bench: Bench, out: Path, *, on_images: Callable[[int], None] = lambda 
     Raises:
         DataError: If an image cannot be read, or the file cannot be written.
     """
-    parts = bench.feature_chunks(on_images)
+    out, parts = as_path(out, "out"), bench.feature_chunks(on_images)
     first = next(parts)
     feature_dim = first.features.shape[1]
     schema = _schema(bench, feature_dim)
@@ -67,26 +67,27 @@ def embed(bench: Bench, out: Path, *, on_images: Callable[[int], None] = lambda 
     return len(bench.manifest.samples), feature_dim
 
 
-def read_embedding(path: Path) -> Embedding:
+def read_embedding(path: AnyPath) -> Embedding:
     """Reads what ``embed`` wrote.
 
     Raises:
         DataError: If the file is no such file.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(as_path(path))
         made_from = json.loads((table.schema.metadata or {})[_METADATA])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise DataError(f"{path} is no file of features; expected what `cytolora embed DATA --out` wrote.") from error
     return Embedding(table=table, made_from=made_from)
 
 
-def unlabelled(folder: Path) -> Manifest:
+def unlabelled(folder: AnyPath) -> Manifest:
     """Lists every image below a folder, whatever sub-folder it stands in, without labels, groups or subsets.
 
     Raises:
         DataError: If there is none, or one cannot be read.
     """
+    folder = as_path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; --unlabelled takes the images below one.")
     paths = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())

@@ -24,7 +24,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         from cytolora.lab.embed import read_embedding
         from sklearn.model_selection import GroupKFold, cross_val_score
 
-        cells = read_embedding(Path("cells.parquet"))
+        cells = read_embedding("cells.parquet")
         labels, groups = cells.table["label"].to_pylist(), cells.table["group"].to_pylist()
         cross_val_score(LinearHead(learning_rate=0.003), cells.features, labels, groups=groups, cv=GroupKFold(5))
 

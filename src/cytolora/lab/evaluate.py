@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cytolora.arguments import AnyPath, as_path_or_none
 from cytolora.data.decode import decode, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
@@ -51,7 +52,7 @@ def evaluate(
     manifest: Manifest,
     *,
     on_seen: OnSeen = "refuse",
-    page: Path | None = None,
+    page: AnyPath | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Evaluation:
     """Predicts labelled images and compares.
@@ -64,6 +65,7 @@ def evaluate(
         DataError: If a class is none of the bundle's, images were in training and are to be refused, nothing is left,
             or more images are to stand on the page than it holds.
     """
+    page = as_path_or_none(page, "page")
     check_page(page)
     strange = [label for label in manifest.classes if label not in bundle.classes]
     if strange:

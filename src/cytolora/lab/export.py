@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolora.arguments import AnyPath, OneOrMany, as_path, as_paths
+from cytolora.data.sources.layout import is_image
 from cytolora.data.synthetic import write_synthetic
-from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError
+from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError, unknown_name
 from cytolora.files import recover_folder, remove_unfinished, staged_folder
 from cytolora.lab.bundle import Bundle
 from cytolora.lab.bundle_files import check_replaceable
@@ -50,21 +52,24 @@ class Agreement:
 
 
 def export(
-    bundle: Bundle, to: Target, out: Path, *, images: Sequence[Path] = (), force_licence: bool = False
+    bundle: Bundle, to: Target, out: AnyPath, *, images: OneOrMany[AnyPath] = (), force_licence: bool = False
 ) -> Agreement:
     """Writes an export, opens it again, compares it with the bundle, and keeps it if it agrees.
 
     Args:
-        images: To compare on, each from its file to its class; drawn cells where there are none.
+        images: To compare on, files or folders, each from its file to its class; drawn cells where there are none.
         force_licence: Writes others' weights, changed by an adapter or not, against their licence.
 
     Raises:
         ConfigError: If the licence forbids it, the target cannot express the model, or ``out`` holds something else.
         BundleError: If the export answers differently; nothing of it is kept.
     """
+    out, files = as_path(out, "out"), _files(as_paths(images, "images"))
+    if to not in get_args(Target):
+        raise unknown_name("export target", to, get_args(Target))
     _check_licence(bundle, to, force=force_licence)
     _check_free(out)
-    with _compared_on(list(dict.fromkeys(images))) as paths, staged_folder(out) as staging:
+    with _compared_on(list(dict.fromkeys(files))) as paths, staged_folder(out) as staging:
         _write(bundle, to, staging)
         found = [compare(bundle, ask, paths) for ask in _reopened(bundle, to, staging)]
         agreement = max(found, key=lambda one: (one.num_flips, one.probability, one.num_other_flags))
@@ -120,6 +125,18 @@ def _other_flags(bundle: Bundle, ours: Outputs, theirs: Outputs) -> int:
 
 def _flags(said: Prediction) -> tuple[object, ...]:
     return said.positive, said.prediction_set, said.is_unfamiliar
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """Lists images, those of folders at any depth."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; expected an image, or a folder of images.")
+        found += sorted(one for one in path.rglob("*") if is_image(one)) if path.is_dir() else [path]
+    if paths and not found:
+        raise DataError(f"No images in {', '.join(map(str, paths))}; expected PNG, JPEG, BMP, TIFF or WebP files.")
+    return found
 
 
 def licence_problem(bundle: Bundle) -> str:

@@ -3,11 +3,12 @@
 import glob
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.data.decode import Pixels, decode
 from cytolora.data.sources.layout import is_image
 from cytolora.errors import DataError
@@ -51,17 +52,18 @@ class Source:
         return decode(BytesIO(content), self.name)
 
 
-def find_images(paths: Sequence[str | Path]) -> Iterator[Source]:
-    """Yields the images of files, folders (whatever sub-folder they stand in), globs and zip files, in that order.
+def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
+    """Yields the images of one path or many: files, folders (at any depth), globs and zip files, in that order.
 
     A zip file that is damaged is one source that cannot be read; nothing is unpacked to disk.
 
     Raises:
         DataError: If a path is not there, or there is no image in it; before the first image of the call is given.
     """
-    for path in paths:
+    named = as_paths(paths)
+    for path in named:
         _check(path)
-    return (source for path in paths for source in _images_at(path))
+    return (source for path in named for source in _images_at(path))
 
 
 def _check(path: str | Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytolora.arguments import OneOrMany, as_whole_numbers
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
@@ -64,13 +65,13 @@ class Curve:
         return np.stack([_balanced(draw, times) for draw in self.draws], axis=1)
 
 
-def default_shots(manifest: Manifest, seeds: Sequence[int]) -> tuple[int, ...]:
+def default_shots(manifest: Manifest, seeds: OneOrMany[int]) -> tuple[int, ...]:
     """Returns 1, 2, 4, … and the most that every class has to train on, up to ``MOST_SHOTS``.
 
     Raises:
         ConfigError: If that makes fewer than ``MIN_POINTS``.
     """
-    pools = _available([_divided(manifest, seed) for seed in seeds])
+    pools = _available([_divided(manifest, seed) for seed in as_whole_numbers(seeds, "seeds")])
     label = min(pools, key=lambda name: pools[name])
     most = min(pools[label], MOST_SHOTS)
     doubled = [2**power for power in range(most.bit_length()) if 2**power <= most]
@@ -83,12 +84,13 @@ def default_shots(manifest: Manifest, seeds: Sequence[int]) -> tuple[int, ...]:
     return tuple(shots)
 
 
-def check_asked(manifest: Manifest, shots: Sequence[int], seeds: Sequence[int]) -> None:
+def check_asked(manifest: Manifest, shots: OneOrMany[int], seeds: OneOrMany[int]) -> None:
     """Raises a CytoloraError if no curve can come of this, before any image is looked at.
 
     Args:
         shots: Empty where they are to be chosen.
     """
+    shots, seeds = as_whole_numbers(shots, "shots"), as_whole_numbers(seeds, "seeds")
     if len(manifest.classes) == 1:
         raise DataError(
             f"{manifest.name} has one class, {manifest.classes[0]!r}; a classifier tells two or more apart. "
@@ -105,7 +107,11 @@ def check_asked(manifest: Manifest, shots: Sequence[int], seeds: Sequence[int]) 
 
 
 def measure(
-    bench: Bench, shots: Sequence[int], seeds: Sequence[int], *, on_steps: Callable[[int], None] = lambda steps: None
+    bench: Bench,
+    shots: OneOrMany[int],
+    seeds: OneOrMany[int],
+    *,
+    on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Curve:
     """Trains linear heads on frozen features at several numbers of shots and scores them on groups of their own.
 
@@ -116,6 +122,7 @@ def measure(
         ConfigError: If there are too few numbers of shots for a curve, or a class has fewer images.
         DataError: If there is one class.
     """
+    shots, seeds = as_whole_numbers(shots, "shots"), as_whole_numbers(seeds, "seeds")
     check_asked(bench.manifest, shots, seeds)
     shots, seeds = sorted(set(shots)), list(dict.fromkeys(seeds))  # a seed named twice is one draw
     divided = {seed: _divided(bench.manifest, seed) for seed in seeds}
@@ -140,9 +147,9 @@ def measure(
     )
 
 
-def num_steps(shots: Sequence[int]) -> int:
+def num_steps(shots: OneOrMany[int]) -> int:
     """Optimiser steps of a whole measurement; all heads of a number of shots take theirs together."""
-    return sum(map(_num_steps, shots))
+    return sum(map(_num_steps, as_whole_numbers(shots, "shots")))
 
 
 def _num_steps(shots: int) -> int:

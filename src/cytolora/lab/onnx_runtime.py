@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.decode import Pixels
 from cytolora.data.strips import check_shape
 from cytolora.errors import BundleError, ConfigError
 from cytolora.lab.bundle_checks import check_bank
 from cytolora.lab.bundle_contents import Contents, from_text
 from cytolora.lab.bundle_files import BANK
+from cytolora.lab.image_sources import Source
 from cytolora.lab.predictor import ImageLike, Predictor, pixels_of
 from cytolora.lab.unfamiliar import Features, from_bytes
 from cytolora.specs import Preprocess
@@ -38,14 +39,14 @@ class OnnxModel(Predictor[Pixels]):
         self._session = _session(files.pop(MODEL), name, threads)
 
     @classmethod
-    def load(cls, path: Path | str, *, threads: int | None = None) -> "OnnxModel":
+    def load(cls, path: AnyPath, *, threads: int | None = None) -> "OnnxModel":
         """Opens a folder that ``cytolora export --to onnx`` wrote, and checks every byte that is used.
 
         Raises:
             BundleError: If a file is missing or not as it was written.
             ConfigError: If ONNX Runtime is not installed.
         """
-        path = Path(path)
+        path = as_path(path)
         try:
             contents = from_text((path / EXPORT).read_bytes(), f"{path}: {EXPORT}")
             files = {name: (path / name).read_bytes() for name in (MODEL, BANK) if name in contents.files}
@@ -82,7 +83,7 @@ class OnnxModel(Predictor[Pixels]):
         """Reads the features of training images; None where there are none."""
         return from_bytes(self._files[BANK]) if BANK in self._files else None
 
-    def view(self, image: ImageLike) -> Pixels:
+    def view(self, image: ImageLike | Source) -> Pixels:
         """Decodes and resizes one image: uint8 [size, size, 3]; safe to call from several threads.
 
         Raises:
@@ -99,8 +100,9 @@ class OnnxModel(Predictor[Pixels]):
         return logits, features
 
 
-def is_export(path: Path) -> bool:
+def is_export(path: AnyPath) -> bool:
     """Whether a path is an ONNX export, by the file that describes it."""
+    path = as_path(path)
     return (path / EXPORT).is_file() and (path / MODEL).is_file()
 
 

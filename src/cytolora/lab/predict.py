@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cytolora.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.errors import ConfigError, DataError
 from cytolora.files import staged_file
 from cytolora.lab.decisions import Prediction
@@ -50,9 +51,9 @@ class Seen:
 def predict_table(
     bundle: Predictor[Any],
     sources: Iterable[Source],
-    out: Path,
+    out: AnyPath,
     *,
-    page: Path | None = None,
+    page: AnyPath | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
     """Writes one row an image to a CSV or Parquet file, and a page to look through them if asked for.
@@ -65,6 +66,7 @@ def predict_table(
         DataError: If the table or page cannot be written, or more images are to stand on the page than it holds; the
             table is then written.
     """
+    out, page = as_path(out, "out"), as_path_or_none(page, "page")
     kinds: dict[str, Callable[[Path, Predictor[Any]], AbstractContextManager[Write]]] = {
         ".csv": _csv,
         ".parquet": _parquet,

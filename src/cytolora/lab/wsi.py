@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.data.decode import Pixels
 from cytolora.errors import ConfigError, DataError, missing_package
 from cytolora.lab.wsi_positions import Position
@@ -38,7 +38,7 @@ class SlideCell:
 class Slide:
     """A whole slide, opened by OpenSlide; only its scanned area is ever read, never its label or macro picture."""
 
-    def __init__(self, path: Path, *, mpp: float | None = None) -> None:
+    def __init__(self, path: AnyPath, *, mpp: float | None = None) -> None:
         """Opens a slide.
 
         Args:
@@ -50,7 +50,7 @@ class Slide:
         """
         if mpp is not None and not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
             raise ConfigError(f"--mpp is micrometres per pixel, {_MPP_RANGE[0]} to {_MPP_RANGE[1]:g}, got {mpp:g}.")
-        self.path = path
+        self.path = as_path(path)
         self._openslide = _load_openslide()
         self._file = self._open()
         self.mpp = self._mpp(mpp)

@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.errors import DataError
 from cytolora.files import write_bytes
 from cytolora.lab.strict_json import read_json
@@ -49,12 +50,13 @@ class Position:
     """The polygon of a GeoJSON as it was; None where only a point is known."""
 
 
-def read_positions(path: Path) -> list[Position]:
+def read_positions(path: AnyPath) -> list[Position]:
     """Reads positions: GeoJSON (points and polygons), or a CSV or TSV with columns x,y (level 0) or x_um,y_um.
 
     Raises:
         DataError: If it is neither, a number is none, or an id stands twice.
     """
+    path = as_path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

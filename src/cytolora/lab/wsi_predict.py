@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cytolora.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.data.decode import Pixels
 from cytolora.errors import ConfigError, DataError
 from cytolora.files import staged_file
@@ -39,10 +40,10 @@ def predict_slide(
     model: Predictor[Any],
     slide: Slide,
     positions: Sequence[Position],
-    out: Path,
+    out: AnyPath,
     *,
     crop_um: float,
-    page: Path | None = None,
+    page: AnyPath | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
     """Predicts the cells at some positions of a slide; one that cannot be read has an error and no class.
@@ -56,6 +57,7 @@ def predict_slide(
         ConfigError: If the name of a file is of another kind, one is the other, or the crop of no sensible size.
         DataError: If a file cannot be written, or more cells are to stand on the page than it holds.
     """
+    out, page = as_path(out, "out"), as_path_or_none(page, "page")
     _check_kind(out, model.classes)
     check_out(out, slide.path)
     check_page(page, out)

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from cytolora.arguments import AnyPath, as_path
 from cytolora.config import read_spec
 from cytolora.errors import ConfigError
 from cytolora.models.backbone_spec import BackboneSpec, Format, HubFile, Pool, what_else_it_loads
@@ -56,12 +57,13 @@ class _BackboneFile:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (read by pydantic; a slot cannot be annotated ClassVar)
 
 
-def read_backbone_file(path: Path) -> BackboneSpec:
+def read_backbone_file(path: AnyPath) -> BackboneSpec:
     """Reads a backbone of one's own from YAML; its weights' path is relative to the file.
 
     Raises:
         ConfigError: If a key is missing, unknown or has a wrong value, or the tower would load more than its weights.
     """
+    path = as_path(path)
     entry = read_spec(path, _BackboneFile)
     if why := what_else_it_loads(entry.architecture, entry.arguments):
         raise ConfigError(f"{path}: {why} Name the file with `weights`, the architecture by timm's plain name.")

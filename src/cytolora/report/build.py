@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, as_named_paths, as_path
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.files import staged_folder, write_text
 from cytolora.report import costs, table1
@@ -36,7 +37,7 @@ _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
 
 
-def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = None) -> Path:
+def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
     """Writes the report of a store and returns its page, ``out/index.html``.
 
     An older report at ``out`` is replaced whole; if anything fails it stays as it was.
@@ -49,6 +50,7 @@ def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = No
         ConfigError: If ``out`` holds anything but a report, or ``data`` names a dataset without runs.
         DataError: If the images at a folder of ``data`` are not those of the runs.
     """
+    runs_dir, out, named = as_path(runs_dir, "runs"), as_path(out, "out"), as_named_paths(data, "data")
     runs = list(Store(runs_dir).runs())
     if not runs:
         raise StoreError(
@@ -59,7 +61,7 @@ def build_report(runs_dir: Path, out: Path, data: Mapping[str, Path] | None = No
     target = out.absolute()
     _refuse_foreign(target)
     cells = read_cells(runs)
-    folders = _folders(data or {}, by_dataset(cells))
+    folders = _folders(named, by_dataset(cells))
     try:
         with staged_folder(target) as folder:
             _write_tables(folder, cells)
