@@ -54,7 +54,7 @@ __all__ = [
 
 _SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
 
-_LATER = frozenset({"resize_px"})
+_LATER = frozenset({"resize_px", "local_file"})
 
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""

@@ -49,13 +49,20 @@ class Bundle(Predictor[Tensor]):
         name: str,
         checkpoint: AnyPath | None,
         device: str | torch.device | None = None,
+        lost: str = "",
     ) -> None:
-        """Takes what was read and checked; ``checkpoint`` is the backbone's file, None where it is not here."""
+        """Takes what was read and checked.
+
+        Args:
+            checkpoint: The backbone's file; None where it is not here.
+            lost: What became of the file that training read, where that is not the checkpoint.
+        """
         super().__init__(contents, name)
         self.files = files
         """Everything but ``bundle.json`` and the card, by path; checked."""
         self._checkpoint = as_path_or_none(checkpoint, "checkpoint")
         self._device = as_device(device)
+        self._lost = lost
 
     @classmethod
     def load(
@@ -69,8 +76,8 @@ class Bundle(Predictor[Tensor]):
         """Opens a bundle, a folder or a zip file, and checks every byte of it and of the backbone's file.
 
         Args:
-            weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``
-                and the hub's cache, without a network.
+            weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``,
+                where training read it (a folder remembers that), and in the hub's cache, without a network.
 
         Raises:
             BundleError: If anything is not as it was written, or the checkpoint is another.
@@ -78,16 +85,9 @@ class Bundle(Predictor[Tensor]):
         path = as_path(path)
         contents, files = read_bundle(path)
         check_whole(path, contents, files)
-        spec = contents.backbone.spec
-        known = {entry.name: entry.weights for entry in BACKBONES}
-        checkpoint = find(
-            replace(spec, weights=known.get(spec.name)),
-            as_path_or_none(weights, "weights"),
-            as_path_or_none(weights_dir, "weights_dir"),
-        )
-        if checkpoint is not None:
-            _check_backbone(path, contents, checkpoint)
-        return cls(contents, files, name=str(path), checkpoint=checkpoint, device=device)
+        named, folder = as_path_or_none(weights, "weights"), as_path_or_none(weights_dir, "weights_dir")
+        checkpoint, lost = _find_checkpoint(path, contents, named, folder)
+        return cls(contents, files, name=str(path), checkpoint=checkpoint, device=device, lost=lost)
 
     @property
     def backbone(self) -> BackboneSpec:
@@ -118,7 +118,7 @@ class Bundle(Predictor[Tensor]):
             WeightsError: If it is not on this machine.
         """
         if self._checkpoint is None:
-            raise missing(self.backbone)
+            raise missing(self.backbone, self._lost)
         return self._checkpoint
 
     def classifier(self) -> Classifier:
@@ -155,6 +155,22 @@ class Bundle(Predictor[Tensor]):
             features = self._fast_tower(to_batch(views, self.preprocess).to(self._device)).float()
             logits = self.classifier().head(features)
         return logits.cpu().numpy(), features.cpu().numpy()
+
+
+def _find_checkpoint(
+    path: Path, contents: Contents, named: Path | None, folder: Path | None
+) -> tuple[Path | None, str]:
+    """Returns the backbone's file, compared with its hash, and what became of the one that training read."""
+    used, kept, lost = contents.backbone, None, ""
+    if used.local_file is not None and named is None:
+        problem = used.local_file.problem(used.sha256)
+        kept = None if problem else Path(used.local_file.path)
+        lost = f"training read {used.local_file.path}, which {problem}" if problem else ""
+    known = {entry.name: entry.weights for entry in BACKBONES}
+    checkpoint = find(replace(used.spec, weights=kept or known.get(used.name)), named, folder)
+    if checkpoint is not None and checkpoint != kept:
+        _check_backbone(path, contents, checkpoint)
+    return checkpoint, lost
 
 
 def _check_backbone(path: Path, contents: Contents, checkpoint: Path) -> None:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cytolora.config import parse_spec
 from cytolora.errors import BundleError, CytoloraError
-from cytolora.files import canonical_json, sha256_text
+from cytolora.files import canonical_json, sha256_file, sha256_text
 from cytolora.lab.strict_json import read_json
 from cytolora.models.backbone_spec import BackboneSpec, what_else_it_loads
 from cytolora.specs import LINEAR, AdapterSpec, Preprocess, to_plain
@@ -17,6 +18,33 @@ FORMAT = 1
 
 _OWN_HASH = "sha256"
 _CLOSED = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """The checkpoint on the machine that trained; it counts only while size and SHA-256 are what they were."""
+
+    path: str
+    """Absolute."""
+    num_bytes: int
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if not Path(self.path).is_absolute() or self.num_bytes < 0:
+            raise BundleError(f"local_file is an absolute path and a size, got {self.path!r} and {self.num_bytes}.")
+
+    def problem(self, sha256: str) -> str:
+        """Says why the file cannot be used for one of this hash; empty if it can."""
+        path = Path(self.path)
+        try:
+            if not path.is_file():
+                return "is not there"
+            if path.stat().st_size != self.num_bytes or sha256_file(path) != sha256:
+                return "has changed since"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +58,8 @@ class UsedBackbone:
     """Commit on the hub, where known."""
     spec: BackboneSpec
     """All that is needed to build the tower again, but for the path of the file on one machine."""
+    local_file: LocalFile | None = None
+    """Where the file was; None in bundles of one file, which are handed on, and in those of before."""
 
     __pydantic_config__ = _CLOSED
 
@@ -134,8 +164,14 @@ def check_harmless(spec: BackboneSpec) -> None:
         raise BundleError(why)
 
 
-def to_text(contents: Contents) -> str:
-    """Serialises contents with their hash; equal contents give equal text."""
+def to_text(contents: Contents, *, stays_here: bool = False) -> str:
+    """Serialises contents with their hash; equal contents give equal text.
+
+    Args:
+        stays_here: Keeps the paths of this machine; False for whatever is handed on.
+    """
+    if not stays_here:
+        contents = replace(contents, backbone=replace(contents.backbone, local_file=None))
     plain = to_plain(contents)
     return _text({**plain, _OWN_HASH: sha256_text(canonical_json(plain))})
 

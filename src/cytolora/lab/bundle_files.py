@@ -73,14 +73,17 @@ def read_bundle(path: Path) -> tuple[Contents, Files]:
 def write_bundle(out: Path, contents: Contents, files: Mapping[str, bytes], card: str) -> None:
     """Writes a bundle, a folder or a zip file by the name of ``out``; an older bundle there is replaced whole.
 
+    A zip file is there to be handed on: it names no path of this machine.
+
     Raises:
         ConfigError: If something else is at ``out``.
     """
     check_free(out)
     contents = replace(contents, files={name: _sha256(content) for name, content in sorted(files.items())})
-    everything = {**files, CARD: card.encode(), CONTENTS: to_text(contents).encode()}
+    is_zip = out.suffix == ".zip"
+    everything = {**files, CARD: card.encode(), CONTENTS: to_text(contents, stays_here=not is_zip).encode()}
     try:
-        if out.suffix == ".zip":
+        if is_zip:
             return write_bytes(out, _zipped(everything))
         with staged_folder(out) as staging:
             for name, content in everything.items():

@@ -21,7 +21,7 @@ from cytolora.files import json_bytes
 from cytolora.inputs import Inputs
 from cytolora.lab import conformal, thresholds, unfamiliar
 from cytolora.lab.assess import Labelled, assess
-from cytolora.lab.bundle_contents import Contents, UsedBackbone, check_harmless
+from cytolora.lab.bundle_contents import Contents, LocalFile, UsedBackbone, check_harmless
 from cytolora.lab.bundle_files import BANK, REPORT, SEEN, Files, check_free, write_bundle
 from cytolora.lab.card import render_card
 from cytolora.lab.decisions import decide
@@ -126,7 +126,7 @@ def _bench(
 
 
 def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: Cells) -> Contents:
-    spec = recipe.backbone
+    spec, checkpoint = recipe.backbone, bench.inputs.weights_path(recipe.backbone.name)
     return Contents(
         classes=bench.manifest.classes,
         backbone=UsedBackbone(
@@ -134,6 +134,7 @@ def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: C
             sha256=bench.inputs.weights_sha256(spec.name),
             revision=spec.hub.revision if spec.hub is not None else None,
             spec=replace(spec, weights=None),
+            local_file=LocalFile(path=str(checkpoint.absolute()), num_bytes=checkpoint.stat().st_size),
         ),
         preprocess=spec.preprocess,
         method=recipe.method,

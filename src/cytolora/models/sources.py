@@ -80,14 +80,15 @@ def fetch_vocabulary(spec: BackboneSpec) -> Path | None:
     return _download(spec, spec.text.vocabulary)
 
 
-def missing(spec: BackboneSpec) -> WeightsError:
-    """Builds the error for a checkpoint that is not on this machine."""
+def missing(spec: BackboneSpec, lost: str = "") -> WeightsError:
+    """Builds the error for a checkpoint that is not on this machine; ``lost`` says where else it was looked for."""
+    here = f"No weights of {spec.name} on this machine{f' ({lost})' if lost else ''}."
     ways = f"Name the file: --weights {spec.name}=PATH"
     if spec.hub is None:
-        return WeightsError(f"No weights of {spec.name} on this machine. {ways}.")
+        return WeightsError(f"{here} {ways}.")
     gate = f" (gated: accept the terms at {spec.hub.url} first)" if spec.gated else ""
     return WeightsError(
-        f"No weights of {spec.name} on this machine. {ways}, or fetch {spec.hub.filename} of {spec.hub.repo} with "
+        f"{here} {ways}, or fetch {spec.hub.filename} of {spec.hub.repo} with "
         f"`cytolora weights fetch {spec.name} --to DIR`{gate}."
     )
 
