@@ -115,7 +115,8 @@ def test_positions_are_read_from_geojson_of_points_and_polygons(tmp_path: Path):
     (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     found = read_positions(tmp_path / "a.geojson")
     assert [(one.id, one.x, one.y) for one in found] == [("p", 5, 6), ("2", 5, 10), ("m.1", 1, 2), ("m.2", 3, 4)]
-    assert [one.outline is not None for one in found] == [False, True, False, False]
+    split = {**features[2], "id": "m.2", "geometry": {"type": "Point", "coordinates": [3, 4]}}
+    assert [one.feature for one in (*found[:2], found[3])] == [*features[:2], split]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,8 @@ def test_a_bad_file_of_positions_is_refused_with_its_place(text: str, words: str
 def test_written_geojson_keeps_outlines_and_holds_class_colour_and_measurements(tmp_path: Path):
     outline = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
     cells = [
-        Classified(id="a", geometry=outline, predicted="hsil", measurements={"p hsil": 0.9}),
-        Classified(id="b", geometry=outline, predicted=None, measurements={}),
+        Classified(feature={"geometry": outline}, id="a", predicted="hsil", measurements={"p hsil": 0.9}),
+        Classified(feature={"geometry": outline}, id="b", predicted=None, measurements={}),
     ]
     assert write_geojson(cells, tmp_path / "out.geojson", ["nilm", "hsil"]) == 2
     plain = json.loads((tmp_path / "out.geojson").read_text())

@@ -32,7 +32,7 @@ def predict_on_slide(
     """
     from cytolora.lab.predict import check_out
     from cytolora.lab.wsi import Slide
-    from cytolora.lab.wsi_positions import read_positions
+    from cytolora.lab.wsi_positions import is_geojson, read_collection
     from cytolora.lab.wsi_predict import predict_slide
 
     if len(paths) != 1:
@@ -40,18 +40,29 @@ def predict_on_slide(
     if crop_um is None:
         raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
     check_out(out, cells)
-    positions = read_positions(cells)
+    collection = read_collection(cells)
     with (
         Slide(Path(paths[0]), mpp=mpp) as slide,
-        bar("predicting", total=len(positions), unit="cells", quiet=quiet) as (_, advance),
+        bar("predicting", total=len(collection.positions), unit="cells", quiet=quiet) as (_, advance),
     ):
-        found = predict_slide(model, slide, positions, out, crop_um=crop_um, page=page, on_images=advance)
-    print_summary(found, "cells", out, page)
+        found = predict_slide(
+            model,
+            slide,
+            collection.positions,
+            out,
+            crop_um=crop_um,
+            page=page,
+            members=collection.members,
+            on_images=advance,
+        )
+    is_kept = found.num_errors and is_geojson(out) and collection.positions[0].feature is not None
+    kept = " and keep the class that they came with, if any" if is_kept else ""
+    print_summary(found, "cells", out, page, of_errors=kept)
 
 
-def print_summary(found: "Summary", unit: str, out: Path, page: Path | None) -> None:
-    """Says what was predicted, and where it is."""
+def print_summary(found: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
+    """Says what was predicted, and where it is; ``of_errors``: what became of those that cannot be read."""
     Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
         f"{found.num_images} {unit}: {found.num_referred} referred to a person, {found.num_unfamiliar} unfamiliar, "
-        f"{found.num_errors} that cannot be read. Written: {out}{f', {page}' if page else ''}."
+        f"{found.num_errors} that cannot be read{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

@@ -29,8 +29,8 @@ class SlideCell:
     x: float
     y: float
     """Its centre, pixels of level 0, counted from where the position was."""
-    geometry: Mapping[str, Any]
-    """Its outline as it was given, else the square that was cut; likewise."""
+    feature: Mapping[str, Any]
+    """GeoJSON as it was given, else the square that was cut; likewise."""
     pixels: Pixels | None
     error: str = ""
 
@@ -89,8 +89,8 @@ class Slide:
                 x, y = x / self.mpp[0], y / self.mpp[1]
             left, top = self._bounds() if position.origin == "bounds" else (0, 0)
             pixels, error = self._crop((x + left, y + top), edges)
-            geometry = position.outline or _square(x, y, edges)
-            yield SlideCell(id=position.id, x=x, y=y, geometry=geometry, pixels=pixels, error=error)
+            feature = position.feature or {"geometry": _square(x, y, edges)}
+            yield SlideCell(id=position.id, x=x, y=y, feature=feature, pixels=pixels, error=error)
 
     def _crop(self, centre: tuple[float, float], edges: tuple[int, ...]) -> tuple[Pixels | None, str]:
         if not (0 <= centre[0] < self.size[0] and 0 <= centre[1] < self.size[1]):

@@ -1,7 +1,7 @@
 """Predictions for the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory after the other."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cytolora.lab.predict import Seen, Summary, check_out, check_page, check_roo
 from cytolora.lab.predictor import Predictor
 from cytolora.lab.review import ReviewCell, write_page
 from cytolora.lab.wsi import Slide, SlideCell
-from cytolora.lab.wsi_positions import Classified, Position, is_geojson, write_geojson
+from cytolora.lab.wsi_positions import Classified, Position, free_prefix, is_geojson, write_geojson
 
 _COLUMNS = ("slide", "id", "x", "y")
 """Of a table, before those of every prediction."""
@@ -44,12 +44,15 @@ def predict_slide(
     *,
     crop_um: float,
     page: AnyPath | None = None,
+    members: Mapping[str, Any] | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
-    """Predicts the cells at some positions of a slide; one that cannot be read has an error and no class.
+    """Predicts the cells at some positions of a slide; one that cannot be read has an error and no class of ours.
 
     Args:
-        out: .geojson, with a class, its colour and the probabilities of every cell; or .csv, with one row a cell.
+        out: .geojson, the features of the positions with a class, its colour and the probabilities of every cell; or
+            .csv, with one row a cell.
+        members: Of the FeatureCollection that the positions come from; they go into that of ``out``.
         crop_um: Edge of the square crops, micrometres: that of the images that the model was trained on.
         on_images: Told the number of cells after every batch.
 
@@ -78,7 +81,9 @@ def predict_slide(
 
     try:
         if is_geojson(out):
-            write_geojson((_classified(*one, model.classes) for one in watched()), out, model.classes)
+            prefix = free_prefix(positions, [*(_probability(name) for name in model.classes), *_MARKS.values()])
+            found = (_classified(*one, model.classes, prefix) for one in watched())
+            write_geojson(found, out, model.classes, members)
         else:
             _write_csv(watched(), out, slide.path, model.classes)
     except OSError as error:
@@ -112,12 +117,17 @@ def _looked(
         yield list(zip(cells, batch, strict=True))
 
 
-def _classified(cell: SlideCell, found: Prediction, classes: tuple[str, ...]) -> Classified:
-    measurements = {} if found.probabilities is None else dict(zip(classes, found.probabilities, strict=True))
+def _classified(cell: SlideCell, found: Prediction, classes: tuple[str, ...], prefix: str) -> Classified:
+    shares = {} if found.probabilities is None else dict(zip(classes, found.probabilities, strict=True))
     marks = {said: getattr(found, name) for name, said in _MARKS.items()}
-    numbers = {f"p {name}": share for name, share in measurements.items()}
+    numbers = {_probability(name): share for name, share in shares.items()}
     numbers |= {name: float(value) for name, value in marks.items() if value is not None}
-    return Classified(id=cell.id, geometry=cell.geometry, predicted=found.predicted, measurements=numbers)
+    measurements = {f"{prefix}{name}": number for name, number in numbers.items()}
+    return Classified(feature=cell.feature, id=cell.id, predicted=found.predicted, measurements=measurements)
+
+
+def _probability(label: str) -> str:
+    return f"p {label}"
 
 
 def _write_csv(cells: Iterable[tuple[SlideCell, Prediction]], out: Path, slide: Path, classes: tuple[str, ...]) -> None:
