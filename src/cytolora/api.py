@@ -13,6 +13,7 @@ from cytolora.arguments import (
     as_numbers,
     as_path,
     as_path_or_none,
+    as_paths,
 )
 from cytolora.config import load_grid
 from cytolora.engines.catalogue import ENGINES, HERE, Spread
@@ -119,6 +120,7 @@ def fit(
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     labels: AnyPath | None = None,
+    add: OneOrMany[AnyPath] = (),
     label_map: AnyPath | None = None,
     split: AnyPath | None = None,
     weights: Mapping[str, AnyPath] | None = None,
@@ -143,6 +145,7 @@ def fit(
         model: A backbone; the best one on this machine if None (lab/recipe.py).
         method: ``linear`` on a CPU and ``lora`` on a GPU if None.
         positive: One class or many, of which together at least the share ``sensitivity`` is to be found.
+        add: Folders and zip files of new cells: those that ``labels`` names are trained on too.
         cache: Keeps decoded images, features and trained adapters; the same call goes on from there.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
         own_backbones: Names of registered backbones, one of which is meant where ``model`` is None.
@@ -181,6 +184,7 @@ def fit(
         data,
         dataset,
         labels=as_path_or_none(labels, "labels"),
+        add=as_paths(add, "add"),
         label_map=as_path_or_none(label_map, "label_map"),
         split_file=as_path_or_none(split, "split"),
         begin=begin,

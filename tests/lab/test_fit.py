@@ -15,7 +15,8 @@ from cytolora.cli import main
 from cytolora.data.splits import assign_subsets
 from cytolora.errors import ConfigError, DataError
 from cytolora.inputs import Inputs
-from cytolora.lab.fit_data import correct, read_cells
+from cytolora.lab.corrections import correct
+from cytolora.lab.fit_data import read_cells
 from cytolora.lab.fit_linear import choose_rate, num_folds
 from cytolora.lab.fit_neighbours import not_beaten
 from cytolora.lab.recipe import Wishes, choose_recipe
@@ -261,6 +262,8 @@ def test_folds_are_as_many_as_the_rarest_class_has_groups():
     assert num_folds([0, 0, 0, 1, 1, 1], ["a", "b", "c", "a", "b", "b"]) == 2
     assert num_folds([0] * 9 + [1] * 9, [str(place % 9) for place in range(18)]) == 5
     assert num_folds([0, 1], ["a", "b"]) == 1
+    assert num_folds([0, 0, 1, 1], ["a", "b", "c", "d"], np.array([True, True, True, False])) == 1
+    assert num_folds([0, 0, 1, 1], ["a", "b", "c", "d"], np.array([True, True, False, False])) == 0
 
 
 def test_corrections_of_a_zip_file_are_found_in_it(lab_cells, lab_cache, tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ from cytolora.cli import main
 from cytolora.data.datasets import load_manifest
 from cytolora.errors import DataError
 from cytolora.lab.bundle import Bundle
+from cytolora.lab.corrections import correct
 from cytolora.lab.evaluate import evaluate
-from cytolora.lab.fit_data import correct
 from cytolora.lab.review import ReviewCell, doubt, suspicion, thumbnail, write_page
 
 CLASSES = ("nilm", "lsil", "hsil")

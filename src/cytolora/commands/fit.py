@@ -32,6 +32,7 @@ def fit(
     steps: int | None = None,
     precision: Precision = "auto",
     labels: Path | None = None,
+    add: Annotated[tuple[Path, ...], Several] = (),
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     split: Path | None = None,
     files: WeightOptions = NO_WEIGHTS,
@@ -49,6 +50,7 @@ def fit(
         cytolora fit my_cells --out model1
         cytolora fit my_cells --out model1 --model uni --positive hsil,scc --sensitivity 0.95
         cytolora fit my_cells --out model1 --method lora --shots 4 --labels corrections.csv
+        cytolora fit my_cells --out model2 --labels corrections.csv --add new_cells
 
     Parameters
     ----------
@@ -80,6 +82,9 @@ def fit(
         What an adapter is trained in: auto is fp32; bf16 is twice as fast on processors that have it.
     labels
         CSV with columns path,label that replaces labels: what the review page saves.
+    add
+        Folders or zip files of new cells, as predict read them: those that --labels names are trained on too, and on
+        nothing else; the others are left out.
     map_
         CSV with columns from,to[,order] that renames or joins classes.
     split
@@ -111,6 +116,7 @@ def fit(
             steps=steps,
             precision="fp32" if precision == "auto" else precision,
             labels=labels,
+            add=add,
             label_map=map_,
             split=split,
             weights=pairs(files.weights, "--weights"),

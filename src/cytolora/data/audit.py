@@ -99,7 +99,7 @@ def _look_at_all(
 
 
 def _look(manifest: Manifest, sample: Sample) -> _Look:
-    pixels, conversion = decode_with_conversion(manifest.root / sample.path)
+    pixels, conversion = decode_with_conversion(sample.file_in(manifest.root))
     height, width, _ = pixels.shape
     return _Look(
         sample=sample,

@@ -22,7 +22,7 @@ class Sample:
     """One labelled image."""
 
     path: str
-    """Relative to the dataset's root, with forward slashes; unique within a manifest."""
+    """Relative to the dataset's root, with forward slashes; unique within a manifest. Open ``file_in(root)``."""
     label: str
     subset: Subset | None = None
     """None until the dataset is split."""
@@ -32,6 +32,12 @@ class Sample:
     """Of the file's bytes; empty until ``with_hashes``."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Further columns (stain, scanner, site, …), sorted by name."""
+    elsewhere: Path | None = field(default=None, compare=False)
+    """Its file where that is not below the dataset's root: an image that was added, to be trained on alone."""
+
+    def file_in(self, root: Path) -> Path:
+        """Returns its file, of a dataset in the folder ``root``."""
+        return self.elsewhere or root / self.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +91,9 @@ class Manifest:
 
     def _hash(self, sample: Sample) -> str:
         try:
-            return sample.sha256 or sha256_file(self.root / sample.path)
+            return sample.sha256 or sha256_file(sample.file_in(self.root))
         except OSError as error:
-            raise DataError(f"Cannot read {self.root / sample.path}: {error.strerror}.") from error
+            raise DataError(f"Cannot read {sample.file_in(self.root)}: {error.strerror}.") from error
 
     def subset(self, name: Subset) -> tuple[Sample, ...]:
         """Returns the samples of one subset, sorted by path."""

@@ -87,7 +87,7 @@ class PixelCache:
 
     def _decode(self, sample: Sample) -> Pixels:
         """Decodes the very bytes that the sample's hash stands for: others would be kept under a false name."""
-        path = self._root / sample.path
+        path = sample.file_in(self._root)
         try:
             content = path.read_bytes()
         except OSError as error:

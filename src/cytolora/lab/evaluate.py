@@ -76,7 +76,7 @@ def evaluate(
     where = _where_seen(bundle, manifest)
     used = _unseen(bundle, manifest, where, on_seen)
     on_images(len(manifest.samples) - len(used))
-    sources = (Source(name=sample.path, file=manifest.root / sample.path) for sample in used)
+    sources = (Source(name=sample.path, file=sample.file_in(manifest.root)) for sample in used)
     predictions, cells = [], []
     for batch in look(bundle, sources, with_thumbnails=page is not None):
         if page is not None:

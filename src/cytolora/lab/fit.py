@@ -148,6 +148,7 @@ def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: C
             "split_rule": cells.manifest.split_rule,
             "group_rule": cells.manifest.group_rule,
             "num_corrected_labels": cells.num_corrected,
+            "num_added_images": sum(one.elsewhere is not None for one in split.train),
             "images": {"train": len(split.train), "calibration": len(split.val), "test": len(split.test)},
             "groups": {
                 name: len({one.group for one in part} - {None})

@@ -1,6 +1,6 @@
 """The first look at one's own cells: corrections, what cannot be used, and which image is for what."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from cytolora.data.findings import Audit, Duplicate
 from cytolora.data.labels import apply_label_map
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.partition import partition
-from cytolora.data.sources.csv import read_rows
 from cytolora.data.split_files import read_split
 from cytolora.data.splits import assign_subsets
-from cytolora.errors import DataError, unknown_name
+from cytolora.errors import ConfigError, DataError
+from cytolora.lab.added import Added, check_labels_agree, find_added, group_rule_of, join, with_added
+from cytolora.lab.corrections import read_labels, relabelled
 from cytolora.lab.decisions import COLUMNS
 from cytolora.specs import SplitSpec
 
@@ -36,6 +37,8 @@ class Cells:
     notes: tuple[str, ...]
     """What was left out or corrected, and what nobody can know, in words."""
     num_corrected: int
+    num_added: int = 0
+    """Images from elsewhere in train."""
 
 
 def read_cells(
@@ -43,6 +46,7 @@ def read_cells(
     dataset: str | None = None,
     *,
     labels: Path | None = None,
+    add: Sequence[Path] = (),
     label_map: Path | None = None,
     split_file: Path | None = None,
     split: SplitSpec | None = None,
@@ -56,76 +60,56 @@ def read_cells(
 
     Args:
         labels: Table with columns path and label; what is not in it keeps its label.
+        add: Folders and zip files of further images; those that ``labels`` names are added to train (lab/added.py).
         begin: Told what is being done and to how many images, before ``on_image`` is called for each.
 
     Raises:
         DataError: If fewer than two classes are left, or a class has too few images or groups to be divided.
+        ConfigError: If there is something to add, and nothing that labels it.
     """
+    if add and labels is None:
+        raise ConfigError(f"--add {' '.join(map(str, add))} needs the labels of its cells: --labels corrections.csv, from the review page.")
     manifest = loaded = load_manifest(path, dataset)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     if split_file is not None:
         manifest = read_split(split_file, manifest)
-    num_corrected, before = 0, manifest
+    num_corrected, before, added, new = 0, manifest, Added(), ()
     if labels is not None:
-        manifest, num_corrected = correct(manifest, labels, path)
-    begin("looking at images", len(manifest.samples))
-    looked = audit(manifest, on_image=on_image)
-    kept, notes = _usable(manifest, looked)
-    _check_classes(kept)
-    divided = assign_subsets(kept, split or SplitSpec())
-    notes += [*_across(divided, looked), *looked.unverifiable]
+        added = find_added(add, manifest)
+        given = read_labels(labels, manifest, path, added)
+        manifest, num_corrected = relabelled(manifest, given.own)
+        new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
+    whole = with_added(manifest, new)
+    begin("looking at images", len(whole.samples))
+    looked = audit(whole, on_image=on_image)
+    kept, notes = _usable(whole, looked)
+    own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
+    _check_classes(own)
+    divided, of_added = join(assign_subsets(own, split or SplitSpec()), kept)
+    notes += [*_across(divided, looked), *of_added, *looked.unverifiable]
+    num_added = len(divided.samples) - len(own.samples)
+    if new:
+        notes.insert(0, added.summary(num_added, len(new), labels.name if labels else ""))
     if num_corrected:
         notes.insert(0, f"{num_corrected} labels were corrected by {labels and labels.name}{_tested(before, divided)}.")
-    return Cells(manifest=divided, found=loaded.samples, audit=looked, notes=tuple(notes), num_corrected=num_corrected)
+    return Cells(
+        manifest=divided,
+        found=(*loaded.samples, *new, *added.sisters({one.path for one in new})),
+        audit=looked,
+        notes=tuple(notes),
+        num_corrected=num_corrected,
+        num_added=num_added,
+    )
 
 
 def _tested(before: Manifest, divided: Manifest) -> str:
     """Says how many corrected labels are those of test images."""
     old = {sample.path: sample.label for sample in before.samples}
-    count = sum(sample.label != old[sample.path] for sample in divided.subset("test"))
+    count = sum(sample.label != old[sample.path] for sample in divided.subset("test"))  # of added images none is there
     if not count:
         return ""
     return f", {count} of them of test images: corrected with a prediction in sight, they make results too good"
-
-
-def correct(manifest: Manifest, table: Path, source: Path | None = None) -> tuple[Manifest, int]:
-    """Puts labels of a table in the place of the manifest's; returns how many changed.
-
-    Paths are those of the dataset, or point at the same files from the current folder, or into the zip file that was
-    read.
-
-    Args:
-        source: Folder, table or zip file that the manifest was read from.
-
-    Raises:
-        DataError: If the table names an image that the dataset does not have, or one image twice.
-        ConfigError: If a label is none of the classes.
-    """
-    by_path = {sample.path: sample.path for sample in manifest.samples}
-    by_file = {str((manifest.root / path).resolve()): path for path in by_path}
-    given: dict[str, str] = {}
-    for line, row in read_rows(table, ("path", "label")):
-        name = row["path"].replace("\\", "/")
-        path = by_path.get(name) or by_file.get(str(Path(name).resolve())) or _zipped(name, source, by_path)
-        if path is None:
-            raise DataError(f"{table}, line {line}: {row['path']} is no image of {manifest.name} ({manifest.root}).")
-        if path in given:
-            raise DataError(f"{table}, line {line}: {row['path']} is listed twice; keep one of the lines.")
-        if row["label"] not in manifest.classes:
-            raise unknown_name(f"class in {table}, line {line},", row["label"], manifest.classes)
-        given[path] = row["label"]
-    samples = tuple(replace(sample, label=given.get(sample.path, sample.label)) for sample in manifest.samples)
-    changed = sum(new.label != old.label for new, old in zip(samples, manifest.samples, strict=True))
-    return replace(manifest, samples=samples), changed
-
-
-def _zipped(name: str, source: Path | None, by_path: Mapping[str, str]) -> str | None:
-    """Finds ``archive.zip/cells/hsil/a.png``, as predictions name it; the dataset may begin at an inner folder."""
-    if source is None or source.is_dir() or not Path(name).resolve().is_relative_to(source.resolve()):
-        return None
-    parts = Path(name).resolve().relative_to(source.resolve()).parts
-    return next((found for start in range(len(parts)) if (found := by_path.get("/".join(parts[start:])))), None)
 
 
 def summary(cells: Cells) -> list[str]:
@@ -134,15 +118,23 @@ def summary(cells: Cells) -> list[str]:
     groups = f"{found.num_groups} groups ({found.group_rule})" if found.num_groups else "groups not known"
     sizes = ", ".join(f"{label} {row['all']}" for label, row in counts.items())
     return [
-        f"{found.name}: {found.num_images} images, {len(counts)} classes, {groups}.",
+        f"{found.name}: {found.num_images} images{_and_added(cells)}, {len(counts)} classes, {groups}.",
         f"Images used: {sizes}.",
         f"Split: {cells.manifest.split_rule}.",
         *cells.notes,
     ]
 
 
+def _and_added(cells: Cells) -> str:
+    number = sum(one.elsewhere is not None for one in cells.found)
+    return f" ({number} of them added)" if number else ""
+
+
 def _usable(manifest: Manifest, found: Audit) -> tuple[Manifest, list[str]]:
     bad = {one.path for one in found.unreadable}
+    samples = {sample.path: sample for sample in manifest.samples}
+    for one in found.exact_duplicates:
+        check_labels_agree(one.paths, samples)
     conflicting = {path for one in found.exact_duplicates if len(one.labels) > 1 for path in one.paths}
     copies = {path for one in found.exact_duplicates if len(one.labels) == 1 for path in _all_but_one(one, manifest)}
     notes = [
@@ -154,17 +146,17 @@ def _usable(manifest: Manifest, found: Audit) -> tuple[Manifest, list[str]]:
         )
         if paths
     ]
-    samples = tuple(one for one in manifest.samples if one.path not in bad | conflicting | copies)
-    if not samples:
+    left = tuple(one for one in manifest.samples if one.path not in bad | conflicting | copies)
+    if not left:
         raise DataError(f"{manifest.name}: no image is left; {notes[0] if notes else 'there are none.'}")
-    return replace(manifest, samples=samples), notes
+    return replace(manifest, samples=left), notes
 
 
 def _all_but_one(duplicate: Duplicate, manifest: Manifest) -> set[str]:
-    """Keeps a copy in test before val before train, so that no answer is known; then the first by path."""
+    """Keeps a copy in test before val before train, so that no answer is known, and one that was added last of all."""
     place = {None: 0, "test": 0, "val": 1, "train": 2}
-    subsets = {sample.path: sample.subset for sample in manifest.samples}
-    kept = min(duplicate.paths, key=lambda path: (place[subsets[path]], path))
+    samples = {path: sample for sample in manifest.samples if (path := sample.path) in duplicate.paths}
+    kept = min(samples, key=lambda path: (samples[path].elsewhere is not None, place[samples[path].subset], path))
     return set(duplicate.paths) - {kept}
 
 

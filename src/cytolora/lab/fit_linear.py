@@ -55,21 +55,35 @@ class Head:
         return _apply(features, self.state["head.weight"], self.state["head.bias"])
 
 
-def num_folds(labels: Sequence[int], groups: Sequence[str]) -> int:
-    """Returns how many folds leave every class in training in each of them: at most ``MAX_FOLDS``; 1: none do."""
-    pairs = set(zip(labels, groups, strict=True))
-    return min(MAX_FOLDS, *(sum(label == one for label, _ in pairs) for one in set(labels)))
+def num_folds(
+    labels: NDArray[np.int64] | Sequence[int], groups: Sequence[str], is_scored: NDArray[np.bool_] | None = None
+) -> int:
+    """Returns how many folds leave every class in training in each of them: at most ``MAX_FOLDS``; 1 or 0: none do.
+
+    Args:
+        is_scored: Which images count, see ``fit_by_folds``; None: all.
+    """
+    counted = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
+    pairs = {(label, group) for label, group, counts in zip(labels, groups, counted, strict=True) if counts}
+    return min(MAX_FOLDS, *(sum(label == one for label, _ in pairs) for one in np.unique(labels)))
 
 
 def fit_by_folds(
-    features: Tensor, labels: NDArray[np.int64], groups: Sequence[str], recipe: Recipe, num_classes: int
+    features: Tensor,
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    recipe: Recipe,
+    num_classes: int,
+    is_scored: NDArray[np.bool_] | None = None,
 ) -> Head:
     """Chooses the rate by stratified cross-validation in which no group is torn, then trains on everything.
 
     Args:
         features: Of the training images, float32 [images, width].
+        is_scored: Images that the rate is chosen on and whose predictions are kept; None: all. The rest is trained on.
     """
-    folds = num_folds(labels.tolist(), groups)
+    is_scored = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
+    folds = num_folds(labels, groups, is_scored)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=recipe.seed)
     held_out = np.zeros((len(recipe.rates), len(labels), num_classes), dtype=np.float32)
     with warnings.catch_warnings():
@@ -79,8 +93,10 @@ def fit_by_folds(
         weights, biases = _heads(features[train], labels[train], recipe, num_classes, recipe.num_steps(len(train)))
         for place in range(len(recipe.rates)):
             held_out[place, left] = _apply(features[left], weights[place], biases[place])
-    chosen, tried = choose_rate(recipe.rates, held_out, labels)
-    unit = "groups" if len(set(groups)) < len(groups) else "images"
+    held_out, scored = held_out[:, is_scored], labels[is_scored]
+    chosen, tried = choose_rate(recipe.rates, held_out, scored)
+    units = [group for group, counts in zip(groups, is_scored, strict=True) if counts]
+    unit = "groups" if len(set(units)) < len(units) else "images"
     return _final(
         features,
         labels,
@@ -89,8 +105,8 @@ def fit_by_folds(
         chosen,
         tried,
         held_out=held_out[chosen],
-        held_out_labels=labels,
-        chosen_on=f"cross-validation in {folds} folds over {len(set(groups))} {unit} of the training images",
+        held_out_labels=scored,
+        chosen_on=f"cross-validation in {folds} folds over {len(set(units))} {unit} of the training images",
     )
 
 

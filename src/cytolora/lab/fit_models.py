@@ -51,11 +51,11 @@ def train_linear(
     for _ in bench.feature_chunks(bench.progress.done):
         pass  # kept now, and read back at once
     features, calibration, notes, folded = bench.features_of(split.train), split.val, (), None
-    groups = unit_names(split.train)
+    groups, is_own = unit_names(split.train), np.array([one.elsewhere is None for one in split.train])
     bench.progress.say(f"{len(recipe.rates)} linear heads")
-    if num_folds(labels.tolist(), groups) > 1:
-        head = fit_by_folds(features, labels, groups, recipe, num_classes)
-        folded = head.held_out, split.train
+    if num_folds(labels, groups, is_own) > 1:
+        head = fit_by_folds(features, labels, groups, recipe, num_classes, is_own)
+        folded = head.held_out, tuple(one for one in split.train if one.elsewhere is None)
     else:
         select, calibration, notes = _divided_val(bench, split, needed)
         head = fit_by_validation(

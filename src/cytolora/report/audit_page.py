@@ -148,6 +148,6 @@ def _tags(duplicate: Duplicate) -> Sequence[str]:
 
 def _picture(sample: Sample, manifest: Manifest) -> str:
     try:
-        return thumbnail(manifest.root / sample.path)
+        return thumbnail(sample.file_in(manifest.root))
     except DataError:  # it could be read a moment ago
         return ""
