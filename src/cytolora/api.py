@@ -13,7 +13,6 @@ from cytolora.arguments import (
     as_numbers,
     as_path,
     as_path_or_none,
-    as_paths,
 )
 from cytolora.config import load_grid
 from cytolora.engines.catalogue import ENGINES, HERE, Spread
@@ -184,7 +183,7 @@ def fit(
         data,
         dataset,
         labels=as_path_or_none(labels, "labels"),
-        add=as_paths(add, "add"),
+        add=add,
         label_map=as_path_or_none(label_map, "label_map"),
         split_file=as_path_or_none(split, "split"),
         begin=begin,

@@ -1,9 +1,10 @@
 """The first look at one's own cells: corrections, what cannot be used, and which image is for what."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cytolora.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.data.audit import audit
 from cytolora.data.datasets import load_manifest
 from cytolora.data.findings import Audit, Duplicate
@@ -46,7 +47,7 @@ def read_cells(
     dataset: str | None = None,
     *,
     labels: Path | None = None,
-    add: Sequence[Path] = (),
+    add: OneOrMany[AnyPath] = (),
     label_map: Path | None = None,
     split_file: Path | None = None,
     split: SplitSpec | None = None,
@@ -67,8 +68,12 @@ def read_cells(
         DataError: If fewer than two classes are left, or a class has too few images or groups to be divided.
         ConfigError: If there is something to add, and nothing that labels it.
     """
-    if add and labels is None:
-        raise ConfigError(f"--add {' '.join(map(str, add))} needs the labels of its cells: --labels corrections.csv, from the review page.")
+    added_from = as_paths(add, "add")
+    if added_from and labels is None:
+        shown = " ".join(map(str, added_from))
+        raise ConfigError(
+            f"--add {shown} needs the labels of its cells: --labels corrections.csv, of a review page."
+        )
     manifest = loaded = load_manifest(path, dataset)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
@@ -76,7 +81,7 @@ def read_cells(
         manifest = read_split(split_file, manifest)
     num_corrected, before, added, new = 0, manifest, Added(), ()
     if labels is not None:
-        added = find_added(add, manifest)
+        added = find_added(added_from, manifest)
         given = read_labels(labels, manifest, path, added)
         manifest, num_corrected = relabelled(manifest, given.own)
         new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
