@@ -20,14 +20,16 @@ class Classifier(nn.Module):
     def __init__(self, tower: Tower, num_classes: int, *, autocast: bool = False) -> None:
         super().__init__()
         self.autocast = autocast
-        """Whether torch chooses which operations are computed in bf16; layers made for bf16 need no such help."""
+        """Whether torch chooses which operations of the tower are computed in bf16; layers made for bf16 need no such
+        help. The head is fp32."""
         self.tower = tower
         self.head = nn.Linear(tower.feature_dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images [batch, 3, size, size] to logits [batch, classes], float32."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            return self.head(self.tower(images)).float()
+            features = self.tower(images)
+        return self.head(features)
 
     def trainable(self) -> list[nn.Parameter]:
         """Returns the parameters that training changes: adapter and head."""

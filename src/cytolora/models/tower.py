@@ -43,9 +43,9 @@ class Tower(nn.Module):
         self.feature_dim = self.pooled_dim if projection is None else projection.out_features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns one feature vector an image."""
+        """Returns one feature vector an image, float32 in whatever precision the tower computes."""
         pooled = self._pooled(self.trunk.forward_features(images))
-        return pooled if self.projection is None else self.projection(pooled)
+        return (pooled if self.projection is None else self.projection(pooled)).float()
 
     def sharing_weights(self) -> "Tower":
         """Returns a copy of the modules with the same weights: for changes that only add, or put modules elsewhere."""
