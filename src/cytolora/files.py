@@ -1,5 +1,6 @@
 """The one way anything is written: under a temporary name, flushed to disk, then renamed."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,15 +8,22 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _STAGING_PREFIX = ".staging-"
 _REPLACED_PREFIX = ".replaced-"
+_LOCK = ".lock"
 _RANDOM = "[a-z0-9_]{8}"
 """What tempfile ends names with."""
+_MAX_REPLACEMENTS = 20
+"""How often a folder may be replaced by others while it is being read or replaced."""
+
+Version = tuple[int, int, int]
+"""Tells a folder from the one that replaced it: device, inode, and time of change, since inodes are used again."""
 
 
 def canonical_json(value: Any) -> str:
@@ -101,7 +109,8 @@ def staged_file(target: Path) -> Iterator[Path]:
 def staged_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes ``target`` by rename when the block ends well.
 
-    An existing ``target`` is replaced whole. If the block raises, nothing of it stays.
+    An existing ``target`` is replaced whole, also where other processes replace it at the same time: the last one
+    stays. If the block raises, nothing of it stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, staging = _begin_folder(target)
@@ -127,19 +136,80 @@ def recover_folders(parent: Path) -> None:
         return
     for begun in parent.glob(f"{_STAGING_PREFIX}*"):
         _remove_unlocked(begun)
-    with _locked(parent):
+    with locked(parent / _LOCK):
         for old in sorted(parent.glob(f"{_REPLACED_PREFIX}*")):
             target = parent / old.name.removeprefix(_REPLACED_PREFIX)
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
             else:
-                old.rename(target)
+                with suppress(FileNotFoundError):  # without locks: another process was faster
+                    old.rename(target)
 
 
 def recover_folder(target: Path) -> None:
     """Like ``recover_folders`` for one folder; writes nothing where nothing was left half-done."""
-    if (target.parent / f"{_REPLACED_PREFIX}{target.name}").exists():
+    if _aside(target).exists():
         recover_folders(target.parent)
+
+
+def folder_names(parent: Path) -> list[str]:
+    """Lists the folders and files in ``parent`` that are not hidden, also those that are being replaced; sorted."""
+    names: set[str] = set()
+    for _ in range(2):  # one listing may miss what is renamed at that moment
+        with suppress(FileNotFoundError, NotADirectoryError):
+            names |= {path.name.removeprefix(_REPLACED_PREFIX) for path in parent.iterdir()}
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def folder_version(folder: Path) -> Version | None:
+    """Returns what another folder of this name would differ in; None where there is none."""
+    try:
+        return _version(folder.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_together(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes], Version]:
+    """Reads files of a folder that other processes may replace: all from one version of it, which is returned too.
+
+    Raises:
+        OSError: If the folder or a file is missing or cannot be read; ``filename`` tells which.
+    """
+    for _ in range(_MAX_REPLACEMENTS):
+        try:
+            descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            if not _is_back(folder):
+                raise
+            continue
+        version = _version(os.fstat(descriptor))
+        try:
+            return {name: _read_in(descriptor, name) for name in names}, version
+        except OSError:
+            if folder_version(folder) == version:
+                raise
+        finally:
+            os.close(descriptor)
+    raise OSError(errno.EBUSY, "Another process is replacing it, or was killed while it did", str(folder))
+
+
+def _read_in(descriptor: int, name: str) -> bytes:
+    """Reads a file of an open folder, wherever that has been renamed to."""
+    with open(name, "rb", opener=lambda path, flags: os.open(path, flags, dir_fd=descriptor)) as file:
+        return file.read()
+
+
+def _is_back(folder: Path) -> bool:
+    """Whether a folder that was missed is there after all: it is set aside for a moment while it is replaced."""
+    if _aside(folder).exists():
+        recover_folders(folder.parent)  # waits for a process that replaces it, and finishes for one that was killed
+        time.sleep(0.001)  # where nothing may be written or locked
+        return True
+    return folder.exists()  # it may have come back between the two looks
+
+
+def _version(found: os.stat_result) -> Version:
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def remove_unfinished(target: Path) -> None:
@@ -189,26 +259,48 @@ def _lock(descriptor: int) -> None:
 
 def _swap_in(staging: Path, target: Path) -> None:
     """Renames ``staging`` to ``target``; folders cannot be exchanged in one step, so the old one steps aside first."""
-    if not target.exists():
+    if not target.exists() and not _aside(target).exists():
         try:
             staging.rename(target)
             return _sync_folder(target.parent)
         except OSError:  # another process was faster: replace its folder, as if it had been there before
             pass
-    old = target.parent / f"{_REPLACED_PREFIX}{target.name}"
-    with _locked(target.parent):
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        staging.rename(target)
-    _sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with locked(target.parent / _LOCK):
+        for left in reversed(range(_MAX_REPLACEMENTS)):
+            try:
+                _step_in(staging, target)
+                break
+            except OSError as error:
+                # a new folder is renamed to where there was none without a lock, and some file systems know no locks
+                if not left or error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+                    raise
+        _sync_folder(target.parent)
+        shutil.rmtree(_aside(target), ignore_errors=True)  # locked: or it would be the next one's old folder
+
+
+def _step_in(staging: Path, target: Path) -> None:
+    if target.exists():
+        shutil.rmtree(_aside(target), ignore_errors=True)
+        target.rename(_aside(target))
+    staging.rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f"{_REPLACED_PREFIX}{target.name}"
 
 
 @contextmanager
-def _locked(parent: Path) -> Iterator[None]:
-    with (parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process or thread is in a block with the same lock file; not to be nested.
+
+    On a file system without locks the block is entered at once.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(descriptor)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cytolora.expansion import expand
 from cytolora.inputs import Inputs
-from cytolora.select import cell_id, choose_rate, with_all_rates
+from cytolora.select import cell_id, decide
 from cytolora.specs import GridSpec, RunSpec
 from cytolora.store import Identity, Store, StoredRun
 
@@ -83,9 +83,9 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
 
 
 def stored_cell(store: Store, cell: Sequence[RunSpec]) -> list[StoredRun]:
-    """Returns all stored runs of a cell, of earlier seeds and rates too, that can take part in choosing its rate."""
+    """Returns all stored runs of a cell, of earlier seeds and rates too."""
     name = cell[0].cell_id
-    return with_all_rates(_stored_cells(store, [name]).get(name, ()), {run.learning_rate for run in cell})
+    return _stored_cells(store, [name]).get(name, [])
 
 
 def _by_cell(runs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
@@ -120,6 +120,5 @@ def _groups(by_cell: Mapping[str, Sequence[RunSpec]], unfinished: Set[str]) -> t
 def _has_work(cell: Sequence[RunSpec], stored: Sequence[StoredRun]) -> bool:
     if len(stored) < len(cell) or not {run.run_id for run in cell} <= {run.run_id for run in stored}:
         return True
-    found = with_all_rates(stored, {run.learning_rate for run in cell})
-    chosen = choose_rate(found)
-    return any((run.spec["learning_rate"] == chosen) != (run.metrics["test"] is not None) for run in found)
+    left = decide(stored, {run.learning_rate for run in cell})
+    return bool(left.to_seal or left.to_score)

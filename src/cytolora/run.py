@@ -1,6 +1,8 @@
 """The hall where data meets models: executes groups of runs and writes each to the store."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from cytolora.metrics import score
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors, to_safetensors
 from cytolora.provenance import software
-from cytolora.select import choose_rate
+from cytolora.select import decide
 from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.store import RunResult, Store, StoredRun
 from cytolora.training.neighbours import Known, choose_k, score_neighbours
@@ -72,7 +74,7 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
     if missing and cell[0].method == ZERO_SHOT:
         bench.progress.say(f"{_title(cell[0])}: class prompts")
         for run in missing:
-            store.write(_validated(bench, run, zero_shot(bench, run)))
+            store.add(_validated(bench, run, zero_shot(bench, run)))
         return
     if missing and cell[0].adapter is None:
         bench.progress.say(f"{_title(cell[0])}: {len(cell)} heads in one pass")
@@ -80,29 +82,58 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
         beside = {seed: _neighbours(bench, run) for seed, run in draws.items()}
         for run in missing:
-            store.write(_validated(bench, run, trained[run.run_id], beside[run.seed]))
+            store.add(_validated(bench, run, trained[run.run_id], beside[run.seed]))
         return
     for run in missing:
-        bench.progress.say(f"{_title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-        store.write(_validated(bench, run, train_adapter(bench, run)))
+        if store.find(run.run_id) is None:  # another process may have been at work for hours
+            bench.progress.say(f"{_title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
+            store.add(_validated(bench, run, train_adapter(bench, run)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TestScore:
+    """What scoring the test set with some weights gave."""
+
+    weights_sha256: str
+    metrics: Mapping[str, Any]
+    neighbours: Mapping[str, Any] | None
+    """None where none stand beside the run."""
+    rows: pa.Table
 
 
 def score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
     """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
 
     A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
+    Other processes may store runs meanwhile, so that the choice is made again whenever something is to be written.
     """
-    found = stored_cell(store, cell)
-    chosen = choose_rate(found)
-    for stored in found:
-        run = _spec(stored)
-        if not stored.identity.agrees_with(bench.inputs.identity(run)):
-            continue
-        if run.learning_rate != chosen and stored.metrics["test"] is not None:
-            store.write(_sealed(run, stored))
-        if run.learning_rate == chosen and stored.metrics["test"] is None:
-            bench.progress.say(f"{_title(run)}, seed {run.seed}: test set")
-            store.write(_tested(bench, run, stored))
+    scores: dict[str, _TestScore] = {}
+    while (left := _settle(bench, store, cell, scores)) is not None:
+        bench.progress.say(f"{_title(left.spec)}, seed {left.spec.seed}: test set")
+        scores[left.spec.run_id] = _test_score(bench, left)
+
+
+def _settle(bench: Bench, store: Store, cell: Sequence[RunSpec], scores: Mapping[str, _TestScore]) -> RunResult | None:
+    """Writes the test scores at hand where they belong, removes those that do not; returns a run that needs one."""
+    left: RunResult | None = None
+    with store.exclusive():
+        decision = decide(stored_cell(store, cell), {run.learning_rate for run in cell})
+        for stored in _of_today(bench, decision.to_seal):
+            store.write(_sealed(stored))
+        for stored in _of_today(bench, decision.to_score):
+            score = scores.get(stored.run_id)
+            if score is None and left is not None:
+                continue
+            run = _sealed(stored)
+            if score is None or score.weights_sha256 != _sha256(run.weights):
+                left = left or run
+            else:
+                store.write(_tested(run, score))
+    return left
+
+
+def _of_today(bench: Bench, runs: Iterable[StoredRun]) -> Iterator[StoredRun]:
+    return (stored for stored in runs if stored.identity.agrees_with(bench.inputs.identity(_spec(stored))))
 
 
 def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None) -> RunResult:
@@ -131,31 +162,39 @@ def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping
     )
 
 
-def _tested(bench: Bench, run: RunSpec, stored: StoredRun) -> RunResult:
-    split = bench.inputs.split(run)
-    found = probabilities(bench, run, from_safetensors(stored.weights()), split.test).numpy()
-    test = _table(bench.manifest, split.test, found)
-    metrics = {**stored.metrics, "test": score(bench.labels_of(split.test), found)}
-    if (beside := stored.metrics.get("neighbours")) is not None:
-        scored = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
-        metrics["neighbours"] = {name: {**beside[name], "test": scored[name]} for name in beside}
-    return RunResult(
-        spec=run,
-        metrics=metrics,
-        predictions=pa.concat_tables([stored.predictions(), test], promote_options="default"),
-        weights=stored.weights(),
-        provenance=stored.provenance,
+def _test_score(bench: Bench, result: RunResult) -> _TestScore:
+    run, split = result.spec, bench.inputs.split(result.spec)
+    found = probabilities(bench, run, from_safetensors(result.weights), split.test).numpy()
+    neighbours = None
+    if (beside := result.metrics.get("neighbours")) is not None:
+        neighbours = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
+    return _TestScore(
+        weights_sha256=_sha256(result.weights),
+        metrics=score(bench.labels_of(split.test), found),
+        neighbours=neighbours,
+        rows=_table(bench.manifest, split.test, found),
     )
 
 
-def _sealed(run: RunSpec, stored: StoredRun) -> RunResult:
+def _tested(run: RunResult, found: _TestScore) -> RunResult:
+    """Adds a test score to a run that has none."""
+    metrics = {**run.metrics, "test": found.metrics}
+    if found.neighbours is not None:
+        beside = run.metrics["neighbours"]
+        metrics["neighbours"] = {name: {**beside[name], "test": found.neighbours[name]} for name in beside}
+    rows = pa.concat_tables([run.predictions, found.rows], promote_options="default")
+    return replace(run, metrics=metrics, predictions=rows)
+
+
+def _sealed(stored: StoredRun) -> RunResult:
+    """Reads a run without its test score."""
     predictions = stored.predictions()
-    is_val = pa.array(subset == "val" for subset in predictions["subset"].to_pylist())
+    is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
     metrics = {**stored.metrics, "test": None}
     if (beside := stored.metrics.get("neighbours")) is not None:
         metrics["neighbours"] = {name: {**beside[name], "test": None} for name in beside}
     return RunResult(
-        spec=run,
+        spec=_spec(stored),
         metrics=metrics,
         predictions=predictions.filter(is_val),
         weights=stored.weights(),
@@ -216,6 +255,10 @@ def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
 
 def _spec(stored: StoredRun) -> RunSpec:
     return parse_spec(stored.spec, RunSpec, str(stored.path))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _title(run: RunSpec) -> str:

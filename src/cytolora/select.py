@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import fsum
 from typing import Any
@@ -54,6 +55,34 @@ def with_all_rates(runs: Sequence[StoredRun], rates: Iterable[float]) -> list[St
     for run in runs:
         done[run.spec["seed"]].add(run.spec["learning_rate"])
     return [run for run in runs if wanted <= done[run.spec["seed"]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a cell's choice of learning rate leaves to do; nothing once it has one test result."""
+
+    to_seal: tuple[StoredRun, ...]
+    """Of another rate, and with a test score that is to be taken away."""
+    to_score: tuple[StoredRun, ...]
+    """Of the chosen rate, and without a test score."""
+
+
+def decide(runs: Sequence[StoredRun], rates: Iterable[float]) -> Decision:
+    """Compares the test scores of a cell with the rate that validation chooses.
+
+    Args:
+        runs: All that is stored of the cell.
+        rates: A seed takes part if it was run with all of them.
+
+    Raises:
+        StoreError: If none can be chosen.
+    """
+    rivals = with_all_rates(runs, rates)
+    chosen = choose_rate(rivals)
+    return Decision(
+        to_seal=tuple(run for run in runs if run.spec["learning_rate"] != chosen and run.metrics["test"] is not None),
+        to_score=tuple(run for run in rivals if run.spec["learning_rate"] == chosen and run.metrics["test"] is None),
+    )
 
 
 def choose_rate(runs: Sequence[StoredRun]) -> float:

@@ -30,14 +30,17 @@ def predictions_hash(run: StoredRun) -> str:
     """Returns the SHA-256 of a run's predictions, read once a report.
 
     Raises:
-        StoreError: If there are none.
+        StoreError: If there are none, or the run was replaced since it was read.
     """
     file = run.path / PREDICTIONS
     try:
         found = file.stat()
-        return _hash(file, found.st_mtime_ns, found.st_size, found.st_ino)
+        digest = _hash(file, found.st_mtime_ns, found.st_size, found.st_ino)
     except OSError as error:
+        run.check_unchanged()
         raise damaged(run.path, f"{PREDICTIONS}: {error}") from error
+    run.check_unchanged()
+    return digest
 
 
 @lru_cache(maxsize=100_000)
