@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cytolora import features as features_module
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.pixels import PixelCache
-from cytolora.errors import DataError
+from cytolora.errors import DataError, WeightsError
 from cytolora.features import chunks
 from cytolora.specs import AugmentSpec, Preprocess
 
@@ -74,6 +75,73 @@ def test_a_damaged_file_is_made_anew(manifest: Manifest, tmp_path: Path, content
     assert num_seen == 60
     assert (again == first).all()
     assert file.read_bytes() == whole
+
+
+def test_a_flipped_bit_anywhere_in_the_file_changes_no_feature(manifest: Manifest, tmp_path: Path):
+    few = replace(manifest, samples=manifest.samples[:5])
+    first, _ = _extract(few, tmp_path)
+    (file,) = (tmp_path / "features").iterdir()
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        turned = bytearray(whole)
+        turned[place] ^= 1 << place % 8
+        file.write_bytes(turned)
+        again, num_seen = _extract(few, tmp_path)
+        assert torch.equal(again, first), place
+        assert num_seen == 5, place
+        assert file.read_bytes() == whole
+
+
+def test_a_damaged_file_is_told_of_and_one_of_an_earlier_version_is_not(manifest: Manifest, tmp_path: Path, caplog):
+    _extract(manifest, tmp_path)
+    (file,) = (tmp_path / "features").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    _extract(manifest, tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [f"{file} is damaged: it is not used but made anew."]
+    file.write_bytes(whole.partition(b"\n")[2])
+    assert _extract(manifest, tmp_path)[1] == 60
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "foreign", [torch.zeros(60, 7), torch.zeros(60, 3, dtype=torch.int64), torch.full((60, 3), torch.nan)]
+)
+def test_features_without_a_checksum_are_made_anew_whatever_they_are(
+    manifest: Manifest, tmp_path: Path, foreign: Tensor
+):
+    first, _ = _extract(manifest, tmp_path)
+    (file,) = (tmp_path / "features").iterdir()
+    file.write_bytes(save({"features": foreign}))
+    again, num_seen = _extract(manifest, tmp_path)
+    assert torch.equal(again, first)
+    assert num_seen == 60
+
+
+def test_a_file_copied_over_that_of_other_features_is_not_used(manifest: Manifest, tmp_path: Path):
+    """Of another view of as many images: the shapes agree."""
+    otherwise = replace(PREPROCESS, mean=(0.4, 0.5, 0.6))
+    first, _ = _extract(manifest, tmp_path)
+    (file,) = (tmp_path / "features").iterdir()
+    _extract(manifest, tmp_path, otherwise)
+    (other,) = [path for path in (tmp_path / "features").iterdir() if path != file]
+    file.write_bytes(other.read_bytes())
+    again, num_seen = _extract(manifest, tmp_path)
+    assert torch.equal(again, first)
+    assert num_seen == 60
+
+
+def test_features_that_are_no_numbers_are_refused_and_not_kept(manifest: Manifest, tmp_path: Path, monkeypatch):
+    def third_image_overflows(tower: _Mean, images: Tensor) -> Tensor:
+        features = images.mean(dim=(2, 3))
+        features[2] = torch.inf
+        return features
+
+    monkeypatch.setattr(_Mean, "forward", third_image_overflows)
+    few = replace(manifest, samples=manifest.samples[:5])
+    with pytest.raises(WeightsError, match=rf"features of 1 of 5 images .* \(first {few.samples[2].path}\): the chec"):
+        _extract(few, tmp_path)
+    assert not (tmp_path / "features").exists()
 
 
 def test_a_full_disk_is_one_clear_error(manifest: Manifest, tmp_path: Path, monkeypatch):

@@ -1,4 +1,7 @@
-"""Frozen features, computed once and cached under what they depend on: weights, preprocessing, images."""
+"""Frozen features, computed once and cached under what they depend on: weights, preprocessing, images.
+
+A cache file is a safetensors file behind a checksum; one that fails it is computed anew.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,15 +9,15 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from cytolora.checksum import add_checksum, read_checked
 from cytolora.data.decode import Pixels
 from cytolora.data.images import evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pixels import PixelCache
-from cytolora.errors import DataError
+from cytolora.errors import DataError, WeightsError
 from cytolora.files import canonical_json, sha256_text, write_bytes
 from cytolora.models.tower import Tower
 from cytolora.specs import AugmentSpec, Preprocess, to_plain
@@ -60,6 +63,7 @@ def chunks(
 
     Raises:
         DataError: If an image cannot be read, or the disk is full.
+        WeightsError: If the tower gives features that are no finite numbers.
     """
 
     def view(sample: Sample) -> Tensor:
@@ -73,6 +77,7 @@ def chunks(
         if features is None:
             rows = _computed(tower().to(device), samples, preprocess, view, device, batch_size, on_images)
             features = torch.cat(list(rows))
+            _require_finite(features, samples)
             _keep(path, features)
         else:
             on_images(len(samples))
@@ -127,17 +132,27 @@ def _computed(
 
 
 def _read(path: Path, num_images: int) -> Tensor | None:
-    """Reads kept features; None if there are none, or a damaged file."""
-    try:
-        features = load(path.read_bytes())["features"]
-    except (OSError, SafetensorError, KeyError):
+    """Reads kept features; None if there are none, or others than ``_keep`` was given under this name."""
+    content = read_checked(path, key=path.name)
+    if content is None:
         return None
-    return features if features.ndim == 2 and len(features) == num_images else None
+    features = load(content)["features"]
+    is_whole = features.ndim == 2 and len(features) == num_images and features.dtype == torch.float32
+    return features if is_whole and bool(torch.isfinite(features).all()) else None
+
+
+def _require_finite(features: Tensor, samples: tuple[Sample, ...]) -> None:
+    wrong = (~torch.isfinite(features)).any(dim=1).nonzero().flatten().tolist()
+    if wrong:
+        raise WeightsError(
+            f"The tower's features of {len(wrong)} of {len(samples)} images are no finite numbers (first "
+            f"{samples[wrong[0]].path}): the checkpoint is damaged, or of another model. Fetch it again."
+        )
 
 
 def _keep(path: Path, features: Tensor) -> None:
     try:
-        write_bytes(path, save({"features": features.contiguous()}))
+        write_bytes(path, add_checksum(save({"features": features.contiguous()}), key=path.name))
     except OSError as error:
         raise DataError(
             f"Cannot keep features in {path.parent}: {error.strerror}. Nothing half-written stays there; make room "

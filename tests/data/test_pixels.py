@@ -113,6 +113,16 @@ def test_a_damaged_file_is_noticed_and_made_anew(cells: Manifest, tmp_path: Path
     assert file.read_bytes() == content
 
 
+def test_the_file_of_another_image_is_not_taken_for_this_ones(cells: Manifest, tmp_path: Path):
+    sample, other = cells.samples[:2]
+    PixelCache(tmp_path, cells.root).native(sample)
+    (file,) = kept_files(tmp_path)
+    PixelCache(tmp_path, cells.root).native(other)
+    (another,) = [path for path in kept_files(tmp_path) if path != file]
+    file.write_bytes(another.read_bytes())
+    np.testing.assert_array_equal(PixelCache(tmp_path, cells.root).native(sample), decode(cells.root / sample.path))
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_cache(cells: Manifest, tmp_path: Path, monkeypatch, code):
     cache = PixelCache(tmp_path, cells.root)

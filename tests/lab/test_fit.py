@@ -127,6 +127,18 @@ def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, 
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
+def test_a_kept_adapter_that_is_damaged_is_trained_again(lab_cells, tmp_path):
+    cache = tmp_path / "cache"
+    wishes = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": cache}
+    cytolora.fit(lab_cells, tmp_path / "first", **wishes)
+    for file in (cache / "adapters").iterdir():
+        content = bytearray(file.read_bytes())
+        content[-2] ^= 0x41
+        file.write_bytes(content)
+    cytolora.fit(lab_cells, tmp_path / "second", **wishes)
+    assert same_files(tmp_path / "first", tmp_path / "second")
+
+
 def test_lora_in_bf16_is_another_bundle_with_nearly_the_same_probabilities(lab_cells, lab_cache, tmp_path):
     wishes = {"model": "nano", "method": "lora", "rates": [1e-3], "steps": 3, "cache": lab_cache}
     exact = cytolora.fit(lab_cells, tmp_path / "fp32", **wishes)

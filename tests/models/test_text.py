@@ -111,7 +111,7 @@ def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path
         class_text(made.spec, made.weights, wording, weights_sha256="1", cache=tmp_path / "cache")
 
 
-@pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "other", "nan", "scale"])
+@pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "bit", "other", "nan", "scale"])
 def test_a_damaged_cache_file_is_made_anew(damage: str, tmp_path: Path):
     made, _ = write("CLIP", tmp_path)
     wording, cache = {"a": ["one", "two"], "b": ["three"]}, tmp_path / "cache"
@@ -124,6 +124,7 @@ def test_a_damaged_cache_file_is_made_anew(damage: str, tmp_path: Path):
             "empty": b"",
             "foreign": b"no tensors",
             "cut": whole[:-4],
+            "bit": whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:],
             "other": save({"x": torch.ones(2)}),
             "nan": save(nan),
             "scale": save({**first.state(), "text.logit_scale": torch.tensor(torch.inf)}),

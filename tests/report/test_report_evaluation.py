@@ -59,6 +59,17 @@ def test_a_number_changed_by_hand_is_noticed(store: Store):
     assert only_cell(store).evaluation == first
 
 
+def test_a_file_copied_over_that_of_another_cell_is_not_used(store: Store):
+    write_runs(store, **ONE)
+    first = only_cell(store).evaluation
+    (file,) = kept(store)
+    write_runs(store, models=("clip-vit-b16",), methods=("lora",), shots=(4,), rates=(1e-3,))
+    assert [cell.evaluation == first for cell in read_cells(store.runs())] == [False, True]
+    (other,) = [path for path in kept(store) if path != file]
+    file.write_bytes(other.read_bytes())
+    assert [cell.evaluation == first for cell in read_cells(store.runs())] == [False, True]
+
+
 def test_a_store_that_cannot_be_written_is_still_evaluated(store: Store):
     write_runs(store, **ONE)
     (store.root / ".cache").write_text("a file where the folder should be")

@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from cytolora.checksum import add_checksum, checked
 from cytolora.data.decode import Pixels, decode
 from cytolora.data.manifest import Sample
 from cytolora.errors import DataError
@@ -22,9 +23,8 @@ MAX_PIXELS = 1024 * 1024
 of the protocol, 70 % of the area, of an image of this size is about 857 px wide, and no tower looks at more than a few
 hundred: beyond it disk and reading grow, and a crop shows nothing more."""
 
-_MAGIC = b"cytopix1"
-_HEADER = struct.Struct("<8s3I32s")
-"""Magic, height, width, whether it was reduced, SHA-256 of these numbers and the pixels."""
+_HEADER = struct.Struct("<3I")
+"""Height, width, whether it was reduced; the pixels follow."""
 _NATIVE = "native"
 
 
@@ -85,6 +85,9 @@ class PixelCache:
             raise ValueError(f"{sample.path} has no hash; call Manifest.with_hashes first")
         return self._folder / name / sample.sha256[:2] / sample.sha256
 
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._folder.parent).as_posix()
+
     def _decode(self, sample: Sample) -> Pixels:
         """Decodes the very bytes that the sample's hash stands for: others would be kept under a false name."""
         path = sample.file_in(self._root)
@@ -101,27 +104,25 @@ class PixelCache:
     def _read(self, path: Path) -> _Kept | None:
         """Maps a kept image; None if there is none, or none that is whole."""
         try:
-            content = np.asarray(np.memmap(path, np.uint8, "r"))
+            mapped = np.asarray(np.memmap(path, np.uint8, "r"))
         except (OSError, ValueError):  # absent, or empty
             return None
-        if len(content) < _HEADER.size:
+        content = checked(mapped.data, key=self._key(path), trusted=path in self._checked)
+        if content is None or len(content) < _HEADER.size:
             return None
-        magic, height, width, reduced, digest = _HEADER.unpack(content[: _HEADER.size].tobytes())
-        if magic != _MAGIC or len(content) != _HEADER.size + height * width * 3:
+        height, width, reduced = _HEADER.unpack_from(content)
+        if len(content) != _HEADER.size + height * width * 3:  # changed since it was checked
             return None
-        pixels = content[_HEADER.size :].reshape(height, width, 3)
-        if path not in self._checked:
-            if _digest(pixels, reduced) != digest:
-                return None
-            self._checked.add(path)
+        self._checked.add(path)
+        pixels = np.asarray(content)[_HEADER.size :].reshape(height, width, 3)
         return _Kept(pixels=pixels, is_reduced=bool(reduced))
 
     def _keep(self, path: Path, pixels: Pixels, *, is_reduced: bool) -> Pixels:
         height, width, _ = pixels.shape
-        header = _HEADER.pack(_MAGIC, height, width, is_reduced, _digest(pixels, is_reduced))
+        content = _HEADER.pack(height, width, is_reduced) + pixels.tobytes()
         try:
             # not flushed to disk one by one, which takes longer than decoding: what a power cut tears, the sum finds
-            write_bytes(path, header + pixels.tobytes(), durable=False)
+            write_bytes(path, add_checksum(content, key=self._key(path)), durable=False)
         except OSError as error:
             raise DataError(
                 f"Cannot keep decoded images in {self._folder}: {error.strerror}. Nothing half-written stays there; "
@@ -138,10 +139,3 @@ def _bounded(pixels: Pixels) -> Pixels:
     factor = sqrt(MAX_PIXELS / (height * width))
     size = (max(1, int(width * factor)), max(1, int(height * factor)))
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))  # Pillow's own is antialiased
-
-
-def _digest(pixels: Pixels, is_reduced: bool | int) -> bytes:
-    height, width, _ = pixels.shape
-    found = hashlib.sha256(struct.pack("<3I", height, width, is_reduced))
-    found.update(np.ascontiguousarray(pixels).data)
-    return found.digest()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
+from cytolora.checksum import add_checksum, read_checked
 from cytolora.data.images import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample, Split
 from cytolora.errors import DataError
@@ -109,7 +109,7 @@ def _trained(bench: Bench, run: RunSpec, split: Split, start: Callable[[], None]
     start()
     state = train_adapter(bench, run).state
     try:
-        write_bytes(path, to_safetensors(state))
+        write_bytes(path, add_checksum(to_safetensors(state), key=path.name))
     except OSError as error:
         raise DataError(
             f"Cannot keep the trained adapter in {path.parent}: {error.strerror}. Make room, and run again."
@@ -118,10 +118,8 @@ def _trained(bench: Bench, run: RunSpec, split: Split, start: Callable[[], None]
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    try:
-        return from_safetensors(path.read_bytes())
-    except (OSError, SafetensorError):
-        return None
+    content = read_checked(path, key=path.name)
+    return None if content is None else from_safetensors(content)
 
 
 def _key(bench: Bench, run: RunSpec, split: Split) -> str:

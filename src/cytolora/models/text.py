@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from cytolora.checksum import add_checksum, read_checked
 from cytolora.errors import ConfigError
 from cytolora.files import canonical_json, sha256_file, sha256_text, write_bytes
 from cytolora.models.backbone_spec import BackboneSpec
@@ -63,8 +63,8 @@ def class_text(
     tower = load_text_tower(spec, weights, vocabulary)
     rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
     text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
-    name = _stem(spec, prompts, weights_sha256) + _of_vocabulary(vocabulary)
-    write_bytes(cache / f"{name}.safetensors", save(text.state()))
+    name = f"{_stem(spec, prompts, weights_sha256)}{_of_vocabulary(vocabulary)}.safetensors"
+    write_bytes(cache / name, add_checksum(save(text.state()), key=name))
     return text
 
 
@@ -95,10 +95,10 @@ def _of_vocabulary(vocabulary: Path | None) -> str:
 
 def _read(path: Path, num_classes: int) -> ClassText | None:
     """Reads kept embeddings; None if there are none, or a damaged file, which is then made anew."""
-    try:
-        text = ClassText.of(load(path.read_bytes()))
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+    content = read_checked(path, key=path.name)
+    if content is None:
         return None
+    text = ClassText.of(load(content))
     is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes and is_scale(text.logit_scale)
     return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from matplotlib.figure import Figure as Drawing
 
+from cytolora.checksum import add_checksum, read_checked
 from cytolora.files import sha256_file, write_bytes
 from cytolora.report.words import escape_latex
 
@@ -114,20 +114,16 @@ def _draw(figure: Figure) -> tuple[str, bytes]:
 
 def drawn(figure: Figure, table: bytes, cache: Path) -> tuple[str, bytes]:
     """Returns a kept drawing, or draws and keeps it; a damaged one counts as absent."""
-    folder = cache / _key(figure, table)
-    with suppress(OSError, ValueError, KeyError):
-        hashes = json.loads((folder / "hashes.json").read_text())
-        svg, png = (folder / "drawing.svg").read_bytes(), (folder / "drawing.png").read_bytes()
-        if hashes == {"svg": hashlib.sha256(svg).hexdigest(), "png": hashlib.sha256(png).hexdigest()}:
-            return svg.decode(), png
-    text, png = _draw(figure)
-    svg = text.encode()
-    hashes = {"svg": hashlib.sha256(svg).hexdigest(), "png": hashlib.sha256(png).hexdigest()}
+    key = _key(figure, table)
+    files = {name: cache / key / f"drawing.{name}" for name in ("svg", "png")}
+    kept = [read_checked(path, key=f"{key}/{path.name}") for path in files.values()]
+    if kept[0] is not None and kept[1] is not None:
+        return kept[0].decode(), kept[1]
+    svg, png = _draw(figure)
     with suppress(OSError):  # a store on a read-only disk: drawn again next time
-        write_bytes(folder / "drawing.svg", svg, durable=False)
-        write_bytes(folder / "drawing.png", png, durable=False)
-        write_bytes(folder / "hashes.json", json.dumps(hashes).encode(), durable=False)
-    return text, png
+        for name, content in (("svg", svg.encode()), ("png", png)):
+            write_bytes(files[name], add_checksum(content, key=f"{key}/{files[name].name}"), durable=False)
+    return svg, png
 
 
 def _key(figure: Figure, table: bytes) -> str:

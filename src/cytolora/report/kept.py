@@ -6,24 +6,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cytolora.checksum import add_checksum, read_checked
 from cytolora.files import canonical_json, sha256_file, sha256_text, write_bytes
 from cytolora.store import PREDICTIONS, StoredRun, damaged
 
 
 def read_kept(file: Path) -> Any:
     """Returns what ``keep`` wrote, or None where there is nothing or it is damaged."""
-    try:
-        digest, content = file.read_text(encoding="utf-8").split("\n", 1)
-        return json.loads(content) if sha256_text(content) == digest else None
-    except (OSError, ValueError):
-        return None
+    content = read_checked(file, key=_key(file))
+    return None if content is None else json.loads(content)
 
 
 def keep(file: Path, plain: Any) -> None:
     """Writes plain data with its own hash; on a read-only disk nothing, so that it is computed again next time."""
-    content = canonical_json(plain)
+    content = add_checksum(canonical_json(plain).encode(), key=_key(file))
     with suppress(OSError):
-        write_bytes(file, f"{sha256_text(content)}\n{content}".encode(), durable=False)
+        write_bytes(file, content, durable=False)
+
+
+def _key(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
 
 
 def predictions_hash(run: StoredRun) -> str:

@@ -1,0 +1,50 @@
+"""Checksum of cached files, over key and content: what is damaged, or kept under another key, counts as absent."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+_MAGIC = b"cytolora sha256 "
+_HEAD_BYTES = len(_MAGIC) + 64 + 1
+"""Of the first line: hexadecimal digits and the line's end."""
+
+log = logging.getLogger(__name__)
+
+
+def add_checksum(content: bytes, *, key: str) -> bytes:
+    """Returns what to write to a cache file, for ``checked`` to read.
+
+    Args:
+        key: Says all that decides the content, as the file's name does: so that a file copied over another is noticed.
+    """
+    return _head(memoryview(content), key) + content
+
+
+def checked(kept: memoryview, *, key: str, trusted: bool = False) -> memoryview | None:
+    """Returns the content that ``add_checksum`` was given; None if it is not whole, or of another key.
+
+    Args:
+        trusted: Leaves the checksum out, for what was checked before.
+    """
+    head, content = kept[:_HEAD_BYTES], kept[_HEAD_BYTES:]
+    if len(head) < _HEAD_BYTES or head[: len(_MAGIC)] != _MAGIC:
+        return None
+    return content if trusted or head == _head(content, key) else None
+
+
+def read_checked(path: Path, *, key: str) -> bytes | None:
+    """Reads a cache file; None if there is none, one without a checksum, or, with a warning, one that fails it."""
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    content = checked(memoryview(kept), key=key)
+    if content is None and kept.startswith(_MAGIC):
+        log.warning("%s is damaged: it is not used but made anew.", path)
+    return None if content is None else bytes(content)
+
+
+def _head(content: memoryview, key: str) -> bytes:
+    digest = hashlib.sha256(hashlib.sha256(key.encode()).digest())
+    digest.update(content)
+    return _MAGIC + digest.hexdigest().encode() + b"\n"
