@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_bundle import CLASSES, write_small_bundle
 from test_wsi import write_slide
@@ -209,7 +209,7 @@ def test_what_nothing_can_be_added_to_is_refused_by_name(properties: Any, words:
 
 
 @given(cells=st.lists(features(), min_size=1, max_size=4), members=st.dictionaries(texts, anything, max_size=2))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_every_feature_comes_back_equal_but_for_what_is_ours(
     cells: list[dict[str, Any]], members: dict[str, Any], slide: Path, model: Path, tmp_path: Path
 ):
