@@ -6,12 +6,12 @@ from statistics import fmean
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from cytolora.report import words
 from cytolora.report.cells import Cell
 from cytolora.report.figures import FAINT, PALETTE
 from cytolora.report.flags import caution, stamp
+from cytolora.report.lines import percent_ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,9 @@ class Reliability:
         below.set_xlabel("Probability of the predicted class")
         below.set_xlim(0, 1)
         for axes in (above, below):
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            percent_ticks(axes.yaxis)
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-        below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        percent_ticks(below.xaxis)
         stamp(drawing, caution([self.cell]))
         return drawing

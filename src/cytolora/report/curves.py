@@ -11,13 +11,13 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
 from cytolora.report.flags import caution, stamp
-from cytolora.report.lines import line, linear_last
+from cytolora.report.lines import line, linear_last, percent_ticks
 from cytolora.report.tables import TITLES
 from cytolora.specs import LINEAR, ZERO_SHOT
 
@@ -196,7 +196,7 @@ class Curves:
         ticks = sorted({row["amount"] for row in self._points})
         if self.axis == "shots":
             axes.set_xscale("log")
-        labels = [f"{tick:g}" if self.axis == "shots" else f"{100 * tick:g} %" for tick in ticks]
+        labels = [f"{tick:g}" if self.axis == "shots" else words.whole_percent(tick) for tick in ticks]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(ticks, labels)
@@ -204,7 +204,7 @@ class Curves:
         if self._baseline is not None and self._baseline > low:
             axes.axhline(self._baseline, color=FAINT, linewidth=0.9, zorder=0)
         axes.set_ylim(low, high)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        percent_ticks(axes.yaxis)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cytolora.report.cells import Cell
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
+from cytolora.report.lines import percent_ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,7 @@ class Levels:
         names = [row["model"] if len(methods) == 1 else f"{row['model']}, {row['method']}" for row in rows]
         axes.set_yticks(np.arange(len(rows)), names)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        low, high = axes.get_xlim()
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.08 else 1, symbol=" %"))
+        percent_ticks(axes.xaxis, at_most=8)
         axes.set_xlabel("Accuracy on test")
         axes.grid(axis="x")
         axes.set_axisbelow(True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from math import ceil, floor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from cytolora.report import words
 from cytolora.report.figures import MARKERS, PALETTE
@@ -63,9 +64,19 @@ def percent_axis(axes: Axes, levels: Sequence[float]) -> None:
     """Scales y to round percentages around all ``levels``."""
     low, high = floor(20 * min(levels) - 0.4) / 20, ceil(20 * max(levels) + 0.4) / 20
     axes.set_ylim(max(0.0, low), min(1.01, high))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    percent_ticks(axes.yaxis)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
+
+
+def percent_ticks(axis: Axis, at_most: int | Literal["auto"] = "auto") -> None:
+    """Puts ticks of shares at round percentages, and labels each with its whole value: ``2.5 %``, never ``2 %``.
+
+    Args:
+        at_most: Steps between ticks; as many as there is room for if ``auto``.
+    """
+    axis.set_major_locator(MaxNLocator(at_most, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: words.whole_percent(share)))
 
 
 def plain_ticks(axes: Axes, ticks: Sequence[float], *, log: bool, share: bool = False) -> None:
@@ -74,5 +85,5 @@ def plain_ticks(axes: Axes, ticks: Sequence[float], *, log: bool, share: bool = 
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
-    said = [f"{100 * tick:g} %" if share else f"{tick:,g}" for tick in ticks]
+    said = [words.whole_percent(tick) if share else f"{tick:,g}" for tick in ticks]
     axes.set_xticks(ticks, said, fontsize=7 if len(ticks) > 6 or share else None)

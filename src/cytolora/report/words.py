@@ -11,6 +11,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def whole_percent(share: float) -> str:
+    """0.025 as ``2.5 %``, 0.07 as ``7 %``: as many digits as it has, to a millionth of a percent."""
+    return f"{round(100 * share, 6) + 0.0:.10g} %"  # + 0.0: no -0
+
+
 def difference(share: float, other: float) -> str:
     """0.905 and 0.93 as ``−2.5``."""
     return f"{100 * (share - other):+.1f}".replace("-", "−")
@@ -25,7 +30,7 @@ def amount(shots: int | None, fraction: float | None) -> str:
     """``4 shots``, ``10 %`` or ``all``."""
     if shots is not None:
         return "1 shot" if shots == 1 else f"{shots} shots"
-    return "all" if fraction is None else f"{100 * fraction:g} %"
+    return "all" if fraction is None else whole_percent(fraction)
 
 
 def plain_method(name: str) -> str:
