@@ -1,11 +1,13 @@
 """What was run, in words: datasets, models, methods, seeds, learning rates, software."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
+from cytolora.errors import ConfigError
+from cytolora.models.methods import METHODS
 from cytolora.report import words
 from cytolora.report.cells import Cell
-from cytolora.specs import PAPER, ZERO_SHOT, AugmentSpec, Preprocess, RunSpec
+from cytolora.specs import PAPER, ZERO_SHOT, AdapterSpec, AugmentSpec, Preprocess, RunSpec
 from cytolora.store import StoredRun
 
 _SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
@@ -95,20 +97,54 @@ def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
 def _settings(spec: RunSpec) -> str:
     if spec.method == ZERO_SHOT:
         return "nothing is trained: images go to the class whose prompts are nearest"
-    train, adapter = spec.train, spec.adapter
+    train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
-    if adapter is not None:
-        blocks = "all blocks" if adapter.blocks == "all" else f"blocks {', '.join(map(str, adapter.blocks))}"
-        parts.append(f"rank {adapter.rank} on {', '.join(adapter.targets)} of {blocks}")
-        parts.append(f"α {adapter.alpha:g}, scaled by {_SCALING[adapter.scaling]}, dropout {adapter.dropout:g}")
-        if adapter.reference_attention_bug:
-            parts.append("the wrong attention of the paper's public code")
+    if spec.adapter is not None:
+        parts += adapter_settings(spec.adapter, fields_read(spec.method, spec.adapter))
     again = "" if train.cosine_steps is None else f" that turns every {train.cosine_steps} steps"
     parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine{again}")
     parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
         parts.append("head starts from the class names")
     return "; ".join([*parts, train.precision])
+
+
+def fields_read(method: str, adapter: AdapterSpec) -> frozenset[str]:
+    """Names the fields of the adapter that a method reads.
+
+    Of a method that only another machine has, those that are set: a run with a field that its method does not read is
+    refused before it starts.
+    """
+    try:
+        return frozenset(METHODS.get(method).uses)
+    except ConfigError:
+        return frozenset(entry.name for entry in fields(adapter) if getattr(adapter, entry.name) != entry.default)
+
+
+def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
+    """Puts the fields of an adapter that its method reads into words, and no other."""
+    size = f"rank {adapter.rank}" if "rank" in reads else ""
+    if "prompts" in reads:
+        size = f"{words.count(adapter.prompts, 'prompt')} a block"
+    blocks = _blocks(adapter) if {"blocks", "last_blocks"} & set(reads) else ""
+    where = f"in {blocks}" if blocks else ""
+    if "targets" in reads:
+        where = f"on {', '.join(adapter.targets)}" + (f" of {blocks}" if blocks else "")
+    branch = {
+        "alpha": f"α {adapter.alpha:g}",
+        "scaling": f"scaled by {_SCALING[adapter.scaling]}",
+        "dropout": f"dropout {adapter.dropout:g}",
+    }
+    parts = [" ".join(filter(None, [size, where])), ", ".join(text for name, text in branch.items() if name in reads)]
+    if adapter.reference_attention_bug and "reference_attention_bug" in reads:
+        parts.append("the wrong attention of the paper's public code")
+    return list(filter(None, parts))
+
+
+def _blocks(adapter: AdapterSpec) -> str:
+    if adapter.last_blocks is not None:
+        return "the last block" if adapter.last_blocks == 1 else f"the last {adapter.last_blocks} blocks"
+    return "all blocks" if adapter.blocks == "all" else f"blocks {', '.join(map(str, adapter.blocks))}"
 
 
 def _augmentation(found: AugmentSpec | None) -> str:
