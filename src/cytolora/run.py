@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -244,6 +244,7 @@ def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
         "classes": list(bench.manifest.classes),
         "group_rule": bench.manifest.group_rule,
         "split_rule": bench.manifest.split_rule,
+        "grouping": asdict(bench.manifest.grouping),
         "data_warnings": list(bench.manifest.warnings),
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
         "backbone": {"architecture": bench.backbone.architecture, "licence": bench.backbone.licence},

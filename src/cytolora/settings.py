@@ -78,7 +78,7 @@ class SplitSpec:
     """How a dataset without official subsets is divided into train, val and test."""
 
     by: Literal["group", "image"] = "group"
-    """group: no patient, slide or field stands in two subsets. image: they may, and every report says so."""
+    """group: no patient, slide or field stands in two subsets. image: they may; every report says so where one does."""
     ratios: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of train, val and test; each in (0, 1), together 1."""
     seed: int = 0

@@ -92,8 +92,8 @@ class RunResult:
     weights: bytes
     """A safetensors file: adapter and head, or the class embeddings of zero-shot."""
     provenance: Mapping[str, Any]
-    """The identity's hashes, the prompts of a run that has some, versions, git state, device, threads, seconds, classes
-    and rules of the data."""
+    """The identity's hashes, the prompts of a run that has some, versions, git state, device, threads, seconds,
+    classes, rules of the data and the counts of its groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

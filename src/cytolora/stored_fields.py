@@ -33,7 +33,12 @@ _SPEC = {
 }
 _METRICS = {"val": _SCORES, "test": _SCORES, "num_trainable": _COUNT, "train": _OBJECT}
 _PROVENANCE = {"weights_sha256": _TEXT, "data_fingerprint": _TEXT, "split_fingerprint": _TEXT, "classes": _NAMES}
-_OPTIONAL = {"seconds": _NUMBER, "num_repeated": _COUNT, "threads": _COUNT}
+_GROUPING = ("num_images", "num_grouped", "num_groups", "num_torn")
+_COUNTS: Check = (
+    f"an object of the whole numbers {', '.join(_GROUPING)}",
+    lambda value: isinstance(value, dict) and all(_is_count(value.get(name)) for name in _GROUPING),
+)
+_OPTIONAL = {"grouping": _COUNTS, "seconds": _NUMBER, "num_repeated": _COUNT, "threads": _COUNT}
 """Of provenance: earlier runs may lack them."""
 
 

@@ -211,8 +211,13 @@ def test_what_nothing_can_be_added_to_is_refused_by_name(properties: Any, words:
 @given(cells=st.lists(features(), min_size=1, max_size=4), members=st.dictionaries(texts, anything, max_size=2))
 @settings(max_examples=40)
 def test_every_feature_comes_back_equal_but_for_what_is_ours(
-    cells: list[dict[str, Any]], members: dict[str, Any], slide: Path, model: Path, tmp_path: Path
+    cells: list[dict[str, Any]],
+    members: dict[str, Any],
+    slide: Path,
+    model: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ):
+    tmp_path = tmp_path_factory.mktemp("cells")
     members = {name: value for name, value in members.items() if name not in ("type", "features")}
     collection = read_collection(write(tmp_path / "cells.geojson", *cells, **members))
     out = tmp_path / "out.geojson"

@@ -16,7 +16,7 @@ def test_tables_csv_has_the_promised_columns_in_their_order(report_dir: Path):
     header = (report_dir / "tables.csv").read_text().splitlines()[0]
     assert header == (
         "dataset,model,method,shots,fraction,learning_rate,n_seeds,accuracy_mean,accuracy_std,"
-        "balanced_accuracy_mean,balanced_accuracy_std,published_accuracy,preset"
+        "balanced_accuracy_mean,balanced_accuracy_std,published_accuracy,preset,flags"
     )
 
 
@@ -53,7 +53,7 @@ def test_a_fraction_stands_in_its_own_column(store: Store):
 def test_a_cell_without_test_score_has_empty_fields_not_zeros(store: Store):
     write_runs(store, models=("uni",), methods=("linear",), shots=(1,), tested=False)
     text = to_csv([to_row(read_cells(store.runs())[0])], COLUMNS)
-    assert text.splitlines()[1] == "herlev,uni,linear,1,,0.001,0,,,,,,paper"
+    assert text.splitlines()[1] == "herlev,uni,linear,1,,0.001,0,,,,,,paper,"
 
 
 def test_a_preset_is_a_column_and_a_repeated_cell_is_marked_in_the_tables_themselves(store: Store):
@@ -62,7 +62,7 @@ def test_a_preset_is_a_column_and_a_repeated_cell_is_marked_in_the_tables_themse
     write_runs(store, **one, preset="paper-code-2025")
     cells = read_cells(store.runs())
     rows = list(csv.DictReader(io.StringIO(to_csv([to_row(cell) for cell in cells], COLUMNS))))
-    assert [row["preset"] for row in rows] == ["paper", "paper-code-2025"]
+    assert [(row["preset"], row["flags"]) for row in rows] == [("paper", "repeated"), ("paper-code-2025", "preset")]
     for text in (to_markdown(cells), to_latex(cells)):
         lines = [line for line in text.splitlines() if "uni" in line]
         assert ["[repeated]" in line for line in lines] == [True, False, True, False]

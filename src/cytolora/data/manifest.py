@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from cytolora.data.grouping import Grouping
 from cytolora.errors import DataError
 from cytolora.files import canonical_json, sha256_file, sha256_text
 from cytolora.specs import SUBSETS, Subset
@@ -108,6 +109,11 @@ class Manifest:
     def has_groups(self) -> bool:
         """Whether every sample says which patient, slide or field it comes from."""
         return all(sample.group is not None for sample in self.samples)
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """Whether groups are known, and whether the subsets share any."""
+        return Grouping.of((sample.subset, sample.group) for sample in self.samples)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Returns images per class and subset: ``counts()["hsil"]["train"]``; ``all`` is the sum."""

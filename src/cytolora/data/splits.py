@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import cycle, islice
 
+from cytolora.data.grouping import DIVIDED_BY_IMAGE
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.partition import Partition, partition
 from cytolora.errors import ConfigError, DataError
@@ -115,7 +116,7 @@ def _shares(subsets: Iterable[Subset], spec: SplitSpec) -> dict[Subset, float]:
 def _in_words(found: Partition, shares: Mapping[Subset, float], spec: SplitSpec) -> str:
     parts = " / ".join(f"{subset} {100 * share:.4g} %" for subset, share in shares.items())
     if spec.by == "image":
-        unit = "divided by image, so that images of one group may stand in two subsets"
+        unit = DIVIDED_BY_IMAGE
     elif found.num_grouped == found.num_images:
         unit = f"divided by group ({found.num_groups} groups), none stands in two subsets"
     elif found.num_grouped:

@@ -8,6 +8,7 @@ from cytolora.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.data.audit import audit
 from cytolora.data.datasets import load_manifest
 from cytolora.data.findings import Audit, Duplicate
+from cytolora.data.grouping import SPLIT_BY_IMAGE
 from cytolora.data.labels import apply_label_map
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.partition import partition
@@ -92,7 +93,8 @@ def read_cells(
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
     _check_classes(own)
     divided, of_added = join(assign_subsets(own, split or SplitSpec()), kept)
-    notes += [*_across(divided, looked), *of_added, *looked.unverifiable]
+    torn = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
+    notes += [*([torn] if torn else []), *_across(divided, looked), *of_added, *looked.unverifiable]
     num_added = len(divided.samples) - len(own.samples)
     if new:
         notes.insert(0, added.summary(num_added, len(new), labels.name if labels else ""))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from cytolora.report import words
 from cytolora.report.cells import Cell
 from cytolora.report.figures import FAINT, PALETTE
-from cytolora.report.flags import caution, stamp
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 from cytolora.report.lines import percent_ticks
 
 
@@ -38,7 +38,7 @@ class Reliability:
         if found is not None:
             text += f" Expected calibration error {words.percent(fmean(found.ece))} %, "
             text += f"Brier score {fmean(found.brier):.3f} (0 to 2), means over seeds."
-        return text
+        return text + in_caption([cell])
 
     def frame(self) -> pa.Table:
         """Returns a row per bin; ``confidence`` and ``accuracy`` are empty where it holds nothing."""
@@ -50,6 +50,7 @@ class Reliability:
                 "num_predictions": [one.num_images for one in bins],
                 "confidence": pa.array([one.confidence if one.num_images else None for one in bins], pa.float64()),
                 "accuracy": pa.array([one.accuracy if one.num_images else None for one in bins], pa.float64()),
+                "flags": [in_file(self.cell)] * len(bins),
             }
         )
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from cytolora.config import parse_spec
 from cytolora.errors import StoreError
+from cytolora.report.division import group_warnings
 from cytolora.report.evaluation import Evaluation, evaluate
 from cytolora.report.facts import ClassFacts, class_facts
 from cytolora.report.predictions import TestPredictions, read_test
@@ -134,6 +135,11 @@ class Cell:
         if number != total or abs(right - hits) > 0.5:
             said = f"metrics.json counts {right:.0f} right of {number} test images, the predictions {hits} of {total}"
             raise damaged(self.tested[0].path, f"{said} (all seeds of the cell together)")
+
+    @cached_property
+    def group_warnings(self) -> Mapping[str, str]:
+        """By tag, why patients, slides or fields may be on both sides of the split; empty where none is."""
+        return group_warnings(self.spec, self.runs, self.evaluation and self.evaluation.grouping)
 
     @property
     def intervals(self) -> Mapping[str, Interval]:

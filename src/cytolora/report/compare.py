@@ -9,7 +9,7 @@ import numpy as np
 from cytolora.paired import Difference, McNemar, difference, holm, mcnemar
 from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
-from cytolora.report.flags import flags, suffix
+from cytolora.report.flags import in_caption, in_file, suffix
 from cytolora.report.pairing import By, Rivals, alone, find_rivals, name_of
 from cytolora.report.predictions import draw_seeds
 from cytolora.stats import Replicates
@@ -154,8 +154,8 @@ def _row(pair: Pair) -> dict[str, Any]:
         "mcnemar_only_second": test and test.only_second,
         "mcnemar_exact": test and test.exact,
         "mcnemar_mid_p": test and test.mid_p,
-        "first_flags": "; ".join(flags(pair.cells[0])),
-        "second_flags": "; ".join(flags(pair.cells[1])),
+        "first_flags": in_file(pair.cells[0]),
+        "second_flags": in_file(pair.cells[1]),
         "first_cell": pair.cells[0].cell_id,
         "second_cell": pair.cells[1].cell_id,
     }
@@ -201,7 +201,9 @@ def notes(comparison: Comparison) -> list[str]:
         for tag, text in pair.found.interval.warnings.items()
         if tag.startswith("few")
     }
-    return [*found, *warned.values(), *comparison.skipped]
+    compared = {cell.cell_id: cell for pair in comparison.pairs for cell in pair.cells}
+    care = in_caption(compared.values()).strip()
+    return [*found, *filter(None, [care]), *warned.values(), *comparison.skipped]
 
 
 def _p(value: float) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cytolora.report import words
 from cytolora.report.cells import Cell, by_dataset
-from cytolora.report.flags import flags
+from cytolora.report.flags import in_file
 from cytolora.report.tables import amounts_of, pivot
 from cytolora.report.words import escape_latex
 
@@ -35,7 +35,7 @@ def _row(cell: Cell) -> dict[str, Any]:
         "seconds": None if cell.seconds is None else round(cell.seconds, 3),
         "n_runs": len(timed),
         "device": words.listed(sorted({str(found["device"]) for found in timed if found.get("device")}) or [""]),
-        "flags": "; ".join(flags(cell)),
+        "flags": in_file(cell),
         "cell_id": cell.cell_id,
     }
 

@@ -16,14 +16,14 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from cytolora.report import words
 from cytolora.report.cells import Cell, Metric
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
-from cytolora.report.flags import caution, stamp
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 from cytolora.report.lines import line, linear_last, percent_ticks
 from cytolora.report.tables import TITLES
 from cytolora.specs import LINEAR, ZERO_SHOT
 
 Axis = Literal["shots", "fraction"]
 
-_COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds")
+_COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds", "flags")
 _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LEVEL_DASHES = ((0, (6, 3)), (0, (11, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
@@ -63,8 +63,7 @@ class Curves:
             text += f" Dashed horizontal lines: {'; '.join(said[level] for level in sorted(levels))}."
         if self._baseline is not None:
             text += f" Always naming the most frequent class would give {words.percent(self._baseline)} %."
-        warned = caution(self._drawn)
-        return f"{text} Read with care: {warned}." if warned else text
+        return text + in_caption(self._drawn)
 
     def frame(self) -> pa.Table:
         """Returns a row per point; ``amount`` is empty for the horizontal lines of all images and of none."""
@@ -97,7 +96,14 @@ class Curves:
             if spread is not None:
                 what = (cell.dataset, self.metric, cell.model, cell.method, self.axis)
                 ends = (cell.intervals[self.metric].low, cell.intervals[self.metric].high)
-                numbers = (None if amount is None else float(amount), spread.mean, spread.std, *ends, len(cell.tested))
+                numbers = (
+                    None if amount is None else float(amount),
+                    spread.mean,
+                    spread.std,
+                    *ends,
+                    len(cell.tested),
+                    in_file(cell),
+                )
                 rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
         return rows
 

@@ -6,17 +6,29 @@ from typing import Any
 
 from cytolora.agreement import macro
 from cytolora.report.cells import Cell, Spread
+from cytolora.report.flags import in_file
 from cytolora.report.fractions import in_words
 
 CLASS_COLUMNS = (
     *("dataset", "model", "method", "amount", "class", "num_images", "num_predictions"),
-    *("sensitivity", "found", "of_class", "specificity", "spared", "of_others", "precision", "auroc", "cell_id"),
+    *(
+        "sensitivity",
+        "found",
+        "of_class",
+        "specificity",
+        "spared",
+        "of_others",
+        "precision",
+        "auroc",
+        "flags",
+        "cell_id",
+    ),
 )
 """Of classes.csv; counts are of all seeds together, ``num_images`` those of one."""
 
 TREE_COLUMNS = (
     *("dataset", "model", "method", "amount", "level_1", "level_2", "level_3", "level_1_std", "level_2_std"),
-    *("level_3_std", "mistake_distance", "consistency", "cell_id"),
+    *("level_3_std", "mistake_distance", "consistency", "flags", "cell_id"),
 )
 """Of tree.csv; shares in [0, 1], means over seeds."""
 
@@ -75,7 +87,7 @@ def rivals(cells: Iterable[Cell]) -> list[str]:
 
 def _names(cell: Cell) -> dict[str, Any]:
     names = {"dataset": cell.dataset, "model": cell.model, "method": cell.method}
-    return names | {"amount": cell.spec.sampling.amount}
+    return names | {"amount": cell.spec.sampling.amount, "flags": in_file(cell)}
 
 
 def _rounded(value: float | None) -> float | None:

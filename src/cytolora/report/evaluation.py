@@ -10,6 +10,8 @@ import numpy as np
 from cytolora import agreement, calibration, hierarchy, intervals, stats
 from cytolora.agreement import class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.calibration import Bin, brier, expected_error, reliability
+from cytolora.data import grouping
+from cytolora.data.grouping import Grouping
 from cytolora.files import canonical_json, sha256_text
 from cytolora.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
 from cytolora.report import predictions as predictions_module
@@ -19,7 +21,7 @@ from cytolora.report.predictions import TestPredictions, draw_seeds, read_test
 from cytolora.stats import Interval, metric_intervals
 from cytolora.store import StoredRun
 
-_MODULES = (stats, intervals, agreement, calibration, hierarchy, predictions_module)
+_MODULES = (stats, intervals, agreement, calibration, hierarchy, grouping, predictions_module)
 """With this one, whose text is part of the key: other code, other numbers."""
 
 
@@ -32,6 +34,8 @@ class Evaluation:
     """Test images of each class."""
     num_groups: int | None
     """None where groups are not known."""
+    grouping: Grouping
+    """Of the test images, and of the validation images of all seeds."""
     test_set: str
     """Equal for equal paths and labels."""
     has_metadata: bool
@@ -96,6 +100,7 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
         classes=classes,
         class_counts=tuple(np.bincount(first.labels, minlength=num_classes).tolist()),
         num_groups=len(groups) or None,
+        grouping=_grouping(seeds),
         test_set=sha256_text(canonical_json(sorted(zip(first.paths, first.labels.tolist(), strict=True)))),
         has_metadata=any(rows.metadata for rows in seeds),
         intervals=draw_seeds(seeds).intervals(),
@@ -119,6 +124,13 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
             if (found := _restricted_interval(seeds, kept)) is not None
         },
     )
+
+
+def _grouping(seeds: Sequence[TestPredictions]) -> Grouping:
+    """Counts every image once: seeds share the test set, and may draw the same images for validation."""
+    val = {path: ("val", group) for rows in seeds for path, group in rows.val_groups.items()}
+    test = {path: ("test", group) for path, group in zip(seeds[0].paths, seeds[0].groups, strict=True)}
+    return Grouping.of((val | test).values())
 
 
 def _restricted_interval(seeds: Sequence[TestPredictions], kept: Sequence[int]) -> Interval | None:
@@ -148,6 +160,7 @@ def _from_plain(plain: dict[str, Any]) -> Evaluation:
         | {
             "classes": tuple(plain["classes"]),
             "class_counts": tuple(plain["class_counts"]),
+            "grouping": Grouping(**plain["grouping"]),
             "intervals": {name: Interval(**found) for name, found in plain["intervals"].items()},
             "restricted_intervals": {name: Interval(**one) for name, one in plain["restricted_intervals"].items()},
             "bins": [Bin(**found) for found in plain["bins"]],

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from cytolora.report.cells import Cell
 from cytolora.report.figures import INK
-from cytolora.report.flags import caution, flags, stamp
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 from cytolora.report.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.report.published import printed_order
 from cytolora.specs import LINEAR, PAPER, ZERO_SHOT
@@ -43,8 +43,7 @@ class FewShot:
         text += "Points: mean over seeds; bands, or bars: ±\u00a01 standard deviation."
         if any(row["shots"] is None for row in self._rows):
             text += f" Dashed horizontal lines, in each model's colour: {self._level_name}."
-        warned = caution(self._drawn)
-        return f"{text} Read with care: {warned}." if warned else text
+        return text + in_caption(self._drawn)
 
     @property
     def drawable(self) -> bool:
@@ -162,5 +161,5 @@ def _row(cell: Cell) -> dict[str, Any]:
         "low": interval.low,
         "high": interval.high,
         "n_seeds": len(cell.tested),
-        "flags": "; ".join(flags(cell)),
+        "flags": in_file(cell),
     }

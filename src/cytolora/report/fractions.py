@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from cytolora.report import words
 from cytolora.report.cells import Cell, Spread
 from cytolora.report.figures import INK
-from cytolora.report.flags import caution, flags, stamp
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 from cytolora.report.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.report.published import Reference, references
 from cytolora.stats import Interval
@@ -54,8 +54,7 @@ class Fractions:
             )
         if any(row["published"] is not None for row in self._rows):
             text += " Diamond: published for the solid line."
-        warned = caution(self._shown)
-        return f"{text} Read with care: {warned}." if warned else text
+        return text + in_caption(self._shown)
 
     @property
     def drawable(self) -> bool:
@@ -149,7 +148,7 @@ def _rows(cell: Cell) -> list[dict[str, Any]]:
         "method": cell.method,
         "fraction": cell.fraction,
         "n_seeds": len(cell.tested),
-        "flags": "; ".join(flags(cell)),
+        "flags": in_file(cell),
     }
     whole = {"scored_on": cell.dataset, "num_classes": len(found.classes), "mean": spread.mean, "std": spread.std}
     rows = [row | whole | _ends(found.intervals["accuracy"]) | {"published": published and published.accuracy}]

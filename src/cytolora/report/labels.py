@@ -14,7 +14,7 @@ from cytolora.report import words
 from cytolora.report.cells import Cell
 from cytolora.report.few_shot import in_print_order
 from cytolora.report.figures import INK
-from cytolora.report.flags import caution, flags, stamp
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 from cytolora.report.lines import colours, line, linear_last, markers, panels, percent_axis
 from cytolora.specs import LINEAR
 
@@ -40,8 +40,7 @@ class Labels:
         """What is seen, in words that stand alone."""
         text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
         text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
-        warned = caution([cell for cell in self.cells if cell.tested])
-        return f"{text} Read with care: {warned}." if warned else text
+        return text + in_caption([cell for cell in self.cells if cell.tested])
 
     @property
     def drawable(self) -> bool:
@@ -97,7 +96,7 @@ class Labels:
                 "low": cell.intervals["accuracy"].low,
                 "high": cell.intervals["accuracy"].high,
                 "n_seeds": len(cell.tested),
-                "flags": "; ".join(flags(cell)),
+                "flags": in_file(cell),
             }
             for cell in self.cells
             if cell.num_labels and (spread := cell.test("accuracy")) is not None

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from cytolora.report.cells import Cell
 from cytolora.report.figures import FAINT, INK, MARKERS, PALETTE
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 from cytolora.report.lines import percent_ticks
 
 
@@ -35,7 +36,7 @@ class Levels:
         text += "lines: 95 % interval over the test images or groups."
         if any(cell.published for cell in self._shown):
             text += " Diamonds: published values, measured on other splits."
-        return text
+        return text + in_caption(self._shown)
 
     @property
     def drawable(self) -> bool:
@@ -64,6 +65,7 @@ class Levels:
                 "high": [interval.high for interval in intervals],
                 "published": pa.array([entry and entry.accuracy for entry in published], pa.float64()),
                 "source": pa.array([entry and entry.source for entry in published], pa.string()),
+                "flags": [in_file(cell) for cell in shown],
             }
         )
 
@@ -89,6 +91,7 @@ class Levels:
         axes.set_axisbelow(True)
         axes.spines["left"].set_color(FAINT)
         drawing.legend(handles=self._legend(methods, rows), loc="outside right center")
+        stamp(drawing, caution(self._shown))
         return drawing
 
     @staticmethod

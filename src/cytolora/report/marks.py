@@ -38,9 +38,8 @@ def _marks(cell: Cell) -> Iterator[Mark]:
         yield Mark(
             tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a rehearsal, no result."
         )
-    if cell.spec.split.by == "image" and cell.spec.split.file_sha256 is None:
-        text = "Cells of one patient, slide or field may stand in training and test; the number may be too high."
-        yield Mark(tag="split by image", text=f"Split by image: {text}")
+    for tag, text in cell.group_warnings.items():
+        yield Mark(tag=tag, text=text)
     repeated = cell.worst("num_repeated")
     if repeated:
         text = f"A class has fewer images than asked for: {words.count(repeated, 'training image')} drawn again."

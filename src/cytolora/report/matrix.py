@@ -15,6 +15,7 @@ from cytolora.report import words
 from cytolora.report.cells import Cell
 from cytolora.report.evaluation import Evaluation
 from cytolora.report.figures import FAINT
+from cytolora.report.flags import caution, in_caption, in_file, stamp
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
 _DARK, _LIGHT = "#14181f", "#ffffff"
@@ -49,6 +50,7 @@ class ConfusionMatrix:
         return (
             f"{cell.dataset}, {cell.model}, {cell.method}, {amount}: true class (rows) by predicted class (columns) "
             f"on the test set, {together}. Large: percent of the row; small: count.{self._order_in_words}"
+            f"{in_caption([cell])}"
         )
 
     def frame(self) -> pa.Table:
@@ -62,6 +64,7 @@ class ConfusionMatrix:
                 "predicted": [classes[column] for _, column in pairs],
                 "count": [int(counts[pair]) for pair in pairs],
                 "share_of_true": [float(shares[pair]) for pair in pairs],
+                "flags": [in_file(self.cell)] * len(pairs),
             }
         )
 
@@ -88,6 +91,7 @@ class ConfusionMatrix:
         axes.spines[:].set_visible(False)
         axes.set_xlabel("Predicted")
         axes.set_ylabel("True (count)")
+        stamp(drawing, caution([self.cell]), above=True)  # names of classes stand below
         return drawing
 
     @property

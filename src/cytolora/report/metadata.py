@@ -12,6 +12,7 @@ from cytolora import intervals, stats
 from cytolora.files import canonical_json, sha256_text
 from cytolora.report import predictions
 from cytolora.report.cells import METRICS, Cell, Metric, Spread
+from cytolora.report.flags import in_file
 from cytolora.report.kept import code_hash, keep, predictions_hash, read_kept
 from cytolora.report.predictions import TestPredictions, draw_seeds
 from cytolora.stats import Interval, accuracy, balanced_accuracy, tally
@@ -38,6 +39,7 @@ COLUMNS = (
     "balanced_accuracy_high",
     "interval_unit",
     "interval_units",
+    "flags",
     "cell_id",
 )
 """Of metadata.csv."""
@@ -178,6 +180,7 @@ def _rows(column: str, cell: Cell, strata: Mapping[str, Stratum]) -> Iterator[di
             "n": stratum.num_images,
             "interval_unit": stratum.intervals["accuracy"].unit,
             "interval_units": stratum.intervals["accuracy"].num_units,
+            "flags": in_file(cell),
             "cell_id": cell.cell_id,
         }
         for metric in METRICS:

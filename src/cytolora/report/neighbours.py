@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cytolora.report.cells import Cell, Spread
+from cytolora.report.flags import in_file
 
 COLUMNS = (
     *("dataset", "model", "method", "amount", "n_seeds", "linear_mean", "linear_std", "knn_mean", "knn_std", "knn_k"),
-    *("nearest_mean_mean", "nearest_mean_std", "cell_id"),
+    *("nearest_mean_mean", "nearest_mean_std", "flags", "cell_id"),
 )
 """Of neighbours.csv; accuracies on test in [0, 1]."""
 
@@ -21,7 +22,12 @@ def neighbour_rows(cells: Iterable[Cell]) -> list[dict[str, Any]]:
         if not known or len(known) < len(found):
             continue
         row = {"dataset": cell.dataset, "model": cell.model, "method": cell.method}
-        row |= {"amount": cell.spec.sampling.amount, "n_seeds": len(known), "cell_id": cell.cell_id}
+        row |= {
+            "amount": cell.spec.sampling.amount,
+            "n_seeds": len(known),
+            "cell_id": cell.cell_id,
+            "flags": in_file(cell),
+        }
         scores = {name: [beside[name]["test"]["accuracy"] for beside in known] for name in ("knn", "nearest_mean")}
         scores["linear"] = [run.metrics["test"]["accuracy"] for run in cell.tested]
         for name, values in scores.items():

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora import stats
+from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.report import protocol, words
 from cytolora.report.cells import METRICS, Cell, Metric, best
 from cytolora.report.details import class_rows, tree_rows
@@ -163,7 +164,8 @@ def _notices(cells: Sequence[Cell]) -> list[str]:
         "missing": "without a learning rate that has all seeds: not finished, or diverged",
         "validation only": "without a test score yet: not finished",
         "incomplete": "with a test score for some seeds only",
-        "split by image": "split by image: cells of one patient, slide or field may stand on both sides",
+        SPLIT_BY_IMAGE: "split by image: patients may be on both sides of the split (group leakage)",
+        GROUPS_UNKNOWN: "with groups unknown: patients may be on both sides of the split (group leakage)",
         "repeated": "trained on repeated images: a class has fewer than were asked for",
         "retested": "whose test set was scored at more than one learning rate",
     }

@@ -26,6 +26,9 @@ class TestPredictions:
     metadata: Mapping[str, list[str | None]] = field(default_factory=dict)
     """By column (stain, scanner, …) the value of each image; None where it is not known."""
 
+    val_groups: Mapping[str, str | None] = field(default_factory=dict)
+    """By path, the group of each validation image; None where it is not known."""
+
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The most probable class of each image."""
@@ -44,6 +47,7 @@ def read_test(run: StoredRun) -> TestPredictions:
     unknown = sorted(set(table["label"].unique().to_pylist()) - set(classes))
     if unknown or not set(classes) <= set(table.column_names):
         raise damaged(run.path, f"its predictions do not fit its classes ({', '.join(classes)})")
+    val = table.filter(pc.field("subset") == "val")
     table = table.filter(pc.field("subset") == "test")
     if not len(table):
         raise damaged(run.path, f"its metrics have a test score, {PREDICTIONS} no test image")
@@ -62,6 +66,7 @@ def read_test(run: StoredRun) -> TestPredictions:
             for name in table.column_names
             if name.startswith(METADATA_PREFIX)
         },
+        val_groups=dict(zip(val["path"].to_pylist(), val["group"].to_pylist(), strict=True)),
         probabilities=probabilities,
     )
 

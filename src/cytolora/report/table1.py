@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from cytolora.report.cells import Cell, Spread
-from cytolora.report.flags import flags, suffix
+from cytolora.report.flags import in_caption, in_file, suffix
 from cytolora.report.published import printed_order
 from cytolora.report.tables import bar
 from cytolora.report.words import escape_latex, escape_markdown
@@ -99,6 +99,11 @@ def _in_order(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=lambda name: (place.get(name, len(place)), name)))
 
 
+def cells_of(table: Table1) -> list[Cell]:
+    """Returns the cells that the table's numbers and averages are of."""
+    return [entry.cell for entry in table.entries.values() if entry.cell is not None]
+
+
 def to_rows(table: Table1) -> list[dict[str, Any]]:
     """Returns a row per field, for CSV; shares in [0, 1]."""
     rows = []
@@ -117,7 +122,7 @@ def to_rows(table: Table1) -> list[dict[str, Any]]:
                 "published_accuracy": _rounded(entry.published),
                 "published_std": entry.published_std,
                 "difference": _rounded(entry.difference),
-                "flags": "; ".join(flags(entry.cell)) if entry.cell else "",
+                "flags": in_file(entry.cell) if entry.cell else "",
                 "cell_id": entry.cell and entry.cell.cell_id,
             }
         )
@@ -149,6 +154,8 @@ def to_markdown(tables: Sequence[Table1]) -> str:
         lines = [f"### {escape_markdown(table.method)} on all images: accuracy on test, %", ""]
         lines += [bar(["dataset", *map(escape_markdown, table.models)]), bar(["---", *["--:"] * len(table.models)])]
         lines += [bar(map(escape_markdown, (name, *values))) for name, values in lines_of(table)]
+        if care := in_caption(cells_of(table)).strip():
+            lines += ["", escape_markdown(care)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -159,9 +166,10 @@ def to_latex(tables: Sequence[Table1]) -> str:
         "% Needs \\usepackage{booktabs}. Accuracy on test, %: mean, standard deviation over seeds, 95 % interval."
     ]
     for table in tables:
+        care = escape_latex(in_caption(cells_of(table)))
         lines = [
             "\\begin{table}",
-            f"\\caption{{Accuracy of {escape_latex(table.method)} classifiers on all images (\\%).}}",
+            f"\\caption{{Accuracy of {escape_latex(table.method)} classifiers on all images (\\%).{care}}}",
             f"\\begin{{tabular}}{{l{'r' * len(table.models)}}}",
             "\\toprule",
             " & ".join(["Dataset", *map(escape_latex, table.models)]) + " \\\\",

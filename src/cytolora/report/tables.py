@@ -8,7 +8,7 @@ from typing import Any
 from cytolora.agreement import macro
 from cytolora.report import words
 from cytolora.report.cells import ALL_METRICS, METRICS, Cell, Metric, Spread, by_dataset
-from cytolora.report.flags import suffix
+from cytolora.report.flags import in_caption, in_file, suffix
 from cytolora.report.marks import marks
 from cytolora.report.words import escape_latex, escape_markdown
 
@@ -26,8 +26,9 @@ COLUMNS = (
     "balanced_accuracy_std",
     "published_accuracy",
     "preset",
+    "flags",
 )
-"""Of tables.csv: what other programs rely on, and the preset last."""
+"""Of tables.csv: what other programs rely on, then what keeps a number from standing beside others."""
 
 TITLES: Mapping[Metric, str] = {
     "accuracy": "accuracy",
@@ -59,6 +60,7 @@ def to_row(cell: Cell) -> dict[str, Any]:
         row[f"{metric}_std"] = _rounded(spread and spread.std)
     published = cell.published
     row |= {"published_accuracy": published and published.accuracy, "preset": cell.spec.preset}
+    row["flags"] = in_file(cell)
     return row | _details(cell)
 
 
@@ -134,6 +136,8 @@ def to_markdown(cells: Sequence[Cell]) -> str:
             for names, row in pivot(members).items():
                 values = [_plain(row.get(name), metric) for name in amounts]
                 lines.append(bar([*map(escape_markdown, names), *values]))
+            if care := in_caption(members).strip():
+                lines += ["", escape_markdown(care)]
             blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -144,9 +148,10 @@ def to_latex(cells: Sequence[Cell]) -> str:
     for dataset, members in by_dataset(cells).items():
         for metric in METRICS:
             amounts = amounts_of(members)
+            care = escape_latex(in_caption(members))
             lines = [
                 "\\begin{table}",
-                f"\\caption{{{escape_latex(dataset)}: {TITLES[metric]} on the test set (\\%).}}",
+                f"\\caption{{{escape_latex(dataset)}: {TITLES[metric]} on the test set (\\%).{care}}}",
                 f"\\begin{{tabular}}{{ll{'r' * len(amounts)}}}",
                 "\\toprule",
                 " & ".join(["Model", "Method", *map(escape_latex, amounts)]) + " \\\\",

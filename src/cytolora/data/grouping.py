@@ -1,0 +1,74 @@
+"""Group leakage: whether groups are known, and whether train, val and test share any."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+DIVIDED_BY_IMAGE = "divided by image, so that images of one group may stand in two subsets"
+"""How a split rule says that groups were not looked at."""
+
+SPLIT_BY_IMAGE = "split by image"
+GROUPS_UNKNOWN = "groups unknown"
+"""Tags of the two warnings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """What is known of the patients, slides or fields of divided images."""
+
+    num_images: int
+    num_grouped: int
+    """Images whose group is known."""
+    num_groups: int
+    num_torn: int
+    """Groups with images in more than one subset."""
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str | None, str | None]]) -> "Grouping":
+        """Counts the groups of images, each given as subset and group; None where there is none or it is not known."""
+        pairs = list(images)
+        homes: defaultdict[str, set[str]] = defaultdict(set)
+        for subset, group in pairs:
+            if group is not None:
+                homes[group].update({subset} if subset else ())
+        return cls(
+            num_images=len(pairs),
+            num_grouped=sum(group is not None for _, group in pairs),
+            num_groups=len(homes),
+            num_torn=sum(len(subsets) > 1 for subsets in homes.values()),
+        )
+
+    def warnings(self, split_rule: str = "") -> dict[str, str]:
+        """Says by tag what keeps a test set from being one of new patients; empty where all groups are kept whole.
+
+        Args:
+            split_rule: How the images were divided, in words; it counts where groups are not known.
+        """
+        found = {}
+        if self.num_torn:
+            found[SPLIT_BY_IMAGE] = (
+                f"Split by image: {self.num_torn} of {self.num_groups} groups (patients, slides or fields) have images "
+                "in more than one of train, val and test (group leakage); the numbers may be too high."
+            )
+        elif DIVIDED_BY_IMAGE in split_rule and self.num_grouped < self.num_images:
+            found[SPLIT_BY_IMAGE] = torn_unseen()
+        if self.num_grouped < self.num_images:
+            whose = "no image" if not self.num_grouped else f"{self.num_grouped} of {self.num_images} images"
+            found[GROUPS_UNKNOWN] = unknown(whose)
+        return found
+
+
+def torn_unseen() -> str:
+    """The warning on a division by image where nobody can count the torn groups."""
+    return (
+        "Split by image: patients, slides or fields may have images in more than one of train, val and test (group "
+        "leakage); the numbers may be too high."
+    )
+
+
+def unknown(whose: str = "no image") -> str:
+    """The warning on images without a group."""
+    return (
+        f"Groups unknown: the patient, slide or field is known of {whose}, so images of one may be on both sides of "
+        "the split (group leakage); the numbers may be too high, and the intervals too narrow."
+    )
