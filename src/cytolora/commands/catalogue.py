@@ -5,8 +5,8 @@ import sys
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
+
+from cytolora.commands.console import PlainTable, make_console
 
 
 def ls(
@@ -32,12 +32,10 @@ def ls(
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = Table(box=None, header_style="bold")
-    for column in rows[0]:
-        table.add_column(column, no_wrap=column == "name")  # a name is there to be copied
+    table = PlainTable(*rows[0], no_wrap="name")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console(highlight=False).print(table)
+    make_console(soft_wrap=False).print(table)
 
 
 def _models() -> list[dict[str, Any]]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
+from cytolora.commands.console import PlainTable, make_console
 from cytolora.commands.options import Several
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.files import write_json, write_text
@@ -73,9 +72,9 @@ def compare(
     if json_:
         sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
         return
-    console = Console(highlight=False, markup=False)
+    console = make_console(soft_wrap=False)
     console.width = max(console.width, _WIDTH)
-    table = Table(*HEADER, box=None, pad_edge=False)
+    table = PlainTable(*HEADER, pad_edge=False)
     for line in to_lines(found):
         table.add_row(*line)
     console.print(table)

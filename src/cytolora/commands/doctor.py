@@ -11,8 +11,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from cytolora.commands.console import make_console
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.sources import find
 
@@ -110,7 +110,7 @@ def _problems(found: dict[str, Any]) -> list[str]:
 
 
 def _print(found: dict[str, Any], problems: list[str]) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
     devices = ", ".join(found["gpus"]) or ("Apple GPU" if found["mps"] else "no GPU")
     packed = "oneDNN layers" if found["packed_cpu_layers"] else "plain layers"
     console.print(f"Python {found['python']}, torch {found['torch']}, {devices}")

@@ -2,18 +2,17 @@
 
 from typing import Any
 
-from rich.console import Console
-from rich.table import Column, Table
+from cytolora.commands.console import PlainTable, make_console
 
 
 def print_metrics(found: dict[str, Any]) -> None:
     """Prints what ``assess`` measured."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
     groups = f", {found['num_groups']} groups" if found["num_groups"] else ""
     console.print(f"On {found['n']} images{groups}, in percent, 95 % intervals over {_unit(found)}:")
     for name, interval in found["intervals"].items():
         console.print(f"  {name.replace('_', ' ')}: {100 * found[name]:.1f} {_range(interval)}")
-    table = Table(Column("class", no_wrap=True), "n", "sensitivity", "specificity", box=None, header_style="bold")
+    table = PlainTable("class", "n", "sensitivity", "specificity", no_wrap="class")
     columns = ("sensitivity", "specificity")
     for row in found["classes"]:
         table.add_row(row["label"], str(row["n"]), *(_share(row[name]) for name in columns))

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.console import Console
 
+from cytolora.commands.console import make_console
 from cytolora.commands.options import NO_WEIGHTS, MachineOptions, WeightOptions
 from cytolora.errors import ConfigError, missing_package
 
@@ -95,7 +95,7 @@ def serve(
     with _listening(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
+        make_console(stderr=True).print(
             f"{model} answers on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
         )
         config = uvicorn.Config(

@@ -1,0 +1,33 @@
+"""Consoles and tables that print text as it is: what stands in [brackets] or between :colons: is data, never markup.
+
+Names, paths, licences and messages of plug-ins come from others. No other module but those of progress imports rich.
+"""
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+
+def make_console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
+    """Makes a console of standard output or error.
+
+    Args:
+        soft_wrap: Leaves long lines to the terminal; otherwise they are broken, and columns of tables are.
+    """
+    return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+
+
+class PlainTable:
+    """A table without lines whose cells are printed as they are."""
+
+    def __init__(self, *headers: str, no_wrap: str | None = None, pad_edge: bool = True) -> None:
+        """Makes an empty table; the column ``no_wrap`` is never broken: it is there to be copied."""
+        columns = (Column(Text(header), no_wrap=header == no_wrap) for header in headers)
+        self._table = Table(*columns, box=None, header_style="bold", pad_edge=pad_edge)
+
+    def add_row(self, *cells: str, style: str | None = None) -> None:
+        """Adds a row."""
+        self._table.add_row(*map(Text, cells), style=style)
+
+    def __rich__(self) -> Table:
+        return self._table
