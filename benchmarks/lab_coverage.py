@@ -21,8 +21,9 @@ from cytolora.lab.calibration import calibration_error, fit_temperature
 from cytolora.lab.decisions import probabilities
 from cytolora.lab.fit_linear import fit_by_folds
 from cytolora.lab.recipe import Recipe, Wishes, choose_recipe
+from cytolora.progress import Progress
 from cytolora.specs import SplitSpec
-from cytolora.workbench import Bench, Progress
+from cytolora.workbench import Bench
 
 COLUMNS = ("coverage", "over groups", "set size", "sensitivity", "specificity", "accuracy", "calibration error")
 

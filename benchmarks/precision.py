@@ -21,11 +21,11 @@ from cytolora.learning import probabilities
 from cytolora.models.classifier import from_safetensors
 from cytolora.models.cpu import keep_freed_memory
 from cytolora.paired import difference
+from cytolora.progress import Progress
 from cytolora.report.predictions import TestPredictions, draw_seeds
 from cytolora.run import open_bench
 from cytolora.specs import RunSpec
 from cytolora.store import Store
-from cytolora.workbench import Progress
 
 PRECISIONS = ("bf16", "fp32")
 

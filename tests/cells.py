@@ -7,9 +7,9 @@ from cytolora.engines.inline import run_groups
 from cytolora.expansion import narrowed
 from cytolora.grid import Plan, make_plan
 from cytolora.inputs import Inputs
+from cytolora.progress import Progress
 from cytolora.specs import GridSpec
 from cytolora.store import Store
-from cytolora.workbench import Progress
 
 
 def tiny_grid(**axes: object) -> GridSpec:

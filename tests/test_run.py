@@ -45,9 +45,9 @@ def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
     from cytolora.config import parse_spec
     from cytolora.learning import probabilities
     from cytolora.models.classifier import from_safetensors
+    from cytolora.progress import Progress
     from cytolora.run import open_bench
     from cytolora.specs import RunSpec
-    from cytolora.workbench import Progress
 
     store, inputs = Store(finished), Inputs(data={"synthetic": drawn_cells})
     for stored in store.runs():

@@ -12,9 +12,9 @@ from cytolora.engines.inline import run_groups
 from cytolora.expansion import narrowed
 from cytolora.grid import make_plan
 from cytolora.inputs import Inputs
+from cytolora.progress import Progress
 from cytolora.report.build import build_report
 from cytolora.store import Store
-from cytolora.workbench import Progress
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The main job from Python: the same functions that the command line calls."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +18,7 @@ from cytolora.engines.catalogue import ENGINES, HERE, Spread
 from cytolora.errors import ConfigError, StoreError
 from cytolora.grid import Plan, make_plan
 from cytolora.inputs import Inputs
+from cytolora.progress import Progress
 from cytolora.specs import GridSpec
 from cytolora.store import Store
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from cytolora.lab.bundle import Bundle
     from cytolora.models.tower import Tower
-    from cytolora.workbench import Progress
 
 _LISTED = 5
 
@@ -38,7 +37,8 @@ def run_grid(
     out: AnyPath,
     *,
     device: "str | torch.device | None" = None,
-    watch: "Callable[[Plan, Inputs], AbstractContextManager[Progress]] | None" = None,
+    progress: Progress | None = None,
+    announce: Callable[[Plan, Inputs], None] = lambda plan, inputs: None,
     engine: str = "inline",
     spread: Spread = HERE,
 ) -> Plan:
@@ -55,7 +55,8 @@ def run_grid(
     Args:
         grid: A shipped name, the path of a YAML file, or a spec.
         device: ``auto`` takes a GPU where there is one; the CPU if not given.
-        watch: Opens what shows progress, told what there is to do.
+        progress: Told what is being done.
+        announce: Told what there is to do, before the first run.
         engine: Where runs are executed: ``inline`` or ``ray``.
         spread: The cluster and the number of workers, for an engine that has some.
 
@@ -66,19 +67,19 @@ def run_grid(
         StoreError: If stored runs of the grid were computed from other weights, data or splits.
     """
     from cytolora.prompting import has_text
-    from cytolora.workbench import Progress
 
-    out, device, chosen = as_path(out, "out"), as_device(device), ENGINES.get(engine)
+    out, device, chosen, progress = as_path(out, "out"), as_device(device), ENGINES.get(engine), progress or Progress()
     chosen.check(spread)
+    progress.status("comparing what is stored with data and checkpoints")
     spec, store = grid if isinstance(grid, GridSpec) else load_grid(grid), Store(out)
     plan = _checked_plan(spec, store, inputs)
-    if any([inputs.fetch_weights(group.backbone) for group in plan.groups]):  # noqa: C419  (all of them are fetched)
+    if any([inputs.fetch_weights(group.backbone, progress) for group in plan.groups]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
     for group in plan.groups:
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in group.runs):
             inputs.fetch_vocabulary(group.backbone)  # now, not after hours of other runs
-    with nullcontext(Progress()) if watch is None else watch(plan, inputs) as progress:
-        chosen.run_groups(plan.groups, inputs, store, device=device, progress=progress, spread=spread)
+    announce(plan, inputs)
+    chosen.run_groups(plan.groups, inputs, store, device=device, progress=progress, spread=spread)
     return plan
 
 
@@ -127,9 +128,7 @@ def fit(
     cache: AnyPath = Path("runs/.cache"),
     device: "str | torch.device | None" = None,
     own_backbones: OneOrMany[str] = (),
-    say: Callable[[str], None] = lambda text: None,
-    begin: Callable[[str, int], None] = lambda text, total: None,
-    done: Callable[[int], None] = lambda images: None,
+    progress: Progress | None = None,
 ) -> "Bundle":
     """Fits a classifier to one's own cells and writes it as a bundle; see ``cytolora fit --help``.
 
@@ -148,9 +147,7 @@ def fit(
         cache: Keeps decoded images, features and trained adapters; the same call goes on from there.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
         own_backbones: Names of registered backbones, one of which is meant where ``model`` is None.
-        say: Told what was found and what is being done, a line at a time.
-        begin: Told of each long stage and its number of images.
-        done: Told the number of images just done of that stage.
+        progress: Told what was found, what is being done, and how far it is.
 
     Raises:
         CytoloraError: If something is for the user to change.
@@ -160,10 +157,10 @@ def fit(
     from cytolora.lab.bundle_files import check_free
     from cytolora.lab.fit_data import read_cells, summary
     from cytolora.lab.recipe import Wishes, choose_recipe
-    from cytolora.workbench import Progress
 
     data, out, cache, device = as_path(data, "data"), as_path(out, "out"), as_path(cache, "cache"), as_device(device)
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
+    progress = progress or Progress()
     wishes = Wishes(
         model=model,
         method=method,
@@ -186,16 +183,15 @@ def fit(
         add=add,
         label_map=as_path_or_none(label_map, "label_map"),
         split_file=as_path_or_none(split, "split"),
-        begin=begin,
-        on_image=lambda: done(1),
+        begin=progress.begin,
+        on_image=lambda: progress.done(1),
     )
     for line in (*summary(cells), *recipe.notes):
-        say(line)
-    watch = Progress(say=say, done=done)
-    fitted = lab_fit.fit(cells, out, recipe, wishes, inputs, cache=cache, device=device, progress=watch, begin=begin)
+        progress.say(line)
+    fitted = lab_fit.fit(cells, out, recipe, wishes, inputs, cache=cache, device=device, progress=progress)
     for note in fitted.notes:
         if note not in (*cells.notes, *recipe.notes):  # those were said before
-            say(f"! {note}")
+            progress.say(f"! {note}")
     path = inputs.weights.get(recipe.backbone.name)
     return Bundle.load(out, weights=path, weights_dir=weights_dir, device=device)
 

@@ -16,6 +16,7 @@ from cytolora.models.backbones import BACKBONES
 from cytolora.models.sources import fetch, fetch_vocabulary, find, find_vocabulary, missing
 from cytolora.models.weights_folder import carried, check_carried
 from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, prompts
+from cytolora.progress import Progress
 from cytolora.specs import ZERO_SHOT, RunSpec, Sampling, SplitSpec
 from cytolora.store import Identity, prompts_hash
 
@@ -97,7 +98,7 @@ class Inputs:
             raise missing(spec)
         return path
 
-    def fetch_weights(self, backbone: str) -> bool:
+    def fetch_weights(self, backbone: str, progress: Progress | None = None) -> bool:
         """Downloads a backbone's checkpoint where it is not on this machine; returns whether it did.
 
         Raises:
@@ -106,7 +107,7 @@ class Inputs:
         spec = BACKBONES.get(backbone)
         if find(spec, self.weights.get(backbone), self.weights_dir) is not None:
             return False
-        fetch(spec)
+        fetch(spec, progress)
         return True
 
     def fetch_vocabulary(self, backbone: str) -> None:

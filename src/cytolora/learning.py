@@ -126,6 +126,11 @@ def train_adapter(bench: Bench, run: RunSpec) -> Trained:
     )
 
 
+def title(run: RunSpec) -> str:
+    """Names the cell of a run, for people."""
+    return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"
+
+
 def _training_batches(bench: Bench, run: RunSpec) -> TrainingBatch:
     samples, augment = bench.inputs.split(run).train, run.train.augment
     if augment is None:
@@ -162,7 +167,8 @@ def probabilities(
     def batch(indices: Sequence[int]) -> Tensor:
         return _evaluation_batch(bench, run, [samples[index] for index in indices])
 
-    return predict(classifier, batch, len(samples), device=bench.device)
+    on_images = bench.progress.counted(f"{title(run)}, seed {run.seed}: scoring", len(samples))
+    return predict(classifier, batch, len(samples), device=bench.device, on_images=on_images)
 
 
 def _evaluation_batch(bench: Bench, run: RunSpec, samples: Sequence[Sample]) -> Tensor:

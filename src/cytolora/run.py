@@ -13,16 +13,17 @@ from cytolora.config import parse_spec
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.grid import Group, stored_cell
 from cytolora.inputs import Inputs
-from cytolora.learning import Trained, probabilities, train_adapter, train_heads, zero_shot
+from cytolora.learning import Trained, probabilities, title, train_adapter, train_heads, zero_shot
 from cytolora.metrics import score
 from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors, to_safetensors
+from cytolora.progress import Progress
 from cytolora.provenance import software
 from cytolora.select import decide
 from cytolora.specs import ZERO_SHOT, RunSpec
 from cytolora.store import RunResult, Store, StoredRun
 from cytolora.training.neighbours import Known, choose_k, score_neighbours
-from cytolora.workbench import Bench, Progress
+from cytolora.workbench import Bench
 
 
 def execute(
@@ -72,12 +73,12 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
     """
     missing = [run for run in only or cell if store.find(run.run_id) is None]
     if missing and cell[0].method == ZERO_SHOT:
-        bench.progress.say(f"{_title(cell[0])}: class prompts")
+        bench.progress.status(f"{title(cell[0])}: class prompts")
         for run in missing:
             store.add(_validated(bench, run, zero_shot(bench, run)))
         return
     if missing and cell[0].adapter is None:
-        bench.progress.say(f"{_title(cell[0])}: {len(cell)} heads in one pass")
+        bench.progress.status(f"{title(cell[0])}: {len(cell)} heads in one pass")
         trained = train_heads(bench, cell)  # all of them: a head's last bits may depend on the batch it is in
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
         beside = {seed: _neighbours(bench, run) for seed, run in draws.items()}
@@ -86,7 +87,7 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
         return
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
-            bench.progress.say(f"{_title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
+            bench.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
             store.add(_validated(bench, run, train_adapter(bench, run)))
 
 
@@ -109,7 +110,7 @@ def score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
     """
     scores: dict[str, _TestScore] = {}
     while (left := _settle(bench, store, cell, scores)) is not None:
-        bench.progress.say(f"{_title(left.spec)}, seed {left.spec.seed}: test set")
+        bench.progress.status(f"{title(left.spec)}, seed {left.spec.seed}: test set")
         scores[left.spec.run_id] = _test_score(bench, left)
 
 
@@ -260,7 +261,3 @@ def _spec(stored: StoredRun) -> RunSpec:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _title(run: RunSpec) -> str:
-    return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"

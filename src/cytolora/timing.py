@@ -69,38 +69,62 @@ def num_steps(run: RunSpec, num_train: int) -> int:
     return run.train.budget.num_steps(num_train=num_train, batch_size=run.train.batch_size, shots=run.sampling.shots)
 
 
-def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
-    """Returns how long adapter runs of one backbone and method take one after the other, with their scoring."""
+def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
+    """Returns the work of adapter runs of one backbone and method, in images trained on; scoring counts its share."""
     total, cells = 0.0, {run.cell_id: run for run in runs}
     for run in runs:
         split = inputs.split(run)
-        steps, size = num_steps(run, len(split.train)), run.train.batch_size
-        images = steps * len(split.train) / ceil(len(split.train) / size)
-        total += steps * cost.seconds + (images + _SCORE_SHARE * len(split.val)) * cost.seconds_per_image
+        total += num_steps(run, len(split.train)) * mean_batch(run, inputs) + _SCORE_SHARE * len(split.val)
     for run in cells.values():  # the test set is scored for one rate a cell, with every seed
         num_seeds = len({other.seed for other in runs if other.cell_id == run.cell_id})
-        total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test) * cost.seconds_per_image
+        total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test)
     return total
 
 
+def mean_batch(run: RunSpec, inputs: Inputs) -> float:
+    """Returns the images of a step, on average."""
+    num_train = len(inputs.split(run).train)
+    return num_train / ceil(num_train / run.train.batch_size)
+
+
+def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
+    """Returns how long adapter runs of one backbone and method take one after the other, with their scoring."""
+    steps = sum(num_steps(run, len(inputs.split(run).train)) for run in runs)
+    return steps * cost.seconds + num_passes(runs, inputs) * cost.seconds_per_image
+
+
 def describe(plan: Plan, inputs: Inputs, costs: Mapping[Tower, Cost]) -> str:
-    """Says how long the adapter runs to do take, one line; empty if there are none, or no speed is known of one."""
-    wanted = adapter_runs(plan)
-    if not wanted or not wanted.keys() <= costs.keys():
-        return ""
-    by_method: dict[str, float] = defaultdict(float)
+    """Says how long the adapter runs to do take, one line, and of which that is not known; empty if of none.
+
+    Not known is the speed of a backbone with a method that was never timed, and the size of a dataset that is not here.
+    """
+    seconds: dict[str, float] = defaultdict(float)
     numbers: dict[str, int] = defaultdict(int)
-    for (backbone, method), runs in wanted.items():
-        by_method[method] += seconds_left(runs, inputs, costs[backbone, method])
-        numbers[method] += len(runs)
-    return "; ".join(
-        f"{method}, {numbers[method]} runs: about {in_words(seconds)}" for method, seconds in by_method.items()
-    )
+    untimed: dict[str, int] = defaultdict(int)
+    for (backbone, method), runs in adapter_runs(plan).items():
+        here = [run for run in runs if run.dataset in inputs.data]
+        for name in sorted({run.dataset for run in runs} - inputs.data.keys()):
+            untimed[f"{method} with {backbone} on {name}"] += sum(run.dataset == name for run in runs)
+        if here and (backbone, method) not in costs:
+            untimed[f"{method} with {backbone}"] += len(here)
+        elif here:
+            seconds[method] += seconds_left(here, inputs, costs[backbone, method])
+            numbers[method] += len(here)
+    if not seconds:
+        return ""
+    known = [f"{method}, {numbers[method]} runs: about {in_words(seconds[method])}" for method in seconds]
+    whole = [f"together about {in_words(sum(seconds.values()))}"] if len(seconds) > 1 else []
+    rest = ", ".join(f"{name} ({number} runs)" for name, number in untimed.items())
+    return "; ".join([*known, *whole, *([f"not timed yet: {rest}"] if rest else [])])
 
 
 def in_words(seconds: float) -> str:
     """Writes a duration in two figures at most: 40 s, 42 min, 3.5 h, 12 days."""
     for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
         if seconds < limit:
-            return f"{max(1, seconds / size):.2g} {unit}"
-    return f"{seconds / 86400:.2g} days"
+            return f"{_rounded(max(1, seconds / size))} {unit}"
+    return f"{_rounded(seconds / 86400)} days"
+
+
+def _rounded(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"

@@ -9,14 +9,17 @@ from cytolora.features import seconds_per_image
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
 from cytolora.learning import train_adapter
+from cytolora.progress import Progress
 from cytolora.run import open_bench
 from cytolora.specs import RunSpec
 from cytolora.store import Store
-from cytolora.timing import Cost, Tower, adapter_runs, fit_cost, in_words, num_steps, stored_costs
-from cytolora.workbench import Bench, Progress
+from cytolora.timing import Cost, Tower, adapter_runs, fit_cost, in_words, mean_batch, num_passes, stored_costs
+from cytolora.workbench import Bench
 
-_WORTH_IMAGES = 3000
-"""Fewer images of training than this are done before a trial has told how long they take."""
+_WORTH_TRIALS = 10
+"""Less work than so many trials is hardly more than a trial itself."""
+_TRIAL_STEPS = 1 + 3
+"""Of one size of batch."""
 _WORTH_FEATURES = 500
 """Fewer images than this go through a tower before a trial has told how long they take."""
 _LONG_STEP = 2.0
@@ -28,12 +31,11 @@ def costs_here(
 ) -> dict[Tower, Cost]:
     """Returns what a step costs, for each backbone and method to do: from stored runs of this device, else by trial.
 
-    What is hardly more than a trial itself is left out.
+    What is hardly more than a trial itself is left out; scoring counts as work.
     """
     costs = stored_costs(store.runs(), device=str(device), threads=torch.get_num_threads())
     for tower, runs in adapter_runs(plan).items():
-        images = sum(_steps(run, inputs) * _in_step(run, inputs) for run in runs)
-        if tower not in costs and images > _WORTH_IMAGES:
+        if tower not in costs and num_passes(runs, inputs) > _WORTH_TRIALS * _num_tried(runs, inputs):
             progress.say(f"a few steps of {' with '.join(reversed(tower))}, for the time")
             costs[tower] = _tried(runs, inputs, store, device)
     return costs
@@ -69,15 +71,21 @@ def _heads(plan: Plan) -> list[RunSpec]:
     return list(found.values())
 
 
+def _num_tried(runs: list[RunSpec], inputs: Inputs) -> float:
+    """Counts the images that a trial trains on."""
+    sizes = {mean_batch(run, inputs) for run in runs}
+    return _TRIAL_STEPS * sum({min(sizes), max(sizes)})
+
+
 def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.device) -> Cost:
-    by_size = sorted(runs, key=lambda run: (_in_step(run, inputs), run.run_id))
+    by_size = sorted(runs, key=lambda run: (mean_batch(run, inputs), run.run_id))
     small, large = by_size[0], by_size[-1]
     bench = open_bench(small, inputs, store, device=device, progress=Progress())
-    points = [(_in_step(small, inputs), _step_seconds(bench, small))]
-    if _in_step(large, inputs) > points[0][0] and points[0][1] < _LONG_STEP:
+    points = [(mean_batch(small, inputs), _step_seconds(bench, small))]
+    if mean_batch(large, inputs) > points[0][0] and points[0][1] < _LONG_STEP:
         if large.dataset != small.dataset:
             bench = open_bench(large, inputs, store, device=device, progress=Progress(), before=bench)
-        points.append((_in_step(large, inputs), _step_seconds(bench, large)))
+        points.append((mean_batch(large, inputs), _step_seconds(bench, large)))
     return fit_cost(points)
 
 
@@ -89,13 +97,3 @@ def _step_seconds(bench: Bench, run: RunSpec) -> float:
 
 def _cut(run: RunSpec, steps: int) -> RunSpec:
     return replace(run, train=replace(run.train, budget=replace(run.train.budget, max_steps=steps)))
-
-
-def _steps(run: RunSpec, inputs: Inputs) -> int:
-    return num_steps(run, len(inputs.split(run).train))
-
-
-def _in_step(run: RunSpec, inputs: Inputs) -> float:
-    """Images of a step, on average."""
-    num_train = len(inputs.split(run).train)
-    return num_train / -(-num_train // run.train.batch_size)

@@ -18,31 +18,10 @@ from cytolora.models.backbones import BackboneSpec
 from cytolora.models.cpu import for_inference
 from cytolora.models.loading import load_tower
 from cytolora.models.tower import Tower
+from cytolora.progress import Progress
 from cytolora.specs import AugmentSpec, Preprocess
 
 _View = tuple[Preprocess | None, AugmentSpec | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where work tells what it is doing; the command line draws a bar from it."""
-
-    say: Callable[[str], None] = lambda text: None
-    done: Callable[[int], None] = lambda images: None
-    """Told the number of images just trained on."""
-    status: Callable[[str], None] = lambda text: None
-    """Told where a long step stands, again and again."""
-
-    def counted(self, text: str, total: int) -> Callable[[int], None]:
-        """Returns what takes the number of images just done and tells how many of ``total`` that makes."""
-        num_done = 0
-
-        def advance(images: int) -> None:
-            nonlocal num_done
-            num_done += images
-            self.status(f"{text}, {num_done:,} of {total:,} images")
-
-        return advance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +95,7 @@ class Bench:
         """Yields frozen features some images at a time; loads the tower only if some are not kept yet.
 
         Args:
-            on_images: Told the number of images after every batch; if None, the progress has their count as its status.
+            on_images: Told the number of images after every batch; if None, they are a step of the progress.
             preprocess: The backbone's own if None.
             augment: Yields features of the training images alone, one random view of each.
         """

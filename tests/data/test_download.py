@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,7 +177,10 @@ def test_the_command_fetches_hicervix(zenodo: Imitation, tmp_path: Path, capsys:
     assert stopped.value.code == 0
     assert _names(tmp_path) == set(FILES)
     assert "/api/records/11087263" in zenodo.asked
-    assert "cytolora check" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "cytolora check" in printed.out
+    assert not {"━", "\r", "\x1b"} & set(printed.err)
+    assert all(re.search(rf"^{name}: (.+) of \1 \(100 %\) in \d+ s$", printed.err, re.M) for name in FILES)
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in DATASETS if spec.page and spec.zenodo is None])

@@ -15,7 +15,8 @@ from cytolora.inputs import Inputs
 from cytolora.lab import embed as embed_module
 from cytolora.lab.embed import embed, read_embedding
 from cytolora.models.backbones import BACKBONES
-from cytolora.workbench import Bench, Progress
+from cytolora.progress import Progress
+from cytolora.workbench import Bench
 
 
 def _bench(cells: Path, cache: Path) -> Bench:

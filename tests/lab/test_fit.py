@@ -21,6 +21,7 @@ from cytolora.lab.fit_linear import choose_rate, num_folds
 from cytolora.lab.fit_neighbours import not_beaten
 from cytolora.lab.recipe import Wishes, choose_recipe
 from cytolora.lab.thresholds import share
+from cytolora.progress import Progress
 from cytolora.specs import SplitSpec
 
 
@@ -346,7 +347,7 @@ def test_how_long_it_will_take_is_said_whatever_else_is_kept(lab_cells, tmp_path
     cytolora.fit(other, tmp_path / "model", cache=cache, **asked)
     for _ in range(2):
         said: list[str] = []
-        cytolora.fit(lab_cells, tmp_path / "model", cache=cache, say=said.append, **asked)
+        cytolora.fit(lab_cells, tmp_path / "model", cache=cache, progress=Progress(say=said.append), **asked)
         told.append(any("nano, linear: about" in line and "--method lora would take" in line for line in said))
     assert told == [True, False]  # the second time its own are kept
 
@@ -366,10 +367,18 @@ def test_long_stages_say_how_much_there_is_to_do_and_how_much_is_done(tmp_path, 
         tmp_path / "model",
         model="nano",
         cache=tmp_path / "cache",
-        begin=lambda text, total: told.append([text, total, 0]),
-        done=lambda images: told[-1].__setitem__(2, told[-1][2] + images),
+        progress=Progress(
+            begin=lambda text, total, unit: told.append([text, total, 0]),
+            done=lambda images: told[-1].__setitem__(2, told[-1][2] + images),
+        ),
         **wishes,
     )
-    stages = ["looking at images", *(["rate 0.001", "rate 0.003"] if "method" in wishes else ["features"])]
-    assert [text for text, _, _ in told] == stages
+    trained = [f"lora, rate {rate}{part}" for rate in ("0.001", "0.003") for part in ("", ", held out")]
+    stages = trained if "method" in wishes else ["features", "7 linear heads"]
+    assert [text for text, _, _ in told] == [
+        "looking at images",
+        *stages,
+        "calibrating on held-out images",
+        "test set",
+    ]
     assert all(total == done for _, total, done in told)

@@ -26,10 +26,11 @@ from cytolora.models.backbones import BACKBONES
 from cytolora.models.classifier import from_safetensors
 from cytolora.models.text import class_text, text_head
 from cytolora.models.zoo.wording import PAPER_TEMPLATE, TEMPLATES, WORDS, prompts
+from cytolora.progress import Progress
 from cytolora.report.build import build_report
 from cytolora.specs import ZERO_SHOT, GridSpec, MethodSpec, RunSpec, TrainSpec
 from cytolora.store import Store, StoredRun
-from cytolora.workbench import Bench, Progress
+from cytolora.workbench import Bench
 
 NAME = "small-clip"
 

@@ -1,17 +1,18 @@
 """data download: fetches what needs no account, and says where everything else is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import make_console
 from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.download import ZENODO, fetch, remote_files
 from cytolora.data.sources.spec import DatasetSpec
 from cytolora.errors import ConfigError
+from cytolora.progress import Progress
 
 app = App(name="data", help="Gets datasets.")
 
@@ -50,7 +51,7 @@ def download(
         Shows no progress.
     """
     spec = find_dataset(name)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
     if spec.generic or spec.drawn:
         fetched = ", ".join(one.name for one in DATASETS if one.page)
         raise ConfigError(f"Nothing is to be fetched for {spec.name!r}. Datasets with a download: {fetched}.")
@@ -67,13 +68,22 @@ def download(
 
 def _fetch_all(spec: DatasetSpec, to: Path, only: tuple[str, ...], mirror: str, *, quiet: bool) -> Iterator[Path]:
     assert spec.zenodo is not None
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), DownloadColumn(), TransferSpeedColumn())
     for file in remote_files(spec.zenodo, only, mirror=mirror):
-        with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-            task = bar.add_task(file.name, total=file.num_bytes)
-
-            def show(done: int, total: int, bar: Progress = bar, task: TaskID = task) -> None:
-                bar.update(task, completed=done, total=total)
-
-            path = fetch(spec.zenodo, file, to, mirror=mirror, on_bytes=show)
+        with show_progress(quiet=quiet) as progress:
+            progress.status(f"{file.name}: connecting, or comparing what is there")
+            path = fetch(spec.zenodo, file, to, mirror=mirror, on_bytes=_teller(file.name, progress))
         yield path
+
+
+def _teller(name: str, progress: Progress) -> Callable[[int, int], None]:
+    """Returns what takes how many bytes of how many are there; the stage begins with the first."""
+    num_told: int | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal num_told
+        if num_told is None:
+            progress.begin(name, total, "bytes")
+        progress.done(done - (num_told or 0))
+        num_told = done
+
+    return tell

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
-from cytolora.commands.bars import bar
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import PlainTable, make_console
 from cytolora.commands.frozen import NO_FEATURES, FeatureOptions, reader
 from cytolora.data.audit import audit
 from cytolora.data.datasets import load_manifest
@@ -22,6 +21,7 @@ from cytolora.data.split_files import read_split, write_split
 from cytolora.data.splits import assign_subsets
 from cytolora.errors import ConfigError
 from cytolora.files import write_text
+from cytolora.progress import Progress
 from cytolora.specs import SUBSETS, SplitSpec
 
 _PROBLEMS = 1
@@ -70,14 +70,17 @@ def check(
     quiet
         Shows no progress.
     """
-    manifest = _manifest(path, dataset, map_, strict=strict)
-    if split is not None:
-        manifest = read_split(split, manifest)
     if page is not None and page.is_dir():
         raise ConfigError(f"{page} is a folder; name a file for the page, such as {page / 'check.html'}.")
-    found = _audited(manifest, alike, quiet=quiet)
-    if page is not None:
-        _write_page(manifest, found, page)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = _manifest(path, dataset, map_, strict=strict)
+        if split is not None:
+            manifest = read_split(split, manifest)
+        found = _audited(manifest, alike, progress)
+        if page is not None:
+            progress.status(f"writing {page}")
+            _write_page(manifest, found, page)
     if json_:
         sys.stdout.write(json.dumps({**asdict(found), "findings": found.findings()}, indent=2) + "\n")
     else:
@@ -95,6 +98,7 @@ def split(
     ratios: str = "60/20/20",
     seed: int = 0,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Divides a dataset into train, val and test, stratified by class, no group torn; writes the division to a file.
 
@@ -118,11 +122,17 @@ def split(
         Another seed, another division.
     map_
         CSV with columns from,to[,order] that renames or joins classes.
+    quiet
+        Shows no progress.
     """
     spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed)
-    divided = assign_subsets(_manifest(path, dataset, map_), spec)
-    write_split(divided, out)
-    console = Console(highlight=False, markup=False)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = _manifest(path, dataset, map_)
+        progress.status(f"dividing {path}")
+        divided = assign_subsets(manifest, spec)
+        write_split(divided, out)
+    console = make_console(soft_wrap=False)
     console.print(_counts(divided.counts()))
     console.print(f"{divided.split_rule} Written to {out}.", soft_wrap=True)
 
@@ -132,14 +142,15 @@ def _manifest(path: Path, dataset: str | None, label_map: Path | None, *, strict
     return manifest if label_map is None else apply_label_map(manifest, label_map)
 
 
-def _audited(manifest: Manifest, alike: FeatureOptions, *, quiet: bool) -> Audit:
-    with bar("looking at images", total=len(manifest.samples), unit="images", quiet=quiet) as (say, advance):
-        return audit(
-            manifest,
-            features=reader(alike, manifest, say),
-            min_similarity=alike.similarity,
-            on_image=lambda: advance(1),
-        )
+def _audited(manifest: Manifest, alike: FeatureOptions, progress: Progress) -> Audit:
+    features = reader(alike, manifest, progress)
+    progress.begin("looking at images", len(manifest.samples), "images")
+    return audit(
+        manifest,
+        features=features,
+        min_similarity=alike.similarity,
+        on_image=lambda: progress.done(1),
+    )
 
 
 def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
@@ -152,7 +163,7 @@ def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
 
 
 def _print(manifest: Manifest, found: Audit) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
     console.print(
         f"{found.name}: {found.num_images} images, {len(manifest.classes)} classes, {found.num_groups} groups."
     )
@@ -166,9 +177,9 @@ def _print(manifest: Manifest, found: Audit) -> None:
     console.print(f"{len(problems)} problems found." if problems else "No problems found.")
 
 
-def _counts(counts: Mapping[str, Mapping[str, int]]) -> Table:
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> PlainTable:
     shown = [name for name in ("all", *SUBSETS) if name == "all" or any(row[name] for row in counts.values())]
-    table = Table("class", *shown, box=None, header_style="bold")
+    table = PlainTable("class", *shown)
     for label, row in counts.items():
         table.add_row(label, *(str(row[name]) for name in shown))
     table.add_row("", *(str(sum(row[name] for row in counts.values())) for name in shown), style="bold")

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from cytolora.commands.console import make_console
 from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 
 
@@ -49,7 +49,7 @@ def embed(
     quiet
         Shows no progress.
     """
-    from cytolora.commands.bars import bar
+    from cytolora.commands.bars import show_progress
     from cytolora.commands.feature_bench import check_no_model, feature_bench, read_manifest
     from cytolora.errors import ConfigError
     from cytolora.lab.embed import embed as write
@@ -60,17 +60,10 @@ def embed(
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
     check_no_model(out.parent)
-    manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split)
-    with bar("features", total=len(manifest.samples), unit="images", quiet=quiet) as (say, done):
-        bench = feature_bench(
-            manifest,
-            model,
-            files,
-            machine,
-            cache=cache,
-            say=say,
-        )
-        num_images, feature_dim = write(bench, out, on_images=done)
-    Console(highlight=False, markup=False).print(
-        f"{num_images} images x {feature_dim} features of {bench.backbone.name} in {out}.", soft_wrap=True
-    )
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split)
+        progress.begin("features", len(manifest.samples), "images")
+        bench = feature_bench(manifest, model, files, machine, cache=cache, progress=progress)
+        num_images, feature_dim = write(bench, out, on_images=progress.done)
+    make_console().print(f"{num_images} images x {feature_dim} features of {bench.backbone.name} in {out}.")

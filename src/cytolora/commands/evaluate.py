@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from cytolora.commands.bars import bar
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import make_console
 from cytolora.commands.measured import print_metrics
 from cytolora.commands.models import open_bundle
 from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
@@ -67,18 +67,21 @@ def evaluate(
     from cytolora.lab.evaluate import evaluate as measure
     from cytolora.lab.evaluate import only
 
-    opened = open_bundle(bundle, files, machine)
-    manifest = read_manifest(data, dataset, split)
-    if map_ is not None:
-        manifest = apply_label_map(manifest, map_)
-    if subset is not None:
-        manifest = only(manifest, subset)
-    with bar("predicting", total=len(manifest.samples), unit="images", quiet=quiet) as (_, advance):
-        found = measure(opened, manifest, on_seen=seen, page=page, on_images=advance)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"opening {bundle}")
+        opened = open_bundle(bundle, files, machine)
+        progress.status(f"reading {data}")
+        manifest = read_manifest(data, dataset, split)
+        if map_ is not None:
+            manifest = apply_label_map(manifest, map_)
+        if subset is not None:
+            manifest = only(manifest, subset)
+        progress.begin("predicting", len(manifest.samples), "images")
+        found = measure(opened, manifest, on_seen=seen, page=page, on_images=progress.done)
     if json_:
         sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
         return
     print_metrics(found.metrics)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
     for note in (*found.notes, *found.metrics["warnings"]):
         console.print(f"! {note}")

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from cytolora import api
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import make_console
 from cytolora.commands.options import (
     NO_CHANGE,
     NO_INPUTS,
@@ -59,17 +60,16 @@ def plan(
     if json_:
         sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
         return
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     to_do = set(found.to_do)
     console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(to_do)} to do.")
     for group in found.groups:
         missing = to_do.intersection(group.runs)
         console.print(f"  {group.dataset} x {group.backbone}: {len(missing)} of {len(group.runs)} runs to do")
     for stale in found.stale:
-        console.print(f"  stale: {stale}", soft_wrap=True)
-    is_known = found.stored and {run.dataset for run in to_do} <= here.data.keys()
-    if is_known and (expected := describe(found, here, stored_costs(store.runs()))):
-        console.print(f"At the speed of the stored runs, one at a time: {expected}.", soft_wrap=True)
+        console.print(f"  stale: {stale}")
+    if found.stored and (expected := describe(found, here, stored_costs(store.runs()))):
+        console.print(f"At the speed of the stored runs, one at a time: {expected}.")
 
 
 def run(
@@ -109,24 +109,25 @@ def run(
     quiet
         Shows no progress.
     """
-    from cytolora.commands.machine import resolve_device, watch
+    from cytolora.commands.machine import announcer, resolve_device
 
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs)
     require_writable(out)  # now, not after the first run
     chosen = resolve_device(machine)
-    plan = api.run_grid(
-        spec,
-        read_inputs(inputs, spec, out),
-        out,
-        device=chosen,
-        watch=watch(quiet=quiet, device=chosen, store=Store(out)),
-        engine=engine,
-        spread=Spread(address=address, workers=workers),
-    )
-    Console(stderr=True, highlight=False).print(
-        f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report", soft_wrap=True
-    )
+    with show_progress(quiet=quiet) as progress:
+        told = {} if quiet else {"announce": announcer(progress, device=chosen, store=Store(out))}
+        plan = api.run_grid(
+            spec,
+            read_inputs(inputs, spec, out),
+            out,
+            device=chosen,
+            progress=progress,
+            **told,
+            engine=engine,
+            spread=Spread(address=address, workers=workers),
+        )
+    make_console(stderr=True).print(f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report")
 
 
 def report(
@@ -153,7 +154,7 @@ def report(
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
     page = api.report(runs, out, pairs(data, "--data"))
-    Console(highlight=False).print(f"{page}", soft_wrap=True)
+    make_console().print(f"{page}")
 
 
 def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import make_console
 from cytolora.commands.options import NO_WEIGHTS, MachineOptions, Several, WeightOptions
 
 
@@ -23,6 +24,7 @@ def export(
     force_licence: Annotated[bool, Parameter(negative="")] = False,
     files: WeightOptions = NO_WEIGHTS,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Writes a bundle as ONNX, as a checkpoint of timm, or its LoRA for stock PEFT; checked before it is kept.
 
@@ -49,20 +51,24 @@ def export(
         Exports weights although their licence forbids to pass on changed or merged copies.
     json_
         Prints one JSON document.
+    quiet
+        Shows no progress.
     """
     from cytolora.commands.models import open_bundle
     from cytolora.lab.export import Agreement, licence_problem
     from cytolora.lab.export import export as write
 
-    opened = open_bundle(bundle, files, MachineOptions(device="cpu"))
-    found: Agreement = write(opened, to, out, images=images, force_licence=force_licence)
+    with show_progress(quiet=quiet, keep_bars=False) as progress:
+        progress.status(f"opening {bundle}")
+        opened = open_bundle(bundle, files, MachineOptions(device="cpu"))
+        found: Agreement = write(opened, to, out, images=images, force_licence=force_licence, progress=progress)
     problem = licence_problem(opened) if to != "peft" else ""
     if json_:
         named = [str(path) for path in images] or ["drawn cells"]
         said = {"out": str(out), "to": to, "licence": problem, "compared_on": named, **asdict(found)}
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
     on = f"{found.num_images} images of {', '.join(map(str, images))}" if images else f"{found.num_images} drawn cells"
     left_out = f", {found.num_unreadable} unreadable ones left out" if found.num_unreadable else ""
     console.print(f"{out}: {to}, compared with {bundle} on {on}{left_out}")

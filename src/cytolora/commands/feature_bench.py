@@ -1,10 +1,8 @@
 """What `embed` and `labels` start from: one dataset and one backbone, with the features that are kept of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
+from cytolora.commands.console import make_console
 from cytolora.commands.machine import resolve_device
 from cytolora.commands.options import MachineOptions, WeightOptions, add_backbones, pairs
 from cytolora.data.datasets import load_manifest
@@ -16,8 +14,9 @@ from cytolora.lab.bundle_files import CONTENTS
 from cytolora.lab.onnx_runtime import EXPORT
 from cytolora.lab.recipe import Wishes, choose_recipe
 from cytolora.models.backbones import read_backbone_file
+from cytolora.progress import Progress
 from cytolora.specs import LINEAR
-from cytolora.workbench import Bench, Progress
+from cytolora.workbench import Bench
 
 
 def read_manifest(path: Path, dataset: str | None, split: Path | None) -> Manifest:
@@ -40,7 +39,7 @@ def feature_bench(
     machine: MachineOptions,
     *,
     cache: Path,
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> Bench:
     """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
 
@@ -55,9 +54,9 @@ def feature_bench(
     inputs = Inputs(data={}, weights=pairs(files.weights, "--weights"), weights_dir=files.weights_dir)
     recipe = choose_recipe(Wishes(model=model, method=LINEAR), inputs, machine.device, own)
     for note in recipe.notes:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
+        make_console(stderr=True).print(note)
     backbone = recipe.backbone
-    inputs.fetch_weights(backbone.name)
+    inputs.fetch_weights(backbone.name, progress)
     return Bench(
         dataset=manifest.name,
         backbone=backbone,
@@ -65,5 +64,5 @@ def feature_bench(
         inputs=inputs,
         cache=cache,
         device=resolve_device(machine),
-        progress=Progress(say=say),
+        progress=progress,
     )

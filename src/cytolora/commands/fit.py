@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from cytolora.commands.bars import stages
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import make_console
 from cytolora.commands.measured import print_metrics
 from cytolora.commands.models import add_own
 from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Precision, Several, WeightOptions, pairs
@@ -100,7 +100,8 @@ def fit(
     from cytolora.commands.machine import resolve_device
 
     own = add_own(files.backbone_file)
-    with stages(unit="images", quiet=quiet) as (say, begin, done):
+    with show_progress(quiet=quiet, keep_bars=False) as progress:
+        progress.status(f"reading {data}")
         bundle = api.fit(
             data,
             out,
@@ -124,9 +125,7 @@ def fit(
             cache=cache,
             device=resolve_device(machine),
             own_backbones=own,
-            say=say,
-            begin=begin,
-            done=done,
+            progress=progress,
         )
     contents = bundle.contents
     if json_:
@@ -135,7 +134,7 @@ def fit(
         return
     print_metrics(contents.metrics["test"])
     name = out if out.suffix == ".zip" else out / "report.html"
-    Console(highlight=False, markup=False, soft_wrap=True).print(
+    make_console().print(
         f"Written: {out}. Look at {name}, then: cytolora predict {out} NEW_CELLS --out predictions.csv"
     )
 

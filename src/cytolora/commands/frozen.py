@@ -1,6 +1,5 @@
 """How `check` comes by frozen features: taken once, kept where runs keep theirs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import ConfigError
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES
+from cytolora.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ class FeatureOptions(CheckpointOptions):
 NO_FEATURES = FeatureOptions()
 
 
-def reader(options: FeatureOptions, manifest: Manifest, say: Callable[[str], None]) -> Features | None:
+def reader(options: FeatureOptions, manifest: Manifest, progress: Progress) -> Features | None:
     """Returns what gives the features of images of a manifest; None without a model. Loads torch only with one.
 
     Raises:
@@ -52,11 +52,11 @@ def reader(options: FeatureOptions, manifest: Manifest, say: Callable[[str], Non
     add_backbones(options.backbone_file)
     backbone = BACKBONES.get(options.model)
     inputs = Inputs(data={}, weights=pairs(options.weights, "--weights"), weights_dir=options.weights_dir)
-    inputs.fetch_weights(backbone.name)
+    inputs.fetch_weights(backbone.name, progress)
 
     def features(samples: tuple[Sample, ...]) -> "NDArray[np.float32]":
         from cytolora.commands.machine import resolve_device
-        from cytolora.workbench import Bench, Progress
+        from cytolora.workbench import Bench
 
         bench = Bench(
             dataset=manifest.name,
@@ -65,7 +65,7 @@ def reader(options: FeatureOptions, manifest: Manifest, say: Callable[[str], Non
             inputs=inputs,
             cache=options.out / ".cache",
             device=resolve_device(THIS_MACHINE),
-            progress=Progress(say=say),
+            progress=progress,
         )
         return bench.features.numpy()
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
+from cytolora.commands.console import PlainTable, make_console
 from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Several, WeightOptions
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def labels(
     quiet
         Shows no progress.
     """
-    from cytolora.commands.bars import bar
+    from cytolora.commands.bars import show_progress
     from cytolora.commands.feature_bench import check_no_model, feature_bench, read_manifest
     from cytolora.lab.forecast import check_target, forecast, plain
     from cytolora.lab.labels import check_asked, default_shots, measure, num_steps
@@ -72,22 +71,17 @@ def labels(
     check_target(target)
     if out is not None:
         check_no_model(out)
-    manifest = read_manifest(path, dataset, split)
-    check_asked(manifest, shots, seeds)
-    chosen = shots or default_shots(manifest, seeds)
-    with bar("features", total=len(manifest.samples), unit="images", quiet=quiet) as (say, done):
-        bench = feature_bench(
-            manifest,
-            model,
-            files,
-            machine,
-            cache=cache,
-            say=say,
-        )
-        for _ in bench.feature_chunks(done):
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = read_manifest(path, dataset, split)
+        check_asked(manifest, shots, seeds)
+        chosen = shots or default_shots(manifest, seeds)
+        progress.begin("features", len(manifest.samples), "images")
+        bench = feature_bench(manifest, model, files, machine, cache=cache, progress=progress)
+        for _ in bench.feature_chunks(progress.done):
             pass  # kept now, and read back at once
-    with bar("classifiers", total=num_steps(chosen), unit="steps", quiet=quiet) as (_, done):
-        found = forecast(measure(bench, chosen, seeds, on_steps=done), target)
+        progress.begin("classifiers", num_steps(chosen), "steps")
+        found = forecast(measure(bench, chosen, seeds, on_steps=progress.done), target)
     document = {"dataset": manifest.name, "model": bench.backbone.name, **plain(found)}
     if out is not None:
         _write(found, document, out, f"{manifest.name}, {bench.backbone.name}")
@@ -111,8 +105,8 @@ def _write(found: "Forecast", document: dict[str, object], out: Path, title: str
 
 
 def _print(document: dict[str, object], out: Path | None) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    table = Table("labels per class", "balanced accuracy", "95 % interval", box=None, header_style="bold")
+    console = make_console()
+    table = PlainTable("labels per class", "balanced accuracy", "95 % interval")
     points = document["points"]
     assert isinstance(points, list)
     for point in points:

@@ -1,39 +1,34 @@
 """What `run` needs before it starts: the device, and how much there is to do."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 
 import torch
-from rich.console import Console
 
 from cytolora.arguments import as_device
-from cytolora.commands.bars import bar
 from cytolora.commands.options import MachineOptions
 from cytolora.errors import ConfigError
 from cytolora.grid import Plan
 from cytolora.inputs import Inputs
 from cytolora.models.cpu import keep_freed_memory
+from cytolora.progress import Progress
 from cytolora.specs import RunSpec
 from cytolora.store import Store
 from cytolora.timing import describe
 from cytolora.trial import costs_here, features_here
-from cytolora.workbench import Progress
 
 
-def watch(
-    *, quiet: bool, device: torch.device, store: Store
-) -> Callable[[Plan, Inputs], AbstractContextManager[Progress]]:
-    """Returns what shows progress: how long it will take, and a bar over the training images of all adapter runs."""
+def announcer(progress: Progress, *, device: torch.device, store: Store) -> Callable[[Plan, Inputs], None]:
+    """Returns what says how long a plan will take, and begins the count of the training images of all adapter runs."""
 
-    @contextmanager
-    def shown(plan: Plan, inputs: Inputs) -> Iterator[Progress]:
-        if not quiet:
-            _announce(plan, inputs, store, device)
+    def announce(plan: Plan, inputs: Inputs) -> None:
+        costs = costs_here(plan, inputs, store, device=device, progress=progress)
+        features = features_here(plan, inputs, store, device=device, progress=progress)
+        if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
+            progress.say(f"On this machine, one at a time: {expected}.")
         total = sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
-        with bar("starting", total=total, unit="training images", quiet=quiet) as (say, done):
-            yield Progress(say=say, done=done, status=say)
+        progress.begin(f"{len(set(plan.to_do))} runs", total, "training images")
 
-    return shown
+    return announce
 
 
 def resolve_device(machine: MachineOptions) -> torch.device:
@@ -48,15 +43,6 @@ def resolve_device(machine: MachineOptions) -> torch.device:
         torch.set_num_threads(machine.threads)
     keep_freed_memory()
     return as_device(machine.device)
-
-
-def _announce(plan: Plan, inputs: Inputs, store: Store, device: torch.device) -> None:
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    progress = Progress(say=console.print)
-    costs = costs_here(plan, inputs, store, device=device, progress=progress)
-    features = features_here(plan, inputs, store, device=device, progress=progress)
-    if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
-        console.print(f"{expected} on this machine, one at a time.")
 
 
 def _num_images(run: RunSpec, inputs: Inputs) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cytolora.commands.bars import bar
+from cytolora.commands.bars import show_progress
 from cytolora.commands.models import open_any
 from cytolora.commands.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 from cytolora.commands.slides import predict_on_slide, print_summary
@@ -73,8 +73,9 @@ def predict(
     check_out(out, *map(Path, paths))
     if page is not None:
         check_room(page, len({source.name for source in find_images(paths)}))
-    opened = open_any(bundle, files, machine)
-    total = sum(1 for _ in find_images(paths))
-    with bar("predicting", total=total, unit="images", quiet=quiet) as (_, advance):
-        found = predict_table(opened, sources, out, page=page, on_images=advance)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"opening {bundle}")
+        opened = open_any(bundle, files, machine)
+        progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
+        found = predict_table(opened, sources, out, page=page, on_images=progress.done)
     print_summary(found, "images", out, page)

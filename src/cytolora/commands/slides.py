@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from cytolora.commands.bars import bar
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import make_console
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,8 +42,9 @@ def predict_on_slide(
     collection = read_collection(cells)
     with (
         Slide(Path(paths[0]), mpp=mpp) as slide,
-        bar("predicting", total=len(collection.positions), unit="cells", quiet=quiet) as (_, advance),
+        show_progress(quiet=quiet) as progress,
     ):
+        progress.begin("predicting", len(collection.positions), "cells")
         found = predict_slide(
             model,
             slide,
@@ -53,7 +53,7 @@ def predict_on_slide(
             crop_um=crop_um,
             page=page,
             members=collection.members,
-            on_images=advance,
+            on_images=progress.done,
         )
     is_kept = found.num_errors and is_geojson(out) and collection.positions[0].feature is not None
     kept = " and keep the class that they came with, if any" if is_kept else ""
@@ -62,7 +62,7 @@ def predict_on_slide(
 
 def print_summary(found: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
     """Says what was predicted, and where it is; ``of_errors``: what became of those that cannot be read."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
+    make_console(stderr=True).print(
         f"{found.num_images} {unit}: {found.num_referred} referred to a person, {found.num_unfamiliar} unfamiliar, "
         f"{found.num_errors} that cannot be read{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.table import Table
 
+from cytolora.commands.bars import show_progress
+from cytolora.commands.console import PlainTable, make_console
 from cytolora.models.backbones import BACKBONES, BackboneSpec
 from cytolora.models.sources import fetch as fetch_from_hub
 from cytolora.models.sources import fetch_vocabulary, find, intact
@@ -43,17 +43,17 @@ def list_(
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = Table("name", "on disk", "gate", "licence", "facts", "hub", box=None, header_style="bold")
+    table = PlainTable("name", "on disk", "gate", "licence", "facts", "hub")
     for row in rows:
         gate = "gated" if row["gated"] else ""
         on_disk = "yes" if row["path"] else "no"
         facts = "unverified" if row["unverified"] else ""
         table.add_row(row["name"], on_disk, gate, row["licence"], facts, row["repo"] or "")
-    Console(highlight=False, soft_wrap=True).print(table)
+    make_console().print(table)
 
 
 @app.command
-def fetch(*names: str, to: Path) -> None:
+def fetch(*names: str, to: Path, quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Puts checkpoints into one folder that can be carried over, with a manifest of hashes, licences and gates.
 
     Those in the hub's cache are copied; the others are downloaded into it first.
@@ -68,22 +68,26 @@ def fetch(*names: str, to: Path) -> None:
         Backbones (`cytolora ls models`).
     to
         The folder; on the other side it is read with `--weights-dir`.
+    quiet
+        Shows no progress.
     """
     from cytolora.errors import ConfigError
 
     if not names:
         raise ConfigError("Name at least one backbone: cytolora weights fetch NAME --to DIR. See `weights list`.")
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     specs = [BACKBONES.get(name) for name in names]
     prepare(to)
     for spec in specs:
-        vocabulary, here = fetch_vocabulary(spec), find(spec)
-        checkpoint = fetch_from_hub(spec) if here is None else intact(spec, here)
-        kept = keep(spec, checkpoint, to, [vocabulary] if vocabulary is not None else [])
-        console.print(f"{kept.name}: {kept.file}, {kept.num_bytes:,} bytes, {kept.sha256[:12]}…", soft_wrap=True)
+        with show_progress(quiet=quiet, keep_bars=False) as progress:
+            vocabulary, here = fetch_vocabulary(spec), find(spec)
+            checkpoint = fetch_from_hub(spec, progress) if here is None else intact(spec, here)
+            progress.status(f"{spec.name}: copying to {to}")
+            kept = keep(spec, checkpoint, to, [vocabulary] if vocabulary is not None else [])
+        console.print(f"{kept.name}: {kept.file}, {kept.num_bytes:,} bytes, {kept.sha256[:12]}…")
         if spec.redistributable is False:
             note = f"  {spec.licence}: for your own use; neither the file nor weights derived from it travel on."
-            console.print(note, soft_wrap=True)
+            console.print(note)
 
 
 @app.command
@@ -99,10 +103,10 @@ def verify(folder: Path, /) -> int:
     folder
         The folder, on either side.
     """
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     problems = verify_folder(folder)
     for name, problem in problems.items():
-        console.print(f"{name}: {problem or 'as it was written'}", soft_wrap=True)
+        console.print(f"{name}: {problem or 'as it was written'}")
     return _PROBLEMS_FOUND if any(problems.values()) else 0
 
 

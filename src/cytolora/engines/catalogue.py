@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from cytolora.grid import Group
     from cytolora.inputs import Inputs
+    from cytolora.progress import Progress
     from cytolora.store import Store
-    from cytolora.workbench import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ import torch
 
 from cytolora.grid import Group
 from cytolora.inputs import Inputs
+from cytolora.progress import Progress
 from cytolora.run import execute
 from cytolora.store import Store
-from cytolora.workbench import Progress
 
 
 def run_groups(

@@ -26,10 +26,10 @@ from cytolora.errors import CytoloraError, EngineError
 from cytolora.grid import Group
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES, BackboneSpec
+from cytolora.progress import Progress
 from cytolora.provenance import software
 from cytolora.specs import RunSpec
 from cytolora.store import Store
-from cytolora.workbench import Progress
 
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 600
@@ -180,7 +180,7 @@ class _Pool:
         self.units.done(unit)
         self.idle.append((actor, unit.key))
         self.progress.done(images)
-        self.progress.say(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
+        self.progress.status(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
 
     def _result(self, promise: Any, unit: Unit | None) -> int | None:
         """Returns what a worker gave, or None if it died; then another one starts in its place."""

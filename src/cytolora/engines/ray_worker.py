@@ -15,10 +15,11 @@ from cytolora.files import sha256_file
 from cytolora.inputs import Inputs
 from cytolora.models.backbones import BACKBONES, BackboneSpec
 from cytolora.models.cpu import keep_freed_memory
+from cytolora.progress import Progress
 from cytolora.provenance import software
 from cytolora.run import open_bench, score_chosen, train_cell
 from cytolora.store import Store
-from cytolora.workbench import Bench, Progress
+from cytolora.workbench import Bench
 
 _SEEN_SECONDS = 120
 """How long a result of another machine may take to be seen: network file systems keep old listings for a minute."""

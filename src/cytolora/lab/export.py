@@ -19,6 +19,7 @@ from cytolora.lab.bundle import Bundle
 from cytolora.lab.bundle_files import check_replaceable
 from cytolora.lab.decisions import Prediction, decide, probabilities
 from cytolora.lab.onnx_runtime import EXPORT, OnnxModel
+from cytolora.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,13 @@ class Agreement:
 
 
 def export(
-    bundle: Bundle, to: Target, out: AnyPath, *, images: OneOrMany[AnyPath] = (), force_licence: bool = False
+    bundle: Bundle,
+    to: Target,
+    out: AnyPath,
+    *,
+    images: OneOrMany[AnyPath] = (),
+    force_licence: bool = False,
+    progress: Progress | None = None,
 ) -> Agreement:
     """Writes an export, opens it again, compares it with the bundle, and keeps it if it agrees.
 
@@ -69,9 +76,13 @@ def export(
         raise unknown_name("export target", to, get_args(Target))
     _check_licence(bundle, to, force=force_licence)
     _check_free(out)
+    progress = progress or Progress()
+    progress.begin(f"writing {out}", 0, "")
     with _compared_on(list(dict.fromkeys(files))) as paths, staged_folder(out) as staging:
         _write(bundle, to, staging)
-        found = [compare(bundle, ask, paths) for ask in _reopened(bundle, to, staging)]
+        reopened = _reopened(bundle, to, staging)
+        progress.begin(f"comparing {out} with the bundle", len(paths) * len(reopened), "images")
+        found = [compare(bundle, ask, paths, on_images=progress.done) for ask in reopened]
         agreement = max(found, key=lambda one: (one.num_flips, one.probability, one.num_other_flags))
         if agreement.num_flips or not agreement.probability <= MAX_PROBABILITY_DIFFERENCE:
             raise BundleError(
@@ -82,7 +93,9 @@ def export(
     return agreement
 
 
-def compare(bundle: Bundle, ask: Asked, images: Sequence[Path]) -> Agreement:
+def compare(
+    bundle: Bundle, ask: Asked, images: Sequence[Path], *, on_images: Callable[[int], None] = lambda images: None
+) -> Agreement:
     """Compares the answers of a bundle with those of an export, each from its file to its class and flags.
 
     Raises:
@@ -101,6 +114,7 @@ def compare(bundle: Bundle, ask: Asked, images: Sequence[Path]) -> Agreement:
             num_other_flags += _other_flags(bundle, expected, found)
             ours.append(expected[0])
             theirs.append(found[0])
+        on_images(len(images[start : start + _TOGETHER]))
     if not ours:
         raise DataError(f"None of the {len(images)} images to compare on can be read; name others: --images PATH.")
     a, b = np.concatenate(ours), np.concatenate(theirs)

@@ -26,7 +26,7 @@ from cytolora.lab.bundle_files import BANK, REPORT, SEEN, Files, check_free, wri
 from cytolora.lab.card import render_card
 from cytolora.lab.decisions import decide
 from cytolora.lab.fit_adapter import GivenInputs
-from cytolora.lab.fit_data import Begin, Cells, summary
+from cytolora.lab.fit_data import Cells, summary
 from cytolora.lab.fit_models import Model, say_how_long, train_adapter, train_linear
 from cytolora.lab.fit_neighbours import not_beaten, untrained
 from cytolora.lab.fit_page import render_page
@@ -34,9 +34,10 @@ from cytolora.lab.fit_thresholds import calibrated
 from cytolora.lab.packing import adapter_files, head_file
 from cytolora.lab.rebuild import attached
 from cytolora.lab.recipe import Recipe, Wishes
+from cytolora.progress import Progress
 from cytolora.provenance import software
 from cytolora.specs import to_plain
-from cytolora.workbench import Bench, Progress
+from cytolora.workbench import Bench
 
 _FEW = 5
 """Test images of a class, below which its numbers say little."""
@@ -62,15 +63,11 @@ def fit(
     cache: Path,
     device: torch.device,
     progress: Progress | None = None,
-    begin: Begin = lambda text, total: None,
 ) -> Fitted:
     """Trains a classifier and writes it to ``out``, a folder or a zip file; test images are looked at once, at the end.
 
     What was computed is kept in ``cache``: killed at any moment and called again, it goes on, and ends with the same
     bytes (but for the times in the card) on the same machine with as many threads.
-
-    Args:
-        begin: Told of each long stage and its number of images, which ``progress.done`` then counts.
 
     Raises:
         ConfigError: If a wish does not fit the data, or ``out`` holds something else.
@@ -84,10 +81,10 @@ def fit(
     bench = _bench(cells.manifest, split, recipe, inputs, cache, device, progress)
     say_how_long(bench, recipe, split)
     train, needed = train_linear if recipe.adapter is None else train_adapter, conformal.needed_groups(wishes.coverage)
-    model = train(bench, recipe, split, needed, begin)
-    progress.say("calibrating on held-out images")
+    model = train(bench, recipe, split, needed)
+    progress.begin("calibrating on held-out images", 0, "images")
     contents, bank = calibrated(_contents(bench, recipe, split, model, cells), model, split, wishes)
-    progress.say("test set")
+    progress.begin("test set", 0, "images")
     contents = replace(contents, metrics=_metrics(contents, bank, model, split, bench))
     notes = (*recipe.notes, *cells.notes, *model.notes, *_doubts(contents))
     files = _files(bench, recipe, split, model, bank, cells.found)
@@ -113,7 +110,7 @@ def _bench(
             raise DataError(f"{manifest.name} has no {part} images; thresholds and numbers need some. Add a split.")
     used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
     given = GivenInputs(data={}, weights=inputs.weights, weights_dir=inputs.weights_dir, given=split)
-    given.fetch_weights(recipe.backbone.name)
+    given.fetch_weights(recipe.backbone.name, progress)
     return Bench(
         dataset=manifest.name,
         backbone=recipe.backbone,

@@ -16,7 +16,6 @@ from cytolora.data.manifest import Sample, Split
 from cytolora.errors import DataError
 from cytolora.files import canonical_json, sha256_text, write_bytes
 from cytolora.inputs import Inputs
-from cytolora.lab.fit_data import Begin
 from cytolora.lab.fit_linear import Tried, choose_rate
 from cytolora.lab.rebuild import rebuild
 from cytolora.lab.recipe import Recipe
@@ -55,18 +54,19 @@ class Adapted:
     """Logits of the images that the rate was chosen on."""
 
 
-def fit_adapter(
-    bench: Bench, recipe: Recipe, select: Sequence[Sample], begin: Begin = lambda text, total: None
-) -> Adapted:
+def fit_adapter(bench: Bench, recipe: Recipe, select: Sequence[Sample]) -> Adapted:
     """Trains at every rate what is not kept from an earlier time, and takes the best on ``select``."""
     assert recipe.adapter is not None
     split = bench.inputs.split(recipe.run(bench.dataset, recipe.rates[0]))
     states, held_out = [], []
     for rate in recipe.rates:
-        start = partial(begin, f"rate {rate:g}", recipe.num_seen(len(split.train)))
+        start = partial(
+            bench.progress.begin, f"{recipe.method}, rate {rate:g}", recipe.num_seen(len(split.train)), "images"
+        )
         states.append(_trained(bench, recipe.run(bench.dataset, rate), split, start))
         classifier = _rebuilt(bench, recipe, states[-1])
-        held_out.append(outputs(bench, classifier, select)[0])
+        bench.progress.begin(f"{recipe.method}, rate {rate:g}, held out", len(select), "images")
+        held_out.append(outputs(bench, classifier, select, bench.progress.done)[0])
     labels = bench.labels_of(select).numpy()
     chosen, tried = choose_rate(recipe.rates, np.stack(held_out), labels)
     return Adapted(
@@ -81,7 +81,10 @@ def fit_adapter(
 
 
 def outputs(
-    bench: Bench, classifier: Classifier, samples: Sequence[Sample]
+    bench: Bench,
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    on_images: Callable[[int], None] = lambda images: None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Returns logits [images, classes] and features [images, width] of some images."""
     logits, features = [], []
@@ -92,6 +95,7 @@ def outputs(
             found = classifier.tower(to_batch(views, bench.backbone.preprocess).to(bench.device)).float()
             logits.append(classifier.head(found).cpu())
         features.append(found.cpu())
+        on_images(len(batch))
     return torch.cat(logits).numpy(), torch.cat(features).numpy()
 
 
@@ -105,7 +109,6 @@ def _trained(bench: Bench, run: RunSpec, split: Split, start: Callable[[], None]
     kept = _read(path)
     if kept is not None:
         return kept
-    bench.progress.say(f"{run.method}, rate {run.learning_rate:g}")
     start()
     state = train_adapter(bench, run).state
     try:

@@ -22,7 +22,7 @@ from cytolora.specs import SplitSpec
 
 _NUM_SHOWN = 3
 
-Begin = Callable[[str, int], None]
+Begin = Callable[[str, int, str], None]
 """Told of a stage of work: what it is, and the number of images."""
 
 
@@ -52,7 +52,7 @@ def read_cells(
     label_map: Path | None = None,
     split_file: Path | None = None,
     split: SplitSpec | None = None,
-    begin: Begin = lambda text, total: None,
+    begin: Begin = lambda text, total, unit: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> Cells:
     """Reads a dataset, puts corrected labels in, leaves out what cannot be used and divides the rest by group.
@@ -72,9 +72,7 @@ def read_cells(
     added_from = as_paths(add, "add")
     if added_from and labels is None:
         shown = " ".join(map(str, added_from))
-        raise ConfigError(
-            f"--add {shown} needs the labels of its cells: --labels corrections.csv, of a review page."
-        )
+        raise ConfigError(f"--add {shown} needs the labels of its cells: --labels corrections.csv, of a review page.")
     manifest = loaded = load_manifest(path, dataset)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
@@ -87,7 +85,7 @@ def read_cells(
         manifest, num_corrected = relabelled(manifest, given.own)
         new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
     whole = with_added(manifest, new)
-    begin("looking at images", len(whole.samples))
+    begin("looking at images", len(whole.samples), "images")
     looked = audit(whole, on_image=on_image)
     kept, notes = _usable(whole, looked)
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))

@@ -12,7 +12,7 @@ from cytolora.features import seconds_per_image
 from cytolora.lab.calibration import fit_temperature
 from cytolora.lab.conformal import group_names
 from cytolora.lab.fit_adapter import fit_adapter, outputs
-from cytolora.lab.fit_data import Begin, halves
+from cytolora.lab.fit_data import halves
 from cytolora.lab.fit_linear import Tried, fit_by_folds, fit_by_validation, num_folds
 from cytolora.lab.recipe import Recipe, as_lora, estimate_seconds
 from cytolora.workbench import Bench
@@ -38,21 +38,19 @@ class Model:
     notes: tuple[str, ...] = ()
 
 
-def train_linear(
-    bench: Bench, recipe: Recipe, split: Split, needed: int, begin: Begin = lambda text, total: None
-) -> Model:
+def train_linear(bench: Bench, recipe: Recipe, split: Split, needed: int) -> Model:
     """Trains a head on frozen features; by folds where every class comes from two groups or more.
 
     Args:
         needed: Groups that calibration takes at least.
     """
     labels, num_classes = bench.labels_of(split.train).numpy(), len(bench.manifest.classes)
-    begin("features", len(bench.manifest.samples))
+    bench.progress.begin("features", len(bench.manifest.samples), "images")
     for _ in bench.feature_chunks(bench.progress.done):
         pass  # kept now, and read back at once
     features, calibration, notes, folded = bench.features_of(split.train), split.val, (), None
     groups, is_own = unit_names(split.train), np.array([one.elsewhere is None for one in split.train])
-    bench.progress.say(f"{len(recipe.rates)} linear heads")
+    bench.progress.begin(f"{len(recipe.rates)} linear heads", 0, "heads")
     if num_folds(labels, groups, is_own) > 1:
         head = fit_by_folds(features, labels, groups, recipe, num_classes, is_own)
         folded = head.held_out, tuple(one for one in split.train if one.elsewhere is None)
@@ -81,16 +79,14 @@ def train_linear(
     )
 
 
-def train_adapter(
-    bench: Bench, recipe: Recipe, split: Split, needed: int, begin: Begin = lambda text, total: None
-) -> Model:
+def train_adapter(bench: Bench, recipe: Recipe, split: Split, needed: int) -> Model:
     """Trains an adapter and its head, the rate chosen on one half of the held-out groups.
 
     Args:
         needed: Groups that calibration takes at least.
     """
     select, calibration, notes = _divided_val(bench, split, needed)
-    adapted = fit_adapter(bench, recipe, select, begin)
+    adapted = fit_adapter(bench, recipe, select)
     return Model(
         state=adapted.state,
         rate=adapted.rate,

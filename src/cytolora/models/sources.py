@@ -5,11 +5,13 @@ Loads no torch. Looking never downloads; ``fetch`` does, and says what went wron
 
 import re
 from pathlib import Path
+from typing import Any
 
 from cytolora.errors import WeightsError
 from cytolora.files import sha256_file
 from cytolora.models.backbone_spec import BackboneSpec, HubFile
 from cytolora.models.weights_folder import find_carried
+from cytolora.progress import Progress
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 """Of files that can hold weights, the safest first."""
@@ -37,7 +39,7 @@ def find(spec: BackboneSpec, named: Path | None = None, folder: Path | None = No
     return None if spec.hub is None else _cached(spec.hub)
 
 
-def fetch(spec: BackboneSpec) -> Path:
+def fetch(spec: BackboneSpec, progress: Progress | None = None) -> Path:
     """Downloads the official file into the hub's cache, or finds it there, and returns it.
 
     Raises:
@@ -45,7 +47,7 @@ def fetch(spec: BackboneSpec) -> Path:
     """
     if spec.hub is None:
         raise missing(spec)
-    return _download(spec, spec.hub)
+    return _download(spec, spec.hub, progress)
 
 
 def intact(spec: BackboneSpec, path: Path) -> Path:
@@ -93,14 +95,34 @@ def missing(spec: BackboneSpec, lost: str = "") -> WeightsError:
     )
 
 
-def _download(spec: BackboneSpec, hub: HubFile) -> Path:
+def _download(spec: BackboneSpec, hub: HubFile, progress: Progress | None = None) -> Path:
+    """Returns the file; the hub's client draws its own bar where there is no ``progress``."""
     from huggingface_hub import hf_hub_download
 
+    bar = None if progress is None else _telling(progress, f"{spec.name}: fetching {hub.filename}")
     try:
-        path = Path(hf_hub_download(hub.repo, hub.filename, revision=hub.revision))
+        path = Path(hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=bar))
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
         raise _explained(spec, hub, error) from error
     return intact(spec, path)
+
+
+def _telling(progress: Progress, text: str) -> type[Any]:
+    """Returns what the hub's client takes for its bar: nothing is drawn, the bytes are told."""
+    from tqdm import tqdm
+
+    class Told(tqdm):  # pyright: ignore[reportMissingTypeArgument]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            super().__init__(*args, **{**options, "disable": True})
+            progress.begin(text, int(self.total or 0), "bytes")
+            progress.done(int(self.n))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            progress.done(int(n or 0))
+            return super().update(n)
+
+    return Told
 
 
 def _file_at(spec: BackboneSpec, place: Path) -> Path:

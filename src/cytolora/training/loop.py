@@ -133,13 +133,19 @@ def predict(
     *,
     device: torch.device,
     batch_size: int = 32,
+    on_images: Callable[[int], None] = lambda images: None,
 ) -> Tensor:
-    """Returns class probabilities, float32 [images, classes] on the CPU; equal on every call."""
+    """Returns class probabilities, float32 [images, classes] on the CPU; equal on every call.
+
+    Args:
+        on_images: Told the number of images after every batch.
+    """
     classifier.to(device).eval()
     rows = []
     for start in range(0, num_images, batch_size):
         images = batch(range(start, min(start + batch_size, num_images))).to(device)
         rows.append(classifier(images).softmax(dim=-1).cpu())
+        on_images(len(images))
     return torch.cat(rows)
 
 
