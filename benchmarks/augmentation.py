@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tvf
 
-from cytolora.data.decode import decode
-from cytolora.data.images import evaluation_view, to_batch, training_view
+from cytolora.config.run import AugmentSpec, Preprocess
+from cytolora.data.imaging.cache import PixelCache
+from cytolora.data.imaging.decode import decode
+from cytolora.data.imaging.views import evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.pixels import PixelCache
-from cytolora.specs import AugmentSpec, Preprocess
 
 PREPROCESS = Preprocess(size_px=224, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 NUM_IMAGES, REPEATS = 32, 20

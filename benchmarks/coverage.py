@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora import stats
+from cytolora.metrics import bootstrap as stats
 
 GROUPS = (10, 20, 50, 100)
 ACCURACIES = (0.85, 0.97)

@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.data.datasets import load_manifest
-from cytolora.data.decode import decode
-from cytolora.data.duplicates import MAX_DISTANCE, MIN_SIMILARITY, Signature, near_pairs, signature, similar_pairs
+from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest
-from cytolora.models.backbone_spec import BackboneSpec
-from cytolora.models.backbones import BACKBONES, read_backbone_file
+from cytolora.data.quality.duplicates import (
+    MAX_DISTANCE,
+    MIN_SIMILARITY,
+    Signature,
+    near_pairs,
+    signature,
+    similar_pairs,
+)
+from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
+from cytolora.models.backbones.spec import BackboneSpec
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -113,8 +120,8 @@ def _by_features(
 def _features(backbone: BackboneSpec) -> Callable[[Sequence[Image.Image]], NDArray[np.float32]]:
     import torch
 
-    from cytolora.data.images import evaluation_view, to_batch
-    from cytolora.models.loading import load_tower
+    from cytolora.data.imaging.views import evaluation_view, to_batch
+    from cytolora.models.checkpoints.loading import load_tower
 
     if not isinstance(backbone.weights, Path):
         sys.exit(f"{backbone.name}: describe its checkpoint on this machine in a --backbone-file.")

@@ -32,7 +32,7 @@ def draw(folder: Path, num_images: int) -> None:
 
 def measure(data: Path, out: Path, cache: Path, model: str) -> None:
     """Runs in the process of its own; prints one line of JSON."""
-    from cytolora.cli import app
+    from cytolora.cli.app import app
 
     started = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF)

@@ -17,8 +17,8 @@ import torch
 from lora_step import cpu_seconds, peak_gflops
 from torch import Tensor
 
-from cytolora.models.cpu import for_inference, keep_freed_memory
-from cytolora.models.tower import Tower
+from cytolora.models.encoder import Tower
+from cytolora.models.kernels.cpu import for_inference, keep_freed_memory
 
 SIZE_PX = 224
 GFLOP_PER_IMAGE = {"whole": 35.13, "first token": 32.70}

@@ -26,7 +26,7 @@ SEED, SHOTS = 1, 4
 
 def grid(options: argparse.Namespace):
     """The slice as a grid."""
-    from cytolora.specs import AdapterSpec, Budget, GridSpec, MethodSpec
+    from cytolora.config.run import AdapterSpec, Budget, GridSpec, MethodSpec
 
     budget = Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=options.steps)
     return GridSpec(
@@ -43,9 +43,9 @@ def grid(options: argparse.Namespace):
 
 def setting(options: argparse.Namespace):
     """Inputs, runs and the split that both sides see."""
-    from cytolora.commands.options import add_backbones
-    from cytolora.expansion import expand
-    from cytolora.inputs import Inputs
+    from cytolora.cli.options import add_backbones
+    from cytolora.experiments.expand import expand
+    from cytolora.training.resources import Inputs
 
     if options.backbone_file:
         add_backbones([options.backbone_file])
@@ -59,13 +59,13 @@ def ours_each(options: argparse.Namespace) -> None:
     """One run, validated after every epoch, tested at the end."""
     import torch
 
-    from cytolora.data.images import kept_evaluation_view, to_batch
-    from cytolora.data.pixels import PixelCache
-    from cytolora.models.adapters import attach
-    from cytolora.models.backbones import BACKBONES
+    from cytolora.data.imaging.cache import PixelCache
+    from cytolora.data.imaging.views import kept_evaluation_view, to_batch
+    from cytolora.models.adapters.attach import attach
+    from cytolora.models.backbones.registry import BACKBONES
+    from cytolora.models.checkpoints.loading import load_tower
     from cytolora.models.classifier import Classifier
-    from cytolora.models.cpu import for_training, keep_freed_memory
-    from cytolora.models.loading import load_tower
+    from cytolora.models.kernels.cpu import for_training, keep_freed_memory
     from cytolora.training.loop import fit, predict
     from cytolora.training.views import training_batches
 
@@ -111,7 +111,7 @@ def ours_each(options: argparse.Namespace) -> None:
 def ours_whole(options: argparse.Namespace) -> None:
     """The slice as `cytolora run` does it."""
     import cytolora
-    from cytolora.models.cpu import keep_freed_memory
+    from cytolora.models.kernels.cpu import keep_freed_memory
 
     keep_freed_memory()
     inputs, _, _ = setting(options)
@@ -129,7 +129,7 @@ def theirs_each(options: argparse.Namespace) -> None:
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import v2
 
-    from cytolora.models.backbones import BACKBONES
+    from cytolora.models.backbones.registry import BACKBONES
 
     inputs, runs, split = setting(options)
     manifest, backbone = inputs.manifest(runs[0].dataset, runs[0].split), BACKBONES.get(options.model)

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cytolora.models.adapters import attach
-from cytolora.models.attention import SplitQKV
+from cytolora.config.run import AdapterSpec
+from cytolora.models.adapters.attach import attach
+from cytolora.models.adapters.split_qkv import SplitQKV
 from cytolora.models.classifier import Classifier
-from cytolora.models.cpu import for_training
-from cytolora.models.tower import Tower
-from cytolora.specs import AdapterSpec
+from cytolora.models.encoder import Tower
+from cytolora.models.kernels.cpu import for_training
 
 CLASSES, NUM_ADAPTERS = 25, 5
 WAYS = ("eager", "compiled", "graph", "adapters")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cytolora.specs import Budget, TrainSpec
+from cytolora.config.run import Budget, TrainSpec
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import rate_at
 

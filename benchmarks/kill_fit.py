@@ -60,7 +60,7 @@ def contents(bundle: Path) -> dict[str, bytes]:
 
 
 def torment(cells: Path, folder: Path, method: str, kills: int, moment: random.Random) -> dict[str, object]:
-    from cytolora.lab.bundle import Bundle
+    from cytolora.classifier.inference.bundle_predictor import Bundle
 
     whole, killed = folder / f"{method}-whole", folder / f"{method}-killed"
     fit_once(cells, folder / f"{method}-loads", method)  # whatever is imported late is now, before any fork
@@ -95,9 +95,9 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
-    import cytolora.lab.fit  # noqa: F401  (loaded before the fork)
-    from cytolora.data.synthetic import write_synthetic
-    from cytolora.lab.bundle import Bundle  # noqa: F401
+    import cytolora.classifier.fit.fit  # noqa: F401  (loaded before the fork)
+    from cytolora.classifier.inference.bundle_predictor import Bundle  # noqa: F401
+    from cytolora.data.synthetic.dataset import write_synthetic
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

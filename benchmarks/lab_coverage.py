@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytolora.commands.models import add_own
+from cytolora.classifier.decision import conformal
+from cytolora.classifier.decision import operating_point as thresholds
+from cytolora.classifier.decision.decide import probabilities
+from cytolora.classifier.decision.temperature import calibration_error, fit_temperature
+from cytolora.classifier.fit.linear import fit_by_folds
+from cytolora.classifier.fit.recipe import Recipe, Wishes, choose_recipe
+from cytolora.cli.own_backbones import add_own
+from cytolora.config.run import SplitSpec
+from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
-from cytolora.data.splits import assign_subsets
-from cytolora.inputs import Inputs
-from cytolora.lab import conformal, thresholds
-from cytolora.lab.calibration import calibration_error, fit_temperature
-from cytolora.lab.decisions import probabilities
-from cytolora.lab.fit_linear import fit_by_folds
-from cytolora.lab.recipe import Recipe, Wishes, choose_recipe
-from cytolora.progress import Progress
-from cytolora.specs import SplitSpec
-from cytolora.workbench import Bench
+from cytolora.data.splitting.splits import assign_subsets
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Bench
 
 COLUMNS = ("coverage", "over groups", "set size", "sensitivity", "specificity", "accuracy", "calibration error")
 

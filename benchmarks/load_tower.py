@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from cytolora.models import loading
-from cytolora.models.backbone_spec import BackboneSpec
-from cytolora.models.backbones import BACKBONES
-from cytolora.models.checkpoint import read_state
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.backbones.spec import BackboneSpec
+from cytolora.models.checkpoints import loading
+from cytolora.models.checkpoints.checkpoint import read_state
 
 
 def _spec(architecture: str) -> BackboneSpec:

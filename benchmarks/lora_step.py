@@ -23,13 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytolora.models.adapters import attach
+from cytolora.config.run import AdapterSpec
+from cytolora.models.adapters.attach import attach
 from cytolora.models.classifier import Classifier
-from cytolora.models.cpu import keep_freed_memory, speed_up
-from cytolora.models.last_block import read_first_token_only
-from cytolora.models.packed import DTYPES, FrozenProduct, Precision
-from cytolora.models.tower import Tower
-from cytolora.specs import AdapterSpec
+from cytolora.models.encoder import Tower
+from cytolora.models.kernels.cpu import keep_freed_memory, speed_up
+from cytolora.models.kernels.last_block import read_first_token_only
+from cytolora.models.kernels.packed import DTYPES, FrozenProduct, Precision
 from cytolora.training.loop import add_gradients, images_at_once
 
 CLASSES, SIZE_PX = 5, 224

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cytolora.config import load_grid
-from cytolora.expansion import expand
-from cytolora.grid import make_plan
-from cytolora.inputs import Inputs
-from cytolora.specs import RunSpec
-from cytolora.store import RunResult, Store
+from cytolora.config.run import RunSpec
+from cytolora.config.yaml import load_grid
+from cytolora.experiments.expand import expand
+from cytolora.experiments.plan import make_plan
+from cytolora.experiments.store import RunResult, Store
+from cytolora.training.resources import Inputs
 
 
 def stored(run: RunSpec) -> RunResult:
@@ -59,7 +59,7 @@ def least(work: Callable[[], object], rounds: int) -> float:
 
 def measure(label: str, out: Path, rounds: int) -> None:
     """Prints one line."""
-    program = "import sys; from cytolora.cli import main; main(sys.argv[1:])"
+    program = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", program, "plan", "exp2", "--json", "--out", str(out)]
     grid = load_grid("exp2")
     whole = least(lambda: subprocess.run(command, capture_output=True, check=True), rounds)

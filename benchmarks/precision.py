@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytolora.commands.options import add_backbones
-from cytolora.config import parse_spec
-from cytolora.inputs import Inputs
-from cytolora.learning import probabilities
+from cytolora.cli.options import add_backbones
+from cytolora.config.run import RunSpec
+from cytolora.config.yaml import parse_spec
+from cytolora.core.progress import Progress
+from cytolora.experiments.execute import open_bench
+from cytolora.experiments.store import Store
+from cytolora.metrics.paired import difference
 from cytolora.models.classifier import from_safetensors
-from cytolora.models.cpu import keep_freed_memory
-from cytolora.paired import difference
-from cytolora.progress import Progress
-from cytolora.report.predictions import TestPredictions, draw_seeds
-from cytolora.run import open_bench
-from cytolora.specs import RunSpec
-from cytolora.store import Store
+from cytolora.models.kernels.cpu import keep_freed_memory
+from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
+from cytolora.training.adapt import probabilities
+from cytolora.training.resources import Inputs
 
 PRECISIONS = ("bf16", "fp32")
 

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from fake_store import FakeData, write_runs
 
 from cytolora.data.datasets import find_dataset
-from cytolora.store import Store
+from cytolora.experiments.store import Store
 
 MODELS = ("clip-vit-b16", "quiltnet-b16", "biomedclip", "uni", "vit-b16")
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -45,7 +45,7 @@ def make_store(folder: Path) -> Store:
 
 def seconds(runs: Path, out: Path) -> tuple[float, float]:
     """Reports in a process of its own, imports included; returns the time that passed, and that of the processor."""
-    code = "import sys; from pathlib import Path; from cytolora.report.build import build_report; "
+    code = "import sys; from pathlib import Path; from cytolora.reporting.pages.build import build_report; "
     code += "build_report(Path(sys.argv[1]), Path(sys.argv[2]))"
     start, before = perf_counter(), os.times()
     subprocess.run([sys.executable, "-c", code, str(runs), str(out)], check=True)

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from heapq import heapreplace
 from math import ceil
 
-from cytolora.config import load_grid
+from cytolora.config.run import RunSpec, Subset
+from cytolora.config.yaml import load_grid
 from cytolora.data.datasets import find_dataset
-from cytolora.engines.units import Units, split_up
-from cytolora.expansion import expand
-from cytolora.grid import Group
-from cytolora.specs import RunSpec, Subset
-from cytolora.timing import in_words
+from cytolora.experiments.cost import in_words
+from cytolora.experiments.engines.units import Units, split_up
+from cytolora.experiments.expand import expand
+from cytolora.experiments.plan import Group
 
 SCORING_IS_FASTER = 3
 """A forward pass against one forward and one of twice the work back."""

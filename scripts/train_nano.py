@@ -17,9 +17,9 @@ from safetensors.torch import save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cytolora.data.synthetic import ATTRIBUTES, draw_cells
-from cytolora.files import write_bytes
-from cytolora.models.backbones import NANO
+from cytolora.core.files import write_bytes
+from cytolora.data.synthetic.dataset import ATTRIBUTES, draw_cells
+from cytolora.models.backbones.registry import NANO
 
 BATCH_SIZE = 64
 PEAK_LEARNING_RATE = 1e-3

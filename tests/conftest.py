@@ -47,7 +47,7 @@ def herlev_dir(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def drawn_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 drawn cells of 6 slides; read only."""
-    from cytolora.data.synthetic import write_synthetic
+    from cytolora.data.synthetic.dataset import write_synthetic
 
     folder = tmp_path_factory.mktemp("drawn") / "cells"
     write_synthetic(folder, num_images=60, num_slides=6, seed=0)

@@ -38,7 +38,7 @@ def test_an_installation_by_name_is_told_from_one_of_a_clone_or_wheel(text: str,
 
 def test_no_shipped_text_installs_the_package_by_its_unpublished_name():
     texts = _shipped_texts()
-    assert {"README.md", "deploy.md", "cli.py", "Makefile"} <= {path.name for path in texts}
+    assert {"README.md", "deploy.md", "app.py", "Makefile"} <= {path.name for path in texts}
     said = {path: BY_NAME.findall(path.read_text(encoding="utf-8")) for path in texts}
     assert {str(path.relative_to(ROOT)): lines for path, lines in said.items() if lines} == {}
 

@@ -13,32 +13,32 @@ from PIL import Image
 
 import cytolora
 from cells import tiny_grid
-from cytolora.arguments import as_device, as_names, as_numbers, as_paths, as_whole_numbers
-from cytolora.config import load_grid
+from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.export.export import export
+from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.evaluate import evaluate
+from cytolora.classifier.inference.image_sources import find_images
+from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
+from cytolora.classifier.inference.table import predict_table
+from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_steps
+from cytolora.classifier.slides.positions import read_positions
+from cytolora.classifier.slides.predict import predict_slide
+from cytolora.classifier.slides.slide import Slide
+from cytolora.config.run import SplitSpec
+from cytolora.config.yaml import load_grid
+from cytolora.core.arguments import as_device, as_names, as_numbers, as_paths, as_whole_numbers
 from cytolora.data.datasets import load_manifest
-from cytolora.data.labels import apply_label_map, read_label_map
-from cytolora.data.split_files import read_split, write_split
-from cytolora.data.splits import assign_subsets
-from cytolora.data.synthetic import write_synthetic
+from cytolora.data.label_map import apply_label_map, read_label_map
+from cytolora.data.splitting.split_files import read_split, write_split
+from cytolora.data.splitting.splits import assign_subsets
+from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.errors import ConfigError, DataError
-from cytolora.inputs import Inputs
-from cytolora.lab.bundle import Bundle
-from cytolora.lab.decisions import Prediction
-from cytolora.lab.embed import embed, read_embedding, unlabelled
-from cytolora.lab.evaluate import evaluate
-from cytolora.lab.export import export
-from cytolora.lab.image_sources import find_images
-from cytolora.lab.labels import check_asked, default_shots, measure, num_steps
-from cytolora.lab.onnx_runtime import OnnxModel, is_export
-from cytolora.lab.predict import predict_table
-from cytolora.lab.wsi import Slide
-from cytolora.lab.wsi_positions import read_positions
-from cytolora.lab.wsi_predict import predict_slide
-from cytolora.models.backbones import BACKBONES, NANO, read_backbone_file
-from cytolora.report.build import build_report
-from cytolora.specs import SplitSpec
-from cytolora.store import Store
-from cytolora.workbench import Bench, Progress
+from cytolora.experiments.store import Store
+from cytolora.models.backbones.registry import BACKBONES, NANO, read_backbone_file
+from cytolora.reporting.pages.build import build_report
+from cytolora.training.embed import embed, read_embedding, unlabelled
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Bench, Progress
 
 AsPath = Callable[[Path], str | Path]
 
@@ -148,7 +148,8 @@ def test_a_grid_runs_into_a_text_path_and_is_reported_from_one(drawn_cells: Path
 
 
 def test_a_grid_is_a_name_a_text_path_a_path_or_a_spec(tmp_path: Path, kind: AsPath):
-    (tmp_path / "mine.yaml").write_text((Path(cytolora.__file__ or "").parent / "grids" / "smoke.yaml").read_text())
+    smoke = Path(cytolora.__file__ or "").parent / "config" / "grids" / "smoke.yaml"
+    (tmp_path / "mine.yaml").write_text(smoke.read_text())
     assert load_grid(kind(tmp_path / "mine.yaml")) == load_grid("smoke")
 
 

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from cytolora.api import load_backbone as load_backbone
     from cytolora.api import report as report
     from cytolora.api import run_grid as run_grid
+    from cytolora.classifier.inference.bundle_predictor import Bundle as Bundle
     from cytolora.data.datasets import load_manifest as load_manifest
-    from cytolora.lab.bundle import Bundle as Bundle
-    from cytolora.lab.estimator import LinearHead as LinearHead
+    from cytolora.training.estimator import LinearHead as LinearHead
 
 _HOMES = {
-    "Bundle": "cytolora.lab.bundle",
+    "Bundle": "cytolora.classifier.inference.bundle_predictor",
     "fit": "cytolora.api",
-    "LinearHead": "cytolora.lab.estimator",
+    "LinearHead": "cytolora.training.estimator",
     "load_backbone": "cytolora.api",
     "load_manifest": "cytolora.data.datasets",
     "report": "cytolora.api",

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cytolora.arguments import (
+from cytolora.config.run import GridSpec
+from cytolora.config.yaml import load_grid
+from cytolora.core.arguments import (
     AnyPath,
     OneOrMany,
     as_device,
@@ -13,20 +15,18 @@ from cytolora.arguments import (
     as_path,
     as_path_or_none,
 )
-from cytolora.config import load_grid
-from cytolora.engines.catalogue import ENGINES, HERE, Spread
+from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError, StoreError
-from cytolora.grid import Plan, make_plan
-from cytolora.inputs import Inputs
-from cytolora.progress import Progress
-from cytolora.specs import GridSpec
-from cytolora.store import Store
+from cytolora.experiments.engines.registry import ENGINES, HERE, Spread
+from cytolora.experiments.plan import Plan, make_plan
+from cytolora.experiments.store import Store
+from cytolora.training.resources import Inputs
 
 if TYPE_CHECKING:
     import torch
 
-    from cytolora.lab.bundle import Bundle
-    from cytolora.models.tower import Tower
+    from cytolora.classifier.inference.bundle_predictor import Bundle
+    from cytolora.models.encoder import Tower
 
 _LISTED = 5
 
@@ -47,7 +47,7 @@ def run_grid(
     Example::
 
         import cytolora
-        from cytolora.inputs import Inputs
+        from cytolora.training.resources import Inputs
 
         cytolora.run_grid("smoke", Inputs(data={"synthetic": "cells"}), "runs")
         cytolora.report("runs", "report")
@@ -66,7 +66,7 @@ def run_grid(
     Raises:
         StoreError: If stored runs of the grid were computed from other weights, data or splits.
     """
-    from cytolora.prompting import has_text
+    from cytolora.training.class_text import has_text
 
     out, device, chosen, progress = as_path(out, "out"), as_device(device), ENGINES.get(engine), progress or Progress()
     chosen.check(spread)
@@ -89,8 +89,8 @@ def load_backbone(name: str, weights: AnyPath | None = None) -> "Tower":
     Args:
         weights: Its official checkpoint on disk; otherwise the hub's cache, then the hub.
     """
-    from cytolora.models.backbones import BACKBONES
-    from cytolora.models.loading import load_tower
+    from cytolora.models.backbones.registry import BACKBONES
+    from cytolora.models.checkpoints.loading import load_tower
 
     inputs = Inputs(data={}, weights={} if weights is None else {name: weights})
     inputs.fetch_weights(name)
@@ -99,7 +99,7 @@ def load_backbone(name: str, weights: AnyPath | None = None) -> "Tower":
 
 def report(runs: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
     """Builds tables, figures and one page from stored runs; returns the page."""
-    from cytolora.report.build import build_report
+    from cytolora.reporting.pages.build import build_report
 
     return build_report(runs, out, data)
 
@@ -140,7 +140,7 @@ def fit(
     Args:
         data: Folder, table or zip file.
         out: The bundle: a folder, or a zip file where the name ends in .zip. An older bundle there is replaced.
-        model: A backbone; the best one on this machine if None (lab/recipe.py).
+        model: A backbone; the best one on this machine if None (classifier/fit/recipe.py).
         method: ``linear`` on a CPU and ``lora`` on a GPU if None.
         positive: One class or many, of which together at least the share ``sensitivity`` is to be found.
         add: Folders and zip files of new cells: those that ``labels`` names are trained on too.
@@ -152,11 +152,11 @@ def fit(
     Raises:
         CytoloraError: If something is for the user to change.
     """
-    from cytolora.lab import fit as lab_fit
-    from cytolora.lab.bundle import Bundle
-    from cytolora.lab.bundle_files import check_free
-    from cytolora.lab.fit_data import read_cells, summary
-    from cytolora.lab.recipe import Wishes, choose_recipe
+    from cytolora.classifier.bundle.files import check_free
+    from cytolora.classifier.fit import fit as lab_fit
+    from cytolora.classifier.fit.prepare import read_cells, summary
+    from cytolora.classifier.fit.recipe import Wishes, choose_recipe
+    from cytolora.classifier.inference.bundle_predictor import Bundle
 
     data, out, cache, device = as_path(data, "data"), as_path(out, "out"), as_path(cache, "cache"), as_device(device)
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
@@ -199,7 +199,7 @@ def fit(
 def _check_outside(data: Path, dataset: str | None, out: Path, cache: Path) -> None:
     """Raises a ConfigError if something would be written among class folders: it would be taken for a class."""
     from cytolora.data.datasets import find_dataset, recognise
-    from cytolora.data.sources.folder import FOLDER
+    from cytolora.data.readers.folder import FOLDER
 
     if not data.is_dir() or (find_dataset(dataset) if dataset else recognise(data)) is not FOLDER:
         return

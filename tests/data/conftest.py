@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cytolora.config.run import SUBSETS
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.specs import SUBSETS
 
 ManifestMaker = Callable[..., Manifest]
 

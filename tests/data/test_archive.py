@@ -13,7 +13,7 @@ from PIL import Image
 from cytolora.data import archive as archive_module
 from cytolora.data.archive import unpack
 from cytolora.data.datasets import load_manifest
-from cytolora.data.sources.herlev import HERLEV
+from cytolora.data.readers.herlev import HERLEV
 from cytolora.errors import DataError
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cytolora.data.datasets import DATASETS, find_dataset, load_manifest
-from cytolora.data.sources.herlev import HERLEV
-from cytolora.data.sources.spec import DatasetSpec
+from cytolora.data.readers.herlev import HERLEV
+from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import ConfigError, DataError
 
 

@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from cytolora.cli import main
+from cytolora.cli.app import main
 from cytolora.data.datasets import DATASETS
 from cytolora.data.download import RemoteFile, fetch, remote_files
-from cytolora.data.sources.spec import ZenodoRecord
+from cytolora.data.readers.spec import ZenodoRecord
 from cytolora.errors import ConfigError, DataError
 
 RECORD = ZenodoRecord(record="42")

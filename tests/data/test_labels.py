@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolora.data.labels import apply_label_map
+from cytolora.data.label_map import apply_label_map
 from cytolora.errors import ConfigError
 
 

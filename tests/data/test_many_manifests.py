@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cytolora.config.run import SUBSETS, Sampling, SplitSpec
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.splits import assign_subsets, draw
-from cytolora.specs import SUBSETS, Sampling, SplitSpec
+from cytolora.data.splitting.splits import assign_subsets, draw
 
 
 def _samples(rng: random.Random) -> list[Sample]:

@@ -2,10 +2,10 @@ import pytest
 import torch
 from small_towers import FUSED, images, small_tower
 
+from cytolora.config.run import AdapterSpec
 from cytolora.errors import StoreError
-from cytolora.models.adapters import attach
+from cytolora.models.adapters.attach import attach
 from cytolora.models.classifier import Classifier, from_safetensors, load_trained_state, to_safetensors, trained_state
-from cytolora.specs import AdapterSpec
 
 PAPER = AdapterSpec()
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytolora.config.run import Budget, TrainSpec
 from cytolora.models.classifier import seeded_head
-from cytolora.specs import Budget, TrainSpec
 from cytolora.training.adamw import AdamW
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import batches, rate_at

@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 import pytest
 import torch
 
-from cytolora.specs import Budget, TrainSpec
+from cytolora.config.run import Budget, TrainSpec
 from cytolora.training.loop import batches, rate_at
 
 TRAIN = TrainSpec(budget=Budget(amount=1, unit="epochs"))

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 
 from cells import contents, run_all, tiny_grid
-from cytolora.training.neighbours import Known, choose_k, mean_shares, score_neighbours, vote_shares
+from cytolora.training.baselines import Known, choose_k, mean_shares, score_neighbours, vote_shares
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytolora.config.run import Budget, TrainSpec
 from cytolora.models.classifier import Classifier
-from cytolora.specs import Budget, TrainSpec
 from cytolora.training.loop import add_gradients, fit, images_at_once
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cytolora.data.images import training_view
-from cytolora.specs import AugmentSpec, Preprocess
+from cytolora.config.run import AugmentSpec, Preprocess
+from cytolora.data.imaging.views import training_view
 from cytolora.training import loop, views
 from cytolora.training.loop import _in_time
 

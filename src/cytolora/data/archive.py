@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
 from cytolora.errors import DataError
-from cytolora.files import canonical_json, recover_folders, sha256_text, staged_folder
 
 DEFAULT_CACHE = Path.home() / ".cache" / "cytolora" / "archives"
 

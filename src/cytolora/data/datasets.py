@@ -4,30 +4,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cytolora.arguments import AnyPath, as_path
+from cytolora.config.run import SUBSETS
+from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.registry import Registry
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.manifest import Manifest
-from cytolora.data.sources.apacc import APACC
-from cytolora.data.sources.bcfc import BCFC
-from cytolora.data.sources.bloodmnist import BLOODMNIST
-from cytolora.data.sources.bmcd import BMCD
-from cytolora.data.sources.bmt import BMT
-from cytolora.data.sources.cric import CRIC
-from cytolora.data.sources.csv import CSV
-from cytolora.data.sources.flat import FLAT
-from cytolora.data.sources.fnac2019 import FNAC2019
-from cytolora.data.sources.folder import FOLDER
-from cytolora.data.sources.herlev import HERLEV
-from cytolora.data.sources.hicervix import HICERVIX
-from cytolora.data.sources.mlcc import MLCC
-from cytolora.data.sources.rearranged import read_dataset
-from cytolora.data.sources.sipakmed import SIPAKMED
-from cytolora.data.sources.spec import DatasetSpec
-from cytolora.data.sources.synthetic import SYNTHETIC
-from cytolora.data.sources.txt import TXT
+from cytolora.data.readers.apacc import APACC
+from cytolora.data.readers.bcfc import BCFC
+from cytolora.data.readers.bloodmnist import BLOODMNIST
+from cytolora.data.readers.bmcd import BMCD
+from cytolora.data.readers.bmt import BMT
+from cytolora.data.readers.cric import CRIC
+from cytolora.data.readers.csv import CSV
+from cytolora.data.readers.flat import FLAT
+from cytolora.data.readers.fnac2019 import FNAC2019
+from cytolora.data.readers.folder import FOLDER
+from cytolora.data.readers.herlev import HERLEV
+from cytolora.data.readers.hicervix import HICERVIX
+from cytolora.data.readers.mlcc import MLCC
+from cytolora.data.readers.rearranged import read_dataset
+from cytolora.data.readers.sipakmed import SIPAKMED
+from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.readers.synthetic import SYNTHETIC
+from cytolora.data.readers.txt import TXT
 from cytolora.errors import DataError, unknown_name
-from cytolora.registry import Registry
-from cytolora.specs import SUBSETS
 
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pooch
 import requests
 
-from cytolora.data.sources.spec import ZenodoRecord
+from cytolora.data.readers.spec import ZenodoRecord
 from cytolora.errors import DataError, unknown_name
 
 ZENODO = "https://zenodo.org"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from cytolora.config.run import SUBSETS, Subset
+from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.data.grouping import Grouping
 from cytolora.errors import DataError
-from cytolora.files import canonical_json, sha256_file, sha256_text
-from cytolora.specs import SUBSETS, Subset
 
 METADATA_PREFIX = "meta_"
 """Before the name of a metadata column wherever it stands beside classes."""

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cytolora.errors import StoreError
-from cytolora.models.tower import Tower
+from cytolora.models.encoder import Tower
 
 _HEAD = "head."
 _TOWER = "tower."

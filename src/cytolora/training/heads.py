@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cytolora.config.run import TrainSpec
 from cytolora.models.classifier import seeded_head
-from cytolora.specs import TrainSpec
 from cytolora.training.adamw import AdamW
 from cytolora.training.loop import batches, rate_at
 

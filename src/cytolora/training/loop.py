@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytolora.config.run import TrainSpec
+from cytolora.models.adapters.adalora import RankAllocation
 from cytolora.models.classifier import Classifier
-from cytolora.models.rank_allocation import RankAllocation
-from cytolora.specs import TrainSpec
 
 _NUM_THREADS, _AHEAD = 4, 8
 """Threads that make batches for a GPU, and how many batches wait for it at most."""

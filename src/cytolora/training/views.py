@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytolora.data.decode import Pixels
-from cytolora.data.images import to_batch, training_view
-from cytolora.specs import AugmentSpec, Preprocess
+from cytolora.config.run import AugmentSpec, Preprocess
+from cytolora.data.imaging.decode import Pixels
+from cytolora.data.imaging.views import to_batch, training_view
 from cytolora.training.loop import TrainingBatch
 
 RESIDENT_BYTES = 2**31

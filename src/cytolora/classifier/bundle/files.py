@@ -1,0 +1,204 @@
+"""A bundle on disk: a folder, or one zip file of it; read whole into memory, written whole or not at all."""
+
+import hashlib
+import io
+import json
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from cytolora.classifier.bundle.manifest import Contents, from_text, to_text
+from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
+from cytolora.errors import BundleError, ConfigError
+
+CONTENTS = "bundle.json"
+CARD = "card.md"
+"""The one file that people edit: not hashed."""
+HEAD = "head.safetensors"
+SEEN = "seen.json"
+REPORT = "report.html"
+BANK = "unfamiliar.safetensors"
+OPENED = "tower.safetensors"
+"""What methods that are not PEFT's have trained."""
+PEFT_WEIGHTS = "adapter/adapter_model.safetensors"
+PEFT_CONFIG = "adapter/adapter_config.json"
+
+_MAX_RATIO = 200
+"""Unpacked to packed bytes of a zip file: weights hardly pack at all."""
+_FREE_BYTES = 64 * 2**20
+_NOT_OURS = "__MACOSX"
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+Files = dict[str, bytes]
+"""Content by path in the bundle, with forward slashes."""
+
+
+def read_bundle(path: Path) -> tuple[Contents, Files]:
+    """Reads a bundle and compares every file with its hash.
+
+    The bytes that were compared are the bytes that are used: nothing is read a second time, nothing is unpacked.
+
+    Raises:
+        BundleError: If it is no bundle, a file is missing, changed or not listed, or a path leaves the bundle.
+    """
+    with suppress(PermissionError):
+        recover_folder(path)
+    if not path.exists():
+        raise BundleError(
+            f"{path} does not exist; expected a bundle, the folder or zip file that `cytolora fit` wrote."
+        )
+    try:
+        files = dict(_folder_files(path)) if path.is_dir() else _zip_files(path)
+    except OSError as error:
+        raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
+    if CONTENTS not in files:
+        raise BundleError(f"{path} is no bundle: it has no {CONTENTS}. Name what `cytolora fit --out` wrote.")
+    contents = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
+    files.pop(CARD, None)
+    for name in sorted(contents.files.keys() | files.keys()):
+        if name not in contents.files:
+            raise BundleError(f"{path}: {name} is no part of this bundle. Take it away, or get the bundle again.")
+        if name not in files:
+            raise BundleError(f"{path}: {name} is missing. Get the bundle again.")
+        if _sha256(files[name]) != contents.files[name]:
+            raise BundleError(f"{path}: {name} is not as it was written: its SHA-256 differs. Get the bundle again.")
+    return contents, files
+
+
+def write_bundle(out: Path, contents: Contents, files: Mapping[str, bytes], card: str) -> None:
+    """Writes a bundle, a folder or a zip file by the name of ``out``; an older bundle there is replaced whole.
+
+    A zip file is there to be handed on: it names no path of this machine.
+
+    Raises:
+        ConfigError: If something else is at ``out``.
+    """
+    check_free(out)
+    contents = replace(contents, files={name: _sha256(content) for name, content in sorted(files.items())})
+    is_zip = out.suffix == ".zip"
+    everything = {**files, CARD: card.encode(), CONTENTS: to_text(contents, stays_here=not is_zip).encode()}
+    try:
+        if is_zip:
+            return write_bytes(out, _zipped(everything))
+        with staged_folder(out) as staging:
+            for name, content in everything.items():
+                write_bytes(staging / name, content)
+    except OSError as error:
+        raise _cannot_write(out, error) from error
+
+
+def check_free(out: Path) -> None:
+    """Raises a ConfigError if ``out`` cannot be written, or is something that a bundle must not replace."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise _cannot_write(out, error) from error
+    recover_folder(out)
+    remove_unfinished(out)
+    if out.is_dir():
+        check_replaceable(out, CONTENTS, CARD)
+    elif out.is_file() and out.suffix != ".zip":
+        raise ConfigError(f"{out} is a file; a bundle is a folder, or a file that ends in .zip. Choose another --out.")
+    elif out.is_file() and not _is_zipped_bundle(out):
+        raise ConfigError(f"{out} is there and is no bundle; it would be lost. Choose another --out.")
+
+
+def check_replaceable(folder: Path, description: str, *others: str) -> None:
+    """Raises a ConfigError if a folder holds anything but what its own description lists: it would be lost.
+
+    Args:
+        description: Name of the JSON file in it whose ``files`` are the paths of all others but ``others``.
+    """
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    try:
+        listed = json.loads((folder / description).read_bytes())["files"]
+        known = {*listed, description, *others}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = set[str]()
+    strange = [name for name in found if name not in known and not _is_litter(name)]
+    if strange:
+        raise ConfigError(f"{folder} holds {strange[0]}, which would be lost. Move it away, or choose another --out.")
+
+
+def _is_zipped_bundle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            return any(PurePosixPath(name).name == CONTENTS for name in packed.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _cannot_write(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out, or make room there.")
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    """Packs files so that equal files give equal bytes: no compression, one date."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as packed:
+        for name, content in sorted(files.items()):
+            packed.writestr(zipfile.ZipInfo(name), content)
+    return sink.getvalue()
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if _is_hidden(name):
+            continue
+        if path.is_symlink():
+            raise BundleError(f"{folder}: {name} is a symbolic link, which may lead anywhere. Get the bundle again.")
+        if path.is_file():
+            yield name, path.read_bytes()
+
+
+def _zip_files(path: Path) -> Files:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            members = _checked(path, packed.infolist())
+            files = {name: packed.read(member) for name, member in members.items()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{path} is no zip file of a bundle, or damaged: {error}. Get it again.") from error
+    tops = {name.partition("/")[0] for name in files}
+    if CONTENTS not in files and len(tops) == 1:  # the folder itself was packed
+        return {name.partition("/")[2]: content for name, content in files.items()}
+    return files
+
+
+def _checked(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in members:
+        inside, kind = PurePosixPath(member.filename.replace("\\", "/")), stat.S_IFMT(member.external_attr >> 16)
+        name = inside.as_posix()
+        if inside.is_absolute() or ".." in inside.parts or ":" in name:
+            raise BundleError(f"{path}: entry {member.filename!r} leaves the bundle; nothing was read.")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise BundleError(f"{path}: entry {member.filename!r} is a link or a special file; nothing was read.")
+        if name in found:
+            raise BundleError(f"{path}: entry {member.filename!r} stands there twice; nothing was read.")
+        if not member.is_dir() and not _is_hidden(name):
+            found[name] = member
+    total, packed = (sum(getattr(one, size) for one in found.values()) for size in ("file_size", "compress_size"))
+    if total > _FREE_BYTES and total > _MAX_RATIO * packed:
+        raise BundleError(f"{path} would unpack to {total:,} bytes, more than {_MAX_RATIO} times its size; refused.")
+    return found
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _is_hidden(name: str) -> bool:
+    """File systems and file managers leave such files everywhere; nothing of a bundle is one."""
+    return _is_litter(name) or any(part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def _is_litter(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return parts[-1] in _LITTER or parts[-1].startswith("._") or _NOT_OURS in parts

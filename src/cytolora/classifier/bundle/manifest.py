@@ -1,0 +1,246 @@
+"""What a bundle says of itself in ``bundle.json``: plain data that is checked whole before anything else is read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cytolora.config.run import LINEAR, AdapterSpec, Preprocess, to_plain
+from cytolora.config.yaml import parse_spec
+from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.strict_json import read_json
+from cytolora.errors import BundleError, CytoloraError
+from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
+
+FORMAT = 1
+"""Of the folder; a bundle of a later format is refused, never read by half."""
+
+_OWN_HASH = "sha256"
+_CLOSED = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """The checkpoint on the machine that trained; it counts only while size and SHA-256 are what they were."""
+
+    path: str
+    """Absolute."""
+    num_bytes: int
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if not Path(self.path).is_absolute() or self.num_bytes < 0:
+            raise BundleError(f"local_file is an absolute path and a size, got {self.path!r} and {self.num_bytes}.")
+
+    def problem(self, sha256: str) -> str:
+        """Says why the file cannot be used for one of this hash; empty if it can."""
+        path = Path(self.path)
+        try:
+            if not path.is_file():
+                return "is not there"
+            if path.stat().st_size != self.num_bytes or sha256_file(path) != sha256:
+                return "has changed since"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedBackbone:
+    """The frozen tower that a bundle was trained on; its weights are no part of the bundle."""
+
+    name: str
+    sha256: str
+    """Of the checkpoint file, 64 hexadecimal digits."""
+    revision: str | None = None
+    """Commit on the hub, where known."""
+    spec: BackboneSpec
+    """All that is needed to build the tower again, but for the path of the file on one machine."""
+    local_file: LocalFile | None = None
+    """Where the file was; None in bundles of one file, which are handed on, and in those of before."""
+
+    __pydantic_config__ = _CLOSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """From which summed probability of the positive classes an image counts as positive."""
+
+    positive: tuple[str, ...]
+    asked: float
+    """The sensitivity that was asked for, in (0, 1]."""
+    threshold: float
+    """Images at or above it are positive."""
+    sensitivity: float
+    """On the calibration images, with the 95 % interval over their groups."""
+    sensitivity_low: float
+    sensitivity_high: float
+    specificity: float
+    specificity_low: float
+    specificity_high: float
+    num_positive: int
+    """Calibration images of the positive classes."""
+
+    __pydantic_config__ = _CLOSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conformal:
+    """Prediction sets: every class with a probability of at least 1 - ``quantile`` (decision/conformal.py)."""
+
+    coverage: float
+    """Nominal, in (0, 1), for an image of a new group."""
+    quantile: float
+    """Of the scores 1 - p(true class) on the calibration images, and a little more; 1: every class is in every set."""
+    num_groups: int
+    """Calibration groups; an image whose group is not known is one of its own."""
+    is_folded: bool = False
+    """Whether predictions of cross-validation on training groups were added: held-out groups alone were too few."""
+
+    __pydantic_config__ = _CLOSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfamiliar:
+    """From which distance to its nearest training images an image is flagged (classifier/decision/ood.py)."""
+
+    neighbours: int
+    """The distance is to the so-many-th nearest."""
+    threshold: float
+    quantile: float
+    """Share of the calibration images below the threshold."""
+
+    __pydantic_config__ = _CLOSED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything that ``bundle.json`` holds, but for its hash of itself."""
+
+    format: int = FORMAT
+    classes: tuple[str, ...]
+    """In the order of the logits."""
+    backbone: UsedBackbone
+    preprocess: Preprocess
+    method: str
+    adapter: AdapterSpec | None = None
+    """None for ``linear``."""
+    seed: int
+    """The adapter's start; some methods keep random parts that only the seed gives back."""
+    temperature: float
+    """Logits are divided by it before the softmax; above 0."""
+    operating_point: OperatingPoint | None = None
+    conformal: Conformal | None = None
+    unfamiliar: Unfamiliar | None = None
+    training: Mapping[str, Any]
+    """Fingerprints of data and split, counts, rules, learning rate, steps, settings."""
+    metrics: Mapping[str, Any]
+    """On the test images, and on the calibration images."""
+    versions: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of every other file, by its path in the bundle."""
+
+    __pydantic_config__ = _CLOSED
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise BundleError(f"classes are two or more different names, got {list(self.classes)}.")
+        if self.preprocess != self.backbone.spec.preprocess:
+            raise BundleError("preprocess is not that of the backbone.")
+        if self.temperature <= 0:
+            raise BundleError(f"temperature is above 0, got {self.temperature}.")
+        if (self.adapter is None) != (self.method == LINEAR):
+            raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
+        strange = sorted(set(self.operating_point.positive if self.operating_point else ()) - set(self.classes))
+        if strange:
+            raise BundleError(f"the operating point names {strange[0]!r}, which is none of the classes.")
+
+
+def check_harmless(spec: BackboneSpec) -> None:
+    """Raises a BundleError if building the tower could fetch or open anything but the checkpoint that was named."""
+    if why := what_else_it_loads(spec.architecture, spec.arguments):
+        raise BundleError(why)
+
+
+def to_text(contents: Contents, *, stays_here: bool = False) -> str:
+    """Serialises contents with their hash; equal contents give equal text.
+
+    Args:
+        stays_here: Keeps the paths of this machine; False for whatever is handed on.
+    """
+    if not stays_here:
+        contents = replace(contents, backbone=replace(contents.backbone, local_file=None))
+    plain = to_plain(contents)
+    return _text({**plain, _OWN_HASH: sha256_text(canonical_json(plain))})
+
+
+def from_text(content: bytes, source: str) -> Contents:
+    """Reads and checks ``bundle.json``; ``source`` names it in errors.
+
+    Raises:
+        BundleError: If a byte is not as it was written, or a key is unknown, missing or of a wrong kind.
+    """
+    try:
+        return _from_plain(_parsed(content, source), content, source)
+    except RecursionError as error:
+        raise _changed(source, "it is nested too deeply") from error
+
+
+def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> Contents:
+    if plain.get("format") != FORMAT:
+        found = plain.get("format")
+        raise BundleError(
+            f"{source} says format {found!r}, this version reads {FORMAT}. Open it with the version that wrote it."
+        )
+    promised = plain.pop(_OWN_HASH, None)
+    if promised != sha256_text(canonical_json(plain)) or content != _text({**plain, _OWN_HASH: promised}).encode():
+        raise _changed(source, "its hash of itself does not fit")
+    try:
+        contents = parse_spec(plain, Contents, source)
+        check_harmless(contents.backbone.spec)
+    except BundleError as error:
+        raise BundleError(f"{source}: {error}") from error
+    except CytoloraError as error:
+        raise BundleError(str(error)) from error
+    unknown = _unknown_key(plain, to_plain(contents))
+    if unknown:
+        raise BundleError(f"{source} holds the unknown key {unknown!r}; it was written by another version, or by hand.")
+    return contents
+
+
+def _parsed(content: bytes, source: str) -> dict[str, Any]:
+    try:
+        plain = read_json(content.decode(), pairs=_no_twins)
+    except ValueError as error:
+        raise _changed(source, str(error)) from error
+    if not isinstance(plain, dict):
+        raise _changed(source, f"it holds a {type(plain).__name__}")
+    return plain
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _unknown_key(given: Any, known: Any, where: str = "") -> str:
+    """Returns the first key that reading did not take up, with the keys above it; empty if there is none."""
+    if isinstance(given, dict):
+        for key, value in given.items():
+            place = f"{where}.{key}" if where else key
+            found = place if key not in known else _unknown_key(value, known[key], place)
+            if found:
+                return found
+    return ""
+
+
+def _changed(source: str, why: str) -> BundleError:
+    return BundleError(f"{source} is not as it was written ({why}). Get the bundle again.")
+
+
+def _text(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n"

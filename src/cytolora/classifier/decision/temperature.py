@@ -1,0 +1,51 @@
+"""Probabilities that can be taken at their word: one temperature, fitted on held-out images."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from cytolora.classifier.decision.decide import probabilities
+from cytolora.metrics import calibration
+
+_BOUNDS = (np.log(0.05), np.log(20.0))
+"""Of the temperature's logarithm; beyond, the logits are of no use anyway."""
+_SMALLEST = 1e-12
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """Returns the temperature with the lowest cross-entropy (Guo et al. 2017, arXiv:1706.04599, Sec. 4.2).
+
+    Args:
+        logits: Images x classes, of images that the model was not trained on.
+        labels: Class indices.
+    """
+    found = minimize_scalar(
+        lambda log_temperature: cross_entropy(probabilities(logits, float(np.exp(log_temperature))), labels),
+        bounds=_BOUNDS,
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def cross_entropy(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Returns the mean over images of -log p(true class), nats."""
+    return float(-np.log(np.maximum(shares[np.arange(len(labels)), labels], _SMALLEST)).mean())
+
+
+def reliability(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> list[dict[str, float]]:
+    """Compares confidence with accuracy in 15 equal bins of confidence (Guo et al. 2017, Sec. 2); empty ones left out.
+
+    Returns:
+        For each bin ``confidence`` and ``accuracy``, both means in [0, 1], and ``n``.
+    """
+    return [
+        {"confidence": one.confidence, "accuracy": one.accuracy, "n": one.num_images}
+        for one in calibration.reliability(labels, shares)
+        if one.num_images
+    ]
+
+
+def calibration_error(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Returns the expected calibration error: the gap of each bin of ``reliability``, by its share of the images."""
+    return calibration.expected_error(calibration.reliability(labels, shares))

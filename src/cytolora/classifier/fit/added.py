@@ -1,0 +1,200 @@
+"""New cells that a person labelled: added to a dataset's training images, and to nothing else.
+
+They were chosen, the doubtful first, so they are no sample of anything: in calibration or test they would bend every
+number. The dataset's own images are divided as they are without them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from cytolora.classifier.inference.image_sources import as_text, find_images
+from cytolora.core.files import sha256_file
+from cytolora.data.archive import is_archive, unpack
+from cytolora.data.datasets import DATASETS
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.readers.csv import TABLE, read_rows
+from cytolora.errors import DataError
+
+_MARK = "~"
+"""Before the paths of added images: sorts after the letters of ASCII, so that features of the dataset that are kept in
+chunks stay in the same ones."""
+_NUM_SHOWN = 3
+
+GroupOf = Callable[[str, str], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Folder:
+    given: Path
+    name: str
+    """``~`` and as many last parts of its path as tell it from the other folders: the same on every machine."""
+    root: Path
+    """Where its images lie; of a zip file, where it was unpacked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """Images of folders beside the dataset, of which a table labels some."""
+
+    folders: tuple[_Folder, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """By the path that a manifest gives them."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """By the same path, where a table in the folder says which."""
+
+    def find(self, name: str) -> list[str]:
+        """Returns the paths of the images that a name may mean: a file from here, or within one of the folders."""
+        here = Path(name).resolve()
+        found = {name, self._by_file.get(as_text(here), name)}
+        for folder in self.folders:
+            found.add(f"{folder.name}/{name}")
+            if here.is_relative_to(folder.given.resolve()):  # in a zip file, as predictions name it
+                found.add(f"{folder.name}/{here.relative_to(folder.given.resolve()).as_posix()}")
+        return sorted(found & self.files.keys())
+
+    @property
+    def names(self) -> str:
+        """The folders as they were given but for where they lie: the same on every machine."""
+        return " and ".join(folder.name.removeprefix(_MARK) for folder in self.folders)
+
+    @cached_property
+    def _by_file(self) -> dict[str, str]:
+        return {as_text(file.resolve()): path for path, file in self.files.items()}
+
+    def samples(self, labels: Mapping[str, str], group_of: GroupOf | None) -> tuple[Sample, ...]:
+        """Makes samples of labelled images, with hashes; the group is that of the table, else that of the file's name.
+
+        Args:
+            group_of: How the dataset reads groups from names, if it does.
+        """
+        return tuple(
+            Sample(
+                path=path,
+                label=label,
+                group=self.groups.get(path) or (group_of(PurePosixPath(path).stem, label) if group_of else None),
+                sha256=_hash(self.files[path]),
+                elsewhere=self.files[path],
+            )
+            for path, label in labels.items()
+        )
+
+    def sisters(self, known: set[str]) -> tuple[Sample, ...]:
+        """Returns the images that nobody labelled, where their group is known: their sisters may be trained on."""
+        left = [path for path in self.groups if path not in known]
+        return tuple(
+            Sample(path=path, label="", group=self.groups[path], sha256=_hash(self.files[path])) for path in left
+        )
+
+    def summary(self, joined: int, labelled: int, table: str) -> str:
+        """Says how many images joined, what for, and how many were left."""
+        return (
+            f"{joined} of the {len(self.files)} images of {self.names} are trained on, and used for nothing else: a "
+            "person chose them, so they would be no random sample in calibration or test. "
+            f"{len(self.files) - labelled} that {table} does not label were left out."
+        )
+
+
+def find_added(paths: Sequence[str | Path], manifest: Manifest) -> Added:
+    """Looks for the images of folders and zip files; those that are the dataset's own are not counted twice.
+
+    Raises:
+        DataError: If a path is neither, or holds no image.
+    """
+    folders = _folders(list(dict.fromkeys(Path(path).absolute() for path in paths)), list(map(Path, paths)))
+    own = {sample.file_in(manifest.root).resolve() for sample in manifest.samples} if folders else set()
+    files, groups = dict[str, Path](), dict[str, str]()
+    for folder in folders:
+        for source in find_images([folder.root]):
+            if source.file.resolve() not in own:
+                own.add(source.file.resolve())  # one folder may lie inside another
+                files[f"{folder.name}/{as_text(source.file.relative_to(folder.root).as_posix())}"] = source.file
+        if (folder.root / TABLE).is_file():
+            groups |= _groups(folder)
+    return Added(folders=folders, files=files, groups={path: groups[path] for path in groups if path in files})
+
+
+def group_rule_of(manifest: Manifest) -> GroupOf | None:
+    """Returns how a published dataset reads groups from the names of its files; None where it does not."""
+    fitting = (spec for spec in DATASETS if spec.name == manifest.name.partition(":")[0])
+    return next((spec.group_of for spec in fitting if spec.group_rule == manifest.group_rule), None)
+
+
+def with_added(manifest: Manifest, samples: Sequence[Sample]) -> Manifest:
+    """Returns the dataset together with added images, to be looked at."""
+    rule = manifest.group_rule or (f"column group of {TABLE}" if any(one.group for one in samples) else "")
+    return replace(manifest, samples=(*manifest.samples, *samples), group_rule=rule)
+
+
+def join(divided: Manifest, whole: Manifest) -> tuple[Manifest, list[str]]:
+    """Puts the added images of ``whole`` into train, but for those of a group that calibration or test has: a leak."""
+    samples = [one for one in whole.samples if one.elsewhere is not None]
+    held_out = {one.group for one in divided.samples if one.subset != "train"} - {None}
+    leaks = [one for one in samples if one.group in held_out]
+    taken = tuple(replace(one, subset="train") for one in samples if one.group not in held_out)
+    notes = []
+    if leaks:
+        shown = sorted({one.group for one in leaks if one.group is not None})
+        more = ", …" if len(shown) > _NUM_SHOWN else ""
+        notes.append(
+            f"{len(leaks)} added images left out, for calibration or test has images of the same group: "
+            f"{', '.join(shown[:_NUM_SHOWN])}{more}."
+        )
+    unknown = sum(one.group is None for one in taken)
+    if unknown and any(one.group for one in divided.samples):
+        notes.append(
+            f"Cannot be verified: whether the {unknown} added images of unknown group come from a patient, slide or "
+            f"field of the test images. A table {TABLE} with the columns path,group in their folder says so."
+        )
+    rule = f"{divided.split_rule}; {len(taken)} added images in train only" if taken else divided.split_rule
+    return replace(with_added(divided, taken), split_rule=rule), notes
+
+
+def check_labels_agree(paths: Sequence[str], samples: Mapping[str, Sample]) -> None:
+    """Raises a DataError if an added image has the pixels of another one and another label."""
+    new = [path for path in paths if samples[path].elsewhere is not None]
+    for path in new:
+        other = next((one for one in paths if samples[one].label != samples[path].label), None)
+        if other is not None:
+            raise DataError(
+                f"{path} is labelled {samples[path].label!r} and has the same pixels as {other}, which is "
+                f"{samples[other].label!r}. Correct one of them in --labels, or leave {path} out of it."
+            )
+
+
+def _folders(places: Sequence[Path], given: Sequence[Path]) -> tuple[_Folder, ...]:
+    for place in places:
+        if not place.is_dir() and not is_archive(place):
+            what = "is no folder or zip file" if place.exists() else "does not exist"
+            raise DataError(f"--add {place} {what}; expected a folder or zip file of new cells, as predict reads it.")
+    by_place = {path.absolute(): path for path in reversed(given)}
+    return tuple(
+        _Folder(
+            given=by_place[place], name=f"{_MARK}{name}", root=unpack(place) if is_archive(place) else by_place[place]
+        )
+        for place, name in zip(places, _shortest(places), strict=True)
+    )
+
+
+def _shortest(places: Sequence[Path]) -> list[str]:
+    """Returns as many last parts of each path as make all of them differ."""
+    for number in count(1):
+        names = ["/".join(part.strip("/") for part in place.parts[-number:]) for place in places]
+        if len(set(names)) == len(places):
+            return names
+    raise AssertionError("places differ")
+
+
+def _groups(folder: _Folder) -> dict[str, str]:
+    rows = read_rows(folder.root / TABLE, ("path",))
+    named = {row["path"].replace("\\", "/"): row.get("group", "") for _, row in rows}
+    return {f"{folder.name}/{PurePosixPath(path).as_posix()}": group for path, group in named.items() if group}
+
+
+def _hash(file: Path) -> str:
+    try:
+        return sha256_file(file)
+    except OSError as error:
+        raise DataError(f"Cannot read {file}: {error.strerror}.") from error

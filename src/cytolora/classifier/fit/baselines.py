@@ -1,0 +1,43 @@
+"""What classifiers without training make of the same features, beside a linear head: is training worth it here?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from cytolora.data.manifest import Sample, Split
+from cytolora.display.format import percent
+from cytolora.training.baselines import Known, choose_k, score_neighbours
+from cytolora.training.session import Bench
+
+TITLES = {"knn": "a vote of the nearest neighbours", "nearest_mean": "the nearest class mean"}
+
+
+def untrained(bench: Bench, split: Split) -> dict[str, Any]:
+    """Scores nearest neighbours and the nearest class mean, as stored runs have them under ``neighbours``.
+
+    The number of neighbours is chosen on the held-out images, which is no loss to what is calibrated on these: the head
+    knows nothing of it.
+    """
+
+    def of(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        return bench.features_of(samples), bench.labels_of(samples)
+
+    features, labels = of(split.train)
+    known = Known(features=features, labels=labels, num_classes=len(bench.manifest.classes))
+    k = choose_k(known, *of(split.val))
+    val, test = (score_neighbours(known, *of(samples), k=k) for samples in (split.val, split.test))
+    scores = {name: {"val": val[name], "test": test[name]} for name in TITLES}
+    return {**scores, "knn": {"k": k, **scores["knn"]}}
+
+
+def not_beaten(found: dict[str, Any], balanced_accuracy: float) -> list[str]:
+    """Says which of them the head falls short of on the test images, the better one where it is both."""
+    reached = {name: found[name]["test"]["balanced_accuracy"] for name in TITLES}
+    best = max(reached, key=lambda name: reached[name])
+    if reached[best] <= balanced_accuracy:
+        return []
+    return [
+        f"Without any training, {TITLES[best]} reaches a balanced accuracy of {percent(reached[best])} % on the test "
+        f"images, and the head {percent(balanced_accuracy)} %: too few images, or learning rates that do not fit."
+    ]

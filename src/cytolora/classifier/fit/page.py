@@ -1,0 +1,56 @@
+"""One HTML file beside the model: how good it is, on what, and when not to trust it; opens without a network."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.fit.figures import FIGURES
+from cytolora.config.run import SUBSETS
+from cytolora.display import format as words
+from cytolora.display.figure import save
+
+
+def render_page(
+    contents: Contents, found: Sequence[str], notes: Sequence[str], counts: Mapping[str, Mapping[str, int]]
+) -> str:
+    """Fills the template; equal contents give equal text, and nothing in it is a time or a path of this machine.
+
+    Args:
+        found: The first look at the data, in lines.
+        notes: What must be known before a number is read.
+        counts: Images by class and subset.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("cytolora.classifier.fit"), PackageLoader("cytolora.display")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": words.percent, "range": _range, "svg": Markup}
+    environment.globals |= {"count": words.count}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = [(one.caption, save(one, Path(folder))) for one in (kind(contents=contents) for kind in FIGURES)]
+    return environment.get_template("fit.html.j2").render(
+        contents=contents,
+        training=contents.training,
+        test=contents.metrics["test"],
+        beside=contents.metrics.get("neighbours"),
+        found=found,
+        notes=notes,
+        counts=counts,
+        subsets=SUBSETS,
+        pictures=pictures,
+    )
+
+
+def _range(interval: Mapping[str, Any] | None) -> str:
+    """``65.0–77.1``, in percent."""
+    if interval is None:
+        return ""
+    return f"{words.percent(interval['low'])}–{words.percent(interval['high'])}"

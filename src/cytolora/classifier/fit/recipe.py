@@ -1,0 +1,191 @@
+"""Which recipe fits the machine and the labels: backbone, method, steps, learning rates, and the time it will take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal
+
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec
+from cytolora.errors import ConfigError
+from cytolora.models.adapters.methods import METHODS
+from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
+from cytolora.models.checkpoints.hub import find
+from cytolora.training.resources import Inputs
+
+_BEST_LINEAR = ("uni", "quiltnet-b16", "vit-b16", "clip-vit-b16", "biomedclip")
+"""By mean accuracy of linear classifiers over four cytology datasets: Dausort et al. 2025, Table 1."""
+_BEST_ADAPTED = ("clip-vit-b16", "vit-b16", "uni", "quiltnet-b16", "biomedclip")
+"""CLIP generalises best from few labels with LoRA: Dausort et al. 2025, Sec. 4.2."""
+_BUILT_IN = "nano"
+
+LINEAR_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+"""A head costs nothing, so many are tried."""
+ADAPTER_RATES = (3e-4, 1e-3, 3e-3)
+"""The middle of the rates of the shipped grids: each costs a training."""
+
+_BATCH_SIZE = 32
+_LINEAR_EPOCHS, _LINEAR_STEPS = 60, (300, 6000)
+"""Passes over the features, and the fewest and most steps."""
+_ADAPTER_BUDGET = Budget(amount=20, unit="epochs", plus_steps=50)
+_FEW_SHOT_BUDGET = Budget(amount=50, unit="steps_per_shot", plus_steps=50)
+"""As in the public code of Dausort et al. 2025."""
+_TRAINING_COST = 3.0
+"""A step against a forward pass of the same images: the backward pass costs about twice the forward."""
+_LAST_BLOCKS = 2
+_NUM_SEEDS = 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the user asked for; None leaves the choice to the recipe."""
+
+    model: str | None = None
+    method: str | None = None
+    shots: int | None = None
+    """Training images per class; None: all."""
+    seed: int = 0
+    """See ``check_seed``."""
+    positive: tuple[str, ...] = ()
+    """Classes that must not be missed; empty: no operating point."""
+    sensitivity: float = 0.95
+    coverage: float = 0.9
+    """Nominal, of the prediction sets."""
+    rates: tuple[float, ...] = ()
+    max_steps: int | None = None
+    """Cuts training short, for rehearsals."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What an adapter is trained in; heads are trained in fp32 in any case."""
+
+    def __post_init__(self) -> None:
+        if min(self.rates, default=1.0) <= 0:
+            raise ConfigError(f"rates are above 0, got {min(self.rates)}.")
+        if self.shots is not None and self.shots < 1:
+            raise ConfigError(f"shots is a number of training images per class, at least 1, got {self.shots}.")
+        check_seed(self.seed)
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ConfigError(f"steps is at least 1, got {self.max_steps}.")
+        if not 0 < self.coverage < 1:
+            raise ConfigError(f"coverage is a share in (0, 1), got {self.coverage}. For 90 % write 0.9.")
+
+
+def check_seed(seed: int) -> None:
+    """Raises a ConfigError if a seed is none that every generator takes, of folds, of draws and of heads."""
+    if not 0 <= seed < _NUM_SEEDS:
+        raise ConfigError(f"A seed is a whole number from 0 to {_NUM_SEEDS - 1}, got {seed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a classifier will be trained."""
+
+    backbone: BackboneSpec
+    method: str
+    adapter: AdapterSpec | None
+    sampling: Sampling
+    train: TrainSpec
+    rates: tuple[float, ...]
+    seed: int
+    notes: tuple[str, ...] = ()
+    """What the user should know of the choice."""
+
+    def run(self, dataset: str, rate: float) -> RunSpec:
+        """Returns the training at one learning rate as a value."""
+        return RunSpec(
+            dataset=dataset,
+            backbone=self.backbone.name,
+            method=self.method,
+            sampling=self.sampling,
+            split=SplitSpec(),
+            train=self.train,
+            adapter=self.adapter,
+            learning_rate=rate,
+            seed=self.seed,
+        )
+
+    def num_steps(self, num_train: int) -> int:
+        """Optimiser steps of one training."""
+        steps = self.train.budget.num_steps(
+            num_train=num_train, batch_size=self.train.batch_size, shots=self.sampling.shots
+        )
+        if self.method == LINEAR:
+            low, high = _LINEAR_STEPS
+            steps = max(low, min(high, steps))
+        cut = self.train.budget.max_steps
+        return steps if cut is None else min(steps, cut)
+
+    def num_seen(self, num_train: int) -> int:
+        """Images that one training looks at, each as often as it comes up."""
+        return round(self.num_steps(num_train) * num_train / ceil(num_train / self.train.batch_size))
+
+
+def choose_recipe(wishes: Wishes, inputs: Inputs, device: str, own: Sequence[str] = ()) -> Recipe:
+    """Fills in what the user left open.
+
+    Args:
+        own: Names of backbones that the user described in a file: one of them is meant if no model is named.
+
+    Raises:
+        ConfigError: If the method trains nothing, or is unknown.
+    """
+    method = wishes.method or (LINEAR if device == "cpu" else "lora")
+    if method == ZERO_SHOT or not (METHODS.get(method).adapts or method == LINEAR):
+        raise ConfigError(
+            f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
+        )
+    name, notes = _model(wishes, inputs, method, own)
+    is_linear = method == LINEAR
+    budget = Budget(amount=_LINEAR_EPOCHS, unit="epochs") if is_linear else _ADAPTER_BUDGET
+    if not is_linear and wishes.shots is not None:
+        budget = _FEW_SHOT_BUDGET
+    if wishes.max_steps is not None:
+        budget = Budget(
+            amount=budget.amount, unit=budget.unit, plus_steps=budget.plus_steps, max_steps=wishes.max_steps
+        )
+        notes.append(f"Training was cut to {wishes.max_steps} steps: a rehearsal, not a result.")
+    return Recipe(
+        backbone=BACKBONES.get(name),
+        method=method,
+        adapter=None if is_linear else AdapterSpec(last_blocks=_LAST_BLOCKS if method == "last_blocks" else None),
+        sampling=Sampling(shots=wishes.shots, max_val_shots=None),
+        train=TrainSpec(budget=budget, batch_size=_BATCH_SIZE, precision="fp32" if is_linear else wishes.precision),
+        rates=tuple(sorted(set(wishes.rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
+        seed=wishes.seed,
+        notes=tuple(notes),
+    )
+
+
+def as_lora(recipe: Recipe) -> Recipe:
+    """Returns what ``--method lora`` would do instead, to say how long it would take."""
+    few = recipe.sampling.shots is not None
+    train = replace(recipe.train, budget=_FEW_SHOT_BUDGET if few else _ADAPTER_BUDGET)
+    return replace(recipe, method="lora", adapter=AdapterSpec(), train=train, rates=ADAPTER_RATES)
+
+
+def estimate_seconds(recipe: Recipe, *, num_images: int, num_train: int, seconds_per_image: float) -> float:
+    """Estimates how long features and training take, from the time of one image through the frozen tower."""
+    looked_at = float(num_images)
+    if recipe.adapter is not None:
+        looked_at += _TRAINING_COST * recipe.num_seen(num_train) * len(recipe.rates)
+    return looked_at * seconds_per_image
+
+
+def _model(wishes: Wishes, inputs: Inputs, method: str, own: Sequence[str]) -> tuple[str, list[str]]:
+    if wishes.model is not None:
+        return BACKBONES.get(wishes.model).name, []
+    named = [*own, *inputs.weights]
+    if named:
+        return named[0], []
+    here = _on_disk(inputs)
+    best = next((name for name in (_BEST_LINEAR if method == LINEAR else _BEST_ADAPTED) if name in here), None)
+    if best is not None:
+        return best, [f"{best} was chosen among the backbones on this machine."]
+    return _BUILT_IN, [
+        f"No published backbone is on this machine: {_BUILT_IN} was used, which was trained on drawn cells and is weak "
+        "on real ones. Fetch one with cytolora weights fetch uni (or quiltnet-b16, which is not gated), or name a "
+        "checkpoint with --model and --weights."
+    ]
+
+
+def _on_disk(inputs: Inputs) -> Mapping[str, bool]:
+    names = {*_BEST_LINEAR, *_BEST_ADAPTED}
+    return {name: True for name in sorted(names) if find(BACKBONES.get(name), None, inputs.weights_dir) is not None}

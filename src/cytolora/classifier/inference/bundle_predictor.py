@@ -1,0 +1,182 @@
+"""A trained classifier that one can hand on: opened, checked, asked about images."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor
+
+from cytolora.classifier.bundle.checks import check_whole
+from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
+from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.rebuild import rebuild
+from cytolora.classifier.decision.ood import Features, from_bytes
+from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
+from cytolora.core.arguments import AnyPath, as_device, as_path, as_path_or_none
+from cytolora.core.files import sha256_file
+from cytolora.data.imaging.views import evaluation_view, to_batch
+from cytolora.errors import BundleError
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.backbones.spec import BackboneSpec
+from cytolora.models.checkpoints.hub import find, missing
+from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.classifier import Classifier, from_safetensors
+from cytolora.models.encoder import Tower
+from cytolora.models.kernels.cpu import for_inference
+
+
+class Bundle(Predictor[Tensor]):
+    """A classifier with its classes, preprocessing and thresholds.
+
+    Example::
+
+        bundle = Bundle.load("model1")
+        for prediction in bundle.predict("new_cells"):
+            print(prediction.name, prediction.predicted, prediction.prediction_set)
+    """
+
+    def __init__(
+        self,
+        contents: Contents,
+        files: Files,
+        *,
+        name: str,
+        checkpoint: AnyPath | None,
+        device: str | torch.device | None = None,
+        lost: str = "",
+    ) -> None:
+        """Takes what was read and checked.
+
+        Args:
+            checkpoint: The backbone's file; None where it is not here.
+            lost: What became of the file that training read, where that is not the checkpoint.
+        """
+        super().__init__(contents, name)
+        self.files = files
+        """Everything but ``bundle.json`` and the card, by path; checked."""
+        self._checkpoint = as_path_or_none(checkpoint, "checkpoint")
+        self._device = as_device(device)
+        self._lost = lost
+
+    @classmethod
+    def load(
+        cls,
+        path: AnyPath,
+        *,
+        weights: AnyPath | None = None,
+        weights_dir: AnyPath | None = None,
+        device: str | torch.device | None = "cpu",
+    ) -> "Bundle":
+        """Opens a bundle, a folder or a zip file, and checks every byte of it and of the backbone's file.
+
+        Args:
+            weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``,
+                where training read it (a folder remembers that), and in the hub's cache, without a network.
+
+        Raises:
+            BundleError: If anything is not as it was written, or the checkpoint is another.
+        """
+        path = as_path(path)
+        contents, files = read_bundle(path)
+        check_whole(path, contents, files)
+        named, folder = as_path_or_none(weights, "weights"), as_path_or_none(weights_dir, "weights_dir")
+        checkpoint, lost = _find_checkpoint(path, contents, named, folder)
+        return cls(contents, files, name=str(path), checkpoint=checkpoint, device=device, lost=lost)
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        """All facts of the tower but where its file is."""
+        return self.contents.backbone.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier computes."""
+        return self._device
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what was trained, by name: head, and the adapter where there is one."""
+        found: dict[str, Tensor] = {}
+        name = HEAD
+        try:
+            for name in (HEAD, PEFT_WEIGHTS, OPENED):
+                if name in self.files:
+                    found |= from_safetensors(self.files[name])
+        except SafetensorError as error:
+            raise BundleError(f"{self.name}: {name} is no safetensors file: {error}.") from error
+        return found
+
+    def checkpoint(self) -> Path:
+        """Returns the backbone's file.
+
+        Raises:
+            WeightsError: If it is not on this machine.
+        """
+        if self._checkpoint is None:
+            raise missing(self.backbone, self._lost)
+        return self._checkpoint
+
+    def classifier(self) -> Classifier:
+        """Returns tower and head, adapter merged where its kind allows, in evaluation mode; loaded once."""
+        return self._classifier
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        tower = load_tower(self.backbone, self.checkpoint())
+        contents = self.contents
+        if self.state()["head.weight"].shape != (len(contents.classes), tower.feature_dim):
+            raise BundleError(f"{self.name}: the head does not fit {len(contents.classes)} classes and this backbone.")
+        return rebuild(tower, contents.method, contents.adapter, self.state(), contents.seed, self._device)
+
+    @cached_property
+    def _fast_tower(self) -> Tower:
+        return for_inference(self.classifier().tower, self._device)
+
+    def read_bank(self) -> Features | None:
+        """Reads the features of training images; None where there are none."""
+        return from_bytes(self.files[BANK]) if BANK in self.files else None
+
+    def view(self, image: ImageLike | Source) -> Tensor:
+        """Decodes and resizes one image: uint8 [3, size, size]; safe to call from several threads.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        return evaluation_view(pixels_of(image), self.preprocess)
+
+    def outputs(self, views: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns logits [images, classes] and features [images, feature_dim] of some views."""
+        with torch.inference_mode():
+            features = self._fast_tower(to_batch(views, self.preprocess).to(self._device)).float()
+            logits = self.classifier().head(features)
+        return logits.cpu().numpy(), features.cpu().numpy()
+
+
+def _find_checkpoint(
+    path: Path, contents: Contents, named: Path | None, folder: Path | None
+) -> tuple[Path | None, str]:
+    """Returns the backbone's file, compared with its hash, and what became of the one that training read."""
+    used, kept, lost = contents.backbone, None, ""
+    if used.local_file is not None and named is None:
+        problem = used.local_file.problem(used.sha256)
+        kept = None if problem else Path(used.local_file.path)
+        lost = f"training read {used.local_file.path}, which {problem}" if problem else ""
+    known = {entry.name: entry.weights for entry in BACKBONES}
+    checkpoint = find(replace(used.spec, weights=kept or known.get(used.name)), named, folder)
+    if checkpoint is not None and checkpoint != kept:
+        _check_backbone(path, contents, checkpoint)
+    return checkpoint, lost
+
+
+def _check_backbone(path: Path, contents: Contents, checkpoint: Path) -> None:
+    found, used = sha256_file(checkpoint), contents.backbone
+    if found != used.sha256:
+        raise BundleError(
+            f"{path} was trained on {used.name} with SHA-256 {used.sha256[:12]}…, and {checkpoint} has {found[:12]}…. "
+            f"Name the right file: --weights {used.name}=PATH."
+        )

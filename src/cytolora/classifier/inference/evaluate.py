@@ -1,0 +1,189 @@
+"""A bundle on labelled images that it was not trained on: which those are, and how it does."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cytolora.classifier.bundle.files import SEEN
+from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.metrics import Labelled, assess
+from cytolora.classifier.inference.review_page import ReviewCell, write_page
+from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell
+from cytolora.core.arguments import AnyPath, as_path_or_none
+from cytolora.data.imaging.decode import decode, pixel_sha256
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.errors import DataError
+
+OnSeen = Literal["refuse", "mark", "drop"]
+"""What to do with images that the bundle was trained or calibrated on."""
+_NUM_SHOWN = 3
+_NUM_THREADS = 4
+_KINDS = ("train", "calibration", "trained_groups")
+"""Of what was seen; an image of the third was not, but one of its patient, slide or field was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured; plain data, ready for ``dataclasses.asdict`` and JSON."""
+
+    bundle: str
+    data: str
+    data_fingerprint: str
+    num_images: int
+    """Of the dataset, before anything was left out."""
+    seen: dict[str, int]
+    """Images by their content in ``train`` or ``calibration`` of the bundle, or left over in their groups."""
+    on_seen: OnSeen
+    errors: dict[str, str]
+    """By path, images that cannot be read."""
+    metrics: dict[str, Any]
+    """As ``assess`` gives them, of the images that were left."""
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    bundle: Bundle,
+    manifest: Manifest,
+    *,
+    on_seen: OnSeen = "refuse",
+    page: AnyPath | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Evaluation:
+    """Predicts labelled images and compares.
+
+    Args:
+        manifest: With hashes; its classes are among the bundle's.
+        page: HTML file to write: the images whose label the prediction contradicts first, to be corrected.
+
+    Raises:
+        DataError: If a class is none of the bundle's, images were in training and are to be refused, nothing is left,
+            or more images are to stand on the page than it holds.
+    """
+    page = as_path_or_none(page, "page")
+    check_page(page)
+    strange = [label for label in manifest.classes if label not in bundle.classes]
+    if strange:
+        raise DataError(
+            f"{manifest.name} has the class {strange[0]!r}, and {bundle.name} knows {', '.join(bundle.classes)}. "
+            "Rename or leave out classes with --map."
+        )
+    where = _where_seen(bundle, manifest)
+    used = _unseen(bundle, manifest, where, on_seen)
+    on_images(len(manifest.samples) - len(used))
+    sources = (Source(name=sample.path, file=sample.file_in(manifest.root)) for sample in used)
+    predictions, cells = [], []
+    for batch in look(bundle, sources, with_thumbnails=page is not None):
+        if page is not None:
+            samples = used[len(predictions) : len(predictions) + len(batch)]
+            cells += [_cell(one, sample, where) for one, sample in zip(batch, samples, strict=True)]
+            check_room(page, len(cells))
+        predictions += [one.prediction for one in batch]
+        on_images(len(batch))
+    if page is not None:
+        write_page(
+            cells, page, classes=bundle.classes, title=manifest.name, source=f"Labels and what {bundle.name} says"
+        )
+    good = [place for place, one in enumerate(predictions) if not one.error]
+    if not good:
+        raise DataError(f"No image of {manifest.name} can be read; the first: {predictions[0].error}")
+    index = {label: place for place, label in enumerate(bundle.classes)}
+    found = Labelled(
+        predictions=[predictions[place] for place in good],
+        labels=np.array([index[used[place].label] for place in good]),
+        paths=[used[place].path for place in good],
+        groups=[used[place].group for place in good],
+    )
+    errors = {one.name: one.error for one in predictions if one.error}
+    return Evaluation(
+        bundle=bundle.name,
+        data=str(manifest.root),
+        data_fingerprint=manifest.fingerprint,
+        num_images=len(manifest.samples),
+        seen={name: sum(one == name for one in where.values()) for name in _KINDS},
+        on_seen=on_seen,
+        errors=errors,
+        metrics=assess(bundle.contents, found),
+        notes=_notes(manifest, where, on_seen, errors),
+    )
+
+
+def _cell(seen: Seen, sample: Sample, where: dict[str, str]) -> ReviewCell:
+    """Puts what is known of an image besides the prediction on the page."""
+    cell = review_cell(seen)
+    flags = (*cell.flags, f"in {where[sample.path].replace('_', ' ')}") if sample.path in where else cell.flags
+    note = " · ".join(text for text in (sample.group and f"group {sample.group}", cell.note) if text)
+    return replace(cell, label=sample.label, flags=flags, note=note)
+
+
+def only(manifest: Manifest, subset: str) -> Manifest:
+    """Returns the images of one subset.
+
+    Raises:
+        DataError: If there are none.
+    """
+    samples = tuple(sample for sample in manifest.samples if sample.subset == subset)
+    if not samples:
+        raise DataError(f"{manifest.name} has no images in {subset}; name the file of the division with --split.")
+    return replace(manifest, samples=samples)
+
+
+def _where_seen(bundle: Bundle, manifest: Manifest) -> dict[str, str]:
+    """Returns by path where the bundle has seen the same bytes or pixels, or a sister of the image."""
+    seen = json.loads(bundle.files[SEEN])
+    by_file = {digest: name for name in reversed(_KINDS) for digest in seen.get(name, ())}
+    by_pixels = {digest: name for name in reversed(_KINDS) for digest in seen.get(f"{name}_pixels", ())}
+    where = {one.path: by_file[one.sha256] for one in manifest.samples if one.sha256 in by_file}
+    rest = [one.path for one in manifest.samples if one.path not in where] if by_pixels else []
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        for path, digest in zip(rest, pool.map(lambda path: _pixel_sha256(manifest.root / path), rest), strict=True):
+            if digest in by_pixels:
+                where[path] = by_pixels[digest]
+    return where
+
+
+def _pixel_sha256(path: Path) -> str:
+    try:
+        return pixel_sha256(decode(path))
+    except DataError:
+        return ""  # said when it is to be predicted
+
+
+def _unseen(bundle: Bundle, manifest: Manifest, where: dict[str, str], on_seen: OnSeen) -> tuple[Sample, ...]:
+    if not where or on_seen == "mark":
+        return manifest.samples
+    if on_seen == "refuse":
+        raise DataError(
+            f"{len(where)} of {len(manifest.samples)} images of {manifest.name} were in training or calibration of "
+            f"{bundle.name}{_sisters(where)}, the first are {', '.join(list(where)[:_NUM_SHOWN])}: it would be tested "
+            "on what it knows. Leave them out with --seen drop, or take other images."
+        )
+    left = tuple(sample for sample in manifest.samples if sample.path not in where)
+    if not left:
+        raise DataError(
+            f"All images of {manifest.name} were in training or calibration of {bundle.name}; none is left."
+        )
+    return left
+
+
+def _sisters(where: dict[str, str]) -> str:
+    count = sum(name == _KINDS[2] for name in where.values())
+    return f" ({count} of them: others of the same groups)" if count else ""
+
+
+def _notes(manifest: Manifest, where: dict[str, str], on_seen: OnSeen, errors: dict[str, str]) -> tuple[str, ...]:
+    notes = list(manifest.warnings)
+    if where and on_seen == "mark":
+        notes.append(
+            f"{len(where)} images were in training or calibration{_sisters(where)}: these numbers are too good."
+        )
+    if where and on_seen == "drop":
+        notes.append(f"{len(where)} images were in training or calibration{_sisters(where)} and are left out.")
+    if errors:
+        notes.append(f"{len(errors)} images cannot be read and are left out; the first: {next(iter(errors.values()))}")
+    return tuple(notes)

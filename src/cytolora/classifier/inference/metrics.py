@@ -1,0 +1,135 @@
+"""How good a bundle is on labelled images: every number that the card, the page and `evaluate` print."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.decision import conformal
+from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.decision.operating_point import share, summed
+from cytolora.classifier.decision.referral import referral_curve
+from cytolora.classifier.decision.temperature import calibration_error, reliability
+from cytolora.metrics.agreement import confusion
+from cytolora.metrics.bootstrap import metric_intervals
+from cytolora.metrics.scores import score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Predictions beside the truth; none of them has an error."""
+
+    predictions: Sequence[Prediction]
+    labels: NDArray[np.int64]
+    """Class indices of the bundle."""
+    paths: Sequence[str]
+    groups: Sequence[str | None]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Probabilities, images x classes."""
+        return np.array([prediction.probabilities for prediction in self.predictions], dtype=np.float64)
+
+
+def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
+    """Returns plain data for JSON: metrics with 95 % intervals over groups, and how the thresholds do."""
+    shares, labels = found.shares, found.labels
+    predicted = shares.argmax(axis=1)
+    intervals = metric_intervals(
+        labels, predicted, images=found.paths, groups=found.groups, num_classes=len(contents.classes)
+    )
+    return {
+        **score(labels, shares),
+        "num_groups": len(set(found.groups) - {None}),
+        "intervals": {
+            name: {"low": one.low, "high": one.high, "unit": one.unit, "num_units": one.num_units}
+            for name, one in intervals.items()
+        },
+        "warnings": sorted({text for one in intervals.values() for text in one.warnings.values()}),
+        "classes": _per_class(contents.classes, labels, predicted, found),
+        "confusion": confusion(labels, predicted, len(contents.classes)).tolist(),
+        "calibration_error": calibration_error(shares, labels),
+        "reliability": reliability(shares, labels),
+        "prediction_sets": _sets(contents, shares, labels, found),
+        "referral": _referral(shares, labels, found),
+        "operating_point": _operating(contents, shares, labels, found),
+        "unfamiliar": float(np.mean([bool(one.is_unfamiliar) for one in found.predictions])),
+    }
+
+
+def _per_class(
+    classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64], found: Labelled
+) -> list[dict[str, Any]]:
+    table: list[dict[str, Any]] = []
+    for index, label in enumerate(classes):
+        is_one, said = labels == index, predicted == index
+        table.append({"label": label, "n": int(is_one.sum()), **_two_by_two(is_one, said, found)})
+    return table
+
+
+def _two_by_two(is_one: NDArray[np.bool_], said: NDArray[np.bool_], found: Labelled) -> dict[str, Any]:
+    return {
+        "sensitivity": _share(said, is_one, found),
+        "specificity": _share(~said, ~is_one, found),
+        "positive_predictive_value": _share(is_one, said, found),
+        "negative_predictive_value": _share(~is_one, ~said, found),
+    }
+
+
+def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Labelled) -> dict[str, float] | None:
+    """The share of hits among some images, with its interval; None where there are none."""
+    rows = np.flatnonzero(among).tolist()
+    if not rows:
+        return None
+    one = share(hits[rows], [found.paths[row] for row in rows], [found.groups[row] for row in rows])
+    return {"value": one.value, "low": one.low, "high": one.high}
+
+
+def _sets(
+    contents: Contents, shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled
+) -> dict[str, Any] | None:
+    if contents.conformal is None:
+        return None
+    hits, sizes = conformal.contains(shares, labels, contents.conformal), conformal.sizes(shares, contents.conformal)
+    names = np.array(conformal.group_names(found.groups, found.paths))
+    by_group = [hits[names == name].mean() for name in np.unique(names)]
+    return {
+        "nominal": contents.conformal.coverage,
+        "coverage": _share(hits, np.ones(len(hits), dtype=bool), found),
+        "coverage_over_groups": float(np.mean(by_group)),
+        "mean_size": float(sizes.mean()),
+        "share_of_one": float((sizes == 1).mean()),
+        "share_empty": float((sizes == 0).mean()),
+    }
+
+
+def _referral(shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled) -> dict[str, Any]:
+    """The curve, and what the bundle's own flag does."""
+    referred = np.array([bool(one.is_referred) for one in found.predictions])
+    wrong = shares.argmax(axis=1) != labels
+    rest = wrong[~referred]
+    return {
+        "share": float(referred.mean()),
+        "error_of_rest": float(rest.mean()) if len(rest) else None,
+        "error_of_all": float(wrong.mean()),
+        "curve": referral_curve(shares, labels),
+    }
+
+
+def _operating(
+    contents: Contents, shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled
+) -> dict[str, Any] | None:
+    point = contents.operating_point
+    if point is None:
+        return None
+    said = summed(shares, contents.classes, point.positive) >= point.threshold
+    is_positive = np.isin(labels, [contents.classes.index(label) for label in point.positive])
+    return {
+        "positive": list(point.positive),
+        "threshold": point.threshold,
+        "n": int(is_positive.sum()),
+        **_two_by_two(is_positive, said, found),
+    }

@@ -1,0 +1,191 @@
+"""What every opened model does with images, whatever computes it; needs no torch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from io import BytesIO, IOBase
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.decision.decide import Prediction, decide
+from cytolora.classifier.decision.ood import Features
+from cytolora.classifier.inference.image_sources import Source, as_text, find_images
+from cytolora.config.run import Preprocess
+from cytolora.core.arguments import AnyPath, OneOrMany
+from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.errors import ConfigError, CytoloraError, DataError
+
+ImageLike = AnyPath | bytes | Image.Image | NDArray[np.uint8]
+"""A path, the bytes of an image file, a Pillow image, or RGB pixels [height, width, 3]."""
+Images = OneOrMany[ImageLike]
+"""One or many; a path may also be a folder, pattern or zip file of images, and pixels [images, height, width, 3]."""
+
+BATCH_SIZE = 64
+
+NOT_SEEN = (DataError, MemoryError)
+"""What one image may do: it is then one answer with an error, and the others go on."""
+
+Item = TypeVar("Item")
+View = TypeVar("View")
+"""A decoded and resized image, as the model takes it."""
+
+
+class Predictor(ABC, Generic[View]):
+    """A classifier with its classes, preprocessing and thresholds."""
+
+    def __init__(self, contents: Contents, name: str) -> None:
+        self.contents = contents
+        self.name = name
+        """Where it was opened."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the logits."""
+        return self.contents.classes
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From a decoded image to the tower's input."""
+        return self.contents.preprocess
+
+    @cached_property
+    def bank(self) -> Features | None:
+        """Features of training images, to tell unfamiliar images by; None where there are none."""
+        return self.read_bank()
+
+    @abstractmethod
+    def read_bank(self) -> Features | None:
+        """Reads ``bank``."""
+
+    @abstractmethod
+    def view(self, image: ImageLike | Source) -> View:
+        """Decodes and resizes one image; safe to call from several threads.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+
+    @abstractmethod
+    def outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns logits [images, classes] and features [images, feature_dim] of some views."""
+
+    def warm_up(self) -> None:
+        """Loads what is loaded late, by looking at a blank image: the first real one then waits for nothing."""
+        size = self.preprocess.size_px
+        self.predict([np.zeros((size, size, 3), np.uint8)])
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """Returns logits before the temperature, float32 [images, classes]; images as for ``predict``.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        batches = [
+            self.outputs([self.view(image) for _, image in batch])[0]
+            for batch in _batches(_named_images(images), BATCH_SIZE)
+        ]
+        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *batches])
+
+    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
+        """Predicts one image or many; a file that is no image gets a prediction with an error.
+
+        Args:
+            images: One or many of: a path to an image, a folder with images at any depth, a pattern or a zip file; the
+                bytes of an image file; a Pillow image; RGB pixels, uint8 [height, width, 3].
+
+        Raises:
+            DataError: If a path does not exist, or there is no image in it.
+            ConfigError: If something else is given.
+        """
+        return list(self.stream(images, batch_size=batch_size))
+
+    def stream(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
+        """Like ``predict``, one batch after the other in constant memory; the order stays."""
+        for batch in _batches(_named_images(images), batch_size):
+            yield from self.predict_views([name for name, _ in batch], [self._try_view(image) for _, image in batch])
+
+    def predict_views(self, names: Sequence[str], views: Sequence[View | CytoloraError]) -> list[Prediction]:
+        """Says of each view what it shows; an error in its place becomes a prediction with that error."""
+        good = [(place, view) for place, view in enumerate(views) if not isinstance(view, CytoloraError)]
+        found = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
+        if good:
+            logits, features = self.outputs([view for _, view in good])
+            said = decide(self.contents, [names[place] for place, _ in good], logits, features, self.bank)
+            for (place, _), prediction in zip(good, said, strict=True):
+                found[place] = prediction
+        return found
+
+    def _try_view(self, image: ImageLike | Source) -> View | DataError:
+        try:
+            return self.view(image)
+        except NOT_SEEN as error:
+            return as_data_error(error)
+
+
+def as_data_error(error: DataError | MemoryError) -> DataError:
+    """Says of one image that it cannot be looked at, whatever it was that went wrong."""
+    return DataError("Too little memory to look at this image.") if isinstance(error, MemoryError) else error
+
+
+def pixels_of(image: ImageLike | Source) -> Pixels:
+    """Returns an image as RGB pixels, whatever it was given as.
+
+    Raises:
+        DataError: If it cannot be read.
+        ConfigError: If it is no image at all: an array of another type or shape, say.
+    """
+    if isinstance(image, Source):
+        return image.pixels()
+    if isinstance(image, str | Path):
+        return decode(Path(image))
+    if isinstance(image, bytes):
+        return decode(BytesIO(image), "the image")
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    array: Any = image
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        shape = getattr(array, "shape", type(array).__name__)
+        kind = f"{array.dtype} {shape}" if isinstance(array, np.ndarray) else shape
+        raise ConfigError(f"An image is a path, bytes, a Pillow image, or RGB uint8 [height, width, 3], got {kind}.")
+    if 0 in array.shape:
+        raise DataError(f"An image has at least one pixel; got {array.shape}.")
+    return array
+
+
+def _named_images(images: Images) -> Iterator[tuple[str, ImageLike | Source]]:
+    """Yields every image with its name, a path or its number; folders are opened, and paths looked for in advance."""
+    given: Any = [images] if _is_one(images) else images
+    if isinstance(given, list | tuple):
+        find_images(path for path in given if isinstance(path, AnyPath))
+    number = count()
+    for image in given:
+        if not isinstance(image, AnyPath):
+            yield str(next(number)), image
+            continue
+        for source in find_images(image):
+            is_itself = source.member is None and source.file == Path(image)
+            next(number)
+            yield as_text(image) if is_itself else source.name, source
+
+
+def _is_one(images: Any) -> bool:
+    """Whether this is one image; an array is one unless it has an axis of images, or is a list of paths."""
+    if isinstance(images, np.ndarray):
+        return images.ndim not in (1, 4)
+    return isinstance(images, AnyPath | bytes | Image.Image | IOBase) or not isinstance(images, Iterable)
+
+
+def _line(view: object) -> str:
+    return " ".join(str(view).split()) if isinstance(view, CytoloraError) else ""
+
+
+def _batches(images: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(images)
+    while batch := list(islice(rest, size)):
+        yield batch

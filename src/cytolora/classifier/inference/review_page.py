@@ -1,0 +1,122 @@
+"""One HTML file to look through cells with: the suspicious and the doubtful first, labels set by keyboard."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from cytolora.core.files import canonical_json, sha256_text, write_text
+from cytolora.data.imaging.decode import Pixels
+from cytolora.errors import DataError
+
+_EDGE_PX = 96
+_WEBP_QUALITY = 70
+"""With the edge above about 2 kB a cell, so that a page of 5,000 stays near 13 MB."""
+_KEYS = "123456789bcdefghijklmnopqrtvwxyz"
+"""Set the label, in the order of classes; a, s and u do something else. Classes beyond have a button only."""
+MAX_CELLS = 20_000
+"""Cells of one page; browsers grow slow to open more than about 50 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewCell:
+    """One image of the page."""
+
+    path: str
+    """What the saved table calls it; unique within a page."""
+    thumbnail: str
+    """A data URI, from ``thumbnail``; empty where the image cannot be read."""
+    probabilities: tuple[float, ...]
+    """In the order of the page's classes; empty where there is no prediction."""
+    label: str | None = None
+    """The label it has now; None where none is known."""
+    flags: tuple[str, ...] = ()
+    """Words to filter by: refer, unfamiliar, …"""
+    note: str = ""
+    """Said under the picture: the group, the error of a file that cannot be read."""
+
+
+def thumbnail(pixels: Pixels) -> str:
+    """Returns an image as a data URI of a small WebP, proportions kept."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_EDGE_PX, _EDGE_PX), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    sink = io.BytesIO()
+    image.save(sink, "WEBP", quality=_WEBP_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(sink.getvalue()).decode()
+
+
+def suspicion(probabilities: Sequence[float], label: int) -> float:
+    """How much more likely than its label another class is, in [-1, 1]; above 0 the prediction contradicts it."""
+    others = [share for index, share in enumerate(probabilities) if index != label]
+    return max(others, default=0.0) - probabilities[label]
+
+
+def doubt(probabilities: Sequence[float]) -> float:
+    """The entropy of a prediction as a share of the largest there is, in [0, 1]."""
+    if len(probabilities) < 2:
+        return 0.0
+    return -sum(share * log(share) for share in probabilities if share > 0) / log(len(probabilities))
+
+
+def write_page(
+    cells: Iterable[ReviewCell], out: Path, *, classes: Sequence[str], title: str = "Review", source: str = ""
+) -> int:
+    """Writes the page, whole or not at all; returns the number of cells on it.
+
+    What a reader changes stays in the browser until it is saved as a table with columns ``path`` and ``label``, which
+    ``cytolora fit --labels`` reads.
+
+    Args:
+        source: Said under the title: the bundle, the folder, the date.
+
+    Raises:
+        DataError: If there is nothing to show, too much, or a path stands twice.
+    """
+    rows = [_row(cell, classes) for cell in cells]
+    if not rows:
+        raise DataError(f"{out} would show nothing: there are no images.")
+    if len(rows) > MAX_CELLS:
+        raise DataError(f"{out} would hold {len(rows):,} cells, a browser opens {MAX_CELLS:,}; review a part of them.")
+    if len({row[0] for row in rows}) < len(rows):
+        raise DataError(f"{out}: a path stands twice among the cells to review; list every image once.")
+    content = {"classes": list(classes), "keys": _KEYS[: len(classes)], "cells": rows}
+    text = canonical_json(content)
+    environment = Environment(
+        loader=PackageLoader("cytolora.classifier.inference"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    page = environment.get_template("review.html.j2").render(
+        title=title, source=source, count=len(rows), data=_for_script(text), page_id=sha256_text(text)[:16]
+    )
+    try:
+        write_text(out, page)
+    except OSError as error:
+        raise DataError(f"Cannot write {out}: {error.strerror or error}. Choose another --page.") from error
+    return len(rows)
+
+
+def _row(cell: ReviewCell, classes: Sequence[str]) -> list[Any]:
+    """Packs a cell as the page's script reads it; thousandths as whole numbers halve the file's text."""
+    shares = cell.probabilities
+    if shares and len(shares) != len(classes):
+        raise ValueError(f"{cell.path} has {len(shares)} probabilities for {len(classes)} classes")
+    label = classes.index(cell.label) if cell.label in classes else -1
+    predicted = max(range(len(shares)), key=shares.__getitem__) if shares else -1
+    suspect = round(1000 * suspicion(shares, label)) if shares and label >= 0 else None
+    unsure = round(1000 * doubt(shares)) if shares else None
+    thousandths = [round(1000 * share) for share in shares]
+    return [cell.path, label, predicted, thousandths, suspect, unsure, list(cell.flags), cell.note, cell.thumbnail]
+
+
+def _for_script(text: str) -> Markup:
+    """JSON that cannot end the script element that it stands in."""
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -1,0 +1,194 @@
+"""Predictions as a table, one row an image: streamed, in constant memory, finished whole or not at all."""
+
+import csv
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
+from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, thumbnail, write_page
+from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.files import staged_file
+from cytolora.errors import ConfigError, DataError
+
+BATCH_SIZE = 64
+_NUM_THREADS = 4
+"""Images decoded side by side."""
+_BOOLEANS = ("positive", "referred", "unfamiliar")
+
+Write = Callable[[Sequence[Prediction]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a job did."""
+
+    num_images: int
+    num_errors: int
+    num_referred: int
+    num_unfamiliar: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One image with what is said of it."""
+
+    prediction: Prediction
+    thumbnail: str
+    """A data URI; empty where none was asked for, or the image cannot be read."""
+
+
+def predict_table(
+    bundle: Predictor[Any],
+    sources: Iterable[Source],
+    out: AnyPath,
+    *,
+    page: AnyPath | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Summary:
+    """Writes one row an image to a CSV or Parquet file, and a page to look through them if asked for.
+
+    Args:
+        on_images: Told the number of images after every batch.
+
+    Raises:
+        ConfigError: If the name of the file is of another kind.
+        DataError: If the table or page cannot be written, or more images are to stand on the page than it holds; the
+            table is then written.
+    """
+    out, page = as_path(out, "out"), as_path_or_none(page, "page")
+    kinds: dict[str, Callable[[Path, Predictor[Any]], AbstractContextManager[Write]]] = {
+        ".csv": _csv,
+        ".parquet": _parquet,
+    }
+    if out.suffix.lower() not in kinds:
+        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
+    check_page(page, out)
+    counts, cells = [0, 0, 0, 0], dict[str, ReviewCell]()
+    try:
+        with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle) as write:
+            for batch in look(bundle, sources, with_thumbnails=page is not None):
+                predictions = [one.prediction for one in batch]
+                write(predictions)
+                on_images(len(batch))
+                counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
+                if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
+                    cells |= {one.prediction.name: review_cell(one) for one in batch}
+    except OSError as error:
+        raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
+    if page is not None:
+        check_room(page, len(cells))
+        write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=f"By {bundle.name}")
+    return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
+
+
+def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:
+    """Yields what is said of the images, a batch at a time, in their order."""
+    rest = iter(sources)
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        while batch := list(islice(rest, BATCH_SIZE)):
+            read = list(pool.map(lambda source: _read(bundle, source, with_thumbnails), batch))
+            views, pictures = [view for view, _ in read], [picture for _, picture in read]
+            said = bundle.predict_views([source.name for source in batch], views)
+            yield [Seen(prediction=one, thumbnail=two) for one, two in zip(said, pictures, strict=True)]
+
+
+def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str]:
+    try:
+        pixels = source.pixels()
+        return bundle.view(pixels), thumbnail(pixels) if with_thumbnail else ""
+    except NOT_SEEN as error:
+        return as_data_error(error), ""
+
+
+def counted(predictions: Sequence[Prediction]) -> list[int]:
+    """Counts images, errors, referred and unfamiliar ones."""
+    flags = [(True, bool(one.error), bool(one.is_referred), bool(one.is_unfamiliar)) for one in predictions]
+    return [sum(column) for column in zip(*flags, strict=True)]
+
+
+def review_cell(seen: Seen) -> ReviewCell:
+    """Turns an image that was looked at into one of the review page."""
+    one = seen.prediction
+    flags = {"error": bool(one.error), "refer": bool(one.is_referred), "unfamiliar": bool(one.is_unfamiliar)}
+    return ReviewCell(
+        path=one.name,
+        thumbnail=seen.thumbnail,
+        probabilities=one.probabilities or (),
+        flags=(*(name for name, is_set in flags.items() if is_set), *(("positive",) if one.positive else ())),
+        note=one.error,
+    )
+
+
+def check_room(page: Path, num_cells: int) -> None:
+    """Raises a DataError if a page is to hold more cells than a browser opens."""
+    if num_cells > MAX_CELLS:
+        raise DataError(f"{page} holds {MAX_CELLS:,} cells at most; predict without --page, or a part of the images.")
+
+
+def check_page(page: Path | None, out: Path | None = None) -> None:
+    """Raises a ConfigError if a page cannot be written, or is the table: now, not after hours of work."""
+    if page is None:
+        return
+    if out is not None and page.resolve() == out.resolve():
+        raise ConfigError(f"--page and --out are one file, {page}; choose another --page.")
+    _check_writable(page, "--page")
+    if page.is_dir():
+        raise ConfigError(f"--page {page} is a folder; name a file, such as {page / 'review.html'}.")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--page {page} is an HTML file; give it a name that ends in .html.")
+
+
+def check_out(out: Path, *read: Path) -> None:
+    """Raises a ConfigError if a table cannot be written, or would replace what is read; now, not after the work."""
+    for path in read:
+        if path.resolve() == out.resolve():
+            raise ConfigError(f"--out {out} is what is read, and would be lost; choose another --out.")
+    _check_writable(out, "--out")
+
+
+def _check_writable(path: Path, option: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}. Choose another {option}.") from error
+
+
+@contextmanager
+def _csv(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        names = list(Prediction(name="").row(bundle.classes))
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+
+        def write(predictions: Sequence[Prediction]) -> None:
+            for one in predictions:
+                writer.writerow([_text(value) for value in one.row(bundle.classes).values()])
+
+        yield write
+
+
+def _text(value: Any) -> Any:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
+@contextmanager
+def _parquet(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
+    kinds = {label: pa.float64() for label in bundle.classes} | {name: pa.bool_() for name in _BOOLEANS}
+    names = Prediction(name="").row(bundle.classes)
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    with pq.ParquetWriter(path, schema) as writer:
+        yield lambda predictions: writer.write_table(
+            pa.Table.from_pylist([one.row(bundle.classes) for one in predictions], schema=schema)
+        )

@@ -1,0 +1,237 @@
+"""A model behind HTTP: images in, predictions out, bounded in every direction, and nothing dropped on the way down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from io import BytesIO
+from typing import Annotated, Any, Literal
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, FastAPI, File, HTTPException, UploadFile
+from fastapi.responses import HTMLResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+
+from cytolora.classifier.bundle.manifest import to_text
+from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
+from cytolora.classifier.serve.guard import Guard
+from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
+from cytolora.core.files import sha256_text
+from cytolora.data.imaging.decode import decode
+from cytolora.errors import CytoloraError
+
+_RETRY_SECONDS = "1"
+_NAME_LENGTH = 200
+_HINT = " Run `cytolora"
+"""Where an error turns to somebody at the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request, and all of them together, may ask for."""
+
+    max_body_bytes: int = 2 * 1024 * 1024
+    max_pixels: int = 25_000_000
+    """Width times height of one image."""
+    max_images: int = 64
+    """In one request."""
+    max_queue: int = 256
+    """Images waiting for an answer, of all requests."""
+    max_batch: int = 32
+    max_wait_seconds: float = 0.005
+    """How long the first image of a batch waits for others."""
+    body_seconds: float = 20
+    """How long the next piece of a body may take to come."""
+    num_decoders: int = 4
+    """Images decoded at once; each may take 3 bytes a pixel, several times."""
+
+
+class Answer(BaseModel):
+    """What is said of one image."""
+
+    name: str = Field(description="The file's name as it was sent, else its number in the request, from 0.")
+    error: str | None = Field(description="Why the image cannot be read; everything else is then null.")
+    predicted: str | None
+    probabilities: dict[str, float] | None = Field(description="By class, calibrated; together 1.")
+    positive: bool | None = Field(description="At the operating point; null where the model has none.")
+    prediction_set: list[str] | None = Field(description="Conformal: classes not ruled out; null where none is set.")
+    referred: bool | None = Field(description="A person should decide.")
+    unfamiliar: bool | None = Field(description="Unlike the images that the model was trained on.")
+
+
+class Answers(BaseModel):
+    """The answers to one request, in the order of its images."""
+
+    model: str = Field(description="Hash of the model's description: equal for equal models.")
+    use: Literal["research"] = "research"
+    classes: list[str]
+    predictions: list[Answer]
+
+
+class Status(BaseModel):
+    """Whether the service works."""
+
+    status: Literal["ok", "ready"]
+    pending: int = Field(description="Images waiting for an answer.")
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: Any
+
+
+class Service:
+    """The model and its queue."""
+
+    def __init__(self, predictor: Predictor[Any], limits: Limits) -> None:
+        self.predictor, self.limits = predictor, limits
+        self.model_id = sha256_text(to_text(predictor.contents))[:16]
+        self.pending = 0
+        self._decoders = CapacityLimiter(limits.num_decoders)
+        self._batcher: MicroBatcher[Any, Prediction] = MicroBatcher(
+            self._answer,
+            max_batch=limits.max_batch,
+            max_wait_seconds=limits.max_wait_seconds,
+            max_queue=limits.max_queue,
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes images."""
+        return self._batcher.is_alive
+
+    def stop(self) -> None:
+        """Answers what was taken, then returns."""
+        self._batcher.stop()
+
+    async def predict(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
+        """Answers for named images, in their order.
+
+        Raises:
+            QueueFullError: If too many are waiting.
+        """
+        with self._places(len(images)):
+            return list(await asyncio.gather(*(self._one(name, content) for name, content in images)))
+
+    @contextmanager
+    def _places(self, count: int) -> Iterator[None]:
+        if self.pending + count > self.limits.max_queue:
+            raise QueueFullError
+        self.pending += count
+        try:
+            yield
+        finally:
+            self.pending -= count
+
+    async def _one(self, name: str, content: bytes) -> Answer:
+        try:
+            view = await to_thread.run_sync(self._view, content, limiter=self._decoders)
+        except NOT_SEEN as error:
+            why = " ".join(str(as_data_error(error)).split()).partition(_HINT)[0]
+            return self._as_answer(name, Prediction(name=name, error=why))
+        return self._as_answer(name, await asyncio.wrap_future(self._batcher.submit(view)))
+
+    def _view(self, content: bytes) -> Any:
+        return self.predictor.view(decode(BytesIO(content), "the file", max_pixels=self.limits.max_pixels))
+
+    def _answer(self, views: Sequence[Any]) -> list[Prediction]:
+        return self.predictor.predict_views([""] * len(views), views)
+
+    def _as_answer(self, name: str, found: Prediction) -> Answer:
+        shares = found.probabilities
+        return Answer(
+            name=name,
+            error=found.error or None,
+            predicted=found.predicted,
+            probabilities=None if shares is None else dict(zip(self.predictor.classes, shares, strict=True)),
+            positive=found.positive,
+            prediction_set=None if found.prediction_set is None else list(found.prediction_set),
+            referred=found.is_referred,
+            unfamiliar=found.is_unfamiliar,
+        )
+
+
+def make_app(
+    predictor: Predictor[Any], limits: Limits | None = None, *, token: str | None = None, loopback_only: bool = True
+) -> FastAPI:
+    """Builds the service.
+
+    Args:
+        token: Asked for by everything below /v1.
+        loopback_only: Answers to requests for localhost only.
+    """
+    service = Service(predictor, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(service.stop)
+
+    app = FastAPI(
+        title="cytolora",
+        summary="Predictions of a trained model; for research use only.",
+        lifespan=lifespan,
+        docs_url=None,  # those pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    _add_routes(app, service, token)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
+    seconds = service.limits.body_seconds
+    app.add_middleware(Guard, token=token, loopback_only=loopback_only, body_seconds=seconds)  # added last: asked first
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service, token: str | None) -> None:
+    page = (files("cytolora.classifier.serve") / "templates" / "serve.html").read_text(encoding="utf-8")
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def drop_page() -> str:
+        return page.replace("needs-token=no", f"needs-token={'no' if token is None else 'yes'}")
+
+    @app.get("/health", summary="The process runs.")
+    async def health() -> Status:
+        return Status(status="ok", pending=service.pending)
+
+    @app.get("/ready", summary="The model is loaded and takes images.", responses={503: {"model": Problem}})
+    async def ready() -> Status:
+        if not service.is_ready:
+            raise HTTPException(503, "stopping", headers={"Retry-After": _RETRY_SECONDS})
+        return Status(status="ready", pending=service.pending)
+
+    _add_predict(app, service, token)
+
+
+def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
+    refusals: dict[int | str, dict[str, Any]] = {
+        400: {"model": Problem, "description": "No multipart form."},
+        401: {"model": Problem, "description": "No token, or a wrong one."},
+        403: {"model": Problem, "description": "A page of another site asks, and no token is asked for."},
+        413: {"model": Problem, "description": "The request is too large."},
+        421: {"model": Problem, "description": "Meant for another host."},
+        422: {"model": Problem, "description": "No image of the request can be read."},
+        503: {"model": Problem, "description": "Too many images are waiting; ask again after Retry-After seconds."},
+    }
+    secured = [] if token is None else [Depends(HTTPBearer(auto_error=False))]  # says so in the schema; Guard checks
+
+    @app.post("/v1/predict", summary="Predicts one or many images.", responses=refusals, dependencies=secured)
+    async def predict(images: Annotated[list[UploadFile], File(description="Image files.", min_length=1)]) -> Answers:
+        if len(images) > service.limits.max_images:
+            raise HTTPException(413, f"{len(images)} images in one request; at most {service.limits.max_images}.")
+        named = [
+            ((image.filename or str(number))[:_NAME_LENGTH], await image.read()) for number, image in enumerate(images)
+        ]
+        try:
+            found = await service.predict(named)
+        except QueueFullError:
+            why = "Too many images are waiting."
+            raise HTTPException(503, why, headers={"Retry-After": _RETRY_SECONDS}) from None
+        except CytoloraError as error:
+            raise HTTPException(503, " ".join(str(error).split())) from error
+        if all(answer.error for answer in found):
+            raise HTTPException(422, [{"name": answer.name, "error": answer.error} for answer in found])
+        return Answers(model=service.model_id, classes=list(service.predictor.classes), predictions=found)

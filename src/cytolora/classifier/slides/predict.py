@@ -1,0 +1,151 @@
+"""Predictions for the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory after the other."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.inference.image_sources import as_text
+from cytolora.classifier.inference.predictor import Predictor
+from cytolora.classifier.inference.review_page import ReviewCell, write_page
+from cytolora.classifier.inference.table import (
+    Seen,
+    Summary,
+    check_out,
+    check_page,
+    check_room,
+    counted,
+    look,
+    review_cell,
+)
+from cytolora.classifier.slides.positions import Classified, Position, free_prefix, is_geojson, write_geojson
+from cytolora.classifier.slides.slide import Slide, SlideCell
+from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.files import staged_file
+from cytolora.data.imaging.decode import Pixels
+from cytolora.errors import ConfigError, DataError
+
+_COLUMNS = ("slide", "id", "x", "y")
+"""Of a table, before those of every prediction."""
+_MARKS = {"positive": "positive", "is_referred": "referred", "is_unfamiliar": "unfamiliar"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A cell of a slide as ``look`` takes it."""
+
+    name: str
+    cell: SlideCell
+
+    def pixels(self) -> Pixels:
+        if self.cell.pixels is None:
+            raise DataError(f"{self.name}: {self.cell.error}.")
+        return self.cell.pixels
+
+
+def predict_slide(
+    model: Predictor[Any],
+    slide: Slide,
+    positions: Sequence[Position],
+    out: AnyPath,
+    *,
+    crop_um: float,
+    page: AnyPath | None = None,
+    members: Mapping[str, Any] | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Summary:
+    """Predicts the cells at some positions of a slide; one that cannot be read has an error and no class of ours.
+
+    Args:
+        out: .geojson, the features of the positions with a class, its colour and the probabilities of every cell; or
+            .csv, with one row a cell.
+        members: Of the FeatureCollection that the positions come from; they go into that of ``out``.
+        crop_um: Edge of the square crops, micrometres: that of the images that the model was trained on.
+        on_images: Told the number of cells after every batch.
+
+    Raises:
+        ConfigError: If the name of a file is of another kind, one is the other, or the crop of no sensible size.
+        DataError: If a file cannot be written, or more cells are to stand on the page than it holds.
+    """
+    out, page = as_path(out, "out"), as_path_or_none(page, "page")
+    _check_kind(out, model.classes)
+    check_out(out, slide.path)
+    check_page(page, out)
+    if page is not None:
+        check_room(page, len(positions))
+    shown: list[ReviewCell] = []
+    counts = [0, 0, 0, 0]
+
+    def watched() -> Iterator[tuple[SlideCell, Prediction]]:
+        nonlocal counts
+        for batch in _looked(model, slide, positions, crop_um, with_thumbnails=page is not None):
+            yield from ((cell, seen.prediction) for cell, seen in batch)
+            if page is not None:
+                shown.extend(review_cell(seen) for _, seen in batch)
+            found = counted([seen.prediction for _, seen in batch])
+            counts = [old + new for old, new in zip(counts, found, strict=True)]
+            on_images(len(batch))
+
+    try:
+        if is_geojson(out):
+            prefix = free_prefix(positions, [*(_probability(name) for name in model.classes), *_MARKS.values()])
+            found = (_classified(*one, model.classes, prefix) for one in watched())
+            write_geojson(found, out, model.classes, members)
+        else:
+            _write_csv(watched(), out, slide.path, model.classes)
+    except OSError as error:
+        raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
+    if page is not None:
+        write_page(shown, page, classes=model.classes, title=as_text(slide.path.name), source=f"By {model.name}")
+    return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
+
+
+def _check_kind(out: Path, classes: Sequence[str]) -> None:
+    if not is_geojson(out) and out.suffix.lower() != ".csv":
+        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions of a slide are written to .geojson or .csv.")
+    twice = [label for label in classes if label in _COLUMNS]
+    if twice and not is_geojson(out):
+        raise ConfigError(f"Class {twice[0]!r} is called like a column of {out}; write .geojson, or rename the class.")
+
+
+def _looked(
+    model: Predictor[Any], slide: Slide, positions: Iterable[Position], crop_um: float, *, with_thumbnails: bool
+) -> Iterator[list[tuple[SlideCell, Seen]]]:
+    waiting: list[SlideCell] = []
+
+    def sources() -> Iterator[Any]:
+        for cell in slide.cells(positions, crop_um=crop_um):
+            waiting.append(cell)
+            yield _Source(name=cell.id, cell=cell)
+
+    for batch in look(model, sources(), with_thumbnails=with_thumbnails):
+        cells = waiting[: len(batch)]
+        del waiting[: len(batch)]
+        yield list(zip(cells, batch, strict=True))
+
+
+def _classified(cell: SlideCell, found: Prediction, classes: tuple[str, ...], prefix: str) -> Classified:
+    shares = {} if found.probabilities is None else dict(zip(classes, found.probabilities, strict=True))
+    marks = {said: getattr(found, name) for name, said in _MARKS.items()}
+    numbers = {_probability(name): share for name, share in shares.items()}
+    numbers |= {name: float(value) for name, value in marks.items() if value is not None}
+    measurements = {f"{prefix}{name}": number for name, number in numbers.items()}
+    return Classified(feature=cell.feature, id=cell.id, predicted=found.predicted, measurements=measurements)
+
+
+def _probability(label: str) -> str:
+    return f"p {label}"
+
+
+def _write_csv(cells: Iterable[tuple[SlideCell, Prediction]], out: Path, slide: Path, classes: tuple[str, ...]) -> None:
+    with staged_file(out) as staging, staging.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = [name for name in Prediction(name="").row(classes) if name != "path"]
+        writer.writerow([*_COLUMNS, *columns])
+        for cell, found in cells:
+            row = found.row(classes)
+            values = ["" if row[name] is None else row[name] for name in columns]
+            plain = [str(value).lower() if isinstance(value, bool) else value for value in values]
+            writer.writerow([as_text(slide.name), cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *plain])

@@ -1,0 +1,112 @@
+"""compare: which of two models, methods or amounts is better on the same test images."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolora.cli.console import PlainTable, make_console
+from cytolora.cli.options import Several
+from cytolora.core.files import write_json, write_text
+from cytolora.display.format import escape_markdown
+from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments.store import Store, require_writable, unwritable
+from cytolora.reporting.comparison.compare import COLUMNS, HEADER, By, Comparison, notes, to_lines, to_rows
+from cytolora.reporting.comparison.compare import compare as compare_cells
+from cytolora.reporting.results.checks import refuse_mixed
+from cytolora.reporting.results.settings import Cell, Metric, read_cells
+from cytolora.reporting.tables.tables import bar, to_csv
+
+_WIDTH = 150
+"""Letters; narrower, names would be cut."""
+
+
+def compare(
+    runs: Path,
+    /,
+    *,
+    by: By,
+    dataset: Annotated[Sequence[str], Several] = (),
+    metric: Metric = "accuracy",
+    best: Annotated[bool, Parameter(negative="")] = False,
+    out: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Compares stored runs in pairs on the same test images: difference, 95 % interval, p corrected for many pairs.
+
+    Examples:
+
+        cytolora compare runs --by model
+        cytolora compare runs --by method --dataset herlev --metric macro_f1 --out comparison
+
+    Parameters
+    ----------
+    runs
+        Folder of stored runs.
+    by
+        What rivals differ in; they agree in the other two and in the dataset.
+    dataset
+        Only these; all by default.
+    metric
+        What is compared.
+    best
+        Compares only the best of each group with the others: fewer pairs, milder correction. The best was picked on
+        the same test set, which favours it.
+    out
+        Folder for `compare.csv`, `compare.md` and `compare.json`.
+    json_
+        Prints one JSON document: `pairs` and `notes`.
+    """
+    if out is not None:
+        require_writable(out)  # now, not after all draws
+    found = compare_cells(_cells(runs, dataset), by, metric=metric, only_best=best)
+    if not found.pairs and not found.skipped:
+        raise ConfigError(
+            f"No two tested cells in {runs} differ in {by} alone; choose another --by, or run more of the grid."
+        )
+    if out is not None:
+        _write(out, found)
+    if json_:
+        sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
+        return
+    console = make_console(soft_wrap=False)
+    console.width = max(console.width, _WIDTH)
+    table = PlainTable(*HEADER, pad_edge=False)
+    for line in to_lines(found):
+        table.add_row(*line)
+    console.print(table)
+    for note in notes(found):
+        console.print(note, soft_wrap=True)
+
+
+def _cells(runs: Path, datasets: Sequence[str]) -> list[Cell]:
+    stored = list(Store(runs).runs()) if runs.is_dir() else []
+    if not stored:
+        raise StoreError(f"No finished runs in {runs}. Point at the folder given to `cytolora run --out`.")
+    refuse_mixed(stored)
+    cells = read_cells(stored)
+    known = {name for cell in cells for name in (cell.dataset, cell.spec.dataset.partition(":")[0])}
+    for name in datasets:
+        if name not in known:
+            raise unknown_name("dataset", name, {cell.dataset for cell in cells})
+    chosen = set(datasets)
+    return [cell for cell in cells if not chosen or chosen & {cell.dataset, cell.spec.dataset.partition(":")[0]}]
+
+
+def _write(out: Path, found: Comparison) -> None:
+    lines = [bar(HEADER), bar(["---"] * 4 + ["--:"] * 4)]
+    lines += [bar(map(escape_markdown, line)) for line in to_lines(found)]
+    text = "\n".join([*lines, "", *(f"* {note}" for note in notes(found))]) + "\n"
+    try:
+        write_text(out / "compare.md", text)
+        write_text(out / "compare.csv", to_csv(to_rows(found), COLUMNS))
+        write_json(out / "compare.json", _plain(found))
+    except OSError as error:
+        raise unwritable(out, error) from error
+
+
+def _plain(found: Comparison) -> dict[str, object]:
+    return {"by": found.by, "metric": found.metric, "pairs": to_rows(found), "notes": notes(found)}

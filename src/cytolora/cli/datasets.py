@@ -1,0 +1,194 @@
+"""check and split: what a folder of images holds, what is wrong with it, and which image is for what."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cytolora.cli.console import PlainTable, make_console
+from cytolora.cli.feature_options import NO_FEATURES, FeatureOptions, reader
+from cytolora.cli.progress import show_progress
+from cytolora.config.run import SUBSETS, SplitSpec
+from cytolora.core.files import write_text
+from cytolora.core.progress import Progress
+from cytolora.data.datasets import load_manifest
+from cytolora.data.label_map import apply_label_map
+from cytolora.data.manifest import Manifest
+from cytolora.data.quality.audit import audit
+from cytolora.data.quality.findings import Audit
+from cytolora.data.splitting.split_files import read_split, write_split
+from cytolora.data.splitting.splits import assign_subsets
+from cytolora.errors import ConfigError
+
+_PROBLEMS = 1
+
+
+def check(
+    path: Path,
+    /,
+    *,
+    dataset: str | None = None,
+    split: Path | None = None,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    page: Path | None = None,
+    alike: FeatureOptions = NO_FEATURES,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Reads a dataset: classes, counts, groups, unreadable files, duplicates, groups on two sides of a split.
+
+    Exits with 1 if something was found that somebody should look at.
+
+    Examples:
+
+        cytolora check my_cells
+        cytolora check smear2005 --dataset herlev --json
+        cytolora check my_cells --split split.csv --page check.html
+        cytolora check my_cells --model uni --weights uni=UNI/model.safetensors --out runs --page check.html
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file.
+    dataset
+        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+    split
+        File written by `cytolora split`.
+    map_
+        CSV with columns from,to[,order] that renames or joins classes.
+    strict
+        Makes a count that differs from the published one an error.
+    page
+        HTML file to write: duplicates side by side, unreadable files, torn groups, counts.
+    json_
+        Prints one JSON document.
+    quiet
+        Shows no progress.
+    """
+    if page is not None and page.is_dir():
+        raise ConfigError(f"{page} is a folder; name a file for the page, such as {page / 'check.html'}.")
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = _manifest(path, dataset, map_, strict=strict)
+        if split is not None:
+            manifest = read_split(split, manifest)
+        found = _audited(manifest, alike, progress)
+        if page is not None:
+            progress.status(f"writing {page}")
+            _write_page(manifest, found, page)
+    if json_:
+        sys.stdout.write(json.dumps({**asdict(found), "findings": found.findings()}, indent=2) + "\n")
+    else:
+        _print(manifest, found)
+    return _PROBLEMS if found.has_problems else 0
+
+
+def split(
+    path: Path,
+    /,
+    *,
+    out: Path,
+    dataset: str | None = None,
+    by: Literal["group", "image"] = "group",
+    ratios: str = "60/20/20",
+    seed: int = 0,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Divides a dataset into train, val and test, stratified by class, no group torn; writes the division to a file.
+
+    Example:
+
+        cytolora split my_cells --by group --ratios 60/20/20 --seed 0 --out split.csv
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file.
+    out
+        CSV file to write: path, label, subset, group and a fingerprint of the images.
+    dataset
+        Which reader; recognised from the folder if not given.
+    by
+        group keeps a patient, slide or field on one side; image may tear it apart, and every report says so.
+    ratios
+        Percent of train, val and test.
+    seed
+        Another seed, another division.
+    map_
+        CSV with columns from,to[,order] that renames or joins classes.
+    quiet
+        Shows no progress.
+    """
+    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = _manifest(path, dataset, map_)
+        progress.status(f"dividing {path}")
+        divided = assign_subsets(manifest, spec)
+        write_split(divided, out)
+    console = make_console(soft_wrap=False)
+    console.print(_counts(divided.counts()))
+    console.print(f"{divided.split_rule} Written to {out}.", soft_wrap=True)
+
+
+def _manifest(path: Path, dataset: str | None, label_map: Path | None, *, strict: bool = False) -> Manifest:
+    manifest = load_manifest(path, dataset, strict=strict)
+    return manifest if label_map is None else apply_label_map(manifest, label_map)
+
+
+def _audited(manifest: Manifest, alike: FeatureOptions, progress: Progress) -> Audit:
+    features = reader(alike, manifest, progress)
+    progress.begin("looking at images", len(manifest.samples), "images")
+    return audit(
+        manifest,
+        features=features,
+        min_similarity=alike.similarity,
+        on_image=lambda: progress.done(1),
+    )
+
+
+def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
+    from cytolora.reporting.pages.audit_page import render_audit  # no other command here needs the templates
+
+    try:
+        write_text(page, render_audit(manifest, found))
+    except OSError as error:
+        raise ConfigError(f"Cannot write {page}: {error.strerror}.") from error
+
+
+def _print(manifest: Manifest, found: Audit) -> None:
+    console = make_console()
+    console.print(
+        f"{found.name}: {found.num_images} images, {len(manifest.classes)} classes, {found.num_groups} groups."
+    )
+    console.print(_counts(found.counts))
+    for text in (found.group_rule and f"groups: {found.group_rule}", found.split_rule, *found.unverifiable):
+        if text:
+            console.print(text)
+    problems = found.findings()
+    for problem in problems:
+        console.print(f"! {problem}")
+    console.print(f"{len(problems)} problems found." if problems else "No problems found.")
+
+
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> PlainTable:
+    shown = [name for name in ("all", *SUBSETS) if name == "all" or any(row[name] for row in counts.values())]
+    table = PlainTable("class", *shown)
+    for label, row in counts.items():
+        table.add_row(label, *(str(row[name]) for name in shown))
+    table.add_row("", *(str(sum(row[name] for row in counts.values())) for name in shown), style="bold")
+    return table
+
+
+def _ratios(text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(part) / 100 for part in text.split("/"))
+    except ValueError:
+        raise ConfigError(f"--ratios is percent of train/val/test, such as 60/20/20, got {text!r}.") from None
+    return train, val, test

@@ -1,0 +1,69 @@
+"""embed: the features of a folder of images, for whatever one does with them."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolora.cli.console import make_console
+from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
+
+
+def embed(
+    path: Path,
+    /,
+    *,
+    out: Path,
+    model: str | None = None,
+    dataset: str | None = None,
+    unlabelled: Annotated[bool, Parameter(negative="")] = False,
+    split: Path | None = None,
+    files: WeightOptions = NO_WEIGHTS,
+    cache: Path = Path("runs/.cache"),
+    machine: MachineOptions = THIS_MACHINE,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Writes the features of every image to a Parquet file; memory stays flat, and a second time only reads.
+
+    Examples:
+
+        cytolora embed my_cells --model uni --weights uni=UNI/model.safetensors --out cells.parquet
+        cytolora embed new_cells --unlabelled --model dinov2-b14 --out new.parquet
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file.
+    out
+        Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights.
+    model
+        Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
+    dataset
+        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+    unlabelled
+        Takes every image below the folder, whatever sub-folder it stands in; the labels stay empty.
+    split
+        File written by `cytolora split`.
+    cache
+        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+    quiet
+        Shows no progress.
+    """
+    from cytolora.cli.progress import show_progress
+    from cytolora.cli.session import check_no_model, feature_bench, read_manifest
+    from cytolora.errors import ConfigError
+    from cytolora.training.embed import embed as write
+    from cytolora.training.embed import unlabelled as list_images
+
+    if unlabelled and (dataset or split):
+        raise ConfigError("--unlabelled reads neither labels nor subsets; leave out --dataset and --split.")
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
+    check_no_model(out.parent)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split)
+        progress.begin("features", len(manifest.samples), "images")
+        bench = feature_bench(manifest, model, files, machine, cache=cache, progress=progress)
+        num_images, feature_dim = write(bench, out, on_images=progress.done)
+    make_console().print(f"{num_images} images x {feature_dim} features of {bench.backbone.name} in {out}.")

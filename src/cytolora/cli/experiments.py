@@ -1,0 +1,196 @@
+"""plan, run, report and demo: from a grid to a page."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolora import api
+from cytolora.cli.console import make_console
+from cytolora.cli.options import (
+    NO_CHANGE,
+    NO_INPUTS,
+    THIS_MACHINE,
+    AxisOptions,
+    InputOptions,
+    MachineOptions,
+    add_backbones,
+    pairs,
+    read_grid,
+    read_inputs,
+)
+from cytolora.cli.progress import show_progress
+from cytolora.experiments.cost import describe, stored_costs
+from cytolora.experiments.engines.registry import Spread
+from cytolora.experiments.plan import Plan, make_plan
+from cytolora.experiments.store import Store, require_writable
+
+
+def plan(
+    grid: str,
+    /,
+    *,
+    out: Path = Path("runs"),
+    axes: AxisOptions = NO_CHANGE,
+    inputs: InputOptions = NO_INPUTS,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Lists what a grid asks for, how much of it is stored and how much is to do. Starts nothing.
+
+    Examples:
+
+        cytolora plan smoke
+        cytolora plan exp2 --dataset sipakmed --data sipakmed=SIPaKMeD --out runs --json
+
+    Parameters
+    ----------
+    grid
+        A shipped grid (`cytolora ls grids`) or a YAML file.
+    out
+        Folder of stored runs.
+    json_
+        Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
+    """
+    add_backbones(inputs.backbone_file)
+    spec, store = read_grid(grid, axes, inputs), Store(out)
+    here = read_inputs(inputs, spec, out).without_missing()
+    found = make_plan(spec, store, here)
+    if json_:
+        sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
+        return
+    console = make_console()
+    to_do = set(found.to_do)
+    console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(to_do)} to do.")
+    for group in found.groups:
+        missing = to_do.intersection(group.runs)
+        console.print(f"  {group.dataset} x {group.backbone}: {len(missing)} of {len(group.runs)} runs to do")
+    for stale in found.stale:
+        console.print(f"  stale: {stale}")
+    if found.stored and (expected := describe(found, here, stored_costs(store.runs()))):
+        console.print(f"At the speed of the stored runs, one at a time: {expected}.")
+
+
+def run(
+    grid: str,
+    /,
+    *,
+    out: Path = Path("runs"),
+    axes: AxisOptions = NO_CHANGE,
+    inputs: InputOptions = NO_INPUTS,
+    engine: str = "inline",
+    address: str | None = None,
+    workers: int | None = None,
+    machine: MachineOptions = THIS_MACHINE,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Runs what is missing of a grid. Ctrl-C at any time; the same command goes on.
+
+    Examples:
+
+        cytolora run smoke --out runs
+        cytolora run exp2 --dataset herlev --data herlev=smear2005 --model uni --weights uni=UNI/model.safetensors \\
+            --shots 1 4 16 --out runs
+
+    Parameters
+    ----------
+    grid
+        A shipped grid (`cytolora ls grids`) or a YAML file.
+    out
+        Folder of stored runs; each finished run is a folder in it.
+    engine
+        Where runs are executed: inline (this process) or ray (many workers, on this machine or others).
+    address
+        HOST:PORT of a running Ray cluster, on the loopback address or protected by a token; without it, ray starts one
+        on this machine.
+    workers
+        Runs at a time with ray; without it, one a GPU, or as many as the CPUs hold at the threads given to each.
+    quiet
+        Shows no progress.
+    """
+    from cytolora.cli.machine import announcer, resolve_device
+
+    add_backbones(inputs.backbone_file)
+    spec = read_grid(grid, axes, inputs)
+    require_writable(out)  # now, not after the first run
+    chosen = resolve_device(machine)
+    with show_progress(quiet=quiet) as progress:
+        told = {} if quiet else {"announce": announcer(progress, device=chosen, store=Store(out))}
+        plan = api.run_grid(
+            spec,
+            read_inputs(inputs, spec, out),
+            out,
+            device=chosen,
+            progress=progress,
+            **told,
+            engine=engine,
+            spread=Spread(address=address, workers=workers),
+        )
+    make_console(stderr=True).print(f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report")
+
+
+def report(
+    runs: Path,
+    /,
+    *,
+    out: Path = Path("report"),
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+) -> None:
+    """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
+
+    Examples:
+
+        cytolora report runs --out report
+        cytolora report runs --out report --data herlev=smear2005
+
+    Parameters
+    ----------
+    runs
+        Folder of stored runs.
+    out
+        Folder of the report; `index.html` is the page. An older report there is replaced whole.
+    data
+        Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
+    """
+    page = api.report(runs, out, pairs(data, "--data"))
+    make_console().print(f"{page}")
+
+
+def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Shows the whole way on drawn cells with the built-in backbone: no data, no network, minutes on two cores.
+
+    Example:
+
+        cytolora demo --out demo
+
+    Parameters
+    ----------
+    out
+        Folder for the cells, the runs and the report; ends with `report/index.html` in it.
+    quiet
+        Shows no progress.
+    """
+    cells = f"synthetic={out / 'cells'}"
+    # one thread: on so small a tower a second one gains a third, and loses far more where another program runs
+    run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), machine=MachineOptions(threads=1), quiet=quiet)
+    report(out / "runs", out=out / "report", data=(cells,))
+
+
+def _plain(found: Plan) -> dict[str, object]:
+    to_do = set(found.to_do)
+    return {
+        "runs": len(found.runs),
+        "stored": len(found.stored),
+        "to_do": len(to_do),
+        "stale": [str(stale) for stale in found.stale],
+        "groups": [
+            {
+                "dataset": group.dataset,
+                "model": group.backbone,
+                "runs": len(group.runs),
+                "to_do": len(to_do & set(group.runs)),
+            }
+            for group in found.groups
+        ],
+    }

@@ -1,0 +1,123 @@
+"""labels: how many more labelled cells a given balanced accuracy would take."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from cytolora.cli.console import PlainTable, make_console
+from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Several, WeightOptions
+
+if TYPE_CHECKING:
+    from cytolora.classifier.learning_curve.forecast import Forecast
+
+
+def labels(
+    path: Path,
+    /,
+    *,
+    target: float = 0.8,
+    shots: Annotated[tuple[int, ...], Several] = (),
+    seeds: Annotated[tuple[int, ...], Several] = (1, 2, 3, 4, 5),
+    model: str | None = None,
+    dataset: str | None = None,
+    split: Path | None = None,
+    out: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    files: WeightOptions = NO_WEIGHTS,
+    cache: Path = Path("runs/.cache"),
+    machine: MachineOptions = THIS_MACHINE,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Measures the learning curve of a linear classifier and says how many labels per class reach a target.
+
+    Examples:
+
+        cytolora labels my_cells --model uni --weights uni=UNI/model.safetensors --target 0.8 --out labels
+        cytolora labels my_cells --shots 1 2 4 8 16 --seeds 1 2 3 --json
+
+    Parameters
+    ----------
+    path
+        Folder, table or zip file of labelled images.
+    target
+        Balanced accuracy to reach, in (0, 1).
+    shots
+        Labelled images per class to measure at, at least 4 numbers; 1, 2, 4, … and what there is, if not given.
+    seeds
+        Each divides the groups anew and draws its images; five by default.
+    model
+        Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
+    dataset
+        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+    split
+        File written by `cytolora split`; without it every seed divides by group, 60/20/20.
+    out
+        Folder for labels.json and the figure (SVG, PNG, CSV).
+    json_
+        Prints one JSON document.
+    cache
+        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+    quiet
+        Shows no progress.
+    """
+    from cytolora.classifier.learning_curve.forecast import check_target, forecast, plain
+    from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_steps
+    from cytolora.cli.progress import show_progress
+    from cytolora.cli.session import check_no_model, feature_bench, read_manifest
+
+    check_target(target)
+    if out is not None:
+        check_no_model(out)
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = read_manifest(path, dataset, split)
+        check_asked(manifest, shots, seeds)
+        chosen = shots or default_shots(manifest, seeds)
+        progress.begin("features", len(manifest.samples), "images")
+        bench = feature_bench(manifest, model, files, machine, cache=cache, progress=progress)
+        for _ in bench.feature_chunks(progress.done):
+            pass  # kept now, and read back at once
+        progress.begin("classifiers", num_steps(chosen), "steps")
+        found = forecast(measure(bench, chosen, seeds, on_steps=progress.done), target)
+    document = {"dataset": manifest.name, "model": bench.backbone.name, **plain(found)}
+    if out is not None:
+        _write(found, document, out, f"{manifest.name}, {bench.backbone.name}")
+    if json_:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        _print(document, out)
+
+
+def _write(found: "Forecast", document: dict[str, object], out: Path, title: str) -> None:
+    from cytolora.classifier.learning_curve.figure import LabelsFigure
+    from cytolora.core.files import write_json
+    from cytolora.display.figure import save
+    from cytolora.errors import ConfigError
+
+    try:
+        write_json(out / "labels.json", document)
+        save(LabelsFigure(found=found, title=title), out)
+    except OSError as error:
+        raise ConfigError(f"Cannot write to {out}: {error.strerror}.") from error
+
+
+def _print(document: dict[str, object], out: Path | None) -> None:
+    console = make_console()
+    table = PlainTable("labels per class", "balanced accuracy", "95 % interval")
+    points = document["points"]
+    assert isinstance(points, list)
+    for point in points:
+        low, high = point["interval"]
+        table.add_row(str(point["shots"]), f"{point['balanced_accuracy']:.3f}", f"{low:.3f} to {high:.3f}")
+    console.print(f"{document['dataset']}, linear classifier on {document['model']}; {document['split_rule']}.")
+    console.print(table)
+    console.print(document["summary"])
+    texts = document["warnings"]
+    assert isinstance(texts, list)
+    for text in texts:
+        console.print(f"! {text}")
+    if out is not None:
+        console.print(f"Written to {out}.")

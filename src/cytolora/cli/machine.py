@@ -1,0 +1,52 @@
+"""What `run` needs before it starts: the device, and how much there is to do."""
+
+from collections.abc import Callable
+
+import torch
+
+from cytolora.cli.options import MachineOptions
+from cytolora.config.run import RunSpec
+from cytolora.core.arguments import as_device
+from cytolora.core.progress import Progress
+from cytolora.errors import ConfigError
+from cytolora.experiments.cost import describe
+from cytolora.experiments.plan import Plan
+from cytolora.experiments.probe import costs_here, features_here
+from cytolora.experiments.store import Store
+from cytolora.models.kernels.cpu import keep_freed_memory
+from cytolora.training.resources import Inputs
+
+
+def announcer(progress: Progress, *, device: torch.device, store: Store) -> Callable[[Plan, Inputs], None]:
+    """Returns what says how long a plan will take, and begins the count of the training images of all adapter runs."""
+
+    def announce(plan: Plan, inputs: Inputs) -> None:
+        costs = costs_here(plan, inputs, store, device=device, progress=progress)
+        features = features_here(plan, inputs, store, device=device, progress=progress)
+        if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
+            progress.say(f"On this machine, one at a time: {expected}.")
+        total = sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
+        progress.begin(f"{len(set(plan.to_do))} runs", total, "training images")
+
+    return announce
+
+
+def resolve_device(machine: MachineOptions) -> torch.device:
+    """Chooses the device and sets the number of CPU threads.
+
+    Raises:
+        ConfigError: If the device is not there.
+    """
+    if machine.threads is not None:
+        if machine.threads < 1:
+            raise ConfigError(f"--threads is at least 1, got {machine.threads}.")
+        torch.set_num_threads(machine.threads)
+    keep_freed_memory()
+    return as_device(machine.device)
+
+
+def _num_images(run: RunSpec, inputs: Inputs) -> int:
+    num_train = len(inputs.split(run).train)
+    batch_size = run.train.batch_size
+    steps = run.train.budget.num_steps(num_train=num_train, batch_size=batch_size, shots=run.sampling.shots)
+    return steps * num_train // -(-num_train // batch_size)

@@ -1,0 +1,170 @@
+"""Options that mean the same for every command."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cytolora.config.preset import load_preset, with_preset
+from cytolora.config.run import PAPER, GridSpec, SplitSpec
+from cytolora.config.yaml import load_grid
+from cytolora.core.files import sha256_file
+from cytolora.errors import ConfigError
+from cytolora.experiments.expand import narrowed
+from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
+from cytolora.training.resources import Inputs
+
+Precision = Literal["auto", "fp32", "bf16"]
+Several = Parameter(consume_multiple=True, negative="")
+
+_DRAWN = "synthetic"
+
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """Where the checkpoint of a backbone is; what is made of it stands in a group of its own in the help."""
+
+    weights: Annotated[Sequence[str], Several] = ()
+    """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
+    weights_dir: Path | None = None
+    """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
+    backbone_file: Annotated[Sequence[Path], Several] = ()
+    """YAML file that describes a backbone of one's own."""
+
+
+@Parameter(name="*", group="Checkpoints")
+@dataclass(frozen=True, kw_only=True)
+class WeightOptions(CheckpointOptions):
+    """Where the checkpoint of the backbone is."""
+
+
+@Parameter(name="*", group="Machine")
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """What computes."""
+
+    device: Device = "auto"
+    """auto takes a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads; whatever is trained records the number: sums in another order differ in their last bits."""
+
+
+@Parameter(name="*", group="Inputs")
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(CheckpointOptions):
+    """Where data and checkpoints are."""
+
+    data: Annotated[Sequence[str], Several] = ()
+    """Folder of a dataset, as NAME=PATH; several, or repeated. `synthetic` is drawn if no folder is named."""
+    split: Path | None = None
+    """File written by `cytolora split`; says which image is in train, val or test."""
+    map: Path | None = None
+    """CSV with columns from,to[,order] that renames or joins classes."""
+
+
+@Parameter(name="*", group="Axes of the grid")
+@dataclass(frozen=True, kw_only=True)
+class AxisOptions:
+    """Replaces axes of a grid; each takes several values."""
+
+    dataset: Annotated[Sequence[str], Several] = ()
+    """Datasets."""
+    model: Annotated[Sequence[str], Several] = ()
+    """Backbones."""
+    method: Annotated[Sequence[str], Several] = ()
+    """Methods among those that the grid gives a budget for."""
+    shots: Annotated[Sequence[str], Several] = ()
+    """Labelled images per class, or `all`."""
+    fractions: Annotated[Sequence[float], Several] = ()
+    """Shares of the training set, in (0, 1]."""
+    seeds: Annotated[Sequence[int], Several] = ()
+    """Seeds of draw and training."""
+    rates: Annotated[Sequence[float], Several] = ()
+    """Learning rates to choose from."""
+    steps: int | None = None
+    """Cuts every budget to so many steps: a rehearsal, marked in the report."""
+    precision: Precision = "auto"
+    """What training computes in: auto leaves the grid's own, fp32 where it says nothing; bf16 is twice as fast on
+    processors that have it, and not yet shown to reach the same accuracy everywhere (docs/performance.md)."""
+    preset: str = PAPER
+    """Differences applied to the grid before its axes are replaced: `paper` (none), `paper-code-2024`,
+    `paper-code-2025` (`cytolora ls presets`), or a YAML file."""
+
+
+NO_WEIGHTS = WeightOptions()
+NO_INPUTS = InputOptions()
+NO_CHANGE = AxisOptions()
+THIS_MACHINE = MachineOptions()
+
+
+def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
+    """Loads a grid, replaces the axes that were given, and ties it to the split file and label map."""
+    grid = load_grid(name)
+    if axes.preset != PAPER:
+        grid = with_preset(grid, load_preset(axes.preset))
+    grid = narrowed(
+        grid,
+        datasets=axes.dataset,
+        models=axes.model,
+        methods=axes.method,
+        shots=axes.shots,
+        fractions=axes.fractions,
+        seeds=axes.seeds,
+        rates=axes.rates,
+        max_steps=axes.steps,
+        precision=None if axes.precision == "auto" else axes.precision,
+    )
+    if (inputs.split or inputs.map) and len(grid.datasets) > 1:
+        raise ConfigError(
+            f"--split and --map are for one dataset; choose one of {', '.join(grid.datasets)}: --dataset."
+        )
+    split = SplitSpec(file_sha256=_hash(inputs.split)) if inputs.split else grid.split
+    return replace(grid, split=split, label_map_sha256=_hash(inputs.map) if inputs.map else None)
+
+
+def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
+    """Reads NAME=PATH options; drawn cells have a default folder inside ``out``."""
+    data: dict[str, Path] = {}
+    for name, path in pairs(options.data, "--data").items():
+        meant = [dataset for dataset in grid.datasets if name in (dataset, dataset.partition(":")[0])]
+        if not meant:
+            raise ConfigError(f"--data names {name!r}, but the grid's datasets are {', '.join(grid.datasets)}.")
+        data |= dict.fromkeys(meant, path)  # a name without its label set means them all
+    if _DRAWN in grid.datasets:
+        data.setdefault(_DRAWN, out / "data" / _DRAWN)
+    return Inputs(
+        data=data,
+        weights=pairs(options.weights, "--weights"),
+        weights_dir=options.weights_dir,
+        split_file=options.split,
+        label_map=options.map,
+    )
+
+
+def add_backbones(files: Sequence[Path]) -> None:
+    """Adds the backbones of ``--backbone-file`` to the registry."""
+    for path in files:
+        BACKBONES.add(read_backbone_file(path))
+
+
+def pairs(texts: Sequence[str], option: str) -> dict[str, Path]:
+    """Reads NAME=PATH texts; ``option`` names them in errors."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, separator, path = text.partition("=")
+        if not (name and separator and path):
+            raise ConfigError(f"{option} expects NAME=PATH, got {text!r}.")
+        found[name] = Path(path).expanduser()
+    return found
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error

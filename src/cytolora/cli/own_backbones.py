@@ -1,0 +1,52 @@
+"""Opens the model that a command was given, a bundle or an ONNX export, with its backbone's checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolora.cli.options import MachineOptions, WeightOptions, add_backbones, pairs
+from cytolora.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from cytolora.classifier.inference.bundle_predictor import Bundle
+    from cytolora.classifier.inference.predictor import Predictor
+
+
+def open_any(path: Path, files: WeightOptions, machine: MachineOptions) -> "Predictor[Any]":
+    """Opens a bundle, or an ONNX export of one, which needs neither torch nor the backbone's file."""
+    from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
+
+    if is_export(path):
+        return OnnxModel.load(path, threads=machine.threads)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise BundleError(
+            f"{path} is no ONNX export, and a bundle needs torch, which is not installed here. Where it is: "
+            f"cytolora export {path} --to onnx --out DIR."
+        ) from error
+    return open_bundle(path, files, machine)
+
+
+def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "Bundle":
+    """Opens a bundle with the options that every command on bundles has."""
+    from cytolora.classifier.bundle.files import read_bundle
+    from cytolora.classifier.inference.bundle_predictor import Bundle
+    from cytolora.cli.machine import resolve_device
+
+    add_backbones(files.backbone_file)
+    named = pairs(files.weights, "--weights")
+    backbone = read_bundle(path)[0].backbone.name if named else ""
+    if named and backbone not in named:
+        raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
+    chosen = resolve_device(machine)
+    return Bundle.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=chosen)
+
+
+def add_own(files: Sequence[Path]) -> list[str]:
+    """Adds the backbones of ``--backbone-file``; returns their names."""
+    from cytolora.models.backbones.registry import BACKBONES
+
+    before = {entry.name for entry in BACKBONES}
+    add_backbones(files)
+    return sorted({entry.name for entry in BACKBONES} - before)

@@ -1,0 +1,81 @@
+"""predict: what new images show, and which of them a person should look at."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
+from cytolora.cli.own_backbones import open_any
+from cytolora.cli.progress import show_progress
+from cytolora.cli.slides import predict_on_slide, print_summary
+from cytolora.errors import ConfigError
+
+
+def predict(
+    bundle: Path,
+    paths: Annotated[tuple[str, ...], Parameter(negative="")],
+    /,
+    *,
+    out: Path,
+    page: Path | None = None,
+    cells: Path | None = None,
+    crop_um: float | None = None,
+    mpp: float | None = None,
+    files: WeightOptions = NO_WEIGHTS,
+    machine: MachineOptions = THIS_MACHINE,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Says of new images what they show, which of them a person should look at, and which are unlike all known ones.
+
+    Examples:
+
+        cytolora predict model1 new_cells --out predictions.csv --page review.html
+        cytolora predict model1 "slides/*/cells/*.png" more.zip --out predictions.parquet
+        cytolora predict model1 slide.svs --cells cells.geojson --crop-um 30 --out predictions.geojson
+
+    Parameters
+    ----------
+    bundle
+        What `cytolora fit` wrote, a folder or a zip file; or what `cytolora export --to onnx` did.
+    paths
+        Images, folders of them, patterns in quotes, or zip files; with --cells one whole slide.
+    out
+        Table to write, .csv or .parquet: one row an image, one column a class. Of a slide .geojson (QuPath) or .csv.
+    page
+        HTML file to write: the images, the suspicious and doubtful first, to be corrected by keyboard.
+    cells
+        Where the cells of a slide are: GeoJSON as QuPath exports it, or CSV with columns x,y (pixels of level 0) or
+        x_um,y_um (micrometres).
+    crop_um
+        Edge of the square around a cell of a slide, micrometres: what the training images show.
+    mpp
+        Micrometres per pixel of level 0, where the slide does not say.
+    quiet
+        Shows no progress.
+    """
+    if cells is not None:
+        opened = open_any(bundle, files, machine)
+        predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, quiet=quiet)
+        return
+    if crop_um is not None or mpp is not None:
+        raise ConfigError("--crop-um and --mpp belong to a whole slide; name where its cells are: --cells FILE.")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which the table says more clearly
+    from cytolora.classifier.inference.image_sources import find_images
+    from cytolora.classifier.inference.table import check_out, check_room, predict_table
+
+    if not paths:
+        raise ConfigError(
+            "Name at least one image, folder, pattern or zip file: cytolora predict BUNDLE PATH --out FILE."
+        )
+    sources = find_images(paths)
+    check_out(out, *map(Path, paths))
+    if page is not None:
+        check_room(page, len({source.name for source in find_images(paths)}))
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"opening {bundle}")
+        opened = open_any(bundle, files, machine)
+        progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
+        found = predict_table(opened, sources, out, page=page, on_images=progress.done)
+    print_summary(found, "images", out, page)

@@ -1,0 +1,118 @@
+"""serve: a model behind HTTP, on this machine alone unless a token is asked for."""
+
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from cytolora.cli.console import make_console
+from cytolora.cli.options import NO_WEIGHTS, MachineOptions, WeightOptions
+from cytolora.errors import ConfigError, missing_package
+
+_BACKLOG = 2048
+_MAX_CONNECTIONS = 1000
+_Positive = Parameter(validator=Number(gt=0))
+
+
+def serve(
+    model: Path,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    token_file: Path | None = None,
+    max_body_mb: Annotated[float, _Positive] = 2,
+    max_pixels: Annotated[int, _Positive] = 25_000_000,
+    max_images: Annotated[int, _Positive] = 64,
+    max_queue: Annotated[int, _Positive] = 256,
+    max_batch: Annotated[int, _Positive] = 32,
+    max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
+    files: WeightOptions = NO_WEIGHTS,
+    threads: int | None = None,
+) -> None:
+    """Answers POST /v1/predict with predictions; a page to drop images on is at /, the schema at /openapi.json.
+
+    On SIGTERM or Ctrl-C no new connection is taken, and every request that was is answered.
+
+    Examples:
+
+        cytolora serve model1-onnx
+        cytolora serve model1 --host 0.0.0.0 --token-file token.txt
+        curl -F images=@cell.png http://127.0.0.1:8000/v1/predict
+
+    Parameters
+    ----------
+    model
+        A bundle, or what `cytolora export --to onnx` wrote, which needs no torch.
+    host
+        Interface to listen on; another than loopback needs --token-file.
+    port
+        0 takes a free one.
+    token_file
+        File with a secret of at least 16 characters; clients send it as `Authorization: Bearer …`.
+    max_body_mb
+        Size of a request in MB (1024 x 1024 bytes), at most; larger ones get 413.
+    max_pixels
+        Width times height of an image, at most.
+    max_images
+        Images of one request, at most.
+    max_queue
+        Images waiting for an answer, at most; then clients get 503 and are asked to come back.
+    max_batch
+        Images computed at once, at most.
+    max_wait_ms
+        How long an image waits for others to be computed with.
+    threads
+        CPU threads that compute.
+    """
+    from cytolora.classifier.serve.guard import is_loopback, read_token
+    from cytolora.cli.own_backbones import open_any
+
+    token = read_token(token_file, host)
+    try:
+        import uvicorn
+
+        from cytolora.classifier.serve.app import Limits, make_app
+    except ImportError as error:
+        raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve") from error
+    predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads))
+    predictor.warm_up()
+    limits = Limits(
+        max_body_bytes=round(max_body_mb * 1024 * 1024),
+        max_pixels=max_pixels,
+        max_images=min(max_images, max_queue),
+        max_queue=max_queue,
+        max_batch=max_batch,
+        max_wait_seconds=max_wait_ms / 1000,
+    )
+    app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
+    with _listening(host, port) as listener:
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{listener.getsockname()[1]}"
+        make_console(stderr=True).print(
+            f"{model} answers on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
+        )
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_MAX_CONNECTIONS
+        )
+        with suppress(KeyboardInterrupt):  # likewise: that is how one stops it, and nothing is left to go on with
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Opens the port before the server starts, so that one that is taken is said in one line."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)  # whoever reads that it answers, and asks at once, waits and is not turned away
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from error
+    return listener

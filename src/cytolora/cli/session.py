@@ -1,0 +1,68 @@
+"""What `embed` and `labels` start from: one dataset and one backbone, with the features that are kept of them."""
+
+from pathlib import Path
+
+from cytolora.classifier.bundle.files import CONTENTS
+from cytolora.classifier.fit.recipe import Wishes, choose_recipe
+from cytolora.classifier.inference.onnx_predictor import EXPORT
+from cytolora.cli.console import make_console
+from cytolora.cli.machine import resolve_device
+from cytolora.cli.options import MachineOptions, WeightOptions, add_backbones, pairs
+from cytolora.config.run import LINEAR
+from cytolora.core.progress import Progress
+from cytolora.data.datasets import load_manifest
+from cytolora.data.manifest import Manifest
+from cytolora.data.splitting.split_files import read_split
+from cytolora.errors import ConfigError
+from cytolora.models.backbones.registry import read_backbone_file
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Bench
+
+
+def read_manifest(path: Path, dataset: str | None, split: Path | None) -> Manifest:
+    """Reads a dataset, and the file that says which image is for what."""
+    manifest = load_manifest(path, dataset)
+    return manifest if split is None else read_split(split, manifest)
+
+
+def check_no_model(folder: Path) -> None:
+    """Raises a ConfigError if a folder is a bundle or an export: with another file in it, it would never open again."""
+    for name in (CONTENTS, EXPORT):
+        if (folder / name).exists():
+            raise ConfigError(f"{folder} is a model (it holds {name}) and takes no other files. Choose another --out.")
+
+
+def feature_bench(
+    manifest: Manifest,
+    model: str | None,
+    files: WeightOptions,
+    machine: MachineOptions,
+    *,
+    cache: Path,
+    progress: Progress,
+) -> Bench:
+    """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
+
+    Args:
+        model: If None, what `fit` would take for a linear classifier.
+
+    Raises:
+        WeightsError: If the checkpoint is neither here nor to be had.
+    """
+    add_backbones(files.backbone_file)
+    own = [read_backbone_file(path).name for path in files.backbone_file]
+    inputs = Inputs(data={}, weights=pairs(files.weights, "--weights"), weights_dir=files.weights_dir)
+    recipe = choose_recipe(Wishes(model=model, method=LINEAR), inputs, machine.device, own)
+    for note in recipe.notes:
+        make_console(stderr=True).print(note)
+    backbone = recipe.backbone
+    inputs.fetch_weights(backbone.name, progress)
+    return Bench(
+        dataset=manifest.name,
+        backbone=backbone,
+        manifest=manifest,
+        inputs=inputs,
+        cache=cache,
+        device=resolve_device(machine),
+        progress=progress,
+    )

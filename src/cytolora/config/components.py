@@ -1,0 +1,247 @@
+"""What a run is made of: view, split, sampling, adapter, budget, training; imported from config/run.py."""
+
+from dataclasses import dataclass, fields, replace
+from math import ceil
+from typing import Literal
+
+from cytolora.errors import ConfigError
+
+Subset = Literal["train", "val", "test"]
+SUBSETS: tuple[Subset, ...] = ("train", "val", "test")
+
+LINEAR = "linear"
+"""The method that trains a classifier on frozen features and adapts nothing (Dausort et al. 2025, Sec. 3.1, eq. 1)."""
+
+ZERO_SHOT = "zero-shot"
+"""The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
+
+CLOSED = {"extra": "forbid"}
+"""Read by pydantic at the YAML edge (config/yaml.py): an unknown key is an error, never ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """From a decoded image to the tensor that a backbone expects. Owned by the backbone, never typed by a user."""
+
+    size_px: int
+    """Edge of the square input, pixels."""
+    mean: tuple[float, float, float]
+    """Per channel, for values in [0, 1]."""
+    std: tuple[float, float, float]
+    """Per channel, for values in [0, 1]; above 0."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    resize: Literal["shortest", "squash"] = "shortest"
+    """shortest: the shorter edge becomes ``size_px``, then a centre crop. squash: both edges do, proportions lost."""
+    resize_px: int | None = None
+    """What the shorter edge becomes in its stead before the crop, at least ``size_px``; None: ``size_px``."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.size_px < 1:
+            raise ConfigError(f"size_px is an edge in pixels, at least 1, got {self.size_px}.")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0 in every channel, got {self.std}.")
+        if self.resize_px is not None and (self.resize_px <= self.size_px or self.resize != "shortest"):
+            raise ConfigError(
+                f"resize_px is the shorter edge before a crop of {self.size_px} px, above it, and goes with the resize "
+                f"`shortest`; got {self.resize_px} and `{self.resize}`. Otherwise leave it out."
+            )
+
+    @property
+    def shorter_px(self) -> int:
+        """What the shorter edge becomes before the centre is cut out, pixels."""
+        return self.size_px if self.resize_px is None else self.resize_px
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreprocessChange:
+    """What is done otherwise than a backbone's own preprocessing; None leaves it as it is."""
+
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    resize: Literal["shortest", "squash"] | None = None
+
+    __pydantic_config__ = CLOSED
+
+    def apply(self, own: Preprocess) -> Preprocess:
+        """Returns a backbone's preprocessing with the changes; its size stays, for the tower is built for it."""
+        named = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        changes = {name: value for name, value in named.items() if value is not None}
+        resize_px = own.resize_px if self.resize is None else None  # belongs to the backbone's own way of resizing
+        return replace(own, resize_px=resize_px, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSpec:
+    """How a dataset without official subsets is divided into train, val and test."""
+
+    by: Literal["group", "image"] = "group"
+    """group: no patient, slide or field stands in two subsets. image: they may; every report says so where one does."""
+    ratios: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    """Shares of train, val and test; each in (0, 1), together 1."""
+    seed: int = 0
+    file_sha256: str | None = None
+    """Hash of the split file that says it all; the other fields then say nothing."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if min(self.ratios) <= 0 or abs(sum(self.ratios) - 1) > 1e-9:
+            raise ConfigError(f"ratios are the shares of train, val and test and add up to 1, got {self.ratios}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How much of the training set a run may see; neither ``shots`` nor ``fraction`` means all of it."""
+
+    shots: int | None = None
+    """Images per class, drawn without replacement; at least 1. 0, only without ``max_val_shots``, trains on none and
+    validates on all: ``zero-shot``."""
+    fraction: float | None = None
+    """Share of every class, of train and val alike, in (0, 1]."""
+    max_val_shots: int | None = 4
+    """With ``shots``: validation images per class are min(shots, this); None takes all.
+    4 as in the public code of Dausort et al. 2025."""
+    on_small_class: Literal["error", "repeat"] = "error"
+    """A class with fewer images than asked for: refuse, or draw its images again (the paper's public code)."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.shots is not None and self.fraction is not None:
+            raise ConfigError("shots and fraction exclude each other; give one of them.")
+        if self.shots is not None and self.shots < 1 and (self.shots, self.max_val_shots) != (0, None):
+            raise ConfigError(f"shots is a number of images per class, at least 1, got {self.shots}.")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ConfigError(f"fraction is a share of each class in (0, 1], got {self.fraction}. For 10 % write 0.1.")
+        if self.max_val_shots is not None and self.max_val_shots < 1:
+            raise ConfigError(f"max_val_shots is a number of images per class, at least 1, got {self.max_val_shots}.")
+
+    @property
+    def amount(self) -> str:
+        """The amount in words for ids and tables: ``4-shot``, ``10pct`` or ``all``."""
+        if self.shots is not None:
+            return f"{self.shots}-shot"
+        return "all" if self.fraction is None else f"{100 * self.fraction:g}pct"
+
+
+Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """Low-rank adaptation of attention projections: ``h = W x + s B A x`` (Dausort et al. 2025, eq. 2).
+
+    s is alpha / rank, or alpha / sqrt(rank) as in the paper's public code (there: rank 2, alpha 1, dropout 0.25).
+    """
+
+    rank: int = 2
+    alpha: float = 1.0
+    scaling: Literal["alpha_over_rank", "alpha_over_sqrt_rank"] = "alpha_over_sqrt_rank"
+    dropout: float = 0.25
+    """Probability on the input of the low-rank branch, in [0, 1)."""
+    targets: tuple[Target, ...] = ("q", "v")
+    """Which projections of an attention block are adapted."""
+    blocks: Literal["all"] | tuple[int, ...] = "all"
+    """Which blocks, counted from 0."""
+    last_blocks: int | None = None
+    """Only the last so many blocks, at least 1; then ``blocks`` is left alone."""
+    prompts: int = 8
+    """Tokens per block of the method vpt, at least 1."""
+    reference_attention_bug: bool = False
+    """Computes attention as the paper's public code does for UNI and BiomedCLIP, which is wrong: see
+    models/adapters/reference_attention.py. Never for anything but measuring what it does."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"rank must be at least 1, got {self.rank}.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is a probability in [0, 1), got {self.dropout}.")
+        if not self.targets or len(set(self.targets)) != len(self.targets):
+            raise ConfigError(f"targets names one or more of q, k, v, o, fc1, fc2, once each: {list(self.targets)}.")
+        if self.last_blocks is not None and (self.last_blocks < 1 or self.blocks != "all"):
+            raise ConfigError(f"last_blocks is at least 1 and excludes blocks, got {self.last_blocks}, {self.blocks}.")
+        if self.prompts < 1:
+            raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How long a run trains, with its unit."""
+
+    amount: int
+    unit: Literal["epochs", "steps_per_shot"]
+    plus_steps: int = 0
+    """Added to the product; the paper's public code trains 50 x shots + 50 steps."""
+    max_steps: int | None = None
+    """Cuts the budget, for rehearsals; the report marks every run that has it."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.amount < 1 or self.plus_steps < 0 or (self.max_steps is not None and self.max_steps < 1):
+            raise ConfigError(f"A budget needs amount >= 1, plus_steps >= 0 and max_steps >= 1 or none, got {self}.")
+
+    def num_steps(self, *, num_train: int, batch_size: int, shots: int | None) -> int:
+        """Optimiser steps of a run that sees ``num_train`` images in batches of ``batch_size``."""
+        if self.unit == "steps_per_shot":
+            if shots is None:
+                raise ConfigError(
+                    "A budget in steps_per_shot needs shots; for fractions or all images give one in epochs."
+                )
+            steps = self.amount * shots + self.plus_steps
+        else:
+            steps = self.amount * ceil(num_train / batch_size) + self.plus_steps
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentSpec:
+    """Random resized crop and horizontal flip of training images, as in the paper's public code (March 2025)."""
+
+    min_scale: float = 0.7
+    """Smallest share of the image's area that a crop keeps, in (0, 1]; 1 crops nothing away."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Of the crop's resizing; None: that of the backbone's own preprocessing."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= 1:
+            raise ConfigError(f"min_scale is a share of the image's area in (0, 1], got {self.min_scale}.")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"flip is a probability in [0, 1], got {self.flip}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec:
+    """AdamW with linear warm-up and a cosine (values of the paper's public code; the paper gives none)."""
+
+    budget: Budget
+    batch_size: int = 32
+    """Images per step (Dausort et al. 2025, Sec. 3.4)."""
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 50
+    min_learning_rate: float = 1e-6
+    """Where the cosine ends."""
+    cosine_steps: int | None = None
+    """Steps from the cosine's top to its bottom, at least 1: a longer run climbs again, and again. None: as many as
+    there are after the warm-up."""
+    augment: AugmentSpec | None = AugmentSpec()
+    """None trains on the evaluation view. Frozen features: one random view of each image, made once for all runs."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.warmup_steps < 0:
+            raise ConfigError(f"batch_size is at least 1 and warmup_steps at least 0, got {self}.")
+        if self.cosine_steps is not None and self.cosine_steps < 1:
+            raise ConfigError(f"cosine_steps is at least 1, or none, got {self.cosine_steps}.")

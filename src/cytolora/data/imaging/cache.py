@@ -1,0 +1,141 @@
+"""Decoded images on disk, shared by all runs of a store: every file is decoded once, then mapped into memory."""
+
+import hashlib
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from cytolora.core.checksum import add_checksum, checked
+from cytolora.core.files import write_bytes
+from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.manifest import Sample
+from cytolora.errors import DataError
+
+MAX_PIXELS = 1024 * 1024
+"""Width times height that is kept for training; a larger image is reduced to it, proportions kept. The smallest crop
+of the protocol, 70 % of the area, of an image of this size is about 857 px wide, and no tower looks at more than a few
+hundred: beyond it disk and reading grow, and a crop shows nothing more."""
+
+_HEADER = struct.Struct("<3I")
+"""Height, width, whether it was reduced; the pixels follow."""
+_NATIVE = "native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    pixels: Pixels
+    is_reduced: bool
+
+
+class PixelCache:
+    """Decoded images under the hash of their file's bytes; safe to use from threads and from several processes.
+
+    Each image is a file of its own, written whole or not at all: whichever process is last replaces it by an equal
+    one. A file that fails its checksum, which is looked at once per process, is made anew.
+    """
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        """Looks for images at ``root``, the manifest's, and keeps them in ``folder``."""
+        self._folder = folder / f"pillow-{PIL.__version__}"  # its decoders and filters make the pixels
+        self._root = root
+        self._checked: set[Path] = set()
+
+    def native(self, sample: Sample) -> Pixels:
+        """Returns an image for training crops: its own pixels, reduced beyond ``MAX_PIXELS``; read-only.
+
+        Raises:
+            DataError: If the file is no image, has changed since it was hashed, or the disk is full.
+        """
+        return self._native(sample).pixels
+
+    def whole(self, sample: Sample) -> Pixels:
+        """Returns an image as ``decode`` reads it, whatever its size; read-only."""
+        kept = self._native(sample)
+        return self._decode(sample) if kept.is_reduced else kept.pixels
+
+    def view(self, sample: Sample, name: str, make: Callable[[Pixels], Pixels]) -> Pixels:
+        """Returns what ``make`` makes of the whole image, kept under ``name``; read-only.
+
+        Args:
+            name: Says all that decides the result besides the image; a part of a file name.
+        """
+        path = self._path(sample, name)
+        kept = self._read(path)
+        return kept.pixels if kept else self._keep(path, make(self.whole(sample)), is_reduced=False)
+
+    def _native(self, sample: Sample) -> _Kept:
+        path = self._path(sample, _NATIVE)
+        kept = self._read(path)
+        if kept is None:
+            whole = self._decode(sample)
+            pixels = _bounded(whole)
+            is_reduced = pixels is not whole
+            kept = _Kept(pixels=self._keep(path, pixels, is_reduced=is_reduced), is_reduced=is_reduced)
+        return kept
+
+    def _path(self, sample: Sample, name: str) -> Path:
+        if not sample.sha256:
+            raise ValueError(f"{sample.path} has no hash; call Manifest.with_hashes first")
+        return self._folder / name / sample.sha256[:2] / sample.sha256
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._folder.parent).as_posix()
+
+    def _decode(self, sample: Sample) -> Pixels:
+        """Decodes the very bytes that the sample's hash stands for: others would be kept under a false name."""
+        path = sample.file_in(self._root)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != sample.sha256:
+            raise DataError(f"{path} has changed since the dataset was read. Let nothing write to it, and run again.")
+        pixels = decode(io.BytesIO(content), str(path))
+        pixels.flags.writeable = False
+        return pixels
+
+    def _read(self, path: Path) -> _Kept | None:
+        """Maps a kept image; None if there is none, or none that is whole."""
+        try:
+            mapped = np.asarray(np.memmap(path, np.uint8, "r"))
+        except (OSError, ValueError):  # absent, or empty
+            return None
+        content = checked(mapped.data, key=self._key(path), trusted=path in self._checked)
+        if content is None or len(content) < _HEADER.size:
+            return None
+        height, width, reduced = _HEADER.unpack_from(content)
+        if len(content) != _HEADER.size + height * width * 3:  # changed since it was checked
+            return None
+        self._checked.add(path)
+        pixels = np.asarray(content)[_HEADER.size :].reshape(height, width, 3)
+        return _Kept(pixels=pixels, is_reduced=bool(reduced))
+
+    def _keep(self, path: Path, pixels: Pixels, *, is_reduced: bool) -> Pixels:
+        height, width, _ = pixels.shape
+        content = _HEADER.pack(height, width, is_reduced) + pixels.tobytes()
+        try:
+            # not flushed to disk one by one, which takes longer than decoding: what a power cut tears, the sum finds
+            write_bytes(path, add_checksum(content, key=self._key(path)), durable=False)
+        except OSError as error:
+            raise DataError(
+                f"Cannot keep decoded images in {self._folder}: {error.strerror}. Nothing half-written stays there; "
+                "make room (the folder may be deleted at any time), and run again."
+            ) from error
+        pixels.flags.writeable = False
+        return pixels
+
+
+def _bounded(pixels: Pixels) -> Pixels:
+    height, width, _ = pixels.shape
+    if height * width <= MAX_PIXELS:
+        return pixels
+    factor = sqrt(MAX_PIXELS / (height * width))
+    size = (max(1, int(width * factor)), max(1, int(height * factor)))
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))  # Pillow's own is antialiased

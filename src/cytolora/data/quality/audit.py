@@ -1,0 +1,205 @@
+"""Looks at every image of a dataset once: unreadable files, duplicates, groups torn by a split."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median_low
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolora.data.imaging.decode import decode_with_conversion, pixel_sha256
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.duplicates import (
+    MAX_DISTANCE,
+    MIN_SIMILARITY,
+    Signature,
+    near_pairs,
+    signature,
+    similar_pairs,
+)
+from cytolora.data.quality.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
+from cytolora.errors import DataError
+
+_TRAIN_SHARE = 0.6
+"""Of the random split by image that ``sibling_share`` imagines."""
+
+Features = Callable[[tuple[Sample, ...]], NDArray[np.float32]]
+"""Gives the features of images, one row each."""
+
+
+def audit(
+    manifest: Manifest,
+    *,
+    max_distance: int = MAX_DISTANCE,
+    features: Features | None = None,
+    min_similarity: float = MIN_SIMILARITY,
+    num_threads: int | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Opens every image once and reports what it finds; raises for nothing that an image can do.
+
+    Args:
+        max_distance: Bits of 256 in which two images may differ and still be near duplicates.
+        features: Called once with all images that can be read, to find near duplicates that hashes miss; no features,
+            no such search.
+        min_similarity: Cosine of two images' features, less the mean of all, from which they are near duplicates.
+        on_image: Called after each image, for a progress bar.
+
+    Raises:
+        DataError: If more pairs of features are alike than anybody can look at; and what ``features`` raises.
+    """
+    looks, unreadable = _look_at_all(manifest, num_threads, on_image)
+    exact, near, firsts = _duplicates(looks, max_distance)
+    if features is not None and looks:
+        rows = features(tuple(one.sample for one in looks))[firsts]
+        near += _similar([looks[place].sample for place in firsts], rows, min_similarity, near)
+    return Audit(
+        name=manifest.name,
+        num_images=len(manifest.samples),
+        counts=manifest.counts(),
+        num_groups=len({sample.group for sample in manifest.samples} - {None}),
+        group_rule=manifest.group_rule,
+        split_rule=manifest.split_rule,
+        max_distance=max_distance,
+        unreadable=unreadable,
+        exact_duplicates=exact,
+        near_duplicates=near,
+        torn_groups=_torn_groups(manifest.samples),
+        warnings=manifest.warnings,
+        unverifiable=_unverifiable(manifest),
+        conversions=dict(sorted(Counter(one.conversion for one in looks if one.conversion).items())),
+        sizes=_sizes(looks),
+        sibling_share=_sibling_share(manifest),
+        min_similarity=None if features is None else min_similarity,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What is kept of an image once its pixels are gone."""
+
+    sample: Sample
+    pixel_hash: str
+    signature: Signature
+    size: tuple[int, int]
+    conversion: str
+
+
+def _look_at_all(
+    manifest: Manifest, num_threads: int | None, on_image: Callable[[], None]
+) -> tuple[list[_Look], tuple[Unreadable, ...]]:
+    def look(sample: Sample) -> _Look | Unreadable:
+        try:
+            return _look(manifest, sample)
+        except DataError as error:
+            return Unreadable(path=sample.path, why=_why(error))
+        finally:
+            on_image()
+
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        seen = list(pool.map(look, manifest.samples))
+    looks = [one for one in seen if isinstance(one, _Look)]
+    return looks, tuple(one for one in seen if isinstance(one, Unreadable))
+
+
+def _look(manifest: Manifest, sample: Sample) -> _Look:
+    pixels, conversion = decode_with_conversion(sample.file_in(manifest.root))
+    height, width, _ = pixels.shape
+    return _Look(
+        sample=sample,
+        pixel_hash=pixel_sha256(pixels),
+        signature=signature(pixels),
+        size=(width, height),
+        conversion=conversion,
+    )
+
+
+def _duplicates(
+    looks: list[_Look], max_distance: int
+) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...], list[int]]:
+    """Finds equal pixels, and near pairs among the first of each set of equal ones; the places of those that count.
+
+    These are all firsts but blank images, which resemble each other.
+    """
+    equal: defaultdict[str, list[int]] = defaultdict(list)
+    for place, look in enumerate(looks):
+        equal[look.pixel_hash].append(place)
+    exact = tuple(_duplicate([looks[at].sample for at in places]) for places in equal.values() if len(places) > 1)
+    firsts = [places[0] for places in equal.values() if looks[places[0]].signature.any()]
+    near = tuple(
+        _duplicate([looks[firsts[at]].sample for at in (pair.first, pair.second)], distance=pair.distance)
+        for pair in near_pairs([looks[at].signature for at in firsts], max_distance)
+    )
+    return exact, near, firsts
+
+
+def _similar(
+    samples: list[Sample], features: NDArray[np.float32], min_similarity: float, known: tuple[Duplicate, ...]
+) -> tuple[Duplicate, ...]:
+    """Finds pairs by features that are not known by their hashes."""
+    pairs = {
+        (samples[pair.first].path, samples[pair.second].path): pair for pair in similar_pairs(features, min_similarity)
+    }
+    for duplicate in known:
+        pairs.pop((duplicate.paths[0], duplicate.paths[1]), None)
+    return tuple(
+        _duplicate([samples[pair.first], samples[pair.second]], similarity=pair.similarity) for pair in pairs.values()
+    )
+
+
+def _duplicate(samples: list[Sample], *, distance: int | None = None, similarity: float | None = None) -> Duplicate:
+    groups = {sample.group for sample in samples if sample.group is not None}
+    return Duplicate(
+        paths=tuple(sample.path for sample in samples),
+        distance=distance,
+        labels=tuple(sorted({sample.label for sample in samples})),
+        subsets=tuple(sorted({sample.subset for sample in samples if sample.subset})),
+        groups=None if any(sample.group is None for sample in samples) else tuple(sorted(groups)),
+        similarity=similarity,
+    )
+
+
+def _torn_groups(samples: Iterable[Sample]) -> tuple[TornGroup, ...]:
+    homes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sample in samples:
+        if sample.group is not None and sample.subset:
+            homes[sample.group][sample.subset] += 1
+    return tuple(TornGroup(group=group, counts=dict(homes[group])) for group in sorted(homes) if len(homes[group]) > 1)
+
+
+def _unverifiable(manifest: Manifest) -> tuple[str, ...]:
+    unknown = sum(sample.group is None for sample in manifest.samples)
+    if unknown == len(manifest.samples):
+        whose = "the groups of these images are not known"
+    elif unknown:
+        whose = f"the group of {unknown} of {len(manifest.samples)} images is not known"
+    else:
+        return ()
+    return (f"Cannot be verified: whether one patient, slide or field stands on two sides of a split; {whose}.",)
+
+
+def _sizes(looks: list[_Look]) -> Sizes | None:
+    if not looks:
+        return None
+    widths, heights = zip(*(look.size for look in looks), strict=True)
+    return Sizes(
+        smallest=(min(widths), min(heights)),
+        median=(median_low(widths), median_low(heights)),
+        largest=(max(widths), max(heights)),
+    )
+
+
+def _sibling_share(manifest: Manifest) -> float | None:
+    if not manifest.has_groups:
+        return None
+    sizes = Counter(sample.group for sample in manifest.samples)
+    alone = sum(size * (1 - _TRAIN_SHARE) ** (size - 1) for size in sizes.values())
+    return 1 - alone / len(manifest.samples)
+
+
+def _why(error: DataError) -> str:
+    """Takes the reason out of decode's message; path and advice stand elsewhere in the report."""
+    return str(error).partition(" as an image: ")[2].removesuffix(". Run `cytolora check DATA` to list every bad file.")

@@ -1,0 +1,87 @@
+"""What is known of a dataset before one image is read: the type that every source fills in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cytolora.config.run import Subset
+from cytolora.data.manifest import Manifest
+
+Spellings = Mapping[str, tuple[str, ...]]
+"""Further names of a class, by the class; case, blanks, underscores and hyphens do not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZenodoRecord:
+    """A download that needs no account."""
+
+    record: str
+    """The number at the end of ``10.5281/zenodo.<record>``."""
+    md5: Mapping[str, str] = field(default_factory=dict)
+    """By file, as published; empty takes files and checksums from the record itself."""
+    preferred: tuple[str, ...] = ()
+    """The files that are meant where nobody says which; empty: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One dataset: its reader, and the facts that a reader's result is held against."""
+
+    name: str
+    title: str
+    read: Callable[[Path], Manifest]
+    """Reads the official download as it was unpacked; raises DataError where the folder is something else."""
+    looks_like: Callable[[Path], bool]
+    """Whether a folder or file is this dataset; quick, and never raises for a path that exists."""
+    description: str
+    classes: tuple[str, ...] = ()
+    """In the literature's order; empty for data of one's own."""
+    expected_counts: Mapping[str, int] = field(default_factory=dict)
+    """Images per class as published; empty where nobody says."""
+    expected_subsets: Mapping[Subset, int] = field(default_factory=dict)
+    """Images per official subset as published; empty where there is none."""
+    expected_total: int | None = None
+    """Only where the classes' own counts are not known."""
+    group_rule: str = "groups cannot be known"
+    """How groups are read from names or tables, in words for a report."""
+    group_of: Callable[[str, str], str | None] | None = None
+    """From a file's name without suffix, and its class; None where a name alone says nothing."""
+    licence: str = "not stated"
+    citation: str = ""
+    page: str = ""
+    """Where the official download is."""
+    how_to_get: str = ""
+    """What to click on the page, and where to point afterwards."""
+    zenodo: ZenodoRecord | None = None
+    """Where it can be fetched without an account."""
+    spellings: Spellings = field(default_factory=dict)
+    """Names of the classes in copies of the download."""
+    verified: bool = True
+    """False where the official layout was not seen, and class folders of any depth are read instead."""
+    generic: bool = False
+    """Reads data of one's own; asked only when no published dataset recognises the path."""
+    order: tuple[str, ...] = ()
+    """The classes from the least to the most severe; empty where the literature does not order all of them."""
+    order_source: str = ""
+    """Who orders them so."""
+    tree: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As ``Manifest.tree``, where it is known before anything is read."""
+    drawn: bool = False
+    """Its reader draws the images into a folder that does not exist yet."""
+    label_sets: "Mapping[str, DatasetSpec]" = field(default_factory=dict)
+    """Other ways to label the same images, by the part after the colon: ``hicervix:25``; the first is the default."""
+
+    def differences(self, manifest: Manifest) -> tuple[str, ...]:
+        """Names every count that is not the published one, with both numbers."""
+        counts, found = manifest.counts(), []
+        for label, expected in self.expected_counts.items():
+            number = counts.get(label, {}).get("all", 0)
+            if number != expected:
+                found.append(f"{self.name}: class {label!r} has {number} images, {expected} are published.")
+        for subset, expected in self.expected_subsets.items():
+            number = len(manifest.subset(subset))
+            if number != expected:
+                found.append(f"{self.name}: {subset} has {number} images, {expected} are published.")
+        if self.expected_total is not None and len(manifest.samples) != self.expected_total:
+            found.append(f"{self.name}: {len(manifest.samples)} images, {self.expected_total} are published.")
+        return tuple(found)

@@ -1,0 +1,59 @@
+"""Images that stand in no file of their own: written out once, as PNG beside the download, and found there again."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytolora.core.files import recover_folders, staged_folder, write_json
+from cytolora.errors import DataError
+
+_MARKER = "unpacked.json"
+
+
+def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
+    """Fills the folder ``target`` unless it was filled from the same source; it appears whole or not at all.
+
+    Args:
+        key: Changes with the source; an older folder of ours is then replaced.
+        write: Writes the images into an empty folder.
+
+    Raises:
+        DataError: If something else stands there, or the disk is full or may not be written.
+    """
+    if _key_of(target) == key:
+        return
+    try:
+        recover_folders(target.parent)
+        if _key_of(target) == key:
+            return
+        if target.exists() and _key_of(target) is None:
+            raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
+        with staged_folder(target) as staged:
+            write(staged)
+            write_json(staged / _MARKER, {"unpacked_from": key})
+    except OSError as error:
+        raise DataError(
+            f"Cannot unpack images into {target}: {error.strerror or error}; free some space, or copy the download to "
+            "a folder that you may write to."
+        ) from error
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Writes an image without loss; for folders that appear whole, which is why it is not flushed on its own."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
+
+
+def _key_of(target: Path) -> str | None:
+    try:
+        found = json.loads((target / _MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return found.get("unpacked_from") if isinstance(found, dict) else None

@@ -1,0 +1,126 @@
+"""Which images a run may see: pure functions of manifest, split rule, sampling and seed."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from itertools import cycle, islice
+
+from cytolora.config.run import SUBSETS, Sampling, SplitSpec, Subset
+from cytolora.core.files import sha256_text
+from cytolora.data.grouping import DIVIDED_BY_IMAGE
+from cytolora.data.manifest import Manifest, Sample, Split
+from cytolora.data.splitting.partition import Partition, partition
+from cytolora.errors import ConfigError, DataError
+
+
+def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
+    """Divides what has no official subsets into train, val and test.
+
+    Official subsets are left alone; where val or test is missing, it is taken out of train by its share of the
+    ratios. Classes are spread alike over the subsets, no group stands in two of them unless ``spec.by`` is
+    ``image``, and equal arguments give equal subsets on every machine.
+
+    Raises:
+        DataError: If a class comes from too few groups to stand in every subset.
+    """
+    present = {sample.subset for sample in manifest.samples if sample.subset}
+    if present and not manifest.has_subsets:
+        number = sum(sample.subset is None for sample in manifest.samples)
+        raise DataError(f"{manifest.name}: {number} images have no subset and others have one; give all or none.")
+    official = manifest.split_rule or "train, val and test as the dataset gives them"
+    if present == set(SUBSETS):
+        return replace(manifest, split_rule=official)
+    if present and "train" not in present:
+        raise DataError(f"{manifest.name} has images for {' and '.join(sorted(present))} but none for train.")
+    pool, lead = manifest.samples, ""
+    subsets: tuple[Subset, ...] = SUBSETS
+    if present > {"train"}:
+        pool = manifest.subset("train")
+        subsets = tuple(subset for subset in SUBSETS if subset == "train" or subset not in present)
+        lead = f"{official}; {subsets[1]} taken out of train: "
+    shares = _shares(subsets, spec)
+    found = partition(manifest.name, pool, shares, by=spec.by, seed=spec.seed)
+    samples = tuple(
+        replace(sample, subset=found.subsets.get(sample.path, sample.subset)) for sample in manifest.samples
+    )
+    return replace(manifest, samples=samples, split_rule=lead + _in_words(found, shares, spec))
+
+
+def draw(manifest: Manifest, sampling: Sampling, seed: int) -> Split:
+    """Draws the images of one run.
+
+    Equal arguments give equal splits on every machine: images are ordered by the SHA-256 of seed and path. Fewer
+    shots are a part of more shots, and no class depends on another. Test is never sampled.
+
+    Args:
+        seed: 0 is a seed like any other.
+
+    Raises:
+        ConfigError: If a class has fewer training images than ``sampling.shots``, unless they are to be repeated.
+    """
+    if not manifest.has_subsets:
+        raise DataError(f"{manifest.name} is not divided into train, val and test yet; assign subsets before drawing.")
+    train, val = manifest.subset("train"), manifest.subset("val")
+    if sampling.shots is not None:
+        limit = sampling.max_val_shots
+        val_shots = None if limit is None else min(sampling.shots, limit)
+        train = _per_class(manifest, train, lambda label, pool: _shots(manifest.name, label, pool, sampling), seed)
+        val = _per_class(manifest, val, lambda _, pool: pool[:val_shots], seed)
+    elif sampling.fraction is not None:
+        share = Fraction(str(sampling.fraction))  # 29 % of 100 images are 29, not int(28.999…)
+        train = _per_class(manifest, train, lambda _, pool: _part(pool, share), seed)
+        val = _per_class(manifest, val, lambda _, pool: _part(pool, share), seed)
+    return Split(train=train, val=val, test=manifest.subset("test"))
+
+
+Take = Callable[[str, list[Sample]], list[Sample]]
+
+
+def _per_class(manifest: Manifest, samples: Iterable[Sample], take: Take, seed: int) -> tuple[Sample, ...]:
+    pools: dict[str, list[Sample]] = {label: [] for label in manifest.classes}
+    for sample in samples:
+        pools[sample.label].append(sample)
+    taken: Iterator[Sample] = (
+        sample for label, pool in pools.items() for sample in take(label, _in_drawn_order(pool, seed))
+    )
+    return tuple(sorted(taken, key=lambda sample: sample.path))
+
+
+def _in_drawn_order(pool: list[Sample], seed: int) -> list[Sample]:
+    return sorted(pool, key=lambda sample: (sha256_text(f"{seed}:{sample.path}"), sample.path))
+
+
+def _shots(name: str, label: str, pool: list[Sample], sampling: Sampling) -> list[Sample]:
+    shots = sampling.shots
+    assert shots is not None
+    if len(pool) >= shots:
+        return pool[:shots]
+    if sampling.on_small_class == "repeat" and pool:
+        return list(islice(cycle(pool), shots))
+    raise ConfigError(
+        f"{name}: class {label!r} has {len(pool)} images, fewer than the {shots} shots asked for. "
+        f"Ask for at most {len(pool)}, add images, or set on_small_class: repeat."
+    )
+
+
+def _part(pool: list[Sample], share: Fraction) -> list[Sample]:
+    return pool[: max(1, int(len(pool) * share))]
+
+
+def _shares(subsets: Iterable[Subset], spec: SplitSpec) -> dict[Subset, float]:
+    ratios = dict(zip(SUBSETS, spec.ratios, strict=True))
+    total = sum(ratios[subset] for subset in subsets)
+    return {subset: ratios[subset] / total for subset in subsets}
+
+
+def _in_words(found: Partition, shares: Mapping[Subset, float], spec: SplitSpec) -> str:
+    parts = " / ".join(f"{subset} {100 * share:.4g} %" for subset, share in shares.items())
+    if spec.by == "image":
+        unit = DIVIDED_BY_IMAGE
+    elif found.num_grouped == found.num_images:
+        unit = f"divided by group ({found.num_groups} groups), none stands in two subsets"
+    elif found.num_grouped:
+        unit = f"divided by group, and by image for the {found.num_images - found.num_grouped} whose group is not known"
+    else:
+        unit = "divided by image, for groups are not known"
+    return f"{unit}; {parts}, stratified by class, seed {spec.seed}"

@@ -1,0 +1,190 @@
+"""What every figure shares: data first, one look, the same bytes from the same numbers."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from functools import cache as cache_once
+from pathlib import Path
+from typing import Any, Protocol
+
+import matplotlib as mpl
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from matplotlib.figure import Figure as Drawing
+
+from cytolora.core.checksum import add_checksum, read_checked
+from cytolora.core.files import sha256_file, write_bytes
+from cytolora.display.format import escape_latex
+
+INK = "#1f2430"
+"""Text and axes; becomes the page's own text colour where a figure stands in the page."""
+FAINT = "#8a919e"
+GRID = "#e3e6eb"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe & Ito's colours, told apart by the colour-blind (https://jfly.uni-koeln.de/color/); no yellow, no black."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+_WHITE = '<rect width="100%" height="100%" fill="#ffffff"/>'
+
+_LOOK: Mapping[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called $5
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",  # text stays text: searchable, and editable for a paper
+    "svg.hashsalt": "cytolora",
+}
+
+
+class Figure(Protocol):
+    """A figure is data first: what is printed is what is drawn."""
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        ...
+
+    @property
+    def caption(self) -> str:
+        """What is seen, in words that stand alone."""
+        ...
+
+    def frame(self) -> pa.Table:
+        """Returns the numbers that are drawn."""
+        ...
+
+    def plot(self) -> Drawing:
+        """Draws them."""
+        ...
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Gives everything drawn within the report's look, whatever the user's matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_LOOK)
+        yield
+
+
+def save(figure: Figure, folder: Path, cache: Path | None = None) -> str:
+    """Writes ``<name>.svg``, ``.png``, ``.csv`` and ``.tex``, and returns the SVG for the page.
+
+    The SVG in the file stands on white; the one returned takes the page's colours.
+
+    Args:
+        cache: Where drawings are kept under the hash of their numbers and of the code that draws; None keeps none.
+    """
+    table = to_csv_bytes(figure.frame())
+    svg, png = drawn(figure, table, cache) if cache else _draw(figure)
+    write_bytes(folder / f"{figure.name}.png", png, durable=False)
+    body = svg.index(">", svg.index("<svg")) + 1
+    write_bytes(folder / f"{figure.name}.svg", (svg[:body] + _WHITE + svg[body:]).encode(), durable=False)
+    write_bytes(folder / f"{figure.name}.csv", table, durable=False)
+    write_bytes(folder / f"{figure.name}.tex", to_tabular(figure).encode(), durable=False)
+    return _themed(svg, figure)
+
+
+def _draw(figure: Figure) -> tuple[str, bytes]:
+    with look():
+        drawing = figure.plot()
+        png = _render(drawing, "png", dpi=200, facecolor="white")
+        return _render(drawing, "svg", facecolor="none").decode(), png
+
+
+def drawn(figure: Figure, table: bytes, cache: Path) -> tuple[str, bytes]:
+    """Returns a kept drawing, or draws and keeps it; a damaged one counts as absent."""
+    key = _key(figure, table)
+    files = {name: cache / key / f"drawing.{name}" for name in ("svg", "png")}
+    kept = [read_checked(path, key=f"{key}/{path.name}") for path in files.values()]
+    if kept[0] is not None and kept[1] is not None:
+        return kept[0].decode(), kept[1]
+    svg, png = _draw(figure)
+    with suppress(OSError):  # a store on a read-only disk: drawn again next time
+        for name, content in (("svg", svg.encode()), ("png", png)):
+            write_bytes(files[name], add_checksum(content, key=f"{key}/{files[name].name}"), durable=False)
+    return svg, png
+
+
+def _key(figure: Figure, table: bytes) -> str:
+    """Names a drawing by everything that it is made from: settings, caption, numbers, this package's code."""
+    options = [
+        f"{entry.name}={getattr(figure, entry.name)!r}"
+        for entry in fields(figure)  # pyright: ignore[reportArgumentType]
+        if entry.name not in ("cell", "cells")  # their numbers stand in the table
+    ]
+    parts = [type(figure).__name__, figure.name, figure.caption, *options, _code(), mpl.__version__]
+    return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), table])).hexdigest()
+
+
+@cache_once
+def _code() -> str:
+    rooms = (Path(__file__).parent, Path(__file__).parents[1] / "reporting")
+    return "".join(sha256_file(path) for room in rooms for path in sorted(room.rglob("*.py")))
+
+
+def to_csv_bytes(table: pa.Table) -> bytes:
+    """Writes a table as CSV."""
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def to_tabular(figure: Figure) -> str:
+    """Prints the numbers of a figure for LaTeX; needs the package booktabs."""
+    table = figure.frame()
+    rows = [[_tex(value) for value in row.values()] for row in table.to_pylist()]
+    lines = [
+        f"% {figure.caption}".replace("\u00a0", " "),
+        f"\\begin{{tabular}}{{{'l' * table.num_columns}}}",
+        "\\toprule",
+        " & ".join(map(escape_latex, table.column_names)) + " \\\\",
+        "\\midrule",
+        *(" & ".join(row) + " \\\\" for row in rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else escape_latex(str(value))
+
+
+def _render(drawing: Drawing, kind: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    drawing.savefig(sink, format=kind, bbox_inches="tight", pad_inches=0.04, metadata=metadata, **options)
+    return sink.getvalue()
+
+
+def _themed(svg: str, figure: Figure) -> str:
+    """Cuts the XML header off, lets the page colour the ink, and keeps ids apart from those of other figures."""
+    svg = svg[svg.index("<svg") :]
+    svg = svg.replace(f"fill: {INK}", "fill: currentColor").replace(f"stroke: {INK}", "stroke: currentColor")
+    svg = svg.replace(GRID, "var(--grid)").replace(FAINT, "var(--faint)")
+    for opening in ('id="', 'href="#', "url(#"):
+        svg = svg.replace(opening, f"{opening}{figure.name}-")
+    return svg

@@ -1,0 +1,93 @@
+"""Numbers as a reader wants them: percentages, spreads, amounts of training images."""
+
+import re
+
+from cytolora.config.run import Budget
+from cytolora.metrics.bootstrap import Interval
+
+
+def percent(share: float) -> str:
+    """0.7124 as ``71.2``."""
+    return f"{100 * share:.1f}"
+
+
+def whole_percent(share: float) -> str:
+    """0.025 as ``2.5 %``, 0.07 as ``7 %``: as many digits as it has, to a millionth of a percent."""
+    return f"{round(100 * share, 6) + 0.0:.10g} %"  # + 0.0: no -0
+
+
+def difference(share: float, other: float) -> str:
+    """0.905 and 0.93 as ``−2.5``."""
+    return f"{100 * (share - other):+.1f}".replace("-", "−")
+
+
+def interval(found: Interval | None) -> str:
+    """``65.0–77.1``, in percent; empty for None."""
+    return "" if found is None else f"{percent(found.low)}–{percent(found.high)}"
+
+
+def amount(shots: int | None, fraction: float | None) -> str:
+    """``4 shots``, ``10 %`` or ``all``."""
+    if shots is not None:
+        return "1 shot" if shots == 1 else f"{shots} shots"
+    return "all" if fraction is None else whole_percent(fraction)
+
+
+def plain_method(name: str) -> str:
+    """The registered name of a method that a table calls ``lora (preset paper-code-2024)``."""
+    return name.split(" ")[0]
+
+
+def rate(value: float | None) -> str:
+    """A learning rate without needless digits; empty for None and for 0, where nothing is trained."""
+    return f"{value:g}" if value else ""
+
+
+def thousands(count: int) -> str:
+    """12345 as ``12,345``."""
+    return f"{count:,}"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``, ``2 classes``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{thousands(number)} {noun if number == 1 else plural}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def budget(spec: Budget) -> str:
+    """``100 epochs``, ``50 × shots + 50 steps``, ``… cut to 2 steps``."""
+    text = f"{spec.amount} epochs" if spec.unit == "epochs" else f"{spec.amount} × shots"
+    if spec.plus_steps:
+        text += f" + {spec.plus_steps} steps"
+    elif spec.unit == "steps_per_shot":
+        text += " steps"
+    return text if spec.max_steps is None else f"{text}, cut to {count(spec.max_steps, 'step')}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration with two useful digits: ``0.8 s``, ``45 s``, ``12 min``, ``3.1 h``; empty for None."""
+    if value is None:
+        return ""
+    if value < 0.1:
+        return "< 0.1 s"
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def escape_markdown(text: str) -> str:
+    """Escapes what Markdown would read."""
+    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text)
+
+
+def escape_latex(text: str) -> str:
+    """Escapes what LaTeX would read."""
+    named = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: named.get(found[0], "\\" + found[0]), text)

@@ -1,0 +1,89 @@
+"""What figures of lines share: a line with its band, axes in percent, a grid of panels."""
+
+from collections.abc import Iterable, Sequence
+from math import ceil, floor
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from cytolora.config.run import LINEAR
+from cytolora.display import format as words
+from cytolora.display.figure import MARKERS, PALETTE
+
+
+def line(axes: Axes, rows: Sequence[dict[str, Any]], x: str, *, colour: str, band: bool = True, **style: Any) -> None:
+    """Draws ``mean`` against a column of rows, with a band of ``std``."""
+    points = sorted((row for row in rows if row[x] is not None), key=lambda row: row[x])
+    place, mean = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean"))
+    if band:
+        spread(axes, points, x, colour=colour)
+    options: dict[str, Any] = {"color": colour, "zorder": 3, "linewidth": 1.6, "markersize": 4.5} | style
+    axes.plot(place, mean, **options)
+
+
+def spread(axes: Axes, points: Sequence[dict[str, Any]], x: str, *, colour: str) -> None:
+    """Draws ``std`` around ``mean`` as a band, or as a bar where a single point has no width to fill."""
+    place, mean, std = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean", "std"))  # None: nan
+    if len(points) == 1:
+        axes.errorbar(place, mean, std, color=colour, alpha=0.45, capsize=3, linewidth=1.2, zorder=1)
+    else:
+        axes.fill_between(place, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=1)
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Gives each name a colour; more names than colours share them, and differ by ``markers``."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def markers(names: Sequence[str]) -> dict[str, str]:
+    """Gives each name a marker, such that no two share both colour and marker."""
+    return {name: MARKERS[(index + index // len(PALETTE)) % len(MARKERS)] for index, name in enumerate(names)}
+
+
+def linear_last(methods: Iterable[str]) -> list[str]:
+    """Sorts methods, the linear ones last: they are what the others are compared with."""
+    return sorted(methods, key=lambda name: (words.plain_method(name) == LINEAR, name))
+
+
+def panels(count: int, columns: int, *, share_y: bool, size: tuple[float, float]) -> tuple[Drawing, list[Axes]]:
+    """Makes a drawing of ``count`` panels, each of ``size`` inches, and returns these."""
+    columns = min(columns, count)
+    rows = ceil(count / columns)
+    drawing = Drawing(figsize=(size[0] * columns, size[1] * rows + 0.6), layout="constrained")
+    grid = np.atleast_1d(drawing.subplots(rows, columns, sharey=share_y)).ravel()
+    for spare in grid[count:]:
+        spare.set_visible(False)
+    return drawing, list(grid[:count])
+
+
+def percent_axis(axes: Axes, levels: Sequence[float]) -> None:
+    """Scales y to round percentages around all ``levels``."""
+    low, high = floor(20 * min(levels) - 0.4) / 20, ceil(20 * max(levels) + 0.4) / 20
+    axes.set_ylim(max(0.0, low), min(1.01, high))
+    percent_ticks(axes.yaxis)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def percent_ticks(axis: Axis, at_most: int | Literal["auto"] = "auto") -> None:
+    """Puts ticks of shares at round percentages, and labels each with its whole value: ``2.5 %``, never ``2 %``.
+
+    Args:
+        at_most: Steps between ticks; as many as there is room for if ``auto``.
+    """
+    axis.set_major_locator(MaxNLocator(at_most, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: words.whole_percent(share)))
+
+
+def plain_ticks(axes: Axes, ticks: Sequence[float], *, log: bool, share: bool = False) -> None:
+    """Puts ticks at the values that occur, written out."""
+    if log:
+        axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    said = [words.whole_percent(tick) if share else f"{tick:,g}" for tick in ticks]
+    axes.set_xticks(ticks, said, fontsize=7 if len(ticks) > 6 or share else None)

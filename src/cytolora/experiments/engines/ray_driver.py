@@ -1,0 +1,223 @@
+"""Spreads the units of a plan over the workers of a Ray cluster; the store on disk says what is done."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from os import sched_getaffinity
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from cytolora.config.run import RunSpec
+from cytolora.core.progress import Progress
+from cytolora.core.provenance import software
+from cytolora.errors import CytoloraError, EngineError
+from cytolora.experiments.engines.ray_cluster import (
+    check_address,
+    free_resources,
+    local_cluster,
+    require_ray,
+    running_cluster,
+    too_small,
+)
+from cytolora.experiments.engines.registry import Spread
+from cytolora.experiments.engines.units import Key, Unit, Units, split_up
+from cytolora.experiments.plan import Group
+from cytolora.experiments.store import Store
+from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
+from cytolora.training.resources import Inputs
+
+_MAX_FAILED_STARTS = 3
+_START_SECONDS = 600
+"""How long nothing at all may happen while no worker has started: nodes may still be joining."""
+
+
+def run_groups(
+    groups: Sequence[Group],
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    progress: Progress,
+    spread: Spread,
+) -> None:
+    """Executes every group on the workers of a cluster; what is finished is stored at once.
+
+    A worker that dies is replaced and its unit given out again, three times at most. Every run computes with as many
+    threads as this process is set to, so that its numbers are those of the engine ``inline``.
+
+    Raises:
+        EngineError: If workers cannot be started, or die at one unit again and again.
+    """
+    require_ray()
+    if spread.address is not None:
+        check_address(spread.address)
+    units = split_up(groups, is_stored=lambda run: store.find(run.run_id) is not None, num_images=_counter(inputs))
+    if not units.waiting:
+        return
+    store.make_root()
+    threads = torch.get_num_threads()
+    with _cluster(spread, threads, device) as ray:
+        num_workers, resources = _sized(ray, spread, threads, device)
+        job = _job(groups, inputs, store, device, int(resources["num_cpus"]) if device.type == "cuda" else threads)
+        pool = _Pool(ray=ray, new=_actors(ray, job, resources), units=units, progress=progress)
+        pool.run(min(num_workers, len(units.waiting)))
+
+
+def _cluster(spread: Spread, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
+    if spread.address is not None:
+        return running_cluster(spread.address)
+    cpus = len(sched_getaffinity(0))
+    wanted = (spread.workers or max(1, cpus // threads)) * threads
+    return local_cluster(
+        num_cpus=cpus if device.type == "cuda" else wanted,
+        num_gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
+    )
+
+
+def _sized(ray: ModuleType, spread: Spread, threads: int, device: torch.device) -> tuple[int, dict[str, float]]:
+    """Returns the number of workers and what each takes of a node."""
+    cpus, gpus = free_resources(ray)
+    if device.type != "cuda":
+        if cpus < threads:
+            raise too_small(cpus, threads)
+        return spread.workers or cpus // threads, {"num_cpus": threads}
+    if not gpus:
+        raise EngineError("The cluster has no GPU. Use --device cpu.")
+    num_workers = spread.workers or gpus
+    return num_workers, {"num_cpus": max(1, min(threads, cpus // num_workers)), "num_gpus": min(1, gpus / num_workers)}
+
+
+def _job(groups: Sequence[Group], inputs: Inputs, store: Store, device: torch.device, threads: int) -> Any:
+    from cytolora.experiments.engines.ray_worker import Job
+
+    for group in groups:
+        first = group.cells[0][0]
+        inputs.manifest(first.dataset, first.split)  # read and hashed here once, not by every worker
+        inputs.weights_sha256(group.backbone)
+    return Job(
+        inputs=inputs.absolute(),
+        root=store.root.resolve(),
+        device=device,
+        threads=threads,
+        backbones=[_absolute(BACKBONES.get(name)) for name in sorted({group.backbone for group in groups})],
+        versions=software()["versions"],
+    )
+
+
+def _absolute(spec: BackboneSpec) -> BackboneSpec:
+    return replace(spec, weights=spec.weights.absolute()) if isinstance(spec.weights, Path) else spec
+
+
+def _actors(ray: ModuleType, job: Any, resources: dict[str, float]) -> Callable[[], Any]:
+    """Returns what starts a worker. Retries are ours: a new actor must load and check before it works."""
+    from cytolora.experiments.engines.ray_worker import Worker
+
+    actor = ray.remote(max_restarts=0, max_task_retries=0, **resources)(Worker)
+    shared = ray.put(job)
+    return lambda: actor.remote(job=shared)
+
+
+@dataclass(kw_only=True)
+class _Pool:
+    """The workers of one run of a plan."""
+
+    ray: ModuleType
+    new: Callable[[], Any]
+    units: Units
+    progress: Progress
+    starting: dict[Any, Any] = field(default_factory=dict)
+    """Workers by the promise that they are ready."""
+    busy: dict[Any, tuple[Any, Unit]] = field(default_factory=dict)
+    """Workers and their units by the promise of the unit's result."""
+    idle: list[tuple[Any, Key | None]] = field(default_factory=list)
+    failed_starts: int = 0
+
+    def run(self, num_workers: int) -> None:
+        """Works until no unit is left."""
+        self.progress.say(f"starting {num_workers} workers")
+        for _ in range(num_workers):
+            self._start()
+        while self.units.waiting or self.busy:
+            self._give_out()
+            waiting_for = [*self.starting, *self.busy]
+            ready, _ = self.ray.wait(waiting_for, num_returns=1, timeout=None if self.busy else _START_SECONDS)
+            if not ready:
+                raise EngineError(f"No worker has started within {_START_SECONDS} s; the cluster has no room for one.")
+            for promise in ready:
+                self._take_in(promise)
+
+    def _start(self) -> None:
+        actor = self.new()
+        self.starting[actor.start.remote()] = actor
+
+    def _give_out(self) -> None:
+        at_work = Counter(unit.key for _, unit in self.busy.values())
+        still_idle = []
+        for actor, loaded in self.idle:
+            unit = self.units.take(loaded, at_work)
+            if unit is None:
+                still_idle.append((actor, loaded))
+                continue
+            at_work[unit.key] += 1
+            self.busy[actor.work.remote(unit)] = actor, unit
+        self.idle = still_idle
+
+    def _take_in(self, promise: Any) -> None:
+        if promise in self.starting:
+            actor = self.starting.pop(promise)
+            if self._result(promise, None) is not None:
+                self.idle.append((actor, None))
+            return
+        actor, unit = self.busy.pop(promise)
+        images = self._result(promise, unit)
+        if images is None:
+            return
+        self.units.done(unit)
+        self.idle.append((actor, unit.key))
+        self.progress.done(images)
+        self.progress.status(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
+
+    def _result(self, promise: Any, unit: Unit | None) -> int | None:
+        """Returns what a worker gave, or None if it died; then another one starts in its place."""
+        exceptions = self.ray.exceptions
+        try:
+            return self.ray.get(promise) or 0
+        except exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, CytoloraError):
+                raise cause from None
+            raise
+        except exceptions.RayError as error:
+            why = reason(error)
+            if unit is not None:
+                self.units.lost(unit, why)
+                self.progress.say(f"a worker died; once more: {unit}")
+            else:
+                self.failed_starts += 1
+                if self.failed_starts >= _MAX_FAILED_STARTS:
+                    raise EngineError(
+                        f"{self.failed_starts} workers died while they started, the last: {why}"
+                    ) from error
+        self._start()
+        return None
+
+
+def reason(error: Exception) -> str:
+    """Picks one line out of Ray's many: the exception that ended a worker where one is named, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    named = [line for line in lines if re.match(r"[\w.]+Error: ", line)]
+    return named[-1] if named else lines[0]
+
+
+def _counter(inputs: Inputs) -> Callable[[RunSpec], int]:
+    def count(run: RunSpec) -> int:
+        num_train, size = len(inputs.split(run).train), run.train.batch_size
+        steps = run.train.budget.num_steps(num_train=num_train, batch_size=size, shots=run.sampling.shots)
+        return steps * min(num_train, size)
+
+    return count

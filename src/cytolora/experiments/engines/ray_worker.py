@@ -1,0 +1,132 @@
+"""What runs in every worker of the ray engine: keeps a tower, images and features, and does one unit after another."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from platform import node
+from typing import Any
+
+import torch
+
+from cytolora.core.files import sha256_file
+from cytolora.core.progress import Progress
+from cytolora.core.provenance import software
+from cytolora.errors import ConfigError, StoreError, WeightsError
+from cytolora.experiments.engines.units import Cell, Key, Unit
+from cytolora.experiments.execute import open_bench, score_chosen, train_cell
+from cytolora.experiments.store import Store
+from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
+from cytolora.models.kernels.cpu import keep_freed_memory
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Bench
+
+_SEEN_SECONDS = 120
+"""How long a result of another machine may take to be seen: network file systems keep old listings for a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a driver tells each of its workers at the start."""
+
+    inputs: Inputs
+    """With the manifests that the driver has read and the hashes of its checkpoints."""
+    root: Path
+    """The store's folder, absolute: the same on every machine."""
+    device: torch.device
+    threads: int
+    backbones: Sequence[BackboneSpec]
+    """Of the plan: those of ``--backbone-file`` are in no other process's registry."""
+    versions: Mapping[str, str]
+    """Of the driver's packages."""
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """One process; an actor of Ray wraps it."""
+
+    job: Job
+    bench: Bench | None = None
+    store: Store | None = None
+    _num_images: int = 0
+    _checked: set[str] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Makes ready.
+
+        Raises:
+            ConfigError: If this machine has other versions than the driver: its numbers would differ.
+            StoreError: If the store's folder is not here.
+        """
+        torch.set_num_threads(self.job.threads)
+        keep_freed_memory()
+        here: Mapping[str, Any] = software()["versions"]
+        differing = [name for name, there in self.job.versions.items() if here.get(name) != there]
+        if differing:
+            name = differing[0]
+            raise ConfigError(
+                f"Worker {node()} has {name} {here.get(name)}, the driver {self.job.versions[name]}. Use the same "
+                "environment on all machines."
+            )
+        if not self.job.root.is_dir():
+            raise StoreError(f"Worker {node()} does not see {self.job.root}. --out must be a folder that all share.")
+        for spec in self.job.backbones:
+            BACKBONES.put(spec)
+        self.store = Store(self.job.root)
+
+    def work(self, unit: Unit) -> int:
+        """Does one unit and returns the number of images trained on."""
+        assert self.store is not None
+        self._num_images = 0
+        bench = self._bench(unit.key, unit.cells[0])
+        for cell in unit.cells:
+            if unit.only is not None:
+                train_cell(bench, self.store, cell, [unit.only])
+                continue
+            if cell[0].adapter is None:
+                train_cell(bench, self.store, cell)
+            else:
+                self._wait_for(cell)
+            score_chosen(bench, self.store, cell)
+        return self._num_images
+
+    def _bench(self, key: Key, cell: Cell) -> Bench:
+        """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
+        assert self.store is not None
+        if self.bench is None or (self.bench.dataset, self.bench.backbone.name) != key:
+            self._check_weights(key[1])
+            progress = Progress(done=self._count)
+            before, self.bench = self.bench, None
+            self.bench = open_bench(
+                cell[0], self.job.inputs, self.store, device=self.job.device, progress=progress, before=before
+            )
+        return self.bench
+
+    def _count(self, images: int) -> None:
+        self._num_images += images
+
+    def _check_weights(self, backbone: str) -> None:
+        """Compares the checkpoint here with the driver's, under whose hash results are stored."""
+        if backbone in self._checked:
+            return
+        there = self.job.inputs.weights_sha256(backbone)
+        here = sha256_file(self.job.inputs.weights_path(backbone))
+        if here != there:
+            raise WeightsError(
+                f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {here[:12]}) than the driver "
+                f"({there[:12]}). Name one file that all machines see: --weights {backbone}=PATH."
+            )
+        self._checked.add(backbone)
+
+    def _wait_for(self, cell: Cell) -> None:
+        """Waits until the runs of a cell that others finished are seen here."""
+        assert self.store is not None
+        deadline = time.monotonic() + _SEEN_SECONDS
+        missing = [run.run_id for run in cell]
+        while missing := [name for name in missing if self.store.find(name) is None]:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"Worker {node()} does not see {missing[0]} in {self.store.root}, which another worker has stored. "
+                    "--out must be a folder that all machines share."
+                )
+            time.sleep(1)

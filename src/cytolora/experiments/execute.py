@@ -1,0 +1,263 @@
+"""The hall where data meets models: executes groups of runs and writes each to the store."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from cytolora.config.run import ZERO_SHOT, RunSpec
+from cytolora.config.yaml import parse_spec
+from cytolora.core.progress import Progress
+from cytolora.core.provenance import software
+from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
+from cytolora.experiments.plan import Group, stored_cell
+from cytolora.experiments.select import decide
+from cytolora.experiments.store import RunResult, Store, StoredRun
+from cytolora.metrics.scores import score
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.classifier import from_safetensors, to_safetensors
+from cytolora.training.adapt import Trained, probabilities, title, train_adapter, train_heads, zero_shot
+from cytolora.training.baselines import Known, choose_k, score_neighbours
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Bench
+
+
+def execute(
+    group: Group, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress | None = None
+) -> None:
+    """Does what is missing of a group: trains, chooses each cell's learning rate, scores the test set for that one.
+
+    Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
+    """
+    bench = open_bench(group.cells[0][0], inputs, store, device=device, progress=progress or Progress())
+    for cell in group.cells:
+        train_cell(bench, store, cell)
+        score_chosen(bench, store, cell)
+
+
+def open_bench(
+    first: RunSpec,
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    progress: Progress,
+    before: Bench | None = None,
+) -> Bench:
+    """Returns what the runs with the dataset and backbone of ``first`` share; nothing is loaded before it is needed.
+
+    Args:
+        before: What was worked with until now: if its tower is the same, that is kept.
+    """
+    return Bench(
+        dataset=first.dataset,
+        backbone=BACKBONES.get(first.backbone),
+        manifest=inputs.manifest(first.dataset, first.split),
+        inputs=inputs,
+        cache=store.root / ".cache",
+        device=device,
+        progress=progress,
+        towers=before.towers if before is not None and before.backbone.name == first.backbone else {},
+    )
+
+
+def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequence[RunSpec] | None = None) -> None:
+    """Trains and stores the runs of a cell that are not stored.
+
+    Args:
+        only: Those of its runs to look at; all if None. Heads on frozen features know no part.
+    """
+    missing = [run for run in only or cell if store.find(run.run_id) is None]
+    if missing and cell[0].method == ZERO_SHOT:
+        bench.progress.status(f"{title(cell[0])}: class prompts")
+        for run in missing:
+            store.add(_validated(bench, run, zero_shot(bench, run)))
+        return
+    if missing and cell[0].adapter is None:
+        bench.progress.status(f"{title(cell[0])}: {len(cell)} heads in one pass")
+        trained = train_heads(bench, cell)  # all of them: a head's last bits may depend on the batch it is in
+        draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
+        beside = {seed: _neighbours(bench, run) for seed, run in draws.items()}
+        for run in missing:
+            store.add(_validated(bench, run, trained[run.run_id], beside[run.seed]))
+        return
+    for run in missing:
+        if store.find(run.run_id) is None:  # another process may have been at work for hours
+            bench.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
+            store.add(_validated(bench, run, train_adapter(bench, run)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TestScore:
+    """What scoring the test set with some weights gave."""
+
+    weights_sha256: str
+    metrics: Mapping[str, Any]
+    neighbours: Mapping[str, Any] | None
+    """None where none stand beside the run."""
+    rows: pa.Table
+
+
+def score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
+    """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
+
+    A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
+    Other processes may store runs meanwhile, so that the choice is made again whenever something is to be written.
+    """
+    scores: dict[str, _TestScore] = {}
+    while (left := _settle(bench, store, cell, scores)) is not None:
+        bench.progress.status(f"{title(left.spec)}, seed {left.spec.seed}: test set")
+        scores[left.spec.run_id] = _test_score(bench, left)
+
+
+def _settle(bench: Bench, store: Store, cell: Sequence[RunSpec], scores: Mapping[str, _TestScore]) -> RunResult | None:
+    """Writes the test scores at hand where they belong, removes those that do not; returns a run that needs one."""
+    left: RunResult | None = None
+    with store.exclusive():
+        decision = decide(stored_cell(store, cell), {run.learning_rate for run in cell})
+        for stored in _of_today(bench, decision.to_seal):
+            store.write(_sealed(stored))
+        for stored in _of_today(bench, decision.to_score):
+            score = scores.get(stored.run_id)
+            if score is None and left is not None:
+                continue
+            run = _sealed(stored)
+            if score is None or score.weights_sha256 != _sha256(run.weights):
+                left = left or run
+            else:
+                store.write(_tested(run, score))
+    return left
+
+
+def _of_today(bench: Bench, runs: Iterable[StoredRun]) -> Iterator[StoredRun]:
+    return (stored for stored in runs if stored.identity.agrees_with(bench.inputs.identity(_spec(stored))))
+
+
+def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None) -> RunResult:
+    split = bench.inputs.split(run)
+    metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
+    if neighbours is not None:
+        metrics["neighbours"] = neighbours
+    metrics["train"] = {
+        "num_images": len(split.train),
+        "num_steps": trained.num_steps,
+        "final_loss": trained.final_loss,
+    }
+    if trained.diverged:
+        metrics["train"]["final_loss"], metrics["val"] = None, None
+        predictions = _table(bench.manifest, (), np.empty((0, len(bench.manifest.classes))))
+    else:
+        found = probabilities(bench, run, trained.state, split.val, trained.classifier).numpy()
+        metrics["val"] = score(bench.labels_of(split.val), found)
+        predictions = _table(bench.manifest, split.val, found)
+    return RunResult(
+        spec=run,
+        metrics=metrics,
+        predictions=predictions,
+        weights=to_safetensors(trained.state),
+        provenance=_provenance(bench, run, trained.seconds),
+    )
+
+
+def _test_score(bench: Bench, result: RunResult) -> _TestScore:
+    run, split = result.spec, bench.inputs.split(result.spec)
+    found = probabilities(bench, run, from_safetensors(result.weights), split.test).numpy()
+    neighbours = None
+    if (beside := result.metrics.get("neighbours")) is not None:
+        neighbours = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
+    return _TestScore(
+        weights_sha256=_sha256(result.weights),
+        metrics=score(bench.labels_of(split.test), found),
+        neighbours=neighbours,
+        rows=_table(bench.manifest, split.test, found),
+    )
+
+
+def _tested(run: RunResult, found: _TestScore) -> RunResult:
+    """Adds a test score to a run that has none."""
+    metrics = {**run.metrics, "test": found.metrics}
+    if found.neighbours is not None:
+        beside = run.metrics["neighbours"]
+        metrics["neighbours"] = {name: {**beside[name], "test": found.neighbours[name]} for name in beside}
+    rows = pa.concat_tables([run.predictions, found.rows], promote_options="default")
+    return replace(run, metrics=metrics, predictions=rows)
+
+
+def _sealed(stored: StoredRun) -> RunResult:
+    """Reads a run without its test score."""
+    predictions = stored.predictions()
+    is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
+    metrics = {**stored.metrics, "test": None}
+    if (beside := stored.metrics.get("neighbours")) is not None:
+        metrics["neighbours"] = {name: {**beside[name], "test": None} for name in beside}
+    return RunResult(
+        spec=_spec(stored),
+        metrics=metrics,
+        predictions=predictions.filter(is_val),
+        weights=stored.weights(),
+        provenance=stored.provenance,
+    )
+
+
+def _neighbours(bench: Bench, run: RunSpec) -> dict[str, Any]:
+    """Scores what needs no training on the draw of a linear head."""
+    split = bench.inputs.split(run)
+    compared = _known_and(bench, run, split.val)
+    k = choose_k(*compared)
+    found = score_neighbours(*compared, k=k)
+    return {
+        "knn": {"k": k, "val": found["knn"], "test": None},
+        "nearest_mean": {"val": found["nearest_mean"], "test": None},
+    }
+
+
+def _known_and(bench: Bench, run: RunSpec, others: Sequence[Sample]) -> tuple[Known, torch.Tensor, torch.Tensor]:
+    train = bench.inputs.split(run).train
+    features = bench.features_of(train, run.preprocess)
+    known = Known(features=features, labels=bench.labels_of(train), num_classes=len(bench.manifest.classes))
+    return known, bench.features_of(others, run.preprocess), bench.labels_of(others)
+
+
+def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> pa.Table:
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(sample, name) for sample in samples], pa.string())
+        for name in ("path", "label", "subset", "group")
+    }
+    for name in sorted({name for sample in manifest.samples for name, _ in sample.metadata}):
+        values = [dict(sample.metadata).get(name) for sample in samples]
+        columns[METADATA_PREFIX + name] = pa.array(values, pa.string())
+    for index, label in enumerate(manifest.classes):
+        columns[label] = pa.array(probabilities[:, index], pa.float32())
+    return pa.table(columns)
+
+
+def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
+    split, identity = bench.inputs.split(run), bench.inputs.identity(run)
+    prompts = bench.inputs.prompts(run)
+    return {
+        **({} if prompts is None else {"prompts": prompts}),
+        **{name: known for name in identity.__dataclass_fields__ if (known := getattr(identity, name)) is not None},
+        **software(),
+        "classes": list(bench.manifest.classes),
+        "group_rule": bench.manifest.group_rule,
+        "split_rule": bench.manifest.split_rule,
+        "grouping": asdict(bench.manifest.grouping),
+        "data_warnings": list(bench.manifest.warnings),
+        "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
+        "backbone": {"architecture": bench.backbone.architecture, "licence": bench.backbone.licence},
+        "device": str(bench.device),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+    }
+
+
+def _spec(stored: StoredRun) -> RunSpec:
+    return parse_spec(stored.spec, RunSpec, str(stored.path))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,222 @@
+"""A grid to runs: its axes multiplied, every name checked, nothing that could only fail half-way; imports no torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import product
+from typing import Literal
+
+from cytolora.config.run import (
+    PAPER,
+    ZERO_SHOT,
+    AugmentSpec,
+    Budget,
+    GridSpec,
+    MethodSpec,
+    Preprocess,
+    RunSpec,
+    Sampling,
+    TrainSpec,
+)
+from cytolora.data.datasets import DATASETS
+from cytolora.errors import ConfigError, missing_package, unknown_name
+from cytolora.models.adapters.methods import METHODS, check_fits
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.backbones.spec import TEXT_PACKAGES, BackboneSpec
+
+_NO_TRAINING = TrainSpec(budget=Budget(amount=1, unit="steps_per_shot"), augment=None)
+"""Of zero-shot: at 0 shots these are 0 steps."""
+
+
+def narrowed(
+    grid: GridSpec,
+    *,
+    datasets: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    shots: Sequence[str] | None = None,
+    fractions: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+    rates: Sequence[float] | None = None,
+    max_steps: int | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
+) -> GridSpec:
+    """Replaces axes of a grid; None leaves an axis as it is.
+
+    Raises:
+        ConfigError: If a method is named that the grid gives no budget for.
+    """
+    changes: dict[str, object] = {}
+    for axis, values in (("datasets", datasets), ("models", models), ("seeds", seeds), ("fractions", fractions)):
+        if values:
+            changes[axis] = tuple(dict.fromkeys(values))  # named twice, it is still one run
+    if shots:
+        changes["shots"] = tuple(dict.fromkeys(shot if shot == "all" else _shot(shot) for shot in shots))
+    if fractions and not shots:
+        changes["shots"] = ()
+    if shots and not fractions:
+        changes["fractions"] = ()
+    if rates:
+        changes["learning_rates"] = tuple(dict.fromkeys(rates))
+    if precision:
+        changes["precision"] = precision
+    kept = dict(grid.methods)
+    if methods:
+        for name in methods:
+            if name not in kept:
+                raise unknown_name(f"method of grid {grid.name}:", name, kept)
+        kept = {name: kept[name] for name in methods}
+    changes["methods"] = {name: _adjusted(method, bool(rates), max_steps) for name, method in kept.items()}
+    return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
+    """Lists the runs of a grid; every name is checked against its registry."""
+    for name in grid.datasets:
+        DATASETS.get(name.partition(":")[0])
+    for name in grid.models:
+        BACKBONES.get(name)
+    for name, method in grid.methods.items():
+        if METHODS.get(name).adapts == (method.adapter is None):
+            raise ConfigError(f"Grid {grid.name!r}, {name}: linear and zero-shot have no adapter, all others need one.")
+        if method.adapter is not None:
+            check_fits(METHODS.get(name), method.adapter)
+        _check_text(grid, name, method)
+        _check_budget(grid, name, method)
+    _check_attention(grid)
+    return tuple(
+        run for dataset, backbone in product(grid.datasets, grid.models) for run in _runs(grid, dataset, backbone)
+    )
+
+
+def count_runs(grid: GridSpec) -> int:
+    """Counts the runs of a grid without making them."""
+    pairs, amounts = len(grid.datasets) * len(grid.models), len(grid.shots) + len(grid.fractions)
+    trained = [method for name, method in grid.methods.items() if name != ZERO_SHOT]
+    heads = amounts * len(grid.seeds) * sum(len(method.learning_rates or grid.learning_rates) for method in trained)
+    return pairs * (heads + (ZERO_SHOT in grid.methods))
+
+
+def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
+    if name != ZERO_SHOT and method.head_start != "text":
+        return
+    mute = [model for model in grid.models if BACKBONES.get(model).text is None]
+    if mute:
+        able = ", ".join(sorted(spec.name for spec in BACKBONES if spec.text is not None))
+        wish = "zero-shot" if name == ZERO_SHOT else f"head_start: text of {name}"
+        raise ConfigError(f"{wish} needs a text tower, and {', '.join(mute)} has none. Those that have: {able}.")
+    kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
+    if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
+        raise missing_package("Text towers need", absent[0], extra="text")
+
+
+def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:
+    """Refuses now what could only fail when the first run counts its steps."""
+    wholes = ["all images"] * ("all" in grid.shots) + ["fractions"] * bool(grid.fractions)
+    if wholes and method.budget is not None and method.budget.unit == "steps_per_shot":
+        raise ConfigError(
+            f"Grid {grid.name!r}, {name}: a budget in steps_per_shot needs shots, and "
+            f"{' and '.join(wholes)} have none. Name shots, or write a grid with a budget in epochs."
+        )
+
+
+def _check_attention(grid: GridSpec) -> None:
+    """Refuses the public code's wrong attention where it was never computed; a preset brings it to all grids."""
+    had = [spec.name for spec in BACKBONES if spec.reference_attention_bug]
+    direct = any(method.adapter and method.adapter.reference_attention_bug for method in grid.methods.values())
+    wrong = [name for name in grid.models if name not in had]
+    if (direct and wrong) or (grid.reference_attention_bug and len(wrong) == len(grid.models) and grid.preset == PAPER):
+        raise ConfigError(
+            f"reference_attention_bug is what the paper's public code computes for {' and '.join(had)}, and for no "
+            f"other: not for {', '.join(wrong)}. Leave it out, or choose these models."
+        )
+
+
+def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
+    if ZERO_SHOT in grid.methods:
+        yield RunSpec(
+            dataset=dataset,
+            backbone=backbone,
+            method=ZERO_SHOT,
+            sampling=Sampling(shots=0, max_val_shots=None),
+            split=grid.split,
+            train=_NO_TRAINING,
+            learning_rate=0.0,
+            seed=0,
+            label_map_sha256=grid.label_map_sha256,
+            preset=grid.preset,
+            preprocess=_preprocess(grid, backbone),
+        )
+    for sampling, (name, method) in product(_samplings(grid), grid.methods.items()):
+        if method.budget is not None:
+            yield from _cell(grid, dataset, backbone, name, method, method.budget, sampling)
+
+
+def _samplings(grid: GridSpec) -> Iterator[Sampling]:
+    common = {"max_val_shots": grid.max_val_shots, "on_small_class": grid.on_small_class}
+    for shots in grid.shots:
+        yield Sampling(shots=None if shots == "all" else shots, **common)
+    for fraction in grid.fractions:
+        yield Sampling(fraction=fraction, **common)
+
+
+def _cell(
+    grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, budget: Budget, sampling: Sampling
+) -> Iterator[RunSpec]:
+    adapter, spec, preprocess = method.adapter, BACKBONES.get(backbone), _preprocess(grid, backbone)
+    if adapter is not None and grid.reference_attention_bug and spec.reference_attention_bug:
+        adapter = replace(adapter, reference_attention_bug=True)
+    train = TrainSpec(
+        budget=budget,
+        batch_size=grid.batch_size,
+        weight_decay=grid.weight_decay,
+        warmup_steps=grid.warmup_steps,
+        cosine_steps=method.cosine_steps,
+        augment=_augment(grid, spec, preprocess) if adapter is not None or grid.augment_frozen else None,
+        precision="fp32" if method.adapter is None else grid.precision,  # heads are trained in fp32 in any case
+    )
+    for seed, rate in product(grid.seeds, method.learning_rates or grid.learning_rates):
+        yield RunSpec(
+            dataset=dataset,
+            backbone=backbone,
+            method=name,
+            adapter=adapter,
+            sampling=sampling,
+            split=grid.split,
+            train=train,
+            learning_rate=rate,
+            seed=seed,
+            label_map_sha256=grid.label_map_sha256,
+            head_start=method.head_start,
+            preset=grid.preset,
+            preprocess=preprocess,
+        )
+
+
+def _preprocess(grid: GridSpec, backbone: str) -> Preprocess | None:
+    own = BACKBONES.get(backbone).preprocess
+    changed = own if grid.preprocess is None else grid.preprocess.apply(own)
+    return None if changed == own else changed
+
+
+def _augment(grid: GridSpec, backbone: BackboneSpec, preprocess: Preprocess | None) -> AugmentSpec | None:
+    """Leaves out an interpolation that the backbone sees anyway: it would rename runs that are the same."""
+    augment, seen = grid.augment, preprocess or backbone.preprocess
+    if augment is not None and augment.interpolation == seen.interpolation:
+        return replace(augment, interpolation=None)
+    return augment
+
+
+def _adjusted(method: MethodSpec, rates_replaced: bool, max_steps: int | None) -> MethodSpec:
+    if rates_replaced:
+        method = replace(method, learning_rates=None)
+    if max_steps is not None and method.budget is not None:
+        method = replace(method, budget=replace(method.budget, max_steps=max_steps))
+    return method
+
+
+def _shot(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"shots is a number of images per class or the word all, got {text!r}.") from None

@@ -1,0 +1,259 @@
+"""One folder per run: spec, metrics, predictions, weights, provenance; written by one rename, never half.
+
+Several processes may work on one store. Whoever changes a stored run reads, decides and writes within ``exclusive``,
+which is short; training and scoring are done outside of it.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolora.config.run import RunSpec, to_plain
+from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.files import (
+    Version,
+    folder_names,
+    folder_version,
+    json_bytes,
+    locked,
+    read_together,
+    recover_folders,
+    staged_folder,
+    write_bytes,
+)
+from cytolora.core.identity import Identity
+from cytolora.errors import StoreError
+from cytolora.experiments.stored_fields import problem_in_metrics, problem_in_provenance, problem_in_spec
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # slow to load, and planning needs none of it
+
+SPEC = "spec.json"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.parquet"
+WEIGHTS = "weights.safetensors"
+PROVENANCE = "provenance.json"
+_PROBLEMS = {SPEC: problem_in_spec, METRICS: problem_in_metrics, PROVENANCE: problem_in_provenance}
+"""What keeps a folder from being a run."""
+_LOCK = ".store.lock"
+"""Not the lock of core/files.py, which is taken for each replacement within."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Everything that is kept of a run."""
+
+    spec: RunSpec
+    metrics: Mapping[str, Any]
+    """``val`` and ``test`` (null until the rate is chosen): each accuracy, balanced_accuracy, macro_f1, loss, n;
+    ``num_trainable``; ``train``: num_images, num_steps, final_loss; for ``linear`` also ``neighbours``: ``knn``
+    (its k, val, test) and ``nearest_mean`` on the same draw."""
+    predictions: "pa.Table"
+    """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
+    class under the class's own name."""
+    weights: bytes
+    """A safetensors file: adapter and head, or the class embeddings of zero-shot."""
+    provenance: Mapping[str, Any]
+    """The identity's hashes, the prompts of a run that has some, versions, git state, device, threads, seconds,
+    classes, rules of the data and the counts of its groups."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run folder that was read: its JSON files, with the tables and weights still on disk.
+
+    These are of the same version of the folder, or an error: another process may have replaced it.
+    """
+
+    path: Path
+    spec: Mapping[str, Any]
+    """``to_plain(RunSpec)``."""
+    metrics: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    version: Version | None = None
+    """Of the folder; None for a run that was not read from one."""
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def identity(self) -> Identity:
+        """The hashes of what the run was computed from."""
+        return Identity.of(self.provenance)
+
+    def predictions(self) -> "pa.Table":
+        """Reads the predictions; see RunResult.predictions.
+
+        Raises:
+            StoreError: If they are missing or damaged, or the run was replaced since it was read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_table(pa.BufferReader(self._content(PREDICTIONS)))
+        except ValueError as error:
+            raise damaged(self.path, f"{PREDICTIONS}: {error}") from error
+
+    def weights(self) -> bytes:
+        """Reads the safetensors file of adapter and head.
+
+        Raises:
+            StoreError: If it is missing, or the run was replaced since it was read.
+        """
+        return self._content(WEIGHTS)
+
+    def check_unchanged(self) -> None:
+        """Raises a StoreError if another process replaced the folder since it was read: what is there is not ours."""
+        if self.version is not None and folder_version(self.path) != self.version:
+            raise StoreError(
+                f"Stored run {self.path} was replaced or removed by another process while it was in use. Run the same "
+                "command again, best when the other one has ended."
+            )
+
+    def _content(self, name: str) -> bytes:
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            self.check_unchanged()
+            raise damaged(self.path, f"{name}: {error}") from error
+        self.check_unchanged()
+        return content
+
+
+class Store:
+    """The folder RUNS, one sub-folder per finished run."""
+
+    def __init__(self, root: AnyPath) -> None:
+        self.root = as_path(root, "root")
+        recover_folders(self.root)
+
+    def make_root(self) -> None:
+        """Makes the folder, for processes that share it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """Returns a stored run, or None where there is none."""
+        return _read(self.root / run_id)
+
+    def runs(self, prefix: str = "") -> Iterator[StoredRun]:
+        """Yields the stored runs whose ids begin with ``prefix``, sorted by id."""
+        for name in folder_names(self.root):
+            if name.startswith(prefix) and (run := self.find(name)) is not None:
+                yield run
+
+    def runs_of(self, cells: Collection[str]) -> Iterator[StoredRun]:
+        """Yields the stored runs of cells, named by what their ids have before rate, seed and hash; sorted by id."""
+        for name in folder_names(self.root):
+            if name.rsplit("_", 3)[0] in cells and (run := self.find(name)) is not None:
+                yield run
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps all other processes from entering such a block of this store: to read, decide and write, no longer.
+
+        Not to be nested. On a file system without locks the block is entered at once: each run is still one version
+        whole, but of two processes that replace the same run at the same moment one may undo what the other did,
+        until the same command is run again.
+        """
+        self.make_root()
+        try:
+            with locked(self.root / _LOCK):
+                yield
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def add(self, result: RunResult) -> None:
+        """Stores a run, unless another process has stored it meanwhile: then that one stays.
+
+        Raises:
+            StoreError: If the other one was computed from something else, or the disk does not take it.
+        """
+        with self.exclusive():
+            stored = self.find(result.spec.run_id)
+            if stored is None:
+                return self.write(result)
+            if stored.identity != Identity.of(result.provenance):
+                raise StoreError(
+                    f"Stored run {stored.path} was written by another process while this one computed it from other "
+                    "weights, data or splits. It was not overwritten: choose another --out."
+                )
+
+    def write(self, result: RunResult) -> None:
+        """Stores a run, or replaces it whole, whatever is there; see ``exclusive`` and ``add``.
+
+        Equal results give equal files.
+
+        Raises:
+            StoreError: If the disk does not take it.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(result.predictions.combine_chunks(), sink)  # how it was put together leaves no trace
+        contents = {
+            SPEC: json_bytes(to_plain(result.spec)),
+            METRICS: json_bytes(result.metrics),
+            PREDICTIONS: sink.getvalue().to_pybytes(),
+            WEIGHTS: result.weights,
+            PROVENANCE: json_bytes(result.provenance),
+        }
+        try:
+            with staged_folder(self.root / result.spec.run_id) as folder:
+                for name, content in contents.items():
+                    write_bytes(folder / name, content, durable=False)  # flushed whole, before the folder's rename
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
+    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryDirectory(dir=here).cleanup()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(folder: Path, error: OSError) -> StoreError:
+    """The error for a place where nothing can be written."""
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    why = "a file is in the way" if in_the_way else error.strerror or error
+    return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")
+
+
+def damaged(path: Path, problem: str) -> StoreError:
+    """The error for a run folder that cannot be used."""
+    return StoreError(f"Stored run {path} is damaged: {problem.rstrip('.')}. Remove this folder and run again.")
+
+
+def _read(path: Path) -> StoredRun | None:
+    """Reads a run folder, all files of one version; None where there is none, or one without a spec."""
+    try:
+        files, version = read_together(path, _PROBLEMS)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and error.filename in (str(path), SPEC):
+            return None
+        raise damaged(path, f"{error.filename}: {error.strerror}") from error
+    contents = {}
+    for name, problem_in in _PROBLEMS.items():
+        try:
+            contents[name] = json.loads(files[name])
+        except ValueError as error:
+            raise damaged(path, f"{name}: {error}") from error
+        if problem := problem_in(contents[name]):
+            raise damaged(path, f"{name} {problem}")
+    return StoredRun(
+        path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE], version=version
+    )

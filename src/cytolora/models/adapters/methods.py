@@ -1,0 +1,204 @@
+"""Which methods of adaptation exist; importing this loads no torch, so that listing and planning answer at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec
+from cytolora.core.registry import Registry
+from cytolora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+Opens = Literal["biases", "norms", "blocks", "everything"]
+"""Which of the tower's own weights a method trains."""
+
+_WHERE = ("targets", "blocks", "last_blocks")
+_LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One way to adapt a tower; the classifier on top is trained by all of them.
+
+    At most one of ``peft_config``, ``opens`` and ``prompts`` is set; a method with none of them adapts nothing.
+    """
+
+    name: str
+    description: str
+    peft_config: "Callable[[AdapterSpec, str], PeftConfig] | None" = None
+    """Builds PEFT's configuration from the spec and the regular expression of adapted modules."""
+    opens: Opens | None = None
+    prompts: bool = False
+    """Trains tokens that are put before every block and taken away after it."""
+    uses: tuple[str, ...] = ()
+    """Fields of AdapterSpec that the method reads; any other that is set is an error."""
+    writes_weights: bool = False
+    """The start moves a part of the frozen weights into the adapter."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the tower changes at all."""
+        return self.peft_config is not None or self.opens is not None or self.prompts
+
+
+def check_fits(method: Method, adapter: AdapterSpec) -> None:
+    """Raises a ConfigError if the spec sets something that the method does not read."""
+    idle = [
+        entry.name
+        for entry in fields(adapter)
+        if entry.name not in method.uses and getattr(adapter, entry.name) != entry.default
+    ]
+    if idle:
+        reads = ", ".join(method.uses) or "nothing of it"
+        raise ConfigError(f"{method.name} does not use {', '.join(idle)} of the adapter; it reads {reads}.")
+
+
+def _low_rank(**options: Any) -> "Callable[[AdapterSpec, str], PeftConfig]":
+    def build(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=adapter.rank,
+            lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]  (PEFT says int, and computes with floats)
+            use_rslora=adapter.scaling == "alpha_over_sqrt_rank",
+            lora_dropout=adapter.dropout,
+            target_modules=modules,
+            bias="none",
+            **options,
+        )
+
+    return build
+
+
+def _vera(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import VeraConfig
+
+    return VeraConfig(r=adapter.rank, vera_dropout=adapter.dropout, target_modules=modules)
+
+
+def _ia3(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import IA3Config
+
+    return IA3Config(target_modules=modules, feedforward_modules=[])
+
+
+def _adalora(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import AdaLoraConfig
+
+    from cytolora.models.adapters.adalora import start_rank
+
+    return AdaLoraConfig(
+        init_r=start_rank(adapter.rank),
+        target_r=adapter.rank,
+        lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=adapter.dropout,
+        target_modules=modules,
+        total_step=1,  # PEFT asks for it; the training loop, which knows, replaces it
+    )
+
+
+def _oft(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import OFTConfig
+
+    if adapter.rank < 2:
+        raise ConfigError(f"oft rotates blocks of `rank` channels, at least 2, got {adapter.rank}.")
+    return OFTConfig(oft_block_size=adapter.rank, module_dropout=adapter.dropout, target_modules=modules)
+
+
+def _lokr(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import LoKrConfig
+
+    return LoKrConfig(
+        r=adapter.rank,
+        alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]
+        rank_dropout=adapter.dropout,
+        target_modules=modules,
+    )
+
+
+METHODS: Registry[Method] = Registry("method")
+for _method in (
+    Method(name=LINEAR, description="Linear classifier on frozen features."),
+    Method(
+        name=ZERO_SHOT,
+        description="Nearest class prompts in the space shared with text; nothing is trained (Radford et al. 2021).",
+    ),
+    Method(
+        name="lora",
+        description="Low-rank adaptation of attention projections (Hu et al. 2021) and a linear classifier.",
+        peft_config=_low_rank(),
+        uses=(*_LOW_RANK, "reference_attention_bug"),
+    ),
+    Method(
+        name="dora",
+        description="LoRA with direction and length of every column trained apart (Liu et al. 2024).",
+        peft_config=_low_rank(use_dora=True),
+        uses=_LOW_RANK,
+    ),
+    Method(
+        name="pissa",
+        description="LoRA that starts from the weights' largest singular directions (Meng et al. 2024).",
+        peft_config=_low_rank(init_lora_weights="pissa"),
+        uses=_LOW_RANK,
+        writes_weights=True,
+    ),
+    Method(
+        name="vera",
+        description="Two trained vectors around random low-rank matrices shared by all blocks (Kopiczko et al. 2024).",
+        peft_config=_vera,
+        uses=("rank", "dropout", *_WHERE),
+    ),
+    Method(
+        name="ia3",
+        description="One trained factor per output channel (Liu et al. 2022).",
+        peft_config=_ia3,
+        uses=_WHERE,
+    ),
+    Method(
+        name="adalora",
+        description="Low-rank adaptation that starts with half as many ranks again and gives up the least important "
+        "(Zhang et al. 2023).",
+        peft_config=_adalora,
+        uses=("rank", "alpha", "dropout", *_WHERE),
+    ),
+    Method(
+        name="oft",
+        description="Rotation of the inputs in blocks of `rank` channels (Qiu et al. 2023).",
+        peft_config=_oft,
+        uses=("rank", "dropout", *_WHERE),
+    ),
+    Method(
+        name="lokr",
+        description="Kronecker product of small matrices (Yeh et al. 2024).",
+        peft_config=_lokr,
+        uses=("rank", "alpha", "dropout", *_WHERE),
+    ),
+    Method(
+        name="bitfit",
+        description="Trains the biases of the blocks and nothing else (Ben Zaken et al. 2022).",
+        opens="biases",
+        uses=("blocks", "last_blocks"),
+    ),
+    Method(
+        name="layernorm",
+        description="Trains the layer norms and nothing else (Basu et al. 2024).",
+        opens="norms",
+        uses=("blocks", "last_blocks"),
+    ),
+    Method(
+        name="vpt",
+        description="Trains prompt tokens before every block, deep visual prompt tuning (Jia et al. 2022).",
+        prompts=True,
+        uses=("prompts", "blocks", "last_blocks"),
+    ),
+    Method(
+        name="last_blocks",
+        description="Trains the last blocks whole, and the norm after them.",
+        opens="blocks",
+        uses=("blocks", "last_blocks"),
+    ),
+    Method(name="full", description="Trains every weight of the tower.", opens="everything"),
+):
+    METHODS.add(_method)

@@ -1,0 +1,124 @@
+"""What is said of a backbone: one frozen record of everything that its checkpoint decides; imports no torch."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cytolora.config.run import Preprocess
+from cytolora.core.files import canonical_json
+
+Pool = Literal["cls", "mean_patch", "cls+mean", "timm", "query"]
+"""cls: the class token after the last norm. mean_patch: the mean of the patch tokens after it. cls+mean: both, side by
+side. timm: the architecture's own, where that has weights (SigLIP's attention pooling) or comes before the last norm
+(timm's ``fc_norm``: BEiT, EVA-02 without CLIP), which the others then refuse. query: a learned query attends to the
+tokens (CONCH)."""
+
+Format = Literal[
+    "timm", "open_clip", "open_clip_timm", "hf_clip", "hf_vit", "hf_dinov2", "hf_siglip", "dinov2", "conch"
+]  # fmt: skip
+"""How the official file names its tensors; a file in any other of these is recognised too (checkpoints/formats.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """One file of one repository on the Hugging Face hub."""
+
+    repo: str
+    """Owner and name; upper and lower case matter."""
+    filename: str
+    revision: str | None = None
+    """Commit, 40 hexadecimal digits; None where none is known: then the newest is taken, and its SHA-256 recorded."""
+
+    def __str__(self) -> str:
+        return f"the file {self.filename} of {self.repo} on the hub"
+
+    @property
+    def url(self) -> str:
+        """The page of the repository, where licences are accepted."""
+        return f"https://huggingface.co/{self.repo}"
+
+
+_LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"})
+"""Arguments of ``timm.create_model`` by which it opens or fetches files."""
+
+
+def what_else_it_loads(architecture: str, arguments: Mapping[str, Any]) -> str:
+    """Says by what building a tower could open or fetch more than the checkpoint that was named; empty: by nothing."""
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", architecture):
+        return f"{architecture!r} is no plain name of a timm architecture; it might load something else."
+    if strange := sorted(set(arguments) & _LOADING):
+        return f"the backbone's argument {strange[0]!r} might load something else than the named checkpoint."
+    return ""
+
+
+TEXT_PACKAGES = {"clip": "open_clip", "bert": "transformers"}
+"""What a text tower is built with, by its kind: the extra ``text``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSpec:
+    """The text half of a checkpoint: the defaults are those of CLIP ViT-B."""
+
+    kind: Literal["clip", "bert"] = "clip"
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    mlp: int | None = None
+    """Width inside a block; None: four times ``width``."""
+    context_length: int = 77
+    """Tokens of a prompt, at most."""
+    vocab_size: int = 49408
+    quick_gelu: bool = True
+    vocabulary: HubFile | None = None
+    """Words of a BERT; CLIP's come with open_clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneSpec:
+    """One checkpoint: what its file holds and how its images are prepared."""
+
+    name: str
+    architecture: str
+    """timm model name, as in ``timm.create_model``."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``timm.create_model``; plain data. Besides timm's own: ``norm_eps``."""
+    weights: Path | None = None
+    """The checkpoint's file on disk; None where it is in the hub's cache, on the hub, or named with ``--weights``."""
+    hub: HubFile | None = None
+    """The official file."""
+    format: Format = "timm"
+    drops: tuple[str, ...] = ()
+    """Prefixes of tensors in the file that are no part of the image tower; any other extra tensor is an error."""
+    resamples_positions: bool = False
+    """The file's position embeddings are of another image size than ``size_px`` and are resampled, as in timm."""
+    pool: Pool
+    pool_width: int | None = None
+    """Width of the pool ``query``."""
+    projection: int | None = None
+    """Width after the tower's last linear map into the space shared with text; None: the tower has none."""
+    projection_bias: bool = False
+    text: TextSpec | None = None
+    """None: the checkpoint has no text tower that is read here."""
+    feature_dim: int | None = None
+    """Width of a feature vector; checked against the tower that is built. None: whatever it has."""
+    preprocess: Preprocess
+    reference_attention_bug: bool = False
+    """Whether the paper's public code ran this backbone's adapters with a wrong attention."""
+    licence: str
+    gated: bool = False
+    """The hub hands the file out only after its terms are accepted."""
+    redistributable: bool | None = True
+    """Whether weights derived from these may be passed on; None where the licence is not known."""
+    citation: str = ""
+    sources: tuple[str, ...] = ()
+    """Where the facts above are published."""
+    unverified: tuple[str, ...] = ()
+    """Facts above that no source settles, in words; the entry is marked wherever it is listed."""
+    description: str = ""
+
+    @property
+    def recipe(self) -> str:
+        """What, besides weights, preprocessing and images, decides the features: two entries may share one file."""
+        return canonical_json([self.architecture, dict(self.arguments), self.pool, self.projection])

@@ -1,0 +1,97 @@
+"""Files to tensors: safetensors, and of official .bin, .pt and .pth files the weights alone. Nothing is ever run."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cytolora.errors import WeightsError
+from cytolora.models.checkpoints.formats import unwrapped
+
+PICKLED = (".bin", ".pt", ".pth")
+"""Official files that only ``torch.load(weights_only=True)`` reads; this project writes none."""
+
+_AGAIN = "Fetch it again and compare its SHA-256."
+
+
+def read_state(path: Path, official: str | None = None) -> dict[str, Tensor]:
+    """Reads the tensors of a checkpoint by name.
+
+    Args:
+        official: Where the weights alone are to be had, for whoever names a file that holds more.
+
+    Raises:
+        WeightsError: If the file is not there, damaged, of another kind than its name says, or holds code.
+    """
+    if not path.is_file():
+        raise WeightsError(f"No weights file at {path}. Name it with --weights NAME=PATH.")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in PICKLED:
+        return _read_pickled(path, official)
+    raise WeightsError(
+        f"{path} is none of .safetensors, {', '.join(PICKLED)}. Name the file that holds the weights themselves."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {first_line(error)}. {_AGAIN}") from error
+
+
+def _read_pickled(path: Path, official: str | None) -> dict[str, Tensor]:
+    if _is_torchscript(path):
+        copy = official or "a file such as model.safetensors, or pytorch_model.bin"
+        raise WeightsError(
+            f"{path} is a TorchScript archive, which holds code; none is ever run. Use the weights alone: {copy}."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than weights, or is no file of weights; nothing in it was run. "
+            "Ask its author for a .safetensors file."
+        ) from error
+    except Exception as error:  # of a damaged file torch's reader fails in any way: IndexError, AssertionError, …
+        raise WeightsError(f"{path} is damaged or cut off: {first_line(error)}. {_AGAIN}") from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, expected tensors by name.")
+    state = unwrapped(content)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors by name; its keys are {', '.join(list(state)[:3]) or 'none'}.")
+    if odd := [name for name, tensor in tensors.items() if not _is_plain(tensor)]:
+        raise WeightsError(
+            f"{path} holds {odd[0]} in another form than number by number (sparse, quantised or without its numbers). "
+            "Use the checkpoint in full precision."
+        )
+    return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether every number of a tensor is in the file: a few bytes can claim terabytes otherwise."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return False
+    return tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return False  # damaged; torch's reader says so

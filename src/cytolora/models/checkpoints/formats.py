@@ -1,0 +1,93 @@
+"""From a checkpoint's own names to the tower's: whatever a file calls its tensors, timm's names come out."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cytolora.models.checkpoints.layouts import CONCH, HF_CLIP, HF_DINOV3, HF_SIGLIP, LAYOUTS, OPEN_CLIP, Layout
+
+State = dict[str, Tensor]
+
+
+def recognise(names: Mapping[str, Tensor]) -> Layout | None:
+    """Returns the layout of a checkpoint, or None."""
+    for layout in LAYOUTS:
+        if any(re.fullmatch(layout.signature, name) for name in names):
+            return layout
+    return None
+
+
+def unwrapped(content: Mapping[Any, object]) -> dict[str, object]:
+    """Takes off what training code puts around a state: a mapping of its own, a prefix of every name."""
+    for wrapper in ("model", "state_dict", "teacher"):
+        if isinstance(inner := content.get(wrapper), Mapping):
+            content = inner
+    content = {str(name): value for name, value in content.items()}  # a number is no name of ours, and refused as such
+    for prefix in ("module.", "_orig_mod.", "backbone."):
+        if any(name.startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): value for name, value in content.items()}
+    return content
+
+
+def to_tower_names(state: Mapping[str, Tensor], layout: Layout, *, splits_qkv: bool) -> State:
+    """Renames the tensors of a checkpoint to those of the tower: timm's names, and ``projection.``.
+
+    Args:
+        splits_qkv: Whether the trunk keeps q, k and v in three projections, as EVA-02 does, and not in one.
+    """
+    named: State = {}
+    for name, tensor in state.items():
+        if re.match(layout.drops, name):
+            continue
+        for pattern, replacement in layout.renames:
+            name = re.sub(pattern, replacement, name)
+        named[name] = tensor
+    if not splits_qkv:
+        named = joined(named, r"(.*\.attn)\.([qkv])_proj\.(weight|bias)", "qkv", "qkv")
+    named = joined(named, r"(.*\.mlp)\.fc1_(gate|up)\.(weight|bias)", "fc1", ("gate", "up"))
+    return _reshaped(named, layout)
+
+
+def joined(state: State, pattern: str, whole: str, parts: tuple[str, ...] | str) -> State:
+    """Lays several projections one below the other, in the order of ``parts``.
+
+    Incomplete ones, and those of unequal shapes, stay as they are; the strict load refuses them by name.
+    """
+    result, found = dict(state), {}
+    for name, tensor in state.items():
+        if match := re.fullmatch(pattern, name):
+            parent, part, kind = match.groups()
+            found.setdefault((parent, kind), {})[part] = (name, tensor)
+    for (parent, kind), pieces in found.items():
+        if pieces.keys() == set(parts) and len({tensor.shape for _, tensor in pieces.values()}) == 1:
+            for name, _ in pieces.values():
+                del result[name]
+            result[f"{parent}.{whole}.{kind}"] = torch.cat([pieces[part][1] for part in parts])
+    return result
+
+
+def _reshaped(state: State, layout: Layout) -> State:
+    """Does what renaming cannot: shapes that differ between libraries."""
+    result = dict(state)
+    if layout in (OPEN_CLIP, CONCH) and "projection.weight" in result:
+        result["projection.weight"] = result["projection.weight"].t().contiguous()
+    if layout in (OPEN_CLIP, HF_CLIP) and "cls_token" in result:
+        result["cls_token"] = result["cls_token"].reshape(1, 1, -1)
+    if layout in (OPEN_CLIP, HF_CLIP, HF_SIGLIP) and "pos_embed" in result and result["pos_embed"].ndim == 2:
+        result["pos_embed"] = result["pos_embed"][None]
+    if "register_tokens" in result and {"cls_token", "pos_embed"} <= result.keys():
+        positions = result["pos_embed"]  # timm gives the class token no position; the original adds one
+        result["reg_token"] = result.pop("register_tokens")
+        result["cls_token"], result["pos_embed"] = result["cls_token"] + positions[:, :1], positions[:, 1:].contiguous()
+    if layout is HF_DINOV3:  # timm's towers have no such bias; one that is not zero stays, and is refused by name
+        idle = [name for name, bias in result.items() if re.search(r"\.[qv]_proj\.bias$", name) and not bias.any()]
+        result = {name: tensor for name, tensor in result.items() if name not in idle}
+    for kind in ("weight", "bias"):
+        if (fused := result.pop(f"attn_pool.qkv.{kind}", None)) is not None:
+            width = len(fused) // 3
+            result[f"attn_pool.q.{kind}"] = fused[:width].clone()
+            result[f"attn_pool.kv.{kind}"] = fused[width:].clone()
+    return result

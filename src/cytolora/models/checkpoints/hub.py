@@ -1,0 +1,184 @@
+"""Where a checkpoint is: named by the user, in a folder carried over, in the hub's cache, or on the hub.
+
+Loads no torch. Looking never downloads; ``fetch`` does, and says what went wrong in words of what to do next.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from cytolora.core.files import sha256_file
+from cytolora.core.progress import Progress
+from cytolora.errors import WeightsError
+from cytolora.models.backbones.spec import BackboneSpec, HubFile
+from cytolora.models.checkpoints.offline_folder import find_carried
+
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+"""Of files that can hold weights, the safest first."""
+
+_PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+
+
+def find(spec: BackboneSpec, named: Path | None = None, folder: Path | None = None) -> Path | None:
+    """Returns the checkpoint's file on this machine, or None where it is not here. Needs no network.
+
+    Args:
+        named: The file, or a folder with it, that the user gave for this backbone; nothing else is looked at then.
+        folder: A folder written by ``cytolora weights fetch``; looked into before the hub's cache.
+
+    Raises:
+        WeightsError: If ``named`` is not there, ``folder`` is none or not what its manifest says, or a folder does not
+            say which of its files is meant.
+    """
+    if named is not None:
+        return _file_at(spec, named)
+    if folder is not None and (carried := find_carried(folder, spec.name)) is not None:
+        return carried
+    if spec.weights is not None:
+        return _file_at(spec, spec.weights)
+    return None if spec.hub is None else _cached(spec.hub)
+
+
+def fetch(spec: BackboneSpec, progress: Progress | None = None) -> Path:
+    """Downloads the official file into the hub's cache, or finds it there, and returns it.
+
+    Raises:
+        WeightsError: If the hub cannot be reached, refuses, does not have the file, or what arrives is damaged.
+    """
+    if spec.hub is None:
+        raise missing(spec)
+    return _download(spec, spec.hub, progress)
+
+
+def intact(spec: BackboneSpec, path: Path) -> Path:
+    """Compares a file of the hub's cache with the hash that the hub names it by, where that is a SHA-256.
+
+    Raises:
+        WeightsError: If it differs; the file is removed then, so that it can be fetched again.
+    """
+    promised, is_link = path.resolve().name, path.is_symlink()
+    if is_link and re.fullmatch(r"[0-9a-f]{64}", promised) and (found := sha256_file(path)) != promised:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"The download of {spec.name} is damaged: SHA-256 {found[:12]}…, the hub promised {promised[:12]}…. "
+            "It was removed; fetch it again."
+        )
+    return path
+
+
+def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
+    """Returns the text tower's vocabulary: beside the weights, or in the hub's cache; None where it needs none."""
+    if spec.text is None or spec.text.vocabulary is None:
+        return None
+    beside = weights.parent / spec.text.vocabulary.filename
+    return beside if beside.is_file() else _cached(spec.text.vocabulary)
+
+
+def fetch_vocabulary(spec: BackboneSpec) -> Path | None:
+    """Like ``fetch``, for the text tower's vocabulary; None where it needs none."""
+    if spec.text is None or spec.text.vocabulary is None:
+        return None
+    return _download(spec, spec.text.vocabulary)
+
+
+def missing(spec: BackboneSpec, lost: str = "") -> WeightsError:
+    """Builds the error for a checkpoint that is not on this machine; ``lost`` says where else it was looked for."""
+    here = f"No weights of {spec.name} on this machine{f' ({lost})' if lost else ''}."
+    ways = f"Name the file: --weights {spec.name}=PATH"
+    if spec.hub is None:
+        return WeightsError(f"{here} {ways}.")
+    gate = f" (gated: accept the terms at {spec.hub.url} first)" if spec.gated else ""
+    return WeightsError(
+        f"{here} {ways}, or fetch {spec.hub.filename} of {spec.hub.repo} with "
+        f"`cytolora weights fetch {spec.name} --to DIR`{gate}."
+    )
+
+
+def _download(spec: BackboneSpec, hub: HubFile, progress: Progress | None = None) -> Path:
+    """Returns the file; the hub's client draws its own bar where there is no ``progress``."""
+    from huggingface_hub import hf_hub_download
+
+    bar = None if progress is None else _telling(progress, f"{spec.name}: fetching {hub.filename}")
+    try:
+        path = Path(hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=bar))
+    except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
+        raise _explained(spec, hub, error) from error
+    return intact(spec, path)
+
+
+def _telling(progress: Progress, text: str) -> type[Any]:
+    """Returns what the hub's client takes for its bar: nothing is drawn, the bytes are told."""
+    from tqdm import tqdm
+
+    class Told(tqdm):  # pyright: ignore[reportMissingTypeArgument]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            super().__init__(*args, **{**options, "disable": True})
+            progress.begin(text, int(self.total or 0), "bytes")
+            progress.done(int(self.n))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            progress.done(int(n or 0))
+            return super().update(n)
+
+    return Told
+
+
+def _file_at(spec: BackboneSpec, place: Path) -> Path:
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise WeightsError(f"No weights file at {place}. Name it with --weights {spec.name}=PATH.")
+    if spec.hub is not None and (place / spec.hub.filename).is_file():
+        return place / spec.hub.filename
+    found = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES)
+    known = [place / name for name in _PREFERRED if (place / name) in found]
+    if len(found) != 1 and not known:
+        names = ", ".join(path.name for path in found[:3]) or "none"
+        raise WeightsError(
+            f"{place} holds {len(found)} files of weights ({names}), expected one. Name the file itself."
+        )
+    return known[0] if known else found[0]
+
+
+def _cached(hub: HubFile) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(hub.repo, hub.filename, revision=hub.revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _explained(spec: BackboneSpec, hub: HubFile, error: Exception) -> WeightsError:
+    from huggingface_hub import constants, errors
+
+    else_ = f"Or name a file on disk: --weights {spec.name}=PATH."
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # the client hides a broken hub and a missing route behind "not in the cache"
+    where = f"{hub.repo}" + (f" at revision {hub.revision}" if hub.revision else "")
+    match error:
+        case errors.GatedRepoError():
+            return WeightsError(
+                f"{hub.repo} is gated and refused: accept its terms at {hub.url}, then log in with `hf auth login` "
+                f"or set HF_TOKEN. {else_}"
+            )
+        case errors.RevisionNotFoundError() | errors.RemoteEntryNotFoundError():
+            return WeightsError(f"{where} has no file {hub.filename}. Look at {hub.url}/tree/main. {else_}")
+        case errors.RepositoryNotFoundError():
+            return WeightsError(
+                f"The hub shows no repository {hub.repo}: it is private, renamed, or the token in HF_TOKEN is not "
+                f"valid. Look at {hub.url}. {else_}"
+            )
+        case errors.HfHubHTTPError():
+            status = getattr(error.response, "status_code", "an error")
+            return WeightsError(f"The hub answered {status} for {hub.repo}. Try again later. {else_}")
+        case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled() if constants.HF_HUB_OFFLINE:
+            return WeightsError(
+                f"{spec.name} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it. On a machine with a "
+                f"network run `cytolora weights fetch {spec.name} --to DIR` and carry DIR over (--weights-dir). {else_}"
+            )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return WeightsError(
+        f"Cannot fetch {hub.repo} from {constants.ENDPOINT}: {reason}. Check the network, or on a machine that has one "
+        f"run `cytolora weights fetch {spec.name} --to DIR` and carry DIR over (--weights-dir). {else_}"
+    )

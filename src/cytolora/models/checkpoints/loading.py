@@ -1,0 +1,199 @@
+"""A checkpoint file in its official format to a timm tower: every key must fit, nothing is run."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+import timm
+import torch
+from timm.layers.mlp import SwiGLUPacked
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from cytolora.errors import ConfigError, WeightsError
+from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
+from cytolora.models.checkpoints.checkpoint import first_line, read_state
+from cytolora.models.checkpoints.formats import State, recognise, to_tower_names
+from cytolora.models.checkpoints.layouts import TEXT_SIGNATURES, TIMM
+from cytolora.models.checkpoints.pool_checks import check_pool
+from cytolora.models.encoder import Tower
+from cytolora.models.pooling import QueryPool
+
+_BESIDE_TRUNK = ("projection.", "pooler.")
+_LAYERS = {"swiglu_packed": SwiGLUPacked}
+"""Names for what timm takes only as a class; registry entries are plain data."""
+
+
+def load_tower(spec: BackboneSpec, path: Path) -> Tower:
+    """Builds the tower of ``spec`` with the weights of ``path``, frozen, in evaluation mode, fp32, on the CPU.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or its keys or shapes are not exactly the architecture's.
+    """
+    with without_weights():
+        tower = build_tower(spec)
+    state = _tower_state(spec, path, tower)
+    expected = _expected(tower)
+    _check_fits(spec, path, state, expected)
+    named = {}
+    for name in list(state):
+        own = _own(state.pop(name), expected[name].dtype)  # one after the other: never two copies of the whole
+        named[name if name.startswith(_BESIDE_TRUNK) else f"trunk.{name}"] = own
+    tower.load_state_dict(named, strict=True, assign=True)
+    return tower.requires_grad_(False).eval()
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Lets modules that are built within have parameters without memory; drawing them takes no time then.
+
+    Buffers are computed as ever: not all of them stand in a checkpoint. Other threads are not affected.
+    """
+    owner = get_ident()
+
+    def weightless(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or get_ident() != owner:
+            return parameter
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    hook: Any = weightless  # torch's annotation forgets that a hook may return another parameter
+    handle = register_module_parameter_registration_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns a tensor as torch would have allocated it: of this type, in one piece, aligned, no window into a file."""
+    return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
+
+
+def build_tower(spec: BackboneSpec) -> Tower:
+    """Builds the tower of ``spec`` with random weights.
+
+    Raises:
+        ConfigError: If timm cannot build it, or its features are not as wide as the entry says.
+    """
+    if (spec.pool == "query") != (spec.pool_width is not None):
+        raise ConfigError(f"{spec.name}: the pool `query` and pool_width go together, got {spec.pool}.")
+    trunk: Any = build_trunk(spec)
+    pooler = QueryPool(int(trunk.num_features), spec.pool_width) if spec.pool_width else None
+    tower = Tower(trunk, spec.pool, pooler=pooler)
+    projection = None
+    if spec.projection is not None:
+        projection = nn.Linear(tower.pooled_dim, spec.projection, bias=spec.projection_bias)
+    tower = Tower(trunk, spec.pool, pooler=pooler, projection=projection, recipe=spec.recipe)
+    if spec.feature_dim not in (None, tower.feature_dim):
+        raise ConfigError(f"{spec.name}: features are {tower.feature_dim} wide, declared are {spec.feature_dim}.")
+    check_pool(spec, tower)
+    return tower
+
+
+def build_trunk(spec: BackboneSpec) -> nn.Module:
+    """Builds the architecture of ``spec`` with random weights.
+
+    Raises:
+        ConfigError: If timm cannot build it, or building it would open or fetch a file.
+    """
+    if why := what_else_it_loads(spec.architecture, spec.arguments):
+        raise ConfigError(
+            f"{spec.name}: {why} Name the file with `weights`, and the architecture by timm's plain name."
+        )
+    arguments: dict[str, Any] = {
+        name: _LAYERS.get(value, value) if isinstance(value, str) else value for name, value in spec.arguments.items()
+    }
+    if (eps := arguments.pop("norm_eps", None)) is not None:
+        arguments["norm_layer"] = partial(nn.LayerNorm, eps=_norm_eps(spec.name, eps))
+    try:
+        return timm.create_model(spec.architecture, pretrained=False, **arguments)
+    except Exception as error:  # timm tries its arguments as they come: KeyError, ZeroDivisionError, TypeError, …
+        raise ConfigError(
+            f"{spec.name}: timm cannot build {spec.architecture!r} with {dict(spec.arguments)}: "
+            f"{type(error).__name__}, {first_line(error)}."
+        ) from error
+
+
+def _norm_eps(name: str, eps: Any) -> float:
+    try:
+        number = float(eps)  # YAML reads 1e-6 as a text
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(eps, bool) or not 0 < number < 1:
+        raise ConfigError(f"{name}: norm_eps is a small number above 0, 1e-6 say, got {eps!r}.")
+    return number
+
+
+def _tower_state(spec: BackboneSpec, path: Path, tower: Tower) -> State:
+    """Reads a checkpoint under the tower's names."""
+    read, drops = read_state(path, spec.hub and str(spec.hub)), spec.drops or ("\0",)
+    state = {name: value for name, value in read.items() if not name.startswith(drops)}
+    layout = recognise(state)
+    if layout is None:
+        if any(re.fullmatch(signature, name) for name in state for signature in TEXT_SIGNATURES):
+            raise WeightsError(f"{path} holds a model of text, no image tower. Name the file of {spec.name}.")
+        return state  # under names that fit nothing; the error that follows lists them
+    splits_qkv = any(".attn.q_proj." in name for name in _expected(tower))
+    try:
+        named = to_tower_names(state, layout, splits_qkv=splits_qkv)
+        if spec.resamples_positions and (positions := named.get("pos_embed")) is not None:
+            named["pos_embed"] = _resampled(positions, tower.trunk)
+    except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:  # shapes of no such tower
+        raise WeightsError(
+            f"{path} does not hold the weights of {spec.name} ({spec.architecture}): its tensors have other shapes "
+            f"({first_line(error)}). Check that file and backbone belong together."
+        ) from error
+    if layout is TIMM and spec.projection is not None:
+        named = {re.sub(r"^head\.", "projection.", name): tensor for name, tensor in named.items()}
+        bias = named.get("projection.bias")
+        if bias is not None and not spec.projection_bias and not bias.any():
+            del named["projection.bias"]  # timm gives its head a bias of zeros where the original has none
+    return named
+
+
+def _resampled(positions: Tensor, trunk: Any) -> Tensor:
+    num_prefix = 0 if getattr(trunk, "no_embed_class", False) else trunk.num_prefix_tokens
+    return resample_abs_pos_embed(positions, list(trunk.patch_embed.grid_size), num_prefix_tokens=num_prefix)
+
+
+def _expected(tower: Tower) -> dict[str, Tensor]:
+    names = ((name.removeprefix("trunk."), tensor) for name, tensor in tower.state_dict().items())
+    return dict(names)
+
+
+def _check_fits(spec: BackboneSpec, path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    extra = sorted(state.keys() - expected.keys())
+    shapes = [key for key in sorted(expected.keys() & state.keys()) if state[key].shape != expected[key].shape]
+    fitting = [] if shapes else sorted(expected.keys() & state.keys())
+    kinds = [key for key in fitting if state[key].is_floating_point() != expected[key].is_floating_point()]
+    broken = [key for key in fitting if key not in kinds and not _is_finite(state[key], expected[key].dtype)]
+    problems = [
+        f"{len(keys)} {what} ({_some(keys)})" for what, keys in (("missing", missing), ("unexpected", extra)) if keys
+    ]
+    problems += [f"{key} is {_shape(state[key])}, expected {_shape(expected[key])}" for key in shapes[:1]]
+    problems += [f"{key} is of {state[key].dtype}, expected {expected[key].dtype}" for key in kinds[:1]]
+    problems += [f"{key} holds NaN or infinity" for key in broken[:1]]
+    if problems:
+        raise WeightsError(
+            f"{path} does not hold the weights of {spec.name} ({spec.architecture}): {'; '.join(problems)}. "
+            "Check that file and backbone belong together."
+        )
+
+
+def _is_finite(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether every number is one, also as the tower will hold it: 1e300 is infinite there."""
+    return bool(torch.isfinite(tensor.to(dtype)).all())
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a single number"

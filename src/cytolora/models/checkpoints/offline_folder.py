@@ -1,0 +1,215 @@
+"""A folder of checkpoints for sites without a network: each under its backbone's name, all hashes in one manifest."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cytolora.core.files import recover_folders, sha256_file, staged_folder, write_json
+from cytolora.errors import WeightsError
+from cytolora.models.backbones.spec import BackboneSpec
+
+MANIFEST = "weights.json"
+
+_NAME = r"[A-Za-z0-9._-]+"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One checkpoint of the folder, with what its user must know of it."""
+
+    name: str
+    file: str
+    """Relative to the folder."""
+    sha256: str
+    num_bytes: int
+    repo: str | None
+    revision: str | None
+    """Commit on the hub that the file came from, where known."""
+    licence: str
+    gated: bool
+    redistributable: bool | None
+    citation: str
+    others: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of files that belong to it, by path relative to the folder: a vocabulary."""
+
+
+def keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path] = ()) -> Kept:
+    """Copies a checkpoint and what belongs to it into the folder, whole or not at all, and notes it in the manifest.
+
+    Raises:
+        WeightsError: If the folder cannot be written to, or its manifest is damaged.
+    """
+    try:
+        return _keep(spec, checkpoint, folder, others)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder; better now than after a download of gigabytes.
+
+    Raises:
+        WeightsError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"Cannot write to {folder}: {error.strerror or error}. Name a folder that can be: --to DIR.")
+
+
+def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path]) -> Kept:
+    filename = spec.hub.filename if spec.hub is not None else checkpoint.name
+    recover_folders(folder)
+    with staged_folder(folder / spec.name) as staging:
+        (staging / filename).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkpoint, staging / filename)
+        for other in others:
+            shutil.copyfile(other, staging / other.name)
+    copied = folder / spec.name / filename
+    kept = Kept(
+        name=spec.name,
+        file=f"{spec.name}/{filename}",
+        sha256=sha256_file(copied),
+        num_bytes=copied.stat().st_size,
+        repo=spec.hub.repo if spec.hub is not None else None,
+        revision=_commit(spec, checkpoint),
+        licence=spec.licence,
+        gated=spec.gated,
+        redistributable=spec.redistributable,
+        citation=spec.citation,
+        others={f"{spec.name}/{other.name}": sha256_file(folder / spec.name / other.name) for other in others},
+    )
+    present = [entry for entry in read_manifest(folder) if entry.name != spec.name]
+    entries = sorted([*present, kept], key=lambda entry: entry.name)
+    write_json(folder / MANIFEST, {"checkpoints": [asdict(entry) for entry in entries]})
+    return kept
+
+
+def read_manifest(folder: Path) -> list[Kept]:
+    """Reads which checkpoints a folder holds; none where there is no manifest yet.
+
+    Raises:
+        WeightsError: If the manifest is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        entries = [_kept(entry) for entry in json.loads(path.read_text())["checkpoints"]]
+        if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
+            raise ValueError(f"{min(twice)} stands there twice")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        why = f"{type(error).__name__}, {error}".encode("ascii", "backslashreplace").decode()
+        raise WeightsError(f"{path} is damaged: {why}. Write it anew with `cytolora weights fetch`.") from error
+    return entries
+
+
+def carried(folder: Path) -> list[Kept]:
+    """Reads which checkpoints a folder holds that was written before.
+
+    Raises:
+        WeightsError: If there is no such folder, or its manifest is absent or damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        found = "holds no" if folder.is_dir() else "is no folder with a"
+        raise WeightsError(
+            f"{folder} {found} {MANIFEST}. Name a folder that `cytolora weights fetch NAME --to DIR` wrote."
+        )
+    return read_manifest(folder)
+
+
+def find_carried(folder: Path, name: str) -> Path | None:
+    """Returns the file of a backbone in a folder that was carried over; None where it holds none of it.
+
+    Raises:
+        WeightsError: If the folder is none, or does not hold what its manifest says, or more.
+    """
+    kept = next((entry for entry in carried(folder) if entry.name == name), None)
+    if kept is None and (folder / name).is_dir():
+        raise WeightsError(
+            f"{folder / name} stands in no line of {MANIFEST}: written in part? Fetch it again: "
+            f"`cytolora weights fetch {name} --to {folder}`."
+        )
+    if kept is not None and not (folder / kept.file).is_file():
+        raise WeightsError(f"{folder / kept.file} is not there, though {MANIFEST} lists it. Copy the folder again.")
+    return None if kept is None else folder / kept.file
+
+
+def check_carried(folder: Path, checkpoint: Path, sha256: str) -> None:
+    """Compares a file's SHA-256, and the files that belong to it, with what the folder's manifest promised.
+
+    Raises:
+        WeightsError: If one is not as it was written.
+    """
+    for kept in carried(folder):
+        if folder / kept.file != checkpoint:
+            continue
+        problem = _difference(kept.file, sha256, kept.sha256) or _problem_of_others(folder, kept)
+        if problem:
+            raise WeightsError(f"{folder}: {problem}. Copy the folder again; `cytolora weights verify` checks it.")
+
+
+def verify(folder: Path) -> dict[str, str]:
+    """Hashes every checkpoint of a folder; returns what is wrong with each, empty where it is as it was written.
+
+    Raises:
+        WeightsError: If the folder has no manifest.
+    """
+    return {kept.name: _problem(folder, kept) for kept in carried(folder)}
+
+
+def _kept(entry: Mapping[str, Any]) -> Kept:
+    """Reads one entry of the manifest, which came with the folder from elsewhere."""
+    kept = Kept(**entry)
+    texts = (kept.name, kept.file, kept.sha256)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(kept.num_bytes, int):
+        raise TypeError(f"{kept.name!r} lacks its file, size or SHA-256")
+    if not re.fullmatch(_NAME, kept.name):
+        raise ValueError(f"{kept.name!r} is no name of a backbone")
+    if not isinstance(kept.others, Mapping):
+        raise TypeError(f"the other files of {kept.name} are no names with a SHA-256")
+    for sha256 in (kept.sha256, *kept.others.values()):
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ValueError(f"{sha256!r} is no SHA-256")
+    for name in (kept.file, *kept.others):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{name!r} lies outside the folder")
+        if not name.isprintable():
+            raise ValueError(f"{name!r} is no name of a file")
+    return kept
+
+
+def _problem(folder: Path, kept: Kept) -> str:
+    path = folder / kept.file
+    if not path.is_file():
+        return f"{kept.file} is not there"
+    if path.stat().st_size != kept.num_bytes:
+        return f"{kept.file} has {path.stat().st_size:,} bytes, expected {kept.num_bytes:,}: copied in part?"
+    return _difference(kept.file, sha256_file(path), kept.sha256) or _problem_of_others(folder, kept)
+
+
+def _difference(file: str, found: str, promised: str) -> str:
+    return "" if found == promised else f"{file} has SHA-256 {found[:12]}…, expected {promised[:12]}…"
+
+
+def _problem_of_others(folder: Path, kept: Kept) -> str:
+    for name, sha256 in kept.others.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
+            return f"{name} is not there, or not as it was"
+    return ""
+
+
+def _commit(spec: BackboneSpec, checkpoint: Path) -> str | None:
+    """The hub's cache keeps a file in ``snapshots/<commit>/``."""
+    if spec.hub is None:
+        return None
+    parents = [parent.name for parent in checkpoint.parents]
+    return parents[parents.index("snapshots") - 1] if "snapshots" in parents[1:] else spec.hub.revision

@@ -1,0 +1,187 @@
+"""Frozen q, k and v with LoRA on some of them as one product and one autograd node: the hot spot of a LoRA step.
+
+The arithmetic is that of PEFT's layers, one by one; what is saved is the concatenation, the separate input gradients,
+and the intermediate results that plain autograd keeps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+from cytolora.models.adapters.split_qkv import SplitQKV
+from cytolora.models.kernels.packed import FrozenProduct, Precision, frozen_product
+
+NUM_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Branch:
+    """LoRA on one projection: ``s B A dropout(x)`` (Dausort et al. 2025, eq. 2), added to columns of the product."""
+
+    columns: slice
+    down: nn.Parameter
+    """A, [rank, in]."""
+    up: nn.Parameter
+    """B, [width, rank]."""
+    scaling: float
+    dropout: float
+
+
+class FusedLora:
+    """Computes what a ``SplitQKV`` computes whose projections are frozen, with stock LoRA or nothing on each."""
+
+    def __init__(self, split: SplitQKV, precision: Precision) -> None:
+        self._split = split
+        self._precision: Precision = precision
+        self._linears = [_base(part) for part in split.parts]
+        self._frozen = frozen_product(self._linears, precision)
+        self._merged: tuple[list[int], FrozenProduct] | None = None
+        width = self._linears[0].out_features
+        self._branches = [
+            _branch(part, slice(place * width, (place + 1) * width))
+            for place, part in enumerate(split.parts)
+            if isinstance(part, LoraLinear)
+        ]
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Maps tokens [batch, tokens, width] to the projections side by side, [batch, tokens, parts x width]."""
+        rows = tokens.reshape(-1, tokens.shape[-1]).to(self._frozen.dtype)
+        if torch.is_inference_mode_enabled() and not self._split.training:
+            return self._merged_product().forward(rows).view(*tokens.shape[:-1], -1)
+        is_training = self._split.training
+        kept = [
+            draw_kept(rows, branch.dropout) if is_training and branch.dropout else None for branch in self._branches
+        ]
+        trained = [parameter for branch in self._branches for parameter in (branch.down, branch.up)]
+        out: Tensor = _Fused.apply(rows, self._frozen, self._branches, kept, *trained)  # pyright: ignore
+        return out.view(*tokens.shape[:-1], -1)
+
+    def _merged_product(self) -> FrozenProduct:
+        """Returns the product with LoRA added into the weights: kept until a step changes them."""
+        if not self._branches:
+            return self._frozen
+        state = [parameter._version for branch in self._branches for parameter in (branch.down, branch.up)]
+        if self._merged is None or self._merged[0] != state:
+            weights = [linear.weight.detach().clone() for linear in self._linears]
+            for branch in self._branches:
+                place = branch.columns.start // self._linears[0].out_features
+                weights[place].addmm_(branch.up.detach(), branch.down.detach(), alpha=branch.scaling)
+            self._merged = (state, FrozenProduct(weights, [linear.bias for linear in self._linears], self._precision))
+        return self._merged[1]
+
+
+def can_fuse(split: SplitQKV) -> bool:
+    """Whether every projection is frozen and has nothing on it, or stock LoRA with a dropout that bytes can express."""
+    return all(_is_frozen(part) or _is_stock(part) for part in split.parts)
+
+
+def only_lora_trains(tower: nn.Module) -> bool:
+    """Whether all that trains is stock LoRA, whose layers take inputs of any precision and return what they got."""
+    layers = [module for module in tower.modules() if isinstance(module, LoraLinear) and not module.lora_variant]
+    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    return all(id(parameter) in inside for parameter in tower.parameters() if parameter.requires_grad)
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    return type(part) is nn.Linear and not any(parameter.requires_grad for parameter in part.parameters())
+
+
+def _is_stock(part: nn.Module) -> bool:
+    return (
+        type(part) is LoraLinear
+        and list(part.active_adapters) == ["default"]
+        and not part.lora_variant
+        and not part.lora_bias["default"]
+        and not part.merged
+        and _is_frozen(part.base_layer)  # pyright: ignore[reportArgumentType]
+        and (_dropout(part) * NUM_BYTES).is_integer()
+    )
+
+
+def _base(part: nn.Module) -> nn.Linear:
+    linear = part.base_layer if isinstance(part, LoraLinear) else part
+    assert isinstance(linear, nn.Linear)
+    return linear
+
+
+def _branch(layer: LoraLinear, columns: slice) -> _Branch:
+    return _Branch(
+        columns=columns,
+        down=layer.lora_A["default"].weight,  # pyright: ignore[reportArgumentType]
+        up=layer.lora_B["default"].weight,  # pyright: ignore[reportArgumentType]
+        scaling=float(layer.scaling["default"]),
+        dropout=_dropout(layer),
+    )
+
+
+def _dropout(layer: LoraLinear) -> float:
+    return float(getattr(layer.lora_dropout["default"], "p", 0.0))
+
+
+def draw_kept(like: Tensor, dropout: float) -> Tensor:
+    """Draws which elements stay, from one random byte each: uint8 of 0 and 1, in the shape of ``like``.
+
+    Not bool: torch compares in place and converts whole numbers six to nine times faster than it makes or reads bools.
+    """
+    return random_bytes(like).ge_(int(dropout * NUM_BYTES))
+
+
+def random_bytes(like: Tensor) -> Tensor:
+    """Draws uint8 in the shape of ``like`` from torch's global state: a fifth of the time that floats take."""
+    num_words = -(-like.numel() // 8)
+    words = torch.empty(num_words, dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: like.numel()].view(like.shape)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        frozen: FrozenProduct,
+        branches: Sequence[_Branch],
+        kept: Sequence[Tensor | None],
+        *trained: Tensor,
+    ) -> Tensor:
+        out, lows = frozen.forward(rows), []
+        for branch, mask, down, up in zip(branches, kept, trained[::2], trained[1::2], strict=True):
+            low = F.linear(_dropped(rows, mask), down.to(rows.dtype))
+            out[:, branch.columns].addmm_(low, up.t().to(rows.dtype), alpha=_factor(branch, mask))
+            lows.append(low)
+        ctx.frozen, ctx.branches, ctx.num_lows = frozen, branches, len(lows)
+        ctx.has_mask = [mask is not None for mask in kept]
+        ctx.save_for_backward(rows, *trained, *lows, *(mask for mask in kept if mask is not None))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, *saved = ctx.saved_tensors
+        num = ctx.num_lows
+        trained, lows, masks = saved[: 2 * num], saved[2 * num : 3 * num], iter(saved[3 * num :])
+        grad_rows = ctx.frozen.backward(grads[0]) if ctx.needs_input_grad[0] else None
+        found: list[Tensor | None] = []
+        for place, branch in enumerate(ctx.branches):
+            mask = next(masks) if ctx.has_mask[place] else None
+            down, up = trained[2 * place], trained[2 * place + 1]
+            factor, grad = _factor(branch, mask), grads[0][:, branch.columns]
+            grad_up = (lows[place].t() @ grad).t().mul(factor)  # this way round: the other is five times slower
+            grad_low = F.linear(grad, up.t().contiguous().to(rows.dtype)).mul_(factor)
+            grad_down = grad_low.t() @ _dropped(rows, mask)
+            if grad_rows is not None:
+                grad_rows.add_(_dropped(grad_low @ down.to(rows.dtype), mask))
+            found += [grad_down.to(down.dtype), grad_up.to(up.dtype)]
+        return grad_rows, None, None, None, *found
+
+
+def _factor(branch: _Branch, mask: Tensor | None) -> float:
+    """The scaling of a branch; that of what dropout leaves is taken into it."""
+    return branch.scaling if mask is None else branch.scaling / (1 - branch.dropout)
+
+
+def _dropped(rows: Tensor, mask: Tensor | None) -> Tensor:
+    return rows if mask is None else mask.to(rows.dtype).mul_(rows)

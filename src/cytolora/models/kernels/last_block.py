@@ -1,0 +1,56 @@
+"""The last block of a tower whose feature is its first token: what nobody reads of the other tokens is not computed.
+
+They are still keys and values. In a tower of 12 blocks this saves a twelfth of the work, but for those two products.
+"""
+
+from types import MethodType
+from typing import Any
+
+import torch.nn.functional as F
+from peft import PeftModel
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from cytolora.models.adapters.split_qkv import SplitQKV
+from cytolora.models.encoder import Tower
+
+
+def read_first_token_only(tower: Tower) -> None:
+    """Changes the last block of a tower in place where that gives the same features; leaves others as they are."""
+    trunk: Any = tower.trunk.get_base_model() if isinstance(tower.trunk, PeftModel) else tower.trunk
+    if tower.pool != "cls" or type(trunk) is not VisionTransformer or not len(trunk.blocks):
+        return
+    block: Any = trunk.blocks[-1]
+    attention: Any = getattr(block, "attn", None)
+    if type(block) is not Block or type(attention) is not Attention or attention.gate is not None:
+        return
+    fused: Any = attention.qkv
+    if type(fused) is nn.Linear:
+        if any(parameter.requires_grad for parameter in fused.parameters()):
+            return  # what is trained is stored under the tower's own names
+        attention.qkv = SplitQKV(fused)  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(attention.qkv, SplitQKV) or attention.attn_drop.p:
+        return
+    attention.qkv.first_query_only = True
+    block.forward = MethodType(_first_token, block)
+
+
+def _first_token(block: Any, tokens: Tensor, **_: Any) -> Tensor:
+    """Maps tokens [batch, tokens, width] to what timm's ``Block`` makes of the first, [batch, 1, width]."""
+    first = tokens[:, :1]
+    first = first + block.drop_path1(block.ls1(_attend(block.attn, block.norm1(tokens))))
+    return first + block.drop_path2(block.ls2(block.mlp(block.norm2(first))))
+
+
+def _attend(attention: Any, tokens: Tensor) -> Tensor:
+    heads = (attention.num_heads, attention.head_dim)
+    keys, values = attention.qkv(tokens).unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
+    query = attention.qkv.q_proj(tokens[:, :1]).unflatten(-1, heads).transpose(1, 2)
+    query, keys = attention.q_norm(query), attention.k_norm(keys)
+    if attention.fused_attn:
+        answer = F.scaled_dot_product_attention(query, keys, values)
+    else:
+        answer = (query * attention.scale @ keys.transpose(-2, -1)).softmax(dim=-1) @ values
+    answer = attention.norm(answer.transpose(1, 2).flatten(2))
+    return attention.proj_drop(attention.proj(answer))

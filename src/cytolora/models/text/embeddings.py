@@ -1,0 +1,118 @@
+"""Class prompts to embeddings (extra ``text``), cached on disk, so that training needs no text tower."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cytolora.core.checksum import add_checksum, read_checked
+from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_bytes
+from cytolora.errors import ConfigError
+from cytolora.models.backbones.spec import BackboneSpec
+from cytolora.models.checkpoints.formats import State
+from cytolora.models.text.encoder import is_scale, load_text_tower
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassText:
+    """What a text tower says of the classes; all that training needs of it."""
+
+    embeddings: Tensor
+    """float32 [classes, width], each of length 1: the mean over a class's prompts."""
+    logit_scale: float
+    """The checkpoint's own factor from cosine to logit."""
+
+    def state(self) -> State:
+        """Names its tensors as they are stored."""
+        return {"text.embeddings": self.embeddings, "text.logit_scale": torch.tensor(self.logit_scale)}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> "ClassText":
+        """Reads what ``state`` gave."""
+        return cls(embeddings=state["text.embeddings"], logit_scale=float(state["text.logit_scale"]))
+
+
+def class_text(
+    spec: BackboneSpec,
+    weights: Path,
+    prompts: Mapping[str, Sequence[str]],
+    *,
+    weights_sha256: str,
+    cache: Path,
+    vocabulary: Path | None = None,
+    fetch_vocabulary: Callable[[], Path | None] = lambda: None,
+) -> ClassText:
+    """Returns one embedding a class, in the order of ``prompts``; a second call reads it from ``cache``.
+
+    Args:
+        prompts: Several wordings of every class; their embeddings are normalised, averaged and normalised again. Other
+            wordings, weights or another vocabulary are kept in a file of their own.
+        vocabulary: The words of a text tower that needs a file of them, where they are on this machine.
+        fetch_vocabulary: Asked for them where they are not, and nothing is kept.
+    """
+    if empty := [label for label, wordings in prompts.items() if not wordings]:
+        raise ConfigError(f"Class {empty[0]!r} has no prompt. Give every class at least one.")
+    kept = kept_text(spec, prompts, weights_sha256=weights_sha256, cache=cache, vocabulary=vocabulary)
+    if kept is not None:
+        return kept
+    vocabulary = vocabulary or fetch_vocabulary()
+    tower = load_text_tower(spec, weights, vocabulary)
+    rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
+    text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
+    name = f"{_stem(spec, prompts, weights_sha256)}{_of_vocabulary(vocabulary)}.safetensors"
+    write_bytes(cache / name, add_checksum(save(text.state()), key=name))
+    return text
+
+
+def kept_text(
+    spec: BackboneSpec,
+    prompts: Mapping[str, Sequence[str]],
+    *,
+    weights_sha256: str,
+    cache: Path,
+    vocabulary: Path | None = None,
+) -> ClassText | None:
+    """Returns what ``class_text`` kept, or None; without a vocabulary at hand what the only one so far gave."""
+    stem = _stem(spec, prompts, weights_sha256)
+    words = _of_vocabulary(vocabulary)
+    found = [cache / f"{stem}{words}.safetensors"] if words else sorted(cache.glob(f"{stem}*.safetensors"))
+    return _read(found[0], len(prompts)) if len(found) == 1 else None
+
+
+def _stem(spec: BackboneSpec, prompts: Mapping[str, Sequence[str]], weights_sha256: str) -> str:
+    settings = asdict(spec.text) if spec.text else None
+    recipe = [weights_sha256, settings, None, [list(texts) for texts in prompts.values()]]
+    return sha256_text(canonical_json(recipe))[:32]
+
+
+def _of_vocabulary(vocabulary: Path | None) -> str:
+    return f"-{sha256_file(vocabulary)[:16]}" if vocabulary is not None and vocabulary.is_file() else ""
+
+
+def _read(path: Path, num_classes: int) -> ClassText | None:
+    """Reads kept embeddings; None if there are none, or a damaged file, which is then made anew."""
+    content = read_checked(path, key=path.name)
+    if content is None:
+        return None
+    text = ClassText.of(load(content))
+    is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes and is_scale(text.logit_scale)
+    return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
+
+
+def zero_shot_logits(features: Tensor, text: ClassText) -> Tensor:
+    """Returns scaled cosines [images, classes] of projected features [images, width] (Radford et al. 2021)."""
+    return text.logit_scale * F.normalize(features, dim=-1) @ text.embeddings.to(features).T
+
+
+def text_head(text: ClassText, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns weight [classes, width] and bias of a linear head that starts from the class names.
+
+    The rows are the class embeddings, scaled so that logits of features as long as ``features`` are on average those of
+    ``zero_shot_logits``; the class with the largest logit is the same.
+    """
+    factor = text.logit_scale / features.norm(dim=-1).mean()
+    return factor * text.embeddings.to(features), torch.zeros(len(text.embeddings)).to(features)

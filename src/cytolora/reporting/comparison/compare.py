@@ -1,0 +1,210 @@
+"""Which of two models, methods or amounts is better on the same test images: pairs, corrected together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cytolora.display import format as words
+from cytolora.metrics.bootstrap import Replicates
+from cytolora.metrics.paired import Difference, McNemar, difference, holm, mcnemar
+from cytolora.reporting.comparison.pairing import By, Rivals, alone, find_rivals, name_of
+from cytolora.reporting.results.flags import in_caption, in_file, suffix
+from cytolora.reporting.results.predictions import draw_seeds
+from cytolora.reporting.results.settings import Cell, Metric
+
+COLUMNS = (
+    *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
+    *("p", "p_holm", "num_units", "unit", "mcnemar_seed", "mcnemar_only_first", "mcnemar_only_second"),
+    *("mcnemar_exact", "mcnemar_mid_p", "first_flags", "second_flags"),
+    *("first_cell", "second_cell"),
+)
+"""Of compare.csv."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two cells that differ in one thing and saw the same test images."""
+
+    dataset: str
+    setting: str
+    """What both share besides the dataset."""
+    first: str
+    second: str
+    metric: Metric
+    cells: tuple[Cell, Cell]
+    found: Difference
+    p_holm: float
+    """Corrected for all pairs of the comparison."""
+    mcnemar: McNemar | None
+    """Of one seed; None where the cells share none."""
+    mcnemar_seed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A family of pairs."""
+
+    by: By
+    metric: Metric
+    pairs: tuple[Pair, ...]
+    """By dataset and setting; within these, in the order of the cells."""
+    skipped: tuple[str, ...]
+    """Why two cells could not be compared, or one has no rival, a line each."""
+
+
+def compare(
+    cells: Sequence[Cell], by: By, *, metric: Metric = "accuracy", only_best: bool = False, replicates: int = 2000
+) -> Comparison:
+    """Compares all tested cells that differ in one thing only, in pairs.
+
+    Args:
+        by: The thing; cells of one dataset that agree in every other setting are rivals.
+        only_best: Compares only the best of each group of rivals with the others, a family that is smaller.
+        replicates: Draws of the test set.
+    """
+    pairs: list[Pair] = []
+    skipped: list[str] = []
+    rivals = find_rivals(cells, by, metric, only_best=only_best)
+    for group in rivals:
+        drawn: dict[str, Replicates] = {}
+        for first, second in group.pairs:
+            where = f"{group.dataset}, {group.setting}: {name_of(first, by)} and {name_of(second, by)}"
+            reason = _why_not(first, second)
+            if reason:
+                skipped.append(f"{where} are not compared: {reason}.")
+                continue
+            for cell in (first, second):
+                if cell.cell_id not in drawn:
+                    drawn[cell.cell_id] = draw_seeds(cell.predictions, replicates)
+            found = difference(drawn[first.cell_id], drawn[second.cell_id], metric)
+            pairs.append(_pair(first, second, by, metric, found, group))
+    skipped += alone(cells, by, find_rivals(cells, by, metric, only_best=False))
+    corrected = holm([pair.found.p for pair in pairs])
+    pairs = [replace(pair, p_holm=value) for pair, value in zip(pairs, corrected, strict=True)]
+    return Comparison(by=by, metric=metric, pairs=tuple(pairs), skipped=tuple(skipped))
+
+
+def _why_not(first: Cell, second: Cell) -> str:
+    """Says why two cells saw no common test set; empty where they did."""
+    here, there = first.evaluation, second.evaluation
+    if here is None or there is None:
+        return "one of them has no test score"
+    if here.classes != there.classes:
+        return f"their classes differ ({len(here.classes)} and {len(there.classes)})"
+    if here.test_set != there.test_set:
+        sizes = f"{here.num_images} and {there.num_images}"
+        return f"they did not see the same test images ({sizes}; another split or other labels)"
+    return ""
+
+
+def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:
+    seeds = sorted({run.spec["seed"] for run in first.tested} & {run.spec["seed"] for run in second.tested})
+    return Pair(
+        dataset=group.dataset,
+        setting=group.setting,
+        first=name_of(first, by),
+        second=name_of(second, by),
+        metric=metric,
+        cells=(first, second),
+        found=found,
+        p_holm=found.p,
+        mcnemar=_mcnemar(first, second, seeds[0]) if seeds else None,
+        mcnemar_seed=seeds[0] if seeds else None,
+    )
+
+
+def _mcnemar(first: Cell, second: Cell, seed: int) -> McNemar:
+    """Tests the runs of one seed, images in the order of their paths."""
+    said = []
+    for cell in (first, second):
+        index = [run.spec["seed"] for run in cell.tested].index(seed)
+        rows = cell.predictions[index]
+        order = np.argsort(np.asarray(rows.paths, dtype=str))
+        said.append((rows.labels[order], rows.predicted[order]))
+    return mcnemar(said[0][0], said[0][1], said[1][1])
+
+
+def to_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Returns a row per pair, with shares in [0, 1]; for JSON and CSV."""
+    return [_row(pair) for pair in comparison.pairs]
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    means = [cell.test(pair.metric) for cell in pair.cells]
+    test = pair.mcnemar
+    return {
+        "dataset": pair.dataset,
+        "setting": pair.setting,
+        "first": pair.first,
+        "second": pair.second,
+        "metric": pair.metric,
+        "first_mean": means[0] and round(means[0].mean, 6),
+        "second_mean": means[1] and round(means[1].mean, 6),
+        "difference": round(pair.found.value, 6),
+        "low": round(pair.found.interval.low, 6),
+        "high": round(pair.found.interval.high, 6),
+        "p": pair.found.p,
+        "p_holm": pair.p_holm,
+        "num_units": pair.found.interval.num_units,
+        "unit": pair.found.interval.unit,
+        "mcnemar_seed": pair.mcnemar_seed,
+        "mcnemar_only_first": test and test.only_first,
+        "mcnemar_only_second": test and test.only_second,
+        "mcnemar_exact": test and test.exact,
+        "mcnemar_mid_p": test and test.mid_p,
+        "first_flags": in_file(pair.cells[0]),
+        "second_flags": in_file(pair.cells[1]),
+        "first_cell": pair.cells[0].cell_id,
+        "second_cell": pair.cells[1].cell_id,
+    }
+
+
+HEADER = (
+    "dataset",
+    "setting",
+    "first",
+    "second",
+    "difference, points",
+    "95 % interval",
+    "p (Holm)",
+    "McNemar mid-p, images taken as independent",
+)
+
+
+def to_lines(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Returns a printed row per pair, under ``HEADER``."""
+    lines = []
+    for pair in comparison.pairs:
+        low, high = pair.found.interval.low, pair.found.interval.high
+        test = "–" if pair.mcnemar is None else f"{_p(pair.mcnemar.mid_p)} (seed {pair.mcnemar_seed})"
+        names = [name + suffix(cell) for name, cell in zip((pair.first, pair.second), pair.cells, strict=True)]
+        interval = f"{words.difference(low, 0)} to {words.difference(high, 0)}"
+        apart = words.difference(pair.found.value, 0)
+        lines.append((pair.dataset, pair.setting, *names, apart, interval, _p(pair.p_holm), test))
+    return lines
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Says how the numbers came about, and what a reader must know before trusting them."""
+    count = len(comparison.pairs)
+    found = [
+        f"Difference of the mean {comparison.metric.replace('_', ' ')} over the seeds, first minus second; intervals "
+        "and p from bootstrap draws of the same test groups or images for both, which say nothing of other seeds.",
+        f"p is corrected by Holm for the {words.count(count, 'pair')} of this comparison.",
+        "McNemar's test takes every image for independent of the others, which cells of one slide or patient are not.",
+    ]
+    warned: Mapping[str, str] = {
+        tag: text
+        for pair in comparison.pairs
+        for tag, text in pair.found.interval.warnings.items()
+        if tag.startswith("few")
+    }
+    compared = {cell.cell_id: cell for pair in comparison.pairs for cell in pair.cells}
+    care = in_caption(compared.values()).strip()
+    return [*found, *filter(None, [care]), *warned.values(), *comparison.skipped]
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

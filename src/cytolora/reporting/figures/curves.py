@@ -1,0 +1,254 @@
+"""Accuracy against the amount of training images: the paper's Figure 1, and Figure 2 for shares of the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, floor
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from cytolora.config.run import LINEAR, ZERO_SHOT
+from cytolora.display import format as words
+from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE
+from cytolora.display.lines import line, linear_last, percent_ticks
+from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.settings import Cell, Metric
+from cytolora.reporting.tables.tables import TITLES
+
+Axis = Literal["shots", "fraction"]
+
+_COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds", "flags")
+_LINEAR_DASH = (0, (1.2, 1.6))
+_DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
+_LEVEL_DASHES = ((0, (6, 3)), (0, (11, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
+_NUM_COLUMNS = 4
+_MAX_LEGEND = 24
+"""Letters of a name up to which the legend stands beside the panel, not below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """One dataset's results on test against shots or shares: a line per model and method, a band over seeds."""
+
+    dataset: str
+    cells: Sequence[Cell]
+    metric: Metric
+    axis: Axis
+    slug: str
+    """Names the dataset in file names."""
+    all_models: Sequence[str] = ()
+    """Those of the whole report, so that a model keeps its colour from one dataset to the next."""
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return f"{self.slug}_{self.metric}{'' if self.axis == 'shots' else '_by_fraction'}"
+
+    @property
+    def caption(self) -> str:
+        """What is seen, in words that stand alone."""
+        against = "labelled images per class" if self.axis == "shots" else "the share of the training images"
+        text = f"{self.dataset}: {TITLES[self.metric]} on the test set against {against}. Points: mean over seeds."
+        if any(row["std"] is not None for row in self._points):
+            text += " Bands, or bars: ±\u00a01 standard deviation over seeds."
+        if len(self._points) < len(self._rows):
+            levels = {words.plain_method(row["method"]) == ZERO_SHOT for row in self._rows if row["amount"] is None}
+            said = ["trained on all images", "zero-shot, trained on none"]
+            text += f" Dashed horizontal lines: {'; '.join(said[level] for level in sorted(levels))}."
+        if self._baseline is not None:
+            text += f" Always naming the most frequent class would give {words.percent(self._baseline)} %."
+        return text + in_caption(self._drawn)
+
+    def frame(self) -> pa.Table:
+        """Returns a row per point; ``amount`` is empty for the horizontal lines of all images and of none."""
+        return pa.table({name: [row[name] for row in self._rows] for name in _COLUMNS})
+
+    def plot(self) -> Drawing:
+        """Draws all lines into one panel, or a panel per model where they would be too many to tell apart."""
+        models = self._ranked("model")
+        together = len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES)
+        drawing = self._one_panel(models) if together else self._panel_per_model(models)
+        stamp(drawing, caution(self._drawn))
+        return drawing
+
+    @property
+    def drawable(self) -> bool:
+        """Whether there is anything to draw against the axis."""
+        return bool(self._points)
+
+    @cached_property
+    def _drawn(self) -> list[Cell]:
+        """The tested cells with a place on the axis, and those of all images or of none."""
+        tested = [cell for cell in self.cells if cell.tested]
+        return [cell for cell in tested if getattr(cell, self.axis) or not (cell.shots or cell.fraction)]
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for cell in self._drawn:
+            spread, amount = cell.test(self.metric), getattr(cell, self.axis) or None
+            if spread is not None:
+                what = (cell.dataset, self.metric, cell.model, cell.method, self.axis)
+                ends = (cell.intervals[self.metric].low, cell.intervals[self.metric].high)
+                numbers = (
+                    None if amount is None else float(amount),
+                    spread.mean,
+                    spread.std,
+                    *ends,
+                    len(cell.tested),
+                    in_file(cell),
+                )
+                rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
+        return rows
+
+    @cached_property
+    def _points(self) -> list[dict[str, Any]]:
+        return [row for row in self._rows if row["amount"] is not None]
+
+    @cached_property
+    def _methods(self) -> list[str]:
+        """Linear last: it is what the others are compared with."""
+        return linear_last({row["method"] for row in self._rows})
+
+    def _ranked(self, column: str) -> list[str]:
+        """The names of a column, those of the highest last points first, as the lines end from top to bottom."""
+        last = sorted(self._rows, key=lambda row: (row["amount"] or 0, row["mean"]), reverse=True)
+        return list(dict.fromkeys(row[column] for row in last))
+
+    @cached_property
+    def _baseline(self) -> float | None:
+        """The share of the most frequent class in the test set, for accuracy."""
+        found = next((cell.evaluation for cell in self.cells if cell.evaluation), None)
+        if found is None or self.metric != "accuracy":
+            return None
+        return max(found.class_counts) / found.num_images
+
+    def _one_panel(self, models: list[str]) -> Drawing:
+        beside = max(map(len, [*models, *self._methods])) <= _MAX_LEGEND
+        drawing = Drawing(figsize=(6.6, 4.0 if beside else 4.8), layout="constrained")
+        axes = drawing.subplots()
+        known = self.all_models if 0 < len(self.all_models) <= len(PALETTE) else sorted(models)
+        colours = {model: PALETTE[list(known).index(model)] for model in models}
+        if len(models) == 1:
+            for index, method in enumerate(self._methods):
+                self._line(axes, models[0], method, PALETTE[index])
+        else:
+            for model, method in ((model, method) for model in models for method in self._methods):
+                self._line(axes, model, method, colours[model])
+        self._scale(axes)
+        axes.set_xlabel(self._x_title)
+        axes.set_ylabel(self._y_title)
+        handles = self._method_handles(coloured=len(models) == 1)
+        if len(models) > 1:
+            bars = [Line2D([], [], color=colours[model], linewidth=4, label=model) for model in models]
+            handles = [*bars, Line2D([], [], linestyle="none", label=" "), *handles]
+        place: dict[str, Any] = {"loc": "outside right center"} if beside else {"loc": "outside lower left", "ncols": 2}
+        drawing.legend(handles=handles, handlelength=2.6, **place)
+        return drawing
+
+    def _panel_per_model(self, models: list[str]) -> Drawing:
+        columns = min(_NUM_COLUMNS, len(models))
+        rows = ceil(len(models) / columns)
+        drawing = Drawing(figsize=(2.15 * columns, 1.75 * rows + 0.8), layout="constrained")
+        grid = np.atleast_1d(drawing.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+        for index, (panel, model) in enumerate(zip(grid, models, strict=False)):
+            self._others(panel, model)
+            for place, method in enumerate(self._methods):
+                self._line(panel, model, method, PALETTE[place % len(PALETTE)])
+            self._scale(panel)
+            panel.set_title(model, fontsize=8.5)
+            panel.tick_params(labelbottom=index + columns >= len(models), labelleft=index % columns == 0)
+        for spare in grid[len(models) :]:
+            spare.set_visible(False)
+        drawing.supxlabel(self._x_title, fontsize=9)
+        drawing.supylabel(self._y_title, fontsize=9)
+        others = Line2D([], [], color=FAINT, alpha=0.5, linewidth=1, label="the other models")
+        handles = [*self._method_handles(coloured=True), others]
+        drawing.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.6)
+        return drawing
+
+    def _line(self, axes: Axes, model: str, method: str, colour: str) -> None:
+        for level in (row["mean"] for row in self._of(model, method) if row["amount"] is None):
+            axes.axhline(level, color=colour, linestyle=self._level_dash(method), linewidth=1.1, alpha=0.9, zorder=2)
+        line(axes, self._of(model, method), "amount", colour=colour, **self._style(method))
+
+    def _others(self, axes: Axes, model: str) -> None:
+        """Draws every line but the model's own as one faint path, broken by gaps."""
+        x, y = [], []
+        for other, method in ((other, method) for other in self._ranked("model") for method in self._methods):
+            points = [row for row in self._of(other, method) if row["amount"] is not None and other != model]
+            x += [*(row["amount"] for row in points), np.nan]
+            y += [*(row["mean"] for row in points), np.nan]
+        axes.plot(x, y, color=FAINT, alpha=0.25, linewidth=0.7, zorder=0)
+
+    def _of(self, model: str, method: str) -> list[dict[str, Any]]:
+        return [row for row in self._rows if row["model"] == model and row["method"] == method]
+
+    @property
+    def _x_title(self) -> str:
+        return "Labelled images per class (shots)" if self.axis == "shots" else "Share of the training images"
+
+    @property
+    def _y_title(self) -> str:
+        return f"{TITLES[self.metric].capitalize()} on test"
+
+    def _scale(self, axes: Axes) -> None:
+        ticks = sorted({row["amount"] for row in self._points})
+        if self.axis == "shots":
+            axes.set_xscale("log")
+        labels = [f"{tick:g}" if self.axis == "shots" else words.whole_percent(tick) for tick in ticks]
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(ticks, labels)
+        low, high = self._limits
+        if self._baseline is not None and self._baseline > low:
+            axes.axhline(self._baseline, color=FAINT, linewidth=0.9, zorder=0)
+        axes.set_ylim(low, high)
+        percent_ticks(axes.yaxis)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+
+    @cached_property
+    def _limits(self) -> tuple[float, float]:
+        """Round percentages around all bands; the baseline is let in where it costs at most a quarter of the height."""
+        low = min(row["mean"] - (row["std"] or 0) for row in self._rows)
+        high = max(row["mean"] + (row["std"] or 0) for row in self._rows)
+        if self._baseline is not None and self._baseline > low - 0.33 * (high - low):
+            low = min(low, self._baseline)
+        return max(0.0, floor(20 * low - 0.5) / 20), min(1.01, ceil(20 * high + 0.5) / 20)
+
+    def _method_handles(self, *, coloured: bool) -> list[Line2D]:
+        inks = {m: PALETTE[i % len(PALETTE)] if coloured else INK for i, m in enumerate(self._methods)}
+        drawn = {row["method"] for row in self._points}
+        lines = [Line2D([], [], color=inks[m], label=m, **self._style(m)) for m in self._methods if m in drawn]
+        levels = {row["method"] for row in self._rows if row["amount"] is None}
+        for m in (m for m in self._methods if m in levels):
+            said = m if words.plain_method(m) == ZERO_SHOT else f"{m}, all images"
+            lines.append(Line2D([], [], color=inks[m], label=said, linestyle=self._level_dash(m), linewidth=1.1))
+        if self._baseline is not None and self._baseline > self._limits[0]:
+            lines.append(Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class"))
+        return lines
+
+    def _level_dash(self, method: str) -> Any:
+        """The dashes of a method's horizontal line: two methods on all images are told apart by them."""
+        drawn = {row["method"] for row in self._rows if row["amount"] is None}
+        place = [name for name in reversed(self._methods) if name in drawn].index(method)
+        return _LEVEL_DASHES[place % len(_LEVEL_DASHES)]
+
+    def _style(self, method: str) -> dict[str, Any]:
+        index = self._methods.index(method)
+        style: dict[str, Any] = {
+            "linewidth": 1.7,
+            "marker": MARKERS[index % len(MARKERS)],
+            "markersize": 4.5,
+            "markeredgewidth": 1.2,
+        }
+        if words.plain_method(method) == LINEAR:
+            return style | {"linestyle": _LINEAR_DASH, "markerfacecolor": "white"}
+        return style | {"linestyle": _DASHES[index % len(_DASHES)]}

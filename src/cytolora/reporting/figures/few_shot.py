@@ -1,0 +1,165 @@
+"""The paper's Figure 1: accuracy against shots, a panel per dataset, a line per model, the linear result as a level."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+
+from cytolora.config.run import LINEAR, PAPER, ZERO_SHOT
+from cytolora.display.figure import INK
+from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
+from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.published import printed_order
+from cytolora.reporting.results.settings import Cell
+
+_LEVEL = (0, (6, 3))
+_COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high", "n_seeds", "flags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot:
+    """One adapted method at every number of shots, all models and datasets in one picture."""
+
+    cells: Sequence[Cell]
+    """Of the whole report."""
+    method: str
+    """As cells call it, with what sets a variant apart."""
+    slug: str = ""
+    """Sets the files of this method apart, where there are several."""
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return f"figure1{f'_{self.slug}' if self.slug else ''}"
+
+    @property
+    def caption(self) -> str:
+        """What is seen, in words that stand alone."""
+        text = f"Figure 1: accuracy on the test set of {self.method} against labelled images per class, by dataset. "
+        text += "Points: mean over seeds; bands, or bars: ±\u00a01 standard deviation."
+        if any(row["shots"] is None for row in self._rows):
+            text += f" Dashed horizontal lines, in each model's colour: {self._level_name}."
+        return text + in_caption(self._drawn)
+
+    @property
+    def drawable(self) -> bool:
+        """Whether the method was tested at any number of shots."""
+        return any(row["shots"] is not None for row in self._rows)
+
+    def frame(self) -> pa.Table:
+        """Returns a row per point; ``shots`` is empty for the linear classifier on all images."""
+        return pa.table({name: [row[name] for row in self._rows] for name in _COLUMNS})
+
+    def plot(self) -> Drawing:
+        """Draws a panel per dataset, two beside each other."""
+        datasets, models = self._datasets, self._models
+        drawing, axes = panels(len(datasets), 2, share_y=False, size=(3.5, 2.5))
+        inks, marks = colours(models), markers(models)
+        ticks = sorted({row["shots"] for row in self._rows if row["shots"] is not None})
+        for panel, dataset in zip(axes, datasets, strict=True):
+            rows = [row for row in self._rows if row["dataset"] == dataset]
+            for model in models:
+                own = [row for row in rows if row["model"] == model]
+                line(panel, own, "shots", colour=inks[model], marker=marks[model])
+                for level in (row["mean"] for row in own if row["shots"] is None):
+                    panel.axhline(level, color=inks[model], linestyle=_LEVEL, linewidth=1.1, zorder=2)
+            plain_ticks(panel, ticks, log=True)
+            percent_axis(panel, [row["mean"] + sign * (row["std"] or 0) for row in rows for sign in (-1, 1)])
+            panel.set_title(dataset)
+        handles = [Line2D([], [], color=inks[model], marker=marks[model], label=model) for model in models]
+        if any(row["shots"] is None for row in self._rows):
+            handles.append(Line2D([], [], color=INK, linestyle=_LEVEL, linewidth=1.1, label=self._level_label))
+        drawing.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=2.4)
+        drawing.supxlabel("Labelled images per class (shots)", fontsize=9)
+        drawing.supylabel("Accuracy on test", fontsize=9)
+        stamp(drawing, caution(self._drawn))
+        return drawing
+
+    @cached_property
+    def _drawn(self) -> list[Cell]:
+        own = [cell for cell in self.cells if cell.method == self.method and cell.shots and cell.tested]
+        pairs = {(cell.dataset, cell.model): cell for cell in own}
+        return own + [level for cell in pairs.values() for level in self._levels(cell)]
+
+    def _levels(self, cell: Cell) -> list[Cell]:
+        """The linear classifiers on all images beside a cell: of its preset, or else of the paper's on the same view.
+
+        A preset that changes adapters alone, as ``attention-alone`` does, has the paper's linear classifier.
+        """
+        linear = [
+            one
+            for one in self.cells
+            if (one.spec.method, one.dataset, one.model) == (LINEAR, cell.dataset, cell.model)
+            and one.shots is None
+            and one.fraction is None
+            and one.tested
+            and (one.spec.split, one.spec.preprocess) == (cell.spec.split, cell.spec.preprocess)
+        ]
+        same = [one for one in linear if one.spec.preset == cell.spec.preset]
+        return same or [one for one in linear if one.spec.preset == PAPER]
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return [_row(cell) for cell in self._drawn]
+
+    @cached_property
+    def _is_borrowed(self) -> bool:
+        """Whether a level was computed under another preset than the method."""
+        presets = [{c.spec.preset for c in self._drawn if (c.shots is None) == level} for level in (False, True)]
+        return bool(presets[1] - presets[0])
+
+    @property
+    def _level_name(self) -> str:
+        text = "linear classifier on all images"
+        return f"{text} (preset {PAPER}, where this one has none of its own)" if self._is_borrowed else text
+
+    @property
+    def _level_label(self) -> str:
+        return f"linear, all images{f' (preset {PAPER})' if self._is_borrowed else ''}"
+
+    @property
+    def _datasets(self) -> list[str]:
+        return in_print_order({row["dataset"] for row in self._rows}, 0)
+
+    @property
+    def _models(self) -> list[str]:
+        return in_print_order({row["model"] for row in self._rows}, 1)
+
+
+def few_shot_figures(cells: Sequence[Cell], slug: Any) -> list[FewShot]:
+    """Makes a figure for every adapted method that was tested at some number of shots.
+
+    Args:
+        slug: From a method's name to what stands in file names.
+    """
+    adapted = [cell for cell in cells if cell.spec.method not in (LINEAR, ZERO_SHOT) and cell.shots and cell.tested]
+    methods = list(dict.fromkeys(cell.method for cell in adapted))
+    return [
+        FewShot(cells=cells, method=method, slug=slug(method) if len(methods) > 1 else "") for method in sorted(methods)
+    ]
+
+
+def in_print_order(names: set[str], kind: int) -> list[str]:
+    """Sorts as the paper prints datasets (``kind`` 0) or models (1), then by name."""
+    known = printed_order()[kind]
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    spread, interval = cell.test("accuracy"), cell.intervals["accuracy"]
+    return {
+        "dataset": cell.dataset,
+        "model": cell.model,
+        "method": cell.method,
+        "shots": cell.shots,
+        "mean": spread and spread.mean,
+        "std": spread and spread.std,
+        "low": interval.low,
+        "high": interval.high,
+        "n_seeds": len(cell.tested),
+        "flags": in_file(cell),
+    }

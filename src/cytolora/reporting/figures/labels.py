@@ -1,0 +1,110 @@
+"""The picture that the paper lacks: accuracy against the number of labelled images, all datasets together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from cytolora.config.run import LINEAR
+from cytolora.display import format as words
+from cytolora.display.figure import INK
+from cytolora.display.lines import colours, line, linear_last, markers, panels, percent_axis
+from cytolora.reporting.figures.few_shot import in_print_order
+from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.settings import Cell
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
+_LINEAR_DASH = (0, (1.2, 1.6))
+_COLUMNS = ("dataset", "model", "method", "amount", "num_labels", "mean", "std", "low", "high", "n_seeds", "flags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """A panel per model, a line per dataset and method."""
+
+    cells: Sequence[Cell]
+    """Of the whole report."""
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return "labels"
+
+    @property
+    def caption(self) -> str:
+        """What is seen, in words that stand alone."""
+        text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
+        text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
+        return text + in_caption([cell for cell in self.cells if cell.tested])
+
+    @property
+    def drawable(self) -> bool:
+        """Whether any line has two points."""
+        return len({row["num_labels"] for row in self._rows}) > 1
+
+    def frame(self) -> pa.Table:
+        """Returns a row per point."""
+        return pa.table({name: [row[name] for row in self._rows] for name in _COLUMNS})
+
+    def plot(self) -> Drawing:
+        """Draws the panels, three beside each other, on one scale."""
+        datasets = in_print_order({row["dataset"] for row in self._rows}, 0)
+        models = in_print_order({row["model"] for row in self._rows}, 1)
+        methods = linear_last({row["method"] for row in self._rows})
+        drawing, axes = panels(len(models), 3, share_y=True, size=(2.7 if len(models) > 1 else 6.0, 2.6))
+        inks, marks = colours(datasets), markers(datasets)
+        seen = [row["num_labels"] for row in self._rows]
+        for panel, model in zip(axes, models, strict=True):
+            for dataset in datasets:
+                for index, method in enumerate(methods):
+                    chosen = (dataset, model, method)
+                    rows = [row for row in self._rows if (row["dataset"], row["model"], row["method"]) == chosen]
+                    line(panel, rows, "num_labels", colour=inks[dataset], **_style(index, method, marks[dataset]))
+            panel.set_xscale("log")
+            panel.set_xlim(0.7 * min(seen), 1.5 * max(seen))
+            panel.xaxis.set_major_locator(LogLocator(base=10))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            panel.set_title(model, fontsize=9)
+            percent_axis(panel, [row["mean"] + sign * (row["std"] or 0) for row in self._rows for sign in (-1, 1)])
+        handles = [Line2D([], [], color=inks[name], marker=marks[name], label=name) for name in datasets]
+        handles += [
+            Line2D([], [], color=INK, label=method, **_style(index, method, "")) for index, method in enumerate(methods)
+        ]
+        drawing.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4)
+        drawing.supxlabel("Labelled training images", fontsize=9)
+        drawing.supylabel("Accuracy on test", fontsize=9)
+        stamp(drawing, caution([cell for cell in self.cells if cell.tested]))
+        return drawing
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        found = [
+            {
+                "dataset": cell.dataset,
+                "model": cell.model,
+                "method": cell.method,
+                "amount": cell.spec.sampling.amount,
+                "num_labels": cell.num_labels,
+                "mean": spread.mean,
+                "std": spread.std,
+                "low": cell.intervals["accuracy"].low,
+                "high": cell.intervals["accuracy"].high,
+                "n_seeds": len(cell.tested),
+                "flags": in_file(cell),
+            }
+            for cell in self.cells
+            if cell.num_labels and (spread := cell.test("accuracy")) is not None
+        ]
+        return sorted(found, key=lambda row: (row["dataset"], row["model"], row["method"], row["num_labels"]))
+
+
+def _style(index: int, method: str, marker: str) -> dict[str, Any]:
+    if words.plain_method(method) == LINEAR:
+        return {"linestyle": _LINEAR_DASH, "marker": marker, "markerfacecolor": "white"}
+    return {"linestyle": _DASHES[index % len(_DASHES)], "marker": marker}

@@ -1,0 +1,202 @@
+"""From a store to a folder: tables, figures and one page, replaced whole or not at all."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cytolora.core.arguments import AnyPath, as_named_paths, as_path
+from cytolora.core.files import staged_folder, write_text
+from cytolora.display.figure import Figure, save
+from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments.store import Store, unwritable
+from cytolora.reporting.figures.confusion import ConfusionMatrix
+from cytolora.reporting.figures.curves import Axis, Curves
+from cytolora.reporting.figures.few_shot import few_shot_figures, in_print_order
+from cytolora.reporting.figures.fractions import Fractions
+from cytolora.reporting.figures.labels import Labels
+from cytolora.reporting.figures.levels import Levels
+from cytolora.reporting.figures.reliability import Reliability
+from cytolora.reporting.pages.page import Overview, Picture, Section, render
+from cytolora.reporting.pages.protocol import describe_dataset
+from cytolora.reporting.results.checks import refuse_mixed
+from cytolora.reporting.results.settings import METRICS, Cell, best, by_dataset, read_cells
+from cytolora.reporting.tables import costs, table1
+from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
+from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
+from cytolora.reporting.tables.metadata import breakdowns, to_rows
+from cytolora.reporting.tables.neighbours import COLUMNS as NEIGHBOUR_COLUMNS
+from cytolora.reporting.tables.neighbours import neighbour_rows
+from cytolora.reporting.tables.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
+
+PAGE = "index.html"
+_FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
+_OURS = frozenset({PAGE, *_FILES, "cells.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv", "figures"})
+_AXES: tuple[Axis, ...] = ("shots", "fraction")
+_MAX_NUMBERS = 4000
+"""Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
+
+
+def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
+    """Writes the report of a store and returns its page, ``out/index.html``.
+
+    An older report at ``out`` is replaced whole; if anything fails it stays as it was.
+
+    Args:
+        data: Folder of each dataset, by name; the page shows example cells of those that are given.
+
+    Raises:
+        StoreError: If there are no runs, runs that must not stand in one table, or ``out`` cannot be written.
+        ConfigError: If ``out`` holds anything but a report, or ``data`` names a dataset without runs.
+        DataError: If the images at a folder of ``data`` are not those of the runs.
+    """
+    runs_dir, out, named = as_path(runs_dir, "runs"), as_path(out, "out"), as_named_paths(data, "data")
+    runs = list(Store(runs_dir).runs())
+    if not runs:
+        raise StoreError(
+            f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`, or run a grid first: "
+            f"`cytolora run smoke --data NAME=PATH --out {runs_dir}`."
+        )
+    refuse_mixed(runs)
+    target = out.absolute()
+    _refuse_foreign(target)
+    cells = read_cells(runs)
+    folders = _folders(named, by_dataset(cells))
+    try:
+        with staged_folder(target) as folder:
+            _write_tables(folder, cells)
+            desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
+            overview = _overview(desk, cells)
+            sections = _sections(desk, cells, folders)
+            _write_metadata(folder, sections)
+            write_text(folder / PAGE, render(overview, sections, runs))
+    except OSError as error:  # what is read raises errors of its own
+        raise unwritable(out, error) from error
+    return out / PAGE
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Protects a user's own files: the folder is going to be replaced whole."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; name a folder for the report.")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS) if out.exists() else []
+    if foreign:
+        raise ConfigError(f"{out} holds {foreign[0]!r}, which is no part of a report; name a new or empty folder.")
+
+
+def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Cell]]) -> dict[str, Path]:
+    """Matches ``herlev`` to ``herlev``, with any label map, and ``hicervix`` to every label set of it."""
+    found = {}
+    for name, path in data.items():
+        registered = {dataset: cells[0].spec.dataset for dataset, cells in known.items()}
+        names = [key for key, dataset in registered.items() if name in (dataset, dataset.partition(":")[0])]
+        if not names:
+            raise unknown_name("dataset", name, known)
+        found |= dict.fromkeys(names, path)
+    return found
+
+
+def _write_tables(folder: Path, cells: Sequence[Cell]) -> None:
+    rows = [to_row(cell) for cell in cells]
+    write_text(folder / "tables.csv", to_csv(rows, COLUMNS))
+    write_text(folder / "cells.csv", to_csv(rows, rows[0]))
+    write_text(folder / "tables.md", to_markdown(cells))
+    write_text(folder / "tables.tex", to_latex(cells))
+    write_text(folder / "costs.csv", to_csv(costs.to_rows(cells), costs.COLUMNS))
+    write_text(folder / "costs.tex", costs.to_latex(cells))
+    write_text(folder / "classes.csv", to_csv(class_rows(cells), CLASS_COLUMNS))
+    if beside := neighbour_rows(cells):
+        write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))
+    branches = tree_rows(cells)
+    if branches:
+        write_text(folder / "tree.csv", to_csv(branches, TREE_COLUMNS))
+    linear = table1.tables1(cells)
+    if linear:
+        write_text(folder / "table1.csv", to_csv([r for one in linear for r in table1.to_rows(one)], table1.COLUMNS))
+        write_text(folder / "table1.md", table1.to_markdown(linear))
+        write_text(folder / "table1.tex", table1.to_latex(linear))
+
+
+def _write_metadata(folder: Path, sections: Sequence[Section]) -> None:
+    rows = to_rows(found for section in sections for found in section.breakdowns)
+    if rows:
+        write_text(folder / "metadata.csv", to_csv(rows, METADATA_COLUMNS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desk:
+    """Where pictures are put, and where drawn ones are kept."""
+
+    folder: Path
+    cache: Path
+
+    def picture(self, figure: Figure) -> Picture:
+        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache), caption=figure.caption)
+
+
+def _overview(desk: _Desk, cells: Sequence[Cell]) -> Overview:
+    """The paper's table and figures, as far as their cells exist."""
+    by_name = by_dataset(cells)
+    shares = [Fractions(dataset=name, cells=members, slug=_slug(name)) for name, members in by_name.items()]
+    shares = [figure for figure in shares if figure.drawable]
+    if len(shares) == 1:
+        shares = [replace(shares[0], slug="")]
+    figures: list[Figure] = [*few_shot_figures(cells, _slug), *shares]
+    figures += [labels] if (labels := Labels(cells=cells)).drawable else []
+    return Overview(
+        tables=table1.tables1(cells),
+        pictures=[desk.picture(figure) for figure in figures],
+        rivals=rivals(cells),
+    )
+
+
+def _sections(desk: _Desk, cells: Sequence[Cell], folders: Mapping[str, Path]) -> list[Section]:
+    models = in_print_order({cell.model for cell in cells}, 1)
+    return [_section(desk, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()]
+
+
+def _section(desk: _Desk, cells: Sequence[Cell], models: Sequence[str], data: Path | None) -> Section:
+    dataset, slug = cells[0].dataset, _slug(cells[0].dataset)
+    curves = [
+        Curves(dataset=dataset, cells=cells, metric=metric, axis=axis, slug=slug, all_models=models)
+        for axis in _AXES
+        for metric in METRICS
+    ]
+    figures_of = [*curves, Levels(dataset=dataset, cells=cells, slug=slug)]
+    winner = best(cells)
+    examples = None
+    if data is not None and winner is not None:
+        from cytolora.reporting.pages.examples import find_examples  # reads images: not needed without data
+
+        examples = find_examples(winner, data)
+    return Section(
+        facts=describe_dataset(cells),
+        cells=cells,
+        curves=[desk.picture(curve) for curve in figures_of if curve.drawable],
+        matrices=[desk.picture(matrix) for matrix in _matrices(cells)],
+        reliability=None if winner is None else desk.picture(Reliability(cell=winner, slug=_slug(winner.cell_id))),
+        breakdowns=breakdowns(cells),
+        examples=examples,
+        slug=slug,
+    )
+
+
+def _matrices(cells: Sequence[Cell]) -> list[ConfusionMatrix]:
+    """The best cell's, then of each model the best at its largest amount of training images."""
+    winner = best(cells)
+    if winner is None:
+        return []
+    largest = []
+    for model in sorted({cell.model for cell in cells}):
+        tested = [cell for cell in cells if cell.model == model and cell.tested]
+        most = max((cell.amount_key for cell in tested), default=None)
+        largest.append(best([cell for cell in tested if cell.amount_key == most]))
+    others = [cell for cell in largest if cell is not None and cell is not winner]
+    num_fields = len(winner.runs[0].provenance["classes"]) ** 2 * len(others)
+    numbers = "all" if num_fields <= _MAX_NUMBERS else "diagonal"
+    first = ConfusionMatrix(cell=winner, slug=_slug(winner.cell_id))
+    return [first, *(ConfusionMatrix(cell=cell, slug=_slug(cell.cell_id), numbers=numbers) for cell in others)]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")

@@ -1,0 +1,196 @@
+"""What was run, in words: datasets, models, methods, seeds, learning rates, software."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from cytolora.config.run import PAPER, ZERO_SHOT, AdapterSpec, AugmentSpec, Preprocess, RunSpec
+from cytolora.display import format as words
+from cytolora.errors import ConfigError
+from cytolora.experiments.store import StoredRun
+from cytolora.models.adapters.methods import METHODS
+from cytolora.reporting.results.settings import Cell
+
+_SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFacts:
+    """What the runs know about their dataset."""
+
+    name: str
+    classes: tuple[tuple[str, int | None], ...]
+    """Each with its test images; None while no test set is scored."""
+    num_test: int | None
+    num_test_groups: int | None
+    """None where groups are not known, or no test set is scored."""
+    group_rule: str
+    split_rule: str
+    """All that occur, parted by semicolons."""
+    warnings: tuple[str, ...]
+    fingerprint: str
+
+
+def describe_dataset(cells: Sequence[Cell]) -> DatasetFacts:
+    """Gathers the facts from the cells of one dataset."""
+    run = cells[0].runs[0]
+    evaluations = [found for cell in cells if (found := cell.evaluation)]
+    scored = evaluations[0] if evaluations else None
+    names = run.provenance["classes"]
+    counts = [None] * len(names) if scored is None else scored.class_counts
+    return DatasetFacts(
+        name=cells[0].dataset,
+        classes=tuple(zip(names, counts, strict=True)),
+        num_test=None if scored is None else scored.num_images,
+        num_test_groups=None if scored is None else scored.num_groups,
+        group_rule=run.provenance.get("group_rule") or "groups cannot be known",
+        split_rule="; ".join(_all_of(cells, lambda run: [run.provenance.get("split_rule")])),
+        warnings=(
+            *_all_of(cells, lambda run: run.provenance.get("data_warnings") or ()),
+            *_several_test_sets({found.test_set: found.num_images for found in evaluations}),
+        ),
+        fingerprint=run.provenance["data_fingerprint"],
+    )
+
+
+def _all_of(cells: Sequence[Cell], read: Callable[[StoredRun], Iterable[str | None]]) -> list[str]:
+    """What the runs of the cells say, each thing once: cells may be divided differently."""
+    return list(dict.fromkeys(text for cell in cells for text in read(cell.runs[0]) if text))
+
+
+def _several_test_sets(sizes: Mapping[str, int]) -> Iterator[str]:
+    if len(sizes) > 1:
+        yield (
+            f"These cells were tested on {len(sizes)} different test sets ({words.listed([*map(str, sizes.values())])} "
+            "images; other splits or labels): their numbers are not of the same images. Counts of test images are "
+            "those of the first."
+        )
+
+
+def describe_models(cells: Iterable[Cell]) -> list[dict[str, str]]:
+    """Returns name, architecture, licence and weights' hash of each model."""
+    found = {}
+    for cell in cells:
+        provenance = cell.runs[0].provenance
+        backbone = provenance.get("backbone") or {}
+        found[cell.model] = {
+            "name": cell.model,
+            "architecture": backbone.get("architecture", ""),
+            "licence": backbone.get("licence", ""),
+            "weights": provenance["weights_sha256"],
+        }
+    return [found[name] for name in sorted(found)]
+
+
+def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
+    """Returns, per method, its settings in words; several where cells differ, each under its preset."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        settings = found.setdefault(cell.spec.method, [])
+        text = _settings(cell.spec)
+        if cell.spec.preset != PAPER:
+            text = f"preset {cell.spec.preset}: {text}"
+        if text not in settings:
+            settings.append(text)
+    return found
+
+
+def _settings(spec: RunSpec) -> str:
+    if spec.method == ZERO_SHOT:
+        return "nothing is trained: images go to the class whose prompts are nearest"
+    train = spec.train
+    parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
+    if spec.adapter is not None:
+        parts += adapter_settings(spec.adapter, fields_read(spec.method, spec.adapter))
+    again = "" if train.cosine_steps is None else f" that turns every {train.cosine_steps} steps"
+    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine{again}")
+    parts += [_augmentation(train.augment), _view(spec.preprocess)]
+    if spec.head_start == "text":
+        parts.append("head starts from the class names")
+    return "; ".join([*parts, train.precision])
+
+
+def fields_read(method: str, adapter: AdapterSpec) -> frozenset[str]:
+    """Names the fields of the adapter that a method reads.
+
+    Of a method that only another machine has, those that are set: a run with a field that its method does not read is
+    refused before it starts.
+    """
+    try:
+        return frozenset(METHODS.get(method).uses)
+    except ConfigError:
+        return frozenset(entry.name for entry in fields(adapter) if getattr(adapter, entry.name) != entry.default)
+
+
+def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
+    """Puts the fields of an adapter that its method reads into words, and no other."""
+    size = f"rank {adapter.rank}" if "rank" in reads else ""
+    if "prompts" in reads:
+        size = f"{words.count(adapter.prompts, 'prompt')} a block"
+    blocks = _blocks(adapter) if {"blocks", "last_blocks"} & set(reads) else ""
+    where = f"in {blocks}" if blocks else ""
+    if "targets" in reads:
+        where = f"on {', '.join(adapter.targets)}" + (f" of {blocks}" if blocks else "")
+    branch = {
+        "alpha": f"α {adapter.alpha:g}",
+        "scaling": f"scaled by {_SCALING[adapter.scaling]}",
+        "dropout": f"dropout {adapter.dropout:g}",
+    }
+    parts = [" ".join(filter(None, [size, where])), ", ".join(text for name, text in branch.items() if name in reads)]
+    if adapter.reference_attention_bug and "reference_attention_bug" in reads:
+        parts.append("the wrong attention of the paper's public code")
+    return list(filter(None, parts))
+
+
+def _blocks(adapter: AdapterSpec) -> str:
+    if adapter.last_blocks is not None:
+        return "the last block" if adapter.last_blocks == 1 else f"the last {adapter.last_blocks} blocks"
+    return "all blocks" if adapter.blocks == "all" else f"blocks {', '.join(map(str, adapter.blocks))}"
+
+
+def _augmentation(found: AugmentSpec | None) -> str:
+    if found is None:
+        return "trained on evaluation views"
+    text = f"crops of {100 * found.min_scale:g} to 100 % of the area, flip {found.flip:g}"
+    return text if found.interpolation is None else f"{text}, crops resized {found.interpolation}"
+
+
+def _view(found: Preprocess | None) -> str:
+    if found is None:
+        return "each model's own view"
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (found.mean, found.std))
+    return f"view: {found.resize}, {found.interpolation}, mean {mean}, standard deviation {std}"
+
+
+def describe_rates(cells: Iterable[Cell]) -> dict[str, list[str]]:
+    """Returns, per method, the learning rates that were tried; several lists where cells differ, none for zero-shot."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        lists = found.setdefault(cell.spec.method, [])
+        text = ", ".join(words.rate(rate) for rate in cell.rates if rate)
+        if text and cell.spec.preset != PAPER:
+            text = f"preset {cell.spec.preset}: {text}"
+        if text and text not in lists:
+            lists.append(text)
+    return found
+
+
+def describe_software(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
+    """Returns what computed the runs, each thing with all the values that occur."""
+    facts: dict[str, set[str]] = {"device": set(), "threads": set(), "code": set()}
+    for run in runs:
+        found = run.provenance
+        for package, version in (found.get("versions") or {}).items():
+            facts.setdefault(package, set()).add(str(version))
+        git = found.get("git") or {}
+        if git.get("commit"):
+            changed = " with uncommitted changes" if git.get("is_dirty") else ""
+            facts["code"].add(f"commit {git['commit'][:12]}{changed}")
+        for name in ("device", "threads"):
+            if found.get(name) is not None:
+                facts[name].add(str(found[name]))
+    return [(name, ", ".join(sorted(values))) for name, values in facts.items() if values]
+
+
+def total_seconds(runs: Iterable[StoredRun]) -> float:
+    """Adds up what the runs took."""
+    return float(sum(run.provenance.get("seconds") or 0 for run in runs))

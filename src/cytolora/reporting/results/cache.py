@@ -1,0 +1,60 @@
+"""What is kept from one report to the next: numbers under the hash of what they were computed from."""
+
+import json
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cytolora.core.checksum import add_checksum, read_checked
+from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_bytes
+from cytolora.experiments.store import PREDICTIONS, StoredRun, damaged
+
+
+def read_kept(file: Path) -> Any:
+    """Returns what ``keep`` wrote, or None where there is nothing or it is damaged."""
+    content = read_checked(file, key=_key(file))
+    return None if content is None else json.loads(content)
+
+
+def keep(file: Path, plain: Any) -> None:
+    """Writes plain data with its own hash; on a read-only disk nothing, so that it is computed again next time."""
+    content = add_checksum(canonical_json(plain).encode(), key=_key(file))
+    with suppress(OSError):
+        write_bytes(file, content, durable=False)
+
+
+def _key(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
+
+
+def predictions_hash(run: StoredRun) -> str:
+    """Returns the SHA-256 of a run's predictions, read once a report.
+
+    Raises:
+        StoreError: If there are none, or the run was replaced since it was read.
+    """
+    file = run.path / PREDICTIONS
+    try:
+        found = file.stat()
+        digest = _hash(file, found.st_mtime_ns, found.st_size, found.st_ino)
+    except OSError as error:
+        run.check_unchanged()
+        raise damaged(run.path, f"{PREDICTIONS}: {error}") from error
+    run.check_unchanged()
+    return digest
+
+
+@lru_cache(maxsize=100_000)
+def _hash(file: Path, *_: int) -> str:
+    return sha256_file(file)
+
+
+def code_hash(*files: str | None) -> str:
+    """Hashes program texts: other code, other numbers."""
+    return _code_hash(tuple(map(str, files)))
+
+
+@lru_cache(maxsize=16)
+def _code_hash(files: tuple[str, ...]) -> str:
+    return sha256_text(canonical_json([sha256_file(Path(file)) for file in files]))

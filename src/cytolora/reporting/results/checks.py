@@ -1,0 +1,52 @@
+"""What may not stand in one table: runs computed from different data, weights or draws."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from cytolora.core.files import canonical_json
+from cytolora.errors import StoreError
+from cytolora.experiments.store import StoredRun
+
+
+def refuse_mixed(runs: Iterable[StoredRun]) -> None:
+    """Checks that runs of one dataset saw the same images, of one model the same weights, of one draw the same split,
+    and that none is there twice.
+
+    Raises:
+        StoreError: Naming both fingerprints and a run of each.
+    """
+    found = list(runs)
+    _refuse_copies(found)
+    _agree(found, "data_fingerprint", "dataset {}", _data)
+    _agree(found, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
+    _agree(found, "split_fingerprint", "the draw of {}", _draw)
+
+
+def _refuse_copies(runs: Iterable[StoredRun]) -> None:
+    """A copied folder would count as a further seed."""
+    first: dict[str, StoredRun] = {}
+    for run in runs:
+        other = first.setdefault(canonical_json(run.spec), run)
+        if other is not run:
+            raise StoreError(f"{other.path} and {run.path} hold the same run; move one of them to another folder.")
+
+
+def _data(spec: Mapping[str, Any]) -> list[Any]:
+    return [spec["dataset"], spec.get("label_map_sha256")]
+
+
+def _draw(spec: Mapping[str, Any]) -> list[Any]:
+    return [*_data(spec), spec["sampling"], spec["split"], spec["seed"]]
+
+
+def _agree(runs: Sequence[StoredRun], field: str, title: str, key: Callable[[Mapping[str, Any]], list[Any]]) -> None:
+    first: dict[str, StoredRun] = {}
+    for run in runs:
+        other = first.setdefault(canonical_json(key(run.spec)), run)
+        here, there = (getattr(entry.identity, field) for entry in (run, other))
+        if here != there:
+            raise StoreError(
+                f"Stored runs disagree in the {field} of {title.format(key(run.spec)[0])}: {there} in {other.run_id}, "
+                f"{here} in {run.run_id}. Their numbers cannot stand in one table; move the stale ones to another "
+                "folder (`cytolora plan` lists them)."
+            )

@@ -1,0 +1,73 @@
+"""Marks grave enough to stand beside a number wherever it goes: in tables, files and pictures."""
+
+from collections.abc import Iterable
+from textwrap import fill
+from typing import Any
+
+from matplotlib.figure import Figure as Drawing
+
+from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
+from cytolora.display import format as words
+from cytolora.reporting.results.marks import marks
+from cytolora.reporting.results.settings import Cell
+
+GRAVE = ("wrong attention", "cut", SPLIT_BY_IMAGE, GROUPS_UNKNOWN, "repeated", "preset", "incomplete")
+"""Tags of ``marks`` that make a number another experiment than its neighbours, or than it is taken for."""
+
+_SAID = {
+    "wrong attention": "wrong attention on purpose",
+    "cut": "budget cut: a rehearsal",
+    SPLIT_BY_IMAGE: "split by image, patients may be on both sides (group leakage)",
+    GROUPS_UNKNOWN: "groups unknown, patients may be on both sides (group leakage)",
+    "repeated": "images repeated in small classes",
+    "preset": "another preset than the paper's text",
+    "incomplete": "some seeds only",
+}
+
+_LETTERS_AN_INCH = 17
+"""Of a caution below a drawing."""
+_MIN_LETTERS = 50
+
+
+def flags(cell: Cell) -> tuple[str, ...]:
+    """Returns the grave tags of a cell."""
+    tags = {mark.tag for mark in marks(cell)}
+    return tuple(tag for tag in GRAVE if tag in tags)
+
+
+def suffix(cell: Cell) -> str:
+    """`` [cut, repeated]`` to put behind a number; empty where nothing is grave."""
+    found = flags(cell)
+    return f" [{', '.join(found)}]" if found else ""
+
+
+def in_file(cell: Cell) -> str:
+    """``cut; repeated`` for the column ``flags`` of a file; empty where nothing is grave."""
+    return "; ".join(flags(cell))
+
+
+def caution(cells: Iterable[Cell]) -> str:
+    """Says how many of the drawn cells bear which grave tag; empty where none does."""
+    drawn = list(cells)
+    found = [[tag in flags(cell) for cell in drawn] for tag in GRAVE]
+    parts = [
+        f"{sum(column)} of {words.count(len(drawn), 'cell')}: {_SAID[tag]}"
+        for tag, column in zip(GRAVE, found, strict=True)
+        if any(column)
+    ]
+    return "; ".join(parts)
+
+
+def in_caption(cells: Iterable[Cell]) -> str:
+    """Says the same as a sentence behind a caption; empty where there is nothing to say."""
+    text = caution(cells)
+    return f" Read with care: {text}." if text else ""
+
+
+def stamp(drawing: Drawing, text: str, *, above: bool = False) -> None:
+    """Writes a caution below a drawing, or above it, so that it goes wherever the picture goes."""
+    if text:
+        width = max(_MIN_LETTERS, int(_LETTERS_AN_INCH * drawing.get_figwidth()))
+        lines = fill(f"Read with care: {text}.", width)  # one long line would widen a small picture
+        place: dict[str, Any] = {"y": 1.02, "va": "bottom"} if above else {"y": -0.01, "va": "top"}
+        drawing.text(0.5, s=lines, ha="center", fontsize=7.5, color="#7a3500", **place)

@@ -1,0 +1,99 @@
+"""Telling apart cells that a table would call the same: the settings in which they differ, in words."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cytolora.config.run import PAPER, RunSpec, Sampling, to_plain
+from cytolora.display import format as words
+
+_NAMED_ELSEWHERE = (
+    *("dataset", "label_map_sha256", "backbone", "method", "learning_rate", "seed", "preset"),
+    *("sampling.shots", "sampling.fraction"),
+)
+BUDGET = "train.budget"
+OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
+"""What a grid gives each model in its own way: models that differ in these are still compared as models."""
+
+
+def settings(spec: RunSpec) -> dict[str, Any]:
+    """Returns the settings of a spec by dotted name, less those that a table has a column for; the budget in words."""
+    flat = {key: value for key, value in _flat(to_plain(spec)).items() if not within(key, (BUDGET,))}
+    return flat | {BUDGET: words.budget(spec.train.budget)}
+
+
+def within(key: str, parents: Iterable[str]) -> bool:
+    """Whether a dotted name is one of ``parents`` or lies below one."""
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
+
+
+def differing(*flats: Mapping[str, Any]) -> list[str]:
+    """Returns the names in which settings differ, sorted."""
+    keys = sorted({key for flat in flats for key in flat})
+    return [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
+
+
+def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
+    """Names each spec by its preset, and by what sets it apart from specs that a table would take for the same.
+
+    A name follows from the settings alone: where some clash, in one row or in one column, all specs of that method and
+    preset are named by what clashes, so that equal settings are called the same in all datasets and of all models.
+    Names are empty for the paper's preset where nothing clashes.
+    """
+    families: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, spec in specs.items():
+        families[spec.method, spec.preset].append(name)
+    named = {}
+    for (_, preset), members in families.items():
+        flats = {name: settings(specs[name]) for name in members}
+        keys = _clashing(specs, flats)
+        for name, flat in flats.items():
+            parts = ["" if preset == PAPER else f"preset {preset}", *(say(key, flat.get(key)) for key in keys)]
+            named[name] = ", ".join(filter(None, parts))
+    return named
+
+
+def say(key: str, value: Any) -> str:
+    """Puts a setting into words: ``adapter rank 2``."""
+    return value if key == BUDGET else f"{plain_name(key)} {'none' if value is None else value}"
+
+
+def plain_name(key: str) -> str:
+    """Puts the name of a setting into words: ``adapter rank``."""
+    return " ".join(key.split(".")[-2:]).replace("_", " ")
+
+
+def _clashing(specs: Mapping[str, RunSpec], flats: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The settings that differ in a row (a dataset and model), or between the models of a column's kind."""
+    rows: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
+    columns: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
+    for name in flats:
+        spec = specs[name]
+        rows[spec.dataset, spec.label_map_sha256, spec.backbone].append(name)
+        columns[spec.dataset, spec.label_map_sha256, _kind(spec.sampling)].append(name)
+    found = {key for members in rows.values() for key in differing(*_of(flats, members))}
+    shared = {key for members in columns.values() for key in differing(*_of(flats, members))}
+    return sorted(found | {key for key in shared if not within(key, OF_A_MODEL)})
+
+
+def _of(flats: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    return [flats[name] for name in names]
+
+
+def _kind(sampling: Sampling) -> str:
+    """What the amount is told in: each has a figure of its own, and the paper's have methods of their own."""
+    if sampling.shots is not None:
+        return "shots"
+    return "all" if sampling.fraction is None else "fraction"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, inner in value.items():
+        if prefix + key in _NAMED_ELSEWHERE:
+            continue
+        if isinstance(inner, Mapping):
+            flat |= _flat(inner, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = inner
+    return flat

@@ -1,0 +1,199 @@
+"""The metrics once more, for each stain, scanner, site, …: whatever columns stand beside the labels."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cytolora.core.files import canonical_json, sha256_text
+from cytolora.metrics import bootstrap as stats
+from cytolora.metrics import intervals
+from cytolora.metrics.bootstrap import Interval, accuracy, balanced_accuracy, tally
+from cytolora.reporting.results import predictions
+from cytolora.reporting.results.cache import code_hash, keep, predictions_hash, read_kept
+from cytolora.reporting.results.flags import in_file
+from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
+from cytolora.reporting.results.settings import METRICS, Cell, Metric, Spread
+
+UNKNOWN = "not known"
+"""Stands for an image whose field is empty."""
+
+COLUMNS = (
+    "dataset",
+    "model",
+    "method",
+    "shots",
+    "fraction",
+    "column",
+    "value",
+    "n",
+    "accuracy_mean",
+    "accuracy_std",
+    "accuracy_low",
+    "accuracy_high",
+    "balanced_accuracy_mean",
+    "balanced_accuracy_std",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "interval_unit",
+    "interval_units",
+    "flags",
+    "cell_id",
+)
+"""Of metadata.csv."""
+
+_MAX_VALUES = 12
+"""Columns of a table on the page; metadata.csv has every value."""
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratum:
+    """A cell's result on the test images of one value of one column."""
+
+    num_images: int
+    spreads: Mapping[str, Spread]
+    """By metric, over the seeds."""
+    intervals: Mapping[str, Interval]
+    """By metric, 95 %."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakdown:
+    """One metadata column of one dataset, for every cell with a test score."""
+
+    column: str
+    num_images: Mapping[str, int]
+    """Test images by value, the most frequent first."""
+    rows: Sequence[tuple[Cell, Mapping[str, Stratum]]]
+    """Each tested cell with its strata by value."""
+
+    @property
+    def shown(self) -> list[str]:
+        """The values that the page has room for."""
+        return list(self.num_images)[:_MAX_VALUES]
+
+
+def breakdowns(cells: Sequence[Cell]) -> list[Breakdown]:
+    """Repeats the metrics of one dataset's tested cells per value of each metadata column; none without columns."""
+    tested = [cell for cell in cells if cell.tested]
+    if not any(cell.evaluation and cell.evaluation.has_metadata for cell in tested):
+        return []
+    file = tested[0].runs[0].path.parent / ".cache" / "metadata" / f"{_key(tested)}.json"
+    with suppress(KeyError, TypeError, ValueError):
+        return [_from_plain(plain, tested) for plain in read_kept(file)]
+    found = [_breakdown(column, values, tested) for column, values in _values(tested).items()]
+    keep(file, [_to_plain(one) for one in found])
+    return found
+
+
+def _key(cells: Sequence[Cell]) -> str:
+    """Names the breakdowns of these cells by their predictions, and by the code that computes them."""
+    code = code_hash(__file__, stats.__file__, intervals.__file__, predictions.__file__)
+    hashes = [[list(cell.runs[0].provenance["classes"]), *map(predictions_hash, cell.tested)] for cell in cells]
+    return sha256_text(canonical_json([code, hashes]))
+
+
+def _to_plain(found: Breakdown) -> dict[str, Any]:
+    strata = [{value: asdict(stratum) for value, stratum in row.items()} for _, row in found.rows]
+    return {"column": found.column, "num_images": list(found.num_images.items()), "strata": strata}
+
+
+def _from_plain(plain: Mapping[str, Any], cells: Sequence[Cell]) -> Breakdown:
+    counts = dict(plain["num_images"])
+    strata = [{value: _stratum_of(row[value]) for value in counts if value in row} for row in plain["strata"]]
+    return Breakdown(column=plain["column"], num_images=counts, rows=list(zip(cells, strata, strict=True)))
+
+
+def _stratum_of(plain: Mapping[str, Any]) -> Stratum:
+    return Stratum(
+        num_images=plain["num_images"],
+        spreads={name: Spread(**found) for name, found in plain["spreads"].items()},
+        intervals={name: Interval(**found) for name, found in plain["intervals"].items()},
+    )
+
+
+def _values(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+    """Returns column to image to value; runs stored before a column was added learn it from the later ones."""
+    found: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        for rows in cell.predictions:
+            for column, values in rows.metadata.items():
+                known = found.setdefault(column, {})
+                known |= {path: value for path, value in zip(rows.paths, values, strict=True) if value is not None}
+    return {column: values for column, values in sorted(found.items()) if values}
+
+
+def _breakdown(column: str, values: Mapping[str, str], cells: Sequence[Cell]) -> Breakdown:
+    counts = Counter(values.get(path, UNKNOWN) for path in cells[0].predictions[0].paths)
+    ordered = dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+    strata: list[dict[str, Stratum]] = [{} for _ in cells]
+    for value in ordered:  # the outer loop: intervals of equally many images share their draws
+        for cell, row in zip(cells, strata, strict=True):
+            found = [
+                _of(rows, [values.get(path, UNKNOWN) == value for path in rows.paths]) for rows in cell.predictions
+            ]
+            if all(len(part.paths) for part in found):
+                row[value] = _stratum(found)
+    return Breakdown(column=column, num_images=ordered, rows=list(zip(cells, strata, strict=True)))
+
+
+def _of(rows: TestPredictions, chosen: list[bool]) -> TestPredictions:
+    mask = np.array(chosen, dtype=bool)
+    return TestPredictions(
+        classes=rows.classes,
+        paths=[path for path, keep in zip(rows.paths, chosen, strict=True) if keep],
+        groups=[group for group, keep in zip(rows.groups, chosen, strict=True) if keep],
+        labels=rows.labels[mask],
+        probabilities=rows.probabilities[mask],
+    )
+
+
+def _stratum(seeds: Sequence[TestPredictions]) -> Stratum:
+    num_classes = len(seeds[0].classes)
+    measures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+    counts = [tally(rows.labels, rows.predicted, num_classes) for rows in seeds]
+    return Stratum(
+        num_images=len(seeds[0].paths),
+        spreads={name: Spread.of([float(measure(one)) for one in counts]) for name, measure in measures.items()},
+        intervals=draw_seeds(seeds).intervals(),
+    )
+
+
+def to_rows(found: Iterable[Breakdown]) -> list[dict[str, Any]]:
+    """Returns a row per cell, column and value, with shares in [0, 1]."""
+    return [row for one in found for cell, strata in one.rows for row in _rows(one.column, cell, strata)]
+
+
+def _rows(column: str, cell: Cell, strata: Mapping[str, Stratum]) -> Iterator[dict[str, Any]]:
+    for value, stratum in strata.items():
+        row: dict[str, Any] = {
+            "dataset": cell.dataset,
+            "model": cell.model,
+            "method": cell.method,
+            "shots": "all" if cell.shots is None and cell.fraction is None else cell.shots,
+            "fraction": cell.fraction,
+            "column": column,
+            "value": value,
+            "n": stratum.num_images,
+            "interval_unit": stratum.intervals["accuracy"].unit,
+            "interval_units": stratum.intervals["accuracy"].num_units,
+            "flags": in_file(cell),
+            "cell_id": cell.cell_id,
+        }
+        for metric in METRICS:
+            row |= _numbers(metric, stratum)
+        yield row
+
+
+def _numbers(metric: Metric, stratum: Stratum) -> dict[str, float | None]:
+    spread, interval = stratum.spreads[metric], stratum.intervals[metric]
+    return {
+        f"{metric}_mean": round(spread.mean, _DIGITS),
+        f"{metric}_std": None if spread.std is None else round(spread.std, _DIGITS),
+        f"{metric}_low": round(interval.low, _DIGITS),
+        f"{metric}_high": round(interval.high, _DIGITS),
+    }

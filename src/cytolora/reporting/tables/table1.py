@@ -1,0 +1,214 @@
+"""The paper's Table 1: linear classifiers on all images, datasets by models, beside what is printed there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from cytolora.config.run import LINEAR
+from cytolora.display.format import escape_latex, escape_markdown
+from cytolora.reporting.results.flags import in_caption, in_file, suffix
+from cytolora.reporting.results.published import printed_order
+from cytolora.reporting.results.settings import Cell, Spread
+from cytolora.reporting.tables.tables import bar
+
+COLUMNS = (
+    *("method", "dataset", "model", "accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "n_seeds"),
+    *("published_accuracy", "published_std", "difference", "flags", "cell_id"),
+)
+"""Of table1.csv."""
+
+AVERAGE = "average"
+BELOW = (INTERVAL, PUBLISHED, DIFFERENCE) = ("95 % interval", "published", "difference")
+"""Names of the lines below one of ours."""
+_NONE = "–"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One field of the table, as shares in [0, 1]; the average has neither cell nor spread."""
+
+    spread: Spread | None
+    """None while it was not run or tested."""
+    published: float | None = None
+    published_std: float | None = None
+    cell: Cell | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published one; None where one of them is missing."""
+        return None if self.spread is None or self.published is None else self.spread.mean - self.published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1:
+    """Datasets by models for one linear method; the last row averages over the datasets."""
+
+    method: str
+    datasets: tuple[str, ...]
+    """In the paper's order, then those that the paper lacks."""
+    models: tuple[str, ...]
+    averaged: tuple[str, ...]
+    """The paper's datasets where all of them are there, else every dataset: the first of ``datasets``."""
+    entries: Mapping[tuple[str, str], Entry]
+    """By dataset and model; ``AVERAGE`` only for models that have every averaged dataset."""
+
+
+def tables1(cells: Sequence[Cell]) -> list[Table1]:
+    """Gathers the tested linear cells on all images, a table for each variant of the method; none without cells."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.spec.method == LINEAR and cell.shots is None and cell.fraction is None and cell.tested:
+            found.setdefault(cell.method, []).append(cell)
+    return [_table(method, members) for method, members in found.items()]
+
+
+def _table(method: str, cells: Sequence[Cell]) -> Table1:
+    known_datasets, known_models = printed_order()
+    datasets = _in_order([cell.dataset for cell in cells], known_datasets)
+    models = _in_order([cell.model for cell in cells], known_models)
+    entries = {(cell.dataset, cell.model): _entry(cell) for cell in cells}
+    averaged = known_datasets if set(known_datasets) <= set(datasets) else datasets
+    for model in models:
+        column = [entries.get((dataset, model), Entry(spread=None)) for dataset in averaged]
+        entries[AVERAGE, model] = _average(column) if len(column) > 1 else Entry(spread=None)
+    return Table1(method=method, datasets=datasets, models=models, averaged=averaged, entries=entries)
+
+
+def _entry(cell: Cell) -> Entry:
+    published = cell.published
+    return Entry(
+        spread=cell.test("accuracy"),
+        published=published and published.accuracy,
+        published_std=published and published.std,
+        cell=cell,
+    )
+
+
+def _average(column: Sequence[Entry]) -> Entry:
+    means = [entry.spread.mean for entry in column if entry.spread]
+    printed = [entry.published for entry in column if entry.published is not None]
+    return Entry(
+        spread=Spread(mean=fmean(means), std=None) if len(means) == len(column) else None,
+        published=fmean(printed) if len(printed) == len(column) else None,
+    )
+
+
+def _in_order(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    place = {name: index for index, name in enumerate(known)}
+    return tuple(sorted(set(names), key=lambda name: (place.get(name, len(place)), name)))
+
+
+def cells_of(table: Table1) -> list[Cell]:
+    """Returns the cells that the table's numbers and averages are of."""
+    return [entry.cell for entry in table.entries.values() if entry.cell is not None]
+
+
+def to_rows(table: Table1) -> list[dict[str, Any]]:
+    """Returns a row per field, for CSV; shares in [0, 1]."""
+    rows = []
+    for (dataset, model), entry in table.entries.items():
+        interval = entry.cell.intervals["accuracy"] if entry.cell else None
+        rows.append(
+            {
+                "method": table.method,
+                "dataset": dataset,
+                "model": model,
+                "accuracy_mean": _rounded(entry.spread and entry.spread.mean),
+                "accuracy_std": _rounded(entry.spread and entry.spread.std),
+                "accuracy_low": _rounded(interval and interval.low),
+                "accuracy_high": _rounded(interval and interval.high),
+                "n_seeds": len(entry.cell.tested) if entry.cell else None,
+                "published_accuracy": _rounded(entry.published),
+                "published_std": entry.published_std,
+                "difference": _rounded(entry.difference),
+                "flags": in_file(entry.cell) if entry.cell else "",
+                "cell_id": entry.cell and entry.cell.cell_id,
+            }
+        )
+    return rows
+
+
+def lines_of(table: Table1) -> list[tuple[str, list[str]]]:
+    """Returns the printed lines: of each dataset and the average ours, interval, published and difference, in percent.
+
+    The average stands below the datasets that it is of, and above others.
+    """
+    lines = []
+    others = [name for name in table.datasets if name not in table.averaged]
+    for dataset in (*table.averaged, AVERAGE, *others):
+        row = [table.entries.get((dataset, model), Entry(spread=None)) for model in table.models]
+        lines.append((dataset, [_ours(entry) for entry in row]))
+        if any(entry.cell is not None for entry in row):
+            lines.append((INTERVAL, [_interval(entry) for entry in row]))
+        if any(entry.published is not None for entry in row):
+            lines.append((PUBLISHED, [_printed(entry) for entry in row]))
+            lines.append((DIFFERENCE, [_differing(entry) for entry in row]))
+    return lines
+
+
+def to_markdown(tables: Sequence[Table1]) -> str:
+    """Prints the tables for Markdown."""
+    blocks = []
+    for table in tables:
+        lines = [f"### {escape_markdown(table.method)} on all images: accuracy on test, %", ""]
+        lines += [bar(["dataset", *map(escape_markdown, table.models)]), bar(["---", *["--:"] * len(table.models)])]
+        lines += [bar(map(escape_markdown, (name, *values))) for name, values in lines_of(table)]
+        if care := in_caption(cells_of(table)).strip():
+            lines += ["", escape_markdown(care)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def to_latex(tables: Sequence[Table1]) -> str:
+    """Prints the tables for LaTeX; needs the package booktabs."""
+    blocks = [
+        "% Needs \\usepackage{booktabs}. Accuracy on test, %: mean, standard deviation over seeds, 95 % interval."
+    ]
+    for table in tables:
+        care = escape_latex(in_caption(cells_of(table)))
+        lines = [
+            "\\begin{table}",
+            f"\\caption{{Accuracy of {escape_latex(table.method)} classifiers on all images (\\%).{care}}}",
+            f"\\begin{{tabular}}{{l{'r' * len(table.models)}}}",
+            "\\toprule",
+            " & ".join(["Dataset", *map(escape_latex, table.models)]) + " \\\\",
+        ]
+        for name, values in lines_of(table):
+            is_ours = name not in BELOW
+            lines += ["\\midrule"] if is_ours else []
+            cells = [escape_latex(value).replace("±", "$\\pm$").replace("–", "--") for value in values]
+            lines.append(" & ".join([("" if is_ours else "\\quad ") + escape_latex(name), *cells]) + " \\\\")
+        blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _ours(entry: Entry) -> str:
+    if entry.spread is None:
+        return _NONE
+    return _say(entry.spread.mean, entry.spread.std) + (suffix(entry.cell) if entry.cell else "")
+
+
+def _interval(entry: Entry) -> str:
+    """Of the mean, for other test images or groups: another thing than the seeds' spread beside it."""
+    found = entry.cell.intervals.get("accuracy") if entry.cell else None
+    return f"{100 * found.low:.2f} to {100 * found.high:.2f}" if found else _NONE
+
+
+def _printed(entry: Entry) -> str:
+    if entry.published is None:
+        return _NONE
+    return _say(entry.published, entry.published_std)
+
+
+def _say(mean: float, std: float | None) -> str:
+    """In percent, with two digits as the paper prints."""
+    return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+
+
+def _differing(entry: Entry) -> str:
+    return _NONE if entry.difference is None else f"{100 * entry.difference:+.2f}".replace("-", "−")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

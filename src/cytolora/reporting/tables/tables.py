@@ -1,0 +1,189 @@
+"""The results table: as CSV to compute with, as Markdown and LaTeX to print."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cytolora.display import format as words
+from cytolora.display.format import escape_latex, escape_markdown
+from cytolora.metrics.agreement import macro
+from cytolora.reporting.results.flags import in_caption, in_file, suffix
+from cytolora.reporting.results.marks import marks
+from cytolora.reporting.results.settings import ALL_METRICS, METRICS, Cell, Metric, Spread, by_dataset
+
+COLUMNS = (
+    "dataset",
+    "model",
+    "method",
+    "shots",
+    "fraction",
+    "learning_rate",
+    "n_seeds",
+    "accuracy_mean",
+    "accuracy_std",
+    "balanced_accuracy_mean",
+    "balanced_accuracy_std",
+    "published_accuracy",
+    "preset",
+    "flags",
+)
+"""Of tables.csv: what other programs rely on, then what keeps a number from standing beside others."""
+
+TITLES: Mapping[Metric, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
+
+_DIGITS = 6
+
+
+def to_row(cell: Cell) -> dict[str, Any]:
+    """Returns what is known of a cell as plain values; shares in [0, 1], None where there is nothing.
+
+    ``shots`` is ``all`` for the whole training set. The first columns are those of tables.csv.
+    """
+    everything = cell.shots is None and cell.fraction is None
+    row: dict[str, Any] = {
+        "dataset": cell.dataset,
+        "model": cell.model,
+        "method": cell.method,
+        "shots": "all" if everything else cell.shots,
+        "fraction": cell.fraction,
+        "learning_rate": cell.rate,
+        "n_seeds": len(cell.tested),
+    }
+    for metric in METRICS:
+        spread = cell.test(metric)
+        row[f"{metric}_mean"] = _rounded(spread and spread.mean)
+        row[f"{metric}_std"] = _rounded(spread and spread.std)
+    published = cell.published
+    row |= {"published_accuracy": published and published.accuracy, "preset": cell.spec.preset}
+    row["flags"] = in_file(cell)
+    return row | _details(cell)
+
+
+def _details(cell: Cell) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for metric in ALL_METRICS:
+        found = cell.intervals.get(metric)
+        row |= {f"{metric}_low": _rounded(found and found.low), f"{metric}_high": _rounded(found and found.high)}
+    spread, any_interval = cell.test("macro_f1"), cell.intervals.get("accuracy")
+    val = None if cell.rate is None else cell.val("accuracy", cell.rate)
+    return row | {
+        "interval_unit": any_interval and any_interval.unit,
+        "interval_units": any_interval and any_interval.num_units,
+        "macro_f1_mean": _rounded(spread and spread.mean),
+        "macro_f1_std": _rounded(spread and spread.std),
+        **further(cell),
+        "val_accuracy_mean": _rounded(val and val.mean),
+        "num_labels": cell.num_labels,
+        "num_trainable": cell.runs[0].metrics["num_trainable"],
+        "seconds": _rounded(cell.seconds),
+        "marks": "; ".join(mark.tag for mark in marks(cell)),
+        "cell_id": cell.cell_id,
+    }
+
+
+def further(cell: Cell) -> dict[str, float | None]:
+    """Returns the means over the seeds of what has no interval; None until tested, or where it has no meaning."""
+    found = cell.evaluation
+    if found is None:
+        return dict.fromkeys(("kappa", "linear_kappa", "quadratic_kappa", "auroc", "ece", "brier"))
+    return {
+        "kappa": _rounded(macro(found.kappa)),
+        "linear_kappa": _rounded(macro(found.linear_kappa)),
+        "quadratic_kappa": _rounded(macro(found.quadratic_kappa)),
+        "auroc": _rounded(macro(found.auroc)),
+        "ece": _rounded(macro(found.ece)),
+        "brier": _rounded(macro(found.brier)),
+    }
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> str:
+    """Writes rows as CSV; None is an empty field."""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(columns), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue()
+
+
+def amounts_of(cells: Iterable[Cell]) -> list[str]:
+    """Returns the amounts of training images that occur, smallest first."""
+    found = {words.amount(cell.shots, cell.fraction): cell.amount_key for cell in cells}
+    return sorted(found, key=lambda name: found[name])
+
+
+def pivot(cells: Sequence[Cell]) -> dict[tuple[str, str], dict[str, Cell]]:
+    """Arranges the cells of one dataset: (model, method) to amount to cell."""
+    table: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in cells:
+        table.setdefault((cell.model, cell.method), {})[words.amount(cell.shots, cell.fraction)] = cell
+    return table
+
+
+def to_markdown(cells: Sequence[Cell]) -> str:
+    """Prints, per dataset and metric, models and methods by amount of training images."""
+    blocks = []
+    for dataset, members in by_dataset(cells).items():
+        for metric in METRICS:
+            amounts = amounts_of(members)
+            title = f"### {escape_markdown(dataset)}: {TITLES[metric]} on test, %"
+            lines = [f"{title}, mean ± standard deviation over seeds (95 % interval)", ""]
+            lines += [bar(["model", "method", *amounts]), bar(["---", "---", *["--:"] * len(amounts)])]
+            for names, row in pivot(members).items():
+                values = [_plain(row.get(name), metric) for name in amounts]
+                lines.append(bar([*map(escape_markdown, names), *values]))
+            if care := in_caption(members).strip():
+                lines += ["", escape_markdown(care)]
+            blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def to_latex(cells: Sequence[Cell]) -> str:
+    """Prints the same tables for LaTeX; needs the package booktabs."""
+    blocks = ["% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval)."]
+    for dataset, members in by_dataset(cells).items():
+        for metric in METRICS:
+            amounts = amounts_of(members)
+            care = escape_latex(in_caption(members))
+            lines = [
+                "\\begin{table}",
+                f"\\caption{{{escape_latex(dataset)}: {TITLES[metric]} on the test set (\\%).{care}}}",
+                f"\\begin{{tabular}}{{ll{'r' * len(amounts)}}}",
+                "\\toprule",
+                " & ".join(["Model", "Method", *map(escape_latex, amounts)]) + " \\\\",
+                "\\midrule",
+            ]
+            for names, row in pivot(members).items():
+                values = [_latex_value(row.get(name), metric) for name in amounts]
+                lines.append(" & ".join([*map(escape_latex, names), *values]) + " \\\\")
+            blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def plus_minus(spread: Spread) -> str:
+    """``71.2 ± 1.4``, in percent; without the second part for a single seed."""
+    return words.percent(spread.mean) + ("" if spread.std is None else f" ± {words.percent(spread.std)}")
+
+
+def _plain(cell: Cell | None, metric: Metric) -> str:
+    spread = None if cell is None else cell.test(metric)
+    if cell is None or spread is None:
+        return "–"
+    return f"{plus_minus(spread)} ({words.interval(cell.intervals[metric])}){suffix(cell)}"
+
+
+def _latex_value(cell: Cell | None, metric: Metric) -> str:
+    return _plain(cell, metric).replace(" ± ", " $\\pm$ ").replace("–", "--")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
+def bar(values: Iterable[str]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(values) + " |"

@@ -1,0 +1,214 @@
+"""What is done with a bench: many heads in one pass, one adapter after the other, class prompts; and probabilities."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from cytolora.config.run import ZERO_SHOT, RunSpec
+from cytolora.data.imaging.views import kept_evaluation_view, to_batch
+from cytolora.data.manifest import Sample
+from cytolora.models.adapters.attach import attach, prove_attached
+from cytolora.models.adapters.methods import METHODS
+from cytolora.models.classifier import Classifier, head_state, load_trained_state, seeded_head, trained_state
+from cytolora.models.encoder import Tower
+from cytolora.models.kernels.cpu import for_training
+from cytolora.models.text.embeddings import ClassText, text_head, zero_shot_logits
+from cytolora.training.class_text import run_text
+from cytolora.training.heads import fit_heads
+from cytolora.training.loop import TrainingBatch, fit, predict
+from cytolora.training.session import Bench
+from cytolora.training.views import training_batches
+
+State = dict[str, Tensor]
+"""Adapter and head by name, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What training one run gave."""
+
+    state: State
+    num_trainable: int
+    num_steps: int
+    final_loss: float | None
+    """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
+    seconds: float
+    classifier: Classifier | None = None
+    """What was trained, to score it without building it anew; None for heads on frozen features."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the result is no classifier."""
+        return self.final_loss is not None and not math.isfinite(self.final_loss)
+
+
+def train_heads(bench: Bench, cell: Sequence[RunSpec]) -> dict[str, Trained]:
+    """Trains all linear heads of a cell, every seed with every learning rate, in one batched pass; by run id."""
+    seeds = sorted({run.seed for run in cell})
+    rates = sorted({run.learning_rate for run in cell})
+    splits = {run.seed: bench.inputs.split(run) for run in cell}
+    preprocess, augment = cell[0].preprocess, cell[0].train.augment
+    features = torch.stack([bench.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
+    labels = torch.stack([bench.labels_of(splits[seed].train) for seed in seeds])
+    num_steps = _num_steps(cell[0], features.shape[1])
+    started = perf_counter()
+    weights, biases, losses = fit_heads(
+        features.to(bench.device),
+        labels.to(bench.device),
+        cell[0].train,
+        num_classes=len(bench.manifest.classes),
+        learning_rates=rates,
+        seeds=seeds,
+        num_steps=num_steps,
+        starts=_starts(bench, [next(run for run in cell if run.seed == seed) for seed in seeds]),
+    )
+    seconds = (perf_counter() - started) / len(cell)
+    trained = {}
+    for run in cell:
+        at = seeds.index(run.seed), rates.index(run.learning_rate)
+        state = head_state(weights[at].cpu(), biases[at].cpu())
+        trained[run.run_id] = Trained(
+            state=state,
+            num_trainable=sum(tensor.numel() for tensor in state.values()),
+            num_steps=num_steps,
+            final_loss=float(losses[at]),
+            seconds=seconds,
+        )
+    return trained
+
+
+def zero_shot(bench: Bench, run: RunSpec) -> Trained:
+    """Embeds the class prompts; there is nothing to train."""
+    started, text = perf_counter(), run_text(run, bench.inputs, bench.cache / "text")
+    state = {} if text is None else text.state()
+    return Trained(state=state, num_trainable=0, num_steps=0, final_loss=None, seconds=perf_counter() - started)
+
+
+def _starts(bench: Bench, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
+    """Returns the heads that runs of a cell start from, scaled to the images each trains on; None: drawn."""
+    text = run_text(runs[0], bench.inputs, bench.cache / "text")
+    return text and [text_head(text, bench.features_of(bench.inputs.split(run).train, run.preprocess)) for run in runs]
+
+
+def train_adapter(bench: Bench, run: RunSpec) -> Trained:
+    """Trains adapter and head of one run."""
+    samples = bench.inputs.split(run).train
+    num_steps = _num_steps(run, len(samples))
+    starts = _starts(bench, [run])  # before the seed, as the tower: building one draws from it
+    tower, order, started = _tower_of(bench, run), torch.Generator().manual_seed(run.seed), perf_counter()
+    with _seeded(run.seed):
+        classifier = _new_classifier(bench, tower, run, order)
+        for weight, bias in starts or ():
+            classifier.head.load_state_dict({"weight": weight, "bias": bias})
+        final_loss = fit(
+            classifier,
+            _training_batches(bench, run),
+            bench.labels_of(samples),
+            run.train,
+            learning_rate=run.learning_rate,
+            num_steps=num_steps,
+            order=order,
+            device=bench.device,
+            on_step=bench.progress.done,
+        )
+    return Trained(
+        state=trained_state(classifier),
+        num_trainable=classifier.num_trainable(),
+        num_steps=num_steps,
+        final_loss=final_loss,
+        seconds=perf_counter() - started,
+        classifier=classifier,
+    )
+
+
+def title(run: RunSpec) -> str:
+    """Names the cell of a run, for people."""
+    return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"
+
+
+def _training_batches(bench: Bench, run: RunSpec) -> TrainingBatch:
+    samples, augment = bench.inputs.split(run).train, run.train.augment
+    if augment is None:
+        return lambda indices, epoch: _evaluation_batch(bench, run, [samples[index] for index in indices])
+    return training_batches(
+        lambda index: bench.pixels.native(samples[index]),
+        len(samples),
+        run.preprocess or bench.backbone.preprocess,
+        augment,
+        seed=run.seed,
+        device=bench.device,
+    )
+
+
+def probabilities(
+    bench: Bench, run: RunSpec, state: State, samples: Sequence[Sample], classifier: Classifier | None = None
+) -> Tensor:
+    """Returns class probabilities of a trained run, float32 [images, classes].
+
+    Args:
+        classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
+    """
+    if run.method == ZERO_SHOT:
+        return zero_shot_logits(bench.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
+    if run.adapter is None:
+        logits = bench.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
+        return logits.softmax(dim=-1)
+    if classifier is None:
+        tower = _tower_of(bench, run)
+        with _seeded(run.seed):
+            classifier = _new_classifier(bench, tower, run, torch.Generator().manual_seed(run.seed))
+        load_trained_state(classifier, state)
+
+    def batch(indices: Sequence[int]) -> Tensor:
+        return _evaluation_batch(bench, run, [samples[index] for index in indices])
+
+    on_images = bench.progress.counted(f"{title(run)}, seed {run.seed}: scoring", len(samples))
+    return predict(classifier, batch, len(samples), device=bench.device, on_images=on_images)
+
+
+def _evaluation_batch(bench: Bench, run: RunSpec, samples: Sequence[Sample]) -> Tensor:
+    preprocess = run.preprocess or bench.backbone.preprocess
+    views = [kept_evaluation_view(bench.pixels, sample, preprocess) for sample in samples]
+    return to_batch(views, preprocess, bench.device)
+
+
+def _tower_of(bench: Bench, run: RunSpec) -> Tower:
+    return bench.tower if METHODS.get(run.method).peft_config is None else bench.split_tower
+
+
+def _new_classifier(bench: Bench, tower: Tower, run: RunSpec, start: torch.Generator) -> Classifier:
+    """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
+
+    ``tower`` is loaded before that state is seeded: building one draws from it.
+    """
+    if run.adapter is None:
+        raise ValueError(f"{run.method} trains on features; it has no tower of its own")
+    adapted = attach(tower, run.method, run.adapter)
+    if (recipe := f"{run.method} {run.adapter!r}") not in bench.proven:
+        size = bench.backbone.preprocess.size_px
+        noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        home = next(tower.parameters()).device  # an earlier use may have moved what is shared there, and only that
+        prove_attached(adapted.to(home).eval(), noise.to(home))
+        bench.proven.add(recipe)
+    autocast = for_training(adapted, bench.device, run.train.precision)
+    classifier = Classifier(adapted, len(bench.manifest.classes), autocast=autocast)
+    weight, bias = seeded_head(adapted.feature_dim, len(bench.manifest.classes), start)
+    classifier.head.load_state_dict({"weight": weight, "bias": bias})
+    return classifier
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds torch's global random state for a block, and leaves it as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _num_steps(run: RunSpec, num_train: int) -> int:
+    return run.train.budget.num_steps(num_train=num_train, batch_size=run.train.batch_size, shots=run.sampling.shots)

@@ -1,0 +1,79 @@
+"""Two classifiers that need no training, beside every linear head: nearest neighbours and nearest class mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cytolora.metrics.scores import score
+
+NEIGHBOURS = (1, 3, 5, 10, 20)
+"""Numbers of neighbours to choose from."""
+_ROWS = 1024
+"""Images compared with the training set at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Labelled features that others are compared with."""
+
+    features: Tensor
+    """float32 [images, feature_dim]."""
+    labels: Tensor
+    """Class indices, int64 [images]."""
+    num_classes: int
+
+
+def vote_shares(known: Known, queries: Tensor, *, k: int) -> Tensor:
+    """Returns the share of each class among the ``k`` nearest known images by cosine, [queries, classes].
+
+    Every neighbour has one vote, as in scikit-learn's ``KNeighborsClassifier(metric="cosine")``.
+    """
+    return F.one_hot(_nearest_labels(known, queries, k), known.num_classes).float().mean(dim=1)
+
+
+def mean_shares(known: Known, queries: Tensor) -> Tensor:
+    """Returns the softmax of minus half the squared distance to each class's mean, [queries, classes].
+
+    Features are scaled to length 1 before means are taken (Wang et al. 2019, arXiv:1911.04623). A class without a
+    known image gets nothing.
+    """
+    members = F.one_hot(known.labels, known.num_classes).float()
+    means = (members.T @ F.normalize(known.features, dim=1)) / members.sum(dim=0).clamp(min=1).unsqueeze(1)
+    closeness = F.normalize(queries, dim=1) @ means.T - means.square().sum(dim=1) / 2
+    return closeness.masked_fill(members.sum(dim=0) == 0, -torch.inf).softmax(dim=1)
+
+
+def choose_k(known: Known, val: Tensor, val_labels: Tensor) -> int:
+    """Chooses among ``NEIGHBOURS`` by accuracy on validation images; of equals the smallest."""
+    choices = [k for k in NEIGHBOURS if k <= len(known.labels)]
+    near = _nearest_labels(known, val, choices[-1])
+
+    def accuracy(k: int) -> float:
+        votes = F.one_hot(near[:, :k], known.num_classes).sum(dim=1)
+        return float((votes.argmax(dim=1) == val_labels).float().mean())
+
+    return max(choices, key=accuracy)
+
+
+def score_neighbours(known: Known, queries: Tensor, labels: Tensor, *, k: int) -> dict[str, dict[str, Any]]:
+    """Scores ``knn`` and ``nearest_mean`` on the same images: all of ``metrics.score`` but the loss.
+
+    Shares of votes are no probabilities: where the true class has none, the loss is infinite.
+    """
+    shares = {"knn": vote_shares(known, queries, k=k), "nearest_mean": mean_shares(known, queries)}
+    return {name: _without_loss(score(labels, found)) for name, found in shares.items()}
+
+
+def _nearest_labels(known: Known, queries: Tensor, k: int) -> Tensor:
+    """Returns the labels of the ``k`` nearest, the nearest first, [queries, k]."""
+    near = F.normalize(known.features, dim=1)
+    rows = F.normalize(queries, dim=1).split(_ROWS)
+    return torch.cat([known.labels[(some @ near.T).topk(k, dim=1).indices] for some in rows])
+
+
+def _without_loss(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "loss"}

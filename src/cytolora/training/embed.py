@@ -1,0 +1,132 @@
+"""Features of a folder of images as one Parquet file, with what they were computed from."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cytolora.config.run import to_plain
+from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.files import staged_file
+from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
+from cytolora.data.readers.layout import is_image, relative_path
+from cytolora.errors import DataError
+from cytolora.training.features import Chunk
+from cytolora.training.session import Bench
+
+_METADATA = b"cytolora"
+"""Key of the JSON in the file's metadata."""
+_FEATURES = "features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """What an embedding file holds."""
+
+    table: pa.Table
+    """Columns path, label, subset, group, sha256 (of the image), ``meta_`` and the name of each metadata column, and
+    features: a list of float32 of one fixed length."""
+    made_from: dict[str, Any]
+    """backbone, weights_sha256, preprocess, recipe, dataset, data_fingerprint, classes, cytolora (version)."""
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """Images x feature_dim."""
+        column = self.table[_FEATURES].combine_chunks()
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), -1)
+
+
+def embed(bench: Bench, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
+    """Writes the frozen features of every image of a bench to a Parquet file, a row group at a time.
+
+    Equal images, weights and versions give equal bytes. Whole or not at all: an interruption leaves no file, but the
+    features that were computed are kept in the bench's cache, and the next call goes on from there.
+
+    Returns:
+        Number of images, and width of a feature vector.
+
+    Raises:
+        DataError: If an image cannot be read, or the file cannot be written.
+    """
+    out, parts = as_path(out, "out"), bench.feature_chunks(on_images)
+    first = next(parts)
+    feature_dim = first.features.shape[1]
+    schema = _schema(bench, feature_dim)
+    try:
+        with staged_file(out) as staging, pq.ParquetWriter(staging, schema) as writer:
+            for part in _chained(first, parts):
+                writer.write_table(_table(part, schema))
+    except OSError as error:
+        raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
+    return len(bench.manifest.samples), feature_dim
+
+
+def read_embedding(path: AnyPath) -> Embedding:
+    """Reads what ``embed`` wrote.
+
+    Raises:
+        DataError: If the file is no such file.
+    """
+    try:
+        table = pq.read_table(as_path(path))
+        made_from = json.loads((table.schema.metadata or {})[_METADATA])
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(f"{path} is no file of features; expected what `cytolora embed DATA --out` wrote.") from error
+    return Embedding(table=table, made_from=made_from)
+
+
+def unlabelled(folder: AnyPath) -> Manifest:
+    """Lists every image below a folder, whatever sub-folder it stands in, without labels, groups or subsets.
+
+    Raises:
+        DataError: If there is none, or one cannot be read.
+    """
+    folder = as_path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; --unlabelled takes the images below one.")
+    paths = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
+    samples = tuple(Sample(path=relative_path(path, folder), label="") for path in paths)
+    return Manifest(name=folder.resolve().name, root=folder, classes=("",), samples=samples).with_hashes()
+
+
+def _schema(bench: Bench, feature_dim: int) -> pa.Schema:
+    manifest, backbone = bench.manifest, bench.backbone
+    made_from = {
+        "backbone": backbone.name,
+        "weights_sha256": bench.inputs.weights_sha256(backbone.name),
+        "preprocess": to_plain(backbone.preprocess),
+        "recipe": backbone.recipe,
+        "dataset": manifest.name,
+        "data_fingerprint": manifest.fingerprint,
+        "classes": [label for label in manifest.classes if label],
+        "cytolora": version("cytolora"),
+    }
+    metadata = sorted({name for sample in manifest.samples for name, _ in sample.metadata})
+    names = ["path", "label", "subset", "group", "sha256", *(METADATA_PREFIX + name for name in metadata)]
+    fields = [pa.field(name, pa.string()) for name in names]
+    fields.append(pa.field(_FEATURES, pa.list_(pa.float32(), feature_dim)))
+    return pa.schema(fields, metadata={_METADATA: json.dumps(made_from, sort_keys=True)})
+
+
+def _table(part: Chunk, schema: pa.Schema) -> pa.Table:
+    def column(name: str) -> pa.Array:
+        if name == _FEATURES:
+            flat = pa.array(part.features.numpy().reshape(-1))
+            return pa.FixedSizeListArray.from_arrays(flat, part.features.shape[1])
+        if name.startswith(METADATA_PREFIX):
+            key = name.removeprefix(METADATA_PREFIX)
+            return pa.array([dict(sample.metadata).get(key) for sample in part.samples], pa.string())
+        return pa.array([getattr(sample, name) or None for sample in part.samples], pa.string())
+
+    return pa.table([column(name) for name in schema.names], schema=schema)
+
+
+def _chained(first: Chunk, others: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield first
+    yield from others

@@ -1,0 +1,145 @@
+"""What the runs of one group share: decoded images, the frozen tower, features. What is done with it: adapt.py."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cytolora.config.run import AugmentSpec, Preprocess
+from cytolora.core.arguments import AnyPath, Converted, as_device, as_path
+from cytolora.core.progress import Progress
+from cytolora.data.imaging.cache import PixelCache
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.models.adapters.attach import with_split_qkv
+from cytolora.models.backbones.registry import BackboneSpec
+from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.encoder import Tower
+from cytolora.models.kernels.cpu import for_inference
+from cytolora.training.features import Chunk, chunks, num_missing
+from cytolora.training.resources import Inputs
+
+_View = tuple[Preprocess | None, AugmentSpec | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One dataset and one backbone, read once for all runs that need them."""
+
+    dataset: str
+    backbone: BackboneSpec
+    manifest: Manifest
+    inputs: Inputs
+    cache: Converted[AnyPath, Path] = Converted(as_path)
+    """Folder that keeps decoded images and frozen features."""
+    device: Converted[str | torch.device | None, torch.device] = Converted(as_device)
+    progress: Progress
+    towers: dict[str, Tower] = field(default_factory=dict)
+    """The backbone's tower as it is, with q, k and v apart, and for inference; may serve another dataset's bench."""
+    proven: set[str] = field(default_factory=set)
+    """Adapters that were shown to attach to this tower."""
+    _other_features: dict[_View, dict[str, Tensor]] = field(default_factory=dict)
+    """By path, for runs whose preset asks for other views."""
+
+    @property
+    def tower(self) -> Tower:
+        """The frozen tower."""
+        if "whole" not in self.towers:
+            self.progress.say(f"loading {self.backbone.name}")
+            self.towers["whole"] = load_tower(self.backbone, self.inputs.weights_path(self.backbone.name))
+        return self.towers["whole"]
+
+    @property
+    def split_tower(self) -> Tower:
+        """The tower with q, k and v apart: split once, so that all runs share its weights."""
+        if "split" not in self.towers:
+            self.towers["split"] = with_split_qkv(self.tower)
+        return self.towers["split"]
+
+    @property
+    def inference_tower(self) -> Tower:
+        """The tower as it gives features fastest."""
+        if "inference" not in self.towers:
+            self.towers["inference"] = for_inference(self.tower, self.device)
+        return self.towers["inference"]
+
+    @cached_property
+    def pixels(self) -> PixelCache:
+        """Decoded images."""
+        return PixelCache(self.cache / "pixels", self.manifest.root)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Frozen features of every image of the manifest, in its order."""
+        self.progress.say(f"{self.dataset}: features with {self.backbone.name}, {len(self.manifest.samples):,} images")
+        return torch.cat([chunk.features for chunk in self.feature_chunks()])
+
+    def num_missing_features(self, preprocess: Preprocess | None = None) -> int:
+        """Counts the images whose features of evaluation views are not kept; ``preprocess``: the backbone's if None."""
+        return num_missing(
+            self.manifest,
+            preprocess or self.backbone.preprocess,
+            recipe=self.backbone.recipe,
+            weights_sha256=self.inputs.weights_sha256(self.backbone.name),
+            cache=self.cache / "features",
+        )
+
+    def feature_chunks(
+        self,
+        on_images: Callable[[int], None] | None = None,
+        preprocess: Preprocess | None = None,
+        augment: AugmentSpec | None = None,
+    ) -> Iterator[Chunk]:
+        """Yields frozen features some images at a time; loads the tower only if some are not kept yet.
+
+        Args:
+            on_images: Told the number of images after every batch; if None, they are a step of the progress.
+            preprocess: The backbone's own if None.
+            augment: Yields features of the training images alone, one random view of each.
+        """
+        manifest = self.manifest
+        if augment is not None:
+            manifest = replace(manifest, samples=manifest.subset("train"))
+        if on_images is None:
+            of = "" if preprocess is None and augment is None else " of other views"
+            text = f"{self.dataset}: features{of} with {self.backbone.name}"
+            on_images = self.progress.counted(text, len(manifest.samples))
+        return chunks(
+            lambda: self.inference_tower,
+            manifest,
+            preprocess or self.backbone.preprocess,
+            augment=augment,
+            recipe=self.backbone.recipe,
+            weights_sha256=self.inputs.weights_sha256(self.backbone.name),
+            pixels=self.pixels,
+            cache=self.cache / "features",
+            device=self.device,
+            on_images=on_images,
+        )
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {sample.path: row for row, sample in enumerate(self.manifest.samples)}
+
+    def features_of(
+        self, samples: Sequence[Sample], preprocess: Preprocess | None = None, augment: AugmentSpec | None = None
+    ) -> Tensor:
+        """Returns frozen features, float32 [images, feature_dim]; see ``feature_chunks``."""
+        if preprocess is None and augment is None:
+            return self.features[[self._rows[sample.path] for sample in samples]]
+        if (preprocess, augment) not in self._other_features:
+            self.progress.say(f"{self.dataset}: features of other views with {self.backbone.name}")
+            self._other_features[preprocess, augment] = {
+                sample.path: row
+                for chunk in self.feature_chunks(preprocess=preprocess, augment=augment)
+                for sample, row in zip(chunk.samples, chunk.features, strict=True)
+            }
+        found = self._other_features[preprocess, augment]
+        return torch.stack([found[sample.path] for sample in samples])
+
+    def labels_of(self, samples: Sequence[Sample]) -> Tensor:
+        """Returns class indices, int64 [images]."""
+        index = {label: position for position, label in enumerate(self.manifest.classes)}
+        return torch.tensor([index[sample.label] for sample in samples], dtype=torch.int64)

@@ -1,0 +1,369 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from class_folders import same_files, write_classes
+from huggingface_hub import ModelCard
+from sklearn.neighbors import KNeighborsClassifier
+
+import cytolora
+from cytolora.classifier.decision.operating_point import share
+from cytolora.classifier.fit.baselines import not_beaten
+from cytolora.classifier.fit.corrections import correct
+from cytolora.classifier.fit.linear import choose_rate, num_folds
+from cytolora.classifier.fit.prepare import read_cells
+from cytolora.classifier.fit.recipe import Wishes, choose_recipe
+from cytolora.cli.app import main
+from cytolora.config.run import SplitSpec
+from cytolora.core.progress import Progress
+from cytolora.data.splitting.splits import assign_subsets
+from cytolora.errors import ConfigError, DataError
+from cytolora.training.resources import Inputs
+
+
+def test_the_same_command_gives_the_same_bytes_but_for_the_card(fitted, lab_cells, tmp_path):
+    cytolora.fit(
+        lab_cells, tmp_path / "again", model="nano", positive=["hsil"], steps=300, cache=tmp_path / "new-cache"
+    )
+    assert same_files(fitted, tmp_path / "again")
+
+
+def test_no_group_is_in_two_parts_and_the_test_images_are_not_seen(fitted, lab_cells):
+    seen = json.loads((fitted / "seen.json").read_text())
+    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    by_hash = {sample.sha256: sample for sample in manifest.samples}
+    assert {by_hash[digest].subset for digest in seen["train"]} == {"train"}
+    assert {by_hash[digest].subset for digest in seen["calibration"]} == {"val"}
+    groups = {part: {by_hash[digest].group for digest in seen[part]} for part in ("train", "calibration")}
+    assert not groups["train"] & groups["calibration"]
+
+
+def test_the_bundle_predicts_its_own_test_images_as_the_page_says(fitted, lab_cells):
+    bundle = cytolora.Bundle.load(fitted)
+    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    test = manifest.subset("test")
+    said = bundle.predict([lab_cells / sample.path for sample in test])
+    right = np.mean([one.predicted == sample.label for one, sample in zip(said, test, strict=True)])
+    assert right == bundle.contents.metrics["test"]["accuracy"]
+    assert bundle.contents.metrics["test"]["n"] == len(test)
+    assert right > 0.5
+
+
+def test_the_operating_point_finds_what_was_asked_for_on_the_calibration_images(fitted):
+    point = cytolora.Bundle.load(fitted).contents.operating_point
+    assert point is not None
+    assert point.positive == ("hsil",)
+    assert point.sensitivity >= point.asked == 0.95
+
+
+def test_the_card_has_the_head_that_the_hub_reads(fitted):
+    text = (fitted / "card.md").read_text()
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["pipeline_tag"] == "image-classification"
+    assert head["license"] == "apache-2.0"
+    metrics = {one["type"]: one["value"] for one in head["model-index"][0]["results"][0]["metrics"]}
+    test = cytolora.Bundle.load(fitted).contents.metrics["test"]
+    assert metrics["balanced_accuracy"] == round(test["balanced_accuracy"], 4)
+    read: Any = ModelCard.load(fitted / "card.md").data
+    assert {one.metric_type: one.metric_value for one in read.eval_results} == metrics
+
+
+def test_the_page_stands_alone_and_says_what_was_measured(fitted):
+    page = (fitted / "report.html").read_text()
+    assert not [loads for loads in ("<script", "src=", 'href="http', "url(http", "@import") if loads in page]
+    assert "prediction sets take" in page  # five calibration groups are fewer than nine
+    assert "hold the true class" in page
+
+
+def test_what_needs_no_training_stands_beside_a_linear_head_and_is_that_of_scikit_learn(fitted, lab_cells, lab_cache):
+    bundle = cytolora.Bundle.load(fitted)
+    beside = bundle.contents.metrics["neighbours"]
+    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    features, labels = {}, {}
+    for part in ("train", "test"):
+        views = [bundle.view(lab_cells / one.path) for one in manifest.subset(part)]
+        features[part] = bundle.outputs(views)[1]
+        labels[part] = [one.label for one in manifest.subset(part)]
+    known = KNeighborsClassifier(beside["knn"]["k"], metric="cosine").fit(features["train"], labels["train"])
+    assert beside["knn"]["test"]["accuracy"] == pytest.approx(known.score(features["test"], labels["test"]))
+    assert {"balanced_accuracy", "macro_f1", "n"} <= beside["nearest_mean"]["test"].keys()
+    page = (fitted / "report.html").read_text()
+    assert "Is training worth it?" in page
+    assert "nearest class mean" in page
+
+
+def test_a_head_that_something_without_training_beats_is_said_to_be():
+    found = {"knn": {"test": {"balanced_accuracy": 0.61}}, "nearest_mean": {"test": {"balanced_accuracy": 0.58}}}
+    assert not_beaten(found, 0.61) == []
+    assert "a vote of the nearest neighbours reaches a balanced accuracy of 61.0 %" in not_beaten(found, 0.6)[0]
+
+
+def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, tmp_path, monkeypatch):
+    wishes = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": lab_cache}
+    bundle = cytolora.fit(lab_cells, tmp_path / "first", **wishes)
+    assert (tmp_path / "first" / "adapter" / "adapter_config.json").is_file()
+    assert bundle.contents.training["tried"][0]["rate"] == 1e-3
+    monkeypatch.setattr("cytolora.classifier.fit.adapter.train_adapter", None)  # it would fail if it were called
+    cytolora.fit(lab_cells, tmp_path / "second", **wishes)
+    assert same_files(tmp_path / "first", tmp_path / "second")
+
+
+def test_a_kept_adapter_that_is_damaged_is_trained_again(lab_cells, tmp_path):
+    cache = tmp_path / "cache"
+    wishes = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": cache}
+    cytolora.fit(lab_cells, tmp_path / "first", **wishes)
+    for file in (cache / "adapters").iterdir():
+        content = bytearray(file.read_bytes())
+        content[-2] ^= 0x41
+        file.write_bytes(content)
+    cytolora.fit(lab_cells, tmp_path / "second", **wishes)
+    assert same_files(tmp_path / "first", tmp_path / "second")
+
+
+def test_lora_in_bf16_is_another_bundle_with_nearly_the_same_probabilities(lab_cells, lab_cache, tmp_path):
+    wishes = {"model": "nano", "method": "lora", "rates": [1e-3], "steps": 3, "cache": lab_cache}
+    exact = cytolora.fit(lab_cells, tmp_path / "fp32", **wishes)
+    low = cytolora.fit(lab_cells, tmp_path / "bf16", precision="bf16", **wishes)
+    assert exact.state().keys() == low.state().keys()
+    differences = [(exact.state()[name] - tensor).abs().max().item() for name, tensor in low.state().items()]
+    assert 0 < max(differences) < 1e-2
+
+
+def test_with_few_shots_only_these_are_trained_on(lab_cells, lab_cache, tmp_path):
+    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", shots=1, steps=20, cache=lab_cache)
+    assert bundle.contents.training["images"]["train"] == len(bundle.classes)
+    assert "held-out images" in bundle.contents.training["chosen_on"]  # one image a class makes no folds
+    assert len(json.loads((tmp_path / "model" / "seen.json").read_text())["train"]) == len(bundle.classes)
+
+
+def test_images_without_groups_are_divided_one_by_one(tmp_path):
+    cells = write_classes(tmp_path / "cells", benign=15, malignant=15)
+    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=30, cache=tmp_path / "cache")
+    assert bundle.contents.conformal is not None
+    assert bundle.contents.metrics["test"]["num_groups"] == 0
+    assert "the groups of these images are not known" in (tmp_path / "model" / "card.md").read_text()
+
+
+def test_a_zip_is_a_bundle_too(lab_cells, lab_cache, tmp_path):
+    bundle = cytolora.fit(lab_cells, tmp_path / "model.zip", model="nano", steps=20, cache=lab_cache)
+    assert (tmp_path / "model.zip").is_file()
+    assert bundle.classes == cytolora.load_manifest(lab_cells).classes
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"only": 9}, "has one class, 'only'; a classifier tells two or more apart"),
+        ({"a": 1, "b": 1}, "class 'a' has 1 images, too few to stand in train, val, test"),
+        ({"a": 30, "b": 2}, "class 'b' has 2 images, too few to stand in train, val, test"),
+        ({"error": 9, "b": 9}, "a class is named 'error', like a column of predictions"),
+    ],
+)
+def test_data_that_cannot_be_learned_from_is_refused_in_one_line(counts, message, tmp_path, capsys):
+    cells = write_classes(tmp_path / "cells", **counts)
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", str(cells), "--out", str(tmp_path / "model"), "--model", "nano", "--cache", str(tmp_path / "c")])
+    assert exit_.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in last
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"positive": ["hsill"]}, "Unknown class 'hsill'. Did you mean 'hsil'"),
+        ({"positive": ["hsil", "hsil"]}, "names 'hsil' twice"),
+        ({"positive": ["hsil"], "sensitivity": 95}, "sensitivity is a share"),
+        ({"coverage": 90}, "coverage is a share"),
+        ({"method": "zero-shot"}, "zero-shot trains nothing"),
+        ({"model": "nanoo"}, "Unknown model 'nanoo'. Did you mean 'nano'"),
+        ({"shots": 500}, "fewer than the 500 shots asked for"),
+        ({"shots": 0}, "at least 1, got 0"),
+        ({"seed": -1}, "from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "from 0 to 4294967295, got 4294967296"),
+        ({"rates": [-1.0]}, "rates are above 0"),
+    ],
+)
+def test_a_wish_that_does_not_fit_is_refused_before_training(wishes, message, lab_cells, lab_cache, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        cytolora.fit(lab_cells, tmp_path / "model", **{"model": "nano", "cache": lab_cache, **wishes})
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_training(lab_cells, lab_cache, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"Cannot write .*file/model"):
+        cytolora.fit(lab_cells, tmp_path / "file" / "model", model="nano", cache=lab_cache)
+
+
+def test_copies_conflicts_and_unreadable_files_are_left_out_and_named(tmp_path):
+    cells = write_classes(tmp_path / "cells", a=6, b=6)
+    shutil.copy(cells / "a" / "000.png", cells / "a" / "900.png")
+    shutil.copy(cells / "a" / "001.png", cells / "b" / "901.png")
+    (cells / "b" / "902.png").write_bytes(b"no image")
+    found = read_cells(cells)
+    assert len(found.manifest.samples) == 11
+    text = " ".join(found.notes)
+    assert "1 unreadable files left out: b/902.png" in text
+    assert "2 images with equal pixels and different labels left out: a/001.png, b/901.png" in text
+    assert "1 copies of images that stay left out: a/900.png" in text
+
+
+def test_corrections_name_images_as_the_dataset_or_from_here(tmp_path, monkeypatch):
+    cells = write_classes(tmp_path / "cells", a=4, b=4)
+    monkeypatch.chdir(tmp_path)
+    manifest = cytolora.load_manifest(cells)
+    (tmp_path / "labels.csv").write_text("path,label\na/000.png,b\ncells/a/001.png,b\nb/000.png,b\n")
+    corrected, changed = correct(manifest, tmp_path / "labels.csv")
+    assert changed == 2
+    assert corrected.counts()["b"]["all"] == 6
+    for line, message in (
+        ("a/999.png,b", "is no image of"),
+        ("a/000.png,c", "Unknown class"),
+        ("a/000.png,a\na/000.png,b", "twice"),
+    ):
+        (tmp_path / "labels.csv").write_text(f"path,label\n{line}\n")
+        with pytest.raises((DataError, ConfigError), match=message):
+            correct(manifest, tmp_path / "labels.csv")
+
+
+def test_without_a_published_backbone_the_built_in_one_is_taken_with_a_warning(monkeypatch):
+    monkeypatch.setattr("cytolora.classifier.fit.recipe.find", lambda *arguments: None)
+    recipe = choose_recipe(Wishes(), Inputs(data={}), "cpu")
+    assert (recipe.backbone.name, recipe.method) == ("nano", "linear")
+    assert "weak on real ones" in recipe.notes[0]
+    assert choose_recipe(Wishes(), Inputs(data={}), "cuda").method == "lora"
+
+
+def test_the_best_published_backbone_on_disk_is_taken(monkeypatch):
+    here = ("clip-vit-b16", "uni")
+    found = lambda spec, *rest: "file" if spec.name in here else None  # noqa: E731
+    monkeypatch.setattr("cytolora.classifier.fit.recipe.find", found)
+    assert choose_recipe(Wishes(), Inputs(data={}), "cpu").backbone.name == "uni"
+    assert choose_recipe(Wishes(method="lora"), Inputs(data={}), "cpu").backbone.name == "clip-vit-b16"
+
+
+def test_a_rate_at_which_training_diverged_is_never_taken():
+    labels = np.array([0, 1, 0, 1])
+    good = np.eye(2, dtype=np.float32)[labels]
+    chosen, tried = choose_rate((1e-3, 1e-2, 1e-1), np.stack([good * 0.1, good, good * np.nan]), labels)
+    assert (chosen, len(tried)) == (1, 2)
+    with pytest.raises(ConfigError, match="diverged at every learning rate"):
+        choose_rate((1.0,), np.stack([good * np.nan]), labels)
+
+
+def test_folds_are_as_many_as_the_rarest_class_has_groups():
+    assert num_folds([0, 0, 0, 1, 1, 1], ["a", "b", "c", "a", "b", "b"]) == 2
+    assert num_folds([0] * 9 + [1] * 9, [str(place % 9) for place in range(18)]) == 5
+    assert num_folds([0, 1], ["a", "b"]) == 1
+    assert num_folds([0, 0, 1, 1], ["a", "b", "c", "d"], np.array([True, True, True, False])) == 1
+    assert num_folds([0, 0, 1, 1], ["a", "b", "c", "d"], np.array([True, True, False, False])) == 0
+
+
+def test_corrections_of_a_zip_file_are_found_in_it(lab_cells, lab_cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.make_archive("cells", "zip", lab_cells.parent, lab_cells.name)
+    sample = cytolora.load_manifest(lab_cells).samples[0]
+    other = next(label for label in cytolora.load_manifest(lab_cells).classes if label != sample.label)
+    Path("corrections.csv").write_text(f"path,label\ncells.zip/{lab_cells.name}/{sample.path},{other}\n")
+    found = read_cells(Path("cells.zip"), labels=Path("corrections.csv"))
+    assert found.num_corrected == 1
+    assert next(one.label for one in found.manifest.samples if one.path == sample.path) == other
+
+
+@pytest.mark.parametrize(("part", "said"), [("train", "corrections.csv."), ("test", "they make results too good.")])
+def test_corrected_labels_of_test_images_are_said_to_flatter(tmp_path, part, said):
+    for number, name in enumerate(("train", "val", "test")):
+        write_classes(tmp_path / "cells" / name, seed=number, benign=4, malignant=4)
+    (tmp_path / "corrections.csv").write_text(f"path,label\n{part}/benign/000.png,malignant\n")
+    found = read_cells(tmp_path / "cells", labels=tmp_path / "corrections.csv")
+    assert found.notes[0].startswith("1 labels were corrected by")
+    assert found.notes[0].endswith(said)
+
+
+def test_nothing_is_written_among_class_folders(tmp_path):
+    cells = write_classes(tmp_path / "cells", benign=15, malignant=15)
+    with pytest.raises(ConfigError, match="would be taken for one the next time"):
+        cytolora.fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
+    with pytest.raises(ConfigError, match="another --cache"):
+        cytolora.fit(cells, tmp_path / "model", model="nano", cache=cells / "runs" / ".cache")
+    assert sorted(path.name for path in cells.iterdir()) == ["benign", "malignant"]
+
+
+def test_a_table_among_class_folders_makes_them_no_other_dataset(tmp_path):
+    cells = write_classes(tmp_path / "cells", benign=3, malignant=3)
+    (cells / "predictions.csv").write_text("path,predicted\nbenign/000.png,malignant\n")
+    with pytest.raises(ConfigError, match="would be taken for one the next time"):
+        cytolora.fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
+
+
+def test_a_bundle_may_lie_beside_the_table_of_its_images(lab_cells, lab_cache, tmp_path):
+    cells = shutil.copytree(lab_cells, tmp_path / "cells")
+    cytolora.fit(cells, cells / "model", model="nano", steps=2, cache=lab_cache)
+    cytolora.fit(cells, cells / "model", model="nano", steps=2, cache=lab_cache)
+
+
+def test_positive_that_names_nothing_is_a_mistake(lab_cells, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", str(lab_cells), "--out", str(tmp_path / "model"), "--model", "nano", "--positive", ","])
+    assert exit_.value.code == 2
+    assert "--positive names classes, such as hsil,scc, got ','" in capsys.readouterr().err
+
+
+def test_calibration_groups_that_are_too_few_are_counted_with_those_of_training_and_this_is_said(
+    lab_cells, lab_cache, tmp_path
+):
+    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", steps=2, coverage=0.99, cache=lab_cache)
+    groups = bundle.contents.training["groups"]
+    number = groups["train"] + groups["calibration"]
+    said = f"takes at least 99 calibration groups, there are {number}, even with those of training"
+    assert said in (tmp_path / "model" / "card.md").read_text()
+
+
+def test_how_long_it_will_take_is_said_whatever_else_is_kept(lab_cells, tmp_path):
+    """Of another dataset or backbone, kept features save no time."""
+    cache, asked = tmp_path / "cache", {"model": "nano", "steps": 2}
+    other, told = write_classes(tmp_path / "other", benign=9, malignant=9), []
+    cytolora.fit(other, tmp_path / "model", cache=cache, **asked)
+    for _ in range(2):
+        said: list[str] = []
+        cytolora.fit(lab_cells, tmp_path / "model", cache=cache, progress=Progress(say=said.append), **asked)
+        told.append(any("nano, linear: about" in line and "--method lora would take" in line for line in said))
+    assert told == [True, False]  # the second time its own are kept
+
+
+def test_a_perfect_share_of_few_images_is_not_said_to_be_certain():
+    found = share(np.ones(6, dtype=bool), [f"{place}.png" for place in range(6)], [None] * 6)
+    assert (round(found.low, 3), found.high) == (0.541, 1.0)  # scipy.stats.binomtest(6, 6).proportion_ci()
+    in_groups = share(np.zeros(6, dtype=bool), [f"{place}.png" for place in range(6)], ["a", "a", "a", "b", "b", "b"])
+    assert (in_groups.low, round(in_groups.high, 3)) == (0.0, 0.842)
+
+
+@pytest.mark.parametrize("wishes", [{"steps": 20}, {"method": "lora", "rates": [1e-3, 3e-3], "steps": 3}])
+def test_long_stages_say_how_much_there_is_to_do_and_how_much_is_done(tmp_path, wishes):
+    cells, told = write_classes(tmp_path / "cells", benign=15, malignant=15), []
+    cytolora.fit(
+        cells,
+        tmp_path / "model",
+        model="nano",
+        cache=tmp_path / "cache",
+        progress=Progress(
+            begin=lambda text, total, unit: told.append([text, total, 0]),
+            done=lambda images: told[-1].__setitem__(2, told[-1][2] + images),
+        ),
+        **wishes,
+    )
+    trained = [f"lora, rate {rate}{part}" for rate in ("0.001", "0.003") for part in ("", ", held out")]
+    stages = trained if "method" in wishes else ["features", "7 linear heads"]
+    assert [text for text, _, _ in told] == [
+        "looking at images",
+        *stages,
+        "calibrating on held-out images",
+        "test set",
+    ]
+    assert all(total == done for _, total, done in told)

@@ -1,0 +1,124 @@
+"""Real cells, a real tower, from the folder to a service, with the commands of docs/lab.md and docs/deploy.md."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+POSITIVE = "severe_dysplastic,carcinoma_in_situ"
+PROGRAM = (sys.executable, "-c", "from cytolora.cli.app import main; import sys; main(sys.argv[1:])")
+ONE_THREAD = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a process of its own."""
+    command = [*PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def predict(model: Path, cells: Path, out: Path, *options: object) -> list[dict[str, str]]:
+    run("predict", model, cells, "--out", out, "--threads", "1", "--quiet", *options)
+    return list(csv.DictReader(out.read_text().splitlines()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    cells: Path
+    weights: Path
+    model: Path
+    test: dict[str, Any]
+    """What fit printed."""
+    table: list[dict[str, str]]
+    """Predictions of all 917 images."""
+
+    @property
+    def named(self) -> tuple[object, ...]:
+        return "--weights", f"vit-tiny6={self.weights}"
+
+
+@pytest.fixture(scope="module")
+def fitted(herlev_dir: Path, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    weights, folder = shared_data / "weights" / "vit_tiny6", tmp_path_factory.mktemp("herlev-model")
+    if not weights.is_dir():
+        pytest.skip(f"no {weights}")
+    model, own = folder / "model", ("--backbone-file", weights / "backbone.yaml")
+    asked = ("--positive", POSITIVE, "--cache", folder / "cache", "--threads", "1", "--quiet", "--json")
+    test = json.loads(run("fit", herlev_dir, "--out", model, *own, *asked).stdout)["metrics"]["test"]
+    table = predict(model, herlev_dir, folder / "predictions.csv", "--weights", f"vit-tiny6={weights}")
+    return Fitted(cells=herlev_dir, weights=weights, model=model, test=test, table=table)
+
+
+def shares(row: dict[str, str], classes: tuple[str, ...]) -> list[float]:
+    return [float(row[label]) for label in classes]
+
+
+def classes_of(fitted: Fitted) -> tuple[str, ...]:
+    return tuple(json.loads((fitted.model / "bundle.json").read_text())["classes"])
+
+
+@pytest.mark.slow
+def test_fit_learns_and_evaluate_finds_the_same_numbers_on_the_images_it_has_not_seen(fitted: Fitted):
+    assert fitted.test["balanced_accuracy"] > 0.4  # a seventh would be chance
+    options = ("--seen", "drop", "--threads", "1", "--quiet", "--json")
+    measured = json.loads(run("evaluate", fitted.model, fitted.cells, *options, *fitted.named).stdout)["metrics"]
+    assert measured["balanced_accuracy"] == fitted.test["balanced_accuracy"]
+    assert abs(measured["prediction_sets"]["coverage_over_groups"] - 0.9) < 0.1
+
+
+@pytest.mark.slow
+def test_a_fresh_process_gives_the_same_predictions_again(fitted: Fitted, tmp_path: Path):
+    assert len(fitted.table) == 917
+    assert not any(row["error"] for row in fitted.table)
+    assert predict(fitted.model, fitted.cells, tmp_path / "again.csv", *fitted.named) == fitted.table
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_classes_and_flags_of_the_bundle_on_all_images_and_so_does_its_service(
+    fitted: Fitted, tmp_path: Path
+):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    export, names = tmp_path / "model-onnx", classes_of(fitted)
+    asked = ("--to", "onnx", "--out", export, "--images", fitted.cells, *fitted.named, "--json")
+    found = json.loads(run("export", fitted.model, *asked).stdout)
+    assert (found["num_images"], found["num_flips"], found["num_other_flags"]) == (917, 0, 0)
+    assert found["probability"] < 1e-4
+    table = predict(export, fitted.cells, tmp_path / "onnx.csv")
+    for row, expected in zip(table, fitted.table, strict=True):
+        assert shares(row, names) == pytest.approx(shares(expected, names), abs=1e-4)
+        for said in ("predicted", "positive", "prediction_set", "referred", "unfamiliar"):
+            assert row[said] == expected[said], (row["path"], said)
+    answers = served(export, [fitted.cells / Path(row["path"]).relative_to(fitted.cells) for row in table[:8]])
+    for row, answer in zip(table, answers, strict=False):
+        assert answer["predicted"] == row["predicted"]
+        assert list(answer["probabilities"].values()) == pytest.approx(shares(row, names), abs=1e-5)
+        assert answer["referred"] == (row["referred"] == "true")
+
+
+def served(model: Path, images: list[Path]) -> list[dict[str, Any]]:
+    """Asks a service about some images in one request, and stops it."""
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+    pytest.importorskip("fastapi", reason="FastAPI is not installed")
+    command = [*PROGRAM, "serve", str(model), "--port", "0", "--threads", "1"]
+    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ONE_THREAD)
+    try:
+        assert service.stderr is not None
+        line = service.stderr.readline()
+        address = next(word for word in line.split() if word.startswith("http://")).rstrip("/.,")
+        files = [("images", (path.name, path.read_bytes(), "image/bmp")) for path in images]
+        answer = httpx.post(f"{address}/v1/predict", files=files, timeout=60)
+        assert answer.status_code == 200, answer.text
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(20) == 0
+        return answer.json()["predictions"]
+    finally:
+        service.kill()

@@ -1,0 +1,74 @@
+"""Who may ask, and the page to drop images on."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service import TOKEN, Colour, ask, form, png, running
+from small_bundle import CLASSES
+
+from cytolora.classifier.serve.app import make_app
+
+
+def test_a_token_is_asked_for_and_compared_whole(model: Colour):
+    app = make_app(model, token=TOKEN, loopback_only=False)
+    files = form(png((0, 0, 0)))
+    for header in (
+        {},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": TOKEN},
+        {"Authorization": b"Bearer \xff"},
+    ):
+        refused = ask(app, "POST", "/v1/predict", base="http://clinic.example", files=files, headers=header)
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"] == "Bearer"
+    right = {"Authorization": f"Bearer {TOKEN}"}
+    assert ask(app, "POST", "/v1/predict", base="http://clinic.example", files=files, headers=right).status_code == 200
+    assert ask(app, "GET", "/health", base="http://clinic.example").status_code == 200
+
+
+def test_a_name_of_another_host_led_to_loopback_is_refused(model: Colour):
+    app = make_app(model)
+    assert ask(app, "GET", "/", base="http://evil.example:8000").status_code == 421
+    for base in ("http://localhost:8000", "http://127.0.0.1", "http://[::1]:8000"):
+        assert ask(app, "GET", "/health", base=base).status_code == 200
+
+
+def test_a_page_of_another_site_cannot_send_images_to_a_service_without_a_token(model: Colour):
+    def status(origin: str, **options: Any) -> int:
+        app, files = make_app(model, **options), form(png((0, 0, 0)))
+        base = "http://127.0.0.1:8000"
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        return ask(app, "POST", "/v1/predict", base, files=files, headers={"Origin": origin, **right}).status_code
+
+    for foreign in ("http://evil.example", "null", "http://127.0.0.1:3000", "http://127.0.0.1:8000.evil.example"):
+        assert status(foreign) == 403
+        assert status(foreign, token=TOKEN) == 200  # which the page cannot know
+    assert status("http://127.0.0.1:8000") == 200
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(model: Colour):
+    found = ask(make_app(model), "GET", "/")
+    assert "Drop images here" in found.text
+    assert "://" not in found.text.replace("http://www.w3.org", "")
+    assert "default-src 'none'" in found.headers["content-security-policy"]
+    assert "needs-token=yes" in ask(make_app(model, token=TOKEN), "GET", "/").text
+
+
+def test_a_picture_dropped_on_the_page_is_answered_there(model: Colour, tmp_path: Path):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    (tmp_path / "cell.png").write_bytes(png((9, 250, 9)))
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with running(make_app(model)) as url, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(url)
+        page.set_input_files("#files", [tmp_path / "cell.png", tmp_path / "bad.png"])
+        page.locator(".result").nth(1).wait_for()
+        assert page.inner_text(".result .what") == CLASSES[1]
+        assert "Cannot read" in page.inner_text(".result .wrong")
+        browser.close()

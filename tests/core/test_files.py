@@ -1,0 +1,93 @@
+"""Whatever is written is written whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from cytolora.core import files
+from cytolora.core.files import recover_folders, remove_unfinished, staged_file, staged_folder, write_bytes, write_json
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+
+
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monkeypatch):
+    write_bytes(tmp_path / "a.json", b"old")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_bytes(tmp_path / "a.json", b"new")
+    assert (tmp_path / "a.json").read_bytes() == b"old"
+    assert _names(tmp_path) == ["a.json"]
+
+
+def test_a_folder_appears_whole_when_the_block_ends_and_not_before(tmp_path):
+    target = tmp_path / "run"
+    with staged_folder(target) as folder:
+        (folder / "one").write_text("1")
+        assert not target.exists()
+    assert _names(target) == ["one"]
+    assert _names(tmp_path) == ["run"]
+
+
+def test_a_block_that_raises_leaves_the_old_folder_and_nothing_half_written(tmp_path):
+    with staged_folder(tmp_path / "run") as folder:
+        (folder / "old").write_text("")
+
+    def interrupted() -> None:
+        with staged_folder(tmp_path / "run") as folder:
+            (folder / "new").write_text("")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert _names(tmp_path) == ["run"]
+    assert _names(tmp_path / "run") == ["old"]
+
+
+def test_an_existing_folder_is_replaced_whole(tmp_path):
+    for name in ("old", "new"):
+        with staged_folder(tmp_path / "run") as folder:
+            (folder / name).write_text("")
+    assert _names(tmp_path / "run") == ["new"]
+    assert _names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("crash_after", ["stepping aside", "stepping in"])
+def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_path, crash_after):
+    """The state on disk after a kill between the two renames, and after the second one."""
+    target, aside = tmp_path / "run", tmp_path / ".replaced-run"
+    aside.mkdir()
+    (aside / "old").write_text("")
+    if crash_after == "stepping in":
+        target.mkdir()
+        (target / "new").write_text("")
+    recover_folders(tmp_path)
+    assert _names(target) == (["old"] if crash_after == "stepping aside" else ["new"])
+    assert _names(tmp_path) == ["run"]
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    killed = tmp_path / ".staging-model-abcdefg1"
+    killed.mkdir()
+    (killed / "half").write_text("")
+    (tmp_path / ".staging-model-abcdefg2").write_text("")
+    (tmp_path / ".staging-model-onnx-abcdefg3").write_text("of another target")
+    with staged_folder(tmp_path / "model") as folder, staged_file(tmp_path / "table.csv") as table:
+        (folder / "one").write_text("1")
+        remove_unfinished(tmp_path / "model")
+        remove_unfinished(tmp_path / "table.csv")
+        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".staging-model-onnx-abcdefg3"])
+    assert _names(tmp_path) == [".staging-model-onnx-abcdefg3", "model", "table.csv"]
+    recover_folders(tmp_path)
+    assert _names(tmp_path) == ["model", "table.csv"]
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert not (tmp_path / "a.json").exists()

@@ -1,0 +1,98 @@
+"""A split that was written is read back for the same images, and for no others."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cytolora.config.run import Sampling, SplitSpec
+from cytolora.data.datasets import load_manifest
+from cytolora.data.label_map import LabelMap, apply_label_map
+from cytolora.data.manifest import Manifest
+from cytolora.data.splitting.split_files import read_split, write_split
+from cytolora.data.splitting.splits import assign_subsets, draw
+from cytolora.errors import DataError
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    for number in range(20):
+        path = tmp_path / "cells" / "ab"[number % 2] / f'{number}, "x".png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 3), (number, 0, 0)).save(path)
+    return tmp_path / "cells"
+
+
+@pytest.fixture
+def divided(cells: Path) -> Manifest:
+    return assign_subsets(load_manifest(cells), SplitSpec(seed=3))
+
+
+def test_a_split_comes_back_as_it_was_written(cells: Path, divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv")
+    again = read_split(tmp_path / "split.csv", load_manifest(cells))
+    assert again.samples == divided.samples
+    assert again.split_rule == f"{divided.split_rule} (from split.csv)"
+    assert draw(again, Sampling(shots=2), 0).fingerprint == draw(divided, Sampling(shots=2), 0).fingerprint
+
+
+def test_a_split_file_is_plain_csv(divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv")
+    rows = list(csv.DictReader((tmp_path / "split.csv").open()))
+    assert list(rows[0])[:4] == ["path", "label", "subset", "group"]
+    assert len(rows) == 20
+    assert len(rows[0]["fingerprint"]) == 64
+
+
+def test_a_label_map_keeps_a_split(cells: Path, divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv")
+    labels = LabelMap(targets={"a": "b", "b": "a"}, classes=("b", "a"), is_ordered=False)
+    swapped = read_split(tmp_path / "split.csv", apply_label_map(load_manifest(cells), labels))
+    assert [sample.subset for sample in swapped.samples] == [sample.subset for sample in divided.samples]
+
+
+def test_a_split_of_other_bytes_is_refused(cells: Path, divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv")
+    Image.new("RGB", (3, 3), (99, 0, 0)).save(cells / divided.samples[0].path)
+    with pytest.raises(DataError, match="was made for other images"):
+        read_split(tmp_path / "split.csv", load_manifest(cells))
+
+
+def test_missing_and_additional_images_are_named_with_their_number(cells: Path, divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv")
+    fewer = replace(divided, samples=divided.samples[1:])
+    with pytest.raises(
+        DataError, match=re.escape(f"lists 1 images that cells does not have, the first is {divided.samples[0].path}")
+    ):
+        read_split(tmp_path / "split.csv", fewer)
+    write_split(fewer, tmp_path / "split.csv")
+    with pytest.raises(DataError, match=r"cells has 1 images that .*split.csv does not list"):
+        read_split(tmp_path / "split.csv", divided)
+
+
+def test_a_split_made_by_hand_needs_path_and_subset_only(tmp_path: Path, cells: Path):
+    manifest = load_manifest(cells)
+    with (tmp_path / "mine.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "subset"], *([sample.path, "Train"] for sample in manifest.samples)])
+    read = read_split(tmp_path / "mine.csv", manifest)
+    assert {sample.subset for sample in read.samples} == {"train"}
+    assert read.split_rule == "from mine.csv"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("x.png,dev", "line 2: subset 'dev'"), ("x.png,train\nx.png,val", "line 3: x.png is listed twice")],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, divided: Manifest, row: str, message: str):
+    (tmp_path / "split.csv").write_text(f"path,subset\n{row}\n")
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_split(tmp_path / "split.csv", divided)
+
+
+def test_an_undivided_dataset_has_no_split_to_write(cells: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="there is no split to write"):
+        write_split(load_manifest(cells), tmp_path / "split.csv")
+    assert not (tmp_path / "split.csv").exists()

@@ -1,0 +1,54 @@
+"""What a worker does with the units that it is given; no cluster is needed for that."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cells import contents, run_all, tiny_grid
+from cytolora.core.provenance import software
+from cytolora.experiments.engines.ray_worker import Job, Worker
+from cytolora.experiments.engines.units import split_up
+from cytolora.experiments.plan import make_plan
+from cytolora.experiments.store import Store
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.training import session as workbench
+from cytolora.training.resources import Inputs
+
+
+def test_a_worker_loads_its_backbone_once_and_gives_the_numbers_of_one_process(
+    drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    inputs, store, loaded = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path / "runs"), []
+    load = workbench.load_tower
+
+    def count(spec: Any, *arguments: Any, **options: Any) -> Any:
+        loaded.append(spec.name)
+        return load(spec, *arguments, **options)
+
+    monkeypatch.setattr(workbench, "load_tower", count)
+    store.make_root()
+    worker = Worker(
+        job=Job(
+            inputs=inputs,
+            root=store.root,
+            device=torch.device("cpu"),
+            threads=torch.get_num_threads(),
+            backbones=[BACKBONES.get("nano")],
+            versions=software()["versions"],
+        )
+    )
+    worker.start()
+    plan = make_plan(tiny_grid(), store, inputs)
+    units = split_up(plan.groups, is_stored=lambda run: store.find(run.run_id) is not None, num_images=lambda run: 1)
+    done, key = 0, None
+    while (unit := units.take(key, Counter())) is not None:
+        worker.work(unit)
+        units.done(unit)
+        done, key = done + 1, unit.key
+    assert done > 4
+    assert loaded == ["nano"]
+    run_all(tiny_grid(), drawn_cells, tmp_path / "inline")
+    assert contents(store.root) == contents(tmp_path / "inline")

@@ -1,0 +1,116 @@
+"""The three experiments from end to end: every cell and rate, on generated data, two steps a run."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from rehearsal import Rehearsal, rehearsal
+
+from cytolora.cli.app import main
+from cytolora.config.yaml import load_grid
+from cytolora.experiments.select import cells
+from cytolora.experiments.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+NUM_RUNS = {"exp1": 480, "exp2": 1800, "exp3": 165}
+NUM_CELLS = 20 + 120 + 11
+FIGURES = (
+    "figure1",
+    "figure2",
+    "labels",
+    *(f"{name}_accuracy" for name in ("bcfc", "mlcc", "sipakmed", "hicervix-25")),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    with rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
+        yield found
+
+
+def _call(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 0, arguments
+
+
+def _run(grid: str, made: Rehearsal, runs: Path) -> None:
+    datasets = load_grid(grid).datasets
+    _call("run", grid, *made.options(*datasets), "--steps", "2", "--threads", "1", "--quiet", "--out", str(runs))
+
+
+@pytest.fixture(scope="module")
+def runs(made: Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs of the three grids, in one store."""
+    folder = tmp_path_factory.mktemp("store") / "runs"
+    for grid in NUM_RUNS:
+        _run(grid, made, folder)
+    return folder
+
+
+def test_every_cell_of_the_three_experiments_is_filled(runs):
+    stored = list(Store(runs).runs())
+    assert len(stored) == sum(NUM_RUNS.values())
+    found = cells(stored)
+    assert len(found) == NUM_CELLS
+    for name, members in found.items():
+        assert len(members) == 3 * (8 if "_linear_" in name else 5), name
+        tested = [run for run in members if run.metrics["test"] is not None]
+        assert len({run.spec["learning_rate"] for run in tested}) == 1, name
+        assert sorted(run.spec["seed"] for run in tested) == [1, 2, 3], name
+        assert all(run.metrics["train"]["num_steps"] == 2 for run in members), name
+
+
+@pytest.fixture(scope="module")
+def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page") / "report"
+    _call("report", str(runs), "--out", str(folder))
+    return folder
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_number_of_the_table_is_the_mean_of_stored_runs(runs, report):
+    rows = {row["cell_id"]: row for row in _rows(report / "cells.csv")}
+    found = cells(Store(runs).runs())
+    assert rows.keys() == found.keys()
+    for name, members in found.items():
+        tested = [run for run in members if run.metrics["test"] is not None]
+        row = rows[name]
+        assert float(row["learning_rate"]) == tested[0].spec["learning_rate"]
+        for metric in ("accuracy", "balanced_accuracy"):
+            mean = fmean(run.metrics["test"][metric] for run in tested)
+            assert float(row[f"{metric}_mean"]) == pytest.approx(mean, abs=1e-6), name
+
+
+def test_every_row_says_that_its_budget_was_cut(report):
+    rows = _rows(report / "cells.csv")
+    assert len(rows) == NUM_CELLS
+    assert all("cut" in "; ".join(row.values()) for row in rows)
+    assert "rehearsal" in (report / "index.html").read_text(encoding="utf-8")
+
+
+def test_every_figure_is_drawn(report):
+    figures = report / "figures"
+    assert {f"{name}.png" for name in FIGURES} <= {path.name for path in figures.iterdir()}
+    for path in figures.glob("*.png"):
+        with Image.open(path) as image:
+            assert len(image.convert("RGB").getcolors(2**24) or ()) > 20, path.name
+        ElementTree.parse(path.with_suffix(".svg"))
+
+
+def test_figures_show_every_cell_once_and_nothing_else(runs, report):
+    few_shot, fractions, labels = (
+        _rows(report / "figures" / f"{name}.csv") for name in ("figure1", "figure2", "labels")
+    )
+    assert len(few_shot) == 120 + 20
+    assert len([row for row in fractions if row["num_classes"] == "25" and row["mean"]]) == 11
+    assert len(labels) == NUM_CELLS

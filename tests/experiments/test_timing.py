@@ -1,0 +1,88 @@
+"""How long a plan will take: the line through what was timed, and the words for it."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cells import run_all, tiny_grid
+from cytolora.core.progress import Progress
+from cytolora.experiments.cost import Cost, describe, fit_cost, in_words, num_passes, seconds_left, stored_costs
+from cytolora.experiments.engines.inline import run_groups
+from cytolora.experiments.plan import make_plan
+from cytolora.experiments.probe import costs_here, features_here
+from cytolora.experiments.store import Store
+from cytolora.training.resources import Inputs
+
+
+def test_a_line_through_two_sizes_gives_the_cost_of_a_step_and_of_an_image():
+    cost = fit_cost([(5, 1.5), (25, 3.5)])
+    assert (cost.seconds, cost.seconds_per_image) == pytest.approx((1.0, 0.1))
+
+
+def test_no_cost_is_negative_whatever_was_timed():
+    assert fit_cost([(5, 2.0), (25, 1.0)]) == Cost(seconds=1.5, seconds_per_image=0.0)
+    steep = fit_cost([(5, 0.1), (25, 5.1)])
+    assert steep.seconds == pytest.approx(0)
+    assert steep.seconds_per_image == pytest.approx(2.6 / 15)
+
+
+def test_one_size_alone_is_all_put_down_to_images():
+    assert fit_cost([(10, 2.0), (10, 4.0)]) == Cost(seconds=0.0, seconds_per_image=0.3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (40, "40 s"), (2520, "42 min"), (12600, "3.5 h"), (1e6, "12 days"), (2e7, "230 days")],
+)
+def test_durations_have_two_figures(seconds, words):
+    assert in_words(seconds) == words
+
+
+def test_stored_runs_tell_how_long_the_missing_ones_take(drawn_cells, tmp_path):
+    grid = tiny_grid(methods=["lora"], seeds=[1])
+    run_all(grid, drawn_cells, tmp_path)
+    inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
+    plan = make_plan(tiny_grid(methods=["lora"]), store, inputs)
+    costs = stored_costs(store.runs())
+    assert stored_costs(store.runs(), threads=99) == {}
+    assert describe(plan, inputs, costs).startswith("lora, 2 runs: about ")
+    assert describe(plan, inputs, {}) == ""
+    unknown = replace(plan, runs=(*plan.runs, *(replace(run, method="vera") for run in plan.runs)))
+    assert re.fullmatch(
+        r"lora, 2 runs: about [^;]+; not timed yet: vera with nano \(4 runs\)", describe(unknown, inputs, costs)
+    )
+    assert describe(plan, Inputs(data={}), costs) == ""
+    two_a_step = Cost(seconds=2.0, seconds_per_image=0.0)
+    assert seconds_left(plan.to_do, inputs, two_a_step) == 2 * 3 * 2.0
+
+
+def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_are(drawn_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("cytolora.experiments.probe._WORTH_FEATURES", 0)
+    grid = tiny_grid(methods=["linear"], seeds=[1])
+    inputs, store, cpu = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path), torch.device("cpu")
+    plan, said, steps = make_plan(grid, store, inputs), [], []
+    total = len(inputs.manifest("synthetic", plan.to_do[0].split).samples)
+    words = features_here(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
+    assert words.startswith(f"features of {total} images, besides reading these: about ")
+    assert said == ["a few images through nano, for the time"]
+    run_groups(plan.groups, inputs, store, device=cpu, progress=Progress(step=lambda *at: steps.append(at)))
+    assert steps[-1] == ("synthetic: features with nano", total, total)
+    again = make_plan(tiny_grid(methods=["linear"], seeds=[1, 2]), store, inputs)
+    assert features_here(again, inputs, store, device=cpu, progress=Progress()) == ""
+
+
+def test_a_trial_is_worth_it_where_scoring_is_most_of_the_work(drawn_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("cytolora.experiments.probe._tried", lambda *_: Cost(seconds=0.0, seconds_per_image=1.0))
+    inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
+    grid = tiny_grid(methods=["lora"], shots=["1"], seeds=range(1, 41), rates=[1e-3], max_steps=1)
+    plan = make_plan(grid, store, inputs)
+    splits = [inputs.split(run) for run in plan.to_do]
+    num_trained = sum(len(split.train) for split in splits)
+    scored = sum(len(split.val) + len(split.test) for split in splits)
+    assert num_passes(plan.to_do, inputs) == pytest.approx(num_trained + scored / 3)
+    steps_of_trial = 4 * len(splits[0].train)
+    assert num_trained <= 10 * steps_of_trial < num_trained + scored / 3
+    costs = costs_here(plan, inputs, store, device=torch.device("cpu"), progress=Progress())
+    assert costs.keys() == {("nano", "lora")}

@@ -1,0 +1,56 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cytolora.errors import ConfigError
+from cytolora.metrics.agreement import confusion
+from cytolora.metrics.scores import score
+
+SURE = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
+
+
+def test_four_cells_give_the_numbers_worked_out_by_hand():
+    found = score([0, 1, 1, 2], SURE)
+    assert found["accuracy"] == 0.75
+    assert found["balanced_accuracy"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert found["loss"] == pytest.approx(-np.log([0.8, 0.7, 0.3, 0.8]).mean())
+    assert found["n"] == 4
+
+
+def test_scores_are_ready_for_json():
+    assert json.loads(json.dumps(score([0, 1, 1, 2], SURE), allow_nan=False))["n"] == 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_missing_from_a_small_validation_set_is_no_warning_and_no_fault():
+    found = score([0, 0], np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0]], dtype=np.float32))
+    assert found["accuracy"] == found["balanced_accuracy"] == 0.5
+
+
+@pytest.mark.filterwarnings("error")
+def test_rounding_of_a_float32_softmax_is_no_warning():
+    logits = np.random.default_rng(0).normal(size=(500, 25)).astype(np.float32) * 9
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    assert score(np.arange(500) % 25, shares)["n"] == 500
+
+
+def test_probabilities_of_training_that_diverged_say_so():
+    with pytest.raises(ConfigError, match=r"1 of 4 images are not finite.*lower learning rate"):
+        score([0, 1, 1, 2], np.where(SURE == 0.7, np.nan, SURE))
+
+
+def test_confusion_has_true_classes_in_rows_and_keeps_empty_ones():
+    assert confusion([0, 0, 1], [0, 1, 1], 3).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
+def test_accuracy_is_the_diagonal_of_the_confusion_matrix(pairs: list[tuple[int, int]]):
+    labels, predicted = zip(*pairs, strict=True)
+    counts = confusion(labels, predicted, 4)
+    assert counts.sum() == len(pairs)
+    assert score(labels, np.eye(4)[list(predicted)])["accuracy"] == pytest.approx(np.trace(counts) / len(pairs))

@@ -1,0 +1,102 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from cytolora.errors import ConfigError
+from cytolora.metrics.bootstrap import Replicates, draw_metrics
+from cytolora.metrics.paired import difference, holm, mcnemar
+
+
+def drawn(right: list[bool], groups: list[str] | None = None, **options: Any) -> Replicates:
+    names = [f"{index:04}.png" for index in range(len(right))]
+    said = [0 if good else 1 for good in right]
+    known = groups or [None] * len(right)
+    return draw_metrics([0] * len(right), said, images=names, groups=known, num_classes=2, **options)
+
+
+def test_the_difference_of_two_methods_that_share_their_mistakes_is_known_better_than_either():
+    hard = [True] * 150 + [False] * 50
+    helped = [True] * 165 + [False] * 35
+    first, second = drawn(helped), drawn(hard)
+    found = difference(first, second, "accuracy")
+    alone = first.interval("accuracy")
+    assert found.value == pytest.approx(0.075)
+    assert found.interval.high - found.interval.low < 0.8 * (alone.high - alone.low)
+    assert found.interval.low > 0
+    assert found.p < 0.01
+
+
+def test_p_is_below_5_percent_just_where_the_interval_excludes_zero():
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        groups = [str(index // 5) for index in range(100)]
+        right = rng.random(100) < 0.7
+        other = np.where(rng.random(100) < 0.3, rng.random(100) < 0.85, right)
+        found = difference(drawn(other.tolist(), groups), drawn(right.tolist(), groups), "accuracy")
+        if abs(found.p - 0.05) > 0.01:
+            assert (found.p < 0.05) == (not found.interval.low <= 0 <= found.interval.high)
+
+
+def test_p_of_a_clear_difference_survives_a_correction_for_hundreds_of_pairs():
+    found = difference(drawn([True] * 190 + [False] * 10), drawn([True] * 100 + [False] * 100), "accuracy")
+    assert 0 < found.p < 1e-6
+    assert holm([found.p] * 280)[0] < 0.001
+
+
+def test_equal_predictions_differ_by_nothing_with_p_1():
+    same = drawn([True, False, True] * 20)
+    found = difference(same, same, "macro_f1")
+    assert (found.value, found.p) == (0, 1)
+
+
+def test_a_difference_changes_sign_with_the_order_and_keeps_its_p():
+    one, two = drawn([True] * 60 + [False] * 20), drawn([False] * 30 + [True] * 50)
+    here, there = difference(one, two, "accuracy"), difference(two, one, "accuracy")
+    assert (here.value, here.p) == pytest.approx((-there.value, there.p))
+
+
+def test_copies_of_each_image_in_its_group_make_no_difference_surer():
+    one, two = [True] * 30 + [False] * 10, [True] * 24 + [False] * 16
+    alone = difference(drawn(one), drawn(two), "accuracy")
+    groups = [f"{index // 10:02}" for index in range(400)]
+    copied = difference(
+        drawn(np.repeat(one, 10).tolist(), groups), drawn(np.repeat(two, 10).tolist(), groups), "accuracy"
+    )
+    assert copied.p == pytest.approx(alone.p, abs=0.01)
+
+
+def test_test_sets_of_other_sizes_are_refused():
+    with pytest.raises(ConfigError, match=r"on the same test images, got 20 images and 30 images"):
+        difference(drawn([True] * 20), drawn([True] * 30), "accuracy")
+
+
+def test_mcnemar_gives_the_published_example():
+    """Fagerland, Lydersen & Laake 2013 (BMC Medical Research Methodology 13:91), Tables 1 and 4: 1 and 7 children."""
+    labels = [0] * 21
+    first = [0] + [1] * 7 + [0] + [1] * 12
+    second = [1] + [0] * 7 + [0] + [1] * 12
+    found = mcnemar(labels, first, second)
+    assert (found.only_first, found.only_second) == (1, 7)
+    assert found.exact == pytest.approx(0.0703125, abs=1e-10)
+    assert found.mid_p == pytest.approx(0.0390625, abs=1e-10)
+
+
+def test_exact_mcnemar_is_scipys_binomial_test():
+    rng = np.random.default_rng(0)
+    labels, one, two = rng.integers(0, 3, (3, 200))
+    found = mcnemar(labels, one, two)
+    expected = binomtest(found.only_first, found.only_first + found.only_second).pvalue
+    assert found.exact == pytest.approx(expected, abs=1e-10)
+
+
+def test_mcnemar_of_equal_predictions_is_1():
+    found = mcnemar([0, 1], [0, 0], [0, 0])
+    assert (found.exact, found.mid_p) == (1, 1)
+
+
+def test_holm_corrects_by_the_number_that_is_left():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []

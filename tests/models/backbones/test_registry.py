@@ -1,0 +1,114 @@
+"""Every registered entry at its full size, on the meta device: shapes without weights."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from small_towers import inside
+
+from cytolora.config.run import AdapterSpec
+from cytolora.models.adapters.attach import attach
+from cytolora.models.adapters.split_qkv import attention_blocks
+from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
+from cytolora.models.checkpoints.loading import build_tower
+
+ENTRIES = pytest.mark.parametrize("spec", list(BACKBONES), ids=lambda spec: spec.name)
+
+PAPER = {
+    "clip-vit-b16": 12, "clip-vit-l14": 24, "vit-b16": 12, "biomedclip": 12, "quiltnet-b16": 12, "quiltnet-b32": 12,
+    "uni": 24,
+}  # fmt: skip
+"""The checkpoints of the paper and of its public code, and how many blocks each has as published."""
+FURTHER = {
+    "dinobloom-s": 12, "dinobloom-b": 12, "dinobloom-l": 24, "dinobloom-g": 40, "uni2-h": 24, "virchow2": 32,
+    "h-optimus-0": 40, "prov-gigapath": 40, "phikon-v2": 24, "plip": 12, "pubmedclip": 12, "conch": 12, "crown": 24,
+    "unicas": 24, "dinov2-s14": 12, "dinov2-b14": 12, "dinov2-l14": 24, "dinov2-s14-reg": 12, "dinov2-b14-reg": 12,
+    "dinov2-l14-reg": 24, "dinov3-s16": 12, "dinov3-b16": 12, "dinov3-l16": 24, "siglip2-b16": 12, "medsiglip": 27,
+    "eva02-clip-b16": 12, "clip-vit-b32": 12,
+}  # fmt: skip
+BLOCKS = {"nano": 4, **PAPER, **FURTHER}
+IN_NO_SOURCE = {
+    "file name": {
+        "dinobloom-s", "dinobloom-b", "dinobloom-l", "dinobloom-g", "uni2-h", "virchow2", "h-optimus-0",
+        "prov-gigapath", "conch", "dinov2-s14", "dinov2-b14", "dinov2-l14", "dinov2-s14-reg", "dinov2-b14-reg",
+        "dinov2-l14-reg", "dinov3-s16", "dinov3-b16", "dinov3-l16", "siglip2-b16", "medsiglip", "eva02-clip-b16",
+        "pubmedclip", "quiltnet-b32",
+    },
+    "licence": {
+        "clip-vit-b16", "clip-vit-b32", "clip-vit-l14", "plip", "siglip2-b16", "eva02-clip-b16", "prov-gigapath",
+    },
+    "architecture": {"unicas"},
+    "citation": {"crown"},
+}  # fmt: skip
+"""Facts that nothing we read says, by the first word or words of what the entry admits."""
+
+
+@ENTRIES
+def test_it_builds_with_the_declared_width_and_every_block_is_adapted(spec: BackboneSpec):
+    with torch.device("meta"):
+        tower = build_tower(spec).requires_grad_(False).eval()
+        size_px = spec.preprocess.size_px
+        assert tower(torch.empty(1, 3, size_px, size_px)).shape == (1, spec.feature_dim)
+        num_blocks = len(attention_blocks(tower.trunk))
+        lora = attach(tower, "lora", AdapterSpec(targets=("q", "k", "v", "o")))
+    adapted = [name for name, module in inside(lora).named_modules() if hasattr(module, "lora_A")]
+    assert len(adapted) == 4 * num_blocks
+    assert num_blocks == BLOCKS[spec.name]
+
+
+@ENTRIES
+def test_every_fact_has_a_source_and_every_file_a_place(spec: BackboneSpec):
+    assert spec.feature_dim is not None
+    assert spec.licence
+    assert spec.citation or spec.name == "nano"
+    if spec.weights is None:
+        assert spec.hub is not None
+        assert spec.sources
+        assert all(source.startswith("https://") for source in spec.sources)
+    assert spec.arguments["num_classes"] == 0
+
+
+def test_every_checkpoint_that_is_promised_is_registered():
+    assert set(BLOCKS) == {spec.name for spec in BACKBONES}
+
+
+@pytest.mark.parametrize("fact", IN_NO_SOURCE)
+def test_a_fact_that_no_source_gives_is_marked(fact: str):
+    marked = {spec.name for spec in BACKBONES if any(re.match(rf"{fact}\b", known) for known in spec.unverified)}
+    assert marked == IN_NO_SOURCE[fact]
+
+
+def test_the_hubs_repositories_are_spelt_as_they_are():
+    """Upper and lower case decide whether the cache finds a file."""
+    hubs = {spec.name: spec.hub.repo for spec in BACKBONES if spec.hub is not None}
+    assert (hubs["conch"], hubs["uni"], hubs["uni2-h"]) == ("MahmoodLab/conch", "MahmoodLab/UNI", "MahmoodLab/UNI2-h")
+    for spec in BACKBONES:
+        own = [source for source in spec.sources if source.startswith("https://huggingface.co/")]
+        assert not own or any(source.startswith(f"https://huggingface.co/{hubs[spec.name]}") for source in own), (
+            spec.name
+        )
+
+
+def test_weights_that_forbid_derivatives_are_marked():
+    marked = {spec.name for spec in BACKBONES if spec.redistributable is False}
+    assert marked == {"uni", "uni2-h", "virchow2", "conch"}
+    assert all("ND" in BACKBONES.get(name).licence and BACKBONES.get(name).gated for name in marked)
+
+
+def test_the_registry_loads_no_torch():
+    code = "import sys, cytolora.models.backbones.registry as _; "
+    code += "sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_towers_on_one_file_of_weights_have_two_recipes():
+    """Frozen features are cached under the recipe: QuickGELU's features must not be taken for GELU's."""
+    clip = BACKBONES.get("clip-vit-b16")
+    with torch.device("meta"):
+        quick = build_tower(clip).recipe
+        plain = build_tower(replace(clip, architecture="vit_base_patch16_clip_224")).recipe
+        pooled = build_tower(replace(clip, projection=None, feature_dim=None)).recipe
+    assert len({quick, plain, pooled}) == 3

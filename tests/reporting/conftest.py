@@ -1,0 +1,36 @@
+"""A store of plausible runs and the report of it, each made once."""
+
+from pathlib import Path
+
+import pytest
+from fake_store import write_runs
+
+from cytolora.experiments.store import Store
+from cytolora.reporting.pages.build import build_report
+from cytolora.reporting.results.settings import Cell, read_cells
+
+
+@pytest.fixture(scope="session")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 models x 2 methods x 3 shots x 3 seeds x 3 rates, and linear on all images; not to be changed."""
+    store = Store(tmp_path_factory.mktemp("store") / "runs")
+    write_runs(store)
+    write_runs(store, methods=("linear",), shots=(None,))
+    return store.root
+
+
+@pytest.fixture(scope="session")
+def cells(runs_dir: Path) -> list[Cell]:
+    return read_cells(Store(runs_dir).runs())
+
+
+@pytest.fixture(scope="session")
+def report_dir(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report; not to be changed."""
+    return build_report(runs_dir, tmp_path_factory.mktemp("out") / "report").parent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "runs")

@@ -1,0 +1,70 @@
+"""The protocol section: what each method was run with, and nothing that it does not read."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from fake_store import FakeData, write_runs
+
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec
+from cytolora.experiments.store import Store
+from cytolora.models.adapters.methods import METHODS
+from cytolora.reporting.pages.protocol import describe_methods
+from cytolora.reporting.results.settings import read_cells
+
+OTHER: dict[str, Any] = {
+    "rank": 3,
+    "alpha": 7.0,
+    "scaling": "alpha_over_rank",
+    "dropout": 0.5,
+    "targets": ("k", "o"),
+    "blocks": (1, 3),
+    "last_blocks": 2,
+    "prompts": 5,
+    "reference_attention_bug": True,
+}
+ADAPTED = sorted(entry.name for entry in METHODS if entry.name not in (LINEAR, ZERO_SHOT))
+
+
+def settings(store: Store, method: str, adapter: AdapterSpec) -> str:
+    """What the page says of a method that ran once with this adapter."""
+    one: dict[str, Any] = {"models": ("uni",), "shots": (4,), "seeds": (1,), "rates": (1e-3,)}
+    write_runs(store, methods=(method,), **one, data=FakeData(num_groups=2), adapter=adapter, tested=False)
+    (run,) = store.runs()
+    ((text,),) = describe_methods(read_cells([run])).values()
+    for path in run.path.iterdir():
+        path.unlink()
+    run.path.rmdir()
+    return text
+
+
+def test_every_field_of_an_adapter_is_varied_here():
+    assert set(OTHER) == {entry.name for entry in fields(AdapterSpec)}
+
+
+@pytest.mark.parametrize("method", ADAPTED)
+def test_a_setting_is_stated_exactly_where_the_method_reads_it(store: Store, method: str):
+    plain = settings(store, method, AdapterSpec())
+    changed = {
+        name: settings(store, method, replace(AdapterSpec(), **{name: value})) != plain for name, value in OTHER.items()
+    }
+    assert {name for name, differs in changed.items() if differs} == set(METHODS.get(method).uses)
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter", "said"),
+    [
+        ("lora", {}, "rank 2 on q, v of all blocks; α 1, scaled by α/√rank, dropout 0.25; AdamW"),
+        ("lora", {"last_blocks": 1}, "rank 2 on q, v of the last block; α 1, scaled by α/√rank, dropout 0.25; AdamW"),
+        ("lora", {"blocks": (0, 3), "targets": ("o",)}, "rank 2 on o of blocks 0, 3; α 1, "),
+        ("vera", {"rank": 8}, "rank 8 on q, v of all blocks; dropout 0.25; AdamW"),
+        ("ia3", {}, "batches of 32; on q, v of all blocks; AdamW"),
+        ("bitfit", {}, "batches of 32; in all blocks; AdamW"),
+        ("vpt", {"prompts": 3, "last_blocks": 1}, "batches of 32; 3 prompts a block in the last block; AdamW"),
+        ("last_blocks", {"last_blocks": 2}, "batches of 32; in the last 2 blocks; AdamW"),
+        ("full", {}, "batches of 32; AdamW"),
+        ("of-another-machine", {"prompts": 3}, "batches of 32; 3 prompts a block; AdamW"),
+    ],
+)
+def test_settings_are_said_in_these_words(store: Store, method: str, adapter: dict[str, Any], said: str):
+    assert said in settings(store, method, AdapterSpec(**adapter))

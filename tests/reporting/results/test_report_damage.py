@@ -1,0 +1,146 @@
+"""A store that was damaged, copied into itself or written by another version: one line, no table."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from fake_store import FakeData, write_runs
+
+import cytolora.core.files
+from cytolora.config.run import Budget, TrainSpec
+from cytolora.errors import StoreError
+from cytolora.experiments.store import Store
+from cytolora.reporting.pages.build import build_report
+
+SMALL = FakeData(num_groups=12)
+
+
+@pytest.fixture
+def run(store: Store) -> Path:
+    """The folder of one run of three."""
+    write_runs(store, data=SMALL, models=("uni",), methods=("linear",), shots=(4,), rates=(1e-3,))
+    return sorted(store.root.glob("*/spec.json"))[1].parent
+
+
+def _not_a_number(run: Path) -> None:
+    table = pq.read_table(run / "predictions.parquet")
+    wrong = pa.array(np.full(len(table), np.nan, np.float32))
+    pq.write_table(
+        table.set_column(table.column_names.index("columnar"), "columnar", wrong), run / "predictions.parquet"
+    )
+
+
+def _no_test_image(run: Path) -> None:
+    table = pq.read_table(run / "predictions.parquet")
+    pq.write_table(table.filter(pc.field("subset") != "test"), run / "predictions.parquet")
+
+
+def _other_numbers(run: Path) -> None:
+    table = pq.read_table(run / "predictions.parquet")
+    for name in SMALL.classes:
+        equal = pa.array(np.full(len(table), 1 / 7, np.float32))
+        table = table.set_column(table.column_names.index(name), name, equal)
+    pq.write_table(table, run / "predictions.parquet")
+
+
+def _other_version(run: Path) -> None:
+    spec = json.loads((run / "spec.json").read_text())
+    (run / "spec.json").write_text(json.dumps(spec | {"later": 1}))
+
+
+def _without(file: str, *keys: str, value: Any = None) -> Callable[[Path], None]:
+    """Takes a field away, or puts another value in its place."""
+
+    def change(run: Path) -> None:
+        content = found = json.loads((run / file).read_text())
+        for key in keys[:-1]:
+            found = found[key]
+        del found[keys[-1]]
+        if value is not None:
+            found[keys[-1]] = value
+        (run / file).write_text(json.dumps(content))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_without("provenance.json", "classes"), r"provenance\.json has no 'classes'"),
+        (_without("provenance.json", "classes", value="abc"), r"has 'classes' 'abc', which is not a list of texts"),
+        (_without("provenance.json", "seconds", value="long"), r"has 'seconds' 'long', which is not a finite number"),
+        (_without("metrics.json", "train"), r"metrics\.json has no 'train'"),
+        (_without("metrics.json", "train", "num_images"), r"metrics\.json has no 'train\.num_images'"),
+        (_without("metrics.json", "num_trainable"), r"metrics\.json has no 'num_trainable'"),
+        (_without("metrics.json", "val", "loss"), r"metrics\.json has no 'val\.loss'"),
+        (_without("metrics.json", "test", "accuracy"), r"metrics\.json has no 'test\.accuracy'"),
+        (_without("metrics.json", "val", value=3), r"has 'val' 3, which is not an object or null"),
+        (
+            _without("metrics.json", "val", "accuracy", value=float("nan")),
+            r"'val\.accuracy' nan, which is not",
+        ),
+        (_without("spec.json", "sampling"), r"spec\.json has no 'sampling'"),
+        (_without("spec.json", "learning_rate", value="high"), r"has 'learning_rate' 'high', which is not a finite"),
+        (_without("spec.json", "seed", value=1.5), r"has 'seed' 1\.5, which is not a whole number"),
+        (lambda run: (run / "metrics.json").write_text("[]"), r"metrics\.json has no 'val'"),
+        (lambda run: (run / "metrics.json").write_text('{"val": null}'), r"metrics\.json has no 'test'"),
+        (lambda run: (run / "provenance.json").write_text("{}"), r"provenance\.json has no 'weights_sha256'"),
+        (lambda run: (run / "predictions.parquet").unlink(), r"predictions\.parquet: .*No such file"),
+        (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1"), r"predictions\.parquet: "),
+        (_not_a_number, "the probabilities of 60 of 60 test images are no numbers"),
+        (_no_test_image, "no test image"),
+        (_other_numbers, r"metrics\.json counts \d+ right of 180 test images, the predictions \d+ of 180"),
+        (_other_version, "cannot be read by this version of cytolora: .*unknown key 'later'"),
+    ],
+)
+def test_a_damaged_run_is_named_and_no_report_is_made(
+    store: Store, run: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+):
+    damage(run)
+    with pytest.raises(StoreError, match=f"Stored run .*{said}"):
+        build_report(store.root, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_copied_run_is_refused_for_it_would_count_as_a_further_seed(store: Store, run: Path, tmp_path: Path):
+    shutil.copytree(run, run.with_name("copy"))
+    with pytest.raises(StoreError, match=r"copy and .* hold the same run"):
+        build_report(store.root, tmp_path / "report")
+
+
+def test_a_store_that_may_not_be_written_is_reported_and_left_as_it_is(
+    store: Store, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a disk that is mounted to be read: permissions do not bind the user that tests may run as."""
+    (store.root / ".lock").unlink(missing_ok=True)
+    held, write = store.root, cytolora.core.files._begin_file
+
+    def refuse(target: Path):
+        if held in target.parents:
+            raise PermissionError(target)
+        return write(target)
+
+    monkeypatch.setattr("cytolora.core.files.os.access", lambda path, _mode: Path(path) != held)
+    monkeypatch.setattr("cytolora.core.files._begin_file", refuse)
+    before = sorted(held.rglob("*"))
+    assert build_report(held, tmp_path / "report").is_file()
+    assert [path for path in sorted(held.rglob("*")) if path.is_file()] == [path for path in before if path.is_file()]
+
+
+def test_a_cut_budget_is_marked_in_every_table_and_in_the_pictures(store: Store, tmp_path: Path):
+    cut = TrainSpec(budget=Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=2))
+    write_runs(store, data=SMALL, models=("uni",), methods=("lora",), shots=(1, 4), rates=(1e-3,), train=cut)
+    out = build_report(store.root, tmp_path / "report").parent
+    assert "[cut]" in (out / "tables.md").read_text()
+    assert "[cut]" in (out / "tables.tex").read_text()
+    for name in ("figure1", "herlev_accuracy", "labels"):
+        picture = (out / "figures" / f"{name}.svg").read_text()
+        assert "budget cut: a rehearsal" in picture
+        assert "linear, all images" not in picture

@@ -1,0 +1,36 @@
+"""Every adapter method, trained a few steps on small towers."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cytolora.config.run import AdapterSpec
+from cytolora.models.classifier import Classifier
+from cytolora.models.encoder import Tower
+
+ADAPTERS = {
+    "lora": AdapterSpec(targets=("q", "v", "fc1", "fc2")),
+    "dora": AdapterSpec(targets=("q", "v")),
+    "pissa": AdapterSpec(targets=("q", "o")),
+    "vera": AdapterSpec(rank=8),
+    "ia3": AdapterSpec(targets=("k", "v")),
+    "adalora": AdapterSpec(alpha=4),
+    "oft": AdapterSpec(rank=8, targets=("q", "v", "o")),
+    "lokr": AdapterSpec(rank=4),
+    "bitfit": AdapterSpec(),
+    "layernorm": AdapterSpec(),
+    "vpt": AdapterSpec(prompts=3),
+    "last_blocks": AdapterSpec(last_blocks=1),
+    "full": AdapterSpec(),
+}
+
+
+def trained(tower: Tower, batch: Tensor, steps: int = 1) -> Classifier:
+    torch.manual_seed(1)
+    classifier = Classifier(tower, 3).train()
+    optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-2)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        F.cross_entropy(classifier(batch), torch.arange(len(batch)) % 3).backward()
+        optimiser.step()
+    return classifier.eval()

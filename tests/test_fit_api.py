@@ -1,0 +1,24 @@
+"""The names that `import cytolora` gives stay what they are, whatever was imported since."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import cytolora
+import cytolora.display.format as words
+import cytolora.classifier.fit.fit
+from cytolora.errors import CytoloraError
+assert words.percent(0.5) == "50.0"
+for _ in range(2):
+    try:
+        cytolora.report("no runs here", "report")
+    except CytoloraError as error:
+        print(error)
+"""
+
+
+def test_report_is_a_function_though_a_room_of_its_name_was_imported(tmp_path):
+    """In a process of its own: which rooms were imported decides."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("No finished runs in no runs here") == 2

@@ -1,0 +1,108 @@
+"""embed: one row an image, told where it came from, the same bytes again, whole or not at all."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from cytolora.cli.app import main
+from cytolora.core.progress import Progress
+from cytolora.data.datasets import load_manifest
+from cytolora.errors import DataError
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.training import embed as embed_module
+from cytolora.training.embed import embed, read_embedding
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Bench
+
+
+def _bench(cells: Path, cache: Path) -> Bench:
+    manifest = load_manifest(cells)
+    return Bench(
+        dataset=manifest.name,
+        backbone=BACKBONES.get("nano"),
+        manifest=manifest,
+        inputs=Inputs(data={}),
+        cache=cache,
+        device=torch.device("cpu"),
+        progress=Progress(),
+    )
+
+
+def _embed(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["embed", *arguments, "--model", "nano", "--quiet"])
+    return int(stop.value.code or 0)
+
+
+def test_a_row_is_an_image_with_path_label_group_and_its_features(drawn_cells, tmp_path, capsys):
+    out, cache = tmp_path / "out" / "cells.parquet", tmp_path / "cache"
+    assert _embed(str(drawn_cells), "--out", str(out), "--cache", str(cache)) == 0
+    assert "60 images x 96 features of nano" in capsys.readouterr().out
+    found, bench = read_embedding(out), _bench(drawn_cells, cache)
+    assert found.table["path"].to_pylist() == [sample.path for sample in bench.manifest.samples]
+    assert found.table["label"].to_pylist() == [sample.label for sample in bench.manifest.samples]
+    assert found.table["group"].to_pylist() == [sample.group for sample in bench.manifest.samples]
+    assert found.table["sha256"].to_pylist() == [sample.sha256 for sample in bench.manifest.samples]
+    np.testing.assert_array_equal(found.features, bench.features.numpy())
+    assert found.made_from["weights_sha256"] == bench.inputs.weights_sha256("nano")
+    assert found.made_from["data_fingerprint"] == bench.manifest.fingerprint
+    assert found.made_from["preprocess"]["size_px"] == 64
+
+
+def test_a_second_time_loads_no_tower_and_gives_the_same_bytes(drawn_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("cytolora.training.features._CHUNK", 25)
+    embed(_bench(drawn_cells, tmp_path / "cache"), tmp_path / "first.parquet")
+    again = _bench(drawn_cells, tmp_path / "cache")
+    embed(again, tmp_path / "second.parquet")
+    assert again.towers == {}
+    assert (tmp_path / "first.parquet").read_bytes() == (tmp_path / "second.parquet").read_bytes()
+    assert pq.ParquetFile(tmp_path / "first.parquet").num_row_groups == 3
+
+
+def test_an_interruption_leaves_no_file_and_an_old_one_stays(drawn_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("cytolora.training.features._CHUNK", 25)
+    out = tmp_path / "cells.parquet"
+    out.write_bytes(b"old")
+    calls = []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return table(*arguments)  # pyright: ignore[reportArgumentType]
+
+    table = embed_module._table
+    monkeypatch.setattr(embed_module, "_table", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embed(_bench(drawn_cells, tmp_path / "cache"), out)
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cells.parquet"]
+
+
+def test_images_without_labels_are_taken_from_all_sub_folders(drawn_cells, tmp_path):
+    images = tmp_path / "images"
+    (images / "a" / "b").mkdir(parents=True)
+    some = [drawn_cells / sample.path for sample in load_manifest(drawn_cells).samples[:3]]
+    shutil.copy(some[0], images / "one.png")
+    shutil.copy(some[1], images / "a" / "two.png")
+    shutil.copy(some[2], images / "a" / "b" / "three.png")
+    out, cache = tmp_path / "cells.parquet", tmp_path / "cache"
+    assert _embed(str(images), "--unlabelled", "--out", str(out), "--cache", str(cache)) == 0
+    found = read_embedding(out)
+    assert found.table["path"].to_pylist() == ["a/b/three.png", "a/two.png", "one.png"]
+    assert found.table["label"].to_pylist() == [None] * 3
+    assert found.made_from["classes"] == []
+
+
+def test_mistakes_are_one_line(drawn_cells, tmp_path, capsys):
+    assert _embed(str(drawn_cells), "--out", str(tmp_path)) == 2
+    assert "is a folder; name a file" in capsys.readouterr().err
+    assert _embed(str(drawn_cells), "--out", str(tmp_path / "x"), "--unlabelled", "--dataset", "synthetic") == 2
+    assert "--unlabelled reads neither labels nor subsets" in capsys.readouterr().err
+    (tmp_path / "no.parquet").write_bytes(b"no")
+    with pytest.raises(DataError, match="no file of features"):
+        read_embedding(tmp_path / "no.parquet")
