@@ -1,4 +1,4 @@
-"""Where the time of a training batch goes before the tower sees it: cropping, resizing, flipping, normalising."""
+"""Where the time of a training batch goes before the encoder sees it: cropping, resizing, flipping, normalising."""
 
 import sys
 import tempfile

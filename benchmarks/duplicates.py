@@ -121,18 +121,18 @@ def _features(backbone: BackboneSpec) -> Callable[[Sequence[Image.Image]], NDArr
     import torch
 
     from cytolora.data.imaging.views import evaluation_view, to_batch
-    from cytolora.models.checkpoints.loading import load_tower
+    from cytolora.models.checkpoints.loading import load_encoder
 
     if not isinstance(backbone.weights, Path):
         sys.exit(f"{backbone.name}: describe its checkpoint on this machine in a --backbone-file.")
-    tower = load_tower(backbone, backbone.weights)
+    encoder = load_encoder(backbone, backbone.weights)
 
     def features(images: Sequence[Image.Image]) -> NDArray[np.float32]:
         rows = []
         for start in range(0, len(images), 64):
             views = [evaluation_view(np.asarray(image), backbone.preprocess) for image in images[start : start + 64]]
             with torch.inference_mode():
-                rows.append(tower(to_batch(views, backbone.preprocess)).numpy())
+                rows.append(encoder(to_batch(views, backbone.preprocess)).numpy())
         return np.concatenate(rows)
 
     return features

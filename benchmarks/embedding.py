@@ -17,7 +17,7 @@ import torch
 from lora_step import cpu_seconds, peak_gflops
 from torch import Tensor
 
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference, keep_freed_memory
 
 SIZE_PX = 224
@@ -27,15 +27,15 @@ GFLOP_PER_IMAGE = {"whole": 35.13, "first token": 32.70}
 Embed = Callable[[Tensor], Tensor]
 
 
-def onnx_runtime(tower: Tower, threads: int) -> Embed:
-    """The tower exported once, run by ONNX Runtime in fp32."""
+def onnx_runtime(encoder: Encoder, threads: int) -> Embed:
+    """The encoder exported once, run by ONNX Runtime in fp32."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tower.onnx"
+        path = Path(folder) / "encoder.onnx"
         dynamic = {"images": {0: torch.export.Dim("batch", min=1, max=512)}}
         torch.onnx.export(
-            tower, (torch.randn(2, 3, SIZE_PX, SIZE_PX),), path, dynamo=True, dynamic_shapes=dynamic, verbose=False
+            encoder, (torch.randn(2, 3, SIZE_PX, SIZE_PX),), path, dynamo=True, dynamic_shapes=dynamic, verbose=False
         )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -54,18 +54,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     trunk = timm.create_model("vit_base_patch16_224", num_classes=0).requires_grad_(False)
-    tower, cpu = Tower(trunk, "cls").eval(), torch.device("cpu")
+    encoder, cpu = Encoder(trunk, "cls").eval(), torch.device("cpu")
     embeds: dict[str, Embed] = {
-        "torch, fp32": tower,
-        "ONNX Runtime, fp32": onnx_runtime(tower, options.threads),
-        "ours, fp32": for_inference(tower, cpu),
-        "ours, bf16": for_inference(tower, cpu, "bf16"),
+        "torch, fp32": encoder,
+        "ONNX Runtime, fp32": onnx_runtime(encoder, options.threads),
+        "ours, fp32": for_inference(encoder, cpu),
+        "ours, bf16": for_inference(encoder, cpu, "bf16"),
     }
     images = torch.randn(options.batch, 3, SIZE_PX, SIZE_PX)
     peaks = {"fp32": peak_gflops("fp32"), "bf16": peak_gflops("bf16")}
     rates: dict[str, list[float]] = {name: [] for name in (*embeds, *peaks)}
     with torch.inference_mode():
-        exact = tower(images[:4])
+        exact = encoder(images[:4])
         for name, embed in embeds.items():
             found = embed(images[:4])
             print(f"{name}: largest difference {((found - exact).abs().max() / exact.abs().max()):.1e} of the largest")

@@ -63,7 +63,7 @@ def ours_each(options: argparse.Namespace) -> None:
     from cytolora.data.imaging.views import kept_evaluation_view, to_batch
     from cytolora.models.adapters.attach import attach
     from cytolora.models.backbones.registry import BACKBONES
-    from cytolora.models.checkpoints.loading import load_tower
+    from cytolora.models.checkpoints.loading import load_encoder
     from cytolora.models.classifier import Classifier
     from cytolora.models.kernels.cpu import for_training, keep_freed_memory
     from cytolora.training.loop import fit, predict
@@ -74,9 +74,9 @@ def ours_each(options: argparse.Namespace) -> None:
     run, backbone = runs[options.rate], BACKBONES.get(options.model)
     manifest = inputs.manifest(run.dataset, run.split)
     pixels, preprocess = PixelCache(Path(options.cache) / "pixels", manifest.root), backbone.preprocess
-    tower = attach(load_tower(backbone, inputs.weights_path(backbone.name)), "lora", run.adapter)
+    encoder = attach(load_encoder(backbone, inputs.weights_path(backbone.name)), "lora", run.adapter)
     device = torch.device("cpu")
-    classifier = Classifier(tower, len(manifest.classes), autocast=for_training(tower, device, options.precision))
+    classifier = Classifier(encoder, len(manifest.classes), autocast=for_training(encoder, device, options.precision))
     labels = torch.tensor([manifest.classes.index(sample.label) for sample in split.train])
     steps_per_epoch, done = -(-len(labels) // 32), [0]
 

@@ -25,7 +25,7 @@ from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.split_qkv import SplitQKV
 from cytolora.models.classifier import Classifier
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_training
 
 CLASSES, NUM_ADAPTERS = 25, 5
@@ -51,24 +51,24 @@ class ManyLora(nn.Module):
 
 def classifier_of(name: str, device: torch.device) -> Classifier:
     """The classifier that a run of the few-shot grid trains, ready for its device."""
-    tower = attach(frozen(name), "lora", AdapterSpec(rank=2))
-    autocast = for_training(tower, device, "bf16")
-    return Classifier(tower, CLASSES, autocast=autocast).to(device).train()
+    encoder = attach(frozen(name), "lora", AdapterSpec(rank=2))
+    autocast = for_training(encoder, device, "bf16")
+    return Classifier(encoder, CLASSES, autocast=autocast).to(device).train()
 
 
 def many_of(name: str, device: torch.device) -> Classifier:
     """The same with several adapters; one head stands for theirs."""
-    tower = frozen(name)
-    for block in tower.trunk.blocks:
+    encoder = frozen(name)
+    for block in encoder.trunk.blocks:
         block.attn.qkv = split = SplitQKV(block.attn.qkv)
         split.q_proj, split.v_proj = ManyLora(split.q_proj), ManyLora(split.v_proj)
-    autocast = for_training(tower, device, "bf16")
-    return Classifier(tower, CLASSES, autocast=autocast).to(device).train()
+    autocast = for_training(encoder, device, "bf16")
+    return Classifier(encoder, CLASSES, autocast=autocast).to(device).train()
 
 
-def frozen(name: str) -> Tower:
-    """A tower with random weights."""
-    return Tower(timm.create_model(name, num_classes=0, img_size=224).requires_grad_(False), "cls")
+def frozen(name: str) -> Encoder:
+    """An encoder with random weights."""
+    return Encoder(timm.create_model(name, num_classes=0, img_size=224).requires_grad_(False), "cls")
 
 
 def training_step(classifier: Classifier, images: Tensor) -> Step:

@@ -16,7 +16,7 @@ from cytolora.classifier.decision import operating_point as thresholds
 from cytolora.classifier.decision.decide import probabilities
 from cytolora.classifier.decision.temperature import calibration_error, fit_temperature
 from cytolora.classifier.fit.linear import fit_by_folds
-from cytolora.classifier.fit.recipe import Recipe, Wishes, choose_recipe
+from cytolora.classifier.fit.recipe import FitOptions, Recipe, choose_recipe
 from cytolora.cli.own_backbones import add_own
 from cytolora.config.run import SplitSpec
 from cytolora.core.progress import Progress
@@ -75,7 +75,7 @@ def main() -> None:
     torch.set_num_threads(1)
     own = add_own((arguments.backbone_file,)) if arguments.backbone_file else ["nano"]
     inputs, manifest = Inputs(data={}), load_manifest(arguments.data)
-    recipe = choose_recipe(Wishes(method="linear"), inputs, "cpu", own)
+    recipe = choose_recipe(FitOptions(method="linear"), inputs, "cpu", own)
     bench = Bench(
         dataset=manifest.name,
         backbone=recipe.backbone,

@@ -1,6 +1,6 @@
-"""Seconds and memory to load a large tower: built without weights, as `load_tower` does, or drawn at random first.
+"""Seconds and memory to load a large encoder: built without weights, as `load_encoder` does, or drawn at random first.
 
-    .venv/bin/python benchmarks/load_tower.py --architecture vit_large_patch16_224
+    .venv/bin/python benchmarks/load_encoder.py --architecture vit_large_patch16_224
 
 Every measurement is a process of its own. The checkpoint is random; its size is what counts.
 """
@@ -40,7 +40,7 @@ def _measure(architecture: str, path: Path, way: str) -> None:
     if way == "drawn":
         loading.build_trunk(spec).load_state_dict(read_state(path), strict=True)
     else:
-        loading.load_tower(spec, path)
+        loading.load_encoder(spec, path)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(

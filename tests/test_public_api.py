@@ -38,7 +38,7 @@ from cytolora.models.backbones.registry import BACKBONES, NANO, read_backbone_fi
 from cytolora.reporting.pages.build import build_report
 from cytolora.training.embed import embed, read_embedding, unlabelled
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench, Progress
+from cytolora.training.session import Progress, Session
 
 AsPath = Callable[[Path], str | Path]
 
@@ -79,9 +79,9 @@ def folder(drawn_cells: Path) -> Path:
     return drawn_cells / "slide_00"
 
 
-def bench(cells: Path, cache: str | Path, device: str | torch.device) -> Bench:
+def session(cells: Path, cache: str | Path, device: str | torch.device) -> Session:
     manifest = load_manifest(cells)
-    return Bench(
+    return Session(
         dataset=manifest.name,
         backbone=BACKBONES.get("nano"),
         manifest=manifest,
@@ -171,7 +171,7 @@ def test_inputs_hold_paths_whatever_they_were_given(tmp_path: Path, drawn_cells:
     assert found.absolute() == found
 
 
-def test_a_manifest_a_tower_and_a_bundle_open_from_text_paths(
+def test_a_manifest_a_encoder_and_a_bundle_open_from_text_paths(
     drawn_cells: Path, model: Path, tmp_path: Path, kind: AsPath
 ):
     assert cytolora.load_manifest(kind(drawn_cells), cache=kind(tmp_path)).root == drawn_cells
@@ -183,13 +183,13 @@ def test_a_manifest_a_tower_and_a_bundle_open_from_text_paths(
 
 
 def test_features_are_embedded_from_and_into_text_paths(drawn_cells: Path, cache: Path, tmp_path: Path, kind: AsPath):
-    num_images, _ = embed(bench(drawn_cells, kind(cache), "cpu"), kind(tmp_path / "cells.parquet"))
+    num_images, _ = embed(session(drawn_cells, kind(cache), "cpu"), kind(tmp_path / "cells.parquet"))
     assert len(read_embedding(kind(tmp_path / "cells.parquet")).features) == num_images == 60
     assert len(unlabelled(kind(drawn_cells)).samples) == 60
 
 
 def test_learning_curves_take_one_seed_or_many(drawn_cells: Path, cache: Path):
-    prepared = bench(drawn_cells, cache, torch.device("cpu"))
+    prepared = session(drawn_cells, cache, torch.device("cpu"))
     one = measure(prepared, iter([1, 2, 3, 4]), 1)
     many = measure(prepared, [1, 2, 3, 4], (seed for seed in [1]))
     assert [draw.seed for draw in one.draws] == [draw.seed for draw in many.draws] == [1]

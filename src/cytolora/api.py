@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from cytolora.classifier.inference.bundle_predictor import Bundle
-    from cytolora.models.encoder import Tower
+    from cytolora.models.encoder import Encoder
 
 _LISTED = 5
 
@@ -83,18 +83,18 @@ def run_grid(
     return plan
 
 
-def load_backbone(name: str, weights: AnyPath | None = None) -> "Tower":
-    """Loads a frozen image tower: images [batch, 3, size, size] to features [batch, feature_dim].
+def load_backbone(name: str, weights: AnyPath | None = None) -> "Encoder":
+    """Loads a frozen image encoder: images [batch, 3, size, size] to features [batch, feature_dim].
 
     Args:
         weights: Its official checkpoint on disk; otherwise the hub's cache, then the hub.
     """
     from cytolora.models.backbones.registry import BACKBONES
-    from cytolora.models.checkpoints.loading import load_tower
+    from cytolora.models.checkpoints.loading import load_encoder
 
     inputs = Inputs(data={}, weights={} if weights is None else {name: weights})
     inputs.fetch_weights(name)
-    return load_tower(BACKBONES.get(name), inputs.weights_path(name))
+    return load_encoder(BACKBONES.get(name), inputs.weights_path(name))
 
 
 def report(runs: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
@@ -155,13 +155,13 @@ def fit(
     from cytolora.classifier.bundle.files import check_free
     from cytolora.classifier.fit import fit as lab_fit
     from cytolora.classifier.fit.prepare import read_cells, summary
-    from cytolora.classifier.fit.recipe import Wishes, choose_recipe
+    from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
     from cytolora.classifier.inference.bundle_predictor import Bundle
 
     data, out, cache, device = as_path(data, "data"), as_path(out, "out"), as_path(cache, "cache"), as_device(device)
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
     progress = progress or Progress()
-    wishes = Wishes(
+    options = FitOptions(
         model=model,
         method=method,
         shots=shots,
@@ -173,7 +173,7 @@ def fit(
         max_steps=steps,
         precision=precision,
     )
-    recipe = choose_recipe(wishes, inputs, device.type, as_names(own_backbones, "own_backbones"))
+    recipe = choose_recipe(options, inputs, device.type, as_names(own_backbones, "own_backbones"))
     check_free(out)  # now, not after all images were read
     _check_outside(data, dataset, out, cache)
     cells = read_cells(
@@ -188,7 +188,7 @@ def fit(
     )
     for line in (*summary(cells), *recipe.notes):
         progress.say(line)
-    fitted = lab_fit.fit(cells, out, recipe, wishes, inputs, cache=cache, device=device, progress=progress)
+    fitted = lab_fit.fit(cells, out, recipe, options, inputs, cache=cache, device=device, progress=progress)
     for note in fitted.notes:
         if note not in (*cells.notes, *recipe.notes):  # those were said before
             progress.say(f"! {note}")

@@ -3,7 +3,7 @@
     CytoloraError             base: the command line prints it as one line and exits with 2
     ├── ConfigError           a name, value or file of settings that the user wrote (also a ValueError)
     ├── DataError             images, folders, tables of labels
-    ├── WeightsError          checkpoint files and the towers built from them
+    ├── WeightsError          checkpoint files and the encoders built from them
     ├── StoreError            stored runs: damaged, stale or in the way
     ├── EngineError           a cluster that cannot be reached, or whose workers die
     └── BundleError           a trained classifier that is damaged, was changed, or lacks its backbone

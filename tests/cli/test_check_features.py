@@ -13,7 +13,7 @@ from PIL import Image
 from cytolora.cli.datasets import check
 from cytolora.cli.feature_options import FeatureOptions
 from cytolora.errors import ConfigError
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_cropped_copy_is_found_by_features_taken_once(cropped, tmp_path, capsy
     found = _pairs(capsys, cropped, options, page=page)
     assert sorted(["cropped.png", first]) in [sorted(pair) for pair in found]
     assert "features with a cosine of 0.9" in page.read_text()
-    monkeypatch.setattr(Tower, "forward", lambda *_: pytest.fail("features were taken again"))
+    monkeypatch.setattr(Encoder, "forward", lambda *_: pytest.fail("features were taken again"))
     assert _pairs(capsys, cropped, options) == found
 
 
@@ -71,7 +71,7 @@ def test_without_a_model_no_torch_is_loaded(drawn_cells):
 
 
 @pytest.mark.slow
-def test_a_real_tower_finds_cells_of_herlev_that_were_cut_twice(herlev_dir, shared_data, tmp_path, capsys):
+def test_a_real_encoder_finds_cells_of_herlev_that_were_cut_twice(herlev_dir, shared_data, tmp_path, capsys):
     file = shared_data / "weights" / "vit_tiny6" / "backbone.yaml"
     if not file.is_file():
         pytest.skip(f"no {file}")

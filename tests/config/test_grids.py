@@ -116,7 +116,7 @@ def test_a_missing_text_package_is_said_before_anything_runs(monkeypatch: pytest
     assert {run.needs_text for run in expand(grid)} == {True}
     without = lambda package: None if package == "transformers" else package  # noqa: E731
     monkeypatch.setattr("cytolora.experiments.expand.find_spec", without)
-    with pytest.raises(ConfigError, match=r"Text towers need transformers, .* the extra `text`"):
+    with pytest.raises(ConfigError, match=r"Text encoders need transformers, .* the extra `text`"):
         expand(grid)
     expand(replace(grid, models=("clip-vit-b16",)))
 
@@ -141,7 +141,7 @@ def test_a_dataset_named_without_its_label_set_is_the_grids(tmp_path: Path):
     assert found.data == {"hicervix:25": tmp_path}
 
 
-def test_precision_is_of_runs_that_train_a_tower_alone():
+def test_precision_is_of_runs_that_train_a_encoder_alone():
     runs = expand(narrowed(load_grid("smoke"), precision="bf16"))
     assert {(run.method, run.train.precision) for run in runs} == {("linear", "fp32"), ("lora", "bf16")}
     assert {run.run_id for run in expand(load_grid("smoke"))} >= {run.run_id for run in runs if run.method == "linear"}

@@ -1,4 +1,4 @@
-"""`--precision bf16` from the command line to the report, with a CLIP-shaped tower that a backbone file describes."""
+"""`--precision bf16` from the command line to the report, with a CLIP-shaped encoder that a backbone file describes."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ PROJECTED = 32
 
 @pytest.fixture(scope="module")
 def clip_shaped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Writes a backbone file of a CLIP tower in small, and its random weights: a class token, then a projection."""
+    """Writes a backbone file of a CLIP encoder in small, and its random weights: a class token, then a projection."""
     import timm
     from safetensors.torch import save_file
 
@@ -62,7 +62,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("runs/*/metrics.json"))]
 
 
-def test_lora_in_bf16_of_a_tower_with_a_projection_runs_to_its_report(
+def test_lora_in_bf16_of_a_encoder_with_a_projection_runs_to_its_report(
     drawn_cells: Path, clip_shaped: Path, tmp_path: Path
 ):
     axes = ("--steps", 3, "--seeds", 1, "--rates", 0.001)

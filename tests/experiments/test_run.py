@@ -45,17 +45,17 @@ def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
     from cytolora.config.run import RunSpec
     from cytolora.config.yaml import parse_spec
     from cytolora.core.progress import Progress
-    from cytolora.experiments.execute import open_bench
+    from cytolora.experiments.execute import open_session
     from cytolora.models.classifier import from_safetensors
     from cytolora.training.adapt import probabilities
 
     store, inputs = Store(finished), Inputs(data={"synthetic": drawn_cells})
     for stored in store.runs():
         run = parse_spec(stored.spec, RunSpec, "spec")
-        bench = open_bench(run, inputs, store, device=torch.device("cpu"), progress=Progress())
+        session = open_session(run, inputs, store, device=torch.device("cpu"), progress=Progress())
         val = inputs.split(run).val
-        found = probabilities(bench, run, from_safetensors(stored.weights()), val).argmax(dim=1).tolist()
-        right = [label == said for label, said in zip(bench.labels_of(val), found, strict=True)]
+        found = probabilities(session, run, from_safetensors(stored.weights()), val).argmax(dim=1).tolist()
+        right = [label == said for label, said in zip(session.labels_of(val), found, strict=True)]
         assert stored.metrics["val"]["accuracy"] == pytest.approx(sum(right) / len(val))
 
 

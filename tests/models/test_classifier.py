@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small_towers import FUSED, images, small_tower
+from small_encoders import FUSED, images, small_encoder
 
 from cytolora.config.run import AdapterSpec
 from cytolora.errors import StoreError
@@ -12,7 +12,7 @@ PAPER = AdapterSpec()
 
 def classifier(adapter: AdapterSpec = PAPER, num_classes: int = 3, seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
-    made = Classifier(attach(small_tower(FUSED), "lora", adapter), num_classes)
+    made = Classifier(attach(small_encoder(FUSED), "lora", adapter), num_classes)
     with torch.no_grad():
         for parameter in made.trainable():
             parameter.normal_(std=0.1)
@@ -43,7 +43,7 @@ def test_only_adapter_and_head_are_kept():
     ids=["another rank", "more projections", "fewer blocks"],
 )
 def test_the_state_of_another_adapter_is_refused_by_its_first_tensor(other: AdapterSpec, first: str):
-    with pytest.raises(StoreError, match=rf"do not fit this tower and adapter, first at .*{first}"):
+    with pytest.raises(StoreError, match=rf"do not fit this encoder and adapter, first at .*{first}"):
         load_trained_state(classifier(), trained_state(classifier(other)))
 
 

@@ -1,4 +1,4 @@
-"""Every adapter method, trained a few steps on small towers."""
+"""Every adapter method, trained a few steps on small encoders."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cytolora.config.run import AdapterSpec
 from cytolora.models.classifier import Classifier
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 ADAPTERS = {
     "lora": AdapterSpec(targets=("q", "v", "fc1", "fc2")),
@@ -25,9 +25,9 @@ ADAPTERS = {
 }
 
 
-def trained(tower: Tower, batch: Tensor, steps: int = 1) -> Classifier:
+def trained(encoder: Encoder, batch: Tensor, steps: int = 1) -> Classifier:
     torch.manual_seed(1)
-    classifier = Classifier(tower, 3).train()
+    classifier = Classifier(encoder, 3).train()
     optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-2)
     for _ in range(steps):
         optimiser.zero_grad()

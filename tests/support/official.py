@@ -35,7 +35,7 @@ class Official:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of the tower that is written; ``full`` is ViT-B/16 as published."""
+    """Of the encoder that is written; ``full`` is ViT-B/16 as published."""
 
     width: int
     layers: int
@@ -68,7 +68,7 @@ def randomise(model: nn.Module) -> nn.Module:
 
 
 def fitted(name: str, size: Size, **changes: Any) -> BackboneSpec:
-    """The registered entry, with the written tower's size."""
+    """The registered entry, with the written encoder's size."""
     spec = BACKBONES.get(name)
     arguments = {
         **spec.arguments,

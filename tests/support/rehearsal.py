@@ -47,7 +47,7 @@ class Rehearsal:
 
 @contextmanager
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
-    """Makes data and checkpoints; inside, the registry's six entries have the small towers' sizes."""
+    """Makes data and checkpoints; inside, the registry's six entries have the small encoders' sizes."""
     data = {name: _MAKERS[name](folder / "data" / name) for name in DATASETS}
     before = [BACKBONES.get(name) for name in MODELS]
     made = {name: _checkpoint(name, folder / "weights" / name) for name in MODELS}
@@ -140,7 +140,7 @@ def _checkpoint(name: str, folder: Path) -> tuple[Any, Path]:
 
 
 def _biomedclip(folder: Path, spec: Any, official: Any) -> tuple[Any, Path]:
-    """open_clip builds this kind of tower only in timm's own depth, so the file is written by hand."""
+    """open_clip builds this kind of encoder only in timm's own depth, so the file is written by hand."""
     folder.mkdir(parents=True)
     trunk = official.randomise(timm.create_model(spec.architecture, **spec.arguments))
     state = {f"visual.trunk.{name}": tensor for name, tensor in trunk.state_dict().items()}

@@ -18,7 +18,7 @@ from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.models.adapters.attach import attach
 from cytolora.models.backbones.registry import NANO
-from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.classifier import Classifier, trained_state
 
 CLASSES = ("ascus", "hsil", "lsil", "nilm")
@@ -42,8 +42,8 @@ def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
     adapter = None if method == LINEAR else AdapterSpec(last_blocks=2) if method == "last_blocks" else AdapterSpec()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tower = load_tower(NANO, NANO.weights)
-        classifier = Classifier(tower if adapter is None else attach(tower, method, adapter), len(CLASSES))
+        encoder = load_encoder(NANO, NANO.weights)
+        classifier = Classifier(encoder if adapter is None else attach(encoder, method, adapter), len(CLASSES))
         for parameter in classifier.trainable():
             torch.nn.init.normal_(parameter, std=0.1)
     bank = np.random.default_rng(0).normal(size=(20, NANO.feature_dim or 1)).astype(np.float32)

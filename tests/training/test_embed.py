@@ -16,12 +16,12 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.training import embed as embed_module
 from cytolora.training.embed import embed, read_embedding
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 
-def _bench(cells: Path, cache: Path) -> Bench:
+def _session(cells: Path, cache: Path) -> Session:
     manifest = load_manifest(cells)
-    return Bench(
+    return Session(
         dataset=manifest.name,
         backbone=BACKBONES.get("nano"),
         manifest=manifest,
@@ -42,23 +42,23 @@ def test_a_row_is_an_image_with_path_label_group_and_its_features(drawn_cells, t
     out, cache = tmp_path / "out" / "cells.parquet", tmp_path / "cache"
     assert _embed(str(drawn_cells), "--out", str(out), "--cache", str(cache)) == 0
     assert "60 images x 96 features of nano" in capsys.readouterr().out
-    found, bench = read_embedding(out), _bench(drawn_cells, cache)
-    assert found.table["path"].to_pylist() == [sample.path for sample in bench.manifest.samples]
-    assert found.table["label"].to_pylist() == [sample.label for sample in bench.manifest.samples]
-    assert found.table["group"].to_pylist() == [sample.group for sample in bench.manifest.samples]
-    assert found.table["sha256"].to_pylist() == [sample.sha256 for sample in bench.manifest.samples]
-    np.testing.assert_array_equal(found.features, bench.features.numpy())
-    assert found.made_from["weights_sha256"] == bench.inputs.weights_sha256("nano")
-    assert found.made_from["data_fingerprint"] == bench.manifest.fingerprint
+    found, session = read_embedding(out), _session(drawn_cells, cache)
+    assert found.table["path"].to_pylist() == [sample.path for sample in session.manifest.samples]
+    assert found.table["label"].to_pylist() == [sample.label for sample in session.manifest.samples]
+    assert found.table["group"].to_pylist() == [sample.group for sample in session.manifest.samples]
+    assert found.table["sha256"].to_pylist() == [sample.sha256 for sample in session.manifest.samples]
+    np.testing.assert_array_equal(found.features, session.features.numpy())
+    assert found.made_from["weights_sha256"] == session.inputs.weights_sha256("nano")
+    assert found.made_from["data_fingerprint"] == session.manifest.fingerprint
     assert found.made_from["preprocess"]["size_px"] == 64
 
 
-def test_a_second_time_loads_no_tower_and_gives_the_same_bytes(drawn_cells, tmp_path, monkeypatch):
+def test_a_second_time_loads_no_encoder_and_gives_the_same_bytes(drawn_cells, tmp_path, monkeypatch):
     monkeypatch.setattr("cytolora.training.features._CHUNK", 25)
-    embed(_bench(drawn_cells, tmp_path / "cache"), tmp_path / "first.parquet")
-    again = _bench(drawn_cells, tmp_path / "cache")
+    embed(_session(drawn_cells, tmp_path / "cache"), tmp_path / "first.parquet")
+    again = _session(drawn_cells, tmp_path / "cache")
     embed(again, tmp_path / "second.parquet")
-    assert again.towers == {}
+    assert again.encoders == {}
     assert (tmp_path / "first.parquet").read_bytes() == (tmp_path / "second.parquet").read_bytes()
     assert pq.ParquetFile(tmp_path / "first.parquet").num_row_groups == 3
 
@@ -78,7 +78,7 @@ def test_an_interruption_leaves_no_file_and_an_old_one_stays(drawn_cells, tmp_pa
     table = embed_module._table
     monkeypatch.setattr(embed_module, "_table", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        embed(_bench(drawn_cells, tmp_path / "cache"), out)
+        embed(_session(drawn_cells, tmp_path / "cache"), out)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cells.parquet"]
 

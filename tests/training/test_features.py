@@ -22,7 +22,7 @@ PREPROCESS = Preprocess(size_px=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 class _Mean(nn.Module):
-    """A tower that gives the mean colour, and counts the images that it was asked for."""
+    """An encoder that gives the mean colour, and counts the images that it was asked for."""
 
     recipe = "mean colour"
 
@@ -41,19 +41,19 @@ def manifest(drawn_cells: Path) -> Manifest:
 
 
 def _extract(manifest: Manifest, folder: Path, preprocess: Preprocess = PREPROCESS) -> tuple[Tensor, int]:
-    """Returns the features, and how many images the tower had to see."""
-    tower = _Mean()
+    """Returns the features, and how many images the encoder had to see."""
+    encoder = _Mean()
     parts = chunks(
-        lambda: tower,  # pyright: ignore[reportArgumentType]
+        lambda: encoder,  # pyright: ignore[reportArgumentType]
         manifest,
         preprocess,
-        recipe=tower.recipe,
+        recipe=encoder.recipe,
         weights_sha256="0",
         pixels=PixelCache(folder / "pixels", manifest.root),
         cache=folder / "features",
         device=torch.device("cpu"),
     )
-    return torch.cat([part.features for part in parts]), tower.num_images
+    return torch.cat([part.features for part in parts]), encoder.num_images
 
 
 def test_a_second_extraction_only_reads(manifest: Manifest, tmp_path: Path):
@@ -132,7 +132,7 @@ def test_a_file_copied_over_that_of_other_features_is_not_used(manifest: Manifes
 
 
 def test_features_that_are_no_numbers_are_refused_and_not_kept(manifest: Manifest, tmp_path: Path, monkeypatch):
-    def third_image_overflows(tower: _Mean, images: Tensor) -> Tensor:
+    def third_image_overflows(encoder: _Mean, images: Tensor) -> Tensor:
         features = images.mean(dim=(2, 3))
         features[2] = torch.inf
         return features
@@ -154,16 +154,16 @@ def test_a_full_disk_is_one_clear_error(manifest: Manifest, tmp_path: Path, monk
     assert not (tmp_path / "features").exists()
 
 
-def test_chunks_come_in_order_and_ask_for_the_tower_only_where_something_is_missing(manifest, tmp_path, monkeypatch):
+def test_chunks_come_in_order_and_ask_for_the_encoder_only_where_something_is_missing(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(features_module, "_CHUNK", 25)
-    tower, asked = _Mean(), []
+    encoder, asked = _Mean(), []
 
     def parts() -> list[features_module.Chunk]:
         found = features_module.chunks(
-            lambda: asked.append(1) or tower,  # pyright: ignore[reportArgumentType]
+            lambda: asked.append(1) or encoder,  # pyright: ignore[reportArgumentType]
             manifest,
             PREPROCESS,
-            recipe=tower.recipe,
+            recipe=encoder.recipe,
             weights_sha256="0",
             pixels=PixelCache(tmp_path / "pixels", manifest.root),
             cache=tmp_path / "features",
@@ -185,19 +185,19 @@ def test_features_are_kept_apart_by_weights_view_and_images(manifest: Manifest, 
     def seen(
         images: Manifest, weights: str = "0", preprocess: Preprocess = PREPROCESS, augment: AugmentSpec | None = None
     ) -> int:
-        tower = _Mean()
+        encoder = _Mean()
         parts = chunks(
-            lambda: tower,  # pyright: ignore[reportArgumentType]
+            lambda: encoder,  # pyright: ignore[reportArgumentType]
             images,
             preprocess,
-            recipe=tower.recipe,
+            recipe=encoder.recipe,
             weights_sha256=weights,
             pixels=PixelCache(tmp_path / "pixels", images.root),
             cache=tmp_path / "features",
             device=torch.device("cpu"),
             augment=augment,
         )
-        return len(list(parts)) and tower.num_images
+        return len(list(parts)) and encoder.num_images
 
     few = replace(manifest, samples=manifest.samples[:7])
     otherwise = replace(PREPROCESS, resize="squash")

@@ -13,7 +13,7 @@ from cytolora.training.loop import add_gradients, fit, images_at_once
 
 
 class _Mean(nn.Module):
-    """The least tower that an image can go through."""
+    """The least encoder that an image can go through."""
 
     feature_dim = 3
 
@@ -43,7 +43,7 @@ def test_every_batch_is_asked_for_with_its_epoch():
 
 
 class _Small(nn.Module):
-    """A tower that trains, and writes down how many images go through it at once."""
+    """An encoder that trains, and writes down how many images go through it at once."""
 
     feature_dim = 8
 
@@ -57,11 +57,11 @@ class _Small(nn.Module):
         return self.layers(images.mean(dim=(2, 3)))
 
 
-def _fitted(tower: _Small, batch_size: int) -> Classifier:
+def _fitted(encoder: _Small, batch_size: int) -> Classifier:
     torch.manual_seed(0)
-    for layer in tower.layers.children():
+    for layer in encoder.layers.children():
         getattr(layer, "reset_parameters", lambda: None)()
-    classifier, images = Classifier(tower, 2), torch.rand(40, 3, 4, 4)  # pyright: ignore[reportArgumentType]
+    classifier, images = Classifier(encoder, 2), torch.rand(40, 3, 4, 4)  # pyright: ignore[reportArgumentType]
     fit(
         classifier,
         lambda indices, epoch: images[indices],
@@ -75,7 +75,9 @@ def _fitted(tower: _Small, batch_size: int) -> Classifier:
     return classifier
 
 
-def test_large_batches_go_through_the_tower_in_passes_and_train_what_whole_ones_train(monkeypatch: pytest.MonkeyPatch):
+def test_large_batches_go_through_the_encoder_in_passes_and_train_what_whole_ones_train(
+    monkeypatch: pytest.MonkeyPatch,
+):
     parts = _Small(nn.LayerNorm)
     in_parts = _fitted(parts, 40).state_dict()
     assert set(parts.seen) <= {13, 14}
@@ -103,6 +105,6 @@ def test_passes_add_up_to_the_gradients_and_the_loss_of_the_whole_batch():
 
 
 def test_a_norm_over_the_batch_sees_all_of_it():
-    tower = _Small(nn.BatchNorm1d)
-    _fitted(tower, 40)
-    assert set(tower.seen) == {40}
+    encoder = _Small(nn.BatchNorm1d)
+    _fitted(encoder, 40)
+    assert set(encoder.seen) == {40}

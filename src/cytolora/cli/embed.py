@@ -50,7 +50,7 @@ def embed(
         Shows no progress.
     """
     from cytolora.cli.progress import show_progress
-    from cytolora.cli.session import check_no_model, feature_bench, read_manifest
+    from cytolora.cli.session import check_no_model, open_session, read_manifest
     from cytolora.errors import ConfigError
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import unlabelled as list_images
@@ -64,6 +64,6 @@ def embed(
         progress.status(f"reading {path}")
         manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split)
         progress.begin("features", len(manifest.samples), "images")
-        bench = feature_bench(manifest, model, files, machine, cache=cache, progress=progress)
-        num_images, feature_dim = write(bench, out, on_images=progress.done)
-    make_console().print(f"{num_images} images x {feature_dim} features of {bench.backbone.name} in {out}.")
+        session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
+        num_images, feature_dim = write(session, out, on_images=progress.done)
+    make_console().print(f"{num_images} images x {feature_dim} features of {session.backbone.name} in {out}.")

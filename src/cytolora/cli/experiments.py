@@ -172,7 +172,7 @@ def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative=
         Shows no progress.
     """
     cells = f"synthetic={out / 'cells'}"
-    # one thread: on so small a tower a second one gains a third, and loses far more where another program runs
+    # one thread: on so small an encoder a second one gains a third, and loses far more where another program runs
     run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), machine=MachineOptions(threads=1), quiet=quiet)
     report(out / "runs", out=out / "report", data=(cells,))
 

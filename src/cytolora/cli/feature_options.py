@@ -56,9 +56,9 @@ def reader(options: FeatureOptions, manifest: Manifest, progress: Progress) -> F
 
     def features(samples: tuple[Sample, ...]) -> "NDArray[np.float32]":
         from cytolora.cli.machine import resolve_device
-        from cytolora.training.session import Bench
+        from cytolora.training.session import Session
 
-        bench = Bench(
+        session = Session(
             dataset=manifest.name,
             backbone=backbone,
             manifest=replace(manifest, samples=samples),
@@ -67,6 +67,6 @@ def reader(options: FeatureOptions, manifest: Manifest, progress: Progress) -> F
             device=resolve_device(THIS_MACHINE),
             progress=progress,
         )
-        return bench.features.numpy()
+        return session.features.numpy()
 
     return features

@@ -140,7 +140,7 @@ def fit(
 
 
 def _labels(positive: str | None) -> list[str]:
-    """Reads ``hsil,scc``; an option that names nothing is a mistake, not a wish for no operating point."""
+    """Reads ``hsil,scc``; an option that names nothing is a mistake, not a option for no operating point."""
     labels = [label.strip() for label in (positive or "").split(",") if label.strip()]
     if positive is not None and not labels:
         raise ConfigError(f"--positive names classes, such as hsil,scc, got {positive!r}. Leave it out for none.")

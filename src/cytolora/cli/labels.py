@@ -66,7 +66,7 @@ def labels(
     from cytolora.classifier.learning_curve.forecast import check_target, forecast, plain
     from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_steps
     from cytolora.cli.progress import show_progress
-    from cytolora.cli.session import check_no_model, feature_bench, read_manifest
+    from cytolora.cli.session import check_no_model, open_session, read_manifest
 
     check_target(target)
     if out is not None:
@@ -77,14 +77,14 @@ def labels(
         check_asked(manifest, shots, seeds)
         chosen = shots or default_shots(manifest, seeds)
         progress.begin("features", len(manifest.samples), "images")
-        bench = feature_bench(manifest, model, files, machine, cache=cache, progress=progress)
-        for _ in bench.feature_chunks(progress.done):
+        session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
+        for _ in session.feature_chunks(progress.done):
             pass  # kept now, and read back at once
         progress.begin("classifiers", num_steps(chosen), "steps")
-        found = forecast(measure(bench, chosen, seeds, on_steps=progress.done), target)
-    document = {"dataset": manifest.name, "model": bench.backbone.name, **plain(found)}
+        found = forecast(measure(session, chosen, seeds, on_steps=progress.done), target)
+    document = {"dataset": manifest.name, "model": session.backbone.name, **plain(found)}
     if out is not None:
-        _write(found, document, out, f"{manifest.name}, {bench.backbone.name}")
+        _write(found, document, out, f"{manifest.name}, {session.backbone.name}")
     if json_:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cytolora.classifier.bundle.files import CONTENTS
-from cytolora.classifier.fit.recipe import Wishes, choose_recipe
+from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
@@ -16,7 +16,7 @@ from cytolora.data.splitting.split_files import read_split
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.registry import read_backbone_file
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 
 def read_manifest(path: Path, dataset: str | None, split: Path | None) -> Manifest:
@@ -32,7 +32,7 @@ def check_no_model(folder: Path) -> None:
             raise ConfigError(f"{folder} is a model (it holds {name}) and takes no other files. Choose another --out.")
 
 
-def feature_bench(
+def open_session(
     manifest: Manifest,
     model: str | None,
     files: WeightOptions,
@@ -40,7 +40,7 @@ def feature_bench(
     *,
     cache: Path,
     progress: Progress,
-) -> Bench:
+) -> Session:
     """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
 
     Args:
@@ -52,12 +52,12 @@ def feature_bench(
     add_backbones(files.backbone_file)
     own = [read_backbone_file(path).name for path in files.backbone_file]
     inputs = Inputs(data={}, weights=pairs(files.weights, "--weights"), weights_dir=files.weights_dir)
-    recipe = choose_recipe(Wishes(model=model, method=LINEAR), inputs, machine.device, own)
+    recipe = choose_recipe(FitOptions(model=model, method=LINEAR), inputs, machine.device, own)
     for note in recipe.notes:
         make_console(stderr=True).print(note)
     backbone = recipe.backbone
     inputs.fetch_weights(backbone.name, progress)
-    return Bench(
+    return Session(
         dataset=manifest.name,
         backbone=backbone,
         manifest=manifest,

@@ -66,7 +66,7 @@ class PreprocessChange:
     __pydantic_config__ = CLOSED
 
     def apply(self, own: Preprocess) -> Preprocess:
-        """Returns a backbone's preprocessing with the changes; its size stays, for the tower is built for it."""
+        """Returns a backbone's preprocessing with the changes; its size stays, for the encoder is built for it."""
         named = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         changes = {name: value for name, value in named.items() if value is not None}
         resize_px = own.resize_px if self.resize is None else None  # belongs to the backbone's own way of resizing

@@ -108,7 +108,7 @@ class RunSpec:
 
     @property
     def needs_text(self) -> bool:
-        """Whether the class names are asked of a text tower."""
+        """Whether the class names are asked of a text encoder."""
         return self.method == ZERO_SHOT or self.head_start == "text"
 
     @property

@@ -16,7 +16,7 @@ class Identity:
     split_fingerprint: str | None
     """Of the images that this run sees: after the draw."""
     prompts_sha256: str | None = None
-    """Of what the text tower is asked; None for a run that asks nothing."""
+    """Of what the text encoder is asked; None for a run that asks nothing."""
 
     def agrees_with(self, today: "Identity") -> bool:
         """Whether nothing that is known today differs."""

@@ -10,7 +10,7 @@ from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import StoredRun
 from cytolora.training.resources import Inputs
 
-Tower = tuple[str, str]
+Encoder = tuple[str, str]
 """Backbone and method."""
 
 _BATCH_SIZE = 32
@@ -42,9 +42,9 @@ def fit_cost(points: Iterable[tuple[float, float]]) -> Cost:
 
 def stored_costs(
     runs: Iterable[StoredRun], *, device: str | None = None, threads: int | None = None
-) -> dict[Tower, Cost]:
+) -> dict[Encoder, Cost]:
     """Returns what a step cost in stored runs, of the device and number of threads if given."""
-    points: dict[Tower, list[tuple[float, float]]] = defaultdict(list)
+    points: dict[Encoder, list[tuple[float, float]]] = defaultdict(list)
     for run in runs:
         steps, images = run.metrics["train"]["num_steps"], run.metrics["train"]["num_images"]
         found = run.provenance
@@ -52,12 +52,12 @@ def stored_costs(
         if run.spec.get("adapter") is not None and steps and images and is_ours and "seconds" in found:
             in_step = images / ceil(images / run.spec["train"].get("batch_size", _BATCH_SIZE))
             points[run.spec["backbone"], run.spec["method"]].append((in_step, found["seconds"] / steps))
-    return {tower: fit_cost(found) for tower, found in points.items()}
+    return {encoder: fit_cost(found) for encoder, found in points.items()}
 
 
-def adapter_runs(plan: Plan) -> dict[Tower, list[RunSpec]]:
+def adapter_runs(plan: Plan) -> dict[Encoder, list[RunSpec]]:
     """Sorts the adapter runs that are to do by backbone and method."""
-    found: dict[Tower, list[RunSpec]] = defaultdict(list)
+    found: dict[Encoder, list[RunSpec]] = defaultdict(list)
     for run in plan.to_do:
         if run.adapter is not None:
             found[run.backbone, run.method].append(run)
@@ -93,7 +93,7 @@ def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
     return steps * cost.seconds + num_passes(runs, inputs) * cost.seconds_per_image
 
 
-def describe(plan: Plan, inputs: Inputs, costs: Mapping[Tower, Cost]) -> str:
+def describe(plan: Plan, inputs: Inputs, costs: Mapping[Encoder, Cost]) -> str:
     """Says how long the adapter runs to do take, one line, and of which that is not known; empty if of none.
 
     Not known is the speed of a backbone with a method that was never timed, and the size of a dataset that is not here.

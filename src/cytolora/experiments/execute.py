@@ -23,7 +23,7 @@ from cytolora.models.classifier import from_safetensors, to_safetensors
 from cytolora.training.adapt import Trained, probabilities, title, train_adapter, train_heads, zero_shot
 from cytolora.training.baselines import Known, choose_k, score_neighbours
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 
 def execute(
@@ -33,27 +33,27 @@ def execute(
 
     Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
     """
-    bench = open_bench(group.cells[0][0], inputs, store, device=device, progress=progress or Progress())
+    session = open_session(group.cells[0][0], inputs, store, device=device, progress=progress or Progress())
     for cell in group.cells:
-        train_cell(bench, store, cell)
-        score_chosen(bench, store, cell)
+        train_cell(session, store, cell)
+        score_chosen(session, store, cell)
 
 
-def open_bench(
+def open_session(
     first: RunSpec,
     inputs: Inputs,
     store: Store,
     *,
     device: torch.device,
     progress: Progress,
-    before: Bench | None = None,
-) -> Bench:
+    before: Session | None = None,
+) -> Session:
     """Returns what the runs with the dataset and backbone of ``first`` share; nothing is loaded before it is needed.
 
     Args:
-        before: What was worked with until now: if its tower is the same, that is kept.
+        before: What was worked with until now: if its encoder is the same, that is kept.
     """
-    return Bench(
+    return Session(
         dataset=first.dataset,
         backbone=BACKBONES.get(first.backbone),
         manifest=inputs.manifest(first.dataset, first.split),
@@ -61,11 +61,11 @@ def open_bench(
         cache=store.root / ".cache",
         device=device,
         progress=progress,
-        towers=before.towers if before is not None and before.backbone.name == first.backbone else {},
+        encoders=before.encoders if before is not None and before.backbone.name == first.backbone else {},
     )
 
 
-def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequence[RunSpec] | None = None) -> None:
+def train_cell(session: Session, store: Store, cell: Sequence[RunSpec], only: Sequence[RunSpec] | None = None) -> None:
     """Trains and stores the runs of a cell that are not stored.
 
     Args:
@@ -73,22 +73,22 @@ def train_cell(bench: Bench, store: Store, cell: Sequence[RunSpec], only: Sequen
     """
     missing = [run for run in only or cell if store.find(run.run_id) is None]
     if missing and cell[0].method == ZERO_SHOT:
-        bench.progress.status(f"{title(cell[0])}: class prompts")
+        session.progress.status(f"{title(cell[0])}: class prompts")
         for run in missing:
-            store.add(_validated(bench, run, zero_shot(bench, run)))
+            store.add(_validated(session, run, zero_shot(session, run)))
         return
     if missing and cell[0].adapter is None:
-        bench.progress.status(f"{title(cell[0])}: {len(cell)} heads in one pass")
-        trained = train_heads(bench, cell)  # all of them: a head's last bits may depend on the batch it is in
+        session.progress.status(f"{title(cell[0])}: {len(cell)} heads in one pass")
+        trained = train_heads(session, cell)  # all of them: a head's last bits may depend on the batch it is in
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
-        beside = {seed: _neighbours(bench, run) for seed, run in draws.items()}
+        beside = {seed: _neighbours(session, run) for seed, run in draws.items()}
         for run in missing:
-            store.add(_validated(bench, run, trained[run.run_id], beside[run.seed]))
+            store.add(_validated(session, run, trained[run.run_id], beside[run.seed]))
         return
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
-            bench.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-            store.add(_validated(bench, run, train_adapter(bench, run)))
+            session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
+            store.add(_validated(session, run, train_adapter(session, run)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,26 +102,28 @@ class _TestScore:
     rows: pa.Table
 
 
-def score_chosen(bench: Bench, store: Store, cell: Sequence[RunSpec]) -> None:
+def score_chosen(session: Session, store: Store, cell: Sequence[RunSpec]) -> None:
     """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
 
     A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
     Other processes may store runs meanwhile, so that the choice is made again whenever something is to be written.
     """
     scores: dict[str, _TestScore] = {}
-    while (left := _settle(bench, store, cell, scores)) is not None:
-        bench.progress.status(f"{title(left.spec)}, seed {left.spec.seed}: test set")
-        scores[left.spec.run_id] = _test_score(bench, left)
+    while (left := _settle(session, store, cell, scores)) is not None:
+        session.progress.status(f"{title(left.spec)}, seed {left.spec.seed}: test set")
+        scores[left.spec.run_id] = _test_score(session, left)
 
 
-def _settle(bench: Bench, store: Store, cell: Sequence[RunSpec], scores: Mapping[str, _TestScore]) -> RunResult | None:
+def _settle(
+    session: Session, store: Store, cell: Sequence[RunSpec], scores: Mapping[str, _TestScore]
+) -> RunResult | None:
     """Writes the test scores at hand where they belong, removes those that do not; returns a run that needs one."""
     left: RunResult | None = None
     with store.exclusive():
         decision = decide(stored_cell(store, cell), {run.learning_rate for run in cell})
-        for stored in _of_today(bench, decision.to_seal):
+        for stored in _of_today(session, decision.to_seal):
             store.write(_sealed(stored))
-        for stored in _of_today(bench, decision.to_score):
+        for stored in _of_today(session, decision.to_score):
             score = scores.get(stored.run_id)
             if score is None and left is not None:
                 continue
@@ -133,12 +135,14 @@ def _settle(bench: Bench, store: Store, cell: Sequence[RunSpec], scores: Mapping
     return left
 
 
-def _of_today(bench: Bench, runs: Iterable[StoredRun]) -> Iterator[StoredRun]:
-    return (stored for stored in runs if stored.identity.agrees_with(bench.inputs.identity(_spec(stored))))
+def _of_today(session: Session, runs: Iterable[StoredRun]) -> Iterator[StoredRun]:
+    return (stored for stored in runs if stored.identity.agrees_with(session.inputs.identity(_spec(stored))))
 
 
-def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None) -> RunResult:
-    split = bench.inputs.split(run)
+def _validated(
+    session: Session, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None
+) -> RunResult:
+    split = session.inputs.split(run)
     metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
     if neighbours is not None:
         metrics["neighbours"] = neighbours
@@ -149,31 +153,31 @@ def _validated(bench: Bench, run: RunSpec, trained: Trained, neighbours: Mapping
     }
     if trained.diverged:
         metrics["train"]["final_loss"], metrics["val"] = None, None
-        predictions = _table(bench.manifest, (), np.empty((0, len(bench.manifest.classes))))
+        predictions = _table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
     else:
-        found = probabilities(bench, run, trained.state, split.val, trained.classifier).numpy()
-        metrics["val"] = score(bench.labels_of(split.val), found)
-        predictions = _table(bench.manifest, split.val, found)
+        found = probabilities(session, run, trained.state, split.val, trained.classifier).numpy()
+        metrics["val"] = score(session.labels_of(split.val), found)
+        predictions = _table(session.manifest, split.val, found)
     return RunResult(
         spec=run,
         metrics=metrics,
         predictions=predictions,
         weights=to_safetensors(trained.state),
-        provenance=_provenance(bench, run, trained.seconds),
+        provenance=_provenance(session, run, trained.seconds),
     )
 
 
-def _test_score(bench: Bench, result: RunResult) -> _TestScore:
-    run, split = result.spec, bench.inputs.split(result.spec)
-    found = probabilities(bench, run, from_safetensors(result.weights), split.test).numpy()
+def _test_score(session: Session, result: RunResult) -> _TestScore:
+    run, split = result.spec, session.inputs.split(result.spec)
+    found = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
     neighbours = None
     if (beside := result.metrics.get("neighbours")) is not None:
-        neighbours = score_neighbours(*_known_and(bench, run, split.test), k=beside["knn"]["k"])
+        neighbours = score_neighbours(*_known_and(session, run, split.test), k=beside["knn"]["k"])
     return _TestScore(
         weights_sha256=_sha256(result.weights),
-        metrics=score(bench.labels_of(split.test), found),
+        metrics=score(session.labels_of(split.test), found),
         neighbours=neighbours,
-        rows=_table(bench.manifest, split.test, found),
+        rows=_table(session.manifest, split.test, found),
     )
 
 
@@ -203,10 +207,10 @@ def _sealed(stored: StoredRun) -> RunResult:
     )
 
 
-def _neighbours(bench: Bench, run: RunSpec) -> dict[str, Any]:
+def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
     """Scores what needs no training on the draw of a linear head."""
-    split = bench.inputs.split(run)
-    compared = _known_and(bench, run, split.val)
+    split = session.inputs.split(run)
+    compared = _known_and(session, run, split.val)
     k = choose_k(*compared)
     found = score_neighbours(*compared, k=k)
     return {
@@ -215,11 +219,11 @@ def _neighbours(bench: Bench, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def _known_and(bench: Bench, run: RunSpec, others: Sequence[Sample]) -> tuple[Known, torch.Tensor, torch.Tensor]:
-    train = bench.inputs.split(run).train
-    features = bench.features_of(train, run.preprocess)
-    known = Known(features=features, labels=bench.labels_of(train), num_classes=len(bench.manifest.classes))
-    return known, bench.features_of(others, run.preprocess), bench.labels_of(others)
+def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Known, torch.Tensor, torch.Tensor]:
+    train = session.inputs.split(run).train
+    features = session.features_of(train, run.preprocess)
+    known = Known(features=features, labels=session.labels_of(train), num_classes=len(session.manifest.classes))
+    return known, session.features_of(others, run.preprocess), session.labels_of(others)
 
 
 def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> pa.Table:
@@ -235,21 +239,21 @@ def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndar
     return pa.table(columns)
 
 
-def _provenance(bench: Bench, run: RunSpec, seconds: float) -> dict[str, Any]:
-    split, identity = bench.inputs.split(run), bench.inputs.identity(run)
-    prompts = bench.inputs.prompts(run)
+def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
+    split, identity = session.inputs.split(run), session.inputs.identity(run)
+    prompts = session.inputs.prompts(run)
     return {
         **({} if prompts is None else {"prompts": prompts}),
         **{name: known for name in identity.__dataclass_fields__ if (known := getattr(identity, name)) is not None},
         **software(),
-        "classes": list(bench.manifest.classes),
-        "group_rule": bench.manifest.group_rule,
-        "split_rule": bench.manifest.split_rule,
-        "grouping": asdict(bench.manifest.grouping),
-        "data_warnings": list(bench.manifest.warnings),
+        "classes": list(session.manifest.classes),
+        "group_rule": session.manifest.group_rule,
+        "split_rule": session.manifest.split_rule,
+        "grouping": asdict(session.manifest.grouping),
+        "data_warnings": list(session.manifest.warnings),
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
-        "backbone": {"architecture": bench.backbone.architecture, "licence": bench.backbone.licence},
-        "device": str(bench.device),
+        "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
+        "device": str(session.device),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
     }

@@ -103,11 +103,11 @@ def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:
         able = ", ".join(sorted(spec.name for spec in BACKBONES if spec.text is not None))
-        wish = "zero-shot" if name == ZERO_SHOT else f"head_start: text of {name}"
-        raise ConfigError(f"{wish} needs a text tower, and {', '.join(mute)} has none. Those that have: {able}.")
+        option = "zero-shot" if name == ZERO_SHOT else f"head_start: text of {name}"
+        raise ConfigError(f"{option} needs a text encoder, and {', '.join(mute)} has none. Those that have: {able}.")
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
-        raise missing_package("Text towers need", absent[0], extra="text")
+        raise missing_package("Text encoders need", absent[0], extra="text")
 
 
 def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:

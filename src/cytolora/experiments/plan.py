@@ -30,7 +30,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Runs that share dataset and backbone: images are decoded, features computed and the tower loaded once."""
+    """Runs that share dataset and backbone: images are decoded, features computed and the encoder loaded once."""
 
     dataset: str
     backbone: str

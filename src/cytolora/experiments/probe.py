@@ -1,4 +1,4 @@
-"""A few steps of training, or a few images through a tower, timed and thrown away: what they cost on this machine."""
+"""Timed trial of a few training steps, or a few images through an encoder, on this machine."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -9,7 +9,7 @@ from cytolora.config.run import RunSpec
 from cytolora.core.progress import Progress
 from cytolora.experiments.cost import (
     Cost,
-    Tower,
+    Encoder,
     adapter_runs,
     fit_cost,
     in_words,
@@ -17,61 +17,61 @@ from cytolora.experiments.cost import (
     num_passes,
     stored_costs,
 )
-from cytolora.experiments.execute import open_bench
+from cytolora.experiments.execute import open_session
 from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import Store
 from cytolora.training.adapt import train_adapter
 from cytolora.training.features import seconds_per_image
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 _WORTH_TRIALS = 10
 """Less work than so many trials is hardly more than a trial itself."""
 _TRIAL_STEPS = 1 + 3
 """Of one size of batch."""
 _WORTH_FEATURES = 500
-"""Fewer images than this go through a tower before a trial has told how long they take."""
+"""Fewer images than this go through an encoder before a trial has told how long they take."""
 _LONG_STEP = 2.0
 """Seconds; where one step of the smallest batch takes longer, larger ones are not tried."""
 
 
 def costs_here(
     plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress
-) -> dict[Tower, Cost]:
+) -> dict[Encoder, Cost]:
     """Returns what a step costs, for each backbone and method to do: from stored runs of this device, else by trial.
 
     What is hardly more than a trial itself is left out; scoring counts as work.
     """
     costs = stored_costs(store.runs(), device=str(device), threads=torch.get_num_threads())
-    for tower, runs in adapter_runs(plan).items():
-        if tower not in costs and num_passes(runs, inputs) > _WORTH_TRIALS * _num_tried(runs, inputs):
-            progress.say(f"a few steps of {' with '.join(reversed(tower))}, for the time")
-            costs[tower] = _tried(runs, inputs, store, device)
+    for encoder, runs in adapter_runs(plan).items():
+        if encoder not in costs and num_passes(runs, inputs) > _WORTH_TRIALS * _num_tried(runs, inputs):
+            progress.say(f"a few steps of {' with '.join(reversed(encoder))}, for the time")
+            costs[encoder] = _tried(runs, inputs, store, device)
     return costs
 
 
 def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> str:
-    """Says how long the frozen features take that a plan lacks, from a small batch through each tower; empty if few.
+    """Says how long the frozen features take that a plan lacks, from a small batch through each encoder; empty if few.
 
     Of evaluation views: what a preset computes of augmented ones comes on top, and so does reading the images. One
-    tower is held at a time, as in the run itself.
+    encoder is held at a time, as in the run itself.
     """
     absent: dict[str, int] = defaultdict(int)
-    benches: dict[str, Bench] = {}
+    sessions: dict[str, Session] = {}
     for run in _heads(plan):
-        benches[run.backbone] = open_bench(run, inputs, store, device=device, progress=Progress())
-        absent[run.backbone] += benches[run.backbone].num_missing_features(run.preprocess)
+        sessions[run.backbone] = open_session(run, inputs, store, device=device, progress=Progress())
+        absent[run.backbone] += sessions[run.backbone].num_missing_features(run.preprocess)
     worth = {name: num_images for name, num_images in absent.items() if num_images > _WORTH_FEATURES}
     seconds = 0.0
     for name, num_images in worth.items():
         progress.say(f"a few images through {name}, for the time")
-        seconds += num_images * _seconds_an_image(benches.pop(name))
+        seconds += num_images * _seconds_an_image(sessions.pop(name))
     counted = f"features of {sum(worth.values()):,} images, besides reading these"
     return f"{counted}: about {in_words(seconds)}" if worth else ""
 
 
-def _seconds_an_image(bench: Bench) -> float:
-    return seconds_per_image(bench.inference_tower, bench.backbone.preprocess.size_px, bench.device)
+def _seconds_an_image(session: Session) -> float:
+    return seconds_per_image(session.inference_encoder, session.backbone.preprocess.size_px, session.device)
 
 
 def _heads(plan: Plan) -> list[RunSpec]:
@@ -89,18 +89,18 @@ def _num_tried(runs: list[RunSpec], inputs: Inputs) -> float:
 def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.device) -> Cost:
     by_size = sorted(runs, key=lambda run: (mean_batch(run, inputs), run.run_id))
     small, large = by_size[0], by_size[-1]
-    bench = open_bench(small, inputs, store, device=device, progress=Progress())
-    points = [(mean_batch(small, inputs), _step_seconds(bench, small))]
+    session = open_session(small, inputs, store, device=device, progress=Progress())
+    points = [(mean_batch(small, inputs), _step_seconds(session, small))]
     if mean_batch(large, inputs) > points[0][0] and points[0][1] < _LONG_STEP:
         if large.dataset != small.dataset:
-            bench = open_bench(large, inputs, store, device=device, progress=Progress(), before=bench)
-        points.append((mean_batch(large, inputs), _step_seconds(bench, large)))
+            session = open_session(large, inputs, store, device=device, progress=Progress(), before=session)
+        points.append((mean_batch(large, inputs), _step_seconds(session, large)))
     return fit_cost(points)
 
 
-def _step_seconds(bench: Bench, run: RunSpec) -> float:
-    """Times two steps as the difference of three and one: building the tower and warming up are in both."""
-    one, three = (train_adapter(bench, _cut(run, steps)).seconds for steps in (1, 3))
+def _step_seconds(session: Session, run: RunSpec) -> float:
+    """Times two steps as the difference of three and one: building the encoder and warming up are in both."""
+    one, three = (train_adapter(session, _cut(run, steps)).seconds for steps in (1, 3))
     return max(three - one, 1e-6) / 2
 
 

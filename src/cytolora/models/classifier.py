@@ -1,4 +1,4 @@
-"""A tower and the linear head on top: what trains, what does not, and how the trained part is written down."""
+"""An encoder and the linear head on top: what trains, what does not, and how the trained part is written down."""
 
 from collections.abc import Mapping
 
@@ -8,27 +8,27 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cytolora.errors import StoreError
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 _HEAD = "head."
 _TOWER = "tower."
 
 
 class Classifier(nn.Module):
-    """``y = W z + b`` on the features z of a tower (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
+    """``y = W z + b`` on the features z of an encoder (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
 
-    def __init__(self, tower: Tower, num_classes: int, *, autocast: bool = False) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int, *, autocast: bool = False) -> None:
         super().__init__()
         self.autocast = autocast
-        """Whether torch chooses which operations of the tower are computed in bf16; layers made for bf16 need no such
+        """Whether torch chooses which operations of the encoder are computed in bf16; layers made for bf16 need no such
         help. The head is fp32."""
-        self.tower = tower
-        self.head = nn.Linear(tower.feature_dim, num_classes)
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.feature_dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images [batch, 3, size, size] to logits [batch, classes], float32."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            features = self.tower(images)
+            features = self.encoder(images)
         return self.head(features)
 
     def trainable(self) -> list[nn.Parameter]:
@@ -46,12 +46,12 @@ def head_state(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
 
 
 def trained_state(classifier: Classifier) -> dict[str, Tensor]:
-    """Returns adapter and head by name; what is not PEFT's under the tower's own names."""
+    """Returns adapter and head by name; what is not PEFT's under the encoder's own names."""
     state = head_state(classifier.head.weight, classifier.head.bias)
-    if isinstance(classifier.tower.trunk, PeftModel):
-        state |= get_peft_model_state_dict(classifier.tower.trunk)
+    if isinstance(classifier.encoder.trunk, PeftModel):
+        state |= get_peft_model_state_dict(classifier.encoder.trunk)
     else:
-        state |= {_TOWER + name: tensor for name, tensor in _opened(classifier.tower).items()}
+        state |= {_TOWER + name: tensor for name, tensor in _opened(classifier.encoder).items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -59,26 +59,26 @@ def load_trained_state(classifier: Classifier, state: Mapping[str, Tensor]) -> N
     """Puts a stored adapter and head back; every key must fit.
 
     Raises:
-        StoreError: If the state is of another adapter, tower or number of classes.
+        StoreError: If the state is of another adapter, encoder or number of classes.
     """
     expected = trained_state(classifier)
     wrong = sorted(expected.keys() ^ state.keys()) or [k for k in sorted(state) if state[k].shape != expected[k].shape]
     if wrong:
-        raise StoreError(f"Stored weights do not fit this tower and adapter, first at {wrong[0]}. Remove the run.")
+        raise StoreError(f"Stored weights do not fit this encoder and adapter, first at {wrong[0]}. Remove the run.")
     head = {name.removeprefix(_HEAD): tensor for name, tensor in state.items() if name.startswith(_HEAD)}
     classifier.head.load_state_dict(head, strict=True)
     adapter = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)}
-    if isinstance(classifier.tower.trunk, PeftModel):
-        set_peft_model_state_dict(classifier.tower.trunk, adapter)
+    if isinstance(classifier.encoder.trunk, PeftModel):
+        set_peft_model_state_dict(classifier.encoder.trunk, adapter)
         return
     with torch.no_grad():
-        for name, parameter in _opened(classifier.tower).items():
+        for name, parameter in _opened(classifier.encoder).items():
             parameter.copy_(adapter[_TOWER + name])
 
 
-def _opened(tower: Tower) -> dict[str, Tensor]:
-    """The tower's own weights that train."""
-    return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
+def _opened(encoder: Encoder) -> dict[str, Tensor]:
+    """The encoder's own weights that train."""
+    return {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
 
 
 def to_safetensors(state: Mapping[str, Tensor]) -> bytes:

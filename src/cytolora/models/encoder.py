@@ -1,4 +1,4 @@
-"""An image tower: a timm trunk, the pooling that turns its tokens into one vector, and the projection after it."""
+"""An image encoder: a timm trunk, the pooling that turns its tokens into one vector, and the projection after it."""
 
 import copy
 from typing import Any
@@ -16,7 +16,7 @@ def has_class_token(trunk: Any) -> bool:
     return getattr(inside, "cls_token", None) is not None
 
 
-class Tower(nn.Module):
+class Encoder(nn.Module):
     """Maps images [batch, 3, size, size] to features [batch, feature_dim]."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Tower(nn.Module):
         self.pool: Pool = pool
         self.projection = projection
         self.recipe = recipe or pool
-        """What, besides weights and images, decides the features: two towers may share one file of weights."""
+        """What, besides weights and images, decides the features: two encoders may share one file of weights."""
         self.num_prefix_tokens = int(getattr(trunk, "num_prefix_tokens", has_class_token(trunk)))
         self.pooler = pooler
         self.pooled_dim = int(self.trunk.num_features) * (2 if pool == "cls+mean" else 1)
@@ -43,11 +43,11 @@ class Tower(nn.Module):
         self.feature_dim = self.pooled_dim if projection is None else projection.out_features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns one feature vector an image, float32 in whatever precision the tower computes."""
+        """Returns one feature vector an image, float32 in whatever precision the encoder computes."""
         pooled = self._pooled(self.trunk.forward_features(images))
         return (pooled if self.projection is None else self.projection(pooled)).float()
 
-    def sharing_weights(self) -> "Tower":
+    def sharing_weights(self) -> "Encoder":
         """Returns a copy of the modules with the same weights: for changes that only add, or put modules elsewhere."""
         memo = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
         return copy.deepcopy(self, memo)

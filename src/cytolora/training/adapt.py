@@ -1,4 +1,4 @@
-"""What is done with a bench: many heads in one pass, one adapter after the other, class prompts; and probabilities."""
+"""Training of runs: linear heads in one batched pass, adapters one by one, zero-shot; and class probabilities."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ from cytolora.data.manifest import Sample
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.classifier import Classifier, head_state, load_trained_state, seeded_head, trained_state
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_training
 from cytolora.models.text.embeddings import ClassText, text_head, zero_shot_logits
 from cytolora.training.class_text import run_text
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 from cytolora.training.views import training_batches
 
 State = dict[str, Tensor]
@@ -47,25 +47,25 @@ class Trained:
         return self.final_loss is not None and not math.isfinite(self.final_loss)
 
 
-def train_heads(bench: Bench, cell: Sequence[RunSpec]) -> dict[str, Trained]:
+def train_heads(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]:
     """Trains all linear heads of a cell, every seed with every learning rate, in one batched pass; by run id."""
     seeds = sorted({run.seed for run in cell})
     rates = sorted({run.learning_rate for run in cell})
-    splits = {run.seed: bench.inputs.split(run) for run in cell}
+    splits = {run.seed: session.inputs.split(run) for run in cell}
     preprocess, augment = cell[0].preprocess, cell[0].train.augment
-    features = torch.stack([bench.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
-    labels = torch.stack([bench.labels_of(splits[seed].train) for seed in seeds])
+    features = torch.stack([session.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
+    labels = torch.stack([session.labels_of(splits[seed].train) for seed in seeds])
     num_steps = _num_steps(cell[0], features.shape[1])
     started = perf_counter()
     weights, biases, losses = fit_heads(
-        features.to(bench.device),
-        labels.to(bench.device),
+        features.to(session.device),
+        labels.to(session.device),
         cell[0].train,
-        num_classes=len(bench.manifest.classes),
+        num_classes=len(session.manifest.classes),
         learning_rates=rates,
         seeds=seeds,
         num_steps=num_steps,
-        starts=_starts(bench, [next(run for run in cell if run.seed == seed) for seed in seeds]),
+        starts=_starts(session, [next(run for run in cell if run.seed == seed) for seed in seeds]),
     )
     seconds = (perf_counter() - started) / len(cell)
     trained = {}
@@ -82,39 +82,41 @@ def train_heads(bench: Bench, cell: Sequence[RunSpec]) -> dict[str, Trained]:
     return trained
 
 
-def zero_shot(bench: Bench, run: RunSpec) -> Trained:
+def zero_shot(session: Session, run: RunSpec) -> Trained:
     """Embeds the class prompts; there is nothing to train."""
-    started, text = perf_counter(), run_text(run, bench.inputs, bench.cache / "text")
+    started, text = perf_counter(), run_text(run, session.inputs, session.cache / "text")
     state = {} if text is None else text.state()
     return Trained(state=state, num_trainable=0, num_steps=0, final_loss=None, seconds=perf_counter() - started)
 
 
-def _starts(bench: Bench, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
+def _starts(session: Session, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
     """Returns the heads that runs of a cell start from, scaled to the images each trains on; None: drawn."""
-    text = run_text(runs[0], bench.inputs, bench.cache / "text")
-    return text and [text_head(text, bench.features_of(bench.inputs.split(run).train, run.preprocess)) for run in runs]
+    text = run_text(runs[0], session.inputs, session.cache / "text")
+    return text and [
+        text_head(text, session.features_of(session.inputs.split(run).train, run.preprocess)) for run in runs
+    ]
 
 
-def train_adapter(bench: Bench, run: RunSpec) -> Trained:
+def train_adapter(session: Session, run: RunSpec) -> Trained:
     """Trains adapter and head of one run."""
-    samples = bench.inputs.split(run).train
+    samples = session.inputs.split(run).train
     num_steps = _num_steps(run, len(samples))
-    starts = _starts(bench, [run])  # before the seed, as the tower: building one draws from it
-    tower, order, started = _tower_of(bench, run), torch.Generator().manual_seed(run.seed), perf_counter()
+    starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
+    encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
     with _seeded(run.seed):
-        classifier = _new_classifier(bench, tower, run, order)
+        classifier = _new_classifier(session, encoder, run, order)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
         final_loss = fit(
             classifier,
-            _training_batches(bench, run),
-            bench.labels_of(samples),
+            _training_batches(session, run),
+            session.labels_of(samples),
             run.train,
             learning_rate=run.learning_rate,
             num_steps=num_steps,
             order=order,
-            device=bench.device,
-            on_step=bench.progress.done,
+            device=session.device,
+            on_step=session.progress.done,
         )
     return Trained(
         state=trained_state(classifier),
@@ -131,22 +133,22 @@ def title(run: RunSpec) -> str:
     return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"
 
 
-def _training_batches(bench: Bench, run: RunSpec) -> TrainingBatch:
-    samples, augment = bench.inputs.split(run).train, run.train.augment
+def _training_batches(session: Session, run: RunSpec) -> TrainingBatch:
+    samples, augment = session.inputs.split(run).train, run.train.augment
     if augment is None:
-        return lambda indices, epoch: _evaluation_batch(bench, run, [samples[index] for index in indices])
+        return lambda indices, epoch: _evaluation_batch(session, run, [samples[index] for index in indices])
     return training_batches(
-        lambda index: bench.pixels.native(samples[index]),
+        lambda index: session.pixels.native(samples[index]),
         len(samples),
-        run.preprocess or bench.backbone.preprocess,
+        run.preprocess or session.backbone.preprocess,
         augment,
         seed=run.seed,
-        device=bench.device,
+        device=session.device,
     )
 
 
 def probabilities(
-    bench: Bench, run: RunSpec, state: State, samples: Sequence[Sample], classifier: Classifier | None = None
+    session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: Classifier | None = None
 ) -> Tensor:
     """Returns class probabilities of a trained run, float32 [images, classes].
 
@@ -154,50 +156,50 @@ def probabilities(
         classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
     """
     if run.method == ZERO_SHOT:
-        return zero_shot_logits(bench.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
+        return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
     if run.adapter is None:
-        logits = bench.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
+        logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)
     if classifier is None:
-        tower = _tower_of(bench, run)
+        encoder = _encoder_of(session, run)
         with _seeded(run.seed):
-            classifier = _new_classifier(bench, tower, run, torch.Generator().manual_seed(run.seed))
+            classifier = _new_classifier(session, encoder, run, torch.Generator().manual_seed(run.seed))
         load_trained_state(classifier, state)
 
     def batch(indices: Sequence[int]) -> Tensor:
-        return _evaluation_batch(bench, run, [samples[index] for index in indices])
+        return _evaluation_batch(session, run, [samples[index] for index in indices])
 
-    on_images = bench.progress.counted(f"{title(run)}, seed {run.seed}: scoring", len(samples))
-    return predict(classifier, batch, len(samples), device=bench.device, on_images=on_images)
-
-
-def _evaluation_batch(bench: Bench, run: RunSpec, samples: Sequence[Sample]) -> Tensor:
-    preprocess = run.preprocess or bench.backbone.preprocess
-    views = [kept_evaluation_view(bench.pixels, sample, preprocess) for sample in samples]
-    return to_batch(views, preprocess, bench.device)
+    on_images = session.progress.counted(f"{title(run)}, seed {run.seed}: scoring", len(samples))
+    return predict(classifier, batch, len(samples), device=session.device, on_images=on_images)
 
 
-def _tower_of(bench: Bench, run: RunSpec) -> Tower:
-    return bench.tower if METHODS.get(run.method).peft_config is None else bench.split_tower
+def _evaluation_batch(session: Session, run: RunSpec, samples: Sequence[Sample]) -> Tensor:
+    preprocess = run.preprocess or session.backbone.preprocess
+    views = [kept_evaluation_view(session.pixels, sample, preprocess) for sample in samples]
+    return to_batch(views, preprocess, session.device)
 
 
-def _new_classifier(bench: Bench, tower: Tower, run: RunSpec, start: torch.Generator) -> Classifier:
+def _encoder_of(session: Session, run: RunSpec) -> Encoder:
+    return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
+
+
+def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator) -> Classifier:
     """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
 
-    ``tower`` is loaded before that state is seeded: building one draws from it.
+    ``encoder`` is loaded before that state is seeded: building one draws from it.
     """
     if run.adapter is None:
-        raise ValueError(f"{run.method} trains on features; it has no tower of its own")
-    adapted = attach(tower, run.method, run.adapter)
-    if (recipe := f"{run.method} {run.adapter!r}") not in bench.proven:
-        size = bench.backbone.preprocess.size_px
+        raise ValueError(f"{run.method} trains on features; it has no encoder of its own")
+    adapted = attach(encoder, run.method, run.adapter)
+    if (recipe := f"{run.method} {run.adapter!r}") not in session.proven:
+        size = session.backbone.preprocess.size_px
         noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-        home = next(tower.parameters()).device  # an earlier use may have moved what is shared there, and only that
+        home = next(encoder.parameters()).device  # an earlier use may have moved what is shared there, and only that
         prove_attached(adapted.to(home).eval(), noise.to(home))
-        bench.proven.add(recipe)
-    autocast = for_training(adapted, bench.device, run.train.precision)
-    classifier = Classifier(adapted, len(bench.manifest.classes), autocast=autocast)
-    weight, bias = seeded_head(adapted.feature_dim, len(bench.manifest.classes), start)
+        session.proven.add(recipe)
+    autocast = for_training(adapted, session.device, run.train.precision)
+    classifier = Classifier(adapted, len(session.manifest.classes), autocast=autocast)
+    weight, bias = seeded_head(adapted.feature_dim, len(session.manifest.classes), start)
     classifier.head.load_state_dict({"weight": weight, "bias": bias})
     return classifier
 

@@ -1,4 +1,4 @@
-"""The classes of a run's dataset in the words of its backbone's text tower."""
+"""The classes of a run's dataset in the words of its backbone's text encoder."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
     """Returns the embeddings of a run's prompts, computed once and kept in ``cache``; None where it has none.
 
     Raises:
-        ConfigError: If the backbone has no text tower, or the extra ``text`` is not installed.
+        ConfigError: If the backbone has no text encoder, or the extra ``text`` is not installed.
         WeightsError: If the checkpoint or the vocabulary is not to be had, or damaged.
     """
     wording = inputs.prompts(run)
@@ -32,7 +32,7 @@ def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
 
 
 def has_text(run: RunSpec, inputs: Inputs, cache: Path) -> bool:
-    """Whether ``run_text`` needs no text tower, and so no vocabulary: its answer is kept, or there is none."""
+    """Whether ``run_text`` needs no text encoder, and so no vocabulary: its answer is kept, or there is none."""
     wording = inputs.prompts(run)
     if wording is None:
         return True

@@ -18,7 +18,7 @@ from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.readers.layout import is_image, relative_path
 from cytolora.errors import DataError
 from cytolora.training.features import Chunk
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 _METADATA = b"cytolora"
 """Key of the JSON in the file's metadata."""
@@ -42,11 +42,11 @@ class Embedding:
         return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), -1)
 
 
-def embed(bench: Bench, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
-    """Writes the frozen features of every image of a bench to a Parquet file, a row group at a time.
+def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
+    """Writes the frozen features of every image of a session to a Parquet file, a row group at a time.
 
     Equal images, weights and versions give equal bytes. Whole or not at all: an interruption leaves no file, but the
-    features that were computed are kept in the bench's cache, and the next call goes on from there.
+    features that were computed are kept in the session's cache, and the next call goes on from there.
 
     Returns:
         Number of images, and width of a feature vector.
@@ -54,17 +54,17 @@ def embed(bench: Bench, out: AnyPath, *, on_images: Callable[[int], None] = lamb
     Raises:
         DataError: If an image cannot be read, or the file cannot be written.
     """
-    out, parts = as_path(out, "out"), bench.feature_chunks(on_images)
+    out, parts = as_path(out, "out"), session.feature_chunks(on_images)
     first = next(parts)
     feature_dim = first.features.shape[1]
-    schema = _schema(bench, feature_dim)
+    schema = _schema(session, feature_dim)
     try:
         with staged_file(out) as staging, pq.ParquetWriter(staging, schema) as writer:
             for part in _chained(first, parts):
                 writer.write_table(_table(part, schema))
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    return len(bench.manifest.samples), feature_dim
+    return len(session.manifest.samples), feature_dim
 
 
 def read_embedding(path: AnyPath) -> Embedding:
@@ -95,11 +95,11 @@ def unlabelled(folder: AnyPath) -> Manifest:
     return Manifest(name=folder.resolve().name, root=folder, classes=("",), samples=samples).with_hashes()
 
 
-def _schema(bench: Bench, feature_dim: int) -> pa.Schema:
-    manifest, backbone = bench.manifest, bench.backbone
+def _schema(session: Session, feature_dim: int) -> pa.Schema:
+    manifest, backbone = session.manifest, session.backbone
     made_from = {
         "backbone": backbone.name,
-        "weights_sha256": bench.inputs.weights_sha256(backbone.name),
+        "weights_sha256": session.inputs.weights_sha256(backbone.name),
         "preprocess": to_plain(backbone.preprocess),
         "recipe": backbone.recipe,
         "dataset": manifest.name,

@@ -20,7 +20,7 @@ from cytolora.data.imaging.decode import Pixels
 from cytolora.data.imaging.views import evaluation_view, to_batch, training_view
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError, WeightsError
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 _CHUNK = 1024
 """Images per cache file: what an interruption loses at most."""
@@ -39,7 +39,7 @@ class Chunk:
 
 
 def chunks(
-    tower: Callable[[], Tower],
+    encoder: Callable[[], Encoder],
     manifest: Manifest,
     preprocess: Preprocess,
     *,
@@ -55,15 +55,15 @@ def chunks(
     """Yields the features of all images of a manifest in its order, some at a time: memory does not grow with them.
 
     Args:
-        tower: Gives the tower; not called while everything is kept from an earlier time.
-        recipe: The tower's own, ``BackboneSpec.recipe``.
+        encoder: Gives the encoder; not called while everything is kept from an earlier time.
+        recipe: The encoder's own, ``BackboneSpec.recipe``.
         cache: Folder that keeps features; a second call with the same weights, preprocessing and images only reads.
         augment: One random view of each image instead of the evaluation view; equal images give equal views.
         on_images: Told the number of images after every batch.
 
     Raises:
         DataError: If an image cannot be read, or the disk is full.
-        WeightsError: If the tower gives features that are no finite numbers.
+        WeightsError: If the encoder gives features that are no finite numbers.
     """
 
     def view(sample: Sample) -> Tensor:
@@ -75,7 +75,7 @@ def chunks(
         path = cache / _name(samples, preprocess, augment, recipe, weights_sha256)
         features = _read(path, len(samples))
         if features is None:
-            rows = _computed(tower().to(device), samples, preprocess, view, device, batch_size, on_images)
+            rows = _computed(encoder().to(device), samples, preprocess, view, device, batch_size, on_images)
             features = torch.cat(list(rows))
             _require_finite(features, samples)
             _keep(path, features)
@@ -93,13 +93,13 @@ def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weig
     )
 
 
-def seconds_per_image(tower: Tower, size_px: int, device: torch.device) -> float:
-    """Times a small batch of empty images through a tower, after one to warm up."""
-    tower, empty = tower.to(device), torch.zeros(_NUM_PROBED, 3, size_px, size_px, device=device)
+def seconds_per_image(encoder: Encoder, size_px: int, device: torch.device) -> float:
+    """Times a small batch of empty images through an encoder, after one to warm up."""
+    encoder, empty = encoder.to(device), torch.zeros(_NUM_PROBED, 3, size_px, size_px, device=device)
     with torch.inference_mode():
-        tower(empty)
+        encoder(empty)
         started = perf_counter()
-        tower(empty).cpu()  # waits for a device that computes on its own
+        encoder(empty).cpu()  # waits for a device that computes on its own
         return (perf_counter() - started) / _NUM_PROBED
 
 
@@ -116,7 +116,7 @@ def _evaluation_view(sample: Sample, pixels: Pixels, preprocess: Preprocess) -> 
 
 
 def _computed(
-    tower: Tower,
+    encoder: Encoder,
     samples: tuple[Sample, ...],
     preprocess: Preprocess,
     view: Callable[[Sample], Tensor],
@@ -127,7 +127,7 @@ def _computed(
     for first in range(0, len(samples), batch_size):
         views = [view(sample) for sample in samples[first : first + batch_size]]
         with torch.inference_mode():
-            yield tower(to_batch(views, preprocess).to(device)).float().cpu()
+            yield encoder(to_batch(views, preprocess).to(device)).float().cpu()
         on_images(len(views))
 
 
@@ -145,7 +145,7 @@ def _require_finite(features: Tensor, samples: tuple[Sample, ...]) -> None:
     wrong = (~torch.isfinite(features)).any(dim=1).nonzero().flatten().tolist()
     if wrong:
         raise WeightsError(
-            f"The tower's features of {len(wrong)} of {len(samples)} images are no finite numbers (first "
+            f"The encoder's features of {len(wrong)} of {len(samples)} images are no finite numbers (first "
             f"{samples[wrong[0]].path}): the checkpoint is damaged, or of another model. Fetch it again."
         )
 

@@ -1,4 +1,4 @@
-"""The one training loop for towers that change, and prediction with any of them."""
+"""The one training loop for encoders that change, and prediction with any of them."""
 
 import math
 from collections import deque
@@ -17,7 +17,7 @@ _NUM_THREADS, _AHEAD = 4, 8
 """Threads that make batches for a GPU, and how many batches wait for it at most."""
 
 _AT_ONCE = 16
-"""Images in one pass through a tower on a CPU, where larger passes take more memory and no less time
+"""Images in one pass through an encoder on a CPU, where larger passes take more memory and no less time
 (docs/performance.md)."""
 _OF_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -58,7 +58,7 @@ def fit(
         weight_decay=train.weight_decay,
         fused=device.type == "cuda",  # one launch for all parameters
     )
-    ranks, loss = RankAllocation.of(classifier.tower, num_steps), torch.zeros(())
+    ranks, loss = RankAllocation.of(classifier.encoder, num_steps), torch.zeros(())
     num_batches, labels = math.ceil(len(labels) / train.batch_size), labels.to(device)
     wanted = (
         (indices, step // num_batches)

@@ -111,7 +111,7 @@ class Inputs:
         return True
 
     def fetch_vocabulary(self, backbone: str) -> None:
-        """Downloads the words of a backbone's text tower, where it needs a file of them and has none here.
+        """Downloads the words of a backbone's text encoder, where it needs a file of them and has none here.
 
         Raises:
             WeightsError: If they are neither here nor to be had.
@@ -160,7 +160,7 @@ class Inputs:
         )
 
     def prompts(self, spec: RunSpec) -> dict[str, list[str]] | None:
-        """Returns what a run asks the text tower, by class; None where it asks nothing.
+        """Returns what a run asks the text encoder, by class; None where it asks nothing.
 
         Zero-shot averages all templates; a head starts from the paper's alone, as in its public code.
         """

@@ -1,4 +1,4 @@
-"""What the runs of one group share: decoded images, the frozen tower, features. What is done with it: adapt.py."""
+"""What the runs of one group share: decoded images, the frozen encoder, features. What is done with it: adapt.py."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +15,8 @@ from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.models.adapters.attach import with_split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
-from cytolora.models.checkpoints.loading import load_tower
-from cytolora.models.encoder import Tower
+from cytolora.models.checkpoints.loading import load_encoder
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.training.features import Chunk, chunks, num_missing
 from cytolora.training.resources import Inputs
@@ -25,7 +25,7 @@ _View = tuple[Preprocess | None, AugmentSpec | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Session:
     """One dataset and one backbone, read once for all runs that need them."""
 
     dataset: str
@@ -36,34 +36,34 @@ class Bench:
     """Folder that keeps decoded images and frozen features."""
     device: Converted[str | torch.device | None, torch.device] = Converted(as_device)
     progress: Progress
-    towers: dict[str, Tower] = field(default_factory=dict)
-    """The backbone's tower as it is, with q, k and v apart, and for inference; may serve another dataset's bench."""
+    encoders: dict[str, Encoder] = field(default_factory=dict)
+    """The backbone's encoder as it is, with q, k and v apart, and for inference; may serve another dataset too."""
     proven: set[str] = field(default_factory=set)
-    """Adapters that were shown to attach to this tower."""
+    """Adapters that were shown to attach to this encoder."""
     _other_features: dict[_View, dict[str, Tensor]] = field(default_factory=dict)
     """By path, for runs whose preset asks for other views."""
 
     @property
-    def tower(self) -> Tower:
-        """The frozen tower."""
-        if "whole" not in self.towers:
+    def encoder(self) -> Encoder:
+        """The frozen encoder."""
+        if "whole" not in self.encoders:
             self.progress.say(f"loading {self.backbone.name}")
-            self.towers["whole"] = load_tower(self.backbone, self.inputs.weights_path(self.backbone.name))
-        return self.towers["whole"]
+            self.encoders["whole"] = load_encoder(self.backbone, self.inputs.weights_path(self.backbone.name))
+        return self.encoders["whole"]
 
     @property
-    def split_tower(self) -> Tower:
-        """The tower with q, k and v apart: split once, so that all runs share its weights."""
-        if "split" not in self.towers:
-            self.towers["split"] = with_split_qkv(self.tower)
-        return self.towers["split"]
+    def split_encoder(self) -> Encoder:
+        """The encoder with q, k and v apart: split once, so that all runs share its weights."""
+        if "split" not in self.encoders:
+            self.encoders["split"] = with_split_qkv(self.encoder)
+        return self.encoders["split"]
 
     @property
-    def inference_tower(self) -> Tower:
-        """The tower as it gives features fastest."""
-        if "inference" not in self.towers:
-            self.towers["inference"] = for_inference(self.tower, self.device)
-        return self.towers["inference"]
+    def inference_encoder(self) -> Encoder:
+        """The encoder as it gives features fastest."""
+        if "inference" not in self.encoders:
+            self.encoders["inference"] = for_inference(self.encoder, self.device)
+        return self.encoders["inference"]
 
     @cached_property
     def pixels(self) -> PixelCache:
@@ -92,7 +92,7 @@ class Bench:
         preprocess: Preprocess | None = None,
         augment: AugmentSpec | None = None,
     ) -> Iterator[Chunk]:
-        """Yields frozen features some images at a time; loads the tower only if some are not kept yet.
+        """Yields frozen features some images at a time; loads the encoder only if some are not kept yet.
 
         Args:
             on_images: Told the number of images after every batch; if None, they are a step of the progress.
@@ -107,7 +107,7 @@ class Bench:
             text = f"{self.dataset}: features{of} with {self.backbone.name}"
             on_images = self.progress.counted(text, len(manifest.samples))
         return chunks(
-            lambda: self.inference_tower,
+            lambda: self.inference_encoder,
             manifest,
             preprocess or self.backbone.preprocess,
             augment=augment,

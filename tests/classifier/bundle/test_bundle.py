@@ -84,18 +84,18 @@ def test_stock_peft_reads_the_two_adapter_files(tmp_path):
 
     from cytolora.models.adapters.split_qkv import split_qkv
     from cytolora.models.backbones.registry import NANO
-    from cytolora.models.checkpoints.loading import load_tower
+    from cytolora.models.checkpoints.loading import load_encoder
 
     folder = write_small_bundle(tmp_path / "model", "lora")
     assert NANO.weights is not None
-    tower = load_tower(NANO, NANO.weights)
-    split_qkv(tower.trunk)
-    tower.trunk = PeftModel.from_pretrained(tower.trunk, str(folder / "adapter")).merge_and_unload()
+    encoder = load_encoder(NANO, NANO.weights)
+    split_qkv(encoder.trunk)
+    encoder.trunk = PeftModel.from_pretrained(encoder.trunk, str(folder / "adapter")).merge_and_unload()
     bundle = Bundle.load(folder)
     view = bundle.view(drawn_images()[0])
     from cytolora.data.imaging.views import to_batch
 
-    features = tower.eval()(to_batch([view], NANO.preprocess)).detach().numpy()
+    features = encoder.eval()(to_batch([view], NANO.preprocess)).detach().numpy()
     np.testing.assert_allclose(features, bundle.outputs([view])[1], atol=1e-5)
 
 

@@ -224,9 +224,9 @@ def test_chosen_cells_decide_no_rate_temperature_or_prediction_set(here: Path):
     """Cells with random labels: scored, they would drag the accuracy of every fold down."""
     write_new(Path("new_cells"), [f"{number}.png" for number in range(60)])
     save({f"new_cells/{number}.png": "ab"[number % 2] for number in range(60)})
-    wishes: dict[str, Any] = {"model": "nano", "steps": 30, "cache": here / "cache"}
-    plain = cytolora.fit("my_cells", "model1", **wishes)
-    bundle = cytolora.fit("my_cells", "model2", labels=Path("corrections.csv"), add="new_cells", **wishes)
+    options: dict[str, Any] = {"model": "nano", "steps": 30, "cache": here / "cache"}
+    plain = cytolora.fit("my_cells", "model1", **options)
+    bundle = cytolora.fit("my_cells", "model2", labels=Path("corrections.csv"), add="new_cells", **options)
     for one in (plain, bundle):
         own_train = one.contents.training["images"]["train"] - one.contents.training["num_added_images"]
         assert own_train == plain.contents.training["images"]["train"]
@@ -264,8 +264,8 @@ def test_a_fit_with_new_cells_says_so_everywhere_and_gives_the_same_bytes_again(
 def test_an_evaluation_knows_the_new_cells_and_their_sisters_again(here: Path):
     save({"new_cells/000.png": "a", "new_cells/001.png": "b"})
     Path("new_cells/manifest.csv").write_text("path,label,group\n000.png,a,x\n001.png,b,y\nslide_2/000.png,a,x\n")
-    wishes: dict[str, Any] = {"model": "nano", "steps": 3, "cache": here / "cache"}
-    bundle = cytolora.fit("my_cells", "model", labels=Path("corrections.csv"), add="new_cells", **wishes)
+    options: dict[str, Any] = {"model": "nano", "steps": 3, "cache": here / "cache"}
+    bundle = cytolora.fit("my_cells", "model", labels=Path("corrections.csv"), add="new_cells", **options)
     found = evaluate(bundle, cytolora.load_manifest(Path("new_cells")), on_seen="mark")
     assert found.seen == {"train": 2, "calibration": 0, "trained_groups": 1}
 
@@ -279,9 +279,9 @@ def test_with_few_shots_new_cells_are_drawn_like_any_other(here: Path):
 
 def test_what_predict_writes_on_its_page_is_what_fit_reads(here: Path):
     """The round of a laboratory: predict, label, fit again; names come from the page itself."""
-    wishes = ["--model", "nano", "--steps", "3", "--quiet", "--cache", "cache"]
+    options = ["--model", "nano", "--steps", "3", "--quiet", "--cache", "cache"]
     for command in (
-        ["fit", "my_cells", "--out", "model1", *wishes],
+        ["fit", "my_cells", "--out", "model1", *options],
         ["predict", "model1", "new_cells", "--out", "new.csv", "--page", "review.html", "--quiet"],
     ):
         with pytest.raises(SystemExit) as ended:
@@ -291,7 +291,7 @@ def test_what_predict_writes_on_its_page_is_what_fit_reads(here: Path):
     assert all(json.dumps(name) in Path("review.html").read_text() for name in names)
     save(dict.fromkeys(names[:3], "a"))
     with pytest.raises(SystemExit) as ended:
-        main(["fit", "my_cells", "--out", "model2", *wishes, "--labels", "corrections.csv", "--add", "new_cells"])
+        main(["fit", "my_cells", "--out", "model2", *options, "--labels", "corrections.csv", "--add", "new_cells"])
     assert ended.value.code == 0
     assert cytolora.Bundle.load("model2").contents.training["num_added_images"] == 3
 

@@ -16,7 +16,7 @@ from cytolora.classifier.fit.baselines import not_beaten
 from cytolora.classifier.fit.corrections import correct
 from cytolora.classifier.fit.linear import choose_rate, num_folds
 from cytolora.classifier.fit.prepare import read_cells
-from cytolora.classifier.fit.recipe import Wishes, choose_recipe
+from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
 from cytolora.cli.app import main
 from cytolora.config.run import SplitSpec
 from cytolora.core.progress import Progress
@@ -103,31 +103,31 @@ def test_a_head_that_something_without_training_beats_is_said_to_be():
 
 
 def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, tmp_path, monkeypatch):
-    wishes = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": lab_cache}
-    bundle = cytolora.fit(lab_cells, tmp_path / "first", **wishes)
+    options = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": lab_cache}
+    bundle = cytolora.fit(lab_cells, tmp_path / "first", **options)
     assert (tmp_path / "first" / "adapter" / "adapter_config.json").is_file()
     assert bundle.contents.training["tried"][0]["rate"] == 1e-3
     monkeypatch.setattr("cytolora.classifier.fit.adapter.train_adapter", None)  # it would fail if it were called
-    cytolora.fit(lab_cells, tmp_path / "second", **wishes)
+    cytolora.fit(lab_cells, tmp_path / "second", **options)
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
 def test_a_kept_adapter_that_is_damaged_is_trained_again(lab_cells, tmp_path):
     cache = tmp_path / "cache"
-    wishes = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": cache}
-    cytolora.fit(lab_cells, tmp_path / "first", **wishes)
+    options = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": cache}
+    cytolora.fit(lab_cells, tmp_path / "first", **options)
     for file in (cache / "adapters").iterdir():
         content = bytearray(file.read_bytes())
         content[-2] ^= 0x41
         file.write_bytes(content)
-    cytolora.fit(lab_cells, tmp_path / "second", **wishes)
+    cytolora.fit(lab_cells, tmp_path / "second", **options)
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
 def test_lora_in_bf16_is_another_bundle_with_nearly_the_same_probabilities(lab_cells, lab_cache, tmp_path):
-    wishes = {"model": "nano", "method": "lora", "rates": [1e-3], "steps": 3, "cache": lab_cache}
-    exact = cytolora.fit(lab_cells, tmp_path / "fp32", **wishes)
-    low = cytolora.fit(lab_cells, tmp_path / "bf16", precision="bf16", **wishes)
+    options = {"model": "nano", "method": "lora", "rates": [1e-3], "steps": 3, "cache": lab_cache}
+    exact = cytolora.fit(lab_cells, tmp_path / "fp32", **options)
+    low = cytolora.fit(lab_cells, tmp_path / "bf16", precision="bf16", **options)
     assert exact.state().keys() == low.state().keys()
     differences = [(exact.state()[name] - tensor).abs().max().item() for name, tensor in low.state().items()]
     assert 0 < max(differences) < 1e-2
@@ -174,7 +174,7 @@ def test_data_that_cannot_be_learned_from_is_refused_in_one_line(counts, message
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("options", "message"),
     [
         ({"positive": ["hsill"]}, "Unknown class 'hsill'. Did you mean 'hsil'"),
         ({"positive": ["hsil", "hsil"]}, "names 'hsil' twice"),
@@ -189,9 +189,9 @@ def test_data_that_cannot_be_learned_from_is_refused_in_one_line(counts, message
         ({"rates": [-1.0]}, "rates are above 0"),
     ],
 )
-def test_a_wish_that_does_not_fit_is_refused_before_training(wishes, message, lab_cells, lab_cache, tmp_path):
+def test_a_wish_that_does_not_fit_is_refused_before_training(options, message, lab_cells, lab_cache, tmp_path):
     with pytest.raises(ConfigError, match=message):
-        cytolora.fit(lab_cells, tmp_path / "model", **{"model": "nano", "cache": lab_cache, **wishes})
+        cytolora.fit(lab_cells, tmp_path / "model", **{"model": "nano", "cache": lab_cache, **options})
 
 
 def test_an_out_that_cannot_be_written_is_refused_before_training(lab_cells, lab_cache, tmp_path):
@@ -233,18 +233,18 @@ def test_corrections_name_images_as_the_dataset_or_from_here(tmp_path, monkeypat
 
 def test_without_a_published_backbone_the_built_in_one_is_taken_with_a_warning(monkeypatch):
     monkeypatch.setattr("cytolora.classifier.fit.recipe.find", lambda *arguments: None)
-    recipe = choose_recipe(Wishes(), Inputs(data={}), "cpu")
+    recipe = choose_recipe(FitOptions(), Inputs(data={}), "cpu")
     assert (recipe.backbone.name, recipe.method) == ("nano", "linear")
     assert "weak on real ones" in recipe.notes[0]
-    assert choose_recipe(Wishes(), Inputs(data={}), "cuda").method == "lora"
+    assert choose_recipe(FitOptions(), Inputs(data={}), "cuda").method == "lora"
 
 
 def test_the_best_published_backbone_on_disk_is_taken(monkeypatch):
     here = ("clip-vit-b16", "uni")
     found = lambda spec, *rest: "file" if spec.name in here else None  # noqa: E731
     monkeypatch.setattr("cytolora.classifier.fit.recipe.find", found)
-    assert choose_recipe(Wishes(), Inputs(data={}), "cpu").backbone.name == "uni"
-    assert choose_recipe(Wishes(method="lora"), Inputs(data={}), "cpu").backbone.name == "clip-vit-b16"
+    assert choose_recipe(FitOptions(), Inputs(data={}), "cpu").backbone.name == "uni"
+    assert choose_recipe(FitOptions(method="lora"), Inputs(data={}), "cpu").backbone.name == "clip-vit-b16"
 
 
 def test_a_rate_at_which_training_diverged_is_never_taken():
@@ -344,8 +344,8 @@ def test_a_perfect_share_of_few_images_is_not_said_to_be_certain():
     assert (in_groups.low, round(in_groups.high, 3)) == (0.0, 0.842)
 
 
-@pytest.mark.parametrize("wishes", [{"steps": 20}, {"method": "lora", "rates": [1e-3, 3e-3], "steps": 3}])
-def test_long_stages_say_how_much_there_is_to_do_and_how_much_is_done(tmp_path, wishes):
+@pytest.mark.parametrize("options", [{"steps": 20}, {"method": "lora", "rates": [1e-3, 3e-3], "steps": 3}])
+def test_long_stages_say_how_much_there_is_to_do_and_how_much_is_done(tmp_path, options):
     cells, told = write_classes(tmp_path / "cells", benign=15, malignant=15), []
     cytolora.fit(
         cells,
@@ -356,10 +356,10 @@ def test_long_stages_say_how_much_there_is_to_do_and_how_much_is_done(tmp_path, 
             begin=lambda text, total, unit: told.append([text, total, 0]),
             done=lambda images: told[-1].__setitem__(2, told[-1][2] + images),
         ),
-        **wishes,
+        **options,
     )
     trained = [f"lora, rate {rate}{part}" for rate in ("0.001", "0.003") for part in ("", ", held out")]
-    stages = trained if "method" in wishes else ["features", "7 linear heads"]
+    stages = trained if "method" in options else ["features", "7 linear heads"]
     assert [text for text, _, _ in told] == [
         "looking at images",
         *stages,

@@ -1,4 +1,4 @@
-"""Real cells, a real tower, from the folder to a service, with the commands of docs/lab.md and docs/deploy.md."""
+"""Real cells, a real encoder, from the folder to a service, with the commands of docs/lab.md and docs/deploy.md."""
 
 import csv
 import json

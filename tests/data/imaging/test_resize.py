@@ -1,4 +1,4 @@
-"""A view that is resized to more than the tower takes and then cut; whoever does not say so has what they had."""
+"""A view that is resized to more than the encoder takes and then cut; whoever does not say so has what they had."""
 
 from dataclasses import replace
 from pathlib import Path

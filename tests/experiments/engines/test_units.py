@@ -52,10 +52,10 @@ def test_stored_runs_are_not_given_out_again():
 
 
 def test_the_longest_run_goes_first_and_a_worker_stays_with_what_it_has_loaded():
-    here, there, same_tower = ("a", "nano"), ("b", "uni"), ("c", "nano")
+    here, there, same_encoder = ("a", "nano"), ("b", "uni"), ("c", "nano")
     cell = (expand(tiny_grid())[0],)
     waiting = [
-        Unit(key=key, cells=(cell,), cost=cost) for key, cost in ((here, 1), (here, 2), (there, 90), (same_tower, 3))
+        Unit(key=key, cells=(cell,), cost=cost) for key, cost in ((here, 1), (here, 2), (there, 90), (same_encoder, 3))
     ]
     units = Units(waiting=waiting)
     order = []
@@ -63,7 +63,7 @@ def test_the_longest_run_goes_first_and_a_worker_stays_with_what_it_has_loaded()
     while (unit := units.take(loaded, Counter())) is not None:
         order.append((unit.key, unit.cost))
         loaded = unit.key
-    assert order == [(here, 2), (here, 1), (same_tower, 3), (there, 90)]
+    assert order == [(here, 2), (here, 1), (same_encoder, 3), (there, 90)]
 
 
 def test_workers_share_one_group_and_spread_over_several():

@@ -22,13 +22,13 @@ def test_a_worker_loads_its_backbone_once_and_gives_the_numbers_of_one_process(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     inputs, store, loaded = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path / "runs"), []
-    load = workbench.load_tower
+    load = workbench.load_encoder
 
     def count(spec: Any, *arguments: Any, **options: Any) -> Any:
         loaded.append(spec.name)
         return load(spec, *arguments, **options)
 
-    monkeypatch.setattr(workbench, "load_tower", count)
+    monkeypatch.setattr(workbench, "load_encoder", count)
     store.make_root()
     worker = Worker(
         job=Job(

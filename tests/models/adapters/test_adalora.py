@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from small_towers import FUSED, images, inside, relative, small_tower
+from small_encoders import FUSED, images, inside, relative, small_encoder
 from torch import Tensor
 
 from cytolora.config.run import AdapterSpec, Budget, TrainSpec
@@ -14,7 +14,7 @@ from cytolora.models.adapters.adalora import RankAllocation
 from cytolora.models.adapters.attach import attach, merged
 from cytolora.models.adapters.split_qkv import split_qkv
 from cytolora.models.classifier import Classifier, load_trained_state, trained_state
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.training.loop import batches, fit, rate_at
 
 ADAPTER = AdapterSpec(rank=4, dropout=0)
@@ -23,9 +23,9 @@ RATE, LABELS = 0.02, torch.arange(8) % 3
 
 
 def _classifier() -> Classifier:
-    tower = small_tower(FUSED)
+    encoder = small_encoder(FUSED)
     torch.manual_seed(0)
-    return Classifier(attach(tower, "adalora", ADAPTER), 3)
+    return Classifier(attach(encoder, "adalora", ADAPTER), 3)
 
 
 def _inputs() -> Tensor:
@@ -49,7 +49,7 @@ def _fit(classifier: Classifier, num_steps: int) -> Classifier:
 def _ranks(classifier: Classifier) -> list[int]:
     """How many singular values of each adapted matrix are left."""
     return [
-        int((parameter != 0).sum()) for name, parameter in classifier.tower.named_parameters() if ".lora_E." in name
+        int((parameter != 0).sum()) for name, parameter in classifier.encoder.named_parameters() if ".lora_E." in name
     ]
 
 
@@ -59,7 +59,7 @@ def pruned() -> Classifier:
 
 
 def test_ranks_are_given_up_until_the_average_is_the_one_asked_for(pruned: Classifier):
-    assert all(parameter.shape[0] == 6 for name, parameter in pruned.tower.named_parameters() if ".lora_E." in name)
+    assert all(parameter.shape[0] == 6 for name, parameter in pruned.encoder.named_parameters() if ".lora_E." in name)
     assert sum(_ranks(pruned)) == ADAPTER.rank * 4  # two blocks, q and v
     assert len(set(_ranks(pruned))) > 1  # some matrices keep more than others
 
@@ -67,8 +67,8 @@ def test_ranks_are_given_up_until_the_average_is_the_one_asked_for(pruned: Class
 def test_it_is_pefts_own_loop(pruned: Classifier):
     """The loop as PEFT documents it, with the loss that its model adds to one of its own."""
     theirs = _classifier().train()
-    model = theirs.tower.trunk.base_model
-    RankAllocation.of(theirs.tower, 40)  # sets the schedule
+    model = theirs.encoder.trunk.base_model
+    RankAllocation.of(theirs.encoder, 40)  # sets the schedule
     optimiser = torch.optim.AdamW(theirs.trainable(), lr=RATE, weight_decay=TRAIN.weight_decay)
     inputs = _inputs()
     for step, indices in enumerate(batches(len(inputs), 4, 40, torch.Generator().manual_seed(0))):
@@ -87,8 +87,8 @@ def test_it_is_pefts_own_loop(pruned: Classifier):
         outputs.loss.backward()  # pyright: ignore
         optimiser.step()
         model.update_and_allocate(step)
-    ours = dict(pruned.tower.named_parameters())
-    for name, parameter in theirs.tower.named_parameters():
+    ours = dict(pruned.encoder.named_parameters())
+    for name, parameter in theirs.encoder.named_parameters():
         torch.testing.assert_close(parameter, ours[name], atol=1e-5, rtol=1e-4)
 
 
@@ -97,17 +97,17 @@ def test_a_pruned_adapter_reloads_to_the_same_logits_and_merges(pruned: Classifi
     load_trained_state(again, trained_state(pruned))
     with torch.inference_mode():
         assert torch.equal(again.eval()(_inputs()), pruned(_inputs()))
-        assert relative(merged(pruned.tower)(_inputs()), pruned.tower(_inputs())) < 1e-5
+        assert relative(merged(pruned.encoder)(_inputs()), pruned.encoder(_inputs())) < 1e-5
     assert _ranks(again) == _ranks(pruned)
 
 
 def test_a_pruned_adapter_opens_in_stock_peft(pruned: Classifier, tmp_path):
-    pruned.tower.trunk.save_pretrained(str(tmp_path))
-    plain = small_tower(FUSED)
+    pruned.encoder.trunk.save_pretrained(str(tmp_path))
+    plain = small_encoder(FUSED)
     split_qkv(plain.trunk)
-    opened = inside(Tower(PeftModel.from_pretrained(plain.trunk, tmp_path).eval(), plain.pool))
+    opened = inside(Encoder(PeftModel.from_pretrained(plain.trunk, tmp_path).eval(), plain.pool))
     batch = images(FUSED)
-    assert relative(opened.forward_features(batch), inside(pruned.tower).forward_features(batch)) < 1e-6
+    assert relative(opened.forward_features(batch), inside(pruned.encoder).forward_features(batch)) < 1e-6
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from small_towers import APART, FUSED, REGISTERED, WIDTH, images, inside, relative, small_tower
+from small_encoders import APART, FUSED, REGISTERED, WIDTH, images, inside, relative, small_encoder
 from torch import Tensor
 
 from cytolora.config.run import AdapterSpec, Target
@@ -15,52 +15,52 @@ from cytolora.models.adapters.attach import attach, merged, prove_attached
 from cytolora.models.adapters.split_qkv import fuse_qkv, split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
 from cytolora.models.classifier import Classifier
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 ALL = ("q", "k", "v", "o")
 PAPER = AdapterSpec()
 BY_NAME = pytest.mark.parametrize("spec", [FUSED, APART, *REGISTERED], ids=lambda spec: spec.name)
 
 
-def adapted(spec: BackboneSpec = FUSED, adapter: AdapterSpec = PAPER) -> tuple[Tower, Tower]:
-    tower = small_tower(spec)
+def adapted(spec: BackboneSpec = FUSED, adapter: AdapterSpec = PAPER) -> tuple[Encoder, Encoder]:
+    encoder = small_encoder(spec)
     torch.manual_seed(0)
-    return tower, attach(tower, "lora", adapter).eval()
+    return encoder, attach(encoder, "lora", adapter).eval()
 
 
-def one_step(tower: Tower, batch: Tensor) -> Classifier:
+def one_step(encoder: Encoder, batch: Tensor) -> Classifier:
     """Trains adapter and head for one optimiser step on three classes."""
-    classifier = Classifier(tower, 3).train()
+    classifier = Classifier(encoder, 3).train()
     optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-2)
     F.cross_entropy(classifier(batch), torch.arange(len(batch)) % 3).backward()
     optimiser.step()
     return classifier.eval()
 
 
-def randomise_adapter(tower: Tower) -> None:
+def randomise_adapter(encoder: Encoder) -> None:
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for parameter in tower.parameters():
+        for parameter in encoder.parameters():
             if parameter.requires_grad:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
 @BY_NAME
 def test_lora_leaves_the_output_unchanged_at_the_start_and_changes_it_after_one_step(spec: BackboneSpec):
-    tower, lora = adapted(spec, AdapterSpec(targets=ALL))
+    encoder, lora = adapted(spec, AdapterSpec(targets=ALL))
     batch = images(spec)
-    assert torch.equal(lora(batch), tower(batch))
+    assert torch.equal(lora(batch), encoder(batch))
     prove_attached(lora, batch)
     one_step(lora, batch)
-    assert relative(lora(batch), tower(batch)) > 1e-5
+    assert relative(lora(batch), encoder(batch)) > 1e-5
 
 
 @BY_NAME
 def test_merged_equals_unmerged(spec: BackboneSpec):
-    tower, lora = adapted(spec, AdapterSpec(rank=4, targets=ALL))
+    encoder, lora = adapted(spec, AdapterSpec(rank=4, targets=ALL))
     randomise_adapter(lora)
     batch = images(spec)
-    assert relative(lora(batch), tower(batch)) > 1e-2
+    assert relative(lora(batch), encoder(batch)) > 1e-2
     assert relative(merged(lora)(batch), lora(batch)) < 1e-5
 
 
@@ -79,22 +79,22 @@ def test_gradients_reach_every_a_b_and_the_head_and_nothing_else(spec: BackboneS
     assert all(parameter.grad.abs().max() > 0 for parameter in classifier.trainable() if parameter.grad is not None)
 
 
-def test_attaching_leaves_the_tower_itself_as_it_was_and_shares_its_weights():
-    tower, lora = adapted()
-    assert not isinstance(tower.trunk, PeftModel)
-    assert not any(parameter.requires_grad for parameter in tower.parameters())
-    stems = [inside(part).patch_embed.proj.weight.data_ptr() for part in (tower, lora)]
+def test_attaching_leaves_the_encoder_itself_as_it_was_and_shares_its_weights():
+    encoder, lora = adapted()
+    assert not isinstance(encoder.trunk, PeftModel)
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    stems = [inside(part).patch_embed.proj.weight.data_ptr() for part in (encoder, lora)]
     assert stems[0] == stems[1]
 
 
-def test_merging_leaves_the_adapted_tower_as_it_was():
-    tower, lora = adapted()
+def test_merging_leaves_the_adapted_encoder_as_it_was():
+    encoder, lora = adapted()
     randomise_adapter(lora)
     batch = images(FUSED)
-    before, frozen = lora(batch), tower(batch)
+    before, frozen = lora(batch), encoder(batch)
     merged(lora)
     assert torch.equal(lora(batch), before)
-    assert torch.equal(tower(batch), frozen)
+    assert torch.equal(encoder(batch), frozen)
 
 
 @pytest.mark.parametrize("scaling", ["alpha_over_rank", "alpha_over_sqrt_rank"])
@@ -123,9 +123,9 @@ def test_a_starts_kaiming_uniform_and_b_at_zero():
 
 
 def test_dropout_acts_on_the_branch_alone_and_only_while_training():
-    tower, lora = adapted(adapter=AdapterSpec(dropout=0.5))
+    encoder, lora = adapted(adapter=AdapterSpec(dropout=0.5))
     batch = images(FUSED)
-    assert torch.equal(lora.train()(batch), tower(batch))  # B is zero, so the mask falls on nothing
+    assert torch.equal(lora.train()(batch), encoder(batch))  # B is zero, so the mask falls on nothing
     randomise_adapter(lora)
     assert not torch.equal(lora(batch), lora(batch))
     lora.eval()
@@ -146,7 +146,7 @@ def test_only_the_named_blocks_are_adapted():
 
 
 def test_a_block_that_is_not_there_is_named_with_the_number_of_blocks():
-    with pytest.raises(ConfigError, match=r"no block 7: the tower has 2, counted from 0"):
+    with pytest.raises(ConfigError, match=r"no block 7: the encoder has 2, counted from 0"):
         adapted(adapter=AdapterSpec(blocks=(0, 7)))
 
 
@@ -154,12 +154,12 @@ def test_a_block_that_is_not_there_is_named_with_the_number_of_blocks():
 @pytest.mark.parametrize("blocks", [(), (0, 0)])
 def test_no_blocks_and_a_block_named_twice_are_refused(blocks: tuple[int, ...], method: str):
     with pytest.raises(ConfigError, match="one or more blocks, counted from 0, once each"):
-        attach(small_tower(FUSED), method, AdapterSpec(blocks=blocks))
+        attach(small_encoder(FUSED), method, AdapterSpec(blocks=blocks))
 
 
 def test_a_method_that_adapts_nothing_cannot_be_attached():
     with pytest.raises(ConfigError, match="'linear' adapts nothing"):
-        attach(small_tower(FUSED), "linear", AdapterSpec())
+        attach(small_encoder(FUSED), "linear", AdapterSpec())
 
 
 def test_an_attention_that_bypasses_its_module_is_found_out():
@@ -169,9 +169,9 @@ def test_an_attention_that_bypasses_its_module_is_found_out():
         prove_attached(lora, images(FUSED))
 
 
-def test_a_tower_without_any_adapter_is_found_out():
+def test_a_encoder_without_any_adapter_is_found_out():
     with pytest.raises(ConfigError, match="no effect anywhere"):
-        prove_attached(small_tower(FUSED), images(FUSED))
+        prove_attached(small_encoder(FUSED), images(FUSED))
 
 
 def test_the_saved_adapter_opens_in_stock_peft(tmp_path: Path):
@@ -179,19 +179,19 @@ def test_the_saved_adapter_opens_in_stock_peft(tmp_path: Path):
     randomise_adapter(lora)
     assert isinstance(lora.trunk, PeftModel)
     lora.trunk.save_pretrained(str(tmp_path))
-    tower = small_tower(FUSED)
-    split_qkv(tower.trunk)
-    opened = PeftModel.from_pretrained(tower.trunk, tmp_path).eval()  # pyright: ignore[reportArgumentType]
+    encoder = small_encoder(FUSED)
+    split_qkv(encoder.trunk)
+    opened = PeftModel.from_pretrained(encoder.trunk, tmp_path).eval()  # pyright: ignore[reportArgumentType]
     batch = images(FUSED)
-    assert torch.equal(inside(Tower(opened, "cls")).forward_features(batch), inside(lora).forward_features(batch))
+    assert torch.equal(inside(Encoder(opened, "cls")).forward_features(batch), inside(lora).forward_features(batch))
 
 
-def test_a_merged_tower_fuses_back_into_stock_timm():
+def test_a_merged_encoder_fuses_back_into_stock_timm():
     _, lora = adapted(adapter=AdapterSpec(targets=ALL))
     randomise_adapter(lora)
     whole = merged(lora)
     fuse_qkv(whole.trunk)
-    stock = small_tower(FUSED)
+    stock = small_encoder(FUSED)
     stock.trunk.load_state_dict(whole.trunk.state_dict(), strict=True)
     assert relative(stock(images(FUSED)), lora(images(FUSED))) < 1e-5
 
@@ -202,6 +202,6 @@ def bypass(qkv: Any) -> None:
     qkv.forward = lambda tokens: F.linear(tokens, weight)
 
 
-def adapted_modules(lora: Tower) -> set[str]:
+def adapted_modules(lora: Encoder) -> set[str]:
     trunk = inside(lora)
     return {name for name, module in trunk.named_modules() if hasattr(module, "lora_A")}

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from small_towers import APART, BYPASSING, FUSED, REGISTERED, images, inside, shrunk, small_tower
+from small_encoders import APART, BYPASSING, FUSED, REGISTERED, images, inside, shrunk, small_encoder
 from torch import nn
 
 from cytolora.errors import ConfigError
@@ -16,31 +16,31 @@ BY_NAME = pytest.mark.parametrize("spec", [FUSED, APART, *REGISTERED], ids=lambd
 
 @BY_NAME
 def test_splitting_and_fusing_change_no_bit_of_the_features(spec: BackboneSpec):
-    tower, batch = small_tower(spec), images(spec)
-    before = tower(batch)
-    split_qkv(tower.trunk)
-    assert torch.equal(tower(batch), before)
-    fuse_qkv(tower.trunk)
-    assert torch.equal(tower(batch), before)
+    encoder, batch = small_encoder(spec), images(spec)
+    before = encoder(batch)
+    split_qkv(encoder.trunk)
+    assert torch.equal(encoder(batch), before)
+    fuse_qkv(encoder.trunk)
+    assert torch.equal(encoder(batch), before)
 
 
 @BY_NAME
 def test_the_fused_state_reloads_strictly_into_stock_timm(spec: BackboneSpec):
-    tower, small = small_tower(spec), shrunk(spec)
-    split_qkv(tower.trunk)
-    fuse_qkv(tower.trunk)
+    encoder, small = small_encoder(spec), shrunk(spec)
+    split_qkv(encoder.trunk)
+    fuse_qkv(encoder.trunk)
     stock: Any = build_trunk(small).eval()  # timm.create_model, with the entry's layers
-    stock.load_state_dict(tower.trunk.state_dict(), strict=True)
+    stock.load_state_dict(encoder.trunk.state_dict(), strict=True)
     batch = images(spec)
-    assert torch.equal(stock.forward_features(batch), inside(tower).forward_features(batch))
+    assert torch.equal(stock.forward_features(batch), inside(encoder).forward_features(batch))
 
 
 def test_splitting_twice_is_splitting_once():
-    tower = small_tower(FUSED)
-    split_qkv(tower.trunk)
-    first = inside(tower).blocks[0].attn.qkv
-    split_qkv(tower.trunk)
-    assert inside(tower).blocks[0].attn.qkv is first
+    encoder = small_encoder(FUSED)
+    split_qkv(encoder.trunk)
+    first = inside(encoder).blocks[0].attn.qkv
+    split_qkv(encoder.trunk)
+    assert inside(encoder).blocks[0].attn.qkv is first
 
 
 def test_the_split_keeps_frozen_weights_frozen_and_leaves_out_a_bias_that_is_not_there():
@@ -53,7 +53,7 @@ def test_the_split_keeps_frozen_weights_frozen_and_leaves_out_a_bias_that_is_not
 
 def test_a_family_that_reads_the_fused_weight_past_its_module_is_refused():
     with pytest.raises(ConfigError, match=r"Beit does not call its qkv projection as a module.*Choose another"):
-        split_qkv(small_tower(BYPASSING).trunk)
+        split_qkv(small_encoder(BYPASSING).trunk)
 
 
 def test_a_network_without_attention_blocks_is_refused():

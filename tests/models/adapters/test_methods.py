@@ -1,4 +1,4 @@
-"""Every method on three different towers: fused q, k, v; EVA-02, which keeps them apart; SwiGLU with registers."""
+"""Every method on three different encoders: fused q, k, v; EVA-02, which keeps them apart; SwiGLU with registers."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import torch
 from adapter_training import ADAPTERS, trained
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from small_towers import BYPASSING, FUSED, images, inside, relative, small_tower
+from small_encoders import BYPASSING, FUSED, images, inside, relative, small_encoder
 
 from cytolora.config.run import AdapterSpec, Budget, GridSpec, MethodSpec
 from cytolora.errors import ConfigError
@@ -22,7 +22,7 @@ from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.split_qkv import split_qkv
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.classifier import Classifier, load_trained_state, trained_state
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import speed_up
 
 TOWERS = {
@@ -35,10 +35,10 @@ ON_EACH = pytest.mark.parametrize("kind", TOWERS)
 ALL = pytest.mark.parametrize("method", ADAPTERS)
 
 
-def build(method: str, kind: str, adapter: AdapterSpec | None = None, *, seed: int = 0) -> tuple[Tower, Tower]:
-    tower = small_tower(TOWERS[kind])
+def build(method: str, kind: str, adapter: AdapterSpec | None = None, *, seed: int = 0) -> tuple[Encoder, Encoder]:
+    encoder = small_encoder(TOWERS[kind])
     torch.manual_seed(seed)
-    return tower, attach(tower, method, adapter or ADAPTERS[method]).eval()
+    return encoder, attach(encoder, method, adapter or ADAPTERS[method]).eval()
 
 
 def test_every_registered_method_is_tried_here():
@@ -48,27 +48,27 @@ def test_every_registered_method_is_tried_here():
 @ON_EACH
 @pytest.mark.parametrize("method", [name for name in ADAPTERS if name != "vpt"])
 def test_it_starts_unchanged_and_one_step_changes_it(method: str, kind: str):
-    tower, adapted = build(method, kind)
+    encoder, adapted = build(method, kind)
     batch = images(TOWERS[kind])
-    frozen = tower(batch)
+    frozen = encoder(batch)
     assert relative(adapted(batch), frozen) < 1e-5
     prove_attached(adapted, batch)
     trained(adapted, batch)
     assert relative(adapted(batch), frozen) > 1e-5
-    assert torch.equal(tower(batch), frozen)  # the tower it was made from is as it was
+    assert torch.equal(encoder(batch), frozen)  # the encoder it was made from is as it was
 
 
 @ON_EACH
-def test_prompts_act_from_the_start_and_leave_the_tower_as_it_was(kind: str):
-    tower, adapted = build("vpt", kind)
+def test_prompts_act_from_the_start_and_leave_the_encoder_as_it_was(kind: str):
+    encoder, adapted = build("vpt", kind)
     batch = images(TOWERS[kind])
-    frozen = tower(batch)
+    frozen = encoder(batch)
     prove_attached(adapted, batch)
     before = adapted(batch)
     assert relative(before, frozen) > 1e-5
     trained(adapted, batch)
     assert relative(adapted(batch), before) > 1e-5
-    assert torch.equal(tower(batch), frozen)
+    assert torch.equal(encoder(batch), frozen)
     assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == 2 * 3 * 48
 
 
@@ -80,7 +80,7 @@ def test_gradients_are_where_the_method_trains_and_nowhere_else(method: str, kin
     classifier = trained(adapted, images(TOWERS[kind]), steps=2)
     changed = {
         name
-        for name, parameter in classifier.tower.named_parameters()
+        for name, parameter in classifier.encoder.named_parameters()
         if not torch.equal(parameter, frozen[name]) or parameter.requires_grad
     }
     parts = {
@@ -100,24 +100,24 @@ def test_gradients_are_where_the_method_trains_and_nowhere_else(method: str, kin
 @ON_EACH
 @pytest.mark.parametrize("method", PEFTS)
 def test_merged_equals_unmerged(method: str, kind: str):
-    tower, adapted = build(method, kind)
+    encoder, adapted = build(method, kind)
     batch = images(TOWERS[kind])
     classifier = trained(adapted, batch, steps=3)
-    assert relative(classifier.tower(batch), tower(batch)) > 1e-4
-    assert relative(merged(classifier.tower)(batch), classifier.tower(batch)) < 1e-5
+    assert relative(classifier.encoder(batch), encoder(batch)) > 1e-4
+    assert relative(merged(classifier.encoder)(batch), classifier.encoder(batch)) < 1e-5
 
 
 @ON_EACH
 @pytest.mark.parametrize("method", PEFTS)
-def test_the_saved_adapter_opens_in_stock_peft_on_the_split_tower(method: str, kind: str, tmp_path: Path):
+def test_the_saved_adapter_opens_in_stock_peft_on_the_split_encoder(method: str, kind: str, tmp_path: Path):
     _, adapted = build(method, kind)
     batch = images(TOWERS[kind])
     classifier = trained(adapted, batch, steps=2)
-    classifier.tower.trunk.save_pretrained(str(tmp_path))
-    plain = small_tower(TOWERS[kind])
+    classifier.encoder.trunk.save_pretrained(str(tmp_path))
+    plain = small_encoder(TOWERS[kind])
     split_qkv(plain.trunk)
-    opened = inside(Tower(PeftModel.from_pretrained(plain.trunk, tmp_path).eval(), plain.pool))
-    assert relative(opened.forward_features(batch), inside(classifier.tower).forward_features(batch)) < 1e-6
+    opened = inside(Encoder(PeftModel.from_pretrained(plain.trunk, tmp_path).eval(), plain.pool))
+    assert relative(opened.forward_features(batch), inside(classifier.encoder).forward_features(batch)) < 1e-6
 
 
 @ON_EACH
@@ -172,7 +172,7 @@ def test_a_sped_up_adapter_computes_the_same(method: str):
 @pytest.mark.parametrize("method", PEFTS)
 def test_a_family_that_bypasses_its_modules_is_refused_by_name(method: str):
     with pytest.raises(ConfigError, match="Beit"):
-        attach(small_tower(BYPASSING), method, ADAPTERS[method])
+        attach(small_encoder(BYPASSING), method, ADAPTERS[method])
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_a_family_that_bypasses_its_modules_is_refused_by_name(method: str):
         ("lora", AdapterSpec(prompts=2), "lora does not use prompts"),
         ("last_blocks", AdapterSpec(), "last_blocks needs the number of blocks to train"),
         ("oft", AdapterSpec(rank=1), "at least 2, got 1"),
-        ("lora", AdapterSpec(last_blocks=3), "last_blocks is 3, and the tower has 2 blocks"),
+        ("lora", AdapterSpec(last_blocks=3), "last_blocks is 3, and the encoder has 2 blocks"),
     ],
 )
 def test_a_setting_that_would_be_ignored_is_an_error(method: str, adapter: AdapterSpec, message: str):
     with pytest.raises(ConfigError, match=message):
-        attach(small_tower(FUSED), method, adapter)
+        attach(small_encoder(FUSED), method, adapter)
 
 
 def test_a_grid_with_a_setting_that_would_be_ignored_is_refused_before_anything_runs():
@@ -218,18 +218,18 @@ def test_the_two_matrices_of_the_mlp_can_be_adapted():
     }
 
 
-def test_a_projection_that_the_tower_does_not_have_is_named():
-    tower = small_tower(FUSED)
-    del inside(tower).blocks[1].mlp.fc2
+def test_a_projection_that_the_encoder_does_not_have_is_named():
+    encoder = small_encoder(FUSED)
+    del inside(encoder).blocks[1].mlp.fc2
     with pytest.raises(ConfigError, match="VisionTransformer has no projection 'fc2' in block 1"):
-        attach(tower, "lora", AdapterSpec(targets=("fc2",)))
+        attach(encoder, "lora", AdapterSpec(targets=("fc2",)))
 
 
 def test_the_state_of_another_method_is_refused():
     _, lora = build("lora", "fused")
     _, vpt = build("vpt", "fused")
     state = trained_state(Classifier(lora, 3))
-    with pytest.raises(Exception, match="do not fit this tower and adapter"):
+    with pytest.raises(Exception, match="do not fit this encoder and adapter"):
         load_trained_state(Classifier(vpt, 3), state)
 
 

@@ -1,4 +1,4 @@
-"""Methods that train a tower's own weights, or tokens beside them: which weights, and in which families of towers."""
+"""Methods that train an encoder's own weights, or tokens beside them: which weights, in which families."""
 
 from dataclasses import replace
 
@@ -6,29 +6,29 @@ import pytest
 import timm
 import torch
 from adapter_training import ADAPTERS, trained
-from small_towers import BYPASSING, FUSED, images, randomised, relative, small_tower
+from small_encoders import BYPASSING, FUSED, images, randomised, relative, small_encoder
 from torch import nn
 
 from cytolora.config.run import AdapterSpec
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.backbones.registry import BACKBONES
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 
 def opened(name: str, method: str, adapter: AdapterSpec) -> set[str]:
-    tower = attach(small_tower(BACKBONES.get(name)), method, adapter)
-    prove_attached(tower, images(BACKBONES.get(name)))
-    return {parameter for parameter, value in tower.named_parameters() if value.requires_grad}
+    encoder = attach(small_encoder(BACKBONES.get(name)), method, adapter)
+    prove_attached(encoder, images(BACKBONES.get(name)))
+    return {parameter for parameter, value in encoder.named_parameters() if value.requires_grad}
 
 
 @pytest.mark.parametrize("name", ["clip-vit-b16", "siglip2-b16", "conch", "eva02-clip-b16", "uni2-h", "dinov3-b16"])
-def test_layernorm_trains_every_norm_that_the_tower_has(name: str):
+def test_layernorm_trains_every_norm_that_the_encoder_has(name: str):
     """Found by the kind of module, not by name: in the attention pool of SigLIP and in CONCH's query pool too."""
-    tower = small_tower(BACKBONES.get(name))
+    encoder = small_encoder(BACKBONES.get(name))
     norms = {
         f"{module}.{parameter}"
-        for module, found in tower.named_modules()
+        for module, found in encoder.named_modules()
         if isinstance(found, nn.LayerNorm)
         for parameter, _ in found.named_parameters()
     }
@@ -44,18 +44,18 @@ def test_layernorm_of_the_last_block_trains_nothing_before_it():
 
 @pytest.mark.parametrize("method", ["full", "bitfit", "layernorm", "last_blocks"])
 def test_the_weights_of_beit_can_be_trained_though_no_adapter_fits_it(method: str):
-    tower, batch = small_tower(BYPASSING), images(BYPASSING)
-    adapted = attach(tower, method, ADAPTERS[method]).eval()
+    encoder, batch = small_encoder(BYPASSING), images(BYPASSING)
+    adapted = attach(encoder, method, ADAPTERS[method]).eval()
     prove_attached(adapted, batch)
     trained(adapted, batch)
-    assert relative(adapted(batch), tower(batch)) > 1e-5
+    assert relative(adapted(batch), encoder(batch)) > 1e-5
 
 
 def test_a_weight_that_no_feature_depends_on_is_said_to_be_that():
-    tower = small_tower(FUSED)
-    tower.trunk.idle = nn.Linear(2, 2)
+    encoder = small_encoder(FUSED)
+    encoder.trunk.idle = nn.Linear(2, 2)
     with pytest.raises(ConfigError, match=r"no effect at trunk\.idle; no feature depends on it"):
-        prove_attached(attach(tower, "full", AdapterSpec()), images(FUSED))
+        prove_attached(attach(encoder, "full", AdapterSpec()), images(FUSED))
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_a_weight_that_no_feature_depends_on_is_said_to_be_that():
 )
 def test_prompts_are_refused_by_name_where_blocks_take_no_more_tokens(architecture: str, arguments, size_px: int):
     trunk = randomised(timm.create_model(architecture, num_classes=0, **arguments)).requires_grad_(False).eval()
-    tower = Tower(trunk, "timm")
+    encoder = Encoder(trunk, "timm")
     with torch.inference_mode():
-        tower(torch.zeros(1, 3, size_px, size_px))  # the tower itself is sound
+        encoder(torch.zeros(1, 3, size_px, size_px))  # the encoder itself is sound
     with pytest.raises(ConfigError, match=rf"{type(trunk).__name__}.*vpt .*VisionTransformer or Eva"):
-        attach(tower, "vpt", AdapterSpec(prompts=2))
+        attach(encoder, "vpt", AdapterSpec(prompts=2))
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "ia3"])
@@ -81,4 +81,4 @@ def test_the_tiny_eva02_whose_attention_is_fused_otherwise_is_refused_by_name(me
     """Its q, k and v are one matrix, with biases beside it that the module does not know."""
     spec = replace(FUSED, name="tiny", architecture="eva02_tiny_patch14_224", pool="timm")
     with pytest.raises(ConfigError, match=r"The attention of Eva does not call its qkv projection as a module"):
-        attach(small_tower(spec), method, ADAPTERS[method])
+        attach(small_encoder(spec), method, ADAPTERS[method])

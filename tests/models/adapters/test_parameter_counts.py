@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_towers import FUSED
+from small_encoders import FUSED
 
 from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.checkpoints.loading import build_trunk
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 CLIP_L14 = replace(FUSED, name="l14", architecture="vit_large_patch14_clip_quickgelu_224")
 
@@ -23,6 +23,6 @@ CLIP_L14 = replace(FUSED, name="l14", architecture="vit_large_patch14_clip_quick
 )
 def test_the_number_of_trainable_adapter_parameters(spec, adapter: AdapterSpec, expected: int):
     with torch.device("meta"):
-        tower = Tower(build_trunk(spec), spec.pool).requires_grad_(False)
-        lora = attach(tower, "lora", adapter)
+        encoder = Encoder(build_trunk(spec), spec.pool).requires_grad_(False)
+        lora = attach(encoder, "lora", adapter)
     assert sum(parameter.numel() for parameter in lora.parameters() if parameter.requires_grad) == expected

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_towers import APART, FUSED, images, small_tower
+from small_encoders import APART, FUSED, images, small_encoder
 from torch import Tensor
 
 from cytolora.config.run import AdapterSpec
@@ -36,59 +36,59 @@ def recomputed(attention: Any, tokens: Tensor) -> Tensor:
 
 
 def test_the_wrong_attention_is_the_public_codes():
-    tower = small_tower(FUSED)
-    wrong = attach(tower, "lora", WRONG).eval()
+    encoder = small_encoder(FUSED)
+    wrong = attach(encoder, "lora", WRONG).eval()
     tokens = torch.randn(2, 5, 48, generator=torch.Generator().manual_seed(1))
-    for block, adapted in zip(tower.trunk.blocks, wrong.trunk.base_model.model.blocks, strict=True):
+    for block, adapted in zip(encoder.trunk.blocks, wrong.trunk.base_model.model.blocks, strict=True):
         with torch.inference_mode():
             torch.testing.assert_close(adapted.attn(tokens), recomputed(block.attn, tokens), atol=1e-5, rtol=1e-5)
             assert not torch.allclose(adapted.attn(tokens), block.attn(tokens), atol=1e-2)
 
 
-def test_the_tower_itself_keeps_its_attention_and_its_features():
-    tower, batch = small_tower(FUSED), images(FUSED)
-    before = tower(batch)
-    wrong = attach(tower, "lora", WRONG).eval()
-    assert torch.equal(tower(batch), before)
-    assert torch.equal(attach(tower, "lora", AdapterSpec()).eval()(batch), before)
+def test_the_encoder_itself_keeps_its_attention_and_its_features():
+    encoder, batch = small_encoder(FUSED), images(FUSED)
+    before = encoder(batch)
+    wrong = attach(encoder, "lora", WRONG).eval()
+    assert torch.equal(encoder(batch), before)
+    assert torch.equal(attach(encoder, "lora", AdapterSpec()).eval()(batch), before)
     assert torch.nn.functional.cosine_similarity(wrong(batch), before).max() < 0.9
 
 
 def test_the_order_of_the_patches_matters_to_it_and_not_to_attention():
-    tower = small_tower(FUSED)
-    wrong = attach(tower, "lora", WRONG).eval().trunk.base_model.model.blocks[0].attn
+    encoder = small_encoder(FUSED)
+    wrong = attach(encoder, "lora", WRONG).eval().trunk.base_model.model.blocks[0].attn
     tokens = torch.randn(1, 5, 48, generator=torch.Generator().manual_seed(1))
     order = torch.tensor([0, 3, 1, 4, 2])
-    right = tower.trunk.blocks[0].attn
+    right = encoder.trunk.blocks[0].attn
     torch.testing.assert_close(right(tokens[:, order]), right(tokens)[:, order], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(wrong(tokens[:, order]), wrong(tokens)[:, order], atol=1e-2)
 
 
 def test_lora_on_q_and_v_trains_in_it_and_on_o_is_refused_for_it_has_no_effect():
-    tower, batch = small_tower(FUSED), images(FUSED)
-    prove_attached(attach(tower, "lora", WRONG).eval(), batch)
+    encoder, batch = small_encoder(FUSED), images(FUSED)
+    prove_attached(attach(encoder, "lora", WRONG).eval(), batch)
     with_output = AdapterSpec(targets=("q", "v", "o"), reference_attention_bug=True)
     with pytest.raises(ConfigError, match=r"no effect at .*attn\.proj"):
-        prove_attached(attach(tower, "lora", with_output).eval(), batch)
+        prove_attached(attach(encoder, "lora", with_output).eval(), batch)
 
 
 def test_the_faster_layers_compute_the_same_wrong_attention():
     batch = images(FUSED)
-    plain, fast = (Classifier(attach(small_tower(FUSED), "lora", WRONG), 3).eval() for _ in range(2))
+    plain, fast = (Classifier(attach(small_encoder(FUSED), "lora", WRONG), 3).eval() for _ in range(2))
     fast.load_state_dict(plain.state_dict())
-    read_first_token_only(fast.tower)  # every token is read here, if not by its name
-    speed_up(fast.tower)
+    read_first_token_only(fast.encoder)  # every token is read here, if not by its name
+    speed_up(fast.encoder)
     torch.testing.assert_close(fast(batch), plain(batch), atol=1e-4, rtol=1e-4)
 
 
-def test_a_tower_of_another_build_is_refused():
+def test_a_encoder_of_another_build_is_refused():
     with pytest.raises(ConfigError, match="public code's attention of uni and biomedclip"):
-        attach(small_tower(APART), "lora", WRONG)
+        attach(small_encoder(APART), "lora", WRONG)
 
 
 def test_a_method_that_the_public_code_lacks_is_refused():
     with pytest.raises(ConfigError, match="dora does not use reference_attention_bug"):
-        attach(small_tower(FUSED), "dora", WRONG)
+        attach(small_encoder(FUSED), "dora", WRONG)
 
 
 def test_uni_and_biomedclip_had_it_and_no_other_backbone():

@@ -17,8 +17,8 @@ from torch import nn
 
 from cytolora.data.synthetic.dataset import CLASSES, DrawnCells, draw_cells
 from cytolora.models.backbones.registry import NANO
-from cytolora.models.checkpoints.loading import build_trunk, load_tower
-from cytolora.models.encoder import Tower
+from cytolora.models.checkpoints.loading import build_trunk, load_encoder
+from cytolora.models.encoder import Encoder
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_nano.py"
 assert NANO.weights is not None
@@ -53,8 +53,8 @@ def test_its_file_says_what_made_it():
 def test_it_separates_drawn_classes_far_better_than_chance_weights():
     cells = draw_cells(600, 0, num_slides=12)
     torch.manual_seed(0)
-    trained = _accuracy(load_tower(NANO, WEIGHTS), cells)
-    chance = _accuracy(Tower(build_trunk(NANO), NANO.pool).eval(), cells)
+    trained = _accuracy(load_encoder(NANO, WEIGHTS), cells)
+    chance = _accuracy(Encoder(build_trunk(NANO), NANO.pool).eval(), cells)
     assert trained > chance + 0.15
     assert chance > 1 / len(CLASSES)
 
@@ -69,7 +69,7 @@ def test_two_trainings_of_one_seed_are_equal_and_load(script: ModuleType, tmp_pa
     torch.set_num_threads(threads)
     first, second = map(load_file, files)
     assert all(torch.equal(first[name], second[name]) for name in second)
-    assert load_tower(NANO, files[0])(torch.zeros(1, 3, 64, 64)).shape == (1, NANO.feature_dim)
+    assert load_encoder(NANO, files[0])(torch.zeros(1, 3, 64, 64)).shape == (1, NANO.feature_dim)
 
 
 def test_the_training_sees_no_class(script: ModuleType):
@@ -82,11 +82,11 @@ def test_the_training_sees_no_class(script: ModuleType):
 
 
 @torch.inference_mode()
-def _accuracy(tower: nn.Module, cells: DrawnCells) -> float:
+def _accuracy(encoder: nn.Module, cells: DrawnCells) -> float:
     """Of a linear classifier on 16 cells per class of eight slides, measured on the other four."""
     pixels = torch.from_numpy(cells.images).permute(0, 3, 1, 2).float() / 255
     images = (pixels - NANO.preprocess.mean[0]) / NANO.preprocess.std[0]
-    features = torch.cat([tower(part) for part in images.split(100)]).numpy()
+    features = torch.cat([encoder(part) for part in images.split(100)]).numpy()
     seen = np.flatnonzero(cells.slides < 8)
     train = np.concatenate([seen[cells.labels[seen] == label][:16] for label in range(len(CLASSES))])
     test = np.flatnonzero(cells.slides >= 8)

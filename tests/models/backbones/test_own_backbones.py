@@ -13,13 +13,13 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small_towers import FUSED, randomised, relative
+from small_encoders import FUSED, randomised, relative
 
 from cytolora.config.run import Preprocess
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.registry import read_backbone_file
 from cytolora.models.backbones.spec import BackboneSpec, Pool
-from cytolora.models.checkpoints.loading import build_tower, load_tower
+from cytolora.models.checkpoints.loading import build_encoder, load_encoder
 
 TINY = {"num_classes": 0, "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 32}
 
@@ -40,12 +40,12 @@ def own(architecture: str, pool: Pool, size_px: int = 32, **arguments: Any) -> B
 
 @pytest.mark.parametrize("pool", ["cls", "mean_patch", "cls+mean"])
 @pytest.mark.parametrize("architecture", ["beit_base_patch16_224", "eva02_base_patch14_224"])
-def test_a_tower_that_normalises_after_pooling_is_not_read_without_that_norm(architecture: str, pool: Pool):
+def test_a_encoder_that_normalises_after_pooling_is_not_read_without_that_norm(architecture: str, pool: Pool):
     size_px = 28 if "eva02" in architecture else 32
     with pytest.raises(
         ConfigError, match=rf"{architecture}.*\(fc_norm\), which the pool '.*' would leave out.*pool: timm"
     ):
-        build_tower(own(architecture, pool, size_px, **{**TINY, "img_size": size_px}))
+        build_encoder(own(architecture, pool, size_px, **{**TINY, "img_size": size_px}))
 
 
 @pytest.mark.parametrize("architecture", ["beit_base_patch16_224", "eva02_base_patch14_224"])
@@ -56,7 +56,7 @@ def test_the_pool_timm_gives_what_timm_gives(architecture: str, tmp_path: Path):
     save_file(stock.state_dict(), tmp_path / "own.safetensors")
     batch = torch.randn(2, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert relative(load_tower(spec, tmp_path / "own.safetensors")(batch), stock(batch)) < 1e-6
+        assert relative(load_encoder(spec, tmp_path / "own.safetensors")(batch), stock(batch)) < 1e-6
 
 
 @pytest.mark.parametrize("pool", ["cls", "cls+mean"])
@@ -68,33 +68,33 @@ def test_the_pool_timm_gives_what_timm_gives(architecture: str, tmp_path: Path):
         ("vit_medium_patch16_reg1_gap_256", {**TINY, "fc_norm": False}),
     ],
 )
-def test_the_class_token_of_a_tower_without_one_is_not_its_first_patch(
+def test_the_class_token_of_a_encoder_without_one_is_not_its_first_patch(
     architecture: str, arguments: dict[str, Any], pool: Pool
 ):
     with pytest.raises(ConfigError, match=rf"the pool .{pool[:3]}.*class token.*{architecture}.*has none.*mean_patch"):
-        build_tower(own(architecture, pool, **arguments))
+        build_encoder(own(architecture, pool, **arguments))
 
 
 def test_without_a_class_token_no_patch_is_taken_for_one():
     """timm's mixers say nothing of prefix tokens: all of their tokens are patches."""
     spec = own("mixer_s32_224", "mean_patch", 224, num_classes=0)
-    tower = build_tower(spec).eval()
+    encoder = build_encoder(spec).eval()
     batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert relative(tower(batch), tower.trunk(batch)) < 1e-6
+        assert relative(encoder(batch), encoder.trunk(batch)) < 1e-6
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean_patch"])
 @pytest.mark.parametrize("architecture", ["resnet18", "swin_tiny_patch4_window7_224"])
-def test_a_tower_that_gives_no_tokens_gives_no_feature_of_a_wrong_width(architecture: str, pool: Pool):
+def test_a_encoder_that_gives_no_tokens_gives_no_feature_of_a_wrong_width(architecture: str, pool: Pool):
     with pytest.raises(ConfigError, match=rf"own: .*{architecture}.*pool: timm"):
-        build_tower(own(architecture, pool, 224, num_classes=0))
-    assert build_tower(own(architecture, "timm", 224, num_classes=0)).feature_dim in (512, 768)
+        build_encoder(own(architecture, pool, 224, num_classes=0))
+    assert build_encoder(own(architecture, "timm", 224, num_classes=0)).feature_dim in (512, 768)
 
 
-def test_an_image_size_that_the_tower_does_not_take_is_said_when_it_is_built():
+def test_an_image_size_that_the_encoder_does_not_take_is_said_when_it_is_built():
     with pytest.raises(ConfigError, match=r"does not take an image of 48 x 48 px.*Let size_px .* img_size .* agree"):
-        build_tower(own("vit_tiny_patch16_224", "cls", 48, **TINY))
+        build_encoder(own("vit_tiny_patch16_224", "cls", 48, **TINY))
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_an_image_size_that_the_tower_does_not_take_is_said_when_it_is_built():
 def test_an_argument_that_fits_nothing_is_named_in_one_line(arguments: dict[str, Any], tmp_path: Path):
     spec = read_backbone_file(written(tmp_path, "vit_tiny_patch16_224", "cls", {**TINY, **arguments}))
     with pytest.raises(ConfigError, match=r"own: (timm cannot build|norm_eps is)") as caught:
-        build_tower(spec)
+        build_encoder(spec)
     assert "\n" not in str(caught.value)
 
 
 def test_an_epsilon_is_a_number_though_yaml_reads_a_text():
-    tower = build_tower(own("vit_tiny_patch16_224", "cls", norm_eps="1e-6", **TINY))
-    assert tower.trunk.norm.eps == 1e-6
+    encoder = build_encoder(own("vit_tiny_patch16_224", "cls", norm_eps="1e-6", **TINY))
+    assert encoder.trunk.norm.eps == 1e-6
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_a_description_opens_nothing_but_the_weights_it_names(
     with pytest.raises(ConfigError, match=r"own\.yaml: .*might load something else"):
         read_backbone_file(written(tmp_path, architecture, "cls", arguments))
     with pytest.raises(ConfigError, match=r"own: .*might load something else"):
-        build_tower(own(architecture, "cls", **arguments))
+        build_encoder(own(architecture, "cls", **arguments))
 
 
-def test_features_of_a_described_tower_that_fits_no_pool_are_never_written(tmp_path: Path):
+def test_features_of_a_described_encoder_that_fits_no_pool_are_never_written(tmp_path: Path):
     """The whole way, as a user goes it: exit code 2, one line, no file of features."""
     (tmp_path / "cells").mkdir()
     Image.new("RGB", (32, 32), (200, 120, 150)).save(tmp_path / "cells" / "one.png")

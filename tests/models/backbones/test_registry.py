@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_towers import inside
+from small_encoders import inside
 
 from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.split_qkv import attention_blocks
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.loading import build_tower
+from cytolora.models.checkpoints.loading import build_encoder
 
 ENTRIES = pytest.mark.parametrize("spec", list(BACKBONES), ids=lambda spec: spec.name)
 
@@ -49,11 +49,11 @@ IN_NO_SOURCE = {
 @ENTRIES
 def test_it_builds_with_the_declared_width_and_every_block_is_adapted(spec: BackboneSpec):
     with torch.device("meta"):
-        tower = build_tower(spec).requires_grad_(False).eval()
+        encoder = build_encoder(spec).requires_grad_(False).eval()
         size_px = spec.preprocess.size_px
-        assert tower(torch.empty(1, 3, size_px, size_px)).shape == (1, spec.feature_dim)
-        num_blocks = len(attention_blocks(tower.trunk))
-        lora = attach(tower, "lora", AdapterSpec(targets=("q", "k", "v", "o")))
+        assert encoder(torch.empty(1, 3, size_px, size_px)).shape == (1, spec.feature_dim)
+        num_blocks = len(attention_blocks(encoder.trunk))
+        lora = attach(encoder, "lora", AdapterSpec(targets=("q", "k", "v", "o")))
     adapted = [name for name, module in inside(lora).named_modules() if hasattr(module, "lora_A")]
     assert len(adapted) == 4 * num_blocks
     assert num_blocks == BLOCKS[spec.name]
@@ -104,11 +104,11 @@ def test_the_registry_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_two_towers_on_one_file_of_weights_have_two_recipes():
+def test_two_encoders_on_one_file_of_weights_have_two_recipes():
     """Frozen features are cached under the recipe: QuickGELU's features must not be taken for GELU's."""
     clip = BACKBONES.get("clip-vit-b16")
     with torch.device("meta"):
-        quick = build_tower(clip).recipe
-        plain = build_tower(replace(clip, architecture="vit_base_patch16_clip_224")).recipe
-        pooled = build_tower(replace(clip, projection=None, feature_dim=None)).recipe
+        quick = build_encoder(clip).recipe
+        plain = build_encoder(replace(clip, architecture="vit_base_patch16_clip_224")).recipe
+        pooled = build_encoder(replace(clip, projection=None, feature_dim=None)).recipe
     assert len({quick, plain, pooled}) == 3

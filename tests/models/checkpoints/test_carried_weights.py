@@ -10,7 +10,7 @@ import torch
 from fake_hub import FakeHub, fake_hub
 from PIL import Image
 from safetensors.torch import save
-from small_towers import FUSED
+from small_encoders import FUSED
 from weight_commands import cytolora, fetch, last_line
 
 from cytolora.cli.app import main
@@ -196,5 +196,5 @@ def test_embedding_respects_the_offline_flag_as_fetching_does(cells: Path):
         assert "HF_HUB_OFFLINE forbids to fetch it" in last_line(done)
         assert not hub.requests
         online = cytolora(*arguments, endpoint=hub.url, home=home)
-        assert online.returncode == 2  # what the imitation serves is no tower
+        assert online.returncode == 2  # what the imitation serves is no encoder
         assert any("MahmoodLab/UNI/resolve/main/pytorch_model.bin" in request for request in hub.requests)

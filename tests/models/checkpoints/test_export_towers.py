@@ -7,7 +7,7 @@ import numpy as np
 import official
 import pytest
 import torch
-from small_towers import REGISTERED, shrunk, small_tower
+from small_encoders import REGISTERED, shrunk, small_encoder
 
 from cytolora.classifier.bundle.files import HEAD
 from cytolora.classifier.export import peft as export_peft
@@ -18,7 +18,7 @@ from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.attach import attach
 from cytolora.models.backbones.spec import BackboneSpec
-from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.classifier import Classifier, to_safetensors, trained_state
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -27,9 +27,9 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
-def test_every_kind_of_tower_becomes_onnx_for_any_number_of_images(spec: BackboneSpec):
+def test_every_kind_of_encoder_becomes_onnx_for_any_number_of_images(spec: BackboneSpec):
     torch.manual_seed(0)
-    classifier = Classifier(small_tower(spec), 3).eval().requires_grad_(False)
+    classifier = Classifier(small_encoder(spec), 3).eval().requires_grad_(False)
     size_px = shrunk(spec).preprocess.size_px
     content = export_program(classifier, temperature=1.5, size_px=size_px, properties={})
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -51,12 +51,12 @@ class Contents:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
-def test_every_kind_of_tower_opens_with_timm_alone_or_is_refused_by_name(
+def test_every_kind_of_encoder_opens_with_timm_alone_or_is_refused_by_name(
     spec: BackboneSpec, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr(export_timm, "to_text", str)
     torch.manual_seed(0)
-    classifier, small = Classifier(small_tower(spec), 3).eval().requires_grad_(False), shrunk(spec)
+    classifier, small = Classifier(small_encoder(spec), 3).eval().requires_grad_(False), shrunk(spec)
     facts = {"backbone": small, "preprocess": small.preprocess, "classes": ("a", "b", "c"), "contents": Contents()}
     bundle: Any = SimpleNamespace(**facts, classifier=lambda: classifier)
     if spec.pool in ("cls+mean", "query") or "mlp_layer" in spec.arguments:
@@ -73,7 +73,7 @@ def test_a_lora_on_a_clip_of_transformers_opens_there_and_on_timm(tmp_path: Path
     monkeypatch.setattr(export_peft, "to_text", str)
     made, adapter = official.hf_clip(tmp_path / "clip", official.SMALL), AdapterSpec(rank=3)
     torch.manual_seed(0)
-    classifier = Classifier(attach(load_tower(made.spec, made.weights), "lora", adapter), 3).eval()
+    classifier = Classifier(attach(load_encoder(made.spec, made.weights), "lora", adapter), 3).eval()
     for parameter in classifier.trainable():
         torch.nn.init.normal_(parameter, std=0.1)
     state = trained_state(classifier)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_towers import FUSED, REGISTERED, images, randomised, shrunk
+from small_encoders import FUSED, REGISTERED, images, randomised, shrunk
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints import loading
-from cytolora.models.checkpoints.loading import build_tower, build_trunk, load_tower, without_weights
+from cytolora.models.checkpoints.loading import build_encoder, build_trunk, load_encoder, without_weights
 
 SPEC = shrunk(FUSED)
 
@@ -26,38 +26,38 @@ def state() -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in randomised(build_trunk(SPEC)).state_dict().items()}
 
 
-def test_a_checkpoint_gives_a_frozen_tower_with_its_weights(state: dict[str, Tensor], tmp_path: Path):
+def test_a_checkpoint_gives_a_frozen_encoder_with_its_weights(state: dict[str, Tensor], tmp_path: Path):
     save_file(state, tmp_path / "model.safetensors")
-    tower = load_tower(SPEC, tmp_path / "model.safetensors")
-    assert not tower.training
-    assert not any(parameter.requires_grad for parameter in tower.parameters())
+    encoder = load_encoder(SPEC, tmp_path / "model.safetensors")
+    assert not encoder.training
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
     reference = build_trunk(SPEC).eval()
     reference.load_state_dict(state)
-    assert torch.equal(tower(images(FUSED)), reference(images(FUSED)))
+    assert torch.equal(encoder(images(FUSED)), reference(images(FUSED)))
 
 
 @pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
-def test_a_tower_built_without_weights_is_whole_once_loaded(spec: BackboneSpec, tmp_path: Path):
+def test_a_encoder_built_without_weights_is_whole_once_loaded(spec: BackboneSpec, tmp_path: Path):
     """Buffers that no checkpoint holds, rotary positions say, are computed; nothing is left without memory."""
     small = replace(shrunk(spec), drops=())
-    reference = randomised(build_tower(small)).eval()
+    reference = randomised(build_encoder(small)).eval()
     state = {name.removeprefix("trunk."): value.clone() for name, value in reference.state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "_tower_state", lambda *_: dict(state))
-        tower = load_tower(small, tmp_path / "model.safetensors")
-    ours, theirs = (dict(built.named_buffers()) for built in (tower, reference))
+        patch.setattr(loading, "_encoder_state", lambda *_: dict(state))
+        encoder = load_encoder(small, tmp_path / "model.safetensors")
+    ours, theirs = (dict(built.named_buffers()) for built in (encoder, reference))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert not any(tensor.is_meta for tensor in (*tower.parameters(), *tower.buffers()))
-    assert torch.equal(tower(images(spec)), reference(images(spec)))
+    assert not any(tensor.is_meta for tensor in (*encoder.parameters(), *encoder.buffers()))
+    assert torch.equal(encoder(images(spec)), reference(images(spec)))
 
 
-def test_a_file_of_half_precision_gives_a_tower_of_full_precision(state: dict[str, Tensor], tmp_path: Path):
+def test_a_file_of_half_precision_gives_a_encoder_of_full_precision(state: dict[str, Tensor], tmp_path: Path):
     save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "model.safetensors")
-    tower = load_tower(SPEC, tmp_path / "model.safetensors")
-    assert {parameter.dtype for parameter in tower.parameters()} == {torch.float32}
-    assert torch.equal(tower.trunk.norm.weight, state["norm.weight"].half().float())
+    encoder = load_encoder(SPEC, tmp_path / "model.safetensors")
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert torch.equal(encoder.trunk.norm.weight, state["norm.weight"].half().float())
 
 
 def test_modules_that_another_thread_builds_meanwhile_have_their_weights():
@@ -70,7 +70,7 @@ def test_modules_that_another_thread_builds_meanwhile_have_their_weights():
 def test_the_built_in_backbone_loads():
     nano = BACKBONES.get("nano")
     assert nano.weights is not None
-    assert load_tower(nano, nano.weights)(torch.zeros(1, 3, 64, 64)).shape == (1, nano.feature_dim)
+    assert load_encoder(nano, nano.weights)(torch.zeros(1, 3, 64, 64)).shape == (1, nano.feature_dim)
 
 
 def without(state: dict[str, Tensor]) -> None:
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_name_of_the_tensor(
     spoil(state)
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=message) as caught:
-        load_tower(SPEC, tmp_path / "model.safetensors")
+        load_encoder(SPEC, tmp_path / "model.safetensors")
     assert "\n" not in str(caught.value)
 
 
@@ -160,7 +160,7 @@ def test_a_pickle_of_odd_tensors_is_refused_by_name(
     spoil(odd)
     torch.save(odd, tmp_path / "model.bin")
     with pytest.raises(WeightsError, match=message) as caught:
-        load_tower(SPEC, tmp_path / "model.bin")
+        load_encoder(SPEC, tmp_path / "model.bin")
     assert "\n" not in str(caught.value)
 
 
@@ -175,7 +175,7 @@ def test_a_pickle_with_a_wrong_byte_is_read_or_refused_and_never_a_crash(state: 
                 content[draw.randrange(min(len(content), 4000))] = draw.randrange(256)
             path.write_bytes(content)
             with suppress(WeightsError):
-                load_tower(SPEC, path)
+                load_encoder(SPEC, path)
 
 
 class Bomb:
@@ -204,7 +204,7 @@ def test_a_file_that_is_no_safetensors_is_refused_and_never_run(content: bytes, 
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"model\.safetensors is damaged or no safetensors file") as caught:
-        load_tower(SPEC, path)
+        load_encoder(SPEC, path)
     assert "\n" not in str(caught.value)
 
 
@@ -213,7 +213,7 @@ def test_a_truncated_download_is_refused(state: dict[str, Tensor], tmp_path: Pat
     save_file(state, path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match=r"damaged.*Fetch it again and compare its SHA-256"):
-        load_tower(SPEC, path)
+        load_encoder(SPEC, path)
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth"])
@@ -221,18 +221,18 @@ def test_weights_alone_are_read_from_an_official_pickle(suffix: str, state: dict
     path = tmp_path / f"model{suffix}"
     for content in (state, {"state_dict": state}, {"module." + name: value for name, value in state.items()}):
         torch.save(content, path)
-        assert load_tower(SPEC, path).feature_dim == 48
+        assert load_encoder(SPEC, path).feature_dim == 48
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path):
     path = tmp_path / "model.bin"
     torch.save({"blocks.0.attn.qkv.weight": Bomb()}, path)
     with pytest.raises(WeightsError, match=r"holds more than weights.*nothing in it was run") as caught:
-        load_tower(SPEC, path)
+        load_encoder(SPEC, path)
     assert "\n" not in str(caught.value)
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(WeightsError, match="nothing in it was run"):
-        load_tower(SPEC, path)
+        load_encoder(SPEC, path)
 
 
 @pytest.mark.parametrize("name", ["clip-vit-b16", "clip-vit-b32", "clip-vit-l14"])
@@ -241,11 +241,11 @@ def test_openais_torchscript_archive_is_refused_with_the_name_of_its_own_copy(na
     assert hub is not None
     torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))  # pyright: ignore
     with pytest.raises(WeightsError, match=rf"TorchScript archive.*the file {hub.filename} of {hub.repo} on the hub"):
-        load_tower(BACKBONES.get(name), path)
+        load_encoder(BACKBONES.get(name), path)
     with pytest.raises(
         WeightsError, match=r"TorchScript archive.*the weights alone: a file such as model\.safetensors"
     ):
-        load_tower(SPEC, path)
+        load_encoder(SPEC, path)
 
 
 def test_a_truncated_pickle_is_refused(state: dict[str, Tensor], tmp_path: Path):
@@ -255,14 +255,14 @@ def test_a_truncated_pickle_is_refused(state: dict[str, Tensor], tmp_path: Path)
     for cut in (0, 3, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:cut])
         with pytest.raises(WeightsError, match=r"pytorch_model\.bin") as caught:
-            load_tower(SPEC, path)
+            load_encoder(SPEC, path)
         assert "\n" not in str(caught.value)
 
 
 def test_a_list_in_place_of_weights_is_refused(tmp_path: Path):
     torch.save([torch.zeros(2)], tmp_path / "model.bin")
     with pytest.raises(WeightsError, match="holds a list, expected tensors by name"):
-        load_tower(SPEC, tmp_path / "model.bin")
+        load_encoder(SPEC, tmp_path / "model.bin")
 
 
 @pytest.mark.parametrize(
@@ -276,29 +276,29 @@ def test_a_list_in_place_of_weights_is_refused(tmp_path: Path):
 )
 def test_a_model_of_text_is_called_that(name: str, tmp_path: Path):
     save_file({name: torch.zeros(5, 3)}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match="holds a model of text, no image tower"):
-        load_tower(SPEC, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="holds a model of text, no image encoder"):
+        load_encoder(SPEC, tmp_path / "model.safetensors")
 
 
 def test_a_file_of_another_kind_is_refused_by_its_name(tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"none of \.safetensors, \.bin, \.pt, \.pth"):
-        load_tower(SPEC, tmp_path / "model.onnx")
+        load_encoder(SPEC, tmp_path / "model.onnx")
 
 
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"No weights file at .*--weights NAME=PATH"):
-        load_tower(SPEC, tmp_path / "nowhere.safetensors")
+        load_encoder(SPEC, tmp_path / "nowhere.safetensors")
 
 
 def test_a_pool_that_lacks_its_width_is_a_mistake_in_the_entry():
     with pytest.raises(ConfigError, match="fused: the pool `query` and pool_width go together"):
-        build_tower(replace(SPEC, pool="query"))
+        build_encoder(replace(SPEC, pool="query"))
 
 
-def test_a_declared_width_that_the_tower_does_not_have_is_a_mistake_in_the_entry():
+def test_a_declared_width_that_the_encoder_does_not_have_is_a_mistake_in_the_entry():
     with pytest.raises(ConfigError, match="fused: features are 48 wide, declared are 50"):
-        build_tower(replace(SPEC, feature_dim=50))
+        build_encoder(replace(SPEC, feature_dim=50))
 
 
 def test_an_argument_that_timm_does_not_know_is_a_mistake_in_the_entry():

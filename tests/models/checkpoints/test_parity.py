@@ -1,4 +1,4 @@
-"""Our towers against the libraries that the checkpoints were published for, from an image file to the feature."""
+"""Our encoders against the libraries that the checkpoints were published for, from an image file to the feature."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,15 +16,15 @@ import transformers
 from official import FULL, SMALL, Official, Size
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from small_towers import relative
+from small_encoders import relative
 from torch import Tensor
 
 from cytolora.data.imaging.decode import decode
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.registry import BackboneSpec
-from cytolora.models.checkpoints.loading import build_tower, load_tower
-from cytolora.models.encoder import Tower
+from cytolora.models.checkpoints.loading import build_encoder, load_encoder
+from cytolora.models.encoder import Encoder
 
 Writer = Callable[[Path, Size], Official]
 
@@ -82,7 +82,7 @@ IN_FULL += ["timm, UNI"]
 
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image file that is neither square nor of any tower's size, with detail at every scale."""
+    """An image file that is neither square nor of any encoder's size, with detail at every scale."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)
     fine = np.asarray(Image.fromarray(coarse).resize((211, 307), Image.Resampling.BICUBIC)).astype(int)
@@ -93,8 +93,8 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def our_feature(made: Official, image: Path) -> Tensor:
-    tower = load_tower(made.spec, made.weights)
-    return tower(to_batch([evaluation_view(decode(image), made.spec.preprocess)], made.spec.preprocess))[0]
+    encoder = load_encoder(made.spec, made.weights)
+    return encoder(to_batch([evaluation_view(decode(image), made.spec.preprocess)], made.spec.preprocess))[0]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -138,7 +138,7 @@ def test_a_projection_of_another_shape_is_refused_and_never_joined(name: str, sh
     assert name in state
     save_file({**state, name: torch.ones(shape)}, made.weights)
     with pytest.raises(WeightsError, match="does not hold the weights of clip-vit-b16") as caught:
-        load_tower(made.spec, made.weights)
+        load_encoder(made.spec, made.weights)
     assert "\n" not in str(caught.value)
 
 
@@ -154,24 +154,24 @@ def test_the_wrong_norm_epsilon_would_be_seen(photograph: Path, tmp_path: Path):
 def test_conch_is_read_with_its_query_pooling(photograph: Path, tmp_path: Path):
     """Its library is on no package index; the pooling is compared with torch's own attention, the trunk with timm's."""
     spec = replace(official.fitted("conch", SMALL), pool_width=64, feature_dim=64)
-    tower = random_tower(spec)
+    encoder = random_encoder(spec)
     names = {"pooler.norm.": "visual.ln_contrast.", "pooler.": "visual.attn_pool_contrast.", "trunk.": "visual.trunk."}
     state = {"visual.proj_contrast": torch.zeros(64, 64), "text.cls_emb": torch.zeros(3), "logit_scale": torch.ones(())}
-    for name, tensor in tower.state_dict().items():
+    for name, tensor in encoder.state_dict().items():
         ours = next(prefix for prefix in names if name.startswith(prefix))
         state[name.replace(ours, names[ours], 1)] = tensor
     torch.save(state, tmp_path / "pytorch_model.bin")
     batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
-    pooler = tower.pooler
+    pooler = encoder.pooler
     assert pooler is not None
     attention = torch.nn.MultiheadAttention(64, 8, kdim=SMALL.width, vdim=SMALL.width, bias=False, batch_first=True)
     keys, values = pooler.to_kv.weight.chunk(2)
     parts = {"q_proj_weight": pooler.to_q.weight, "k_proj_weight": keys, "v_proj_weight": values}
     attention.load_state_dict({**parts, "out_proj.weight": pooler.to_out.weight})
     with torch.inference_mode():
-        tokens = pooler.ln_k(tower.trunk.forward_features(batch))
+        tokens = pooler.ln_k(encoder.trunk.forward_features(batch))
         expected = pooler.norm(attention(pooler.ln_q(pooler.query)[None], tokens, tokens)[0][:, 0])
-        found = load_tower(spec, tmp_path / "pytorch_model.bin")(batch)
+        found = load_encoder(spec, tmp_path / "pytorch_model.bin")(batch)
     assert relative(found, expected) < 1e-5
 
 
@@ -182,10 +182,10 @@ def test_positions_are_resampled_as_timm_does(photograph: Path, tmp_path: Path):
     stock = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=SMALL.image_px).eval()
     batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
     with torch.inference_mode():
-        assert relative(load_tower(spec, large.weights)(batch), stock(batch)) < 1e-6
+        assert relative(load_encoder(spec, large.weights)(batch), stock(batch)) < 1e-6
 
 
-def test_a_timm_copy_of_a_projected_tower_loads_its_head_as_projection(photograph: Path, tmp_path: Path):
+def test_a_timm_copy_of_a_projected_encoder_loads_its_head_as_projection(photograph: Path, tmp_path: Path):
     """timm gives the projection of CLIP a bias of zeros; it is left out, and one that is not zero is refused."""
     spec = official.fitted("clip-vit-b16", SMALL)
     arguments = {**spec.arguments, "num_classes": SMALL.projected}
@@ -194,11 +194,11 @@ def test_a_timm_copy_of_a_projected_tower_loads_its_head_as_projection(photograp
     torch.save(stock.state_dict(), tmp_path / "model.bin")
     batch = to_batch([evaluation_view(decode(photograph), spec.preprocess)], spec.preprocess)
     with torch.inference_mode():
-        assert relative(load_tower(spec, tmp_path / "model.bin")(batch), stock(batch)) < 1e-5
+        assert relative(load_encoder(spec, tmp_path / "model.bin")(batch), stock(batch)) < 1e-5
     stock.head.bias.data.fill_(0.1)  # pyright: ignore
     torch.save(stock.state_dict(), tmp_path / "model.bin")
     with pytest.raises(WeightsError, match=r"1 unexpected \(projection\.bias\)"):
-        load_tower(spec, tmp_path / "model.bin")
+        load_encoder(spec, tmp_path / "model.bin")
 
 
 def test_timms_copy_of_the_vit_loads_without_its_classifier(tmp_path: Path):
@@ -206,18 +206,18 @@ def test_timms_copy_of_the_vit_loads_without_its_classifier(tmp_path: Path):
     arguments = {**spec.arguments, "num_classes": 10}
     del arguments["norm_eps"]
     torch.save(timm.create_model(spec.architecture, **arguments).state_dict(), tmp_path / "model.bin")
-    assert load_tower(spec, tmp_path / "model.bin").feature_dim == SMALL.width
+    assert load_encoder(spec, tmp_path / "model.bin").feature_dim == SMALL.width
 
 
-def random_tower(spec: BackboneSpec) -> Tower:
-    tower = build_tower(spec)
-    official.randomise(tower)
-    return tower.requires_grad_(False).eval()
+def random_encoder(spec: BackboneSpec) -> Encoder:
+    encoder = build_encoder(spec)
+    official.randomise(encoder)
+    return encoder.requires_grad_(False).eval()
 
 
 @pytest.mark.parametrize("names", ["v4", "v5"])
 def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, photograph: Path, tmp_path: Path):
-    """Their q and v have a bias, which timm's tower lacks: zero is left out, anything else refused by name."""
+    """Their q and v have a bias, which timm's encoder lacks: zero is left out, anything else refused by name."""
     spec = official.fitted("dinov3-b16", SMALL)
     config = transformers.DINOv3ViTConfig(
         hidden_size=SMALL.width, num_hidden_layers=SMALL.layers, num_attention_heads=SMALL.heads,
@@ -236,7 +236,7 @@ def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, ph
         save_file({name.removeprefix("model.") if names == "v4" else name: state[name] for name in state}, file)
         return file
 
-    square = tmp_path / "square.png"  # of the tower's size: their processor resizes in torch, on numbers in [0, 1]
+    square = tmp_path / "square.png"  # of the encoder's size: their processor resizes in torch, on numbers in [0, 1]
     Image.open(photograph).crop((20, 30, 20 + SMALL.image_px, 30 + SMALL.image_px)).save(square)
     edges = {"height": SMALL.image_px, "width": SMALL.image_px}
     pixels = transformers.DINOv3ViTImageProcessor(size=edges)(Image.open(square), return_tensors="pt")
@@ -247,4 +247,4 @@ def test_facebooks_files_of_dinov3_give_transformers_own_features(names: str, ph
     with torch.no_grad():
         biases[0][0] = 0.1
     with pytest.raises(WeightsError, match=r"unexpected .*blocks\.0\.attn\.[qv]_proj\.bias"):
-        load_tower(spec, saved())
+        load_encoder(spec, saved())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.torch import save
-from small_towers import FUSED
+from small_encoders import FUSED
 from weight_commands import cytolora, fetch, last_line
 
 from cytolora.errors import WeightsError

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_towers import FUSED, images, relative, shrunk, small_tower
+from small_encoders import FUSED, images, relative, shrunk, small_encoder
 from torch import nn
 
 from cytolora.config.run import AdapterSpec
@@ -13,7 +13,7 @@ from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.split_qkv import SplitQKV
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.classifier import Classifier, load_trained_state, trained_state
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels import cpu, packed
 from cytolora.models.kernels.cpu import ByteDropout, for_inference, speed_up
 from cytolora.models.kernels.fused_lora import only_lora_trains
@@ -44,20 +44,20 @@ def test_the_packed_layer_and_its_gradient_equal_the_plain_ones(bias: bool, shap
     assert relative(right.grad, left.grad) < 1e-5
 
 
-def adapted(method: str = "lora", adapter: AdapterSpec | None = None) -> Tower:
-    tower = small_tower(FUSED)  # first: building it draws from the global state
+def adapted(method: str = "lora", adapter: AdapterSpec | None = None) -> Encoder:
+    encoder = small_encoder(FUSED)  # first: building it draws from the global state
     torch.manual_seed(0)
-    tower = attach(tower, method, adapter or AdapterSpec(targets=("q", "k", "v", "o")))
+    encoder = attach(encoder, method, adapter or AdapterSpec(targets=("q", "k", "v", "o")))
     with torch.no_grad():
-        for parameter in tower.parameters():
+        for parameter in encoder.parameters():
             if parameter.requires_grad and method == "lora":
                 parameter.normal_(std=0.1)
-    return tower
+    return encoder
 
 
 @needs_packing
 @pytest.mark.parametrize("targets", [("q", "v"), ("k",), ("q", "k", "v", "o"), ("o", "fc1", "fc2")])
-def test_a_sped_up_adapted_tower_has_the_same_output_and_the_same_gradients(targets: tuple):
+def test_a_sped_up_adapted_encoder_has_the_same_output_and_the_same_gradients(targets: tuple):
     plain, fast = (adapted(adapter=AdapterSpec(targets=targets, rank=3)) for _ in range(2))
     speed_up(fast)
     assert any(isinstance(module, PackedLinear) for module in fast.modules())
@@ -74,8 +74,8 @@ def test_a_sped_up_adapted_tower_has_the_same_output_and_the_same_gradients(targ
         assert relative(right.grad, left.grad) < 1e-5
 
 
-def trained_of(tower: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in tower.parameters() if parameter.requires_grad]
+def trained_of(encoder: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 
 
 def test_fused_lora_in_training_equals_its_formula_under_the_masks_that_were_drawn(monkeypatch: pytest.MonkeyPatch):
@@ -83,9 +83,9 @@ def test_fused_lora_in_training_equals_its_formula_under_the_masks_that_were_dra
 
     masks, draw = [], fused_lora.draw_kept
     monkeypatch.setattr(fused_lora, "draw_kept", lambda rows, p: masks.append(draw(rows, p)) or masks[-1])
-    tower = adapted(adapter=AdapterSpec(rank=3, dropout=0.25))
-    speed_up(tower)
-    split = next(module for module in tower.modules() if isinstance(module, SplitQKV)).train()
+    encoder = adapted(adapter=AdapterSpec(rank=3, dropout=0.25))
+    speed_up(encoder)
+    split = next(module for module in encoder.modules() if isinstance(module, SplitQKV)).train()
     tokens = torch.randn(2, 5, 48, requires_grad=True)
     found = split(tokens)
     part: Any
@@ -107,9 +107,9 @@ def test_fused_lora_in_training_equals_its_formula_under_the_masks_that_were_dra
 
 
 def test_a_dropout_that_bytes_cannot_express_is_not_fused():
-    tower = adapted(adapter=AdapterSpec(dropout=0.1))
-    speed_up(tower)
-    assert not any(isinstance(module, SplitQKV) and module.fused for module in tower.modules())
+    encoder = adapted(adapter=AdapterSpec(dropout=0.1))
+    speed_up(encoder)
+    assert not any(isinstance(module, SplitQKV) and module.fused for module in encoder.modules())
 
 
 @pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.adapts])
@@ -117,8 +117,8 @@ def test_every_method_trains_in_bf16_with_fp32_weights_and_nearly_the_fp32_resul
     adapter = AdapterSpec(last_blocks=1) if method == "last_blocks" else AdapterSpec()
     exact, low = (Classifier(adapted(method, adapter), 3) for _ in range(2))
     low.load_state_dict(exact.state_dict())
-    speed_up(low.tower, "bf16")
-    low.autocast = not only_lora_trains(low.tower)
+    speed_up(low.encoder, "bf16")
+    low.autocast = not only_lora_trains(low.encoder)
     batch = images(FUSED)
     expected, found = exact.eval()(batch), low.eval()(batch)
     assert found.dtype == torch.float32
@@ -127,7 +127,7 @@ def test_every_method_trains_in_bf16_with_fp32_weights_and_nearly_the_fp32_resul
     for parameter in low.trainable():
         assert parameter.dtype == torch.float32
         assert parameter.grad is None or parameter.grad.isfinite().all()
-    assert any(parameter.grad is not None and parameter.grad.any() for parameter in trained_of(low.tower))
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in trained_of(low.encoder))
 
 
 def test_only_stock_lora_needs_no_autocast():
@@ -137,7 +137,7 @@ def test_only_stock_lora_needs_no_autocast():
 
 
 @needs_packing
-def test_a_sped_up_tower_is_not_sped_up_where_it_trains():
+def test_a_sped_up_encoder_is_not_sped_up_where_it_trains():
     module = nn.Sequential(nn.Linear(4, 4), frozen_linear())
     speed_up(module)
     assert type(module[0]) is nn.Linear
@@ -209,10 +209,10 @@ def test_a_weight_of_a_later_run_is_not_taken_for_one_that_is_gone():
         del values
 
 
-def test_a_tower_in_evaluation_stays_in_evaluation_when_it_is_sped_up():
-    tower = adapted().eval()
-    speed_up(tower)
-    assert not any(module.training for module in tower.modules() if isinstance(module, ByteDropout))
+def test_a_encoder_in_evaluation_stays_in_evaluation_when_it_is_sped_up():
+    encoder = adapted().eval()
+    speed_up(encoder)
+    assert not any(module.training for module in encoder.modules() if isinstance(module, ByteDropout))
 
 
 def test_without_the_private_product_nothing_is_packed(monkeypatch: pytest.MonkeyPatch):
@@ -249,11 +249,11 @@ def test_reading_the_first_token_only_changes_neither_features_nor_gradients(nam
 
 
 @pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.adapts])
-def test_what_was_trained_fast_loads_into_a_plain_tower_to_the_same_logits(method: str):
+def test_what_was_trained_fast_loads_into_a_plain_encoder_to_the_same_logits(method: str):
     """A bundle is trained with the fast layers and opened without them."""
     adapter = AdapterSpec(last_blocks=1) if method == "last_blocks" else AdapterSpec()
     fast, plain = (Classifier(adapted(method, adapter), 3) for _ in range(2))
-    cpu.for_training(fast.tower, torch.device("cpu"), "fp32")
+    cpu.for_training(fast.encoder, torch.device("cpu"), "fp32")
     batch = images(FUSED)
     optimiser = torch.optim.AdamW(fast.trainable(), lr=1e-2)
     fast.train()(batch).square().sum().backward()
@@ -262,58 +262,58 @@ def test_what_was_trained_fast_loads_into_a_plain_tower_to_the_same_logits(metho
     assert relative(plain.eval()(batch), fast.eval()(batch)) < 1e-5
 
 
-def test_only_a_tower_that_reads_its_first_token_loses_the_others():
+def test_only_a_encoder_that_reads_its_first_token_loses_the_others():
     for pool, expected in (("cls", 1), ("mean_patch", 5)):
-        tower = copy.deepcopy(small_tower(replace(FUSED, name=pool, pool=pool)))
-        read_first_token_only(tower)
-        assert tower.trunk.forward_features(images(FUSED)).shape[1] == expected
+        encoder = copy.deepcopy(small_encoder(replace(FUSED, name=pool, pool=pool)))
+        read_first_token_only(encoder)
+        assert encoder.trunk.forward_features(images(FUSED)).shape[1] == expected
 
 
 def test_merged_products_follow_the_weights_that_training_changes():
-    tower = adapted()
-    speed_up(tower)
+    encoder = adapted()
+    speed_up(encoder)
     batch = images(FUSED)
     with torch.inference_mode():
-        before = tower.eval()(batch)
+        before = encoder.eval()(batch)
     with torch.no_grad():
-        for parameter in trained_of(tower):
+        for parameter in trained_of(encoder):
             parameter.add_(0.1)
-    expected = tower(batch)
+    expected = encoder(batch)
     with torch.inference_mode():
-        assert relative(tower(batch), expected.detach()) < 1e-5
+        assert relative(encoder(batch), expected.detach()) < 1e-5
     assert relative(before, expected.detach()) > 1e-3
 
 
-def adapted_small(spec: BackboneSpec) -> Tower:
-    tower = small_tower(shrunk(spec))
+def adapted_small(spec: BackboneSpec) -> Encoder:
+    encoder = small_encoder(shrunk(spec))
     torch.manual_seed(0)
-    tower = attach(tower, "lora", AdapterSpec(targets=("q", "v", "o")))
+    encoder = attach(encoder, "lora", AdapterSpec(targets=("q", "v", "o")))
     with torch.no_grad():
-        for parameter in trained_of(tower):
+        for parameter in trained_of(encoder):
             parameter.normal_(std=0.1)
-    return tower
+    return encoder
 
 
 @pytest.mark.parametrize("name", ["clip-vit-b16", "uni", "nano"])
-def test_a_tower_made_for_inference_gives_the_same_features_and_shares_its_weights(name: str):
-    tower = small_tower(shrunk(BACKBONES.get(name))).requires_grad_(False)
+def test_a_encoder_made_for_inference_gives_the_same_features_and_shares_its_weights(name: str):
+    encoder = small_encoder(shrunk(BACKBONES.get(name))).requires_grad_(False)
     batch = images(shrunk(BACKBONES.get(name)))
     with torch.inference_mode():
-        expected = tower(batch)
-        found = for_inference(tower, torch.device("cpu"))(batch)
-        low = for_inference(tower, torch.device("cpu"), "bf16")(batch)
+        expected = encoder(batch)
+        found = for_inference(encoder, torch.device("cpu"))(batch)
+        low = for_inference(encoder, torch.device("cpu"), "bf16")(batch)
         assert relative(found, expected) < 1e-5
         assert relative(low, expected) < 3e-2
-        assert torch.equal(tower(batch), expected), "the tower itself stays as it was"
-    ours = {id(parameter) for parameter in for_inference(tower, torch.device("cpu")).parameters()}
-    assert len(ours & {id(parameter) for parameter in tower.parameters()}) > 10
+        assert torch.equal(encoder(batch), expected), "the encoder itself stays as it was"
+    ours = {id(parameter) for parameter in for_inference(encoder, torch.device("cpu")).parameters()}
+    assert len(ours & {id(parameter) for parameter in encoder.parameters()}) > 10
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_weights_held_in_bf16_give_under_autocast_what_casting_them_gives(method: str):
     casting, holding = (Classifier(adapted(method, AdapterSpec()), 3, autocast=True) for _ in range(2))
     holding.load_state_dict(casting.state_dict())
-    cpu._hold_in_bf16(holding.tower)
+    cpu._hold_in_bf16(holding.encoder)
     batch = images(FUSED)
     expected, found = casting.eval()(batch), holding.eval()(batch)
     assert torch.equal(found, expected)

@@ -1,10 +1,10 @@
-"""The explicit attention of bf16 towers is timm's, and stays away where something stands between."""
+"""The explicit attention of bf16 encoders is timm's, and stays away where something stands between."""
 
 import copy
 
 import pytest
 import torch
-from small_towers import relative
+from small_encoders import relative
 from timm.layers.attention import Attention
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""bf16 on a CPU against fp32: every family of towers, every method that trains one; features are float32 in both."""
+"""bf16 on a CPU against fp32: every family of encoders, every method that trains one; features are float32 in both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_towers import BYPASSING, FUSED, REGISTERED, images, inside, randomised, relative, shrunk, small_tower
+from small_encoders import BYPASSING, FUSED, REGISTERED, images, inside, randomised, relative, shrunk, small_encoder
 from torch import Tensor, nn
 
 from cytolora.config.run import AdapterSpec, Budget, TrainSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.loading import build_tower
+from cytolora.models.checkpoints.loading import build_encoder
 from cytolora.models.classifier import Classifier, load_trained_state, trained_state
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference, for_training
 from cytolora.models.kernels.packed import PackedLinear, Precision
 from cytolora.training.loop import fit, predict
@@ -58,18 +58,18 @@ METHOD_NAMES = [entry.name for entry in METHODS if entry.adapts]
 
 
 @cache
-def _unregistered(name: str) -> Tower:
-    tower = build_tower(FAMILIES[name])
-    randomised(tower)
-    for buffer_name, buffer in tower.named_buffers():
+def _unregistered(name: str) -> Encoder:
+    encoder = build_encoder(FAMILIES[name])
+    randomised(encoder)
+    for buffer_name, buffer in encoder.named_buffers():
         if buffer_name.endswith("running_var"):  # of a batch norm
             buffer.abs_()
-    return tower.requires_grad_(False).eval()
+    return encoder.requires_grad_(False).eval()
 
 
-def tower_of(name: str) -> Tower:
+def encoder_of(name: str) -> Encoder:
     spec = FAMILIES[name]
-    return small_tower(spec) if spec in REGISTERED else _unregistered(name)
+    return small_encoder(spec) if spec in REGISTERED else _unregistered(name)
 
 
 def batch_of(name: str) -> Tensor:
@@ -80,9 +80,9 @@ def batch_of(name: str) -> Tensor:
 
 def classifier_of(name: str, method: str, precision: Precision, adapter: AdapterSpec | None = None) -> Classifier:
     """Attaches a method that is no longer at its start, where half of its gradients are zero."""
-    tower = tower_of(name)
+    encoder = encoder_of(name)
     torch.manual_seed(0)
-    adapted = attach(tower, method, adapter or ADAPTERS.get(method, AdapterSpec()))
+    adapted = attach(encoder, method, adapter or ADAPTERS.get(method, AdapterSpec()))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in adapted.parameters():
@@ -106,10 +106,10 @@ class Step:
 def step(classifier: Classifier, batch: Tensor) -> Step:
     kept: list[Tensor] = []
 
-    def keep(tower: nn.Module, inputs: Any, features: Tensor) -> None:
+    def keep(encoder: nn.Module, inputs: Any, features: Tensor) -> None:
         kept.append(features)
 
-    classifier.tower.register_forward_hook(keep)
+    classifier.encoder.register_forward_hook(keep)
     loss = F.cross_entropy(classifier.eval()(batch), torch.arange(len(batch)) % 3)
     loss.backward()
     gradients = [p.grad.flatten() for p in classifier.trainable() if p.grad is not None]
@@ -126,7 +126,7 @@ def assert_near(name: str, method: str, adapter: AdapterSpec | None = None) -> N
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_lora_in_bf16_computes_nearly_the_fp32_loss_and_gradient_on_every_family_of_towers(name: str):
+def test_lora_in_bf16_computes_nearly_the_fp32_loss_and_gradient_on_every_family_of_encoders(name: str):
     assert_near(name, "lora", AdapterSpec(targets=("q", "k", "v")))
 
 
@@ -143,11 +143,11 @@ def test_the_public_codes_attention_computes_nearly_the_fp32_loss_and_gradient_i
     assert_near(name, "lora", AdapterSpec(reference_attention_bug=True))
 
 
-def test_a_tower_that_takes_no_adapter_trains_its_own_weights_in_bf16():
+def test_a_encoder_that_takes_no_adapter_trains_its_own_weights_in_bf16():
     spec = replace(BYPASSING, name="beit")
-    exact, low = (Classifier(attach(small_tower(spec), "bitfit", AdapterSpec()), 3) for _ in range(2))
+    exact, low = (Classifier(attach(small_encoder(spec), "bitfit", AdapterSpec()), 3) for _ in range(2))
     low.load_state_dict(exact.state_dict())
-    low.autocast = for_training(low.tower, CPU, "bf16")
+    low.autocast = for_training(low.encoder, CPU, "bf16")
     expected, found = step(exact, images(spec, NUM_IMAGES)), step(low, images(spec, NUM_IMAGES))
     assert found.features.dtype == torch.float32
     assert found.loss == pytest.approx(expected.loss, abs=MAX_LOSS)
@@ -173,19 +173,19 @@ def test_what_is_trained_in_bf16_predicts_nearly_the_same_in_fp32(method: str, n
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_features_of_a_tower_made_for_inference_in_bf16_are_float32_and_nearly_the_same(name: str):
-    tower, batch = tower_of(name), batch_of(name)
+def test_features_of_a_encoder_made_for_inference_in_bf16_are_float32_and_nearly_the_same(name: str):
+    encoder, batch = encoder_of(name), batch_of(name)
     with torch.inference_mode():
-        expected, found = tower(batch), for_inference(tower, CPU, "bf16")(batch)
+        expected, found = encoder(batch), for_inference(encoder, CPU, "bf16")(batch)
     assert found.dtype == torch.float32
     assert relative(found, expected) < MAX_FEATURES
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_only_blocks_compute_in_bf16(name: str):
-    tower = classifier_of(name, "lora", "bf16").tower
-    in_blocks = {id(module) for module in inside(tower).blocks.modules()}
-    packed = [module for module in tower.modules() if isinstance(module, PackedLinear)]
+    encoder = classifier_of(name, "lora", "bf16").encoder
+    in_blocks = {id(module) for module in inside(encoder).blocks.modules()}
+    packed = [module for module in encoder.modules() if isinstance(module, PackedLinear)]
     assert {module._frozen.dtype for module in packed if id(module) in in_blocks} == {torch.bfloat16}
     assert {module._frozen.dtype for module in packed if id(module) not in in_blocks} <= {torch.float32}
 
@@ -195,11 +195,11 @@ def test_the_head_is_computed_in_fp32(method: str):
     classifier, batch = classifier_of("quiltnet-b32", method, "bf16").eval(), batch_of("quiltnet-b32")
     with torch.inference_mode():
         with torch.autocast("cpu", torch.bfloat16, enabled=classifier.autocast):
-            features = classifier.tower(batch)
+            features = classifier.encoder(batch)
         logits = F.linear(features, classifier.head.weight, classifier.head.bias)
         assert torch.equal(classifier(batch), logits)
 
 
-def test_every_kind_of_head_on_the_blocks_is_among_the_towers():
+def test_every_kind_of_head_on_the_blocks_is_among_the_encoders():
     assert {spec.pool for spec in FAMILIES.values()} == {"cls", "mean_patch", "cls+mean", "timm", "query"}
     assert any(BACKBONES.get(spec.name).projection for spec in REGISTERED)

@@ -1,4 +1,4 @@
-"""Text towers in official layout against open_clip's and transformers' own, up to zero-shot logits."""
+"""Text encoders in official layout against open_clip's and transformers' own, up to zero-shot logits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,14 +13,14 @@ import torch.nn.functional as F
 import transformers
 from official import SMALL, Official, Size
 from safetensors.torch import load_file, save
-from small_towers import FUSED, relative
+from small_encoders import FUSED, relative
 
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TextSpec
-from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.text.embeddings import class_text, text_head, zero_shot_logits
-from cytolora.models.text.encoder import load_text_tower
+from cytolora.models.text.encoder import load_text_encoder
 from cytolora.models.text.prompts import TEMPLATES, WORDS, prompts
 
 PROMPTS = ["A cytological slide showing a koilocytotic cell", "normal", "a HSIL cell, high-grade"]
@@ -51,13 +51,13 @@ def tokenizer_of(made: Official) -> Callable[[list[str]], torch.Tensor]:
 @pytest.mark.parametrize("name", OPEN_CLIP)
 def test_embeddings_equal_open_clips(name: str, tmp_path: Path):
     made, vocabulary = write(name, tmp_path)
-    tower = load_text_tower(made.spec, made.weights, vocabulary)
+    encoder = load_text_encoder(made.spec, made.weights, vocabulary)
     with torch.inference_mode():
         expected = made.model.encode_text(tokenizer_of(made)(PROMPTS))
-    found = tower.embed(PROMPTS)
+    found = encoder.embed(PROMPTS)
     assert relative(found, expected) < 1e-5
     assert relative(found[0], found[1]) > 1e-2  # the comparison is of something
-    assert tower.logit_scale == pytest.approx(made.model.logit_scale.exp().item())
+    assert encoder.logit_scale == pytest.approx(made.model.logit_scale.exp().item())
 
 
 @pytest.mark.parametrize("name", OPEN_CLIP)
@@ -72,7 +72,7 @@ def test_zero_shot_logits_agree_with_open_clips(name: str, tmp_path: Path):
             made.model, tokenizer_of(made), classes, [lambda c, t=t: t.format(c) for t in TEMPLATES]
         )
         theirs = made.model.logit_scale.exp() * F.normalize(made.model.encode_image(images), dim=-1) @ weights
-        features = load_tower(made.spec, made.weights)(images)
+        features = load_encoder(made.spec, made.weights)(images)
     text = class_text(
         made.spec, made.weights, wording, weights_sha256="0", cache=tmp_path / "cache", vocabulary=vocabulary
     )
@@ -88,11 +88,11 @@ def test_zero_shot_logits_agree_with_open_clips(name: str, tmp_path: Path):
 def test_embeddings_equal_transformers(safetensors: bool, tmp_path: Path):
     made = official.hf_clip(tmp_path, SMALL, safetensors=safetensors)
     spec = replace(made.spec, text=replace(TINY, mlp=128))
-    tower = load_text_tower(spec, made.weights)
+    encoder = load_text_encoder(spec, made.weights)
     native = transformers.CLIPTextModelWithProjection.from_pretrained(tmp_path).eval()
     tokens = open_clip.SimpleTokenizer()(PROMPTS)
     with torch.inference_mode():
-        assert relative(tower.embed(PROMPTS), native(input_ids=tokens).text_embeds) < 1e-5
+        assert relative(encoder.embed(PROMPTS), native(input_ids=tokens).text_embeds) < 1e-5
 
 
 def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path):
@@ -105,7 +105,7 @@ def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path
     assert again.logit_scale == first.logit_scale
     torch.testing.assert_close(first.embeddings.norm(dim=1), torch.ones(2))
     for other in ({"a": ["one"], "b": ["three"]}, {"a": ["three"], "b": ["one", "two"]}):
-        with pytest.raises(WeightsError):  # other prompts are another entry, which would need the tower
+        with pytest.raises(WeightsError):  # other prompts are another entry, which would need the encoder
             class_text(made.spec, made.weights, other, weights_sha256="0", cache=tmp_path / "cache")
     with pytest.raises(WeightsError):
         class_text(made.spec, made.weights, wording, weights_sha256="1", cache=tmp_path / "cache")
@@ -166,7 +166,7 @@ def test_what_is_kept_needs_no_vocabulary_and_a_new_wording_asks_for_it(tmp_path
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "longer", "binary", "absent"])
-def test_a_vocabulary_that_is_not_the_towers_is_refused_in_one_line(damage: str, tmp_path: Path):
+def test_a_vocabulary_that_is_not_the_encoders_is_refused_in_one_line(damage: str, tmp_path: Path):
     """With words cut off, prompts become the same unknown word, and zero-shot noise."""
     made, vocabulary = write("BiomedCLIP", tmp_path)
     words = vocabulary.read_text().splitlines()
@@ -180,7 +180,7 @@ def test_a_vocabulary_that_is_not_the_towers_is_refused_in_one_line(damage: str,
     if damage in content:
         vocabulary.write_bytes(content[damage])
     with pytest.raises(WeightsError, match=r"vocab\.txt") as caught:
-        load_text_tower(made.spec, made.weights, vocabulary)
+        load_text_encoder(made.spec, made.weights, vocabulary)
     assert "\n" not in str(caught.value)
 
 
@@ -203,12 +203,12 @@ def test_a_factor_from_cosine_to_logit_that_is_none_is_refused(
     del state["logit_scale"]
     torch.save(state if scale is None else {**state, "logit_scale": scale}, made.weights)
     with pytest.raises(WeightsError, match=message) as caught:
-        load_text_tower(made.spec, made.weights)
+        load_text_encoder(made.spec, made.weights)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["text_projection.weight", "q_proj.bias"])
-def test_a_text_tower_of_odd_shapes_is_refused_in_one_line(name: str, tmp_path: Path):
+def test_a_text_encoder_of_odd_shapes_is_refused_in_one_line(name: str, tmp_path: Path):
     made = official.hf_clip(tmp_path, SMALL)
     odd = torch.zeros(2, 3, 4) if "projection" in name else torch.ones(())
     parts = (name, name.replace("q_", "k_"), name.replace("q_", "v_"))
@@ -217,8 +217,8 @@ def test_a_text_tower_of_odd_shapes_is_refused_in_one_line(name: str, tmp_path: 
         for found, tensor in load_file(made.weights).items()
     }
     torch.save(state, tmp_path / "odd.bin")
-    with pytest.raises(WeightsError, match="does not hold the text tower of clip-vit-b16") as caught:
-        load_text_tower(replace(made.spec, text=replace(TINY, mlp=128)), tmp_path / "odd.bin")
+    with pytest.raises(WeightsError, match="does not hold the text encoder of clip-vit-b16") as caught:
+        load_text_encoder(replace(made.spec, text=replace(TINY, mlp=128)), tmp_path / "odd.bin")
     assert "\n" not in str(caught.value)
 
 
@@ -227,30 +227,30 @@ def test_a_file_without_its_text_half_is_refused(tmp_path: Path):
     state = {name: value for name, value in load_file(made.weights).items() if not name.startswith("text_")}
     torch.save(state, tmp_path / "image.bin")
     spec = replace(made.spec, text=replace(TINY, mlp=128))
-    with pytest.raises(WeightsError, match=r"does not hold the text tower of clip-vit-b16: \d+ tensors do not fit"):
-        load_text_tower(spec, tmp_path / "image.bin")
+    with pytest.raises(WeightsError, match=r"does not hold the text encoder of clip-vit-b16: \d+ tensors do not fit"):
+        load_text_encoder(spec, tmp_path / "image.bin")
 
 
-def test_a_text_tower_with_nan_is_refused_by_name(tmp_path: Path):
+def test_a_text_encoder_with_nan_is_refused_by_name(tmp_path: Path):
     made = official.hf_clip(tmp_path, SMALL)
     state = load_file(made.weights)
     state["text_model.final_layer_norm.bias"][3] = torch.nan
     torch.save(state, tmp_path / "broken.bin")
-    with pytest.raises(WeightsError, match=r"NaN or infinity in ln_final\.bias of its text tower"):
-        load_text_tower(replace(made.spec, text=replace(TINY, mlp=128)), tmp_path / "broken.bin")
+    with pytest.raises(WeightsError, match=r"NaN or infinity in ln_final\.bias of its text encoder"):
+        load_text_encoder(replace(made.spec, text=replace(TINY, mlp=128)), tmp_path / "broken.bin")
 
 
-def test_another_size_of_text_tower_is_refused(tmp_path: Path):
+def test_another_size_of_text_encoder_is_refused(tmp_path: Path):
     made, _ = write("CLIP", tmp_path)
-    with pytest.raises(WeightsError, match="does not hold the text tower"):
-        load_text_tower(replace(made.spec, text=replace(TINY, layers=2)), made.weights)
+    with pytest.raises(WeightsError, match="does not hold the text encoder"):
+        load_text_encoder(replace(made.spec, text=replace(TINY, layers=2)), made.weights)
 
 
 def test_a_backbone_without_text_and_a_missing_vocabulary_say_so(tmp_path: Path):
-    with pytest.raises(ConfigError, match="fused has no text tower"):
-        load_text_tower(FUSED, tmp_path / "x.bin")
+    with pytest.raises(ConfigError, match="fused has no text encoder"):
+        load_text_encoder(FUSED, tmp_path / "x.bin")
     with pytest.raises(WeightsError, match=r"needs vocab\.txt beside its weights"):
-        load_text_tower(BACKBONES.get("biomedclip"), tmp_path / "x.bin", tmp_path / "vocab.txt")
+        load_text_encoder(BACKBONES.get("biomedclip"), tmp_path / "x.bin", tmp_path / "vocab.txt")
 
 
 def test_a_class_without_a_prompt_is_an_error(tmp_path: Path):
@@ -259,7 +259,7 @@ def test_a_class_without_a_prompt_is_an_error(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in BACKBONES if spec.text is not None])
-def test_registered_text_towers_are_as_wide_as_the_images(name: str):
+def test_registered_text_encoders_are_as_wide_as_the_images(name: str):
     spec = BACKBONES.get(name)
     assert spec.text is not None
     assert spec.projection is not None

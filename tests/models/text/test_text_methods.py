@@ -30,7 +30,7 @@ from cytolora.models.text.prompts import PAPER_TEMPLATE, TEMPLATES, WORDS, promp
 from cytolora.reporting.pages.build import build_report
 from cytolora.training.adapt import train_adapter, train_heads
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 NAME = "small-clip"
 
@@ -181,7 +181,7 @@ def test_a_head_starts_as_the_embeddings_of_the_class_names(
     run = replace(run, learning_rate=1e-12, train=still)
     inputs = Inputs(data={"synthetic": drawn_cells})
     manifest = inputs.manifest("synthetic", run.split)
-    bench = Bench(
+    session = Session(
         dataset="synthetic",
         backbone=small_clip.spec,
         manifest=manifest,
@@ -190,7 +190,7 @@ def test_a_head_starts_as_the_embeddings_of_the_class_names(
         device=torch.device("cpu"),
         progress=Progress(),
     )
-    trained = train_heads(bench, [run])[run.run_id] if method == "linear" else train_adapter(bench, run)
+    trained = train_heads(session, [run])[run.run_id] if method == "linear" else train_adapter(session, run)
     text = class_text(
         small_clip.spec,
         small_clip.weights,
@@ -198,7 +198,7 @@ def test_a_head_starts_as_the_embeddings_of_the_class_names(
         weights_sha256="0",
         cache=tmp_path / "other",
     )
-    weight, bias = text_head(text, bench.features_of(inputs.split(run).train))
+    weight, bias = text_head(text, session.features_of(inputs.split(run).train))
     torch.testing.assert_close(trained.state["head.weight"], weight, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(trained.state["head.bias"], bias, rtol=0, atol=1e-9)
 
@@ -212,10 +212,10 @@ def test_the_heads_start_is_a_setting_of_its_own_with_its_own_result(finished: P
         assert Store(finished).find(other).metrics["val"] != run.metrics["val"]  # pyright: ignore
 
 
-@pytest.mark.parametrize(("methods", "wish"), [([ZERO_SHOT], "zero-shot"), (["lora"], "head_start: text of lora")])
-def test_a_backbone_without_a_text_tower_is_refused_before_anything_runs(methods: list[str], wish: str, small_clip):
+@pytest.mark.parametrize(("methods", "option"), [([ZERO_SHOT], "zero-shot"), (["lora"], "head_start: text of lora")])
+def test_a_backbone_without_a_text_encoder_is_refused_before_anything_runs(methods: list[str], option: str, small_clip):
     grid = text_grid(methods=methods)
-    with pytest.raises(ConfigError, match=rf"{wish} needs a text tower, and nano has none\. .*clip-vit-b16"):
+    with pytest.raises(ConfigError, match=rf"{option} needs a text encoder, and nano has none\. .*clip-vit-b16"):
         expand(replace(grid, models=(NAME, "nano")))
 
 

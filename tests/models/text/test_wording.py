@@ -1,4 +1,4 @@
-"""What text towers are asked for the classes of every dataset."""
+"""What text encoders are asked for the classes of every dataset."""
 
 import pytest
 

@@ -50,7 +50,7 @@ def axes_of(kind: str, low: float, high: float) -> Axes:
 
 @pytest.mark.parametrize("kind", ["percent_axis", "percent_ticks"])
 @given(low=SHARES, high=SHARES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_label_in_percent_is_its_tick_over_any_range(kind: str, low: float, high: float):
     low, high = min(low, high), max(low, high)
     high = max(high, low + 1e-5)
@@ -58,7 +58,7 @@ def test_a_label_in_percent_is_its_tick_over_any_range(kind: str, low: float, hi
 
 
 @given(ticks=st.lists(SHARES.map(lambda share: round(share, 7)), min_size=1, max_size=9, unique=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shares_that_were_trained_on_are_written_out_whole(ticks: list[float]):
     axes = Drawing().subplots()
     lines.plain_ticks(axes, sorted(ticks), log=False, share=True)

@@ -49,7 +49,7 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedBackbone:
-    """The frozen tower that a bundle was trained on; its weights are no part of the bundle."""
+    """The frozen encoder that a bundle was trained on; its weights are no part of the bundle."""
 
     name: str
     sha256: str
@@ -57,7 +57,7 @@ class UsedBackbone:
     revision: str | None = None
     """Commit on the hub, where known."""
     spec: BackboneSpec
-    """All that is needed to build the tower again, but for the path of the file on one machine."""
+    """All that is needed to build the encoder again, but for the path of the file on one machine."""
     local_file: LocalFile | None = None
     """Where the file was; None in bundles of one file, which are handed on, and in those of before."""
 
@@ -159,7 +159,7 @@ class Contents:
 
 
 def check_harmless(spec: BackboneSpec) -> None:
-    """Raises a BundleError if building the tower could fetch or open anything but the checkpoint that was named."""
+    """Raises a BundleError if building the encoder could fetch or open anything but the checkpoint that was named."""
     if why := what_else_it_loads(spec.architecture, spec.arguments):
         raise BundleError(why)
 

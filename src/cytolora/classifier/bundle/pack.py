@@ -23,14 +23,14 @@ def head_file(state: Mapping[str, Tensor]) -> Files:
 def adapter_files(classifier: Classifier) -> Files:
     """Returns the files of the adapter; none where only a head was trained.
 
-    PEFT's names are those of the tower with q, k and v apart (models/adapters/split_qkv.py).
+    PEFT's names are those of the encoder with q, k and v apart (models/adapters/split_qkv.py).
     """
     state = {name: tensor for name, tensor in trained_state(classifier).items() if not name.startswith(_HEAD)}
     if not state:
         return {}
-    if not isinstance(classifier.tower.trunk, PeftModel):
+    if not isinstance(classifier.encoder.trunk, PeftModel):
         return {OPENED: save(state)}
-    config = cast(PeftConfig, classifier.tower.trunk.peft_config["default"])
+    config = cast(PeftConfig, classifier.encoder.trunk.peft_config["default"])
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         written = (Path(folder) / "adapter_config.json").read_bytes()

@@ -1,4 +1,4 @@
-"""A stored head and adapter back on their tower, as a classifier that only predicts."""
+"""A stored head and adapter back on their encoder, as a classifier that only predicts."""
 
 from collections.abc import Mapping
 
@@ -10,26 +10,26 @@ from cytolora.errors import BundleError, StoreError
 from cytolora.models.adapters.attach import attach, merged
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.classifier import Classifier, load_trained_state
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 
 def attached(
-    tower: Tower, method: str, adapter: AdapterSpec | None, state: Mapping[str, Tensor], seed: int
+    encoder: Encoder, method: str, adapter: AdapterSpec | None, state: Mapping[str, Tensor], seed: int
 ) -> Classifier:
-    """Returns tower and head with the adapter beside the weights, as it was trained.
+    """Returns encoder and head with the adapter beside the weights, as it was trained.
 
     Args:
-        tower: Frozen, as it was loaded; it stays as it is.
+        encoder: Frozen, as it was loaded; it stays as it is.
         seed: Of training: methods such as vera keep random matrices that are drawn, not stored.
 
     Raises:
-        BundleError: If the state is of another adapter, tower or number of classes.
+        BundleError: If the state is of another adapter, encoder or number of classes.
     """
-    adapted = tower
+    adapted = encoder
     if adapter is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            adapted = attach(tower, method, adapter)
+            adapted = attach(encoder, method, adapter)
     classifier = Classifier(adapted, len(state["head.weight"]))
     try:
         load_trained_state(classifier, state)
@@ -39,18 +39,18 @@ def attached(
 
 
 def rebuild(
-    tower: Tower,
+    encoder: Encoder,
     method: str,
     adapter: AdapterSpec | None,
     state: Mapping[str, Tensor],
     seed: int,
     device: torch.device,
 ) -> Classifier:
-    """Returns tower and head in evaluation mode, frozen, with PEFT's adapters merged into the weights.
+    """Returns encoder and head in evaluation mode, frozen, with PEFT's adapters merged into the weights.
 
     Arguments and errors are those of ``attached``.
     """
-    classifier = attached(tower, method, adapter, state, seed)
+    classifier = attached(encoder, method, adapter, state, seed)
     if adapter is not None and METHODS.get(method).peft_config is not None:
-        classifier.tower = merged(classifier.tower)
+        classifier.encoder = merged(classifier.encoder)
     return classifier.requires_grad_(False).eval().to(device)

@@ -32,7 +32,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     """Writes the model, its description and the bundle's thresholds.
 
     Raises:
-        ConfigError: If the exporter is not installed, or the tower is too large for one file.
+        ConfigError: If the exporter is not installed, or the encoder is too large for one file.
     """
     content = _onnx(bundle)
     write_bytes(folder / MODEL, content)
@@ -67,7 +67,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "std": list(preprocess.std),
         "outputs": {
             "logits": "before the temperature",
-            "features": "of the tower, before the head",
+            "features": "of the encoder, before the head",
             "probabilities": "softmax of logits / temperature",
         },
         "classes": list(bundle.classes),
@@ -84,7 +84,7 @@ class _Whole(nn.Module):
         self.classifier, self.temperature = classifier, temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.classifier.tower(images)
+        features = self.classifier.encoder(images)
         logits = self.classifier.head(features)
         return logits, features, torch.softmax(logits / self.temperature, dim=-1)
 

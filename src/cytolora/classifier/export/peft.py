@@ -22,7 +22,7 @@ from cytolora.core.files import write_bytes, write_text
 from cytolora.data.imaging.views import to_batch
 from cytolora.errors import ConfigError
 from cytolora.models.checkpoints.dialects import for_stock_timm, for_transformers_clip, write_dialect
-from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.checkpoints.loading import load_encoder
 
 TIMM = "timm"
 CLIP = "transformers_clip"
@@ -40,11 +40,11 @@ def write_peft(bundle: Bundle, folder: Path) -> None:
     contents = bundle.contents
     if contents.adapter is None:
         raise ConfigError(f"{bundle.name} has no adapter ({contents.method}), nothing for PEFT. Use --to onnx.")
-    tower = load_tower(bundle.backbone, bundle.checkpoint())
-    unmerged = attached(tower, contents.method, contents.adapter, bundle.state(), contents.seed)
-    write_dialect(for_stock_timm(unmerged.tower), folder / TIMM)
+    encoder = load_encoder(bundle.backbone, bundle.checkpoint())
+    unmerged = attached(encoder, contents.method, contents.adapter, bundle.state(), contents.seed)
+    write_dialect(for_stock_timm(unmerged.encoder), folder / TIMM)
     if _clip_folder(bundle) is not None:
-        write_dialect(for_transformers_clip(unmerged.tower), folder / CLIP)
+        write_dialect(for_transformers_clip(unmerged.encoder), folder / CLIP)
     write_bytes(folder / HEAD, bundle.files[HEAD])
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in written}
@@ -57,13 +57,13 @@ def open_peft(bundle: Bundle, folder: Path) -> list[Callable[[Any], Tensor]]:
     Returns:
         The ways from an image to its logits [1, classes].
     """
-    tower = load_tower(bundle.backbone, bundle.checkpoint())
-    tower.trunk = cast(Any, PeftModel.from_pretrained(tower.trunk, str(folder / TIMM))).merge_and_unload()
+    encoder = load_encoder(bundle.backbone, bundle.checkpoint())
+    encoder.trunk = cast(Any, PeftModel.from_pretrained(encoder.trunk, str(folder / TIMM))).merge_and_unload()
     head = load_file(folder / HEAD)
     weight, bias = head["head.weight"], head["head.bias"]
-    towers: list[Callable[[Tensor], Tensor]] = [tower.eval()]
+    encoders: list[Callable[[Tensor], Tensor]] = [encoder.eval()]
     if (clip := _clip_folder(bundle)) is not None:
-        towers.append(_open_clip(clip, folder / CLIP))
+        encoders.append(_open_clip(clip, folder / CLIP))
 
     def through(features: Callable[[Tensor], Tensor]) -> Callable[[Any], Tensor]:
         def logits(image: Any) -> Tensor:
@@ -72,7 +72,7 @@ def open_peft(bundle: Bundle, folder: Path) -> list[Callable[[Any], Tensor]]:
 
         return logits
 
-    return [through(features) for features in towers]
+    return [through(features) for features in encoders]
 
 
 def _clip_folder(bundle: Bundle) -> Path | None:

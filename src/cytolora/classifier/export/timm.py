@@ -30,7 +30,7 @@ _POOLS: dict[str, tuple[dict[str, Any], ...]] = {
     "mean_patch": ({"global_pool": "avg", "fc_norm": False}, {"global_pool": "avg", "use_fc_norm": False}),
     "timm": ({},),
 }
-"""What timm is told so that it pools as the tower does, after the last norm; families name it differently."""
+"""What timm is told so that it pools as the encoder does, after the last norm; families name it differently."""
 
 
 def write_timm(bundle: Bundle, folder: Path) -> None:
@@ -40,7 +40,7 @@ def write_timm(bundle: Bundle, folder: Path) -> None:
         ConfigError: If timm's own classifier cannot be this one.
     """
     classifier = bundle.classifier()
-    trunk = copy.deepcopy(classifier.tower.trunk)
+    trunk = copy.deepcopy(classifier.encoder.trunk)
     fuse_qkv(trunk)
     expected, arguments = _architecture(bundle)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in trunk.state_dict().items()}
@@ -71,7 +71,7 @@ def open_timm(folder: Path) -> Callable[[Any], Tensor]:
 
 
 def _architecture(bundle: Bundle) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
-    """Finds timm's arguments for the tower with a classifier; returns its tensors, by name, and the arguments."""
+    """Finds timm's arguments for the encoder with a classifier; returns its tensors, by name, and the arguments."""
     spec, num_classes = bundle.backbone, len(bundle.classes)
     given = {name: value for name, value in spec.arguments.items() if name not in ("num_classes", "norm_eps")}
     if "mlp_layer" in given:
@@ -92,9 +92,9 @@ def _architecture(bundle: Bundle) -> tuple[Mapping[str, Tensor], dict[str, Any]]
 
 
 def _head(classifier: Classifier) -> Iterator[tuple[str, Tensor]]:
-    """Yields timm's classifier; the tower's projection, two linear maps in a row being one, lies in it."""
+    """Yields timm's classifier; the encoder's projection, two linear maps in a row being one, lies in it."""
     weight, bias = classifier.head.weight.detach().double().cpu(), classifier.head.bias.detach().double().cpu()
-    projection = classifier.tower.projection
+    projection = classifier.encoder.projection
     if projection is not None:
         if projection.bias is not None:
             bias = bias + weight @ projection.bias.detach().double().cpu()
@@ -108,7 +108,7 @@ def _config(bundle: Bundle, classifier: Classifier, arguments: Mapping[str, Any]
     return {
         "architecture": bundle.backbone.architecture,
         "num_classes": len(bundle.classes),
-        "num_features": int(classifier.tower.trunk.num_features),
+        "num_features": int(classifier.encoder.trunk.num_features),
         "model_args": dict(arguments),
         "pretrained_cfg": {
             "num_classes": len(bundle.classes),

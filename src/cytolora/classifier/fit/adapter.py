@@ -23,7 +23,7 @@ from cytolora.errors import DataError
 from cytolora.models.classifier import Classifier, from_safetensors, to_safetensors
 from cytolora.training.adapt import train_adapter
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 _BATCH_SIZE = 64
 
@@ -54,24 +54,24 @@ class Adapted:
     """Logits of the images that the rate was chosen on."""
 
 
-def fit_adapter(bench: Bench, recipe: Recipe, select: Sequence[Sample]) -> Adapted:
+def fit_adapter(session: Session, recipe: Recipe, select: Sequence[Sample]) -> Adapted:
     """Trains at every rate what is not kept from an earlier time, and takes the best on ``select``."""
     assert recipe.adapter is not None
-    split = bench.inputs.split(recipe.run(bench.dataset, recipe.rates[0]))
+    split = session.inputs.split(recipe.run(session.dataset, recipe.rates[0]))
     states, held_out = [], []
     for rate in recipe.rates:
         start = partial(
-            bench.progress.begin, f"{recipe.method}, rate {rate:g}", recipe.num_seen(len(split.train)), "images"
+            session.progress.begin, f"{recipe.method}, rate {rate:g}", recipe.num_seen(len(split.train)), "images"
         )
-        states.append(_trained(bench, recipe.run(bench.dataset, rate), split, start))
-        classifier = _rebuilt(bench, recipe, states[-1])
-        bench.progress.begin(f"{recipe.method}, rate {rate:g}, held out", len(select), "images")
-        held_out.append(outputs(bench, classifier, select, bench.progress.done)[0])
-    labels = bench.labels_of(select).numpy()
+        states.append(_trained(session, recipe.run(session.dataset, rate), split, start))
+        classifier = _rebuilt(session, recipe, states[-1])
+        session.progress.begin(f"{recipe.method}, rate {rate:g}, held out", len(select), "images")
+        held_out.append(outputs(session, classifier, select, session.progress.done)[0])
+    labels = session.labels_of(select).numpy()
     chosen, tried = choose_rate(recipe.rates, np.stack(held_out), labels)
     return Adapted(
         state=states[chosen],
-        classifier=_rebuilt(bench, recipe, states[chosen]),
+        classifier=_rebuilt(session, recipe, states[chosen]),
         rate=recipe.rates[chosen],
         tried=tried,
         num_steps=recipe.num_steps(len(split.train)),
@@ -81,7 +81,7 @@ def fit_adapter(bench: Bench, recipe: Recipe, select: Sequence[Sample]) -> Adapt
 
 
 def outputs(
-    bench: Bench,
+    session: Session,
     classifier: Classifier,
     samples: Sequence[Sample],
     on_images: Callable[[int], None] = lambda images: None,
@@ -90,27 +90,27 @@ def outputs(
     logits, features = [], []
     for start in range(0, len(samples), _BATCH_SIZE):
         batch = samples[start : start + _BATCH_SIZE]
-        views = [kept_evaluation_view(bench.pixels, sample, bench.backbone.preprocess) for sample in batch]
+        views = [kept_evaluation_view(session.pixels, sample, session.backbone.preprocess) for sample in batch]
         with torch.inference_mode():
-            found = classifier.tower(to_batch(views, bench.backbone.preprocess).to(bench.device)).float()
+            found = classifier.encoder(to_batch(views, session.backbone.preprocess).to(session.device)).float()
             logits.append(classifier.head(found).cpu())
         features.append(found.cpu())
         on_images(len(batch))
     return torch.cat(logits).numpy(), torch.cat(features).numpy()
 
 
-def _rebuilt(bench: Bench, recipe: Recipe, state: dict[str, Tensor]) -> Classifier:
-    return rebuild(bench.tower, recipe.method, recipe.adapter, state, recipe.seed, bench.device)
+def _rebuilt(session: Session, recipe: Recipe, state: dict[str, Tensor]) -> Classifier:
+    return rebuild(session.encoder, recipe.method, recipe.adapter, state, recipe.seed, session.device)
 
 
-def _trained(bench: Bench, run: RunSpec, split: Split, start: Callable[[], None]) -> dict[str, Tensor]:
+def _trained(session: Session, run: RunSpec, split: Split, start: Callable[[], None]) -> dict[str, Tensor]:
     """Returns what training gave, now or before an interruption."""
-    path = bench.cache / "adapters" / f"{_key(bench, run, split)}.safetensors"
+    path = session.cache / "adapters" / f"{_key(session, run, split)}.safetensors"
     kept = _read(path)
     if kept is not None:
         return kept
     start()
-    state = train_adapter(bench, run).state
+    state = train_adapter(session, run).state
     try:
         write_bytes(path, add_checksum(to_safetensors(state), key=path.name))
     except OSError as error:
@@ -125,20 +125,20 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     return None if content is None else from_safetensors(content)
 
 
-def _key(bench: Bench, run: RunSpec, split: Split) -> str:
+def _key(session: Session, run: RunSpec, split: Split) -> str:
     """Names all that decides the result: the run, weights, images and their order, software, device, threads."""
     images = [[sample.sha256, sample.label] for sample in split.train]
     return sha256_text(
         canonical_json(
             [
                 to_plain(run),
-                bench.inputs.weights_sha256(bench.backbone.name),
-                bench.backbone.recipe,
-                to_plain(bench.backbone.preprocess),
-                list(bench.manifest.classes),
+                session.inputs.weights_sha256(session.backbone.name),
+                session.backbone.recipe,
+                to_plain(session.backbone.preprocess),
+                list(session.manifest.classes),
                 images,
                 software()["versions"],
-                str(bench.device),
+                str(session.device),
                 torch.get_num_threads(),
             ]
         )

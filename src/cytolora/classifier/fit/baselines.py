@@ -8,12 +8,12 @@ from torch import Tensor
 from cytolora.data.manifest import Sample, Split
 from cytolora.display.format import percent
 from cytolora.training.baselines import Known, choose_k, score_neighbours
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 TITLES = {"knn": "a vote of the nearest neighbours", "nearest_mean": "the nearest class mean"}
 
 
-def untrained(bench: Bench, split: Split) -> dict[str, Any]:
+def untrained(session: Session, split: Split) -> dict[str, Any]:
     """Scores nearest neighbours and the nearest class mean, as stored runs have them under ``neighbours``.
 
     The number of neighbours is chosen on the held-out images, which is no loss to what is calibrated on these: the head
@@ -21,10 +21,10 @@ def untrained(bench: Bench, split: Split) -> dict[str, Any]:
     """
 
     def of(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        return bench.features_of(samples), bench.labels_of(samples)
+        return session.features_of(samples), session.labels_of(samples)
 
     features, labels = of(split.train)
-    known = Known(features=features, labels=labels, num_classes=len(bench.manifest.classes))
+    known = Known(features=features, labels=labels, num_classes=len(session.manifest.classes))
     k = choose_k(known, *of(split.val))
     val, test = (score_neighbours(known, *of(samples), k=k) for samples in (split.val, split.test))
     scores = {name: {"val": val[name], "test": test[name]} for name in TITLES}

@@ -11,12 +11,14 @@ from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision import ood as unfamiliar
 from cytolora.classifier.decision import operating_point as thresholds
 from cytolora.classifier.decision.decide import probabilities
-from cytolora.classifier.fit.recipe import Wishes
+from cytolora.classifier.fit.recipe import FitOptions
 from cytolora.classifier.fit.train import Model, unit_names
 from cytolora.data.manifest import Sample, Split
 
 
-def calibrated(contents: Contents, model: Model, split: Split, wishes: Wishes) -> tuple[Contents, unfamiliar.Features]:
+def calibrated(
+    contents: Contents, model: Model, split: Split, options: FitOptions
+) -> tuple[Contents, unfamiliar.Features]:
     """Sets thresholds on images that decided nothing so far; returns the features that familiarity is measured by."""
     held_out = model.calibration
     logits, features = model.outputs(held_out)
@@ -24,20 +26,20 @@ def calibrated(contents: Contents, model: Model, split: Split, wishes: Wishes) -
     labels = np.array([contents.classes.index(sample.label) for sample in held_out])
     paths, groups = [sample.path for sample in held_out], [sample.group for sample in held_out]
     point = None
-    if wishes.positive:
+    if options.positive:
         point = thresholds.choose(
             shares,
             labels,
             classes=contents.classes,
-            positive=wishes.positive,
-            asked=wishes.sensitivity,
+            positive=options.positive,
+            asked=options.sensitivity,
             paths=paths,
             groups=groups,
         )
     train = [split.train[row] for row in unfamiliar.bank_rows([sample.sha256 for sample in split.train])]
     bank = unfamiliar.unit(model.outputs(train)[1])
     far = unfamiliar.distances(features, bank, unfamiliar.NEIGHBOURS)
-    sets = _sets(contents, model, wishes.coverage, shares, held_out)
+    sets = _sets(contents, model, options.coverage, shares, held_out)
     strange = Unfamiliar(
         neighbours=unfamiliar.NEIGHBOURS, threshold=unfamiliar.threshold_of(far), quantile=unfamiliar.QUANTILE
     )

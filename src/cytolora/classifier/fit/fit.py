@@ -27,7 +27,7 @@ from cytolora.classifier.fit.baselines import not_beaten, untrained
 from cytolora.classifier.fit.calibrate import calibrated
 from cytolora.classifier.fit.page import render_page
 from cytolora.classifier.fit.prepare import Cells, summary
-from cytolora.classifier.fit.recipe import Recipe, Wishes
+from cytolora.classifier.fit.recipe import FitOptions, Recipe
 from cytolora.classifier.fit.train import Model, say_how_long, train_adapter, train_linear
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.config.run import to_plain
@@ -39,7 +39,7 @@ from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.splitting.splits import draw
 from cytolora.errors import DataError
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 _FEW = 5
 """Test images of a class, below which its numbers say little."""
@@ -59,7 +59,7 @@ def fit(
     cells: Cells,
     out: Path,
     recipe: Recipe,
-    wishes: Wishes,
+    options: FitOptions,
     inputs: Inputs,
     *,
     cache: Path,
@@ -72,24 +72,24 @@ def fit(
     bytes (but for the times in the card) on the same machine with as many threads.
 
     Raises:
-        ConfigError: If a wish does not fit the data, or ``out`` holds something else.
+        ConfigError: If a option does not fit the data, or ``out`` holds something else.
         DataError: If an image cannot be read, or there are too few.
     """
     started, progress = perf_counter(), progress or Progress()
     check_free(out)
     check_harmless(recipe.backbone)
-    thresholds.check_asked(wishes.positive, wishes.sensitivity, cells.manifest.classes)
+    thresholds.check_asked(options.positive, options.sensitivity, cells.manifest.classes)
     split = draw(cells.manifest, recipe.sampling, recipe.seed)
-    bench = _bench(cells.manifest, split, recipe, inputs, cache, device, progress)
-    say_how_long(bench, recipe, split)
-    train, needed = train_linear if recipe.adapter is None else train_adapter, conformal.needed_groups(wishes.coverage)
-    model = train(bench, recipe, split, needed)
+    session = _session(cells.manifest, split, recipe, inputs, cache, device, progress)
+    say_how_long(session, recipe, split)
+    train, needed = train_linear if recipe.adapter is None else train_adapter, conformal.needed_groups(options.coverage)
+    model = train(session, recipe, split, needed)
     progress.begin("calibrating on held-out images", 0, "images")
-    contents, bank = calibrated(_contents(bench, recipe, split, model, cells), model, split, wishes)
+    contents, bank = calibrated(_contents(session, recipe, split, model, cells), model, split, options)
     progress.begin("test set", 0, "images")
-    contents = replace(contents, metrics=_metrics(contents, bank, model, split, bench))
+    contents = replace(contents, metrics=_metrics(contents, bank, model, split, session))
     notes = (*recipe.notes, *cells.notes, *model.notes, *_doubts(contents))
-    files = _files(bench, recipe, split, model, bank, cells.found)
+    files = _files(session, recipe, split, model, bank, cells.found)
     files[REPORT] = render_page(contents, summary(cells), notes, cells.manifest.counts()).encode()
     seconds = perf_counter() - started
     card = render_card(contents, notes, written=datetime.now(UTC), seconds=seconds)
@@ -97,7 +97,7 @@ def fit(
     return Fitted(contents=contents, notes=notes, seconds=seconds)
 
 
-def _bench(
+def _session(
     manifest: Manifest,
     split: Split,
     recipe: Recipe,
@@ -105,7 +105,7 @@ def _bench(
     cache: Path,
     device: torch.device,
     progress: Progress,
-) -> Bench:
+) -> Session:
     """Lays out only the images that will be used: with few shots most of train is not."""
     for part, samples in (("validation", split.val), ("test", split.test)):
         if not samples:
@@ -113,7 +113,7 @@ def _bench(
     used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
     given = GivenInputs(data={}, weights=inputs.weights, weights_dir=inputs.weights_dir, given=split)
     given.fetch_weights(recipe.backbone.name, progress)
-    return Bench(
+    return Session(
         dataset=manifest.name,
         backbone=recipe.backbone,
         manifest=replace(manifest, samples=tuple(one for one in manifest.samples if one.path in used)),
@@ -124,13 +124,13 @@ def _bench(
     )
 
 
-def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: Cells) -> Contents:
-    spec, checkpoint = recipe.backbone, bench.inputs.weights_path(recipe.backbone.name)
+def _contents(session: Session, recipe: Recipe, split: Split, model: Model, cells: Cells) -> Contents:
+    spec, checkpoint = recipe.backbone, session.inputs.weights_path(recipe.backbone.name)
     return Contents(
-        classes=bench.manifest.classes,
+        classes=session.manifest.classes,
         backbone=UsedBackbone(
             name=spec.name,
-            sha256=bench.inputs.weights_sha256(spec.name),
+            sha256=session.inputs.weights_sha256(spec.name),
             revision=spec.hub.revision if spec.hub is not None else None,
             spec=replace(spec, weights=None),
             local_file=LocalFile(path=str(checkpoint.absolute()), num_bytes=checkpoint.stat().st_size),
@@ -160,7 +160,7 @@ def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: C
             "num_trainable": model.num_trainable,
             "chosen_on": model.chosen_on,
             "tried": [to_plain(one) for one in model.tried],
-            "device": bench.device.type,
+            "device": session.device.type,
             "threads": torch.get_num_threads(),
         },
         metrics={},
@@ -168,32 +168,38 @@ def _contents(bench: Bench, recipe: Recipe, split: Split, model: Model, cells: C
     )
 
 
-def _metrics(contents: Contents, bank: unfamiliar.Features, model: Model, split: Split, bench: Bench) -> dict[str, Any]:
+def _metrics(
+    contents: Contents, bank: unfamiliar.Features, model: Model, split: Split, session: Session
+) -> dict[str, Any]:
     """Measures the model on the test images, and beside a head what needs no training."""
     samples = split.test
     logits, features = model.outputs(samples)
     paths = [sample.path for sample in samples]
     found = Labelled(
         predictions=decide(contents, paths, logits, features, bank),
-        labels=bench.labels_of(samples).numpy(),
+        labels=session.labels_of(samples).numpy(),
         paths=paths,
         groups=[sample.group for sample in samples],
     )
     test = assess(contents, found)
-    return {"test": test} if contents.adapter is not None else {"test": test, "neighbours": untrained(bench, split)}
+    return {"test": test} if contents.adapter is not None else {"test": test, "neighbours": untrained(session, split)}
 
 
 def _files(
-    bench: Bench, recipe: Recipe, split: Split, model: Model, bank: unfamiliar.Features, samples: Sequence[Sample]
+    session: Session, recipe: Recipe, split: Split, model: Model, bank: unfamiliar.Features, samples: Sequence[Sample]
 ) -> Files:
-    files = {**head_file(model.state), BANK: unfamiliar.to_bytes(bank), SEEN: json_bytes(_seen(bench, split, samples))}
+    files = {
+        **head_file(model.state),
+        BANK: unfamiliar.to_bytes(bank),
+        SEEN: json_bytes(_seen(session, split, samples)),
+    }
     if recipe.adapter is None:
         return files
-    classifier = attached(bench.tower, recipe.method, recipe.adapter, model.state, recipe.seed)
+    classifier = attached(session.encoder, recipe.method, recipe.adapter, model.state, recipe.seed)
     return {**files, **adapter_files(classifier)}
 
 
-def _seen(bench: Bench, split: Split, samples: Sequence[Sample]) -> dict[str, list[str]]:
+def _seen(session: Session, split: Split, samples: Sequence[Sample]) -> dict[str, list[str]]:
     """Hashes of what no test may use again: images by file and by pixels, and by file their sisters left over."""
     parts = {"train": split.train, "calibration": split.val}
     used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
@@ -203,7 +209,7 @@ def _seen(bench: Bench, split: Split, samples: Sequence[Sample]) -> dict[str, li
     by_file = {**parts, "trained_groups": sisters}
     found = {name: sorted({sample.sha256 for sample in part}) for name, part in by_file.items()}
     for name, part in parts.items():
-        found[f"{name}_pixels"] = sorted({pixel_sha256(bench.pixels.whole(sample)) for sample in part})
+        found[f"{name}_pixels"] = sorted({pixel_sha256(session.pixels.whole(sample)) for sample in part})
     return found
 
 

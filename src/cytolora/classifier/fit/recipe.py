@@ -36,7 +36,7 @@ _NUM_SEEDS = 2**32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class FitOptions:
     """What the user asked for; None leaves the choice to the recipe."""
 
     model: str | None = None
@@ -118,7 +118,7 @@ class Recipe:
         return round(self.num_steps(num_train) * num_train / ceil(num_train / self.train.batch_size))
 
 
-def choose_recipe(wishes: Wishes, inputs: Inputs, device: str, own: Sequence[str] = ()) -> Recipe:
+def choose_recipe(options: FitOptions, inputs: Inputs, device: str, own: Sequence[str] = ()) -> Recipe:
     """Fills in what the user left open.
 
     Args:
@@ -127,29 +127,29 @@ def choose_recipe(wishes: Wishes, inputs: Inputs, device: str, own: Sequence[str
     Raises:
         ConfigError: If the method trains nothing, or is unknown.
     """
-    method = wishes.method or (LINEAR if device == "cpu" else "lora")
+    method = options.method or (LINEAR if device == "cpu" else "lora")
     if method == ZERO_SHOT or not (METHODS.get(method).adapts or method == LINEAR):
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
-    name, notes = _model(wishes, inputs, method, own)
+    name, notes = _model(options, inputs, method, own)
     is_linear = method == LINEAR
     budget = Budget(amount=_LINEAR_EPOCHS, unit="epochs") if is_linear else _ADAPTER_BUDGET
-    if not is_linear and wishes.shots is not None:
+    if not is_linear and options.shots is not None:
         budget = _FEW_SHOT_BUDGET
-    if wishes.max_steps is not None:
+    if options.max_steps is not None:
         budget = Budget(
-            amount=budget.amount, unit=budget.unit, plus_steps=budget.plus_steps, max_steps=wishes.max_steps
+            amount=budget.amount, unit=budget.unit, plus_steps=budget.plus_steps, max_steps=options.max_steps
         )
-        notes.append(f"Training was cut to {wishes.max_steps} steps: a rehearsal, not a result.")
+        notes.append(f"Training was cut to {options.max_steps} steps: a rehearsal, not a result.")
     return Recipe(
         backbone=BACKBONES.get(name),
         method=method,
         adapter=None if is_linear else AdapterSpec(last_blocks=_LAST_BLOCKS if method == "last_blocks" else None),
-        sampling=Sampling(shots=wishes.shots, max_val_shots=None),
-        train=TrainSpec(budget=budget, batch_size=_BATCH_SIZE, precision="fp32" if is_linear else wishes.precision),
-        rates=tuple(sorted(set(wishes.rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
-        seed=wishes.seed,
+        sampling=Sampling(shots=options.shots, max_val_shots=None),
+        train=TrainSpec(budget=budget, batch_size=_BATCH_SIZE, precision="fp32" if is_linear else options.precision),
+        rates=tuple(sorted(set(options.rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
+        seed=options.seed,
         notes=tuple(notes),
     )
 
@@ -162,16 +162,16 @@ def as_lora(recipe: Recipe) -> Recipe:
 
 
 def estimate_seconds(recipe: Recipe, *, num_images: int, num_train: int, seconds_per_image: float) -> float:
-    """Estimates how long features and training take, from the time of one image through the frozen tower."""
+    """Estimates how long features and training take, from the time of one image through the frozen encoder."""
     looked_at = float(num_images)
     if recipe.adapter is not None:
         looked_at += _TRAINING_COST * recipe.num_seen(num_train) * len(recipe.rates)
     return looked_at * seconds_per_image
 
 
-def _model(wishes: Wishes, inputs: Inputs, method: str, own: Sequence[str]) -> tuple[str, list[str]]:
-    if wishes.model is not None:
-        return BACKBONES.get(wishes.model).name, []
+def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str]) -> tuple[str, list[str]]:
+    if options.model is not None:
+        return BACKBONES.get(options.model).name, []
     named = [*own, *inputs.weights]
     if named:
         return named[0], []

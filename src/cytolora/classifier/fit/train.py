@@ -15,7 +15,7 @@ from cytolora.classifier.fit.prepare import halves
 from cytolora.classifier.fit.recipe import Recipe, as_lora, estimate_seconds
 from cytolora.data.manifest import Sample, Split
 from cytolora.training.features import seconds_per_image
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +38,30 @@ class Model:
     notes: tuple[str, ...] = ()
 
 
-def train_linear(bench: Bench, recipe: Recipe, split: Split, needed: int) -> Model:
+def train_linear(session: Session, recipe: Recipe, split: Split, needed: int) -> Model:
     """Trains a head on frozen features; by folds where every class comes from two groups or more.
 
     Args:
         needed: Groups that calibration takes at least.
     """
-    labels, num_classes = bench.labels_of(split.train).numpy(), len(bench.manifest.classes)
-    bench.progress.begin("features", len(bench.manifest.samples), "images")
-    for _ in bench.feature_chunks(bench.progress.done):
+    labels, num_classes = session.labels_of(split.train).numpy(), len(session.manifest.classes)
+    session.progress.begin("features", len(session.manifest.samples), "images")
+    for _ in session.feature_chunks(session.progress.done):
         pass  # kept now, and read back at once
-    features, calibration, notes, folded = bench.features_of(split.train), split.val, (), None
+    features, calibration, notes, folded = session.features_of(split.train), split.val, (), None
     groups, is_own = unit_names(split.train), np.array([one.elsewhere is None for one in split.train])
-    bench.progress.begin(f"{len(recipe.rates)} linear heads", 0, "heads")
+    session.progress.begin(f"{len(recipe.rates)} linear heads", 0, "heads")
     if num_folds(labels, groups, is_own) > 1:
         head = fit_by_folds(features, labels, groups, recipe, num_classes, is_own)
         folded = head.held_out, tuple(one for one in split.train if one.elsewhere is None)
     else:
-        select, calibration, notes = _divided_val(bench, split, needed)
+        select, calibration, notes = _divided_val(session, split, needed)
         head = fit_by_validation(
-            features, labels, bench.features_of(select), bench.labels_of(select).numpy(), recipe, num_classes
+            features, labels, session.features_of(select), session.labels_of(select).numpy(), recipe, num_classes
         )
 
     def of(samples: Sequence[Sample]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        found = bench.features_of(samples)
+        found = session.features_of(samples)
         return head.logits(found), found.numpy()
 
     return Model(
@@ -79,36 +79,36 @@ def train_linear(bench: Bench, recipe: Recipe, split: Split, needed: int) -> Mod
     )
 
 
-def train_adapter(bench: Bench, recipe: Recipe, split: Split, needed: int) -> Model:
+def train_adapter(session: Session, recipe: Recipe, split: Split, needed: int) -> Model:
     """Trains an adapter and its head, the rate chosen on one half of the held-out groups.
 
     Args:
         needed: Groups that calibration takes at least.
     """
-    select, calibration, notes = _divided_val(bench, split, needed)
-    adapted = fit_adapter(bench, recipe, select)
+    select, calibration, notes = _divided_val(session, split, needed)
+    adapted = fit_adapter(session, recipe, select)
     return Model(
         state=adapted.state,
         rate=adapted.rate,
         tried=adapted.tried,
         num_steps=adapted.num_steps,
         num_trainable=adapted.num_trainable,
-        temperature=fit_temperature(adapted.held_out, bench.labels_of(select).numpy()),
+        temperature=fit_temperature(adapted.held_out, session.labels_of(select).numpy()),
         chosen_on=f"{len(select)} held-out images",
         calibration=calibration,
-        outputs=lambda samples: outputs(bench, adapted.classifier, samples),
+        outputs=lambda samples: outputs(session, adapted.classifier, samples),
         notes=notes,
     )
 
 
 def _divided_val(
-    bench: Bench, split: Split, needed: int
+    session: Session, split: Split, needed: int
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[str, ...]]:
     """Returns the images to choose with and those to calibrate with.
 
     The same ones do both where they cannot be divided, or where only all of them together are enough to calibrate.
     """
-    found, num_groups = halves(split.val, bench.manifest.name), len(set(unit_names(split.val)))
+    found, num_groups = halves(split.val, session.manifest.name), len(set(unit_names(split.val)))
     if found is not None and (num_groups < needed or len(set(unit_names(found[1]))) >= needed):
         return *found, ()
     note = (
@@ -123,25 +123,25 @@ def unit_names(samples: Sequence[Sample]) -> list[str]:
     return group_names([one.group for one in samples], [one.path for one in samples])
 
 
-def say_how_long(bench: Bench, recipe: Recipe, split: Split) -> None:
-    """Times a few images through the tower, unless heads are asked for and all their features are kept already."""
-    absent = bench.num_missing_features()
+def say_how_long(session: Session, recipe: Recipe, split: Split) -> None:
+    """Times a few images through the encoder, unless heads are asked for and all their features are kept already."""
+    absent = session.num_missing_features()
     if recipe.adapter is None and not absent:
         return
-    seconds = seconds_per_image(bench.tower, recipe.backbone.preprocess.size_px, bench.device)
+    seconds = seconds_per_image(session.encoder, recipe.backbone.preprocess.size_px, session.device)
 
     def expected(what: Recipe) -> str:
         return _duration(
             estimate_seconds(
                 what,
-                num_images=absent if what.adapter is None else len(bench.manifest.samples),
+                num_images=absent if what.adapter is None else len(session.manifest.samples),
                 num_train=len(split.train),
                 seconds_per_image=seconds,
             )
         )
 
     instead = f"; --method lora would take about {expected(as_lora(recipe))}" if recipe.adapter is None else ""
-    bench.progress.say(f"{recipe.backbone.name}, {recipe.method}: about {expected(recipe)} on this machine{instead}")
+    session.progress.say(f"{recipe.backbone.name}, {recipe.method}: about {expected(recipe)} on this machine{instead}")
 
 
 def _duration(seconds: float) -> str:

@@ -25,9 +25,9 @@ from cytolora.errors import BundleError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
-from cytolora.models.checkpoints.loading import load_tower
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.classifier import Classifier, from_safetensors
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 
 
@@ -91,7 +91,7 @@ class Bundle(Predictor[Tensor]):
 
     @property
     def backbone(self) -> BackboneSpec:
-        """All facts of the tower but where its file is."""
+        """All facts of the encoder but where its file is."""
         return self.contents.backbone.spec
 
     @property
@@ -122,20 +122,20 @@ class Bundle(Predictor[Tensor]):
         return self._checkpoint
 
     def classifier(self) -> Classifier:
-        """Returns tower and head, adapter merged where its kind allows, in evaluation mode; loaded once."""
+        """Returns encoder and head, adapter merged where its kind allows, in evaluation mode; loaded once."""
         return self._classifier
 
     @cached_property
     def _classifier(self) -> Classifier:
-        tower = load_tower(self.backbone, self.checkpoint())
+        encoder = load_encoder(self.backbone, self.checkpoint())
         contents = self.contents
-        if self.state()["head.weight"].shape != (len(contents.classes), tower.feature_dim):
+        if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
             raise BundleError(f"{self.name}: the head does not fit {len(contents.classes)} classes and this backbone.")
-        return rebuild(tower, contents.method, contents.adapter, self.state(), contents.seed, self._device)
+        return rebuild(encoder, contents.method, contents.adapter, self.state(), contents.seed, self._device)
 
     @cached_property
-    def _fast_tower(self) -> Tower:
-        return for_inference(self.classifier().tower, self._device)
+    def _fast_encoder(self) -> Encoder:
+        return for_inference(self.classifier().encoder, self._device)
 
     def read_bank(self) -> Features | None:
         """Reads the features of training images; None where there are none."""
@@ -152,7 +152,7 @@ class Bundle(Predictor[Tensor]):
     def outputs(self, views: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns logits [images, classes] and features [images, feature_dim] of some views."""
         with torch.inference_mode():
-            features = self._fast_tower(to_batch(views, self.preprocess).to(self._device)).float()
+            features = self._fast_encoder(to_batch(views, self.preprocess).to(self._device)).float()
             logits = self.classifier().head(features)
         return logits.cpu().numpy(), features.cpu().numpy()
 

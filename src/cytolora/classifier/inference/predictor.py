@@ -51,7 +51,7 @@ class Predictor(ABC, Generic[View]):
 
     @property
     def preprocess(self) -> Preprocess:
-        """From a decoded image to the tower's input."""
+        """From a decoded image to the encoder's input."""
         return self.contents.preprocess
 
     @cached_property

@@ -17,7 +17,7 @@ from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
 from cytolora.metrics.scores import score
 from cytolora.training.heads import fit_heads
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """Peaks of the cosine to choose from; those of the shipped grids."""
@@ -107,7 +107,7 @@ def check_asked(manifest: Manifest, shots: OneOrMany[int], seeds: OneOrMany[int]
 
 
 def measure(
-    bench: Bench,
+    session: Session,
     shots: OneOrMany[int],
     seeds: OneOrMany[int],
     *,
@@ -123,26 +123,26 @@ def measure(
         DataError: If there is one class.
     """
     shots, seeds = as_whole_numbers(shots, "shots"), as_whole_numbers(seeds, "seeds")
-    check_asked(bench.manifest, shots, seeds)
+    check_asked(session.manifest, shots, seeds)
     shots, seeds = sorted(set(shots)), list(dict.fromkeys(seeds))  # a seed named twice is one draw
-    divided = {seed: _divided(bench.manifest, seed) for seed in seeds}
+    divided = {seed: _divided(session.manifest, seed) for seed in seeds}
     is_right: dict[int, list[NDArray[np.bool_]]] = {seed: [] for seed in seeds}
     rates = []
     for number in shots:
-        rate, heads = _heads(bench, divided, number)
+        rate, heads = _heads(session, divided, number)
         rates.append(rate)
         for seed, head in heads.items():
             test = divided[seed].subset("test")
-            predicted = _logits(bench, test, head).argmax(dim=1)
-            is_right[seed].append((predicted == bench.labels_of(test)).numpy())
+            predicted = _logits(session, test, head).argmax(dim=1)
+            is_right[seed].append((predicted == session.labels_of(test)).numpy())
         on_steps(_num_steps(number))
-    draws = [_draw(bench, seed, divided[seed].subset("test"), np.stack(is_right[seed])) for seed in seeds]
+    draws = [_draw(session, seed, divided[seed].subset("test"), np.stack(is_right[seed])) for seed in seeds]
     return Curve(
         shots=tuple(shots),
         draws=tuple(draws),
         rates=tuple(rates),
         available=_available(list(divided.values())),
-        by_group=any(sample.group is not None for sample in bench.manifest.samples),
+        by_group=any(sample.group is not None for sample in session.manifest.samples),
         split_rule=_rule(list(divided.values())),
     )
 
@@ -160,14 +160,14 @@ Head = tuple[Tensor, Tensor]
 """Weight [classes, feature_dim] and bias [classes]."""
 
 
-def _heads(bench: Bench, divided: dict[int, Manifest], shots: int) -> tuple[float, dict[int, Head]]:
+def _heads(session: Session, divided: dict[int, Manifest], shots: int) -> tuple[float, dict[int, Head]]:
     """Trains the heads of all seeds and rates; returns the chosen rate, and its head of each seed."""
     splits = {seed: draw(manifest, Sampling(shots=shots), seed) for seed, manifest in divided.items()}
     weights, biases, _ = fit_heads(
-        torch.stack([bench.features_of(split.train) for split in splits.values()]).to(bench.device),
-        torch.stack([bench.labels_of(split.train) for split in splits.values()]).to(bench.device),
+        torch.stack([session.features_of(split.train) for split in splits.values()]).to(session.device),
+        torch.stack([session.labels_of(split.train) for split in splits.values()]).to(session.device),
         TRAIN,
-        num_classes=len(bench.manifest.classes),
+        num_classes=len(session.manifest.classes),
         learning_rates=RATES,
         seeds=list(splits),
         num_steps=_num_steps(shots),
@@ -176,7 +176,7 @@ def _heads(bench: Bench, divided: dict[int, Manifest], shots: int) -> tuple[floa
     standing = []
     for place, rate in enumerate(RATES):
         scores = [
-            score(bench.labels_of(split.val), _logits(bench, split.val, (w[place], b[place])).softmax(dim=1))
+            score(session.labels_of(split.val), _logits(session, split.val, (w[place], b[place])).softmax(dim=1))
             for split, w, b in zip(splits.values(), weights, biases, strict=True)
         ]
         accuracy, loss = (round(float(np.mean([found[name] for found in scores])), 12) for name in ("accuracy", "loss"))
@@ -185,8 +185,8 @@ def _heads(bench: Bench, divided: dict[int, Manifest], shots: int) -> tuple[floa
     return rate, {seed: (w[place], b[place]) for seed, w, b in zip(splits, weights, biases, strict=True)}
 
 
-def _logits(bench: Bench, samples: Sequence[Sample], head: Head) -> Tensor:
-    return bench.features_of(samples) @ head[0].T + head[1]
+def _logits(session: Session, samples: Sequence[Sample], head: Head) -> Tensor:
+    return session.features_of(samples) @ head[0].T + head[1]
 
 
 def _divided(manifest: Manifest, seed: int) -> Manifest:
@@ -208,10 +208,10 @@ def _available(divided: Sequence[Manifest]) -> dict[str, int]:
     return {label: min(count[label]["train"] for count in counts) for label in divided[0].classes}
 
 
-def _draw(bench: Bench, seed: int, test: Sequence[Sample], is_right: NDArray[np.bool_]) -> Draw:
+def _draw(session: Session, seed: int, test: Sequence[Sample], is_right: NDArray[np.bool_]) -> Draw:
     units = [f"group {sample.group}" if sample.group is not None else f"image {sample.path}" for sample in test]
     return Draw(
-        seed=seed, test_labels=bench.labels_of(test).numpy(), test_units=np.array(units, dtype=str), is_right=is_right
+        seed=seed, test_labels=session.labels_of(test).numpy(), test_units=np.array(units, dtype=str), is_right=is_right
     )
 
 

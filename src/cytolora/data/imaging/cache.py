@@ -20,8 +20,8 @@ from cytolora.errors import DataError
 
 MAX_PIXELS = 1024 * 1024
 """Width times height that is kept for training; a larger image is reduced to it, proportions kept. The smallest crop
-of the protocol, 70 % of the area, of an image of this size is about 857 px wide, and no tower looks at more than a few
-hundred: beyond it disk and reading grow, and a crop shows nothing more."""
+of the protocol, 70 % of the area, of an image of this size is about 857 px wide, and no encoder looks at more than a
+few hundred: beyond it disk and reading grow, and a crop shows nothing more."""
 
 _HEADER = struct.Struct("<3I")
 """Height, width, whether it was reduced; the pixels follow."""

@@ -9,7 +9,7 @@ _MAX_EDGE = 2**16
 
 
 def check_shape(pixels: Pixels, preprocess: Preprocess) -> None:
-    """Raises a DataError if scaling the shorter edge to the tower's input would blow the longer one up."""
+    """Raises a DataError if scaling the shorter edge to the encoder's input would blow the longer one up."""
     height, width, _ = pixels.shape
     longest = preprocess.shorter_px * max(height, width) / min(height, width)
     if preprocess.resize == "shortest" and longest > _MAX_EDGE:

@@ -1,4 +1,4 @@
-"""What runs in every worker of the ray engine: keeps a tower, images and features, and does one unit after another."""
+"""Worker of the ray engine: keeps an encoder, images and features, and does one unit after another."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import ConfigError, StoreError, WeightsError
 from cytolora.experiments.engines.units import Cell, Key, Unit
-from cytolora.experiments.execute import open_bench, score_chosen, train_cell
+from cytolora.experiments.execute import open_session, score_chosen, train_cell
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.kernels.cpu import keep_freed_memory
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 _SEEN_SECONDS = 120
 """How long a result of another machine may take to be seen: network file systems keep old listings for a minute."""
@@ -46,7 +46,7 @@ class Worker:
     """One process; an actor of Ray wraps it."""
 
     job: Job
-    bench: Bench | None = None
+    session: Session | None = None
     store: Store | None = None
     _num_images: int = 0
     _checked: set[str] = field(default_factory=set)
@@ -78,29 +78,29 @@ class Worker:
         """Does one unit and returns the number of images trained on."""
         assert self.store is not None
         self._num_images = 0
-        bench = self._bench(unit.key, unit.cells[0])
+        session = self._session(unit.key, unit.cells[0])
         for cell in unit.cells:
             if unit.only is not None:
-                train_cell(bench, self.store, cell, [unit.only])
+                train_cell(session, self.store, cell, [unit.only])
                 continue
             if cell[0].adapter is None:
-                train_cell(bench, self.store, cell)
+                train_cell(session, self.store, cell)
             else:
                 self._wait_for(cell)
-            score_chosen(bench, self.store, cell)
+            score_chosen(session, self.store, cell)
         return self._num_images
 
-    def _bench(self, key: Key, cell: Cell) -> Bench:
+    def _session(self, key: Key, cell: Cell) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
         assert self.store is not None
-        if self.bench is None or (self.bench.dataset, self.bench.backbone.name) != key:
+        if self.session is None or (self.session.dataset, self.session.backbone.name) != key:
             self._check_weights(key[1])
             progress = Progress(done=self._count)
-            before, self.bench = self.bench, None
-            self.bench = open_bench(
+            before, self.session = self.session, None
+            self.session = open_session(
                 cell[0], self.job.inputs, self.store, device=self.job.device, progress=progress, before=before
             )
-        return self.bench
+        return self.session
 
     def _count(self, images: int) -> None:
         self._num_images += images

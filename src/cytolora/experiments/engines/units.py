@@ -65,10 +65,10 @@ class Units:
         for unit in self.waiting:
             left[unit.key] += unit.cost  # pyright: ignore[reportArgumentType]  (a sum of floats is as good)
 
-        def wish(key: Key) -> tuple[bool, bool, float]:
+        def option(key: Key) -> tuple[bool, bool, float]:
             return key == loaded, loaded is not None and key[1] == loaded[1], left[key] / (1 + at_work[key])
 
-        key = max(left, key=wish)
+        key = max(left, key=option)
         unit = max((unit for unit in self.waiting if unit.key == key), key=lambda unit: unit.cost)
         self.waiting.remove(unit)
         return unit

@@ -36,9 +36,9 @@ class RankAllocation:
         self._is_long_enough = self._config.tinit < num_steps - self._config.tfinal
 
     @classmethod
-    def of(cls, tower: nn.Module, num_steps: int) -> Self | None:
-        """Returns what a tower needs for a run of so many steps; None unless its adapter is AdaLoRA."""
-        trunk = getattr(tower, "trunk", None)
+    def of(cls, encoder: nn.Module, num_steps: int) -> Self | None:
+        """Returns what an encoder needs for a run of so many steps; None unless its adapter is AdaLoRA."""
+        trunk = getattr(encoder, "trunk", None)
         if not isinstance(trunk, PeftModel) or not isinstance(trunk.base_model, AdaLoraModel):
             return None
         return cls(trunk.base_model, num_steps)

@@ -1,4 +1,4 @@
-"""An AdapterSpec to an adapted tower - through PEFT, by prompts, or by opening weights - and the proof that it acts."""
+"""Adapter attachment: through PEFT, by prompts, or by opening weights; and the proof that it acts."""
 
 import copy
 import re
@@ -15,7 +15,7 @@ from cytolora.models.adapters.methods import METHODS, Method, check_fits
 from cytolora.models.adapters.reference_attention import use_reference_attention
 from cytolora.models.adapters.split_qkv import attention_blocks, split_qkv
 from cytolora.models.adapters.vpt import add_prompts
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 _MODULES = {
     "q": r"attn\.(qkv\.)?q_proj",
@@ -33,14 +33,14 @@ _OPENED = {
     "blocks": r"trunk\.(blocks\.({blocks})\..*|(fc_)?norm\..*)",
     "everything": r".*",
 }
-"""Names of the tower's own parameters that a method trains."""
+"""Names of the encoder's own parameters that a method trains."""
 
 _BEFORE_BLOCKS = "trunk.norm_pre."
 """CLIP's norm of the embeddings; where single blocks are named it is in none of them, and stays frozen."""
 
 
-def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
-    """Returns an adapted copy of a tower; the tower itself stays as it was.
+def attach(encoder: Encoder, method: str, adapter: AdapterSpec) -> Encoder:
+    """Returns an adapted copy of an encoder; the encoder itself stays as it was.
 
     Frozen weights are shared with the original, what trains is new: drawn from torch's global random state.
 
@@ -52,7 +52,7 @@ def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
     if not entry.adapts:
         raise ConfigError(f"The method {method!r} adapts nothing; it trains on frozen features.")
     check_fits(entry, adapter)
-    adapted = tower.sharing_weights()
+    adapted = encoder.sharing_weights()
     if adapter.reference_attention_bug:
         use_reference_attention(adapted.trunk)
     if entry.peft_config is not None:
@@ -64,27 +64,27 @@ def attach(tower: Tower, method: str, adapter: AdapterSpec) -> Tower:
     return adapted
 
 
-def with_split_qkv(tower: Tower) -> Tower:
+def with_split_qkv(encoder: Encoder) -> Encoder:
     """Returns a copy with q, k and v apart, as PEFT's methods need them; ``attach`` then has nothing to split."""
-    split = tower.sharing_weights()
+    split = encoder.sharing_weights()
     split_qkv(split.trunk)
     return split
 
 
-def prove_attached(tower: Tower, images: Tensor) -> None:
+def prove_attached(encoder: Encoder, images: Tensor) -> None:
     """Checks on ``images`` [batch, 3, size, size] that every adapted module can change the features.
 
     At the start, something of every adapter has a gradient exactly where its module is on the way from image to
-    feature; a family of towers that reads a weight past its module has none there.
+    feature; a family of encoders that reads a weight past its module has none there.
 
     Raises:
         ConfigError: If an adapted module has no effect on the features.
     """
-    owners = dict(_owned(tower))
+    owners = dict(_owned(encoder))
     if not owners:
-        raise ConfigError("The adapter has no effect anywhere: this tower has nothing that trains.")
-    parameters = [parameter for parameter in tower.parameters() if parameter.requires_grad]
-    features = tower(images)
+        raise ConfigError("The adapter has no effect anywhere: this encoder has nothing that trains.")
+    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    features = encoder(images)
     probe = torch.linspace(-1, 1, features.shape[-1], device=features.device)
     grads = torch.autograd.grad((features * probe).sum(), parameters, allow_unused=True)
     alive = {
@@ -92,50 +92,50 @@ def prove_attached(tower: Tower, images: Tensor) -> None:
     }
     dead = [name for name, owned in owners.items() if not any(id(parameter) in alive for parameter in owned)]
     if dead:
-        is_projection = isinstance(tower.get_submodule(dead[0]), BaseTunerLayer)
-        why = "this tower does not use that projection as a module" if is_projection else "no feature depends on it"
+        is_projection = isinstance(encoder.get_submodule(dead[0]), BaseTunerLayer)
+        why = "this encoder does not use that projection as a module" if is_projection else "no feature depends on it"
         raise ConfigError(f"The adapter has no effect at {dead[0]}; {why}. Choose another method or backbone.")
 
 
-def merged(tower: Tower) -> Tower:
-    """Returns a copy of an adapted tower with the adapter added into the weights; q, k, v stay split."""
-    whole = copy.deepcopy(tower)
+def merged(encoder: Encoder) -> Encoder:
+    """Returns a copy of an adapted encoder with the adapter added into the weights; q, k, v stay split."""
+    whole = copy.deepcopy(encoder)
     if isinstance(whole.trunk, PeftModel):
         whole.trunk = whole.trunk.merge_and_unload()
     return whole
 
 
-def _attach_peft(tower: Tower, method: Method, adapter: AdapterSpec) -> None:
+def _attach_peft(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None:
     assert method.peft_config is not None
-    split_qkv(tower.trunk)
-    pattern = _pattern(tower.trunk, adapter)
+    split_qkv(encoder.trunk)
+    pattern = _pattern(encoder.trunk, adapter)
     if method.writes_weights:
-        _unshare(tower.trunk, pattern)
-    tower.trunk = get_peft_model(tower.trunk, method.peft_config(adapter, pattern))
+        _unshare(encoder.trunk, pattern)
+    encoder.trunk = get_peft_model(encoder.trunk, method.peft_config(adapter, pattern))
 
 
-def _open(tower: Tower, method: Method, adapter: AdapterSpec) -> None:
+def _open(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None:
     assert method.opens is not None
     if method.name == "last_blocks" and adapter.last_blocks is None and adapter.blocks == "all":
         raise ConfigError("last_blocks needs the number of blocks to train: set last_blocks of the adapter, 2 say.")
-    blocks = _blocks(tower.trunk, adapter) if method.opens != "everything" else []
+    blocks = _blocks(encoder.trunk, adapter) if method.opens != "everything" else []
     pattern = _OPENED[method.opens].replace("{blocks}", "|".join(map(str, blocks)))
     are_named = adapter.last_blocks is not None or adapter.blocks != "all"
-    for name, parameter in list(tower.named_parameters()):
+    for name, parameter in list(encoder.named_parameters()):
         if re.fullmatch(pattern, name) and not (are_named and name.startswith(_BEFORE_BLOCKS)):
             parent, _, last = name.rpartition(".")
-            setattr(tower.get_submodule(parent), last, nn.Parameter(parameter.detach().clone()))
+            setattr(encoder.get_submodule(parent), last, nn.Parameter(parameter.detach().clone()))
 
 
-def _owned(tower: Tower) -> Iterator[tuple[str, list[nn.Parameter]]]:
+def _owned(encoder: Encoder) -> Iterator[tuple[str, list[nn.Parameter]]]:
     """Yields every adapted module with what trains in it: an adapter's layer, or the module of an opened weight."""
     inside: set[int] = set()
-    for name, module in tower.named_modules():
+    for name, module in encoder.named_modules():
         trains = [p for p in module.parameters() if p.requires_grad and id(p) not in inside]
         if isinstance(module, BaseTunerLayer) and trains:
             inside |= {id(parameter) for parameter in trains}
             yield name, trains
-    for name, module in tower.named_modules():
+    for name, module in encoder.named_modules():
         trains = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in inside]
         if trains:
             yield name, trains
@@ -152,7 +152,7 @@ def _blocks(trunk: nn.Module, adapter: AdapterSpec) -> list[int]:
     num_blocks = len(attention_blocks(trunk))
     if adapter.last_blocks is not None:
         if adapter.last_blocks > num_blocks:
-            raise ConfigError(f"last_blocks is {adapter.last_blocks}, and the tower has {num_blocks} blocks.")
+            raise ConfigError(f"last_blocks is {adapter.last_blocks}, and the encoder has {num_blocks} blocks.")
         return list(range(num_blocks - adapter.last_blocks, num_blocks))
     if adapter.blocks == "all":
         return list(range(num_blocks))
@@ -160,7 +160,7 @@ def _blocks(trunk: nn.Module, adapter: AdapterSpec) -> list[int]:
         raise ConfigError(f"blocks names one or more blocks, counted from 0, once each: {list(adapter.blocks)}.")
     beyond = [block for block in adapter.blocks if not 0 <= block < num_blocks]
     if beyond:
-        raise ConfigError(f"There is no block {beyond[0]}: the tower has {num_blocks}, counted from 0.")
+        raise ConfigError(f"There is no block {beyond[0]}: the encoder has {num_blocks}, counted from 0.")
     return list(adapter.blocks)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 Opens = Literal["biases", "norms", "blocks", "everything"]
-"""Which of the tower's own weights a method trains."""
+"""Which of the encoder's own weights a method trains."""
 
 _WHERE = ("targets", "blocks", "last_blocks")
 _LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)
@@ -20,7 +20,7 @@ _LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One way to adapt a tower; the classifier on top is trained by all of them.
+    """One way to adapt an encoder; the classifier on top is trained by all of them.
 
     At most one of ``peft_config``, ``opens`` and ``prompts`` is set; a method with none of them adapts nothing.
     """
@@ -39,7 +39,7 @@ class Method:
 
     @property
     def adapts(self) -> bool:
-        """Whether the tower changes at all."""
+        """Whether the encoder changes at all."""
         return self.peft_config is not None or self.opens is not None or self.prompts
 
 
@@ -199,6 +199,6 @@ for _method in (
         opens="blocks",
         uses=("blocks", "last_blocks"),
     ),
-    Method(name="full", description="Trains every weight of the tower.", opens="everything"),
+    Method(name="full", description="Trains every weight of the encoder.", opens="everything"),
 ):
     METHODS.add(_method)

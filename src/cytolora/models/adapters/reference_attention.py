@@ -28,9 +28,9 @@ class ReferenceAttention(nn.Module):
         self.proj, self.proj_drop = attention.proj, attention.proj_drop
 
     def forward(self, tokens: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """Maps tokens [batch, tokens, width] to the same shape; timm passes a mask, which towers of images lack."""
+        """Maps tokens [batch, tokens, width] to the same shape; timm passes a mask, which encoders of images lack."""
         queries, keys, values = self.qkv(tokens).chunk(3, dim=-1)
-        mixed = F.scaled_dot_product_attention(  # one head as wide as the tower: logits are scaled by its width
+        mixed = F.scaled_dot_product_attention(  # one head as wide as the encoder: logits are scaled by its width
             self.q_norm(queries),
             self.k_norm(keys),
             values,

@@ -1,4 +1,4 @@
-"""Separate q, k and v projections in any timm tower, so that each can be adapted alone.
+"""Separate q, k and v projections in any timm encoder, so that each can be adapted alone.
 
 timm keeps the three in one ``nn.Linear`` named ``qkv``; PEFT can adapt that only as a whole, with one shared A.
 """

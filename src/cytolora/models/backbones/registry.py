@@ -1,4 +1,4 @@
-"""Which image towers exist: the built-in one, the published ones of ``zoo``, and those that a user describes."""
+"""Which image encoders exist: the built-in one, the published ones of ``zoo``, and those that a user describes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ def read_backbone_file(path: AnyPath) -> BackboneSpec:
     """Reads a backbone of one's own from YAML; its weights' path is relative to the file.
 
     Raises:
-        ConfigError: If a key is missing, unknown or has a wrong value, or the tower would load more than its weights.
+        ConfigError: If a key is missing, unknown or has a wrong value, or the encoder would load more than its weights.
     """
     path = as_path(path)
     entry = read_spec(path, _BackboneFile)

@@ -45,7 +45,7 @@ _LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained", "pretrained_
 
 
 def what_else_it_loads(architecture: str, arguments: Mapping[str, Any]) -> str:
-    """Says by what building a tower could open or fetch more than the checkpoint that was named; empty: by nothing."""
+    """Returns what building an encoder could open or fetch besides the checkpoint that was named; empty: nothing."""
     if not re.fullmatch(r"[A-Za-z0-9_.]+", architecture):
         return f"{architecture!r} is no plain name of a timm architecture; it might load something else."
     if strange := sorted(set(arguments) & _LOADING):
@@ -54,7 +54,7 @@ def what_else_it_loads(architecture: str, arguments: Mapping[str, Any]) -> str:
 
 
 TEXT_PACKAGES = {"clip": "open_clip", "bert": "transformers"}
-"""What a text tower is built with, by its kind: the extra ``text``."""
+"""What a text encoder is built with, by its kind: the extra ``text``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +90,19 @@ class BackboneSpec:
     """The official file."""
     format: Format = "timm"
     drops: tuple[str, ...] = ()
-    """Prefixes of tensors in the file that are no part of the image tower; any other extra tensor is an error."""
+    """Prefixes of tensors in the file that are no part of the image encoder; any other extra tensor is an error."""
     resamples_positions: bool = False
     """The file's position embeddings are of another image size than ``size_px`` and are resampled, as in timm."""
     pool: Pool
     pool_width: int | None = None
     """Width of the pool ``query``."""
     projection: int | None = None
-    """Width after the tower's last linear map into the space shared with text; None: the tower has none."""
+    """Width after the encoder's last linear map into the space shared with text; None: the encoder has none."""
     projection_bias: bool = False
     text: TextSpec | None = None
-    """None: the checkpoint has no text tower that is read here."""
+    """None: the checkpoint has no text encoder that is read here."""
     feature_dim: int | None = None
-    """Width of a feature vector; checked against the tower that is built. None: whatever it has."""
+    """Width of a feature vector; checked against the encoder that is built. None: whatever it has."""
     preprocess: Preprocess
     reference_attention_bug: bool = False
     """Whether the paper's public code ran this backbone's adapters with a wrong attention."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cytolora.core.files import staged_folder
 from cytolora.errors import ConfigError
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 Dialect = tuple[LoraConfig, dict[str, Tensor]]
 """PEFT's configuration, and the adapter's tensors under PEFT's names."""
@@ -32,13 +32,13 @@ _IN_CLIP = {
 }
 
 
-def for_stock_timm(tower: Tower) -> Dialect:
+def for_stock_timm(encoder: Encoder) -> Dialect:
     """Rewrites a LoRA for timm's fused ``qkv``: the A of q, k and v lie one below the other, B is block by block.
 
     Raises:
         ConfigError: If the adapter is no plain LoRA.
     """
-    config, layers = _plain_lora(tower)
+    config, layers = _plain_lora(encoder)
     scaling = _scaling(config)
     state, parts = {}, {}
     for (block, module), pair in layers.items():
@@ -64,13 +64,13 @@ def for_stock_timm(tower: Tower) -> Dialect:
     return written, state
 
 
-def for_transformers_clip(tower: Tower) -> Dialect:
+def for_transformers_clip(encoder: Encoder) -> Dialect:
     """Rewrites a LoRA for the vision half of transformers' CLIP, which keeps q, k and v apart as we do.
 
     Raises:
         ConfigError: If the adapter is no plain LoRA, or adapts what CLIP does not have.
     """
-    config, layers = _plain_lora(tower)
+    config, layers = _plain_lora(encoder)
     state = {}
     for (block, module), pair in layers.items():
         if module not in _IN_CLIP:
@@ -95,15 +95,15 @@ def write_dialect(dialect: Dialect, folder: Path) -> None:
         save_file(state, staging / "adapter_model.safetensors")
 
 
-def _plain_lora(tower: Tower) -> tuple[LoraConfig, dict[tuple[str, str], dict[str, Tensor]]]:
-    config = tower.trunk.peft_config["default"] if isinstance(tower.trunk, PeftModel) else None
+def _plain_lora(encoder: Encoder) -> tuple[LoraConfig, dict[tuple[str, str], dict[str, Tensor]]]:
+    config = encoder.trunk.peft_config["default"] if isinstance(encoder.trunk, PeftModel) else None
     if type(config) is not LoraConfig or config.use_dora or config.init_lora_weights is not True:
         raise ConfigError(
             "Only a plain LoRA can be written for other libraries. Merge this adapter into the weights instead "
             "(`cytolora export --to timm`)."
         )
     layers: dict[tuple[str, str], dict[str, Tensor]] = {}
-    for name, tensor in cast(Mapping[str, Tensor], get_peft_model_state_dict(tower.trunk)).items():
+    for name, tensor in cast(Mapping[str, Tensor], get_peft_model_state_dict(encoder.trunk)).items():
         match = _LAYER.fullmatch(name)
         if match is None:
             raise ConfigError(f"{name} is no tensor of a LoRA on a block.")

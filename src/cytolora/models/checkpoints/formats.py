@@ -1,4 +1,4 @@
-"""From a checkpoint's own names to the tower's: whatever a file calls its tensors, timm's names come out."""
+"""From a checkpoint's own names to the encoder's: whatever a file calls its tensors, timm's names come out."""
 
 import re
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ def unwrapped(content: Mapping[Any, object]) -> dict[str, object]:
     return content
 
 
-def to_tower_names(state: Mapping[str, Tensor], layout: Layout, *, splits_qkv: bool) -> State:
-    """Renames the tensors of a checkpoint to those of the tower: timm's names, and ``projection.``.
+def to_encoder_names(state: Mapping[str, Tensor], layout: Layout, *, splits_qkv: bool) -> State:
+    """Renames the tensors of a checkpoint to those of the encoder: timm's names, and ``projection.``.
 
     Args:
         splits_qkv: Whether the trunk keeps q, k and v in three projections, as EVA-02 does, and not in one.
@@ -82,7 +82,7 @@ def _reshaped(state: State, layout: Layout) -> State:
         positions = result["pos_embed"]  # timm gives the class token no position; the original adds one
         result["reg_token"] = result.pop("register_tokens")
         result["cls_token"], result["pos_embed"] = result["cls_token"] + positions[:, :1], positions[:, 1:].contiguous()
-    if layout is HF_DINOV3:  # timm's towers have no such bias; one that is not zero stays, and is refused by name
+    if layout is HF_DINOV3:  # timm's encoders have no such bias; one that is not zero stays, and is refused by name
         idle = [name for name, bias in result.items() if re.search(r"\.[qv]_proj\.bias$", name) and not bias.any()]
         result = {name: tensor for name, tensor in result.items() if name not in idle}
     for kind in ("weight", "bias"):

@@ -68,7 +68,7 @@ def intact(spec: BackboneSpec, path: Path) -> Path:
 
 
 def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
-    """Returns the text tower's vocabulary: beside the weights, or in the hub's cache; None where it needs none."""
+    """Returns the text encoder's vocabulary: beside the weights, or in the hub's cache; None where it needs none."""
     if spec.text is None or spec.text.vocabulary is None:
         return None
     beside = weights.parent / spec.text.vocabulary.filename
@@ -76,7 +76,7 @@ def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
 
 
 def fetch_vocabulary(spec: BackboneSpec) -> Path | None:
-    """Like ``fetch``, for the text tower's vocabulary; None where it needs none."""
+    """Like ``fetch``, for the text encoder's vocabulary; None where it needs none."""
     if spec.text is None or spec.text.vocabulary is None:
         return None
     return _download(spec, spec.text.vocabulary)

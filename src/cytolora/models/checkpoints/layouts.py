@@ -1,6 +1,6 @@
 """Official checkpoint layouts, each as a table of names.
 
-A layout is recognised by a tensor that only it has. What it holds besides the image tower is named too, and dropped;
+A layout is recognised by a tensor that only it has. What it holds besides the image encoder is named too, and dropped;
 a tensor that no table knows stays in and makes the strict load fail.
 """
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How one library names the tensors of an image tower."""
+    """How one library names the tensors of an image encoder."""
 
     name: str
     signature: str
     """Matches the whole name of a tensor that no other layout has."""
     drops: str = r"(?!)"
-    """Matches names of tensors that are no part of the image tower, from their beginning."""
+    """Matches names of tensors that are no part of the image encoder, from their beginning."""
     renames: tuple[tuple[str, str], ...] = ()
     """Regular expressions and replacements, applied in order, each wherever it matches."""
 
@@ -175,4 +175,4 @@ LAYOUTS = (CONCH, OPEN_CLIP, OPEN_CLIP_TIMM, HF_CLIP, HF_SIGLIP, HF_VIT, HF_DINO
 """In the order of trial: what has timm's names and something more is not timm's."""
 
 TEXT_SIGNATURES = (r"(.*\.)?(word_embeddings|token_embedding|embed_tokens|wte)\.weight",)
-"""Tensors of models of text; where one is found and no image tower, the error says so."""
+"""Tensors of models of text; where one is found and no image encoder, the error says so."""

@@ -1,4 +1,4 @@
-"""A checkpoint file in its official format to a timm tower: every key must fit, nothing is run."""
+"""A checkpoint file in its official format to a timm encoder: every key must fit, nothing is run."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,10 +18,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
 from cytolora.models.checkpoints.checkpoint import first_line, read_state
-from cytolora.models.checkpoints.formats import State, recognise, to_tower_names
+from cytolora.models.checkpoints.formats import State, recognise, to_encoder_names
 from cytolora.models.checkpoints.layouts import TEXT_SIGNATURES, TIMM
 from cytolora.models.checkpoints.pool_checks import check_pool
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.pooling import QueryPool
 
 _BESIDE_TRUNK = ("projection.", "pooler.")
@@ -29,23 +29,23 @@ _LAYERS = {"swiglu_packed": SwiGLUPacked}
 """Names for what timm takes only as a class; registry entries are plain data."""
 
 
-def load_tower(spec: BackboneSpec, path: Path) -> Tower:
-    """Builds the tower of ``spec`` with the weights of ``path``, frozen, in evaluation mode, fp32, on the CPU.
+def load_encoder(spec: BackboneSpec, path: Path) -> Encoder:
+    """Builds the encoder of ``spec`` with the weights of ``path``, frozen, in evaluation mode, fp32, on the CPU.
 
     Raises:
         WeightsError: If the file is missing, damaged, or its keys or shapes are not exactly the architecture's.
     """
     with without_weights():
-        tower = build_tower(spec)
-    state = _tower_state(spec, path, tower)
-    expected = _expected(tower)
+        encoder = build_encoder(spec)
+    state = _encoder_state(spec, path, encoder)
+    expected = _expected(encoder)
     _check_fits(spec, path, state, expected)
     named = {}
     for name in list(state):
         own = _own(state.pop(name), expected[name].dtype)  # one after the other: never two copies of the whole
         named[name if name.startswith(_BESIDE_TRUNK) else f"trunk.{name}"] = own
-    tower.load_state_dict(named, strict=True, assign=True)
-    return tower.requires_grad_(False).eval()
+    encoder.load_state_dict(named, strict=True, assign=True)
+    return encoder.requires_grad_(False).eval()
 
 
 @contextmanager
@@ -74,8 +74,8 @@ def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
 
 
-def build_tower(spec: BackboneSpec) -> Tower:
-    """Builds the tower of ``spec`` with random weights.
+def build_encoder(spec: BackboneSpec) -> Encoder:
+    """Builds the encoder of ``spec`` with random weights.
 
     Raises:
         ConfigError: If timm cannot build it, or its features are not as wide as the entry says.
@@ -84,15 +84,15 @@ def build_tower(spec: BackboneSpec) -> Tower:
         raise ConfigError(f"{spec.name}: the pool `query` and pool_width go together, got {spec.pool}.")
     trunk: Any = build_trunk(spec)
     pooler = QueryPool(int(trunk.num_features), spec.pool_width) if spec.pool_width else None
-    tower = Tower(trunk, spec.pool, pooler=pooler)
+    encoder = Encoder(trunk, spec.pool, pooler=pooler)
     projection = None
     if spec.projection is not None:
-        projection = nn.Linear(tower.pooled_dim, spec.projection, bias=spec.projection_bias)
-    tower = Tower(trunk, spec.pool, pooler=pooler, projection=projection, recipe=spec.recipe)
-    if spec.feature_dim not in (None, tower.feature_dim):
-        raise ConfigError(f"{spec.name}: features are {tower.feature_dim} wide, declared are {spec.feature_dim}.")
-    check_pool(spec, tower)
-    return tower
+        projection = nn.Linear(encoder.pooled_dim, spec.projection, bias=spec.projection_bias)
+    encoder = Encoder(trunk, spec.pool, pooler=pooler, projection=projection, recipe=spec.recipe)
+    if spec.feature_dim not in (None, encoder.feature_dim):
+        raise ConfigError(f"{spec.name}: features are {encoder.feature_dim} wide, declared are {spec.feature_dim}.")
+    check_pool(spec, encoder)
+    return encoder
 
 
 def build_trunk(spec: BackboneSpec) -> nn.Module:
@@ -129,21 +129,21 @@ def _norm_eps(name: str, eps: Any) -> float:
     return number
 
 
-def _tower_state(spec: BackboneSpec, path: Path, tower: Tower) -> State:
-    """Reads a checkpoint under the tower's names."""
+def _encoder_state(spec: BackboneSpec, path: Path, encoder: Encoder) -> State:
+    """Reads a checkpoint under the encoder's names."""
     read, drops = read_state(path, spec.hub and str(spec.hub)), spec.drops or ("\0",)
     state = {name: value for name, value in read.items() if not name.startswith(drops)}
     layout = recognise(state)
     if layout is None:
         if any(re.fullmatch(signature, name) for name in state for signature in TEXT_SIGNATURES):
-            raise WeightsError(f"{path} holds a model of text, no image tower. Name the file of {spec.name}.")
+            raise WeightsError(f"{path} holds a model of text, no image encoder. Name the file of {spec.name}.")
         return state  # under names that fit nothing; the error that follows lists them
-    splits_qkv = any(".attn.q_proj." in name for name in _expected(tower))
+    splits_qkv = any(".attn.q_proj." in name for name in _expected(encoder))
     try:
-        named = to_tower_names(state, layout, splits_qkv=splits_qkv)
+        named = to_encoder_names(state, layout, splits_qkv=splits_qkv)
         if spec.resamples_positions and (positions := named.get("pos_embed")) is not None:
-            named["pos_embed"] = _resampled(positions, tower.trunk)
-    except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:  # shapes of no such tower
+            named["pos_embed"] = _resampled(positions, encoder.trunk)
+    except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:  # shapes of no such encoder
         raise WeightsError(
             f"{path} does not hold the weights of {spec.name} ({spec.architecture}): its tensors have other shapes "
             f"({first_line(error)}). Check that file and backbone belong together."
@@ -161,8 +161,8 @@ def _resampled(positions: Tensor, trunk: Any) -> Tensor:
     return resample_abs_pos_embed(positions, list(trunk.patch_embed.grid_size), num_prefix_tokens=num_prefix)
 
 
-def _expected(tower: Tower) -> dict[str, Tensor]:
-    names = ((name.removeprefix("trunk."), tensor) for name, tensor in tower.state_dict().items())
+def _expected(encoder: Encoder) -> dict[str, Tensor]:
+    names = ((name.removeprefix("trunk."), tensor) for name, tensor in encoder.state_dict().items())
     return dict(names)
 
 
@@ -187,7 +187,7 @@ def _check_fits(spec: BackboneSpec, path: Path, state: Mapping[str, Tensor], exp
 
 
 def _is_finite(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether every number is one, also as the tower will hold it: 1e300 is infinite there."""
+    """Whether every number is one, also as the encoder will hold it: 1e300 is infinite there."""
     return bool(torch.isfinite(tensor.to(dtype)).all())
 
 

@@ -1,4 +1,4 @@
-"""Whether a tower's pooling says what it means: a pool that fits no such trunk gives features of something else."""
+"""Whether an encoder's pooling says what it means: a pool that fits no such trunk gives features of something else."""
 
 from typing import Any
 
@@ -9,20 +9,20 @@ from torch.func import functional_call
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.checkpoint import first_line
-from cytolora.models.encoder import Tower, has_class_token
+from cytolora.models.encoder import Encoder, has_class_token
 
 _OF_TOKENS = ("cls", "mean_patch", "cls+mean", "query")
 """Pools that read the tokens themselves; ``timm`` leaves it to the architecture."""
 
 
-def check_pool(spec: BackboneSpec, tower: Tower) -> None:
-    """Checks that the tower has what its pool reads, and gives one vector an image.
+def check_pool(spec: BackboneSpec, encoder: Encoder) -> None:
+    """Checks that the encoder has what its pool reads, and gives one vector an image.
 
     Raises:
         ConfigError: If it has no class token, normalises after pooling, gives no tokens, or takes images of another
             size.
     """
-    trunk = tower.trunk
+    trunk = encoder.trunk
     if spec.pool in ("cls", "cls+mean") and not has_class_token(trunk):
         raise ConfigError(
             f"{spec.name}: the pool {spec.pool!r} reads the class token, and {spec.architecture} as it is built here "
@@ -33,29 +33,29 @@ def check_pool(spec: BackboneSpec, tower: Tower) -> None:
             f"{spec.name}: {spec.architecture} as it is built here normalises after pooling (fc_norm), which the pool "
             f"{spec.pool!r} would leave out. Write `pool: timm` for the architecture's own."
         )
-    shape = _output_shape(spec, tower)
-    if shape is not None and shape != (1, tower.feature_dim):
+    shape = _output_shape(spec, encoder)
+    if shape is not None and shape != (1, encoder.feature_dim):
         raise ConfigError(
             f"{spec.name}: the pool {spec.pool!r} makes {' x '.join(map(str, shape))} numbers of an image with "
-            f"{spec.architecture}, expected 1 x {tower.feature_dim}: it gives no list of tokens. Write `pool: timm`."
+            f"{spec.architecture}, expected 1 x {encoder.feature_dim}: it gives no list of tokens. Write `pool: timm`."
         )
 
 
-def _output_shape(spec: BackboneSpec, tower: Tower) -> tuple[int, ...] | None:
-    """Runs the tower without computing anything; None where its code needs numbers to go on."""
-    state: dict[str, Any] = {name: tensor.to("meta") for name, tensor in tower.named_parameters()}
-    state |= {name: tensor.to("meta") for name, tensor in tower.named_buffers()}
-    size_px, was_training = spec.preprocess.size_px, tower.training
+def _output_shape(spec: BackboneSpec, encoder: Encoder) -> tuple[int, ...] | None:
+    """Runs the encoder without computing anything; None where its code needs numbers to go on."""
+    state: dict[str, Any] = {name: tensor.to("meta") for name, tensor in encoder.named_parameters()}
+    state |= {name: tensor.to("meta") for name, tensor in encoder.named_buffers()}
+    size_px, was_training = spec.preprocess.size_px, encoder.training
     try:
         with torch.inference_mode():
             image = torch.empty(1, 3, size_px, size_px, device="meta")
-            return tuple(functional_call(tower.eval(), state, (image,)).shape)
+            return tuple(functional_call(encoder.eval(), state, (image,)).shape)
     except NotImplementedError:
         return None
-    except Exception as error:  # timm's towers refuse an image by an assertion, or fail at whatever layer it reaches
+    except Exception as error:  # timm's encoders refuse an image by an assertion, or fail at whatever layer it reaches
         raise ConfigError(
             f"{spec.name}: {spec.architecture} does not take an image of {size_px} x {size_px} px: "
             f"{first_line(error)}. Let size_px of `preprocess` and img_size of `arguments` agree."
         ) from error
     finally:
-        tower.train(was_training)
+        encoder.train(was_training)

@@ -1,4 +1,4 @@
-"""What makes a tower faster: exact in fp32 to the last few bits; and in bf16, where that is asked for.
+"""What makes an encoder faster: exact in fp32 to the last few bits; and in bf16, where that is asked for.
 
 On a CPU (figures in docs/performance.md): frozen weights laid out once for oneDNN, q, k, v and their LoRA as one
 product, dropout masks from bytes, and in bf16 explicit attention, which is faster there than torch's fused one (in fp32
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cytolora.models.adapters.reference_attention import ReferenceAttention
 from cytolora.models.adapters.split_qkv import SplitQKV
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.explicit_attention import attend_explicitly
 from cytolora.models.kernels.fused_lora import NUM_BYTES, FusedLora, can_fuse, draw_kept, only_lora_trains
 from cytolora.models.kernels.last_block import read_first_token_only
@@ -30,38 +30,38 @@ _IN_ONE_PRECISION = (Attention, AttentionRope, EvaAttention, ReferenceAttention)
 temperature, SAM's relative positions), which fails unless autocast makes them equal."""
 
 
-def for_inference(tower: Tower, device: torch.device, precision: Precision = "fp32") -> Tower:
-    """Returns a copy of a frozen tower that gives the same features faster; the weights are shared.
+def for_inference(encoder: Encoder, device: torch.device, precision: Precision = "fp32") -> Encoder:
+    """Returns a copy of a frozen encoder that gives the same features faster; the weights are shared.
 
-    In bf16 features differ by about 1 % of their size (docs/performance.md); a family of towers that needs autocast for
-    it stays fp32.
+    In bf16 features differ by about 1 % of their size (docs/performance.md); a family of encoders that needs autocast
+    for it stays fp32.
     """
-    fast = tower.sharing_weights().eval()
+    fast = encoder.sharing_weights().eval()
     read_first_token_only(fast)
     if device.type == "cpu":
         speed_up(fast, precision if _attends_in_one_precision(fast) else "fp32")
     return fast.to(device)
 
 
-def for_training(tower: Tower, device: torch.device, precision: Precision) -> bool:
-    """Makes an adapted tower faster, in place; returns whether it needs torch's autocast for its precision."""
-    read_first_token_only(tower)
+def for_training(encoder: Encoder, device: torch.device, precision: Precision) -> bool:
+    """Makes an adapted encoder faster, in place; returns whether it needs torch's autocast for its precision."""
+    read_first_token_only(encoder)
     if device.type == "cpu":
-        speed_up(tower, precision)
-        return precision == "bf16" and not (only_lora_trains(tower) and _attends_in_one_precision(tower))
+        speed_up(encoder, precision)
+        return precision == "bf16" and not (only_lora_trains(encoder) and _attends_in_one_precision(encoder))
     if precision == "bf16":
-        _hold_in_bf16(tower)
+        _hold_in_bf16(encoder)
     return precision == "bf16"
 
 
 def speed_up(module: nn.Module, precision: Precision = "fp32") -> None:
     """Replaces frozen linear layers and dropouts below ``module`` by faster equals, in place; CPU only.
 
-    Of a ``Tower``, the blocks alone compute in bf16: what reads their residual stream - norms, pooling, projection -
+    Of an ``Encoder``, the blocks alone compute in bf16: what reads their residual stream - norms, pooling, projection -
     stays fp32. Whatever trains, and layers that hold trainable parts themselves, stay as they are. Do it last: weights
     that are changed or merged afterwards are not seen.
     """
-    if not isinstance(module, Tower):
+    if not isinstance(module, Encoder):
         _speed_up(module, precision)
         return
     blocks = getattr(module.trunk, "blocks", None)
@@ -128,8 +128,8 @@ def _hold_in_bf16(module: nn.Module) -> None:
             _hold_in_bf16(child)
 
 
-def _attends_in_one_precision(tower: Tower) -> bool:
-    blocks = getattr(tower.trunk, "blocks", None)
+def _attends_in_one_precision(encoder: Encoder) -> bool:
+    blocks = getattr(encoder.trunk, "blocks", None)
     return blocks is not None and all(type(getattr(block, "attn", None)) in _IN_ONE_PRECISION for block in blocks)
 
 

@@ -80,11 +80,11 @@ def can_fuse(split: SplitQKV) -> bool:
     return all(_is_frozen(part) or _is_stock(part) for part in split.parts)
 
 
-def only_lora_trains(tower: nn.Module) -> bool:
+def only_lora_trains(encoder: nn.Module) -> bool:
     """Whether all that trains is stock LoRA, whose layers take inputs of any precision and return what they got."""
-    layers = [module for module in tower.modules() if isinstance(module, LoraLinear) and not module.lora_variant]
+    layers = [module for module in encoder.modules() if isinstance(module, LoraLinear) and not module.lora_variant]
     inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    return all(id(parameter) in inside for parameter in tower.parameters() if parameter.requires_grad)
+    return all(id(parameter) in inside for parameter in encoder.parameters() if parameter.requires_grad)
 
 
 def _is_frozen(part: nn.Module) -> bool:

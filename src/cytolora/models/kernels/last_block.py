@@ -1,6 +1,6 @@
-"""The last block of a tower whose feature is its first token: what nobody reads of the other tokens is not computed.
+"""The last block of an encoder whose feature is its first token: what nobody reads of the other tokens is not computed.
 
-They are still keys and values. In a tower of 12 blocks this saves a twelfth of the work, but for those two products.
+They are still keys and values. In an encoder of 12 blocks this saves a twelfth of the work, but for those two products.
 """
 
 from types import MethodType
@@ -13,13 +13,13 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from cytolora.models.adapters.split_qkv import SplitQKV
-from cytolora.models.encoder import Tower
+from cytolora.models.encoder import Encoder
 
 
-def read_first_token_only(tower: Tower) -> None:
-    """Changes the last block of a tower in place where that gives the same features; leaves others as they are."""
-    trunk: Any = tower.trunk.get_base_model() if isinstance(tower.trunk, PeftModel) else tower.trunk
-    if tower.pool != "cls" or type(trunk) is not VisionTransformer or not len(trunk.blocks):
+def read_first_token_only(encoder: Encoder) -> None:
+    """Changes the last block of an encoder in place where that gives the same features; leaves others as they are."""
+    trunk: Any = encoder.trunk.get_base_model() if isinstance(encoder.trunk, PeftModel) else encoder.trunk
+    if encoder.pool != "cls" or type(trunk) is not VisionTransformer or not len(trunk.blocks):
         return
     block: Any = trunk.blocks[-1]
     attention: Any = getattr(block, "attn", None)
@@ -28,7 +28,7 @@ def read_first_token_only(tower: Tower) -> None:
     fused: Any = attention.qkv
     if type(fused) is nn.Linear:
         if any(parameter.requires_grad for parameter in fused.parameters()):
-            return  # what is trained is stored under the tower's own names
+            return  # what is trained is stored under the encoder's own names
         attention.qkv = SplitQKV(fused)  # pyright: ignore[reportAttributeAccessIssue]
     if not isinstance(attention.qkv, SplitQKV) or attention.attn_drop.p:
         return

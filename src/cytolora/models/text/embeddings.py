@@ -1,4 +1,4 @@
-"""Class prompts to embeddings (extra ``text``), cached on disk, so that training needs no text tower."""
+"""Class prompts to embeddings (extra ``text``), cached on disk, so that training needs no text encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +14,12 @@ from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.formats import State
-from cytolora.models.text.encoder import is_scale, load_text_tower
+from cytolora.models.text.encoder import is_scale, load_text_encoder
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassText:
-    """What a text tower says of the classes; all that training needs of it."""
+    """What a text encoder says of the classes; all that training needs of it."""
 
     embeddings: Tensor
     """float32 [classes, width], each of length 1: the mean over a class's prompts."""
@@ -51,7 +51,7 @@ def class_text(
     Args:
         prompts: Several wordings of every class; their embeddings are normalised, averaged and normalised again. Other
             wordings, weights or another vocabulary are kept in a file of their own.
-        vocabulary: The words of a text tower that needs a file of them, where they are on this machine.
+        vocabulary: The words of a text encoder that needs a file of them, where they are on this machine.
         fetch_vocabulary: Asked for them where they are not, and nothing is kept.
     """
     if empty := [label for label, wordings in prompts.items() if not wordings]:
@@ -60,9 +60,9 @@ def class_text(
     if kept is not None:
         return kept
     vocabulary = vocabulary or fetch_vocabulary()
-    tower = load_text_tower(spec, weights, vocabulary)
-    rows = [F.normalize(F.normalize(tower.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
-    text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=tower.logit_scale)
+    encoder = load_text_encoder(spec, weights, vocabulary)
+    rows = [F.normalize(F.normalize(encoder.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
+    text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=encoder.logit_scale)
     name = f"{_stem(spec, prompts, weights_sha256)}{_of_vocabulary(vocabulary)}.safetensors"
     write_bytes(cache / name, add_checksum(save(text.state()), key=name))
     return text

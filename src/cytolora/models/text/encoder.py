@@ -28,8 +28,8 @@ _HF_TO_OPEN_CLIP = (
 _CLIP_TENSORS = r"(token_embedding|transformer|ln_final)\..*|positional_embedding|text_projection"
 
 
-class TextTower(nn.Module):
-    """Maps prompts to embeddings in the space of the image tower's projected features."""
+class TextEncoder(nn.Module):
+    """Maps prompts to embeddings in the space of the image encoder's projected features."""
 
     def __init__(self, text: TextSpec, projection: int, vocabulary: Path | None) -> None:
         super().__init__()
@@ -45,34 +45,34 @@ class TextTower(nn.Module):
         return self.encoder(self._tokenise(list(prompts)))
 
 
-def load_text_tower(spec: BackboneSpec, weights: Path, vocabulary: Path | None = None) -> TextTower:
-    """Builds the text tower of a checkpoint, frozen, in evaluation mode.
+def load_text_encoder(spec: BackboneSpec, weights: Path, vocabulary: Path | None = None) -> TextEncoder:
+    """Builds the text encoder of a checkpoint, frozen, in evaluation mode.
 
     Args:
         weights: The official file, image and text together.
-        vocabulary: The file ``vocab.txt``, for towers that need one.
+        vocabulary: The file ``vocab.txt``, for encoders that need one.
 
     Raises:
-        ConfigError: If the backbone has no text tower, or the extra ``text`` is not installed.
-        WeightsError: If the file does not hold exactly the tensors of this text tower.
+        ConfigError: If the backbone has no text encoder, or the extra ``text`` is not installed.
+        WeightsError: If the file does not hold exactly the tensors of this text encoder.
     """
     if spec.text is None or spec.projection is None:
-        raise ConfigError(f"{spec.name} has no text tower. Choose one that has, clip-vit-b16 say.")
-    tower = TextTower(spec.text, spec.projection, vocabulary)
+        raise ConfigError(f"{spec.name} has no text encoder. Choose one that has, clip-vit-b16 say.")
+    encoder = TextEncoder(spec.text, spec.projection, vocabulary)
     state = read_state(weights, spec.hub and str(spec.hub))
     named = _text_state(spec, spec.text, weights, state)
-    expected = tower.encoder.state_dict()
+    expected = encoder.encoder.state_dict()
     wrong = sorted(expected.keys() ^ named.keys()) or [k for k in sorted(named) if named[k].shape != expected[k].shape]
     if wrong:
         raise WeightsError(
-            f"{weights} does not hold the text tower of {spec.name}: {len(wrong)} tensors do not fit, "
+            f"{weights} does not hold the text encoder of {spec.name}: {len(wrong)} tensors do not fit, "
             f"first {wrong[0]}. Name the official file, which has image and text together."
         )
     if broken := [name for name in sorted(named) if not torch.isfinite(named[name]).all()]:
-        raise WeightsError(f"{weights} holds NaN or infinity in {broken[0]} of its text tower. Fetch it again.")
-    tower.encoder.load_state_dict(named, strict=True)
-    tower.logit_scale = _logit_scale(weights, state)
-    return tower.requires_grad_(False).eval()
+        raise WeightsError(f"{weights} holds NaN or infinity in {broken[0]} of its text encoder. Fetch it again.")
+    encoder.encoder.load_state_dict(named, strict=True)
+    encoder.logit_scale = _logit_scale(weights, state)
+    return encoder.requires_grad_(False).eval()
 
 
 def is_scale(number: float) -> bool:
@@ -99,12 +99,12 @@ def _logit_scale(weights: Path, state: Mapping[str, Tensor]) -> float:
 
 
 def _text_state(spec: BackboneSpec, text: TextSpec, weights: Path, state: Mapping[str, Tensor]) -> State:
-    """Takes the text half out of a checkpoint, under the names of the tower's encoder."""
+    """Takes the text half out of a checkpoint, under the names of the encoder's encoder."""
     try:
         return _clip_state(state) if text.kind == "clip" else _bert_state(state)
-    except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:  # shapes of no such tower
+    except (RuntimeError, TypeError, IndexError, ValueError, AssertionError) as error:  # shapes of no such encoder
         raise WeightsError(
-            f"{weights} does not hold the text tower of {spec.name}: its tensors have other shapes "
+            f"{weights} does not hold the text encoder of {spec.name}: its tensors have other shapes "
             f"({first_line(error)}). Name the official file, which has image and text together."
         ) from error
 
@@ -134,7 +134,7 @@ def _bert_encoder(text: TextSpec, projection: int, vocabulary: Path | None) -> t
     except ImportError as error:
         raise _not_installed(error) from error
     if vocabulary is None or not vocabulary.is_file():
-        raise WeightsError(f"No vocabulary at {vocabulary}: the text tower needs vocab.txt beside its weights.")
+        raise WeightsError(f"No vocabulary at {vocabulary}: the text encoder needs vocab.txt beside its weights.")
     config = BertConfig(
         vocab_size=text.vocab_size,
         hidden_size=text.width,
@@ -148,7 +148,7 @@ def _bert_encoder(text: TextSpec, projection: int, vocabulary: Path | None) -> t
         raise WeightsError(f"{vocabulary} is no list of words: {first_line(error)}. Fetch it again.") from error
     if len(tokenizer) != text.vocab_size:
         raise WeightsError(
-            f"{vocabulary} holds {len(tokenizer)} words, and the text tower has {text.vocab_size}: cut off, or of "
+            f"{vocabulary} holds {len(tokenizer)} words, and the text encoder has {text.vocab_size}: cut off, or of "
             "another model. Fetch it again."
         )
 
@@ -197,4 +197,4 @@ def _bert_state(state: Mapping[str, Tensor]) -> State:
 
 
 def _not_installed(error: ImportError) -> ConfigError:
-    return missing_package("Text towers need", error.name or "open_clip", extra="text")
+    return missing_package("Text encoders need", error.name or "open_clip", extra="text")

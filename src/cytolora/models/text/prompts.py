@@ -1,4 +1,4 @@
-"""What text towers are asked: templates, and plain words for the labels of datasets. Imports nothing."""
+"""What text encoders are asked: templates, and plain words for the labels of datasets. Imports nothing."""
 
 from collections.abc import Iterable, Mapping
 

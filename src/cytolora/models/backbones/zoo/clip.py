@@ -1,4 +1,4 @@
-"""Towers trained against text: CLIP and those of medicine and microscopy that began as it."""
+"""Encoders trained against text: CLIP and those of medicine and microscopy that began as it."""
 
 from cytolora.config.run import Preprocess
 from cytolora.models.backbones.spec import BackboneSpec, HubFile, TextSpec

@@ -1,4 +1,4 @@
-"""Towers trained on cells: smears of blood and of the cervix."""
+"""Encoders trained on cells: smears of blood and of the cervix."""
 
 from cytolora.models.backbones.spec import BackboneSpec, HubFile
 from cytolora.models.backbones.zoo.preprocessing import IMAGENET_224, VIT
@@ -57,7 +57,7 @@ ENTRIES = (
             "citation: its repository; which paper belongs to it was not seen",
             "mean and standard deviation",
             "interpolation",
-            "tensors in the file besides the tower's",
+            "tensors in the file besides the encoder's",
         ),
         description="DINOv2 ViT-L/16 on ten million cytology images.",
     ),
@@ -87,7 +87,7 @@ ENTRIES = (
             "architecture: as in the authors' example, which loads the file with strict=False",
             "mean and standard deviation",
             "interpolation",
-            "tensors in the file besides the tower's",
+            "tensors in the file besides the encoder's",
         ),
         description="ViT-L/16 with SwiGLU on cervical cytology.",
     ),

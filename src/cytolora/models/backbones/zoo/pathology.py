@@ -1,4 +1,4 @@
-"""Towers trained on histology: sections of tissue, the near relatives of cells on a slide."""
+"""Encoders trained on histology: sections of tissue, the near relatives of cells on a slide."""
 
 from dataclasses import replace
 from typing import Any
@@ -143,7 +143,7 @@ ENTRIES = (
             "https://github.com/mahmoodlab/CONCH/blob/main/conch/open_clip_custom/coca_model.py",
             "https://github.com/mahmoodlab/CONCH/blob/main/conch/open_clip_custom/model_configs/conch_ViT-B-16.json",
         ),
-        unverified=("file name", "tensors in the file besides the tower's"),
+        unverified=("file name", "tensors in the file besides the encoder's"),
         description="CoCa ViT-B/16 at 448 px on histology and captions, pooled by a query.",
     ),
     BackboneSpec(

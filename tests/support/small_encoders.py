@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cytolora.config.run import Preprocess
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.loading import build_tower, build_trunk
-from cytolora.models.encoder import Tower
+from cytolora.models.checkpoints.loading import build_encoder, build_trunk
+from cytolora.models.encoder import Encoder
 
 WIDTH = 48
 PROJECTED = 32
@@ -29,7 +29,7 @@ _DIMENSIONS = {"embed_dim", "depth", "num_heads", "img_size", "patch_size", "mlp
 
 
 def _kind(spec: BackboneSpec) -> str:
-    """What is left of an entry when its size is taken away: entries of one kind are the same tower in small."""
+    """What is left of an entry when its size is taken away: entries of one kind are the same encoder in small."""
     family = re.sub(r"tiny|small|base|large|huge|giant|so400m|patch\d+|224", "", spec.architecture)
     options = {name: value for name, value in spec.arguments.items() if name not in _DIMENSIONS}
     return f"{family} {sorted(options.items())} {spec.pool} {spec.projection is None}"
@@ -77,17 +77,17 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-def small_tower(spec: BackboneSpec, seed: int = 0) -> Tower:
-    """A frozen random tower of the shrunk architecture."""
+def small_encoder(spec: BackboneSpec, seed: int = 0) -> Encoder:
+    """A frozen random encoder of the shrunk architecture."""
     _SPECS[spec.name] = spec
-    return copy.deepcopy(_small_tower(spec.name, seed))
+    return copy.deepcopy(_small_encoder(spec.name, seed))
 
 
 @cache
-def _small_tower(name: str, seed: int) -> Tower:
-    tower = build_tower(shrunk(_SPECS[name]))
-    randomised(tower, seed)
-    return tower.requires_grad_(False).eval()
+def _small_encoder(name: str, seed: int) -> Encoder:
+    encoder = build_encoder(shrunk(_SPECS[name]))
+    randomised(encoder, seed)
+    return encoder.requires_grad_(False).eval()
 
 
 _SPECS: dict[str, BackboneSpec] = {}
@@ -99,9 +99,9 @@ def images(spec: BackboneSpec, number: int = 3) -> Tensor:
     return torch.randn(number, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
 
 
-def inside(tower: Tower) -> Any:
+def inside(encoder: Encoder) -> Any:
     """The timm trunk itself, without PEFT around it."""
-    return tower.trunk.get_base_model() if isinstance(tower.trunk, PeftModel) else tower.trunk
+    return encoder.trunk.get_base_model() if isinstance(encoder.trunk, PeftModel) else encoder.trunk
 
 
 def relative(left: Tensor, right: Tensor) -> float:
