@@ -30,14 +30,25 @@ def write_class_folders(folder: Path, num_images: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_leads_from_a_folder_of_cells_to_a_report(here: Path):
+def test_the_readme_leads_from_a_folder_of_cells_to_a_classifier_and_a_report(here: Path):
     write_class_folders(here / "my_cells", 100)
-    own = [line for line in commands(README) if "my_cells" in line]
-    assert [shlex.split(line)[1] for line in own] == ["check", "split", "run", "report"]
-    rehearsal = "--shots 1 4 --seeds 1 2 --steps 20"
-    assert f"`{rehearsal}` after `smoke`" in README.read_text()
+    shutil.copytree(here / "my_cells" / "hsil", here / "new_cells")
+    own = [line for line in commands(README) if "exp" not in line]
+    assert [shlex.split(line)[1] for line in own] == ["check", "fit", "predict", "run", "report"]
     for line in own:
-        run_command(line.replace("run smoke", f"run smoke {rehearsal}"))
+        run_command(line)
+    assert {"predictions.csv", "review.html"} <= {path.name for path in here.iterdir()}
+    assert (here / "model" / "report.html").is_file()
+    assert (here / "report" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_readmes_python_runs_as_it_stands(here: Path, capsys: pytest.CaptureFixture[str]):
+    write_class_folders(here / "my_cells", 100)
+    shutil.copytree(here / "my_cells" / "hsil", here / "new_cells")
+    (code,) = [text for kind, text in blocks(README) if kind == "python"]
+    exec(compile(code, str(README), "exec"), {})
+    assert "nano" in capsys.readouterr().out
     assert (here / "report" / "index.html").is_file()
 
 
