@@ -23,7 +23,7 @@ LINEAR_RATES = (*LORA_RATES, 0.03, 0.1, 0.3)
 
 
 @pytest.mark.parametrize(
-    ("name", "num_cells", "rates"),
+    ("name", "num_settings", "rates"),
     [
         ("exp1", 5 * 4, LINEAR_RATES),
         ("exp2", 5 * 4 * 6, LORA_RATES),
@@ -31,7 +31,9 @@ LINEAR_RATES = (*LORA_RATES, 0.03, 0.1, 0.3)
         ("exp3", 11, LORA_RATES),
     ],
 )
-def test_every_experiment_has_the_papers_cells_with_three_seeds(name: str, num_cells: int, rates: tuple[float, ...]):
+def test_every_experiment_has_the_papers_settings_with_three_seeds(
+    name: str, num_settings: int, rates: tuple[float, ...]
+):
     grid = load_grid(name)
     runs = expand(grid)
     assert (grid.seeds, grid.batch_size) == ((1, 2, 3), 32)
@@ -39,8 +41,8 @@ def test_every_experiment_has_the_papers_cells_with_three_seeds(name: str, num_c
     assert {(run.train.weight_decay, run.train.warmup_steps, run.train.precision) for run in runs} == {
         (0.01, 50, "fp32")
     }
-    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_cells * 3 * len(rates)
-    assert len({run.cell_id for run in runs}) == num_cells
+    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_settings * 3 * len(rates)
+    assert len({run.setting_id for run in runs}) == num_settings
     assert {run.sampling.on_small_class for run in runs} == {"repeat"}
 
 

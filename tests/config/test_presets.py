@@ -46,12 +46,12 @@ def test_the_preset_of_the_paper_changes_nothing():
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
 @pytest.mark.parametrize("grid", ["exp1", "exp2", "exp3"])
-def test_every_experiment_has_as_many_cells_with_the_codes_presets_and_shares_none(grid: str, preset: str):
+def test_every_experiment_has_as_many_settings_with_the_codes_presets_and_shares_none(grid: str, preset: str):
     runs = preset_runs(grid, preset)
-    assert len({run.cell_id for run in runs}) == len({run.cell_id for run in expand(load_grid(grid))})
+    assert len({run.setting_id for run in runs}) == len({run.setting_id for run in expand(load_grid(grid))})
     assert {run.preset for run in runs} == {preset}
     assert not {run.run_id for run in runs} & {run.run_id for run in expand(load_grid(grid))}
-    assert not {run.cell_id for run in runs} & {run.cell_id for run in expand(load_grid(grid))}
+    assert not {run.setting_id for run in runs} & {run.setting_id for run in expand(load_grid(grid))}
 
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
@@ -244,7 +244,7 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
     stored = StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None}, provenance={})
-    first, *_ = marks(Cell(cell_id=spec.cell_id, spec=spec, variant="", runs=(stored,), rate=None))
+    first, *_ = marks(Cell(cell_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
     assert first.tag == "wrong attention"
 
 

@@ -17,8 +17,7 @@ from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
 from cytolora.experiments import execute as run_module
-from cytolora.experiments.select import cells as by_cell
-from cytolora.experiments.select import choose_rate
+from cytolora.experiments.select import by_setting, choose_rate
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.reporting.pages.build import build_report
 
@@ -74,14 +73,14 @@ def test_a_further_seed_stored_meanwhile_leaves_one_rate_tested_with_all_seeds(
     """Seed 6 makes another rate the best."""
     few, more = (tiny_grid(methods=["linear"], seeds=seeds) for seeds in ([1, 2], [1, 2, 6]))
     run_all(few, drawn_cells, tmp_path / "few")
-    (alone,) = by_cell(Store(tmp_path / "few").runs()).values()
+    (alone,) = by_setting(Store(tmp_path / "few").runs()).values()
     interrupt_once(monkeypatch, at, lambda: run_all(more, drawn_cells, tmp_path / "runs"))
     run_all(few, drawn_cells, tmp_path / "runs")
-    (runs,) = by_cell(Store(tmp_path / "runs").runs()).values()
+    (runs,) = by_setting(Store(tmp_path / "runs").runs()).values()
     assert choose_rate(runs) != choose_rate(alone)
     tested = [(run.spec["learning_rate"], run.spec["seed"]) for run in runs if run.metrics["test"]]
     assert tested == [(choose_rate(runs), seed) for seed in (1, 2, 6)]
-    assert run_all(few, drawn_cells, tmp_path / "runs").groups == ()
+    assert run_all(few, drawn_cells, tmp_path / "runs").jobs == ()
 
 
 def test_a_run_that_was_stored_meanwhile_from_other_images_is_not_overwritten(

@@ -149,7 +149,7 @@ def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
         )
     for sampling, (name, method) in product(_samplings(grid), grid.methods.items()):
         if method.budget is not None:
-            yield from _cell(grid, dataset, backbone, name, method, method.budget, sampling)
+            yield from _setting(grid, dataset, backbone, name, method, method.budget, sampling)
 
 
 def _samplings(grid: GridSpec) -> Iterator[Sampling]:
@@ -160,7 +160,7 @@ def _samplings(grid: GridSpec) -> Iterator[Sampling]:
         yield Sampling(fraction=fraction, **common)
 
 
-def _cell(
+def _setting(
     grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, budget: Budget, sampling: Sampling
 ) -> Iterator[RunSpec]:
     adapter, spec, preprocess = method.adapter, BACKBONES.get(backbone), _preprocess(grid, backbone)

@@ -152,10 +152,10 @@ class Store:
             if name.startswith(prefix) and (run := self.find(name)) is not None:
                 yield run
 
-    def runs_of(self, cells: Collection[str]) -> Iterator[StoredRun]:
-        """Yields the stored runs of cells, named by what their ids have before rate, seed and hash; sorted by id."""
+    def runs_of(self, settings: Collection[str]) -> Iterator[StoredRun]:
+        """Yields the stored runs of settings, named by what their ids have before rate, seed and hash; sorted by id."""
         for name in folder_names(self.root):
-            if name.rsplit("_", 3)[0] in cells and (run := self.find(name)) is not None:
+            if name.rsplit("_", 3)[0] in settings and (run := self.find(name)) is not None:
                 yield run
 
     @contextmanager

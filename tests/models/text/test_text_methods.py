@@ -18,7 +18,7 @@ from cytolora.config.run import ZERO_SHOT, GridSpec, MethodSpec, RunSpec, TrainS
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError
-from cytolora.experiments.engines.inline import run_groups
+from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import count_runs, expand, narrowed
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store, StoredRun
@@ -58,7 +58,7 @@ def text_grid(start: str = "text", **axes: object) -> GridSpec:
 def run_it(grid: GridSpec, cells: Path, runs: Path) -> Plan:
     inputs, store = Inputs(data={"synthetic": cells}), Store(runs)
     plan = make_plan(grid, store, inputs)
-    run_groups(plan.groups, inputs, store, device=torch.device("cpu"), progress=Progress())
+    run_jobs(plan.jobs, inputs, store, device=torch.device("cpu"), progress=Progress())
     return plan
 
 
@@ -116,7 +116,7 @@ def test_a_zero_shot_run_says_that_it_trained_nothing_and_what_it_asked(finished
 def test_a_second_run_does_nothing_and_the_text_is_kept_in_the_cache(finished: Path, drawn_cells: Path):
     before = contents(finished)
     plan = run_it(text_grid(), drawn_cells, finished)
-    assert (len(plan.stored), plan.to_do, plan.groups) == (9, (), ())
+    assert (len(plan.stored), plan.to_do, plan.jobs) == (9, (), ())
     assert contents(finished) == before
     assert len(list((finished / ".cache" / "text").iterdir())) == 2  # all templates, and the paper's alone
 
