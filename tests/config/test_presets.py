@@ -212,7 +212,7 @@ def test_runs_of_a_preset_train_on_its_views_and_are_named_in_the_report(drawn_c
         augment_frozen=True,
         cosine_steps_frozen=2,
     )
-    grid = tiny_grid(seeds=[1], rates=[1e-2])
+    grid = tiny_grid(seeds=[1], learning_rates=[1e-2])
     for one in (grid, with_preset(grid, preset)):
         run_all(one, drawn_cells, tmp_path)
     found = read_cells(Store(tmp_path).runs())
@@ -249,7 +249,7 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
 
 
 def test_a_cell_with_repeated_images_is_marked(drawn_cells: Path, tmp_path: Path):
-    grid = tiny_grid(methods=["linear"], shots=["2", "9"], seeds=[1], rates=[1e-2])
+    grid = tiny_grid(methods=["linear"], shots=[2, 9], seeds=[1], learning_rates=[1e-2])
     with pytest.raises(ConfigError, match="fewer than the 9 shots asked for"):
         run_all(grid, drawn_cells, tmp_path / "refused")
     run_all(replace(grid, on_small_class="repeat"), drawn_cells, tmp_path / "runs")

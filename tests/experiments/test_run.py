@@ -108,7 +108,7 @@ def test_a_further_seed_chooses_again_and_leaves_one_test_result_a_cell(drawn_ce
 
 
 def test_a_rate_that_diverges_is_kept_and_never_chosen(drawn_cells, tmp_path):
-    run_all(tiny_grid(rates=[1e-3, 1e30], methods=["lora"]), drawn_cells, tmp_path)
+    run_all(tiny_grid(learning_rates=[1e-3, 1e30], methods=["lora"]), drawn_cells, tmp_path)
     diverged = [run for run in Store(tmp_path).runs() if run.spec["learning_rate"] == 1e30]
     assert [run.metrics["val"] for run in diverged] == [None, None]
     assert all(run.metrics["test"] for run in Store(tmp_path).runs() if run.spec["learning_rate"] == 1e-3)

@@ -76,7 +76,7 @@ def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_a
 def test_a_trial_is_worth_it_where_scoring_is_most_of_the_work(drawn_cells, tmp_path, monkeypatch):
     monkeypatch.setattr("cytolora.experiments.probe._tried", lambda *_: Cost(seconds=0.0, seconds_per_image=1.0))
     inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
-    grid = tiny_grid(methods=["lora"], shots=["1"], seeds=range(1, 41), rates=[1e-3], max_steps=1)
+    grid = tiny_grid(methods=["lora"], shots=[1], seeds=range(1, 41), learning_rates=[1e-3], max_steps=1)
     plan = make_plan(grid, store, inputs)
     splits = [inputs.split(run) for run in plan.to_do]
     num_trained = sum(len(split.train) for split in splits)

@@ -14,7 +14,7 @@ from cytolora.training.resources import Inputs
 
 def tiny_grid(**axes: object) -> GridSpec:
     """The smoke grid with 2 shots, 2 seeds, 2 rates and 3 steps a run: 8 runs."""
-    chosen = {"shots": ["2"], "seeds": [1, 2], "rates": [1e-3, 1e-2], "max_steps": 3, **axes}
+    chosen = {"shots": [2], "seeds": [1, 2], "learning_rates": [1e-3, 1e-2], "max_steps": 3, **axes}
     return narrowed(load_grid("smoke"), **chosen)  # pyright: ignore[reportArgumentType]
 
 

@@ -78,7 +78,7 @@ def test_zero_shot_is_one_run_whatever_the_grids_shots_seeds_rates_and_budgets(s
     grid = text_grid(methods=[ZERO_SHOT])
     (run,) = expand(grid)
     assert (run.learning_rate, run.seed, run.sampling.amount, run.head_start) == (0, 0, "0-shot", "random")
-    wide = text_grid(shots=["1", "4", "8"], seeds=[5, 6], rates=[0.1])
+    wide = text_grid(shots=[1, 4, 8], seeds=[5, 6], learning_rates=[0.1])
     others = [found for found in expand(replace(wide, batch_size=8)) if found.method == ZERO_SHOT]
     assert others == [run]
     assert count_runs(wide) == len(expand(wide)) == 1 + 3 * 2 * 2
@@ -237,7 +237,7 @@ def test_settings_that_mean_nothing_are_refused_in_the_file(method: dict[str, ob
 def test_the_report_draws_zero_shot_as_a_level_and_names_no_learning_rate(
     small_clip: Official, drawn_cells: Path, tmp_path: Path
 ):
-    run_it(text_grid(shots=["1", "2"], seeds=[1], rates=[1e-2]), drawn_cells, tmp_path / "runs")
+    run_it(text_grid(shots=[1, 2], seeds=[1], learning_rates=[1e-2]), drawn_cells, tmp_path / "runs")
     page = build_report(tmp_path / "runs", tmp_path / "report").read_text()
     assert "zero-shot, trained on none" in page
     assert "nothing is trained" in page
