@@ -19,7 +19,7 @@ from cytolora.data.datasets import find_dataset
 from cytolora.experiments.cost import in_words
 from cytolora.experiments.engines.units import Units, split_up
 from cytolora.experiments.expand import expand
-from cytolora.experiments.plan import Group
+from cytolora.experiments.plan import Job
 
 SCORING_IS_FASTER = 3
 """A forward pass against one forward and one of twice the work back."""
@@ -48,12 +48,12 @@ def trained(run: RunSpec) -> float:
 
 
 def scored(runs: Iterable[RunSpec]) -> float:
-    """Images that are only scored: validation of every run, test for one rate a cell."""
+    """Images that are only scored: validation of every run, test for one rate a setting."""
     total, seeds = 0.0, set()
     for run in runs:
         shots, classes = run.sampling.shots, len(find_dataset(run.dataset).classes)
         total += min(shots, 4) * classes if shots else subset(run.dataset, "val") * (run.sampling.fraction or 1)
-        seeds.add((run.cell_id, run.seed, run.dataset))
+        seeds.add((run.setting_id, run.seed, run.dataset))
     return total + sum(subset(dataset, "test") for _, _, dataset in seeds)
 
 
@@ -86,23 +86,23 @@ def main() -> None:
     runs = expand(load_grid(chosen.grid))
     seconds = time.perf_counter() - started
     adapters = [run for run in runs if run.adapter is not None]
-    cells: dict[tuple[str, str], dict[str, list[RunSpec]]] = {}
+    settings: dict[tuple[str, str], dict[str, list[RunSpec]]] = {}
     for run in adapters:
-        cells.setdefault((run.dataset, run.backbone), {}).setdefault(run.cell_id, []).append(run)
-    groups = [Group(dataset=d, backbone=b, cells=tuple(map(tuple, c.values()))) for (d, b), c in cells.items()]
+        settings.setdefault((run.dataset, run.backbone), {}).setdefault(run.setting_id, []).append(run)
+    jobs = [Job(dataset=d, backbone=b, settings=tuple(map(tuple, c.values()))) for (d, b), c in settings.items()]
     print(f"{chosen.grid}: {len(runs)} runs listed in {seconds:.2f} s, torch loaded: {'torch' in sys.modules}")
     total, only_scored = sum(map(trained, adapters)), scored(adapters)
     longest = max(map(trained, adapters))
-    print(f"{len(adapters)} adapter runs in {len(groups)} groups, {sum(len(g.cells) for g in groups)} cells")
+    print(f"{len(adapters)} adapter runs in {len(jobs)} jobs, {sum(len(job.settings) for job in jobs)} settings")
     print(f"{total:,.0f} images trained on, {only_scored:,.0f} scored; the longest run {longest:,.0f}")
     print("images/s a GPU | GPUs | one after the other | longest run | the engine's order | backbones loaded")
     for rate in chosen.images_per_second:
         for gpus in chosen.gpus:
-            units = split_up(groups, is_stored=lambda run: False, num_images=lambda run: round(trained(run)))
+            units = split_up(jobs, is_stored=lambda run: False, num_images=lambda run: round(trained(run)))
             played, loads = makespan(units, gpus, rate)
             scoring = only_scored / (SCORING_IS_FASTER * rate)
-            cells_of = (in_words(total / rate + scoring), in_words(longest / rate), in_words(played + scoring / gpus))
-            print(f"{rate:g} | {gpus} | {cells_of[0]} | {cells_of[1]} | {cells_of[2]} | {loads}")
+            durations = (in_words(total / rate + scoring), in_words(longest / rate), in_words(played + scoring / gpus))
+            print(f"{rate:g} | {gpus} | {durations[0]} | {durations[1]} | {durations[2]} | {loads}")
 
 
 if __name__ == "__main__":

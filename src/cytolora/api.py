@@ -17,7 +17,8 @@ from cytolora.core.arguments import (
 )
 from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError, StoreError
-from cytolora.experiments.engines.registry import ENGINES, HERE, Spread
+from cytolora.experiments.engines.registry import ENGINES
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -40,7 +41,7 @@ def run_grid(
     progress: Progress | None = None,
     announce: Callable[[Plan, Inputs], None] = lambda plan, inputs: None,
     engine: str = "inline",
-    spread: Spread = HERE,
+    workers: Workers = THIS_PROCESS,
 ) -> Plan:
     """Runs what is missing of a grid; what is finished stays, and the same call goes on from there.
 
@@ -58,7 +59,7 @@ def run_grid(
         progress: Told what is being done.
         announce: Told what there is to do, before the first run.
         engine: Where runs are executed: ``inline`` or ``ray``.
-        spread: The cluster and the number of workers, for an engine that has some.
+        workers: The cluster and the number of workers, for an engine that has some.
 
     Returns:
         The plan as it was before.
@@ -69,17 +70,17 @@ def run_grid(
     from cytolora.training.class_text import has_text
 
     out, device, chosen, progress = as_path(out, "out"), as_device(device), ENGINES.get(engine), progress or Progress()
-    chosen.check(spread)
+    chosen.check(workers)
     progress.status("comparing what is stored with data and checkpoints")
     spec, store = grid if isinstance(grid, GridSpec) else load_grid(grid), Store(out)
     plan = _checked_plan(spec, store, inputs)
-    if any([inputs.fetch_weights(group.backbone, progress) for group in plan.groups]):  # noqa: C419  (all of them are fetched)
+    if any([inputs.fetch_weights(group.backbone, progress) for group in plan.jobs]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
-    for group in plan.groups:
+    for group in plan.jobs:
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in group.runs):
             inputs.fetch_vocabulary(group.backbone)  # now, not after hours of other runs
     announce(plan, inputs)
-    chosen.run_groups(plan.groups, inputs, store, device=device, progress=progress, spread=spread)
+    chosen.run_jobs(plan.jobs, inputs, store, device=device, progress=progress, workers=workers)
     return plan
 
 

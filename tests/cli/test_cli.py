@@ -17,7 +17,7 @@ def run(*arguments: str, capture: pytest.CaptureFixture[str]) -> tuple[int, str,
     return int(stop.value.code or 0), printed.out, printed.err
 
 
-TINY = ("--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "2", "--quiet")
+TINY = ("--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--steps", "2", "--quiet")
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,11 @@ TINY = ("--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "
         (["plan", "smoke", "--shots", "many"], "shots is a number of images per class or the word all, got 'many'."),
         (["plan", "smoke", "--shotz", "4"], "Did you mean --shots"),
         (["plan", "exp2", "--shots", "all"], "a budget in steps_per_shot needs shots"),
-        (["plan", "smoke", "--rates", "nan"], "Grid 'smoke': learning_rates is a finite number, got nan."),
-        (["plan", "smoke", "--rates", "0.1", "inf"], "Grid 'smoke': learning_rates is a finite number, got inf."),
+        (["plan", "smoke", "--learning-rates", "nan"], "Grid 'smoke': learning_rates is a finite number, got nan."),
+        (
+            ["plan", "smoke", "--learning-rates", "0.1", "inf"],
+            "Grid 'smoke': learning_rates is a finite number, got inf.",
+        ),
         (["plan", "smoke", "--seeds", "-1"], "a seed is a whole number from 0 to 2^63 - 1, got -1."),
         (["run", "smoke", "--method", "lora", "--seeds", "-1"], "got -1."),
         (["plan", "smoke", "--seeds", str(2**63)], "got 9223372036854775808."),
@@ -87,7 +90,7 @@ def test_plan_lists_the_papers_experiments_with_every_preset(preset, tmp_path, m
         assert (code, plan["runs"], plan["to_do"], len(plan["groups"])) == (0, expected[0], *expected)
     _, out, _ = run("plan", "exp2", "--preset", preset, "--model", "uni", "--json", capture=capsys)
     assert json.loads(out)["runs"] == 360
-    _, out, _ = run("plan", "exp1", "--preset", preset, "--rates", "0.5", "--json", capture=capsys)
+    _, out, _ = run("plan", "exp1", "--preset", preset, "--learning-rates", "0.5", "--json", capture=capsys)
     assert json.loads(out)["runs"] == 60  # the user's rates replace the grid's and the preset's
 
 

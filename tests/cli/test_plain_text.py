@@ -74,7 +74,7 @@ def test_a_grid_and_folders_named_in_brackets_are_planned_run_and_reported_as_th
     smoke = (Path(cytolora.__file__).parent / "config" / "grids" / "smoke.yaml").read_text()
     grid.write_text(smoke.replace("name: smoke", f"name: '{HOSTILE}'"))
     options = (str(grid), "--data", f"synthetic={drawn_cells}", "--out", runs, "--shots", "1", "--seeds", "1")
-    cut = ("--rates", "0.01", "--steps", "1")
+    cut = ("--learning-rates", "0.01", "--steps", "1")
     _, said = printed("plan", *options, *cut, capture=capsys)
     assert said.startswith(f"{HOSTILE}: 2 runs")
     _, said = printed("run", *options, *cut, capture=capsys)

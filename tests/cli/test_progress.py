@@ -15,7 +15,7 @@ from cytolora.cli.log_lines import Lines
 from cytolora.cli.progress import show_progress
 from cytolora.experiments.cost import in_words
 
-TINY = ("--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "2")
+TINY = ("--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--steps", "2")
 BAR_ART = "━╸╺\x1b\r\x07"
 
 

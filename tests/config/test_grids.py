@@ -23,7 +23,7 @@ LINEAR_RATES = (*LORA_RATES, 0.03, 0.1, 0.3)
 
 
 @pytest.mark.parametrize(
-    ("name", "num_cells", "rates"),
+    ("name", "num_settings", "rates"),
     [
         ("exp1", 5 * 4, LINEAR_RATES),
         ("exp2", 5 * 4 * 6, LORA_RATES),
@@ -31,7 +31,9 @@ LINEAR_RATES = (*LORA_RATES, 0.03, 0.1, 0.3)
         ("exp3", 11, LORA_RATES),
     ],
 )
-def test_every_experiment_has_the_papers_cells_with_three_seeds(name: str, num_cells: int, rates: tuple[float, ...]):
+def test_every_experiment_has_the_papers_settings_with_three_seeds(
+    name: str, num_settings: int, rates: tuple[float, ...]
+):
     grid = load_grid(name)
     runs = expand(grid)
     assert (grid.seeds, grid.batch_size) == ((1, 2, 3), 32)
@@ -39,8 +41,8 @@ def test_every_experiment_has_the_papers_cells_with_three_seeds(name: str, num_c
     assert {(run.train.weight_decay, run.train.warmup_steps, run.train.precision) for run in runs} == {
         (0.01, 50, "fp32")
     }
-    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_cells * 3 * len(rates)
-    assert len({run.cell_id for run in runs}) == num_cells
+    assert len({run.run_id for run in runs}) == len(runs) == count_runs(grid) == num_settings * 3 * len(rates)
+    assert len({run.setting_id for run in runs}) == num_settings
     assert {run.sampling.on_small_class for run in runs} == {"repeat"}
 
 
@@ -53,7 +55,7 @@ def test_the_header_of_a_grid_has_the_number_of_its_runs(name: str, num_runs: in
 
 @pytest.mark.parametrize("name", ["exp1", "exp2-linear"])
 def test_rates_of_the_command_line_replace_a_methods_own(name: str):
-    runs = expand(narrowed(load_grid(name), rates=[0.5, 0.7]))
+    runs = expand(narrowed(load_grid(name), learning_rates=[0.5, 0.7]))
     assert {run.learning_rate for run in runs} == {0.5, 0.7}
 
 
@@ -65,7 +67,7 @@ def test_linear_runs_of_the_first_five_rates_keep_the_ids_of_stored_ones(name: s
 
 
 def test_an_axis_that_names_a_value_twice_has_it_once():
-    grid = narrowed(load_grid("exp2"), shots=["1", "1"], seeds=[1, 1], rates=[1e-3, 1e-3], models=["uni", "uni"])
+    grid = narrowed(load_grid("exp2"), shots=[1, 1], seeds=[1, 1], learning_rates=[1e-3, 1e-3], models=["uni", "uni"])
     assert len(expand(grid)) == count_runs(grid) == len(FOUR_DATASETS)
 
 
@@ -103,7 +105,7 @@ def test_experiment_3_is_lora_of_rank_16_on_q_k_v_and_o_from_5_to_100_percent_of
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"), [({"shots": ["4", "all"]}, "and all images have none"), ({"fractions": [0.5]}, "and fractions")]
+    ("axes", "said"), [({"shots": [4, "all"]}, "and all images have none"), ({"fractions": [0.5]}, "and fractions")]
 )
 def test_steps_a_shot_are_refused_where_there_are_no_shots_before_anything_is_planned(axes, said: str):
     with pytest.raises(ConfigError, match=f"'exp2', lora: a budget in steps_per_shot needs shots, {said}"):

@@ -46,12 +46,12 @@ def test_the_preset_of_the_paper_changes_nothing():
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
 @pytest.mark.parametrize("grid", ["exp1", "exp2", "exp3"])
-def test_every_experiment_has_as_many_cells_with_the_codes_presets_and_shares_none(grid: str, preset: str):
+def test_every_experiment_has_as_many_settings_with_the_codes_presets_and_shares_none(grid: str, preset: str):
     runs = preset_runs(grid, preset)
-    assert len({run.cell_id for run in runs}) == len({run.cell_id for run in expand(load_grid(grid))})
+    assert len({run.setting_id for run in runs}) == len({run.setting_id for run in expand(load_grid(grid))})
     assert {run.preset for run in runs} == {preset}
     assert not {run.run_id for run in runs} & {run.run_id for run in expand(load_grid(grid))}
-    assert not {run.cell_id for run in runs} & {run.cell_id for run in expand(load_grid(grid))}
+    assert not {run.setting_id for run in runs} & {run.setting_id for run in expand(load_grid(grid))}
 
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])
@@ -212,7 +212,7 @@ def test_runs_of_a_preset_train_on_its_views_and_are_named_in_the_report(drawn_c
         augment_frozen=True,
         cosine_steps_frozen=2,
     )
-    grid = tiny_grid(seeds=[1], rates=[1e-2])
+    grid = tiny_grid(seeds=[1], learning_rates=[1e-2])
     for one in (grid, with_preset(grid, preset)):
         run_all(one, drawn_cells, tmp_path)
     found = read_cells(Store(tmp_path).runs())
@@ -244,12 +244,12 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
     stored = StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None}, provenance={})
-    first, *_ = marks(Cell(cell_id=spec.cell_id, spec=spec, variant="", runs=(stored,), rate=None))
+    first, *_ = marks(Cell(cell_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
     assert first.tag == "wrong attention"
 
 
 def test_a_cell_with_repeated_images_is_marked(drawn_cells: Path, tmp_path: Path):
-    grid = tiny_grid(methods=["linear"], shots=["2", "9"], seeds=[1], rates=[1e-2])
+    grid = tiny_grid(methods=["linear"], shots=[2, 9], seeds=[1], learning_rates=[1e-2])
     with pytest.raises(ConfigError, match="fewer than the 9 shots asked for"):
         run_all(grid, drawn_cells, tmp_path / "refused")
     run_all(replace(grid, on_small_class="repeat"), drawn_cells, tmp_path / "runs")

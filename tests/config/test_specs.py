@@ -24,7 +24,7 @@ LORA = RunSpec(
 def test_ids_are_pinned():
     """A change here makes every stored run of every user a stranger: defaults never change, new fields have one."""
     assert LORA.run_id == "hicervix-25_clip-vit-b16_lora_4-shot_lr0.001_s1_c813dbe4"
-    assert LORA.cell_id == "hicervix-25_clip-vit-b16_lora_4-shot_db94095c"
+    assert LORA.setting_id == "hicervix-25_clip-vit-b16_lora_4-shot_db94095c"
 
 
 def test_every_field_of_a_run_changes_its_id():
@@ -44,9 +44,9 @@ def test_every_field_of_a_run_changes_its_id():
     assert len({run.run_id for run in [LORA, *others]}) == len(others) + 1
 
 
-def test_runs_of_one_cell_differ_in_seed_and_rate_only():
-    assert replace(LORA, seed=2, learning_rate=1e-4).cell_id == LORA.cell_id
-    assert replace(LORA, sampling=Sampling(shots=8)).cell_id != LORA.cell_id
+def test_runs_of_one_setting_differ_in_seed_and_rate_only():
+    assert replace(LORA, seed=2, learning_rate=1e-4).setting_id == LORA.setting_id
+    assert replace(LORA, sampling=Sampling(shots=8)).setting_id != LORA.setting_id
 
 
 def test_a_run_comes_back_from_its_json():

@@ -65,7 +65,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 def test_lora_in_bf16_of_a_encoder_with_a_projection_runs_to_its_report(
     drawn_cells: Path, clip_shaped: Path, tmp_path: Path
 ):
-    axes = ("--steps", 3, "--seeds", 1, "--rates", 0.001)
+    axes = ("--steps", 3, "--seeds", 1, "--learning-rates", 0.001)
     [row] = run_in_bf16("smoke", f"synthetic={drawn_cells}", clip_shaped, tmp_path, *axes)
     assert 0 <= float(row["accuracy_mean"]) <= 1
     [metrics] = metrics_of(tmp_path)

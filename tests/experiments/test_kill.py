@@ -12,7 +12,21 @@ import pytest
 
 from cells import contents
 
-GRID = ("run", "smoke", "--shots", "2", "--seeds", "1", "2", "--rates", "0.001", "0.003", "0.01", "--steps", "6")
+GRID = (
+    "run",
+    "smoke",
+    "--shots",
+    "2",
+    "--seeds",
+    "1",
+    "2",
+    "--learning-rates",
+    "0.001",
+    "0.003",
+    "0.01",
+    "--steps",
+    "6",
+)
 NUM_RUNS, NUM_KILLS = 12, 6
 
 

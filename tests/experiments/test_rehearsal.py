@@ -1,4 +1,4 @@
-"""The three experiments from end to end: every cell and rate, on generated data, two steps a run."""
+"""The three experiments from end to end: every setting and rate, on generated data, two steps a run."""
 
 import csv
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from rehearsal import Rehearsal, rehearsal
 
 from cytolora.cli.app import main
 from cytolora.config.yaml import load_grid
-from cytolora.experiments.select import cells
+from cytolora.experiments.select import by_setting
 from cytolora.experiments.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NUM_RUNS = {"exp1": 480, "exp2": 1800, "exp3": 165}
-NUM_CELLS = 20 + 120 + 11
+NUM_SETTINGS = 20 + 120 + 11
 FIGURES = (
     "figure1",
     "figure2",
@@ -53,11 +53,11 @@ def runs(made: Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_cell_of_the_three_experiments_is_filled(runs):
+def test_every_setting_of_the_three_experiments_is_filled(runs):
     stored = list(Store(runs).runs())
     assert len(stored) == sum(NUM_RUNS.values())
-    found = cells(stored)
-    assert len(found) == NUM_CELLS
+    found = by_setting(stored)
+    assert len(found) == NUM_SETTINGS
     for name, members in found.items():
         assert len(members) == 3 * (8 if "_linear_" in name else 5), name
         tested = [run for run in members if run.metrics["test"] is not None]
@@ -80,7 +80,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def test_every_number_of_the_table_is_the_mean_of_stored_runs(runs, report):
     rows = {row["cell_id"]: row for row in _rows(report / "cells.csv")}
-    found = cells(Store(runs).runs())
+    found = by_setting(Store(runs).runs())
     assert rows.keys() == found.keys()
     for name, members in found.items():
         tested = [run for run in members if run.metrics["test"] is not None]
@@ -93,7 +93,7 @@ def test_every_number_of_the_table_is_the_mean_of_stored_runs(runs, report):
 
 def test_every_row_says_that_its_budget_was_cut(report):
     rows = _rows(report / "cells.csv")
-    assert len(rows) == NUM_CELLS
+    assert len(rows) == NUM_SETTINGS
     assert all("cut" in "; ".join(row.values()) for row in rows)
     assert "rehearsal" in (report / "index.html").read_text(encoding="utf-8")
 
@@ -107,10 +107,10 @@ def test_every_figure_is_drawn(report):
         ElementTree.parse(path.with_suffix(".svg"))
 
 
-def test_figures_show_every_cell_once_and_nothing_else(runs, report):
+def test_figures_show_every_setting_once_and_nothing_else(runs, report):
     few_shot, fractions, labels = (
         _rows(report / "figures" / f"{name}.csv") for name in ("figure1", "figure2", "labels")
     )
     assert len(few_shot) == 120 + 20
     assert len([row for row in fractions if row["num_classes"] == "25" and row["mean"]]) == 11
-    assert len(labels) == NUM_CELLS
+    assert len(labels) == NUM_SETTINGS

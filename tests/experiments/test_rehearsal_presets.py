@@ -24,7 +24,7 @@ def test_the_codes_presets_run_beside_the_papers_and_are_told_apart(tmp_path: Pa
         "1",
         "--seeds",
         "1",
-        "--rates",
+        "--learning-rates",
         "0.001",
     ]
     with rehearsal(tmp_path / "made") as made:

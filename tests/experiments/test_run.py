@@ -9,8 +9,7 @@ import pytest
 from cells import contents, run_all, tiny_grid
 from cytolora.errors import StoreError
 from cytolora.experiments.plan import make_plan
-from cytolora.experiments.select import cells as by_cell
-from cytolora.experiments.select import choose_rate
+from cytolora.experiments.select import by_setting, choose_rate
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
@@ -31,7 +30,7 @@ def test_every_run_is_one_folder_with_the_files_that_users_rely_on(finished):
 
 
 def test_the_test_set_is_scored_for_the_chosen_rate_and_no_other(finished):
-    for runs in by_cell(Store(finished).runs()).values():
+    for runs in by_setting(Store(finished).runs()).values():
         chosen = choose_rate(runs)
         for run in runs:
             is_chosen = run.spec["learning_rate"] == chosen
@@ -73,7 +72,7 @@ def test_predictions_are_the_splits_own_images_with_probabilities_that_add_up(fi
 def test_a_second_run_does_nothing(finished, drawn_cells):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")}
     plan = run_all(tiny_grid(), drawn_cells, finished)
-    assert (len(plan.stored), plan.to_do, plan.groups) == (8, (), ())
+    assert (len(plan.stored), plan.to_do, plan.jobs) == (8, (), ())
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")} == before
 
 
@@ -102,14 +101,14 @@ def test_an_interruption_at_any_write_changes_no_number(finished, drawn_cells, t
 def test_a_further_seed_chooses_again_and_leaves_one_test_result_a_cell(drawn_cells, tmp_path):
     run_all(tiny_grid(seeds=[1], methods=["linear"]), drawn_cells, tmp_path)
     run_all(tiny_grid(seeds=[1, 2, 3], methods=["linear"]), drawn_cells, tmp_path)
-    (runs,) = by_cell(Store(tmp_path).runs()).values()
+    (runs,) = by_setting(Store(tmp_path).runs()).values()
     tested = {run.spec["learning_rate"] for run in runs if run.metrics["test"]}
     assert tested == {choose_rate(runs)}
     assert sum(run.metrics["test"] is not None for run in runs) == 3
 
 
 def test_a_rate_that_diverges_is_kept_and_never_chosen(drawn_cells, tmp_path):
-    run_all(tiny_grid(rates=[1e-3, 1e30], methods=["lora"]), drawn_cells, tmp_path)
+    run_all(tiny_grid(learning_rates=[1e-3, 1e30], methods=["lora"]), drawn_cells, tmp_path)
     diverged = [run for run in Store(tmp_path).runs() if run.spec["learning_rate"] == 1e30]
     assert [run.metrics["val"] for run in diverged] == [None, None]
     assert all(run.metrics["test"] for run in Store(tmp_path).runs() if run.spec["learning_rate"] == 1e-3)

@@ -9,7 +9,7 @@ import torch
 from cells import tiny_grid
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
-from cytolora.experiments.engines.inline import run_groups
+from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import narrowed
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
@@ -33,10 +33,10 @@ def table(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predictions_and_report_carry_the_stain_of_every_image(table: Path, tmp_path: Path):
-    grid = narrowed(tiny_grid(seeds=[1], rates=[1e-3], methods=["linear"]), datasets=["csv"])
+    grid = narrowed(tiny_grid(seeds=[1], learning_rates=[1e-3], methods=["linear"]), datasets=["csv"])
     inputs, store = Inputs(data={"csv": table}), Store(tmp_path / "runs")
     plan = make_plan(grid, store, inputs)
-    run_groups(plan.groups, inputs, store, device=torch.device("cpu"), progress=Progress())
+    run_jobs(plan.jobs, inputs, store, device=torch.device("cpu"), progress=Progress())
     known = {sample.path: dict(sample.metadata).get("stain") for sample in load_manifest(table).samples}
     assert set(known.values()) == {"Pap", "Giemsa", None}
     for run in store.runs():

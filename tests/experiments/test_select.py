@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cytolora.config.run import Budget, RunSpec, Sampling, SplitSpec, TrainSpec, to_plain
 from cytolora.errors import StoreError
-from cytolora.experiments.select import cell_id, cells, choose_rate
+from cytolora.experiments.select import by_setting, choose_rate, setting_id
 from cytolora.experiments.store import StoredRun
 
 SPEC = RunSpec(
@@ -33,23 +33,23 @@ def run(
 
 
 @pytest.mark.parametrize("amount", [{"shots": 1}, {"fraction": 0.05}, {}])
-def test_a_stored_spec_names_the_same_cell_as_its_run_spec(amount: dict[str, Any]):
+def test_a_stored_spec_names_the_same_setting_as_its_run_spec(amount: dict[str, Any]):
     spec = replace(SPEC, sampling=Sampling(**amount))
-    assert cell_id(to_plain(spec)) == spec.cell_id
+    assert setting_id(to_plain(spec)) == spec.setting_id
 
 
-def test_a_spec_stored_before_a_field_existed_stays_in_its_cell():
+def test_a_spec_stored_before_a_field_existed_stays_in_its_setting():
     plain = to_plain(SPEC)
     del plain["split"]["seed"]
-    assert cell_id(plain) == SPEC.cell_id
+    assert setting_id(plain) == SPEC.setting_id
 
 
-def test_runs_that_differ_in_rate_and_seed_only_share_a_cell():
+def test_runs_that_differ_in_rate_and_seed_only_share_a_setting():
     runs = [run(rate=rate, seed=seed) for rate in (1e-2, 1e-3) for seed in (2, 1)]
     other = run(sampling=Sampling(shots=1))
-    found = cells([*runs, other])
+    found = by_setting([*runs, other])
     assert sorted(len(members) for members in found.values()) == [1, 4]
-    members = found[SPEC.cell_id]
+    members = found[SPEC.setting_id]
     assert [(r.spec["learning_rate"], r.spec["seed"]) for r in members] == [(1e-3, 1), (1e-3, 2), (1e-2, 1), (1e-2, 2)]
 
 

@@ -9,7 +9,7 @@ import torch
 from cells import run_all, tiny_grid
 from cytolora.core.progress import Progress
 from cytolora.experiments.cost import Cost, describe, fit_cost, in_words, num_passes, seconds_left, stored_costs
-from cytolora.experiments.engines.inline import run_groups
+from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.probe import costs_here, features_here
 from cytolora.experiments.store import Store
@@ -67,7 +67,7 @@ def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_a
     words = features_here(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
     assert words.startswith(f"features of {total} images, besides reading these: about ")
     assert said == ["a few images through nano, for the time"]
-    run_groups(plan.groups, inputs, store, device=cpu, progress=Progress(step=lambda *at: steps.append(at)))
+    run_jobs(plan.jobs, inputs, store, device=cpu, progress=Progress(step=lambda *at: steps.append(at)))
     assert steps[-1] == ("synthetic: features with nano", total, total)
     again = make_plan(tiny_grid(methods=["linear"], seeds=[1, 2]), store, inputs)
     assert features_here(again, inputs, store, device=cpu, progress=Progress()) == ""
@@ -76,7 +76,7 @@ def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_a
 def test_a_trial_is_worth_it_where_scoring_is_most_of_the_work(drawn_cells, tmp_path, monkeypatch):
     monkeypatch.setattr("cytolora.experiments.probe._tried", lambda *_: Cost(seconds=0.0, seconds_per_image=1.0))
     inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
-    grid = tiny_grid(methods=["lora"], shots=["1"], seeds=range(1, 41), rates=[1e-3], max_steps=1)
+    grid = tiny_grid(methods=["lora"], shots=[1], seeds=range(1, 41), learning_rates=[1e-3], max_steps=1)
     plan = make_plan(grid, store, inputs)
     splits = [inputs.split(run) for run in plan.to_do]
     num_trained = sum(len(split.train) for split in splits)

@@ -1,7 +1,9 @@
 """Two processes at work on one store: forced into each other's way within this process, or started at once."""
 
 import fcntl
+import json
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,12 +15,12 @@ import pyarrow.compute as pc
 import pytest
 
 from cells import run_all, tiny_grid
+from cytolora.cli.app import main
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
 from cytolora.experiments import execute as run_module
-from cytolora.experiments.select import cells as by_cell
-from cytolora.experiments.select import choose_rate
+from cytolora.experiments.select import by_setting, choose_rate
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.reporting.pages.build import build_report
 
@@ -74,14 +76,14 @@ def test_a_further_seed_stored_meanwhile_leaves_one_rate_tested_with_all_seeds(
     """Seed 6 makes another rate the best."""
     few, more = (tiny_grid(methods=["linear"], seeds=seeds) for seeds in ([1, 2], [1, 2, 6]))
     run_all(few, drawn_cells, tmp_path / "few")
-    (alone,) = by_cell(Store(tmp_path / "few").runs()).values()
+    (alone,) = by_setting(Store(tmp_path / "few").runs()).values()
     interrupt_once(monkeypatch, at, lambda: run_all(more, drawn_cells, tmp_path / "runs"))
     run_all(few, drawn_cells, tmp_path / "runs")
-    (runs,) = by_cell(Store(tmp_path / "runs").runs()).values()
+    (runs,) = by_setting(Store(tmp_path / "runs").runs()).values()
     assert choose_rate(runs) != choose_rate(alone)
     tested = [(run.spec["learning_rate"], run.spec["seed"]) for run in runs if run.metrics["test"]]
     assert tested == [(choose_rate(runs), seed) for seed in (1, 2, 6)]
-    assert run_all(few, drawn_cells, tmp_path / "runs").groups == ()
+    assert run_all(few, drawn_cells, tmp_path / "runs").jobs == ()
 
 
 def test_a_run_that_was_stored_meanwhile_from_other_images_is_not_overwritten(
@@ -112,9 +114,69 @@ def test_a_run_is_found_while_its_folder_is_being_replaced(whole: Path, tmp_path
         finish.start()
         assert store.find(names[1]) is not None
         finish.join()
+    shutil.rmtree(aside)  # the end of a replacement; another process is killed before it comes so far
     target.rename(aside)
     assert [run.run_id for run in store.runs()] == names
-    assert not aside.exists()
+    assert aside.exists()
+
+
+def with_leftovers(whole: Path, folder: Path) -> tuple[Path, list[str]]:
+    """A store in which processes were killed: before a run's second rename, after another's, and while writing."""
+    runs = copied(whole, folder)
+    names = sorted(run.run_id for run in Store(runs).runs())
+    (runs / names[0]).rename(runs / f".replaced-{names[0]}")
+    for left in (runs / f".replaced-{names[1]}", runs / f".staging-{names[2]}-abcdefg1"):
+        left.mkdir()
+        (left / "spec.json").write_text("half")
+    return runs, names
+
+
+def entries_of(runs: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Every file and folder of a store, less the cache."""
+    return {
+        str(path.relative_to(runs)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in [runs, *runs.rglob("*")]
+        if ".cache" not in path.parts
+    }
+
+
+@pytest.mark.parametrize("command", ["plan", "report"])
+def test_plan_and_report_change_no_byte_of_a_store_with_leftovers(
+    whole: Path, drawn_cells: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+):
+    runs, names = with_leftovers(whole, tmp_path)
+    (runs / ".cache").mkdir()  # the report's own: it is no part of the runs
+    before = entries_of(runs)
+    if command == "plan":
+        axes = ("--shots", "2", "--seeds", "1", "2", "--learning-rates", "0.001", "0.01", "--steps", "3")
+        options = ("--method", "linear", *axes, "--data", f"synthetic={drawn_cells}", "--json")
+        with pytest.raises(SystemExit, match="0"):
+            main(["plan", "smoke", *options, "--out", str(runs)])
+        assert json.loads(capsys.readouterr().out)["stored"] == len(names)
+    else:
+        build_report(runs, tmp_path / "report")
+        build_report(whole, tmp_path / "of_whole")
+        assert (tmp_path / "report" / "tables.csv").read_text() == (tmp_path / "of_whole" / "tables.csv").read_text()
+    assert entries_of(runs) == before
+
+
+def test_leftovers_of_killed_processes_are_recovered_before_a_run_is_written(whole: Path, tmp_path: Path):
+    runs, names = with_leftovers(whole, tmp_path)
+    store = Store(runs)
+    stored = store.find(names[3])
+    assert stored is not None
+    store.write(result_of(stored, "val"))
+    assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == names
+    assert entries_of(runs / names[0]).keys() == entries_of(whole / names[0]).keys()
+
+
+def test_a_run_set_aside_by_a_killed_process_is_read_whole(whole: Path, tmp_path: Path):
+    runs, names = with_leftovers(whole, tmp_path)
+    stored, other = Store(runs).find(names[0]), Store(whole).find(names[0])
+    assert stored is not None
+    assert other is not None
+    assert stored.predictions().equals(other.predictions())
+    assert (stored.weights(), stored.metrics) == (other.weights(), other.metrics)
 
 
 def test_predictions_of_another_version_than_the_metrics_are_refused(whole: Path, tmp_path: Path):
@@ -181,7 +243,21 @@ def copied(runs: Path, folder: Path) -> Path:
     return folder / "runs"
 
 
-COMMAND = ("run", "smoke", "--shots", "1", "--seeds", "1", "2", "--rates", "0.01", "0.03", "--steps", "6", "--quiet")
+COMMAND = (
+    "run",
+    "smoke",
+    "--shots",
+    "1",
+    "--seeds",
+    "1",
+    "2",
+    "--learning-rates",
+    "0.01",
+    "0.03",
+    "--steps",
+    "6",
+    "--quiet",
+)
 
 
 def start(cells: Path, runs: Path) -> subprocess.Popen[bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from cytolora.config.run import GridSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.progress import Progress
-from cytolora.experiments.engines.inline import run_groups
+from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import narrowed
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
@@ -14,7 +14,7 @@ from cytolora.training.resources import Inputs
 
 def tiny_grid(**axes: object) -> GridSpec:
     """The smoke grid with 2 shots, 2 seeds, 2 rates and 3 steps a run: 8 runs."""
-    chosen = {"shots": ["2"], "seeds": [1, 2], "rates": [1e-3, 1e-2], "max_steps": 3, **axes}
+    chosen = {"shots": [2], "seeds": [1, 2], "learning_rates": [1e-3, 1e-2], "max_steps": 3, **axes}
     return narrowed(load_grid("smoke"), **chosen)  # pyright: ignore[reportArgumentType]
 
 
@@ -24,7 +24,7 @@ def run_all(grid: GridSpec, cells: Path, runs: Path) -> Plan:
 
     inputs, store = Inputs(data={"synthetic": cells}), Store(runs)
     plan = make_plan(grid, store, inputs)
-    run_groups(plan.groups, inputs, store, device=torch.device("cpu"), progress=Progress())
+    run_jobs(plan.jobs, inputs, store, device=torch.device("cpu"), progress=Progress())
     return plan
 
 

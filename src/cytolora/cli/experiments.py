@@ -23,7 +23,7 @@ from cytolora.cli.options import (
 )
 from cytolora.cli.progress import show_progress
 from cytolora.experiments.cost import describe, stored_costs
-from cytolora.experiments.engines.registry import Spread
+from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store, require_writable
 
@@ -63,9 +63,9 @@ def plan(
     console = make_console()
     to_do = set(found.to_do)
     console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(to_do)} to do.")
-    for group in found.groups:
-        missing = to_do.intersection(group.runs)
-        console.print(f"  {group.dataset} x {group.backbone}: {len(missing)} of {len(group.runs)} runs to do")
+    for job in found.jobs:
+        missing = to_do.intersection(job.runs)
+        console.print(f"  {job.dataset} x {job.backbone}: {len(missing)} of {len(job.runs)} runs to do")
     for stale in found.stale:
         console.print(f"  stale: {stale}")
     if found.stored and (expected := describe(found, here, stored_costs(store.runs()))):
@@ -125,7 +125,7 @@ def run(
             progress=progress,
             **told,
             engine=engine,
-            spread=Spread(address=address, workers=workers),
+            workers=Workers(address=address, count=workers),
         )
     make_console(stderr=True).print(f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report")
 
@@ -184,13 +184,13 @@ def _plain(found: Plan) -> dict[str, object]:
         "stored": len(found.stored),
         "to_do": len(to_do),
         "stale": [str(stale) for stale in found.stale],
-        "groups": [
+        "groups": [  # the jobs; the key is pinned, for scripts read it
             {
-                "dataset": group.dataset,
-                "model": group.backbone,
-                "runs": len(group.runs),
-                "to_do": len(to_do & set(group.runs)),
+                "dataset": job.dataset,
+                "model": job.backbone,
+                "runs": len(job.runs),
+                "to_do": len(to_do & set(job.runs)),
             }
-            for group in found.groups
+            for job in found.jobs
         ],
     }

@@ -84,7 +84,7 @@ class AxisOptions:
     """Shares of the training set, in (0, 1]."""
     seeds: Annotated[Sequence[int], Several] = ()
     """Seeds of draw and training."""
-    rates: Annotated[Sequence[float], Several] = ()
+    learning_rates: Annotated[Sequence[float], Several] = ()
     """Learning rates to choose from."""
     steps: int | None = None
     """Cuts every budget to so many steps: a rehearsal, marked in the report."""
@@ -112,10 +112,10 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
         datasets=axes.dataset,
         models=axes.model,
         methods=axes.method,
-        shots=axes.shots,
+        shots=[_parse_shots(text) for text in axes.shots],
         fractions=axes.fractions,
         seeds=axes.seeds,
-        rates=axes.rates,
+        learning_rates=axes.learning_rates,
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,
     )
@@ -161,6 +161,15 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, Path]:
             raise ConfigError(f"{option} expects NAME=PATH, got {text!r}.")
         found[name] = Path(path).expanduser()
     return found
+
+
+def _parse_shots(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"shots is a number of images per class or the word all, got {text!r}.") from None
 
 
 def _hash(path: Path) -> str:

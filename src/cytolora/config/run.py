@@ -118,8 +118,8 @@ class RunSpec:
         return "_".join([*prefix, f"lr{self.learning_rate:g}", f"s{self.seed}", _digest(_essence(self))])
 
     @property
-    def cell_id(self) -> str:
-        """Names the cell of a results table that this run belongs to: everything but learning rate and seed."""
+    def setting_id(self) -> str:
+        """Names the setting (a row of the results) that this run belongs to: everything but learning rate and seed."""
         plain = _essence(self)
         del plain["learning_rate"], plain["seed"]
         return "_".join(

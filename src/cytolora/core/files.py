@@ -161,10 +161,22 @@ def folder_names(parent: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
+def current_folder(folder: Path) -> Path:
+    """Returns the path to read a folder from: where it is set aside if a process was killed while it replaced it.
+
+    Waits for a living process that replaces it. Writes nothing: ``recover_folders`` is for those who write.
+    """
+    if not folder.exists() and _aside(folder).exists():
+        _wait_for_replacement(folder.parent)
+        if not folder.exists() and _aside(folder).exists():
+            return _aside(folder)
+    return folder
+
+
 def folder_version(folder: Path) -> Version | None:
     """Returns what another folder of this name would differ in; None where there is none."""
     try:
-        return _version(folder.stat())
+        return _version(current_folder(folder).stat())
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -177,11 +189,11 @@ def read_together(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes],
     """
     for _ in range(_MAX_REPLACEMENTS):
         try:
-            descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            if not _is_back(folder):
-                raise
-            continue
+            descriptor = os.open(str(current_folder(folder)), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError as error:
+            if not folder.exists() and not _aside(folder).exists():
+                raise FileNotFoundError(error.errno, error.strerror, str(folder)) from error
+            continue  # it came back between two looks
         version = _version(os.fstat(descriptor))
         try:
             return {name: _read_in(descriptor, name) for name in names}, version
@@ -199,13 +211,15 @@ def _read_in(descriptor: int, name: str) -> bytes:
         return file.read()
 
 
-def _is_back(folder: Path) -> bool:
-    """Whether a folder that was missed is there after all: it is set aside for a moment while it is replaced."""
-    if _aside(folder).exists():
-        recover_folders(folder.parent)  # waits for a process that replaces it, and finishes for one that was killed
-        time.sleep(0.001)  # where nothing may be written or locked
-        return True
-    return folder.exists()  # it may have come back between the two looks
+def _wait_for_replacement(parent: Path) -> None:
+    """Waits until no living process replaces a folder in ``parent``."""
+    time.sleep(0.001)  # on a file system without locks
+    with suppress(OSError):  # no lock file: no process is at work
+        descriptor = os.open(parent / _LOCK, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
 
 
 def _version(found: os.stat_result) -> Version:

@@ -10,7 +10,7 @@ from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import StoredRun
 from cytolora.training.resources import Inputs
 
-Encoder = tuple[str, str]
+BackboneMethod = tuple[str, str]
 """Backbone and method."""
 
 _BATCH_SIZE = 32
@@ -42,9 +42,9 @@ def fit_cost(points: Iterable[tuple[float, float]]) -> Cost:
 
 def stored_costs(
     runs: Iterable[StoredRun], *, device: str | None = None, threads: int | None = None
-) -> dict[Encoder, Cost]:
+) -> dict[BackboneMethod, Cost]:
     """Returns what a step cost in stored runs, of the device and number of threads if given."""
-    points: dict[Encoder, list[tuple[float, float]]] = defaultdict(list)
+    points: dict[BackboneMethod, list[tuple[float, float]]] = defaultdict(list)
     for run in runs:
         steps, images = run.metrics["train"]["num_steps"], run.metrics["train"]["num_images"]
         found = run.provenance
@@ -55,9 +55,9 @@ def stored_costs(
     return {encoder: fit_cost(found) for encoder, found in points.items()}
 
 
-def adapter_runs(plan: Plan) -> dict[Encoder, list[RunSpec]]:
+def adapter_runs(plan: Plan) -> dict[BackboneMethod, list[RunSpec]]:
     """Sorts the adapter runs that are to do by backbone and method."""
-    found: dict[Encoder, list[RunSpec]] = defaultdict(list)
+    found: dict[BackboneMethod, list[RunSpec]] = defaultdict(list)
     for run in plan.to_do:
         if run.adapter is not None:
             found[run.backbone, run.method].append(run)
@@ -71,12 +71,12 @@ def num_steps(run: RunSpec, num_train: int) -> int:
 
 def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
     """Returns the work of adapter runs of one backbone and method, in images trained on; scoring counts its share."""
-    total, cells = 0.0, {run.cell_id: run for run in runs}
+    total, settings = 0.0, {run.setting_id: run for run in runs}
     for run in runs:
         split = inputs.split(run)
         total += num_steps(run, len(split.train)) * mean_batch(run, inputs) + _SCORE_SHARE * len(split.val)
-    for run in cells.values():  # the test set is scored for one rate a cell, with every seed
-        num_seeds = len({other.seed for other in runs if other.cell_id == run.cell_id})
+    for run in settings.values():  # the test set is scored for one rate a setting, with every seed
+        num_seeds = len({other.seed for other in runs if other.setting_id == run.setting_id})
         total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test)
     return total
 
@@ -93,7 +93,7 @@ def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
     return steps * cost.seconds + num_passes(runs, inputs) * cost.seconds_per_image
 
 
-def describe(plan: Plan, inputs: Inputs, costs: Mapping[Encoder, Cost]) -> str:
+def describe(plan: Plan, inputs: Inputs, costs: Mapping[BackboneMethod, Cost]) -> str:
     """Says how long the adapter runs to do take, one line, and of which that is not known; empty if of none.
 
     Not known is the speed of a backbone with a method that was never timed, and the size of a dataset that is not here.

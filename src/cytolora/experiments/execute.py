@@ -1,4 +1,4 @@
-"""The hall where data meets models: executes groups of runs and writes each to the store."""
+"""Executes jobs: trains their runs, scores the test set and writes results to the store."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
-from cytolora.experiments.plan import Group, stored_cell
+from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.metrics.scores import score
@@ -26,17 +26,15 @@ from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
 
-def execute(
-    group: Group, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress | None = None
-) -> None:
-    """Does what is missing of a group: trains, chooses each cell's learning rate, scores the test set for that one.
+def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress | None = None) -> None:
+    """Does what is missing of a job: trains, chooses each setting's learning rate, scores the test set for that one.
 
     Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
     """
-    session = open_session(group.cells[0][0], inputs, store, device=device, progress=progress or Progress())
-    for cell in group.cells:
-        train_cell(session, store, cell)
-        score_chosen(session, store, cell)
+    session = open_session(job.settings[0][0], inputs, store, device=device, progress=progress or Progress())
+    for setting in job.settings:
+        train_setting(session, store, setting)
+        score_chosen(session, store, setting)
 
 
 def open_session(
@@ -65,21 +63,23 @@ def open_session(
     )
 
 
-def train_cell(session: Session, store: Store, cell: Sequence[RunSpec], only: Sequence[RunSpec] | None = None) -> None:
-    """Trains and stores the runs of a cell that are not stored.
+def train_setting(
+    session: Session, store: Store, setting: Sequence[RunSpec], only: Sequence[RunSpec] | None = None
+) -> None:
+    """Trains and stores the runs of a setting that are not stored.
 
     Args:
         only: Those of its runs to look at; all if None. Heads on frozen features know no part.
     """
-    missing = [run for run in only or cell if store.find(run.run_id) is None]
-    if missing and cell[0].method == ZERO_SHOT:
-        session.progress.status(f"{title(cell[0])}: class prompts")
+    missing = [run for run in only or setting if store.find(run.run_id) is None]
+    if missing and setting[0].method == ZERO_SHOT:
+        session.progress.status(f"{title(setting[0])}: class prompts")
         for run in missing:
             store.add(_validated(session, run, zero_shot(session, run)))
         return
-    if missing and cell[0].adapter is None:
-        session.progress.status(f"{title(cell[0])}: {len(cell)} heads in one pass")
-        trained = train_heads(session, cell)  # all of them: a head's last bits may depend on the batch it is in
+    if missing and setting[0].adapter is None:
+        session.progress.status(f"{title(setting[0])}: {len(setting)} heads in one pass")
+        trained = train_heads(session, setting)  # all of them: a head's last bits may depend on the batch it is in
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
         beside = {seed: _neighbours(session, run) for seed, run in draws.items()}
         for run in missing:
@@ -102,25 +102,25 @@ class _TestScore:
     rows: pa.Table
 
 
-def score_chosen(session: Session, store: Store, cell: Sequence[RunSpec]) -> None:
+def score_chosen(session: Session, store: Store, setting: Sequence[RunSpec]) -> None:
     """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
 
     A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
     Other processes may store runs meanwhile, so that the choice is made again whenever something is to be written.
     """
     scores: dict[str, _TestScore] = {}
-    while (left := _settle(session, store, cell, scores)) is not None:
+    while (left := _settle(session, store, setting, scores)) is not None:
         session.progress.status(f"{title(left.spec)}, seed {left.spec.seed}: test set")
         scores[left.spec.run_id] = _test_score(session, left)
 
 
 def _settle(
-    session: Session, store: Store, cell: Sequence[RunSpec], scores: Mapping[str, _TestScore]
+    session: Session, store: Store, setting: Sequence[RunSpec], scores: Mapping[str, _TestScore]
 ) -> RunResult | None:
     """Writes the test scores at hand where they belong, removes those that do not; returns a run that needs one."""
     left: RunResult | None = None
     with store.exclusive():
-        decision = decide(stored_cell(store, cell), {run.learning_rate for run in cell})
+        decision = decide(stored_runs(store, setting), {run.learning_rate for run in setting})
         for stored in _of_today(session, decision.to_seal):
             store.write(_sealed(stored))
         for stored in _of_today(session, decision.to_score):

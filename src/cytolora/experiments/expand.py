@@ -34,10 +34,10 @@ def narrowed(
     datasets: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
-    shots: Sequence[str] | None = None,
+    shots: Sequence[int | Literal["all"]] | None = None,
     fractions: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
-    rates: Sequence[float] | None = None,
+    learning_rates: Sequence[float] | None = None,
     max_steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
 ) -> GridSpec:
@@ -47,17 +47,14 @@ def narrowed(
         ConfigError: If a method is named that the grid gives no budget for.
     """
     changes: dict[str, object] = {}
-    for axis, values in (("datasets", datasets), ("models", models), ("seeds", seeds), ("fractions", fractions)):
+    axes = {"datasets": datasets, "models": models, "shots": shots, "fractions": fractions, "seeds": seeds}
+    for axis, values in (axes | {"learning_rates": learning_rates}).items():
         if values:
             changes[axis] = tuple(dict.fromkeys(values))  # named twice, it is still one run
-    if shots:
-        changes["shots"] = tuple(dict.fromkeys(shot if shot == "all" else _shot(shot) for shot in shots))
     if fractions and not shots:
         changes["shots"] = ()
     if shots and not fractions:
         changes["fractions"] = ()
-    if rates:
-        changes["learning_rates"] = tuple(dict.fromkeys(rates))
     if precision:
         changes["precision"] = precision
     kept = dict(grid.methods)
@@ -66,7 +63,7 @@ def narrowed(
             if name not in kept:
                 raise unknown_name(f"method of grid {grid.name}:", name, kept)
         kept = {name: kept[name] for name in methods}
-    changes["methods"] = {name: _adjusted(method, bool(rates), max_steps) for name, method in kept.items()}
+    changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in kept.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
 
 
@@ -149,7 +146,7 @@ def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
         )
     for sampling, (name, method) in product(_samplings(grid), grid.methods.items()):
         if method.budget is not None:
-            yield from _cell(grid, dataset, backbone, name, method, method.budget, sampling)
+            yield from _setting(grid, dataset, backbone, name, method, method.budget, sampling)
 
 
 def _samplings(grid: GridSpec) -> Iterator[Sampling]:
@@ -160,7 +157,7 @@ def _samplings(grid: GridSpec) -> Iterator[Sampling]:
         yield Sampling(fraction=fraction, **common)
 
 
-def _cell(
+def _setting(
     grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, budget: Budget, sampling: Sampling
 ) -> Iterator[RunSpec]:
     adapter, spec, preprocess = method.adapter, BACKBONES.get(backbone), _preprocess(grid, backbone)
@@ -213,10 +210,3 @@ def _adjusted(method: MethodSpec, rates_replaced: bool, max_steps: int | None) -
     if max_steps is not None and method.budget is not None:
         method = replace(method, budget=replace(method.budget, max_steps=max_steps))
     return method
-
-
-def _shot(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"shots is a number of images per class or the word all, got {text!r}.") from None

@@ -1,4 +1,4 @@
-"""What a grid asks for, minus what is stored, grouped so that shared work is shared; imports no torch."""
+"""Plan of a grid: its runs less those that are stored, in jobs that share work; imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cytolora.config.run import GridSpec, RunSpec
 from cytolora.core.identity import Identity
 from cytolora.experiments.expand import expand
-from cytolora.experiments.select import cell_id, decide
+from cytolora.experiments.select import decide, setting_id
 from cytolora.experiments.store import Store, StoredRun
 from cytolora.training.resources import Inputs
 
@@ -29,18 +29,18 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Job:
     """Runs that share dataset and backbone: images are decoded, features computed and the encoder loaded once."""
 
     dataset: str
     backbone: str
-    cells: tuple[tuple[RunSpec, ...], ...]
-    """Runs by cell of the results table (all seeds and learning rates), stored ones among them."""
+    settings: tuple[tuple[RunSpec, ...], ...]
+    """Runs by setting of the results table (all seeds and learning rates), stored ones among them."""
 
     @property
     def runs(self) -> tuple[RunSpec, ...]:
-        """All runs of all cells."""
-        return tuple(run for cell in self.cells for run in cell)
+        """All runs of all settings."""
+        return tuple(run for setting in self.settings for run in setting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Plan:
     stored: frozenset[str]
     """Run ids that count."""
     stale: tuple[Stale, ...]
-    groups: tuple[Group, ...]
+    jobs: tuple[Job, ...]
     """Those with something to do: a run that is missing, or a chosen rate whose test set is not scored."""
 
     @property
@@ -64,13 +64,13 @@ class Plan:
 def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
     """Compares a grid with the store."""
     runs = expand(grid)
-    by_cell = _by_cell(runs)
-    kept = _stored_cells(store, by_cell)
+    by_setting = _by_setting(runs)
+    kept = _stored_runs(store, by_setting)
     found = {run.run_id: run for members in kept.values() for run in members}
     stored, stale = set(), []
-    for cell in by_cell.values():
+    for setting in by_setting.values():
         today: dict[int, Identity] = {}  # by seed: rates share it
-        for run in cell:
+        for run in setting:
             if (old := found.get(run.run_id)) is None:
                 continue
             if run.seed not in today:
@@ -79,47 +79,47 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
                 stored.add(run.run_id)
             else:
                 stale.append(Stale(run_id=run.run_id, stored=old.identity, today=today[run.seed]))
-    unfinished = {name for name, cell in by_cell.items() if _has_work(cell, kept.get(name, ()))}
-    return Plan(runs=runs, stored=frozenset(stored), stale=tuple(stale), groups=_groups(by_cell, unfinished))
+    unfinished = {name for name, setting in by_setting.items() if _has_work(setting, kept.get(name, ()))}
+    return Plan(runs=runs, stored=frozenset(stored), stale=tuple(stale), jobs=_jobs(by_setting, unfinished))
 
 
-def stored_cell(store: Store, cell: Sequence[RunSpec]) -> list[StoredRun]:
-    """Returns all stored runs of a cell, of earlier seeds and rates too."""
-    name = cell[0].cell_id
-    return _stored_cells(store, [name]).get(name, [])
+def stored_runs(store: Store, setting: Sequence[RunSpec]) -> list[StoredRun]:
+    """Returns all stored runs of a setting, of earlier seeds and rates too."""
+    name = setting[0].setting_id
+    return _stored_runs(store, [name]).get(name, [])
 
 
-def _by_cell(runs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
-    cells: dict[str, list[RunSpec]] = {}
+def _by_setting(runs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
+    settings: dict[str, list[RunSpec]] = {}
     for run in runs:
-        cells.setdefault(run.cell_id, []).append(run)
-    return cells
+        settings.setdefault(run.setting_id, []).append(run)
+    return settings
 
 
-def _stored_cells(store: Store, names: Iterable[str]) -> dict[str, list[StoredRun]]:
-    """Reads what is stored of some cells, each run once, by the cell's name."""
+def _stored_runs(store: Store, names: Iterable[str]) -> dict[str, list[StoredRun]]:
+    """Reads what is stored of some settings, each run once, by the setting's name."""
     wanted = set(names)
-    cells: dict[str, list[StoredRun]] = {}
+    settings: dict[str, list[StoredRun]] = {}
     for run in store.runs_of({name.rpartition("_")[0] for name in wanted}):
-        if (name := cell_id(run.spec)) in wanted:
-            cells.setdefault(name, []).append(run)
-    return cells
+        if (name := setting_id(run.spec)) in wanted:
+            settings.setdefault(name, []).append(run)
+    return settings
 
 
-def _groups(by_cell: Mapping[str, Sequence[RunSpec]], unfinished: Set[str]) -> tuple[Group, ...]:
-    """Gathers cells into groups; those with nothing unfinished are left out."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, cell in by_cell.items():
-        groups.setdefault((cell[0].dataset, cell[0].backbone), []).append(name)
+def _jobs(by_setting: Mapping[str, Sequence[RunSpec]], unfinished: Set[str]) -> tuple[Job, ...]:
+    """Gathers settings into jobs; those with nothing unfinished are left out."""
+    jobs: dict[tuple[str, str], list[str]] = {}
+    for name, setting in by_setting.items():
+        jobs.setdefault((setting[0].dataset, setting[0].backbone), []).append(name)
     return tuple(
-        Group(dataset=dataset, backbone=backbone, cells=tuple(tuple(by_cell[name]) for name in names))
-        for (dataset, backbone), names in groups.items()
+        Job(dataset=dataset, backbone=backbone, settings=tuple(tuple(by_setting[name]) for name in names))
+        for (dataset, backbone), names in jobs.items()
         if not unfinished.isdisjoint(names)
     )
 
 
-def _has_work(cell: Sequence[RunSpec], stored: Sequence[StoredRun]) -> bool:
-    if len(stored) < len(cell) or not {run.run_id for run in cell} <= {run.run_id for run in stored}:
+def _has_work(setting: Sequence[RunSpec], stored: Sequence[StoredRun]) -> bool:
+    if len(stored) < len(setting) or not {run.run_id for run in setting} <= {run.run_id for run in stored}:
         return True
-    left = decide(stored, {run.learning_rate for run in cell})
+    left = decide(stored, {run.learning_rate for run in setting})
     return bool(left.to_seal or left.to_score)

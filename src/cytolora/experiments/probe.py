@@ -8,8 +8,8 @@ import torch
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import Progress
 from cytolora.experiments.cost import (
+    BackboneMethod,
     Cost,
-    Encoder,
     adapter_runs,
     fit_cost,
     in_words,
@@ -37,7 +37,7 @@ _LONG_STEP = 2.0
 
 def costs_here(
     plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress
-) -> dict[Encoder, Cost]:
+) -> dict[BackboneMethod, Cost]:
     """Returns what a step costs, for each backbone and method to do: from stored runs of this device, else by trial.
 
     What is hardly more than a trial itself is left out; scoring counts as work.

@@ -1,4 +1,4 @@
-"""The learning rate of a cell, chosen by validation alone."""
+"""The learning rate of a setting, chosen by validation alone."""
 
 import json
 from collections import defaultdict
@@ -16,23 +16,23 @@ from cytolora.experiments.store import StoredRun
 
 _DIGITS = 12
 """Means are compared to this many decimals: equal counts of right images tie, however their shares were rounded."""
-_NUM_CELLS = 10_000
-"""Whose names are remembered: the many runs of a cell differ in seed and rate alone."""
+_NUM_SETTINGS = 10_000
+"""Whose names are remembered: the many runs of a setting differ in seed and rate alone."""
 
 
-def cell_id(spec: Mapping[str, Any]) -> str:
-    """Names the cell that a stored spec belongs to; a field that came later counts as holding its default."""
+def setting_id(spec: Mapping[str, Any]) -> str:
+    """Names the setting that a stored spec belongs to; a field that came later counts as holding its default."""
     is_trained = spec["learning_rate"] != 0
-    return _cell_id(canonical_json({**spec, "learning_rate": float(is_trained), "seed": 0}))
+    return _setting_id(canonical_json({**spec, "learning_rate": float(is_trained), "seed": 0}))
 
 
-@lru_cache(maxsize=_NUM_CELLS)
-def _cell_id(spec: str) -> str:
-    return parse_spec(json.loads(spec), RunSpec, "A stored spec").cell_id
+@lru_cache(maxsize=_NUM_SETTINGS)
+def _setting_id(spec: str) -> str:
+    return parse_spec(json.loads(spec), RunSpec, "A stored spec").setting_id
 
 
-def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
-    """Sorts runs into cells (equal in everything but learning rate and seed), keyed by ``cell_id``.
+def by_setting(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
+    """Sorts runs into settings (equal in everything but learning rate and seed), keyed by ``setting_id``.
 
     Raises:
         StoreError: If a run has settings that this version does not know: it would be taken for another.
@@ -40,7 +40,7 @@ def cells(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
     table: dict[str, list[StoredRun]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.spec["learning_rate"], run.spec["seed"])):
         try:
-            table[cell_id(run.spec)].append(run)
+            table[setting_id(run.spec)].append(run)
         except ConfigError as error:
             raise StoreError(
                 f"Stored run {run.path} cannot be read by this version of cytolora: {error} Update, or move the folder."
@@ -59,7 +59,7 @@ def with_all_rates(runs: Sequence[StoredRun], rates: Iterable[float]) -> list[St
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a cell's choice of learning rate leaves to do; nothing once it has one test result."""
+    """What a setting's choice of learning rate leaves to do; nothing once it has one test result."""
 
     to_seal: tuple[StoredRun, ...]
     """Of another rate, and with a test score that is to be taken away."""
@@ -68,10 +68,10 @@ class Decision:
 
 
 def decide(runs: Sequence[StoredRun], rates: Iterable[float]) -> Decision:
-    """Compares the test scores of a cell with the rate that validation chooses.
+    """Compares the test scores of a setting with the rate that validation chooses.
 
     Args:
-        runs: All that is stored of the cell.
+        runs: All that is stored of the setting.
         rates: A seed takes part if it was run with all of them.
 
     Raises:
@@ -86,10 +86,10 @@ def decide(runs: Sequence[StoredRun], rates: Iterable[float]) -> Decision:
 
 
 def choose_rate(runs: Sequence[StoredRun]) -> float:
-    """Chooses the learning rate of one cell: the highest mean validation accuracy over the seeds.
+    """Chooses the learning rate of one setting: the highest mean validation accuracy over the seeds.
 
     Ties go to the lower mean validation loss, then to the lower rate. Only rates that were run with every
-    seed that occurs in the cell compete: a mean over fewer seeds is no fair rival; nor is a rate at which
+    seed that occurs in the setting compete: a mean over fewer seeds is no fair rival; nor is a rate at which
     training diverged (``val`` is null). Test is never looked at.
 
     Raises:
@@ -102,7 +102,7 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
             by_rate[run.spec["learning_rate"]].append(run)
     rivals = {rate: found for rate, found in by_rate.items() if {run.spec["seed"] for run in found} == seeds}
     if not rivals:
-        name = cell_id(runs[0].spec) if runs else "An empty cell"
+        name = setting_id(runs[0].spec) if runs else "An empty setting"
         raise StoreError(
             f"{name}: no learning rate has been run with all seeds ({', '.join(map(str, sorted(seeds)))}) without "
             "diverging, so none can be chosen. Run the grid again, which does what is missing, or add lower rates."

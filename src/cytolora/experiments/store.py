@@ -17,6 +17,7 @@ from cytolora.config.run import RunSpec, to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import (
     Version,
+    current_folder,
     folder_names,
     folder_version,
     json_bytes,
@@ -110,6 +111,10 @@ class StoredRun:
         """
         return self._content(WEIGHTS)
 
+    def file(self, name: str) -> Path:
+        """Returns the path of one of its files, to read it: the folder may be set aside, half replaced."""
+        return current_folder(self.path) / name
+
     def check_unchanged(self) -> None:
         """Raises a StoreError if another process replaced the folder since it was read: what is there is not ours."""
         if self.version is not None and folder_version(self.path) != self.version:
@@ -120,7 +125,7 @@ class StoredRun:
 
     def _content(self, name: str) -> bytes:
         try:
-            content = (self.path / name).read_bytes()
+            content = self.file(name).read_bytes()
         except OSError as error:
             self.check_unchanged()
             raise damaged(self.path, f"{name}: {error}") from error
@@ -133,14 +138,20 @@ class Store:
 
     def __init__(self, root: AnyPath) -> None:
         self.root = as_path(root, "root")
-        recover_folders(self.root)
+        self._is_recovered = False
 
     def make_root(self) -> None:
-        """Makes the folder, for processes that share it."""
+        """Makes the folder, for processes that share it; once, recovers what killed processes left in it.
+
+        Only who writes does: a store that is merely read is left as it is.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.root, error) from error
+        if not self._is_recovered:
+            recover_folders(self.root)
+            self._is_recovered = True
 
     def find(self, run_id: str) -> StoredRun | None:
         """Returns a stored run, or None where there is none."""
@@ -152,10 +163,10 @@ class Store:
             if name.startswith(prefix) and (run := self.find(name)) is not None:
                 yield run
 
-    def runs_of(self, cells: Collection[str]) -> Iterator[StoredRun]:
-        """Yields the stored runs of cells, named by what their ids have before rate, seed and hash; sorted by id."""
+    def runs_of(self, settings: Collection[str]) -> Iterator[StoredRun]:
+        """Yields the stored runs of settings, named by what their ids have before rate, seed and hash; sorted by id."""
         for name in folder_names(self.root):
-            if name.rsplit("_", 3)[0] in cells and (run := self.find(name)) is not None:
+            if name.rsplit("_", 3)[0] in settings and (run := self.find(name)) is not None:
                 yield run
 
     @contextmanager
@@ -200,6 +211,7 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self.make_root()
         sink = pa.BufferOutputStream()
         pq.write_table(result.predictions.combine_chunks(), sink)  # how it was put together leaves no trace
         contents = {

@@ -11,7 +11,8 @@ from cytolora.cli.app import main
 from cytolora.errors import ConfigError
 from cytolora.experiments.engines import ray_cluster
 from cytolora.experiments.engines.ray_cluster import check_address, running_cluster
-from cytolora.experiments.engines.registry import ENGINES, HERE, Spread
+from cytolora.experiments.engines.registry import ENGINES
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 
 
 def _refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -35,12 +36,12 @@ def test_an_engine_that_does_not_exist_is_refused_in_one_line(capsys):
 
 def test_the_options_of_a_cluster_are_refused_without_one(capsys):
     assert "--address and --workers are for --engine ray" in _refused(capsys, "--workers", "2")
-    ENGINES.get("inline").check(HERE)
+    ENGINES.get("inline").check(THIS_PROCESS)
 
 
 def test_fewer_than_one_worker_is_refused():
     with pytest.raises(ConfigError, match="at least 1, got 0"):
-        Spread(workers=0)
+        Workers(count=0)
 
 
 def test_a_missing_ray_is_one_line_that_says_how_to_install_it(capsys, monkeypatch, drawn_cells, tmp_path):

@@ -9,19 +9,19 @@ from cytolora.config.run import GridSpec, RunSpec
 from cytolora.errors import EngineError
 from cytolora.experiments.engines.units import Unit, Units, split_up
 from cytolora.experiments.expand import expand
-from cytolora.experiments.plan import Group
+from cytolora.experiments.plan import Job
 
 
-def _groups(grid: GridSpec) -> list[Group]:
-    cells: dict[str, list[RunSpec]] = {}
+def _jobs(grid: GridSpec) -> list[Job]:
+    settings: dict[str, list[RunSpec]] = {}
     for run in expand(grid):
-        cells.setdefault(run.cell_id, []).append(run)
-    return [Group(dataset="synthetic", backbone="nano", cells=tuple(map(tuple, cells.values())))]
+        settings.setdefault(run.setting_id, []).append(run)
+    return [Job(dataset="synthetic", backbone="nano", settings=tuple(map(tuple, settings.values())))]
 
 
 def _units(stored: frozenset[str] = frozenset()) -> Units:
-    groups = _groups(tiny_grid())
-    return split_up(groups, is_stored=lambda run: run.run_id in stored, num_images=lambda run: 10 * run.seed)
+    jobs = _jobs(tiny_grid())
+    return split_up(jobs, is_stored=lambda run: run.run_id in stored, num_images=lambda run: 10 * run.seed)
 
 
 def _drain(units: Units) -> list[Unit]:
@@ -37,11 +37,11 @@ def test_every_adapter_run_is_a_unit_and_all_heads_of_a_group_are_one():
     assert sorted(len(unit.run_ids) for unit in units.waiting) == [1, 1, 1, 1, 4]
 
 
-def test_a_cell_is_scored_once_after_its_last_run():
+def test_a_setting_is_scored_once_after_its_last_run():
     taken = _drain(_units())
     assert len(taken) == 4 + 1 + 1
     assert taken[-1].only is None
-    assert taken[-1].cells[0][0].adapter is not None
+    assert taken[-1].settings[0][0].adapter is not None
 
 
 def test_stored_runs_are_not_given_out_again():
@@ -53,9 +53,10 @@ def test_stored_runs_are_not_given_out_again():
 
 def test_the_longest_run_goes_first_and_a_worker_stays_with_what_it_has_loaded():
     here, there, same_encoder = ("a", "nano"), ("b", "uni"), ("c", "nano")
-    cell = (expand(tiny_grid())[0],)
+    setting = (expand(tiny_grid())[0],)
     waiting = [
-        Unit(key=key, cells=(cell,), cost=cost) for key, cost in ((here, 1), (here, 2), (there, 90), (same_encoder, 3))
+        Unit(key=key, settings=(setting,), cost=cost)
+        for key, cost in ((here, 1), (here, 2), (there, 90), (same_encoder, 3))
     ]
     units = Units(waiting=waiting)
     order = []
@@ -66,10 +67,12 @@ def test_the_longest_run_goes_first_and_a_worker_stays_with_what_it_has_loaded()
     assert order == [(here, 2), (here, 1), (same_encoder, 3), (there, 90)]
 
 
-def test_workers_share_one_group_and_spread_over_several():
-    cell = (expand(tiny_grid())[0],)
+def test_workers_share_one_job_and_spread_over_several():
+    setting = (expand(tiny_grid())[0],)
     a, b = ("a", "nano"), ("b", "nano")
-    units = Units(waiting=[Unit(key=key, cells=(cell,), cost=cost) for key, cost in ((a, 5), (a, 4), (b, 6), (b, 5))])
+    units = Units(
+        waiting=[Unit(key=key, settings=(setting,), cost=cost) for key, cost in ((a, 5), (a, 4), (b, 6), (b, 5))]
+    )
     at_work: Counter[tuple[str, str]] = Counter()
     keys = []
     for _ in range(4):

@@ -9,7 +9,7 @@ import torch
 
 from cells import contents, run_all, tiny_grid
 from cytolora.core.provenance import software
-from cytolora.experiments.engines.ray_worker import Job, Worker
+from cytolora.experiments.engines.ray_worker import Worker, WorkerSetup
 from cytolora.experiments.engines.units import split_up
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
@@ -31,7 +31,7 @@ def test_a_worker_loads_its_backbone_once_and_gives_the_numbers_of_one_process(
     monkeypatch.setattr(workbench, "load_encoder", count)
     store.make_root()
     worker = Worker(
-        job=Job(
+        setup=WorkerSetup(
             inputs=inputs,
             root=store.root,
             device=torch.device("cpu"),
@@ -42,7 +42,7 @@ def test_a_worker_loads_its_backbone_once_and_gives_the_numbers_of_one_process(
     )
     worker.start()
     plan = make_plan(tiny_grid(), store, inputs)
-    units = split_up(plan.groups, is_stored=lambda run: store.find(run.run_id) is not None, num_images=lambda run: 1)
+    units = split_up(plan.jobs, is_stored=lambda run: store.find(run.run_id) is not None, num_images=lambda run: 1)
     done, key = 0, None
     while (unit := units.take(key, Counter())) is not None:
         worker.work(unit)

@@ -18,7 +18,7 @@ from cytolora.config.run import ZERO_SHOT, GridSpec, MethodSpec, RunSpec, TrainS
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError
-from cytolora.experiments.engines.inline import run_groups
+from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import count_runs, expand, narrowed
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store, StoredRun
@@ -58,7 +58,7 @@ def text_grid(start: str = "text", **axes: object) -> GridSpec:
 def run_it(grid: GridSpec, cells: Path, runs: Path) -> Plan:
     inputs, store = Inputs(data={"synthetic": cells}), Store(runs)
     plan = make_plan(grid, store, inputs)
-    run_groups(plan.groups, inputs, store, device=torch.device("cpu"), progress=Progress())
+    run_jobs(plan.jobs, inputs, store, device=torch.device("cpu"), progress=Progress())
     return plan
 
 
@@ -78,7 +78,7 @@ def test_zero_shot_is_one_run_whatever_the_grids_shots_seeds_rates_and_budgets(s
     grid = text_grid(methods=[ZERO_SHOT])
     (run,) = expand(grid)
     assert (run.learning_rate, run.seed, run.sampling.amount, run.head_start) == (0, 0, "0-shot", "random")
-    wide = text_grid(shots=["1", "4", "8"], seeds=[5, 6], rates=[0.1])
+    wide = text_grid(shots=[1, 4, 8], seeds=[5, 6], learning_rates=[0.1])
     others = [found for found in expand(replace(wide, batch_size=8)) if found.method == ZERO_SHOT]
     assert others == [run]
     assert count_runs(wide) == len(expand(wide)) == 1 + 3 * 2 * 2
@@ -116,7 +116,7 @@ def test_a_zero_shot_run_says_that_it_trained_nothing_and_what_it_asked(finished
 def test_a_second_run_does_nothing_and_the_text_is_kept_in_the_cache(finished: Path, drawn_cells: Path):
     before = contents(finished)
     plan = run_it(text_grid(), drawn_cells, finished)
-    assert (len(plan.stored), plan.to_do, plan.groups) == (9, (), ())
+    assert (len(plan.stored), plan.to_do, plan.jobs) == (9, (), ())
     assert contents(finished) == before
     assert len(list((finished / ".cache" / "text").iterdir())) == 2  # all templates, and the paper's alone
 
@@ -237,7 +237,7 @@ def test_settings_that_mean_nothing_are_refused_in_the_file(method: dict[str, ob
 def test_the_report_draws_zero_shot_as_a_level_and_names_no_learning_rate(
     small_clip: Official, drawn_cells: Path, tmp_path: Path
 ):
-    run_it(text_grid(shots=["1", "2"], seeds=[1], rates=[1e-2]), drawn_cells, tmp_path / "runs")
+    run_it(text_grid(shots=[1, 2], seeds=[1], learning_rates=[1e-2]), drawn_cells, tmp_path / "runs")
     page = build_report(tmp_path / "runs", tmp_path / "report").read_text()
     assert "zero-shot, trained on none" in page
     assert "nothing is trained" in page

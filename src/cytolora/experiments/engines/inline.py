@@ -1,4 +1,4 @@
-"""Runs the groups of a plan one after the other, in this process."""
+"""Runs the jobs of a plan one after the other, in this process."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,12 @@ import torch
 
 from cytolora.core.progress import Progress
 from cytolora.experiments.execute import execute
-from cytolora.experiments.plan import Group
+from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
 
-def run_groups(
-    groups: Sequence[Group], inputs: Inputs, store: Store, *, device: torch.device, progress: Progress
-) -> None:
-    """Executes every group; what is finished is stored at once."""
-    for group in groups:
-        execute(group, inputs, store, device=device, progress=progress)
+def run_jobs(jobs: Sequence[Job], inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> None:
+    """Executes every job; what is finished is stored at once."""
+    for job in jobs:
+        execute(job, inputs, store, device=device, progress=progress)

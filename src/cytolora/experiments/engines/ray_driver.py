@@ -1,4 +1,4 @@
-"""Spreads the units of a plan over the workers of a Ray cluster; the store on disk says what is done."""
+"""Distributes the units of a plan over the workers of a Ray cluster; the store on disk says what is done."""
 
 import re
 from collections import Counter
@@ -24,9 +24,9 @@ from cytolora.experiments.engines.ray_cluster import (
     running_cluster,
     too_small,
 )
-from cytolora.experiments.engines.registry import Spread
-from cytolora.experiments.engines.units import Key, Unit, Units, split_up
-from cytolora.experiments.plan import Group
+from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units, split_up
+from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.training.resources import Inputs
@@ -36,16 +36,16 @@ _START_SECONDS = 600
 """How long nothing at all may happen while no worker has started: nodes may still be joining."""
 
 
-def run_groups(
-    groups: Sequence[Group],
+def run_jobs(
+    jobs: Sequence[Job],
     inputs: Inputs,
     store: Store,
     *,
     device: torch.device,
     progress: Progress,
-    spread: Spread,
+    workers: Workers,
 ) -> None:
-    """Executes every group on the workers of a cluster; what is finished is stored at once.
+    """Executes every job on the workers of a cluster; what is finished is stored at once.
 
     A worker that dies is replaced and its unit given out again, three times at most. Every run computes with as many
     threads as this process is set to, so that its numbers are those of the engine ``inline``.
@@ -54,57 +54,57 @@ def run_groups(
         EngineError: If workers cannot be started, or die at one unit again and again.
     """
     require_ray()
-    if spread.address is not None:
-        check_address(spread.address)
-    units = split_up(groups, is_stored=lambda run: store.find(run.run_id) is not None, num_images=_counter(inputs))
+    if workers.address is not None:
+        check_address(workers.address)
+    units = split_up(jobs, is_stored=lambda run: store.find(run.run_id) is not None, num_images=_counter(inputs))
     if not units.waiting:
         return
     store.make_root()
     threads = torch.get_num_threads()
-    with _cluster(spread, threads, device) as ray:
-        num_workers, resources = _sized(ray, spread, threads, device)
-        job = _job(groups, inputs, store, device, int(resources["num_cpus"]) if device.type == "cuda" else threads)
-        pool = _Pool(ray=ray, new=_actors(ray, job, resources), units=units, progress=progress)
+    with _cluster(workers, threads, device) as ray:
+        num_workers, resources = _sized(ray, workers, threads, device)
+        setup = _setup(jobs, inputs, store, device, int(resources["num_cpus"]) if device.type == "cuda" else threads)
+        pool = _Pool(ray=ray, new=_actors(ray, setup, resources), units=units, progress=progress)
         pool.run(min(num_workers, len(units.waiting)))
 
 
-def _cluster(spread: Spread, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
-    if spread.address is not None:
-        return running_cluster(spread.address)
+def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
+    if workers.address is not None:
+        return running_cluster(workers.address)
     cpus = len(sched_getaffinity(0))
-    wanted = (spread.workers or max(1, cpus // threads)) * threads
+    wanted = (workers.count or max(1, cpus // threads)) * threads
     return local_cluster(
         num_cpus=cpus if device.type == "cuda" else wanted,
         num_gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
     )
 
 
-def _sized(ray: ModuleType, spread: Spread, threads: int, device: torch.device) -> tuple[int, dict[str, float]]:
+def _sized(ray: ModuleType, workers: Workers, threads: int, device: torch.device) -> tuple[int, dict[str, float]]:
     """Returns the number of workers and what each takes of a node."""
     cpus, gpus = free_resources(ray)
     if device.type != "cuda":
         if cpus < threads:
             raise too_small(cpus, threads)
-        return spread.workers or cpus // threads, {"num_cpus": threads}
+        return workers.count or cpus // threads, {"num_cpus": threads}
     if not gpus:
         raise EngineError("The cluster has no GPU. Use --device cpu.")
-    num_workers = spread.workers or gpus
+    num_workers = workers.count or gpus
     return num_workers, {"num_cpus": max(1, min(threads, cpus // num_workers)), "num_gpus": min(1, gpus / num_workers)}
 
 
-def _job(groups: Sequence[Group], inputs: Inputs, store: Store, device: torch.device, threads: int) -> Any:
-    from cytolora.experiments.engines.ray_worker import Job
+def _setup(jobs: Sequence[Job], inputs: Inputs, store: Store, device: torch.device, threads: int) -> Any:
+    from cytolora.experiments.engines.ray_worker import WorkerSetup
 
-    for group in groups:
-        first = group.cells[0][0]
+    for job in jobs:
+        first = job.settings[0][0]
         inputs.manifest(first.dataset, first.split)  # read and hashed here once, not by every worker
-        inputs.weights_sha256(group.backbone)
-    return Job(
+        inputs.weights_sha256(job.backbone)
+    return WorkerSetup(
         inputs=inputs.absolute(),
         root=store.root.resolve(),
         device=device,
         threads=threads,
-        backbones=[_absolute(BACKBONES.get(name)) for name in sorted({group.backbone for group in groups})],
+        backbones=[_absolute(BACKBONES.get(name)) for name in sorted({job.backbone for job in jobs})],
         versions=software()["versions"],
     )
 
@@ -113,13 +113,13 @@ def _absolute(spec: BackboneSpec) -> BackboneSpec:
     return replace(spec, weights=spec.weights.absolute()) if isinstance(spec.weights, Path) else spec
 
 
-def _actors(ray: ModuleType, job: Any, resources: dict[str, float]) -> Callable[[], Any]:
+def _actors(ray: ModuleType, setup: Any, resources: dict[str, float]) -> Callable[[], Any]:
     """Returns what starts a worker. Retries are ours: a new actor must load and check before it works."""
     from cytolora.experiments.engines.ray_worker import Worker
 
     actor = ray.remote(max_restarts=0, max_task_retries=0, **resources)(Worker)
-    shared = ray.put(job)
-    return lambda: actor.remote(job=shared)
+    shared = ray.put(setup)
+    return lambda: actor.remote(setup=shared)
 
 
 @dataclass(kw_only=True)
@@ -134,7 +134,7 @@ class _Pool:
     """Workers by the promise that they are ready."""
     busy: dict[Any, tuple[Any, Unit]] = field(default_factory=dict)
     """Workers and their units by the promise of the unit's result."""
-    idle: list[tuple[Any, Key | None]] = field(default_factory=list)
+    idle: list[tuple[Any, DatasetBackbone | None]] = field(default_factory=list)
     failed_starts: int = 0
 
     def run(self, num_workers: int) -> None:

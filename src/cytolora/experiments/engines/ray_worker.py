@@ -13,8 +13,8 @@ from cytolora.core.files import sha256_file
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import ConfigError, StoreError, WeightsError
-from cytolora.experiments.engines.units import Cell, Key, Unit
-from cytolora.experiments.execute import open_session, score_chosen, train_cell
+from cytolora.experiments.engines.units import DatasetBackbone, Setting, Unit
+from cytolora.experiments.execute import open_session, score_chosen, train_setting
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.kernels.cpu import keep_freed_memory
@@ -26,7 +26,7 @@ _SEEN_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WorkerSetup:
     """What a driver tells each of its workers at the start."""
 
     inputs: Inputs
@@ -45,7 +45,7 @@ class Job:
 class Worker:
     """One process; an actor of Ray wraps it."""
 
-    job: Job
+    setup: WorkerSetup
     session: Session | None = None
     store: Store | None = None
     _num_images: int = 0
@@ -58,39 +58,39 @@ class Worker:
             ConfigError: If this machine has other versions than the driver: its numbers would differ.
             StoreError: If the store's folder is not here.
         """
-        torch.set_num_threads(self.job.threads)
+        torch.set_num_threads(self.setup.threads)
         keep_freed_memory()
         here: Mapping[str, Any] = software()["versions"]
-        differing = [name for name, there in self.job.versions.items() if here.get(name) != there]
+        differing = [name for name, there in self.setup.versions.items() if here.get(name) != there]
         if differing:
             name = differing[0]
             raise ConfigError(
-                f"Worker {node()} has {name} {here.get(name)}, the driver {self.job.versions[name]}. Use the same "
+                f"Worker {node()} has {name} {here.get(name)}, the driver {self.setup.versions[name]}. Use the same "
                 "environment on all machines."
             )
-        if not self.job.root.is_dir():
-            raise StoreError(f"Worker {node()} does not see {self.job.root}. --out must be a folder that all share.")
-        for spec in self.job.backbones:
+        if not self.setup.root.is_dir():
+            raise StoreError(f"Worker {node()} does not see {self.setup.root}. --out must be a folder that all share.")
+        for spec in self.setup.backbones:
             BACKBONES.put(spec)
-        self.store = Store(self.job.root)
+        self.store = Store(self.setup.root)
 
     def work(self, unit: Unit) -> int:
         """Does one unit and returns the number of images trained on."""
         assert self.store is not None
         self._num_images = 0
-        session = self._session(unit.key, unit.cells[0])
-        for cell in unit.cells:
+        session = self._session(unit.key, unit.settings[0])
+        for setting in unit.settings:
             if unit.only is not None:
-                train_cell(session, self.store, cell, [unit.only])
+                train_setting(session, self.store, setting, [unit.only])
                 continue
-            if cell[0].adapter is None:
-                train_cell(session, self.store, cell)
+            if setting[0].adapter is None:
+                train_setting(session, self.store, setting)
             else:
-                self._wait_for(cell)
-            score_chosen(session, self.store, cell)
+                self._wait_for(setting)
+            score_chosen(session, self.store, setting)
         return self._num_images
 
-    def _session(self, key: Key, cell: Cell) -> Session:
+    def _session(self, key: DatasetBackbone, setting: Setting) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
         assert self.store is not None
         if self.session is None or (self.session.dataset, self.session.backbone.name) != key:
@@ -98,7 +98,7 @@ class Worker:
             progress = Progress(done=self._count)
             before, self.session = self.session, None
             self.session = open_session(
-                cell[0], self.job.inputs, self.store, device=self.job.device, progress=progress, before=before
+                setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=before
             )
         return self.session
 
@@ -109,8 +109,8 @@ class Worker:
         """Compares the checkpoint here with the driver's, under whose hash results are stored."""
         if backbone in self._checked:
             return
-        there = self.job.inputs.weights_sha256(backbone)
-        here = sha256_file(self.job.inputs.weights_path(backbone))
+        there = self.setup.inputs.weights_sha256(backbone)
+        here = sha256_file(self.setup.inputs.weights_path(backbone))
         if here != there:
             raise WeightsError(
                 f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {here[:12]}) than the driver "
@@ -118,11 +118,11 @@ class Worker:
             )
         self._checked.add(backbone)
 
-    def _wait_for(self, cell: Cell) -> None:
-        """Waits until the runs of a cell that others finished are seen here."""
+    def _wait_for(self, setting: Setting) -> None:
+        """Waits until the runs of a setting that others finished are seen here."""
         assert self.store is not None
         deadline = time.monotonic() + _SEEN_SECONDS
-        missing = [run.run_id for run in cell]
+        missing = [run.run_id for run in setting]
         while missing := [name for name in missing if self.store.find(name) is None]:
             if time.monotonic() > deadline:
                 raise StoreError(

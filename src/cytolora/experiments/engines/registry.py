@@ -1,4 +1,4 @@
-"""Which engines exist; importing this loads neither torch nor Ray."""
+"""Registry of engines; importing it loads neither torch nor Ray."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,45 +6,29 @@ from typing import TYPE_CHECKING, Protocol
 
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 
 if TYPE_CHECKING:
     import torch
 
     from cytolora.core.progress import Progress
-    from cytolora.experiments.plan import Group
+    from cytolora.experiments.plan import Job
     from cytolora.experiments.store import Store
     from cytolora.training.resources import Inputs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Over what an engine spreads the runs."""
-
-    address: str | None = None
-    """HOST:PORT of a cluster that runs already; None starts one on this machine."""
-    workers: int | None = None
-    """Processes that run at a time, at least 1; None: one a GPU, or as many as the CPUs hold at the threads set."""
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"--workers is at least 1, got {self.workers}.")
-
-
-HERE = Spread()
-
-
-class RunGroups(Protocol):
-    """Executes every group; what is finished is stored at once, so that whoever starts again goes on."""
+class RunJobs(Protocol):
+    """Executes every job; what is finished is stored at once, so that whoever starts again goes on."""
 
     def __call__(
         self,
-        groups: "Sequence[Group]",
+        jobs: "Sequence[Job]",
         inputs: "Inputs",
         store: "Store",
         *,
         device: "torch.device",
         progress: "Progress",
-        spread: Spread,
+        workers: Workers,
     ) -> None:
         """Does it, on ``device``, telling ``progress``."""
         ...
@@ -52,18 +36,18 @@ class RunGroups(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Where groups of runs are executed: same plan, same store, same numbers."""
+    """Executes jobs: same plan, same store, same numbers."""
 
     name: str
     description: str
-    run_groups: RunGroups
-    spreads: bool = False
-    """Whether it makes anything of ``Spread``."""
+    run_jobs: RunJobs
+    has_workers: bool = False
+    """Whether it distributes runs over ``Workers``."""
 
-    def check(self, spread: Spread) -> None:
+    def check(self, workers: Workers) -> None:
         """Raises a ConfigError if something is asked for that this engine does not do."""
-        if spread != HERE and not self.spreads:
-            able = ", ".join(engine.name for engine in ENGINES if engine.spreads)
+        if workers != THIS_PROCESS and not self.has_workers:
+            able = ", ".join(engine.name for engine in ENGINES if engine.has_workers)
             raise ConfigError(f"--address and --workers are for --engine {able}; {self.name} is this process alone.")
 
 
@@ -71,39 +55,39 @@ ENGINES: Registry[Engine] = Registry("engine")
 
 
 def _inline(
-    groups: "Sequence[Group]",
+    jobs: "Sequence[Job]",
     inputs: "Inputs",
     store: "Store",
     *,
     device: "torch.device",
     progress: "Progress",
-    spread: Spread,
+    workers: Workers,
 ) -> None:
-    from cytolora.experiments.engines.inline import run_groups
+    from cytolora.experiments.engines.inline import run_jobs
 
-    run_groups(groups, inputs, store, device=device, progress=progress)
+    run_jobs(jobs, inputs, store, device=device, progress=progress)
 
 
 def _ray(
-    groups: "Sequence[Group]",
+    jobs: "Sequence[Job]",
     inputs: "Inputs",
     store: "Store",
     *,
     device: "torch.device",
     progress: "Progress",
-    spread: Spread,
+    workers: Workers,
 ) -> None:
-    from cytolora.experiments.engines.ray_driver import run_groups
+    from cytolora.experiments.engines.ray_driver import run_jobs
 
-    run_groups(groups, inputs, store, device=device, progress=progress, spread=spread)
+    run_jobs(jobs, inputs, store, device=device, progress=progress, workers=workers)
 
 
-ENGINES.add(Engine(name="inline", description="One run after the other, in this process.", run_groups=_inline))
+ENGINES.add(Engine(name="inline", description="One run after the other, in this process.", run_jobs=_inline))
 ENGINES.add(
     Engine(
         name="ray",
         description="Many workers of a Ray cluster, on this machine or others; needs cytolora[ray].",
-        run_groups=_ray,
-        spreads=True,
+        run_jobs=_ray,
+        has_workers=True,
     )
 )

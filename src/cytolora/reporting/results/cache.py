@@ -34,7 +34,7 @@ def predictions_hash(run: StoredRun) -> str:
     Raises:
         StoreError: If there are none, or the run was replaced since it was read.
     """
-    file = run.path / PREDICTIONS
+    file = run.file(PREDICTIONS)
     try:
         found = file.stat()
         digest = _hash(file, found.st_mtime_ns, found.st_size, found.st_ino)

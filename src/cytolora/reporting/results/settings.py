@@ -11,7 +11,7 @@ from typing import Literal
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
-from cytolora.experiments.select import cells as group_runs
+from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate
 from cytolora.experiments.store import StoredRun, damaged
 from cytolora.metrics.bootstrap import Interval

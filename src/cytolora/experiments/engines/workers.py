@@ -1,0 +1,23 @@
+"""Workers of an engine: their cluster and their number; loads neither torch nor Ray."""
+
+from dataclasses import dataclass
+
+from cytolora.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Processes that an engine distributes runs over."""
+
+    address: str | None = None
+    """HOST:PORT of a cluster that runs already; None starts one on this machine."""
+    count: int | None = None
+    """Processes that run at a time, at least 1; None: one a GPU, or as many as the CPUs hold at the threads set."""
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ConfigError(f"--workers is at least 1, got {self.count}.")
+
+
+THIS_PROCESS = Workers()
+"""No workers named: all that the engine inline takes."""
