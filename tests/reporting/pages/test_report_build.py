@@ -146,6 +146,19 @@ def test_a_folder_with_other_files_is_not_touched(runs_dir: Path, tmp_path: Path
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/settings-checkpoint.csv"]
+)
+def test_a_report_folder_that_a_file_manager_or_notebook_opened_is_replaced(store: Store, tmp_path: Path, name: str):
+    write_runs(store, data=FakeData(name="mlcc"), models=("uni",), methods=("lora",), shots=(1,))
+    out = tmp_path / "report"
+    build_report(store.root, out)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"litter")
+    build_report(store.root, out)
+    assert not (out / name).exists()
+
+
 def test_a_place_that_cannot_be_written_is_one_error(runs_dir: Path, tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StoreError, match=r"Cannot write to .*file/report: a file is in the way\. Choose another --out"):

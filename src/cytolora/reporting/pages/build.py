@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import staged_folder, write_text
+from cytolora.core.litter import is_litter
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.store import Store, unwritable
@@ -79,7 +80,8 @@ def _refuse_foreign(out: Path) -> None:
     """Protects a user's own files: the folder is going to be replaced whole."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; name a folder for the report.")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS) if out.exists() else []
+    names = [path.name for path in out.iterdir()] if out.exists() else []
+    foreign = sorted(name for name in names if name not in _OURS and not is_litter(name))
     if foreign:
         raise ConfigError(f"{out} holds {foreign[0]!r}, which is no part of a report; name a new or empty folder.")
 
