@@ -7,7 +7,7 @@ from fake_store import write_runs
 
 from cytolora.experiments.store import Store
 from cytolora.reporting.pages.build import build_report
-from cytolora.reporting.results.settings import Cell, read_cells
+from cytolora.reporting.results.settings import Setting, read_settings
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,8 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cells(runs_dir: Path) -> list[Cell]:
-    return read_cells(Store(runs_dir).runs())
+def settings(runs_dir: Path) -> list[Setting]:
+    return read_settings(Store(runs_dir).runs())
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ def _key(figure: Figure, table: bytes) -> str:
     options = [
         f"{entry.name}={getattr(figure, entry.name)!r}"
         for entry in fields(figure)  # pyright: ignore[reportArgumentType]
-        if entry.name not in ("cell", "cells")  # their numbers stand in the table
+        if entry.name not in ("setting", "settings")  # their numbers stand in the table
     ]
     parts = [type(figure).__name__, figure.name, figure.caption, *options, _code(), mpl.__version__]
     return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), table])).hexdigest()

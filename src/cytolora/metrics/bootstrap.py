@@ -12,12 +12,12 @@ from cytolora.metrics.intervals import (
     MIN_GROUPS,
     MIN_WRONG,
     Interval,
-    Unit,
     effective_number,
     expanded_tail,
     nominal_tail,
     percentile,
 )
+from cytolora.metrics.units import Unit, unit_kind, unit_names
 
 __all__ = [
     "MEASURES",
@@ -123,10 +123,7 @@ def draw_metrics(
     replicates: int = REPLICATES,
 ) -> Replicates:
     """Draws the test set again; see ``metric_intervals``. Equal images, groups and seeds draw the same in all calls."""
-    unit: Unit = "group" if any(group is not None for group in groups) else "image"
-    pairs = zip(groups, images, strict=True)
-    names = [f"group {group}" if group is not None else f"image {path}" for group, path in pairs]
-    known, place = _places(names)
+    known, place = _places(unit_names(groups, images))
     truth, answers, run = np.asarray(labels), np.asarray(predicted), _occurrences(images)
     counts = [
         unit_counts(truth[run == one], answers[run == one], place[run == one], len(known), num_classes)
@@ -140,7 +137,7 @@ def draw_metrics(
             name: float(np.mean([measure(_split(one.sum(axis=1, dtype=np.float64))) for one in counts]))
             for name, measure in MEASURES.items()
         },
-        unit=unit,
+        unit=unit_kind(groups),
         num_units=len(known),
         effective_units=effective_number(np.bincount(place)),
         num_wrong=round(float(np.mean(wrong))),

@@ -1,15 +1,13 @@
-"""From the values of many draws to an interval, and back to a p-value; imported from metrics/bootstrap.py."""
+"""Percentile intervals and p-values from bootstrap draws, corrected for few units."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Unit = Literal["group", "image"]
-"""What is drawn again: cells of one patient, slide or field resemble each other, so where groups are known they are."""
+from cytolora.metrics.units import Unit
 
 MIN_GROUPS = 50
 """With fewer groups intervals come out too narrow (docs/statistics.md measures by how much). Cameron, Gelbach & Miller

@@ -165,8 +165,11 @@ def test_what_somebody_put_into_a_bundle_is_not_lost_with_it(copied, name):
     assert (copied / name).read_text() == "hours of work"
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._card.md"])
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "desktop.ini", "._card.md", ".ipynb_checkpoints/card-checkpoint.md"]
+)
 def test_what_file_managers_leave_in_a_bundle_is_in_nobodys_way(copied, name):
+    (copied / name).parent.mkdir(exist_ok=True)
     (copied / name).write_bytes(b"litter")
     Bundle.load(copied)
     write_small_bundle(copied)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cytolora.classifier.decision.conformal import calibrate, contains, group_names, needed_groups, sizes
+from cytolora.classifier.decision.conformal import calibrate, contains, needed_groups, sizes
 from cytolora.classifier.decision.decide import probabilities
 from cytolora.classifier.decision.ood import distances, threshold_of, unit
 from cytolora.classifier.decision.operating_point import choose, summed
@@ -57,10 +57,6 @@ def test_with_too_few_groups_every_set_holds_every_class():
     assert [needed_groups(coverage) for coverage in (0.5, 0.8, 0.9, 0.95)] == [1, 4, 9, 19]
     shares, labels, names = drawn(9, 20, np.random.default_rng(0))
     assert calibrate(shares, labels, names, 0.9).quantile < 1
-
-
-def test_an_image_without_a_group_is_one_of_its_own():
-    assert group_names([None, None, "a"], ["x", "y", "z"]) == ["image x", "image y", "group a"]
 
 
 def test_the_threshold_is_the_highest_that_finds_the_share_asked_for_with_one_image_to_spare():

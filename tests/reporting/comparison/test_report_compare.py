@@ -9,7 +9,7 @@ from cytolora.cli.app import main
 from cytolora.experiments.store import Store
 from cytolora.metrics.paired import holm
 from cytolora.reporting.comparison.compare import compare, notes, to_lines
-from cytolora.reporting.results.settings import Cell, read_cells
+from cytolora.reporting.results.settings import Setting, read_settings
 
 
 def run(*arguments: str) -> int:
@@ -19,16 +19,16 @@ def run(*arguments: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def test_models_are_compared_where_all_else_agrees(cells: list[Cell]):
-    found = compare(cells, "model", replicates=200)
+def test_models_are_compared_where_all_else_agrees(settings: list[Setting]):
+    found = compare(settings, "model", replicates=200)
     assert len(found.pairs) == 7  # two methods at three shots, and linear on all images
     assert {(pair.first, pair.second) for pair in found.pairs} == {("clip-vit-b16", "uni")}
     assert found.skipped == ()
 
 
-def test_a_pair_tells_the_difference_of_the_two_means_and_an_interval_around_it(cells: list[Cell]):
-    for pair in compare(cells, "method", replicates=500).pairs:
-        first, second = (cell.test("accuracy") for cell in pair.cells)
+def test_a_pair_tells_the_difference_of_the_two_means_and_an_interval_around_it(settings: list[Setting]):
+    for pair in compare(settings, "method", replicates=500).pairs:
+        first, second = (setting.test("accuracy") for setting in pair.settings)
         assert first is not None
         assert second is not None
         assert pair.found.value == pytest.approx(first.mean - second.mean)
@@ -37,23 +37,23 @@ def test_a_pair_tells_the_difference_of_the_two_means_and_an_interval_around_it(
         assert pair.mcnemar_seed == 1
 
 
-def test_p_values_are_corrected_over_all_pairs_of_the_comparison(cells: list[Cell]):
-    pairs = compare(cells, "shots", replicates=200).pairs
+def test_p_values_are_corrected_over_all_pairs_of_the_comparison(settings: list[Setting]):
+    pairs = compare(settings, "shots", replicates=200).pairs
     assert [pair.p_holm for pair in pairs] == holm([pair.found.p for pair in pairs])
     assert all(pair.p_holm >= pair.found.p for pair in pairs)
 
 
-def test_the_best_alone_gives_fewer_pairs(cells: list[Cell]):
-    every, best = (compare(cells, "shots", only_best=one, replicates=50) for one in (False, True))
+def test_the_best_alone_gives_fewer_pairs(settings: list[Setting]):
+    every, best = (compare(settings, "shots", only_best=one, replicates=50) for one in (False, True))
     assert len(best.pairs) < len(every.pairs)
     assert all(pair.found.value >= 0 for pair in best.pairs)
 
 
-def test_cells_that_saw_other_test_images_are_named_and_not_compared(store: Store):
+def test_settings_that_saw_other_test_images_are_named_and_not_compared(store: Store):
     one = {"methods": ("lora",), "shots": (4,), "seeds": (1,), "rates": (1e-3,)}
     write_runs(store, models=("uni",), **one)
     write_runs(store, data=FakeData(num_groups=40), models=("vit-b16",), **one)
-    found = compare(read_cells(store.runs()), "model")
+    found = compare(read_settings(store.runs()), "model")
     assert found.pairs == ()
     assert "uni and vit-b16 are not compared: they did not see the same test images (300 and 200" in found.skipped[0]
 
@@ -61,7 +61,7 @@ def test_cells_that_saw_other_test_images_are_named_and_not_compared(store: Stor
 def test_the_order_in_which_images_are_stored_changes_nothing(store: Store):
     one = {"methods": ("lora",), "shots": (4,), "seeds": (1,), "rates": (1e-3,)}
     write_runs(store, models=("uni", "vit-b16"), **one)
-    before = compare(read_cells(store.runs()), "model", replicates=100).pairs[0]
+    before = compare(read_settings(store.runs()), "model", replicates=100).pairs[0]
     turned = fake_run(FakeData(), "vit-b16", "lora", 4, 1e-3, 1, skill=1, tested=True)
     stored = next(run for run in store.runs() if run.spec["backbone"] == "vit-b16")
     rows = stored.predictions()
@@ -73,12 +73,12 @@ def test_the_order_in_which_images_are_stored_changes_nothing(store: Store):
         provenance=stored.provenance,
     )
     store.write(changed)
-    after = compare(read_cells(store.runs()), "model", replicates=100).pairs[0]
+    after = compare(read_settings(store.runs()), "model", replicates=100).pairs[0]
     assert (after.found, after.mcnemar) == (before.found, before.mcnemar)
 
 
-def test_mcnemar_is_labelled_as_taking_images_for_independent(cells: list[Cell]):
-    found = compare(cells, "model", replicates=50)
+def test_mcnemar_is_labelled_as_taking_images_for_independent(settings: list[Setting]):
+    found = compare(settings, "model", replicates=50)
     assert any("takes every image for independent" in note for note in notes(found))
     assert len(to_lines(found)) == len(found.pairs)
 

@@ -1,4 +1,4 @@
-"""The paper's Table 1 and figures, from a store of all its cells."""
+"""The paper's Table 1 and figures, from a store of all its settings."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.figures.reliability import Reliability
 from cytolora.reporting.pages.build import build_report
-from cytolora.reporting.results.settings import Cell, read_cells
+from cytolora.reporting.results.settings import Setting, read_settings
 from cytolora.reporting.tables import table1
 
 MODELS = ("uni", "vit-b16")
@@ -46,16 +46,18 @@ def paper_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def paper_cells(paper_runs: Path) -> list[Cell]:
-    return read_cells(Store(paper_runs).runs())
+def paper_settings(paper_runs: Path) -> list[Setting]:
+    return read_settings(Store(paper_runs).runs())
 
 
-def hicervix(cells: list[Cell]) -> Fractions:
-    return Fractions(dataset="hicervix:25", cells=[cell for cell in cells if cell.dataset == "hicervix:25"])
+def hicervix(settings: list[Setting]) -> Fractions:
+    return Fractions(
+        dataset="hicervix:25", settings=[setting for setting in settings if setting.dataset == "hicervix:25"]
+    )
 
 
-def test_table_1_has_the_papers_order_its_values_and_the_difference(paper_cells: list[Cell]):
-    (table,) = table1.tables1(paper_cells)
+def test_table_1_has_the_papers_order_its_values_and_the_difference(paper_settings: list[Setting]):
+    (table,) = table1.tables1(paper_settings)
     assert (table.datasets, table.models) == (("sipakmed", "hicervix:25"), ("uni", "vit-b16"))
     entry = table.entries["sipakmed", "uni"]
     assert entry.spread is not None
@@ -64,8 +66,8 @@ def test_table_1_has_the_papers_order_its_values_and_the_difference(paper_cells:
     assert ("published", ["93.33 ± 0.16", "89.71 ± 0.49"]) in table1.lines_of(table)
 
 
-def test_the_average_row_averages_ours_and_the_published_rows(paper_cells: list[Cell]):
-    (table,) = table1.tables1(paper_cells)
+def test_the_average_row_averages_ours_and_the_published_rows(paper_settings: list[Setting]):
+    (table,) = table1.tables1(paper_settings)
     entry = table.entries[table1.AVERAGE, "uni"]
     assert entry.published == pytest.approx((0.9333 + 0.6407) / 2)
     assert entry.spread is not None
@@ -73,14 +75,14 @@ def test_the_average_row_averages_ours_and_the_published_rows(paper_cells: list[
     assert entry.spread.mean == pytest.approx(sum(spread.mean for spread in spreads if spread) / 2)
 
 
-def test_an_average_over_fewer_datasets_than_the_table_has_is_not_printed(paper_cells: list[Cell]):
-    part = [cell for cell in paper_cells if (cell.dataset, cell.model) != ("sipakmed", "uni")]
+def test_an_average_over_fewer_datasets_than_the_table_has_is_not_printed(paper_settings: list[Setting]):
+    part = [setting for setting in paper_settings if (setting.dataset, setting.model) != ("sipakmed", "uni")]
     (table,) = table1.tables1(part)
     assert table1.lines_of(table)[-3] == ("average", ["–", table1.lines_of(table)[-3][1][1]])
 
 
-def test_figure_1_has_a_panel_per_dataset_and_a_level_per_model(paper_cells: list[Cell]):
-    (figure,) = few_shot_figures(paper_cells, str)
+def test_figure_1_has_a_panel_per_dataset_and_a_level_per_model(paper_settings: list[Setting]):
+    (figure,) = few_shot_figures(paper_settings, str)
     with look():
         panels = [axes for axes in figure.plot().axes if axes.get_visible()]
     assert [panel.get_title(loc="left") for panel in panels] == ["sipakmed", "hicervix:25"]
@@ -89,8 +91,8 @@ def test_figure_1_has_a_panel_per_dataset_and_a_level_per_model(paper_cells: lis
     assert "linear classifier on all images" in figure.caption
 
 
-def test_figure_2_scores_the_same_runs_on_the_23_classes_of_the_published_model(paper_cells: list[Cell]):
-    figure = hicervix(paper_cells)
+def test_figure_2_scores_the_same_runs_on_the_23_classes_of_the_published_model(paper_settings: list[Setting]):
+    figure = hicervix(paper_settings)
     rows = figure.frame().to_pylist()
     assert {(row["scored_on"], row["num_classes"]) for row in rows} == {("hicervix:25", 25), ("hicervix:23", 23)}
     assert [row["published"] for row in rows if row["model"] == "HierSwin"] == [0.7835]
@@ -98,37 +100,37 @@ def test_figure_2_scores_the_same_runs_on_the_23_classes_of_the_published_model(
     assert "78.35 % on 23 classes as published" in figure.caption
 
 
-def test_a_cut_budget_is_said_in_the_caption_in_the_picture_and_beside_the_number(paper_cells: list[Cell]):
-    figure = hicervix(paper_cells)
+def test_a_cut_budget_is_said_in_the_caption_in_the_picture_and_beside_the_number(paper_settings: list[Setting]):
+    figure = hicervix(paper_settings)
     with look():
         texts = [text.get_text() for text in figure.plot().texts]
     assert any("budget cut: a rehearsal" in text for text in texts)
-    assert "2 of 2 cells: budget cut: a rehearsal" in figure.caption
+    assert "2 of 2 settings: budget cut: a rehearsal" in figure.caption
     assert {row["flags"] for row in figure.frame().to_pylist()} == {"cut", None}
 
 
-def test_labels_count_distinct_images_over_all_datasets(paper_cells: list[Cell]):
-    rows = Labels(cells=paper_cells).frame().to_pylist()
+def test_labels_count_distinct_images_over_all_datasets(paper_settings: list[Setting]):
+    rows = Labels(settings=paper_settings).frame().to_pylist()
     chosen = {row["num_labels"] for row in rows if (row["dataset"], row["method"]) == ("sipakmed", "lora")}
     assert chosen == {5, 20}
     assert {row["dataset"] for row in rows} == {"sipakmed", "hicervix:25"}
 
 
-def test_the_confusion_matrix_of_hicervix_follows_its_tree(paper_cells: list[Cell]):
-    cell = next(cell for cell in paper_cells if cell.dataset == "hicervix:25")
-    frame = ConfusionMatrix(cell=cell, slug="h").frame().to_pylist()
+def test_the_confusion_matrix_of_hicervix_follows_its_tree(paper_settings: list[Setting]):
+    setting = next(setting for setting in paper_settings if setting.dataset == "hicervix:25")
+    frame = ConfusionMatrix(setting=setting, slug="h").frame().to_pylist()
     names = list(dict.fromkeys(row["true"] for row in frame))
     assert names[names.index("AGC-NOS") : names.index("AGC-NOS") + 3] == ["AGC-NOS", "AGC-ECC-NOS", "AGC-EMC-NOS"]
 
 
-def test_the_reliability_plot_prints_every_bin_and_both_scores(paper_cells: list[Cell]):
-    figure = Reliability(cell=paper_cells[0], slug="r")
+def test_the_reliability_plot_prints_every_bin_and_both_scores(paper_settings: list[Setting]):
+    figure = Reliability(setting=paper_settings[0], slug="r")
     assert len(figure.frame()) == 15
     assert "Expected calibration error" in figure.caption
     assert "Brier score" in figure.caption
 
 
-def test_a_report_holds_only_what_its_cells_give(paper_runs: Path, report_dir: Path, tmp_path: Path):
+def test_a_report_holds_only_what_its_settings_give(paper_runs: Path, report_dir: Path, tmp_path: Path):
     folder = build_report(paper_runs, tmp_path / "report").parent
     stems = {path.stem for path in (folder / "figures").iterdir()}
     assert {"figure1", "figure2", "labels"} <= stems
@@ -141,8 +143,8 @@ def test_a_report_holds_only_what_its_cells_give(paper_runs: Path, report_dir: P
     assert not (report_dir / "tree.csv").exists()
 
 
-def test_a_drawing_is_kept_and_a_damaged_one_drawn_again(paper_cells: list[Cell], tmp_path: Path):
-    figure = Labels(cells=paper_cells)
+def test_a_drawing_is_kept_and_a_damaged_one_drawn_again(paper_settings: list[Setting], tmp_path: Path):
+    figure = Labels(settings=paper_settings)
     first = save(figure, tmp_path / "a", tmp_path / "cache")
     (kept,) = (tmp_path / "cache").iterdir()
     whole = (kept / "drawing.svg").read_bytes()
@@ -151,9 +153,9 @@ def test_a_drawing_is_kept_and_a_damaged_one_drawn_again(paper_cells: list[Cell]
     assert (kept / "drawing.svg").read_bytes() == whole
 
 
-def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_cells: list[Cell], tmp_path: Path):
+def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_settings: list[Setting], tmp_path: Path):
     folder = build_report(paper_runs, tmp_path / "report").parent
-    found = {cell.cell_id: cell.intervals["accuracy"] for cell in paper_cells}
+    found = {setting.setting_id: setting.intervals["accuracy"] for setting in paper_settings}
     wanted = {(round(one.low, 6), round(one.high, 6)) for one in found.values()}
     for name in ("figure1", "figure2", "labels", "sipakmed_accuracy"):
         rows = list(csv.DictReader((folder / "figures" / f"{name}.csv").open()))
@@ -162,7 +164,7 @@ def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_cells: lis
         assert {row["n_seeds"] for row in numbers} == {"2"}
         whole = [row for row in numbers if row.get("num_classes", "25") == "25"]
         assert {(round(float(row["low"]), 6), round(float(row["high"]), 6)) for row in whole} <= wanted, name
-    first = next(cell for cell in paper_cells if cell.method == "linear" and cell.model == "uni")
+    first = next(setting for setting in paper_settings if setting.method == "linear" and setting.model == "uni")
     low, high = (100 * end for end in (first.intervals["accuracy"].low, first.intervals["accuracy"].high))
     for name in ("table1.md", "table1.tex", "index.html"):
         assert f"{low:.2f} to {high:.2f}" in (folder / name).read_text(), name
@@ -170,13 +172,13 @@ def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_cells: lis
     assert f"({low:.1f}--{high:.1f})" in (folder / "tables.tex").read_text()
 
 
-def test_the_interval_on_the_23_classes_is_that_of_their_images_alone(paper_cells: list[Cell]):
-    figure = hicervix(paper_cells)
+def test_the_interval_on_the_23_classes_is_that_of_their_images_alone(paper_settings: list[Setting]):
+    figure = hicervix(paper_settings)
     row = next(row for row in figure.frame().to_pylist() if row["scored_on"] == "hicervix:23" and row["fraction"])
-    cell = next(cell for cell in paper_cells if cell.fraction == row["fraction"])
+    setting = next(setting for setting in paper_settings if setting.fraction == row["fraction"])
     truth, images, groups = [], [], []
-    for rows in cell.predictions:
-        kept = np.asarray(cell.facts.restrictions["hicervix:23"])
+    for rows in setting.predictions:
+        kept = np.asarray(setting.facts.restrictions["hicervix:23"])
         for place in np.flatnonzero(np.isin(rows.labels, kept)):
             said = kept[rows.probabilities[place, kept].argmax()]
             truth.append(int(said != rows.labels[place]))
@@ -192,35 +194,45 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_file_of_a_report_holds_the_means_of_the_stored_runs(
-    paper_runs: Path, paper_cells: list[Cell], tmp_path: Path
+    paper_runs: Path, paper_settings: list[Setting], tmp_path: Path
 ):
     """Table 1, costs, tree and figures, each held against metrics.json and provenance.json."""
     folder = build_report(paper_runs, tmp_path / "report").parent
-    means = {cell.cell_id: fmean(run.metrics["test"]["accuracy"] for run in cell.tested) for cell in paper_cells}
-    by_id = {cell.cell_id: cell for cell in paper_cells}
-    cells_of_table = [row for row in _rows(folder / "table1.csv") if row["cell_id"]]
-    assert len(cells_of_table) == 4
-    assert all(float(row["accuracy_mean"]) == pytest.approx(means[row["cell_id"]], abs=1e-6) for row in cells_of_table)
+    means = {
+        setting.setting_id: fmean(run.metrics["test"]["accuracy"] for run in setting.tested)
+        for setting in paper_settings
+    }
+    by_id = {setting.setting_id: setting for setting in paper_settings}
+    settings_of_table = [row for row in _rows(folder / "table1.csv") if row["setting_id"]]
+    assert len(settings_of_table) == 4
+    assert all(
+        float(row["accuracy_mean"]) == pytest.approx(means[row["setting_id"]], abs=1e-6) for row in settings_of_table
+    )
     costs = _rows(folder / "costs.csv")
-    assert {row["cell_id"] for row in costs} == set(by_id)
+    assert {row["setting_id"] for row in costs} == set(by_id)
     for row in costs:
-        runs = by_id[row["cell_id"]].tested
+        runs = by_id[row["setting_id"]].tested
         assert int(row["num_trainable"]) == runs[0].metrics["num_trainable"]
         assert float(row["seconds"]) == pytest.approx(fmean(run.provenance["seconds"] for run in runs), abs=1e-3)
     trees = _rows(folder / "tree.csv")
-    assert {row["cell_id"] for row in trees} == {name for name, cell in by_id.items() if cell.dataset == "hicervix:25"}
-    assert all(float(row["level_3"]) == pytest.approx(means[row["cell_id"]], abs=1e-6) for row in trees)
-    stored = {(cell.dataset, cell.model, cell.spec.sampling.amount, cell.method): cell for cell in paper_cells}
+    assert {row["setting_id"] for row in trees} == {
+        name for name, setting in by_id.items() if setting.dataset == "hicervix:25"
+    }
+    assert all(float(row["level_3"]) == pytest.approx(means[row["setting_id"]], abs=1e-6) for row in trees)
+    stored = {
+        (setting.dataset, setting.model, setting.spec.sampling.amount, setting.method): setting
+        for setting in paper_settings
+    }
     labels = _rows(folder / "figures" / "labels.csv")
     assert len(labels) == len(stored)
     for row in labels:
-        cell = stored[row["dataset"], row["model"], row["amount"], row["method"]]
-        assert float(row["mean"]) == pytest.approx(means[cell.cell_id], abs=1e-9)
+        setting = stored[row["dataset"], row["model"], row["amount"], row["method"]]
+        assert float(row["mean"]) == pytest.approx(means[setting.setting_id], abs=1e-9)
     for row in _rows(folder / "figures" / "figure1.csv"):
         amount = f"{row['shots']}-shot" if row["shots"] else "all"
-        cell = stored[row["dataset"], row["model"], amount, row["method"]]
-        assert float(row["mean"]) == pytest.approx(means[cell.cell_id], abs=1e-9)
+        setting = stored[row["dataset"], row["model"], amount, row["method"]]
+        assert float(row["mean"]) == pytest.approx(means[setting.setting_id], abs=1e-9)
     for row in (row for row in _rows(folder / "figures" / "figure2.csv") if row["num_classes"] == "25"):
         amount = "100pct" if float(row["fraction"]) == 1 else "10pct"
-        cell = stored[row["dataset"], row["model"], amount, row["method"]]
-        assert float(row["mean"]) == pytest.approx(means[cell.cell_id], abs=1e-9)
+        setting = stored[row["dataset"], row["model"], amount, row["method"]]
+        assert float(row["mean"]) == pytest.approx(means[setting.setting_id], abs=1e-9)

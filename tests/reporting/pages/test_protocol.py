@@ -10,7 +10,7 @@ from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec
 from cytolora.experiments.store import Store
 from cytolora.models.adapters.methods import METHODS
 from cytolora.reporting.pages.protocol import describe_methods
-from cytolora.reporting.results.settings import read_cells
+from cytolora.reporting.results.settings import read_settings
 
 OTHER: dict[str, Any] = {
     "rank": 3,
@@ -31,7 +31,7 @@ def settings(store: Store, method: str, adapter: AdapterSpec) -> str:
     one: dict[str, Any] = {"models": ("uni",), "shots": (4,), "seeds": (1,), "rates": (1e-3,)}
     write_runs(store, methods=(method,), **one, data=FakeData(num_groups=2), adapter=adapter, tested=False)
     (run,) = store.runs()
-    ((text,),) = describe_methods(read_cells([run])).values()
+    ((text,),) = describe_methods(read_settings([run])).values()
     for path in run.path.iterdir():
         path.unlink()
     run.path.rmdir()

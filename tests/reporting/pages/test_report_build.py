@@ -52,7 +52,7 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
         "table1.csv",
         "table1.md",
         "table1.tex",
-        "cells.csv",
+        "settings.csv",
         "classes.csv",
         "costs.csv",
         "costs.tex",
@@ -67,7 +67,7 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
 
 def test_the_page_says_what_was_run(page: str):
     text = visible(page)
-    assert "2 models, linear and lora, 1 dataset: 126 runs in 14 cells" in text
+    assert "2 models, linear and lora, 1 dataset: 126 runs in 14 settings" in text
     assert "60/20/20 by group, stratified by class, seed 0" in text
     assert "50 × shots + 50 steps" in text
     assert "learning rates tried: 0.0001, 0.001, 0.01" in text
@@ -104,14 +104,14 @@ def test_class_names_and_models_cannot_inject_markup(store: Store, tmp_path: Pat
 def test_a_rehearsal_says_so_before_any_number(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), train=CUT)
     text = visible(build_report(store.root, tmp_path / "out").read_text())
-    assert "3 of 3 cells trained with a budget cut short" in text
+    assert "3 of 3 settings trained with a budget cut short" in text
     assert text.index("Read with care") < text.index("highest accuracy on test")
 
 
 def test_a_store_whose_test_sets_are_not_scored_still_gives_a_page_that_says_so(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), tested=False)
     text = visible(build_report(store.root, tmp_path / "out").read_text())
-    assert "3 of 3 cells without a test score yet" in text
+    assert "3 of 3 settings without a test score yet" in text
     assert "No test set has been scored yet. Run the grid again" in text
 
 
@@ -144,6 +144,29 @@ def test_a_folder_with_other_files_is_not_touched(runs_dir: Path, tmp_path: Path
     with pytest.raises(ConfigError, match=r"holds 'thesis.docx', which is no part of a report"):
         build_report(runs_dir, tmp_path)
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
+
+
+def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(store: Store, tmp_path: Path):
+    write_runs(store, data=FakeData(name="mlcc"), models=("uni",), methods=("lora",), shots=(1,))
+    out = tmp_path / "report"
+    build_report(store.root, out)
+    (out / "settings.csv").rename(out / "cells.csv")
+    build_report(store.root, out)
+    assert (out / "settings.csv").exists()
+    assert not (out / "cells.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/settings-checkpoint.csv"]
+)
+def test_a_report_folder_that_a_file_manager_or_notebook_opened_is_replaced(store: Store, tmp_path: Path, name: str):
+    write_runs(store, data=FakeData(name="mlcc"), models=("uni",), methods=("lora",), shots=(1,))
+    out = tmp_path / "report"
+    build_report(store.root, out)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"litter")
+    build_report(store.root, out)
+    assert not (out / name).exists()
 
 
 def test_a_place_that_cannot_be_written_is_one_error(runs_dir: Path, tmp_path: Path):

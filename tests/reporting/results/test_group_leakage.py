@@ -20,7 +20,7 @@ from cytolora.reporting.comparison.compare import compare, notes
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.flags import flags
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import read_cells
+from cytolora.reporting.results.settings import read_settings
 
 GRID = """
 name: leak
@@ -119,9 +119,9 @@ def run(route: str, drawn: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_to_patients_on_both_sides_is_marked_and_no_other(route: str, drawn_cells: Path, tmp_path: Path):
-    cells = read_cells(Store(run(route, drawn_cells, tmp_path)).runs())
-    assert len(cells) == 2
-    assert {frozenset(BOTH & set(flags(cell))) for cell in cells} == {ROUTES[route][-1]}
+    settings = read_settings(Store(run(route, drawn_cells, tmp_path)).runs())
+    assert len(settings) == 2
+    assert {frozenset(BOTH & set(flags(setting))) for setting in settings} == {ROUTES[route][-1]}
 
 
 @pytest.mark.parametrize("route", ["by group", "file made elsewhere", "by image, groups unknown"])
@@ -148,7 +148,7 @@ def bear_marks(out: Path, expected: dict[str, bool]) -> None:
             assert {tag: tag in text for tag in expected} == expected, path.name
     for path in out.glob("*.csv"):
         for row in csv.DictReader(path.open()):
-            if row["cell_id" if "cell_id" in row else "dataset"]:  # an average is of no single cell
+            if row["setting_id" if "setting_id" in row else "dataset"]:  # an average is of no single setting
                 assert {tag: tag in row["flags"].split("; ") for tag in expected} == expected, path.name
 
 
@@ -156,9 +156,9 @@ def stored(store: Store, *, forget: bool, **changes) -> list[str]:
     """The tags on group leakage of runs that counted their groups, or of earlier ones that did not."""
     one = {"models": ("uni",), "methods": ("linear",), "shots": (4,), "rates": (1e-3,), "seeds": (1,)}
     write_runs(store, **one, **changes)
-    (cell,) = read_cells(store.runs())
-    assert ("grouping" in cell.runs[0].provenance) != forget
-    return [mark.tag for mark in marks(cell) if mark.tag in BOTH]
+    (setting,) = read_settings(store.runs())
+    assert ("grouping" in setting.runs[0].provenance) != forget
+    return [mark.tag for mark in marks(setting) if mark.tag in BOTH]
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,16 @@ def test_earlier_runs_whose_val_and_test_share_a_group_are_marked(store: Store):
     one = fake_run(FakeData(), "uni", "linear", 4, 1e-3, 1, skill=1, tested=True)
     names = [f"{row['subset']}/{row['path']}" for row in one.predictions.to_pylist()]
     store.write(replace(one, predictions=one.predictions.set_column(0, "path", pa.array(names))))
-    (cell,) = read_cells(store.runs())
-    assert re.match(r"Split by image: \d+ of 60 groups", cell.group_warnings[SPLIT_BY_IMAGE])
+    (setting,) = read_settings(store.runs())
+    assert re.match(r"Split by image: \d+ of 60 groups", setting.group_warnings[SPLIT_BY_IMAGE])
 
 
 def test_a_comparison_of_leaking_runs_says_so_beside_every_name_and_in_its_notes(store: Store):
     write_runs(store, data=FakeData(groups_known=False), methods=("linear",), shots=(4,), seeds=(1, 2), rates=(1e-3,))
-    found = compare(read_cells(store.runs()), "model", replicates=50)
-    assert any("2 of 2 cells: groups unknown, patients may be on both sides (group leakage)" in x for x in notes(found))
+    found = compare(read_settings(store.runs()), "model", replicates=50)
+    assert any(
+        "2 of 2 settings: groups unknown, patients may be on both sides (group leakage)" in x for x in notes(found)
+    )
 
 
 def test_a_page_of_fit_says_that_its_split_tears_groups(drawn_cells: Path, tmp_path: Path):

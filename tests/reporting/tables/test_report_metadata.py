@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from cytolora.experiments.store import Store
 from cytolora.reporting.pages.build import build_report
-from cytolora.reporting.results.settings import read_cells
+from cytolora.reporting.results.settings import read_settings
 from cytolora.reporting.tables.metadata import UNKNOWN, breakdowns
 
 DATA = FakeData(metadata={"stain": ("Pap", "Giemsa", None), "scanner": ("A", "B")})
@@ -31,7 +31,7 @@ def report(stained: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_report(stained.root, tmp_path_factory.mktemp("out") / "report").parent
 
 
-def test_every_tested_cell_has_a_row_per_column_and_value(report: Path):
+def test_every_tested_setting_has_a_row_per_column_and_value(report: Path):
     rows = list(csv.DictReader((report / "metadata.csv").open()))
     assert len(rows) == 4 * (3 + 2)
     assert {(row["column"], row["value"], row["n"]) for row in rows} == {
@@ -46,10 +46,10 @@ def test_every_tested_cell_has_a_row_per_column_and_value(report: Path):
 
 
 def test_the_numbers_are_those_of_the_predictions(stained: Store):
-    (cell, *_), (_, stain) = read_cells(stained.runs()), breakdowns(read_cells(stained.runs()))
+    (setting, *_), (_, stain) = read_settings(stained.runs()), breakdowns(read_settings(stained.runs()))
     assert stain.column == "stain"
     per_seed = []
-    for run in cell.tested:
+    for run in setting.tested:
         rows = [row for row in run.predictions().to_pylist() if row["subset"] == "test" and row["meta_stain"] == "Pap"]
         labels = [row["label"] for row in rows]
         predicted = [max(DATA.classes, key=lambda label: row[label]) for row in rows]
@@ -91,7 +91,7 @@ def test_runs_stored_before_a_column_was_added_learn_it_from_the_later_ones(tmp_
     store, names = Store(tmp_path / "runs"), {**NAMES, "seeds": (1,), "models": ("uni",)}
     write_runs(store, data=FakeData(), **{**names, "shots": (1,)})
     write_runs(store, data=DATA, **{**names, "shots": (4,)})
-    (scanner, stain) = breakdowns(read_cells(store.runs()))
+    (scanner, stain) = breakdowns(read_settings(store.runs()))
     assert [list(strata) for _, strata in scanner.rows] == [["A", "B"]] * 2
     assert [set(strata) for _, strata in stain.rows] == [{"Pap", "Giemsa", UNKNOWN}] * 2
 
@@ -102,9 +102,9 @@ def test_without_metadata_nothing_is_added(report_dir: Path):
 
 
 def test_breakdowns_are_kept_and_read_back_equal(stained: Store, monkeypatch: pytest.MonkeyPatch):
-    first = breakdowns(read_cells(stained.runs()))
+    first = breakdowns(read_settings(stained.runs()))
     monkeypatch.setattr("cytolora.reporting.tables.metadata._breakdown", lambda *_: pytest.fail("computed again"))
-    again = breakdowns(read_cells(stained.runs()))
+    again = breakdowns(read_settings(stained.runs()))
     assert [(one.column, list(one.num_images.items())) for one in again] == [
         (one.column, list(one.num_images.items())) for one in first
     ]
@@ -115,10 +115,10 @@ def test_breakdowns_are_kept_and_read_back_equal(stained: Store, monkeypatch: py
 
 @pytest.mark.parametrize("content", [b"", b"no hash\n[]", b"[1]"])
 def test_a_damaged_file_of_breakdowns_is_computed_again(stained: Store, content: bytes):
-    first = breakdowns(read_cells(stained.runs()))
+    first = breakdowns(read_settings(stained.runs()))
     (file,) = (stained.root / ".cache" / "metadata").iterdir()
     file.write_bytes(content)
-    again = breakdowns(read_cells(stained.runs()))
+    again = breakdowns(read_settings(stained.runs()))
     assert [[strata for _, strata in one.rows] for one in again] == [
         [strata for _, strata in one.rows] for one in first
     ]

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from cytolora.classifier.bundle.manifest import Contents, from_text, to_text
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
+from cytolora.core.litter import is_litter
 from cytolora.errors import BundleError, ConfigError
 
 CONTENTS = "bundle.json"
@@ -31,8 +32,6 @@ PEFT_CONFIG = "adapter/adapter_config.json"
 _MAX_RATIO = 200
 """Unpacked to packed bytes of a zip file: weights hardly pack at all."""
 _FREE_BYTES = 64 * 2**20
-_NOT_OURS = "__MACOSX"
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 Files = dict[str, bytes]
 """Content by path in the bundle, with forward slashes."""
@@ -121,7 +120,7 @@ def check_replaceable(folder: Path, description: str, *others: str) -> None:
         known = {*listed, description, *others}
     except (OSError, ValueError, KeyError, TypeError):
         known = set[str]()
-    strange = [name for name in found if name not in known and not _is_litter(name)]
+    strange = [name for name in found if name not in known and not is_litter(name)]
     if strange:
         raise ConfigError(f"{folder} holds {strange[0]}, which would be lost. Move it away, or choose another --out.")
 
@@ -196,9 +195,4 @@ def _sha256(content: bytes) -> str:
 
 def _is_hidden(name: str) -> bool:
     """File systems and file managers leave such files everywhere; nothing of a bundle is one."""
-    return _is_litter(name) or any(part.startswith(".") for part in PurePosixPath(name).parts)
-
-
-def _is_litter(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return parts[-1] in _LITTER or parts[-1].startswith("._") or _NOT_OURS in parts
+    return is_litter(name) or any(part.startswith(".") for part in PurePosixPath(name).parts)

@@ -31,7 +31,7 @@ def calibrate(
 
     Args:
         shares: Probabilities of the calibration images, which no part of the model has seen.
-        groups: Patient, slide or field of each image (``group_names``).
+        groups: Patient, slide or field of each image (``metrics.units.unit_names``).
         coverage: In (0, 1).
     """
     if not 0 < coverage < 1:
@@ -48,11 +48,6 @@ def calibrate(
 def needed_groups(coverage: float) -> int:
     """Returns how many calibration groups a set smaller than all classes takes at least."""
     return ceil(coverage / (1 - coverage) - _ROUNDING)
-
-
-def group_names(groups: Sequence[str | None], paths: Sequence[str]) -> list[str]:
-    """Names the group of each image; one whose group is not known is a group of its own."""
-    return [f"image {path}" if group is None else f"group {group}" for group, path in zip(groups, paths, strict=True)]
 
 
 def contains(shares: NDArray[np.float64], labels: NDArray[np.int64], conformal: Conformal) -> NDArray[np.bool_]:

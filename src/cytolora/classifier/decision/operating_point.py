@@ -12,6 +12,7 @@ from cytolora.classifier.bundle.manifest import OperatingPoint
 from cytolora.classifier.decision.margins import below
 from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.metrics.bootstrap import metric_intervals
+from cytolora.metrics.units import unit_names
 
 _ROUNDING = 1e-9
 _TAIL = 0.025
@@ -105,11 +106,11 @@ def share(hits: NDArray[np.bool_], paths: Sequence[str], groups: Sequence[str | 
         np.ones(len(hits), dtype=np.int64), hits.astype(np.int64), images=paths, groups=groups, num_classes=2
     )["accuracy"]
     low, high = interval.low, interval.high
-    units = len({(group is None, path if group is None else group) for group, path in zip(groups, paths, strict=True)})
+    num_units = len(set(unit_names(groups, paths)))
     if hits.all():
-        low = _TAIL ** (1 / units)
+        low = _TAIL ** (1 / num_units)
     elif not hits.any():
-        high = 1 - _TAIL ** (1 / units)
+        high = 1 - _TAIL ** (1 / num_units)
     return Share(value=float(hits.mean()), low=low, high=high, num_images=len(hits))
 
 

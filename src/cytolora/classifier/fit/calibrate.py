@@ -12,7 +12,7 @@ from cytolora.classifier.decision import ood as unfamiliar
 from cytolora.classifier.decision import operating_point as thresholds
 from cytolora.classifier.decision.decide import probabilities
 from cytolora.classifier.fit.recipe import FitOptions
-from cytolora.classifier.fit.train import Model, unit_names
+from cytolora.classifier.fit.train import Model, units_of
 from cytolora.data.manifest import Sample, Split
 
 
@@ -51,10 +51,10 @@ def _sets(
 ) -> Conformal:
     """Calibrates prediction sets on held-out groups; where these are too few, on the folds' predictions with them."""
     samples, is_folded = list(held_out), False
-    if model.folded is not None and len(set(unit_names(samples))) < conformal.needed_groups(coverage):
+    if model.folded is not None and len(set(units_of(samples))) < conformal.needed_groups(coverage):
         logits, trained_on = model.folded
         shares = np.concatenate([shares, probabilities(logits, contents.temperature)])
         samples, is_folded = [*samples, *trained_on], True
     labels = np.array([contents.classes.index(sample.label) for sample in samples])
-    found = conformal.calibrate(shares, labels, unit_names(samples), coverage)
+    found = conformal.calibrate(shares, labels, units_of(samples), coverage)
     return replace(found, is_folded=is_folded)

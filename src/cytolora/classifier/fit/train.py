@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytolora.classifier.decision.conformal import group_names
 from cytolora.classifier.decision.temperature import fit_temperature
 from cytolora.classifier.fit.adapter import fit_adapter, outputs
 from cytolora.classifier.fit.linear import Tried, fit_by_folds, fit_by_validation, num_folds
 from cytolora.classifier.fit.prepare import halves
 from cytolora.classifier.fit.recipe import Recipe, as_lora, estimate_seconds
 from cytolora.data.manifest import Sample, Split
+from cytolora.metrics.units import unit_names
 from cytolora.training.features import seconds_per_image
 from cytolora.training.session import Session
 
@@ -49,7 +49,7 @@ def train_linear(session: Session, recipe: Recipe, split: Split, needed: int) ->
     for _ in session.feature_chunks(session.progress.done):
         pass  # kept now, and read back at once
     features, calibration, notes, folded = session.features_of(split.train), split.val, (), None
-    groups, is_own = unit_names(split.train), np.array([one.elsewhere is None for one in split.train])
+    groups, is_own = units_of(split.train), np.array([one.elsewhere is None for one in split.train])
     session.progress.begin(f"{len(recipe.rates)} linear heads", 0, "heads")
     if num_folds(labels, groups, is_own) > 1:
         head = fit_by_folds(features, labels, groups, recipe, num_classes, is_own)
@@ -108,8 +108,8 @@ def _divided_val(
 
     The same ones do both where they cannot be divided, or where only all of them together are enough to calibrate.
     """
-    found, num_groups = halves(split.val, session.manifest.name), len(set(unit_names(split.val)))
-    if found is not None and (num_groups < needed or len(set(unit_names(found[1]))) >= needed):
+    found, num_groups = halves(split.val, session.manifest.name), len(set(units_of(split.val)))
+    if found is not None and (num_groups < needed or len(set(units_of(found[1]))) >= needed):
         return *found, ()
     note = (
         "Too few held-out groups to choose and to calibrate on different ones: the same images did both, so "
@@ -118,9 +118,9 @@ def _divided_val(
     return split.val, split.val, (note,)
 
 
-def unit_names(samples: Sequence[Sample]) -> list[str]:
-    """Names the group of each image; see ``conformal.group_names``."""
-    return group_names([one.group for one in samples], [one.path for one in samples])
+def units_of(samples: Sequence[Sample]) -> list[str]:
+    """Names the group of each image, or the image itself where its group is unknown."""
+    return unit_names([one.group for one in samples], [one.path for one in samples])
 
 
 def say_how_long(session: Session, recipe: Recipe, split: Split) -> None:

@@ -16,6 +16,7 @@ from cytolora.classifier.decision.temperature import calibration_error, reliabil
 from cytolora.metrics.agreement import confusion
 from cytolora.metrics.bootstrap import metric_intervals
 from cytolora.metrics.scores import score
+from cytolora.metrics.units import unit_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def _sets(
     if contents.conformal is None:
         return None
     hits, sizes = conformal.contains(shares, labels, contents.conformal), conformal.sizes(shares, contents.conformal)
-    names = np.array(conformal.group_names(found.groups, found.paths))
+    names = np.array(unit_names(found.groups, found.paths))
     by_group = [hits[names == name].mean() for name in np.unique(names)]
     return {
         "nominal": contents.conformal.coverage,

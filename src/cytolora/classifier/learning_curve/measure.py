@@ -16,6 +16,7 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
 from cytolora.metrics.scores import score
+from cytolora.metrics.units import unit_names
 from cytolora.training.heads import fit_heads
 from cytolora.training.session import Session
 
@@ -209,7 +210,7 @@ def _available(divided: Sequence[Manifest]) -> dict[str, int]:
 
 
 def _draw(session: Session, seed: int, test: Sequence[Sample], is_right: NDArray[np.bool_]) -> Draw:
-    units = [f"group {sample.group}" if sample.group is not None else f"image {sample.path}" for sample in test]
+    units = unit_names([sample.group for sample in test], [sample.path for sample in test])
     return Draw(
         seed=seed, test_labels=session.labels_of(test).numpy(), test_units=np.array(units, dtype=str), is_right=is_right
     )

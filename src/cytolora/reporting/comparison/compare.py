@@ -12,20 +12,20 @@ from cytolora.metrics.paired import Difference, McNemar, difference, holm, mcnem
 from cytolora.reporting.comparison.pairing import By, Rivals, alone, find_rivals, name_of
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.predictions import draw_seeds
-from cytolora.reporting.results.settings import Cell, Metric
+from cytolora.reporting.results.settings import Metric, Setting
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
     *("p", "p_holm", "num_units", "unit", "mcnemar_seed", "mcnemar_only_first", "mcnemar_only_second"),
     *("mcnemar_exact", "mcnemar_mid_p", "first_flags", "second_flags"),
-    *("first_cell", "second_cell"),
+    *("first_setting_id", "second_setting_id"),
 )
 """Of compare.csv."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two cells that differ in one thing and saw the same test images."""
+    """Two settings that differ in one thing and saw the same test images."""
 
     dataset: str
     setting: str
@@ -33,12 +33,12 @@ class Pair:
     first: str
     second: str
     metric: Metric
-    cells: tuple[Cell, Cell]
+    settings: tuple[Setting, Setting]
     found: Difference
     p_holm: float
     """Corrected for all pairs of the comparison."""
     mcnemar: McNemar | None
-    """Of one seed; None where the cells share none."""
+    """Of one seed; None where the settings share none."""
     mcnemar_seed: int | None
 
 
@@ -49,24 +49,24 @@ class Comparison:
     by: By
     metric: Metric
     pairs: tuple[Pair, ...]
-    """By dataset and setting; within these, in the order of the cells."""
+    """By dataset and setting; within these, in the order of the settings."""
     skipped: tuple[str, ...]
-    """Why two cells could not be compared, or one has no rival, a line each."""
+    """Why two settings could not be compared, or one has no rival, a line each."""
 
 
 def compare(
-    cells: Sequence[Cell], by: By, *, metric: Metric = "accuracy", only_best: bool = False, replicates: int = 2000
+    settings: Sequence[Setting], by: By, *, metric: Metric = "accuracy", only_best: bool = False, replicates: int = 2000
 ) -> Comparison:
-    """Compares all tested cells that differ in one thing only, in pairs.
+    """Compares all tested settings that differ in one thing only, in pairs.
 
     Args:
-        by: The thing; cells of one dataset that agree in every other setting are rivals.
+        by: The thing; settings of one dataset that agree in everything else are rivals.
         only_best: Compares only the best of each group of rivals with the others, a family that is smaller.
         replicates: Draws of the test set.
     """
     pairs: list[Pair] = []
     skipped: list[str] = []
-    rivals = find_rivals(cells, by, metric, only_best=only_best)
+    rivals = find_rivals(settings, by, metric, only_best=only_best)
     for group in rivals:
         drawn: dict[str, Replicates] = {}
         for first, second in group.pairs:
@@ -75,19 +75,19 @@ def compare(
             if reason:
                 skipped.append(f"{where} are not compared: {reason}.")
                 continue
-            for cell in (first, second):
-                if cell.cell_id not in drawn:
-                    drawn[cell.cell_id] = draw_seeds(cell.predictions, replicates)
-            found = difference(drawn[first.cell_id], drawn[second.cell_id], metric)
+            for setting in (first, second):
+                if setting.setting_id not in drawn:
+                    drawn[setting.setting_id] = draw_seeds(setting.predictions, replicates)
+            found = difference(drawn[first.setting_id], drawn[second.setting_id], metric)
             pairs.append(_pair(first, second, by, metric, found, group))
-    skipped += alone(cells, by, find_rivals(cells, by, metric, only_best=False))
+    skipped += alone(settings, by, find_rivals(settings, by, metric, only_best=False))
     corrected = holm([pair.found.p for pair in pairs])
     pairs = [replace(pair, p_holm=value) for pair, value in zip(pairs, corrected, strict=True)]
     return Comparison(by=by, metric=metric, pairs=tuple(pairs), skipped=tuple(skipped))
 
 
-def _why_not(first: Cell, second: Cell) -> str:
-    """Says why two cells saw no common test set; empty where they did."""
+def _why_not(first: Setting, second: Setting) -> str:
+    """Says why two settings saw no common test set; empty where they did."""
     here, there = first.evaluation, second.evaluation
     if here is None or there is None:
         return "one of them has no test score"
@@ -99,7 +99,7 @@ def _why_not(first: Cell, second: Cell) -> str:
     return ""
 
 
-def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:
+def _pair(first: Setting, second: Setting, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:
     seeds = sorted({run.spec["seed"] for run in first.tested} & {run.spec["seed"] for run in second.tested})
     return Pair(
         dataset=group.dataset,
@@ -107,7 +107,7 @@ def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, 
         first=name_of(first, by),
         second=name_of(second, by),
         metric=metric,
-        cells=(first, second),
+        settings=(first, second),
         found=found,
         p_holm=found.p,
         mcnemar=_mcnemar(first, second, seeds[0]) if seeds else None,
@@ -115,12 +115,12 @@ def _pair(first: Cell, second: Cell, by: By, metric: Metric, found: Difference, 
     )
 
 
-def _mcnemar(first: Cell, second: Cell, seed: int) -> McNemar:
+def _mcnemar(first: Setting, second: Setting, seed: int) -> McNemar:
     """Tests the runs of one seed, images in the order of their paths."""
     said = []
-    for cell in (first, second):
-        index = [run.spec["seed"] for run in cell.tested].index(seed)
-        rows = cell.predictions[index]
+    for setting in (first, second):
+        index = [run.spec["seed"] for run in setting.tested].index(seed)
+        rows = setting.predictions[index]
         order = np.argsort(np.asarray(rows.paths, dtype=str))
         said.append((rows.labels[order], rows.predicted[order]))
     return mcnemar(said[0][0], said[0][1], said[1][1])
@@ -132,7 +132,7 @@ def to_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _row(pair: Pair) -> dict[str, Any]:
-    means = [cell.test(pair.metric) for cell in pair.cells]
+    means = [setting.test(pair.metric) for setting in pair.settings]
     test = pair.mcnemar
     return {
         "dataset": pair.dataset,
@@ -154,10 +154,10 @@ def _row(pair: Pair) -> dict[str, Any]:
         "mcnemar_only_second": test and test.only_second,
         "mcnemar_exact": test and test.exact,
         "mcnemar_mid_p": test and test.mid_p,
-        "first_flags": in_file(pair.cells[0]),
-        "second_flags": in_file(pair.cells[1]),
-        "first_cell": pair.cells[0].cell_id,
-        "second_cell": pair.cells[1].cell_id,
+        "first_flags": in_file(pair.settings[0]),
+        "second_flags": in_file(pair.settings[1]),
+        "first_setting_id": pair.settings[0].setting_id,
+        "second_setting_id": pair.settings[1].setting_id,
     }
 
 
@@ -179,7 +179,7 @@ def to_lines(comparison: Comparison) -> list[tuple[str, ...]]:
     for pair in comparison.pairs:
         low, high = pair.found.interval.low, pair.found.interval.high
         test = "–" if pair.mcnemar is None else f"{_p(pair.mcnemar.mid_p)} (seed {pair.mcnemar_seed})"
-        names = [name + suffix(cell) for name, cell in zip((pair.first, pair.second), pair.cells, strict=True)]
+        names = [name + suffix(setting) for name, setting in zip((pair.first, pair.second), pair.settings, strict=True)]
         interval = f"{words.difference(low, 0)} to {words.difference(high, 0)}"
         apart = words.difference(pair.found.value, 0)
         lines.append((pair.dataset, pair.setting, *names, apart, interval, _p(pair.p_holm), test))
@@ -201,7 +201,7 @@ def notes(comparison: Comparison) -> list[str]:
         for tag, text in pair.found.interval.warnings.items()
         if tag.startswith("few")
     }
-    compared = {cell.cell_id: cell for pair in comparison.pairs for cell in pair.cells}
+    compared = {setting.setting_id: setting for pair in comparison.pairs for setting in pair.settings}
     care = in_caption(compared.values()).strip()
     return [*found, *filter(None, [care]), *warned.values(), *comparison.skipped]
 

@@ -1,4 +1,4 @@
-"""Which class is taken for which: the confusion matrix of a cell."""
+"""Which class is taken for which: the confusion matrix of a setting."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from cytolora.display.figure import FAINT
 from cytolora.metrics.hierarchy import tree_order
 from cytolora.reporting.results.evaluation import Evaluation
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
 _DARK, _LIGHT = "#14181f", "#ffffff"
@@ -27,11 +27,11 @@ _MANY = 12
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionMatrix:
-    """True class by predicted class on test, all seeds of a cell together; each row adds up to 100 %."""
+    """True class by predicted class on test, all seeds of a setting together; each row adds up to 100 %."""
 
-    cell: Cell
+    setting: Setting
     slug: str
-    """Names the cell in file names."""
+    """Names the setting in file names."""
     numbers: Literal["all", "diagonal"] = "all"
     """Which fields are written out; all of them stand in ``frame()``."""
 
@@ -43,14 +43,14 @@ class ConfusionMatrix:
     @property
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
-        cell = self.cell
-        amount = words.amount(cell.shots, cell.fraction)
-        seeds = words.count(len(cell.tested), "seed")
-        together = f"{seeds} together" if len(cell.tested) > 1 else seeds
+        setting = self.setting
+        amount = words.amount(setting.shots, setting.fraction)
+        seeds = words.count(len(setting.tested), "seed")
+        together = f"{seeds} together" if len(setting.tested) > 1 else seeds
         return (
-            f"{cell.dataset}, {cell.model}, {cell.method}, {amount}: true class (rows) by predicted class (columns) "
-            f"on the test set, {together}. Large: percent of the row; small: count.{self._order_in_words}"
-            f"{in_caption([cell])}"
+            f"{setting.dataset}, {setting.model}, {setting.method}, {amount}: true class (rows) by predicted class "
+            f"(columns) on the test set, {together}. Large: percent of the row; small: count.{self._order_in_words}"
+            f"{in_caption([setting])}"
         )
 
     def frame(self) -> pa.Table:
@@ -64,7 +64,7 @@ class ConfusionMatrix:
                 "predicted": [classes[column] for _, column in pairs],
                 "count": [int(counts[pair]) for pair in pairs],
                 "share_of_true": [float(shares[pair]) for pair in pairs],
-                "flags": [in_file(self.cell)] * len(pairs),
+                "flags": [in_file(self.setting)] * len(pairs),
             }
         )
 
@@ -91,7 +91,7 @@ class ConfusionMatrix:
         axes.spines[:].set_visible(False)
         axes.set_xlabel("Predicted")
         axes.set_ylabel("True (count)")
-        stamp(drawing, caution([self.cell]), above=True)  # names of classes stand below
+        stamp(drawing, caution([self.setting]), above=True)  # names of classes stand below
         return drawing
 
     @property
@@ -103,27 +103,27 @@ class ConfusionMatrix:
 
     @property
     def _found(self) -> Evaluation:
-        if self.cell.evaluation is None:
-            raise ValueError(f"{self.cell.cell_id} has no test score to draw.")
-        return self.cell.evaluation
+        if self.setting.evaluation is None:
+            raise ValueError(f"{self.setting.setting_id} has no test score to draw.")
+        return self.setting.evaluation
 
     @property
     def _order(self) -> list[int]:
         """By severity or by branches of the tree where the literature knows of these, else the dataset's own order."""
-        classes, facts = self._found.classes, self.cell.facts
+        classes, facts = self._found.classes, self.setting.facts
         if facts.order:
             return [classes.index(name) for name in facts.order]
         return tree_order(classes, facts.tree) if facts.tree else list(range(len(classes)))
 
     @property
     def _order_in_words(self) -> str:
-        if self.cell.facts.order:
+        if self.setting.facts.order:
             return " From the least to the most severe class."
-        return " Classes of one branch of the tree stand together." if self.cell.facts.tree else ""
+        return " Classes of one branch of the tree stand together." if self.setting.facts.tree else ""
 
     def _branches(self) -> list[int]:
         """Where one branch of the tree's first level ends and the next begins."""
-        tops = [self.cell.facts.tree[name][0] for name in self._classes] if self.cell.facts.tree else []
+        tops = [self.setting.facts.tree[name][0] for name in self._classes] if self.setting.facts.tree else []
         return [place for place in range(1, len(tops)) if tops[place] != tops[place - 1]]
 
     def _write(self, axes: Axes, row: int, column: int, share: float, count: int) -> None:

@@ -18,7 +18,7 @@ from cytolora.display import format as words
 from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE
 from cytolora.display.lines import line, linear_last, percent_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
-from cytolora.reporting.results.settings import Cell, Metric
+from cytolora.reporting.results.settings import Metric, Setting
 from cytolora.reporting.tables.tables import TITLES
 
 Axis = Literal["shots", "fraction"]
@@ -37,7 +37,7 @@ class Curves:
     """One dataset's results on test against shots or shares: a line per model and method, a band over seeds."""
 
     dataset: str
-    cells: Sequence[Cell]
+    settings: Sequence[Setting]
     metric: Metric
     axis: Axis
     slug: str
@@ -83,26 +83,26 @@ class Curves:
         return bool(self._points)
 
     @cached_property
-    def _drawn(self) -> list[Cell]:
-        """The tested cells with a place on the axis, and those of all images or of none."""
-        tested = [cell for cell in self.cells if cell.tested]
-        return [cell for cell in tested if getattr(cell, self.axis) or not (cell.shots or cell.fraction)]
+    def _drawn(self) -> list[Setting]:
+        """The tested settings with a place on the axis, and those of all images or of none."""
+        tested = [setting for setting in self.settings if setting.tested]
+        return [setting for setting in tested if getattr(setting, self.axis) or not (setting.shots or setting.fraction)]
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         rows = []
-        for cell in self._drawn:
-            spread, amount = cell.test(self.metric), getattr(cell, self.axis) or None
+        for setting in self._drawn:
+            spread, amount = setting.test(self.metric), getattr(setting, self.axis) or None
             if spread is not None:
-                what = (cell.dataset, self.metric, cell.model, cell.method, self.axis)
-                ends = (cell.intervals[self.metric].low, cell.intervals[self.metric].high)
+                what = (setting.dataset, self.metric, setting.model, setting.method, self.axis)
+                ends = (setting.intervals[self.metric].low, setting.intervals[self.metric].high)
                 numbers = (
                     None if amount is None else float(amount),
                     spread.mean,
                     spread.std,
                     *ends,
-                    len(cell.tested),
-                    in_file(cell),
+                    len(setting.tested),
+                    in_file(setting),
                 )
                 rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
         return rows
@@ -124,7 +124,7 @@ class Curves:
     @cached_property
     def _baseline(self) -> float | None:
         """The share of the most frequent class in the test set, for accuracy."""
-        found = next((cell.evaluation for cell in self.cells if cell.evaluation), None)
+        found = next((setting.evaluation for setting in self.settings if setting.evaluation), None)
         if found is None or self.metric != "accuracy":
             return None
         return max(found.class_counts) / found.num_images

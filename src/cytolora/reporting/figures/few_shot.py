@@ -14,7 +14,7 @@ from cytolora.display.figure import INK
 from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
 from cytolora.reporting.results.published import printed_order
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 _LEVEL = (0, (6, 3))
 _COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high", "n_seeds", "flags")
@@ -24,10 +24,10 @@ _COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high",
 class FewShot:
     """One adapted method at every number of shots, all models and datasets in one picture."""
 
-    cells: Sequence[Cell]
+    settings: Sequence[Setting]
     """Of the whole report."""
     method: str
-    """As cells call it, with what sets a variant apart."""
+    """As settings call it, with what sets a variant apart."""
     slug: str = ""
     """Sets the files of this method apart, where there are several."""
 
@@ -80,31 +80,33 @@ class FewShot:
         return drawing
 
     @cached_property
-    def _drawn(self) -> list[Cell]:
-        own = [cell for cell in self.cells if cell.method == self.method and cell.shots and cell.tested]
-        pairs = {(cell.dataset, cell.model): cell for cell in own}
-        return own + [level for cell in pairs.values() for level in self._levels(cell)]
+    def _drawn(self) -> list[Setting]:
+        own = [
+            setting for setting in self.settings if setting.method == self.method and setting.shots and setting.tested
+        ]
+        pairs = {(setting.dataset, setting.model): setting for setting in own}
+        return own + [level for setting in pairs.values() for level in self._levels(setting)]
 
-    def _levels(self, cell: Cell) -> list[Cell]:
-        """The linear classifiers on all images beside a cell: of its preset, or else of the paper's on the same view.
+    def _levels(self, setting: Setting) -> list[Setting]:
+        """The linear classifiers on all images beside a setting: of its preset, else of the paper's on the same view.
 
         A preset that changes adapters alone, as ``attention-alone`` does, has the paper's linear classifier.
         """
         linear = [
             one
-            for one in self.cells
-            if (one.spec.method, one.dataset, one.model) == (LINEAR, cell.dataset, cell.model)
+            for one in self.settings
+            if (one.spec.method, one.dataset, one.model) == (LINEAR, setting.dataset, setting.model)
             and one.shots is None
             and one.fraction is None
             and one.tested
-            and (one.spec.split, one.spec.preprocess) == (cell.spec.split, cell.spec.preprocess)
+            and (one.spec.split, one.spec.preprocess) == (setting.spec.split, setting.spec.preprocess)
         ]
-        same = [one for one in linear if one.spec.preset == cell.spec.preset]
+        same = [one for one in linear if one.spec.preset == setting.spec.preset]
         return same or [one for one in linear if one.spec.preset == PAPER]
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        return [_row(cell) for cell in self._drawn]
+        return [_row(setting) for setting in self._drawn]
 
     @cached_property
     def _is_borrowed(self) -> bool:
@@ -130,16 +132,21 @@ class FewShot:
         return in_print_order({row["model"] for row in self._rows}, 1)
 
 
-def few_shot_figures(cells: Sequence[Cell], slug: Any) -> list[FewShot]:
+def few_shot_figures(settings: Sequence[Setting], slug: Any) -> list[FewShot]:
     """Makes a figure for every adapted method that was tested at some number of shots.
 
     Args:
         slug: From a method's name to what stands in file names.
     """
-    adapted = [cell for cell in cells if cell.spec.method not in (LINEAR, ZERO_SHOT) and cell.shots and cell.tested]
-    methods = list(dict.fromkeys(cell.method for cell in adapted))
+    adapted = [
+        setting
+        for setting in settings
+        if setting.spec.method not in (LINEAR, ZERO_SHOT) and setting.shots and setting.tested
+    ]
+    methods = list(dict.fromkeys(setting.method for setting in adapted))
     return [
-        FewShot(cells=cells, method=method, slug=slug(method) if len(methods) > 1 else "") for method in sorted(methods)
+        FewShot(settings=settings, method=method, slug=slug(method) if len(methods) > 1 else "")
+        for method in sorted(methods)
     ]
 
 
@@ -149,17 +156,17 @@ def in_print_order(names: set[str], kind: int) -> list[str]:
     return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
-def _row(cell: Cell) -> dict[str, Any]:
-    spread, interval = cell.test("accuracy"), cell.intervals["accuracy"]
+def _row(setting: Setting) -> dict[str, Any]:
+    spread, interval = setting.test("accuracy"), setting.intervals["accuracy"]
     return {
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "method": cell.method,
-        "shots": cell.shots,
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "method": setting.method,
+        "shots": setting.shots,
         "mean": spread and spread.mean,
         "std": spread and spread.std,
         "low": interval.low,
         "high": interval.high,
-        "n_seeds": len(cell.tested),
-        "flags": in_file(cell),
+        "n_seeds": len(setting.tested),
+        "flags": in_file(setting),
     }

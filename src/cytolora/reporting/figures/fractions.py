@@ -15,7 +15,7 @@ from cytolora.display.lines import colours, line, markers, panels, percent_axis,
 from cytolora.metrics.bootstrap import Interval
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
 from cytolora.reporting.results.published import Reference, references
-from cytolora.reporting.results.settings import Cell, Spread
+from cytolora.reporting.results.settings import MeanStd, Setting
 
 _RESTRICTED = (0, (2, 1.5))
 _LEVEL = (0, (6, 3))
@@ -30,7 +30,7 @@ class Fractions:
     """One dataset: every model and method that was trained on shares of it, and the published model's level."""
 
     dataset: str
-    cells: Sequence[Cell]
+    settings: Sequence[Setting]
     """Of one dataset."""
     slug: str = ""
     """Sets the files of this dataset apart, where there are several."""
@@ -115,8 +115,8 @@ class Fractions:
         axes.set_ylabel("Accuracy on test")
 
     @cached_property
-    def _shown(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.fraction is not None and cell.tested]
+    def _shown(self) -> list[Setting]:
+        return [setting for setting in self.settings if setting.fraction is not None and setting.tested]
 
     @cached_property
     def _references(self) -> tuple[Reference, ...]:
@@ -131,31 +131,31 @@ class Fractions:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        return [row for cell in self._shown for row in _rows(cell)]
+        return [row for setting in self._shown for row in _rows(setting)]
 
 
 _DIAMOND: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7}
 
 
-def _rows(cell: Cell) -> list[dict[str, Any]]:
-    found, spread = cell.evaluation, cell.test("accuracy")
+def _rows(setting: Setting) -> list[dict[str, Any]]:
+    found, spread = setting.evaluation, setting.test("accuracy")
     if found is None or spread is None:
         return []
-    published = cell.published
+    published = setting.published
     row = {
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "method": cell.method,
-        "fraction": cell.fraction,
-        "n_seeds": len(cell.tested),
-        "flags": in_file(cell),
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "method": setting.method,
+        "fraction": setting.fraction,
+        "n_seeds": len(setting.tested),
+        "flags": in_file(setting),
     }
-    whole = {"scored_on": cell.dataset, "num_classes": len(found.classes), "mean": spread.mean, "std": spread.std}
+    whole = {"scored_on": setting.dataset, "num_classes": len(found.classes), "mean": spread.mean, "std": spread.std}
     rows = [row | whole | _ends(found.intervals["accuracy"]) | {"published": published and published.accuracy}]
-    for name, kept in cell.facts.restrictions.items():
+    for name, kept in setting.facts.restrictions.items():
         values = [value for value in found.restricted[name] if value is not None]
         if values and len(kept) < len(found.classes):
-            part = Spread.of(values)
+            part = MeanStd.of(values)
             scored = {"scored_on": name, "num_classes": len(kept), "mean": part.mean, "std": part.std}
             rows.append(row | scored | _ends(found.restricted_intervals[name]) | {"published": None})
     return rows
@@ -165,17 +165,17 @@ def _ends(interval: Interval) -> dict[str, float]:
     return {"low": interval.low, "high": interval.high}
 
 
-def in_words(cells: Sequence[Cell]) -> list[str]:
-    """Says of each cell with a published rival how far apart the two are on the same classes."""
+def in_words(settings: Sequence[Setting]) -> list[str]:
+    """Says of each setting with a published rival how far apart the two are on the same classes."""
     said = []
-    for cell in cells:
-        rows = {row["scored_on"]: row for row in _rows(cell)}
-        for reference in references(cell.spec.dataset.partition(":")[0]):
+    for setting in settings:
+        rows = {row["scored_on"]: row for row in _rows(setting)}
+        for reference in references(setting.spec.dataset.partition(":")[0]):
             row = rows.get(reference.dataset)
             if row is not None:
                 apart = words.difference(row["mean"], reference.accuracy)
-                amount = words.amount(cell.shots, cell.fraction)
-                text = f"{cell.model}, {cell.method}, {amount}: {words.percent(row['mean'])} %"
+                amount = words.amount(setting.shots, setting.fraction)
+                text = f"{setting.model}, {setting.method}, {amount}: {words.percent(row['mean'])} %"
                 text += f" (95 % interval {words.percent(row['low'])} to {words.percent(row['high'])}) on the"
                 text += f" {row['num_classes']} classes of {reference.name}, {apart} against its published"
                 said.append(f"{text} {100 * reference.accuracy:.2f} %.")

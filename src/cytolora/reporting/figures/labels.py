@@ -16,7 +16,7 @@ from cytolora.display.figure import INK
 from cytolora.display.lines import colours, line, linear_last, markers, panels, percent_axis
 from cytolora.reporting.figures.few_shot import in_print_order
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LINEAR_DASH = (0, (1.2, 1.6))
@@ -27,7 +27,7 @@ _COLUMNS = ("dataset", "model", "method", "amount", "num_labels", "mean", "std",
 class Labels:
     """A panel per model, a line per dataset and method."""
 
-    cells: Sequence[Cell]
+    settings: Sequence[Setting]
     """Of the whole report."""
 
     @property
@@ -40,7 +40,7 @@ class Labels:
         """What is seen, in words that stand alone."""
         text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
         text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
-        return text + in_caption([cell for cell in self.cells if cell.tested])
+        return text + in_caption([setting for setting in self.settings if setting.tested])
 
     @property
     def drawable(self) -> bool:
@@ -79,27 +79,27 @@ class Labels:
         drawing.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4)
         drawing.supxlabel("Labelled training images", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
-        stamp(drawing, caution([cell for cell in self.cells if cell.tested]))
+        stamp(drawing, caution([setting for setting in self.settings if setting.tested]))
         return drawing
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         found = [
             {
-                "dataset": cell.dataset,
-                "model": cell.model,
-                "method": cell.method,
-                "amount": cell.spec.sampling.amount,
-                "num_labels": cell.num_labels,
+                "dataset": setting.dataset,
+                "model": setting.model,
+                "method": setting.method,
+                "amount": setting.spec.sampling.amount,
+                "num_labels": setting.num_labels,
                 "mean": spread.mean,
                 "std": spread.std,
-                "low": cell.intervals["accuracy"].low,
-                "high": cell.intervals["accuracy"].high,
-                "n_seeds": len(cell.tested),
-                "flags": in_file(cell),
+                "low": setting.intervals["accuracy"].low,
+                "high": setting.intervals["accuracy"].high,
+                "n_seeds": len(setting.tested),
+                "flags": in_file(setting),
             }
-            for cell in self.cells
-            if cell.num_labels and (spread := cell.test("accuracy")) is not None
+            for setting in self.settings
+            if setting.num_labels and (spread := setting.test("accuracy")) is not None
         ]
         return sorted(found, key=lambda row: (row["dataset"], row["model"], row["method"], row["num_labels"]))
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE
 from cytolora.display.lines import percent_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Levels:
     """One dataset's accuracy on test of every model and method that was trained on all images."""
 
     dataset: str
-    cells: Sequence[Cell]
+    settings: Sequence[Setting]
     slug: str
     """Names the dataset in file names."""
 
@@ -34,38 +34,42 @@ class Levels:
         """What is seen, in words that stand alone."""
         text = f"{self.dataset}: accuracy on the test set after training on all images. Points: mean over seeds; "
         text += "lines: 95 % interval over the test images or groups."
-        if any(cell.published for cell in self._shown):
+        if any(setting.published for setting in self._shown):
             text += " Diamonds: published values, measured on other splits."
         return text + in_caption(self._shown)
 
     @property
     def drawable(self) -> bool:
-        """Whether any cell was trained on all images and tested."""
+        """Whether any setting was trained on all images and tested."""
         return bool(self._shown)
 
     @property
-    def _shown(self) -> list[Cell]:
-        found = [cell for cell in self.cells if cell.shots is None and cell.fraction is None and cell.tested]
-        return sorted(found, key=lambda cell: cell.test("accuracy").mean)  # pyright: ignore[reportOptionalMemberAccess]
+    def _shown(self) -> list[Setting]:
+        found = [
+            setting
+            for setting in self.settings
+            if setting.shots is None and setting.fraction is None and setting.tested
+        ]
+        return sorted(found, key=lambda setting: setting.test("accuracy").mean)  # pyright: ignore[reportOptionalMemberAccess]
 
     def frame(self) -> pa.Table:
         """Returns a row per point."""
         shown = self._shown
-        spreads = [cell.test("accuracy") for cell in shown]
-        intervals = [cell.intervals["accuracy"] for cell in shown]
-        published = [cell.published for cell in shown]
+        spreads = [setting.test("accuracy") for setting in shown]
+        intervals = [setting.intervals["accuracy"] for setting in shown]
+        published = [setting.published for setting in shown]
         return pa.table(
             {
-                "dataset": [cell.dataset for cell in shown],
-                "model": [cell.model for cell in shown],
-                "method": [cell.method for cell in shown],
+                "dataset": [setting.dataset for setting in shown],
+                "model": [setting.model for setting in shown],
+                "method": [setting.method for setting in shown],
                 "mean": [spread and spread.mean for spread in spreads],
                 "std": [spread and spread.std for spread in spreads],
                 "low": [interval.low for interval in intervals],
                 "high": [interval.high for interval in intervals],
                 "published": pa.array([entry and entry.accuracy for entry in published], pa.float64()),
                 "source": pa.array([entry and entry.source for entry in published], pa.string()),
-                "flags": [in_file(cell) for cell in shown],
+                "flags": [in_file(setting) for setting in shown],
             }
         )
 

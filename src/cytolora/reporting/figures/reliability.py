@@ -1,4 +1,4 @@
-"""Whether a cell's probabilities can be believed: the reliability plot."""
+"""Whether a setting's probabilities can be believed: the reliability plot."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,16 +11,16 @@ from cytolora.display import format as words
 from cytolora.display.figure import FAINT, PALETTE
 from cytolora.display.lines import percent_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """Accuracy against the probability of the predicted class, all seeds of a tested cell together."""
+    """Accuracy against the probability of the predicted class, all seeds of a tested setting together."""
 
-    cell: Cell
+    setting: Setting
     slug: str
-    """Names the cell in file names."""
+    """Names the setting in file names."""
 
     @property
     def name(self) -> str:
@@ -30,19 +30,19 @@ class Reliability:
     @property
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
-        cell, found = self.cell, self.cell.evaluation
-        amount = words.amount(cell.shots, cell.fraction)
-        text = f"{cell.dataset}, {cell.model}, {cell.method}, {amount}: accuracy of test images against the probability"
-        text += " of their predicted class, in 15 bins of equal width; below, how many images each bin holds. Points"
+        setting, found = self.setting, self.setting.evaluation
+        amount = words.amount(setting.shots, setting.fraction)
+        text = f"{setting.dataset}, {setting.model}, {setting.method}, {amount}: accuracy of test images against the"
+        text += " probability of their predicted class, in 15 bins of equal width; below, how many images each bin holds. Points"
         text += " below the diagonal: too sure."
         if found is not None:
             text += f" Expected calibration error {words.percent(fmean(found.ece))} %, "
             text += f"Brier score {fmean(found.brier):.3f} (0 to 2), means over seeds."
-        return text + in_caption([cell])
+        return text + in_caption([setting])
 
     def frame(self) -> pa.Table:
         """Returns a row per bin; ``confidence`` and ``accuracy`` are empty where it holds nothing."""
-        bins = self.cell.evaluation.bins if self.cell.evaluation else []
+        bins = self.setting.evaluation.bins if self.setting.evaluation else []
         return pa.table(
             {
                 "low": [one.low for one in bins],
@@ -50,7 +50,7 @@ class Reliability:
                 "num_predictions": [one.num_images for one in bins],
                 "confidence": pa.array([one.confidence if one.num_images else None for one in bins], pa.float64()),
                 "accuracy": pa.array([one.accuracy if one.num_images else None for one in bins], pa.float64()),
-                "flags": [in_file(self.cell)] * len(bins),
+                "flags": [in_file(self.setting)] * len(bins),
             }
         )
 
@@ -78,5 +78,5 @@ class Reliability:
             axes.grid(axis="y")
             axes.set_axisbelow(True)
         percent_ticks(below.xaxis)
-        stamp(drawing, caution([self.cell]))
+        stamp(drawing, caution([self.setting]))
         return drawing

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import staged_folder, write_text
+from cytolora.core.litter import is_litter
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.store import Store, unwritable
@@ -20,7 +21,7 @@ from cytolora.reporting.figures.reliability import Reliability
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
-from cytolora.reporting.results.settings import METRICS, Cell, best, by_dataset, read_cells
+from cytolora.reporting.results.settings import METRICS, Setting, best, by_dataset, read_settings
 from cytolora.reporting.tables import costs, table1
 from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
 from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
@@ -31,7 +32,10 @@ from cytolora.reporting.tables.tables import COLUMNS, to_csv, to_latex, to_markd
 
 PAGE = "index.html"
 _FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
-_OURS = frozenset({PAGE, *_FILES, "cells.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv", "figures"})
+_TABLES = ("settings.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
+_FORMER = ("cells.csv",)
+"""What reports of earlier versions hold besides."""
+_OURS = frozenset({PAGE, *_FILES, *_TABLES, *_FORMER, "figures"})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
@@ -60,14 +64,14 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
     refuse_mixed(runs)
     target = out.absolute()
     _refuse_foreign(target)
-    cells = read_cells(runs)
-    folders = _folders(named, by_dataset(cells))
+    settings = read_settings(runs)
+    folders = _folders(named, by_dataset(settings))
     try:
         with staged_folder(target) as folder:
-            _write_tables(folder, cells)
+            _write_tables(folder, settings)
             desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
-            overview = _overview(desk, cells)
-            sections = _sections(desk, cells, folders)
+            overview = _overview(desk, settings)
+            sections = _sections(desk, settings, folders)
             _write_metadata(folder, sections)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
@@ -79,16 +83,17 @@ def _refuse_foreign(out: Path) -> None:
     """Protects a user's own files: the folder is going to be replaced whole."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; name a folder for the report.")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS) if out.exists() else []
+    names = [path.name for path in out.iterdir()] if out.exists() else []
+    foreign = sorted(name for name in names if name not in _OURS and not is_litter(name))
     if foreign:
         raise ConfigError(f"{out} holds {foreign[0]!r}, which is no part of a report; name a new or empty folder.")
 
 
-def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Cell]]) -> dict[str, Path]:
+def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Setting]]) -> dict[str, Path]:
     """Matches ``herlev`` to ``herlev``, with any label map, and ``hicervix`` to every label set of it."""
     found = {}
     for name, path in data.items():
-        registered = {dataset: cells[0].spec.dataset for dataset, cells in known.items()}
+        registered = {dataset: settings[0].spec.dataset for dataset, settings in known.items()}
         names = [key for key, dataset in registered.items() if name in (dataset, dataset.partition(":")[0])]
         if not names:
             raise unknown_name("dataset", name, known)
@@ -96,21 +101,21 @@ def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Cell]]) -> d
     return found
 
 
-def _write_tables(folder: Path, cells: Sequence[Cell]) -> None:
-    rows = [to_row(cell) for cell in cells]
+def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
+    rows = [to_row(setting) for setting in settings]
     write_text(folder / "tables.csv", to_csv(rows, COLUMNS))
-    write_text(folder / "cells.csv", to_csv(rows, rows[0]))
-    write_text(folder / "tables.md", to_markdown(cells))
-    write_text(folder / "tables.tex", to_latex(cells))
-    write_text(folder / "costs.csv", to_csv(costs.to_rows(cells), costs.COLUMNS))
-    write_text(folder / "costs.tex", costs.to_latex(cells))
-    write_text(folder / "classes.csv", to_csv(class_rows(cells), CLASS_COLUMNS))
-    if beside := neighbour_rows(cells):
+    write_text(folder / "settings.csv", to_csv(rows, rows[0]))
+    write_text(folder / "tables.md", to_markdown(settings))
+    write_text(folder / "tables.tex", to_latex(settings))
+    write_text(folder / "costs.csv", to_csv(costs.to_rows(settings), costs.COLUMNS))
+    write_text(folder / "costs.tex", costs.to_latex(settings))
+    write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))
+    if beside := neighbour_rows(settings):
         write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))
-    branches = tree_rows(cells)
+    branches = tree_rows(settings)
     if branches:
         write_text(folder / "tree.csv", to_csv(branches, TREE_COLUMNS))
-    linear = table1.tables1(cells)
+    linear = table1.tables1(settings)
     if linear:
         write_text(folder / "table1.csv", to_csv([r for one in linear for r in table1.to_rows(one)], table1.COLUMNS))
         write_text(folder / "table1.md", table1.to_markdown(linear))
@@ -134,68 +139,73 @@ class _Desk:
         return Picture(name=figure.name, svg=save(figure, self.folder, self.cache), caption=figure.caption)
 
 
-def _overview(desk: _Desk, cells: Sequence[Cell]) -> Overview:
-    """The paper's table and figures, as far as their cells exist."""
-    by_name = by_dataset(cells)
-    shares = [Fractions(dataset=name, cells=members, slug=_slug(name)) for name, members in by_name.items()]
+def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
+    """The paper's table and figures, as far as their settings exist."""
+    by_name = by_dataset(settings)
+    shares = [Fractions(dataset=name, settings=members, slug=_slug(name)) for name, members in by_name.items()]
     shares = [figure for figure in shares if figure.drawable]
     if len(shares) == 1:
         shares = [replace(shares[0], slug="")]
-    figures: list[Figure] = [*few_shot_figures(cells, _slug), *shares]
-    figures += [labels] if (labels := Labels(cells=cells)).drawable else []
+    figures: list[Figure] = [*few_shot_figures(settings, _slug), *shares]
+    figures += [labels] if (labels := Labels(settings=settings)).drawable else []
     return Overview(
-        tables=table1.tables1(cells),
+        tables=table1.tables1(settings),
         pictures=[desk.picture(figure) for figure in figures],
-        rivals=rivals(cells),
+        rivals=rivals(settings),
     )
 
 
-def _sections(desk: _Desk, cells: Sequence[Cell], folders: Mapping[str, Path]) -> list[Section]:
-    models = in_print_order({cell.model for cell in cells}, 1)
-    return [_section(desk, members, models, folders.get(dataset)) for dataset, members in by_dataset(cells).items()]
+def _sections(desk: _Desk, settings: Sequence[Setting], folders: Mapping[str, Path]) -> list[Section]:
+    models = in_print_order({setting.model for setting in settings}, 1)
+    return [_section(desk, members, models, folders.get(dataset)) for dataset, members in by_dataset(settings).items()]
 
 
-def _section(desk: _Desk, cells: Sequence[Cell], models: Sequence[str], data: Path | None) -> Section:
-    dataset, slug = cells[0].dataset, _slug(cells[0].dataset)
+def _section(desk: _Desk, settings: Sequence[Setting], models: Sequence[str], data: Path | None) -> Section:
+    dataset, slug = settings[0].dataset, _slug(settings[0].dataset)
     curves = [
-        Curves(dataset=dataset, cells=cells, metric=metric, axis=axis, slug=slug, all_models=models)
+        Curves(dataset=dataset, settings=settings, metric=metric, axis=axis, slug=slug, all_models=models)
         for axis in _AXES
         for metric in METRICS
     ]
-    figures_of = [*curves, Levels(dataset=dataset, cells=cells, slug=slug)]
-    winner = best(cells)
+    figures_of = [*curves, Levels(dataset=dataset, settings=settings, slug=slug)]
+    winner = best(settings)
     examples = None
     if data is not None and winner is not None:
         from cytolora.reporting.pages.examples import find_examples  # reads images: not needed without data
 
         examples = find_examples(winner, data)
     return Section(
-        facts=describe_dataset(cells),
-        cells=cells,
+        facts=describe_dataset(settings),
+        settings=settings,
         curves=[desk.picture(curve) for curve in figures_of if curve.drawable],
-        matrices=[desk.picture(matrix) for matrix in _matrices(cells)],
-        reliability=None if winner is None else desk.picture(Reliability(cell=winner, slug=_slug(winner.cell_id))),
-        breakdowns=breakdowns(cells),
+        matrices=[desk.picture(matrix) for matrix in _matrices(settings)],
+        reliability=None
+        if winner is None
+        else desk.picture(Reliability(setting=winner, slug=_slug(winner.setting_id))),
+        breakdowns=breakdowns(settings),
         examples=examples,
         slug=slug,
     )
 
 
-def _matrices(cells: Sequence[Cell]) -> list[ConfusionMatrix]:
-    """The best cell's, then of each model the best at its largest amount of training images."""
-    winner = best(cells)
+def _matrices(settings: Sequence[Setting]) -> list[ConfusionMatrix]:
+    """The best setting's, then of each model the best at its largest amount of training images."""
+    winner = best(settings)
     if winner is None:
         return []
     largest = []
-    for model in sorted({cell.model for cell in cells}):
-        tested = [cell for cell in cells if cell.model == model and cell.tested]
-        most = max((cell.amount_key for cell in tested), default=None)
-        largest.append(best([cell for cell in tested if cell.amount_key == most]))
-    others = [cell for cell in largest if cell is not None and cell is not winner]
+    for model in sorted({setting.model for setting in settings}):
+        tested = [setting for setting in settings if setting.model == model and setting.tested]
+        most = max((setting.amount_key for setting in tested), default=None)
+        largest.append(best([setting for setting in tested if setting.amount_key == most]))
+    others = [setting for setting in largest if setting is not None and setting is not winner]
     num_fields = len(winner.runs[0].provenance["classes"]) ** 2 * len(others)
     numbers = "all" if num_fields <= _MAX_NUMBERS else "diagonal"
-    first = ConfusionMatrix(cell=winner, slug=_slug(winner.cell_id))
-    return [first, *(ConfusionMatrix(cell=cell, slug=_slug(cell.cell_id), numbers=numbers) for cell in others)]
+    first = ConfusionMatrix(setting=winner, slug=_slug(winner.setting_id))
+    return [
+        first,
+        *(ConfusionMatrix(setting=setting, slug=_slug(setting.setting_id), numbers=numbers) for setting in others),
+    ]
 
 
 def _slug(name: str) -> str:

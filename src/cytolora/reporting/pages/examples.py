@@ -12,7 +12,7 @@ from cytolora.data.manifest import Manifest
 from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
 from cytolora.reporting.results.predictions import TestPredictions
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 _MAX_WRONG = 12
 _MAX_WRONG_PER_CLASS = 3
@@ -40,29 +40,29 @@ class Examples:
     wrong: tuple[Example, ...]
 
 
-def find_examples(cell: Cell, path: Path) -> Examples:
-    """Picks examples from the test predictions of the cell's first seed.
+def find_examples(setting: Setting, path: Path) -> Examples:
+    """Picks examples from the test predictions of the setting's first seed.
 
     Raises:
         DataError: If the images at ``path`` are not those that the runs were computed from.
     """
-    manifest, rows = load_manifest(path, cell.spec.dataset), cell.predictions[0]
-    _check_images(cell, rows, manifest, path)
+    manifest, rows = load_manifest(path, setting.spec.dataset), setting.predictions[0]
+    _check_images(setting, rows, manifest, path)
     return Examples(
-        seed=cell.tested[0].spec["seed"],
+        seed=setting.tested[0].spec["seed"],
         right=tuple(_example(rows, index, manifest.root) for index in pick_right(rows)),
         wrong=tuple(_example(rows, index, manifest.root) for index in pick_wrong(rows)),
     )
 
 
-def _check_images(cell: Cell, rows: TestPredictions, manifest: Manifest, path: Path) -> None:
-    what = f"{path} is not the {cell.dataset} that the runs were computed from"
+def _check_images(setting: Setting, rows: TestPredictions, manifest: Manifest, path: Path) -> None:
+    what = f"{path} is not the {setting.dataset} that the runs were computed from"
     advice = "Point --data at the images of the runs, or leave it out."
     absent = sorted(set(rows.paths) - {sample.path for sample in manifest.samples})
     if absent:
         raise DataError(f"{what}: it holds no {absent[0]}. {advice}")
-    then = cell.tested[0].provenance["data_fingerprint"]
-    if cell.spec.label_map_sha256 is None and manifest.fingerprint != then:  # a map changes it, and is not at hand
+    then = setting.tested[0].provenance["data_fingerprint"]
+    if setting.spec.label_map_sha256 is None and manifest.fingerprint != then:  # a map changes it, and is not at hand
         raise DataError(f"{what}: its fingerprint is {manifest.fingerprint}, theirs {then}. {advice}")
 
 

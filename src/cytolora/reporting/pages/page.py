@@ -17,7 +17,7 @@ from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
 from cytolora.reporting.results.flags import flags
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import METRICS, Cell, Metric, best
+from cytolora.reporting.results.settings import METRICS, Metric, Setting, best
 from cytolora.reporting.tables.details import class_rows, tree_rows
 from cytolora.reporting.tables.metadata import Breakdown
 from cytolora.reporting.tables.neighbours import neighbour_rows
@@ -42,7 +42,7 @@ class Overview:
     tables: Sequence[Table1]
     pictures: Sequence[Picture]
     rivals: Sequence[str]
-    """How far cells are from a published model on the same classes."""
+    """How far settings are from a published model on the same classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,61 +50,63 @@ class Section:
     """What the page shows of one dataset."""
 
     facts: DatasetFacts
-    cells: Sequence[Cell]
+    settings: Sequence[Setting]
     curves: Sequence[Picture] = ()
     """Accuracy first."""
     matrices: Sequence[Picture] = ()
-    """The best cell's first, then each model's at its largest amount."""
+    """The best setting's first, then each model's at its largest amount."""
     breakdowns: Sequence[Breakdown] = ()
     """The metrics per value of each metadata column."""
     reliability: Picture | None = None
-    """The best cell's."""
+    """The best setting's."""
     examples: Examples | None = None
-    """Of the best cell; None without the data."""
+    """Of the best setting; None without the data."""
     slug: str
     """Names the dataset in links."""
 
     @property
-    def best(self) -> Cell | None:
-        """The cell of the highest accuracy on test."""
-        return best(self.cells)
+    def best(self) -> Setting | None:
+        """The setting of the highest accuracy on test."""
+        return best(self.settings)
 
     @property
     def amounts(self) -> list[str]:
         """The amounts of training images, smallest first."""
-        return amounts_of(self.cells)
+        return amounts_of(self.settings)
 
     @property
     def has_published(self) -> bool:
-        """Whether the literature prints any of its cells."""
-        return any(cell.published for cell in self.cells)
+        """Whether the literature prints any of its settings."""
+        return any(setting.published for setting in self.settings)
 
     @property
     def sources(self) -> list[str]:
         """Where the published values come from, each once, then what keeps one from being the same experiment."""
-        found = [(cell.model, cell.published) for cell in self.cells]
+        found = [(setting.model, setting.published) for setting in self.settings]
         sources = [f"{entry.source}." for _, entry in found if entry]
         notes = [f"{model}: {entry.note}" for model, entry in found if entry and entry.note]
         return list(dict.fromkeys([*sources, *notes]))
 
     @property
     def remarks(self) -> list[tuple[str, str, int]]:
-        """The text and tag of each remark that occurs, and in how many cells."""
-        found = Counter((mark.text, mark.tag) for cell in self.cells for mark in marks(cell))
+        """The text and tag of each remark that occurs, and in how many settings."""
+        found = Counter((mark.text, mark.tag) for setting in self.settings for mark in marks(setting))
         return [(text, tag, number) for (text, tag), number in found.items()]
 
-    def pivot(self) -> Mapping[tuple[str, str], Mapping[str, Cell]]:
-        """(model, method) to amount to cell."""
-        return pivot(self.cells)
+    def pivot(self) -> Mapping[tuple[str, str], Mapping[str, Setting]]:
+        """(model, method) to amount to setting."""
+        return pivot(self.settings)
 
-    def top(self, amount: str, metric: Metric) -> Cell | None:
-        """The best cell of one column."""
-        return best([cell for cell in self.cells if words.amount(cell.shots, cell.fraction) == amount], metric)
+    def top(self, amount: str, metric: Metric) -> Setting | None:
+        """The best setting of one column."""
+        return best(
+            [setting for setting in self.settings if words.amount(setting.shots, setting.fraction) == amount], metric
+        )
 
 
 def render(overview: Overview, sections: Sequence[Section], runs: Sequence[StoredRun]) -> str:
     """Fills the template."""
-    cells = [cell for section in sections for cell in section.cells]
+    settings = [setting for section in sections for setting in section.settings]
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("cytolora.reporting.pages"), PackageLoader("cytolora.display")]),
         autoescape=True,
@@ -134,31 +136,31 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
     environment.globals |= {"neighbour_rows": neighbour_rows}
-    return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, cells, runs))
+    return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, settings, runs))
 
 
-def _context(sections: Sequence[Section], cells: Sequence[Cell], runs: Sequence[StoredRun]) -> dict[str, Any]:
-    models = protocol.describe_models(cells)
+def _context(sections: Sequence[Section], settings: Sequence[Setting], runs: Sequence[StoredRun]) -> dict[str, Any]:
+    models = protocol.describe_models(settings)
     return {
         "sections": sections,
-        "cells": cells,
+        "settings": settings,
         "runs": runs,
         "metrics": METRICS,
         "replicates": stats.REPLICATES,
         "models": models,
-        "methods": protocol.describe_methods(cells),
-        "rates": protocol.describe_rates(cells),
-        "seeds": sorted({seed for cell in cells for seed in cell.seeds}),
+        "methods": protocol.describe_methods(settings),
+        "rates": protocol.describe_rates(settings),
+        "seeds": sorted({seed for setting in settings for seed in setting.seeds}),
         "software": protocol.describe_software(runs),
         "total_seconds": protocol.total_seconds(runs),
-        "notices": _notices(cells),
-        "once": not any(mark.tag == "retested" for cell in cells for mark in marks(cell)),
+        "notices": _notices(settings),
+        "once": not any(mark.tag == "retested" for setting in settings for mark in marks(setting)),
     }
 
 
-def _notices(cells: Sequence[Cell]) -> list[str]:
-    """Says what concerns many cells at once, before any number is read."""
-    tags = [{mark.tag for mark in marks(cell)} for cell in cells]
+def _notices(settings: Sequence[Setting]) -> list[str]:
+    """Says what concerns many settings at once, before any number is read."""
+    tags = [{mark.tag for mark in marks(setting)} for setting in settings]
     wording = {
         "cut": "trained with a budget cut short: a rehearsal of the machinery, not a result",
         "wrong attention": "computed with the public code's wrong attention: no result of the model",
@@ -170,5 +172,5 @@ def _notices(cells: Sequence[Cell]) -> list[str]:
         "repeated": "trained on repeated images: a class has fewer than were asked for",
         "retested": "whose test set was scored at more than one learning rate",
     }
-    found = ((text, sum(tag in of_cell for of_cell in tags)) for tag, text in wording.items())
-    return [f"{number} of {words.count(len(cells), 'cell')} {text}." for text, number in found if number]
+    found = ((text, sum(tag in of_setting for of_setting in tags)) for tag, text in wording.items())
+    return [f"{number} of {words.count(len(settings), 'setting')} {text}." for text, number in found if number]

@@ -8,7 +8,7 @@ from cytolora.display import format as words
 from cytolora.errors import ConfigError
 from cytolora.experiments.store import StoredRun
 from cytolora.models.adapters.methods import METHODS
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 _SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 
@@ -30,50 +30,50 @@ class DatasetFacts:
     fingerprint: str
 
 
-def describe_dataset(cells: Sequence[Cell]) -> DatasetFacts:
-    """Gathers the facts from the cells of one dataset."""
-    run = cells[0].runs[0]
-    evaluations = [found for cell in cells if (found := cell.evaluation)]
+def describe_dataset(settings: Sequence[Setting]) -> DatasetFacts:
+    """Gathers the facts from the settings of one dataset."""
+    run = settings[0].runs[0]
+    evaluations = [found for setting in settings if (found := setting.evaluation)]
     scored = evaluations[0] if evaluations else None
     names = run.provenance["classes"]
     counts = [None] * len(names) if scored is None else scored.class_counts
     return DatasetFacts(
-        name=cells[0].dataset,
+        name=settings[0].dataset,
         classes=tuple(zip(names, counts, strict=True)),
         num_test=None if scored is None else scored.num_images,
         num_test_groups=None if scored is None else scored.num_groups,
         group_rule=run.provenance.get("group_rule") or "groups cannot be known",
-        split_rule="; ".join(_all_of(cells, lambda run: [run.provenance.get("split_rule")])),
+        split_rule="; ".join(_all_of(settings, lambda run: [run.provenance.get("split_rule")])),
         warnings=(
-            *_all_of(cells, lambda run: run.provenance.get("data_warnings") or ()),
+            *_all_of(settings, lambda run: run.provenance.get("data_warnings") or ()),
             *_several_test_sets({found.test_set: found.num_images for found in evaluations}),
         ),
         fingerprint=run.provenance["data_fingerprint"],
     )
 
 
-def _all_of(cells: Sequence[Cell], read: Callable[[StoredRun], Iterable[str | None]]) -> list[str]:
-    """What the runs of the cells say, each thing once: cells may be divided differently."""
-    return list(dict.fromkeys(text for cell in cells for text in read(cell.runs[0]) if text))
+def _all_of(settings: Sequence[Setting], read: Callable[[StoredRun], Iterable[str | None]]) -> list[str]:
+    """What the runs of the settings say, each thing once: settings may be divided differently."""
+    return list(dict.fromkeys(text for setting in settings for text in read(setting.runs[0]) if text))
 
 
 def _several_test_sets(sizes: Mapping[str, int]) -> Iterator[str]:
     if len(sizes) > 1:
         yield (
-            f"These cells were tested on {len(sizes)} different test sets ({words.listed([*map(str, sizes.values())])} "
-            "images; other splits or labels): their numbers are not of the same images. Counts of test images are "
-            "those of the first."
+            f"These settings were tested on {len(sizes)} different test sets "
+            f"({words.listed([*map(str, sizes.values())])} images; other splits or labels): their numbers "
+            "are not of the same images. Counts of test images are those of the first."
         )
 
 
-def describe_models(cells: Iterable[Cell]) -> list[dict[str, str]]:
+def describe_models(settings: Iterable[Setting]) -> list[dict[str, str]]:
     """Returns name, architecture, licence and weights' hash of each model."""
     found = {}
-    for cell in cells:
-        provenance = cell.runs[0].provenance
+    for setting in settings:
+        provenance = setting.runs[0].provenance
         backbone = provenance.get("backbone") or {}
-        found[cell.model] = {
-            "name": cell.model,
+        found[setting.model] = {
+            "name": setting.model,
             "architecture": backbone.get("architecture", ""),
             "licence": backbone.get("licence", ""),
             "weights": provenance["weights_sha256"],
@@ -81,20 +81,20 @@ def describe_models(cells: Iterable[Cell]) -> list[dict[str, str]]:
     return [found[name] for name in sorted(found)]
 
 
-def describe_methods(cells: Iterable[Cell]) -> dict[str, list[str]]:
-    """Returns, per method, its settings in words; several where cells differ, each under its preset."""
+def describe_methods(settings: Iterable[Setting]) -> dict[str, list[str]]:
+    """Returns, per method, its training in words; several where settings differ, each under its preset."""
     found: dict[str, list[str]] = {}
-    for cell in cells:
-        settings = found.setdefault(cell.spec.method, [])
-        text = _settings(cell.spec)
-        if cell.spec.preset != PAPER:
-            text = f"preset {cell.spec.preset}: {text}"
-        if text not in settings:
-            settings.append(text)
+    for setting in settings:
+        texts = found.setdefault(setting.spec.method, [])
+        text = _method_in_words(setting.spec)
+        if setting.spec.preset != PAPER:
+            text = f"preset {setting.spec.preset}: {text}"
+        if text not in texts:
+            texts.append(text)
     return found
 
 
-def _settings(spec: RunSpec) -> str:
+def _method_in_words(spec: RunSpec) -> str:
     if spec.method == ZERO_SHOT:
         return "nothing is trained: images go to the class whose prompts are nearest"
     train = spec.train
@@ -161,14 +161,14 @@ def _view(found: Preprocess | None) -> str:
     return f"view: {found.resize}, {found.interpolation}, mean {mean}, standard deviation {std}"
 
 
-def describe_rates(cells: Iterable[Cell]) -> dict[str, list[str]]:
-    """Returns, per method, the learning rates that were tried; several lists where cells differ, none for zero-shot."""
+def describe_rates(settings: Iterable[Setting]) -> dict[str, list[str]]:
+    """Returns, per method, the learning rates that were tried: lists where settings differ, none for zero-shot."""
     found: dict[str, list[str]] = {}
-    for cell in cells:
-        lists = found.setdefault(cell.spec.method, [])
-        text = ", ".join(words.rate(rate) for rate in cell.rates if rate)
-        if text and cell.spec.preset != PAPER:
-            text = f"preset {cell.spec.preset}: {text}"
+    for setting in settings:
+        lists = found.setdefault(setting.spec.method, [])
+        text = ", ".join(words.rate(rate) for rate in setting.rates if rate)
+        if text and setting.spec.preset != PAPER:
+            text = f"preset {setting.spec.preset}: {text}"
         if text and text not in lists:
             lists.append(text)
     return found

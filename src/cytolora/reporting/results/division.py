@@ -9,10 +9,10 @@ from cytolora.experiments.store import StoredRun
 
 
 def group_warnings(spec: RunSpec, runs: Sequence[StoredRun], seen: Grouping | None) -> dict[str, str]:
-    """Says by tag what keeps the test set of a cell from being one of new patients.
+    """Says by tag what keeps the test set of a setting from being one of new patients.
 
     Args:
-        spec: That of any run of the cell; all of them share images and division.
+        spec: That of any run of the setting; all of them share images and division.
         seen: What the predictions show, which lack the training images; None until tested.
     """
     rule = next((said for run in runs if (said := run.provenance.get("split_rule"))), "")

@@ -1,4 +1,4 @@
-"""Everything that is computed from a cell's test predictions: once, then kept under the hash of these."""
+"""Everything that is computed from a setting's test predictions: once, then kept under the hash of these."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +28,7 @@ _MODULES = (stats, intervals, agreement, calibration, hierarchy, grouping, predi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A cell on its test set. Lists hold a value per seed, in the order of the tested runs."""
+    """A setting on its test set. Lists hold a value per seed, in the order of the tested runs."""
 
     classes: tuple[str, ...]
     class_counts: tuple[int, ...]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.display import format as words
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import Cell
+from cytolora.reporting.results.settings import Setting
 
 GRAVE = ("wrong attention", "cut", SPLIT_BY_IMAGE, GROUPS_UNKNOWN, "repeated", "preset", "incomplete")
 """Tags of ``marks`` that make a number another experiment than its neighbours, or than it is taken for."""
@@ -29,38 +29,38 @@ _LETTERS_AN_INCH = 17
 _MIN_LETTERS = 50
 
 
-def flags(cell: Cell) -> tuple[str, ...]:
-    """Returns the grave tags of a cell."""
-    tags = {mark.tag for mark in marks(cell)}
+def flags(setting: Setting) -> tuple[str, ...]:
+    """Returns the grave tags of a setting."""
+    tags = {mark.tag for mark in marks(setting)}
     return tuple(tag for tag in GRAVE if tag in tags)
 
 
-def suffix(cell: Cell) -> str:
+def suffix(setting: Setting) -> str:
     """`` [cut, repeated]`` to put behind a number; empty where nothing is grave."""
-    found = flags(cell)
+    found = flags(setting)
     return f" [{', '.join(found)}]" if found else ""
 
 
-def in_file(cell: Cell) -> str:
+def in_file(setting: Setting) -> str:
     """``cut; repeated`` for the column ``flags`` of a file; empty where nothing is grave."""
-    return "; ".join(flags(cell))
+    return "; ".join(flags(setting))
 
 
-def caution(cells: Iterable[Cell]) -> str:
-    """Says how many of the drawn cells bear which grave tag; empty where none does."""
-    drawn = list(cells)
-    found = [[tag in flags(cell) for cell in drawn] for tag in GRAVE]
+def caution(settings: Iterable[Setting]) -> str:
+    """Says how many of the drawn settings bear which grave tag; empty where none does."""
+    drawn = list(settings)
+    found = [[tag in flags(setting) for setting in drawn] for tag in GRAVE]
     parts = [
-        f"{sum(column)} of {words.count(len(drawn), 'cell')}: {_SAID[tag]}"
+        f"{sum(column)} of {words.count(len(drawn), 'setting')}: {_SAID[tag]}"
         for tag, column in zip(GRAVE, found, strict=True)
         if any(column)
     ]
     return "; ".join(parts)
 
 
-def in_caption(cells: Iterable[Cell]) -> str:
+def in_caption(settings: Iterable[Setting]) -> str:
     """Says the same as a sentence behind a caption; empty where there is nothing to say."""
-    text = caution(cells)
+    text = caution(settings)
     return f" Read with care: {text}." if text else ""
 
 

@@ -1,4 +1,4 @@
-"""What the literature prints, for the cells of a report that it prints."""
+"""What the literature prints, for the settings of a report that it prints."""
 
 import csv
 from collections.abc import Mapping

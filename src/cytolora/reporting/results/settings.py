@@ -1,4 +1,4 @@
-"""The rows of the results table: stored runs gathered into cells, with spread, interval and published value."""
+"""The rows of the results table: stored runs gathered into settings, with spread, interval and published value."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ ALL_METRICS: tuple[Metric, ...] = (*METRICS, "macro_f1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class MeanStd:
     """Mean and standard deviation over training seeds."""
 
     mean: float
@@ -38,20 +38,20 @@ class Spread:
     reading); None for a single seed."""
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def of(cls, values: Sequence[float]) -> "MeanStd":
         """Summarises one value per seed."""
         return cls(mean=fmean(values), std=stdev(values) if len(values) > 1 else None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A dataset, model, method and amount of training images under one setting: everything but rate and seed."""
+class Setting:
+    """A row of results: one dataset, model, method and amount of training images, with everything but rate and seed."""
 
-    cell_id: str
+    setting_id: str
     spec: RunSpec
     """That of any of its runs."""
     variant: str
-    """What sets it apart from cells that are called the same; empty where none is."""
+    """What sets it apart from settings that are called the same; empty where none is."""
     runs: tuple[StoredRun, ...]
     """All rates and seeds, in that order."""
     rate: float | None
@@ -134,7 +134,7 @@ class Cell:
         total, hits = sum(map(sum, found.confusion)), sum(row[index] for index, row in enumerate(found.confusion))
         if number != total or abs(right - hits) > 0.5:
             said = f"metrics.json counts {right:.0f} right of {number} test images, the predictions {hits} of {total}"
-            raise damaged(self.tested[0].path, f"{said} (all seeds of the cell together)")
+            raise damaged(self.tested[0].path, f"{said} (all seeds of the setting together)")
 
     @cached_property
     def group_warnings(self) -> Mapping[str, str]:
@@ -146,14 +146,14 @@ class Cell:
         """The 95 % sampling interval of each metric's mean over the seeds; empty until tested."""
         return self.evaluation.intervals if self.evaluation else {}
 
-    def test(self, metric: Metric) -> Spread | None:
+    def test(self, metric: Metric) -> MeanStd | None:
         """The metric on the test set over the seeds; None until it was scored."""
-        return Spread.of([run.metrics["test"][metric] for run in self.tested]) if self.tested else None
+        return MeanStd.of([run.metrics["test"][metric] for run in self.tested]) if self.tested else None
 
-    def val(self, metric: Metric, rate: float) -> Spread | None:
+    def val(self, metric: Metric, rate: float) -> MeanStd | None:
         """The metric on the validation set over the seeds, for one of the rates; None if training diverged there."""
         found = [run.metrics["val"] for run in self.runs if run.spec["learning_rate"] == rate]
-        return None if None in found else Spread.of([metrics[metric] for metrics in found])
+        return None if None in found else MeanStd.of([metrics[metric] for metrics in found])
 
     @cached_property
     def diverged(self) -> tuple[float, ...]:
@@ -173,7 +173,7 @@ class Cell:
 
     @property
     def published(self) -> Published | None:
-        """What the literature prints for this cell, if anything."""
+        """What the literature prints for this setting, if anything."""
         if self.shots is not None:
             return None
         method = self.spec.method
@@ -197,14 +197,14 @@ class Cell:
         return max(int(run.provenance.get(key) or 0) for run in self.runs)
 
 
-def read_cells(runs: Iterable[StoredRun]) -> list[Cell]:
-    """Gathers runs into cells, sorted by dataset, model, method and amount."""
+def read_settings(runs: Iterable[StoredRun]) -> list[Setting]:
+    """Gathers runs into settings, sorted by dataset, model, method and amount."""
     grouped = group_runs(runs)
     specs = {name: parse_spec(members[0].spec, RunSpec, str(members[0].path)) for name, members in grouped.items()}
     variants = name_variants(specs)
     found = [
-        Cell(
-            cell_id=name,
+        Setting(
+            setting_id=name,
             spec=specs[name],
             variant=variants[name],
             runs=tuple(members),
@@ -212,23 +212,23 @@ def read_cells(runs: Iterable[StoredRun]) -> list[Cell]:
         )
         for name, members in grouped.items()
     ]
-    return sorted(found, key=lambda cell: (cell.dataset, cell.model, cell.method, cell.amount_key))
+    return sorted(found, key=lambda setting: (setting.dataset, setting.model, setting.method, setting.amount_key))
 
 
-def by_dataset(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """Sorts cells into datasets, keeping their order."""
-    table: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        table[cell.dataset].append(cell)
+def by_dataset(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
+    """Sorts settings into datasets, keeping their order."""
+    table: dict[str, list[Setting]] = defaultdict(list)
+    for setting in settings:
+        table[setting.dataset].append(setting)
     return dict(table)
 
 
-def best(cells: Iterable[Cell], metric: Metric = "accuracy") -> Cell | None:
-    """The cell of the highest mean on test, the earliest of equals; None where none is tested.
+def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+    """The setting of the highest mean on test, the earliest of equals; None where none is tested.
 
     Rehearsals with a cut budget, and the wrong attention of the public code, count only where there is nothing else.
     """
-    scored = [(cell.is_result, spread.mean, cell) for cell in cells if (spread := cell.test(metric))]
+    scored = [(setting.is_result, spread.mean, setting) for setting in settings if (spread := setting.test(metric))]
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 

@@ -1,4 +1,4 @@
-"""Telling apart cells that a table would call the same: the settings in which they differ, in words."""
+"""Telling apart settings that a table would call the same: the fields in which they differ, in words."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +16,8 @@ OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
 """What a grid gives each model in its own way: models that differ in these are still compared as models."""
 
 
-def settings(spec: RunSpec) -> dict[str, Any]:
-    """Returns the settings of a spec by dotted name, less those that a table has a column for; the budget in words."""
+def spec_fields(spec: RunSpec) -> dict[str, Any]:
+    """Returns the fields of a spec by dotted name, less those that a table has a column for; the budget in words."""
     flat = {key: value for key, value in _flat(to_plain(spec)).items() if not within(key, (BUDGET,))}
     return flat | {BUDGET: words.budget(spec.train.budget)}
 
@@ -28,7 +28,7 @@ def within(key: str, parents: Iterable[str]) -> bool:
 
 
 def differing(*flats: Mapping[str, Any]) -> list[str]:
-    """Returns the names in which settings differ, sorted."""
+    """Returns the names in which specs differ, sorted."""
     keys = sorted({key for flat in flats for key in flat})
     return [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
 
@@ -36,8 +36,8 @@ def differing(*flats: Mapping[str, Any]) -> list[str]:
 def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
     """Names each spec by its preset, and by what sets it apart from specs that a table would take for the same.
 
-    A name follows from the settings alone: where some clash, in one row or in one column, all specs of that method and
-    preset are named by what clashes, so that equal settings are called the same in all datasets and of all models.
+    A name follows from the specs alone: where some clash, in one row or in one column, all specs of that method and
+    preset are named by what clashes, so that equal specs are called the same in all datasets and of all models.
     Names are empty for the paper's preset where nothing clashes.
     """
     families: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -45,7 +45,7 @@ def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
         families[spec.method, spec.preset].append(name)
     named = {}
     for (_, preset), members in families.items():
-        flats = {name: settings(specs[name]) for name in members}
+        flats = {name: spec_fields(specs[name]) for name in members}
         keys = _clashing(specs, flats)
         for name, flat in flats.items():
             parts = ["" if preset == PAPER else f"preset {preset}", *(say(key, flat.get(key)) for key in keys)]
@@ -54,17 +54,17 @@ def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
 
 
 def say(key: str, value: Any) -> str:
-    """Puts a setting into words: ``adapter rank 2``."""
+    """Puts a field into words: ``adapter rank 2``."""
     return value if key == BUDGET else f"{plain_name(key)} {'none' if value is None else value}"
 
 
 def plain_name(key: str) -> str:
-    """Puts the name of a setting into words: ``adapter rank``."""
+    """Puts the name of a field into words: ``adapter rank``."""
     return " ".join(key.split(".")[-2:]).replace("_", " ")
 
 
 def _clashing(specs: Mapping[str, RunSpec], flats: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The settings that differ in a row (a dataset and model), or between the models of a column's kind."""
+    """The fields that differ in a row (a dataset and model), or between the models of a column's kind."""
     rows: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
     columns: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
     for name in flats:

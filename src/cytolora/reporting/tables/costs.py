@@ -1,4 +1,4 @@
-"""What each cell costs: trainable parameters and seconds a run, beside the accuracies of Table 1."""
+"""What each setting costs: trainable parameters and seconds a run, beside the accuracies of Table 1."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,44 +6,44 @@ from typing import Any
 from cytolora.display import format as words
 from cytolora.display.format import escape_latex
 from cytolora.reporting.results.flags import in_file
-from cytolora.reporting.results.settings import Cell, by_dataset
+from cytolora.reporting.results.settings import Setting, by_dataset
 from cytolora.reporting.tables.tables import amounts_of, pivot
 
 COLUMNS = (
     *("dataset", "model", "method", "shots", "fraction", "num_trainable", "seconds", "n_runs", "device", "flags"),
-    "cell_id",
+    "setting_id",
 )
 """Of costs.csv; ``seconds`` is the mean over ``n_runs``."""
 
 _NONE = "--"
 
 
-def to_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Returns a row per cell; ``shots`` is ``all`` for the whole training set."""
-    return [_row(cell) for cell in cells]
+def to_rows(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """Returns a row per setting; ``shots`` is ``all`` for the whole training set."""
+    return [_row(setting) for setting in settings]
 
 
-def _row(cell: Cell) -> dict[str, Any]:
-    timed = [run.provenance for run in cell.tested or cell.runs if "seconds" in run.provenance]
+def _row(setting: Setting) -> dict[str, Any]:
+    timed = [run.provenance for run in setting.tested or setting.runs if "seconds" in run.provenance]
     return {
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "method": cell.method,
-        "shots": "all" if cell.shots is None and cell.fraction is None else cell.shots,
-        "fraction": cell.fraction,
-        "num_trainable": cell.runs[0].metrics["num_trainable"],
-        "seconds": None if cell.seconds is None else round(cell.seconds, 3),
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "method": setting.method,
+        "shots": "all" if setting.shots is None and setting.fraction is None else setting.shots,
+        "fraction": setting.fraction,
+        "num_trainable": setting.runs[0].metrics["num_trainable"],
+        "seconds": None if setting.seconds is None else round(setting.seconds, 3),
         "n_runs": len(timed),
         "device": words.listed(sorted({str(found["device"]) for found in timed if found.get("device")}) or [""]),
-        "flags": in_file(cell),
-        "cell_id": cell.cell_id,
+        "flags": in_file(setting),
+        "setting_id": setting.setting_id,
     }
 
 
-def to_latex(cells: Sequence[Cell]) -> str:
+def to_latex(settings: Sequence[Setting]) -> str:
     """Prints, per dataset, parameters and time of every model and method by amount; needs the package booktabs."""
     blocks = ["% Needs \\usepackage{booktabs}. Trainable parameters, head included; mean time of a run."]
-    for dataset, members in by_dataset(cells).items():
+    for dataset, members in by_dataset(settings).items():
         amounts = amounts_of(members)
         lines = [
             "\\begin{table}",
@@ -54,7 +54,7 @@ def to_latex(cells: Sequence[Cell]) -> str:
             "\\midrule",
         ]
         for names, row in pivot(members).items():
-            sizes = sorted({cell.runs[0].metrics["num_trainable"] for cell in row.values()})
+            sizes = sorted({setting.runs[0].metrics["num_trainable"] for setting in row.values()})
             times = [_time(row.get(amount)) for amount in amounts]
             numbers = [" to ".join(dict.fromkeys(map(words.thousands, (sizes[0], sizes[-1])))), *times]
             lines.append(" & ".join([*map(escape_latex, names), *numbers]) + " \\\\")
@@ -62,6 +62,6 @@ def to_latex(cells: Sequence[Cell]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _time(cell: Cell | None) -> str:
-    found = words.seconds(None if cell is None else cell.seconds)
+def _time(setting: Setting | None) -> str:
+    found = words.seconds(None if setting is None else setting.seconds)
     return f"${found[0]}${found[1:]}" if found.startswith("<") else found or _NONE

@@ -16,7 +16,7 @@ from cytolora.reporting.results import predictions
 from cytolora.reporting.results.cache import code_hash, keep, predictions_hash, read_kept
 from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
-from cytolora.reporting.results.settings import METRICS, Cell, Metric, Spread
+from cytolora.reporting.results.settings import METRICS, MeanStd, Metric, Setting
 
 UNKNOWN = "not known"
 """Stands for an image whose field is empty."""
@@ -41,7 +41,7 @@ COLUMNS = (
     "interval_unit",
     "interval_units",
     "flags",
-    "cell_id",
+    "setting_id",
 )
 """Of metadata.csv."""
 
@@ -52,10 +52,10 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stratum:
-    """A cell's result on the test images of one value of one column."""
+    """A setting's result on the test images of one value of one column."""
 
     num_images: int
-    spreads: Mapping[str, Spread]
+    spreads: Mapping[str, MeanStd]
     """By metric, over the seeds."""
     intervals: Mapping[str, Interval]
     """By metric, 95 %."""
@@ -63,13 +63,13 @@ class Stratum:
 
 @dataclass(frozen=True, kw_only=True)
 class Breakdown:
-    """One metadata column of one dataset, for every cell with a test score."""
+    """One metadata column of one dataset, for every setting with a test score."""
 
     column: str
     num_images: Mapping[str, int]
     """Test images by value, the most frequent first."""
-    rows: Sequence[tuple[Cell, Mapping[str, Stratum]]]
-    """Each tested cell with its strata by value."""
+    rows: Sequence[tuple[Setting, Mapping[str, Stratum]]]
+    """Each tested setting with its strata by value."""
 
     @property
     def shown(self) -> list[str]:
@@ -77,10 +77,10 @@ class Breakdown:
         return list(self.num_images)[:_MAX_VALUES]
 
 
-def breakdowns(cells: Sequence[Cell]) -> list[Breakdown]:
-    """Repeats the metrics of one dataset's tested cells per value of each metadata column; none without columns."""
-    tested = [cell for cell in cells if cell.tested]
-    if not any(cell.evaluation and cell.evaluation.has_metadata for cell in tested):
+def breakdowns(settings: Sequence[Setting]) -> list[Breakdown]:
+    """Repeats the metrics of one dataset's tested settings per value of each metadata column; none without columns."""
+    tested = [setting for setting in settings if setting.tested]
+    if not any(setting.evaluation and setting.evaluation.has_metadata for setting in tested):
         return []
     file = tested[0].runs[0].path.parent / ".cache" / "metadata" / f"{_key(tested)}.json"
     with suppress(KeyError, TypeError, ValueError):
@@ -90,10 +90,12 @@ def breakdowns(cells: Sequence[Cell]) -> list[Breakdown]:
     return found
 
 
-def _key(cells: Sequence[Cell]) -> str:
-    """Names the breakdowns of these cells by their predictions, and by the code that computes them."""
+def _key(settings: Sequence[Setting]) -> str:
+    """Names the breakdowns of these settings by their predictions, and by the code that computes them."""
     code = code_hash(__file__, stats.__file__, intervals.__file__, predictions.__file__)
-    hashes = [[list(cell.runs[0].provenance["classes"]), *map(predictions_hash, cell.tested)] for cell in cells]
+    hashes = [
+        [list(setting.runs[0].provenance["classes"]), *map(predictions_hash, setting.tested)] for setting in settings
+    ]
     return sha256_text(canonical_json([code, hashes]))
 
 
@@ -102,43 +104,43 @@ def _to_plain(found: Breakdown) -> dict[str, Any]:
     return {"column": found.column, "num_images": list(found.num_images.items()), "strata": strata}
 
 
-def _from_plain(plain: Mapping[str, Any], cells: Sequence[Cell]) -> Breakdown:
+def _from_plain(plain: Mapping[str, Any], settings: Sequence[Setting]) -> Breakdown:
     counts = dict(plain["num_images"])
     strata = [{value: _stratum_of(row[value]) for value in counts if value in row} for row in plain["strata"]]
-    return Breakdown(column=plain["column"], num_images=counts, rows=list(zip(cells, strata, strict=True)))
+    return Breakdown(column=plain["column"], num_images=counts, rows=list(zip(settings, strata, strict=True)))
 
 
 def _stratum_of(plain: Mapping[str, Any]) -> Stratum:
     return Stratum(
         num_images=plain["num_images"],
-        spreads={name: Spread(**found) for name, found in plain["spreads"].items()},
+        spreads={name: MeanStd(**found) for name, found in plain["spreads"].items()},
         intervals={name: Interval(**found) for name, found in plain["intervals"].items()},
     )
 
 
-def _values(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+def _values(settings: Sequence[Setting]) -> dict[str, dict[str, str]]:
     """Returns column to image to value; runs stored before a column was added learn it from the later ones."""
     found: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        for rows in cell.predictions:
+    for setting in settings:
+        for rows in setting.predictions:
             for column, values in rows.metadata.items():
                 known = found.setdefault(column, {})
                 known |= {path: value for path, value in zip(rows.paths, values, strict=True) if value is not None}
     return {column: values for column, values in sorted(found.items()) if values}
 
 
-def _breakdown(column: str, values: Mapping[str, str], cells: Sequence[Cell]) -> Breakdown:
-    counts = Counter(values.get(path, UNKNOWN) for path in cells[0].predictions[0].paths)
+def _breakdown(column: str, values: Mapping[str, str], settings: Sequence[Setting]) -> Breakdown:
+    counts = Counter(values.get(path, UNKNOWN) for path in settings[0].predictions[0].paths)
     ordered = dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
-    strata: list[dict[str, Stratum]] = [{} for _ in cells]
+    strata: list[dict[str, Stratum]] = [{} for _ in settings]
     for value in ordered:  # the outer loop: intervals of equally many images share their draws
-        for cell, row in zip(cells, strata, strict=True):
+        for setting, row in zip(settings, strata, strict=True):
             found = [
-                _of(rows, [values.get(path, UNKNOWN) == value for path in rows.paths]) for rows in cell.predictions
+                _of(rows, [values.get(path, UNKNOWN) == value for path in rows.paths]) for rows in setting.predictions
             ]
             if all(len(part.paths) for part in found):
                 row[value] = _stratum(found)
-    return Breakdown(column=column, num_images=ordered, rows=list(zip(cells, strata, strict=True)))
+    return Breakdown(column=column, num_images=ordered, rows=list(zip(settings, strata, strict=True)))
 
 
 def _of(rows: TestPredictions, chosen: list[bool]) -> TestPredictions:
@@ -158,31 +160,31 @@ def _stratum(seeds: Sequence[TestPredictions]) -> Stratum:
     counts = [tally(rows.labels, rows.predicted, num_classes) for rows in seeds]
     return Stratum(
         num_images=len(seeds[0].paths),
-        spreads={name: Spread.of([float(measure(one)) for one in counts]) for name, measure in measures.items()},
+        spreads={name: MeanStd.of([float(measure(one)) for one in counts]) for name, measure in measures.items()},
         intervals=draw_seeds(seeds).intervals(),
     )
 
 
 def to_rows(found: Iterable[Breakdown]) -> list[dict[str, Any]]:
-    """Returns a row per cell, column and value, with shares in [0, 1]."""
-    return [row for one in found for cell, strata in one.rows for row in _rows(one.column, cell, strata)]
+    """Returns a row per setting, column and value, with shares in [0, 1]."""
+    return [row for one in found for setting, strata in one.rows for row in _rows(one.column, setting, strata)]
 
 
-def _rows(column: str, cell: Cell, strata: Mapping[str, Stratum]) -> Iterator[dict[str, Any]]:
+def _rows(column: str, setting: Setting, strata: Mapping[str, Stratum]) -> Iterator[dict[str, Any]]:
     for value, stratum in strata.items():
         row: dict[str, Any] = {
-            "dataset": cell.dataset,
-            "model": cell.model,
-            "method": cell.method,
-            "shots": "all" if cell.shots is None and cell.fraction is None else cell.shots,
-            "fraction": cell.fraction,
+            "dataset": setting.dataset,
+            "model": setting.model,
+            "method": setting.method,
+            "shots": "all" if setting.shots is None and setting.fraction is None else setting.shots,
+            "fraction": setting.fraction,
             "column": column,
             "value": value,
             "n": stratum.num_images,
             "interval_unit": stratum.intervals["accuracy"].unit,
             "interval_units": stratum.intervals["accuracy"].num_units,
-            "flags": in_file(cell),
-            "cell_id": cell.cell_id,
+            "flags": in_file(setting),
+            "setting_id": setting.setting_id,
         }
         for metric in METRICS:
             row |= _numbers(metric, stratum)

@@ -9,12 +9,12 @@ from cytolora.config.run import LINEAR
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.published import printed_order
-from cytolora.reporting.results.settings import Cell, Spread
+from cytolora.reporting.results.settings import MeanStd, Setting
 from cytolora.reporting.tables.tables import bar
 
 COLUMNS = (
     *("method", "dataset", "model", "accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "n_seeds"),
-    *("published_accuracy", "published_std", "difference", "flags", "cell_id"),
+    *("published_accuracy", "published_std", "difference", "flags", "setting_id"),
 )
 """Of table1.csv."""
 
@@ -26,13 +26,13 @@ _NONE = "–"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One field of the table, as shares in [0, 1]; the average has neither cell nor spread."""
+    """One field of the table, as shares in [0, 1]; the average has neither setting nor spread."""
 
-    spread: Spread | None
+    spread: MeanStd | None
     """None while it was not run or tested."""
     published: float | None = None
     published_std: float | None = None
-    cell: Cell | None = None
+    setting: Setting | None = None
 
     @property
     def difference(self) -> float | None:
@@ -54,20 +54,20 @@ class Table1:
     """By dataset and model; ``AVERAGE`` only for models that have every averaged dataset."""
 
 
-def tables1(cells: Sequence[Cell]) -> list[Table1]:
-    """Gathers the tested linear cells on all images, a table for each variant of the method; none without cells."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if cell.spec.method == LINEAR and cell.shots is None and cell.fraction is None and cell.tested:
-            found.setdefault(cell.method, []).append(cell)
+def tables1(settings: Sequence[Setting]) -> list[Table1]:
+    """Gathers the tested linear settings on all images, a table for each variant of the method; none without any."""
+    found: dict[str, list[Setting]] = {}
+    for setting in settings:
+        if setting.spec.method == LINEAR and setting.shots is None and setting.fraction is None and setting.tested:
+            found.setdefault(setting.method, []).append(setting)
     return [_table(method, members) for method, members in found.items()]
 
 
-def _table(method: str, cells: Sequence[Cell]) -> Table1:
+def _table(method: str, settings: Sequence[Setting]) -> Table1:
     known_datasets, known_models = printed_order()
-    datasets = _in_order([cell.dataset for cell in cells], known_datasets)
-    models = _in_order([cell.model for cell in cells], known_models)
-    entries = {(cell.dataset, cell.model): _entry(cell) for cell in cells}
+    datasets = _in_order([setting.dataset for setting in settings], known_datasets)
+    models = _in_order([setting.model for setting in settings], known_models)
+    entries = {(setting.dataset, setting.model): _entry(setting) for setting in settings}
     averaged = known_datasets if set(known_datasets) <= set(datasets) else datasets
     for model in models:
         column = [entries.get((dataset, model), Entry(spread=None)) for dataset in averaged]
@@ -75,13 +75,13 @@ def _table(method: str, cells: Sequence[Cell]) -> Table1:
     return Table1(method=method, datasets=datasets, models=models, averaged=averaged, entries=entries)
 
 
-def _entry(cell: Cell) -> Entry:
-    published = cell.published
+def _entry(setting: Setting) -> Entry:
+    published = setting.published
     return Entry(
-        spread=cell.test("accuracy"),
+        spread=setting.test("accuracy"),
         published=published and published.accuracy,
         published_std=published and published.std,
-        cell=cell,
+        setting=setting,
     )
 
 
@@ -89,7 +89,7 @@ def _average(column: Sequence[Entry]) -> Entry:
     means = [entry.spread.mean for entry in column if entry.spread]
     printed = [entry.published for entry in column if entry.published is not None]
     return Entry(
-        spread=Spread(mean=fmean(means), std=None) if len(means) == len(column) else None,
+        spread=MeanStd(mean=fmean(means), std=None) if len(means) == len(column) else None,
         published=fmean(printed) if len(printed) == len(column) else None,
     )
 
@@ -99,16 +99,16 @@ def _in_order(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=lambda name: (place.get(name, len(place)), name)))
 
 
-def cells_of(table: Table1) -> list[Cell]:
-    """Returns the cells that the table's numbers and averages are of."""
-    return [entry.cell for entry in table.entries.values() if entry.cell is not None]
+def settings_of(table: Table1) -> list[Setting]:
+    """Returns the settings that the table's numbers and averages are of."""
+    return [entry.setting for entry in table.entries.values() if entry.setting is not None]
 
 
 def to_rows(table: Table1) -> list[dict[str, Any]]:
     """Returns a row per field, for CSV; shares in [0, 1]."""
     rows = []
     for (dataset, model), entry in table.entries.items():
-        interval = entry.cell.intervals["accuracy"] if entry.cell else None
+        interval = entry.setting.intervals["accuracy"] if entry.setting else None
         rows.append(
             {
                 "method": table.method,
@@ -118,12 +118,12 @@ def to_rows(table: Table1) -> list[dict[str, Any]]:
                 "accuracy_std": _rounded(entry.spread and entry.spread.std),
                 "accuracy_low": _rounded(interval and interval.low),
                 "accuracy_high": _rounded(interval and interval.high),
-                "n_seeds": len(entry.cell.tested) if entry.cell else None,
+                "n_seeds": len(entry.setting.tested) if entry.setting else None,
                 "published_accuracy": _rounded(entry.published),
                 "published_std": entry.published_std,
                 "difference": _rounded(entry.difference),
-                "flags": in_file(entry.cell) if entry.cell else "",
-                "cell_id": entry.cell and entry.cell.cell_id,
+                "flags": in_file(entry.setting) if entry.setting else "",
+                "setting_id": entry.setting and entry.setting.setting_id,
             }
         )
     return rows
@@ -139,7 +139,7 @@ def lines_of(table: Table1) -> list[tuple[str, list[str]]]:
     for dataset in (*table.averaged, AVERAGE, *others):
         row = [table.entries.get((dataset, model), Entry(spread=None)) for model in table.models]
         lines.append((dataset, [_ours(entry) for entry in row]))
-        if any(entry.cell is not None for entry in row):
+        if any(entry.setting is not None for entry in row):
             lines.append((INTERVAL, [_interval(entry) for entry in row]))
         if any(entry.published is not None for entry in row):
             lines.append((PUBLISHED, [_printed(entry) for entry in row]))
@@ -154,7 +154,7 @@ def to_markdown(tables: Sequence[Table1]) -> str:
         lines = [f"### {escape_markdown(table.method)} on all images: accuracy on test, %", ""]
         lines += [bar(["dataset", *map(escape_markdown, table.models)]), bar(["---", *["--:"] * len(table.models)])]
         lines += [bar(map(escape_markdown, (name, *values))) for name, values in lines_of(table)]
-        if care := in_caption(cells_of(table)).strip():
+        if care := in_caption(settings_of(table)).strip():
             lines += ["", escape_markdown(care)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -166,7 +166,7 @@ def to_latex(tables: Sequence[Table1]) -> str:
         "% Needs \\usepackage{booktabs}. Accuracy on test, %: mean, standard deviation over seeds, 95 % interval."
     ]
     for table in tables:
-        care = escape_latex(in_caption(cells_of(table)))
+        care = escape_latex(in_caption(settings_of(table)))
         lines = [
             "\\begin{table}",
             f"\\caption{{Accuracy of {escape_latex(table.method)} classifiers on all images (\\%).{care}}}",
@@ -177,8 +177,8 @@ def to_latex(tables: Sequence[Table1]) -> str:
         for name, values in lines_of(table):
             is_ours = name not in BELOW
             lines += ["\\midrule"] if is_ours else []
-            cells = [escape_latex(value).replace("±", "$\\pm$").replace("–", "--") for value in values]
-            lines.append(" & ".join([("" if is_ours else "\\quad ") + escape_latex(name), *cells]) + " \\\\")
+            printed = [escape_latex(value).replace("±", "$\\pm$").replace("–", "--") for value in values]
+            lines.append(" & ".join([("" if is_ours else "\\quad ") + escape_latex(name), *printed]) + " \\\\")
         blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
     return "\n\n".join(blocks) + "\n"
 
@@ -186,12 +186,12 @@ def to_latex(tables: Sequence[Table1]) -> str:
 def _ours(entry: Entry) -> str:
     if entry.spread is None:
         return _NONE
-    return _say(entry.spread.mean, entry.spread.std) + (suffix(entry.cell) if entry.cell else "")
+    return _say(entry.spread.mean, entry.spread.std) + (suffix(entry.setting) if entry.setting else "")
 
 
 def _interval(entry: Entry) -> str:
     """Of the mean, for other test images or groups: another thing than the seeds' spread beside it."""
-    found = entry.cell.intervals.get("accuracy") if entry.cell else None
+    found = entry.setting.intervals.get("accuracy") if entry.setting else None
     return f"{100 * found.low:.2f} to {100 * found.high:.2f}" if found else _NONE
 
 

@@ -10,7 +10,7 @@ from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.metrics.agreement import macro
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import ALL_METRICS, METRICS, Cell, Metric, Spread, by_dataset
+from cytolora.reporting.results.settings import ALL_METRICS, METRICS, MeanStd, Metric, Setting, by_dataset
 
 COLUMNS = (
     "dataset",
@@ -39,56 +39,56 @@ TITLES: Mapping[Metric, str] = {
 _DIGITS = 6
 
 
-def to_row(cell: Cell) -> dict[str, Any]:
-    """Returns what is known of a cell as plain values; shares in [0, 1], None where there is nothing.
+def to_row(setting: Setting) -> dict[str, Any]:
+    """Returns what is known of a setting as plain values; shares in [0, 1], None where there is nothing.
 
     ``shots`` is ``all`` for the whole training set. The first columns are those of tables.csv.
     """
-    everything = cell.shots is None and cell.fraction is None
+    everything = setting.shots is None and setting.fraction is None
     row: dict[str, Any] = {
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "method": cell.method,
-        "shots": "all" if everything else cell.shots,
-        "fraction": cell.fraction,
-        "learning_rate": cell.rate,
-        "n_seeds": len(cell.tested),
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "method": setting.method,
+        "shots": "all" if everything else setting.shots,
+        "fraction": setting.fraction,
+        "learning_rate": setting.rate,
+        "n_seeds": len(setting.tested),
     }
     for metric in METRICS:
-        spread = cell.test(metric)
+        spread = setting.test(metric)
         row[f"{metric}_mean"] = _rounded(spread and spread.mean)
         row[f"{metric}_std"] = _rounded(spread and spread.std)
-    published = cell.published
-    row |= {"published_accuracy": published and published.accuracy, "preset": cell.spec.preset}
-    row["flags"] = in_file(cell)
-    return row | _details(cell)
+    published = setting.published
+    row |= {"published_accuracy": published and published.accuracy, "preset": setting.spec.preset}
+    row["flags"] = in_file(setting)
+    return row | _details(setting)
 
 
-def _details(cell: Cell) -> dict[str, Any]:
+def _details(setting: Setting) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for metric in ALL_METRICS:
-        found = cell.intervals.get(metric)
+        found = setting.intervals.get(metric)
         row |= {f"{metric}_low": _rounded(found and found.low), f"{metric}_high": _rounded(found and found.high)}
-    spread, any_interval = cell.test("macro_f1"), cell.intervals.get("accuracy")
-    val = None if cell.rate is None else cell.val("accuracy", cell.rate)
+    spread, any_interval = setting.test("macro_f1"), setting.intervals.get("accuracy")
+    val = None if setting.rate is None else setting.val("accuracy", setting.rate)
     return row | {
         "interval_unit": any_interval and any_interval.unit,
         "interval_units": any_interval and any_interval.num_units,
         "macro_f1_mean": _rounded(spread and spread.mean),
         "macro_f1_std": _rounded(spread and spread.std),
-        **further(cell),
+        **further(setting),
         "val_accuracy_mean": _rounded(val and val.mean),
-        "num_labels": cell.num_labels,
-        "num_trainable": cell.runs[0].metrics["num_trainable"],
-        "seconds": _rounded(cell.seconds),
-        "marks": "; ".join(mark.tag for mark in marks(cell)),
-        "cell_id": cell.cell_id,
+        "num_labels": setting.num_labels,
+        "num_trainable": setting.runs[0].metrics["num_trainable"],
+        "seconds": _rounded(setting.seconds),
+        "marks": "; ".join(mark.tag for mark in marks(setting)),
+        "setting_id": setting.setting_id,
     }
 
 
-def further(cell: Cell) -> dict[str, float | None]:
+def further(setting: Setting) -> dict[str, float | None]:
     """Returns the means over the seeds of what has no interval; None until tested, or where it has no meaning."""
-    found = cell.evaluation
+    found = setting.evaluation
     if found is None:
         return dict.fromkeys(("kappa", "linear_kappa", "quadratic_kappa", "auroc", "ece", "brier"))
     return {
@@ -110,24 +110,24 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> str:
     return sink.getvalue()
 
 
-def amounts_of(cells: Iterable[Cell]) -> list[str]:
+def amounts_of(settings: Iterable[Setting]) -> list[str]:
     """Returns the amounts of training images that occur, smallest first."""
-    found = {words.amount(cell.shots, cell.fraction): cell.amount_key for cell in cells}
+    found = {words.amount(setting.shots, setting.fraction): setting.amount_key for setting in settings}
     return sorted(found, key=lambda name: found[name])
 
 
-def pivot(cells: Sequence[Cell]) -> dict[tuple[str, str], dict[str, Cell]]:
-    """Arranges the cells of one dataset: (model, method) to amount to cell."""
-    table: dict[tuple[str, str], dict[str, Cell]] = {}
-    for cell in cells:
-        table.setdefault((cell.model, cell.method), {})[words.amount(cell.shots, cell.fraction)] = cell
+def pivot(settings: Sequence[Setting]) -> dict[tuple[str, str], dict[str, Setting]]:
+    """Arranges the settings of one dataset: (model, method) to amount to setting."""
+    table: dict[tuple[str, str], dict[str, Setting]] = {}
+    for setting in settings:
+        table.setdefault((setting.model, setting.method), {})[words.amount(setting.shots, setting.fraction)] = setting
     return table
 
 
-def to_markdown(cells: Sequence[Cell]) -> str:
+def to_markdown(settings: Sequence[Setting]) -> str:
     """Prints, per dataset and metric, models and methods by amount of training images."""
     blocks = []
-    for dataset, members in by_dataset(cells).items():
+    for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
             amounts = amounts_of(members)
             title = f"### {escape_markdown(dataset)}: {TITLES[metric]} on test, %"
@@ -142,10 +142,10 @@ def to_markdown(cells: Sequence[Cell]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def to_latex(cells: Sequence[Cell]) -> str:
+def to_latex(settings: Sequence[Setting]) -> str:
     """Prints the same tables for LaTeX; needs the package booktabs."""
     blocks = ["% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval)."]
-    for dataset, members in by_dataset(cells).items():
+    for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
             amounts = amounts_of(members)
             care = escape_latex(in_caption(members))
@@ -164,20 +164,20 @@ def to_latex(cells: Sequence[Cell]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def plus_minus(spread: Spread) -> str:
+def plus_minus(spread: MeanStd) -> str:
     """``71.2 ± 1.4``, in percent; without the second part for a single seed."""
     return words.percent(spread.mean) + ("" if spread.std is None else f" ± {words.percent(spread.std)}")
 
 
-def _plain(cell: Cell | None, metric: Metric) -> str:
-    spread = None if cell is None else cell.test(metric)
-    if cell is None or spread is None:
+def _plain(setting: Setting | None, metric: Metric) -> str:
+    spread = None if setting is None else setting.test(metric)
+    if setting is None or spread is None:
         return "–"
-    return f"{plus_minus(spread)} ({words.interval(cell.intervals[metric])}){suffix(cell)}"
+    return f"{plus_minus(spread)} ({words.interval(setting.intervals[metric])}){suffix(setting)}"
 
 
-def _latex_value(cell: Cell | None, metric: Metric) -> str:
-    return _plain(cell, metric).replace(" ± ", " $\\pm$ ").replace("–", "--")
+def _latex_value(setting: Setting | None, metric: Metric) -> str:
+    return _plain(setting, metric).replace(" ± ", " $\\pm$ ").replace("–", "--")
 
 
 def _rounded(value: float | None) -> float | None:
