@@ -29,7 +29,7 @@ from cytolora.experiments.expand import expand
 from cytolora.experiments.store import Store, StoredRun
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import Cell, read_cells
+from cytolora.reporting.results.settings import Setting, read_settings
 from cytolora.training.loop import rate_at
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -215,7 +215,7 @@ def test_runs_of_a_preset_train_on_its_views_and_are_named_in_the_report(drawn_c
     grid = tiny_grid(seeds=[1], learning_rates=[1e-2])
     for one in (grid, with_preset(grid, preset)):
         run_all(one, drawn_cells, tmp_path)
-    found = read_cells(Store(tmp_path).runs())
+    found = read_settings(Store(tmp_path).runs())
     assert [(cell.method, cell.tested != ()) for cell in found] == [
         ("linear", True),
         ("linear (preset other-views)", True),
@@ -244,7 +244,7 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
     stored = StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None}, provenance={})
-    first, *_ = marks(Cell(cell_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
+    first, *_ = marks(Setting(cell_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
     assert first.tag == "wrong attention"
 
 
@@ -253,7 +253,7 @@ def test_a_cell_with_repeated_images_is_marked(drawn_cells: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="fewer than the 9 shots asked for"):
         run_all(grid, drawn_cells, tmp_path / "refused")
     run_all(replace(grid, on_small_class="repeat"), drawn_cells, tmp_path / "runs")
-    enough, repeated = read_cells(Store(tmp_path / "runs").runs())
+    enough, repeated = read_settings(Store(tmp_path / "runs").runs())
     assert enough.worst("num_repeated") == 0
     assert repeated.worst("num_repeated") > 0
     assert ["repeated" in [mark.tag for mark in marks(cell)] for cell in (enough, repeated)] == [False, True]

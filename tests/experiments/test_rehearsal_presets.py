@@ -8,7 +8,7 @@ from rehearsal import rehearsal
 from cytolora.cli.app import main
 from cytolora.experiments.store import Store
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import read_cells
+from cytolora.reporting.results.settings import read_settings
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_the_codes_presets_run_beside_the_papers_and_are_told_apart(tmp_path: Pa
             with pytest.raises(SystemExit) as stop:
                 main(["run", "exp2", *options, *made.options("sipakmed")])
             assert not stop.value.code
-    found = {(cell.model, cell.spec.preset): cell for cell in read_cells(Store(runs).runs())}
+    found = {(cell.model, cell.spec.preset): cell for cell in read_settings(Store(runs).runs())}
     assert len(found) == 6
     wrong = {key for key, cell in found.items() if marks(cell)[0].tag == "wrong attention"}
     assert wrong == {("uni", "paper-code-2024"), ("uni", "paper-code-2025")}
