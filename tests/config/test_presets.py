@@ -244,7 +244,7 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
     stored = StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None}, provenance={})
-    first, *_ = marks(Setting(cell_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
+    first, *_ = marks(Setting(setting_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
     assert first.tag == "wrong attention"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from cytolora.cli.console import make_console
+from cytolora.cli.console import make_console, print_any_text
 from cytolora.errors import CytoloraError, how_to_install
 
 _USER_MUST_CHANGE = 2
@@ -44,6 +44,7 @@ for _name, (_function, _help) in _COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 1 done but problems were found, 2 the user must change something."""
+    print_any_text()
     console = make_console(stderr=True)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

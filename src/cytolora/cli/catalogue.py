@@ -1,12 +1,16 @@
-"""ls: what this installation knows by name."""
+"""ls: lists models, datasets, grids, presets, methods and engines by name."""
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from cytolora.cli.console import PlainTable, make_console
+from cytolora.core.registry import Registry
+
+_PROBLEMS = 1
 
 
 def ls(
@@ -14,8 +18,10 @@ def ls(
     /,
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
+) -> int:
     """Lists models, datasets, grids, presets, methods or engines.
+
+    Exits with 1 if a plug-in of that kind cannot be loaded; it is named on standard error.
 
     Example:
 
@@ -31,16 +37,53 @@ def ls(
     rows = _ROWS[kind]()
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-        return
-    table = PlainTable(*rows[0], no_wrap="name")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    make_console(soft_wrap=False).print(table)
+    else:
+        table = PlainTable(*rows[0], no_wrap="name")
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        make_console(soft_wrap=False).print(table)
+    return print_plugin_problems(kind)
+
+
+def print_plugin_problems(kind: str) -> int:
+    """Prints plug-ins of a kind that cannot be loaded on standard error; returns the exit code."""
+    problems = plugin_problems(kind)
+    for problem in problems:
+        make_console(stderr=True).print(f"! {problem}")
+    return _PROBLEMS if problems else 0
+
+
+def plugin_problems(*kinds: str) -> list[str]:
+    """Returns one sentence for each plug-in of these kinds that cannot be loaded; grids and presets have none."""
+    registries = [_REGISTRIES[kind]() for kind in kinds or _REGISTRIES if kind in _REGISTRIES]
+    return [problem for registry in registries for problem in registry.problems()]
+
+
+def _backbones() -> Registry[Any]:
+    from cytolora.models.backbones.registry import BACKBONES
+
+    return BACKBONES
+
+
+def _dataset_readers() -> Registry[Any]:
+    from cytolora.data.datasets import DATASETS
+
+    return DATASETS
+
+
+def _adaptation_methods() -> Registry[Any]:
+    from cytolora.models.adapters.methods import METHODS
+
+    return METHODS
+
+
+def _execution_engines() -> Registry[Any]:
+    from cytolora.experiments.engines.registry import ENGINES
+
+    return ENGINES
 
 
 def _models() -> list[dict[str, Any]]:
-    from cytolora.models.backbones.registry import BACKBONES
-
     return [
         {
             "name": spec.name,
@@ -52,13 +95,11 @@ def _models() -> list[dict[str, Any]]:
             "facts": "unverified" if spec.unverified else "",
             "description": spec.description,
         }
-        for spec in BACKBONES
+        for spec in _backbones()
     ]
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from cytolora.data.datasets import DATASETS
-
     return [
         {
             "name": spec.name,
@@ -69,7 +110,7 @@ def _datasets() -> list[dict[str, Any]]:
             "layout": "verified" if spec.verified else "unverified",
             "description": spec.title,
         }
-        for spec in DATASETS
+        for spec in _dataset_readers()
     ]
 
 
@@ -89,17 +130,19 @@ def _presets() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
-    from cytolora.models.adapters.methods import METHODS
-
-    return [{"name": method.name, "description": method.description} for method in METHODS]
+    return [{"name": method.name, "description": method.description} for method in _adaptation_methods()]
 
 
 def _engines() -> list[dict[str, Any]]:
-    from cytolora.experiments.engines.registry import ENGINES
-
-    return [{"name": engine.name, "description": engine.description} for engine in ENGINES]
+    return [{"name": engine.name, "description": engine.description} for engine in _execution_engines()]
 
 
+_REGISTRIES: dict[str, Callable[[], Registry[Any]]] = {
+    "models": _backbones,
+    "datasets": _dataset_readers,
+    "methods": _adaptation_methods,
+    "engines": _execution_engines,
+}
 _ROWS = {
     "models": _models,
     "datasets": _datasets,

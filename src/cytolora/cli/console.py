@@ -3,9 +3,19 @@
 Names, paths, licences and messages of plug-ins come from others. No other module but those of progress imports rich.
 """
 
+import io
+import sys
+
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+
+
+def print_any_text() -> None:
+    """Makes standard output and error replace what their encoding cannot write, where they would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def make_console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:

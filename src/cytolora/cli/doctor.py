@@ -1,10 +1,13 @@
-"""doctor: what this machine has, and what is missing on it."""
+"""doctor: checks packages, plug-ins, devices, disk, hub and checkpoints; runs also where packages are missing."""
 
 import json
-import os
 import platform
+import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
@@ -12,13 +15,19 @@ from urllib.request import Request, urlopen
 
 from cyclopts import Parameter
 
+from cytolora.cli.catalogue import plugin_problems
 from cytolora.cli.console import make_console
-from cytolora.models.backbones.registry import BACKBONES
-from cytolora.models.checkpoints.hub import find
+from cytolora.core.machine import num_cpus
+from cytolora.errors import how_to_install
 
 _PROBLEMS = 1
 _HUB_TIMEOUT_SECONDS = 3.0
 _LOW_DISK_GB = 5
+_MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+"""What a package is imported as, where that is not its name."""
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[[^\]]*\])?\s*>=\s*(?P<oldest>[\d.]+)")
+
+_INSTALL = f"Install all that cytolora needs: {how_to_install()}."
 
 
 def doctor(
@@ -27,9 +36,9 @@ def doctor(
     offline: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Says what this machine has: Python, devices, disk, checkpoints with licences and gates, the hub in reach or not.
+    """Checks this machine: Python, packages, plug-ins, devices, disk, the hub, checkpoints with licences and gates.
 
-    Exits with 1 if something was found that will stand in the way.
+    Exits with 1 if a problem was found.
 
     Example:
 
@@ -40,23 +49,71 @@ def doctor(
     weights_dir
         Folder written by `cytolora weights fetch`.
     offline
-        Does not ask whether the hub can be reached.
+        Skips the connection to the hub.
     json_
         Prints one JSON document.
     """
-    found = {
-        "python": platform.python_version(),
-        **_devices(),
-        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "hub": "not asked" if offline else _hub(),
-        "weights": _weights(weights_dir),
-    }
-    problems = _problems(found)
+    packages, problems = _packages()
+    facts = {"python": platform.python_version(), "cpus": num_cpus(), "packages": packages}
+    sections: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
+        ("Devices", _devices),
+        ("The disk", _disk),
+        ("The hub", lambda: {"hub": "not asked" if offline else _hub()}),
+        ("Checkpoints", lambda: {"weights": _weights(weights_dir)}),
+        ("Plug-ins", lambda: {"plugins": plugin_problems()}),
+    )
+    for title, look in sections:
+        try:
+            facts |= look()
+        except ModuleNotFoundError as error:
+            problems.append(f"{title} cannot be checked without {error.name}.")
+        except Exception as error:  # what a broken package raises
+            problems.append(f"{title} cannot be checked: {_in_one_line(error)}.")
+    problems += _problems(facts)
     if json_:
-        sys.stdout.write(json.dumps({**found, "problems": problems}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({**facts, "problems": problems}, indent=2) + "\n")
     else:
-        _print(found, problems)
+        _print(facts, problems)
     return _PROBLEMS if problems else 0
+
+
+def _packages() -> tuple[dict[str, str], list[str]]:
+    """Imports each package that cytolora requires; returns versions, and one sentence for each that is not usable."""
+    versions: dict[str, str] = {}
+    absent: dict[str, list[str]] = {}
+    problems = []
+    for name, oldest in _requirements():
+        try:
+            versions[name] = version(name)
+            import_module(_MODULES.get(name, name.replace("-", "_")))
+        except PackageNotFoundError:
+            absent.setdefault(name, [])
+        except ModuleNotFoundError as error:
+            absent.setdefault(error.name or name, []).append(name)
+        except Exception as error:  # a broken package raises anything: OSError for a library, say
+            problems.append(f"{name} cannot be imported: {_in_one_line(error)}. Install it again.")
+        else:
+            if _numbers(versions[name]) < _numbers(oldest):
+                problems.append(f"{name} {versions[name]} is older than {oldest}. {_INSTALL}")
+    for name, needed_by in absent.items():
+        others = ", ".join(other for other in needed_by if other != name)
+        problems.append(f"{name} is not installed{f' (needed by {others} too)' if others else ''}. {_INSTALL}")
+    return versions, problems
+
+
+def _requirements() -> Iterator[tuple[str, str]]:
+    """Yields name and oldest version of each package that is required without an extra."""
+    for text in requires("cytolora") or ():
+        if "extra ==" not in text and (requirement := _REQUIREMENT.match(text)):
+            yield requirement["name"].lower(), requirement["oldest"]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
 def _devices() -> dict[str, Any]:
@@ -67,12 +124,15 @@ def _devices() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "torch": torch.__version__,
-        "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "packed_cpu_layers": packing_works(),
         "gpus": gpus,
         "mps": torch.backends.mps.is_available(),
     }
+
+
+def _disk() -> dict[str, Any]:
+    return {"disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1)}
 
 
 def _hub() -> str:
@@ -90,6 +150,9 @@ def _hub() -> str:
 
 
 def _weights(folder: Path | None) -> list[dict[str, Any]]:
+    from cytolora.models.backbones.registry import BACKBONES
+    from cytolora.models.checkpoints.hub import find
+
     rows = []
     for spec in BACKBONES:
         path = find(spec, None, folder)
@@ -98,26 +161,32 @@ def _weights(folder: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _problems(found: dict[str, Any]) -> list[str]:
-    problems = []
-    if found["disk_free_gb"] < _LOW_DISK_GB:
-        problems.append(f"Only {found['disk_free_gb']} GB are free here; checkpoints and features need some GB.")
-    if found["hub"].startswith("not reachable"):
+def _problems(facts: dict[str, Any]) -> list[str]:
+    problems = list(facts.get("plugins", ()))
+    free = facts.get("disk_free_gb")
+    if free is not None and free < _LOW_DISK_GB:
+        problems.append(f"Only {free} GB are free here; checkpoints and features need some GB.")
+    if facts.get("hub", "").startswith("not reachable"):
         problems.append(
             "The hub cannot be reached: checkpoints have to be carried here. See `cytolora weights fetch --help`."
         )
     return problems
 
 
-def _print(found: dict[str, Any], problems: list[str]) -> None:
+def _print(facts: dict[str, Any], problems: list[str]) -> None:
     console = make_console()
-    devices = ", ".join(found["gpus"]) or ("Apple GPU" if found["mps"] else "no GPU")
-    packed = "oneDNN layers" if found["packed_cpu_layers"] else "plain layers"
-    console.print(f"Python {found['python']}, torch {found['torch']}, {devices}")
-    console.print(f"{found['cpus']} CPUs, {found['threads']} threads, {packed}; {found['disk_free_gb']} GB free here")
-    console.print(f"hub: {found['hub']}")
-    here = [row for row in found["weights"] if row["file"]]
-    console.print(f"checkpoints here: {len(here)} of {len(found['weights'])}")
+    console.print(
+        f"Python {facts['python']}, {facts['cpus']} CPUs, {len(facts['packages'])} required packages installed"
+    )
+    if "torch" in facts:
+        devices = ", ".join(facts["gpus"]) or ("Apple GPU" if facts["mps"] else "no GPU")
+        packed = "oneDNN layers" if facts["packed_cpu_layers"] else "plain layers"
+        console.print(f"torch {facts['torch']}, {devices}; {facts['threads']} threads, {packed}")
+    console.print(f"disk: {facts.get('disk_free_gb', 'unknown')} GB free here")
+    console.print(f"hub: {facts.get('hub', 'not asked')}")
+    rows = facts.get("weights", ())
+    here = [row for row in rows if row["file"]]
+    console.print(f"checkpoints here: {len(here)} of {len(rows)}")
     for row in here:
         console.print(f"  {row['name']}: {row['file']} ({row['licence']}{', gated' if row['gated'] else ''})")
     for problem in problems:

@@ -1,4 +1,4 @@
-"""weights: which checkpoints are on this machine, and a folder of them for a site without a network."""
+"""weights: lists, fetches and verifies checkpoints, for sites with and without a network."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from cytolora.cli.catalogue import print_plugin_problems
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.progress import show_progress
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
@@ -25,8 +26,10 @@ def list_(
     *,
     weights_dir: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
-    """Lists where each backbone's checkpoint comes from, on which terms, and whether it is on this machine.
+) -> int:
+    """Lists the source, licence and gate of each backbone's checkpoint, and whether it is on this machine.
+
+    Exits with 1 if a plug-in cannot be loaded; it is named on standard error.
 
     Example:
 
@@ -42,14 +45,15 @@ def list_(
     rows = [_row(spec, weights_dir) for spec in BACKBONES]
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-        return
-    table = PlainTable("name", "on disk", "gate", "licence", "facts", "hub")
-    for row in rows:
-        gate = "gated" if row["gated"] else ""
-        on_disk = "yes" if row["path"] else "no"
-        facts = "unverified" if row["unverified"] else ""
-        table.add_row(row["name"], on_disk, gate, row["licence"], facts, row["repo"] or "")
-    make_console().print(table)
+    else:
+        table = PlainTable("name", "on disk", "gate", "licence", "facts", "hub")
+        for row in rows:
+            gate = "gated" if row["gated"] else ""
+            on_disk = "yes" if row["path"] else "no"
+            facts = "unverified" if row["unverified"] else ""
+            table.add_row(row["name"], on_disk, gate, row["licence"], facts, row["repo"] or "")
+        make_console().print(table)
+    return print_plugin_problems("models")
 
 
 @app.command

@@ -1,7 +1,9 @@
-"""The one way anything is written: under a temporary name, flushed to disk, then renamed."""
+"""Atomic and durable writing of files and folders: under a temporary name, flushed to disk, then renamed.
+
+Works without what Windows lacks: open folders, locks on what is being written, renames of what is open.
+"""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -9,10 +11,12 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from cytolora.core import locks
 
 _STAGING_PREFIX = ".staging-"
 _REPLACED_PREFIX = ".replaced-"
@@ -21,6 +25,11 @@ _RANDOM = "[a-z0-9_]{8}"
 """What tempfile ends names with."""
 _MAX_REPLACEMENTS = 20
 """How often a folder may be replaced by others while it is being read or replaced."""
+
+_RENAME_SECONDS = 2.0
+"""How long a rename is tried again while another program has the file or folder open, which Windows refuses."""
+_ABANDONED_SECONDS = 86_400
+"""Age at which unfinished work counts as that of a killed process, where no lock tells."""
 
 Version = tuple[int, int, int]
 """Tells a folder from the one that replaced it: device, inode, and time of change, since inodes are used again."""
@@ -50,19 +59,11 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
             own and can be made anew.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = _begin_file(path)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes it private; results are meant to be read
-            os.replace(temporary, path)  # while it is open, and so locked
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with _new_file(path) as (descriptor, _), open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+        file.flush()
+        if durable:
+            os.fsync(descriptor)
     if durable:
         _sync_folder(path.parent)
 
@@ -90,18 +91,9 @@ def staged_file(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(target)
-    descriptor, name = _begin_file(target)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        _sync(Path(name))
-        os.replace(name, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    finally:
-        os.close(descriptor)
+    with _new_file(target) as (_, path):
+        yield path
+        _sync(path)
     _sync_folder(target.parent)
 
 
@@ -124,7 +116,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def recover_folders(parent: Path) -> None:
@@ -136,7 +129,7 @@ def recover_folders(parent: Path) -> None:
         return
     for begun in parent.glob(f"{_STAGING_PREFIX}*"):
         _remove_unlocked(begun)
-    with locked(parent / _LOCK):
+    with suppress(PermissionError), locked(parent / _LOCK):  # Windows tells only now that nothing may be written
         for old in sorted(parent.glob(f"{_REPLACED_PREFIX}*")):
             target = parent / old.name.removeprefix(_REPLACED_PREFIX)
             if target.exists():
@@ -187,26 +180,50 @@ def read_together(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes],
     Raises:
         OSError: If the folder or a file is missing or cannot be read; ``filename`` tells which.
     """
+    names = tuple(names)
+    read = _read_open if hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd else _read_by_path
     for _ in range(_MAX_REPLACEMENTS):
         try:
-            descriptor = os.open(str(current_folder(folder)), os.O_RDONLY | os.O_DIRECTORY)
+            here = current_folder(folder)
+            version = _version(here.stat())
         except FileNotFoundError as error:
             if not folder.exists() and not _aside(folder).exists():
                 raise FileNotFoundError(error.errno, error.strerror, str(folder)) from error
             continue  # it came back between two looks
-        version = _version(os.fstat(descriptor))
         try:
-            return {name: _read_in(descriptor, name) for name in names}, version
+            files, versions = read(here, names)
         except OSError:
             if folder_version(folder) == version:
                 raise
-        finally:
-            os.close(descriptor)
+            continue
+        if len(versions) == 1:
+            return files, versions.pop()
     raise OSError(errno.EBUSY, "Another process is replacing it, or was killed while it did", str(folder))
 
 
+def _read_open(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes], set[Version]]:
+    """Reads files of a folder that is held open, wherever it is renamed to meanwhile: always of one version."""
+    descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return {name: _read_in(descriptor, name) for name in names}, {_version(os.fstat(descriptor))}
+    finally:
+        os.close(descriptor)
+
+
+def _read_by_path(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes], set[Version]]:
+    """Reads files of a folder where folders cannot be opened; returns its versions before and after."""
+    before = _version(folder.stat())
+    files = {}
+    for name in names:
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            error.filename = name
+            raise
+    return files, {before, _version(folder.stat())}
+
+
 def _read_in(descriptor: int, name: str) -> bytes:
-    """Reads a file of an open folder, wherever that has been renamed to."""
     with open(name, "rb", opener=lambda path, flags: os.open(path, flags, dir_fd=descriptor)) as file:
         return file.read()
 
@@ -217,7 +234,7 @@ def _wait_for_replacement(parent: Path) -> None:
     with suppress(OSError):  # no lock file: no process is at work
         descriptor = os.open(parent / _LOCK, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            locks.acquire(descriptor)
         finally:
             os.close(descriptor)
 
@@ -235,47 +252,92 @@ def remove_unfinished(target: Path) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    with suppress(OSError):  # gone, or locked
+    with suppress(OSError):  # gone, locked, or (on Windows) open
+        if not locks.can_lock_unfinished():
+            if _newest_change(path) < time.time() - _ABANDONED_SECONDS:
+                _remove(path)
+            return
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            locks.acquire_now(descriptor)
+            _remove(path)
         finally:
             os.close(descriptor)
 
 
-def _begin_file(target: Path) -> tuple[int, str]:
+def _newest_change(path: Path) -> float:
+    return max(part.stat().st_mtime for part in (path, *path.rglob("*")))
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _new_file(target: Path) -> Iterator[tuple[int, Path]]:
+    """Yields descriptor and path of an empty file that becomes ``target`` when the block ends well."""
+    descriptor, path = _begin_file(target)
+    try:
+        try:
+            yield descriptor, path
+            os.chmod(path, 0o644)  # mkstemp makes it private; results are meant to be read
+            if locks.can_lock_unfinished():
+                _rename(os.replace, path, target)  # while it is open, and so locked
+        finally:
+            os.close(descriptor)
+        if not locks.can_lock_unfinished():  # Windows renames what is closed
+            _rename(os.replace, path, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
+
+
+def _begin_file(target: Path) -> tuple[int, Path]:
     """Makes an empty file beside ``target``, locked as long as the descriptor is open."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_STAGING_PREFIX}{target.name}-")
-        _lock(descriptor)
+        if not locks.can_lock_unfinished():
+            return descriptor, Path(name)
+        locks.acquire(descriptor)
         if os.fstat(descriptor).st_nlink:  # not taken for unfinished before it was locked
-            return descriptor, name
+            return descriptor, Path(name)
         os.close(descriptor)
 
 
-def _begin_folder(target: Path) -> tuple[int, Path]:
-    """Makes an empty folder beside ``target``, locked as long as the descriptor is open."""
+def _begin_folder(target: Path) -> tuple[int | None, Path]:
+    """Makes an empty folder beside ``target``, locked as long as the descriptor is open; None: locks are not known."""
     while True:
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_STAGING_PREFIX}{target.name}-"))
+        if not locks.can_lock_unfinished():
+            return None, staging
         with suppress(FileNotFoundError):
             descriptor = os.open(staging, os.O_RDONLY)
-            _lock(descriptor)
+            locks.acquire(descriptor)
             if staging.exists():
                 return descriptor, staging
             os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    with suppress(OSError):  # a file system without locks has nobody's work removed either: they cannot be taken
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def _rename(rename: Callable[[Path, Path], object], source: Path, target: Path) -> None:
+    """Renames a file or folder; tries again while another program has one of them open."""
+    until = time.monotonic() + _RENAME_SECONDS
+    while True:
+        try:
+            rename(source, target)
+            return
+        except PermissionError as error:
+            if time.monotonic() > until:
+                why = "Another program has it open, or it may not be written; close it there and try again"
+                raise PermissionError(error.errno, why, str(target)) from error
+            time.sleep(_RENAME_SECONDS / 40)
 
 
 def _swap_in(staging: Path, target: Path) -> None:
     """Renames ``staging`` to ``target``; folders cannot be exchanged in one step, so the old one steps aside first."""
     if not target.exists() and not _aside(target).exists():
         try:
-            staging.rename(target)
+            _rename(os.rename, staging, target)
             return _sync_folder(target.parent)
         except OSError:  # another process was faster: replace its folder, as if it had been there before
             pass
@@ -295,8 +357,8 @@ def _swap_in(staging: Path, target: Path) -> None:
 def _step_in(staging: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(_aside(target), ignore_errors=True)
-        target.rename(_aside(target))
-    staging.rename(target)
+        _rename(os.rename, target, _aside(target))
+    _rename(os.rename, staging, target)
 
 
 def _aside(target: Path) -> Path:
@@ -311,22 +373,32 @@ def locked(path: Path) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _lock(descriptor)
+        locks.acquire(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
 def _sync(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
+    if path.is_dir():
+        return _sync_folder(path)
+    try:
+        file = path.open("r+b")  # Windows flushes only what is open for writing
+    except PermissionError:  # a copy of a file that may only be read
+        file = path.open("rb")
+    with file:
+        try:
             os.fsync(file.fileno())
-    else:
-        _sync_folder(path)
+        except OSError as error:
+            if error.errno != errno.EBADF or file.writable():
+                raise
 
 
 def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder, and writes its entries by itself
+        return
     try:
         os.fsync(descriptor)
     finally:

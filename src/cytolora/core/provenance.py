@@ -1,7 +1,8 @@
-"""Which software computed a result: versions of what matters, and the state of this package's own repository."""
+"""Software versions and git state that a result is stored with."""
 
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +18,11 @@ def software() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def _git() -> dict[str, Any] | None:
@@ -32,7 +31,10 @@ def _git() -> dict[str, Any] | None:
     def ask(*arguments: str) -> str | None:
         command = ["git", "-C", str(folder), *arguments]
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            done = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10
+            )
+            return done.stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return None
 

@@ -1,10 +1,16 @@
-"""Named entries of this package and of plug-ins, with one look-up."""
+"""Registry of named entries, built-in and from plug-ins, with one look-up."""
 
+import re
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, Protocol, TypeVar
 
 from cytolora.errors import ConfigError, unknown_name
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^\.|[. ]$|^$')
+"""What no file name may hold, begin or end with on Windows: names are parts of run ids and of figures' files."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Devices of Windows, with any extension."""
 
 
 class Named(Protocol):
@@ -20,17 +26,24 @@ Entry = TypeVar("Entry", bound=Named)
 
 
 class Registry(Generic[Entry]):
-    """Entries by name; those of installed plug-ins (entry-point group ``cytolora.<kind>s``) are found on first use."""
+    """Entries by name; those of installed plug-ins (entry-point group ``cytolora.<kind>s``) are loaded on first use.
+
+    A plug-in that cannot be loaded hides no other entry: it is listed by ``problems``, and by the error for a name
+    that is not known.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._problems: list[str] = []
         self._plugins_loaded = False
 
     def add(self, entry: Entry) -> Entry:
-        """Adds an entry; a second one of the same name is a ConfigError, never a silent replacement."""
-        if entry.name in self._entries:
-            raise ConfigError(f"A {self.kind} named {entry.name!r} exists already. Choose another name.")
+        """Adds an entry; one whose name is taken, or no name for a file, is a ConfigError.
+
+        Names that differ in case only are the same: they would be the same file on macOS and Windows.
+        """
+        self._check_name(entry.name)
         self._entries[entry.name] = entry
         return entry
 
@@ -44,16 +57,44 @@ class Registry(Generic[Entry]):
         """Returns the entry of that name; an unknown one is a ConfigError with the nearest known name."""
         self._load_plugins()
         if name not in self._entries:
-            raise unknown_name(self.kind, name, self._entries)
+            error = unknown_name(self.kind, name, self._entries)
+            raise ConfigError(" ".join([str(error), *self._problems])) if self._problems else error
         return self._entries[name]
 
     def __iter__(self) -> Iterator[Entry]:
         self._load_plugins()
         return iter([self._entries[name] for name in sorted(self._entries)])
 
+    def problems(self) -> tuple[str, ...]:
+        """Returns one sentence for each plug-in that cannot be loaded: its package and the error."""
+        self._load_plugins()
+        return tuple(self._problems)
+
+    def _check_name(self, name: str) -> None:
+        if _FORBIDDEN.search(name) or _RESERVED.fullmatch(name):
+            raise ConfigError(
+                f"A {self.kind} cannot be named {name!r}: names are parts of file names on every platform. Use "
+                "letters, digits, '-', '_' and '.'."
+            )
+        taken = {known.casefold(): known for known in self._entries}.get(name.casefold())
+        if taken is not None:
+            like = "" if taken == name else f", and {name!r} differs from it in case only"
+            raise ConfigError(f"A {self.kind} named {taken!r} exists already{like}. Choose another name.")
+
     def _load_plugins(self) -> None:
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
         for point in entry_points(group=f"cytolora.{self.kind}s"):
-            self.add(point.load())
+            try:
+                self.add(point.load())
+            except Exception as error:  # code of others: whatever it raises, the rest must work
+                self._problems.append(self._problem(point, error))
+
+    def _problem(self, point: EntryPoint, error: Exception) -> str:
+        package = point.dist.name if point.dist is not None else "unknown"
+        why = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        return (
+            f"The plug-in {self.kind} {point.name!r} of package {package} cannot be loaded ({why}). Update or "
+            "uninstall the package."
+        )

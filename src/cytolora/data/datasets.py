@@ -108,7 +108,8 @@ def recognise(path: Path) -> DatasetSpec:
     for spec in (CSV, TXT, FLAT, FOLDER):
         if spec.looks_like(path):
             return spec
-    raise DataError(f"{path} is no dataset; expected class folders with images, a CSV table, or an official download.")
+    expected = "expected class folders with images, a CSV table, or an official download"
+    raise DataError(" ".join([f"{path} is no dataset; {expected}.", *DATASETS.problems()]))
 
 
 def _locate(path: Path, dataset: str | None, cache: Path) -> tuple[DatasetSpec, Path]:

@@ -1,6 +1,5 @@
 """Looks at every image of a dataset once: unreadable files, duplicates, groups torn by a split."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from statistics import median_low
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolora.core.machine import num_cpus
 from cytolora.data.imaging.decode import decode_with_conversion, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.duplicates import (
@@ -99,7 +99,7 @@ def _look_at_all(
         finally:
             on_image()
 
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads or num_cpus()) as pool:
         seen = list(pool.map(look, manifest.samples))
     looks = [one for one in seen if isinstance(one, _Look)]
     return looks, tuple(one for one in seen if isinstance(one, Unreadable))

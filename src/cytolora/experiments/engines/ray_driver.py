@@ -1,11 +1,10 @@
-"""Distributes the units of a plan over the workers of a Ray cluster; the store on disk says what is done."""
+"""Distributes the units of a plan over the workers of a Ray cluster; the store on disk records what is done."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from os import sched_getaffinity
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from cytolora.config.run import RunSpec
+from cytolora.core.machine import num_cpus
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import CytoloraError, EngineError
@@ -71,7 +71,7 @@ def run_jobs(
 def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
     if workers.address is not None:
         return running_cluster(workers.address)
-    cpus = len(sched_getaffinity(0))
+    cpus = num_cpus()
     wanted = (workers.count or max(1, cpus // threads)) * threads
     return local_cluster(
         num_cpus=cpus if device.type == "cuda" else wanted,

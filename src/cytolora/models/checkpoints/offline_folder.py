@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> list[Kept]:
     if not path.is_file():
         return []
     try:
-        entries = [_kept(entry) for entry in json.loads(path.read_text())["checkpoints"]]
+        entries = [_kept(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]]
         if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
             raise ValueError(f"{min(twice)} stands there twice")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:

@@ -33,8 +33,8 @@ class Reliability:
         setting, found = self.setting, self.setting.evaluation
         amount = words.amount(setting.shots, setting.fraction)
         text = f"{setting.dataset}, {setting.model}, {setting.method}, {amount}: accuracy of test images against the"
-        text += " probability of their predicted class, in 15 bins of equal width; below, how many images each bin holds. Points"
-        text += " below the diagonal: too sure."
+        text += " probability of their predicted class, in 15 bins of equal width; below, how many images each bin holds."
+        text += " Points below the diagonal: too sure."
         if found is not None:
             text += f" Expected calibration error {words.percent(fmean(found.ece))} %, "
             text += f"Brier score {fmean(found.brier):.3f} (0 to 2), means over seeds."

@@ -1,0 +1,102 @@
+"""Text files are UTF-8 and line ends are ours, whatever the locale of the machine says."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCES = sorted((Path(__file__).resolve().parents[2] / "src" / "cytolora").rglob("*.py"))
+OPENS_TEXT = {"open": 1, "read_text": 0, "write_text": 1, "fdopen": 2, "TextIOWrapper": 1, "NamedTemporaryFile": 3}
+"""Calls that use the locale's encoding unless told, with the index of the argument that tells, if given by position."""
+ASCII = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
+
+
+def opens_without_encoding(source: str) -> list[int]:
+    """Lines where a text file is read or written in the locale's encoding."""
+    tree = ast.parse(source)
+    ours = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "cytolora.core.files"
+        for name in node.names
+    }
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_bare(node, ours)]
+
+
+def _is_bare(call: ast.Call, ours: set[str]) -> bool:
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if name not in OPENS_TEXT or (isinstance(function, ast.Name) and name in ours | {"write_text", "read_text"}):
+        return False
+    if isinstance(function, ast.Attribute) and getattr(function.value, "id", "") in ("os", "Image", "webbrowser"):
+        return False
+    if any(word.arg == "encoding" for word in call.keywords) or len(call.args) > OPENS_TEXT[name] + (name != "open"):
+        return False
+    given = [*call.args, *(word.value for word in call.keywords if word.arg in ("mode", "opener"))]
+    texts = [str(value.value) for value in given if isinstance(value, ast.Constant)]
+    return not any("b" in text and len(text) <= 3 for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("path.read_text()", [1]),
+        ("path.write_text('é')", [1]),
+        ("open(name)", [1]),
+        ("with path.open('w', newline='') as file: pass", [1]),
+        ("path.read_text(encoding='utf-8')", []),
+        ("path.open('rb')", []),
+        ("from cytolora.core.files import write_text\nwrite_text(path, 'é')", []),
+    ],
+)
+def test_a_text_file_opened_in_the_encoding_of_the_locale_is_recognised(source: str, lines: list[int]):
+    assert opens_without_encoding(source) == lines
+
+
+def test_no_module_opens_a_text_file_in_the_encoding_of_the_locale():
+    archives = {("archive.py", "packed"), ("bloodmnist.py", "archive")}  # zip members are bytes
+    found = {}
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        for line in opens_without_encoding(text):
+            if not any(path.name == name and f"{of}.open(" in text.splitlines()[line - 1] for name, of in archives):
+                found[f"{path.name}:{line}"] = text.splitlines()[line - 1].strip()
+    assert found == {}
+
+
+def test_names_that_the_locale_cannot_write_are_printed_all_the_same(tmp_path: Path, drawn_cells: Path):
+    for subset, label in (("a", "Zellen_μ"), ("b", "naïve")):
+        (tmp_path / "cells" / label).mkdir(parents=True)
+        for image in sorted(drawn_cells.rglob("*.png"))[:3]:
+            (tmp_path / "cells" / label / f"{subset}{image.name}").write_bytes(image.read_bytes())
+    for encoding in ("ascii", "cp1252"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from cytolora.cli.app import main; main()", "check", "cells", "--quiet"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr
+        assert b"Zellen_" in done.stdout
+
+
+def test_commands_read_shipped_files_and_write_reports_under_an_ascii_locale(drawn_cells: Path, tmp_path: Path):
+    data = ("--data", f"synthetic={drawn_cells}")
+    grid = ("run", "smoke", "--shots", "2", "--seeds", "1", "--rates", "0.01", "--steps", "2", "--method", "linear")
+    commands = [("ls", "presets"), (*grid, "--quiet", *data), ("report", "runs", "--out", "report", *data)]
+    program = f"""
+from cytolora.cli.app import main
+for command in {commands!r}:
+    try:
+        main(command)
+    except SystemExit as stop:
+        assert not stop.code, command
+"""
+    warned = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning:cytolora", "-c", program]
+    done = subprocess.run(warned, cwd=tmp_path, env={**os.environ, **ASCII}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode("ascii", "replace")
+    assert (tmp_path / "report" / "index.html").read_bytes().decode("utf-8")
