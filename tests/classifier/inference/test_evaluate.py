@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 from PIL import Image
+from quick_fit import quick_fit
 
-import cytolora
-from cytolora import Bundle, load_manifest
+from cytolora import Classifier, load_manifest
 from cytolora.classifier.bundle.files import SEEN
 from cytolora.classifier.inference.evaluate import evaluate, only
 from cytolora.cli.app import main
@@ -15,7 +15,7 @@ from cytolora.errors import DataError
 
 
 def test_the_images_that_were_not_seen_give_the_numbers_of_the_page(fitted, lab_cells):
-    bundle = Bundle.load(fitted)
+    bundle = Classifier.load(fitted)
     found = evaluate(bundle, load_manifest(lab_cells), on_seen="drop")
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "n"):
         assert found.metrics[name] == bundle.contents.metrics["test"][name]
@@ -32,7 +32,7 @@ def test_images_that_were_trained_on_are_refused_whatever_they_are_called(fitted
         target = copied / sample.label / f"{number}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(lab_cells / sample.path, target)
-    bundle, manifest = Bundle.load(fitted), load_manifest(copied)
+    bundle, manifest = Classifier.load(fitted), load_manifest(copied)
     with pytest.raises(DataError, match=r"\d+ of 120 images of copied were in training or calibration"):
         evaluate(bundle, manifest)
     marked = evaluate(bundle, manifest, on_seen="mark")
@@ -45,7 +45,7 @@ def test_images_that_were_trained_on_are_refused_in_another_file_format(fitted, 
         target = tmp_path / "saved again" / sample.label / f"{sample.path.replace('/', '_')}.bmp"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(lab_cells / sample.path).save(target)
-    bundle, manifest = Bundle.load(fitted), load_manifest(tmp_path / "saved again")
+    bundle, manifest = Classifier.load(fitted), load_manifest(tmp_path / "saved again")
     with pytest.raises(DataError, match=r"\d+ of 120 images of saved again were in training or calibration"):
         evaluate(bundle, manifest)
     found = evaluate(bundle, manifest, on_seen="drop")
@@ -53,7 +53,7 @@ def test_images_that_were_trained_on_are_refused_in_another_file_format(fitted, 
 
 
 def test_of_few_shots_the_images_left_over_in_their_groups_are_no_test(lab_cells, lab_cache, tmp_path):
-    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", shots=2, steps=20, cache=lab_cache)
+    bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=2, max_steps=20, cache=lab_cache)
     found = evaluate(bundle, load_manifest(lab_cells), on_seen="drop")
     assert found.seen["train"] == 10
     assert found.seen["trained_groups"] > 0
@@ -72,7 +72,7 @@ def test_images_left_out_for_having_two_labels_are_no_test_where_their_group_was
             shutil.copy(first, group / "again.png")
             other = "hsil" if "hsil" not in first.name else "lsil"
             table.write(f"{group.name}/again.png,{other},{group.name}\n")
-    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=2, cache=tmp_path / "cache")
+    bundle = quick_fit(cells, tmp_path / "model", model="nano", max_steps=2, cache=tmp_path / "cache")
     assert "12 images with equal pixels and different labels left out" in (tmp_path / "model" / "card.md").read_text()
     trained = {one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "train")}
     left = {one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "trained_groups")}
@@ -89,7 +89,7 @@ def test_a_test_image_stays_one_though_a_copy_that_was_left_out_lies_in_a_traine
     shutil.copy(cells / copied[0], cells / "slide_00" / "again.png")
     lines = [",".join((*row, _subset(row[2]))) for row in [*rows, ("slide_00/again.png", copied[1], "slide_00")]]
     (cells / "manifest.csv").write_text("\n".join(["path,label,group,subset", *lines]))
-    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=2, cache=tmp_path / "cache")
+    bundle = quick_fit(cells, tmp_path / "model", model="nano", max_steps=2, cache=tmp_path / "cache")
     found = evaluate(bundle, only(load_manifest(cells), "test"), on_seen="drop")
     assert found.metrics["n"] == bundle.contents.metrics["test"]["n"]
 
@@ -99,12 +99,12 @@ def _subset(group: str) -> str:
     return "train" if number < 12 else "val" if number < 18 else "test"
 
 
-def _hashes(bundle: Bundle, name: str) -> set[str]:
+def _hashes(bundle: Classifier, name: str) -> set[str]:
     return set(json.loads(bundle.files[SEEN])[name])
 
 
 def test_nothing_left_and_unknown_classes_are_refused(fitted, lab_cells):
-    bundle = Bundle.load(fitted)
+    bundle = Classifier.load(fitted)
     manifest = assign_subsets(load_manifest(lab_cells), SplitSpec())
     with pytest.raises(DataError, match="none is left"):
         evaluate(bundle, only(manifest, "train"), on_seen="drop")
@@ -116,14 +116,14 @@ def test_a_class_that_the_bundle_does_not_know_is_named(fitted, lab_cells, tmp_p
     shutil.copytree(next(lab_cells.glob("slide_*")), tmp_path / "cells" / "scc")
     shutil.copytree(next(lab_cells.glob("slide_*")), tmp_path / "cells" / "hsil")
     with pytest.raises(DataError, match=r"has the class 'scc', and .* knows"):
-        evaluate(Bundle.load(fitted), load_manifest(tmp_path / "cells", "folder"))
+        evaluate(Classifier.load(fitted), load_manifest(tmp_path / "cells", "folder"))
 
 
 def test_damaged_images_are_left_out_and_counted(fitted, lab_cells, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
     for path in sorted(cells.rglob("*.png"))[:3]:
         path.write_bytes(b"no image")
-    found = evaluate(Bundle.load(fitted), load_manifest(cells), on_seen="drop")
+    found = evaluate(Classifier.load(fitted), load_manifest(cells), on_seen="drop")
     assert len(found.errors) == 3
     assert "3 images cannot be read and are left out" in found.notes[-1]
 

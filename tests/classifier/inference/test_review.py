@@ -10,7 +10,7 @@ import pytest
 from small_bundle import write_small_bundle
 
 from cytolora.classifier.fit.corrections import correct
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.classifier.inference.review_page import ReviewCell, doubt, suspicion, thumbnail, write_page
 from cytolora.cli.app import main
@@ -146,7 +146,7 @@ def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: 
     classes = drawn.classes[:4]
     samples = tuple(sample for sample in drawn.samples if sample.label in classes)
     manifest = replace(drawn, classes=classes, samples=samples).with_hashes()
-    bundle = Bundle.load(write_small_bundle(tmp_path / "model", classes=classes, operating_point=None))
+    bundle = Classifier.load(write_small_bundle(tmp_path / "model", classes=classes, operating_point=None))
     evaluate(bundle, manifest, page=tmp_path / "page.html")
     page.goto((tmp_path / "page.html").as_uri())
     assert f"of {len(samples)} shown" in page.inner_text("#shown")
@@ -164,4 +164,4 @@ def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: 
     with pytest.raises(SystemExit) as exit_:
         main(["fit", *again, "--model", "nano", "--steps", "2", "--cache", str(tmp_path / "cache"), "--quiet"])
     assert exit_.value.code == 0
-    assert Bundle.load(tmp_path / "again").contents.training["num_corrected_labels"] == 1
+    assert Classifier.load(tmp_path / "again").contents.training["num_corrected_labels"] == 1
