@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from small_bundle import write_small_bundle
 
+from cytolora.api.datasets import load_dataset
 from cytolora.classifier.fit.corrections import correct
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.classifier.inference.review_page import ReviewCell, doubt, suspicion, thumbnail, write_page
 from cytolora.cli.app import main
-from cytolora.data.datasets import load_manifest
 from cytolora.errors import DataError
 
 CLASSES = ("nilm", "lsil", "hsil")
@@ -142,7 +142,7 @@ def test_five_thousand_cells_open_and_scroll_with_few_elements(page: Any, tmp_pa
 
 def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: Any, drawn_cells: Path, tmp_path: Path):
     """The whole round: labels and predictions on a page, the most suspicious label set anew, saved, read by fit."""
-    drawn = load_manifest(drawn_cells)
+    drawn = load_dataset(drawn_cells)
     classes = drawn.classes[:4]
     samples = tuple(sample for sample in drawn.samples if sample.label in classes)
     manifest = replace(drawn, classes=classes, samples=samples).with_hashes()
