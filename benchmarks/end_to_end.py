@@ -115,7 +115,7 @@ def ours_whole(options: argparse.Namespace) -> None:
 
     keep_freed_memory()
     inputs, _, _ = setting(options)
-    cytolora.run_grid(grid(options), inputs, Path(options.cache) / "runs")
+    cytolora.run(grid(options), inputs.data, Path(options.cache) / "runs", weights=inputs.weights)
 
 
 def theirs_each(options: argparse.Namespace) -> None:

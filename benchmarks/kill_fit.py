@@ -28,9 +28,9 @@ def fit_once(cells: Path, folder: Path, method: str) -> None:
         method=method,
         model="nano",
         positive=["hsil"],
-        rates=[1e-3, 1e-2],
-        steps=150 if method == "linear" else 3,
-        cache=folder / "cache",
+        options=cytolora.FitOptions(
+            learning_rates=[1e-3, 1e-2], max_steps=150 if method == "linear" else 3, cache=folder / "cache"
+        ),
     )
 
 
@@ -60,7 +60,7 @@ def contents(bundle: Path) -> dict[str, bytes]:
 
 
 def torment(cells: Path, folder: Path, method: str, kills: int, moment: random.Random) -> dict[str, object]:
-    from cytolora.classifier.inference.bundle_predictor import Bundle
+    from cytolora.classifier.inference.classifier import Classifier
 
     whole, killed = folder / f"{method}-whole", folder / f"{method}-killed"
     fit_once(cells, folder / f"{method}-loads", method)  # whatever is imported late is now, before any fork
@@ -80,11 +80,11 @@ def torment(cells: Path, folder: Path, method: str, kills: int, moment: random.R
         if not was_killed and moment.random() < 0.5:  # otherwise the next child replaces the bundle that is there
             shutil.rmtree(killed, ignore_errors=True)
         elif (killed / "model").exists() or list(killed.glob(".replaced-*")):
-            Bundle.load(killed / "model")
+            Classifier.load(killed / "model")
             found["opened"] += 1
             found["bad"] += contents(killed / "model") != expected
     code = wait(fork(cells, killed, method))
-    Bundle.load(killed / "model")
+    Classifier.load(killed / "model")
     return {**found, "last_exit_code": code, "equal": contents(killed / "model") == expected}
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     import torch
 
     import cytolora.classifier.fit.fit  # noqa: F401  (loaded before the fork)
-    from cytolora.classifier.inference.bundle_predictor import Bundle  # noqa: F401
+    from cytolora.classifier.inference.classifier import Classifier  # noqa: F401
     from cytolora.data.synthetic.dataset import write_synthetic
 
     torch.set_num_threads(1)

@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone-file", type=Path)
-    parser.add_argument("--positive", default="severe_dysplastic,carcinoma_in_situ")
+    parser.add_argument("--positive", nargs="+", default=["severe_dysplastic", "carcinoma_in_situ"])
     parser.add_argument("--divisions", type=int, default=10)
     parser.add_argument("--cache", type=Path, default=Path("runs/.cache"))
     arguments = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
         device=torch.device("cpu"),
         progress=Progress(),
     )
-    positive = arguments.positive.split(",")
+    positive = arguments.positive
     rows = []
     print("division", *COLUMNS, sep="\t")
     for seed in range(arguments.divisions):

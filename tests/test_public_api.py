@@ -2,7 +2,7 @@
 
 import inspect
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,9 +13,9 @@ from PIL import Image
 
 import cytolora
 from cells import tiny_grid
+from cytolora import Classifier, FitOptions
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.export.export import export
-from cytolora.classifier.inference.bundle_predictor import Bundle
 from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.classifier.inference.image_sources import find_images
 from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
@@ -44,7 +44,8 @@ AsPath = Callable[[Path], str | Path]
 
 PUBLIC: list[Callable[..., Any]] = [
     *(value for name in dir(cytolora) if inspect.isfunction(value := getattr(cytolora, name))),
-    Bundle.load, Bundle.__init__, Bundle.predict, Bundle.stream, Bundle.logits, OnnxModel.load, Store.__init__,
+    Classifier.load, Classifier.__init__, Classifier.predict, Classifier.stream, Classifier.logits,
+    OnnxModel.load, Store.__init__,
     apply_label_map, build_report, embed, evaluate, export, find_images, is_export, load_grid, measure, predict_slide,
     predict_table, read_backbone_file, read_embedding, read_label_map, read_positions, read_split, unlabelled,
     write_split, write_synthetic, Slide.__init__,
@@ -65,13 +66,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(drawn_cells: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A linear bundle of drawn cells; read only."""
     out = tmp_path_factory.mktemp("model") / "model"
-    cytolora.fit(drawn_cells, out, model="nano", steps=20, rates=[0.01], cache=cache)
+    options = FitOptions(max_steps=20, learning_rates=[0.01], cache=cache)
+    cytolora.fit(drawn_cells, out, model="nano", options=options)
     return out
 
 
 @pytest.fixture(scope="module")
-def bundle(model: Path) -> Bundle:
-    return Bundle.load(model)
+def bundle(model: Path) -> Classifier:
+    return Classifier.load(model)
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def session(cells: Path, cache: str | Path, device: str | torch.device) -> Sessi
     )
 
 
-def same_images(found: list[Prediction], expected: list[tuple[float, ...] | None]) -> None:
+def same_images(found: Sequence[Prediction], expected: list[tuple[float, ...] | None]) -> None:
     """Batches of other sizes differ in the last bits."""
     np.testing.assert_allclose(np.array([one.probabilities for one in found]), np.array(expected), atol=1e-5)
 
@@ -125,14 +127,16 @@ def test_fit_takes_text_paths_one_class_and_one_rate(drawn_cells: Path, cache: P
         kind(tmp_path / "model"),
         model="nano",
         positive="b",
-        rates=0.01,
-        steps=20,
         labels=kind(tmp_path / "labels.csv"),
-        label_map=kind(tmp_path / "map.csv"),
-        split=kind(tmp_path / "split.csv"),
         weights={"nano": kind(NANO.weights or tmp_path)},
-        cache=kind(cache),
         device="cpu",
+        options=FitOptions(
+            learning_rates=0.01,
+            max_steps=20,
+            label_map=kind(tmp_path / "map.csv"),
+            split=kind(tmp_path / "split.csv"),
+            cache=kind(cache),
+        ),
     )
     assert found.contents.operating_point is not None
     assert found.contents.operating_point.positive == ("b",)
@@ -140,11 +144,15 @@ def test_fit_takes_text_paths_one_class_and_one_rate(drawn_cells: Path, cache: P
 
 
 def test_a_grid_runs_into_a_text_path_and_is_reported_from_one(drawn_cells: Path, tmp_path: Path, kind: AsPath):
-    inputs = Inputs(data={"synthetic": kind(drawn_cells)})
-    plan = cytolora.run_grid(tiny_grid(), inputs, kind(tmp_path / "runs"), device="cpu")
+    plan = cytolora.run(tiny_grid(), {"synthetic": kind(drawn_cells)}, kind(tmp_path / "runs"), device="cpu")
     assert len(plan.runs) == len(list(Store(kind(tmp_path / "runs")).runs())) == 8
-    page = cytolora.report(kind(tmp_path / "runs"), kind(tmp_path / "report"), data={"synthetic": kind(drawn_cells)})
-    assert page == tmp_path / "report" / "index.html"
+    written = cytolora.report(kind(tmp_path / "runs"), kind(tmp_path / "report"), data={"synthetic": kind(drawn_cells)})
+    assert written.path == tmp_path / "report" / "index.html"
+    assert written.table.num_rows == len({row["method"] for row in written.to_arrow().to_pylist()}) == 2
+    assert "<table>" in written._repr_html_()
+    assert "2 rows" in repr(written)
+    for names in ((), "synthetic", ["synthetic"]):
+        assert len(cytolora.compare(kind(tmp_path / "runs"), "method", dataset=names).pairs) == 1
 
 
 def test_a_grid_is_a_name_a_text_path_a_path_or_a_spec(tmp_path: Path, kind: AsPath):
@@ -174,11 +182,11 @@ def test_inputs_hold_paths_whatever_they_were_given(tmp_path: Path, drawn_cells:
 def test_a_manifest_a_encoder_and_a_bundle_open_from_text_paths(
     drawn_cells: Path, model: Path, tmp_path: Path, kind: AsPath
 ):
-    assert cytolora.load_manifest(kind(drawn_cells), cache=kind(tmp_path)).root == drawn_cells
+    assert cytolora.load_dataset(kind(drawn_cells)).root == drawn_cells
     assert NANO.weights is not None
     assert cytolora.load_backbone("nano", weights=kind(NANO.weights)).feature_dim == 96
-    opened = Bundle.load(kind(model), weights=kind(NANO.weights), device=torch.device("cpu"))
-    assert opened.device == Bundle.load(kind(model), device="cpu").device == torch.device("cpu")
+    opened = cytolora.load(kind(model), weights=kind(NANO.weights), device=torch.device("cpu"))
+    assert opened.device == Classifier.load(kind(model), device="cpu").device == torch.device("cpu")
     assert not is_export(kind(model))
 
 
@@ -210,7 +218,7 @@ def test_label_maps_and_splits_are_read_from_text_paths(drawn_cells: Path, tmp_p
 
 
 def test_a_bundle_is_exported_evaluated_and_tabulated_by_text_paths(
-    bundle: Bundle, drawn_cells: Path, folder: Path, tmp_path: Path, kind: AsPath
+    bundle: Classifier, drawn_cells: Path, folder: Path, tmp_path: Path, kind: AsPath
 ):
     image = sorted(folder.glob("*.png"))[0]
     for named, number in ((kind(folder), 10), (kind(image), 1), ([kind(folder), kind(image)], 10)):
@@ -244,7 +252,7 @@ def test_slides_and_positions_are_named_by_text_paths(tmp_path: Path, kind: AsPa
 
 
 def test_an_image_a_folder_a_pattern_a_zip_file_and_lists_of_them_are_predicted(
-    bundle: Bundle, folder: Path, tmp_path: Path, kind: AsPath
+    bundle: Classifier, folder: Path, tmp_path: Path, kind: AsPath
 ):
     images = sorted(folder.glob("*.png"))
     with zipfile.ZipFile(tmp_path / "cells.zip", "w") as packed:
@@ -264,7 +272,7 @@ def test_an_image_a_folder_a_pattern_a_zip_file_and_lists_of_them_are_predicted(
     np.testing.assert_array_equal(bundle.logits(kind(folder)), bundle.logits(images))
 
 
-def test_one_pillow_image_one_array_and_the_bytes_of_one_file_are_one_image(bundle: Bundle, folder: Path):
+def test_one_pillow_image_one_array_and_the_bytes_of_one_file_are_one_image(bundle: Classifier, folder: Path):
     path = sorted(folder.glob("*.png"))[0]
     image, expected = Image.open(path), bundle.predict(path)[0].probabilities
     pixels = np.asarray(image.convert("RGB"))
@@ -276,10 +284,10 @@ def test_one_pillow_image_one_array_and_the_bytes_of_one_file_are_one_image(bund
 
 
 def test_a_missing_path_and_an_empty_folder_are_errors_before_the_first_prediction(
-    bundle: Bundle, folder: Path, tmp_path: Path, kind: AsPath, monkeypatch: pytest.MonkeyPatch
+    bundle: Classifier, folder: Path, tmp_path: Path, kind: AsPath, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr(Bundle, "outputs", lambda *_: pytest.fail("predicted"))
+    monkeypatch.setattr(Classifier, "outputs", lambda *_: pytest.fail("predicted"))
     for name, message in (("missing", "missing does not exist"), ("empty", "There is no image in")):
         for given in (kind(tmp_path / name), [kind(folder), kind(tmp_path / name)]):
             with pytest.raises(DataError, match=message):
@@ -292,12 +300,12 @@ def test_a_missing_path_and_an_empty_folder_are_errors_before_the_first_predicti
      torch.zeros(3, 8, 8), ""],
     ids=["None", "int", "gray", "float", "RGBA", "ints", "Nones", "tensor", "empty"],
 )  # fmt: skip
-def test_what_is_no_image_is_one_clear_error(bundle: Bundle, given: Any):
+def test_what_is_no_image_is_one_clear_error(bundle: Classifier, given: Any):
     with pytest.raises(ConfigError, match=r"got .+\."):
         bundle.predict(given)
 
 
-def test_an_open_file_is_not_read_line_by_line(bundle: Bundle, folder: Path):
+def test_an_open_file_is_not_read_line_by_line(bundle: Classifier, folder: Path):
     with sorted(folder.glob("*.png"))[0].open("rb") as file:
         given: Any = file
         with pytest.raises(ConfigError, match="An image is a path"):
@@ -332,7 +340,7 @@ def test_a_device_that_is_not_here_is_refused_by_name(given: Any, message: str, 
     with pytest.raises(ConfigError, match=message):
         as_device(given)
     with pytest.raises(ConfigError, match=message):
-        Bundle.load(model, device=given)
+        Classifier.load(model, device=given)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +348,7 @@ def test_a_device_that_is_not_here_is_refused_by_name(given: Any, message: str, 
     [
         (lambda: Inputs(data="cells"), "data is a mapping such as .*, got 'cells'"),  # pyright: ignore
         (lambda: Inputs(data={"synthetic": 3}), "data: synthetic is a path, .*, got 3"),  # pyright: ignore
-        (lambda: cytolora.load_manifest(None), "is a path, .*, got None"),  # pyright: ignore
+        (lambda: cytolora.load_dataset(None), "is a path, .*, got None"),  # pyright: ignore
         (lambda: cytolora.fit("cells", ""), "out is a path, .*, got ''"),
         (lambda: Store(3), "root is a path, .*, got 3"),  # pyright: ignore
     ],

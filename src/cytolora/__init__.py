@@ -1,56 +1,94 @@
 """Adapt vision foundation models to cytology. Names are loaded when they are first used, so importing costs nothing."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cytolora.api import fit as fit
-    from cytolora.api import load_backbone as load_backbone
-    from cytolora.api import report as report
-    from cytolora.api import run_grid as run_grid
-    from cytolora.classifier.inference.bundle_predictor import Bundle as Bundle
-    from cytolora.data.datasets import load_manifest as load_manifest
-    from cytolora.training.estimator import LinearHead as LinearHead
+    from cytolora.api.datasets import check, list_datasets, load_dataset, split
+    from cytolora.api.fit import fit
+    from cytolora.api.grids import Report, compare, report, run
+    from cytolora.api.models import attach, embed, list_backbones, list_methods, load, load_backbone, load_images
+    from cytolora.classifier.fit.recipe import FitOptions
+    from cytolora.classifier.inference.classifier import Classifier
+    from cytolora.classifier.inference.predictions import Predictions
+    from cytolora.config.run import AdapterSpec
+    from cytolora.core.progress import Progress
+    from cytolora.errors import (
+        BundleError,
+        ConfigError,
+        CytoloraError,
+        DataError,
+        EngineError,
+        StoreError,
+        WeightsError,
+    )
+    from cytolora.training.estimator import LinearHead
+    from cytolora.training.resources import Inputs
 
-_HOMES = {
-    "Bundle": "cytolora.classifier.inference.bundle_predictor",
-    "fit": "cytolora.api",
-    "LinearHead": "cytolora.training.estimator",
-    "load_backbone": "cytolora.api",
-    "load_manifest": "cytolora.data.datasets",
-    "report": "cytolora.api",
-    "run_grid": "cytolora.api",
+    __version__: str
+
+__all__ = [
+    "AdapterSpec",
+    "BundleError",
+    "Classifier",
+    "ConfigError",
+    "CytoloraError",
+    "DataError",
+    "EngineError",
+    "FitOptions",
+    "Inputs",
+    "LinearHead",
+    "Predictions",
+    "Progress",
+    "Report",
+    "StoreError",
+    "WeightsError",
+    "__version__",
+    "attach",
+    "check",
+    "compare",
+    "embed",
+    "fit",
+    "list_backbones",
+    "list_datasets",
+    "list_methods",
+    "load",
+    "load_backbone",
+    "load_dataset",
+    "load_images",
+    "report",
+    "run",
+    "split",
+]
+
+_MODULES = {
+    "api.datasets": ("check", "list_datasets", "load_dataset", "split"),
+    "api.fit": ("fit",),
+    "api.grids": ("Report", "compare", "report", "run"),
+    "api.models": ("attach", "embed", "list_backbones", "list_methods", "load", "load_backbone", "load_images"),
+    "classifier.fit.recipe": ("FitOptions",),
+    "classifier.inference.classifier": ("Classifier",),
+    "classifier.inference.predictions": ("Predictions",),
+    "config.run": ("AdapterSpec",),
+    "core.progress": ("Progress",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "training.estimator": ("LinearHead",),
+    "training.resources": ("Inputs",),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Finds a public name in its room."""
-    if name not in _HOMES:
+    """Loads a public name on first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cytolora")
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'cytolora' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(f"cytolora.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
     """Lists the public names."""
-    return sorted(_HOMES)
-
-
-class _Callable(ModuleType):
-    """A room that is called like a function."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return __getattr__(self.__name__.rpartition(".")[2])(*arguments, **named)
-
-
-class _Package(ModuleType):
-    """Importing the room ``cytolora.report`` puts it in the place of the function of that name; both are meant then."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _HOMES and isinstance(value, ModuleType):
-            value.__class__ = _Callable
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+    return list(__all__)

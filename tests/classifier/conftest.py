@@ -3,20 +3,21 @@
 from pathlib import Path
 
 import pytest
+from quick_fit import quick_fit
 from small_bundle import write_small_bundle
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 
 
 @pytest.fixture(scope="session")
-def onnx_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
+def onnx_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
     """A bundle with a LoRA and the folder of its ONNX export; read only."""
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     from cytolora.classifier.export.export import export
 
     folder = tmp_path_factory.mktemp("onnx")
-    bundle = Bundle.load(write_small_bundle(folder / "model", "lora"))
+    bundle = Classifier.load(write_small_bundle(folder / "model", "lora"))
     found = export(bundle, "onnx", folder / "out")
     assert found.num_flips == 0
     assert found.probability < 1e-5
@@ -42,8 +43,7 @@ def lab_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fitted(lab_cells: Path, lab_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A linear bundle of ``lab_cells`` with an operating point; read only."""
-    import cytolora
 
     out = tmp_path_factory.mktemp("fitted") / "model"
-    cytolora.fit(lab_cells, out, model="nano", positive=["hsil"], steps=300, cache=lab_cache)
+    quick_fit(lab_cells, out, model="nano", positive=["hsil"], max_steps=300, cache=lab_cache)
     return out

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick_fit import quick_fit
 from rich.console import Console
 
 from cytolora.cli.app import main
@@ -137,10 +138,9 @@ def _run(*arguments: str) -> int:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict[str, str]:
     """Cells, and a bundle made of them."""
-    import cytolora
 
     made = tmp_path_factory.mktemp("made")
-    cytolora.fit(drawn_cells, made / "model", model="nano", steps=2, cache=made / "cache")
+    quick_fit(drawn_cells, made / "model", model="nano", max_steps=2, cache=made / "cache")
     return {"cells": str(drawn_cells), "model": str(made / "model"), "cache": str(made / "cache")}
 
 

@@ -86,7 +86,20 @@ def test_names_that_the_locale_cannot_write_are_printed_all_the_same(tmp_path: P
 
 def test_commands_read_shipped_files_and_write_reports_under_an_ascii_locale(drawn_cells: Path, tmp_path: Path):
     data = ("--data", f"synthetic={drawn_cells}")
-    grid = ("run", "smoke", "--shots", "2", "--seeds", "1", "--learning-rates", "0.01", "--steps", "2", "--method", "linear")
+    grid = (
+        "run",
+        "smoke",
+        "--shots",
+        "2",
+        "--seeds",
+        "1",
+        "--learning-rates",
+        "0.01",
+        "--steps",
+        "2",
+        "--method",
+        "linear",
+    )
     commands = [("ls", "presets"), (*grid, "--quiet", *data), ("report", "runs", "--out", "report", *data)]
     program = f"""
 from cytolora.cli.app import main

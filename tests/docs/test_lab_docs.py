@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolora import Bundle
+from cytolora import Classifier
 from cytolora.cli.app import main
 from cytolora.data.synthetic.dataset import write_synthetic
 
@@ -37,6 +37,6 @@ def test_every_command_of_the_quick_start_works(tmp_path, monkeypatch):
         exec(compile(code, str(PAGE), "exec"), {})
     assert Path("review.html").is_file()
     assert Path("model2/report.html").is_file()
-    first, second = (Bundle.load(name).contents for name in ("model2", "model3"))
+    first, second = (Classifier.load(name).contents for name in ("model2", "model3"))
     assert (first.training["num_added_images"], second.training["num_added_images"]) == (0, 1)
     assert first.metrics["test"]["n"] == second.metrics["test"]["n"]

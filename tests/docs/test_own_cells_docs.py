@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_class_folders(folder: Path, num_images: int) -> None:
     """Drawn cells as people have theirs: one folder a class, nothing known of slides."""
     write_synthetic(folder.with_suffix(".drawn"), num_images=num_images, num_slides=10, seed=0)
-    for sample in cytolora.load_manifest(folder.with_suffix(".drawn")).samples:
+    for sample in cytolora.load_dataset(folder.with_suffix(".drawn")).samples:
         (folder / sample.label).mkdir(parents=True, exist_ok=True)
         shutil.copy(folder.with_suffix(".drawn") / sample.path, folder / sample.label / Path(sample.path).name)
 
@@ -66,5 +66,5 @@ def test_every_block_of_the_page_on_labels_works(here: Path):
     run_page(LABELS)
     assert len(commands(LABELS)) == 3
     assert [kind for kind, _ in blocks(LABELS)] == ["sh", "sh", "python"]
-    assert {"labels.json", "labels.svg", "labels.png", "labels.csv"} <= {one.name for one in Path("labels").iterdir()}
+    assert {"labels.json", "labels.svg", "labels.png", "labels.csv"} <= {one.name for one in Path("curve").iterdir()}
     assert Path("new.parquet").is_file()

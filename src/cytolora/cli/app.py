@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print one line for a user's mistake. Commands are loaded when called."""
+"""Command line: parses, calls one function, prints user errors as one line. Commands are loaded when called."""
 
 import sys
 from collections.abc import Sequence
@@ -13,30 +13,33 @@ _INTERRUPTED = 130
 
 app = App(
     name="cytolora",
-    help="Adapt vision foundation models to cytology: which model, adapted how, with how many labelled cells, gives a "
-    "classifier to trust.",
-    suppress_keyboard_interrupt=False,  # main says what Ctrl-C leaves
+    help="Adapt vision foundation models to cytology: fit, calibrate, evaluate and compare classifiers of cells from "
+    "few labels.",
+    suppress_keyboard_interrupt=False,  # main prints what Ctrl-C leaves
     help_epilogue="Start with `cytolora demo --out demo`, which needs no data and no network.",
 )
 _COMMANDS = {
-    "demo": ("experiments:demo", "Shows the whole way on drawn cells: no data, no network."),
-    "run": ("experiments:run", "Runs what is missing of a grid; resumable."),
-    "plan": ("experiments:plan", "Lists what a grid asks for and what is stored."),
+    "demo": ("experiments:demo", "Runs the whole pipeline on synthetic cells: no data, no network."),
+    "run": ("experiments:run", "Runs what is missing of a grid of experiments; resumable."),
+    "plan": ("experiments:plan", "Lists the runs of a grid: stored, stale, to do."),
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
-    "compare": ("compare:compare", "Compares models, methods or shots in pairs, on the same test images."),
-    "check": ("datasets:check", "Reads a dataset and lists what is wrong with it."),
-    "split": ("datasets:split", "Divides a dataset into train, val and test, and writes the division to a file."),
+    "compare": ("compare:compare", "Compares models, methods or shots in pairs on the same test images."),
+    "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
+    "split": ("datasets:split", "Splits a dataset into train, val and test by group, and writes the split to a file."),
     "fit": ("fit:fit", "Fits a classifier to your own cells and writes it as a bundle."),
-    "evaluate": ("evaluate:evaluate", "Measures a bundle on labelled images that it was not trained on."),
-    "predict": ("predict:predict", "Says of new images what they show, and which a person should look at."),
+    "evaluate": ("evaluate:evaluate", "Evaluates a classifier on labelled images that it was not trained on."),
+    "predict": ("predict:predict", "Predicts classes of new images and flags uncertain and out-of-distribution ones."),
     "embed": ("embed:embed", "Writes the features of a folder of images to a Parquet file."),
-    "labels": ("labels:labels", "Says how many more labelled cells a given balanced accuracy would take."),
-    "export": ("export:export", "Writes a bundle as ONNX, for timm or for PEFT, and checks it before it is kept."),
-    "serve": ("serve:serve", "Answers with predictions over HTTP, on this machine unless a token is asked for."),
-    "data": ("data:app", "Fetches datasets, or says where they are."),
-    "weights": ("weights:app", "Lists, fetches and verifies checkpoints."),
-    "doctor": ("doctor:doctor", "Says what this machine has, and what is missing on it."),
-    "ls": ("catalogue:ls", "Lists models, datasets, grids, methods or engines."),
+    "learning-curve": (
+        "learning_curve:learning_curve",
+        "Measures a learning curve and forecasts how many labels reach a target balanced accuracy.",
+    ),
+    "export": ("export:export", "Exports a classifier to ONNX, timm or PEFT, and verifies the export."),
+    "serve": ("serve:serve", "Serves a classifier over HTTP (localhost unless a token is set)."),
+    "data": ("data:app", "Downloads datasets and lists their sources."),
+    "weights": ("weights:app", "Lists, downloads and verifies checkpoints."),
+    "doctor": ("doctor:doctor", "Diagnoses the installation: Python, devices, checkpoints, hub."),
+    "ls": ("catalogue:ls", "Lists models, datasets, grids, presets, methods or engines."),
 }
 for _name, (_function, _help) in _COMMANDS.items():
     app.command(f"cytolora.cli.{_function}", name=_name, help=_help)
@@ -63,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(_USER_MUST_CHANGE)
     except BrokenPipeError:
-        sys.exit(0)  # the reader of our output, `head` say, has had enough
+        sys.exit(0)  # the reader of our output, such as `head`, has closed it
     except KeyboardInterrupt:
-        console.print("cytolora: stopped. What was finished is kept; the same command goes on from there.")
+        console.print("cytolora: stopped. Finished work is kept; the same command resumes.")
         sys.exit(_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 

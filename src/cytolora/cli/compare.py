@@ -8,16 +8,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolora.api.grids import compare as compare_stored
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import Several
 from cytolora.core.files import write_json, write_text
 from cytolora.display.format import escape_markdown
-from cytolora.errors import ConfigError, StoreError, unknown_name
-from cytolora.experiments.store import Store, require_writable, unwritable
+from cytolora.experiments.store import require_writable, unwritable
 from cytolora.reporting.comparison.compare import COLUMNS, HEADER, By, Comparison, notes, to_lines, to_rows
-from cytolora.reporting.comparison.compare import compare as compare_settings
-from cytolora.reporting.results.checks import refuse_mixed
-from cytolora.reporting.results.settings import Metric, Setting, read_settings
+from cytolora.reporting.results.settings import Metric
 from cytolora.reporting.tables.tables import bar, to_csv
 
 _WIDTH = 150
@@ -62,11 +60,7 @@ def compare(
     """
     if out is not None:
         require_writable(out)  # now, not after all draws
-    found = compare_settings(_settings(runs, dataset), by, metric=metric, only_best=best)
-    if not found.pairs and not found.skipped:
-        raise ConfigError(
-            f"No two tested settings in {runs} differ in {by} alone; choose another --by, or run more of the grid."
-        )
+    found = compare_stored(runs, by, dataset=dataset, metric=metric, best=best)
     if out is not None:
         _write(out, found)
     if json_:
@@ -80,24 +74,6 @@ def compare(
     console.print(table)
     for note in notes(found):
         console.print(note, soft_wrap=True)
-
-
-def _settings(runs: Path, datasets: Sequence[str]) -> list[Setting]:
-    stored = list(Store(runs).runs()) if runs.is_dir() else []
-    if not stored:
-        raise StoreError(f"No finished runs in {runs}. Point at the folder given to `cytolora run --out`.")
-    refuse_mixed(stored)
-    settings = read_settings(stored)
-    known = {name for setting in settings for name in (setting.dataset, setting.spec.dataset.partition(":")[0])}
-    for name in datasets:
-        if name not in known:
-            raise unknown_name("dataset", name, {setting.dataset for setting in settings})
-    chosen = set(datasets)
-    return [
-        setting
-        for setting in settings
-        if not chosen or chosen & {setting.dataset, setting.spec.dataset.partition(":")[0]}
-    ]
 
 
 def _write(out: Path, found: Comparison) -> None:

@@ -1,4 +1,4 @@
-"""embed: the features of a folder of images, for whatever one does with them."""
+"""The command `embed`: features of a folder of images as a Parquet file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ def embed(
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Writes the features of every image to a Parquet file; memory stays flat, and a second time only reads.
+    """Writes the frozen features of every image to a Parquet file, in constant memory; a second call reads the cache.
 
     Examples:
 
@@ -41,11 +41,11 @@ def embed(
     dataset
         Which reader (`cytolora ls datasets`); recognised from the folder if not given.
     unlabelled
-        Takes every image below the folder, whatever sub-folder it stands in; the labels stay empty.
+        Takes every image below the folder, in any sub-folder; the labels stay empty.
     split
         File written by `cytolora split`.
     cache
-        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+        Folder of decoded images and features; by default that of runs, which share them.
     quiet
         Shows no progress.
     """

@@ -1,4 +1,4 @@
-"""evaluate: how good a bundle is on labelled images that it was not trained on."""
+"""The command `evaluate`: metrics of a classifier on labelled images that it was not trained on."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def evaluate(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Measures a bundle on labelled images that it was not trained on, with intervals.
+    """Evaluates a classifier on labelled images that it was not trained on, with 95 % intervals.
 
     Examples:
 
@@ -42,7 +42,7 @@ def evaluate(
     Parameters
     ----------
     bundle
-        What `cytolora fit` wrote: a folder or a zip file.
+        Bundle that `cytolora fit` wrote: a folder or a zip file.
     data
         Labelled images: folder, table or zip file.
     dataset
@@ -52,7 +52,7 @@ def evaluate(
     split
         File written by `cytolora split`.
     subset
-        Only the images of this part.
+        Only the images of this subset.
     seen
         Images that were in training or calibration, found by their content: refuse, mark, or drop.
     page
@@ -77,11 +77,11 @@ def evaluate(
         if subset is not None:
             manifest = only(manifest, subset)
         progress.begin("predicting", len(manifest.samples), "images")
-        found = measure(opened, manifest, on_seen=seen, page=page, on_images=progress.done)
+        result = measure(opened, manifest, on_seen=seen, page=page, on_images=progress.done)
     if json_:
-        sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
+        sys.stdout.write(json.dumps(asdict(result), indent=2) + "\n")
         return
-    print_metrics(found.metrics)
+    print_metrics(result.metrics)
     console = make_console()
-    for note in (*found.notes, *found.metrics["warnings"]):
+    for note in (*result.notes, *result.metrics["warnings"]):
         console.print(f"! {note}")

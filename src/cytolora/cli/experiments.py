@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cytolora import api
+from cytolora.api import grids
 from cytolora.cli.console import make_console
 from cytolora.cli.options import (
     NO_CHANGE,
@@ -117,7 +117,7 @@ def run(
     chosen = resolve_device(machine)
     with show_progress(quiet=quiet) as progress:
         told = {} if quiet else {"announce": announcer(progress, device=chosen, store=Store(out))}
-        plan = api.run_grid(
+        plan = grids.run_grid(
             spec,
             read_inputs(inputs, spec, out),
             out,
@@ -153,8 +153,8 @@ def report(
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
-    page = api.report(runs, out, pairs(data, "--data"))
-    make_console().print(f"{page}")
+    written = grids.report(runs, out, pairs(data, "--data"))
+    make_console().print(f"{written.path}")
 
 
 def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False) -> None:

@@ -1,4 +1,4 @@
-"""export: a bundle in the files of others, compared with it before it is kept."""
+"""The command `export`: a classifier as ONNX, timm or PEFT files, verified against its predictions."""
 
 import json
 import sys
@@ -26,10 +26,10 @@ def export(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Writes a bundle as ONNX, as a checkpoint of timm, or its LoRA for stock PEFT; checked before it is kept.
+    """Exports a classifier to ONNX, to a timm checkpoint, or its LoRA for PEFT, and verifies the export.
 
-    The export is opened again and asked about images; with another class, or a probability off by more than 0.0001,
-    it is thrown away. ONNX runs without torch: `cytolora predict DIR PATH …` on a machine that has only ONNX Runtime.
+    The export is opened again and predicts images; if a class changes, or a probability by more than 0.0001, it is
+    deleted. ONNX runs without torch: `cytolora predict DIR PATH …` on a machine that has only ONNX Runtime.
 
     Examples:
 
@@ -46,9 +46,9 @@ def export(
     out
         Folder to write.
     images
-        Images to compare on, files or folders; drawn cells if not given.
+        Images to compare on, files or folders; synthetic cells if not given.
     force_licence
-        Exports weights although their licence forbids to pass on changed or merged copies.
+        Exports weights although their licence forbids modified copies.
     json_
         Prints one JSON document.
     quiet

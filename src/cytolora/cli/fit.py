@@ -1,4 +1,4 @@
-"""fit: from a folder of labelled cells to a classifier that one can hand on."""
+"""The command `fit`: labelled cells to a classifier in a bundle."""
 
 import json
 import sys
@@ -12,7 +12,6 @@ from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Preci
 from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_metrics
 from cytolora.cli.progress import show_progress
-from cytolora.errors import ConfigError
 
 
 def fit(
@@ -25,10 +24,10 @@ def fit(
     method: str | None = None,
     shots: int | None = None,
     seed: int = 0,
-    positive: str | None = None,
+    positive: Annotated[tuple[str, ...], Several] = (),
     sensitivity: float = 0.95,
     coverage: float = 0.9,
-    rates: Annotated[tuple[float, ...], Several] = (),
+    learning_rates: Annotated[tuple[float, ...], Several] = (),
     steps: int | None = None,
     precision: Precision = "auto",
     labels: Path | None = None,
@@ -41,14 +40,14 @@ def fit(
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Fits a classifier to your own cells and writes it as a bundle, tested once on cells that took no part.
+    """Fits a classifier to your own cells, tests it once on held-out cells, and writes it as a bundle.
 
-    Ctrl-C at any time; the same command goes on from there.
+    Ctrl-C at any time; the same command resumes.
 
     Examples:
 
         cytolora fit my_cells --out model1
-        cytolora fit my_cells --out model1 --model uni --positive hsil,scc --sensitivity 0.95
+        cytolora fit my_cells --out model1 --model uni --positive hsil scc --sensitivity 0.95
         cytolora fit my_cells --out model1 --method lora --shots 4 --labels corrections.csv
         cytolora fit my_cells --out model2 --labels corrections.csv --add new_cells
 
@@ -67,19 +66,19 @@ def fit(
     shots
         Training images per class; all if not given. Held-out images are all used either way.
     seed
-        Decides the draw, the folds and the start of training.
+        Seed of the draw, the folds and the start of training.
     positive
-        Classes that must not be missed, with commas between them: sets an operating point.
+        Classes that must not be missed: sets an operating point.
     sensitivity
-        Share of the positive images to be found, on held-out groups.
+        Target sensitivity for the positive classes, on held-out groups.
     coverage
-        Share of prediction sets that are to hold the true class.
-    rates
-        Learning rates to choose from.
+        Nominal coverage of the prediction sets.
+    learning_rates
+        Learning rates to choose from, by cross-validation.
     steps
-        Cuts training short: a rehearsal.
+        Truncates training to so many steps: a dry run.
     precision
-        What an adapter is trained in: auto is fp32; bf16 is twice as fast on processors that have it.
+        Precision of adapter training: auto is fp32; bf16 is twice as fast on processors that have it.
     labels
         CSV with columns path,label that replaces labels: what the review page saves.
     add
@@ -88,60 +87,55 @@ def fit(
     map_
         CSV with columns from,to[,order] that renames or joins classes.
     split
-        File written by `cytolora split`; says which image is in train, val or test.
+        File written by `cytolora split`: train, val or test of each image.
     cache
-        Keeps decoded images, features and trained adapters; may be deleted at any time.
+        Folder of decoded images, features and trained adapters; may be deleted at any time.
     quiet
-        Says nothing but the result.
+        Prints only the result.
     json_
         Prints one JSON document: `bundle`, `metrics`, `training`.
     """
-    from cytolora import api
+    from cytolora.api.fit import fit as fit_classifier
+    from cytolora.classifier.fit.recipe import FitOptions
     from cytolora.cli.machine import resolve_device
 
     own = add_own(files.backbone_file)
     with show_progress(quiet=quiet, keep_bars=False) as progress:
         progress.status(f"reading {data}")
-        bundle = api.fit(
+        classifier = fit_classifier(
             data,
             out,
             dataset=dataset,
-            model=model,
-            method=method,
-            shots=shots,
-            seed=seed,
-            positive=_labels(positive),
-            sensitivity=sensitivity,
-            coverage=coverage,
-            rates=rates,
-            steps=steps,
-            precision="fp32" if precision == "auto" else precision,
             labels=labels,
             add=add,
-            label_map=map_,
-            split=split,
             weights=pairs(files.weights, "--weights"),
-            weights_dir=files.weights_dir,
-            cache=cache,
             device=resolve_device(machine),
-            own_backbones=own,
+            options=FitOptions(
+                model=model,
+                method=method,
+                shots=shots,
+                seed=seed,
+                positive=positive,
+                sensitivity=sensitivity,
+                coverage=coverage,
+                learning_rates=learning_rates,
+                max_steps=steps,
+                precision="fp32" if precision == "auto" else precision,
+                label_map=map_,
+                split=split,
+                weights_dir=files.weights_dir,
+                cache=cache,
+                own_backbones=own,
+            ),
             progress=progress,
         )
-    contents = bundle.contents
+    contents = classifier.contents
     if json_:
-        found = {"bundle": str(out), "metrics": contents.metrics, "training": contents.training}
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        result = {"bundle": str(out), "metrics": contents.metrics, "training": contents.training}
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return
     print_metrics(contents.metrics["test"])
     name = out if out.suffix == ".zip" else out / "report.html"
     make_console().print(
         f"Written: {out}. Look at {name}, then: cytolora predict {out} NEW_CELLS --out predictions.csv"
     )
-
-
-def _labels(positive: str | None) -> list[str]:
-    """Reads ``hsil,scc``; an option that names nothing is a mistake, not a option for no operating point."""
-    labels = [label.strip() for label in (positive or "").split(",") if label.strip()]
-    if positive is not None and not labels:
-        raise ConfigError(f"--positive names classes, such as hsil,scc, got {positive!r}. Leave it out for none.")
-    return labels

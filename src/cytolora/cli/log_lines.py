@@ -1,4 +1,4 @@
-"""Progress as plain lines, for a standard error that is no terminal: nohup, SLURM, tee."""
+"""Progress as plain log lines, for a standard error that is no terminal: nohup, SLURM, tee."""
 
 from collections import deque
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from cytolora.cli.options import MachineOptions, WeightOptions, add_backbones, p
 from cytolora.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    from cytolora.classifier.inference.bundle_predictor import Bundle
+    from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.inference.predictor import Predictor
 
 
@@ -28,10 +28,10 @@ def open_any(path: Path, files: WeightOptions, machine: MachineOptions) -> "Pred
     return open_bundle(path, files, machine)
 
 
-def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "Bundle":
+def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "Classifier":
     """Opens a bundle with the options that every command on bundles has."""
     from cytolora.classifier.bundle.files import read_bundle
-    from cytolora.classifier.inference.bundle_predictor import Bundle
+    from cytolora.classifier.inference.classifier import Classifier
     from cytolora.cli.machine import resolve_device
 
     add_backbones(files.backbone_file)
@@ -40,7 +40,7 @@ def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "B
     if named and backbone not in named:
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
     chosen = resolve_device(machine)
-    return Bundle.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=chosen)
+    return Classifier.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=chosen)
 
 
 def add_own(files: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""predict: what new images show, and which of them a person should look at."""
+"""The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
 import warnings
 from pathlib import Path
@@ -27,7 +27,7 @@ def predict(
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Says of new images what they show, which of them a person should look at, and which are unlike all known ones.
+    """Predicts classes of new images and flags those to refer to a person and those out of distribution.
 
     Examples:
 
@@ -38,20 +38,20 @@ def predict(
     Parameters
     ----------
     bundle
-        What `cytolora fit` wrote, a folder or a zip file; or what `cytolora export --to onnx` did.
+        Bundle that `cytolora fit` wrote, a folder or a zip file; or an export of `cytolora export --to onnx`.
     paths
         Images, folders of them, patterns in quotes, or zip files; with --cells one whole slide.
     out
-        Table to write, .csv or .parquet: one row an image, one column a class. Of a slide .geojson (QuPath) or .csv.
+        Table to write, .csv or .parquet: one row per image, one column per class. Of a slide .geojson (QuPath) or .csv.
     page
-        HTML file to write: the images, the suspicious and doubtful first, to be corrected by keyboard.
+        HTML file to write: the images, the most uncertain first, to be corrected by keyboard.
     cells
-        Where the cells of a slide are: GeoJSON as QuPath exports it, or CSV with columns x,y (pixels of level 0) or
+        Positions of the cells of a slide: GeoJSON as QuPath exports it, or CSV with columns x,y (pixels of level 0) or
         x_um,y_um (micrometres).
     crop_um
-        Edge of the square around a cell of a slide, micrometres: what the training images show.
+        Edge of the square around a cell of a slide, micrometres, as in the training images.
     mpp
-        Micrometres per pixel of level 0, where the slide does not say.
+        Micrometres per pixel of level 0, where the slide has no such metadata.
     quiet
         Shows no progress.
     """
@@ -61,7 +61,7 @@ def predict(
         return
     if crop_um is not None or mpp is not None:
         raise ConfigError("--crop-um and --mpp belong to a whole slide; name where its cells are: --cells FILE.")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which the table says more clearly
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged files, which the table reports
     from cytolora.classifier.inference.image_sources import find_images
     from cytolora.classifier.inference.table import check_out, check_room, predict_table
 
@@ -77,5 +77,5 @@ def predict(
         progress.status(f"opening {bundle}")
         opened = open_any(bundle, files, machine)
         progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
-        found = predict_table(opened, sources, out, page=page, on_images=progress.done)
-    print_summary(found, "images", out, page)
+        result = predict_table(opened, sources, out, page=page, on_images=progress.done)
+    print_summary(result, "images", out, page)

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from cytolora.cli.console import make_console
 from cytolora.cli.log_lines import Lines
-from cytolora.core.progress import Progress
+from cytolora.core.progress import SILENT, Progress
 
 _SPEED_SECONDS = 600
 """Time over which speed is averaged: runs of one grid differ in theirs."""
@@ -48,7 +48,7 @@ def show_progress(
     is_terminal = sys.stderr.isatty() if console is None else console.is_terminal
     console = console or make_console(stderr=True)
     if quiet:
-        yield Progress()
+        yield SILENT
     elif is_terminal and console.is_interactive:
         with _on_terminal(console, keep_bars=keep_bars) as progress:
             yield progress

@@ -1,4 +1,4 @@
-"""serve: a model behind HTTP, on this machine alone unless a token is asked for."""
+"""The command `serve`: a classifier over HTTP, on localhost unless a token is set."""
 
 import signal
 import socket
@@ -35,9 +35,9 @@ def serve(
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
 ) -> None:
-    """Answers POST /v1/predict with predictions; a page to drop images on is at /, the schema at /openapi.json.
+    """Serves a classifier over HTTP: predictions at POST /v1/predict, a page at /, the schema at /openapi.json.
 
-    On SIGTERM or Ctrl-C no new connection is taken, and every request that was is answered.
+    On SIGTERM or Ctrl-C no new connection is accepted, and every accepted request is answered.
 
     Examples:
 
@@ -48,7 +48,7 @@ def serve(
     Parameters
     ----------
     model
-        A bundle, or what `cytolora export --to onnx` wrote, which needs no torch.
+        Bundle; or an export of `cytolora export --to onnx`, which needs no torch.
     host
         Interface to listen on; another than loopback needs --token-file.
     port
@@ -62,11 +62,11 @@ def serve(
     max_images
         Images of one request, at most.
     max_queue
-        Images waiting for an answer, at most; then clients get 503 and are asked to come back.
+        Images waiting for an answer, at most; beyond, clients get 503 and retry later.
     max_batch
         Images computed at once, at most.
     max_wait_ms
-        How long an image waits for others to be computed with.
+        Milliseconds that an image waits for others of its batch.
     threads
         CPU threads that compute.
     """
@@ -101,17 +101,17 @@ def serve(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_MAX_CONNECTIONS
         )
-        with suppress(KeyboardInterrupt):  # likewise: that is how one stops it, and nothing is left to go on with
+        with suppress(KeyboardInterrupt):  # the normal way to stop it
             uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Opens the port before the server starts, so that one that is taken is said in one line."""
+    """Opens the port before the server starts, so that a port in use is a one-line error."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(_BACKLOG)  # whoever reads that it answers, and asks at once, waits and is not turned away
+        listener.listen(_BACKLOG)  # a client that connects at once waits and is not refused
     except OSError as error:
         listener.close()
         raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from error

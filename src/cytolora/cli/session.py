@@ -1,4 +1,4 @@
-"""What `embed` and `labels` start from: one dataset and one backbone, with the features that are kept of them."""
+"""Session of `embed` and `learning-curve`: one dataset and one backbone, with cached features."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The part of predict that reads whole slides."""
+"""Whole-slide prediction of the command `predict`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def predict_on_slide(
     mpp: float | None,
     quiet: bool,
 ) -> None:
-    """Predicts the cells of one slide and says how many.
+    """Predicts the cells of one slide and prints a summary.
 
     Raises:
         ConfigError: If it is not one slide, or the size of crops is not given.
@@ -45,7 +45,7 @@ def predict_on_slide(
         show_progress(quiet=quiet) as progress,
     ):
         progress.begin("predicting", len(collection.positions), "cells")
-        found = predict_slide(
+        result = predict_slide(
             model,
             slide,
             collection.positions,
@@ -55,14 +55,14 @@ def predict_on_slide(
             members=collection.members,
             on_images=progress.done,
         )
-    is_kept = found.num_errors and is_geojson(out) and collection.positions[0].feature is not None
+    is_kept = result.num_errors and is_geojson(out) and collection.positions[0].feature is not None
     kept = " and keep the class that they came with, if any" if is_kept else ""
-    print_summary(found, "cells", out, page, of_errors=kept)
+    print_summary(result, "cells", out, page, of_errors=kept)
 
 
-def print_summary(found: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
-    """Says what was predicted, and where it is; ``of_errors``: what became of those that cannot be read."""
+def print_summary(result: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
+    """Prints counts and the files written; ``of_errors`` adds a remark on unreadable images."""
     make_console(stderr=True).print(
-        f"{found.num_images} {unit}: {found.num_referred} referred to a person, {found.num_unfamiliar} unfamiliar, "
-        f"{found.num_errors} that cannot be read{of_errors}. Written: {out}{f', {page}' if page else ''}."
+        f"{result.num_images} {unit}: {result.num_referred} referred to a person, {result.num_unfamiliar} "
+        f"out-of-distribution, {result.num_errors} unreadable{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

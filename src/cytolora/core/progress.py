@@ -1,26 +1,47 @@
-"""Progress reports: what work says of itself while it goes on; loads no torch."""
+"""Progress reports of long work: logged by default, a bar in a notebook; loads no torch."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+
+_LOG = logging.getLogger("cytolora")
+
+
+def _log_begin(text: str, total: int, unit: str) -> None:
+    _LOG.info("%s", f"{text}: {total:,} {unit}" if total else text)
+
+
+def _log_say(text: str) -> None:
+    _LOG.info("%s", text)
+
+
+def _log_status(text: str) -> None:
+    _LOG.debug("%s", text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where work tells what it does and how far it is; ``cli/progress.py`` shows it, as a bar or as lines of a log."""
+    """Callbacks that long work calls, from any thread; by default they log to the logger ``cytolora``.
 
-    say: Callable[[str], None] = lambda text: None
-    """Told what stays to be read: a note, or what is begun."""
-    begin: Callable[[str, int, str], None] = lambda text, total, unit: None
-    """Told that a stage begins, how much of what unit there is to do; 0 where that is not counted."""
+    Example::
+
+        logging.basicConfig(level=logging.INFO)  # stages and notes; DEBUG adds what is being done
+        cytolora.fit("my_cells", "model1", progress=cytolora.Progress())
+    """
+
+    say: Callable[[str], None] = _log_say
+    """Takes a note, or the text of a step that begins."""
+    begin: Callable[[str, int, str], None] = _log_begin
+    """Takes the title of a stage that begins, its total and the unit; 0 where nothing is counted."""
     done: Callable[[int], None] = lambda number: None
-    """Told how much of the stage was just done."""
-    status: Callable[[str], None] = lambda text: None
-    """Told what is being done now, as often as that changes."""
+    """Takes how many units of the stage were just done."""
+    status: Callable[[str], None] = _log_status
+    """Takes what is being done now, as often as that changes."""
     step: Callable[[str, int, int], None] = lambda text, done, total: None
-    """Told how far a part of the stage is that has a count of its own: text, images done, images in total."""
+    """Takes the count of a part of the stage: text, images done, images in total."""
 
     def counted(self, text: str, total: int) -> Callable[[int], None]:
-        """Returns what takes the number of images just done and tells how many of ``total`` that makes."""
+        """Returns a function that takes the number of images just done and reports the sum as a ``step``."""
         num_done = 0
         self.step(text, 0, total)
 
@@ -30,3 +51,7 @@ class Progress:
             self.step(text, num_done, total)
 
         return advance
+
+
+SILENT = Progress(say=lambda text: None, begin=lambda text, total, unit: None, status=lambda text: None)
+"""Neither shows nor logs anything."""

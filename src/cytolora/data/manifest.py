@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.tables import html_table
 from cytolora.data.grouping import Grouping
 from cytolora.errors import DataError
 
@@ -123,6 +124,18 @@ class Manifest:
             if sample.subset:
                 table[sample.label][sample.subset] += 1
         return table
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{label} {row['all']}" for label, row in self.counts().items())
+        return f"Manifest({self.name!r}, {len(self.samples):,} images: {counts})"
+
+    def _repr_html_(self) -> str:
+        subsets = ("all", *(name for name in SUBSETS if self.subset(name)))
+        rows = [[label, *(row[name] for name in subsets)] for label, row in self.counts().items()]
+        num_groups = len({sample.group for sample in self.samples} - {None})
+        groups = f"{num_groups:,} groups" if num_groups else "groups not known"
+        title = f"{self.name}: {len(self.samples):,} images, {len(self.classes)} classes, {groups}"
+        return html_table(["class", *subsets], rows, caption=title)
 
 
 @dataclass(frozen=True, kw_only=True)

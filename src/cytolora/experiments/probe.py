@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from cytolora.config.run import RunSpec
-from cytolora.core.progress import Progress
+from cytolora.core.progress import SILENT, Progress
 from cytolora.experiments.cost import (
     BackboneMethod,
     Cost,
@@ -59,7 +59,7 @@ def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.dev
     absent: dict[str, int] = defaultdict(int)
     sessions: dict[str, Session] = {}
     for run in _heads(plan):
-        sessions[run.backbone] = open_session(run, inputs, store, device=device, progress=Progress())
+        sessions[run.backbone] = open_session(run, inputs, store, device=device, progress=SILENT)
         absent[run.backbone] += sessions[run.backbone].num_missing_features(run.preprocess)
     worth = {name: num_images for name, num_images in absent.items() if num_images > _WORTH_FEATURES}
     seconds = 0.0
@@ -89,11 +89,11 @@ def _num_tried(runs: list[RunSpec], inputs: Inputs) -> float:
 def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.device) -> Cost:
     by_size = sorted(runs, key=lambda run: (mean_batch(run, inputs), run.run_id))
     small, large = by_size[0], by_size[-1]
-    session = open_session(small, inputs, store, device=device, progress=Progress())
+    session = open_session(small, inputs, store, device=device, progress=SILENT)
     points = [(mean_batch(small, inputs), _step_seconds(session, small))]
     if mean_batch(large, inputs) > points[0][0] and points[0][1] < _LONG_STEP:
         if large.dataset != small.dataset:
-            session = open_session(large, inputs, store, device=device, progress=Progress(), before=session)
+            session = open_session(large, inputs, store, device=device, progress=SILENT, before=session)
         points.append((mean_batch(large, inputs), _step_seconds(session, large)))
     return fit_cost(points)
 

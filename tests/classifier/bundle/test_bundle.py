@@ -11,7 +11,7 @@ from small_bundle import CLASSES, write_small_bundle
 
 from cytolora.classifier.bundle.files import CARD, CONTENTS
 from cytolora.classifier.bundle.manifest import check_harmless
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.errors import BundleError, ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES
 
@@ -32,7 +32,7 @@ def drawn_images(number: int = 3) -> list[np.ndarray]:
 
 
 def test_paths_pillow_images_bytes_and_pixels_are_the_same_image(linear, tmp_path):
-    bundle, pixels = Bundle.load(linear), drawn_images(1)[0]
+    bundle, pixels = Classifier.load(linear), drawn_images(1)[0]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     path = tmp_path / "a.png"
     found = bundle.predict([path, str(path), path.read_bytes(), Image.fromarray(pixels), pixels])
@@ -41,7 +41,7 @@ def test_paths_pillow_images_bytes_and_pixels_are_the_same_image(linear, tmp_pat
 
 
 def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature(linear):
-    bundle, images = Bundle.load(linear), drawn_images()
+    bundle, images = Classifier.load(linear), drawn_images()
     powers = np.exp(bundle.logits(images).astype(np.float64) / bundle.contents.temperature)
     expected = powers / powers.sum(axis=1, keepdims=True)
     found = [prediction.probabilities or () for prediction in bundle.predict(images)]
@@ -50,7 +50,7 @@ def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature(linear
 
 def test_a_damaged_image_is_one_prediction_with_an_error(linear, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    first, bad, last = Bundle.load(linear).predict([drawn_images()[0], tmp_path / "bad.png", drawn_images()[1]])
+    first, bad, last = Classifier.load(linear).predict([drawn_images()[0], tmp_path / "bad.png", drawn_images()[1]])
     assert "bad.png" in bad.error
     assert bad.probabilities is None
     assert bad.predicted is None
@@ -61,17 +61,17 @@ def test_a_damaged_image_is_one_prediction_with_an_error(linear, tmp_path):
 def test_a_zip_of_the_bundle_predicts_the_same_without_being_unpacked(linear, tmp_path):
     write_small_bundle(tmp_path / "model.zip")
     shutil.make_archive(str(tmp_path / "wrapped"), "zip", linear.parent, linear.name)
-    expected = Bundle.load(linear).logits(drawn_images())
+    expected = Classifier.load(linear).logits(drawn_images())
     for name in ("model.zip", "wrapped.zip"):
-        np.testing.assert_array_equal(Bundle.load(tmp_path / name).logits(drawn_images()), expected)
+        np.testing.assert_array_equal(Classifier.load(tmp_path / name).logits(drawn_images()), expected)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.zip", "wrapped.zip"]
 
 
 @pytest.mark.parametrize("method", ["lora", "vera", "pissa", "vpt", "last_blocks"])
 def test_an_adapter_written_is_the_adapter_read(method, tmp_path):
     folder = write_small_bundle(tmp_path / "model", method)
-    bundle, plain = Bundle.load(folder), Bundle.load(write_small_bundle(tmp_path / "plain"))
-    again = Bundle.load(folder)
+    bundle, plain = Classifier.load(folder), Classifier.load(write_small_bundle(tmp_path / "plain"))
+    again = Classifier.load(folder)
     np.testing.assert_array_equal(bundle.logits(drawn_images()), again.logits(drawn_images()))
     assert np.abs(bundle.outputs([bundle.view(drawn_images()[0])])[1]).sum() > 0
     assert not np.allclose(
@@ -91,7 +91,7 @@ def test_stock_peft_reads_the_two_adapter_files(tmp_path):
     encoder = load_encoder(NANO, NANO.weights)
     split_qkv(encoder.trunk)
     encoder.trunk = PeftModel.from_pretrained(encoder.trunk, str(folder / "adapter")).merge_and_unload()
-    bundle = Bundle.load(folder)
+    bundle = Classifier.load(folder)
     view = bundle.view(drawn_images()[0])
     from cytolora.data.imaging.views import to_batch
 
@@ -102,29 +102,29 @@ def test_stock_peft_reads_the_two_adapter_files(tmp_path):
 @pytest.mark.slow
 def test_a_fresh_process_gives_the_same_bytes(linear):
     program = (
-        "import sys, numpy as np; from cytolora.classifier.inference.bundle_predictor import Bundle\n"
+        "import sys, numpy as np; from cytolora.classifier.inference.classifier import Classifier\n"
         "rng = np.random.default_rng(0)\n"
         "images = [rng.integers(0, 255, (40 + 10 * place, 50, 3), dtype=np.uint8) for place in range(3)]\n"
-        "sys.stdout.buffer.write(Bundle.load(sys.argv[1]).logits(images).tobytes())"
+        "sys.stdout.buffer.write(Classifier.load(sys.argv[1]).logits(images).tobytes())"
     )
     found = subprocess.run([sys.executable, "-c", program, str(linear)], capture_output=True, check=True).stdout
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    assert found == Bundle.load(linear).logits(drawn_images()).tobytes()
+    assert found == Classifier.load(linear).logits(drawn_images()).tobytes()
     torch.set_num_threads(threads)
 
 
 def test_the_card_may_be_edited(copied):
     (copied / CARD).write_text("Ask the cytology department.")
-    assert Bundle.load(copied).classes == CLASSES
+    assert Classifier.load(copied).classes == CLASSES
 
 
 def test_another_checkpoint_is_refused_by_name(linear, tmp_path):
     (tmp_path / "nano.safetensors").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"was trained on nano with SHA-256 .*, and .*nano\.safetensors has"):
-        Bundle.load(linear, weights=tmp_path / "nano.safetensors")
+        Classifier.load(linear, weights=tmp_path / "nano.safetensors")
 
 
 def test_a_backbone_of_ones_own_is_opened_with_its_weights_alone(tmp_path):
@@ -139,9 +139,9 @@ def test_a_backbone_of_ones_own_is_opened_with_its_weights_alone(tmp_path):
     used = UsedBackbone(name="mine", sha256=sha256_file(NANO.weights), spec=own)
     folder = write_small_bundle(tmp_path / "model", backbone=used)
     with pytest.raises(WeightsError, match=r"No weights of mine.*--weights mine=PATH"):
-        Bundle.load(folder).classifier()
-    expected = Bundle.load(write_small_bundle(tmp_path / "plain")).logits(drawn_images())
-    np.testing.assert_array_equal(Bundle.load(folder, weights=NANO.weights).logits(drawn_images()), expected)
+        Classifier.load(folder).classifier()
+    expected = Classifier.load(write_small_bundle(tmp_path / "plain")).logits(drawn_images())
+    np.testing.assert_array_equal(Classifier.load(folder, weights=NANO.weights).logits(drawn_images()), expected)
 
 
 def test_every_known_backbone_can_be_bundled():
@@ -171,7 +171,7 @@ def test_what_somebody_put_into_a_bundle_is_not_lost_with_it(copied, name):
 def test_what_file_managers_leave_in_a_bundle_is_in_nobodys_way(copied, name):
     (copied / name).parent.mkdir(exist_ok=True)
     (copied / name).write_bytes(b"litter")
-    Bundle.load(copied)
+    Classifier.load(copied)
     write_small_bundle(copied)
     assert not (copied / name).exists()
 

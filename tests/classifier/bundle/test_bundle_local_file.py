@@ -13,7 +13,7 @@ from small_bundle import rewrite
 
 from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.classifier.export.export import export
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.cli.app import main
 from cytolora.errors import BundleError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES, NANO
@@ -58,7 +58,7 @@ def fitted_once(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (home / "mine" / "mine.yaml").write_text(YAML)
     shutil.copy(NANO.weights, home / "mine" / "mine.safetensors")
     for name in ("model", "model.zip"):
-        options = ("--steps", 20, "--rates", 0.01, "--cache", home / "cache", "--device", "cpu", "--quiet")
+        options = ("--steps", 20, "--learning-rates", 0.01, "--cache", home / "cache", "--device", "cpu", "--quiet")
         own = ("--backbone-file", home / "mine" / "mine.yaml")
         assert command("fit", drawn_cells, "--out", home / name, *own, *options) == 0
     return home
@@ -93,14 +93,14 @@ def test_a_folder_remembers_path_and_size_and_a_zip_file_neither(fitted_once: Pa
         assert all(str(fitted_once).encode() not in packed.read(name) for name in packed.namelist())
     assert new.keys() == old.keys()
     with pytest.raises(WeightsError, match=r"^No weights of mine on this machine\. Name the file: --weights mine=PATH"):
-        Bundle.load(fitted_once / "model.zip").checkpoint()
+        Classifier.load(fitted_once / "model.zip").checkpoint()
 
 
 @pytest.mark.parametrize("to", ["timm", "onnx"])
 def test_an_export_names_no_path_of_this_machine(fitted_once: Path, tmp_path: Path, to):
     if to == "onnx":
         pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    bundle = Bundle.load(fitted_once / "model")
+    bundle = Classifier.load(fitted_once / "model")
     assert bundle.contents.backbone.local_file is not None
     export(bundle, to, tmp_path / "out")
     for path in (one for one in (tmp_path / "out").rglob("*") if one.is_file()):
@@ -109,10 +109,10 @@ def test_an_export_names_no_path_of_this_machine(fitted_once: Path, tmp_path: Pa
 
 def test_a_folder_packed_by_hand_opens_and_finds_the_checkpoint(home: Path, tmp_path: Path):
     packed = shutil.make_archive(str(tmp_path / "by_hand"), "zip", home, "model")
-    expected = Bundle.load(home / "model").logits(pixels())
-    np.testing.assert_array_equal(Bundle.load(packed).logits(pixels()), expected)
+    expected = Classifier.load(home / "model").logits(pixels())
+    np.testing.assert_array_equal(Classifier.load(packed).logits(pixels()), expected)
     (home / "mine" / "mine.safetensors").unlink()
-    assert Bundle.load(packed).classes == Bundle.load(home / "model").classes
+    assert Classifier.load(packed).classes == Classifier.load(home / "model").classes
 
 
 def test_a_checkpoint_that_moved_or_changed_is_looked_for_as_before_and_the_error_says_where(home: Path):
@@ -122,30 +122,30 @@ def test_a_checkpoint_that_moved_or_changed_is_looked_for_as_before_and_the_erro
         checkpoint.unlink() if changed is None else checkpoint.write_bytes(changed)
         message = rf"No weights of mine on this machine \(training read {checkpoint}, which {why}.*--weights mine=PATH"
         with pytest.raises(WeightsError, match=message):
-            Bundle.load(home / "model").logits(pixels())
+            Classifier.load(home / "model").logits(pixels())
 
 
 def test_weights_that_are_named_win_over_those_remembered(home: Path, tmp_path: Path):
     checkpoint, other = home / "mine" / "mine.safetensors", tmp_path / "other.safetensors"
     other.write_bytes(b"other")
     with pytest.raises(BundleError, match=r"other\.safetensors has"):
-        Bundle.load(home / "model", weights=other)
+        Classifier.load(home / "model", weights=other)
     shutil.move(checkpoint, other)
-    assert Bundle.load(home / "model", weights=other).checkpoint() == other
+    assert Classifier.load(home / "model", weights=other).checkpoint() == other
 
 
 @pytest.mark.parametrize("change", [{"path": "mine.safetensors"}, {"num_bytes": -1}, {"mtime": 3}, {"path": 3}])
 def test_a_place_that_is_none_is_refused(home: Path, change: dict[str, object]):
     rewrite(home / "model", lambda plain: plain["backbone"]["local_file"].update(change))
     with pytest.raises(BundleError, match=r"local_file|mtime"):
-        Bundle.load(home / "model")
+        Classifier.load(home / "model")
 
 
 @pytest.mark.parametrize("path", ["/" + "x" * 5000, "/dev/zero", "/a\0b"])
 def test_a_place_that_no_file_can_be_at_is_not_there(home: Path, path: str):
     rewrite(home / "model", lambda plain: plain["backbone"]["local_file"].update(path=path))
     with pytest.raises(WeightsError, match=r"No weights of mine on this machine \(training read"):
-        Bundle.load(home / "model").checkpoint()
+        Classifier.load(home / "model").checkpoint()
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
@@ -156,8 +156,8 @@ def test_a_bundle_of_format_1_without_later_keys_opens_and_predicts_as_before(tm
         with zipfile.ZipFile(FORMAT_1) as packed:
             packed.extractall(path)
     with pytest.raises(WeightsError, match=r"^No weights of mine on this machine\. Name the file: --weights mine=PATH"):
-        Bundle.load(path).checkpoint()
-    bundle = Bundle.load(path, weights=NANO.weights)
+        Classifier.load(path).checkpoint()
+    bundle = Classifier.load(path, weights=NANO.weights)
     assert bundle.classes == ("normal", "koilocytic", "lsil", "hsil", "glandular")
     (found,) = bundle.predict(pixels())
     expected = (0.849377, 0.051349, 0.034276, 0.000857, 0.064141)

@@ -14,7 +14,7 @@ import pytest
 from small_bundle import CLASSES, mutated, rewrite, write_small_bundle
 
 from cytolora.classifier.bundle.files import CARD, CONTENTS
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.errors import BundleError
 
 
@@ -34,17 +34,17 @@ def test_a_changed_byte_is_refused_by_name(copied, file):
     content[-1] ^= 1
     (copied / file).write_bytes(content)
     with pytest.raises(BundleError, match=f"{file} is not as it was written"):
-        Bundle.load(copied)
+        Classifier.load(copied)
 
 
 def test_a_missing_and_a_foreign_file_are_refused_by_name(copied):
     (copied / "run.py").write_text("import os")
     with pytest.raises(BundleError, match=r"run\.py is no part of this bundle"):
-        Bundle.load(copied)
+        Classifier.load(copied)
     (copied / "run.py").unlink()
     (copied / "seen.json").unlink()
     with pytest.raises(BundleError, match=r"seen\.json is missing"):
-        Bundle.load(copied)
+        Classifier.load(copied)
 
 
 CHANGES = {
@@ -70,7 +70,7 @@ CHANGES = {
 def test_contents_that_do_not_hold_together_are_refused_by_name(copied, message):
     rewrite(copied, CHANGES[message])
     with pytest.raises(BundleError, match=message):
-        Bundle.load(copied)
+        Classifier.load(copied)
 
 
 @pytest.mark.parametrize("number", ["1e906", "-1e906", "NaN", "Infinity"])
@@ -79,7 +79,7 @@ def test_a_number_that_no_float_holds_is_refused(copied, number):
     content = (copied / CONTENTS).read_text()
     (copied / CONTENTS).write_text(content.replace('"temperature": 1.5', f'"temperature": {number}'))
     with pytest.raises(BundleError, match=r"bundle\.json is not as it was written"):
-        Bundle.load(copied)
+        Classifier.load(copied)
 
 
 @pytest.mark.parametrize("depth", [200, 450, 600, 900])
@@ -92,10 +92,10 @@ def test_a_description_nested_too_deeply_is_refused(copied, depth):
     rewrite(copied, lambda plain: plain["training"].update(x=nested))
     sys.setrecursionlimit(limit)
     with suppress(BundleError):  # how deep is too deep is Python's own affair
-        Bundle.load(copied)
+        Classifier.load(copied)
     (copied / CONTENTS).write_text("[" * 100_000)
     with pytest.raises(BundleError, match=r"bundle\.json is not as it was written \(it is nested too deeply\)"):
-        Bundle.load(copied)
+        Classifier.load(copied)
 
 
 @pytest.mark.parametrize("name", ["head.safetensors", "seen.json", "unfamiliar.safetensors"])
@@ -103,7 +103,7 @@ def test_a_file_that_was_taken_off_the_list_as_well_is_missed_by_name(copied, na
     rewrite(copied, lambda plain: plain["files"].pop(name))
     (copied / name).unlink()
     with pytest.raises(BundleError, match=name):
-        Bundle.load(copied)
+        Classifier.load(copied)
 
 
 def test_an_adapter_that_was_taken_off_the_list_as_well_is_missed_by_name(tmp_path):
@@ -111,7 +111,7 @@ def test_an_adapter_that_was_taken_off_the_list_as_well_is_missed_by_name(tmp_pa
     rewrite(folder, lambda plain: [plain["files"].pop(name) for name in list(plain["files"]) if "adapter" in name])
     shutil.rmtree(folder / "adapter")
     with pytest.raises(BundleError, match=r"adapter_model\.safetensors is missing"):
-        Bundle.load(folder)
+        Classifier.load(folder)
 
 
 class _Evil:
@@ -128,7 +128,7 @@ def test_a_file_of_another_kind_is_refused_by_name_though_its_hash_fits(copied, 
     (copied / name).write_bytes(content)
     rewrite(copied, lambda plain: plain["files"].update({name: sha256(content).hexdigest()}))
     with pytest.raises(BundleError, match=name):
-        Bundle.load(copied)
+        Classifier.load(copied)
     assert not Path("code was run").exists()
 
 
@@ -136,22 +136,22 @@ def test_links_and_entries_that_leave_the_bundle_are_refused(copied, tmp_path):
     (copied / "head.safetensors").unlink()
     (copied / "head.safetensors").symlink_to("/etc/hostname")
     with pytest.raises(BundleError, match=r"head\.safetensors is a symbolic link"):
-        Bundle.load(copied)
+        Classifier.load(copied)
     for number, name in enumerate(("../bundle.json", "/bundle.json", "a/../../b", "C:/x")):
         with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as packed:
             packed.writestr(name, "{}")
         with pytest.raises(BundleError, match="leaves the bundle"):
-            Bundle.load(tmp_path / f"{number}.zip")
+            Classifier.load(tmp_path / f"{number}.zip")
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleError, match="does not exist"):
-        Bundle.load(tmp_path / "nothing")
+        Classifier.load(tmp_path / "nothing")
     with pytest.raises(BundleError, match=r"it has no bundle\.json"):
-        Bundle.load(tmp_path)
+        Classifier.load(tmp_path)
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(BundleError, match="no zip file of a bundle"):
-        Bundle.load(tmp_path / "a.zip")
+        Classifier.load(tmp_path / "a.zip")
 
 
 _RUNS = ("exec", "compile", "import", "pickle.find_class", "marshal.loads", "subprocess.Popen", "os.system", "os.exec")
@@ -180,7 +180,7 @@ def test_200_mutated_bundles_are_200_refusals_and_no_code_runs(tmp_path, watch: 
     source = write_small_bundle(tmp_path / "source", "lora")
     names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file() and p.name != CARD)
     copied = Path(shutil.copytree(source, tmp_path / "copied"))
-    Bundle.load(copied)  # imports what is imported late
+    Classifier.load(copied)  # imports what is imported late
     watch.seen.clear()
     refused = []
     for number in range(200):
@@ -189,7 +189,7 @@ def test_200_mutated_bundles_are_200_refusals_and_no_code_runs(tmp_path, watch: 
         (copied / file).write_bytes(mutated(whole, moment))
         watch.is_on = True
         try:
-            Bundle.load(copied)
+            Classifier.load(copied)
         except BundleError as error:
             refused.append(file in str(error))
         finally:
@@ -197,7 +197,7 @@ def test_200_mutated_bundles_are_200_refusals_and_no_code_runs(tmp_path, watch: 
         (copied / file).write_bytes(whole)
     assert refused == [True] * 200
     assert watch.seen == []
-    assert Bundle.load(copied).classes == CLASSES
+    assert Classifier.load(copied).classes == CLASSES
 
 
 def test_what_would_run_code_is_seen(watch: Watch):
@@ -214,7 +214,7 @@ def test_mutated_zips_are_refused_or_unchanged_inside(tmp_path):
         changed = tmp_path / "changed.zip"
         changed.write_bytes(mutated(whole, moment))
         try:
-            found = Bundle.load(changed)
+            found = Classifier.load(changed)
         except BundleError:
             continue
         with zipfile.ZipFile(io.BytesIO(whole)) as packed:

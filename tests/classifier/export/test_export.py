@@ -12,7 +12,7 @@ from small_bundle import CLASSES, write_small_bundle
 
 from cytolora.classifier.export import export as exporting
 from cytolora.classifier.export.export import Agreement, export
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.app import main
 from cytolora.errors import BundleError, ConfigError
@@ -20,34 +20,34 @@ from cytolora.models.backbones.registry import NANO
 
 
 @pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.load(write_small_bundle(tmp_path_factory.mktemp("lora") / "model", "lora"))
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return Classifier.load(write_small_bundle(tmp_path_factory.mktemp("lora") / "model", "lora"))
 
 
 @pytest.fixture(scope="module")
-def linear(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.load(write_small_bundle(tmp_path_factory.mktemp("linear") / "model"))
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return Classifier.load(write_small_bundle(tmp_path_factory.mktemp("linear") / "model"))
 
 
-def under(bundle: Bundle, **facts: Any) -> Bundle:
+def under(bundle: Classifier, **facts: Any) -> Classifier:
     """The same bundle with other facts said of its backbone."""
     used = replace(bundle.contents.backbone, spec=replace(bundle.backbone, **facts))
     changed = replace(bundle.contents, backbone=used)
-    return Bundle(changed, bundle.files, name="changed", checkpoint=NANO.weights, device="cpu")
+    return Classifier(changed, bundle.files, name="changed", checkpoint=NANO.weights, device="cpu")
 
 
 def agrees(found: Agreement) -> bool:
     return found.num_flips == 0 and found.logit < 1e-4 and found.num_images == 24
 
 
-def test_a_merged_lora_opens_with_timm_alone(lora: Bundle, tmp_path: Path):
+def test_a_merged_lora_opens_with_timm_alone(lora: Classifier, tmp_path: Path):
     assert agrees(export(lora, "timm", tmp_path / "out"))
     model: Any = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
     assert "qkv" in dict(model.blocks[0].attn.named_children())
     assert model.pretrained_cfg["label_names"] == list(CLASSES)
 
 
-def test_a_lora_opens_with_stock_peft_on_stock_timm(lora: Bundle, tmp_path: Path):
+def test_a_lora_opens_with_stock_peft_on_stock_timm(lora: Classifier, tmp_path: Path):
     assert agrees(export(lora, "peft", tmp_path / "out"))
     assert {path.name for path in (tmp_path / "out" / "timm").iterdir()} == {
         "adapter_config.json",
@@ -55,14 +55,14 @@ def test_a_lora_opens_with_stock_peft_on_stock_timm(lora: Bundle, tmp_path: Path
     }
 
 
-def test_a_projection_becomes_part_of_the_head_that_timm_opens(tmp_path: Path, linear: Bundle):
+def test_a_projection_becomes_part_of_the_head_that_timm_opens(tmp_path: Path, linear: Classifier):
     from cytolora.classifier.export.timm import _head
-    from cytolora.models.classifier import Classifier
+    from cytolora.models.classifier import Classifier as EncoderWithHead
     from cytolora.models.encoder import Encoder
 
     trunk = linear.classifier().encoder.trunk
     projection = torch.nn.Linear(96, 32)
-    classifier = Classifier(Encoder(trunk, "mean_patch", projection=projection), 4)
+    classifier = EncoderWithHead(Encoder(trunk, "mean_patch", projection=projection), 4)
     folded = dict(_head(classifier))
     pooled = torch.randn(5, 96)
     expected = classifier.head(projection(pooled))
@@ -70,28 +70,28 @@ def test_a_projection_becomes_part_of_the_head_that_timm_opens(tmp_path: Path, l
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_a_bundle_without_an_adapter_has_nothing_for_peft(linear: Bundle, tmp_path: Path):
+def test_a_bundle_without_an_adapter_has_nothing_for_peft(linear: Classifier, tmp_path: Path):
     with pytest.raises(ConfigError, match="has no adapter"):
         export(linear, "peft", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("to", ["onnx", "timm"])
-def test_weights_under_a_no_derivatives_licence_are_not_exported(lora: Bundle, to: Any, tmp_path: Path):
+def test_weights_under_a_no_derivatives_licence_are_not_exported(lora: Classifier, to: Any, tmp_path: Path):
     strict = under(lora, redistributable=False, licence="CC-BY-NC-ND-4.0")
     with pytest.raises(ConfigError, match=r"nano are under CC-BY-NC-ND-4\.0.*--force-licence"):
         export(strict, to, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_trained_here_is_exported_whatever_the_licence_and_the_rest_by_force(lora: Bundle, tmp_path: Path):
+def test_what_was_trained_here_is_exported_whatever_the_licence_and_the_rest_by_force(lora: Classifier, tmp_path: Path):
     strict = under(lora, redistributable=False)
     assert agrees(export(strict, "peft", tmp_path / "peft"))
     assert agrees(export(strict, "timm", tmp_path / "timm", force_licence=True))
 
 
-def test_an_export_that_answers_differently_is_thrown_away(lora: Bundle, tmp_path: Path, monkeypatch):
-    def wrong(bundle: Bundle, to: str, folder: Path):
+def test_an_export_that_answers_differently_is_thrown_away(lora: Classifier, tmp_path: Path, monkeypatch):
+    def wrong(bundle: Classifier, to: str, folder: Path):
         return [lambda images: (bundle.logits(images)[:, ::-1], None)]
 
     monkeypatch.setattr(exporting, "_reopened", wrong)
@@ -100,7 +100,7 @@ def test_an_export_that_answers_differently_is_thrown_away(lora: Bundle, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_replaces_an_older_one_and_nothing_else(lora: Bundle, tmp_path: Path):
+def test_an_export_replaces_an_older_one_and_nothing_else(lora: Classifier, tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="would be lost"):
@@ -114,21 +114,21 @@ def test_an_export_replaces_an_older_one_and_nothing_else(lora: Bundle, tmp_path
     assert json.loads((tmp_path / "new" / EXPORT).read_text())["classes"] == list(CLASSES)
 
 
-def test_images_that_cannot_be_read_are_left_out_and_counted(lora: Bundle, tmp_path: Path):
+def test_images_that_cannot_be_read_are_left_out_and_counted(lora: Classifier, tmp_path: Path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "good.png")
     found = export(lora, "peft", tmp_path / "out", images=[tmp_path / "bad.png", tmp_path / "good.png"])
     assert (found.num_images, found.num_unreadable) == (1, 1)
 
 
-def test_a_pooling_that_timm_does_not_have_is_refused_with_the_way_out(lora: Bundle):
+def test_a_pooling_that_timm_does_not_have_is_refused_with_the_way_out(lora: Classifier):
     from cytolora.classifier.export.timm import _architecture
 
     with pytest.raises(ConfigError, match=r"timm has no pooling like 'cls\+mean'.*--to onnx"):
         _architecture(under(lora, pool="cls+mean"))
 
 
-def test_flags_and_sets_that_differ_are_counted_though_the_class_is_the_same(linear: Bundle, tmp_path: Path):
+def test_flags_and_sets_that_differ_are_counted_though_the_class_is_the_same(linear: Classifier, tmp_path: Path):
     """A threshold on an image's own score is what no fitted bundle has; logits move by 1e-5 here."""
     random = np.random.default_rng(0)
     images = [tmp_path / f"{number}.png" for number in range(4)]
@@ -157,7 +157,7 @@ def exported(capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int,
     return int(ended.value.code or 0), said.out + said.err
 
 
-def test_the_command_says_which_images_it_was_compared_on(lora: Bundle, tmp_path: Path, capsys):
+def test_the_command_says_which_images_it_was_compared_on(lora: Classifier, tmp_path: Path, capsys):
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.png")
     _, said = exported(capsys, lora.name, "--to", "peft", "--out", tmp_path / "one")
     assert "on 24 drawn cells\n" in said
@@ -171,7 +171,7 @@ def test_the_command_says_which_images_it_was_compared_on(lora: Bundle, tmp_path
 
 
 @pytest.mark.parametrize("out", ["afile", "afile/sub", "/proc/export"])
-def test_a_place_that_cannot_be_written_is_said_in_one_line(lora: Bundle, tmp_path: Path, capsys, monkeypatch, out):
+def test_a_place_that_cannot_be_written_is_said_in_one_line(lora: Classifier, tmp_path: Path, capsys, monkeypatch, out):
     monkeypatch.chdir(tmp_path)
     Path("afile").write_text("hours of work")
     code, said = exported(capsys, lora.name, "--to", "peft", "--out", out)

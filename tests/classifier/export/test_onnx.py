@@ -11,7 +11,7 @@ from PIL import Image
 from prediction_files import mutate_images, rows_of
 from small_bundle import CLASSES, HEAVY, rewrite, shortest
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import find_images
 from cytolora.classifier.inference.onnx_predictor import EXPORT, MODEL, OnnxModel, is_export, normalised, resized
 from cytolora.classifier.inference.table import predict_table
@@ -52,7 +52,7 @@ def test_resizing_without_torch_gives_the_same_bytes(resize, interpolation):
         assert np.array_equal(normalised([ours], preprocess), to_batch([theirs], preprocess).numpy())
 
 
-def test_an_export_says_the_same_of_an_image_alone_and_among_others(onnx_export: tuple[Bundle, Path]):
+def test_an_export_says_the_same_of_an_image_alone_and_among_others(onnx_export: tuple[Classifier, Path]):
     bundle, folder = onnx_export
     images, model = drawn(9), OnnxModel.load(folder)
     for ours, theirs in zip(bundle.predict(images), model.predict(images), strict=True):
@@ -68,13 +68,13 @@ def test_an_export_says_the_same_of_an_image_alone_and_among_others(onnx_export:
         )
 
 
-def test_a_damaged_image_is_one_prediction_with_an_error_without_torch_too(onnx_export: tuple[Bundle, Path]):
+def test_a_damaged_image_is_one_prediction_with_an_error_without_torch_too(onnx_export: tuple[Classifier, Path]):
     bad, good = OnnxModel.load(onnx_export[1]).predict([b"no image", drawn(1)[0]])
     assert "Cannot read" in bad.error
     assert good.predicted in CLASSES
 
 
-def test_a_strip_of_pixels_is_one_row_without_torch_too(onnx_export: tuple[Bundle, Path], tmp_path: Path):
+def test_a_strip_of_pixels_is_one_row_without_torch_too(onnx_export: tuple[Classifier, Path], tmp_path: Path):
     """A few hundred bytes that would become 250 GB, were the shorter edge scaled to the model's input."""
     model = OnnxModel.load(onnx_export[1])
     model.contents = shortest(model.contents)
@@ -88,7 +88,7 @@ def test_a_strip_of_pixels_is_one_row_without_torch_too(onnx_export: tuple[Bundl
 
 @pytest.mark.parametrize("number", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_every_mutated_image_is_one_row_without_torch_too(
-    onnx_export: tuple[Bundle, Path], tmp_path: Path, number: int
+    onnx_export: tuple[Classifier, Path], tmp_path: Path, number: int
 ):
     mutate_images(tmp_path, number)
     found = predict_table(OnnxModel.load(onnx_export[1]), find_images([tmp_path / "damaged"]), tmp_path / "out.csv")
@@ -97,7 +97,7 @@ def test_every_mutated_image_is_one_row_without_torch_too(
     assert all(bool(row["error"]) != bool(row["predicted"]) for row in rows)
 
 
-def test_the_command_predicts_where_torch_cannot_be_imported(onnx_export: tuple[Bundle, Path], tmp_path: Path):
+def test_the_command_predicts_where_torch_cannot_be_imported(onnx_export: tuple[Classifier, Path], tmp_path: Path):
     (tmp_path / "cells").mkdir()
     for number, pixels in enumerate(drawn(3)):
         Image.fromarray(pixels).save(tmp_path / "cells" / f"{number}.png")
@@ -119,7 +119,9 @@ def test_the_command_predicts_where_torch_cannot_be_imported(onnx_export: tuple[
     assert "Cannot read" in bad["error"]
 
 
-def test_the_file_itself_says_how_images_are_prepared_and_holds_no_path_of_its_maker(onnx_export: tuple[Bundle, Path]):
+def test_the_file_itself_says_how_images_are_prepared_and_holds_no_path_of_its_maker(
+    onnx_export: tuple[Classifier, Path],
+):
     import json
 
     import onnx
@@ -136,7 +138,9 @@ def test_the_file_itself_says_how_images_are_prepared_and_holds_no_path_of_its_m
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "export.json", "unfamiliar.safetensors"])
-def test_a_changed_byte_of_an_export_is_refused_by_name(onnx_export: tuple[Bundle, Path], name: str, tmp_path: Path):
+def test_a_changed_byte_of_an_export_is_refused_by_name(
+    onnx_export: tuple[Classifier, Path], name: str, tmp_path: Path
+):
     copied = Path(shutil.copytree(onnx_export[1], tmp_path / "copy"))
     assert is_export(copied)
     content = bytearray((copied / name).read_bytes())
@@ -161,7 +165,7 @@ def test_a_changed_byte_of_an_export_is_refused_by_name(onnx_export: tuple[Bundl
     ],
 )
 def test_an_export_whose_files_are_not_those_it_speaks_of_is_refused(
-    onnx_export: tuple[Bundle, Path], change: Any, words: str, tmp_path: Path
+    onnx_export: tuple[Classifier, Path], change: Any, words: str, tmp_path: Path
 ):
     copied = Path(shutil.copytree(onnx_export[1], tmp_path / "copy"))
     rewrite(copied, change, EXPORT)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from class_folders import same_files, write_classes
 from PIL import Image
+from quick_fit import quick_fit
 
 import cytolora
 from cytolora.classifier.fit.added import group_rule_of
@@ -214,7 +215,7 @@ def test_a_new_cell_of_a_group_in_calibration_or_test_is_never_trained_on(here: 
 
 def test_published_datasets_give_new_cells_groups_by_their_names(here: Path):
     spec = DATASETS.get("herlev")
-    sample = cytolora.load_manifest(Path("my_cells")).samples
+    sample = cytolora.load_dataset(Path("my_cells")).samples
     known = Manifest(name="herlev", root=here, classes=("a", "b"), samples=sample, group_rule=spec.group_rule)
     assert group_rule_of(known) is spec.group_of
     assert group_rule_of(Manifest(name="herlev", root=here, classes=("a", "b"), samples=sample)) is None
@@ -224,9 +225,9 @@ def test_chosen_cells_decide_no_rate_temperature_or_prediction_set(here: Path):
     """Cells with random labels: scored, they would drag the accuracy of every fold down."""
     write_new(Path("new_cells"), [f"{number}.png" for number in range(60)])
     save({f"new_cells/{number}.png": "ab"[number % 2] for number in range(60)})
-    options: dict[str, Any] = {"model": "nano", "steps": 30, "cache": here / "cache"}
-    plain = cytolora.fit("my_cells", "model1", **options)
-    bundle = cytolora.fit("my_cells", "model2", labels=Path("corrections.csv"), add="new_cells", **options)
+    options: dict[str, Any] = {"model": "nano", "max_steps": 30, "cache": here / "cache"}
+    plain = quick_fit("my_cells", "model1", **options)
+    bundle = quick_fit("my_cells", "model2", labels=Path("corrections.csv"), add="new_cells", **options)
     for one in (plain, bundle):
         own_train = one.contents.training["images"]["train"] - one.contents.training["num_added_images"]
         assert own_train == plain.contents.training["images"]["train"]
@@ -243,7 +244,19 @@ def test_chosen_cells_decide_no_rate_temperature_or_prediction_set(here: Path):
 @pytest.mark.parametrize("method", ["linear", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_fit_with_new_cells_says_so_everywhere_and_gives_the_same_bytes_again(here: Path, method: str):
     save({"new_cells/000.png": "a", "new_cells/001.png": "b"})
-    command = ["fit", "my_cells", "--model", "nano", "--method", method, "--rates", "0.001", "--steps", "3", "--quiet"]
+    command = [
+        "fit",
+        "my_cells",
+        "--model",
+        "nano",
+        "--method",
+        method,
+        "--learning-rates",
+        "0.001",
+        "--steps",
+        "3",
+        "--quiet",
+    ]
     for out in ("model1", "model2"):
         with pytest.raises(SystemExit) as ended:
             main(
@@ -255,7 +268,7 @@ def test_a_fit_with_new_cells_says_so_everywhere_and_gives_the_same_bytes_again(
     for name in ("card.md", "report.html"):
         assert said in Path("model1", name).read_text()
         assert str(here) not in Path("model1", name).read_text()
-    bundle = cytolora.Bundle.load("model1")
+    bundle = cytolora.Classifier.load("model1")
     assert bundle.contents.training["num_added_images"] == 2
     seen = json.loads(Path("model1/seen.json").read_text())
     assert len(seen["train"]) == bundle.contents.training["images"]["train"]
@@ -264,16 +277,16 @@ def test_a_fit_with_new_cells_says_so_everywhere_and_gives_the_same_bytes_again(
 def test_an_evaluation_knows_the_new_cells_and_their_sisters_again(here: Path):
     save({"new_cells/000.png": "a", "new_cells/001.png": "b"})
     Path("new_cells/manifest.csv").write_text("path,label,group\n000.png,a,x\n001.png,b,y\nslide_2/000.png,a,x\n")
-    options: dict[str, Any] = {"model": "nano", "steps": 3, "cache": here / "cache"}
-    bundle = cytolora.fit("my_cells", "model", labels=Path("corrections.csv"), add="new_cells", **options)
-    found = evaluate(bundle, cytolora.load_manifest(Path("new_cells")), on_seen="mark")
+    options: dict[str, Any] = {"model": "nano", "max_steps": 3, "cache": here / "cache"}
+    bundle = quick_fit("my_cells", "model", labels=Path("corrections.csv"), add="new_cells", **options)
+    found = evaluate(bundle, cytolora.load_dataset(Path("new_cells")), on_seen="mark")
     assert found.seen == {"train": 2, "calibration": 0, "trained_groups": 1}
 
 
 def test_with_few_shots_new_cells_are_drawn_like_any_other(here: Path):
     save({"new_cells/000.png": "a", "new_cells/001.png": "b"})
-    asked: dict[str, Any] = {"model": "nano", "shots": 2, "steps": 3, "cache": here / "cache"}
-    bundle = cytolora.fit("my_cells", "model", labels=Path("corrections.csv"), add="new_cells", **asked)
+    asked: dict[str, Any] = {"model": "nano", "shots": 2, "max_steps": 3, "cache": here / "cache"}
+    bundle = quick_fit("my_cells", "model", labels=Path("corrections.csv"), add="new_cells", **asked)
     assert bundle.contents.training["images"]["train"] == 4
 
 
@@ -293,7 +306,7 @@ def test_what_predict_writes_on_its_page_is_what_fit_reads(here: Path):
     with pytest.raises(SystemExit) as ended:
         main(["fit", "my_cells", "--out", "model2", *options, "--labels", "corrections.csv", "--add", "new_cells"])
     assert ended.value.code == 0
-    assert cytolora.Bundle.load("model2").contents.training["num_added_images"] == 3
+    assert cytolora.Classifier.load("model2").contents.training["num_added_images"] == 3
 
 
 def test_nothing_to_add_needs_no_table(here: Path):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from class_folders import same_files, write_classes
 from huggingface_hub import ModelCard
+from quick_fit import quick_fit
 from sklearn.neighbors import KNeighborsClassifier
 
 import cytolora
@@ -26,15 +27,15 @@ from cytolora.training.resources import Inputs
 
 
 def test_the_same_command_gives_the_same_bytes_but_for_the_card(fitted, lab_cells, tmp_path):
-    cytolora.fit(
-        lab_cells, tmp_path / "again", model="nano", positive=["hsil"], steps=300, cache=tmp_path / "new-cache"
+    quick_fit(
+        lab_cells, tmp_path / "again", model="nano", positive=["hsil"], max_steps=300, cache=tmp_path / "new-cache"
     )
     assert same_files(fitted, tmp_path / "again")
 
 
 def test_no_group_is_in_two_parts_and_the_test_images_are_not_seen(fitted, lab_cells):
     seen = json.loads((fitted / "seen.json").read_text())
-    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    manifest = assign_subsets(cytolora.load_dataset(lab_cells), SplitSpec())
     by_hash = {sample.sha256: sample for sample in manifest.samples}
     assert {by_hash[digest].subset for digest in seen["train"]} == {"train"}
     assert {by_hash[digest].subset for digest in seen["calibration"]} == {"val"}
@@ -43,8 +44,8 @@ def test_no_group_is_in_two_parts_and_the_test_images_are_not_seen(fitted, lab_c
 
 
 def test_the_bundle_predicts_its_own_test_images_as_the_page_says(fitted, lab_cells):
-    bundle = cytolora.Bundle.load(fitted)
-    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    bundle = cytolora.Classifier.load(fitted)
+    manifest = assign_subsets(cytolora.load_dataset(lab_cells), SplitSpec())
     test = manifest.subset("test")
     said = bundle.predict([lab_cells / sample.path for sample in test])
     right = np.mean([one.predicted == sample.label for one, sample in zip(said, test, strict=True)])
@@ -54,7 +55,7 @@ def test_the_bundle_predicts_its_own_test_images_as_the_page_says(fitted, lab_ce
 
 
 def test_the_operating_point_finds_what_was_asked_for_on_the_calibration_images(fitted):
-    point = cytolora.Bundle.load(fitted).contents.operating_point
+    point = cytolora.Classifier.load(fitted).contents.operating_point
     assert point is not None
     assert point.positive == ("hsil",)
     assert point.sensitivity >= point.asked == 0.95
@@ -66,7 +67,7 @@ def test_the_card_has_the_head_that_the_hub_reads(fitted):
     assert head["pipeline_tag"] == "image-classification"
     assert head["license"] == "apache-2.0"
     metrics = {one["type"]: one["value"] for one in head["model-index"][0]["results"][0]["metrics"]}
-    test = cytolora.Bundle.load(fitted).contents.metrics["test"]
+    test = cytolora.Classifier.load(fitted).contents.metrics["test"]
     assert metrics["balanced_accuracy"] == round(test["balanced_accuracy"], 4)
     read: Any = ModelCard.load(fitted / "card.md").data
     assert {one.metric_type: one.metric_value for one in read.eval_results} == metrics
@@ -80,9 +81,9 @@ def test_the_page_stands_alone_and_says_what_was_measured(fitted):
 
 
 def test_what_needs_no_training_stands_beside_a_linear_head_and_is_that_of_scikit_learn(fitted, lab_cells, lab_cache):
-    bundle = cytolora.Bundle.load(fitted)
+    bundle = cytolora.Classifier.load(fitted)
     beside = bundle.contents.metrics["neighbours"]
-    manifest = assign_subsets(cytolora.load_manifest(lab_cells), SplitSpec())
+    manifest = assign_subsets(cytolora.load_dataset(lab_cells), SplitSpec())
     features, labels = {}, {}
     for part in ("train", "test"):
         views = [bundle.view(lab_cells / one.path) for one in manifest.subset(part)]
@@ -103,38 +104,38 @@ def test_a_head_that_something_without_training_beats_is_said_to_be():
 
 
 def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, tmp_path, monkeypatch):
-    options = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": lab_cache}
-    bundle = cytolora.fit(lab_cells, tmp_path / "first", **options)
+    options = {"model": "nano", "method": "lora", "learning_rates": [1e-3, 3e-3], "max_steps": 4, "cache": lab_cache}
+    bundle = quick_fit(lab_cells, tmp_path / "first", **options)
     assert (tmp_path / "first" / "adapter" / "adapter_config.json").is_file()
     assert bundle.contents.training["tried"][0]["rate"] == 1e-3
     monkeypatch.setattr("cytolora.classifier.fit.adapter.train_adapter", None)  # it would fail if it were called
-    cytolora.fit(lab_cells, tmp_path / "second", **options)
+    quick_fit(lab_cells, tmp_path / "second", **options)
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
 def test_a_kept_adapter_that_is_damaged_is_trained_again(lab_cells, tmp_path):
     cache = tmp_path / "cache"
-    options = {"model": "nano", "method": "lora", "rates": [1e-3, 3e-3], "steps": 4, "cache": cache}
-    cytolora.fit(lab_cells, tmp_path / "first", **options)
+    options = {"model": "nano", "method": "lora", "learning_rates": [1e-3, 3e-3], "max_steps": 4, "cache": cache}
+    quick_fit(lab_cells, tmp_path / "first", **options)
     for file in (cache / "adapters").iterdir():
         content = bytearray(file.read_bytes())
         content[-2] ^= 0x41
         file.write_bytes(content)
-    cytolora.fit(lab_cells, tmp_path / "second", **options)
+    quick_fit(lab_cells, tmp_path / "second", **options)
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
 def test_lora_in_bf16_is_another_bundle_with_nearly_the_same_probabilities(lab_cells, lab_cache, tmp_path):
-    options = {"model": "nano", "method": "lora", "rates": [1e-3], "steps": 3, "cache": lab_cache}
-    exact = cytolora.fit(lab_cells, tmp_path / "fp32", **options)
-    low = cytolora.fit(lab_cells, tmp_path / "bf16", precision="bf16", **options)
+    options = {"model": "nano", "method": "lora", "learning_rates": [1e-3], "max_steps": 3, "cache": lab_cache}
+    exact = quick_fit(lab_cells, tmp_path / "fp32", **options)
+    low = quick_fit(lab_cells, tmp_path / "bf16", precision="bf16", **options)
     assert exact.state().keys() == low.state().keys()
     differences = [(exact.state()[name] - tensor).abs().max().item() for name, tensor in low.state().items()]
     assert 0 < max(differences) < 1e-2
 
 
 def test_with_few_shots_only_these_are_trained_on(lab_cells, lab_cache, tmp_path):
-    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", shots=1, steps=20, cache=lab_cache)
+    bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=1, max_steps=20, cache=lab_cache)
     assert bundle.contents.training["images"]["train"] == len(bundle.classes)
     assert "held-out images" in bundle.contents.training["chosen_on"]  # one image a class makes no folds
     assert len(json.loads((tmp_path / "model" / "seen.json").read_text())["train"]) == len(bundle.classes)
@@ -142,16 +143,16 @@ def test_with_few_shots_only_these_are_trained_on(lab_cells, lab_cache, tmp_path
 
 def test_images_without_groups_are_divided_one_by_one(tmp_path):
     cells = write_classes(tmp_path / "cells", benign=15, malignant=15)
-    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=30, cache=tmp_path / "cache")
+    bundle = quick_fit(cells, tmp_path / "model", model="nano", max_steps=30, cache=tmp_path / "cache")
     assert bundle.contents.conformal is not None
     assert bundle.contents.metrics["test"]["num_groups"] == 0
     assert "the groups of these images are not known" in (tmp_path / "model" / "card.md").read_text()
 
 
 def test_a_zip_is_a_bundle_too(lab_cells, lab_cache, tmp_path):
-    bundle = cytolora.fit(lab_cells, tmp_path / "model.zip", model="nano", steps=20, cache=lab_cache)
+    bundle = quick_fit(lab_cells, tmp_path / "model.zip", model="nano", max_steps=20, cache=lab_cache)
     assert (tmp_path / "model.zip").is_file()
-    assert bundle.classes == cytolora.load_manifest(lab_cells).classes
+    assert bundle.classes == cytolora.load_dataset(lab_cells).classes
 
 
 @pytest.mark.parametrize(
@@ -186,18 +187,18 @@ def test_data_that_cannot_be_learned_from_is_refused_in_one_line(counts, message
         ({"shots": 0}, "at least 1, got 0"),
         ({"seed": -1}, "from 0 to 4294967295, got -1"),
         ({"seed": 2**32}, "from 0 to 4294967295, got 4294967296"),
-        ({"rates": [-1.0]}, "rates are above 0"),
+        ({"learning_rates": [-1.0]}, "Learning rates are above 0"),
     ],
 )
 def test_a_wish_that_does_not_fit_is_refused_before_training(options, message, lab_cells, lab_cache, tmp_path):
     with pytest.raises(ConfigError, match=message):
-        cytolora.fit(lab_cells, tmp_path / "model", **{"model": "nano", "cache": lab_cache, **options})
+        quick_fit(lab_cells, tmp_path / "model", **{"model": "nano", "cache": lab_cache, **options})
 
 
 def test_an_out_that_cannot_be_written_is_refused_before_training(lab_cells, lab_cache, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"Cannot write .*file/model"):
-        cytolora.fit(lab_cells, tmp_path / "file" / "model", model="nano", cache=lab_cache)
+        quick_fit(lab_cells, tmp_path / "file" / "model", model="nano", cache=lab_cache)
 
 
 def test_copies_conflicts_and_unreadable_files_are_left_out_and_named(tmp_path):
@@ -216,7 +217,7 @@ def test_copies_conflicts_and_unreadable_files_are_left_out_and_named(tmp_path):
 def test_corrections_name_images_as_the_dataset_or_from_here(tmp_path, monkeypatch):
     cells = write_classes(tmp_path / "cells", a=4, b=4)
     monkeypatch.chdir(tmp_path)
-    manifest = cytolora.load_manifest(cells)
+    manifest = cytolora.load_dataset(cells)
     (tmp_path / "labels.csv").write_text("path,label\na/000.png,b\ncells/a/001.png,b\nb/000.png,b\n")
     corrected, changed = correct(manifest, tmp_path / "labels.csv")
     assert changed == 2
@@ -268,8 +269,8 @@ def test_corrections_of_a_zip_file_are_found_in_it(lab_cells, lab_cache, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.make_archive("cells", "zip", lab_cells.parent, lab_cells.name)
-    sample = cytolora.load_manifest(lab_cells).samples[0]
-    other = next(label for label in cytolora.load_manifest(lab_cells).classes if label != sample.label)
+    sample = cytolora.load_dataset(lab_cells).samples[0]
+    other = next(label for label in cytolora.load_dataset(lab_cells).classes if label != sample.label)
     Path("corrections.csv").write_text(f"path,label\ncells.zip/{lab_cells.name}/{sample.path},{other}\n")
     found = read_cells(Path("cells.zip"), labels=Path("corrections.csv"))
     assert found.num_corrected == 1
@@ -289,9 +290,9 @@ def test_corrected_labels_of_test_images_are_said_to_flatter(tmp_path, part, sai
 def test_nothing_is_written_among_class_folders(tmp_path):
     cells = write_classes(tmp_path / "cells", benign=15, malignant=15)
     with pytest.raises(ConfigError, match="would be taken for one the next time"):
-        cytolora.fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
+        quick_fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
     with pytest.raises(ConfigError, match="another --cache"):
-        cytolora.fit(cells, tmp_path / "model", model="nano", cache=cells / "runs" / ".cache")
+        quick_fit(cells, tmp_path / "model", model="nano", cache=cells / "runs" / ".cache")
     assert sorted(path.name for path in cells.iterdir()) == ["benign", "malignant"]
 
 
@@ -299,26 +300,27 @@ def test_a_table_among_class_folders_makes_them_no_other_dataset(tmp_path):
     cells = write_classes(tmp_path / "cells", benign=3, malignant=3)
     (cells / "predictions.csv").write_text("path,predicted\nbenign/000.png,malignant\n")
     with pytest.raises(ConfigError, match="would be taken for one the next time"):
-        cytolora.fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
+        quick_fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
 
 
 def test_a_bundle_may_lie_beside_the_table_of_its_images(lab_cells, lab_cache, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
-    cytolora.fit(cells, cells / "model", model="nano", steps=2, cache=lab_cache)
-    cytolora.fit(cells, cells / "model", model="nano", steps=2, cache=lab_cache)
+    quick_fit(cells, cells / "model", model="nano", max_steps=2, cache=lab_cache)
+    quick_fit(cells, cells / "model", model="nano", max_steps=2, cache=lab_cache)
 
 
-def test_positive_that_names_nothing_is_a_mistake(lab_cells, tmp_path, capsys):
+@pytest.mark.parametrize("given", [",", "", "hsil,lsil"])
+def test_positive_that_names_no_class_is_a_mistake(given, lab_cells, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["fit", str(lab_cells), "--out", str(tmp_path / "model"), "--model", "nano", "--positive", ","])
+        main(["fit", str(lab_cells), "--out", str(tmp_path / "model"), "--model", "nano", "--positive", given])
     assert exit_.value.code == 2
-    assert "--positive names classes, such as hsil,scc, got ','" in capsys.readouterr().err
+    assert f"Unknown class {given!r}" in capsys.readouterr().err
 
 
 def test_calibration_groups_that_are_too_few_are_counted_with_those_of_training_and_this_is_said(
     lab_cells, lab_cache, tmp_path
 ):
-    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", steps=2, coverage=0.99, cache=lab_cache)
+    bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", max_steps=2, coverage=0.99, cache=lab_cache)
     groups = bundle.contents.training["groups"]
     number = groups["train"] + groups["calibration"]
     said = f"takes at least 99 calibration groups, there are {number}, even with those of training"
@@ -327,12 +329,12 @@ def test_calibration_groups_that_are_too_few_are_counted_with_those_of_training_
 
 def test_how_long_it_will_take_is_said_whatever_else_is_kept(lab_cells, tmp_path):
     """Of another dataset or backbone, kept features save no time."""
-    cache, asked = tmp_path / "cache", {"model": "nano", "steps": 2}
+    cache, asked = tmp_path / "cache", {"model": "nano", "max_steps": 2}
     other, told = write_classes(tmp_path / "other", benign=9, malignant=9), []
-    cytolora.fit(other, tmp_path / "model", cache=cache, **asked)
+    quick_fit(other, tmp_path / "model", cache=cache, **asked)
     for _ in range(2):
         said: list[str] = []
-        cytolora.fit(lab_cells, tmp_path / "model", cache=cache, progress=Progress(say=said.append), **asked)
+        quick_fit(lab_cells, tmp_path / "model", cache=cache, progress=Progress(say=said.append), **asked)
         told.append(any("nano, linear: about" in line and "--method lora would take" in line for line in said))
     assert told == [True, False]  # the second time its own are kept
 
@@ -344,10 +346,12 @@ def test_a_perfect_share_of_few_images_is_not_said_to_be_certain():
     assert (in_groups.low, round(in_groups.high, 3)) == (0.0, 0.842)
 
 
-@pytest.mark.parametrize("options", [{"steps": 20}, {"method": "lora", "rates": [1e-3, 3e-3], "steps": 3}])
+@pytest.mark.parametrize(
+    "options", [{"max_steps": 20}, {"method": "lora", "learning_rates": [1e-3, 3e-3], "max_steps": 3}]
+)
 def test_long_stages_say_how_much_there_is_to_do_and_how_much_is_done(tmp_path, options):
     cells, told = write_classes(tmp_path / "cells", benign=15, malignant=15), []
-    cytolora.fit(
+    quick_fit(
         cells,
         tmp_path / "model",
         model="nano",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-POSITIVE = "severe_dysplastic,carcinoma_in_situ"
+POSITIVE = ("severe_dysplastic", "carcinoma_in_situ")
 PROGRAM = (sys.executable, "-c", "from cytolora.cli.app import main; import sys; main(sys.argv[1:])")
 ONE_THREAD = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -51,7 +51,7 @@ def fitted(herlev_dir: Path, shared_data: Path, tmp_path_factory: pytest.TempPat
     if not weights.is_dir():
         pytest.skip(f"no {weights}")
     model, own = folder / "model", ("--backbone-file", weights / "backbone.yaml")
-    asked = ("--positive", POSITIVE, "--cache", folder / "cache", "--threads", "1", "--quiet", "--json")
+    asked = ("--positive", *POSITIVE, "--cache", folder / "cache", "--threads", "1", "--quiet", "--json")
     test = json.loads(run("fit", herlev_dir, "--out", model, *own, *asked).stdout)["metrics"]["test"]
     table = predict(model, herlev_dir, folder / "predictions.csv", "--weights", f"vit-tiny6={weights}")
     return Fitted(cells=herlev_dir, weights=weights, model=model, test=test, table=table)

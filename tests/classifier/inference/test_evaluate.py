@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 from PIL import Image
+from quick_fit import quick_fit
 
-import cytolora
-from cytolora import Bundle, load_manifest
+from cytolora import Classifier, load_dataset
 from cytolora.classifier.bundle.files import SEEN
 from cytolora.classifier.inference.evaluate import evaluate, only
 from cytolora.cli.app import main
@@ -15,8 +15,8 @@ from cytolora.errors import DataError
 
 
 def test_the_images_that_were_not_seen_give_the_numbers_of_the_page(fitted, lab_cells):
-    bundle = Bundle.load(fitted)
-    found = evaluate(bundle, load_manifest(lab_cells), on_seen="drop")
+    bundle = Classifier.load(fitted)
+    found = evaluate(bundle, load_dataset(lab_cells), on_seen="drop")
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "n"):
         assert found.metrics[name] == bundle.contents.metrics["test"][name]
     assert (
@@ -27,12 +27,12 @@ def test_the_images_that_were_not_seen_give_the_numbers_of_the_page(fitted, lab_
 
 def test_images_that_were_trained_on_are_refused_whatever_they_are_called(fitted, lab_cells, tmp_path):
     copied = tmp_path / "copied"
-    seen = load_manifest(lab_cells).samples
+    seen = load_dataset(lab_cells).samples
     for number, sample in enumerate(seen):
         target = copied / sample.label / f"{number}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(lab_cells / sample.path, target)
-    bundle, manifest = Bundle.load(fitted), load_manifest(copied)
+    bundle, manifest = Classifier.load(fitted), load_dataset(copied)
     with pytest.raises(DataError, match=r"\d+ of 120 images of copied were in training or calibration"):
         evaluate(bundle, manifest)
     marked = evaluate(bundle, manifest, on_seen="mark")
@@ -41,11 +41,11 @@ def test_images_that_were_trained_on_are_refused_whatever_they_are_called(fitted
 
 
 def test_images_that_were_trained_on_are_refused_in_another_file_format(fitted, lab_cells, tmp_path):
-    for sample in load_manifest(lab_cells).samples:
+    for sample in load_dataset(lab_cells).samples:
         target = tmp_path / "saved again" / sample.label / f"{sample.path.replace('/', '_')}.bmp"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(lab_cells / sample.path).save(target)
-    bundle, manifest = Bundle.load(fitted), load_manifest(tmp_path / "saved again")
+    bundle, manifest = Classifier.load(fitted), load_dataset(tmp_path / "saved again")
     with pytest.raises(DataError, match=r"\d+ of 120 images of saved again were in training or calibration"):
         evaluate(bundle, manifest)
     found = evaluate(bundle, manifest, on_seen="drop")
@@ -53,14 +53,14 @@ def test_images_that_were_trained_on_are_refused_in_another_file_format(fitted, 
 
 
 def test_of_few_shots_the_images_left_over_in_their_groups_are_no_test(lab_cells, lab_cache, tmp_path):
-    bundle = cytolora.fit(lab_cells, tmp_path / "model", model="nano", shots=2, steps=20, cache=lab_cache)
-    found = evaluate(bundle, load_manifest(lab_cells), on_seen="drop")
+    bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=2, max_steps=20, cache=lab_cache)
+    found = evaluate(bundle, load_dataset(lab_cells), on_seen="drop")
     assert found.seen["train"] == 10
     assert found.seen["trained_groups"] > 0
     in_test = bundle.contents.training["groups"]["test"]
     assert found.metrics["num_groups"] <= in_test + bundle.contents.training["groups"]["train"]
-    trained = {one.group for one in load_manifest(lab_cells).samples if one.sha256 in _hashes(bundle, "train")}
-    left = {one.group for one in load_manifest(lab_cells).samples if one.sha256 in _hashes(bundle, "trained_groups")}
+    trained = {one.group for one in load_dataset(lab_cells).samples if one.sha256 in _hashes(bundle, "train")}
+    left = {one.group for one in load_dataset(lab_cells).samples if one.sha256 in _hashes(bundle, "trained_groups")}
     assert left <= trained
 
 
@@ -72,25 +72,25 @@ def test_images_left_out_for_having_two_labels_are_no_test_where_their_group_was
             shutil.copy(first, group / "again.png")
             other = "hsil" if "hsil" not in first.name else "lsil"
             table.write(f"{group.name}/again.png,{other},{group.name}\n")
-    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=2, cache=tmp_path / "cache")
+    bundle = quick_fit(cells, tmp_path / "model", model="nano", max_steps=2, cache=tmp_path / "cache")
     assert "12 images with equal pixels and different labels left out" in (tmp_path / "model" / "card.md").read_text()
-    trained = {one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "train")}
-    left = {one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "trained_groups")}
+    trained = {one.group for one in load_dataset(cells).samples if one.sha256 in _hashes(bundle, "train")}
+    left = {one.group for one in load_dataset(cells).samples if one.sha256 in _hashes(bundle, "trained_groups")}
     assert left
     assert left <= trained | {
-        one.group for one in load_manifest(cells).samples if one.sha256 in _hashes(bundle, "calibration")
+        one.group for one in load_dataset(cells).samples if one.sha256 in _hashes(bundle, "calibration")
     }
 
 
 def test_a_test_image_stays_one_though_a_copy_that_was_left_out_lies_in_a_trained_group(lab_cells, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
-    rows = [(one.path, one.label, one.group or "") for one in load_manifest(cells).samples]
+    rows = [(one.path, one.label, one.group or "") for one in load_dataset(cells).samples]
     copied = next(row for row in rows if row[2] == "slide_20")
     shutil.copy(cells / copied[0], cells / "slide_00" / "again.png")
     lines = [",".join((*row, _subset(row[2]))) for row in [*rows, ("slide_00/again.png", copied[1], "slide_00")]]
     (cells / "manifest.csv").write_text("\n".join(["path,label,group,subset", *lines]))
-    bundle = cytolora.fit(cells, tmp_path / "model", model="nano", steps=2, cache=tmp_path / "cache")
-    found = evaluate(bundle, only(load_manifest(cells), "test"), on_seen="drop")
+    bundle = quick_fit(cells, tmp_path / "model", model="nano", max_steps=2, cache=tmp_path / "cache")
+    found = evaluate(bundle, only(load_dataset(cells), "test"), on_seen="drop")
     assert found.metrics["n"] == bundle.contents.metrics["test"]["n"]
 
 
@@ -99,13 +99,13 @@ def _subset(group: str) -> str:
     return "train" if number < 12 else "val" if number < 18 else "test"
 
 
-def _hashes(bundle: Bundle, name: str) -> set[str]:
+def _hashes(bundle: Classifier, name: str) -> set[str]:
     return set(json.loads(bundle.files[SEEN])[name])
 
 
 def test_nothing_left_and_unknown_classes_are_refused(fitted, lab_cells):
-    bundle = Bundle.load(fitted)
-    manifest = assign_subsets(load_manifest(lab_cells), SplitSpec())
+    bundle = Classifier.load(fitted)
+    manifest = assign_subsets(load_dataset(lab_cells), SplitSpec())
     with pytest.raises(DataError, match="none is left"):
         evaluate(bundle, only(manifest, "train"), on_seen="drop")
     with pytest.raises(DataError, match="has no images in val"):
@@ -116,14 +116,14 @@ def test_a_class_that_the_bundle_does_not_know_is_named(fitted, lab_cells, tmp_p
     shutil.copytree(next(lab_cells.glob("slide_*")), tmp_path / "cells" / "scc")
     shutil.copytree(next(lab_cells.glob("slide_*")), tmp_path / "cells" / "hsil")
     with pytest.raises(DataError, match=r"has the class 'scc', and .* knows"):
-        evaluate(Bundle.load(fitted), load_manifest(tmp_path / "cells", "folder"))
+        evaluate(Classifier.load(fitted), load_dataset(tmp_path / "cells", "folder"))
 
 
 def test_damaged_images_are_left_out_and_counted(fitted, lab_cells, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
     for path in sorted(cells.rglob("*.png"))[:3]:
         path.write_bytes(b"no image")
-    found = evaluate(Bundle.load(fitted), load_manifest(cells), on_seen="drop")
+    found = evaluate(Classifier.load(fitted), load_dataset(cells), on_seen="drop")
     assert len(found.errors) == 3
     assert "3 images cannot be read and are left out" in found.notes[-1]
 

@@ -10,15 +10,15 @@ from PIL import Image
 from prediction_files import mutate_images, rows_of, write_images
 from small_bundle import CLASSES, shortest, write_small_bundle
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import find_images
 from cytolora.classifier.inference.table import predict_table
 from cytolora.cli.app import main
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Bundle:
-    return Bundle.load(write_small_bundle(tmp_path_factory.mktemp("bundle") / "model"))
+def bundle(tmp_path_factory) -> Classifier:
+    return Classifier.load(write_small_bundle(tmp_path_factory.mktemp("bundle") / "model"))
 
 
 def test_files_folders_globs_and_zips_are_one_stream(bundle, tmp_path):
@@ -55,7 +55,7 @@ def test_parquet_holds_what_csv_does(bundle, tmp_path):
 
 
 def test_a_strip_of_pixels_is_refused_and_does_not_fill_the_memory(tmp_path):
-    model = Bundle.load(write_small_bundle(tmp_path / "model"))
+    model = Classifier.load(write_small_bundle(tmp_path / "model"))
     model.contents = shortest(model.contents)
     strip = np.zeros((1, 1_000_000, 3), dtype=np.uint8)
     assert "too long and narrow" in model.predict([strip])[0].error
@@ -63,7 +63,7 @@ def test_a_strip_of_pixels_is_refused_and_does_not_fill_the_memory(tmp_path):
 
 def test_an_image_that_takes_more_memory_than_there_is_is_one_row_with_an_error(tmp_path, monkeypatch):
     paths = write_images(tmp_path / "cells", 3)
-    model = Bundle.load(write_small_bundle(tmp_path / "model"))
+    model = Classifier.load(write_small_bundle(tmp_path / "model"))
     see, usual = model.view, (30, 24)
 
     def view(image):

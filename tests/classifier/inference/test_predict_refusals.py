@@ -6,7 +6,7 @@ import pytest
 from prediction_files import rows_of, write_images
 from small_bundle import write_small_bundle
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import find_images
 from cytolora.classifier.inference.table import predict_table
 from cytolora.cli.app import main
@@ -14,8 +14,8 @@ from cytolora.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Bundle:
-    return Bundle.load(write_small_bundle(tmp_path_factory.mktemp("bundle") / "model"))
+def bundle(tmp_path_factory) -> Classifier:
+    return Classifier.load(write_small_bundle(tmp_path_factory.mktemp("bundle") / "model"))
 
 
 def test_what_is_not_there_is_refused_before_anything_is_read(bundle, tmp_path):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from small_bundle import write_small_bundle
 
+from cytolora.api.datasets import load_dataset
 from cytolora.classifier.fit.corrections import correct
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.classifier.inference.review_page import ReviewCell, doubt, suspicion, thumbnail, write_page
 from cytolora.cli.app import main
-from cytolora.data.datasets import load_manifest
 from cytolora.errors import DataError
 
 CLASSES = ("nilm", "lsil", "hsil")
@@ -142,11 +142,11 @@ def test_five_thousand_cells_open_and_scroll_with_few_elements(page: Any, tmp_pa
 
 def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: Any, drawn_cells: Path, tmp_path: Path):
     """The whole round: labels and predictions on a page, the most suspicious label set anew, saved, read by fit."""
-    drawn = load_manifest(drawn_cells)
+    drawn = load_dataset(drawn_cells)
     classes = drawn.classes[:4]
     samples = tuple(sample for sample in drawn.samples if sample.label in classes)
     manifest = replace(drawn, classes=classes, samples=samples).with_hashes()
-    bundle = Bundle.load(write_small_bundle(tmp_path / "model", classes=classes, operating_point=None))
+    bundle = Classifier.load(write_small_bundle(tmp_path / "model", classes=classes, operating_point=None))
     evaluate(bundle, manifest, page=tmp_path / "page.html")
     page.goto((tmp_path / "page.html").as_uri())
     assert f"of {len(samples)} shown" in page.inner_text("#shown")
@@ -164,4 +164,4 @@ def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: 
     with pytest.raises(SystemExit) as exit_:
         main(["fit", *again, "--model", "nano", "--steps", "2", "--cache", str(tmp_path / "cache"), "--quiet"])
     assert exit_.value.code == 0
-    assert Bundle.load(tmp_path / "again").contents.training["num_corrected_labels"] == 1
+    assert Classifier.load(tmp_path / "again").contents.training["num_corrected_labels"] == 1

@@ -152,7 +152,7 @@ def test_the_interval_covers_the_true_number_about_as_often_as_it_says():
 
 def _labels(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
-        main(["labels", *arguments, "--model", "nano", "--quiet"])
+        main(["learning-curve", *arguments, "--model", "nano", "--quiet"])
     return int(stop.value.code or 0)
 
 

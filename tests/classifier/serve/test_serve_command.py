@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from service import LOCAL, form, png
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.cli.app import main
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -35,7 +35,7 @@ def test_other_interfaces_than_loopback_need_a_token(tmp_path: Path, capsys: pyt
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(
-    onnx_export: tuple[Bundle, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    onnx_export: tuple[Classifier, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # of this process, which goes on
     with socket.socket() as other:
@@ -47,7 +47,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(
     assert "Choose another --port" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_the_service_without_an_error(onnx_export: tuple[Bundle, Path]):
+def test_ctrl_c_stops_the_service_without_an_error(onnx_export: tuple[Classifier, Path]):
     starts = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", starts, "serve", str(onnx_export[1]), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -62,7 +62,7 @@ def test_ctrl_c_stops_the_service_without_an_error(onnx_export: tuple[Bundle, Pa
         process.kill()
 
 
-def test_sixty_requests_in_flight_at_sigterm_get_sixty_answers(onnx_export: tuple[Bundle, Path]):
+def test_sixty_requests_in_flight_at_sigterm_get_sixty_answers(onnx_export: tuple[Classifier, Path]):
     """The command itself, on a port of its own: the batch waits for more than will come, and is told to stop."""
     starts = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
     options = ["--port", "0", "--max-batch", "100", "--max-wait-ms", "2000"]

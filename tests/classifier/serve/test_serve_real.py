@@ -12,7 +12,7 @@ from prediction_files import mutate_images
 from service import ask, form, png, running, statuses_of_the_schema
 from small_bundle import CLASSES, shortest
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import OnnxModel
 from cytolora.classifier.serve.app import make_app
 
@@ -20,7 +20,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 
 
 @pytest.fixture
-def model(onnx_export: tuple[Bundle, Path]) -> OnnxModel:
+def model(onnx_export: tuple[Classifier, Path]) -> OnnxModel:
     """It scales the shorter edge, as most backbones do, so that a strip of pixels would become very long."""
     opened = OnnxModel.load(onnx_export[1], threads=1)
     opened.contents = shortest(opened.contents)

@@ -9,7 +9,7 @@ import pytest
 from slide_files import write_slide
 from small_bundle import CLASSES, write_small_bundle
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.slides.positions import Position
 from cytolora.classifier.slides.predict import predict_slide
 from cytolora.classifier.slides.slide import Slide
@@ -59,7 +59,7 @@ def test_the_command_predicts_the_cells_of_a_slide_to_geojson(
     features = json.loads(out.read_text())["features"]
     assert [feature["id"] for feature in features] == [f"cell-{number}" for number in range(70)]
     assert features[0]["geometry"] == json.loads(cells.read_text())["features"][0]["geometry"]
-    (expected,) = Bundle.load(model).predict([slide[1][15:55, 15:55]])
+    (expected,) = Classifier.load(model).predict([slide[1][15:55, 15:55]])
     assert features[0]["properties"]["classification"]["name"] == expected.predicted
     shares = [features[0]["properties"]["measurements"][f"p {name}"] for name in CLASSES]
     np.testing.assert_allclose(shares, expected.probabilities or (), atol=1e-6)
@@ -143,7 +143,7 @@ def test_more_cells_than_a_page_holds_are_refused_before_the_work(
 
 
 def test_a_class_called_like_a_column_of_the_table_is_refused_for_it(slide: tuple[Path, np.ndarray], tmp_path: Path):
-    named = Bundle.load(write_small_bundle(tmp_path / "model", classes=("x", *CLASSES[1:])))
+    named = Classifier.load(write_small_bundle(tmp_path / "model", classes=("x", *CLASSES[1:])))
     position = Position(id="a", x=20, y=30)
     with Slide(slide[0]) as opened:
         with pytest.raises(ConfigError, match="Class 'x' is called like a column"):

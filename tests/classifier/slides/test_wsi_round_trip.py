@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from slide_files import write_slide
 from small_bundle import CLASSES, write_small_bundle
 
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.slides.positions import read_collection
 from cytolora.classifier.slides.predict import predict_slide
 from cytolora.classifier.slides.slide import Slide
@@ -221,7 +221,7 @@ def test_every_feature_comes_back_equal_but_for_what_is_ours(
     members = {name: value for name, value in members.items() if name not in ("type", "features")}
     collection = read_collection(write(tmp_path / "cells.geojson", *cells, **members))
     out = tmp_path / "out.geojson"
-    bundle = Bundle.load(model)
+    bundle = Classifier.load(model)
     with Slide(slide) as opened:
         predict_slide(bundle, opened, collection.positions, out, crop_um=10, members=collection.members)
     made = json.loads(out.read_text())

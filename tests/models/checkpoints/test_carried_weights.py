@@ -186,7 +186,7 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_embedding_respects_the_offline_flag_as_fetching_does(cells: Path):
-    """`run`, `fit`, `labels` and Python's load_backbone fetch through the same door."""
+    """`run`, `fit`, `learning-curve` and Python's load_backbone fetch through the same door."""
     with fake_hub(CONTENT) as hub:
         offline: FakeHub = hub
         arguments = embedding(cells, "--model", "uni")

@@ -96,8 +96,8 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
         "```python",
         "import cytolora",
         "",
-        'bundle = cytolora.Bundle.load("this_folder")',
-        'print(bundle.predict(["cell.png"]))',
+        'classifier = cytolora.load("this_folder")',
+        'print(classifier.predict("cell.png"))',
         "```",
         "",
     ]

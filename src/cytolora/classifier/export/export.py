@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytolora.classifier.bundle.files import check_replaceable
 from cytolora.classifier.decision.decide import Prediction, decide, probabilities
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, OnnxModel
 from cytolora.core.arguments import AnyPath, OneOrMany, as_path, as_paths
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder
@@ -53,7 +53,7 @@ class Agreement:
 
 
 def export(
-    bundle: Bundle,
+    bundle: Classifier,
     to: Target,
     out: AnyPath,
     *,
@@ -94,7 +94,7 @@ def export(
 
 
 def compare(
-    bundle: Bundle, ask: Asked, images: Sequence[Path], *, on_images: Callable[[int], None] = lambda images: None
+    bundle: Classifier, ask: Asked, images: Sequence[Path], *, on_images: Callable[[int], None] = lambda images: None
 ) -> Agreement:
     """Compares the answers of a bundle with those of an export, each from its file to its class and flags.
 
@@ -129,7 +129,7 @@ def compare(
     )
 
 
-def _other_flags(bundle: Bundle, ours: Outputs, theirs: Outputs) -> int:
+def _other_flags(bundle: Classifier, ours: Outputs, theirs: Outputs) -> int:
     """Counts images of which something else is said than their class; features that are not given are the bundle's."""
     names = [""] * len(ours[0])
     one = decide(bundle.contents, names, *ours, bundle.bank)
@@ -153,7 +153,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def licence_problem(bundle: Bundle) -> str:
+def licence_problem(bundle: Classifier) -> str:
     """Says why the backbone's weights may not be passed on; empty if they may, or nothing is known."""
     spec = bundle.backbone
     if spec.redistributable is not False:
@@ -161,7 +161,7 @@ def licence_problem(bundle: Bundle) -> str:
     return f"the weights of {spec.name} are under {spec.licence}, which forbids to pass on changed or merged copies"
 
 
-def _check_licence(bundle: Bundle, to: Target, *, force: bool) -> None:
+def _check_licence(bundle: Classifier, to: Target, *, force: bool) -> None:
     problem = licence_problem(bundle)
     if problem and to != "peft" and not force:
         raise ConfigError(
@@ -184,7 +184,7 @@ def _check_free(out: Path) -> None:
         check_replaceable(out, EXPORT)
 
 
-def _write(bundle: Bundle, to: Target, folder: Path) -> None:
+def _write(bundle: Classifier, to: Target, folder: Path) -> None:
     if to == "onnx":
         from cytolora.classifier.export.onnx import write_onnx
 
@@ -199,7 +199,7 @@ def _write(bundle: Bundle, to: Target, folder: Path) -> None:
         write_peft(bundle, folder)
 
 
-def _reopened(bundle: Bundle, to: Target, folder: Path) -> list[Asked]:
+def _reopened(bundle: Classifier, to: Target, folder: Path) -> list[Asked]:
     """Opens an export in every way that it is meant for."""
     try:
         if to == "onnx":

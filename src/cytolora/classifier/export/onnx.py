@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from cytolora.classifier.bundle.files import BANK
 from cytolora.classifier.bundle.manifest import to_text
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, INPUT, MODEL, OUTPUTS
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError, missing_package
-from cytolora.models.classifier import Classifier
+from cytolora.models.classifier import Classifier as EncoderWithHead
 
 PREPROCESSING = "preprocessing.json"
 _OPSET = 20
@@ -28,7 +28,7 @@ _MAX_BYTES = 2**31 - 2**20
 """Protobuf's limit for one file, with some room for the graph (https://onnx.ai/onnx/api/external_data.html)."""
 
 
-def write_onnx(bundle: Bundle, folder: Path) -> None:
+def write_onnx(bundle: Classifier, folder: Path) -> None:
     """Writes the model, its description and the bundle's thresholds.
 
     Raises:
@@ -45,7 +45,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     write_text(folder / EXPORT, to_text(replace(bundle.contents, files=hashes)))
 
 
-def describe(bundle: Bundle) -> dict[str, Any]:
+def describe(bundle: Classifier) -> dict[str, Any]:
     """Says in plain data how an image becomes the model's input, and what its outputs are."""
     preprocess, size = bundle.preprocess, bundle.preprocess.size_px
     resize = f"both edges to {size}, proportions lost"
@@ -79,7 +79,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
 
 class _Whole(nn.Module):
-    def __init__(self, classifier: Classifier, temperature: float) -> None:
+    def __init__(self, classifier: EncoderWithHead, temperature: float) -> None:
         super().__init__()
         self.classifier, self.temperature = classifier, temperature
 
@@ -89,7 +89,7 @@ class _Whole(nn.Module):
         return logits, features, torch.softmax(logits / self.temperature, dim=-1)
 
 
-def _onnx(bundle: Bundle) -> bytes:
+def _onnx(bundle: Classifier) -> bytes:
     classifier = bundle.classifier()
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values())
     if num_bytes > _MAX_BYTES:
@@ -101,7 +101,9 @@ def _onnx(bundle: Bundle) -> bytes:
     return export_program(classifier, temperature=bundle.contents.temperature, size_px=size, properties=properties)
 
 
-def export_program(classifier: Classifier, *, temperature: float, size_px: int, properties: Mapping[str, str]) -> bytes:
+def export_program(
+    classifier: EncoderWithHead, *, temperature: float, size_px: int, properties: Mapping[str, str]
+) -> bytes:
     """Returns a classifier as the bytes of an ONNX file for any number of images.
 
     Args:

@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 from cytolora.classifier.bundle.files import HEAD
 from cytolora.classifier.bundle.manifest import to_text
 from cytolora.classifier.bundle.rebuild import attached
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.core.files import write_bytes, write_text
 from cytolora.data.imaging.views import to_batch
@@ -28,7 +28,7 @@ TIMM = "timm"
 CLIP = "transformers_clip"
 
 
-def write_peft(bundle: Bundle, folder: Path) -> None:
+def write_peft(bundle: Classifier, folder: Path) -> None:
     """Writes ``timm/`` (PEFT's two files for timm's fused qkv), the head and the thresholds.
 
     ``transformers_clip/`` is written too where the checkpoint is a folder of transformers with a CLIP, for there it
@@ -51,7 +51,7 @@ def write_peft(bundle: Bundle, folder: Path) -> None:
     write_text(folder / EXPORT, to_text(replace(contents, files=hashes)))
 
 
-def open_peft(bundle: Bundle, folder: Path) -> list[Callable[[Any], Tensor]]:
+def open_peft(bundle: Classifier, folder: Path) -> list[Callable[[Any], Tensor]]:
     """Opens what was written with stock PEFT, on timm and where it is meant for it on transformers' CLIP.
 
     Returns:
@@ -75,7 +75,7 @@ def open_peft(bundle: Bundle, folder: Path) -> list[Callable[[Any], Tensor]]:
     return [through(features) for features in encoders]
 
 
-def _clip_folder(bundle: Bundle) -> Path | None:
+def _clip_folder(bundle: Classifier) -> Path | None:
     """The folder that transformers reads the same CLIP from; None where there is none, or no transformers."""
     folder = bundle.checkpoint().parent
     if bundle.backbone.format != "hf_clip" or not (folder / "config.json").is_file():

@@ -15,13 +15,13 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from cytolora.classifier.bundle.manifest import to_text
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.classifier.inference.predictor import pixels_of
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.split_qkv import fuse_qkv
-from cytolora.models.classifier import Classifier
+from cytolora.models.classifier import Classifier as EncoderWithHead
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -33,7 +33,7 @@ _POOLS: dict[str, tuple[dict[str, Any], ...]] = {
 """What timm is told so that it pools as the encoder does, after the last norm; families name it differently."""
 
 
-def write_timm(bundle: Bundle, folder: Path) -> None:
+def write_timm(bundle: Classifier, folder: Path) -> None:
     """Writes the two files that ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads, and the thresholds.
 
     Raises:
@@ -70,7 +70,7 @@ def open_timm(folder: Path) -> Callable[[Any], Tensor]:
     return logits
 
 
-def _architecture(bundle: Bundle) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+def _architecture(bundle: Classifier) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
     """Finds timm's arguments for the encoder with a classifier; returns its tensors, by name, and the arguments."""
     spec, num_classes = bundle.backbone, len(bundle.classes)
     given = {name: value for name, value in spec.arguments.items() if name not in ("num_classes", "norm_eps")}
@@ -91,7 +91,7 @@ def _architecture(bundle: Bundle) -> tuple[Mapping[str, Tensor], dict[str, Any]]
     raise ConfigError(f"{spec.name} cannot be opened by timm alone ({problem}). Export with --to onnx.")
 
 
-def _head(classifier: Classifier) -> Iterator[tuple[str, Tensor]]:
+def _head(classifier: EncoderWithHead) -> Iterator[tuple[str, Tensor]]:
     """Yields timm's classifier; the encoder's projection, two linear maps in a row being one, lies in it."""
     weight, bias = classifier.head.weight.detach().double().cpu(), classifier.head.bias.detach().double().cpu()
     projection = classifier.encoder.projection
@@ -103,7 +103,7 @@ def _head(classifier: Classifier) -> Iterator[tuple[str, Tensor]]:
     yield "head.bias", bias.float().contiguous()
 
 
-def _config(bundle: Bundle, classifier: Classifier, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _config(bundle: Classifier, classifier: EncoderWithHead, arguments: Mapping[str, Any]) -> dict[str, Any]:
     preprocess, size = bundle.preprocess, bundle.preprocess.size_px
     return {
         "architecture": bundle.backbone.architecture,

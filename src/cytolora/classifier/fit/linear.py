@@ -159,7 +159,7 @@ def choose_rate(
             )
     if not tried:
         raise ConfigError(
-            f"Training diverged at every learning rate: {', '.join(map(str, rates))}. Take lower --rates."
+            f"Training diverged at every learning rate: {', '.join(map(str, rates))}. Take lower --learning-rates."
         )
     best = min(tried, key=lambda place: (-tried[place].balanced_accuracy, tried[place].loss, tried[place].rate))
     return best, tuple(tried.values())

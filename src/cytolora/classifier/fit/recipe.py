@@ -3,9 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Literal
 
 from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec
+from cytolora.core.arguments import (
+    AnyPath,
+    Converted,
+    OneOrMany,
+    as_names,
+    as_numbers,
+    as_path,
+    as_path_or_none,
+)
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
@@ -33,37 +43,58 @@ _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
 _LAST_BLOCKS = 2
 _NUM_SEEDS = 2**32
+DEFAULT_CACHE = Path.home() / ".cache" / "cytolora" / "features"
+"""Of the Python interface: a library writes nothing into the folder that it is called from."""
+
+_Names = Converted[OneOrMany[str], tuple[str, ...]]
+_Numbers = Converted[OneOrMany[float], tuple[float, ...]]
+_Path = Converted[AnyPath, Path]
+_MaybePath = Converted[AnyPath | None, Path | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What the user asked for; None leaves the choice to the recipe."""
+    """Everything that ``fit`` can be asked for; None leaves the choice to the recipe."""
 
     model: str | None = None
+    """Backbone; the best one on this machine if None."""
     method: str | None = None
+    """``linear``, ``lora`` or another adapter; None: linear on a CPU, LoRA on a GPU."""
     shots: int | None = None
     """Training images per class; None: all."""
     seed: int = 0
-    """See ``check_seed``."""
-    positive: tuple[str, ...] = ()
+    """Of the draw, the folds and the start of training, in [0, 2^32)."""
+    positive: _Names = Converted(as_names, ())
     """Classes that must not be missed; empty: no operating point."""
     sensitivity: float = 0.95
+    """Target share of positive images found, on held-out groups."""
     coverage: float = 0.9
-    """Nominal, of the prediction sets."""
-    rates: tuple[float, ...] = ()
+    """Nominal, of the prediction sets, in (0, 1)."""
+    learning_rates: _Numbers = Converted(as_numbers, ())
+    """To choose from, above 0; empty: those of the recipe."""
     max_steps: int | None = None
-    """Cuts training short, for rehearsals."""
+    """Truncates training, for a dry run."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """What an adapter is trained in; heads are trained in fp32 in any case."""
+    """Of adapter training; heads are trained in fp32 in any case."""
+    label_map: _MaybePath = Converted(as_path_or_none, None)
+    """CSV with columns from,to[,order] that renames or joins classes."""
+    split: _MaybePath = Converted(as_path_or_none, None)
+    """File written by ``split``; the dataset's own subsets or a division by group if None."""
+    weights_dir: _MaybePath = Converted(as_path_or_none, None)
+    """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
+    cache: _Path = Converted(as_path, DEFAULT_CACHE)
+    """Folder of decoded images, features and trained adapters; the same call resumes from there."""
+    own_backbones: _Names = Converted(as_names, ())
+    """Names of registered backbones of one's own, one of which is meant where ``model`` is None."""
 
     def __post_init__(self) -> None:
-        if min(self.rates, default=1.0) <= 0:
-            raise ConfigError(f"rates are above 0, got {min(self.rates)}.")
+        if min(self.learning_rates, default=1.0) <= 0:
+            raise ConfigError(f"Learning rates are above 0, got {min(self.learning_rates)}.")
         if self.shots is not None and self.shots < 1:
             raise ConfigError(f"shots is a number of training images per class, at least 1, got {self.shots}.")
         check_seed(self.seed)
         if self.max_steps is not None and self.max_steps < 1:
-            raise ConfigError(f"steps is at least 1, got {self.max_steps}.")
+            raise ConfigError(f"The number of steps (--steps, max_steps) is at least 1, got {self.max_steps}.")
         if not 0 < self.coverage < 1:
             raise ConfigError(f"coverage is a share in (0, 1), got {self.coverage}. For 90 % write 0.9.")
 
@@ -141,14 +172,14 @@ def choose_recipe(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         budget = Budget(
             amount=budget.amount, unit=budget.unit, plus_steps=budget.plus_steps, max_steps=options.max_steps
         )
-        notes.append(f"Training was cut to {options.max_steps} steps: a rehearsal, not a result.")
+        notes.append(f"Training was cut to {options.max_steps} steps: a dry run, not a result.")
     return Recipe(
         backbone=BACKBONES.get(name),
         method=method,
         adapter=None if is_linear else AdapterSpec(last_blocks=_LAST_BLOCKS if method == "last_blocks" else None),
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         train=TrainSpec(budget=budget, batch_size=_BATCH_SIZE, precision="fp32" if is_linear else options.precision),
-        rates=tuple(sorted(set(options.rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
+        rates=tuple(sorted(set(options.learning_rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
         seed=options.seed,
         notes=tuple(notes),
     )

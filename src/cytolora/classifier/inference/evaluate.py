@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cytolora.classifier.bundle.files import SEEN
-from cytolora.classifier.inference.bundle_predictor import Bundle
+from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
@@ -48,7 +48,7 @@ class Evaluation:
 
 
 def evaluate(
-    bundle: Bundle,
+    bundle: Classifier,
     manifest: Manifest,
     *,
     on_seen: OnSeen = "refuse",
@@ -133,7 +133,7 @@ def only(manifest: Manifest, subset: str) -> Manifest:
     return replace(manifest, samples=samples)
 
 
-def _where_seen(bundle: Bundle, manifest: Manifest) -> dict[str, str]:
+def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
     """Returns by path where the bundle has seen the same bytes or pixels, or a sister of the image."""
     seen = json.loads(bundle.files[SEEN])
     by_file = {digest: name for name in reversed(_KINDS) for digest in seen.get(name, ())}
@@ -154,7 +154,7 @@ def _pixel_sha256(path: Path) -> str:
         return ""  # said when it is to be predicted
 
 
-def _unseen(bundle: Bundle, manifest: Manifest, where: dict[str, str], on_seen: OnSeen) -> tuple[Sample, ...]:
+def _unseen(bundle: Classifier, manifest: Manifest, where: dict[str, str], on_seen: OnSeen) -> tuple[Sample, ...]:
     if not where or on_seen == "mark":
         return manifest.samples
     if on_seen == "refuse":

@@ -1,4 +1,4 @@
-"""What every opened model does with images, whatever computes it; needs no torch."""
+"""Prediction of images by an opened classifier, whatever computes it; needs no torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.classifier.bundle.manifest import Contents
-from cytolora.classifier.decision.decide import Prediction, decide
+from cytolora.classifier.decision.decide import Prediction, decide, probabilities
 from cytolora.classifier.decision.ood import Features
 from cytolora.classifier.inference.image_sources import Source, as_text, find_images
+from cytolora.classifier.inference.predictions import Predictions
 from cytolora.config.run import Preprocess
 from cytolora.core.arguments import AnyPath, OneOrMany
 from cytolora.data.imaging.decode import Pixels, decode
@@ -56,7 +57,7 @@ class Predictor(ABC, Generic[View]):
 
     @cached_property
     def bank(self) -> Features | None:
-        """Features of training images, to tell unfamiliar images by; None where there are none."""
+        """Features of training images, for out-of-distribution detection; None where there are none."""
         return self.read_bank()
 
     @abstractmethod
@@ -80,46 +81,72 @@ class Predictor(ABC, Generic[View]):
         size = self.preprocess.size_px
         self.predict([np.zeros((size, size, 3), np.uint8)])
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics on the test images of ``fit``: ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``intervals``, …"""
+        return self.contents.metrics.get("test", {})
+
     def logits(self, images: Images) -> NDArray[np.float32]:
         """Returns logits before the temperature, float32 [images, classes]; images as for ``predict``.
 
         Raises:
             DataError: If an image cannot be read.
         """
-        batches = [
-            self.outputs([self.view(image) for _, image in batch])[0]
-            for batch in _batches(_named_images(images), BATCH_SIZE)
-        ]
-        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *batches])
+        return self._all_outputs(images)[0]
 
-    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
+    def features(self, images: Images) -> NDArray[np.float32]:
+        """Returns the encoder's features, float32 [images, feature_dim]; images as for ``predict``.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        return self._all_outputs(images)[1]
+
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        """Returns class probabilities after the temperature, float32 [images, classes]; rows add up to 1.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        return probabilities(self.logits(images), self.contents.temperature).astype(np.float32)
+
+    def _all_outputs(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        batches = _batches(named_images(images), BATCH_SIZE)
+        outputs = [self.outputs([self.view(image) for _, image in batch]) for batch in batches]
+        if not outputs:
+            return np.empty((0, len(self.classes)), np.float32), np.empty((0, 0), np.float32)
+        logits, features = zip(*outputs, strict=True)
+        return np.concatenate(logits), np.concatenate(features)
+
+    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Predictions:
         """Predicts one image or many; a file that is no image gets a prediction with an error.
 
         Args:
             images: One or many of: a path to an image, a folder with images at any depth, a pattern or a zip file; the
-                bytes of an image file; a Pillow image; RGB pixels, uint8 [height, width, 3].
+                bytes of an image file; a Pillow image; RGB pixels, uint8 [height, width, 3]. An array
+                [images, height, width, 3] is a batch.
 
         Raises:
             DataError: If a path does not exist, or there is no image in it.
             ConfigError: If something else is given.
         """
-        return list(self.stream(images, batch_size=batch_size))
+        return Predictions(tuple(self.stream(images, batch_size=batch_size)), self.classes)
 
     def stream(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
         """Like ``predict``, one batch after the other in constant memory; the order stays."""
-        for batch in _batches(_named_images(images), batch_size):
+        for batch in _batches(named_images(images), batch_size):
             yield from self.predict_views([name for name, _ in batch], [self._try_view(image) for _, image in batch])
 
     def predict_views(self, names: Sequence[str], views: Sequence[View | CytoloraError]) -> list[Prediction]:
-        """Says of each view what it shows; an error in its place becomes a prediction with that error."""
-        good = [(place, view) for place, view in enumerate(views) if not isinstance(view, CytoloraError)]
-        found = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
+        """Predicts decoded images; an error among the views becomes a prediction with that error."""
+        good = [(index, view) for index, view in enumerate(views) if not isinstance(view, CytoloraError)]
+        predictions = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
         if good:
             logits, features = self.outputs([view for _, view in good])
-            said = decide(self.contents, [names[place] for place, _ in good], logits, features, self.bank)
-            for (place, _), prediction in zip(good, said, strict=True):
-                found[place] = prediction
-        return found
+            decided = decide(self.contents, [names[index] for index, _ in good], logits, features, self.bank)
+            for (index, _), prediction in zip(good, decided, strict=True):
+                predictions[index] = prediction
+        return predictions
 
     def _try_view(self, image: ImageLike | Source) -> View | DataError:
         try:
@@ -158,7 +185,7 @@ def pixels_of(image: ImageLike | Source) -> Pixels:
     return array
 
 
-def _named_images(images: Images) -> Iterator[tuple[str, ImageLike | Source]]:
+def named_images(images: Images) -> Iterator[tuple[str, ImageLike | Source]]:
     """Yields every image with its name, a path or its number; folders are opened, and paths looked for in advance."""
     given: Any = [images] if _is_one(images) else images
     if isinstance(given, list | tuple):

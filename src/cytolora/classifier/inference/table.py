@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.predictions import Predictions, schema
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
 from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, thumbnail, write_page
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
@@ -24,7 +24,6 @@ from cytolora.errors import ConfigError, DataError
 BATCH_SIZE = 64
 _NUM_THREADS = 4
 """Images decoded side by side."""
-_BOOLEANS = ("positive", "referred", "unfamiliar")
 
 Write = Callable[[Sequence[Prediction]], None]
 
@@ -185,10 +184,5 @@ def _text(value: Any) -> Any:
 
 @contextmanager
 def _parquet(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
-    kinds = {label: pa.float64() for label in bundle.classes} | {name: pa.bool_() for name in _BOOLEANS}
-    names = Prediction(name="").row(bundle.classes)
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
-    with pq.ParquetWriter(path, schema) as writer:
-        yield lambda predictions: writer.write_table(
-            pa.Table.from_pylist([one.row(bundle.classes) for one in predictions], schema=schema)
-        )
+    with pq.ParquetWriter(path, schema(bundle.classes)) as writer:
+        yield lambda predictions: writer.write_table(Predictions(tuple(predictions), bundle.classes).to_arrow())

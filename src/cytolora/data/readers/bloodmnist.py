@@ -4,11 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
-
-import numpy as np
-from numpy.lib import format as npy
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING
 
 from cytolora.config.run import SUBSETS
 from cytolora.core.files import canonical_json, sha256_text
@@ -18,6 +14,10 @@ from cytolora.data.readers.layout import folders_in, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec, ZenodoRecord
 from cytolora.data.readers.unpacked import unpack_once, write_png
 from cytolora.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _FILES = {28: "bloodmnist.npz", 64: "bloodmnist_64.npz", 128: "bloodmnist_128.npz", 224: "bloodmnist_224.npz"}
 """By the edge of an image, pixels."""
@@ -92,6 +92,8 @@ def _unpack(source: Path, archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def _labels(source: Path, archive: zipfile.ZipFile, subset: str) -> list[int]:
+    import numpy as np  # not when the list of datasets is loaded
+
     with _open(source, archive, f"{subset}_labels") as stream:
         shape, dtype = _header(source, f"{subset}_labels", stream)
         if shape not in ((shape[0],), (shape[0], 1)) or dtype.kind not in "iu":
@@ -102,8 +104,10 @@ def _labels(source: Path, archive: zipfile.ZipFile, subset: str) -> list[int]:
     return labels.tolist()
 
 
-def _images(source: Path, archive: zipfile.ZipFile, subset: str, number: int) -> Iterator[NDArray[np.uint8]]:
+def _images(source: Path, archive: zipfile.ZipFile, subset: str, number: int) -> "Iterator[NDArray[np.uint8]]":
     """Yields the images one after the other; the largest file has 2.6 GB of them."""
+    import numpy as np
+
     with _open(source, archive, f"{subset}_images") as stream:
         shape, dtype = _header(source, f"{subset}_images", stream)
         if dtype != np.uint8 or shape[0] != number or shape[1:] not in [(size, size, 3) for size in _FILES]:
@@ -118,7 +122,9 @@ def _open(source: Path, archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     return archive.open(f"{name}.npy")
 
 
-def _header(source: Path, name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _header(source: Path, name: str, stream: IO[bytes]) -> "tuple[tuple[int, ...], np.dtype]":
+    from numpy.lib import format as npy
+
     try:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0

@@ -3,10 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
-from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal, sub_folders
 from cytolora.data.readers.csv import read_rows
@@ -15,6 +14,9 @@ from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.tables import has_columns
 from cytolora.data.readers.unpacked import unpack_once, write_png
 from cytolora.errors import DataError
+
+if TYPE_CHECKING:
+    from cytolora.data.imaging.decode import Pixels
 
 _TABLE = "classifications.csv"
 _COLUMNS = ("image_id", "image_filename", "cell_id", "bethesda_system", "nucleus_x", "nucleus_y")
@@ -95,6 +97,8 @@ def _fields(folder: Path, depth: int = _MAX_DEPTH) -> dict[str, Path]:
 
 
 def _cut(nuclei: Iterable[_Nucleus], fields: dict[str, Path], folder: Path) -> None:
+    from cytolora.data.imaging.decode import decode  # not when the list of datasets is loaded
+
     by_field: defaultdict[str, list[_Nucleus]] = defaultdict(list)
     for nucleus in nuclei:
         by_field[nucleus.file].append(nucleus)
@@ -104,7 +108,7 @@ def _cut(nuclei: Iterable[_Nucleus], fields: dict[str, Path], folder: Path) -> N
             write_png(folder / nucleus.path, _cell(pixels, nucleus))
 
 
-def _cell(pixels: Pixels, nucleus: _Nucleus) -> Pixels:
+def _cell(pixels: "Pixels", nucleus: _Nucleus) -> "Pixels":
     height, width, _ = pixels.shape
     if min(height, width) < _SIZE_PX or not (1 <= nucleus.x <= width and 1 <= nucleus.y <= height):
         raise DataError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.csv import read_csv
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.synthetic.dataset import CLASSES, MARKER, write_synthetic
+from cytolora.data.synthetic.names import CLASSES, MARKER
 from cytolora.errors import DataError
 
 
@@ -17,6 +17,8 @@ def read_synthetic(path: Path) -> Manifest:
         DataError: If the folder holds anything else.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        from cytolora.data.synthetic.dataset import write_synthetic  # not when the list of datasets is loaded
+
         write_synthetic(path)
     if not _looks_like(path):
         raise DataError(f"{path} holds no drawn cells ({MARKER} is absent); name a new or an empty folder.")

@@ -4,13 +4,14 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from cytolora.core.files import recover_folders, staged_folder, write_json
 from cytolora.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MARKER = "unpacked.json"
 
@@ -43,8 +44,10 @@ def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
         ) from error
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:
     """Writes an image without loss; for folders that appear whole, which is why it is not flushed on its own."""
+    from PIL import Image  # not when the list of datasets is loaded
+
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,9 @@ from PIL import Image
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import staged_folder, write_bytes, write_json, write_text
 from cytolora.data.synthetic.drawing import Floats, Grain, Ints, bell
+from cytolora.data.synthetic.names import CLASSES, MARKER
 from cytolora.data.synthetic.scene import Stains, render
 from cytolora.errors import ConfigError
-
-CLASSES = ("normal", "koilocytic", "lsil", "hsil", "glandular")
-"""normal: superficial and intermediate squamous cells. koilocytic: halo and wrinkled nucleus; a class of its own as in
-SIPaKMeD, though Bethesda counts it among LSIL. lsil, hsil: larger, darker, coarser nuclei, ever less cytoplasm.
-glandular: crowded clusters of small cells."""
 
 
 class Attribute(NamedTuple):
@@ -66,9 +62,6 @@ SLIDE_ATTRIBUTES = ("blur", "dirt", "inflammation", "crowding")
 
 Population = Literal["classes", "any"]
 POPULATIONS = ("classes", "any")
-MARKER = "synthetic.json"
-"""Says in a folder of drawn cells that they are drawn, and how."""
-
 _BORDERLINE = 0.35
 """A cell stands up to this share of the way from its own class to another one."""
 _CHUNK = 64

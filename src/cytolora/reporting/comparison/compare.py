@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cytolora.core.tables import html_table, to_pandas
 from cytolora.display import format as words
 from cytolora.metrics.bootstrap import Replicates
 from cytolora.metrics.paired import Difference, McNemar, difference, holm, mcnemar
@@ -13,6 +15,9 @@ from cytolora.reporting.comparison.pairing import By, Rivals, alone, find_rivals
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.predictions import draw_seeds
 from cytolora.reporting.results.settings import Metric, Setting
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
@@ -52,6 +57,30 @@ class Comparison:
     """By dataset and setting; within these, in the order of the settings."""
     skipped: tuple[str, ...]
     """Why two settings could not be compared, or one has no rival, a line each."""
+
+    def to_arrow(self) -> "pa.Table":
+        """Returns the columns of ``compare.csv``, one row per pair."""
+        import pyarrow as pa
+
+        rows = to_rows(self)
+        return pa.table({name: [row[name] for row in rows] for name in COLUMNS})
+
+    def to_pandas(self) -> Any:
+        """Returns ``to_arrow`` as a pandas DataFrame.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        return to_pandas(self.to_arrow())
+
+    def __repr__(self) -> str:
+        lines = [f"Comparison(by={self.by!r}, metric={self.metric!r}, {len(self.pairs)} pairs)"]
+        lines += [f"  {line[0]}, {line[1]}: {line[2]} - {line[3]} = {line[4]} ({line[5]})" for line in to_lines(self)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        listed = "".join(f"<li>{escape(note)}</li>" for note in notes(self))
+        return html_table(HEADER, to_lines(self), caption=f"by {self.by}, {self.metric}") + f"<ul>{listed}</ul>"
 
 
 def compare(

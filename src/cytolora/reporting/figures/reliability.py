@@ -33,7 +33,7 @@ class Reliability:
         setting, found = self.setting, self.setting.evaluation
         amount = words.amount(setting.shots, setting.fraction)
         text = f"{setting.dataset}, {setting.model}, {setting.method}, {amount}: accuracy of test images against the"
-        text += " probability of their predicted class, in 15 bins of equal width; below, how many images each bin holds."
+        text += " probability of their predicted class, in 15 bins of equal width; below, images in each bin."
         text += " Points below the diagonal: too sure."
         if found is not None:
             text += f" Expected calibration error {words.percent(fmean(found.ece))} %, "

@@ -1,4 +1,4 @@
-"""labels: how many more labelled cells a given balanced accuracy would take."""
+"""The command `learning-curve`: balanced accuracy by number of labels, and a forecast for a target."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cytolora.classifier.learning_curve.forecast import Forecast
 
 
-def labels(
+def learning_curve(
     path: Path,
     /,
     *,
@@ -31,12 +31,12 @@ def labels(
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Measures the learning curve of a linear classifier and says how many labels per class reach a target.
+    """Measures the learning curve of a linear classifier and forecasts the labels per class that reach a target.
 
     Examples:
 
-        cytolora labels my_cells --model uni --weights uni=UNI/model.safetensors --target 0.8 --out labels
-        cytolora labels my_cells --shots 1 2 4 8 16 --seeds 1 2 3 --json
+        cytolora learning-curve my_cells --model uni --weights uni=UNI/model.safetensors --target 0.8 --out curve
+        cytolora learning-curve my_cells --shots 1 2 4 8 16 --seeds 1 2 3 --json
 
     Parameters
     ----------
@@ -47,19 +47,19 @@ def labels(
     shots
         Labelled images per class to measure at, at least 4 numbers; 1, 2, 4, … and what there is, if not given.
     seeds
-        Each divides the groups anew and draws its images; five by default.
+        Each gives another split by group and another draw of images; five by default.
     model
         Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
     dataset
         Which reader (`cytolora ls datasets`); recognised from the folder if not given.
     split
-        File written by `cytolora split`; without it every seed divides by group, 60/20/20.
+        File written by `cytolora split`; without it every seed splits by group, 60/20/20.
     out
         Folder for labels.json and the figure (SVG, PNG, CSV).
     json_
         Prints one JSON document.
     cache
-        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+        Folder of decoded images and features; by default that of runs, which share them.
     quiet
         Shows no progress.
     """
@@ -79,19 +79,19 @@ def labels(
         progress.begin("features", len(manifest.samples), "images")
         session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
         for _ in session.feature_chunks(progress.done):
-            pass  # kept now, and read back at once
+            pass  # cached now, and read back at once
         progress.begin("classifiers", num_steps(chosen), "steps")
-        found = forecast(measure(session, chosen, seeds, on_steps=progress.done), target)
-    document = {"dataset": manifest.name, "model": session.backbone.name, **plain(found)}
+        result = forecast(measure(session, chosen, seeds, on_steps=progress.done), target)
+    document = {"dataset": manifest.name, "model": session.backbone.name, **plain(result)}
     if out is not None:
-        _write(found, document, out, f"{manifest.name}, {session.backbone.name}")
+        _write(result, document, out, f"{manifest.name}, {session.backbone.name}")
     if json_:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         _print(document, out)
 
 
-def _write(found: "Forecast", document: dict[str, object], out: Path, title: str) -> None:
+def _write(result: "Forecast", document: dict[str, object], out: Path, title: str) -> None:
     from cytolora.classifier.learning_curve.figure import LabelsFigure
     from cytolora.core.files import write_json
     from cytolora.display.figure import save
@@ -99,7 +99,7 @@ def _write(found: "Forecast", document: dict[str, object], out: Path, title: str
 
     try:
         write_json(out / "labels.json", document)
-        save(LabelsFigure(found=found, title=title), out)
+        save(LabelsFigure(found=result, title=title), out)
     except OSError as error:
         raise ConfigError(f"Cannot write to {out}: {error.strerror}.") from error
 

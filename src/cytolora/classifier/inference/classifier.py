@@ -1,9 +1,10 @@
-"""A trained classifier that one can hand on: opened, checked, asked about images."""
+"""Trained classifier: opened from a bundle and checked, predicts, evaluates, exports."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,27 +19,37 @@ from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
-from cytolora.core.arguments import AnyPath, as_device, as_path, as_path_or_none
+from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path, as_path_or_none
 from cytolora.core.files import sha256_file
+from cytolora.core.progress import Progress
+from cytolora.core.tables import html_table
+from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.views import evaluation_view, to_batch
+from cytolora.data.manifest import Manifest
 from cytolora.errors import BundleError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.classifier import Classifier, from_safetensors
+from cytolora.models.classifier import Classifier as EncoderWithHead
+from cytolora.models.classifier import from_safetensors
 from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 
+if TYPE_CHECKING:
+    from cytolora.classifier.export.export import Agreement, Target
+    from cytolora.classifier.inference.evaluate import Evaluation, OnSeen
 
-class Bundle(Predictor[Tensor]):
+
+class Classifier(Predictor[Tensor]):
     """A classifier with its classes, preprocessing and thresholds.
 
     Example::
 
-        bundle = Bundle.load("model1")
-        for prediction in bundle.predict("new_cells"):
-            print(prediction.name, prediction.predicted, prediction.prediction_set)
+        classifier = cytolora.load("model1")
+        classifier.predict("new_cells").to_pandas()
+        classifier.evaluate("labelled_cells").metrics["balanced_accuracy"]
+        classifier.export("onnx", "model1-onnx")
     """
 
     def __init__(
@@ -72,7 +83,7 @@ class Bundle(Predictor[Tensor]):
         weights: AnyPath | None = None,
         weights_dir: AnyPath | None = None,
         device: str | torch.device | None = "cpu",
-    ) -> "Bundle":
+    ) -> "Classifier":
         """Opens a bundle, a folder or a zip file, and checks every byte of it and of the backbone's file.
 
         Args:
@@ -101,15 +112,15 @@ class Bundle(Predictor[Tensor]):
 
     def state(self) -> dict[str, Tensor]:
         """Returns what was trained, by name: head, and the adapter where there is one."""
-        found: dict[str, Tensor] = {}
+        state: dict[str, Tensor] = {}
         name = HEAD
         try:
             for name in (HEAD, PEFT_WEIGHTS, OPENED):
                 if name in self.files:
-                    found |= from_safetensors(self.files[name])
+                    state |= from_safetensors(self.files[name])
         except SafetensorError as error:
             raise BundleError(f"{self.name}: {name} is no safetensors file: {error}.") from error
-        return found
+        return state
 
     def checkpoint(self) -> Path:
         """Returns the backbone's file.
@@ -121,12 +132,12 @@ class Bundle(Predictor[Tensor]):
             raise missing(self.backbone, self._lost)
         return self._checkpoint
 
-    def classifier(self) -> Classifier:
+    def classifier(self) -> EncoderWithHead:
         """Returns encoder and head, adapter merged where its kind allows, in evaluation mode; loaded once."""
         return self._classifier
 
     @cached_property
-    def _classifier(self) -> Classifier:
+    def _classifier(self) -> EncoderWithHead:
         encoder = load_encoder(self.backbone, self.checkpoint())
         contents = self.contents
         if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
@@ -136,6 +147,73 @@ class Bundle(Predictor[Tensor]):
     @cached_property
     def _fast_encoder(self) -> Encoder:
         return for_inference(self.classifier().encoder, self._device)
+
+    def evaluate(
+        self,
+        data: "AnyPath | Manifest",
+        *,
+        dataset: str | None = None,
+        on_seen: "OnSeen" = "refuse",
+        page: AnyPath | None = None,
+    ) -> "Evaluation":
+        """Measures the classifier on labelled images that it was not trained on.
+
+        Args:
+            data: Folder, table or zip file; or what ``cytolora.load_dataset`` returns.
+            dataset: Which reader; recognised from the folder if None.
+            on_seen: Images that were in training or calibration: ``refuse``, ``mark``, or ``drop``.
+            page: HTML file to write: the images whose label the prediction contradicts first, to be corrected.
+
+        Raises:
+            DataError: If a class is unknown to the classifier, or images were seen and are refused.
+        """
+        from cytolora.classifier.inference.evaluate import evaluate  # it imports this module
+
+        manifest = data if isinstance(data, Manifest) else load_manifest(data, dataset)
+        return evaluate(self, manifest, on_seen=on_seen, page=page)
+
+    def export(
+        self,
+        to: "Target",
+        out: AnyPath,
+        *,
+        images: OneOrMany[AnyPath] = (),
+        force_licence: bool = False,
+        progress: Progress | None = None,
+    ) -> "Agreement":
+        """Exports to ``onnx``, ``timm`` or ``peft`` and compares the export with the classifier before it is kept.
+
+        Args:
+            images: Images to compare on, files or folders; synthetic cells if none are given.
+            force_licence: Exports weights although their licence forbids to pass on changed or merged copies.
+
+        Raises:
+            ConfigError: If the licence forbids it, or ``out`` holds something else.
+            BundleError: If the export predicts something else.
+        """
+        from cytolora.classifier.export.export import export  # it imports this module
+
+        return export(self, to, out, images=images, force_licence=force_licence, progress=progress)
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={value!r}" for name, value in self._facts().items())
+        return f"Classifier({facts})"
+
+    def _repr_html_(self) -> str:
+        return html_table(["classifier", ""], self._facts().items())
+
+    def _facts(self) -> dict[str, str]:
+        score = self.metrics.get("balanced_accuracy")
+        interval = self.metrics.get("intervals", {}).get("balanced_accuracy", {})
+        between = f" (95 % interval {interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
+        return {
+            "path": self.name,
+            "classes": ", ".join(self.classes),
+            "backbone": self.backbone.name,
+            "method": self.contents.method,
+            "test balanced accuracy": "not measured" if score is None else f"{score:.3f}{between}",
+            "device": str(self.device),
+        }
 
     def read_bank(self) -> Features | None:
         """Reads the features of training images; None where there are none."""

@@ -1,0 +1,111 @@
+"""Datasets from Python: read, check, split, embed, and the names of what is known."""
+
+from typing import TYPE_CHECKING, Literal
+
+from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.notebook import default_progress
+from cytolora.core.progress import Progress
+from cytolora.data.datasets import DATASETS, load_manifest
+from cytolora.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from cytolora.data.quality.findings import Audit
+
+
+def list_datasets() -> list[str]:
+    """Lists the names of all datasets that can be read."""
+    return [spec.name for spec in DATASETS]
+
+
+def load_dataset(
+    data: AnyPath,
+    dataset: str | None = None,
+    *,
+    split: AnyPath | None = None,
+    label_map: AnyPath | None = None,
+    strict: bool = False,
+) -> Manifest:
+    """Reads a dataset: classes, groups and official subsets as its source gives them.
+
+    Args:
+        data: A folder with a sub-folder per class, a table, or a zip file as it was downloaded.
+        dataset: A registered name (``list_datasets``); recognised from the folder if None.
+        split: File written by ``split``.
+        label_map: CSV with columns from,to[,order] that renames or joins classes.
+        strict: Makes a count that differs from the published one an error; it is a warning otherwise.
+
+    Raises:
+        ConfigError: If the name is unknown.
+        DataError: If the path is not such a dataset, or a class has no images.
+    """
+    from cytolora.data.label_map import apply_label_map
+    from cytolora.data.splitting.split_files import read_split
+
+    manifest = load_manifest(data, dataset, strict=strict)
+    if label_map is not None:
+        manifest = apply_label_map(manifest, label_map)
+    return manifest if split is None else read_split(split, manifest)
+
+
+def check(
+    data: AnyPath | Manifest,
+    dataset: str | None = None,
+    *,
+    split: AnyPath | None = None,
+    label_map: AnyPath | None = None,
+    page: AnyPath | None = None,
+    progress: Progress | None = None,
+) -> "Audit":
+    """Checks a dataset: counts, unreadable files, exact and near duplicates, group leakage between subsets.
+
+    Example::
+
+        for finding in cytolora.check("my_cells").findings():
+            print(finding)
+
+    Args:
+        data: As for ``load_dataset``; or what it returns.
+        page: HTML file to write: duplicates side by side, unreadable files, group leakage, counts.
+    """
+    from cytolora.core.files import write_text
+    from cytolora.data.quality.audit import audit
+
+    page, progress = as_path_or_none(page, "page"), progress or default_progress()
+    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, split=split, label_map=label_map)
+    progress.begin("looking at images", len(manifest.samples), "images")
+    audited = audit(manifest, on_image=lambda: progress.done(1))
+    if page is not None:
+        from cytolora.reporting.pages.audit_page import render_audit
+
+        write_text(page, render_audit(manifest, audited))
+    return audited
+
+
+def split(
+    data: AnyPath | Manifest,
+    out: AnyPath,
+    dataset: str | None = None,
+    *,
+    by: Literal["group", "image"] = "group",
+    ratios: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    label_map: AnyPath | None = None,
+) -> Manifest:
+    """Divides a dataset into train, val and test, stratified by class, and writes the division to a CSV file.
+
+    Args:
+        data: As for ``load_dataset``; or what it returns.
+        by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups.
+        ratios: Shares of train, val and test.
+
+    Returns:
+        The dataset with every image in a subset.
+    """
+    from cytolora.config.run import SplitSpec
+    from cytolora.data.splitting.split_files import write_split
+    from cytolora.data.splitting.splits import assign_subsets
+
+    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map)
+    divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed))
+    write_split(divided, as_path(out, "out"))
+    return divided

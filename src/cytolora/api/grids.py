@@ -1,0 +1,250 @@
+"""Grids from Python: ``run`` stores what is missing, ``report`` and ``compare`` read what is stored."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolora.config.run import GridSpec, SplitSpec
+from cytolora.config.yaml import load_grid
+from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_named_paths, as_names, as_path
+from cytolora.core.files import sha256_file
+from cytolora.core.notebook import default_progress
+from cytolora.core.progress import Progress
+from cytolora.core.tables import html_table, to_pandas
+from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments.engines.registry import ENGINES
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.experiments.plan import Plan, make_plan
+from cytolora.experiments.store import Store
+from cytolora.training.resources import Inputs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+    from cytolora.reporting.comparison.compare import Comparison
+    from cytolora.reporting.comparison.pairing import By
+    from cytolora.reporting.results.settings import Metric, Setting
+
+_LISTED = 5
+_SYNTHETIC = "synthetic"
+
+
+def run(
+    grid: AnyPath | GridSpec,
+    data: Mapping[str, AnyPath] | None = None,
+    out: AnyPath = "runs",
+    *,
+    weights: Mapping[str, AnyPath] | None = None,
+    weights_dir: AnyPath | None = None,
+    split: AnyPath | None = None,
+    label_map: AnyPath | None = None,
+    device: "str | torch.device | None" = None,
+    engine: str = "inline",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Runs what is missing of a grid; finished runs stay, and the same call resumes.
+
+    Example::
+
+        cytolora.run("smoke", {"synthetic": "cells"}, "runs")
+        cytolora.report("runs", "report")
+
+    Args:
+        grid: A shipped name, the path of a YAML file, or a spec.
+        data: Folder of each dataset, by its name in the grid; synthetic cells are drawn if no folder is named.
+        out: Folder of stored runs.
+        weights: Checkpoints on disk, by backbone; otherwise ``weights_dir``, the hub's cache, then the hub.
+        split: File written by ``split``; replaces official subsets and the grid's own split.
+        label_map: CSV with columns from,to[,order] that renames or joins classes.
+        device: ``auto`` takes a GPU where there is one; the CPU if None.
+        engine: Where runs are executed: ``inline`` or ``ray``.
+        workers: Runs at a time, for an engine of several workers.
+
+    Returns:
+        The plan as it was before the first run.
+
+    Raises:
+        StoreError: If stored runs of the grid were computed from other weights, data or splits.
+    """
+    out, folders = as_path(out, "out"), as_named_paths(data, "data")
+    spec = grid if isinstance(grid, GridSpec) else load_grid(grid)
+    if _SYNTHETIC in spec.datasets:
+        folders.setdefault(_SYNTHETIC, out / "data" / _SYNTHETIC)
+    inputs = Inputs(data=folders, weights=weights, weights_dir=weights_dir, split_file=split, label_map=label_map)
+    return run_grid(
+        _with_files(spec, inputs),
+        inputs,
+        out,
+        device=device,
+        progress=progress,
+        engine=engine,
+        workers=Workers(count=workers),
+    )
+
+
+def run_grid(
+    spec: GridSpec,
+    inputs: Inputs,
+    out: Path,
+    *,
+    device: "str | torch.device | None" = None,
+    progress: Progress | None = None,
+    announce: Callable[[Plan, Inputs], None] = lambda plan, inputs: None,
+    engine: str = "inline",
+    workers: Workers = THIS_PROCESS,
+) -> Plan:
+    """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
+
+    Args:
+        announce: Called with the plan before the first run.
+        workers: The cluster and the number of workers, for an engine that has some.
+    """
+    from cytolora.training.class_text import has_text
+
+    chosen, on, progress = ENGINES.get(engine), as_device(device), progress or default_progress()
+    chosen.check(workers)
+    progress.status("comparing what is stored with data and checkpoints")
+    store = Store(out)
+    plan = _checked_plan(spec, store, inputs)
+    if any([inputs.fetch_weights(job.backbone, progress) for job in plan.jobs]):  # noqa: C419  (all of them are fetched)
+        plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
+    for job in plan.jobs:
+        if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
+            inputs.fetch_vocabulary(job.backbone)  # now, not after hours of other runs
+    announce(plan, inputs)
+    chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
+    return plan
+
+
+def _with_files(spec: GridSpec, inputs: Inputs) -> GridSpec:
+    """Ties a grid to the contents of its split file and label map."""
+    if (inputs.split_file or inputs.label_map) and len(spec.datasets) > 1:
+        raise ConfigError(
+            f"split and label_map are for one dataset, and the grid {spec.name} has {', '.join(spec.datasets)}. "
+            "Write a grid of one dataset."
+        )
+    division = SplitSpec(file_sha256=_hash(inputs.split_file)) if inputs.split_file else spec.split
+    return replace(spec, split=division, label_map_sha256=_hash(inputs.label_map) if inputs.label_map else None)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _checked_plan(spec: GridSpec, store: Store, inputs: Inputs) -> Plan:
+    plan = make_plan(spec, store, inputs)
+    if plan.stale:
+        shown = "; ".join(str(stale) for stale in plan.stale[:_LISTED])
+        more = f"; and {len(plan.stale) - _LISTED} more" if len(plan.stale) > _LISTED else ""
+        raise StoreError(
+            f"{len(plan.stale)} stored runs in {store.root} were computed from other weights, data or splits: {shown}"
+            f"{more}. They are neither used nor overwritten: choose another --out, or move them away."
+        )
+    return plan
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report: its page, and the table of results."""
+
+    path: Path
+    """``index.html``; the tables and figures lie beside it."""
+
+    @cached_property
+    def table(self) -> "pa.Table":
+        """The rows of ``tables.csv``: accuracy and balanced accuracy by dataset, model, method and amount of data."""
+        from pyarrow import csv
+
+        return csv.read_csv(self.path.with_name("tables.csv"))
+
+    def to_arrow(self) -> "pa.Table":
+        """Returns ``table``."""
+        return self.table
+
+    def to_pandas(self) -> Any:
+        """Returns ``table`` as a pandas DataFrame.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        return to_pandas(self.table)
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.path)!r}, {self.table.num_rows} rows)"
+
+    def _repr_html_(self) -> str:
+        rows = [list(row.values()) for row in self.table.to_pylist()]
+        address = escape(self.path.absolute().as_uri())
+        link = f"<p><a href='{address}'>{escape(str(self.path))}</a></p>"
+        return link + html_table(self.table.column_names, rows)
+
+
+def report(runs: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Report:
+    """Builds tables, figures and one page from stored runs.
+
+    Args:
+        data: Folder of a dataset, by name: the page then shows examples of right and wrong predictions.
+    """
+    from cytolora.reporting.pages.build import build_report
+
+    return Report(build_report(runs, out, data))
+
+
+def compare(
+    runs: AnyPath,
+    by: "By",
+    *,
+    dataset: OneOrMany[str] = (),
+    metric: "Metric" = "accuracy",
+    best: bool = False,
+) -> "Comparison":
+    """Compares stored runs in pairs on the same test images: difference, 95 % interval, p corrected by Holm.
+
+    Args:
+        by: What the two of a pair differ in: ``model``, ``method`` or ``shots``; they agree in everything else.
+        dataset: Only these; all if none is named.
+        best: Compares only the best of each family with the others: fewer pairs, milder correction. The best was
+            chosen on the same test set, which favours it.
+
+    Raises:
+        StoreError: If there are no finished runs.
+        ConfigError: If no two of them differ in ``by`` alone.
+    """
+    from cytolora.reporting.comparison.compare import compare as compare_settings
+
+    runs = as_path(runs, "runs")
+    comparison = compare_settings(_settings(runs, as_names(dataset, "dataset")), by, metric=metric, only_best=best)
+    if not comparison.pairs and not comparison.skipped:
+        raise ConfigError(
+            f"No two tested settings in {runs} differ in {by} alone; choose another --by, or run more of the grid."
+        )
+    return comparison
+
+
+def _settings(runs: Path, datasets: tuple[str, ...]) -> "list[Setting]":
+    from cytolora.reporting.results.checks import refuse_mixed
+    from cytolora.reporting.results.settings import read_settings
+
+    stored = list(Store(runs).runs()) if runs.is_dir() else []
+    if not stored:
+        raise StoreError(f"No finished runs in {runs}. Point at the folder given to `cytolora run --out`.")
+    refuse_mixed(stored)
+    settings = read_settings(stored)
+    known = {name for setting in settings for name in (setting.dataset, setting.spec.dataset.partition(":")[0])}
+    for name in datasets:
+        if name not in known:
+            raise unknown_name("dataset", name, {setting.dataset for setting in settings})
+    chosen = set(datasets)
+    return [
+        setting
+        for setting in settings
+        if not chosen or chosen & {setting.dataset, setting.spec.dataset.partition(":")[0]}
+    ]

@@ -1,0 +1,189 @@
+"""Classifiers, backbones and features from Python: load, attach an adapter, embed images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cytolora.classifier.fit.recipe import DEFAULT_CACHE, FitOptions, choose_recipe
+from cytolora.config.run import LINEAR, AdapterSpec
+from cytolora.core.arguments import AnyPath, as_device, as_path
+from cytolora.core.notebook import default_progress
+from cytolora.core.progress import Progress
+from cytolora.data.manifest import Manifest
+from cytolora.errors import BundleError
+from cytolora.training.resources import Inputs
+
+if TYPE_CHECKING:
+    import torch
+
+    from cytolora.classifier.inference.classifier import Classifier
+    from cytolora.classifier.inference.predictor import Images
+    from cytolora.models.encoder import Encoder
+    from cytolora.training.embed import Embedding
+
+_HUB = "hf://"
+
+
+def list_backbones() -> list[str]:
+    """Lists the names of all backbones; ``cytolora ls models`` shows what they are."""
+    from cytolora.models.backbones.registry import BACKBONES
+
+    return [spec.name for spec in BACKBONES]
+
+
+def list_methods() -> list[str]:
+    """Lists the names of all methods: ``linear``, ``zero-shot``, and the adapters that ``attach`` takes."""
+    from cytolora.models.adapters.methods import METHODS
+
+    return [method.name for method in METHODS]
+
+
+def load(
+    path: AnyPath,
+    *,
+    weights: AnyPath | None = None,
+    weights_dir: AnyPath | None = None,
+    device: "str | torch.device | None" = None,
+) -> "Classifier":
+    """Opens a bundle, what ``fit`` wrote, and checks every byte of it and of the backbone's checkpoint.
+
+    Args:
+        path: Folder or zip file; or ``hf://OWNER/NAME`` (``hf://OWNER/NAME@REVISION``) on the Hugging Face hub.
+        weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``,
+            where training read it, and in the hub's cache.
+        device: ``auto`` takes a GPU where there is one; the CPU if None.
+
+    Raises:
+        BundleError: If anything is not as it was written, or the checkpoint is another.
+    """
+    from cytolora.classifier.inference.classifier import Classifier
+
+    folder = _download(path) if isinstance(path, str) and path.startswith(_HUB) else as_path(path)
+    return Classifier.load(folder, weights=weights, weights_dir=weights_dir, device=device)
+
+
+def _download(address: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = address.removeprefix(_HUB).partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(f"Cannot fetch {address}: {reason} Expected hf://OWNER/NAME[@REVISION].") from error
+
+
+def load_backbone(
+    name: str,
+    weights: AnyPath | None = None,
+    *,
+    weights_dir: AnyPath | None = None,
+    device: "str | torch.device | None" = None,
+) -> "Encoder":
+    """Loads a frozen image encoder: images [batch, 3, size, size] to features [batch, feature_dim].
+
+    Args:
+        name: One of ``list_backbones()``.
+        weights: Its official checkpoint on disk; otherwise ``weights_dir``, the hub's cache, then the hub.
+        device: ``auto`` takes a GPU where there is one; the CPU if None.
+    """
+    from cytolora.models.backbones.registry import BACKBONES
+    from cytolora.models.checkpoints.loading import load_encoder
+
+    inputs = Inputs(data={}, weights={} if weights is None else {name: weights}, weights_dir=weights_dir)
+    inputs.fetch_weights(name)
+    return load_encoder(BACKBONES.get(name), inputs.weights_path(name)).to(as_device(device))
+
+
+def load_images(images: "Images", backbone: str) -> "torch.Tensor":
+    """Decodes images and preprocesses them for a backbone: float32 [images, 3, size, size].
+
+    Args:
+        images: One or many, as for ``Classifier.predict``.
+        backbone: One of ``list_backbones()``; it decides size, interpolation and normalisation.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    from cytolora.classifier.inference.predictor import named_images, pixels_of
+    from cytolora.data.imaging.views import evaluation_view, to_batch
+    from cytolora.models.backbones.registry import BACKBONES
+
+    preprocess = BACKBONES.get(backbone).preprocess
+    return to_batch([evaluation_view(pixels_of(image), preprocess) for _, image in named_images(images)], preprocess)
+
+
+def attach(encoder: "Encoder", method: str = "lora", adapter: AdapterSpec | None = None) -> "Encoder":
+    """Attaches an adapter to a frozen encoder; only the parameters of the adapter train.
+
+    Example::
+
+        encoder = cytolora.attach(cytolora.load_backbone("nano"), "lora", cytolora.AdapterSpec(rank=4))
+
+    Args:
+        method: One of ``list_methods()`` that adapts an encoder.
+        adapter: Rank, scaling, targets, blocks; the defaults are those of the shipped grids.
+
+    Returns:
+        A copy that shares the frozen weights; the encoder stays as it was.
+
+    Raises:
+        ConfigError: If the method adapts nothing, or does not use what ``adapter`` sets.
+    """
+    from cytolora.models.adapters.attach import attach as attach_adapter
+
+    return attach_adapter(encoder, method, adapter or AdapterSpec())
+
+
+def embed(
+    data: AnyPath | Manifest,
+    out: AnyPath,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    labelled: bool = True,
+    weights: Mapping[str, AnyPath] | None = None,
+    weights_dir: AnyPath | None = None,
+    cache: AnyPath = DEFAULT_CACHE,
+    device: "str | torch.device | None" = None,
+    progress: Progress | None = None,
+) -> "Embedding":
+    """Writes the frozen features of every image to a Parquet file and returns them.
+
+    Example::
+
+        embedding = cytolora.embed("my_cells", "cells.parquet", model="uni")
+        embedding.features  # [images, feature_dim]
+
+    Args:
+        data: As for ``load_dataset``, or what it returns.
+        out: Parquet file: path, label, subset, group, sha256, features.
+        model: A backbone; the best for a linear classifier on this machine if None.
+        labelled: False takes every image below the folder, whatever sub-folder it stands in.
+        cache: Folder of decoded images and features.
+    """
+    from cytolora.api.datasets import load_dataset
+    from cytolora.training.embed import embed as write
+    from cytolora.training.embed import read_embedding, unlabelled
+    from cytolora.training.session import Session
+
+    out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
+    inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
+    recipe = choose_recipe(FitOptions(model=model, method=LINEAR), inputs, on.type)
+    for note in recipe.notes:
+        progress.say(note)
+    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset) if labelled else unlabelled(data)
+    inputs.fetch_weights(recipe.backbone.name, progress)
+    progress.begin("features", len(manifest.samples), "images")
+    session = Session(
+        dataset=manifest.name,
+        backbone=recipe.backbone,
+        manifest=manifest,
+        inputs=inputs,
+        cache=cache,
+        device=on,
+        progress=progress,
+    )
+    write(session, out, on_images=progress.done)
+    return read_embedding(out)

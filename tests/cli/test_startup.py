@@ -1,0 +1,28 @@
+"""Start-up: commands that only list or plan load no heavy library."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import contextlib, io, json, sys
+from cytolora.cli.app import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main({arguments!r})
+print(json.dumps(sorted({{"torch", "numpy", "PIL", "pyarrow", "scipy", "matplotlib"}} & set(sys.modules))))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["fit", "--help"], ["ls", "models"], ["ls", "datasets"], ["ls", "grids"], ["ls", "methods"],
+     ["plan", "smoke"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_help_lists_and_plans_load_neither_torch_nor_numpy(arguments: list[str], tmp_path: Path):
+    program = PROGRAM.format(arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(done.stdout) == []
