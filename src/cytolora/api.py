@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cytolora.config.run import GridSpec
+from cytolora.config.grid import GridSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.arguments import (
     AnyPath,

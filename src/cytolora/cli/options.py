@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
-from cytolora.config.run import PAPER, GridSpec, SplitSpec
+from cytolora.config.run import PAPER, SplitSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.files import sha256_file
 from cytolora.errors import ConfigError

@@ -1,4 +1,4 @@
-"""What a run is made of: view, split, sampling, adapter, budget, training; imported from config/run.py."""
+"""Components of a run: preprocessing, split, sampling, adapter, budget and training; imported from config/run.py."""
 
 from dataclasses import dataclass, fields, replace
 from math import ceil
@@ -14,6 +14,18 @@ LINEAR = "linear"
 
 ZERO_SHOT = "zero-shot"
 """The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
+
+MethodKind = Literal["linear", "adapter", "zero_shot"]
+"""linear trains a head on frozen features, adapter trains inside the encoder too, zero_shot trains nothing."""
+
+_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot"}
+"""Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
+
+
+def method_kind(name: str) -> MethodKind:
+    """Returns the kind of a registered method; ``Method.kind`` is the same."""
+    return _KIND_OF.get(name, "adapter")
+
 
 CLOSED = {"extra": "forbid"}
 """Read by pydantic at the YAML edge (config/yaml.py): an unknown key is an error, never ignored."""
@@ -245,3 +257,7 @@ class TrainSpec:
             raise ConfigError(f"batch_size is at least 1 and warmup_steps at least 0, got {self}.")
         if self.cosine_steps is not None and self.cosine_steps < 1:
             raise ConfigError(f"cosine_steps is at least 1, or none, got {self.cosine_steps}.")
+
+    def num_steps(self, *, num_train: int, shots: int | None) -> int:
+        """Optimiser steps with ``num_train`` training images."""
+        return self.budget.num_steps(num_train=num_train, batch_size=self.batch_size, shots=shots)

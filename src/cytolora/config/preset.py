@@ -6,7 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from cytolora.config.run import PAPER, AugmentSpec, GridSpec, MethodSpec, PreprocessChange
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import PAPER, AugmentSpec, PreprocessChange
 from cytolora.config.yaml import read_spec
 from cytolora.errors import ConfigError, unknown_name
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cytolora.config.run import GridSpec
+from cytolora.config.grid import GridSpec
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.errors import ConfigError, unknown_name
 

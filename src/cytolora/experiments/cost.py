@@ -59,14 +59,9 @@ def adapter_runs(plan: Plan) -> dict[BackboneMethod, list[RunSpec]]:
     """Sorts the adapter runs that are to do by backbone and method."""
     found: dict[BackboneMethod, list[RunSpec]] = defaultdict(list)
     for run in plan.to_do:
-        if run.adapter is not None:
+        if run.kind == "adapter":
             found[run.backbone, run.method].append(run)
     return dict(found)
-
-
-def num_steps(run: RunSpec, num_train: int) -> int:
-    """Optimiser steps of a run that sees so many images."""
-    return run.train.budget.num_steps(num_train=num_train, batch_size=run.train.batch_size, shots=run.sampling.shots)
 
 
 def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
@@ -74,7 +69,7 @@ def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
     total, settings = 0.0, {run.setting_id: run for run in runs}
     for run in runs:
         split = inputs.split(run)
-        total += num_steps(run, len(split.train)) * mean_batch(run, inputs) + _SCORE_SHARE * len(split.val)
+        total += run.num_images_seen(len(split.train)) + _SCORE_SHARE * len(split.val)
     for run in settings.values():  # the test set is scored for one rate a setting, with every seed
         num_seeds = len({other.seed for other in runs if other.setting_id == run.setting_id})
         total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test)
@@ -89,7 +84,7 @@ def mean_batch(run: RunSpec, inputs: Inputs) -> float:
 
 def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
     """Returns how long adapter runs of one backbone and method take one after the other, with their scoring."""
-    steps = sum(num_steps(run, len(inputs.split(run).train)) for run in runs)
+    steps = sum(run.num_steps(len(inputs.split(run).train)) for run in runs)
     return steps * cost.seconds + num_passes(runs, inputs) * cost.seconds_per_image
 
 

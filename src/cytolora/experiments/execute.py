@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cytolora.config.run import ZERO_SHOT, RunSpec
+from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
@@ -72,12 +72,12 @@ def train_setting(
         only: Those of its runs to look at; all if None. Heads on frozen features know no part.
     """
     missing = [run for run in only or setting if store.find(run.run_id) is None]
-    if missing and setting[0].method == ZERO_SHOT:
+    if missing and setting[0].kind == "zero_shot":
         session.progress.status(f"{title(setting[0])}: class prompts")
         for run in missing:
             store.add(_validated(session, run, zero_shot(session, run)))
         return
-    if missing and setting[0].adapter is None:
+    if missing and setting[0].kind == "linear":
         session.progress.status(f"{title(setting[0])}: {len(setting)} heads in one pass")
         trained = train_heads(session, setting)  # all of them: a head's last bits may depend on the batch it is in
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from cytolora.config.run import GridSpec, RunSpec
+from cytolora.config.grid import GridSpec
+from cytolora.config.run import RunSpec
 from cytolora.core.identity import Identity
 from cytolora.experiments.expand import expand
 from cytolora.experiments.select import decide, setting_id

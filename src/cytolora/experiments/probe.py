@@ -76,7 +76,7 @@ def _seconds_an_image(session: Session) -> float:
 
 def _heads(plan: Plan) -> list[RunSpec]:
     """One run to do on frozen features for each dataset and backbone."""
-    found = {(run.dataset, run.backbone): run for run in plan.to_do if run.adapter is None}
+    found = {(run.dataset, run.backbone): run for run in plan.to_do if run.kind != "adapter"}
     return list(found.values())
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from cells import tiny_grid
-from cytolora.config.run import GridSpec, RunSpec
+from cytolora.config.grid import GridSpec
+from cytolora.config.run import RunSpec
 from cytolora.errors import EngineError
 from cytolora.experiments.engines.units import Unit, Units, split_up
 from cytolora.experiments.expand import expand

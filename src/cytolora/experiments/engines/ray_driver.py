@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from cytolora.config.run import RunSpec
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import CytoloraError, EngineError
@@ -56,7 +55,11 @@ def run_jobs(
     require_ray()
     if workers.address is not None:
         check_address(workers.address)
-    units = split_up(jobs, is_stored=lambda run: store.find(run.run_id) is not None, num_images=_counter(inputs))
+    units = split_up(
+        jobs,
+        is_stored=lambda run: store.find(run.run_id) is not None,
+        num_images=lambda run: run.num_images_seen(len(inputs.split(run).train)),
+    )
     if not units.waiting:
         return
     store.make_root()
@@ -212,12 +215,3 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     named = [line for line in lines if re.match(r"[\w.]+Error: ", line)]
     return named[-1] if named else lines[0]
-
-
-def _counter(inputs: Inputs) -> Callable[[RunSpec], int]:
-    def count(run: RunSpec) -> int:
-        num_train, size = len(inputs.split(run).train), run.train.batch_size
-        steps = run.train.budget.num_steps(num_train=num_train, batch_size=size, shots=run.sampling.shots)
-        return steps * min(num_train, size)
-
-    return count

@@ -83,7 +83,7 @@ class Worker:
             if unit.only is not None:
                 train_setting(session, self.store, setting, [unit.only])
                 continue
-            if setting[0].adapter is None:
+            if setting[0].kind != "adapter":
                 train_setting(session, self.store, setting)
             else:
                 self._wait_for(setting)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from cytolora.config.run import LINEAR, PAPER, ZERO_SHOT
+from cytolora.config.run import PAPER
 from cytolora.display.figure import INK
 from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
@@ -93,7 +93,7 @@ class FewShot:
         linear = [
             one
             for one in self.cells
-            if (one.spec.method, one.dataset, one.model) == (LINEAR, cell.dataset, cell.model)
+            if (one.spec.kind, one.dataset, one.model) == ("linear", cell.dataset, cell.model)
             and one.shots is None
             and one.fraction is None
             and one.tested
@@ -136,7 +136,7 @@ def few_shot_figures(cells: Sequence[Cell], slug: Any) -> list[FewShot]:
     Args:
         slug: From a method's name to what stands in file names.
     """
-    adapted = [cell for cell in cells if cell.spec.method not in (LINEAR, ZERO_SHOT) and cell.shots and cell.tested]
+    adapted = [cell for cell in cells if cell.spec.kind == "adapter" and cell.shots and cell.tested]
     methods = list(dict.fromkeys(cell.method for cell in adapted))
     return [
         FewShot(cells=cells, method=method, slug=slug(method) if len(methods) > 1 else "") for method in sorted(methods)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from cytolora.config.run import LINEAR
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.published import printed_order
@@ -58,7 +57,7 @@ def tables1(cells: Sequence[Cell]) -> list[Table1]:
     """Gathers the tested linear cells on all images, a table for each variant of the method; none without cells."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.spec.method == LINEAR and cell.shots is None and cell.fraction is None and cell.tested:
+        if cell.spec.kind == "linear" and cell.shots is None and cell.fraction is None and cell.tested:
             found.setdefault(cell.method, []).append(cell)
     return [_table(method, members) for method, members in found.items()]
 
