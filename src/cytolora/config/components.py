@@ -33,7 +33,7 @@ CLOSED = {"extra": "forbid"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocess:
-    """From a decoded image to the tensor that a backbone expects. Owned by the backbone, never typed by a user."""
+    """Preprocessing of a decoded image to a backbone's input. Owned by the backbone, never typed by a user."""
 
     size_px: int
     """Edge of the square input, pixels."""
@@ -68,7 +68,7 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreprocessChange:
-    """What is done otherwise than a backbone's own preprocessing; None leaves it as it is."""
+    """Differences from a backbone's own preprocessing; None leaves a field as it is."""
 
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -87,7 +87,7 @@ class PreprocessChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSpec:
-    """How a dataset without official subsets is divided into train, val and test."""
+    """Division of a dataset without official subsets into train, val and test."""
 
     by: Literal["group", "image"] = "group"
     """group: no patient, slide or field stands in two subsets. image: they may; every report says so where one does."""
@@ -95,7 +95,7 @@ class SplitSpec:
     """Shares of train, val and test; each in (0, 1), together 1."""
     seed: int = 0
     file_sha256: str | None = None
-    """Hash of the split file that says it all; the other fields then say nothing."""
+    """Hash of the split file that decides; the other fields are then ignored."""
 
     __pydantic_config__ = CLOSED
 
@@ -106,7 +106,7 @@ class SplitSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How much of the training set a run may see; neither ``shots`` nor ``fraction`` means all of it."""
+    """Size of the training draw; neither ``shots`` nor ``fraction`` means all images."""
 
     shots: int | None = None
     """Images per class, drawn without replacement; at least 1. 0, only without ``max_val_shots``, trains on none and
@@ -133,7 +133,7 @@ class Sampling:
 
     @property
     def amount(self) -> str:
-        """The amount in words for ids and tables: ``4-shot``, ``10pct`` or ``all``."""
+        """Name of the amount in ids and tables: ``4-shot``, ``10pct`` or ``all``."""
         if self.shots is not None:
             return f"{self.shots}-shot"
         return "all" if self.fraction is None else f"{100 * self.fraction:g}pct"
@@ -183,14 +183,14 @@ class AdapterSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How long a run trains, with its unit."""
+    """Length of training, with its unit."""
 
     amount: int
     unit: Literal["epochs", "steps_per_shot"]
     plus_steps: int = 0
     """Added to the product; the paper's public code trains 50 x shots + 50 steps."""
     max_steps: int | None = None
-    """Cuts the budget, for rehearsals; the report marks every run that has it."""
+    """Truncates the budget, for dry runs; the report marks every run that has it."""
 
     __pydantic_config__ = CLOSED
 
@@ -242,7 +242,7 @@ class TrainSpec:
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 50
     min_learning_rate: float = 1e-6
-    """Where the cosine ends."""
+    """End of the cosine."""
     cosine_steps: int | None = None
     """Steps from the cosine's top to its bottom, at least 1: a longer run climbs again, and again. None: as many as
     there are after the warm-up."""

@@ -20,7 +20,7 @@ from cytolora.errors import ConfigError
 _SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
 
 _END_OF_SEEDS = 2**63
-"""What PyTorch's and NumPy's generators both take."""
+"""Upper limit of seeds that PyTorch's and NumPy's generators both take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""YAML text to specs, every wrong key and value listed at once."""
+"""Reading of specs from YAML; every wrong key and value is listed at once."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -56,13 +56,13 @@ def narrowed(
         changes["fractions"] = ()
     if precision:
         changes["precision"] = precision
-    kept = dict(grid.methods)
+    chosen = dict(grid.methods)
     if methods:
         for name in methods:
-            if name not in kept:
-                raise unknown_name(f"method of grid {grid.name}:", name, kept)
-        kept = {name: kept[name] for name in methods}
-    changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in kept.items()}
+            if name not in chosen:
+                raise unknown_name(f"method of grid {grid.name}:", name, chosen)
+        chosen = {name: chosen[name] for name in methods}
+    changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
 
 

@@ -45,7 +45,7 @@ _LOCK = ".store.lock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """Everything that is kept of a run."""
+    """Everything that is stored of a run."""
 
     spec: RunSpec
     metrics: Mapping[str, Any]
@@ -229,15 +229,15 @@ class Store:
 
 def require_writable(folder: Path) -> None:
     """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
-    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
-        tempfile.TemporaryDirectory(dir=here).cleanup()
+        tempfile.TemporaryDirectory(dir=existing).cleanup()
     except OSError as error:
         raise unwritable(folder, error) from error
 
 
 def unwritable(folder: Path, error: OSError) -> StoreError:
-    """The error for a place where nothing can be written."""
+    """The error for a folder that nothing can be written to."""
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     why = "a file is in the way" if in_the_way else error.strerror or error
     return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")

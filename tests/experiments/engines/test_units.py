@@ -1,4 +1,4 @@
-"""Who does what next: units of work, without a cluster."""
+"""Order of units of work, without a cluster."""
 
 from collections import Counter
 

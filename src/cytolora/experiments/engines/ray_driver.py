@@ -32,7 +32,7 @@ from cytolora.training.resources import Inputs
 
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 600
-"""How long nothing at all may happen while no worker has started: nodes may still be joining."""
+"""Longest time without any event while no worker has started: nodes may still be joining."""
 
 
 def run_jobs(
@@ -75,9 +75,9 @@ def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractCo
     if workers.address is not None:
         return running_cluster(workers.address)
     cpus = len(sched_getaffinity(0))
-    wanted = (workers.count or max(1, cpus // threads)) * threads
+    worker_cpus = (workers.count or max(1, cpus // threads)) * threads
     return local_cluster(
-        num_cpus=cpus if device.type == "cuda" else wanted,
+        num_cpus=cpus if device.type == "cuda" else worker_cpus,
         num_gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
     )
 
