@@ -26,7 +26,8 @@ SEED, SHOTS = 1, 4
 
 def grid(options: argparse.Namespace):
     """The slice as a grid."""
-    from cytolora.config.run import AdapterSpec, Budget, GridSpec, MethodSpec
+    from cytolora.config.grid import GridSpec, MethodSpec
+    from cytolora.config.run import AdapterSpec, Budget
 
     budget = Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=options.steps)
     return GridSpec(

@@ -18,7 +18,7 @@ from cytolora.cli.options import add_backbones
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
-from cytolora.experiments.execute import open_bench
+from cytolora.experiments.execute import open_session
 from cytolora.experiments.store import Store
 from cytolora.metrics.paired import difference
 from cytolora.models.classifier import from_safetensors
@@ -37,7 +37,7 @@ def score_all(folders: Sequence[Path], inputs: Inputs) -> dict[tuple[float, int,
         store, bench = Store(folder), None
         for stored in store.runs():
             run = parse_spec(stored.spec, RunSpec, str(stored.path))
-            bench = bench or open_bench(run, inputs, store, device=torch.device("cpu"), progress=Progress())
+            bench = bench or open_session(run, inputs, store, device=torch.device("cpu"), progress=Progress())
             key = run.learning_rate, run.seed, run.train.precision
             if key in found or not stored.identity.agrees_with(inputs.identity(run)):
                 raise SystemExit(f"{stored.path}: the stores must hold one cell, made from this data and checkpoint.")

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from heapq import heapreplace
-from math import ceil
 
 from cytolora.config.run import RunSpec, Subset
 from cytolora.config.yaml import load_grid
@@ -42,9 +41,7 @@ def subset(dataset: str, name: Subset) -> int:
 
 def trained(run: RunSpec) -> float:
     """Images that pass through training: steps times images in a step."""
-    number, size = num_train(run), run.train.batch_size
-    steps = run.train.budget.num_steps(num_train=number, batch_size=size, shots=run.sampling.shots)
-    return steps * number / ceil(number / size)
+    return run.num_images_seen(num_train(run))
 
 
 def scored(runs: Iterable[RunSpec]) -> float:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cytolora.config.run import GridSpec
+from cytolora.config.grid import GridSpec
 from cytolora.config.yaml import load_grid, read_spec, shipped_grids
 from cytolora.errors import ConfigError
 

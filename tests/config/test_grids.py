@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cytolora.cli.options import InputOptions, read_inputs
-from cytolora.config.run import AdapterSpec, MethodSpec
+from cytolora.config.grid import MethodSpec
+from cytolora.config.run import AdapterSpec
 from cytolora.config.yaml import load_grid, shipped_grids
 from cytolora.core.files import sha256_text
 from cytolora.errors import ConfigError, WeightsError

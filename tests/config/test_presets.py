@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from cells import run_all, tiny_grid
+from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.preset import PresetSpec, load_preset, shipped_presets, with_preset
 from cytolora.config.run import (
     AugmentSpec,
     Budget,
-    GridSpec,
-    MethodSpec,
     Preprocess,
     PreprocessChange,
     RunSpec,

@@ -92,3 +92,15 @@ def test_a_budget_per_shot_needs_shots():
 def test_wrong_values_are_refused_with_the_value(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_the_steps_of_a_run_are_those_of_its_budget_at_its_batch_size_and_shots():
+    assert LORA.num_steps(112) == LORA.train.budget.num_steps(
+        num_train=112, batch_size=LORA.train.batch_size, shots=LORA.sampling.shots
+    )
+
+
+def test_a_run_sees_each_training_image_as_often_as_its_epochs():
+    epochs = TrainSpec(budget=Budget(amount=3, unit="epochs"), batch_size=32)
+    whole = replace(LORA, sampling=Sampling(), train=epochs)
+    assert [whole.num_images_seen(number) for number in (0, 1, 40, 112)] == [0, 3, 120, 336]

@@ -1,4 +1,4 @@
-"""How long a plan will take: the line through what was timed, and the words for it."""
+"""Forecast of the time that a plan takes: the fitted line, and its text."""
 
 import re
 from dataclasses import replace

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cytolora.config.run import GridSpec
+from cytolora.config.grid import GridSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.progress import Progress
 from cytolora.experiments.engines.inline import run_jobs

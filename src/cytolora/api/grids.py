@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytolora.config.run import GridSpec, SplitSpec
+from cytolora.config.grid import GridSpec
+from cytolora.config.run import SplitSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_named_paths, as_names, as_path
 from cytolora.core.files import sha256_file

@@ -1,4 +1,4 @@
-"""plan, run, report and demo: from a grid to a page."""
+"""Commands plan, run, report and demo: experiments from a grid to a report."""
 
 import json
 import sys
@@ -55,20 +55,20 @@ def plan(
     """
     add_backbones(inputs.backbone_file)
     spec, store = read_grid(grid, axes, inputs), Store(out)
-    here = read_inputs(inputs, spec, out).without_missing()
-    found = make_plan(spec, store, here)
+    present = read_inputs(inputs, spec, out).without_missing()
+    planned = make_plan(spec, store, present)
     if json_:
-        sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_plain(planned), indent=2) + "\n")
         return
     console = make_console()
-    to_do = set(found.to_do)
-    console.print(f"{spec.name}: {len(found.runs)} runs, {len(found.stored)} stored, {len(to_do)} to do.")
-    for job in found.jobs:
+    to_do = set(planned.to_do)
+    console.print(f"{spec.name}: {len(planned.runs)} runs, {len(planned.stored)} stored, {len(to_do)} to do.")
+    for job in planned.jobs:
         missing = to_do.intersection(job.runs)
         console.print(f"  {job.dataset} x {job.backbone}: {len(missing)} of {len(job.runs)} runs to do")
-    for stale in found.stale:
+    for stale in planned.stale:
         console.print(f"  stale: {stale}")
-    if found.stored and (expected := describe(found, here, stored_costs(store.runs()))):
+    if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
         console.print(f"At the speed of the stored runs, one at a time: {expected}.")
 
 
@@ -100,7 +100,7 @@ def run(
     out
         Folder of stored runs; each finished run is a folder in it.
     engine
-        Where runs are executed: inline (this process) or ray (many workers, on this machine or others).
+        Engine that executes runs: inline (this process) or ray (many workers, on this machine or others).
     address
         HOST:PORT of a running Ray cluster, on the loopback address or protected by a token; without it, ray starts one
         on this machine.
@@ -158,7 +158,7 @@ def report(
 
 
 def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Shows the whole way on drawn cells with the built-in backbone: no data, no network, minutes on two cores.
+    """Runs a small experiment on drawn cells with the built-in backbone: no data, no network, minutes on two cores.
 
     Example:
 
@@ -177,13 +177,13 @@ def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative=
     report(out / "runs", out=out / "report", data=(cells,))
 
 
-def _plain(found: Plan) -> dict[str, object]:
-    to_do = set(found.to_do)
+def _plain(planned: Plan) -> dict[str, object]:
+    to_do = set(planned.to_do)
     return {
-        "runs": len(found.runs),
-        "stored": len(found.stored),
+        "runs": len(planned.runs),
+        "stored": len(planned.stored),
         "to_do": len(to_do),
-        "stale": [str(stale) for stale in found.stale],
+        "stale": [str(stale) for stale in planned.stale],
         "groups": [  # the jobs; the key is pinned, for scripts read it
             {
                 "dataset": job.dataset,
@@ -191,6 +191,6 @@ def _plain(found: Plan) -> dict[str, object]:
                 "runs": len(job.runs),
                 "to_do": len(to_do & set(job.runs)),
             }
-            for job in found.jobs
+            for job in planned.jobs
         ],
     }

@@ -1,11 +1,10 @@
-"""What `run` needs before it starts: the device, and how much there is to do."""
+"""Preparation of `run`: the device, and the forecast of the work to do."""
 
 from collections.abc import Callable
 
 import torch
 
 from cytolora.cli.options import MachineOptions
-from cytolora.config.run import RunSpec
 from cytolora.core.arguments import as_device
 from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError
@@ -25,7 +24,7 @@ def announcer(progress: Progress, *, device: torch.device, store: Store) -> Call
         features = features_here(plan, inputs, store, device=device, progress=progress)
         if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
             progress.say(f"On this machine, one at a time: {expected}.")
-        total = sum(_num_images(run, inputs) for run in plan.to_do if run.adapter is not None)
+        total = sum(run.num_images_seen(len(inputs.split(run).train)) for run in plan.to_do if run.kind == "adapter")
         progress.begin(f"{len(set(plan.to_do))} runs", total, "training images")
 
     return announce
@@ -43,10 +42,3 @@ def resolve_device(machine: MachineOptions) -> torch.device:
         torch.set_num_threads(machine.threads)
     keep_freed_memory()
     return as_device(machine.device)
-
-
-def _num_images(run: RunSpec, inputs: Inputs) -> int:
-    num_train = len(inputs.split(run).train)
-    batch_size = run.train.batch_size
-    steps = run.train.budget.num_steps(num_train=num_train, batch_size=batch_size, shots=run.sampling.shots)
-    return steps * num_train // -(-num_train // batch_size)

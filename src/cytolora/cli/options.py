@@ -1,4 +1,4 @@
-"""Options that mean the same for every command."""
+"""Options shared by several commands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
-from cytolora.config.run import PAPER, GridSpec, SplitSpec
+from cytolora.config.run import PAPER, SplitSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.files import sha256_file
 from cytolora.errors import ConfigError
@@ -27,7 +28,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions:
-    """Where the checkpoint of a backbone is; what is made of it stands in a group of its own in the help."""
+    """Location of the checkpoint of a backbone; subclasses give the section of the help."""
 
     weights: Annotated[Sequence[str], Several] = ()
     """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
@@ -40,13 +41,13 @@ class CheckpointOptions:
 @Parameter(name="*", group="Checkpoints")
 @dataclass(frozen=True, kw_only=True)
 class WeightOptions(CheckpointOptions):
-    """Where the checkpoint of the backbone is."""
+    """Location of the checkpoint of the backbone."""
 
 
 @Parameter(name="*", group="Machine")
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """What computes."""
+    """Device and threads of the computation."""
 
     device: Device = "auto"
     """auto takes a GPU where there is one."""
@@ -57,12 +58,12 @@ class MachineOptions:
 @Parameter(name="*", group="Inputs")
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(CheckpointOptions):
-    """Where data and checkpoints are."""
+    """Location of data and checkpoints."""
 
     data: Annotated[Sequence[str], Several] = ()
     """Folder of a dataset, as NAME=PATH; several, or repeated. `synthetic` is drawn if no folder is named."""
     split: Path | None = None
-    """File written by `cytolora split`; says which image is in train, val or test."""
+    """File written by `cytolora split`; names the subset of each image: train, val or test."""
     map: Path | None = None
     """CSV with columns from,to[,order] that renames or joins classes."""
 
@@ -87,9 +88,9 @@ class AxisOptions:
     learning_rates: Annotated[Sequence[float], Several] = ()
     """Learning rates to choose from."""
     steps: int | None = None
-    """Cuts every budget to so many steps: a rehearsal, marked in the report."""
+    """Truncates every budget to this many steps: a quick dry run, marked in the report."""
     precision: Precision = "auto"
-    """What training computes in: auto leaves the grid's own, fp32 where it says nothing; bf16 is twice as fast on
+    """Precision of training: auto leaves the grid's own, fp32 where it names none; bf16 is twice as fast on
     processors that have it, and not yet shown to reach the same accuracy everywhere (docs/performance.md)."""
     preset: str = PAPER
     """Differences applied to the grid before its axes are replaced: `paper` (none), `paper-code-2024`,
@@ -154,13 +155,13 @@ def add_backbones(files: Sequence[Path]) -> None:
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, Path]:
     """Reads NAME=PATH texts; ``option`` names them in errors."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for text in texts:
         name, separator, path = text.partition("=")
         if not (name and separator and path):
             raise ConfigError(f"{option} expects NAME=PATH, got {text!r}.")
-        found[name] = Path(path).expanduser()
-    return found
+        paths[name] = Path(path).expanduser()
+    return paths
 
 
 def _parse_shots(text: str) -> int | Literal["all"]:

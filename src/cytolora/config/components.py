@@ -1,4 +1,4 @@
-"""What a run is made of: view, split, sampling, adapter, budget, training; imported from config/run.py."""
+"""Components of a run: preprocessing, split, sampling, adapter, budget and training; imported from config/run.py."""
 
 from dataclasses import dataclass, fields, replace
 from math import ceil
@@ -15,13 +15,25 @@ LINEAR = "linear"
 ZERO_SHOT = "zero-shot"
 """The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
 
+MethodKind = Literal["linear", "adapter", "zero_shot"]
+"""linear trains a head on frozen features, adapter trains inside the encoder too, zero_shot trains nothing."""
+
+_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot"}
+"""Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
+
+
+def method_kind(name: str) -> MethodKind:
+    """Returns the kind of a registered method; ``Method.kind`` is the same."""
+    return _KIND_OF.get(name, "adapter")
+
+
 CLOSED = {"extra": "forbid"}
 """Read by pydantic at the YAML edge (config/yaml.py): an unknown key is an error, never ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocess:
-    """From a decoded image to the tensor that a backbone expects. Owned by the backbone, never typed by a user."""
+    """Preprocessing of a decoded image to a backbone's input. Owned by the backbone, never typed by a user."""
 
     size_px: int
     """Edge of the square input, pixels."""
@@ -56,7 +68,7 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreprocessChange:
-    """What is done otherwise than a backbone's own preprocessing; None leaves it as it is."""
+    """Differences from a backbone's own preprocessing; None leaves a field as it is."""
 
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -75,7 +87,7 @@ class PreprocessChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSpec:
-    """How a dataset without official subsets is divided into train, val and test."""
+    """Division of a dataset without official subsets into train, val and test."""
 
     by: Literal["group", "image"] = "group"
     """group: no patient, slide or field stands in two subsets. image: they may; every report says so where one does."""
@@ -83,7 +95,7 @@ class SplitSpec:
     """Shares of train, val and test; each in (0, 1), together 1."""
     seed: int = 0
     file_sha256: str | None = None
-    """Hash of the split file that says it all; the other fields then say nothing."""
+    """Hash of the split file that decides; the other fields are then ignored."""
 
     __pydantic_config__ = CLOSED
 
@@ -94,7 +106,7 @@ class SplitSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How much of the training set a run may see; neither ``shots`` nor ``fraction`` means all of it."""
+    """Size of the training draw; neither ``shots`` nor ``fraction`` means all images."""
 
     shots: int | None = None
     """Images per class, drawn without replacement; at least 1. 0, only without ``max_val_shots``, trains on none and
@@ -121,7 +133,7 @@ class Sampling:
 
     @property
     def amount(self) -> str:
-        """The amount in words for ids and tables: ``4-shot``, ``10pct`` or ``all``."""
+        """Name of the amount in ids and tables: ``4-shot``, ``10pct`` or ``all``."""
         if self.shots is not None:
             return f"{self.shots}-shot"
         return "all" if self.fraction is None else f"{100 * self.fraction:g}pct"
@@ -171,14 +183,14 @@ class AdapterSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How long a run trains, with its unit."""
+    """Length of training, with its unit."""
 
     amount: int
     unit: Literal["epochs", "steps_per_shot"]
     plus_steps: int = 0
     """Added to the product; the paper's public code trains 50 x shots + 50 steps."""
     max_steps: int | None = None
-    """Cuts the budget, for rehearsals; the report marks every run that has it."""
+    """Truncates the budget, for dry runs; the report marks every run that has it."""
 
     __pydantic_config__ = CLOSED
 
@@ -230,7 +242,7 @@ class TrainSpec:
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 50
     min_learning_rate: float = 1e-6
-    """Where the cosine ends."""
+    """End of the cosine."""
     cosine_steps: int | None = None
     """Steps from the cosine's top to its bottom, at least 1: a longer run climbs again, and again. None: as many as
     there are after the warm-up."""
@@ -245,3 +257,7 @@ class TrainSpec:
             raise ConfigError(f"batch_size is at least 1 and warmup_steps at least 0, got {self}.")
         if self.cosine_steps is not None and self.cosine_steps < 1:
             raise ConfigError(f"cosine_steps is at least 1, or none, got {self.cosine_steps}.")
+
+    def num_steps(self, *, num_train: int, shots: int | None) -> int:
+        """Optimiser steps with ``num_train`` training images."""
+        return self.budget.num_steps(num_train=num_train, batch_size=self.batch_size, shots=shots)

@@ -1,4 +1,4 @@
-"""Named differences from a grid: the paper as its text has it, and as two states of its public code computed it."""
+"""Presets: named differences from a grid, such as two states of the paper's public code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,14 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from cytolora.config.run import PAPER, AugmentSpec, GridSpec, MethodSpec, PreprocessChange
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import PAPER, AugmentSpec, PreprocessChange
 from cytolora.config.yaml import read_spec
 from cytolora.errors import ConfigError, unknown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresetSpec:
-    """What a preset changes in a grid; a field that is left out changes nothing."""
+    """Changes that a preset makes in a grid; a field that is left out changes nothing."""
 
     name: str
     """Shown beside every number that was computed with it."""

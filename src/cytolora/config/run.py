@@ -1,13 +1,13 @@
-"""The vocabulary: every choice that makes up a run, as frozen plain data; all of it is imported from here.
+"""Specification of a training run: every choice that makes it up, as frozen plain data.
 
-A run is a value: equal specs have equal ids, draw equal images and start from equal weights on any machine. What a run
-is made of stands in config/components.py.
+A run is a value: equal specs have equal ids, draw equal images and start from equal weights on any machine. Its parts
+are defined in config/components.py and imported from here.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
-from math import inf
+from math import ceil, inf
 from typing import Any, Literal
 
 from cytolora.config.components import (
@@ -18,6 +18,7 @@ from cytolora.config.components import (
     AdapterSpec,
     AugmentSpec,
     Budget,
+    MethodKind,
     Preprocess,
     PreprocessChange,
     Sampling,
@@ -25,8 +26,8 @@ from cytolora.config.components import (
     Subset,
     Target,
     TrainSpec,
+    method_kind,
 )
-from cytolora.config.grid_checks import check_axes
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.errors import ConfigError
 
@@ -38,9 +39,8 @@ __all__ = [
     "AdapterSpec",
     "AugmentSpec",
     "Budget",
-    "GridSpec",
     "HeadStart",
-    "MethodSpec",
+    "MethodKind",
     "Preprocess",
     "PreprocessChange",
     "RunSpec",
@@ -49,10 +49,9 @@ __all__ = [
     "Subset",
     "Target",
     "TrainSpec",
+    "method_kind",
     "to_plain",
 ]
-
-_SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
 
 _LATER = frozenset({"resize_px", "local_file"})
 
@@ -92,24 +91,38 @@ class RunSpec:
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
-        if (self.adapter is None) != (self.method in (LINEAR, ZERO_SHOT)):
+        if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
                 f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, and zero-shot."
             )
-        if (self.sampling.shots == 0) != (self.method == ZERO_SHOT):
+        if (self.sampling.shots == 0) != (self.kind == "zero_shot"):
             raise ConfigError(
                 f"method {self.method!r} does not fit {self.sampling.amount}: only zero-shot has 0 shots."
             )
-        if self.method == ZERO_SHOT:
+        if self.kind == "zero_shot":
             if self.learning_rate != 0 or self.head_start != "random":
                 raise ConfigError("zero-shot trains nothing: it has learning_rate 0 and no head_start.")
         elif not 0 < self.learning_rate < inf:
             raise ConfigError(f"learning_rate must be a finite number above 0, got {self.learning_rate}.")
 
     @property
+    def kind(self) -> MethodKind:
+        """What its method trains."""
+        return method_kind(self.method)
+
+    def num_steps(self, num_train: int) -> int:
+        """Optimiser steps of the run with ``num_train`` training images."""
+        return self.train.num_steps(num_train=num_train, shots=self.sampling.shots)
+
+    def num_images_seen(self, num_train: int) -> int:
+        """Training images that pass through the model, each as often as it is drawn."""
+        steps_per_epoch = max(1, ceil(num_train / self.train.batch_size))
+        return self.num_steps(num_train) * num_train // steps_per_epoch
+
+    @property
     def needs_text(self) -> bool:
         """Whether the class names are asked of a text encoder."""
-        return self.method == ZERO_SHOT or self.head_start == "text"
+        return self.kind == "zero_shot" or self.head_start == "text"
 
     @property
     def run_id(self) -> str:
@@ -125,70 +138,6 @@ class RunSpec:
         return "_".join(
             [self.dataset.replace(":", "-"), self.backbone, self.method, self.sampling.amount, _digest(plain)]
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MethodSpec:
-    """One method of a grid, with its own budget."""
-
-    budget: Budget | None = None
-    """None for ``zero-shot``, and for it alone."""
-    adapter: AdapterSpec | None = None
-    learning_rates: tuple[float, ...] | None = None
-    """Replaces the grid's for this method."""
-    head_start: HeadStart = "random"
-    cosine_steps: int | None = None
-    """See TrainSpec."""
-
-    __pydantic_config__ = CLOSED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GridSpec:
-    """A sweep: every combination of its axes is a run."""
-
-    name: str
-    description: str = ""
-    datasets: tuple[str, ...]
-    models: tuple[str, ...]
-    methods: Mapping[str, MethodSpec]
-    shots: tuple[int | Literal["all"], ...] = ()
-    """Images per class; ``all`` uses the whole training set."""
-    fractions: tuple[float, ...] = ()
-    seeds: tuple[int, ...] = (1, 2, 3)
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-    split: SplitSpec = _SPLIT
-    max_val_shots: int | None = 4
-    on_small_class: Literal["error", "repeat"] = "error"
-    batch_size: int = 32
-    weight_decay: float = 0.01
-    warmup_steps: int = 50
-    augment: AugmentSpec | None = _AUGMENT
-    augment_frozen: bool = False
-    """Whether the linear classifier too trains on augmented images, one view of each (the paper's public code)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    preprocess: PreprocessChange | None = None
-    """For all backbones; None: each one's own."""
-    reference_attention_bug: bool = False
-    """Gives adapters the wrong attention of the paper's public code, on the backbones that had it and no others."""
-    label_map_sha256: str | None = None
-    """Set by ``--map``."""
-    preset: str = PAPER
-    """Set by ``--preset``."""
-
-    __pydantic_config__ = CLOSED
-
-    def __post_init__(self) -> None:
-        for name, method in self.methods.items():
-            if name == ZERO_SHOT and method != MethodSpec():
-                raise ConfigError("zero-shot trains nothing and has no settings; write `zero-shot: {}`.")
-            if name != ZERO_SHOT and method.budget is None:
-                raise ConfigError(f"methods.{name}.budget is missing.")
-        if not self.shots and not self.fractions and set(self.methods) != {ZERO_SHOT}:
-            raise ConfigError(
-                f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
-            )
-        check_axes(self)
 
 
 def to_plain(spec: Any) -> dict[str, Any]:

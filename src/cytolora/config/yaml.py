@@ -1,4 +1,4 @@
-"""YAML text to specs, every wrong key and value listed at once."""
+"""Reading of specs from YAML; every wrong key and value is listed at once."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cytolora.config.run import GridSpec
+from cytolora.config.grid import GridSpec
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.errors import ConfigError, unknown_name
 

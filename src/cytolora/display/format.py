@@ -2,7 +2,7 @@
 
 import re
 
-from cytolora.config.run import Budget
+from cytolora.config.run import Budget, MethodKind, method_kind
 from cytolora.metrics.bootstrap import Interval
 
 
@@ -33,9 +33,9 @@ def amount(shots: int | None, fraction: float | None) -> str:
     return "all" if fraction is None else whole_percent(fraction)
 
 
-def plain_method(name: str) -> str:
-    """The registered name of a method that a table calls ``lora (preset paper-code-2024)``."""
-    return name.split(" ")[0]
+def kind_of(name: str) -> MethodKind:
+    """Kind of a method by its name in a table, such as ``lora (preset paper-code-2024)``."""
+    return method_kind(name.split(" ")[0])
 
 
 def rate(value: float | None) -> str:

@@ -10,7 +10,6 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from cytolora.config.run import LINEAR
 from cytolora.display import format as words
 from cytolora.display.figure import MARKERS, PALETTE
 
@@ -46,7 +45,7 @@ def markers(names: Sequence[str]) -> dict[str, str]:
 
 def linear_last(methods: Iterable[str]) -> list[str]:
     """Sorts methods, the linear ones last: they are what the others are compared with."""
-    return sorted(methods, key=lambda name: (words.plain_method(name) == LINEAR, name))
+    return sorted(methods, key=lambda name: (words.kind_of(name) == "linear", name))
 
 
 def panels(count: int, columns: int, *, share_y: bool, size: tuple[float, float]) -> tuple[Drawing, list[Axes]]:

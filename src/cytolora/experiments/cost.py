@@ -1,4 +1,4 @@
-"""How long what is left of a plan will take, at the speed of stored runs or of a trial; loads no torch."""
+"""Forecast of the time that a plan still takes, from the speed of stored runs or of a trial; loads no torch."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ BackboneMethod = tuple[str, str]
 """Backbone and method."""
 
 _BATCH_SIZE = 32
-"""Where a stored spec names none: the default."""
+"""The default, for a stored spec that names none."""
 _SCORE_SHARE = 1 / 3
 """Cost of scoring an image over training on it: a forward pass, against one forward and one of twice the work back."""
 
@@ -30,13 +30,13 @@ class Cost:
 
 def fit_cost(points: Iterable[tuple[float, float]]) -> Cost:
     """Fits a line, nowhere falling, to pairs of images in a step and its seconds; at least one pair."""
-    found = list(points)
-    mean_images = sum(images for images, _ in found) / len(found)
-    mean_seconds = sum(seconds for _, seconds in found) / len(found)
-    spread = sum((images - mean_images) ** 2 for images, _ in found)
-    together = sum((images - mean_images) * (seconds - mean_seconds) for images, seconds in found)
+    pairs = list(points)
+    mean_images = sum(images for images, _ in pairs) / len(pairs)
+    mean_seconds = sum(seconds for _, seconds in pairs) / len(pairs)
+    variation = sum((images - mean_images) ** 2 for images, _ in pairs)
+    covariation = sum((images - mean_images) * (seconds - mean_seconds) for images, seconds in pairs)
     most = mean_seconds / mean_images
-    slope = min(most, max(0.0, together / spread)) if spread else most
+    slope = min(most, max(0.0, covariation / variation)) if variation else most
     return Cost(seconds=mean_seconds - slope * mean_images, seconds_per_image=slope)
 
 
@@ -47,26 +47,21 @@ def stored_costs(
     points: dict[BackboneMethod, list[tuple[float, float]]] = defaultdict(list)
     for run in runs:
         steps, images = run.metrics["train"]["num_steps"], run.metrics["train"]["num_images"]
-        found = run.provenance
-        is_ours = device in (None, found.get("device")) and threads in (None, found.get("threads"))
-        if run.spec.get("adapter") is not None and steps and images and is_ours and "seconds" in found:
+        provenance = run.provenance
+        is_ours = device in (None, provenance.get("device")) and threads in (None, provenance.get("threads"))
+        if run.spec.get("adapter") is not None and steps and images and is_ours and "seconds" in provenance:
             in_step = images / ceil(images / run.spec["train"].get("batch_size", _BATCH_SIZE))
-            points[run.spec["backbone"], run.spec["method"]].append((in_step, found["seconds"] / steps))
-    return {encoder: fit_cost(found) for encoder, found in points.items()}
+            points[run.spec["backbone"], run.spec["method"]].append((in_step, provenance["seconds"] / steps))
+    return {method: fit_cost(pairs) for method, pairs in points.items()}
 
 
 def adapter_runs(plan: Plan) -> dict[BackboneMethod, list[RunSpec]]:
     """Sorts the adapter runs that are to do by backbone and method."""
-    found: dict[BackboneMethod, list[RunSpec]] = defaultdict(list)
+    by_method: dict[BackboneMethod, list[RunSpec]] = defaultdict(list)
     for run in plan.to_do:
-        if run.adapter is not None:
-            found[run.backbone, run.method].append(run)
-    return dict(found)
-
-
-def num_steps(run: RunSpec, num_train: int) -> int:
-    """Optimiser steps of a run that sees so many images."""
-    return run.train.budget.num_steps(num_train=num_train, batch_size=run.train.batch_size, shots=run.sampling.shots)
+        if run.kind == "adapter":
+            by_method[run.backbone, run.method].append(run)
+    return dict(by_method)
 
 
 def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
@@ -74,7 +69,7 @@ def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
     total, settings = 0.0, {run.setting_id: run for run in runs}
     for run in runs:
         split = inputs.split(run)
-        total += num_steps(run, len(split.train)) * mean_batch(run, inputs) + _SCORE_SHARE * len(split.val)
+        total += run.num_images_seen(len(split.train)) + _SCORE_SHARE * len(split.val)
     for run in settings.values():  # the test set is scored for one rate a setting, with every seed
         num_seeds = len({other.seed for other in runs if other.setting_id == run.setting_id})
         total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test)
@@ -89,27 +84,27 @@ def mean_batch(run: RunSpec, inputs: Inputs) -> float:
 
 def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
     """Returns how long adapter runs of one backbone and method take one after the other, with their scoring."""
-    steps = sum(num_steps(run, len(inputs.split(run).train)) for run in runs)
+    steps = sum(run.num_steps(len(inputs.split(run).train)) for run in runs)
     return steps * cost.seconds + num_passes(runs, inputs) * cost.seconds_per_image
 
 
 def describe(plan: Plan, inputs: Inputs, costs: Mapping[BackboneMethod, Cost]) -> str:
-    """Says how long the adapter runs to do take, one line, and of which that is not known; empty if of none.
+    """Forecasts the time of the adapter runs to do in one line, and lists those not timed yet; empty if none is.
 
-    Not known is the speed of a backbone with a method that was never timed, and the size of a dataset that is not here.
+    Not timed is the speed of a backbone with a method that was never timed, and the size of a dataset that is not here.
     """
     seconds: dict[str, float] = defaultdict(float)
     numbers: dict[str, int] = defaultdict(int)
     untimed: dict[str, int] = defaultdict(int)
     for (backbone, method), runs in adapter_runs(plan).items():
-        here = [run for run in runs if run.dataset in inputs.data]
+        present = [run for run in runs if run.dataset in inputs.data]
         for name in sorted({run.dataset for run in runs} - inputs.data.keys()):
             untimed[f"{method} with {backbone} on {name}"] += sum(run.dataset == name for run in runs)
-        if here and (backbone, method) not in costs:
-            untimed[f"{method} with {backbone}"] += len(here)
-        elif here:
-            seconds[method] += seconds_left(here, inputs, costs[backbone, method])
-            numbers[method] += len(here)
+        if present and (backbone, method) not in costs:
+            untimed[f"{method} with {backbone}"] += len(present)
+        elif present:
+            seconds[method] += seconds_left(present, inputs, costs[backbone, method])
+            numbers[method] += len(present)
     if not seconds:
         return ""
     known = [f"{method}, {numbers[method]} runs: about {in_words(seconds[method])}" for method in seconds]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cytolora.config.run import ZERO_SHOT, RunSpec
+from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
@@ -49,7 +49,7 @@ def open_session(
     """Returns what the runs with the dataset and backbone of ``first`` share; nothing is loaded before it is needed.
 
     Args:
-        before: What was worked with until now: if its encoder is the same, that is kept.
+        before: The session until now; its encoder is reused if it is the same.
     """
     return Session(
         dataset=first.dataset,
@@ -66,18 +66,18 @@ def open_session(
 def train_setting(
     session: Session, store: Store, setting: Sequence[RunSpec], only: Sequence[RunSpec] | None = None
 ) -> None:
-    """Trains and stores the runs of a setting that are not stored.
+    """Trains and stores the runs of a setting that are not stored yet.
 
     Args:
         only: Those of its runs to look at; all if None. Heads on frozen features know no part.
     """
     missing = [run for run in only or setting if store.find(run.run_id) is None]
-    if missing and setting[0].method == ZERO_SHOT:
+    if missing and setting[0].kind == "zero_shot":
         session.progress.status(f"{title(setting[0])}: class prompts")
         for run in missing:
             store.add(_validated(session, run, zero_shot(session, run)))
         return
-    if missing and setting[0].adapter is None:
+    if missing and setting[0].kind == "linear":
         session.progress.status(f"{title(setting[0])}: {len(setting)} heads in one pass")
         trained = train_heads(session, setting)  # all of them: a head's last bits may depend on the batch it is in
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
@@ -155,9 +155,9 @@ def _validated(
         metrics["train"]["final_loss"], metrics["val"] = None, None
         predictions = _table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
     else:
-        found = probabilities(session, run, trained.state, split.val, trained.classifier).numpy()
-        metrics["val"] = score(session.labels_of(split.val), found)
-        predictions = _table(session.manifest, split.val, found)
+        class_probabilities = probabilities(session, run, trained.state, split.val, trained.classifier).numpy()
+        metrics["val"] = score(session.labels_of(split.val), class_probabilities)
+        predictions = _table(session.manifest, split.val, class_probabilities)
     return RunResult(
         spec=run,
         metrics=metrics,
@@ -169,25 +169,25 @@ def _validated(
 
 def _test_score(session: Session, result: RunResult) -> _TestScore:
     run, split = result.spec, session.inputs.split(result.spec)
-    found = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
+    class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
     neighbours = None
     if (beside := result.metrics.get("neighbours")) is not None:
         neighbours = score_neighbours(*_known_and(session, run, split.test), k=beside["knn"]["k"])
     return _TestScore(
         weights_sha256=_sha256(result.weights),
-        metrics=score(session.labels_of(split.test), found),
+        metrics=score(session.labels_of(split.test), class_probabilities),
         neighbours=neighbours,
-        rows=_table(session.manifest, split.test, found),
+        rows=_table(session.manifest, split.test, class_probabilities),
     )
 
 
-def _tested(run: RunResult, found: _TestScore) -> RunResult:
+def _tested(run: RunResult, test: _TestScore) -> RunResult:
     """Adds a test score to a run that has none."""
-    metrics = {**run.metrics, "test": found.metrics}
-    if found.neighbours is not None:
+    metrics = {**run.metrics, "test": test.metrics}
+    if test.neighbours is not None:
         beside = run.metrics["neighbours"]
-        metrics["neighbours"] = {name: {**beside[name], "test": found.neighbours[name]} for name in beside}
-    rows = pa.concat_tables([run.predictions, found.rows], promote_options="default")
+        metrics["neighbours"] = {name: {**beside[name], "test": test.neighbours[name]} for name in beside}
+    rows = pa.concat_tables([run.predictions, test.rows], promote_options="default")
     return replace(run, metrics=metrics, predictions=rows)
 
 
@@ -212,10 +212,10 @@ def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
     split = session.inputs.split(run)
     compared = _known_and(session, run, split.val)
     k = choose_k(*compared)
-    found = score_neighbours(*compared, k=k)
+    scores = score_neighbours(*compared, k=k)
     return {
-        "knn": {"k": k, "val": found["knn"], "test": None},
-        "nearest_mean": {"val": found["nearest_mean"], "test": None},
+        "knn": {"k": k, "val": scores["knn"], "test": None},
+        "nearest_mean": {"val": scores["nearest_mean"], "test": None},
     }
 
 

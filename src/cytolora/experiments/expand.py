@@ -1,4 +1,4 @@
-"""A grid to runs: its axes multiplied, every name checked, nothing that could only fail half-way; imports no torch."""
+"""Expansion of a grid to runs: axes multiplied, every name checked before anything starts; imports no torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -6,17 +6,16 @@ from importlib.util import find_spec
 from itertools import product
 from typing import Literal
 
+from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import (
     PAPER,
-    ZERO_SHOT,
     AugmentSpec,
     Budget,
-    GridSpec,
-    MethodSpec,
     Preprocess,
     RunSpec,
     Sampling,
     TrainSpec,
+    method_kind,
 )
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, missing_package, unknown_name
@@ -57,13 +56,13 @@ def narrowed(
         changes["fractions"] = ()
     if precision:
         changes["precision"] = precision
-    kept = dict(grid.methods)
+    chosen = dict(grid.methods)
     if methods:
         for name in methods:
-            if name not in kept:
-                raise unknown_name(f"method of grid {grid.name}:", name, kept)
-        kept = {name: kept[name] for name in methods}
-    changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in kept.items()}
+            if name not in chosen:
+                raise unknown_name(f"method of grid {grid.name}:", name, chosen)
+        chosen = {name: chosen[name] for name in methods}
+    changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
 
 
@@ -74,7 +73,7 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
     for name in grid.models:
         BACKBONES.get(name)
     for name, method in grid.methods.items():
-        if METHODS.get(name).adapts == (method.adapter is None):
+        if (METHODS.get(name).kind == "adapter") != (method.adapter is not None):
             raise ConfigError(f"Grid {grid.name!r}, {name}: linear and zero-shot have no adapter, all others need one.")
         if method.adapter is not None:
             check_fits(METHODS.get(name), method.adapter)
@@ -89,18 +88,19 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
 def count_runs(grid: GridSpec) -> int:
     """Counts the runs of a grid without making them."""
     pairs, amounts = len(grid.datasets) * len(grid.models), len(grid.shots) + len(grid.fractions)
-    trained = [method for name, method in grid.methods.items() if name != ZERO_SHOT]
+    trained = [method for name, method in grid.methods.items() if method_kind(name) != "zero_shot"]
     heads = amounts * len(grid.seeds) * sum(len(method.learning_rates or grid.learning_rates) for method in trained)
-    return pairs * (heads + (ZERO_SHOT in grid.methods))
+    return pairs * (heads + len(grid.methods) - len(trained))
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
-    if name != ZERO_SHOT and method.head_start != "text":
+    kind = method_kind(name)
+    if kind != "zero_shot" and method.head_start != "text":
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:
         able = ", ".join(sorted(spec.name for spec in BACKBONES if spec.text is not None))
-        option = "zero-shot" if name == ZERO_SHOT else f"head_start: text of {name}"
+        option = name if kind == "zero_shot" else f"head_start: text of {name}"
         raise ConfigError(f"{option} needs a text encoder, and {', '.join(mute)} has none. Those that have: {able}.")
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
@@ -130,11 +130,11 @@ def _check_attention(grid: GridSpec) -> None:
 
 
 def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
-    if ZERO_SHOT in grid.methods:
+    for name in (name for name in grid.methods if method_kind(name) == "zero_shot"):
         yield RunSpec(
             dataset=dataset,
             backbone=backbone,
-            method=ZERO_SHOT,
+            method=name,
             sampling=Sampling(shots=0, max_val_shots=None),
             split=grid.split,
             train=_NO_TRAINING,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from cytolora.config.run import GridSpec, RunSpec
+from cytolora.config.grid import GridSpec
+from cytolora.config.run import RunSpec
 from cytolora.core.identity import Identity
 from cytolora.experiments.expand import expand
 from cytolora.experiments.select import decide, setting_id
@@ -65,13 +66,13 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
     """Compares a grid with the store."""
     runs = expand(grid)
     by_setting = _by_setting(runs)
-    kept = _stored_runs(store, by_setting)
-    found = {run.run_id: run for members in kept.values() for run in members}
+    stored_by_setting = _stored_runs(store, by_setting)
+    stored_by_id = {run.run_id: run for members in stored_by_setting.values() for run in members}
     stored, stale = set(), []
     for setting in by_setting.values():
         today: dict[int, Identity] = {}  # by seed: rates share it
         for run in setting:
-            if (old := found.get(run.run_id)) is None:
+            if (old := stored_by_id.get(run.run_id)) is None:
                 continue
             if run.seed not in today:
                 today[run.seed] = inputs.known_identity(run)
@@ -79,7 +80,7 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
                 stored.add(run.run_id)
             else:
                 stale.append(Stale(run_id=run.run_id, stored=old.identity, today=today[run.seed]))
-    unfinished = {name for name, setting in by_setting.items() if _has_work(setting, kept.get(name, ()))}
+    unfinished = {name for name, setting in by_setting.items() if _has_work(setting, stored_by_setting.get(name, ()))}
     return Plan(runs=runs, stored=frozenset(stored), stale=tuple(stale), jobs=_jobs(by_setting, unfinished))
 
 
@@ -98,10 +99,10 @@ def _by_setting(runs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
 
 def _stored_runs(store: Store, names: Iterable[str]) -> dict[str, list[StoredRun]]:
     """Reads what is stored of some settings, each run once, by the setting's name."""
-    wanted = set(names)
+    asked = set(names)
     settings: dict[str, list[StoredRun]] = {}
-    for run in store.runs_of({name.rpartition("_")[0] for name in wanted}):
-        if (name := setting_id(run.spec)) in wanted:
+    for run in store.runs_of({name.rpartition("_")[0] for name in asked}):
+        if (name := setting_id(run.spec)) in asked:
             settings.setdefault(name, []).append(run)
     return settings
 

@@ -51,7 +51,7 @@ def costs_here(
 
 
 def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> str:
-    """Says how long the frozen features take that a plan lacks, from a small batch through each encoder; empty if few.
+    """Forecasts the time of the frozen features that a plan lacks, by a small batch for each encoder; empty if few.
 
     Of evaluation views: what a preset computes of augmented ones comes on top, and so does reading the images. One
     encoder is held at a time, as in the run itself.
@@ -76,8 +76,8 @@ def _seconds_an_image(session: Session) -> float:
 
 def _heads(plan: Plan) -> list[RunSpec]:
     """One run to do on frozen features for each dataset and backbone."""
-    found = {(run.dataset, run.backbone): run for run in plan.to_do if run.adapter is None}
-    return list(found.values())
+    first_runs = {(run.dataset, run.backbone): run for run in plan.to_do if run.kind != "adapter"}
+    return list(first_runs.values())
 
 
 def _num_tried(runs: list[RunSpec], inputs: Inputs) -> float:

@@ -1,4 +1,4 @@
-"""The learning rate of a setting, chosen by validation alone."""
+"""Selection of the learning rate of a setting by validation alone."""
 
 import json
 from collections import defaultdict
@@ -15,9 +15,9 @@ from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.store import StoredRun
 
 _DIGITS = 12
-"""Means are compared to this many decimals: equal counts of right images tie, however their shares were rounded."""
+"""Means are compared to this many decimals: equal numbers of right images tie, however their means were rounded."""
 _NUM_SETTINGS = 10_000
-"""Whose names are remembered: the many runs of a setting differ in seed and rate alone."""
+"""Settings whose ids are cached: the many runs of a setting differ in seed and rate alone."""
 
 
 def setting_id(spec: Mapping[str, Any]) -> str:
@@ -50,16 +50,16 @@ def by_setting(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
 
 def with_all_rates(runs: Sequence[StoredRun], rates: Iterable[float]) -> list[StoredRun]:
     """Leaves out the seeds that lack one of ``rates``: another process may be at work on them."""
-    wanted = set(rates)
+    required = set(rates)
     done: dict[int, set[float]] = defaultdict(set)
     for run in runs:
         done[run.spec["seed"]].add(run.spec["learning_rate"])
-    return [run for run in runs if wanted <= done[run.spec["seed"]]]
+    return [run for run in runs if required <= done[run.spec["seed"]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a setting's choice of learning rate leaves to do; nothing once it has one test result."""
+    """Work that the choice of a learning rate leaves in a setting; none once it has one test result."""
 
     to_seal: tuple[StoredRun, ...]
     """Of another rate, and with a test score that is to be taken away."""
@@ -100,7 +100,7 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
     for run in runs:
         if run.metrics["val"] is not None:
             by_rate[run.spec["learning_rate"]].append(run)
-    rivals = {rate: found for rate, found in by_rate.items() if {run.spec["seed"] for run in found} == seeds}
+    rivals = {rate: members for rate, members in by_rate.items() if {run.spec["seed"] for run in members} == seeds}
     if not rivals:
         name = setting_id(runs[0].spec) if runs else "An empty setting"
         raise StoreError(

@@ -1,4 +1,4 @@
-"""One folder per run: spec, metrics, predictions, weights, provenance; written by one rename, never half.
+"""Store of finished runs: a folder each, with spec, metrics, predictions, weights and provenance, written whole.
 
 Several processes may work on one store. Whoever changes a stored run reads, decides and writes within ``exclusive``,
 which is short; training and scoring are done outside of it.
@@ -7,9 +7,10 @@ which is short; training and scoring are done outside of it.
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ from cytolora.core.files import (
 )
 from cytolora.core.identity import Identity
 from cytolora.errors import StoreError
-from cytolora.experiments.stored_fields import problem_in_metrics, problem_in_provenance, problem_in_spec
 
 if TYPE_CHECKING:
     import pyarrow as pa  # slow to load, and planning needs none of it
@@ -39,15 +39,13 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 WEIGHTS = "weights.safetensors"
 PROVENANCE = "provenance.json"
-_PROBLEMS = {SPEC: problem_in_spec, METRICS: problem_in_metrics, PROVENANCE: problem_in_provenance}
-"""What keeps a folder from being a run."""
 _LOCK = ".store.lock"
 """Not the lock of core/files.py, which is taken for each replacement within."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """Everything that is kept of a run."""
+    """Everything that is stored of a run."""
 
     spec: RunSpec
     metrics: Mapping[str, Any]
@@ -231,15 +229,15 @@ class Store:
 
 def require_writable(folder: Path) -> None:
     """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
-    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
-        tempfile.TemporaryDirectory(dir=here).cleanup()
+        tempfile.TemporaryDirectory(dir=existing).cleanup()
     except OSError as error:
         raise unwritable(folder, error) from error
 
 
 def unwritable(folder: Path, error: OSError) -> StoreError:
-    """The error for a place where nothing can be written."""
+    """The error for a folder that nothing can be written to."""
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     why = "a file is in the way" if in_the_way else error.strerror or error
     return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")
@@ -269,3 +267,77 @@ def _read(path: Path) -> StoredRun | None:
     return StoredRun(
         path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE], version=version
     )
+
+
+_Check = tuple[str, Callable[[Any], bool]]
+"""What a value must be, in words, and the test of it."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_TEXT: _Check = ("a text", lambda value: isinstance(value, str))
+_NUMBER: _Check = ("a finite number", _is_number)
+_COUNT: _Check = ("a whole number", _is_count)
+_WHOLE: _Check = ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
+_OBJECT: _Check = ("an object", lambda value: isinstance(value, dict))
+_SCORES: _Check = ("an object or null", lambda value: value is None or isinstance(value, dict))
+_NAMES: _Check = (
+    "a list of texts",
+    lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
+)
+
+_SCORE = {"accuracy": _NUMBER, "balanced_accuracy": _NUMBER, "macro_f1": _NUMBER, "n": _COUNT}
+_SPEC = {
+    **{"dataset": _TEXT, "backbone": _TEXT, "method": _TEXT, "learning_rate": _NUMBER, "seed": _WHOLE},
+    **{"sampling": _OBJECT, "split": _OBJECT, "train": _OBJECT},
+}
+_METRICS = {"val": _SCORES, "test": _SCORES, "num_trainable": _COUNT, "train": _OBJECT}
+_PROVENANCE = {"weights_sha256": _TEXT, "data_fingerprint": _TEXT, "split_fingerprint": _TEXT, "classes": _NAMES}
+_GROUPING = ("num_images", "num_grouped", "num_groups", "num_torn")
+_COUNTS: _Check = (
+    f"an object of the whole numbers {', '.join(_GROUPING)}",
+    lambda value: isinstance(value, dict) and all(_is_count(value.get(name)) for name in _GROUPING),
+)
+_OPTIONAL = {"grouping": _COUNTS, "seconds": _NUMBER, "num_repeated": _COUNT, "threads": _COUNT}
+"""Of provenance: earlier runs may lack them."""
+
+
+def _problem_in_spec(content: Any) -> str:
+    """Names what is missing or wrong in a run's spec; empty where nothing is."""
+    return _problem(content, _SPEC)
+
+
+def _problem_in_metrics(content: Any) -> str:
+    """Names what is missing or wrong in a run's metrics; empty where nothing is."""
+    train = {"num_images": _COUNT, "num_steps": _COUNT}
+    problem = _problem(content, _METRICS) or _problem(content["train"], train, "train.")
+    for name, checks in (("val", _SCORE | {"loss": _NUMBER}), ("test", _SCORE)):
+        if not problem and content[name] is not None:
+            problem = _problem(content[name], checks, f"{name}.")
+    return problem
+
+
+def _problem_in_provenance(content: Any) -> str:
+    """Names what is missing or wrong in a run's provenance; empty where nothing is."""
+    return _problem(content, _PROVENANCE) or _problem(
+        content, {name: check for name, check in _OPTIONAL.items() if content.get(name)}
+    )
+
+
+def _problem(content: Any, checks: Mapping[str, _Check], prefix: str = "") -> str:
+    for name, (kind, is_right) in checks.items():
+        if not isinstance(content, dict) or name not in content:
+            return f"has no {prefix + name!r}"
+        if not is_right(content[name]):
+            return f"has {prefix + name!r} {content[name]!r:.40}, which is not {kind}"
+    return ""
+
+
+_PROBLEMS = {SPEC: _problem_in_spec, METRICS: _problem_in_metrics, PROVENANCE: _problem_in_provenance}
+"""What keeps a folder from being a run; unknown fields are ignored."""

@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from cytolora.config.run import ZERO_SHOT, RunSpec
+from cytolora.config.run import RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.models.adapters.attach import attach, prove_attached
@@ -55,7 +55,7 @@ def train_heads(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]
     preprocess, augment = cell[0].preprocess, cell[0].train.augment
     features = torch.stack([session.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
     labels = torch.stack([session.labels_of(splits[seed].train) for seed in seeds])
-    num_steps = _num_steps(cell[0], features.shape[1])
+    num_steps = cell[0].num_steps(features.shape[1])
     started = perf_counter()
     weights, biases, losses = fit_heads(
         features.to(session.device),
@@ -100,7 +100,7 @@ def _starts(session: Session, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Ten
 def train_adapter(session: Session, run: RunSpec) -> Trained:
     """Trains adapter and head of one run."""
     samples = session.inputs.split(run).train
-    num_steps = _num_steps(run, len(samples))
+    num_steps = run.num_steps(len(samples))
     starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
     encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
     with _seeded(run.seed):
@@ -155,9 +155,9 @@ def probabilities(
     Args:
         classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
     """
-    if run.method == ZERO_SHOT:
+    if run.kind == "zero_shot":
         return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
-    if run.adapter is None:
+    if run.kind == "linear":
         logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)
     if classifier is None:
@@ -210,7 +210,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _num_steps(run: RunSpec, num_train: int) -> int:
-    return run.train.budget.num_steps(num_train=num_train, batch_size=run.train.batch_size, shots=run.sampling.shots)

@@ -76,7 +76,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"LinearHead needs 2 classes at least, but the data holds one class: {self.classes_[0]!r}")
         train = self._train_spec()
-        self.n_iter_ = train.budget.num_steps(num_train=len(features), batch_size=self.batch_size, shots=None)
+        self.n_iter_ = train.num_steps(num_train=len(features), shots=None)
         weights, biases, _ = fit_heads(
             torch.from_numpy(np.ascontiguousarray(features)).unsqueeze(0),
             torch.from_numpy(indices.astype(np.int64)).unsqueeze(0),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cytolora.config.run import ZERO_SHOT, RunSpec, Sampling, SplitSpec
+from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.files import sha256_file
 from cytolora.core.identity import Identity, prompts_hash
@@ -166,5 +166,5 @@ class Inputs:
         """
         if not spec.needs_text:
             return None
-        templates = TEMPLATES if spec.method == ZERO_SHOT else [PAPER_TEMPLATE]
+        templates = TEMPLATES if spec.kind == "zero_shot" else [PAPER_TEMPLATE]
         return prompts(spec.dataset, self.manifest(spec.dataset, spec.split).classes, templates)

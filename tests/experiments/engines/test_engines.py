@@ -1,4 +1,4 @@
-"""What every engine promises before anything is run."""
+"""Promises of every engine before anything is run."""
 
 import json
 import re

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rehearsal import Rehearsal, rehearsal
+from dry_run import DryRun, dry_run
 
 from cells import contents
 from cytolora.cli.app import main
@@ -24,14 +24,14 @@ NUM_RUNS, NUM_KILLS = 60, 4
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    with rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DryRun]:
+    with dry_run(tmp_path_factory.mktemp("dry_run")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def whole(made: Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The part of the rehearsal, run in this process."""
+def whole(made: DryRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The part of the dry run, run in this process."""
     runs = tmp_path_factory.mktemp("inline") / "runs"
     _run(made, runs)
     assert len(contents(runs)) == NUM_RUNS
@@ -59,7 +59,7 @@ def cluster() -> Iterator[Any]:
         made.shutdown()
 
 
-def _run(made: Rehearsal, runs: Path, *options: str) -> None:
+def _run(made: DryRun, runs: Path, *options: str) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["run", *PART, *made.options("mlcc"), "--threads", "1", "--quiet", "--out", str(runs), *options])
     assert exit_.value.code == 0

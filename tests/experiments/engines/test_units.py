@@ -1,11 +1,12 @@
-"""Who does what next: units of work, without a cluster."""
+"""Order of units of work, without a cluster."""
 
 from collections import Counter
 
 import pytest
 
 from cells import tiny_grid
-from cytolora.config.run import GridSpec, RunSpec
+from cytolora.config.grid import GridSpec
+from cytolora.config.run import RunSpec
 from cytolora.errors import EngineError
 from cytolora.experiments.engines.units import Unit, Units, split_up
 from cytolora.experiments.expand import expand

@@ -1,4 +1,4 @@
-"""What a worker does with the units that it is given; no cluster is needed for that."""
+"""Work of a worker on the units that it is given, without a cluster."""
 
 from collections import Counter
 from pathlib import Path

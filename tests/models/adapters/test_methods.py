@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import adapter_training
 import pytest
@@ -14,11 +15,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from small_encoders import BYPASSING, FUSED, images, inside, relative, small_encoder
 
-from cytolora.config.run import AdapterSpec, Budget, GridSpec, MethodSpec
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, Budget, method_kind
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand
 from cytolora.models.adapters.attach import attach, merged, prove_attached
-from cytolora.models.adapters.methods import METHODS
+from cytolora.models.adapters.methods import METHODS, Method
 from cytolora.models.adapters.split_qkv import split_qkv
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.classifier import Classifier, load_trained_state, trained_state
@@ -42,7 +44,23 @@ def build(method: str, kind: str, adapter: AdapterSpec | None = None, *, seed: i
 
 
 def test_every_registered_method_is_tried_here():
-    assert {method.name for method in METHODS if method.adapts} == set(ADAPTERS)
+    assert {method.name for method in METHODS if method.kind == "adapter"} == set(ADAPTERS)
+
+
+def test_the_names_that_specs_take_for_no_adapter_are_those_of_the_registry():
+    assert {method.name: method.kind for method in METHODS if method.kind != "adapter"} == {
+        LINEAR: "linear",
+        ZERO_SHOT: "zero_shot",
+    }
+    for method in METHODS:
+        trains_inside = method.peft_config is not None or method.opens is not None or method.prompts
+        assert trains_inside == (method_kind(method.name) == "adapter")
+
+
+@pytest.mark.parametrize("ways", [{}, {"opens": "norms", "prompts": True}])
+def test_an_adapter_that_names_no_way_to_adapt_or_two_is_refused(ways: dict[str, Any]):
+    with pytest.raises(ConfigError, match=r"an adapter sets one of them, any other method none"):
+        Method(name="mine", description="", **ways)
 
 
 @ON_EACH

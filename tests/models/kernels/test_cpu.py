@@ -112,7 +112,7 @@ def test_a_dropout_that_bytes_cannot_express_is_not_fused():
     assert not any(isinstance(module, SplitQKV) and module.fused for module in encoder.modules())
 
 
-@pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.adapts])
+@pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.kind == "adapter"])
 def test_every_method_trains_in_bf16_with_fp32_weights_and_nearly_the_fp32_result(method: str):
     adapter = AdapterSpec(last_blocks=1) if method == "last_blocks" else AdapterSpec()
     exact, low = (Classifier(adapted(method, adapter), 3) for _ in range(2))
@@ -248,7 +248,7 @@ def test_reading_the_first_token_only_changes_neither_features_nor_gradients(nam
         assert relative(right.grad, left.grad) < 1e-5
 
 
-@pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.adapts])
+@pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.kind == "adapter"])
 def test_what_was_trained_fast_loads_into_a_plain_encoder_to_the_same_logits(method: str):
     """A bundle is trained with the fast layers and opened without them."""
     adapter = AdapterSpec(last_blocks=1) if method == "last_blocks" else AdapterSpec()

@@ -54,7 +54,7 @@ ADAPTERS = {
     "oft": AdapterSpec(rank=8),
     "adalora": AdapterSpec(alpha=4),
 }
-METHOD_NAMES = [entry.name for entry in METHODS if entry.adapts]
+METHOD_NAMES = [entry.name for entry in METHODS if entry.kind == "adapter"]
 
 
 @cache

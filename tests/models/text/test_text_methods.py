@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from official import SMALL, Official, biomedclip, open_clip_vit
 
 from cells import contents, tiny_grid
-from cytolora.config.run import ZERO_SHOT, GridSpec, MethodSpec, RunSpec, TrainSpec
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import ZERO_SHOT, RunSpec, TrainSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cytolora.config.run import LINEAR, AdapterSpec, Preprocess, to_plain
+from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.strict_json import read_json
@@ -151,7 +151,7 @@ class Contents:
             raise BundleError("preprocess is not that of the backbone.")
         if self.temperature <= 0:
             raise BundleError(f"temperature is above 0, got {self.temperature}.")
-        if (self.adapter is None) != (self.method == LINEAR):
+        if (self.adapter is None) != (method_kind(self.method) == "linear"):
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
         strange = sorted(set(self.operating_point.positive if self.operating_point else ()) - set(self.classes))
         if strange:

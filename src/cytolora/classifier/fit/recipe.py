@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
-from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec
+from cytolora.config.run import LINEAR, AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec, method_kind
 from cytolora.core.arguments import (
     AnyPath,
     Converted,
@@ -135,10 +135,8 @@ class Recipe:
 
     def num_steps(self, num_train: int) -> int:
         """Optimiser steps of one training."""
-        steps = self.train.budget.num_steps(
-            num_train=num_train, batch_size=self.train.batch_size, shots=self.sampling.shots
-        )
-        if self.method == LINEAR:
+        steps = self.train.num_steps(num_train=num_train, shots=self.sampling.shots)
+        if self.adapter is None:
             low, high = _LINEAR_STEPS
             steps = max(low, min(high, steps))
         cut = self.train.budget.max_steps
@@ -159,12 +157,13 @@ def choose_recipe(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         ConfigError: If the method trains nothing, or is unknown.
     """
     method = options.method or (LINEAR if device == "cpu" else "lora")
-    if method == ZERO_SHOT or not (METHODS.get(method).adapts or method == LINEAR):
+    entry = METHODS.get(method)
+    if entry.kind == "zero_shot":
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
     name, notes = _model(options, inputs, method, own)
-    is_linear = method == LINEAR
+    is_linear = entry.kind == "linear"
     budget = Budget(amount=_LINEAR_EPOCHS, unit="epochs") if is_linear else _ADAPTER_BUDGET
     if not is_linear and options.shots is not None:
         budget = _FEW_SHOT_BUDGET
@@ -176,7 +175,7 @@ def choose_recipe(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     return Recipe(
         backbone=BACKBONES.get(name),
         method=method,
-        adapter=None if is_linear else AdapterSpec(last_blocks=_LAST_BLOCKS if method == "last_blocks" else None),
+        adapter=None if is_linear else AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None),
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         train=TrainSpec(budget=budget, batch_size=_BATCH_SIZE, precision="fp32" if is_linear else options.precision),
         rates=tuple(sorted(set(options.learning_rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
@@ -207,7 +206,8 @@ def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str])
     if named:
         return named[0], []
     here = _on_disk(inputs)
-    best = next((name for name in (_BEST_LINEAR if method == LINEAR else _BEST_ADAPTED) if name in here), None)
+    ranked = _BEST_LINEAR if method_kind(method) == "linear" else _BEST_ADAPTED
+    best = next((name for name in ranked if name in here), None)
     if best is not None:
         return best, [f"{best} was chosen among the backbones on this machine."]
     return _BUILT_IN, [

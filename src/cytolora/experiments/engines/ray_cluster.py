@@ -1,4 +1,4 @@
-"""A Ray cluster to work on: one of this machine alone, or one that runs already and whose door is shut."""
+"""Ray clusters: one started on this machine alone, or a running one that refuses strangers."""
 
 import logging
 import os
@@ -52,8 +52,8 @@ def local_cluster(*, num_cpus: int, num_gpus: int) -> Iterator[ModuleType]:
     nothing, and keeps its files in a temporary folder.
     """
     require_ray()
-    place = tempfile.gettempdir()
-    folder = tempfile.mkdtemp(prefix="cytolora-ray-", dir=place if len(place) <= _LONGEST_FOLDER else "/tmp")
+    parent = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="cytolora-ray-", dir=parent if len(parent) <= _LONGEST_FOLDER else "/tmp")
     secret = {**_QUIET, "RAY_AUTH_TOKEN": _token()}
     if "ray" not in sys.modules:  # where it is loaded already it has read its settings, and turns tokens on by itself
         secret["RAY_AUTH_MODE"] = "token"
@@ -136,8 +136,8 @@ def check_address(address: str) -> bool:
 
 def free_resources(ray: ModuleType) -> tuple[int, int]:
     """Returns the CPUs and GPUs of all nodes."""
-    found = ray.cluster_resources()
-    return int(found.get("CPU", 0)), int(found.get("GPU", 0))
+    resources = ray.cluster_resources()
+    return int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
 
 
 def too_small(cpus: int, threads: int) -> EngineError:
@@ -158,10 +158,10 @@ def _without_token(address: str) -> int:
     environment |= {"RAY_AUTH_MODE": "disabled"}
     try:
         command = [sys.executable, "-c", _PROBE, address]
-        found = subprocess.run(command, env=environment, capture_output=True, timeout=_PROBE_SECONDS)
+        probe = subprocess.run(command, env=environment, capture_output=True, timeout=_PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         return -1
-    return found.returncode
+    return probe.returncode
 
 
 def _answers_from_outside(port: int) -> bool:
@@ -171,14 +171,14 @@ def _answers_from_outside(port: int) -> bool:
 
 def _network_addresses() -> set[str]:
     """This machine's own addresses, as its name and its default routes tell; asking for a route sends nothing."""
-    found: set[str] = set()
+    addresses: set[str] = set()
     with suppress(OSError):
-        found.update(str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None))
+        addresses.update(str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None))
     for family, somewhere in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:4860:4860::8888")):
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((somewhere, 53))
-            found.add(probe.getsockname()[0])
-    return {host for host in found if not _is_local_ip(host)}
+            addresses.add(probe.getsockname()[0])
+    return {host for host in addresses if not _is_local_ip(host)}
 
 
 def _answers(host: str, port: int) -> bool:
@@ -191,11 +191,11 @@ def _answers(host: str, port: int) -> bool:
 
 def _not_joined(address: str, error: Exception, *, is_shut: bool) -> ConfigError:
     """The error for a cluster that answers and is not joined; of a wrong token Ray says as if nobody were there."""
-    said = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    message = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     if is_shut:
-        return ConfigError(f"{_set_the_token(address)}. If it is, run this on one of its nodes. Ray says: {said}.")
+        return ConfigError(f"{_set_the_token(address)}. If it is, run this on one of its nodes. Ray says: {message}.")
     return ConfigError(
-        f"Cannot join the Ray cluster at {address} from this machine: {said}. Run this on one of its nodes."
+        f"Cannot join the Ray cluster at {address} from this machine: {message}. Run this on one of its nodes."
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from cytolora.config.run import RunSpec
 from cytolora.core.machine import num_cpus
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
@@ -33,7 +32,7 @@ from cytolora.training.resources import Inputs
 
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 600
-"""How long nothing at all may happen while no worker has started: nodes may still be joining."""
+"""Longest time without any event while no worker has started: nodes may still be joining."""
 
 
 def run_jobs(
@@ -56,7 +55,11 @@ def run_jobs(
     require_ray()
     if workers.address is not None:
         check_address(workers.address)
-    units = split_up(jobs, is_stored=lambda run: store.find(run.run_id) is not None, num_images=_counter(inputs))
+    units = split_up(
+        jobs,
+        is_stored=lambda run: store.find(run.run_id) is not None,
+        num_images=lambda run: run.num_images_seen(len(inputs.split(run).train)),
+    )
     if not units.waiting:
         return
     store.make_root()
@@ -72,9 +75,9 @@ def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractCo
     if workers.address is not None:
         return running_cluster(workers.address)
     cpus = num_cpus()
-    wanted = (workers.count or max(1, cpus // threads)) * threads
+    worker_cpus = (workers.count or max(1, cpus // threads)) * threads
     return local_cluster(
-        num_cpus=cpus if device.type == "cuda" else wanted,
+        num_cpus=cpus if device.type == "cuda" else worker_cpus,
         num_gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
     )
 
@@ -212,12 +215,3 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     named = [line for line in lines if re.match(r"[\w.]+Error: ", line)]
     return named[-1] if named else lines[0]
-
-
-def _counter(inputs: Inputs) -> Callable[[RunSpec], int]:
-    def count(run: RunSpec) -> int:
-        num_train, size = len(inputs.split(run).train), run.train.batch_size
-        steps = run.train.budget.num_steps(num_train=num_train, batch_size=size, shots=run.sampling.shots)
-        return steps * min(num_train, size)
-
-    return count

@@ -22,12 +22,12 @@ from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
 _SEEN_SECONDS = 120
-"""How long a result of another machine may take to be seen: network file systems keep old listings for a minute."""
+"""Longest time until a result of another machine is seen: network file systems keep old listings for a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """What a driver tells each of its workers at the start."""
+    """Settings that a driver gives each of its workers at the start."""
 
     inputs: Inputs
     """With the manifests that the driver has read and the hashes of its checkpoints."""
@@ -56,17 +56,17 @@ class Worker:
 
         Raises:
             ConfigError: If this machine has other versions than the driver: its numbers would differ.
-            StoreError: If the store's folder is not here.
+            StoreError: If the store's folder is not on this machine.
         """
         torch.set_num_threads(self.setup.threads)
         keep_freed_memory()
-        here: Mapping[str, Any] = software()["versions"]
-        differing = [name for name, there in self.setup.versions.items() if here.get(name) != there]
+        installed: Mapping[str, Any] = software()["versions"]
+        differing = [name for name, required in self.setup.versions.items() if installed.get(name) != required]
         if differing:
             name = differing[0]
             raise ConfigError(
-                f"Worker {node()} has {name} {here.get(name)}, the driver {self.setup.versions[name]}. Use the same "
-                "environment on all machines."
+                f"Worker {node()} has {name} {installed.get(name)}, the driver {self.setup.versions[name]}. Use the "
+                "same environment on all machines."
             )
         if not self.setup.root.is_dir():
             raise StoreError(f"Worker {node()} does not see {self.setup.root}. --out must be a folder that all share.")
@@ -83,7 +83,7 @@ class Worker:
             if unit.only is not None:
                 train_setting(session, self.store, setting, [unit.only])
                 continue
-            if setting[0].adapter is None:
+            if setting[0].kind != "adapter":
                 train_setting(session, self.store, setting)
             else:
                 self._wait_for(setting)
@@ -106,15 +106,15 @@ class Worker:
         self._num_images += images
 
     def _check_weights(self, backbone: str) -> None:
-        """Compares the checkpoint here with the driver's, under whose hash results are stored."""
+        """Compares the checkpoint of this machine with the driver's, under whose hash results are stored."""
         if backbone in self._checked:
             return
-        there = self.setup.inputs.weights_sha256(backbone)
-        here = sha256_file(self.setup.inputs.weights_path(backbone))
-        if here != there:
+        expected = self.setup.inputs.weights_sha256(backbone)
+        own = sha256_file(self.setup.inputs.weights_path(backbone))
+        if own != expected:
             raise WeightsError(
-                f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {here[:12]}) than the driver "
-                f"({there[:12]}). Name one file that all machines see: --weights {backbone}=PATH."
+                f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {own[:12]}) than the driver "
+                f"({expected[:12]}). Name one file that all machines see: --weights {backbone}=PATH."
             )
         self._checked.add(backbone)
 

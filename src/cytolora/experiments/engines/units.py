@@ -111,11 +111,11 @@ def split_up(
     units = Units(waiting=[])
     for job in jobs:
         key = (job.dataset, job.backbone)
-        frozen = tuple(setting for setting in job.settings if setting[0].adapter is None)
+        frozen = tuple(setting for setting in job.settings if setting[0].kind != "adapter")
         if frozen:
             units.waiting.append(Unit(key=key, settings=frozen, cost=max(num_images(setting[0]) for setting in frozen)))
         for setting in job.settings:
-            if setting[0].adapter is None:
+            if setting[0].kind != "adapter":
                 continue
             missing = [run for run in setting if not is_stored(run)]
             units.num_missing[setting[0].setting_id] = len(missing)

@@ -49,7 +49,7 @@ def attach(encoder: Encoder, method: str, adapter: AdapterSpec) -> Encoder:
             sets, or the adapter would have no effect.
     """
     entry = METHODS.get(method)
-    if not entry.adapts:
+    if entry.kind != "adapter":
         raise ConfigError(f"The method {method!r} adapts nothing; it trains on frozen features.")
     check_fits(entry, adapter)
     adapted = encoder.sharing_weights()
@@ -116,7 +116,7 @@ def _attach_peft(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None
 
 def _open(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None:
     assert method.opens is not None
-    if method.name == "last_blocks" and adapter.last_blocks is None and adapter.blocks == "all":
+    if method.opens == "blocks" and adapter.last_blocks is None and adapter.blocks == "all":
         raise ConfigError("last_blocks needs the number of blocks to train: set last_blocks of the adapter, 2 say.")
     blocks = _blocks(encoder.trunk, adapter) if method.opens != "everything" else []
     pattern = _OPENED[method.opens].replace("{blocks}", "|".join(map(str, blocks)))

@@ -1,10 +1,10 @@
-"""Which methods of adaptation exist; importing this loads no torch, so that listing and planning answer at once."""
+"""Registry of adaptation methods; importing it loads no torch, so that listing and planning answer at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, MethodKind, method_kind
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
 
@@ -22,7 +22,7 @@ _LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)
 class Method:
     """One way to adapt an encoder; the classifier on top is trained by all of them.
 
-    At most one of ``peft_config``, ``opens`` and ``prompts`` is set; a method with none of them adapts nothing.
+    An adapter sets one of ``peft_config``, ``opens`` and ``prompts``; linear and zero-shot set none.
     """
 
     name: str
@@ -37,10 +37,18 @@ class Method:
     writes_weights: bool = False
     """The start moves a part of the frozen weights into the adapter."""
 
+    def __post_init__(self) -> None:
+        num_ways = (self.peft_config is not None) + (self.opens is not None) + self.prompts
+        if num_ways != int(self.kind == "adapter"):
+            raise ConfigError(
+                f"Method {self.name!r} is of the kind {self.kind} and sets {num_ways} of peft_config, opens and "
+                "prompts; an adapter sets one of them, any other method none."
+            )
+
     @property
-    def adapts(self) -> bool:
-        """Whether the encoder changes at all."""
-        return self.peft_config is not None or self.opens is not None or self.prompts
+    def kind(self) -> MethodKind:
+        """What the method trains; specs, which know no registry, read it from the same table."""
+        return method_kind(self.name)
 
 
 def check_fits(method: Method, adapter: AdapterSpec) -> None:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from cytolora.config.run import LINEAR, ZERO_SHOT
 from cytolora.display import format as words
 from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE
 from cytolora.display.lines import line, linear_last, percent_ticks
@@ -58,7 +57,7 @@ class Curves:
         if any(row["std"] is not None for row in self._points):
             text += " Bands, or bars: ±\u00a01 standard deviation over seeds."
         if len(self._points) < len(self._rows):
-            levels = {words.plain_method(row["method"]) == ZERO_SHOT for row in self._rows if row["amount"] is None}
+            levels = {words.kind_of(row["method"]) == "zero_shot" for row in self._rows if row["amount"] is None}
             said = ["trained on all images", "zero-shot, trained on none"]
             text += f" Dashed horizontal lines: {'; '.join(said[level] for level in sorted(levels))}."
         if self._baseline is not None:
@@ -229,7 +228,7 @@ class Curves:
         lines = [Line2D([], [], color=inks[m], label=m, **self._style(m)) for m in self._methods if m in drawn]
         levels = {row["method"] for row in self._rows if row["amount"] is None}
         for m in (m for m in self._methods if m in levels):
-            said = m if words.plain_method(m) == ZERO_SHOT else f"{m}, all images"
+            said = m if words.kind_of(m) == "zero_shot" else f"{m}, all images"
             lines.append(Line2D([], [], color=inks[m], label=said, linestyle=self._level_dash(m), linewidth=1.1))
         if self._baseline is not None and self._baseline > self._limits[0]:
             lines.append(Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class"))
@@ -249,6 +248,6 @@ class Curves:
             "markersize": 4.5,
             "markeredgewidth": 1.2,
         }
-        if words.plain_method(method) == LINEAR:
+        if words.kind_of(method) == "linear":
             return style | {"linestyle": _LINEAR_DASH, "markerfacecolor": "white"}
         return style | {"linestyle": _DASHES[index % len(_DASHES)]}

@@ -9,7 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from cytolora.config.run import LINEAR, PAPER, ZERO_SHOT
+from cytolora.config.run import PAPER
 from cytolora.display.figure import INK
 from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
@@ -95,7 +95,7 @@ class FewShot:
         linear = [
             one
             for one in self.settings
-            if (one.spec.method, one.dataset, one.model) == (LINEAR, setting.dataset, setting.model)
+            if (one.spec.kind, one.dataset, one.model) == ("linear", setting.dataset, setting.model)
             and one.shots is None
             and one.fraction is None
             and one.tested
@@ -138,11 +138,7 @@ def few_shot_figures(settings: Sequence[Setting], slug: Any) -> list[FewShot]:
     Args:
         slug: From a method's name to what stands in file names.
     """
-    adapted = [
-        setting
-        for setting in settings
-        if setting.spec.method not in (LINEAR, ZERO_SHOT) and setting.shots and setting.tested
-    ]
+    adapted = [setting for setting in settings if setting.spec.kind == "adapter" and setting.shots and setting.tested]
     methods = list(dict.fromkeys(setting.method for setting in adapted))
     return [
         FewShot(settings=settings, method=method, slug=slug(method) if len(methods) > 1 else "")

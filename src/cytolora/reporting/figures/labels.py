@@ -10,7 +10,6 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from cytolora.config.run import LINEAR
 from cytolora.display import format as words
 from cytolora.display.figure import INK
 from cytolora.display.lines import colours, line, linear_last, markers, panels, percent_axis
@@ -105,6 +104,6 @@ class Labels:
 
 
 def _style(index: int, method: str, marker: str) -> dict[str, Any]:
-    if words.plain_method(method) == LINEAR:
+    if words.kind_of(method) == "linear":
         return {"linestyle": _LINEAR_DASH, "marker": marker, "markerfacecolor": "white"}
     return {"linestyle": _DASHES[index % len(_DASHES)], "marker": marker}

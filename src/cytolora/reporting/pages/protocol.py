@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from cytolora.config.run import PAPER, ZERO_SHOT, AdapterSpec, AugmentSpec, Preprocess, RunSpec
+from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, Preprocess, RunSpec
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
 from cytolora.experiments.store import StoredRun
@@ -95,7 +95,7 @@ def describe_methods(settings: Iterable[Setting]) -> dict[str, list[str]]:
 
 
 def _method_in_words(spec: RunSpec) -> str:
-    if spec.method == ZERO_SHOT:
+    if spec.kind == "zero_shot":
         return "nothing is trained: images go to the class whose prompts are nearest"
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from cytolora.config.run import LINEAR
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.published import printed_order
@@ -58,7 +57,7 @@ def tables1(settings: Sequence[Setting]) -> list[Table1]:
     """Gathers the tested linear settings on all images, a table for each variant of the method; none without any."""
     found: dict[str, list[Setting]] = {}
     for setting in settings:
-        if setting.spec.method == LINEAR and setting.shots is None and setting.fraction is None and setting.tested:
+        if setting.spec.kind == "linear" and setting.shots is None and setting.fraction is None and setting.tested:
             found.setdefault(setting.method, []).append(setting)
     return [_table(method, members) for method, members in found.items()]
 

@@ -35,7 +35,7 @@ _SIPAKMED = ("Dyskeratotic", "Koilocytotic", "Metaplastic", "Parabasal", "Superf
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rehearsal:
+class DryRun:
     data: dict[str, Path]
     weights: dict[str, Path]
 
@@ -46,7 +46,7 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearsal(folder: Path) -> Iterator[Rehearsal]:
+def dry_run(folder: Path) -> Iterator[DryRun]:
     """Makes data and checkpoints; inside, the registry's six entries have the small encoders' sizes."""
     data = {name: _MAKERS[name](folder / "data" / name) for name in DATASETS}
     before = [BACKBONES.get(name) for name in MODELS]
@@ -54,7 +54,7 @@ def rehearsal(folder: Path) -> Iterator[Rehearsal]:
     for spec, _ in made.values():
         BACKBONES.put(spec)
     try:
-        yield Rehearsal(data=data, weights={name: path for name, (_, path) in made.items()})
+        yield DryRun(data=data, weights={name: path for name, (_, path) in made.items()})
     finally:
         for spec in before:
             BACKBONES.put(spec)

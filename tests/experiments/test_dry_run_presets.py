@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from rehearsal import rehearsal
+from dry_run import dry_run
 
 from cytolora.cli.app import main
 from cytolora.experiments.store import Store
@@ -27,7 +27,7 @@ def test_the_codes_presets_run_beside_the_papers_and_are_told_apart(tmp_path: Pa
         "--learning-rates",
         "0.001",
     ]
-    with rehearsal(tmp_path / "made") as made:
+    with dry_run(tmp_path / "made") as made:
         for preset in ("paper", "paper-code-2024", "paper-code-2025"):
             options = [*axes, "--preset", preset, "--steps", "2", "--out", str(runs), "--quiet"]
             with pytest.raises(SystemExit) as stop:

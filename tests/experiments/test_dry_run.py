@@ -7,8 +7,8 @@ from statistics import fmean
 from xml.etree import ElementTree
 
 import pytest
+from dry_run import DryRun, dry_run
 from PIL import Image
-from rehearsal import Rehearsal, rehearsal
 
 from cytolora.cli.app import main
 from cytolora.config.yaml import load_grid
@@ -28,8 +28,8 @@ FIGURES = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    with rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DryRun]:
+    with dry_run(tmp_path_factory.mktemp("dry_run")) as found:
         yield found
 
 
@@ -39,13 +39,13 @@ def _call(*arguments: str) -> None:
     assert exit_.value.code == 0, arguments
 
 
-def _run(grid: str, made: Rehearsal, runs: Path) -> None:
+def _run(grid: str, made: DryRun, runs: Path) -> None:
     datasets = load_grid(grid).datasets
     _call("run", grid, *made.options(*datasets), "--steps", "2", "--threads", "1", "--quiet", "--out", str(runs))
 
 
 @pytest.fixture(scope="module")
-def runs(made: Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(made: DryRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All runs of the three grids, in one store."""
     folder = tmp_path_factory.mktemp("store") / "runs"
     for grid in NUM_RUNS:

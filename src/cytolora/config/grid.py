@@ -1,0 +1,127 @@
+"""Specification of a grid: its axes, its methods and their budgets, checked when it is made."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any, Literal
+
+from cytolora.config.components import (
+    CLOSED,
+    AdapterSpec,
+    AugmentSpec,
+    Budget,
+    PreprocessChange,
+    SplitSpec,
+    method_kind,
+)
+from cytolora.config.run import PAPER, HeadStart
+from cytolora.errors import ConfigError
+
+_SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
+
+_END_OF_SEEDS = 2**63
+"""Upper limit of seeds that PyTorch's and NumPy's generators both take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """One method of a grid, with its own budget."""
+
+    budget: Budget | None = None
+    """None for ``zero-shot``, and for it alone."""
+    adapter: AdapterSpec | None = None
+    learning_rates: tuple[float, ...] | None = None
+    """Replaces the grid's for this method."""
+    head_start: HeadStart = "random"
+    cosine_steps: int | None = None
+    """See TrainSpec."""
+
+    __pydantic_config__ = CLOSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridSpec:
+    """A sweep: every combination of its axes is a run."""
+
+    name: str
+    description: str = ""
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    methods: Mapping[str, MethodSpec]
+    shots: tuple[int | Literal["all"], ...] = ()
+    """Images per class; ``all`` uses the whole training set."""
+    fractions: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (1, 2, 3)
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    split: SplitSpec = _SPLIT
+    max_val_shots: int | None = 4
+    on_small_class: Literal["error", "repeat"] = "error"
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    augment: AugmentSpec | None = _AUGMENT
+    augment_frozen: bool = False
+    """Whether the linear classifier too trains on augmented images, one view of each (the paper's public code)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    preprocess: PreprocessChange | None = None
+    """For all backbones; None: each one's own."""
+    reference_attention_bug: bool = False
+    """Gives adapters the wrong attention of the paper's public code, on the backbones that had it and no others."""
+    label_map_sha256: str | None = None
+    """Set by ``--map``."""
+    preset: str = PAPER
+    """Set by ``--preset``."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        for name, method in self.methods.items():
+            kind = method_kind(name)
+            if kind == "zero_shot" and method != MethodSpec():
+                raise ConfigError("zero-shot trains nothing and has no settings; write `zero-shot: {}`.")
+            if kind != "zero_shot" and method.budget is None:
+                raise ConfigError(f"methods.{name}.budget is missing.")
+        if not self.shots and not self.fractions and any(method_kind(name) != "zero_shot" for name in self.methods):
+            raise ConfigError(
+                f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
+            )
+        _check_axes(self)
+
+
+def _check_axes(grid: GridSpec) -> None:
+    """Raises a ConfigError for the first wrong value of an axis, or of any number in the grid."""
+    name = f"Grid {grid.name!r}"
+    for axis in ("datasets", "models", "methods", "seeds", "learning_rates"):
+        if not getattr(grid, axis):
+            raise ConfigError(f"{name} has no {axis}; name at least one.")
+    for where, value in _numbers(asdict(grid)):
+        if not isfinite(value):
+            raise ConfigError(f"{name}: {where} is a finite number, got {value}.")
+    for axis in ("datasets", "models", "shots", "fractions", "seeds", "learning_rates"):
+        _refuse_doubles(f"{name}: {axis}", getattr(grid, axis))
+    for method, spec in grid.methods.items():
+        if spec.learning_rates == ():
+            raise ConfigError(f"{name}: methods.{method}.learning_rates is empty; name at least one, or leave it out.")
+        _refuse_doubles(f"{name}: methods.{method}.learning_rates", spec.learning_rates or ())
+    for seed in grid.seeds:
+        if not 0 <= seed < _END_OF_SEEDS:
+            raise ConfigError(f"{name}: a seed is a whole number from 0 to 2^63 - 1, got {seed}.")
+
+
+def _refuse_doubles(axis: str, values: Sequence[Any]) -> None:
+    """A run that is listed twice is stored once: its job would never be finished."""
+    doubled = [value for index, value in enumerate(values) if value in values[:index]]
+    if doubled:
+        raise ConfigError(f"{axis} name {doubled[0]!r} twice; name each value once.")
+
+
+def _numbers(plain: Any, where: str = "") -> Iterator[tuple[str, float]]:
+    """Yields the fractional numbers in plain data, each with the keys that lead to it."""
+    if isinstance(plain, float):
+        yield where, plain
+    elif isinstance(plain, dict):
+        for key, inner in plain.items():
+            yield from _numbers(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(plain, list | tuple):
+        for inner in plain:
+            yield from _numbers(inner, where)
