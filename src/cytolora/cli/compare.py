@@ -17,7 +17,7 @@ from cytolora.experiments.store import Store, require_writable, unwritable
 from cytolora.reporting.comparison.compare import COLUMNS, HEADER, By, Comparison, notes, to_lines, to_rows
 from cytolora.reporting.comparison.compare import compare as compare_settings
 from cytolora.reporting.results.checks import refuse_mixed
-from cytolora.reporting.results.settings import Metric, Setting, read_settings
+from cytolora.reporting.results.settings import Metric, Setting, evaluate_setting, gather_settings
 from cytolora.reporting.tables.tables import bar, to_csv
 
 _WIDTH = 150
@@ -87,15 +87,15 @@ def _settings(runs: Path, datasets: Sequence[str]) -> list[Setting]:
     if not stored:
         raise StoreError(f"No finished runs in {runs}. Point at the folder given to `cytolora run --out`.")
     refuse_mixed(stored)
-    settings = read_settings(stored)
-    known = {name for setting in settings for name in (setting.dataset, setting.spec.dataset.partition(":")[0])}
+    gathered = gather_settings(stored)
+    known = {name for setting in gathered for name in (setting.dataset, setting.spec.dataset.partition(":")[0])}
     for name in datasets:
         if name not in known:
-            raise unknown_name("dataset", name, {setting.dataset for setting in settings})
+            raise unknown_name("dataset", name, {setting.dataset for setting in gathered})
     chosen = set(datasets)
     return [
-        setting
-        for setting in settings
+        evaluate_setting(setting)
+        for setting in gathered
         if not chosen or chosen & {setting.dataset, setting.spec.dataset.partition(":")[0]}
     ]
 

@@ -77,7 +77,7 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
             for row in test["classes"]
         ),
         "",
-        "## Read with care",
+        "## Caution",
         "",
         *(f"* {note}" for note in notes),
         "* The numbers are those of this collection: another laboratory, stain or scanner may give others.",
@@ -86,7 +86,7 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
         "",
         f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
         f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps; "
-        f"{training['num_trainable']:,} trainable numbers. Data fingerprint `{training['data_fingerprint']}`.",
+        f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         "",
         f"Backbone {contents.backbone.name} (`{contents.backbone.sha256}`), licence {contents.backbone.spec.licence}; "
         "its weights are not in this bundle.",

@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import Contents
-from cytolora.classifier.fit.figures import FIGURES
+from cytolora.classifier.fit.figures import figures
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
 from cytolora.display.figure import save
@@ -35,7 +35,7 @@ def render_page(
     environment.filters |= {"percent": words.percent, "range": _range, "svg": Markup}
     environment.globals |= {"count": words.count}
     with tempfile.TemporaryDirectory() as folder:
-        pictures = [(one.caption, save(one, Path(folder))) for one in (kind(contents=contents) for kind in FIGURES)]
+        pictures = [(figure.caption, save(figure, Path(folder))) for figure in figures(contents)]
     return environment.get_template("fit.html.j2").render(
         contents=contents,
         training=contents.training,

@@ -11,8 +11,8 @@ from cytolora.metrics.bootstrap import Replicates
 from cytolora.metrics.paired import Difference, McNemar, difference, holm, mcnemar
 from cytolora.reporting.comparison.pairing import By, Rivals, alone, find_rivals, name_of
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
-from cytolora.reporting.results.predictions import draw_seeds
-from cytolora.reporting.results.settings import Metric, Setting
+from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
+from cytolora.reporting.results.settings import Metric, Setting, read_predictions
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
@@ -68,6 +68,7 @@ def compare(
     skipped: list[str] = []
     rivals = find_rivals(settings, by, metric, only_best=only_best)
     for group in rivals:
+        predictions: dict[str, tuple[TestPredictions, ...]] = {}
         drawn: dict[str, Replicates] = {}
         for first, second in group.pairs:
             where = f"{group.dataset}, {group.setting}: {name_of(first, by)} and {name_of(second, by)}"
@@ -77,9 +78,10 @@ def compare(
                 continue
             for setting in (first, second):
                 if setting.setting_id not in drawn:
-                    drawn[setting.setting_id] = draw_seeds(setting.predictions, replicates)
+                    predictions[setting.setting_id] = read_predictions(setting)
+                    drawn[setting.setting_id] = draw_seeds(predictions[setting.setting_id], replicates)
             found = difference(drawn[first.setting_id], drawn[second.setting_id], metric)
-            pairs.append(_pair(first, second, by, metric, found, group))
+            pairs.append(_pair((first, second), by, metric, found, group, predictions))
     skipped += alone(settings, by, find_rivals(settings, by, metric, only_best=False))
     corrected = holm([pair.found.p for pair in pairs])
     pairs = [replace(pair, p_holm=value) for pair, value in zip(pairs, corrected, strict=True)]
@@ -99,7 +101,15 @@ def _why_not(first: Setting, second: Setting) -> str:
     return ""
 
 
-def _pair(first: Setting, second: Setting, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:
+def _pair(
+    settings: tuple[Setting, Setting],
+    by: By,
+    metric: Metric,
+    found: Difference,
+    group: Rivals,
+    predictions: Mapping[str, Sequence[TestPredictions]],
+) -> Pair:
+    first, second = settings
     seeds = sorted({run.spec["seed"] for run in first.tested} & {run.spec["seed"] for run in second.tested})
     return Pair(
         dataset=group.dataset,
@@ -107,23 +117,25 @@ def _pair(first: Setting, second: Setting, by: By, metric: Metric, found: Differ
         first=name_of(first, by),
         second=name_of(second, by),
         metric=metric,
-        settings=(first, second),
+        settings=settings,
         found=found,
         p_holm=found.p,
-        mcnemar=_mcnemar(first, second, seeds[0]) if seeds else None,
+        mcnemar=_mcnemar(settings, seeds[0], predictions) if seeds else None,
         mcnemar_seed=seeds[0] if seeds else None,
     )
 
 
-def _mcnemar(first: Setting, second: Setting, seed: int) -> McNemar:
+def _mcnemar(
+    settings: tuple[Setting, Setting], seed: int, predictions: Mapping[str, Sequence[TestPredictions]]
+) -> McNemar:
     """Tests the runs of one seed, images in the order of their paths."""
-    said = []
-    for setting in (first, second):
+    answers = []
+    for setting in settings:
         index = [run.spec["seed"] for run in setting.tested].index(seed)
-        rows = setting.predictions[index]
+        rows = predictions[setting.setting_id][index]
         order = np.argsort(np.asarray(rows.paths, dtype=str))
-        said.append((rows.labels[order], rows.predicted[order]))
-    return mcnemar(said[0][0], said[0][1], said[1][1])
+        answers.append((rows.labels[order], rows.predicted[order]))
+    return mcnemar(answers[0][0], answers[0][1], answers[1][1])
 
 
 def to_rows(comparison: Comparison) -> list[dict[str, Any]]:

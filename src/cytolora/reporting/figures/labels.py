@@ -12,10 +12,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cytolora.config.run import LINEAR
 from cytolora.display import format as words
-from cytolora.display.figure import INK
+from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import colours, line, linear_last, markers, panels, percent_axis
 from cytolora.reporting.figures.few_shot import in_print_order
-from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Setting
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))

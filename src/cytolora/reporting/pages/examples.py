@@ -11,7 +11,7 @@ from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
-from cytolora.reporting.results.predictions import TestPredictions
+from cytolora.reporting.results.predictions import TestPredictions, read_test
 from cytolora.reporting.results.settings import Setting
 
 _MAX_WRONG = 12
@@ -46,7 +46,7 @@ def find_examples(setting: Setting, path: Path) -> Examples:
     Raises:
         DataError: If the images at ``path`` are not those that the runs were computed from.
     """
-    manifest, rows = load_manifest(path, setting.spec.dataset), setting.predictions[0]
+    manifest, rows = load_manifest(path, setting.spec.dataset), read_test(setting.tested[0])
     _check_images(setting, rows, manifest, path)
     return Examples(
         seed=setting.tested[0].spec["seed"],

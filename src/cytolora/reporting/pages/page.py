@@ -162,7 +162,7 @@ def _notices(settings: Sequence[Setting]) -> list[str]:
     """Says what concerns many settings at once, before any number is read."""
     tags = [{mark.tag for mark in marks(setting)} for setting in settings]
     wording = {
-        "cut": "trained with a budget cut short: a rehearsal of the machinery, not a result",
+        "cut": "trained with a budget cut short: a dry run, not a result",
         "wrong attention": "computed with the public code's wrong attention: no result of the model",
         "missing": "without a learning rate that has all seeds: not finished, or diverged",
         "validation only": "without a test score yet: not finished",

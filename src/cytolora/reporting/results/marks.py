@@ -36,7 +36,7 @@ def _marks(setting: Setting) -> Iterator[Mark]:
     max_steps = setting.spec.train.budget.max_steps
     if max_steps is not None:
         yield Mark(
-            tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a rehearsal, no result."
+            tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a dry run, no result."
         )
     for tag, text in setting.group_warnings.items():
         yield Mark(tag=tag, text=text)
