@@ -213,10 +213,10 @@ def pictured(store: Store, tmp_path: Path) -> Path:
 def test_with_data_the_page_shows_cells_rightly_and_wrongly_classified(store: Store, pictured: Path, tmp_path: Path):
     page = build_report(store.root, tmp_path / "out", {"folder": pictured}).read_text()
     text = visible(page)
-    assert "Rightly classified: of each class the cell of median certainty" in text
-    assert "Wrongly classified: the surest mistakes" in text
-    assert re.search(r"read as (hsil|lsil|nilm)", text)
-    assert page.count('src="data:image/jpeg;base64,') >= 4
+    assert "Correct predictions: of each class the cell of median confidence" in text
+    assert "Errors: highest confidence first" in text
+    assert re.search(r"predicted (hsil|lsil|nilm)", text)
+    assert page.count('src="data:image/webp;base64,') >= 4
     assert "Example cells are not shown" not in text
 
 

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -32,7 +31,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "range": _range, "svg": Markup}
+    environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
     environment.globals |= {"count": words.count}
     with tempfile.TemporaryDirectory() as folder:
         pictures = [(figure.caption, save(figure, Path(folder))) for figure in figures(contents)]
@@ -47,10 +46,3 @@ def render_page(
         subsets=SUBSETS,
         pictures=pictures,
     )
-
-
-def _range(interval: Mapping[str, Any] | None) -> str:
-    """``65.0–77.1``, in percent."""
-    if interval is None:
-        return ""
-    return f"{words.percent(interval['low'])}–{words.percent(interval['high'])}"

@@ -1,4 +1,4 @@
-"""One HTML file that shows what an audit found: pairs side by side, bad files, torn groups, counts."""
+"""Audit page: duplicates side by side, unreadable files, group leakage and class counts of a dataset."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cytolora.config.run import SUBSETS
+from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.findings import Audit, Duplicate
 from cytolora.display import format as words
@@ -148,6 +149,6 @@ def _tags(duplicate: Duplicate) -> Sequence[str]:
 
 def _picture(sample: Sample, manifest: Manifest) -> str:
     try:
-        return thumbnail(sample.file_in(manifest.root))
+        return thumbnail(decode(sample.file_in(manifest.root)))
     except DataError:  # it could be read a moment ago
         return ""

@@ -1,4 +1,4 @@
-"""Cells rightly and wrongly classified, as small pictures that travel inside the page."""
+"""Example cells of a report: correct and wrong predictions of one seed, with thumbnails."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.data.datasets import load_manifest
+from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest
 from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
@@ -100,5 +101,5 @@ def _example(rows: TestPredictions, index: int, root: Path) -> Example:
         label=rows.classes[rows.labels[index]],
         predicted=rows.classes[rows.predicted[index]],
         probability=float(_certainty(rows)[index]),
-        picture=thumbnail(root / rows.paths[index]),
+        picture=thumbnail(decode(root / rows.paths[index])),
     )

@@ -120,7 +120,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "interval": words.interval,
         "minus": words.difference,
         "rate": words.rate,
-        "seconds": words.seconds,
+        "duration": words.duration,
         "thousands": words.thousands,
         "listed": words.listed,
         "svg": Markup,  # drawn by figures.save, which escapes every text

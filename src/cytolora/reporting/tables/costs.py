@@ -63,5 +63,5 @@ def to_latex(settings: Sequence[Setting]) -> str:
 
 
 def _time(setting: Setting | None) -> str:
-    found = words.seconds(None if setting is None else setting.seconds)
+    found = words.duration(None if setting is None else setting.seconds)
     return f"${found[0]}${found[1:]}" if found.startswith("<") else found or _NONE
