@@ -1,4 +1,4 @@
-"""compare: which of two models, methods or amounts is better on the same test images."""
+"""compare: paired comparison of models, methods or amounts on the same test images."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What figures of lines share: a line with its band, axes in percent, a grid of panels."""
+"""Line figures: a line with its band, axes in percent, a grid of panels."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil, floor

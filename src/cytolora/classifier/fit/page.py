@@ -1,4 +1,4 @@
-"""One HTML file beside the model: how good it is, on what, and when not to trust it; opens without a network."""
+"""Evaluation page of a classifier: one HTML file beside the bundle that opens without a network."""
 
 import tempfile
 from collections.abc import Mapping, Sequence

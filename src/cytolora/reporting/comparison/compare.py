@@ -1,4 +1,4 @@
-"""Which of two models, methods or amounts is better on the same test images: pairs, corrected together."""
+"""Paired comparison of settings on the same test images: difference, interval, p-values corrected by Holm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

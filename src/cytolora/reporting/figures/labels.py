@@ -1,4 +1,4 @@
-"""The picture that the paper lacks: accuracy against the number of labelled images, all datasets together."""
+"""Learning curves of all datasets in one figure: accuracy against the number of labelled images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Models trained on all images, side by side: mean, interval and what the literature prints."""
+"""Models trained on all images, side by side: mean, interval and published value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

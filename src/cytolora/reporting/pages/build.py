@@ -1,4 +1,4 @@
-"""From a store to a folder: tables, figures and one page, replaced whole or not at all."""
+"""Builds a report folder from a store: tables, figures and one page, replaced whole or not at all."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One HTML file that opens without a network: what was run, what came out, how to read it."""
+"""Report page: one HTML file with settings, results and a reading guide, which opens without a network."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

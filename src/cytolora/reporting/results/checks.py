@@ -1,4 +1,4 @@
-"""What may not stand in one table: runs computed from different data, weights or draws."""
+"""Consistency checks: refuses runs of different data, weights or draws in one table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Group leakage in stored runs: as the runs say, or for earlier runs as far as their predictions and rules show."""
+"""Group leakage in stored runs: as recorded, or for earlier runs as far as predictions and rules show."""
 
 from collections.abc import Sequence
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Marks grave enough to stand beside a number wherever it goes: in tables, files and pictures."""
+"""Flags: remarks grave enough to stand beside a number in tables, files and figures."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What a reader must know about a number before comparing it: a short tag, and a sentence."""
+"""Remarks on a setting that a reader must know before comparing it: a short tag, and a sentence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Telling apart settings that a table would call the same: the fields in which they differ, in words."""
+"""Variant names: tell apart settings of one dataset, model, method and amount by the fields that differ."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

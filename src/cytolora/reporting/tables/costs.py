@@ -1,4 +1,4 @@
-"""What each setting costs: trainable parameters and seconds a run, beside the accuracies of Table 1."""
+"""Cost table: trainable parameters and seconds a run of each setting."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Files of further numbers: every class of every setting, and levels of the tree."""
+"""Per-class and hierarchical results of every setting, as CSV."""
 
 from collections.abc import Iterable
 from statistics import fmean

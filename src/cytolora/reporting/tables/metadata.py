@@ -1,4 +1,4 @@
-"""The metrics once more, for each stain, scanner, site, …: whatever columns stand beside the labels."""
+"""Results by metadata value: the metrics for each stain, scanner or site."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from cytolora.metrics import bootstrap as stats
 from cytolora.metrics import intervals
 from cytolora.metrics.bootstrap import Interval, accuracy, balanced_accuracy, tally
 from cytolora.reporting.results import predictions
-from cytolora.reporting.results.cache import code_hash, keep, predictions_hash, read_kept
+from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
 from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
 from cytolora.reporting.results.settings import METRICS, MeanStd, Metric, Setting, read_predictions
@@ -84,10 +84,10 @@ def breakdowns(settings: Sequence[Setting]) -> list[Breakdown]:
         return []
     file = tested[0].runs[0].path.parent / ".cache" / "metadata" / f"{_key(tested)}.json"
     with suppress(KeyError, TypeError, ValueError):
-        return [_from_plain(plain, tested) for plain in read_kept(file)]
+        return [_from_plain(plain, tested) for plain in read_cached(file)]
     seeds = [read_predictions(setting) for setting in tested]
     found = [_breakdown(column, values, tested, seeds) for column, values in _values(seeds).items()]
-    keep(file, [_to_plain(breakdown) for breakdown in found])
+    write_cached(file, [_to_plain(breakdown) for breakdown in found])
     return found
 
 

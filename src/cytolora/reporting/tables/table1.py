@@ -1,4 +1,4 @@
-"""The paper's Table 1: linear classifiers on all images, datasets by models, beside what is printed there."""
+"""Table 1 of the paper: linear classifiers on all images, datasets by models, beside the published values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
