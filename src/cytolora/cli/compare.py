@@ -62,23 +62,23 @@ def compare(
     """
     if out is not None:
         require_writable(out)  # now, not after all draws
-    found = compare_settings(_settings(runs, dataset), by, metric=metric, only_best=best)
-    if not found.pairs and not found.skipped:
+    comparison = compare_settings(_settings(runs, dataset), by, metric=metric, only_best=best)
+    if not comparison.pairs and not comparison.skipped:
         raise ConfigError(
             f"No two tested settings in {runs} differ in {by} alone; choose another --by, or run more of the grid."
         )
     if out is not None:
-        _write(out, found)
+        _write(out, comparison)
     if json_:
-        sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_plain(comparison), indent=2) + "\n")
         return
     console = make_console(soft_wrap=False)
     console.width = max(console.width, _WIDTH)
     table = PlainTable(*HEADER, pad_edge=False)
-    for line in to_lines(found):
+    for line in to_lines(comparison):
         table.add_row(*line)
     console.print(table)
-    for note in notes(found):
+    for note in notes(comparison):
         console.print(note, soft_wrap=True)
 
 
@@ -100,17 +100,17 @@ def _settings(runs: Path, datasets: Sequence[str]) -> list[Setting]:
     ]
 
 
-def _write(out: Path, found: Comparison) -> None:
+def _write(out: Path, comparison: Comparison) -> None:
     lines = [bar(HEADER), bar(["---"] * 4 + ["--:"] * 4)]
-    lines += [bar(map(escape_markdown, line)) for line in to_lines(found)]
-    text = "\n".join([*lines, "", *(f"* {note}" for note in notes(found))]) + "\n"
+    lines += [bar(map(escape_markdown, line)) for line in to_lines(comparison)]
+    text = "\n".join([*lines, "", *(f"* {note}" for note in notes(comparison))]) + "\n"
     try:
         write_text(out / "compare.md", text)
-        write_text(out / "compare.csv", to_csv(to_rows(found), COLUMNS))
-        write_json(out / "compare.json", _plain(found))
+        write_text(out / "compare.csv", to_csv(to_rows(comparison), COLUMNS))
+        write_json(out / "compare.json", _plain(comparison))
     except OSError as error:
         raise unwritable(out, error) from error
 
 
-def _plain(found: Comparison) -> dict[str, object]:
-    return {"by": found.by, "metric": found.metric, "pairs": to_rows(found), "notes": notes(found)}
+def _plain(comparison: Comparison) -> dict[str, object]:
+    return {"by": comparison.by, "metric": comparison.metric, "pairs": to_rows(comparison), "notes": notes(comparison)}

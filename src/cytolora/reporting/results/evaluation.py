@@ -11,7 +11,7 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.data import grouping
 from cytolora.data.grouping import Grouping
 from cytolora.experiments.store import StoredRun
-from cytolora.metrics import agreement, calibration, hierarchy, intervals
+from cytolora.metrics import agreement, calibration, hierarchy, intervals, units
 from cytolora.metrics import bootstrap as stats
 from cytolora.metrics.agreement import class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.bootstrap import Interval, metric_intervals
@@ -22,7 +22,7 @@ from cytolora.reporting.results.cache import code_hash, predictions_hash, read_c
 from cytolora.reporting.results.facts import ClassFacts
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds, read_test
 
-_MODULES = (stats, intervals, agreement, calibration, hierarchy, grouping, predictions_module)
+_MODULES = (stats, intervals, units, agreement, calibration, hierarchy, grouping, predictions_module)
 """With this one, whose text is part of the key: other code, other numbers."""
 
 
