@@ -166,8 +166,8 @@ def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_settings: 
         assert {(round(float(row["low"]), 6), round(float(row["high"]), 6)) for row in whole} <= wanted, name
     first = next(setting for setting in paper_settings if setting.method == "linear" and setting.model == "uni")
     low, high = (100 * end for end in (first.intervals["accuracy"].low, first.intervals["accuracy"].high))
-    for name in ("table1.md", "table1.tex", "index.html"):
-        assert f"{low:.2f} to {high:.2f}" in (folder / name).read_text(), name
+    for name, dash in (("table1.md", "–"), ("table1.tex", "--"), ("index.html", "–")):
+        assert f"{low:.2f}{dash}{high:.2f}" in (folder / name).read_text(), name
     assert f"({low:.1f}–{high:.1f})" in (folder / "tables.md").read_text()
     assert f"({low:.1f}--{high:.1f})" in (folder / "tables.tex").read_text()
 
