@@ -30,7 +30,7 @@ METADATA = {"stain": ("Pap", "Giemsa", "H&E"), "scanner": ("A", "B")}
 
 
 def make_store(folder: Path) -> Store:
-    """Writes 1,800 runs of LoRA and 300 linear ones: 140 cells of 3 seeds and 5 rates."""
+    """Writes 1,800 runs of LoRA and 300 linear ones: 140 settings of 3 seeds and 5 rates."""
     store = Store(folder)
     os.fsync = lambda _: None  # a store to be thrown away need not survive a power cut
     for name, groups in SIZES.items():
@@ -63,9 +63,10 @@ if __name__ == "__main__":
         make_store(runs)
     shutil.rmtree(runs / ".cache", ignore_errors=True)  # of an earlier measurement: the first report would not be one
     number = len(list(runs.glob("*/spec.json")))
-    cells = number // 15
+    settings = number // 15
     first, first_used = seconds(runs, folder / "first")
     again, again_used = seconds(runs, folder / "second")
-    print(f"{number} runs, {cells} cells; seconds passed, and of the processor:")
-    print(f"first report {first:.1f} and {first_used:.1f}, a cell {first / cells:.2f} and {first_used / cells:.2f}")
+    print(f"{number} runs, {settings} settings; seconds passed, and of the processor:")
+    print(f"first report {first:.1f} and {first_used:.1f}")
+    print(f"a setting {first / settings:.2f} and {first_used / settings:.2f}")
     print(f"again {again:.1f} and {again_used:.1f}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from cytolora.cli.app import main
 from cytolora.cli.log_lines import Lines
 from cytolora.cli.progress import show_progress
-from cytolora.experiments.cost import in_words
+from cytolora.display.format import duration
 
 TINY = ("--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--steps", "2")
 BAR_ART = "━╸╺\x1b\r\x07"
@@ -77,7 +77,7 @@ def test_what_comes_before_the_first_counted_image_makes_the_rest_no_slower():
         clock.now += 10
         lines.done(50)
     number = int(*re.findall(r"rate 0.001: (\d+) of 1,000", written[-1]))
-    assert written[-1].endswith(f"about {in_words((1000 - number) / 5)} left")  # 5 a second
+    assert written[-1].endswith(f"about {duration((1000 - number) / 5)} left")  # 5 a second
 
 
 def test_what_was_kept_from_an_earlier_time_does_not_make_the_rest_look_fast():

@@ -27,6 +27,7 @@ from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand
 from cytolora.experiments.store import Store, StoredRun
 from cytolora.models.backbones.registry import BACKBONES
+from cytolora.reporting.results.facts import class_facts
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.settings import Setting, read_settings
 from cytolora.training.loop import rate_at
@@ -243,7 +244,17 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
     stored = StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None}, provenance={})
-    first, *_ = marks(Setting(setting_id=spec.setting_id, spec=spec, variant="", runs=(stored,), rate=None))
+    setting = Setting(
+        setting_id=spec.setting_id,
+        spec=spec,
+        variant="",
+        runs=(stored,),
+        rate=None,
+        facts=class_facts(spec, ["normal", "severe_dysplastic"]),
+        evaluation=None,
+        group_warnings={},
+    )
+    first, *_ = marks(setting)
     assert first.tag == "wrong attention"
 
 

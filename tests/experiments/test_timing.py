@@ -8,7 +8,7 @@ import torch
 
 from cells import run_all, tiny_grid
 from cytolora.core.progress import Progress
-from cytolora.experiments.cost import Cost, describe, fit_cost, in_words, num_passes, seconds_left, stored_costs
+from cytolora.experiments.cost import Cost, describe, fit_cost, num_passes, seconds_left, stored_costs
 from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.probe import costs_here, features_here
@@ -30,14 +30,6 @@ def test_no_cost_is_negative_whatever_was_timed():
 
 def test_one_size_alone_is_all_put_down_to_images():
     assert fit_cost([(10, 2.0), (10, 4.0)]) == Cost(seconds=0.0, seconds_per_image=0.3)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (40, "40 s"), (2520, "42 min"), (12600, "3.5 h"), (1e6, "12 days"), (2e7, "230 days")],
-)
-def test_durations_have_two_figures(seconds, words):
-    assert in_words(seconds) == words
 
 
 def test_stored_runs_tell_how_long_the_missing_ones_take(drawn_cells, tmp_path):

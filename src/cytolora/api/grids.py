@@ -232,20 +232,20 @@ def compare(
 
 def _settings(runs: Path, datasets: tuple[str, ...]) -> "list[Setting]":
     from cytolora.reporting.results.checks import refuse_mixed
-    from cytolora.reporting.results.settings import read_settings
+    from cytolora.reporting.results.settings import evaluate_setting, gather_settings
 
     stored = list(Store(runs).runs()) if runs.is_dir() else []
     if not stored:
         raise StoreError(f"No finished runs in {runs}. Point at the folder given to `cytolora run --out`.")
     refuse_mixed(stored)
-    settings = read_settings(stored)
-    known = {name for setting in settings for name in (setting.dataset, setting.spec.dataset.partition(":")[0])}
+    gathered = gather_settings(stored)
+    known = {name for setting in gathered for name in (setting.dataset, setting.spec.dataset.partition(":")[0])}
     for name in datasets:
         if name not in known:
-            raise unknown_name("dataset", name, {setting.dataset for setting in settings})
+            raise unknown_name("dataset", name, {setting.dataset for setting in gathered})
     chosen = set(datasets)
     return [
-        setting
-        for setting in settings
+        evaluate_setting(setting)
+        for setting in gathered
         if not chosen or chosen & {setting.dataset, setting.spec.dataset.partition(":")[0]}
     ]

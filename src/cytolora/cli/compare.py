@@ -1,4 +1,4 @@
-"""compare: which of two models, methods or amounts is better on the same test images."""
+"""compare: paired comparison of models, methods or amounts on the same test images."""
 
 import json
 import sys
@@ -60,33 +60,33 @@ def compare(
     """
     if out is not None:
         require_writable(out)  # now, not after all draws
-    found = compare_stored(runs, by, dataset=dataset, metric=metric, best=best)
+    comparison = compare_stored(runs, by, dataset=dataset, metric=metric, best=best)
     if out is not None:
-        _write(out, found)
+        _write(out, comparison)
     if json_:
-        sys.stdout.write(json.dumps(_plain(found), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_plain(comparison), indent=2) + "\n")
         return
     console = make_console(soft_wrap=False)
     console.width = max(console.width, _WIDTH)
     table = PlainTable(*HEADER, pad_edge=False)
-    for line in to_lines(found):
+    for line in to_lines(comparison):
         table.add_row(*line)
     console.print(table)
-    for note in notes(found):
+    for note in notes(comparison):
         console.print(note, soft_wrap=True)
 
 
-def _write(out: Path, found: Comparison) -> None:
+def _write(out: Path, comparison: Comparison) -> None:
     lines = [bar(HEADER), bar(["---"] * 4 + ["--:"] * 4)]
-    lines += [bar(map(escape_markdown, line)) for line in to_lines(found)]
-    text = "\n".join([*lines, "", *(f"* {note}" for note in notes(found))]) + "\n"
+    lines += [bar(map(escape_markdown, line)) for line in to_lines(comparison)]
+    text = "\n".join([*lines, "", *(f"* {note}" for note in notes(comparison))]) + "\n"
     try:
         write_text(out / "compare.md", text)
-        write_text(out / "compare.csv", to_csv(to_rows(found), COLUMNS))
-        write_json(out / "compare.json", _plain(found))
+        write_text(out / "compare.csv", to_csv(to_rows(comparison), COLUMNS))
+        write_json(out / "compare.json", _plain(comparison))
     except OSError as error:
         raise unwritable(out, error) from error
 
 
-def _plain(found: Comparison) -> dict[str, object]:
-    return {"by": found.by, "metric": found.metric, "pairs": to_rows(found), "notes": notes(found)}
+def _plain(comparison: Comparison) -> dict[str, object]:
+    return {"by": comparison.by, "metric": comparison.metric, "pairs": to_rows(comparison), "notes": notes(comparison)}

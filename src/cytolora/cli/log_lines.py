@@ -7,7 +7,7 @@ from threading import Lock
 
 from rich.filesize import decimal
 
-from cytolora.experiments.cost import in_words
+from cytolora.display.format import duration
 
 FIRST_SECONDS, NEXT_SECONDS = 15, 60
 """From the start of a stage to the first line that says how far it is, and from there to the next."""
@@ -55,7 +55,7 @@ class _Count:
         since, before = self.marks[0] if self.marks else (now, self.done)
         if not before < self.done < self.total:
             return []
-        return [f"about {in_words((now - since) / (self.done - before) * (self.total - self.done))} left"]
+        return [f"about {duration((now - since) / (self.done - before) * (self.total - self.done))} left"]
 
 
 class Lines:
@@ -131,7 +131,7 @@ class Lines:
     def _how_far(self, now: float) -> str:
         stage, step = self._stage, self._step
         parts = [stage.how_far()] if stage.total else []
-        whole = ", ".join([*parts, f"{in_words(now - self._begun)} elapsed", *stage.left(now)])
+        whole = ", ".join([*parts, f"{duration(now - self._begun)} elapsed", *stage.left(now)])
         part = f"{', '.join([step.how_far(), *step.left(now)])}; " if step is not None and step.total else ""
         return f"{self._text or 'at work'}: {part}{whole}"
 
@@ -144,7 +144,7 @@ class Lines:
     def _end(self) -> None:
         if self._title:
             far = f"{self._stage.how_far()} in" if self._stage.total else "took"
-            self._line(f"{self._title}: {far} {in_words(self._clock() - self._begun)}")
+            self._line(f"{self._title}: {far} {duration(self._clock() - self._begun)}")
 
     def _line(self, text: str) -> None:
         """Writes one line without control characters, whatever the names in it hold."""

@@ -1,4 +1,4 @@
-"""What every figure shares: data first, one look, the same bytes from the same numbers."""
+"""Figures: one style, saved as SVG, PNG, CSV and LaTeX; equal numbers give equal bytes."""
 
 import hashlib
 import io
@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache as cache_once
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Protocol
 
 import matplotlib as mpl
@@ -25,6 +26,12 @@ GRID = "#e3e6eb"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe & Ito's colours, told apart by the colour-blind (https://jfly.uni-koeln.de/color/); no yellow, no black."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
+
+_CAUTION = "#7a3500"
+"""Becomes the page's own warning colour where a figure stands in the page."""
+_LETTERS_AN_INCH = 17
+"""Of a caution below a drawing."""
+_MIN_LETTERS = 50
 
 _WHITE = '<rect width="100%" height="100%" fill="#ffffff"/>'
 
@@ -85,6 +92,15 @@ def look() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_LOOK)
         yield
+
+
+def stamp(drawing: Drawing, text: str, *, above: bool = False) -> None:
+    """Writes a caution below a drawing, or above it, so that it goes wherever the picture goes."""
+    if text:
+        width = max(_MIN_LETTERS, int(_LETTERS_AN_INCH * drawing.get_figwidth()))
+        lines = fill(f"Caution: {text}.", width)  # one long line would widen a small picture
+        place: dict[str, Any] = {"y": 1.02, "va": "bottom"} if above else {"y": -0.01, "va": "top"}
+        drawing.text(0.5, s=lines, ha="center", fontsize=7.5, color=_CAUTION, **place)
 
 
 def save(figure: Figure, folder: Path, cache: Path | None = None) -> str:
@@ -184,7 +200,7 @@ def _themed(svg: str, figure: Figure) -> str:
     """Cuts the XML header off, lets the page colour the ink, and keeps ids apart from those of other figures."""
     svg = svg[svg.index("<svg") :]
     svg = svg.replace(f"fill: {INK}", "fill: currentColor").replace(f"stroke: {INK}", "stroke: currentColor")
-    svg = svg.replace(GRID, "var(--grid)").replace(FAINT, "var(--faint)")
+    svg = svg.replace(GRID, "var(--grid)").replace(FAINT, "var(--faint)").replace(_CAUTION, "var(--warn-ink)")
     for opening in ('id="', 'href="#', "url(#"):
         svg = svg.replace(opening, f"{opening}{figure.name}-")
     return svg

@@ -1,14 +1,22 @@
-"""Numbers as a reader wants them: percentages, spreads, amounts of training images."""
+"""Number formatting: percentages, intervals, durations, amounts of training images; escapes for Markdown and LaTeX."""
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from cytolora.config.run import Budget, MethodKind, method_kind
-from cytolora.metrics.bootstrap import Interval
+from cytolora.config.components import MethodKind, method_kind
+
+if TYPE_CHECKING:  # what prints a duration needs no numpy
+    from cytolora.config.run import Budget
+    from cytolora.metrics.bootstrap import Interval
+
+_DURATIONS = ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600))
+"""Below so many seconds, the unit and its seconds: two digits tell a difference, and no number has three."""
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 1) -> str:
     """0.7124 as ``71.2``."""
-    return f"{100 * share:.1f}"
+    return f"{100 * share:.{digits}f}"
 
 
 def whole_percent(share: float) -> str:
@@ -21,9 +29,21 @@ def difference(share: float, other: float) -> str:
     return f"{100 * (share - other):+.1f}".replace("-", "−")
 
 
-def interval(found: Interval | None) -> str:
-    """``65.0–77.1``, in percent; empty for None."""
-    return "" if found is None else f"{percent(found.low)}–{percent(found.high)}"
+def interval(bounds: "Interval | Mapping[str, Any] | None", digits: int = 1) -> str:
+    """``65.0–77.1``, in percent; empty for None.
+
+    Args:
+        bounds: An interval, or ``low`` and ``high`` as metrics files hold them.
+    """
+    if bounds is None:
+        return ""
+    low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else (bounds.low, bounds.high)
+    return f"{percent(low, digits)}–{percent(high, digits)}"
+
+
+def with_interval(measured: Mapping[str, Any] | None) -> str:
+    """``71.2 (65.0–77.1)``, in percent, of ``value``, ``low`` and ``high``; a dash for None, where nothing counts."""
+    return "–" if measured is None else f"{percent(measured['value'])} ({interval(measured)})"
 
 
 def amount(shots: int | None, fraction: float | None) -> str:
@@ -59,7 +79,7 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def budget(spec: Budget) -> str:
+def budget(spec: "Budget") -> str:
     """``100 epochs``, ``50 × shots + 50 steps``, ``… cut to 2 steps``."""
     text = f"{spec.amount} epochs" if spec.unit == "epochs" else f"{spec.amount} × shots"
     if spec.plus_steps:
@@ -69,17 +89,23 @@ def budget(spec: Budget) -> str:
     return text if spec.max_steps is None else f"{text}, cut to {count(spec.max_steps, 'step')}"
 
 
-def seconds(value: float | None) -> str:
-    """A duration with two useful digits: ``0.8 s``, ``45 s``, ``12 min``, ``3.1 h``; empty for None."""
-    if value is None:
+def duration(seconds: float | None) -> str:
+    """A duration with two significant digits: ``0.84 s``, ``45 s``, ``2.5 min``, ``3.1 h``, ``12 days``.
+
+    Empty for None, ``< 0.1 s`` below that.
+    """
+    if seconds is None:
         return ""
-    if value < 0.1:
+    if seconds < 0.1:
         return "< 0.1 s"
-    if value < 10:
-        return f"{value:.1f} s"
-    if value < 120:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+    for limit, unit, size in _DURATIONS:
+        if seconds < limit:
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds / 86400)} days"
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"
 
 
 def escape_markdown(text: str) -> str:

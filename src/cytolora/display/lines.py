@@ -1,4 +1,4 @@
-"""What figures of lines share: a line with its band, axes in percent, a grid of panels."""
+"""Line figures: a line with its band, axes in percent, a grid of panels."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil, floor
@@ -17,20 +17,22 @@ from cytolora.display.figure import MARKERS, PALETTE
 def line(axes: Axes, rows: Sequence[dict[str, Any]], x: str, *, colour: str, band: bool = True, **style: Any) -> None:
     """Draws ``mean`` against a column of rows, with a band of ``std``."""
     points = sorted((row for row in rows if row[x] is not None), key=lambda row: row[x])
-    place, mean = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean"))
+    x_values, mean = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean"))
     if band:
         spread(axes, points, x, colour=colour)
     options: dict[str, Any] = {"color": colour, "zorder": 3, "linewidth": 1.6, "markersize": 4.5} | style
-    axes.plot(place, mean, **options)
+    axes.plot(x_values, mean, **options)
 
 
 def spread(axes: Axes, points: Sequence[dict[str, Any]], x: str, *, colour: str) -> None:
     """Draws ``std`` around ``mean`` as a band, or as a bar where a single point has no width to fill."""
-    place, mean, std = (np.array([row[key] for row in points], dtype=float) for key in (x, "mean", "std"))  # None: nan
+    x_values, mean, std = (
+        np.array([row[key] for row in points], dtype=float) for key in (x, "mean", "std")
+    )  # None: nan
     if len(points) == 1:
-        axes.errorbar(place, mean, std, color=colour, alpha=0.45, capsize=3, linewidth=1.2, zorder=1)
+        axes.errorbar(x_values, mean, std, color=colour, alpha=0.45, capsize=3, linewidth=1.2, zorder=1)
     else:
-        axes.fill_between(place, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=1)
+        axes.fill_between(x_values, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=1)
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
@@ -84,5 +86,5 @@ def plain_ticks(axes: Axes, ticks: Sequence[float], *, log: bool, share: bool = 
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
-    said = [words.whole_percent(tick) if share else f"{tick:,g}" for tick in ticks]
-    axes.set_xticks(ticks, said, fontsize=7 if len(ticks) > 6 or share else None)
+    labels = [words.whole_percent(tick) if share else f"{tick:,g}" for tick in ticks]
+    axes.set_xticks(ticks, labels, fontsize=7 if len(ticks) > 6 or share else None)

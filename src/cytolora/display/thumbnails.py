@@ -1,25 +1,25 @@
-"""Images made small enough to travel inside a page."""
+"""Thumbnails: images as data URIs, small enough to travel inside a page."""
 
 import base64
 import io
-from pathlib import Path
 
 from PIL import Image
 
-from cytolora.data.imaging.decode import decode
+from cytolora.data.imaging.decode import Pixels
 
 _EDGE_PX = 128
-_JPEG_QUALITY = 85
+_QUALITY = 85
+"""Of WebP, in [0, 100]; every browser since 2020 shows it."""
 
 
-def thumbnail(path: Path) -> str:
-    """Returns an image file as a data URI of a JPEG, proportions kept.
+def thumbnail(pixels: Pixels, *, edge_px: int = _EDGE_PX, quality: int = _QUALITY) -> str:
+    """Returns an image as the data URI of a WebP, proportions kept.
 
-    Raises:
-        DataError: If the file is no image.
+    Args:
+        edge_px: Length of the longer edge, at most; a smaller image keeps its size.
     """
-    image = Image.fromarray(decode(path))
-    image.thumbnail((_EDGE_PX, _EDGE_PX), Image.Resampling.LANCZOS)
+    image = Image.fromarray(pixels)
+    image.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS, reducing_gap=3.0)
     sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
+    image.save(sink, "WEBP", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(sink.getvalue()).decode()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from cytolora.config.run import RunSpec
+from cytolora.display.format import duration
 from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import StoredRun
 from cytolora.training.resources import Inputs
@@ -107,19 +108,7 @@ def describe(plan: Plan, inputs: Inputs, costs: Mapping[BackboneMethod, Cost]) -
             numbers[method] += len(present)
     if not seconds:
         return ""
-    known = [f"{method}, {numbers[method]} runs: about {in_words(seconds[method])}" for method in seconds]
-    whole = [f"together about {in_words(sum(seconds.values()))}"] if len(seconds) > 1 else []
+    known = [f"{method}, {numbers[method]} runs: about {duration(seconds[method])}" for method in seconds]
+    whole = [f"together about {duration(sum(seconds.values()))}"] if len(seconds) > 1 else []
     rest = ", ".join(f"{name} ({number} runs)" for name, number in untimed.items())
     return "; ".join([*known, *whole, *([f"not timed yet: {rest}"] if rest else [])])
-
-
-def in_words(seconds: float) -> str:
-    """Writes a duration in two figures at most: 40 s, 42 min, 3.5 h, 12 days."""
-    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
-        if seconds < limit:
-            return f"{_rounded(max(1, seconds / size))} {unit}"
-    return f"{_rounded(seconds / 86400)} days"
-
-
-def _rounded(number: float) -> str:
-    return f"{float(f'{number:.2g}'):g}"

@@ -7,12 +7,12 @@ import torch
 
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import SILENT, Progress
+from cytolora.display.format import duration
 from cytolora.experiments.cost import (
     BackboneMethod,
     Cost,
     adapter_runs,
     fit_cost,
-    in_words,
     mean_batch,
     num_passes,
     stored_costs,
@@ -67,7 +67,7 @@ def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.dev
         progress.say(f"a few images through {name}, for the time")
         seconds += num_images * _seconds_an_image(sessions.pop(name))
     counted = f"features of {sum(worth.values()):,} images, besides reading these"
-    return f"{counted}: about {in_words(seconds)}" if worth else ""
+    return f"{counted}: about {duration(seconds)}" if worth else ""
 
 
 def _seconds_an_image(session: Session) -> float:

@@ -1,9 +1,9 @@
-"""Whether a probability of 90 % is right nine times in ten."""
+"""Calibration of probabilities: reliability bins, expected calibration error, Brier score."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 NUM_BINS = 15
 """Of equal width, as in Guo, Pleiss, Sun & Weinberger 2017 (ICML; arXiv:1706.04599, Sec. 2)."""
@@ -22,11 +22,16 @@ class Bin:
     """Share of right predictions; 0 in an empty bin."""
 
 
+def bin_index(confidence: ArrayLike, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+    """Returns the bin that holds each probability of a predicted class."""
+    return np.clip(np.ceil(np.asarray(confidence) * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+
+
 def reliability(labels: ArrayLike, probabilities: ArrayLike, num_bins: int = NUM_BINS) -> list[Bin]:
     """Sorts images by the probability of their predicted class into bins of equal width."""
     shares = np.asarray(probabilities, dtype=np.float64)
     confidence, right = shares.max(axis=1), shares.argmax(axis=1) == np.asarray(labels)
-    place = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    place = bin_index(confidence, num_bins)
     counts = np.bincount(place, minlength=num_bins)
     sums = (np.bincount(place, weights=values, minlength=num_bins) for values in (confidence, right))
     means = [np.divide(total, counts, out=np.zeros(num_bins), where=counts > 0) for total in sums]

@@ -13,7 +13,7 @@ from cytolora.api.datasets import load_dataset
 from cytolora.classifier.fit.corrections import correct
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.evaluate import evaluate
-from cytolora.classifier.inference.review_page import ReviewCell, doubt, suspicion, thumbnail, write_page
+from cytolora.classifier.inference.review_page import ReviewCell, doubt, review_thumbnail, suspicion, write_page
 from cytolora.cli.app import main
 from cytolora.errors import DataError
 
@@ -22,7 +22,7 @@ CLASSES = ("nilm", "lsil", "hsil")
 
 def cells(count: int) -> list[ReviewCell]:
     random = np.random.default_rng(0)
-    pictures = [thumbnail(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(4)]
+    pictures = [review_thumbnail(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(4)]
     shares = random.dirichlet((1, 1, 1), count)
     return [
         ReviewCell(

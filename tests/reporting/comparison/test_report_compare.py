@@ -31,22 +31,22 @@ def test_a_pair_tells_the_difference_of_the_two_means_and_an_interval_around_it(
         first, second = (setting.test("accuracy") for setting in pair.settings)
         assert first is not None
         assert second is not None
-        assert pair.found.value == pytest.approx(first.mean - second.mean)
-        assert pair.found.interval.low < pair.found.value < pair.found.interval.high
-        assert pair.found.interval.unit == "group"
+        assert pair.estimate.value == pytest.approx(first.mean - second.mean)
+        assert pair.estimate.interval.low < pair.estimate.value < pair.estimate.interval.high
+        assert pair.estimate.interval.unit == "group"
         assert pair.mcnemar_seed == 1
 
 
 def test_p_values_are_corrected_over_all_pairs_of_the_comparison(settings: list[Setting]):
     pairs = compare(settings, "shots", replicates=200).pairs
-    assert [pair.p_holm for pair in pairs] == holm([pair.found.p for pair in pairs])
-    assert all(pair.p_holm >= pair.found.p for pair in pairs)
+    assert [pair.p_holm for pair in pairs] == holm([pair.estimate.p for pair in pairs])
+    assert all(pair.p_holm >= pair.estimate.p for pair in pairs)
 
 
 def test_the_best_alone_gives_fewer_pairs(settings: list[Setting]):
     every, best = (compare(settings, "shots", only_best=one, replicates=50) for one in (False, True))
     assert len(best.pairs) < len(every.pairs)
-    assert all(pair.found.value >= 0 for pair in best.pairs)
+    assert all(pair.estimate.value >= 0 for pair in best.pairs)
 
 
 def test_settings_that_saw_other_test_images_are_named_and_not_compared(store: Store):
@@ -74,7 +74,7 @@ def test_the_order_in_which_images_are_stored_changes_nothing(store: Store):
     )
     store.write(changed)
     after = compare(read_settings(store.runs()), "model", replicates=100).pairs[0]
-    assert (after.found, after.mcnemar) == (before.found, before.mcnemar)
+    assert (after.estimate, after.mcnemar) == (before.estimate, before.mcnemar)
 
 
 def test_mcnemar_is_labelled_as_taking_images_for_independent(settings: list[Setting]):

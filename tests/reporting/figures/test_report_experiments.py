@@ -13,13 +13,13 @@ from cytolora.data.datasets import find_dataset
 from cytolora.display.figure import look, save
 from cytolora.experiments.store import Store
 from cytolora.metrics.bootstrap import metric_intervals
-from cytolora.reporting.figures.confusion import ConfusionMatrix
+from cytolora.reporting.figures.confusion import confusion_matrix
 from cytolora.reporting.figures.few_shot import few_shot_figures
 from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.labels import Labels
-from cytolora.reporting.figures.reliability import Reliability
+from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.build import build_report
-from cytolora.reporting.results.settings import Setting, read_settings
+from cytolora.reporting.results.settings import Setting, read_predictions, read_settings
 from cytolora.reporting.tables import table1
 
 MODELS = ("uni", "vit-b16")
@@ -104,8 +104,8 @@ def test_a_cut_budget_is_said_in_the_caption_in_the_picture_and_beside_the_numbe
     figure = hicervix(paper_settings)
     with look():
         texts = [text.get_text() for text in figure.plot().texts]
-    assert any("budget cut: a rehearsal" in text for text in texts)
-    assert "2 of 2 settings: budget cut: a rehearsal" in figure.caption
+    assert any("budget cut: a dry run" in text for text in texts)
+    assert "2 of 2 settings: budget cut: a dry run" in figure.caption
     assert {row["flags"] for row in figure.frame().to_pylist()} == {"cut", None}
 
 
@@ -118,13 +118,13 @@ def test_labels_count_distinct_images_over_all_datasets(paper_settings: list[Set
 
 def test_the_confusion_matrix_of_hicervix_follows_its_tree(paper_settings: list[Setting]):
     setting = next(setting for setting in paper_settings if setting.dataset == "hicervix:25")
-    frame = ConfusionMatrix(setting=setting, slug="h").frame().to_pylist()
+    frame = confusion_matrix(setting, "h").frame().to_pylist()
     names = list(dict.fromkeys(row["true"] for row in frame))
     assert names[names.index("AGC-NOS") : names.index("AGC-NOS") + 3] == ["AGC-NOS", "AGC-ECC-NOS", "AGC-EMC-NOS"]
 
 
 def test_the_reliability_plot_prints_every_bin_and_both_scores(paper_settings: list[Setting]):
-    figure = Reliability(setting=paper_settings[0], slug="r")
+    figure = reliability_diagram(paper_settings[0], "r")
     assert len(figure.frame()) == 15
     assert "Expected calibration error" in figure.caption
     assert "Brier score" in figure.caption
@@ -166,8 +166,8 @@ def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_settings: 
         assert {(round(float(row["low"]), 6), round(float(row["high"]), 6)) for row in whole} <= wanted, name
     first = next(setting for setting in paper_settings if setting.method == "linear" and setting.model == "uni")
     low, high = (100 * end for end in (first.intervals["accuracy"].low, first.intervals["accuracy"].high))
-    for name in ("table1.md", "table1.tex", "index.html"):
-        assert f"{low:.2f} to {high:.2f}" in (folder / name).read_text(), name
+    for name, dash in (("table1.md", "–"), ("table1.tex", "--"), ("index.html", "–")):
+        assert f"{low:.2f}{dash}{high:.2f}" in (folder / name).read_text(), name
     assert f"({low:.1f}–{high:.1f})" in (folder / "tables.md").read_text()
     assert f"({low:.1f}--{high:.1f})" in (folder / "tables.tex").read_text()
 
@@ -177,7 +177,7 @@ def test_the_interval_on_the_23_classes_is_that_of_their_images_alone(paper_sett
     row = next(row for row in figure.frame().to_pylist() if row["scored_on"] == "hicervix:23" and row["fraction"])
     setting = next(setting for setting in paper_settings if setting.fraction == row["fraction"])
     truth, images, groups = [], [], []
-    for rows in setting.predictions:
+    for rows in read_predictions(setting):
         kept = np.asarray(setting.facts.restrictions["hicervix:23"])
         for place in np.flatnonzero(np.isin(rows.labels, kept)):
             said = kept[rows.probabilities[place, kept].argmax()]

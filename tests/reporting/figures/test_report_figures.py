@@ -13,7 +13,7 @@ from cytolora.config.run import Sampling
 from cytolora.display.figure import look, save
 from cytolora.display.lines import line
 from cytolora.experiments.store import Store
-from cytolora.reporting.figures.confusion import ConfusionMatrix
+from cytolora.reporting.figures.confusion import confusion_matrix
 from cytolora.reporting.figures.curves import Curves
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.results.settings import Setting, read_settings
@@ -95,7 +95,7 @@ def test_fractions_have_a_figure_of_their_own_in_percent(store: Store):
 
 
 def test_rows_of_the_confusion_matrix_add_up_to_one_and_counts_to_all_test_images(settings: list[Setting]):
-    frame = ConfusionMatrix(setting=settings[0], slug="c").frame().to_pylist()
+    frame = confusion_matrix(settings[0], "c").frame().to_pylist()
     assert sum(row["count"] for row in frame) == 3 * settings[0].tested[0].metrics["test"]["n"]
     for name in {row["true"] for row in frame}:
         assert sum(row["share_of_true"] for row in frame if row["true"] == name) == pytest.approx(1)
@@ -126,7 +126,7 @@ def test_a_saved_figure_is_svg_png_and_csv_and_the_same_bytes_each_time(settings
 def test_class_names_are_text_in_the_svg_whatever_they_contain(store: Store, tmp_path: Path):
     data = FakeData(classes=("a<b", "$5", 'c"&d'))
     write_runs(store, data=data, models=("uni",), methods=("lora",), shots=(1,), seeds=(1,), rates=(1e-3,))
-    svg = save(ConfusionMatrix(setting=read_settings(store.runs())[0], slug="c"), tmp_path)
+    svg = save(confusion_matrix(read_settings(store.runs())[0], "c"), tmp_path)
     texts = {node.text for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
     assert {"a<b", "$5", 'c"&d'} <= texts
 

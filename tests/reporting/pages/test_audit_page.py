@@ -53,7 +53,7 @@ def visible(page: str) -> str:
 def test_the_page_needs_nothing_from_a_network_or_another_file(page: str):
     addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page) + re.findall(r"url\(([^)]+)\)", page)
     assert len(addresses) == 6
-    assert all(address.startswith("data:image/jpeg;base64,") for address in addresses)
+    assert all(address.startswith("data:image/webp;base64,") for address in addresses)
     assert "<script" not in page
     assert "@import" not in page
 
@@ -74,7 +74,7 @@ def test_pairs_stand_side_by_side_with_what_is_wrong_with_them(page: str):
 
 def test_torn_groups_unreadable_files_counts_and_sizes_are_listed(page: str):
     text = visible(page)
-    assert "Groups in more than one subset: 1" in text
+    assert "Group leakage, groups in more than one subset: 1" in text
     assert "torn 1 1" in text
     assert "23.png none of PNG, JPEG, BMP, TIFF, WebP" in text
     assert "The largest class has 23.0 times the images of the smallest" in text

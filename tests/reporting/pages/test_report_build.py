@@ -101,11 +101,11 @@ def test_class_names_and_models_cannot_inject_markup(store: Store, tmp_path: Pat
     assert "<b>bold</b>" not in text
 
 
-def test_a_rehearsal_says_so_before_any_number(store: Store, tmp_path: Path):
+def test_a_dry_run_says_so_before_any_number(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), train=CUT)
     text = visible(build_report(store.root, tmp_path / "out").read_text())
     assert "3 of 3 settings trained with a budget cut short" in text
-    assert text.index("Read with care") < text.index("highest accuracy on test")
+    assert text.index("Caution") < text.index("highest accuracy on test")
 
 
 def test_a_store_whose_test_sets_are_not_scored_still_gives_a_page_that_says_so(store: Store, tmp_path: Path):
@@ -213,10 +213,10 @@ def pictured(store: Store, tmp_path: Path) -> Path:
 def test_with_data_the_page_shows_cells_rightly_and_wrongly_classified(store: Store, pictured: Path, tmp_path: Path):
     page = build_report(store.root, tmp_path / "out", {"folder": pictured}).read_text()
     text = visible(page)
-    assert "Rightly classified: of each class the cell of median certainty" in text
-    assert "Wrongly classified: the surest mistakes" in text
-    assert re.search(r"read as (hsil|lsil|nilm)", text)
-    assert page.count('src="data:image/jpeg;base64,') >= 4
+    assert "Correct predictions: of each class the cell of median confidence" in text
+    assert "Errors: highest confidence first" in text
+    assert re.search(r"predicted (hsil|lsil|nilm)", text)
+    assert page.count('src="data:image/webp;base64,') >= 4
     assert "Example cells are not shown" not in text
 
 

@@ -142,5 +142,5 @@ def test_a_cut_budget_is_marked_in_every_table_and_in_the_pictures(store: Store,
     assert "[cut]" in (out / "tables.tex").read_text()
     for name in ("figure1", "herlev_accuracy", "labels"):
         picture = (out / "figures" / f"{name}.svg").read_text()
-        assert "budget cut: a rehearsal" in picture
+        assert "budget cut: a dry run" in picture
         assert "linear, all images" not in picture

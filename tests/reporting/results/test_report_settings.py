@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from cytolora.reporting.results.checks import refuse_mixed
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.published import find_published
 from cytolora.reporting.results.settings import MeanStd, Setting, best, read_settings
+from cytolora.reporting.tables.tables import to_row
 
 ONE = {"models": ("uni",), "methods": ("lora",), "shots": (4,)}
 """A single setting."""
@@ -53,12 +55,12 @@ def test_settings_come_by_model_then_method_then_amount_with_all_images_last(set
     assert linear == [1, 4, 16, None]
 
 
-def test_best_is_a_rehearsal_only_where_there_is_nothing_else(store: Store):
+def test_best_is_a_dry_run_only_where_there_is_nothing_else(store: Store):
     cut = TrainSpec(budget=Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=2))
     write_runs(store, models=("uni",), methods=("lora",), shots=(16,), train=cut)
-    rehearsal = best(read_settings(store.runs()))
-    assert rehearsal is not None
-    assert tags(rehearsal) == ["cut"]
+    dry_run = best(read_settings(store.runs()))
+    assert dry_run is not None
+    assert tags(dry_run) == ["cut"]
     write_runs(store, models=("uni",), methods=("lora",), shots=(1,))
     found = best(read_settings(store.runs()))
     assert found is not None
@@ -203,3 +205,13 @@ def test_wrong_attention_never_stands_for_the_best_setting_where_there_is_anothe
 
 def _uni(skill: float) -> list[RunResult]:
     return [fake_run(FakeData(), "uni", "lora", 4, 1e-3, seed, skill=skill, tested=True) for seed in (1, 2, 3)]
+
+
+def test_a_setting_is_a_value_that_reads_nothing_once_it_is_made(store: Store):
+    write_runs(store, models=("uni",), methods=("lora",), shots=(1,), seeds=(1, 2))
+    setting = only_setting(store)
+    shutil.rmtree(store.root)
+    row = to_row(setting)
+    assert row["accuracy_low"] <= row["accuracy_mean"] <= row["accuracy_high"]
+    assert tags(setting) == []
+    assert not store.root.exists()

@@ -20,7 +20,7 @@ def test_the_table_holds_the_means_of_the_tested_runs(drawn_cells: Path, tmp_pat
         assert abs(row[f"{name}_mean"] - sum(values) / len(values)) < 1e-6
     assert row["linear_mean"] == round(sum(metrics["test"]["accuracy"] for metrics in tested) / len(tested), 6)
     page = build_report(tmp_path / "runs", tmp_path / "report")
-    assert "Beside classifiers that need no training" in page.read_text()
+    assert "Baselines without training" in page.read_text()
     with (page.parent / "neighbours.csv").open() as file:
         (written,) = csv.DictReader(file)
     assert float(written["knn_mean"]) == row["knn_mean"]

@@ -94,11 +94,3 @@ def test_markdown_escapes_bars_so_that_columns_stay_where_they_are(store: Store)
 def test_csv_fields_with_commas_come_back_whole():
     text = to_csv([{"model": 'a,"b"', "shots": None}], ("model", "shots"))
     assert next(csv.DictReader(io.StringIO(text))) == {"model": 'a,"b"', "shots": ""}
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(0.01, "< 0.1 s"), (0.84, "0.8 s"), (45.2, "45 s"), (720, "12 min"), (11160, "3.1 h"), (None, "")],
-)
-def test_durations_are_said_with_two_useful_digits(value: float | None, said: str):
-    assert words.seconds(value) == said

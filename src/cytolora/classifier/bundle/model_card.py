@@ -1,4 +1,4 @@
-"""The model card, in the format of the Hugging Face hub: a head that machines read, and words for people."""
+"""Model card in the format of the Hugging Face hub: YAML metadata, then Markdown."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cytolora.classifier.bundle.manifest import Contents
-from cytolora.display.format import percent
+from cytolora.display.format import interval, percent, with_interval
 
 _LICENCES = {
     "Apache-2.0": "apache-2.0",
@@ -62,7 +62,7 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
         "| metric | % | 95 % interval |",
         "| --- | --- | --- |",
         *(
-            f"| {name.replace('_', ' ')} | {percent(test[name])} | {_range(found)} |"
+            f"| {name.replace('_', ' ')} | {percent(test[name])} | {interval(found)} |"
             for name, found in test["intervals"].items()
         ),
         "",
@@ -73,11 +73,13 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
         "| class | n | sensitivity, % | specificity, % |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {row['label']} | {row['n']} | {_share(row['sensitivity'])} | {_share(row['specificity'])} |"
+            "| "
+            + " | ".join([row["label"], str(row["n"]), *map(with_interval, _sensitivity_and_specificity(row))])
+            + " |"
             for row in test["classes"]
         ),
         "",
-        "## Read with care",
+        "## Caution",
         "",
         *(f"* {note}" for note in notes),
         "* The numbers are those of this collection: another laboratory, stain or scanner may give others.",
@@ -86,7 +88,7 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
         "",
         f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
         f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps; "
-        f"{training['num_trainable']:,} trainable numbers. Data fingerprint `{training['data_fingerprint']}`.",
+        f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         "",
         f"Backbone {contents.backbone.name} (`{contents.backbone.sha256}`), licence {contents.backbone.spec.licence}; "
         "its weights are not in this bundle.",
@@ -112,13 +114,10 @@ def _written(contents: Contents, written: datetime, seconds: float) -> str:
 def _point(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
+    sensitivity, specificity = map(with_interval, _sensitivity_and_specificity(found))
     text = f"Positive ({', '.join(found['positive'])}) from a summed probability of {found['threshold']:.4f}: "
-    return [f"{text}sensitivity {_share(found['sensitivity'])} %, specificity {_share(found['specificity'])} %.", ""]
+    return [f"{text}sensitivity {sensitivity} %, specificity {specificity} %.", ""]
 
 
-def _share(found: dict[str, float] | None) -> str:
-    return "–" if found is None else f"{percent(found['value'])} ({_range(found)})"
-
-
-def _range(found: dict[str, Any]) -> str:
-    return f"{percent(found['low'])}–{percent(found['high'])}"
+def _sensitivity_and_specificity(found: dict[str, Any]) -> tuple[Any, Any]:
+    return found["sensitivity"], found["specificity"]

@@ -1,15 +1,14 @@
-"""One HTML file beside the model: how good it is, on what, and when not to trust it; opens without a network."""
+"""Evaluation page of a classifier: one HTML file beside the bundle that opens without a network."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import Contents
-from cytolora.classifier.fit.figures import FIGURES
+from cytolora.classifier.fit.figures import figures
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
 from cytolora.display.figure import save
@@ -32,10 +31,10 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "range": _range, "svg": Markup}
+    environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
     environment.globals |= {"count": words.count}
     with tempfile.TemporaryDirectory() as folder:
-        pictures = [(one.caption, save(one, Path(folder))) for one in (kind(contents=contents) for kind in FIGURES)]
+        pictures = [(figure.caption, save(figure, Path(folder))) for figure in figures(contents)]
     return environment.get_template("fit.html.j2").render(
         contents=contents,
         training=contents.training,
@@ -47,10 +46,3 @@ def render_page(
         subsets=SUBSETS,
         pictures=pictures,
     )
-
-
-def _range(interval: Mapping[str, Any] | None) -> str:
-    """``65.0–77.1``, in percent."""
-    if interval is None:
-        return ""
-    return f"{words.percent(interval['low'])}–{words.percent(interval['high'])}"

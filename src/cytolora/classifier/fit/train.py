@@ -13,6 +13,7 @@ from cytolora.classifier.fit.linear import Tried, fit_by_folds, fit_by_validatio
 from cytolora.classifier.fit.prepare import halves
 from cytolora.classifier.fit.recipe import Recipe, as_lora, estimate_seconds
 from cytolora.data.manifest import Sample, Split
+from cytolora.display.format import duration
 from cytolora.metrics.units import unit_names
 from cytolora.training.features import seconds_per_image
 from cytolora.training.session import Session
@@ -131,7 +132,7 @@ def say_how_long(session: Session, recipe: Recipe, split: Split) -> None:
     seconds = seconds_per_image(session.encoder, recipe.backbone.preprocess.size_px, session.device)
 
     def expected(what: Recipe) -> str:
-        return _duration(
+        return duration(
             estimate_seconds(
                 what,
                 num_images=absent if what.adapter is None else len(session.manifest.samples),
@@ -142,9 +143,3 @@ def say_how_long(session: Session, recipe: Recipe, split: Split) -> None:
 
     instead = f"; --method lora would take about {expected(as_lora(recipe))}" if recipe.adapter is None else ""
     session.progress.say(f"{recipe.backbone.name}, {recipe.method}: about {expected(recipe)} on this machine{instead}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

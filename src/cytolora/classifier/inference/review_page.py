@@ -1,7 +1,5 @@
 """One HTML file to look through cells with: the suspicious and the doubtful first, labels set by keyboard."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
@@ -10,10 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from cytolora.core.files import canonical_json, sha256_text, write_text
 from cytolora.data.imaging.decode import Pixels
+from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
 
 _EDGE_PX = 96
@@ -32,7 +30,7 @@ class ReviewCell:
     path: str
     """What the saved table calls it; unique within a page."""
     thumbnail: str
-    """A data URI, from ``thumbnail``; empty where the image cannot be read."""
+    """A data URI, from ``review_thumbnail``; empty where the image cannot be read."""
     probabilities: tuple[float, ...]
     """In the order of the page's classes; empty where there is no prediction."""
     label: str | None = None
@@ -43,13 +41,9 @@ class ReviewCell:
     """Said under the picture: the group, the error of a file that cannot be read."""
 
 
-def thumbnail(pixels: Pixels) -> str:
-    """Returns an image as a data URI of a small WebP, proportions kept."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((_EDGE_PX, _EDGE_PX), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    sink = io.BytesIO()
-    image.save(sink, "WEBP", quality=_WEBP_QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(sink.getvalue()).decode()
+def review_thumbnail(pixels: Pixels) -> str:
+    """Returns an image as the data URI of a picture for this page."""
+    return thumbnail(pixels, edge_px=_EDGE_PX, quality=_WEBP_QUALITY)
 
 
 def suspicion(probabilities: Sequence[float], label: int) -> float:

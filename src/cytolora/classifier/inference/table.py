@@ -16,7 +16,7 @@ from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictions import Predictions, schema
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
-from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, thumbnail, write_page
+from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, review_thumbnail, write_page
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.files import staged_file
 from cytolora.errors import ConfigError, DataError
@@ -105,7 +105,7 @@ def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: 
 def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str]:
     try:
         pixels = source.pixels()
-        return bundle.view(pixels), thumbnail(pixels) if with_thumbnail else ""
+        return bundle.view(pixels), review_thumbnail(pixels) if with_thumbnail else ""
     except NOT_SEEN as error:
         return as_data_error(error), ""
 

@@ -1,4 +1,4 @@
-"""Which of two models, methods or amounts is better on the same test images: pairs, corrected together."""
+"""Paired comparison of settings on the same test images: difference, interval, p-values corrected by Holm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from cytolora.metrics.bootstrap import Replicates
 from cytolora.metrics.paired import Difference, McNemar, difference, holm, mcnemar
 from cytolora.reporting.comparison.pairing import By, Rivals, alone, find_rivals, name_of
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
-from cytolora.reporting.results.predictions import draw_seeds
-from cytolora.reporting.results.settings import Metric, Setting
+from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
+from cytolora.reporting.results.settings import Metric, Setting, read_predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ class Pair:
     second: str
     metric: Metric
     settings: tuple[Setting, Setting]
-    found: Difference
+    estimate: Difference
     p_holm: float
     """Corrected for all pairs of the comparison."""
     mcnemar: McNemar | None
@@ -97,6 +97,7 @@ def compare(
     skipped: list[str] = []
     rivals = find_rivals(settings, by, metric, only_best=only_best)
     for group in rivals:
+        predictions: dict[str, tuple[TestPredictions, ...]] = {}
         drawn: dict[str, Replicates] = {}
         for first, second in group.pairs:
             where = f"{group.dataset}, {group.setting}: {name_of(first, by)} and {name_of(second, by)}"
@@ -106,11 +107,12 @@ def compare(
                 continue
             for setting in (first, second):
                 if setting.setting_id not in drawn:
-                    drawn[setting.setting_id] = draw_seeds(setting.predictions, replicates)
-            found = difference(drawn[first.setting_id], drawn[second.setting_id], metric)
-            pairs.append(_pair(first, second, by, metric, found, group))
+                    predictions[setting.setting_id] = read_predictions(setting)
+                    drawn[setting.setting_id] = draw_seeds(predictions[setting.setting_id], replicates)
+            estimate = difference(drawn[first.setting_id], drawn[second.setting_id], metric)
+            pairs.append(_pair((first, second), by, metric, estimate, group, predictions))
     skipped += alone(settings, by, find_rivals(settings, by, metric, only_best=False))
-    corrected = holm([pair.found.p for pair in pairs])
+    corrected = holm([pair.estimate.p for pair in pairs])
     pairs = [replace(pair, p_holm=value) for pair, value in zip(pairs, corrected, strict=True)]
     return Comparison(by=by, metric=metric, pairs=tuple(pairs), skipped=tuple(skipped))
 
@@ -128,7 +130,15 @@ def _why_not(first: Setting, second: Setting) -> str:
     return ""
 
 
-def _pair(first: Setting, second: Setting, by: By, metric: Metric, found: Difference, group: Rivals) -> Pair:
+def _pair(
+    settings: tuple[Setting, Setting],
+    by: By,
+    metric: Metric,
+    estimate: Difference,
+    group: Rivals,
+    predictions: Mapping[str, Sequence[TestPredictions]],
+) -> Pair:
+    first, second = settings
     seeds = sorted({run.spec["seed"] for run in first.tested} & {run.spec["seed"] for run in second.tested})
     return Pair(
         dataset=group.dataset,
@@ -136,23 +146,25 @@ def _pair(first: Setting, second: Setting, by: By, metric: Metric, found: Differ
         first=name_of(first, by),
         second=name_of(second, by),
         metric=metric,
-        settings=(first, second),
-        found=found,
-        p_holm=found.p,
-        mcnemar=_mcnemar(first, second, seeds[0]) if seeds else None,
+        settings=settings,
+        estimate=estimate,
+        p_holm=estimate.p,
+        mcnemar=_mcnemar(settings, seeds[0], predictions) if seeds else None,
         mcnemar_seed=seeds[0] if seeds else None,
     )
 
 
-def _mcnemar(first: Setting, second: Setting, seed: int) -> McNemar:
+def _mcnemar(
+    settings: tuple[Setting, Setting], seed: int, predictions: Mapping[str, Sequence[TestPredictions]]
+) -> McNemar:
     """Tests the runs of one seed, images in the order of their paths."""
-    said = []
-    for setting in (first, second):
+    answers = []
+    for setting in settings:
         index = [run.spec["seed"] for run in setting.tested].index(seed)
-        rows = setting.predictions[index]
+        rows = predictions[setting.setting_id][index]
         order = np.argsort(np.asarray(rows.paths, dtype=str))
-        said.append((rows.labels[order], rows.predicted[order]))
-    return mcnemar(said[0][0], said[0][1], said[1][1])
+        answers.append((rows.labels[order], rows.predicted[order]))
+    return mcnemar(answers[0][0], answers[0][1], answers[1][1])
 
 
 def to_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -171,13 +183,13 @@ def _row(pair: Pair) -> dict[str, Any]:
         "metric": pair.metric,
         "first_mean": means[0] and round(means[0].mean, 6),
         "second_mean": means[1] and round(means[1].mean, 6),
-        "difference": round(pair.found.value, 6),
-        "low": round(pair.found.interval.low, 6),
-        "high": round(pair.found.interval.high, 6),
-        "p": pair.found.p,
+        "difference": round(pair.estimate.value, 6),
+        "low": round(pair.estimate.interval.low, 6),
+        "high": round(pair.estimate.interval.high, 6),
+        "p": pair.estimate.p,
         "p_holm": pair.p_holm,
-        "num_units": pair.found.interval.num_units,
-        "unit": pair.found.interval.unit,
+        "num_units": pair.estimate.interval.num_units,
+        "unit": pair.estimate.interval.unit,
         "mcnemar_seed": pair.mcnemar_seed,
         "mcnemar_only_first": test and test.only_first,
         "mcnemar_only_second": test and test.only_second,
@@ -206,11 +218,11 @@ def to_lines(comparison: Comparison) -> list[tuple[str, ...]]:
     """Returns a printed row per pair, under ``HEADER``."""
     lines = []
     for pair in comparison.pairs:
-        low, high = pair.found.interval.low, pair.found.interval.high
+        low, high = pair.estimate.interval.low, pair.estimate.interval.high
         test = "–" if pair.mcnemar is None else f"{_p(pair.mcnemar.mid_p)} (seed {pair.mcnemar_seed})"
         names = [name + suffix(setting) for name, setting in zip((pair.first, pair.second), pair.settings, strict=True)]
         interval = f"{words.difference(low, 0)} to {words.difference(high, 0)}"
-        apart = words.difference(pair.found.value, 0)
+        apart = words.difference(pair.estimate.value, 0)
         lines.append((pair.dataset, pair.setting, *names, apart, interval, _p(pair.p_holm), test))
     return lines
 
@@ -218,7 +230,7 @@ def to_lines(comparison: Comparison) -> list[tuple[str, ...]]:
 def notes(comparison: Comparison) -> list[str]:
     """Says how the numbers came about, and what a reader must know before trusting them."""
     count = len(comparison.pairs)
-    found = [
+    lines = [
         f"Difference of the mean {comparison.metric.replace('_', ' ')} over the seeds, first minus second; intervals "
         "and p from bootstrap draws of the same test groups or images for both, which say nothing of other seeds.",
         f"p is corrected by Holm for the {words.count(count, 'pair')} of this comparison.",
@@ -227,12 +239,12 @@ def notes(comparison: Comparison) -> list[str]:
     warned: Mapping[str, str] = {
         tag: text
         for pair in comparison.pairs
-        for tag, text in pair.found.interval.warnings.items()
+        for tag, text in pair.estimate.interval.warnings.items()
         if tag.startswith("few")
     }
     compared = {setting.setting_id: setting for pair in comparison.pairs for setting in pair.settings}
     care = in_caption(compared.values()).strip()
-    return [*found, *filter(None, [care]), *warned.values(), *comparison.skipped]
+    return [*lines, *filter(None, [care]), *warned.values(), *comparison.skipped]
 
 
 def _p(value: float) -> str:

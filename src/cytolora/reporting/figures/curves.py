@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cytolora.display import format as words
-from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE
+from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE, stamp
 from cytolora.display.lines import line, linear_last, percent_ticks
-from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Metric, Setting
 from cytolora.reporting.tables.tables import TITLES
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from cytolora.config.run import PAPER
-from cytolora.display.figure import INK
+from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
-from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import Setting
 

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from cytolora.display import format as words
-from cytolora.display.figure import INK
+from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
 from cytolora.metrics.bootstrap import Interval
-from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.published import Reference, references
 from cytolora.reporting.results.settings import MeanStd, Setting
 
@@ -165,7 +165,7 @@ def _ends(interval: Interval) -> dict[str, float]:
     return {"low": interval.low, "high": interval.high}
 
 
-def in_words(settings: Sequence[Setting]) -> list[str]:
+def published_gaps(settings: Sequence[Setting]) -> list[str]:
     """Says of each setting with a published rival how far apart the two are on the same classes."""
     said = []
     for setting in settings:
@@ -176,7 +176,7 @@ def in_words(settings: Sequence[Setting]) -> list[str]:
                 apart = words.difference(row["mean"], reference.accuracy)
                 amount = words.amount(setting.shots, setting.fraction)
                 text = f"{setting.model}, {setting.method}, {amount}: {words.percent(row['mean'])} %"
-                text += f" (95 % interval {words.percent(row['low'])} to {words.percent(row['high'])}) on the"
+                text += f" (95 % interval {words.interval(row)}) on the"
                 text += f" {row['num_classes']} classes of {reference.name}, {apart} against its published"
                 said.append(f"{text} {100 * reference.accuracy:.2f} %.")
     return said

@@ -1,4 +1,4 @@
-"""The picture that the paper lacks: accuracy against the number of labelled images, all datasets together."""
+"""Learning curves of all datasets in one figure: accuracy against the number of labelled images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cytolora.display import format as words
-from cytolora.display.figure import INK
+from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import colours, line, linear_last, markers, panels, percent_axis
 from cytolora.reporting.figures.few_shot import in_print_order
-from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Setting
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))

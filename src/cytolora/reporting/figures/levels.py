@@ -1,4 +1,4 @@
-"""Models trained on all images, side by side: mean, interval and what the literature prints."""
+"""Models trained on all images, side by side: mean, interval and published value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE
+from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE, stamp
 from cytolora.display.lines import percent_ticks
-from cytolora.reporting.results.flags import caution, in_caption, in_file, stamp
+from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Setting
 
 

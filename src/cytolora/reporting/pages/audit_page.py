@@ -1,4 +1,4 @@
-"""One HTML file that shows what an audit found: pairs side by side, bad files, torn groups, counts."""
+"""Audit page: duplicates side by side, unreadable files, group leakage and class counts of a dataset."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cytolora.config.run import SUBSETS
+from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.findings import Audit, Duplicate
 from cytolora.display import format as words
@@ -51,7 +52,7 @@ class _List:
     is_open: bool
 
 
-def render_audit(manifest: Manifest, found: Audit) -> str:
+def render_audit(manifest: Manifest, audit: Audit) -> str:
     """Returns the page, complete in one file, of the audit of a manifest."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("cytolora.reporting.pages"), PackageLoader("cytolora.display")]),
@@ -62,35 +63,35 @@ def render_audit(manifest: Manifest, found: Audit) -> str:
     )
     environment.filters |= {"percent": words.percent, "thousands": words.thousands}
     environment.globals |= {"count": words.count}
-    return environment.get_template("audit.html.j2").render(**_context(manifest, found))
+    return environment.get_template("audit.html.j2").render(**_context(manifest, audit))
 
 
-def _context(manifest: Manifest, found: Audit) -> dict[str, Any]:
-    subsets = [name for name in SUBSETS if any(row[name] for row in found.counts.values())]
+def _context(manifest: Manifest, audit: Audit) -> dict[str, Any]:
+    subsets = [name for name in SUBSETS if any(row[name] for row in audit.counts.values())]
     return {
-        "audit": found,
-        "findings": found.findings(),
+        "audit": audit,
+        "findings": audit.findings(),
         "subsets": subsets,
-        "totals": {name: sum(row[name] for row in found.counts.values()) for name in ("all", *subsets)},
-        "largest": max(row["all"] for row in found.counts.values()),
-        "duplicates": [one for one in _lists(manifest, found) if one.num_all],
+        "totals": {name: sum(row[name] for row in audit.counts.values()) for name in ("all", *subsets)},
+        "largest": max(row["all"] for row in audit.counts.values()),
+        "duplicates": [one for one in _lists(manifest, audit) if one.num_all],
         "max_rows": _MAX_ROWS,
     }
 
 
-def _lists(manifest: Manifest, found: Audit) -> list[_List]:
+def _lists(manifest: Manifest, audit: Audit) -> list[_List]:
     samples = {sample.path: sample for sample in manifest.samples}
-    near = f"Perceptual hashes of the two, turned or mirrored, differ in at most {found.max_distance} of 256 bits"
-    if found.min_similarity is not None:
-        near += f", or the cosine of their features, less the mean of all, is at least {found.min_similarity}"
-    loose = set(found.loose_near_duplicates)
-    held = [one for one in found.near_duplicates if one not in loose]
+    near = f"Perceptual hashes of the two, turned or mirrored, differ in at most {audit.max_distance} of 256 bits"
+    if audit.min_similarity is not None:
+        near += f", or the cosine of their features, less the mean of all, is at least {audit.min_similarity}"
+    loose = set(audit.loose_near_duplicates)
+    held = [one for one in audit.near_duplicates if one not in loose]
     kinds = (
-        ("Equal pixels", "Every pixel is the same; the files may differ.", found.exact_duplicates, True),
+        ("Equal pixels", "Every pixel is the same; the files may differ.", audit.exact_duplicates, True),
         (
             "Near duplicates that no group holds together",
             f"{near}. Look at each: some may be two cells that resemble each other.",
-            found.loose_near_duplicates,
+            audit.loose_near_duplicates,
             True,
         ),
         (
@@ -148,6 +149,6 @@ def _tags(duplicate: Duplicate) -> Sequence[str]:
 
 def _picture(sample: Sample, manifest: Manifest) -> str:
     try:
-        return thumbnail(sample.file_in(manifest.root))
+        return thumbnail(decode(sample.file_in(manifest.root)))
     except DataError:  # it could be read a moment ago
         return ""

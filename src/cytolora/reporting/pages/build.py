@@ -1,4 +1,4 @@
-"""From a store to a folder: tables, figures and one page, replaced whole or not at all."""
+"""Builds a report folder from a store: tables, figures and one page, replaced whole or not at all."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,29 @@ from pathlib import Path
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import staged_folder, write_text
 from cytolora.core.litter import is_litter
+from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.store import Store, unwritable
-from cytolora.reporting.figures.confusion import ConfusionMatrix
+from cytolora.reporting.figures.confusion import confusion_matrix
 from cytolora.reporting.figures.curves import Axis, Curves
 from cytolora.reporting.figures.few_shot import few_shot_figures, in_print_order
 from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.figures.levels import Levels
-from cytolora.reporting.figures.reliability import Reliability
+from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
-from cytolora.reporting.results.settings import METRICS, Setting, best, by_dataset, read_settings
+from cytolora.reporting.results.settings import (
+    METRICS,
+    Setting,
+    SettingRuns,
+    best,
+    by_dataset,
+    evaluate_setting,
+    gather_settings,
+)
 from cytolora.reporting.tables import costs, table1
 from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
 from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
@@ -64,8 +73,9 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
     refuse_mixed(runs)
     target = out.absolute()
     _refuse_foreign(target)
-    settings = read_settings(runs)
-    folders = _folders(named, by_dataset(settings))
+    gathered = gather_settings(runs)
+    folders = _folders(named, by_dataset(gathered))  # a wrong name is refused before anything is computed
+    settings = [evaluate_setting(one) for one in gathered]
     try:
         with staged_folder(target) as folder:
             _write_tables(folder, settings)
@@ -89,7 +99,7 @@ def _refuse_foreign(out: Path) -> None:
         raise ConfigError(f"{out} holds {foreign[0]!r}, which is no part of a report; name a new or empty folder.")
 
 
-def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[Setting]]) -> dict[str, Path]:
+def _folders(data: Mapping[str, Path], known: Mapping[str, Sequence[SettingRuns]]) -> dict[str, Path]:
     """Matches ``herlev`` to ``herlev``, with any label map, and ``hicervix`` to every label set of it."""
     found = {}
     for name, path in data.items():
@@ -179,9 +189,7 @@ def _section(desk: _Desk, settings: Sequence[Setting], models: Sequence[str], da
         settings=settings,
         curves=[desk.picture(curve) for curve in figures_of if curve.drawable],
         matrices=[desk.picture(matrix) for matrix in _matrices(settings)],
-        reliability=None
-        if winner is None
-        else desk.picture(Reliability(setting=winner, slug=_slug(winner.setting_id))),
+        reliability=None if winner is None else desk.picture(reliability_diagram(winner, _slug(winner.setting_id))),
         breakdowns=breakdowns(settings),
         examples=examples,
         slug=slug,
@@ -201,10 +209,10 @@ def _matrices(settings: Sequence[Setting]) -> list[ConfusionMatrix]:
     others = [setting for setting in largest if setting is not None and setting is not winner]
     num_fields = len(winner.runs[0].provenance["classes"]) ** 2 * len(others)
     numbers = "all" if num_fields <= _MAX_NUMBERS else "diagonal"
-    first = ConfusionMatrix(setting=winner, slug=_slug(winner.setting_id))
+    first = confusion_matrix(winner, _slug(winner.setting_id))
     return [
         first,
-        *(ConfusionMatrix(setting=setting, slug=_slug(setting.setting_id), numbers=numbers) for setting in others),
+        *(confusion_matrix(setting, _slug(setting.setting_id), numbers) for setting in others),
     ]
 
 

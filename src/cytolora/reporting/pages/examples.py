@@ -1,4 +1,4 @@
-"""Cells rightly and wrongly classified, as small pictures that travel inside the page."""
+"""Example cells of a report: correct and wrong predictions of one seed, with thumbnails."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.data.datasets import load_manifest
+from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest
 from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
-from cytolora.reporting.results.predictions import TestPredictions
+from cytolora.reporting.results.predictions import TestPredictions, read_test
 from cytolora.reporting.results.settings import Setting
 
 _MAX_WRONG = 12
@@ -46,7 +47,7 @@ def find_examples(setting: Setting, path: Path) -> Examples:
     Raises:
         DataError: If the images at ``path`` are not those that the runs were computed from.
     """
-    manifest, rows = load_manifest(path, setting.spec.dataset), setting.predictions[0]
+    manifest, rows = load_manifest(path, setting.spec.dataset), read_test(setting.tested[0])
     _check_images(setting, rows, manifest, path)
     return Examples(
         seed=setting.tested[0].spec["seed"],
@@ -100,5 +101,5 @@ def _example(rows: TestPredictions, index: int, root: Path) -> Example:
         label=rows.classes[rows.labels[index]],
         predicted=rows.classes[rows.predicted[index]],
         probability=float(_certainty(rows)[index]),
-        picture=thumbnail(root / rows.paths[index]),
+        picture=thumbnail(decode(root / rows.paths[index])),
     )

@@ -1,4 +1,4 @@
-"""One HTML file that opens without a network: what was run, what came out, how to read it."""
+"""Report page: one HTML file with settings, results and a reading guide, which opens without a network."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -120,7 +120,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "interval": words.interval,
         "minus": words.difference,
         "rate": words.rate,
-        "seconds": words.seconds,
+        "duration": words.duration,
         "thousands": words.thousands,
         "listed": words.listed,
         "svg": Markup,  # drawn by figures.save, which escapes every text
@@ -162,7 +162,7 @@ def _notices(settings: Sequence[Setting]) -> list[str]:
     """Says what concerns many settings at once, before any number is read."""
     tags = [{mark.tag for mark in marks(setting)} for setting in settings]
     wording = {
-        "cut": "trained with a budget cut short: a rehearsal of the machinery, not a result",
+        "cut": "trained with a budget cut short: a dry run, not a result",
         "wrong attention": "computed with the public code's wrong attention: no result of the model",
         "missing": "without a learning rate that has all seeds: not finished, or diverged",
         "validation only": "without a test score yet: not finished",

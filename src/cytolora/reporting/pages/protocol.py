@@ -1,4 +1,4 @@
-"""What was run, in words: datasets, models, methods, seeds, learning rates, software."""
+"""Experimental protocol in words: datasets, models, methods, seeds, learning rates, software."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""What is kept from one report to the next: numbers under the hash of what they were computed from."""
+"""Cache of computed results, under the hash of the predictions and of the code that computes them."""
 
 import json
 from contextlib import suppress
@@ -11,13 +11,13 @@ from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_
 from cytolora.experiments.store import PREDICTIONS, StoredRun, damaged
 
 
-def read_kept(file: Path) -> Any:
-    """Returns what ``keep`` wrote, or None where there is nothing or it is damaged."""
+def read_cached(file: Path) -> Any:
+    """Returns what ``write_cached`` wrote, or None where there is nothing or it is damaged."""
     content = read_checked(file, key=_key(file))
     return None if content is None else json.loads(content)
 
 
-def keep(file: Path, plain: Any) -> None:
+def write_cached(file: Path, plain: Any) -> None:
     """Writes plain data with its own hash; on a read-only disk nothing, so that it is computed again next time."""
     content = add_checksum(canonical_json(plain).encode(), key=_key(file))
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What may not stand in one table: runs computed from different data, weights or draws."""
+"""Consistency checks: refuses runs of different data, weights or draws in one table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ def refuse_mixed(runs: Iterable[StoredRun]) -> None:
     Raises:
         StoreError: Naming both fingerprints and a run of each.
     """
-    found = list(runs)
-    _refuse_copies(found)
-    _agree(found, "data_fingerprint", "dataset {}", _data)
-    _agree(found, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
-    _agree(found, "split_fingerprint", "the draw of {}", _draw)
+    stored = list(runs)
+    _refuse_copies(stored)
+    _agree(stored, "data_fingerprint", "dataset {}", _data)
+    _agree(stored, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
+    _agree(stored, "split_fingerprint", "the draw of {}", _draw)
 
 
 def _refuse_copies(runs: Iterable[StoredRun]) -> None:

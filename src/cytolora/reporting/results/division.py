@@ -1,4 +1,4 @@
-"""Group leakage in stored runs: as the runs say, or for earlier runs as far as their predictions and rules show."""
+"""Group leakage in stored runs: as recorded, or for earlier runs as far as predictions and rules show."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -9,20 +9,20 @@ from cytolora.experiments.store import StoredRun
 
 
 def group_warnings(spec: RunSpec, runs: Sequence[StoredRun], seen: Grouping | None) -> dict[str, str]:
-    """Says by tag what keeps the test set of a setting from being one of new patients.
+    """Returns by tag what keeps the test set of a setting from being one of new patients.
 
     Args:
         spec: That of any run of the setting; all of them share images and division.
         seen: What the predictions show, which lack the training images; None until tested.
     """
-    rule = next((said for run in runs if (said := run.provenance.get("split_rule"))), "")
-    counted = next((found for run in runs if (found := run.provenance.get("grouping"))), None)
+    rule = next((recorded for run in runs if (recorded := run.provenance.get("split_rule"))), "")
+    counted = next((counts for run in runs if (counts := run.provenance.get("grouping"))), None)
     if counted is not None:
         return Grouping(**{entry.name: counted[entry.name] for entry in fields(Grouping)}).warnings(rule)
-    found = {} if seen is None else seen.warnings(rule)
+    warnings = {} if seen is None else seen.warnings(rule)
     by_image = spec.split.by == "image" and spec.split.file_sha256 is None
     if by_image or DIVIDED_BY_IMAGE in rule:
-        found = {SPLIT_BY_IMAGE: torn_unseen()} | found
+        warnings = {SPLIT_BY_IMAGE: torn_unseen()} | warnings
     if not any(run.provenance.get("group_rule") for run in runs):
-        found.setdefault(GROUPS_UNKNOWN, unknown())
-    return found
+        warnings.setdefault(GROUPS_UNKNOWN, unknown())
+    return warnings

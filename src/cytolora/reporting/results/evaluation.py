@@ -1,4 +1,4 @@
-"""Everything that is computed from a setting's test predictions: once, then kept under the hash of these."""
+"""Evaluation of a setting from its test predictions: computed once, then cached."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,18 +11,18 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.data import grouping
 from cytolora.data.grouping import Grouping
 from cytolora.experiments.store import StoredRun
-from cytolora.metrics import agreement, calibration, hierarchy, intervals
+from cytolora.metrics import agreement, calibration, hierarchy, intervals, units
 from cytolora.metrics import bootstrap as stats
 from cytolora.metrics.agreement import class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.bootstrap import Interval, metric_intervals
 from cytolora.metrics.calibration import Bin, brier, expected_error, reliability
 from cytolora.metrics.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
 from cytolora.reporting.results import predictions as predictions_module
-from cytolora.reporting.results.cache import code_hash, keep, predictions_hash, read_kept
+from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
 from cytolora.reporting.results.facts import ClassFacts
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds, read_test
 
-_MODULES = (stats, intervals, agreement, calibration, hierarchy, grouping, predictions_module)
+_MODULES = (stats, intervals, units, agreement, calibration, hierarchy, grouping, predictions_module)
 """With this one, whose text is part of the key: other code, other numbers."""
 
 
@@ -81,9 +81,9 @@ def evaluate(runs: Sequence[StoredRun], facts: ClassFacts) -> Evaluation:
     """
     file = runs[0].path.parent / ".cache" / "intervals" / f"{_key(runs, facts)}.json"
     with suppress(KeyError, TypeError):
-        return _from_plain(read_kept(file))
+        return _from_plain(read_cached(file))
     found = compute([read_test(run) for run in runs], facts)
-    keep(file, asdict(found))
+    write_cached(file, asdict(found))
     return found
 
 

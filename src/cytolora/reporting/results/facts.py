@@ -1,4 +1,4 @@
-"""What a registered dataset knows of its classes beyond their names: order, tree, and other label sets of them."""
+"""Class facts of registered datasets: order of severity, class tree, and other label sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,10 +1,6 @@
-"""Marks grave enough to stand beside a number wherever it goes: in tables, files and pictures."""
+"""Flags: remarks grave enough to stand beside a number in tables, files and figures."""
 
 from collections.abc import Iterable
-from textwrap import fill
-from typing import Any
-
-from matplotlib.figure import Figure as Drawing
 
 from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.display import format as words
@@ -16,17 +12,13 @@ GRAVE = ("wrong attention", "cut", SPLIT_BY_IMAGE, GROUPS_UNKNOWN, "repeated", "
 
 _SAID = {
     "wrong attention": "wrong attention on purpose",
-    "cut": "budget cut: a rehearsal",
+    "cut": "budget cut: a dry run",
     SPLIT_BY_IMAGE: "split by image, patients may be on both sides (group leakage)",
     GROUPS_UNKNOWN: "groups unknown, patients may be on both sides (group leakage)",
     "repeated": "images repeated in small classes",
     "preset": "another preset than the paper's text",
     "incomplete": "some seeds only",
 }
-
-_LETTERS_AN_INCH = 17
-"""Of a caution below a drawing."""
-_MIN_LETTERS = 50
 
 
 def flags(setting: Setting) -> tuple[str, ...]:
@@ -61,13 +53,4 @@ def caution(settings: Iterable[Setting]) -> str:
 def in_caption(settings: Iterable[Setting]) -> str:
     """Says the same as a sentence behind a caption; empty where there is nothing to say."""
     text = caution(settings)
-    return f" Read with care: {text}." if text else ""
-
-
-def stamp(drawing: Drawing, text: str, *, above: bool = False) -> None:
-    """Writes a caution below a drawing, or above it, so that it goes wherever the picture goes."""
-    if text:
-        width = max(_MIN_LETTERS, int(_LETTERS_AN_INCH * drawing.get_figwidth()))
-        lines = fill(f"Read with care: {text}.", width)  # one long line would widen a small picture
-        place: dict[str, Any] = {"y": 1.02, "va": "bottom"} if above else {"y": -0.01, "va": "top"}
-        drawing.text(0.5, s=lines, ha="center", fontsize=7.5, color="#7a3500", **place)
+    return f" Caution: {text}." if text else ""

@@ -1,4 +1,4 @@
-"""What a reader must know about a number before comparing it: a short tag, and a sentence."""
+"""Remarks on a setting that a reader must know before comparing it: a short tag, and a sentence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def _marks(setting: Setting) -> Iterator[Mark]:
     max_steps = setting.spec.train.budget.max_steps
     if max_steps is not None:
         yield Mark(
-            tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a rehearsal, no result."
+            tag="cut", text=f"The budget was cut to {words.count(max_steps, 'step')} a run: a dry run, no result."
         )
     for tag, text in setting.group_warnings.items():
         yield Mark(tag=tag, text=text)

@@ -1,4 +1,4 @@
-"""The test predictions of a stored run, as arrays."""
+"""Test predictions of a stored run, as arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

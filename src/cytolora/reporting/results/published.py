@@ -1,4 +1,4 @@
-"""What the literature prints, for the settings of a report that it prints."""
+"""Published results for the settings of a report, and reference accuracies."""
 
 import csv
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
-"""The rows of the results table: stored runs gathered into settings, with spread, interval and published value."""
+"""Settings, the rows of the results table: stored runs gathered, evaluated and set beside published values."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import inf
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
@@ -44,8 +44,8 @@ class MeanStd:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A row of results: one dataset, model, method and amount of training images, with everything but rate and seed."""
+class SettingRuns:
+    """The stored runs of one setting: equal in dataset, model, method and everything else but rate and seed."""
 
     setting_id: str
     spec: RunSpec
@@ -108,44 +108,6 @@ class Setting:
         """Those of them whose test set was scored."""
         return tuple(run for run in self.chosen if run.metrics["test"] is not None)
 
-    @cached_property
-    def predictions(self) -> tuple[TestPredictions, ...]:
-        """The test predictions of ``tested``, read on first use."""
-        return tuple(read_test(run) for run in self.tested)
-
-    @cached_property
-    def facts(self) -> ClassFacts:
-        """What is known of its classes beyond their names."""
-        return class_facts(self.spec, self.runs[0].provenance["classes"])
-
-    @cached_property
-    def evaluation(self) -> Evaluation | None:
-        """Everything computed from the test predictions of ``tested``; None until tested."""
-        if not self.tested:
-            return None
-        found = evaluate(self.tested, self.facts)
-        self._refuse_another_count(found)
-        return found
-
-    def _refuse_another_count(self, found: Evaluation) -> None:
-        """Means are read from metrics.json, intervals from the predictions: both must tell of the same images."""
-        scores = [run.metrics["test"] for run in self.tested]
-        right, number = (sum(one["accuracy"] * one["n"] for one in scores), sum(one["n"] for one in scores))
-        total, hits = sum(map(sum, found.confusion)), sum(row[index] for index, row in enumerate(found.confusion))
-        if number != total or abs(right - hits) > 0.5:
-            said = f"metrics.json counts {right:.0f} right of {number} test images, the predictions {hits} of {total}"
-            raise damaged(self.tested[0].path, f"{said} (all seeds of the setting together)")
-
-    @cached_property
-    def group_warnings(self) -> Mapping[str, str]:
-        """By tag, why patients, slides or fields may be on both sides of the split; empty where none is."""
-        return group_warnings(self.spec, self.runs, self.evaluation and self.evaluation.grouping)
-
-    @property
-    def intervals(self) -> Mapping[str, Interval]:
-        """The 95 % sampling interval of each metric's mean over the seeds; empty until tested."""
-        return self.evaluation.intervals if self.evaluation else {}
-
     def test(self, metric: Metric) -> MeanStd | None:
         """The metric on the test set over the seeds; None until it was scored."""
         return MeanStd.of([run.metrics["test"][metric] for run in self.tested]) if self.tested else None
@@ -162,7 +124,7 @@ class Setting:
 
     @property
     def is_cut(self) -> bool:
-        """Whether its budget was cut: a rehearsal."""
+        """Whether its budget was cut: a dry run."""
         return self.spec.train.budget.max_steps is not None
 
     @property
@@ -197,27 +159,79 @@ class Setting:
         return max(int(run.provenance.get(key) or 0) for run in self.runs)
 
 
+AnySetting = TypeVar("AnySetting", bound=SettingRuns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(SettingRuns):
+    """A row of results: the runs of one setting with what was computed from their test predictions."""
+
+    facts: ClassFacts
+    """What is known of its classes beyond their names."""
+    evaluation: Evaluation | None
+    """Computed from the test predictions of ``tested``; None until tested."""
+    group_warnings: Mapping[str, str]
+    """By tag, why patients, slides or fields may be on both sides of the split; empty where none is."""
+
+    @property
+    def intervals(self) -> Mapping[str, Interval]:
+        """The 95 % sampling interval of each metric's mean over the seeds; empty until tested."""
+        return self.evaluation.intervals if self.evaluation else {}
+
+
 def read_settings(runs: Iterable[StoredRun]) -> list[Setting]:
-    """Gathers runs into settings, sorted by dataset, model, method and amount."""
+    """Gathers runs into settings and evaluates each; sorted by dataset, model, method and amount."""
+    return [evaluate_setting(gathered) for gathered in gather_settings(runs)]
+
+
+def gather_settings(runs: Iterable[StoredRun]) -> list[SettingRuns]:
+    """Gathers runs into settings, without reading a prediction; sorted by dataset, model, method and amount."""
     grouped = group_runs(runs)
     specs = {name: parse_spec(members[0].spec, RunSpec, str(members[0].path)) for name, members in grouped.items()}
     variants = name_variants(specs)
-    found = [
-        Setting(
-            setting_id=name,
-            spec=specs[name],
-            variant=variants[name],
-            runs=tuple(members),
-            rate=_rate(members),
-        )
+    settings = [
+        SettingRuns(setting_id=name, spec=specs[name], variant=variants[name], runs=tuple(members), rate=_rate(members))
         for name, members in grouped.items()
     ]
-    return sorted(found, key=lambda setting: (setting.dataset, setting.model, setting.method, setting.amount_key))
+    return sorted(settings, key=lambda setting: (setting.dataset, setting.model, setting.method, setting.amount_key))
 
 
-def by_dataset(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
+def evaluate_setting(gathered: SettingRuns) -> Setting:
+    """Evaluates the tested runs of a setting; reads their predictions, or what the store has cached of them.
+
+    Raises:
+        StoreError: If the predictions are damaged, or count other images than the metrics stored beside them.
+    """
+    facts = class_facts(gathered.spec, gathered.runs[0].provenance["classes"])
+    evaluation = evaluate(gathered.tested, facts) if gathered.tested else None
+    if evaluation is not None:
+        _refuse_another_count(gathered, evaluation)
+    return Setting(
+        **{entry.name: getattr(gathered, entry.name) for entry in fields(SettingRuns)},
+        facts=facts,
+        evaluation=evaluation,
+        group_warnings=group_warnings(gathered.spec, gathered.runs, evaluation and evaluation.grouping),
+    )
+
+
+def _refuse_another_count(gathered: SettingRuns, evaluation: Evaluation) -> None:
+    """Means are read from metrics.json, intervals from the predictions: both must tell of the same images."""
+    scores = [run.metrics["test"] for run in gathered.tested]
+    right, number = (sum(score["accuracy"] * score["n"] for score in scores), sum(score["n"] for score in scores))
+    total, hits = sum(map(sum, evaluation.confusion)), sum(row[index] for index, row in enumerate(evaluation.confusion))
+    if number != total or abs(right - hits) > 0.5:
+        counts = f"metrics.json counts {right:.0f} right of {number} test images, the predictions {hits} of {total}"
+        raise damaged(gathered.tested[0].path, f"{counts} (all seeds of the setting together)")
+
+
+def read_predictions(setting: SettingRuns) -> tuple[TestPredictions, ...]:
+    """Reads the test predictions of ``tested``, one seed after the other."""
+    return tuple(read_test(run) for run in setting.tested)
+
+
+def by_dataset(settings: Iterable[AnySetting]) -> dict[str, list[AnySetting]]:
     """Sorts settings into datasets, keeping their order."""
-    table: dict[str, list[Setting]] = defaultdict(list)
+    table: dict[str, list[AnySetting]] = defaultdict(list)
     for setting in settings:
         table[setting.dataset].append(setting)
     return dict(table)
@@ -226,7 +240,7 @@ def by_dataset(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
 def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
     """The setting of the highest mean on test, the earliest of equals; None where none is tested.
 
-    Rehearsals with a cut budget, and the wrong attention of the public code, count only where there is nothing else.
+    Dry runs, and the wrong attention of the public code, count only where there is nothing else.
     """
     scored = [(setting.is_result, spread.mean, setting) for setting in settings if (spread := setting.test(metric))]
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None

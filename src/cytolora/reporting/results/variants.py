@@ -1,4 +1,4 @@
-"""Telling apart settings that a table would call the same: the fields in which they differ, in words."""
+"""Variant names: tell apart settings of one dataset, model, method and amount by the fields that differ."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,12 +48,15 @@ def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
         flats = {name: spec_fields(specs[name]) for name in members}
         keys = _clashing(specs, flats)
         for name, flat in flats.items():
-            parts = ["" if preset == PAPER else f"preset {preset}", *(say(key, flat.get(key)) for key in keys)]
+            parts = [
+                "" if preset == PAPER else f"preset {preset}",
+                *(field_in_words(key, flat.get(key)) for key in keys),
+            ]
             named[name] = ", ".join(filter(None, parts))
     return named
 
 
-def say(key: str, value: Any) -> str:
+def field_in_words(key: str, value: Any) -> str:
     """Puts a field into words: ``adapter rank 2``."""
     return value if key == BUDGET else f"{plain_name(key)} {'none' if value is None else value}"
 

@@ -1,4 +1,4 @@
-"""What each setting costs: trainable parameters and seconds a run, beside the accuracies of Table 1."""
+"""Cost table: trainable parameters and seconds a run of each setting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -63,5 +63,5 @@ def to_latex(settings: Sequence[Setting]) -> str:
 
 
 def _time(setting: Setting | None) -> str:
-    found = words.seconds(None if setting is None else setting.seconds)
+    found = words.duration(None if setting is None else setting.seconds)
     return f"${found[0]}${found[1:]}" if found.startswith("<") else found or _NONE

@@ -1,11 +1,11 @@
-"""Files of further numbers: every class of every setting, and levels of the tree."""
+"""Per-class and hierarchical results of every setting, as CSV."""
 
 from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
 from cytolora.metrics.agreement import macro
-from cytolora.reporting.figures.fractions import in_words
+from cytolora.reporting.figures.fractions import published_gaps
 from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.settings import MeanStd, Setting
 
@@ -85,7 +85,7 @@ def tree_rows(settings: Iterable[Setting]) -> list[dict[str, Any]]:
 
 def rivals(settings: Iterable[Setting]) -> list[str]:
     """Compares the tested settings with the published model on the same classes, in words."""
-    return in_words([setting for setting in settings if setting.tested and setting.shots is None])
+    return published_gaps([setting for setting in settings if setting.tested and setting.shots is None])
 
 
 def _names(setting: Setting) -> dict[str, Any]:

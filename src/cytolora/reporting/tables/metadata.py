@@ -1,4 +1,4 @@
-"""The metrics once more, for each stain, scanner, site, …: whatever columns stand beside the labels."""
+"""Results by metadata value: the metrics for each stain, scanner or site."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,13 +10,13 @@ import numpy as np
 
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.metrics import bootstrap as stats
-from cytolora.metrics import intervals
+from cytolora.metrics import intervals, units
 from cytolora.metrics.bootstrap import Interval, accuracy, balanced_accuracy, tally
 from cytolora.reporting.results import predictions
-from cytolora.reporting.results.cache import code_hash, keep, predictions_hash, read_kept
+from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
 from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
-from cytolora.reporting.results.settings import METRICS, MeanStd, Metric, Setting
+from cytolora.reporting.results.settings import METRICS, MeanStd, Metric, Setting, read_predictions
 
 UNKNOWN = "not known"
 """Stands for an image whose field is empty."""
@@ -84,15 +84,16 @@ def breakdowns(settings: Sequence[Setting]) -> list[Breakdown]:
         return []
     file = tested[0].runs[0].path.parent / ".cache" / "metadata" / f"{_key(tested)}.json"
     with suppress(KeyError, TypeError, ValueError):
-        return [_from_plain(plain, tested) for plain in read_kept(file)]
-    found = [_breakdown(column, values, tested) for column, values in _values(tested).items()]
-    keep(file, [_to_plain(one) for one in found])
+        return [_from_plain(plain, tested) for plain in read_cached(file)]
+    seeds = [read_predictions(setting) for setting in tested]
+    found = [_breakdown(column, values, tested, seeds) for column, values in _values(seeds).items()]
+    write_cached(file, [_to_plain(breakdown) for breakdown in found])
     return found
 
 
 def _key(settings: Sequence[Setting]) -> str:
     """Names the breakdowns of these settings by their predictions, and by the code that computes them."""
-    code = code_hash(__file__, stats.__file__, intervals.__file__, predictions.__file__)
+    code = code_hash(*(module.__file__ for module in (stats, intervals, units, predictions)), __file__)
     hashes = [
         [list(setting.runs[0].provenance["classes"]), *map(predictions_hash, setting.tested)] for setting in settings
     ]
@@ -118,26 +119,29 @@ def _stratum_of(plain: Mapping[str, Any]) -> Stratum:
     )
 
 
-def _values(settings: Sequence[Setting]) -> dict[str, dict[str, str]]:
+def _values(seeds: Sequence[Sequence[TestPredictions]]) -> dict[str, dict[str, str]]:
     """Returns column to image to value; runs stored before a column was added learn it from the later ones."""
     found: dict[str, dict[str, str]] = {}
-    for setting in settings:
-        for rows in setting.predictions:
+    for of_setting in seeds:
+        for rows in of_setting:
             for column, values in rows.metadata.items():
                 known = found.setdefault(column, {})
                 known |= {path: value for path, value in zip(rows.paths, values, strict=True) if value is not None}
     return {column: values for column, values in sorted(found.items()) if values}
 
 
-def _breakdown(column: str, values: Mapping[str, str], settings: Sequence[Setting]) -> Breakdown:
-    counts = Counter(values.get(path, UNKNOWN) for path in settings[0].predictions[0].paths)
+def _breakdown(
+    column: str,
+    values: Mapping[str, str],
+    settings: Sequence[Setting],
+    seeds: Sequence[Sequence[TestPredictions]],
+) -> Breakdown:
+    counts = Counter(values.get(path, UNKNOWN) for path in seeds[0][0].paths)
     ordered = dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
     strata: list[dict[str, Stratum]] = [{} for _ in settings]
     for value in ordered:  # the outer loop: intervals of equally many images share their draws
-        for setting, row in zip(settings, strata, strict=True):
-            found = [
-                _of(rows, [values.get(path, UNKNOWN) == value for path in rows.paths]) for rows in setting.predictions
-            ]
+        for of_setting, row in zip(seeds, strata, strict=True):
+            found = [_of(rows, [values.get(path, UNKNOWN) == value for path in rows.paths]) for rows in of_setting]
             if all(len(part.paths) for part in found):
                 row[value] = _stratum(found)
     return Breakdown(column=column, num_images=ordered, rows=list(zip(settings, strata, strict=True)))

@@ -1,4 +1,4 @@
-"""What needs no training, beside the linear heads on the same draws: nearest neighbours and nearest class mean."""
+"""Baselines without training, nearest neighbours and nearest class mean, beside linear heads on the same draws."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,10 +1,11 @@
-"""The paper's Table 1: linear classifiers on all images, datasets by models, beside what is printed there."""
+"""Table 1 of the paper: linear classifiers on all images, datasets by models, beside the published values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from cytolora.display import format as words
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.published import printed_order
@@ -191,7 +192,7 @@ def _ours(entry: Entry) -> str:
 def _interval(entry: Entry) -> str:
     """Of the mean, for other test images or groups: another thing than the seeds' spread beside it."""
     found = entry.setting.intervals.get("accuracy") if entry.setting else None
-    return f"{100 * found.low:.2f} to {100 * found.high:.2f}" if found else _NONE
+    return words.interval(found, digits=2) or _NONE
 
 
 def _printed(entry: Entry) -> str:
@@ -202,7 +203,7 @@ def _printed(entry: Entry) -> str:
 
 def _say(mean: float, std: float | None) -> str:
     """In percent, with two digits as the paper prints."""
-    return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+    return words.percent(mean, 2) + ("" if std is None else f" ± {words.percent(std, 2)}")
 
 
 def _differing(entry: Entry) -> str:

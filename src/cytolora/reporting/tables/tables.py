@@ -1,4 +1,4 @@
-"""The results table: as CSV to compute with, as Markdown and LaTeX to print."""
+"""Results table as CSV, Markdown and LaTeX."""
 
 import csv
 import io

@@ -1,0 +1,19 @@
+"""Saved figures: what stands in a page takes the page's colours."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cytolora.display.confusion import ConfusionMatrix
+from cytolora.display.figure import save
+
+
+def _figure() -> ConfusionMatrix:
+    return ConfusionMatrix(name="c", caption="", classes=("a", "b"), counts=np.eye(2, dtype=int), caution="few images")
+
+
+def test_a_caution_in_a_page_takes_the_pages_warning_colour_and_is_read_on_a_dark_page_too(tmp_path: Path):
+    svg = save(_figure(), tmp_path)
+    assert "#7a3500" not in svg
+    assert "var(--warn-ink)" in svg
+    assert "#7a3500" in (tmp_path / "c.svg").read_text()  # on white it is a colour of its own
