@@ -54,7 +54,7 @@ def run_grid(
 
     Args:
         grid: A shipped name, the path of a YAML file, or a spec.
-        device: ``auto`` takes a GPU where there is one; the CPU if not given.
+        device: ``auto`` takes CUDA, else MPS (not measured), else the CPU; the CPU if not given.
         progress: Told what is being done.
         announce: Told what there is to do, before the first run.
         engine: Where runs are executed: ``inline`` or ``ray``.
@@ -145,7 +145,7 @@ def fit(
         positive: One class or many, of which together at least the share ``sensitivity`` is to be found.
         add: Folders and zip files of new cells: those that ``labels`` names are trained on too.
         cache: Keeps decoded images, features and trained adapters; the same call goes on from there.
-        device: ``auto`` takes a GPU where there is one; the CPU if None.
+        device: ``auto`` takes CUDA, else MPS (not measured), else the CPU; the CPU if None.
         own_backbones: Names of registered backbones, one of which is meant where ``model`` is None.
         progress: Told what was found, what is being done, and how far it is.
 
