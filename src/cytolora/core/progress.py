@@ -1,4 +1,4 @@
-"""Progress reports: what work says of itself while it goes on; loads no torch."""
+"""Progress protocol: callbacks that long work reports to; loads no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
