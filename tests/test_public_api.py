@@ -326,9 +326,18 @@ def test_names_of_another_type_are_refused(given: Any):
 
 
 def test_a_device_is_a_name_or_torchs_own():
-    expected = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert as_device("auto") == expected
     assert as_device(None) == as_device("cpu") == as_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "has_mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_is_cuda_before_mps_before_the_cpu(has_cuda: bool, has_mps: bool, expected: str, monkeypatch: Any):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
+    assert as_device("auto") == torch.device(expected)
+    assert as_device(None) == torch.device("cpu")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, as one small tree.
+"""Exceptions that users meet, as one small tree.
 
     CytoloraError             base: the command line prints it as one line and exits with 2
     ├── ConfigError           a name, value or file of settings that the user wrote (also a ValueError)

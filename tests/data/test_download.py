@@ -201,4 +201,4 @@ def test_for_data_of_ones_own_the_command_refuses(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as stopped:
         main(["data", "download", "folder", "--to", "x"])
     assert stopped.value.code == 2
-    assert "Nothing is to be fetched for 'folder'" in capsys.readouterr().err
+    assert "'folder' has no download" in capsys.readouterr().err

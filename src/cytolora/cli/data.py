@@ -1,4 +1,4 @@
-"""data download: fetches what needs no account, and says where everything else is."""
+"""data download: fetches datasets that need no account, and prints where to get the others."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from cytolora.data.download import ZENODO, fetch, remote_files
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import ConfigError
 
-app = App(name="data", help="Gets datasets.")
+app = App(name="data", help="Downloads datasets.")
 
 
 @app.command
@@ -27,9 +27,9 @@ def download(
     mirror: str = ZENODO,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Fetches a dataset that needs no account, checked; for the others it prints the page and what to click.
+    """Downloads a dataset that needs no account and verifies it; prints page and instructions for the others.
 
-    Whole files are kept when it is interrupted; the same command goes on from there.
+    Complete files stay after an interruption; the same command continues from there.
 
     Examples:
 
@@ -40,11 +40,11 @@ def download(
     Parameters
     ----------
     name
-        Which dataset (`cytolora ls datasets`).
+        Dataset (`cytolora ls datasets`).
     to
         Folder for the files.
     only
-        Some files of the record instead of all, or of the usual one.
+        Names of files to download, instead of all, or of the default one.
     mirror
         Address of a copy of Zenodo.
     quiet
@@ -54,7 +54,7 @@ def download(
     console = make_console()
     if spec.generic or spec.drawn:
         fetched = ", ".join(one.name for one in DATASETS if one.page)
-        raise ConfigError(f"Nothing is to be fetched for {spec.name!r}. Datasets with a download: {fetched}.")
+        raise ConfigError(f"{spec.name!r} has no download. Datasets with one: {fetched}.")
     console.print(f"{spec.title}. Licence: {spec.licence}.")
     if spec.zenodo is None:
         console.print(f"It cannot be fetched for you. Open {spec.page}")

@@ -1,4 +1,4 @@
-"""check and split: what a folder of images holds, what is wrong with it, and which image is for what."""
+"""check and split: audits a dataset, and divides it into training, validation and test images."""
 
 import json
 import sys
@@ -40,9 +40,9 @@ def check(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Reads a dataset: classes, counts, groups, unreadable files, duplicates, groups on two sides of a split.
+    """Audits a dataset: classes, counts, groups, unreadable files, duplicates, group leakage between subsets.
 
-    Exits with 1 if something was found that somebody should look at.
+    Exits with 1 if problems were found.
 
     Examples:
 
@@ -56,7 +56,7 @@ def check(
     path
         Folder, table or zip file.
     dataset
-        Which reader (`cytolora ls datasets`); recognised from the folder if not given.
+        Reader (`cytolora ls datasets`); recognised from the folder if not given.
     split
         File written by `cytolora split`.
     map_
@@ -64,7 +64,7 @@ def check(
     strict
         Makes a count that differs from the published one an error.
     page
-        HTML file to write: duplicates side by side, unreadable files, torn groups, counts.
+        HTML file to write: duplicates side by side, unreadable files, group leakage, counts.
     json_
         Prints one JSON document.
     quiet
@@ -100,7 +100,7 @@ def split(
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Divides a dataset into train, val and test, stratified by class, no group torn; writes the division to a file.
+    """Divides a dataset into train, val and test, stratified by class, each group whole; writes the split to a file.
 
     Example:
 
@@ -113,13 +113,13 @@ def split(
     out
         CSV file to write: path, label, subset, group and a fingerprint of the images.
     dataset
-        Which reader; recognised from the folder if not given.
+        Reader; recognised from the folder if not given.
     by
-        group keeps a patient, slide or field on one side; image may tear it apart, and every report says so.
+        group keeps a patient, slide or field in one subset; image may divide it (group leakage), which reports state.
     ratios
         Percent of train, val and test.
     seed
-        Another seed, another division.
+        Seed of the split; 0 is a seed like any other.
     map_
         CSV with columns from,to[,order] that renames or joins classes.
     quiet

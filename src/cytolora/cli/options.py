@@ -50,7 +50,7 @@ class MachineOptions:
     """Device and threads of the computation."""
 
     device: Device = "auto"
-    """auto takes a GPU where there is one."""
+    """auto takes CUDA where there is one, else Apple's GPU (mps, not measured), else the CPU."""
     threads: int | None = None
     """CPU threads; whatever is trained records the number: sums in another order differ in their last bits."""
 

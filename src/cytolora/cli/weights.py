@@ -58,7 +58,7 @@ def list_(
 
 @app.command
 def fetch(*names: str, to: Path, quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Puts checkpoints into one folder that can be carried over, with a manifest of hashes, licences and gates.
+    """Copies checkpoints into one folder for a site without a network, with a manifest of hashes, licences and gates.
 
     Those in the hub's cache are copied; the others are downloaded into it first.
 
@@ -96,7 +96,7 @@ def fetch(*names: str, to: Path, quiet: Annotated[bool, Parameter(negative="")] 
 
 @app.command
 def verify(folder: Path, /) -> int:
-    """Hashes every checkpoint of a folder that `weights fetch` wrote; exit code 1 if one is not as it was.
+    """Verifies the hash of each checkpoint in a folder that `weights fetch` wrote; exit code 1 if one differs.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""JSON as its standard has it: Python's own reader takes NaN, and makes infinity of 1e999."""
+"""Strict JSON reading: NaN and numbers beyond float, which Python's own reader takes, are refused."""
 
 import json
 from collections.abc import Callable
