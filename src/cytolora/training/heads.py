@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from cytolora.config.run import TrainSpec
@@ -14,28 +15,32 @@ from cytolora.training.loop import batches, rate_at
 
 @torch.no_grad()
 def fit_heads(
-    features: Tensor,
-    labels: Tensor,
+    features: Float32[Tensor, "seeds images features"],
+    labels: Int64[Tensor, "seeds images"],
     train: TrainSpec,
     *,
     num_classes: int,
     learning_rates: Sequence[float],
     seeds: Sequence[int],
     num_steps: int,
-    starts: Sequence[tuple[Tensor, Tensor]] | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    starts: Sequence[tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]] | None = None,
+) -> tuple[
+    Float32[Tensor, "seeds rates classes features"],
+    Float32[Tensor, "seeds rates classes"],
+    Float32[Tensor, "seeds rates"],
+]:
     """Trains one head for every pair of seed and learning rate, each as it would be trained alone.
 
     The heads of one seed share draw, start and order of batches, so their images are gathered once a step. The gradient
     of cross-entropy is written out, softmax less truth: a step is a dozen operations, whatever the number of heads.
 
     Args:
-        features: What each seed's draw sees, float32 [seeds, images, feature_dim].
-        labels: Class indices, int64 [seeds, images].
+        features: Features of the training images of each seed.
+        labels: Class indices.
         starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
 
     Returns:
-        Weights [seeds, rates, classes, feature_dim], biases [seeds, rates, classes] and last losses [seeds, rates].
+        Weights, biases, and the losses of the last step.
     """
     num_seeds, num_images, feature_dim = features.shape
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -71,7 +76,7 @@ def fit_heads(
     return weights, biases, losses
 
 
-def _softmax(logits: Tensor) -> Tensor:
+def _softmax(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch classes"]:
     """Softmax over the last dimension, by columns: few classes make rows too short for vector instructions."""
     classes = logits.shape[-1]
     return logits.reshape(-1, classes).t().contiguous().softmax(dim=0).t().contiguous().view_as(logits)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess
 from cytolora.data.imaging.decode import Pixels
 from cytolora.data.imaging.views import to_batch, training_view
-from cytolora.training.loop import TrainingBatch
+from cytolora.training.loop import Images, TrainingBatch
 
 RESIDENT_BYTES = 2**31
 """Decoded images of a run that a GPU keeps, at most: 2 GiB, all images of any few-shot run of the paper."""
@@ -34,7 +35,7 @@ def training_batches(
     """
     kept = None if device.type == "cpu" else resident(native, num_images, device)
 
-    def batch(indices: Sequence[int], epoch: int) -> Tensor:
+    def batch(indices: Sequence[int], epoch: int) -> Images:
         images = [native(index) if kept is None else kept[index] for index in indices]
         seeds = [(seed, epoch, index) for index in indices]
         views = [training_view(image, preprocess, augment, seed=own) for image, own in zip(images, seeds, strict=True)]
@@ -43,8 +44,10 @@ def training_batches(
     return batch
 
 
-def resident(native: Callable[[int], Pixels], num_images: int, device: torch.device) -> list[Tensor] | None:
-    """Moves images to a device, uint8 [3, height, width] each; None if they would take more than ``RESIDENT_BYTES``."""
+def resident(
+    native: Callable[[int], Pixels], num_images: int, device: torch.device
+) -> list[UInt8[Tensor, "3 _ _"]] | None:
+    """Moves decoded images to a device; None if they would take more than ``RESIDENT_BYTES``."""
     if sum(native(index).nbytes for index in range(num_images)) > RESIDENT_BYTES:
         return None
     return [torch.from_numpy(np.array(native(index))).permute(2, 0, 1).to(device) for index in range(num_images)]

@@ -10,6 +10,7 @@ import ctypes
 import sys
 
 import torch
+from jaxtyping import Float
 from timm.layers.attention import Attention, AttentionRope
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
@@ -100,7 +101,7 @@ class ByteDropout(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Zeroes elements with probability p while training, and scales the others by 1 / (1 - p)."""
         if not self.training:
             return inputs

@@ -8,6 +8,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
@@ -25,8 +26,13 @@ def attend_explicitly(module: nn.Module) -> None:
         attention.forward = MethodType(_forward, attention)
 
 
-def _forward(attention: Any, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """Maps tokens [batch, tokens, width] as timm's ``Attention`` does."""
+def _forward(
+    attention: Any,
+    tokens: Float[Tensor, "batch tokens width"],
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Float[Tensor, "batch tokens width"]:
+    """Computes what timm's ``Attention.forward`` does."""
     if attn_mask is not None or is_causal:
         return Attention.forward(attention, tokens, attn_mask, is_causal)
     mixed: Tensor = _Attend.apply(attention.qkv(tokens), attention.num_heads, attention.scale)  # pyright: ignore
@@ -34,10 +40,12 @@ def _forward(attention: Any, tokens: Tensor, attn_mask: Tensor | None = None, is
 
 
 class _Attend(torch.autograd.Function):
-    """``softmax(scale q k^T) v`` for q, k, v side by side [batch, tokens, 3 x width]; all heads in one product."""
+    """``softmax(scale q k^T) v`` for q, k and v side by side; all heads in one product."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, num_heads: int, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Float[Tensor, "batch tokens _"], num_heads: int, scale: float
+    ) -> Float[Tensor, "batch tokens width"]:
         batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         apart = qkv.view(batch, tokens, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = parts = apart.reshape(3, batch * num_heads, tokens, -1)

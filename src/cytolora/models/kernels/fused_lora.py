@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
@@ -24,10 +25,10 @@ class _Branch:
     """LoRA on one projection: ``s B A dropout(x)`` (Dausort et al. 2025, eq. 2), added to columns of the product."""
 
     columns: slice
-    down: nn.Parameter
-    """A, [rank, in]."""
-    up: nn.Parameter
-    """B, [width, rank]."""
+    down: Float[nn.Parameter, "rank width"]
+    """A."""
+    up: Float[nn.Parameter, "out rank"]
+    """B."""
     scaling: float
     dropout: float
 
@@ -48,8 +49,8 @@ class FusedLora:
             if isinstance(part, LoraLinear)
         ]
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Maps tokens [batch, tokens, width] to the projections side by side, [batch, tokens, parts x width]."""
+    def __call__(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens parts_x_width"]:
+        """Projects the tokens and lays the results side by side."""
         rows = tokens.reshape(-1, tokens.shape[-1]).to(self._frozen.dtype)
         if torch.is_inference_mode_enabled() and not self._split.training:
             return self._merged_product().forward(rows).view(*tokens.shape[:-1], -1)
@@ -123,16 +124,16 @@ def _dropout(layer: LoraLinear) -> float:
     return float(getattr(layer.lora_dropout["default"], "p", 0.0))
 
 
-def draw_kept(like: Tensor, dropout: float) -> Tensor:
-    """Draws which elements stay, from one random byte each: uint8 of 0 and 1, in the shape of ``like``.
+def draw_kept(like: Float[Tensor, "*shape"], dropout: float) -> UInt8[Tensor, "*shape"]:
+    """Draws a dropout mask of 0 and 1, each from one random byte.
 
     Not bool: torch compares in place and converts whole numbers six to nine times faster than it makes or reads bools.
     """
     return random_bytes(like).ge_(int(dropout * NUM_BYTES))
 
 
-def random_bytes(like: Tensor) -> Tensor:
-    """Draws uint8 in the shape of ``like`` from torch's global state: a fifth of the time that floats take."""
+def random_bytes(like: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Draws uniform bytes from torch's global random state, in a fifth of the time that floats take."""
     num_words = -(-like.numel() // 8)
     words = torch.empty(num_words, dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.uint8)[: like.numel()].view(like.shape)
@@ -142,12 +143,12 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        rows: Tensor,
+        rows: Float[Tensor, "rows width"],
         frozen: FrozenProduct,
         branches: Sequence[_Branch],
         kept: Sequence[Tensor | None],
         *trained: Tensor,
-    ) -> Tensor:
+    ) -> Float[Tensor, "rows parts_x_width"]:
         out, lows = frozen.forward(rows), []
         for branch, mask, down, up in zip(branches, kept, trained[::2], trained[1::2], strict=True):
             low = F.linear(_dropped(rows, mask), down.to(rows.dtype))

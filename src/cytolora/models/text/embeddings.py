@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -21,8 +22,8 @@ from cytolora.models.text.encoder import is_scale, load_text_encoder
 class ClassText:
     """What a text encoder says of the classes; all that training needs of it."""
 
-    embeddings: Tensor
-    """float32 [classes, width], each of length 1: the mean over a class's prompts."""
+    embeddings: Float32[Tensor, "classes width"]
+    """Rows of length 1: the mean over a class's prompts."""
     logit_scale: float
     """The checkpoint's own factor from cosine to logit."""
 
@@ -103,13 +104,15 @@ def _read(path: Path, num_classes: int) -> ClassText | None:
     return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
 
 
-def zero_shot_logits(features: Tensor, text: ClassText) -> Tensor:
-    """Returns scaled cosines [images, classes] of projected features [images, width] (Radford et al. 2021)."""
+def zero_shot_logits(features: Float[Tensor, "images width"], text: ClassText) -> Float[Tensor, "images classes"]:
+    """Returns scaled cosines of projected features and class embeddings (Radford et al. 2021)."""
     return text.logit_scale * F.normalize(features, dim=-1) @ text.embeddings.to(features).T
 
 
-def text_head(text: ClassText, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns weight [classes, width] and bias of a linear head that starts from the class names.
+def text_head(
+    text: ClassText, features: Float[Tensor, "images width"]
+) -> tuple[Float[Tensor, "classes width"], Float[Tensor, " classes"]]:
+    """Returns weight and bias of a linear head that starts from the class names.
 
     The rows are the class embeddings, scaled so that logits of features as long as ``features`` are on average those of
     ``zero_shot_logits``; the class with the largest logit is the same.

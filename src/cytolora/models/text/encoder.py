@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError, missing_package
@@ -40,8 +41,8 @@ class TextEncoder(nn.Module):
             self.encoder, self._tokenise = _bert_encoder(text, projection, vocabulary)
 
     @torch.inference_mode()
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Returns embeddings [prompts, width], not normalised."""
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
+        """Returns embeddings, not normalised."""
         return self.encoder(self._tokenise(list(prompts)))
 
 
@@ -169,7 +170,7 @@ class _Bert(nn.Module):
             nn.Linear(width, middle, bias=False), nn.GELU(), nn.Linear(middle, projection, bias=False)
         )
 
-    def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, tokens: Mapping[str, Tensor]) -> Float[Tensor, "prompts width"]:
         hidden = self.transformer(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         return self.proj(hidden.last_hidden_state[:, 0])
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.metrics import bootstrap as stats
-from cytolora.metrics import intervals
 from cytolora.metrics.bootstrap import Interval, accuracy, balanced_accuracy, tally
 from cytolora.reporting.results import predictions
 from cytolora.reporting.results.cache import code_hash, keep, predictions_hash, read_kept
@@ -92,7 +91,7 @@ def breakdowns(cells: Sequence[Cell]) -> list[Breakdown]:
 
 def _key(cells: Sequence[Cell]) -> str:
     """Names the breakdowns of these cells by their predictions, and by the code that computes them."""
-    code = code_hash(__file__, stats.__file__, intervals.__file__, predictions.__file__)
+    code = code_hash(__file__, stats.__file__, predictions.__file__)
     hashes = [[list(cell.runs[0].provenance["classes"]), *map(predictions_hash, cell.tested)] for cell in cells]
     return sha256_text(canonical_json([code, hashes]))
 
