@@ -1,4 +1,4 @@
-"""Downloads as they come: a zip file is unpacked whole into a cache, member by member, or refused by name."""
+"""Archive extraction: a downloaded zip file is unpacked whole into a cache, or refused by the name of a member."""
 
 import errno
 import re

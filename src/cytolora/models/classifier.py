@@ -1,4 +1,4 @@
-"""An encoder and the linear head on top: what trains, what does not, and how the trained part is written down."""
+"""Image classifier: an encoder with a linear head, its trainable parameters and their state."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""An image encoder: a timm trunk, the pooling that turns its tokens into one vector, and the projection after it."""
+"""Image encoder: a timm trunk, token pooling, and an optional projection."""
 
 import copy
 from typing import Any

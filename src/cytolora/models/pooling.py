@@ -1,4 +1,4 @@
-"""Pooling by a learned query (CoCa, Yu et al. 2022, arXiv:2205.01917), as CONCH reads its image encoder."""
+"""Attention pooling with one learned query (CoCa, Yu et al. 2022, arXiv:2205.01917), as in CONCH's image encoder."""
 
 import torch
 import torch.nn.functional as F

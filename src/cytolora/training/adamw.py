@@ -1,4 +1,4 @@
-"""AdamW on tensors that have no graph: as ``torch.optim.AdamW``, without its cost a step, which small heads feel."""
+"""AdamW for tensors without an autograd graph: ``torch.optim.AdamW`` without its overhead per step."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Two classifiers that need no training, beside every linear head: nearest neighbours and nearest class mean."""
+"""Nearest-neighbour and nearest-class-mean baselines on frozen features, which need no training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

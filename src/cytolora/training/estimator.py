@@ -1,4 +1,4 @@
-"""The protocol's linear head as a scikit-learn estimator over features."""
+"""Linear head as a scikit-learn estimator over features, with the training protocol of the grids."""
 
 from typing import Any, Self
 

@@ -1,4 +1,4 @@
-"""Many linear heads on the same frozen features, trained in one batched pass."""
+"""Batched training of linear heads on the same frozen features: all seeds and learning rates in one pass."""
 
 from collections.abc import Sequence
 

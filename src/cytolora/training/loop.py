@@ -1,4 +1,4 @@
-"""The one training loop for encoders that change, and prediction with any of them."""
+"""Training loop for adapters with a head, and prediction with any classifier."""
 
 import math
 from collections import deque

@@ -1,4 +1,4 @@
-"""Batches of training images: cropped and flipped on the CPU, or where the images of a small run live on a GPU."""
+"""Training batches: images cropped and flipped on the CPU, or on a GPU that holds the images of a small run."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""What is known of a dataset before one image is read: the type that every source fills in."""
+"""Dataset specification: the facts known of a dataset before an image is read, and its reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

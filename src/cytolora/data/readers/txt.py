@@ -1,4 +1,4 @@
-"""The layout of the authors' later benchmark: ``images/<class>/…`` and ``splits/{train,val,test}.txt``."""
+"""TXT split reader, the layout of the authors' later benchmark: ``images/<class>/…`` and ``splits/*.txt``."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,4 +1,4 @@
-"""Images that stand in no file of their own: written out once, as PNG beside the download, and found there again."""
+"""Unpacking of images that are stored in no file of their own: written once as PNG beside the download."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Groups into subsets: stratified by class, no group torn, the same on every machine."""
+"""Stratified partition of groups into subsets: no group in two of them, the same on every machine."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

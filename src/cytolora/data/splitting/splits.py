@@ -1,4 +1,4 @@
-"""Which images a run may see: pure functions of manifest, split rule, sampling and seed."""
+"""Train, val and test splits, few-shot and fractional sampling: pure functions of manifest, rule, sampling and seed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""AdaLoRA's giving up of ranks while it trains (Zhang et al. 2023, arXiv:2303.10512): PEFT's own, step by step."""
+"""AdaLoRA rank allocation during training (Zhang et al. 2023, arXiv:2303.10512), through PEFT, step by step."""
 
 from math import ceil
 from typing import Self

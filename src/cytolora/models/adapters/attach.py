@@ -1,4 +1,4 @@
-"""Adapter attachment: through PEFT, by prompts, or by opening weights; and the proof that it acts."""
+"""Adapter attachment through PEFT, prompt tokens or unfrozen weights, and a check that gradients reach the adapter."""
 
 import copy
 import re

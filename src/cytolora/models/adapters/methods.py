@@ -1,4 +1,4 @@
-"""Which methods of adaptation exist; importing this loads no torch, so that listing and planning answer at once."""
+"""Registry of adaptation methods; importing it loads no torch, so that listing and planning answer at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""The wrong attention of the paper's public code for UNI and BiomedCLIP, so that its effect can be measured.
+"""Incorrect attention of the paper's public code for UNI and BiomedCLIP, reproduced to measure its effect.
 
 https://github.com/mdausort/Cytology-fine-tuning, loralib/layers.py, class SimpleAttentionLoRA: the same in November
 2024 (025dc60) and in March 2025 (e905ca6). Described, not copied; docs/parity.md says what it does to features.

@@ -1,4 +1,4 @@
-"""Files to tensors: safetensors, and of official .bin, .pt and .pth files the weights alone. Nothing is ever run."""
+"""Checkpoint files to tensors: safetensors, and the weights alone of .bin, .pt and .pth; no code in them is run."""
 
 import pickle
 import zipfile

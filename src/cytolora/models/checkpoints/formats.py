@@ -1,4 +1,4 @@
-"""From a checkpoint's own names to the encoder's: whatever a file calls its tensors, timm's names come out."""
+"""Tensor names of checkpoints, recognised by layout and renamed to timm's."""
 
 import re
 from collections.abc import Mapping

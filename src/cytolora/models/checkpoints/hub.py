@@ -1,4 +1,4 @@
-"""Where a checkpoint is: named by the user, in a folder carried over, in the hub's cache, or on the hub.
+"""Checkpoint look-up: a named file, a carried folder, the cache of the Hugging Face hub; and the download from it.
 
 Loads no torch. Looking never downloads; ``fetch`` does, and says what went wrong in words of what to do next.
 """

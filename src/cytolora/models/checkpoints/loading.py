@@ -1,4 +1,4 @@
-"""A checkpoint file in its official format to a timm encoder: every key must fit, nothing is run."""
+"""Strict checkpoint loading into a timm encoder: every tensor name and shape must match."""
 
 import re
 from collections.abc import Iterator, Mapping

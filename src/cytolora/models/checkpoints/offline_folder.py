@@ -1,4 +1,4 @@
-"""A folder of checkpoints for sites without a network: each under its backbone's name, all hashes in one manifest."""
+"""Offline folder of checkpoints for sites without a network, with the hashes of all files in one manifest."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What makes an encoder faster: exact in fp32 to the last few bits; and in bf16, where that is asked for.
+"""Faster encoders: fp32 equal to the last few bits, or bf16 where it is asked for.
 
 On a CPU (figures in docs/performance.md): frozen weights laid out once for oneDNN, q, k, v and their LoRA as one
 product, dropout masks from bytes, and in bf16 explicit attention, which is faster there than torch's fused one (in fp32

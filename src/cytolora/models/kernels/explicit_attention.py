@@ -1,4 +1,4 @@
-"""Attention of bf16 encoders on a CPU, as plain products with one copy on the way in and one on the way out.
+"""Explicit attention for bf16 on a CPU: plain products, one copy on the way in and one on the way out.
 
 torch's fused kernel takes twice as long there, and timm's explicit form copies q, k and v one by one (figures in
 docs/performance.md). The arithmetic is timm's; the scale goes into the product.

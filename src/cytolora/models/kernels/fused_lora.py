@@ -1,4 +1,4 @@
-"""Frozen q, k and v with LoRA on some of them as one product and one autograd node: the hot spot of a LoRA step.
+"""LoRA on fused q, k and v projections: one product and one autograd node, the hot spot of a LoRA step.
 
 The arithmetic is that of PEFT's layers, one by one; what is saved is the concatenation, the separate input gradients,
 and the intermediate results that plain autograd keeps.

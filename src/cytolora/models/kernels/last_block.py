@@ -1,4 +1,4 @@
-"""The last block of an encoder whose feature is its first token: what nobody reads of the other tokens is not computed.
+"""Last block for encoders whose feature is the class token: no other token is computed beyond its key and value.
 
 They are still keys and values. In an encoder of 12 blocks this saves a twelfth of the work, but for those two products.
 """

@@ -1,4 +1,4 @@
-"""Products with frozen weights that were laid out once for oneDNN, whose kernels are faster than the default ones.
+"""Packed linear layers: frozen weights laid out once for oneDNN, whose kernels are faster than the default ones.
 
 The interface is private to torch; where it is missing or wrong, the same products are computed with ``F.linear``.
 """

@@ -1,4 +1,4 @@
-"""Class prompts to embeddings (extra ``text``), cached on disk, so that training needs no text encoder."""
+"""Class text embeddings from prompts (extra ``text``), cached on disk, so that training needs no text encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

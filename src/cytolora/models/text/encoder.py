@@ -1,4 +1,4 @@
-"""The text half of a checkpoint, which lies in the same file as the image half and is read with the same strictness."""
+"""Text encoder of a checkpoint, loaded from the same file as the image encoder and as strictly."""
 
 import math
 import re
