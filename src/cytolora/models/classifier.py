@@ -37,7 +37,7 @@ class Classifier(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def num_trainable(self) -> int:
-        """Counts trainable numbers, adapter and head."""
+        """Counts the trainable parameters of adapter and head."""
         return sum(parameter.numel() for parameter in self.trainable())
 
 

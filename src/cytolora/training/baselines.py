@@ -66,18 +66,18 @@ def score_neighbours(
 ) -> dict[str, dict[str, Any]]:
     """Scores ``knn`` and ``nearest_mean`` on the same images: all of ``metrics.score`` but the loss.
 
-    Shares of votes are no probabilities: where the true class has none, the loss is infinite.
+    Shares of votes are no probabilities: where no neighbour has the true class, the loss would be infinite.
     """
-    shares = {"knn": vote_shares(known, queries, k=k), "nearest_mean": mean_shares(known, queries)}
-    return {name: _without_loss(score(labels, found)) for name, found in shares.items()}
+    scores = {"knn": vote_shares(known, queries, k=k), "nearest_mean": mean_shares(known, queries)}
+    return {name: _without_loss(score(labels, by_class)) for name, by_class in scores.items()}
 
 
 def _nearest_labels(known: Known, queries: Float32[Tensor, "queries features"], k: int) -> Int64[Tensor, "queries k"]:
     """Returns the labels of the ``k`` nearest, the nearest first."""
     near = F.normalize(known.features, dim=1)
     rows = F.normalize(queries, dim=1).split(_ROWS)
-    return torch.cat([known.labels[(some @ near.T).topk(k, dim=1).indices] for some in rows])
+    return torch.cat([known.labels[(part @ near.T).topk(k, dim=1).indices] for part in rows])
 
 
-def _without_loss(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "loss"}
+def _without_loss(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name != "loss"}

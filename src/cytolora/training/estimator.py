@@ -99,13 +99,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> Float64[np.ndarray, "images classes"]:  # noqa: N803
         """Returns class probabilities; rows add up to 1."""
         logits = self._logits(X)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
 
     def predict(self, X: ArrayLike) -> Shaped[np.ndarray, " images"]:  # noqa: N803
         """Returns the most probable label of each image."""
-        places = self._logits(X).argmax(axis=1)
-        return self.classes_[places]
+        indices = self._logits(X).argmax(axis=1)
+        return self.classes_[indices]
 
     def _logits(self, X: ArrayLike) -> Float64[np.ndarray, "images classes"]:  # noqa: N803
         check_is_fitted(self)

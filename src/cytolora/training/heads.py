@@ -32,7 +32,7 @@ def fit_heads(
     """Trains one head for every pair of seed and learning rate, each as it would be trained alone.
 
     The heads of one seed share draw, start and order of batches, so their images are gathered once a step. The gradient
-    of cross-entropy is written out, softmax less truth: a step is a dozen operations, whatever the number of heads.
+    of cross-entropy is written out, softmax minus one-hot label: a step is a dozen operations for any number of heads.
 
     Args:
         features: Features of the training images of each seed.
@@ -51,8 +51,8 @@ def fit_heads(
         for part in zip(*(starts or drawn), strict=True)
     )
     optimisers = [
-        AdamW([*weights[:, place], *biases[:, place]], betas=train.betas, weight_decay=train.weight_decay)
-        for place in range(num_rates)
+        AdamW([*weights[:, rate_index], *biases[:, rate_index]], betas=train.betas, weight_decay=train.weight_decay)
+        for rate_index in range(num_rates)
     ]
     table = features.reshape(-1, feature_dim)
     truth = F.one_hot(labels.reshape(-1), num_classes).to(features.dtype)
@@ -61,17 +61,17 @@ def fit_heads(
     orders = [batches(num_images, train.batch_size, num_steps, generator) for generator in generators]
     for step, indices in enumerate(zip(*orders, strict=True)):
         rows = (torch.stack(indices) + offsets).flatten().to(device)
-        seen = table.index_select(0, rows).view(num_seeds, -1, feature_dim)
-        right = truth.index_select(0, rows).view(num_seeds, -1, 1, num_classes)
-        logits = torch.baddbmm(biases.flatten(1).unsqueeze(1), seen, weights.flatten(1, 2).transpose(1, 2))
+        batch = table.index_select(0, rows).view(num_seeds, -1, feature_dim)
+        one_hot = truth.index_select(0, rows).view(num_seeds, -1, 1, num_classes)
+        logits = torch.baddbmm(biases.flatten(1).unsqueeze(1), batch, weights.flatten(1, 2).transpose(1, 2))
         logits = logits.view(num_seeds, -1, num_rates, num_classes)
         if step == num_steps - 1:
-            losses = -(logits.log_softmax(dim=-1) * right).sum(dim=-1).mean(dim=1)
-        errors = _softmax(logits).sub_(right).div_(seen.shape[1])
-        weight_grads = torch.bmm(errors.flatten(2).transpose(1, 2), seen).view(-1, num_classes, feature_dim).unbind()
+            losses = -(logits.log_softmax(dim=-1) * one_hot).sum(dim=-1).mean(dim=1)
+        errors = _softmax(logits).sub_(one_hot).div_(batch.shape[1])
+        weight_grads = torch.bmm(errors.flatten(2).transpose(1, 2), batch).view(-1, num_classes, feature_dim).unbind()
         bias_grads = errors.sum(dim=1).view(-1, num_classes).unbind()
-        for place, (optimiser, peak) in enumerate(zip(optimisers, learning_rates, strict=True)):
-            grads = [*weight_grads[place::num_rates], *bias_grads[place::num_rates]]
+        for rate_index, (optimiser, peak) in enumerate(zip(optimisers, learning_rates, strict=True)):
+            grads = [*weight_grads[rate_index::num_rates], *bias_grads[rate_index::num_rates]]
             optimiser.step(grads, rate_at(step, num_steps, peak, train))
     return weights, biases, losses
 

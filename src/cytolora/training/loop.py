@@ -63,12 +63,12 @@ def fit(
     )
     ranks, loss = RankAllocation.of(classifier.encoder, num_steps), torch.zeros(())
     num_batches, labels = math.ceil(len(labels) / train.batch_size), labels.to(device)
-    wanted = (
+    requests = (
         (indices, step // num_batches)
         for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
     )
     at_once = images_at_once(classifier, device)
-    for step, (indices, images) in enumerate(_in_time(batch, wanted, ahead=0 if device.type == "cpu" else _AHEAD)):
+    for step, (indices, images) in enumerate(_in_time(batch, requests, ahead=0 if device.type == "cpu" else _AHEAD)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         optimiser.zero_grad()
@@ -100,27 +100,27 @@ def add_gradients(
     """
     num_passes = math.ceil(len(images) / (at_once or len(images)))
     mean = torch.zeros((), device=images.device)
-    for some, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
-        loss = F.cross_entropy(classifier(some), truth, reduction="sum") / len(images)
+    for part, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
+        loss = F.cross_entropy(classifier(part), truth, reduction="sum") / len(images)
         loss.backward()
         mean += loss.detach()
     return mean
 
 
 def _in_time(
-    batch: TrainingBatch, wanted: Iterable[tuple[Int64[Tensor, " batch"], int]], *, ahead: int
+    batch: TrainingBatch, requests: Iterable[tuple[Int64[Tensor, " batch"], int]], *, ahead: int
 ) -> Iterator[tuple[Int64[Tensor, " batch"], Images]]:
     """Yields indices and images of each batch, made by threads while a device computes; ``ahead`` 0: when asked for.
 
     A batch depends on its indices and epoch alone, so that who makes it, and when, changes nothing.
     """
     if not ahead:
-        yield from ((indices, batch(indices.tolist(), epoch)) for indices, epoch in wanted)
+        yield from ((indices, batch(indices.tolist(), epoch)) for indices, epoch in requests)
         return
     waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         try:
-            for indices, epoch in wanted:
+            for indices, epoch in requests:
                 waiting.append((indices, pool.submit(batch, indices.tolist(), epoch)))
                 if len(waiting) > ahead:
                     indices, images = waiting.popleft()

@@ -13,7 +13,7 @@ from cytolora.data.imaging.views import to_batch, training_view
 from cytolora.training.loop import Images, TrainingBatch
 
 RESIDENT_BYTES = 2**31
-"""Decoded images of a run that a GPU keeps, at most: 2 GiB, all images of any few-shot run of the paper."""
+"""Size of the decoded images of a run that a GPU holds, at most: 2 GiB, all images of any few-shot run of the paper."""
 
 
 def training_batches(
@@ -31,14 +31,17 @@ def training_batches(
     CPU's: on noise pixels differ by 0.2 levels of 255 on average (tests/training/test_views.py).
 
     Args:
-        native: Gives the decoded image of a place in the training list.
+        native: Returns the decoded image at an index of the training list.
     """
-    kept = None if device.type == "cpu" else resident(native, num_images, device)
+    on_device = None if device.type == "cpu" else resident(native, num_images, device)
 
     def batch(indices: Sequence[int], epoch: int) -> Images:
-        images = [native(index) if kept is None else kept[index] for index in indices]
+        images = [native(index) if on_device is None else on_device[index] for index in indices]
         seeds = [(seed, epoch, index) for index in indices]
-        views = [training_view(image, preprocess, augment, seed=own) for image, own in zip(images, seeds, strict=True)]
+        views = [
+            training_view(image, preprocess, augment, seed=of_image)
+            for image, of_image in zip(images, seeds, strict=True)
+        ]
         return to_batch(views, preprocess, device)
 
     return batch

@@ -53,7 +53,7 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 def _key_of(target: Path) -> str | None:
     try:
-        found = json.loads((target / _MARKER).read_text())
+        marker = json.loads((target / _MARKER).read_text())
     except (OSError, ValueError):
         return None
-    return found.get("unpacked_from") if isinstance(found, dict) else None
+    return marker.get("unpacked_from") if isinstance(marker, dict) else None

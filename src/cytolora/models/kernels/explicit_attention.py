@@ -16,7 +16,7 @@ from cytolora.models.adapters.split_qkv import SplitQKV
 
 
 def attend_explicitly(module: nn.Module) -> None:
-    """Changes timm's attention in place, where nothing stands between its q, k, v and their products."""
+    """Changes timm's attention in place, where no other operation is between its q, k, v and their products."""
     attention: Any = module
     if type(module) is not Attention or attention.gate is not None or attention.attn_drop.p:
         return
@@ -59,10 +59,10 @@ class _Attend(torch.autograd.Function):
         (parts, weights), (_, batch, num_heads, tokens, size) = ctx.saved_tensors, ctx.shape
         query, key, value = parts
         grad = grads[0].view(batch, tokens, num_heads, size).transpose(1, 2).reshape(-1, tokens, size)
-        found, nothing = torch.empty_like(parts), grad.new_empty(1)
-        torch.bmm(weights.mT, grad, out=found[2])
+        grad_parts, unused = torch.empty_like(parts), grad.new_empty(1)
+        torch.bmm(weights.mT, grad, out=grad_parts[2])
         scores = torch.ops.aten._softmax_backward_data(grad @ value.mT, weights, -1, weights.dtype)
-        torch.baddbmm(nothing, scores, key, beta=0, alpha=ctx.scale, out=found[0])
-        torch.baddbmm(nothing, scores.mT, query, beta=0, alpha=ctx.scale, out=found[1])
-        side_by_side = found.view(ctx.shape).permute(1, 3, 0, 2, 4).reshape(batch, tokens, -1)
+        torch.baddbmm(unused, scores, key, beta=0, alpha=ctx.scale, out=grad_parts[0])
+        torch.baddbmm(unused, scores.mT, query, beta=0, alpha=ctx.scale, out=grad_parts[1])
+        side_by_side = grad_parts.view(ctx.shape).permute(1, 3, 0, 2, 4).reshape(batch, tokens, -1)
         return side_by_side, None, None

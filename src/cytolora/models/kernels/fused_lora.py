@@ -44,8 +44,8 @@ class FusedLora:
         self._merged: tuple[list[int], FrozenProduct] | None = None
         width = self._linears[0].out_features
         self._branches = [
-            _branch(part, slice(place * width, (place + 1) * width))
-            for place, part in enumerate(split.parts)
+            _branch(part, slice(index * width, (index + 1) * width))
+            for index, part in enumerate(split.parts)
             if isinstance(part, LoraLinear)
         ]
 
@@ -70,8 +70,8 @@ class FusedLora:
         if self._merged is None or self._merged[0] != state:
             weights = [linear.weight.detach().clone() for linear in self._linears]
             for branch in self._branches:
-                place = branch.columns.start // self._linears[0].out_features
-                weights[place].addmm_(branch.up.detach(), branch.down.detach(), alpha=branch.scaling)
+                index = branch.columns.start // self._linears[0].out_features
+                weights[index].addmm_(branch.up.detach(), branch.down.detach(), alpha=branch.scaling)
             self._merged = (state, FrozenProduct(weights, [linear.bias for linear in self._linears], self._precision))
         return self._merged[1]
 
@@ -165,18 +165,18 @@ class _Fused(torch.autograd.Function):
         num = ctx.num_lows
         trained, lows, masks = saved[: 2 * num], saved[2 * num : 3 * num], iter(saved[3 * num :])
         grad_rows = ctx.frozen.backward(grads[0]) if ctx.needs_input_grad[0] else None
-        found: list[Tensor | None] = []
-        for place, branch in enumerate(ctx.branches):
-            mask = next(masks) if ctx.has_mask[place] else None
-            down, up = trained[2 * place], trained[2 * place + 1]
+        grads_of_trained: list[Tensor | None] = []
+        for index, branch in enumerate(ctx.branches):
+            mask = next(masks) if ctx.has_mask[index] else None
+            down, up = trained[2 * index], trained[2 * index + 1]
             factor, grad = _factor(branch, mask), grads[0][:, branch.columns]
-            grad_up = (lows[place].t() @ grad).t().mul(factor)  # this way round: the other is five times slower
+            grad_up = (lows[index].t() @ grad).t().mul(factor)  # this way round: the other is five times slower
             grad_low = F.linear(grad, up.t().contiguous().to(rows.dtype)).mul_(factor)
             grad_down = grad_low.t() @ _dropped(rows, mask)
             if grad_rows is not None:
                 grad_rows.add_(_dropped(grad_low @ down.to(rows.dtype), mask))
-            found += [grad_down.to(down.dtype), grad_up.to(up.dtype)]
-        return grad_rows, None, None, None, *found
+            grads_of_trained += [grad_down.to(down.dtype), grad_up.to(up.dtype)]
+        return grad_rows, None, None, None, *grads_of_trained
 
 
 def _factor(branch: _Branch, mask: Tensor | None) -> float:

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-_KEPT: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_PRODUCTS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 class FrozenProduct:
@@ -52,11 +52,11 @@ def frozen_product(linears: Sequence[nn.Linear], precision: Precision) -> Frozen
     weights, biases = [linear.weight for linear in linears], [linear.bias for linear in linears]
     first, *others = [tensor for tensor in (*weights, *biases) if tensor is not None]
     state = [precision, packing_works(), *((id(part), part.data_ptr(), _version(part)) for part in (first, *others))]
-    kept = _KEPT.get(first)
-    known, product = (None, None) if kept is None else (kept[0], kept[2])
-    if product is None or known != state:
+    cached = _PRODUCTS.get(first)
+    cached_state, product = (None, None) if cached is None else (cached[0], cached[2])
+    if product is None or cached_state != state:
         product = FrozenProduct(weights, biases, precision)
-        _KEPT[first] = (state, others, product)  # with the others, so that no later tensor can have an id of theirs
+        _PRODUCTS[first] = (state, others, product)  # with the others, so that no later tensor can have an id of theirs
     return product
 
 

@@ -34,7 +34,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, text: TextSpec, projection: int, vocabulary: Path | None) -> None:
         super().__init__()
-        self.logit_scale = math.nan  # until a checkpoint says it
+        self.logit_scale = math.nan  # until a checkpoint is loaded
         if text.kind == "clip":
             self.encoder, self._tokenise = _clip_encoder(text, projection)
         else:
@@ -83,18 +83,18 @@ def is_scale(number: float) -> bool:
 
 def _logit_scale(weights: Path, state: Mapping[str, Tensor]) -> float:
     """Returns the factor from cosine to logit, of which a checkpoint holds the logarithm."""
-    found = state.get("logit_scale")
-    if found is None or found.numel() != 1 or not found.is_floating_point():
-        shape = "none" if found is None else f"{found.dtype} {list(found.shape)}"
+    log_scale = state.get("logit_scale")
+    if log_scale is None or log_scale.numel() != 1 or not log_scale.is_floating_point():
+        shape = "none" if log_scale is None else f"{log_scale.dtype} {list(log_scale.shape)}"
         raise WeightsError(
             f"{weights} holds {shape} as logit_scale, expected one number: without it cosines are no logits. Name the "
             "official file, which has image and text together."
         )
-    scale = float(found.float().exp())
+    scale = float(log_scale.float().exp())
     if not is_scale(scale):
         raise WeightsError(
-            f"{weights} holds logit_scale {found.item():g}, whose exponential {scale:g} is no factor above 0. Fetch it "
-            "again."
+            f"{weights} holds logit_scale {log_scale.item():g}, whose exponential {scale:g} is no factor above 0. "
+            "Fetch it again."
         )
     return scale
 
