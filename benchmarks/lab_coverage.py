@@ -13,8 +13,6 @@ import torch
 
 from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision import operating_point as thresholds
-from cytolora.classifier.decision.decide import probabilities
-from cytolora.classifier.decision.temperature import calibration_error, fit_temperature
 from cytolora.classifier.fit.linear import fit_by_folds
 from cytolora.classifier.fit.recipe import FitOptions, Recipe, choose_recipe
 from cytolora.cli.own_backbones import add_own
@@ -23,6 +21,12 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.splitting.splits import assign_subsets
+from cytolora.metrics.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    probabilities,
+    reliability,
+)
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Bench
 
@@ -60,7 +64,7 @@ def measure(manifest: Manifest, features: torch.Tensor, recipe: Recipe, positive
         said[is_positive].mean(),
         (~said[~is_positive]).mean(),
         (tested.argmax(axis=1) == labels[test]).mean(),
-        calibration_error(tested, labels[test]),
+        expected_calibration_error(reliability(labels[test], tested)),
     ]
 
 

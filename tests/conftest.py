@@ -5,7 +5,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import shape_checks
 from hypothesis import HealthCheck, settings
+
+shape_checks.install(["cytolora.metrics", "cytolora.models", "cytolora.training"])
 
 settings.register_profile(
     "cytolora",

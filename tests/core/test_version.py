@@ -14,4 +14,4 @@ def test_runs_stored_by_another_version_are_used_as_they_are(drawn_cells: Path, 
     for file in files:
         provenance = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps(provenance | {"versions": provenance["versions"] | {"cytolora": "0.1.0"}}))
-    assert run_all(grid, drawn_cells, tmp_path / "runs").groups == ()
+    assert run_all(grid, drawn_cells, tmp_path / "runs").jobs == ()

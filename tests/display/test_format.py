@@ -3,7 +3,7 @@
 import pytest
 
 from cytolora.display import format as words
-from cytolora.metrics.intervals import Interval
+from cytolora.metrics.bootstrap import Interval
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ from sklearn.metrics import brier_score_loss, cohen_kappa_score, confusion_matri
 
 from cytolora.data.datasets import DATASETS
 from cytolora.metrics.agreement import class_scores, kappa, macro, one_against_rest, ordered
-from cytolora.metrics.calibration import brier, expected_error, reliability
+from cytolora.metrics.calibration import (
+    brier,
+    expected_calibration_error,
+    fit_temperature,
+    probabilities,
+    reliability,
+)
 
 EXACT = {"abs": 1e-10, "rel": 0}
 rng = np.random.default_rng(0)
@@ -84,18 +90,28 @@ def test_calibration_error_worked_out_by_hand():
     shares = [[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.65, 0.35]]
     bins = reliability([0, 1, 1, 0], shares, num_bins=10)
     assert [one.num_images for one in bins] == [0, 0, 0, 0, 0, 0, 2, 0, 0, 2]
-    assert expected_error(bins) == pytest.approx(0.4, **EXACT)
+    assert expected_calibration_error(bins) == pytest.approx(0.4, **EXACT)
 
 
 def test_probabilities_that_are_right_as_often_as_they_say_have_hardly_an_error():
     draws = np.random.default_rng(0)
     sure = draws.uniform(0.5, 1, 200_000)
     labels = (draws.random(200_000) > sure).astype(int)
-    assert expected_error(reliability(labels, np.column_stack([sure, 1 - sure]))) < 0.01
+    assert expected_calibration_error(reliability(labels, np.column_stack([sure, 1 - sure]))) < 0.01
 
 
 def test_certainty_of_1_falls_into_the_last_bin():
     assert reliability([0], [[1.0, 0.0]])[-1].num_images == 1
+
+
+def test_the_temperature_that_logits_were_sharpened_by_is_found():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20000, 4))
+    calibrated, sharpened = probabilities(logits, 1.0), probabilities(3 * logits, 1.0)
+    labels = np.array([random.choice(4, p=row) for row in calibrated])
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
+    errors = [expected_calibration_error(reliability(labels, each)) for each in (calibrated, sharpened)]
+    assert errors[0] < 0.02 < errors[1]
 
 
 def test_a_dataset_that_is_ordered_orders_each_of_its_classes_once_and_says_who_does():

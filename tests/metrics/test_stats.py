@@ -136,8 +136,8 @@ def test_a_replicate_draws_as_many_units_as_there_are():
     counts = stats.unit_counts([0] * 60, [0] * 45 + [1] * 15, range(60), 60, 2)
     resampled = stats.resample(counts, seed=0, replicates=40000)
     assert (resampled.true.sum(axis=1) == 60).all()
-    assert resampled.right[:, 0].mean() == pytest.approx(45, abs=0.1)
-    assert resampled.right[:, 0].var() == pytest.approx(60 * 0.75 * 0.25, rel=0.03)
+    assert resampled.correct[:, 0].mean() == pytest.approx(45, abs=0.1)
+    assert resampled.correct[:, 0].var() == pytest.approx(60 * 0.75 * 0.25, rel=0.03)
 
 
 def test_the_metrics_of_a_draw_are_those_of_scikit_learn_on_the_images_of_the_groups_drawn():
@@ -164,7 +164,7 @@ def test_the_metrics_of_a_draw_are_those_of_scikit_learn_on_the_images_of_the_gr
 def test_two_classifiers_on_one_test_set_are_drawn_in_pairs():
     better = stats.unit_counts([0] * 60, [0] * 50 + [1] * 10, range(60), 60, 2)
     worse = stats.unit_counts([0] * 60, [0] * 40 + [1] * 20, range(60), 60, 2)
-    assert (stats.resample(better, seed=3).right[:, 0] >= stats.resample(worse, seed=3).right[:, 0]).all()
+    assert (stats.resample(better, seed=3).correct[:, 0] >= stats.resample(worse, seed=3).correct[:, 0]).all()
 
 
 def test_two_thousand_replicates_of_four_thousand_cells_take_less_than_a_second():

@@ -1,4 +1,4 @@
-"""Downloads as they come: a zip file is unpacked whole into a cache, member by member, or refused by name."""
+"""Archive extraction: a downloaded zip file is unpacked whole into a cache, or refused by the name of a member."""
 
 import errno
 import re
@@ -70,12 +70,12 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
 
 def inner_folders(folder: Path) -> list[Path]:
     """Lists a folder and, while it holds nothing but one other folder, the ones inside: archives wrap their content."""
-    found = [folder]
+    folders = [folder]
     while True:
-        content = [path for path in found[-1].iterdir() if not path.name.startswith(".")]
+        content = [path for path in folders[-1].iterdir() if not path.name.startswith(".")]
         if len(content) != 1 or not content[0].is_dir():
-            return found
-        found.append(content[0])
+            return folders
+        folders.append(content[0])
 
 
 def _checked(archive: Path, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:

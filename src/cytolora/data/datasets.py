@@ -1,4 +1,4 @@
-"""Every dataset that can be read, and the one way to read it: from a path to a checked manifest."""
+"""Dataset registry, and ``load_manifest``: from a path to a checked manifest."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Datasets that can be fetched without an account: whole files, each checked before it counts."""
+"""Dataset download without an account: whole files, each checked by size and hash."""
 
 import shutil
 from collections.abc import Callable, Sequence

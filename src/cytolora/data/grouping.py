@@ -39,27 +39,27 @@ class Grouping:
         )
 
     def warnings(self, split_rule: str = "") -> dict[str, str]:
-        """Says by tag what keeps a test set from being one of new patients; empty where all groups are kept whole.
+        """Returns warnings of group leakage by tag; empty where every group is known and lies in one subset.
 
         Args:
             split_rule: How the images were divided, in words; it counts where groups are not known.
         """
-        found = {}
+        warnings = {}
         if self.num_torn:
-            found[SPLIT_BY_IMAGE] = (
+            warnings[SPLIT_BY_IMAGE] = (
                 f"Split by image: {self.num_torn} of {self.num_groups} groups (patients, slides or fields) have images "
                 "in more than one of train, val and test (group leakage); the numbers may be too high."
             )
         elif DIVIDED_BY_IMAGE in split_rule and self.num_grouped < self.num_images:
-            found[SPLIT_BY_IMAGE] = torn_unseen()
+            warnings[SPLIT_BY_IMAGE] = torn_unseen()
         if self.num_grouped < self.num_images:
             whose = "no image" if not self.num_grouped else f"{self.num_grouped} of {self.num_images} images"
-            found[GROUPS_UNKNOWN] = unknown(whose)
-        return found
+            warnings[GROUPS_UNKNOWN] = unknown(whose)
+        return warnings
 
 
 def torn_unseen() -> str:
-    """The warning on a division by image where nobody can count the torn groups."""
+    """Returns the warning on a split by image where group leakage cannot be counted."""
     return (
         "Split by image: patients, slides or fields may have images in more than one of train, val and test (group "
         "leakage); the numbers may be too high."
@@ -67,7 +67,7 @@ def torn_unseen() -> str:
 
 
 def unknown(whose: str = "no image") -> str:
-    """The warning on images without a group."""
+    """Returns the warning on images without a known group."""
     return (
         f"Groups unknown: the patient, slide or field is known of {whose}, so images of one may be on both sides of "
         "the split (group leakage); the numbers may be too high, and the intervals too narrow."

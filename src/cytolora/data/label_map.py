@@ -1,4 +1,4 @@
-"""Label maps: a dataset's classes joined, renamed or left out, as a table that stays with what was trained on it."""
+"""Label maps: a dataset's classes merged, renamed or left out, stored with the classifier that was trained on them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""A dataset as a checked, sorted, fingerprinted table."""
+"""Dataset manifest: a checked, sorted and fingerprinted table of images."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -1,62 +1,64 @@
-"""How predictions agree with labels: confusion matrix, kappa, AUROC, each class's sensitivity and specificity."""
+"""Agreement of predictions with labels: confusion matrix, kappa, AUROC, sensitivity and specificity by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float64, Int64, Num
+from numpy.typing import ArrayLike
 
-Counts = NDArray[Any]
-"""A confusion matrix: true class x predicted class."""
+Counts = Num[np.ndarray, "classes classes"]
+"""A confusion matrix: true classes in rows, predicted classes in columns."""
 
 Weights = Literal["linear", "quadratic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One class against the rest, with the counts behind every share."""
+    """One class against the rest, with the counts behind every ratio."""
 
-    found: int
-    """Images of the class that were given to it."""
+    true_positives: int
+    """Images of the class that are predicted as it."""
     num_images: int
     """Images of the class."""
-    spared: int
-    """Images of other classes that were not given to it."""
+    true_negatives: int
+    """Images of other classes that are predicted as another class than this."""
     num_others: int
+    """Images of other classes."""
 
     @property
     def sensitivity(self) -> float | None:
-        """Found among the images of the class; None without any."""
-        return self.found / self.num_images if self.num_images else None
+        """Share of the images of the class that are predicted as it; None without any."""
+        return self.true_positives / self.num_images if self.num_images else None
 
     @property
     def specificity(self) -> float | None:
-        """Spared among the images of other classes; None without any."""
-        return self.spared / self.num_others if self.num_others else None
+        """Share of the images of other classes that are not predicted as the class; None without any."""
+        return self.true_negatives / self.num_others if self.num_others else None
 
     @property
     def precision(self) -> float | None:
-        """Found among all images that were given to the class; None without any."""
-        named = self.found + self.num_others - self.spared
-        return self.found / named if named else None
+        """Share of the images predicted as the class that are of it; None without any."""
+        num_predicted = self.true_positives + self.num_others - self.true_negatives
+        return self.true_positives / num_predicted if num_predicted else None
 
 
-def confusion(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+def confusion(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> Int64[np.ndarray, "classes classes"]:
     """Counts images by true class (rows) and predicted class (columns)."""
     pairs = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def class_scores(matrix: Counts) -> list[ClassScore]:
-    """Reads the scores of every class off a confusion matrix, true classes in rows."""
-    counts: NDArray[np.int64] = np.asarray(matrix)
+    """Computes the scores of every class from a confusion matrix."""
+    counts = np.asarray(matrix)
     total = int(counts.sum())
     return [
         ClassScore(
-            found=int(counts[index, index]),
+            true_positives=int(counts[index, index]),
             num_images=int(counts[index].sum()),
-            spared=total - int(counts[index].sum() + counts[:, index].sum() - counts[index, index]),
+            true_negatives=total - int(counts[index].sum() + counts[:, index].sum() - counts[index, index]),
             num_others=total - int(counts[index].sum()),
         )
         for index in range(len(counts))
@@ -67,22 +69,26 @@ def kappa(matrix: Counts, weights: Weights | None = None) -> float | None:
     """Computes Cohen's kappa; None where chance alone agrees fully, as with a single class.
 
     Args:
-        matrix: True classes in rows; in their order where ``weights`` are given.
-        weights: A mistake costs its distance in classes, or the square of it (Cohen 1968); None: all the same.
+        matrix: A confusion matrix; with ``weights`` its classes are in their natural order.
+        weights: Cost of an error: its distance in classes, or the square of it (Cohen 1968); None: all errors cost 1.
     """
     counts = np.asarray(matrix, dtype=np.float64)
-    places = np.arange(len(counts))
-    distance = np.abs(places[:, None] - places)
-    costs: dict[str | None, NDArray[Any]] = {None: distance > 0, "linear": distance, "quadratic": distance**2}
+    index = np.arange(len(counts))
+    distance = np.abs(index[:, None] - index)
+    costs: dict[str | None, Counts] = {
+        None: distance > 0,
+        "linear": distance,
+        "quadratic": distance**2,
+    }
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
     by_chance = (costs[weights] * expected).sum()
     return float(1 - (costs[weights] * counts).sum() / by_chance) if by_chance else None
 
 
 def ordered(matrix: Counts, classes: Sequence[str], order: Sequence[str]) -> Counts:
-    """Puts rows and columns into another order of the classes."""
-    places = [list(classes).index(name) for name in order]
-    return np.asarray(matrix)[np.ix_(places, places)]
+    """Reorders rows and columns of a confusion matrix."""
+    indices = [list(classes).index(name) for name in order]
+    return np.asarray(matrix)[np.ix_(indices, indices)]
 
 
 def one_against_rest(labels: ArrayLike, probabilities: ArrayLike) -> list[float | None]:
@@ -93,10 +99,11 @@ def one_against_rest(labels: ArrayLike, probabilities: ArrayLike) -> list[float 
     """
     from scipy.stats import rankdata
 
-    truth, shares = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    ranks = rankdata(shares, axis=0)
+    truth = np.asarray(labels)
+    by_class: Float64[np.ndarray, "images classes"] = np.asarray(probabilities, dtype=np.float64)
+    ranks = rankdata(by_class, axis=0)
     areas: list[float | None] = []
-    for index in range(shares.shape[1]):
+    for index in range(by_class.shape[1]):
         of_class = truth == index
         inside, outside = int(of_class.sum()), int((~of_class).sum())
         if not inside or not outside:

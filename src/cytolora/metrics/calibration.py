@@ -1,12 +1,17 @@
-"""Calibration of probabilities: reliability bins, expected calibration error, Brier score."""
+"""Temperature scaling and calibration error of class probabilities: reliability bins, ECE, Brier score."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float, Float64, Int, Int64
+from numpy.typing import ArrayLike
 
 NUM_BINS = 15
 """Of equal width, as in Guo, Pleiss, Sun & Weinberger 2017 (ICML; arXiv:1706.04599, Sec. 2)."""
+
+_LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))
+"""Range of the search; logits that need a temperature beyond it carry no information."""
+_MIN_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,21 +24,59 @@ class Bin:
     confidence: float
     """Mean probability of the predicted class; 0 in an empty bin."""
     accuracy: float
-    """Share of right predictions; 0 in an empty bin."""
+    """Share of correct predictions; 0 in an empty bin."""
 
 
-def bin_index(confidence: ArrayLike, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+def probabilities(
+    logits: Float[np.ndarray, "images classes"], temperature: float
+) -> Float64[np.ndarray, "images classes"]:
+    """Applies a temperature and the softmax to logits."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(logits: Float[np.ndarray, "images classes"], labels: Int[np.ndarray, " images"]) -> float:
+    """Returns the temperature with the lowest cross-entropy (Guo et al. 2017, Sec. 4.2), in [0.05, 20].
+
+    Args:
+        logits: Of images that the classifier was not trained on.
+        labels: Class indices.
+    """
+    from scipy.optimize import minimize_scalar  # slow to load, and applying a temperature needs none of it
+
+    optimum = minimize_scalar(
+        lambda log_temperature: cross_entropy(labels, probabilities(logits, float(np.exp(log_temperature)))),
+        bounds=_LOG_TEMPERATURES,
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(optimum.x))
+
+
+def cross_entropy(labels: Int[np.ndarray, " images"], probabilities: Float64[np.ndarray, "images classes"]) -> float:
+    """Computes the mean over images of -log p(true class), nats; a probability counts as 1e-12 at least."""
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_truth, _MIN_PROBABILITY)).mean())
+
+
+def bin_index(confidence: ArrayLike, num_bins: int = NUM_BINS) -> Int64[np.ndarray, " images"]:
     """Returns the bin that holds each probability of a predicted class."""
     return np.clip(np.ceil(np.asarray(confidence) * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, num_bins: int = NUM_BINS) -> list[Bin]:
-    """Sorts images by the probability of their predicted class into bins of equal width."""
-    shares = np.asarray(probabilities, dtype=np.float64)
-    confidence, right = shares.max(axis=1), shares.argmax(axis=1) == np.asarray(labels)
-    place = bin_index(confidence, num_bins)
-    counts = np.bincount(place, minlength=num_bins)
-    sums = (np.bincount(place, weights=values, minlength=num_bins) for values in (confidence, right))
+    """Sorts images by the probability of their predicted class into bins of equal width.
+
+    Args:
+        labels: Class indices, one an image.
+        probabilities: A row an image, a column a class.
+    """
+    by_class: Float64[np.ndarray, "images classes"] = np.asarray(probabilities, dtype=np.float64)
+    confidence, is_correct = by_class.max(axis=1), by_class.argmax(axis=1) == np.asarray(labels)
+    bins = bin_index(confidence, num_bins)
+    counts = np.bincount(bins, minlength=num_bins)
+    sums = (np.bincount(bins, weights=values, minlength=num_bins) for values in (confidence, is_correct))
     means = [np.divide(total, counts, out=np.zeros(num_bins), where=counts > 0) for total in sums]
     return [
         Bin(
@@ -47,15 +90,17 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, num_bins: int = NUM
     ]
 
 
-def expected_error(bins: list[Bin]) -> float:
-    """Computes the expected calibration error: the distance of confidence and accuracy, averaged over the images."""
-    total = sum(one.num_images for one in bins)
-    return sum(one.num_images * abs(one.confidence - one.accuracy) for one in bins) / total
+def expected_calibration_error(bins: list[Bin]) -> float:
+    """Computes the expected calibration error (ECE): |confidence - accuracy|, averaged over the images."""
+    total = sum(entry.num_images for entry in bins)
+    return sum(entry.num_images * abs(entry.confidence - entry.accuracy) for entry in bins) / total
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Computes the Brier score of all classes: the squared distance from the truth, in [0, 2]; for two classes twice
-    what is printed for one of them (Brier 1950, Monthly Weather Review 78(1))."""
-    shares = np.array(probabilities, dtype=np.float64)
-    shares[np.arange(len(shares)), np.asarray(labels)] -= 1
-    return float((shares**2).sum(axis=1).mean())
+    """Computes the Brier score of all classes: the squared distance from the truth, in [0, 2].
+
+    For two classes it is twice what is printed for one of them (Brier 1950, Monthly Weather Review 78(1)).
+    """
+    errors = np.array(probabilities, dtype=np.float64)
+    errors[np.arange(len(errors)), np.asarray(labels)] -= 1
+    return float((errors**2).sum(axis=1).mean())

@@ -1,11 +1,12 @@
-"""Classes that hang on a tree: how right a classifier of the leaves is higher up, and how far off its mistakes are."""
+"""Hierarchical metrics of classes in a tree: accuracy at each level, and the tree distance of wrong predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Bool, Float64, Int64
+from numpy.typing import ArrayLike
 
 Tree = Mapping[str, tuple[str, ...]]
 """By class, its ancestors from the coarsest level down, and itself."""
@@ -31,19 +32,20 @@ def tree_score(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[st
 
     Args:
         labels: Indices into ``classes``.
-        probabilities: Images x classes.
+        probabilities: A row an image, a column a class.
     """
-    truth, shares = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    truth = np.asarray(labels)
+    by_class: Float64[np.ndarray, "images classes"] = np.asarray(probabilities, dtype=np.float64)
     paths = [tree[name] for name in classes]
     accuracies: list[float] = []
-    chosen: list[tuple[list[_Node], NDArray[np.int64]]] = []
+    chosen: list[tuple[list[_Node], Int64[np.ndarray, " images"]]] = []
     for level in range(1, max(map(len, paths)) + 1):
-        nodes, place = _nodes(paths, level)
-        sums = shares @ np.eye(len(nodes))[place]
-        picked = sums.argmax(axis=1)
-        accuracies.append(float((picked == place[truth]).mean()))
+        nodes, node_of_class = _nodes(paths, level)
+        by_node = by_class @ np.eye(len(nodes))[node_of_class]
+        picked = by_node.argmax(axis=1)
+        accuracies.append(float((picked == node_of_class[truth]).mean()))
         chosen.append((nodes, picked))
-    predicted = shares.argmax(axis=1)
+    predicted = by_class.argmax(axis=1)
     wrong = predicted != truth
     apart = distances(paths)[truth, predicted][wrong]
     return TreeScore(
@@ -53,9 +55,9 @@ def tree_score(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[st
     )
 
 
-def distances(paths: Sequence[_Node]) -> NDArray[np.int64]:
-    """Counts the edges between every two nodes of a tree, each given by its path from the top."""
-    return np.array([[len(one) + len(two) - 2 * _shared(one, two) for two in paths] for one in paths])
+def distances(paths: Sequence[_Node]) -> Int64[np.ndarray, "classes classes"]:
+    """Counts the edges between every two nodes of a tree, each given by its path from the root."""
+    return np.array([[len(a) + len(b) - 2 * _num_shared(a, b) for b in paths] for a in paths])
 
 
 def tree_order(classes: Sequence[str], tree: Tree) -> list[int]:
@@ -70,41 +72,42 @@ def tree_order(classes: Sequence[str], tree: Tree) -> list[int]:
     )
 
 
-def restricted_accuracy(labels: ArrayLike, probabilities: ArrayLike, kept: Sequence[int]) -> float | None:
-    """Scores a classifier as if it knew some of its classes only: their images, and the most probable among them.
+def restricted_accuracy(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[int]) -> float | None:
+    """Computes the accuracy on a subset of the classes: on their images, the most probable among them counts.
 
     Args:
-        kept: Indices of the classes.
+        classes: Indices of the subset.
 
     Returns:
-        The accuracy, or None where no image is of a kept class.
+        The accuracy, or None where no image is of these classes.
     """
-    chosen, right = restricted_hits(labels, probabilities, kept)
-    return float(right.mean()) if chosen.any() else None
+    is_of_subset, is_correct = restricted_hits(labels, probabilities, classes)
+    return float(is_correct.mean()) if is_of_subset.any() else None
 
 
 def restricted_hits(
-    labels: ArrayLike, probabilities: ArrayLike, kept: Sequence[int]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Returns which images are of a kept class, and which of these the classifier gets right among these classes."""
-    truth, shares, places = np.asarray(labels), np.asarray(probabilities), np.asarray(kept)
-    chosen = np.isin(truth, places)
-    return chosen, places[shares[chosen][:, places].argmax(axis=1)] == truth[chosen]
+    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[int]
+) -> tuple[Bool[np.ndarray, " images"], Bool[np.ndarray, " of_subset"]]:
+    """Returns which images are of the classes of a subset, and which of these are predicted correctly among them."""
+    truth, by_class, subset = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
+    is_of_subset = np.isin(truth, subset)
+    predicted = subset[by_class[is_of_subset][:, subset].argmax(axis=1)]
+    return is_of_subset, predicted == truth[is_of_subset]
 
 
-def _nodes(paths: Sequence[_Node], level: int) -> tuple[list[_Node], NDArray[np.int64]]:
-    """Returns the nodes at a level, and for each class the index of its own."""
+def _nodes(paths: Sequence[_Node], level: int) -> tuple[list[_Node], Int64[np.ndarray, " classes"]]:
+    """Returns the nodes at a level, and for each class the index of its node."""
     nodes = list(dict.fromkeys(path[:level] for path in paths))
     return nodes, np.array([nodes.index(path[:level]) for path in paths])
 
 
-def _on_one_path(chosen: Sequence[tuple[list[_Node], NDArray[np.int64]]]) -> NDArray[np.bool_]:
+def _on_one_path(chosen: Sequence[tuple[list[_Node], Int64[np.ndarray, " images"]]]) -> Bool[np.ndarray, " images"]:
     together = np.ones(len(chosen[0][1]), dtype=bool)
     for (upper, above), (lower, below) in pairwise(chosen):
-        fits = np.array([[node[: len(one)] == one for node in lower] for one in upper])
+        fits = np.array([[node[: len(parent)] == parent for node in lower] for parent in upper])
         together &= fits[above, below]
     return together
 
 
-def _shared(one: _Node, two: _Node) -> int:
-    return next((depth for depth, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+def _num_shared(a: _Node, b: _Node) -> int:
+    return next((depth for depth, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,11 +1,12 @@
-"""Whether one method is better than another on the same images: differences in pairs, tests, many at once."""
+"""Paired comparison of classifiers on the same images: bootstrap difference, McNemar's test, Holm correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float64
+from numpy.typing import ArrayLike
 
 from cytolora.errors import ConfigError
 from cytolora.metrics.bootstrap import MEASURES, Interval, Replicates, nominal_tail, percentile
@@ -31,7 +32,7 @@ class McNemar:
     """The classical test of two classifiers on the same images; it takes every image for independent of the others."""
 
     only_first: int
-    """Images that the first alone read rightly."""
+    """Images that the first alone classifies correctly."""
     only_second: int
     exact: float
     """Two-sided, conditional on the images on which the two differ."""
@@ -42,7 +43,7 @@ class McNemar:
 def difference(first: Replicates, second: Replicates, metric: str) -> Difference:
     """Compares two methods over the draws that both share.
 
-    The draws must come from equal images, groups and seed (``stats.draw_metrics``), so that every draw holds the same
+    The draws must come from equal images, groups and seed (``draw_metrics``), so that every draw holds the same
     patients, slides or images for both: what is hard for both cancels out.
 
     Raises:
@@ -63,7 +64,7 @@ def difference(first: Replicates, second: Replicates, metric: str) -> Difference
     )
 
 
-def _p_value(values: NDArray[np.float64], observed: float, effective_units: float) -> float:
+def _p_value(values: Float64[np.ndarray, " replicates"], observed: float, effective_units: float) -> float:
     """Inverts the interval; a draw is added to each side, so that none is 0 (Davison & Hinkley 1997, eq. 4.11).
 
     Where fewer than ``_MIN_DRAWS`` draws lie beyond zero, counting them says no more than that p is small, which a

@@ -1,9 +1,10 @@
-"""Numbers from predictions."""
+"""Classification metrics of class probabilities: accuracy, balanced accuracy, macro F1 and cross-entropy."""
 
 import warnings
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float64
+from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from cytolora.errors import ConfigError
@@ -17,7 +18,7 @@ def score(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int]
 
     Args:
         labels: The true class of each image, counted from 0.
-        probabilities: Images x classes; rows add up to 1.
+        probabilities: A row an image, a column a class; rows add up to 1.
 
     Returns:
         For JSON: ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``loss`` (mean cross-entropy, nats) and ``n``.
@@ -26,8 +27,8 @@ def score(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int]
         ConfigError: If a probability is not finite, which is what training that diverged leaves behind.
     """
     truth = np.asarray(labels, dtype=np.int64)
-    shares = _checked(np.asarray(probabilities, dtype=np.float64))
-    predicted = shares.argmax(axis=1)
+    by_class = _normalised(np.asarray(probabilities, dtype=np.float64))
+    predicted = by_class.argmax(axis=1)
     with warnings.catch_warnings():
         # Validation sets of few cells miss classes; scikit-learn warns about each and does what is wanted.
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
@@ -37,12 +38,12 @@ def score(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int]
         "accuracy": float(accuracy_score(truth, predicted)),
         "balanced_accuracy": float(balanced),
         "macro_f1": float(f1_score(truth, predicted, average="macro")),
-        "loss": float(log_loss(truth, shares, labels=np.arange(shares.shape[1]))),
+        "loss": float(log_loss(truth, by_class, labels=np.arange(by_class.shape[1]))),
         "n": len(truth),
     }
 
 
-def _checked(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalised(probabilities: Float64[np.ndarray, "images classes"]) -> Float64[np.ndarray, "images classes"]:
     """Returns rows with sums of exactly 1: those of a float32 softmax are off by 1e-7, which scikit-learn reports."""
     bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if bad:

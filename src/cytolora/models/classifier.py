@@ -1,8 +1,9 @@
-"""An encoder and the linear head on top: what trains, what does not, and how the trained part is written down."""
+"""Image classifier: an encoder with a linear head, its trainable parameters and their state."""
 
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float, Float32
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.head = nn.Linear(encoder.feature_dim, num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps images [batch, 3, size, size] to logits [batch, classes], float32."""
+    def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float32[Tensor, "batch classes"]:
+        """Maps images to logits."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             features = self.encoder(images)
         return self.head(features)
@@ -36,12 +37,12 @@ class Classifier(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def num_trainable(self) -> int:
-        """Counts trainable numbers, adapter and head."""
+        """Counts the trainable parameters of adapter and head."""
         return sum(parameter.numel() for parameter in self.trainable())
 
 
-def head_state(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """Names the tensors of a head [classes, feature_dim], [classes] as they are stored."""
+def head_state(weight: Float[Tensor, "classes features"], bias: Float[Tensor, " classes"]) -> dict[str, Tensor]:
+    """Names the tensors of a head as they are stored."""
     return {f"{_HEAD}weight": weight, f"{_HEAD}bias": bias}
 
 
@@ -91,8 +92,10 @@ def from_safetensors(content: bytes) -> dict[str, Tensor]:
     return load(content)
 
 
-def seeded_head(feature_dim: int, num_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draws a head's start as ``nn.Linear`` does, uniform in +-1 / sqrt(feature_dim), from a generator of its own."""
+def seeded_head(
+    feature_dim: int, num_classes: int, generator: torch.Generator
+) -> tuple[Float32[Tensor, "classes features"], Float32[Tensor, " classes"]]:
+    """Draws the initial weight and bias of a head as ``nn.Linear`` does: uniform in +-1 / sqrt(feature_dim)."""
     bound = feature_dim**-0.5
     weight = torch.empty(num_classes, feature_dim).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(num_classes).uniform_(-bound, bound, generator=generator)

@@ -1,9 +1,10 @@
-"""An image encoder: a timm trunk, the pooling that turns its tokens into one vector, and the projection after it."""
+"""Image encoder: a timm trunk, token pooling, and an optional projection."""
 
 import copy
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from cytolora.models.backbones.spec import Pool
@@ -17,7 +18,7 @@ def has_class_token(trunk: Any) -> bool:
 
 
 class Encoder(nn.Module):
-    """Maps images [batch, 3, size, size] to features [batch, feature_dim]."""
+    """Maps images to feature vectors, one an image."""
 
     def __init__(
         self,
@@ -42,8 +43,11 @@ class Encoder(nn.Module):
         """Width before the projection."""
         self.feature_dim = self.pooled_dim if projection is None else projection.out_features
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns one feature vector an image, float32 in whatever precision the encoder computes."""
+    def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float32[Tensor, "batch ..."]:
+        """Computes features; float32 in whatever precision the trunk computes.
+
+        One vector an image, once ``check_pool``, which asks for the shape, has let the encoder pass.
+        """
         pooled = self._pooled(self.trunk.forward_features(images))
         return (pooled if self.projection is None else self.projection(pooled)).float()
 
@@ -52,7 +56,7 @@ class Encoder(nn.Module):
         memo = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
         return copy.deepcopy(self, memo)
 
-    def _pooled(self, tokens: Tensor) -> Tensor:
+    def _pooled(self, tokens: Float[Tensor, "batch *tokens width"]) -> Float[Tensor, "batch ..."]:
         patches = tokens[:, self.num_prefix_tokens :]
         match self.pool:
             case "cls":

@@ -1,7 +1,8 @@
-"""Pooling by a learned query (CoCa, Yu et al. 2022, arXiv:2205.01917), as CONCH reads its image encoder."""
+"""Attention pooling with one learned query (CoCa, Yu et al. 2022, arXiv:2205.01917), as in CONCH's image encoder."""
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -19,8 +20,8 @@ class QueryPool(nn.Module):
         self.to_out = nn.Linear(width, width, bias=False)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens [batch, tokens, context_width] to [batch, width]."""
+    def forward(self, tokens: Float[Tensor, "batch tokens context_width"]) -> Float[Tensor, "batch width"]:
+        """Pools the tokens of each image into one vector."""
         num_images = tokens.shape[0]  # len() would fix the number of images in an export
         query = self.to_q(self.ln_q(self.query)).expand(num_images, -1, -1)
         keys, values = self.to_kv(self.ln_k(tokens)).chunk(2, dim=-1)

@@ -1,8 +1,9 @@
-"""AdamW on tensors that have no graph: as ``torch.optim.AdamW``, without its cost a step, which small heads feel."""
+"""AdamW for tensors without an autograd graph: ``torch.optim.AdamW`` without its overhead per step."""
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 _EPS = 1e-8
@@ -16,13 +17,15 @@ def has_fused() -> bool:
 class AdamW:
     """Decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2) on views of larger tensors."""
 
-    def __init__(self, tensors: Sequence[Tensor], *, betas: tuple[float, float], weight_decay: float) -> None:
+    def __init__(
+        self, tensors: Sequence[Float[Tensor, "..."]], *, betas: tuple[float, float], weight_decay: float
+    ) -> None:
         self._tensors, self._betas, self._weight_decay = list(tensors), betas, weight_decay
         self._means, self._squares = ([torch.zeros_like(tensor) for tensor in tensors] for _ in range(2))
         self._step = torch.zeros((), device=tensors[0].device)
         self._is_fused = has_fused()
 
-    def step(self, grads: Sequence[Tensor], learning_rate: float) -> None:
+    def step(self, grads: Sequence[Float[Tensor, "..."]], learning_rate: float) -> None:
         """Changes the tensors in place; one gradient each."""
         self._step.add_(1)
         if self._is_fused:

@@ -1,4 +1,4 @@
-"""Two classifiers that need no training, beside every linear head: nearest neighbours and nearest class mean."""
+"""Nearest-neighbour and nearest-class-mean baselines on frozen features, which need no training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from cytolora.metrics.scores import score
@@ -20,23 +21,24 @@ _ROWS = 1024
 class Known:
     """Labelled features that others are compared with."""
 
-    features: Tensor
-    """float32 [images, feature_dim]."""
-    labels: Tensor
-    """Class indices, int64 [images]."""
+    features: Float32[Tensor, "images features"]
+    labels: Int64[Tensor, " images"]
+    """Class indices."""
     num_classes: int
 
 
-def vote_shares(known: Known, queries: Tensor, *, k: int) -> Tensor:
-    """Returns the share of each class among the ``k`` nearest known images by cosine, [queries, classes].
+def vote_shares(
+    known: Known, queries: Float32[Tensor, "queries features"], *, k: int
+) -> Float32[Tensor, "queries classes"]:
+    """Returns the share of each class among the ``k`` nearest known images by cosine.
 
     Every neighbour has one vote, as in scikit-learn's ``KNeighborsClassifier(metric="cosine")``.
     """
     return F.one_hot(_nearest_labels(known, queries, k), known.num_classes).float().mean(dim=1)
 
 
-def mean_shares(known: Known, queries: Tensor) -> Tensor:
-    """Returns the softmax of minus half the squared distance to each class's mean, [queries, classes].
+def mean_shares(known: Known, queries: Float32[Tensor, "queries features"]) -> Float32[Tensor, "queries classes"]:
+    """Returns the softmax of minus half the squared distance to each class's mean.
 
     Features are scaled to length 1 before means are taken (Wang et al. 2019, arXiv:1911.04623). A class without a
     known image gets nothing.
@@ -47,7 +49,7 @@ def mean_shares(known: Known, queries: Tensor) -> Tensor:
     return closeness.masked_fill(members.sum(dim=0) == 0, -torch.inf).softmax(dim=1)
 
 
-def choose_k(known: Known, val: Tensor, val_labels: Tensor) -> int:
+def choose_k(known: Known, val: Float32[Tensor, "queries features"], val_labels: Int64[Tensor, " queries"]) -> int:
     """Chooses among ``NEIGHBOURS`` by accuracy on validation images; of equals the smallest."""
     choices = [k for k in NEIGHBOURS if k <= len(known.labels)]
     near = _nearest_labels(known, val, choices[-1])
@@ -59,21 +61,23 @@ def choose_k(known: Known, val: Tensor, val_labels: Tensor) -> int:
     return max(choices, key=accuracy)
 
 
-def score_neighbours(known: Known, queries: Tensor, labels: Tensor, *, k: int) -> dict[str, dict[str, Any]]:
+def score_neighbours(
+    known: Known, queries: Float32[Tensor, "queries features"], labels: Int64[Tensor, " queries"], *, k: int
+) -> dict[str, dict[str, Any]]:
     """Scores ``knn`` and ``nearest_mean`` on the same images: all of ``metrics.score`` but the loss.
 
-    Shares of votes are no probabilities: where the true class has none, the loss is infinite.
+    Shares of votes are no probabilities: where no neighbour has the true class, the loss would be infinite.
     """
-    shares = {"knn": vote_shares(known, queries, k=k), "nearest_mean": mean_shares(known, queries)}
-    return {name: _without_loss(score(labels, found)) for name, found in shares.items()}
+    scores = {"knn": vote_shares(known, queries, k=k), "nearest_mean": mean_shares(known, queries)}
+    return {name: _without_loss(score(labels, by_class)) for name, by_class in scores.items()}
 
 
-def _nearest_labels(known: Known, queries: Tensor, k: int) -> Tensor:
-    """Returns the labels of the ``k`` nearest, the nearest first, [queries, k]."""
+def _nearest_labels(known: Known, queries: Float32[Tensor, "queries features"], k: int) -> Int64[Tensor, "queries k"]:
+    """Returns the labels of the ``k`` nearest, the nearest first."""
     near = F.normalize(known.features, dim=1)
     rows = F.normalize(queries, dim=1).split(_ROWS)
-    return torch.cat([known.labels[(some @ near.T).topk(k, dim=1).indices] for some in rows])
+    return torch.cat([known.labels[(part @ near.T).topk(k, dim=1).indices] for part in rows])
 
 
-def _without_loss(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "loss"}
+def _without_loss(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name != "loss"}

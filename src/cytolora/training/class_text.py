@@ -5,7 +5,7 @@ from pathlib import Path
 from cytolora.config.run import RunSpec
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import fetch_vocabulary, find_vocabulary
-from cytolora.models.text.embeddings import ClassText, class_text, kept_text
+from cytolora.models.text.embeddings import ClassText, cached_text, class_text
 from cytolora.training.resources import Inputs
 
 
@@ -38,4 +38,4 @@ def has_text(run: RunSpec, inputs: Inputs, cache: Path) -> bool:
         return True
     backbone, weights = BACKBONES.get(run.backbone), inputs.weights_path(run.backbone)
     sha256, vocabulary = inputs.weights_sha256(run.backbone), find_vocabulary(backbone, weights)
-    return kept_text(backbone, wording, weights_sha256=sha256, cache=cache, vocabulary=vocabulary) is not None
+    return cached_text(backbone, wording, weights_sha256=sha256, cache=cache, vocabulary=vocabulary) is not None

@@ -1,9 +1,10 @@
-"""The protocol's linear head as a scikit-learn estimator over features."""
+"""Linear head as a scikit-learn estimator over features, with the training protocol of the grids."""
 
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float64, Shaped
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
@@ -30,8 +31,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: The labels in sorted order.
-        coef_: Weights, float64 [classes, features].
-        intercept_: Biases, float64 [classes].
+        coef_: Weights.
+        intercept_: Biases.
         n_iter_: Optimiser steps.
     """
 
@@ -59,7 +60,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803  (scikit-learn's name)
-        """Trains on features [images, features] and one label an image.
+        """Trains on a row of features and a label for each image.
 
         Raises:
             ConfigError: If a parameter is out of its range.
@@ -86,30 +87,30 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             seeds=[self._seed()],
             num_steps=self.n_iter_,
         )
-        self.coef_: NDArray[np.float64] = weights[0, 0].double().numpy()
-        self.intercept_: NDArray[np.float64] = biases[0, 0].double().numpy()
+        self.coef_: Float64[np.ndarray, "classes features"] = weights[0, 0].double().numpy()
+        self.intercept_: Float64[np.ndarray, " classes"] = biases[0, 0].double().numpy()
         return self
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
-        """Returns logits [images, classes]; for two classes how far the second is ahead, [images]."""
+    def decision_function(self, X: ArrayLike) -> Float64[np.ndarray, "images ..."]:  # noqa: N803
+        """Returns logits; for two classes how far that of the second is ahead, one number an image."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
-        """Returns class probabilities [images, classes]; rows add up to 1."""
+    def predict_proba(self, X: ArrayLike) -> Float64[np.ndarray, "images classes"]:  # noqa: N803
+        """Returns class probabilities; rows add up to 1."""
         logits = self._logits(X)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: ArrayLike) -> Shaped[np.ndarray, " images"]:  # noqa: N803
         """Returns the most probable label of each image."""
-        places = self._logits(X).argmax(axis=1)
-        return self.classes_[places]
+        indices = self._logits(X).argmax(axis=1)
+        return self.classes_[indices]
 
-    def _logits(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+    def _logits(self, X: ArrayLike) -> Float64[np.ndarray, "images classes"]:  # noqa: N803
         check_is_fitted(self)
         checked: Any = validate_data
-        features: NDArray[np.float64] = checked(self, X, reset=False, dtype=np.float64)
+        features: Float64[np.ndarray, "images features"] = checked(self, X, reset=False, dtype=np.float64)
         return features @ self.coef_.T + self.intercept_
 
     def _train_spec(self) -> TrainSpec:

@@ -1,9 +1,10 @@
-"""Many linear heads on the same frozen features, trained in one batched pass."""
+"""Batched training of linear heads on the same frozen features: all seeds and learning rates in one pass."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from cytolora.config.run import TrainSpec
@@ -14,28 +15,32 @@ from cytolora.training.loop import batches, rate_at
 
 @torch.no_grad()
 def fit_heads(
-    features: Tensor,
-    labels: Tensor,
+    features: Float32[Tensor, "seeds images features"],
+    labels: Int64[Tensor, "seeds images"],
     train: TrainSpec,
     *,
     num_classes: int,
     learning_rates: Sequence[float],
     seeds: Sequence[int],
     num_steps: int,
-    starts: Sequence[tuple[Tensor, Tensor]] | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    starts: Sequence[tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]] | None = None,
+) -> tuple[
+    Float32[Tensor, "seeds rates classes features"],
+    Float32[Tensor, "seeds rates classes"],
+    Float32[Tensor, "seeds rates"],
+]:
     """Trains one head for every pair of seed and learning rate, each as it would be trained alone.
 
     The heads of one seed share draw, start and order of batches, so their images are gathered once a step. The gradient
-    of cross-entropy is written out, softmax less truth: a step is a dozen operations, whatever the number of heads.
+    of cross-entropy is written out, softmax minus one-hot label: a step is a dozen operations for any number of heads.
 
     Args:
-        features: What each seed's draw sees, float32 [seeds, images, feature_dim].
-        labels: Class indices, int64 [seeds, images].
+        features: Features of the training images of each seed.
+        labels: Class indices.
         starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
 
     Returns:
-        Weights [seeds, rates, classes, feature_dim], biases [seeds, rates, classes] and last losses [seeds, rates].
+        Weights, biases, and the losses of the last step.
     """
     num_seeds, num_images, feature_dim = features.shape
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -46,8 +51,8 @@ def fit_heads(
         for part in zip(*(starts or drawn), strict=True)
     )
     optimisers = [
-        AdamW([*weights[:, place], *biases[:, place]], betas=train.betas, weight_decay=train.weight_decay)
-        for place in range(num_rates)
+        AdamW([*weights[:, rate_index], *biases[:, rate_index]], betas=train.betas, weight_decay=train.weight_decay)
+        for rate_index in range(num_rates)
     ]
     table = features.reshape(-1, feature_dim)
     truth = F.one_hot(labels.reshape(-1), num_classes).to(features.dtype)
@@ -56,22 +61,22 @@ def fit_heads(
     orders = [batches(num_images, train.batch_size, num_steps, generator) for generator in generators]
     for step, indices in enumerate(zip(*orders, strict=True)):
         rows = (torch.stack(indices) + offsets).flatten().to(device)
-        seen = table.index_select(0, rows).view(num_seeds, -1, feature_dim)
-        right = truth.index_select(0, rows).view(num_seeds, -1, 1, num_classes)
-        logits = torch.baddbmm(biases.flatten(1).unsqueeze(1), seen, weights.flatten(1, 2).transpose(1, 2))
+        batch = table.index_select(0, rows).view(num_seeds, -1, feature_dim)
+        one_hot = truth.index_select(0, rows).view(num_seeds, -1, 1, num_classes)
+        logits = torch.baddbmm(biases.flatten(1).unsqueeze(1), batch, weights.flatten(1, 2).transpose(1, 2))
         logits = logits.view(num_seeds, -1, num_rates, num_classes)
         if step == num_steps - 1:
-            losses = -(logits.log_softmax(dim=-1) * right).sum(dim=-1).mean(dim=1)
-        errors = _softmax(logits).sub_(right).div_(seen.shape[1])
-        weight_grads = torch.bmm(errors.flatten(2).transpose(1, 2), seen).view(-1, num_classes, feature_dim).unbind()
+            losses = -(logits.log_softmax(dim=-1) * one_hot).sum(dim=-1).mean(dim=1)
+        errors = _softmax(logits).sub_(one_hot).div_(batch.shape[1])
+        weight_grads = torch.bmm(errors.flatten(2).transpose(1, 2), batch).view(-1, num_classes, feature_dim).unbind()
         bias_grads = errors.sum(dim=1).view(-1, num_classes).unbind()
-        for place, (optimiser, peak) in enumerate(zip(optimisers, learning_rates, strict=True)):
-            grads = [*weight_grads[place::num_rates], *bias_grads[place::num_rates]]
+        for rate_index, (optimiser, peak) in enumerate(zip(optimisers, learning_rates, strict=True)):
+            grads = [*weight_grads[rate_index::num_rates], *bias_grads[rate_index::num_rates]]
             optimiser.step(grads, rate_at(step, num_steps, peak, train))
     return weights, biases, losses
 
 
-def _softmax(logits: Tensor) -> Tensor:
+def _softmax(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch classes"]:
     """Softmax over the last dimension, by columns: few classes make rows too short for vector instructions."""
     classes = logits.shape[-1]
     return logits.reshape(-1, classes).t().contiguous().softmax(dim=0).t().contiguous().view_as(logits)

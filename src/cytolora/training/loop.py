@@ -1,4 +1,4 @@
-"""The one training loop for encoders that change, and prediction with any of them."""
+"""Training loop for adapters with a head, and prediction with any classifier."""
 
 import math
 from collections import deque
@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from cytolora.config.run import TrainSpec
@@ -21,17 +22,19 @@ _AT_ONCE = 16
 (docs/performance.md)."""
 _OF_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
-Batch = Callable[[Sequence[int]], Tensor]
-"""Makes the image batch [batch, 3, size, size] of some indices."""
+Images = Float32[Tensor, "batch 3 size size"]
 
-TrainingBatch = Callable[[Sequence[int], int], Tensor]
-"""Makes the image batch of some indices in an epoch, counted from 0: equal arguments, equal images."""
+Batch = Callable[[Sequence[int]], Images]
+"""Makes the batch of the images at some indices."""
+
+TrainingBatch = Callable[[Sequence[int], int], Images]
+"""Makes the batch of the images at some indices in an epoch, counted from 0: equal arguments, equal images."""
 
 
 def fit(
     classifier: Classifier,
     batch: TrainingBatch,
-    labels: Tensor,
+    labels: Int64[Tensor, " images"],
     train: TrainSpec,
     *,
     learning_rate: float,
@@ -43,7 +46,7 @@ def fit(
     """Trains adapter and head in place; the last iterate stays, as in the paper's public code.
 
     Args:
-        labels: Class indices of the training images, int64 [images].
+        labels: Class indices of the training images.
         order: Decides which images stand in which batch; dropout draws from torch's global state.
         on_step: Told the number of images after every step.
 
@@ -60,12 +63,12 @@ def fit(
     )
     ranks, loss = RankAllocation.of(classifier.encoder, num_steps), torch.zeros(())
     num_batches, labels = math.ceil(len(labels) / train.batch_size), labels.to(device)
-    wanted = (
+    requests = (
         (indices, step // num_batches)
         for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
     )
     at_once = images_at_once(classifier, device)
-    for step, (indices, images) in enumerate(_in_time(batch, wanted, ahead=0 if device.type == "cpu" else _AHEAD)):
+    for step, (indices, images) in enumerate(_in_time(batch, requests, ahead=0 if device.type == "cpu" else _AHEAD)):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         optimiser.zero_grad()
@@ -87,7 +90,9 @@ def images_at_once(classifier: Classifier, device: torch.device) -> int | None:
     return None if whole else _AT_ONCE
 
 
-def add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, at_once: int | None) -> Tensor:
+def add_gradients(
+    classifier: Classifier, images: Images, labels: Int64[Tensor, " batch"], at_once: int | None
+) -> Float[Tensor, ""]:
     """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
 
     Args:
@@ -95,27 +100,27 @@ def add_gradients(classifier: Classifier, images: Tensor, labels: Tensor, at_onc
     """
     num_passes = math.ceil(len(images) / (at_once or len(images)))
     mean = torch.zeros((), device=images.device)
-    for some, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
-        loss = F.cross_entropy(classifier(some), truth, reduction="sum") / len(images)
+    for part, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
+        loss = F.cross_entropy(classifier(part), truth, reduction="sum") / len(images)
         loss.backward()
         mean += loss.detach()
     return mean
 
 
 def _in_time(
-    batch: TrainingBatch, wanted: Iterable[tuple[Tensor, int]], *, ahead: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+    batch: TrainingBatch, requests: Iterable[tuple[Int64[Tensor, " batch"], int]], *, ahead: int
+) -> Iterator[tuple[Int64[Tensor, " batch"], Images]]:
     """Yields indices and images of each batch, made by threads while a device computes; ``ahead`` 0: when asked for.
 
     A batch depends on its indices and epoch alone, so that who makes it, and when, changes nothing.
     """
     if not ahead:
-        yield from ((indices, batch(indices.tolist(), epoch)) for indices, epoch in wanted)
+        yield from ((indices, batch(indices.tolist(), epoch)) for indices, epoch in requests)
         return
     waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         try:
-            for indices, epoch in wanted:
+            for indices, epoch in requests:
                 waiting.append((indices, pool.submit(batch, indices.tolist(), epoch)))
                 if len(waiting) > ahead:
                     indices, images = waiting.popleft()
@@ -134,8 +139,8 @@ def predict(
     device: torch.device,
     batch_size: int = 32,
     on_images: Callable[[int], None] = lambda images: None,
-) -> Tensor:
-    """Returns class probabilities, float32 [images, classes] on the CPU; equal on every call.
+) -> Float32[Tensor, "images classes"]:
+    """Returns class probabilities, on the CPU; equal on every call.
 
     Args:
         on_images: Told the number of images after every batch.
@@ -149,7 +154,9 @@ def predict(
     return torch.cat(rows)
 
 
-def batches(num_images: int, batch_size: int, num_steps: int, order: torch.Generator) -> Iterator[Tensor]:
+def batches(
+    num_images: int, batch_size: int, num_steps: int, order: torch.Generator
+) -> Iterator[Int64[Tensor, " batch"]]:
     """Yields ``num_steps`` batches of indices: every epoch a new shuffle, its last batch as small as it is."""
     step = 0
     while step < num_steps:

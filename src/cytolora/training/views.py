@@ -1,18 +1,19 @@
-"""Batches of training images: cropped and flipped on the CPU, or where the images of a small run live on a GPU."""
+"""Training batches: images cropped and flipped on the CPU, or on a GPU that holds the images of a small run."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess
 from cytolora.data.imaging.decode import Pixels
 from cytolora.data.imaging.views import to_batch, training_view
-from cytolora.training.loop import TrainingBatch
+from cytolora.training.loop import Images, TrainingBatch
 
 RESIDENT_BYTES = 2**31
-"""Decoded images of a run that a GPU keeps, at most: 2 GiB, all images of any few-shot run of the paper."""
+"""Size of the decoded images of a run that a GPU holds, at most: 2 GiB, all images of any few-shot run of the paper."""
 
 
 def training_batches(
@@ -30,21 +31,26 @@ def training_batches(
     CPU's: on noise pixels differ by 0.2 levels of 255 on average (tests/training/test_views.py).
 
     Args:
-        native: Gives the decoded image of a place in the training list.
+        native: Returns the decoded image at an index of the training list.
     """
-    kept = None if device.type == "cpu" else resident(native, num_images, device)
+    on_device = None if device.type == "cpu" else resident(native, num_images, device)
 
-    def batch(indices: Sequence[int], epoch: int) -> Tensor:
-        images = [native(index) if kept is None else kept[index] for index in indices]
+    def batch(indices: Sequence[int], epoch: int) -> Images:
+        images = [native(index) if on_device is None else on_device[index] for index in indices]
         seeds = [(seed, epoch, index) for index in indices]
-        views = [training_view(image, preprocess, augment, seed=own) for image, own in zip(images, seeds, strict=True)]
+        views = [
+            training_view(image, preprocess, augment, seed=of_image)
+            for image, of_image in zip(images, seeds, strict=True)
+        ]
         return to_batch(views, preprocess, device)
 
     return batch
 
 
-def resident(native: Callable[[int], Pixels], num_images: int, device: torch.device) -> list[Tensor] | None:
-    """Moves images to a device, uint8 [3, height, width] each; None if they would take more than ``RESIDENT_BYTES``."""
+def resident(
+    native: Callable[[int], Pixels], num_images: int, device: torch.device
+) -> list[UInt8[Tensor, "3 _ _"]] | None:
+    """Moves decoded images to a device; None if they would take more than ``RESIDENT_BYTES``."""
     if sum(native(index).nbytes for index in range(num_images)) > RESIDENT_BYTES:
         return None
     return [torch.from_numpy(np.array(native(index))).permute(2, 0, 1).to(device) for index in range(num_images)]

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from cytolora.classifier.decision.conformal import calibrate, contains, needed_groups, sizes
-from cytolora.classifier.decision.decide import probabilities
 from cytolora.classifier.decision.ood import distances, threshold_of, unit
 from cytolora.classifier.decision.operating_point import choose, summed
 from cytolora.classifier.decision.referral import referral_curve
-from cytolora.classifier.decision.temperature import calibration_error, fit_temperature, reliability
 from cytolora.errors import ConfigError, DataError
+from cytolora.metrics.calibration import probabilities
 
 
 def drawn(groups: int, per_group: int, random: np.random.Generator, shift: float = 1.5):
@@ -77,16 +76,6 @@ def test_an_operating_point_needs_positive_and_negative_images():
     shares = np.array([[0.5, 0.5]])
     with pytest.raises(DataError, match="0 of 1 are of yes"):
         choose(shares, np.array([0]), classes=("no", "yes"), positive=("yes",), asked=0.9, paths=["a"], groups=[None])
-
-
-def test_the_temperature_that_logits_were_sharpened_by_is_found():
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 2, (20000, 4))
-    shares = probabilities(logits, 1.0)
-    labels = np.array([random.choice(4, p=row) for row in shares])
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
-    assert calibration_error(shares, labels) < 0.02 < calibration_error(probabilities(3 * logits, 1.0), labels)
-    assert sum(one["n"] for one in reliability(shares, labels)) == 20000
 
 
 def test_referring_the_doubtful_first_lowers_the_error():

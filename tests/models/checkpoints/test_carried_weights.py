@@ -125,7 +125,7 @@ def test_a_vocabulary_that_changed_on_the_way_is_refused(tmp_path: Path):
 def test_what_the_manifest_does_not_list_or_lists_in_vain_is_not_read(carried: Path):
     (carried / "fused").mkdir()
     (carried / "fused" / "model.safetensors").write_bytes(CONTENT)
-    with pytest.raises(WeightsError, match=r"fused stands in no line of weights\.json.*Fetch it again"):
+    with pytest.raises(WeightsError, match=r"fused is not listed in weights\.json.*Fetch it again"):
         find(ON_HUB, folder=carried)
     (carried / "nano" / "nano.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"nano\.safetensors is not there, though weights\.json lists it"):

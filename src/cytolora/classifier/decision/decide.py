@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cytolora.classifier.bundle.manifest import Contents
 from cytolora.classifier.decision.ood import Features, distances
+from cytolora.metrics.calibration import probabilities
 
 COLUMNS = ("path", "predicted", "positive", "prediction_set", "referred", "unfamiliar", "error")
 """Beside one column per class, in a table of predictions."""
@@ -49,13 +50,6 @@ class Prediction:
             "unfamiliar": self.is_unfamiliar,
             "error": self.error,
         }
-
-
-def probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Applies temperature and softmax to logits [images, classes]."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def decide(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.classifier.bundle.files import check_replaceable
-from cytolora.classifier.decision.decide import Prediction, decide, probabilities
+from cytolora.classifier.decision.decide import Prediction, decide
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, OnnxModel
 from cytolora.core.arguments import AnyPath, OneOrMany, as_path, as_paths
@@ -20,6 +20,7 @@ from cytolora.core.progress import Progress
 from cytolora.data.readers.layout import is_image
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError, unknown_name
+from cytolora.metrics.calibration import probabilities
 
 if TYPE_CHECKING:
     from torch import Tensor

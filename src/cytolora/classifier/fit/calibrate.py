@@ -10,10 +10,10 @@ from cytolora.classifier.bundle.manifest import Conformal, Contents, Unfamiliar
 from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision import ood as unfamiliar
 from cytolora.classifier.decision import operating_point as thresholds
-from cytolora.classifier.decision.decide import probabilities
 from cytolora.classifier.fit.recipe import FitOptions
 from cytolora.classifier.fit.train import Model, units_of
 from cytolora.data.manifest import Sample, Split
+from cytolora.metrics.calibration import probabilities
 
 
 def calibrated(

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
-from cytolora.classifier.decision.decide import probabilities
-from cytolora.classifier.decision.temperature import cross_entropy
 from cytolora.classifier.fit.recipe import Recipe
 from cytolora.errors import ConfigError
+from cytolora.metrics.calibration import cross_entropy, probabilities
 from cytolora.metrics.scores import score
 from cytolora.models.classifier import head_state
 from cytolora.training.heads import fit_heads
@@ -155,7 +154,7 @@ def choose_rate(
                 rate=rates[place],
                 balanced_accuracy=found["balanced_accuracy"],
                 accuracy=found["accuracy"],
-                loss=cross_entropy(shares, labels),
+                loss=cross_entropy(labels, shares),
             )
     if not tried:
         raise ConfigError(

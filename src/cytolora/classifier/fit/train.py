@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytolora.classifier.decision.temperature import fit_temperature
 from cytolora.classifier.fit.adapter import fit_adapter, outputs
 from cytolora.classifier.fit.linear import Tried, fit_by_folds, fit_by_validation, num_folds
 from cytolora.classifier.fit.prepare import halves
 from cytolora.classifier.fit.recipe import Recipe, as_lora, estimate_seconds
 from cytolora.data.manifest import Sample, Split
 from cytolora.display.format import duration
+from cytolora.metrics.calibration import fit_temperature
 from cytolora.metrics.units import unit_names
 from cytolora.training.features import seconds_per_image
 from cytolora.training.session import Session

@@ -12,9 +12,9 @@ from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.decision.operating_point import share, summed
 from cytolora.classifier.decision.referral import referral_curve
-from cytolora.classifier.decision.temperature import calibration_error, reliability
 from cytolora.metrics.agreement import confusion
 from cytolora.metrics.bootstrap import metric_intervals
+from cytolora.metrics.calibration import expected_calibration_error, reliability
 from cytolora.metrics.scores import score
 from cytolora.metrics.units import unit_names
 
@@ -38,7 +38,7 @@ class Labelled:
 def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
     """Returns plain data for JSON: metrics with 95 % intervals over groups, and how the thresholds do."""
     shares, labels = found.shares, found.labels
-    predicted = shares.argmax(axis=1)
+    predicted, bins = shares.argmax(axis=1), reliability(labels, shares)
     intervals = metric_intervals(
         labels, predicted, images=found.paths, groups=found.groups, num_classes=len(contents.classes)
     )
@@ -52,8 +52,12 @@ def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
         "warnings": sorted({text for one in intervals.values() for text in one.warnings.values()}),
         "classes": _per_class(contents.classes, labels, predicted, found),
         "confusion": confusion(labels, predicted, len(contents.classes)).tolist(),
-        "calibration_error": calibration_error(shares, labels),
-        "reliability": reliability(shares, labels),
+        "calibration_error": expected_calibration_error(bins),
+        "reliability": [
+            {"confidence": entry.confidence, "accuracy": entry.accuracy, "n": entry.num_images}
+            for entry in bins
+            if entry.num_images
+        ],
         "prediction_sets": _sets(contents, shares, labels, found),
         "referral": _referral(shares, labels, found),
         "operating_point": _operating(contents, shares, labels, found),

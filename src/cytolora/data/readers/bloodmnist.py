@@ -72,13 +72,13 @@ def read_bloodmnist(path: Path) -> Manifest:
 
 
 def _source(path: Path) -> Path:
-    found = [path] if path.is_file() else [path / name for name in _FILES.values() if (path / name).is_file()]
-    if not found or found[0].suffix != ".npz":
+    files = [path] if path.is_file() else [path / name for name in _FILES.values() if (path / name).is_file()]
+    if not files or files[0].suffix != ".npz":
         raise refusal(path, BLOODMNIST.title, f"one of the files {', '.join(_FILES.values())}")
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
         raise DataError(f"{path} holds several sizes of BloodMNIST ({names}); point at one of these files.")
-    return found[0]
+    return files[0]
 
 
 def _unpack(source: Path, archive: zipfile.ZipFile, folder: Path) -> None:

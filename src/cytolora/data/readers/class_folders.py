@@ -1,4 +1,4 @@
-"""Class folders wherever they are: for downloads whose tree differs from copy to copy above and below them."""
+"""Class folder search, for downloads whose tree differs from copy to copy above and below the class folders."""
 
 import os
 import re

@@ -63,7 +63,7 @@ def read_cric(path: Path) -> Manifest:
         raise DataError(f"{table} names {len(missing)} fields that are not below {path}, the first is {missing[0]}.")
     target = path / _CELLS
     unpack_once(target, _key(table, fields), lambda folder: _cut(nuclei, fields, folder))
-    samples = tuple(Sample(path=one.path, label=one.label, group=one.image) for one in nuclei)
+    samples = tuple(Sample(path=nucleus.path, label=nucleus.label, group=nucleus.image) for nucleus in nuclei)
     return Manifest(name=CRIC.name, root=target, classes=CRIC.classes, samples=samples, group_rule=CRIC.group_rule)
 
 
@@ -89,11 +89,11 @@ def _nucleus(table: Path, line: int, row: dict[str, str]) -> _Nucleus:
 
 def _fields(folder: Path, depth: int = _MAX_DEPTH) -> dict[str, Path]:
     """Finds images at any depth by name; what we cut ourselves is not looked at."""
-    found = {image.name: image for image in images_in(folder)}
+    images = {image.name: image for image in images_in(folder)}
     for child in sub_folders(folder) if depth else ():
         if child.name != _CELLS:
-            found |= _fields(child, depth - 1)
-    return found
+            images |= _fields(child, depth - 1)
+    return images
 
 
 def _cut(nuclei: Iterable[_Nucleus], fields: dict[str, Path], folder: Path) -> None:

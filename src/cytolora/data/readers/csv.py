@@ -1,4 +1,4 @@
-"""Images of one's own listed in a CSV file, with groups, subsets and metadata where they are known."""
+"""CSV reader: images with labels, and groups, subsets and metadata where they are known."""
 
 import csv
 from collections.abc import Mapping

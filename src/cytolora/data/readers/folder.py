@@ -1,4 +1,4 @@
-"""Images of one's own in class folders, with or without train, val and test above them."""
+"""Class folder reader: images in one folder per class, with or without train, val and test above them."""
 
 from itertools import pairwise
 from pathlib import Path

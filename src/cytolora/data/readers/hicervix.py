@@ -78,7 +78,7 @@ def read_table(table: Path) -> dict[str, str]:
     Raises:
         DataError: If a row disagrees with the published tree, or an image is listed twice.
     """
-    found: dict[str, str] = {}
+    class_of: dict[str, str] = {}
     for line, row in read_rows(table, _COLUMNS):
         name, class_name = row["image_name"], row["class_name"]
         levels = tuple(row[level] for level in _LEVELS if row[level])
@@ -91,10 +91,10 @@ def read_table(table: Path) -> dict[str, str]:
             )
         if not name or Path(name).name != name or "\\" in name:
             raise DataError(f"{table}, line {line}: image_name {name!r} is no file name.")
-        if name in found:
+        if name in class_of:
             raise DataError(f"{table}, line {line}: {name} is listed twice.")
-        found[name] = class_name
-    return found
+        class_of[name] = class_name
+    return class_of
 
 
 def tree(label_set: str) -> dict[str, tuple[str, ...]]:
@@ -106,7 +106,7 @@ def tree(label_set: str) -> dict[str, tuple[str, ...]]:
 
 def _find_images(path: Path, subset: Subset, names: set[str]) -> tuple[Path, int]:
     """Returns the folder of a subset's images, and how many in it are not listed."""
-    folder = next((one for one in (path / subset / subset, path / subset) if one.is_dir()), None)
+    folder = next((inner for inner in (path / subset / subset, path / subset) if inner.is_dir()), None)
     if folder is None:
         packed = f"Unpack {subset}.zip there." if (path / f"{subset}.zip").is_file() else "Complete the download."
         raise DataError(f"{path} has no folder {subset!r}, in which {subset}.csv lists {len(names)} images. {packed}")

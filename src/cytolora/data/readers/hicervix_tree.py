@@ -1,4 +1,4 @@
-"""The classes of HiCervix: where each stands in the tree, and how many images carry its name."""
+"""HiCervix class tree: the place of each class in it, and its published number of images."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

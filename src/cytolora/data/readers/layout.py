@@ -1,4 +1,4 @@
-"""What readers share: which files are images, which folders are subsets, how a path is written."""
+"""Path rules that readers share: image files, subset folders, relative paths."""
 
 from collections.abc import Mapping
 from pathlib import Path

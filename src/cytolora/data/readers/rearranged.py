@@ -1,4 +1,4 @@
-"""A published dataset that was put into another layout: its own name, classes and, where names survived, groups."""
+"""Rearranged copies of a published dataset: its name, classes and, where file names survived, groups."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath

@@ -1,4 +1,4 @@
-"""What is known of a dataset before one image is read: the type that every source fills in."""
+"""Dataset specification: the facts known of a dataset before an image is read, and its reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,15 +73,15 @@ class DatasetSpec:
 
     def differences(self, manifest: Manifest) -> tuple[str, ...]:
         """Names every count that is not the published one, with both numbers."""
-        counts, found = manifest.counts(), []
+        counts, differences = manifest.counts(), []
         for label, expected in self.expected_counts.items():
             number = counts.get(label, {}).get("all", 0)
             if number != expected:
-                found.append(f"{self.name}: class {label!r} has {number} images, {expected} are published.")
+                differences.append(f"{self.name}: class {label!r} has {number} images, {expected} are published.")
         for subset, expected in self.expected_subsets.items():
             number = len(manifest.subset(subset))
             if number != expected:
-                found.append(f"{self.name}: {subset} has {number} images, {expected} are published.")
+                differences.append(f"{self.name}: {subset} has {number} images, {expected} are published.")
         if self.expected_total is not None and len(manifest.samples) != self.expected_total:
-            found.append(f"{self.name}: {len(manifest.samples)} images, {self.expected_total} are published.")
-        return tuple(found)
+            differences.append(f"{self.name}: {len(manifest.samples)} images, {self.expected_total} are published.")
+        return tuple(differences)

@@ -1,4 +1,4 @@
-"""Drawn cells of five made-up classes: the one dataset that needs no download."""
+"""Synthetic dataset reader: drawn cells of five made-up classes, no download needed."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Columns of a table: which are there, and which are meant as group or subset under another name."""
+"""Column look-up in tables, with suggestions where a group or subset column has another name."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""The layout of the authors' later benchmark: ``images/<class>/…`` and ``splits/{train,val,test}.txt``."""
+"""TXT split reader, the layout of the authors' later benchmark: ``images/<class>/…`` and ``splits/*.txt``."""
 
 from pathlib import Path, PurePosixPath
 
@@ -49,15 +49,15 @@ def _lines(file: Path) -> list[tuple[int, str, int]]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read {file} as a UTF-8 text: {error}.") from error
-    found = []
+    entries = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         image, _, label = line.strip().rpartition(" ")
         if not (image and label.isascii() and label.isdecimal()):
             raise DataError(f"{file}, line {number}: {line!r} is not a file and a label; expected 'class/file 0'.")
-        found.append((number, image.strip(), int(label)))
-    return found
+        entries.append((number, image.strip(), int(label)))
+    return entries
 
 
 def _sample(file: Path, line: int, image: str, subset: Subset) -> Sample:

@@ -1,4 +1,4 @@
-"""Images that stand in no file of their own: written out once, as PNG beside the download, and found there again."""
+"""Unpacking of images that are stored in no file of their own: written once as PNG beside the download."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:
 
 def _key_of(target: Path) -> str | None:
     try:
-        found = json.loads((target / _MARKER).read_text(encoding="utf-8"))
+        marker = json.loads((target / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found.get("unpacked_from") if isinstance(found, dict) else None
+    return marker.get("unpacked_from") if isinstance(marker, dict) else None

@@ -1,4 +1,4 @@
-"""Groups into subsets: stratified by class, no group torn, the same on every machine."""
+"""Stratified partition of groups into subsets: no group in two of them, the same on every machine."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unit:
-    """What may not be torn: a group, or one image whose group is not known."""
+    """Images that stay in one subset: a group, or one image whose group is not known."""
 
     key: str
     paths: tuple[str, ...]
@@ -38,7 +38,7 @@ class _Unit:
     """Images by class."""
 
 
-Place = dict[str, Subset]
+SubsetOf = dict[str, Subset]
 """Subset by the unit's key."""
 
 
@@ -62,14 +62,14 @@ def partition(
     units = sorted(_units(samples, by), key=lambda unit: (-len(unit.paths).bit_length(), _rank(unit, seed), unit.key))
     totals = Counter(sample.label for sample in samples)
     _check_enough(name, units, totals, shares, by)
-    place = _fill(units, totals, shares)
-    _repair(units, place, totals, shares)
-    missing = next(_missing(units, place, totals, shares), None)
+    subset_of = _fill(units, totals, shares)
+    _repair(units, subset_of, totals, shares)
+    missing = next(_missing(units, subset_of, totals, shares), None)
     if missing:
         label, subset = missing
         raise _too_few(name, label, units, totals, f"no way was found to put one of them into {subset}", by)
     return Partition(
-        subsets={path: place[unit.key] for unit in units for path in unit.paths},
+        subsets={path: subset_of[unit.key] for unit in units for path in unit.paths},
         num_groups=len(units),
         num_grouped=sum(sample.group is not None for sample in samples) if by == "group" else 0,
     )
@@ -89,18 +89,18 @@ def _rank(unit: _Unit, seed: int) -> str:
     return sha256_text(f"{seed}:{unit.key.partition(':')[2]}")
 
 
-def _fill(units: list[_Unit], totals: Mapping[str, int], shares: Mapping[Subset, float]) -> Place:
+def _fill(units: list[_Unit], totals: Mapping[str, int], shares: Mapping[Subset, float]) -> SubsetOf:
     held: dict[Subset, Counter[str]] = {subset: Counter() for subset in shares}
-    place: Place = {}
+    subset_of: SubsetOf = {}
     for unit in units:
         best = max(shares, key=lambda subset: _deficit(unit, held[subset], totals, shares[subset]))
-        place[unit.key] = best
+        subset_of[unit.key] = best
         held[best].update(unit.counts)
-    return place
+    return subset_of
 
 
 def _deficit(unit: _Unit, held: Mapping[str, int], totals: Mapping[str, int], share: float) -> float:
-    """How much of a subset's aim is still open with half of the unit in it; rare classes count like common ones.
+    """Computes how far a subset is below its target with half of the unit in it; rare classes count like common ones.
 
     Half of the unit: that is the gain in chi-square distance to the aim, and keeps large units out of small subsets.
     """
@@ -111,35 +111,35 @@ def _deficit(unit: _Unit, held: Mapping[str, int], totals: Mapping[str, int], sh
     return open_share
 
 
-def _repair(units: list[_Unit], place: Place, totals: Mapping[str, int], shares: Mapping[Subset, float]) -> None:
-    """Moves the smallest unit that can be spared into a subset that lacks its class; changes ``place``."""
+def _repair(units: list[_Unit], subset_of: SubsetOf, totals: Mapping[str, int], shares: Mapping[Subset, float]) -> None:
+    """Moves the smallest unit that can be spared into a subset that lacks its class; changes ``subset_of``."""
     num_moves = len(totals) * len(shares)
     for _ in range(num_moves):
-        for label, subset in _missing(units, place, totals, shares):
-            spare = _spare(units, place, label)
+        for label, subset in _missing(units, subset_of, totals, shares):
+            spare = _spare(units, subset_of, label)
             if spare is not None:
-                place[spare.key] = subset
+                subset_of[spare.key] = subset
                 break
         else:
             return
 
 
-def _spare(units: list[_Unit], place: Place, label: str) -> _Unit | None:
+def _spare(units: list[_Unit], subset_of: SubsetOf, label: str) -> _Unit | None:
     """Returns the smallest unit of a class whose leaving takes no class away from its subset."""
-    number = Counter((place[unit.key], kind) for unit in units for kind in unit.counts)
+    number = Counter((subset_of[unit.key], kind) for unit in units for kind in unit.counts)
     spare = [
         unit
         for unit in units
-        if label in unit.counts and all(number[place[unit.key], kind] > 1 for kind in unit.counts)
+        if label in unit.counts and all(number[subset_of[unit.key], kind] > 1 for kind in unit.counts)
     ]
     return min(spare, key=lambda unit: len(unit.paths), default=None)
 
 
 def _missing(
-    units: list[_Unit], place: Place, totals: Mapping[str, int], shares: Mapping[Subset, float]
+    units: list[_Unit], subset_of: SubsetOf, totals: Mapping[str, int], shares: Mapping[Subset, float]
 ) -> Iterator[tuple[str, Subset]]:
-    found = {(kind, place[unit.key]) for unit in units for kind in unit.counts}
-    return ((label, subset) for label in sorted(totals) for subset in shares if (label, subset) not in found)
+    present = {(kind, subset_of[unit.key]) for unit in units for kind in unit.counts}
+    return ((label, subset) for label in sorted(totals) for subset in shares if (label, subset) not in present)
 
 
 def _check_enough(

@@ -1,4 +1,4 @@
-"""Splits as files, to cite and to share: which image stands in train, val or test."""
+"""Split files, to cite and to share: the subset of every image."""
 
 import csv
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which images a run may see: pure functions of manifest, split rule, sampling and seed."""
+"""Train, val and test splits, few-shot and fractional sampling: pure functions of manifest, rule, sampling and seed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -39,11 +39,11 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
         subsets = tuple(subset for subset in SUBSETS if subset == "train" or subset not in present)
         lead = f"{official}; {subsets[1]} taken out of train: "
     shares = _shares(subsets, spec)
-    found = partition(manifest.name, pool, shares, by=spec.by, seed=spec.seed)
+    parts = partition(manifest.name, pool, shares, by=spec.by, seed=spec.seed)
     samples = tuple(
-        replace(sample, subset=found.subsets.get(sample.path, sample.subset)) for sample in manifest.samples
+        replace(sample, subset=parts.subsets.get(sample.path, sample.subset)) for sample in manifest.samples
     )
-    return replace(manifest, samples=samples, split_rule=lead + _in_words(found, shares, spec))
+    return replace(manifest, samples=samples, split_rule=lead + _in_words(parts, shares, spec))
 
 
 def draw(manifest: Manifest, sampling: Sampling, seed: int) -> Split:
@@ -113,14 +113,15 @@ def _shares(subsets: Iterable[Subset], spec: SplitSpec) -> dict[Subset, float]:
     return {subset: ratios[subset] / total for subset in subsets}
 
 
-def _in_words(found: Partition, shares: Mapping[Subset, float], spec: SplitSpec) -> str:
+def _in_words(divided: Partition, shares: Mapping[Subset, float], spec: SplitSpec) -> str:
     parts = " / ".join(f"{subset} {100 * share:.4g} %" for subset, share in shares.items())
     if spec.by == "image":
         unit = DIVIDED_BY_IMAGE
-    elif found.num_grouped == found.num_images:
-        unit = f"divided by group ({found.num_groups} groups), none stands in two subsets"
-    elif found.num_grouped:
-        unit = f"divided by group, and by image for the {found.num_images - found.num_grouped} whose group is not known"
+    elif divided.num_grouped == divided.num_images:
+        unit = f"divided by group ({divided.num_groups} groups), none stands in two subsets"
+    elif divided.num_grouped:
+        num_alone = divided.num_images - divided.num_grouped
+        unit = f"divided by group, and by image for the {num_alone} whose group is not known"
     else:
         unit = "divided by image, for groups are not known"
     return f"{unit}; {parts}, stratified by class, seed {spec.seed}"

@@ -1,4 +1,4 @@
-"""Drawn Pap-like cells: five made-up classes on made-up slides, for demos, tests and the built-in backbone.
+"""Synthetic Pap-like cells of five made-up classes on made-up slides, for demos, tests and the built-in backbone.
 
 No pixel comes from a real cell. The classes are named after real categories because they are drawn with the
 cues that cytologists read there; what is learnt here says nothing about real cells.

@@ -1,4 +1,4 @@
-"""Pixels of drawn cells: soft outlines, grain, stain and focus.
+"""Drawing primitives of synthetic cells: soft outlines, grain, stain and focus.
 
 Only +, -, *, / and the square root touch a pixel. IEEE 754 fixes their results, so that every machine draws the same.
 """

@@ -1,4 +1,4 @@
-"""Scenes of drawn cells: from attributes of cells and slides to images, layer by layer."""
+"""Scene composition of synthetic cells: attributes of cells and slides to images, layer by layer."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

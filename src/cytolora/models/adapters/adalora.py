@@ -1,9 +1,10 @@
-"""AdaLoRA's giving up of ranks while it trains (Zhang et al. 2023, arXiv:2303.10512): PEFT's own, step by step."""
+"""AdaLoRA rank allocation during training (Zhang et al. 2023, arXiv:2303.10512), through PEFT, step by step."""
 
 from math import ceil
 from typing import Self
 
 import torch
+from jaxtyping import Float
 from peft import AdaLoraConfig, AdaLoraModel, PeftModel
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class RankAllocation:
             return None
         return cls(trunk.base_model, num_steps)
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Float[Tensor, ""]:
         """Returns what keeps A and B orthogonal, so that E acts as singular values: mean of ||P P^T - I||, weighted.
 
         PEFT adds it to a loss that the model itself returns; ours returns features.

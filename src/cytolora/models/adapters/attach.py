@@ -1,10 +1,11 @@
-"""Adapter attachment: through PEFT, by prompts, or by opening weights; and the proof that it acts."""
+"""Adapter attachment through PEFT, prompt tokens or unfrozen weights, and a check that gradients reach the adapter."""
 
 import copy
 import re
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from peft import PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -71,8 +72,8 @@ def with_split_qkv(encoder: Encoder) -> Encoder:
     return split
 
 
-def prove_attached(encoder: Encoder, images: Tensor) -> None:
-    """Checks on ``images`` [batch, 3, size, size] that every adapted module can change the features.
+def prove_attached(encoder: Encoder, images: Float[Tensor, "batch 3 size size"]) -> None:
+    """Checks on a few images that every adapted module can change the features.
 
     At the start, something of every adapter has a gradient exactly where its module is on the way from image to
     feature; a family of encoders that reads a weight past its module has none there.

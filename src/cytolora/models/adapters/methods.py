@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 Opens = Literal["biases", "norms", "blocks", "everything"]
-"""Which of the encoder's own weights a method trains."""
+"""Weights of the encoder itself that a method trains."""
 
 _WHERE = ("targets", "blocks", "last_blocks")
 _LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)

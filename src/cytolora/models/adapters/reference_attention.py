@@ -1,4 +1,4 @@
-"""The wrong attention of the paper's public code for UNI and BiomedCLIP, so that its effect can be measured.
+"""Incorrect attention of the paper's public code for UNI and BiomedCLIP, reproduced to measure its effect.
 
 https://github.com/mdausort/Cytology-fine-tuning, loralib/layers.py, class SimpleAttentionLoRA: the same in November
 2024 (025dc60) and in March 2025 (e905ca6). Described, not copied; docs/parity.md says what it does to features.
@@ -7,6 +7,7 @@ https://github.com/mdausort/Cytology-fine-tuning, loralib/layers.py, class Simpl
 from typing import Any
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError
@@ -27,8 +28,10 @@ class ReferenceAttention(nn.Module):
         self.attn_drop = attention.attn_drop
         self.proj, self.proj_drop = attention.proj, attention.proj_drop
 
-    def forward(self, tokens: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """Maps tokens [batch, tokens, width] to the same shape; timm passes a mask, which encoders of images lack."""
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens width"], attn_mask: None = None, is_causal: bool = False
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Computes the attention; timm passes a mask, which encoders of images do not have."""
         queries, keys, values = self.qkv(tokens).chunk(3, dim=-1)
         mixed = F.scaled_dot_product_attention(  # one head as wide as the encoder: logits are scaled by its width
             self.q_norm(queries),

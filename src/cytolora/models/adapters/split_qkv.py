@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError
@@ -29,8 +30,8 @@ class SplitQKV(nn.Module):
         """The projections of all tokens: q, k, v, or k and v."""
         return (self.k_proj, self.v_proj) if self.first_query_only else (self.q_proj, self.k_proj, self.v_proj)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens [batch, tokens, width] to ``parts`` of them side by side, [batch, tokens, 3 x width]."""
+    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens parts_x_width"]:
+        """Projects the tokens by each of ``parts`` and lays the results side by side."""
         if self.fused is not None:
             return self.fused(tokens)
         return torch.cat([part(tokens) for part in self.parts], dim=-1)

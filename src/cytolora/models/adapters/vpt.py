@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -27,8 +28,10 @@ class PromptedBlock(nn.Module):
         if hasattr(attention, "num_prefix_tokens"):  # rotary positions skip the prefix: now the prompts too
             attention.num_prefix_tokens += num_prompts
 
-    def forward(self, tokens: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        """Maps tokens [batch, tokens, width] to the same shape."""
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens width"], *arguments: Any, **options: Any
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Applies the block to the tokens and its prompts."""
         at, num_prompts = self.num_prefix_tokens, self.prompts.shape[1]
         prompts = self.prompts.to(tokens.dtype).expand(len(tokens), -1, -1)
         tokens = self.block(torch.cat([tokens[:, :at], prompts, tokens[:, at:]], dim=1), *arguments, **options)

@@ -1,4 +1,4 @@
-"""Which image encoders exist: the built-in one, the published ones of ``zoo``, and those that a user describes."""
+"""Backbone registry: the built-in encoder, the published ones of ``zoo``, and backbone files of users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

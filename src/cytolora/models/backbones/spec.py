@@ -1,4 +1,4 @@
-"""What is said of a backbone: one frozen record of everything that its checkpoint decides; imports no torch."""
+"""Backbone specification: one frozen record of everything that a checkpoint decides; imports no torch."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Files to tensors: safetensors, and of official .bin, .pt and .pth files the weights alone. Nothing is ever run."""
+"""Checkpoint files to tensors: safetensors, and the weights alone of .bin, .pt and .pth; no code in them is run."""
 
 import pickle
 import zipfile
@@ -23,7 +23,7 @@ def read_state(path: Path, official: str | None = None) -> dict[str, Tensor]:
     """Reads the tensors of a checkpoint by name.
 
     Args:
-        official: Where the weights alone are to be had, for whoever names a file that holds more.
+        official: The official file of the weights alone, named in the error for a file that holds more.
 
     Raises:
         WeightsError: If the file is not there, damaged, of another kind than its name says, or holds code.

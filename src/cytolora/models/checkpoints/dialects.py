@@ -1,4 +1,4 @@
-"""A trained LoRA in the words of others: stock PEFT on stock timm, and stock PEFT on transformers' CLIP.
+"""LoRA export for stock PEFT on stock timm, and for stock PEFT on transformers' CLIP.
 
 Our own adapters name split projections; whoever has only the published model opens one of these instead.
 """

@@ -1,4 +1,4 @@
-"""From a checkpoint's own names to the encoder's: whatever a file calls its tensors, timm's names come out."""
+"""Tensor names of checkpoints, recognised by layout and renamed to timm's."""
 
 import re
 from collections.abc import Mapping
@@ -56,12 +56,12 @@ def joined(state: State, pattern: str, whole: str, parts: tuple[str, ...] | str)
 
     Incomplete ones, and those of unequal shapes, stay as they are; the strict load refuses them by name.
     """
-    result, found = dict(state), {}
+    result, groups = dict(state), {}
     for name, tensor in state.items():
         if match := re.fullmatch(pattern, name):
             parent, part, kind = match.groups()
-            found.setdefault((parent, kind), {})[part] = (name, tensor)
-    for (parent, kind), pieces in found.items():
+            groups.setdefault((parent, kind), {})[part] = (name, tensor)
+    for (parent, kind), pieces in groups.items():
         if pieces.keys() == set(parts) and len({tensor.shape for _, tensor in pieces.values()}) == 1:
             for name, _ in pieces.values():
                 del result[name]

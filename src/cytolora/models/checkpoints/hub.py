@@ -1,6 +1,6 @@
-"""Where a checkpoint is: named by the user, in a folder carried over, in the hub's cache, or on the hub.
+"""Checkpoint look-up: a named file, a carried folder, the cache of the Hugging Face hub; and the download from it.
 
-Loads no torch. Looking never downloads; ``fetch`` does, and says what went wrong in words of what to do next.
+Loads no torch. The look-up never downloads; ``fetch`` does, and its errors name the next step.
 """
 
 import re
@@ -57,11 +57,11 @@ def intact(spec: BackboneSpec, path: Path) -> Path:
         WeightsError: If it differs; the file is removed then, so that it can be fetched again.
     """
     promised, is_link = path.resolve().name, path.is_symlink()
-    if is_link and re.fullmatch(r"[0-9a-f]{64}", promised) and (found := sha256_file(path)) != promised:
+    if is_link and re.fullmatch(r"[0-9a-f]{64}", promised) and (sha256 := sha256_file(path)) != promised:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise WeightsError(
-            f"The download of {spec.name} is damaged: SHA-256 {found[:12]}…, the hub promised {promised[:12]}…. "
+            f"The download of {spec.name} is damaged: SHA-256 {sha256[:12]}…, the hub promised {promised[:12]}…. "
             "It was removed; fetch it again."
         )
     return path
@@ -125,21 +125,19 @@ def _telling(progress: Progress, text: str) -> type[Any]:
     return Told
 
 
-def _file_at(spec: BackboneSpec, place: Path) -> Path:
-    if place.is_file():
-        return place
-    if not place.is_dir():
-        raise WeightsError(f"No weights file at {place}. Name it with --weights {spec.name}=PATH.")
-    if spec.hub is not None and (place / spec.hub.filename).is_file():
-        return place / spec.hub.filename
-    found = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES)
-    known = [place / name for name in _PREFERRED if (place / name) in found]
-    if len(found) != 1 and not known:
-        names = ", ".join(path.name for path in found[:3]) or "none"
-        raise WeightsError(
-            f"{place} holds {len(found)} files of weights ({names}), expected one. Name the file itself."
-        )
-    return known[0] if known else found[0]
+def _file_at(spec: BackboneSpec, path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"No weights file at {path}. Name it with --weights {spec.name}=PATH.")
+    if spec.hub is not None and (path / spec.hub.filename).is_file():
+        return path / spec.hub.filename
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    known = [path / name for name in _PREFERRED if (path / name) in files]
+    if len(files) != 1 and not known:
+        names = ", ".join(file.name for file in files[:3]) or "none"
+        raise WeightsError(f"{path} holds {len(files)} files of weights ({names}), expected one. Name the file itself.")
+    return known[0] if known else files[0]
 
 
 def _cached(hub: HubFile) -> Path | None:

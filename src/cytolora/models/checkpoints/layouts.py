@@ -1,4 +1,4 @@
-"""Official checkpoint layouts, each as a table of names.
+"""Checkpoint layouts of other libraries, each as a table of tensor names.
 
 A layout is recognised by a tensor that only it has. What it holds besides the image encoder is named too, and dropped;
 a tensor that no table knows stays in and makes the strict load fail.

@@ -1,4 +1,4 @@
-"""A checkpoint file in its official format to a timm encoder: every key must fit, nothing is run."""
+"""Strict checkpoint loading into a timm encoder: every tensor name and shape must match."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from jaxtyping import Float
 from timm.layers.mlp import SwiGLUPacked
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
@@ -156,7 +157,7 @@ def _encoder_state(spec: BackboneSpec, path: Path, encoder: Encoder) -> State:
     return named
 
 
-def _resampled(positions: Tensor, trunk: Any) -> Tensor:
+def _resampled(positions: Float[Tensor, "1 _ width"], trunk: Any) -> Float[Tensor, "1 _ width"]:
     num_prefix = 0 if getattr(trunk, "no_embed_class", False) else trunk.num_prefix_tokens
     return resample_abs_pos_embed(positions, list(trunk.patch_embed.grid_size), num_prefix_tokens=num_prefix)
 

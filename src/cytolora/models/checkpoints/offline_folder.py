@@ -1,4 +1,4 @@
-"""A folder of checkpoints for sites without a network: each under its backbone's name, all hashes in one manifest."""
+"""Offline folder of checkpoints for sites without a network, with the hashes of all files in one manifest."""
 
 import json
 import re
@@ -18,8 +18,8 @@ _NAME = r"[A-Za-z0-9._-]+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One checkpoint of the folder, with what its user must know of it."""
+class CheckpointRecord:
+    """One checkpoint of the folder: its files, hashes, licence and source."""
 
     name: str
     file: str
@@ -37,7 +37,7 @@ class Kept:
     """SHA-256 of files that belong to it, by path relative to the folder: a vocabulary."""
 
 
-def keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path] = ()) -> Kept:
+def keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path] = ()) -> CheckpointRecord:
     """Copies a checkpoint and what belongs to it into the folder, whole or not at all, and notes it in the manifest.
 
     Raises:
@@ -65,7 +65,7 @@ def _unwritable(folder: Path, error: OSError) -> WeightsError:
     return WeightsError(f"Cannot write to {folder}: {error.strerror or error}. Name a folder that can be: --to DIR.")
 
 
-def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path]) -> Kept:
+def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path]) -> CheckpointRecord:
     filename = spec.hub.filename if spec.hub is not None else checkpoint.name
     recover_folders(folder)
     with staged_folder(folder / spec.name) as staging:
@@ -74,7 +74,7 @@ def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[P
         for other in others:
             shutil.copyfile(other, staging / other.name)
     copied = folder / spec.name / filename
-    kept = Kept(
+    record = CheckpointRecord(
         name=spec.name,
         file=f"{spec.name}/{filename}",
         sha256=sha256_file(copied),
@@ -88,12 +88,12 @@ def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[P
         others={f"{spec.name}/{other.name}": sha256_file(folder / spec.name / other.name) for other in others},
     )
     present = [entry for entry in read_manifest(folder) if entry.name != spec.name]
-    entries = sorted([*present, kept], key=lambda entry: entry.name)
+    entries = sorted([*present, record], key=lambda entry: entry.name)
     write_json(folder / MANIFEST, {"checkpoints": [asdict(entry) for entry in entries]})
-    return kept
+    return record
 
 
-def read_manifest(folder: Path) -> list[Kept]:
+def read_manifest(folder: Path) -> list[CheckpointRecord]:
     """Reads which checkpoints a folder holds; none where there is no manifest yet.
 
     Raises:
@@ -103,25 +103,25 @@ def read_manifest(folder: Path) -> list[Kept]:
     if not path.is_file():
         return []
     try:
-        entries = [_kept(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]]
+        entries = [_record(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]]
         if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
-            raise ValueError(f"{min(twice)} stands there twice")
+            raise ValueError(f"{min(twice)} is listed twice")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         why = f"{type(error).__name__}, {error}".encode("ascii", "backslashreplace").decode()
-        raise WeightsError(f"{path} is damaged: {why}. Write it anew with `cytolora weights fetch`.") from error
+        raise WeightsError(f"{path} is damaged: {why}. Write it again with `cytolora weights fetch`.") from error
     return entries
 
 
-def carried(folder: Path) -> list[Kept]:
+def carried(folder: Path) -> list[CheckpointRecord]:
     """Reads which checkpoints a folder holds that was written before.
 
     Raises:
         WeightsError: If there is no such folder, or its manifest is absent or damaged.
     """
     if not (folder / MANIFEST).is_file():
-        found = "holds no" if folder.is_dir() else "is no folder with a"
+        problem = "holds no" if folder.is_dir() else "is no folder with a"
         raise WeightsError(
-            f"{folder} {found} {MANIFEST}. Name a folder that `cytolora weights fetch NAME --to DIR` wrote."
+            f"{folder} {problem} {MANIFEST}. Name a folder that `cytolora weights fetch NAME --to DIR` wrote."
         )
     return read_manifest(folder)
 
@@ -132,15 +132,15 @@ def find_carried(folder: Path, name: str) -> Path | None:
     Raises:
         WeightsError: If the folder is none, or does not hold what its manifest says, or more.
     """
-    kept = next((entry for entry in carried(folder) if entry.name == name), None)
-    if kept is None and (folder / name).is_dir():
+    record = next((entry for entry in carried(folder) if entry.name == name), None)
+    if record is None and (folder / name).is_dir():
         raise WeightsError(
-            f"{folder / name} stands in no line of {MANIFEST}: written in part? Fetch it again: "
+            f"{folder / name} is not listed in {MANIFEST}: written in part? Fetch it again: "
             f"`cytolora weights fetch {name} --to {folder}`."
         )
-    if kept is not None and not (folder / kept.file).is_file():
-        raise WeightsError(f"{folder / kept.file} is not there, though {MANIFEST} lists it. Copy the folder again.")
-    return None if kept is None else folder / kept.file
+    if record is not None and not (folder / record.file).is_file():
+        raise WeightsError(f"{folder / record.file} is not there, though {MANIFEST} lists it. Copy the folder again.")
+    return None if record is None else folder / record.file
 
 
 def check_carried(folder: Path, checkpoint: Path, sha256: str) -> None:
@@ -149,10 +149,10 @@ def check_carried(folder: Path, checkpoint: Path, sha256: str) -> None:
     Raises:
         WeightsError: If one is not as it was written.
     """
-    for kept in carried(folder):
-        if folder / kept.file != checkpoint:
+    for record in carried(folder):
+        if folder / record.file != checkpoint:
             continue
-        problem = _difference(kept.file, sha256, kept.sha256) or _problem_of_others(folder, kept)
+        problem = _difference(record.file, sha256, record.sha256) or _problem_of_others(folder, record)
         if problem:
             raise WeightsError(f"{folder}: {problem}. Copy the folder again; `cytolora weights verify` checks it.")
 
@@ -163,45 +163,45 @@ def verify(folder: Path) -> dict[str, str]:
     Raises:
         WeightsError: If the folder has no manifest.
     """
-    return {kept.name: _problem(folder, kept) for kept in carried(folder)}
+    return {record.name: _problem(folder, record) for record in carried(folder)}
 
 
-def _kept(entry: Mapping[str, Any]) -> Kept:
+def _record(entry: Mapping[str, Any]) -> CheckpointRecord:
     """Reads one entry of the manifest, which came with the folder from elsewhere."""
-    kept = Kept(**entry)
-    texts = (kept.name, kept.file, kept.sha256)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(kept.num_bytes, int):
-        raise TypeError(f"{kept.name!r} lacks its file, size or SHA-256")
-    if not re.fullmatch(_NAME, kept.name):
-        raise ValueError(f"{kept.name!r} is no name of a backbone")
-    if not isinstance(kept.others, Mapping):
-        raise TypeError(f"the other files of {kept.name} are no names with a SHA-256")
-    for sha256 in (kept.sha256, *kept.others.values()):
+    record = CheckpointRecord(**entry)
+    texts = (record.name, record.file, record.sha256)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.num_bytes, int):
+        raise TypeError(f"{record.name!r} lacks its file, size or SHA-256")
+    if not re.fullmatch(_NAME, record.name):
+        raise ValueError(f"{record.name!r} is no name of a backbone")
+    if not isinstance(record.others, Mapping):
+        raise TypeError(f"the other files of {record.name} are no names with a SHA-256")
+    for sha256 in (record.sha256, *record.others.values()):
         if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"{sha256!r} is no SHA-256")
-    for name in (kept.file, *kept.others):
+    for name in (record.file, *record.others):
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{name!r} lies outside the folder")
         if not name.isprintable():
             raise ValueError(f"{name!r} is no name of a file")
-    return kept
+    return record
 
 
-def _problem(folder: Path, kept: Kept) -> str:
-    path = folder / kept.file
+def _problem(folder: Path, record: CheckpointRecord) -> str:
+    path = folder / record.file
     if not path.is_file():
-        return f"{kept.file} is not there"
-    if path.stat().st_size != kept.num_bytes:
-        return f"{kept.file} has {path.stat().st_size:,} bytes, expected {kept.num_bytes:,}: copied in part?"
-    return _difference(kept.file, sha256_file(path), kept.sha256) or _problem_of_others(folder, kept)
+        return f"{record.file} is not there"
+    if path.stat().st_size != record.num_bytes:
+        return f"{record.file} has {path.stat().st_size:,} bytes, expected {record.num_bytes:,}: copied in part?"
+    return _difference(record.file, sha256_file(path), record.sha256) or _problem_of_others(folder, record)
 
 
-def _difference(file: str, found: str, promised: str) -> str:
-    return "" if found == promised else f"{file} has SHA-256 {found[:12]}…, expected {promised[:12]}…"
+def _difference(file: str, sha256: str, promised: str) -> str:
+    return "" if sha256 == promised else f"{file} has SHA-256 {sha256[:12]}…, expected {promised[:12]}…"
 
 
-def _problem_of_others(folder: Path, kept: Kept) -> str:
-    for name, sha256 in kept.others.items():
+def _problem_of_others(folder: Path, record: CheckpointRecord) -> str:
+    for name, sha256 in record.others.items():
         if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
             return f"{name} is not there, or not as it was"
     return ""

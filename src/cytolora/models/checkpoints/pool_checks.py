@@ -1,4 +1,4 @@
-"""Whether an encoder's pooling says what it means: a pool that fits no such trunk gives features of something else."""
+"""Pooling checks: the trunk has the tokens that the pool reads, and the encoder gives one vector an image."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What makes an encoder faster: exact in fp32 to the last few bits; and in bf16, where that is asked for.
+"""Faster encoders: fp32 equal to the last few bits, or bf16 where it is asked for.
 
 On a CPU (figures in docs/performance.md): frozen weights laid out once for oneDNN, q, k, v and their LoRA as one
 product, dropout masks from bytes, and in bf16 explicit attention, which is faster there than torch's fused one (in fp32
@@ -10,6 +10,7 @@ import ctypes
 import sys
 
 import torch
+from jaxtyping import Float
 from timm.layers.attention import Attention, AttentionRope
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
@@ -100,7 +101,7 @@ class ByteDropout(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Zeroes elements with probability p while training, and scales the others by 1 / (1 - p)."""
         if not self.training:
             return inputs

@@ -1,4 +1,4 @@
-"""Attention of bf16 encoders on a CPU, as plain products with one copy on the way in and one on the way out.
+"""Explicit attention for bf16 on a CPU: plain products, one copy on the way in and one on the way out.
 
 torch's fused kernel takes twice as long there, and timm's explicit form copies q, k and v one by one (figures in
 docs/performance.md). The arithmetic is timm's; the scale goes into the product.
@@ -8,6 +8,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from cytolora.models.adapters.split_qkv import SplitQKV
 
 
 def attend_explicitly(module: nn.Module) -> None:
-    """Changes timm's attention in place, where nothing stands between its q, k, v and their products."""
+    """Changes timm's attention in place, where no other operation is between its q, k, v and their products."""
     attention: Any = module
     if type(module) is not Attention or attention.gate is not None or attention.attn_drop.p:
         return
@@ -25,8 +26,13 @@ def attend_explicitly(module: nn.Module) -> None:
         attention.forward = MethodType(_forward, attention)
 
 
-def _forward(attention: Any, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """Maps tokens [batch, tokens, width] as timm's ``Attention`` does."""
+def _forward(
+    attention: Any,
+    tokens: Float[Tensor, "batch tokens width"],
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Float[Tensor, "batch tokens width"]:
+    """Computes what timm's ``Attention.forward`` does."""
     if attn_mask is not None or is_causal:
         return Attention.forward(attention, tokens, attn_mask, is_causal)
     mixed: Tensor = _Attend.apply(attention.qkv(tokens), attention.num_heads, attention.scale)  # pyright: ignore
@@ -34,10 +40,12 @@ def _forward(attention: Any, tokens: Tensor, attn_mask: Tensor | None = None, is
 
 
 class _Attend(torch.autograd.Function):
-    """``softmax(scale q k^T) v`` for q, k, v side by side [batch, tokens, 3 x width]; all heads in one product."""
+    """``softmax(scale q k^T) v`` for q, k and v side by side; all heads in one product."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, num_heads: int, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Float[Tensor, "batch tokens _"], num_heads: int, scale: float
+    ) -> Float[Tensor, "batch tokens width"]:
         batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         apart = qkv.view(batch, tokens, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = parts = apart.reshape(3, batch * num_heads, tokens, -1)
@@ -51,10 +59,10 @@ class _Attend(torch.autograd.Function):
         (parts, weights), (_, batch, num_heads, tokens, size) = ctx.saved_tensors, ctx.shape
         query, key, value = parts
         grad = grads[0].view(batch, tokens, num_heads, size).transpose(1, 2).reshape(-1, tokens, size)
-        found, nothing = torch.empty_like(parts), grad.new_empty(1)
-        torch.bmm(weights.mT, grad, out=found[2])
+        grad_parts, unused = torch.empty_like(parts), grad.new_empty(1)
+        torch.bmm(weights.mT, grad, out=grad_parts[2])
         scores = torch.ops.aten._softmax_backward_data(grad @ value.mT, weights, -1, weights.dtype)
-        torch.baddbmm(nothing, scores, key, beta=0, alpha=ctx.scale, out=found[0])
-        torch.baddbmm(nothing, scores.mT, query, beta=0, alpha=ctx.scale, out=found[1])
-        side_by_side = found.view(ctx.shape).permute(1, 3, 0, 2, 4).reshape(batch, tokens, -1)
+        torch.baddbmm(unused, scores, key, beta=0, alpha=ctx.scale, out=grad_parts[0])
+        torch.baddbmm(unused, scores.mT, query, beta=0, alpha=ctx.scale, out=grad_parts[1])
+        side_by_side = grad_parts.view(ctx.shape).permute(1, 3, 0, 2, 4).reshape(batch, tokens, -1)
         return side_by_side, None, None

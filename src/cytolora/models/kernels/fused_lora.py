@@ -1,4 +1,4 @@
-"""Frozen q, k and v with LoRA on some of them as one product and one autograd node: the hot spot of a LoRA step.
+"""LoRA on fused q, k and v projections: one product and one autograd node, the hot spot of a LoRA step.
 
 The arithmetic is that of PEFT's layers, one by one; what is saved is the concatenation, the separate input gradients,
 and the intermediate results that plain autograd keeps.
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
@@ -24,10 +25,10 @@ class _Branch:
     """LoRA on one projection: ``s B A dropout(x)`` (Dausort et al. 2025, eq. 2), added to columns of the product."""
 
     columns: slice
-    down: nn.Parameter
-    """A, [rank, in]."""
-    up: nn.Parameter
-    """B, [width, rank]."""
+    down: Float[nn.Parameter, "rank width"]
+    """A."""
+    up: Float[nn.Parameter, "out rank"]
+    """B."""
     scaling: float
     dropout: float
 
@@ -43,13 +44,13 @@ class FusedLora:
         self._merged: tuple[list[int], FrozenProduct] | None = None
         width = self._linears[0].out_features
         self._branches = [
-            _branch(part, slice(place * width, (place + 1) * width))
-            for place, part in enumerate(split.parts)
+            _branch(part, slice(index * width, (index + 1) * width))
+            for index, part in enumerate(split.parts)
             if isinstance(part, LoraLinear)
         ]
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Maps tokens [batch, tokens, width] to the projections side by side, [batch, tokens, parts x width]."""
+    def __call__(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens parts_x_width"]:
+        """Projects the tokens and lays the results side by side."""
         rows = tokens.reshape(-1, tokens.shape[-1]).to(self._frozen.dtype)
         if torch.is_inference_mode_enabled() and not self._split.training:
             return self._merged_product().forward(rows).view(*tokens.shape[:-1], -1)
@@ -69,8 +70,8 @@ class FusedLora:
         if self._merged is None or self._merged[0] != state:
             weights = [linear.weight.detach().clone() for linear in self._linears]
             for branch in self._branches:
-                place = branch.columns.start // self._linears[0].out_features
-                weights[place].addmm_(branch.up.detach(), branch.down.detach(), alpha=branch.scaling)
+                index = branch.columns.start // self._linears[0].out_features
+                weights[index].addmm_(branch.up.detach(), branch.down.detach(), alpha=branch.scaling)
             self._merged = (state, FrozenProduct(weights, [linear.bias for linear in self._linears], self._precision))
         return self._merged[1]
 
@@ -123,16 +124,16 @@ def _dropout(layer: LoraLinear) -> float:
     return float(getattr(layer.lora_dropout["default"], "p", 0.0))
 
 
-def draw_kept(like: Tensor, dropout: float) -> Tensor:
-    """Draws which elements stay, from one random byte each: uint8 of 0 and 1, in the shape of ``like``.
+def draw_kept(like: Float[Tensor, "*shape"], dropout: float) -> UInt8[Tensor, "*shape"]:
+    """Draws a dropout mask of 0 and 1, each from one random byte.
 
     Not bool: torch compares in place and converts whole numbers six to nine times faster than it makes or reads bools.
     """
     return random_bytes(like).ge_(int(dropout * NUM_BYTES))
 
 
-def random_bytes(like: Tensor) -> Tensor:
-    """Draws uint8 in the shape of ``like`` from torch's global state: a fifth of the time that floats take."""
+def random_bytes(like: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Draws uniform bytes from torch's global random state, in a fifth of the time that floats take."""
     num_words = -(-like.numel() // 8)
     words = torch.empty(num_words, dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.uint8)[: like.numel()].view(like.shape)
@@ -142,12 +143,12 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        rows: Tensor,
+        rows: Float[Tensor, "rows width"],
         frozen: FrozenProduct,
         branches: Sequence[_Branch],
         kept: Sequence[Tensor | None],
         *trained: Tensor,
-    ) -> Tensor:
+    ) -> Float[Tensor, "rows parts_x_width"]:
         out, lows = frozen.forward(rows), []
         for branch, mask, down, up in zip(branches, kept, trained[::2], trained[1::2], strict=True):
             low = F.linear(_dropped(rows, mask), down.to(rows.dtype))
@@ -164,18 +165,18 @@ class _Fused(torch.autograd.Function):
         num = ctx.num_lows
         trained, lows, masks = saved[: 2 * num], saved[2 * num : 3 * num], iter(saved[3 * num :])
         grad_rows = ctx.frozen.backward(grads[0]) if ctx.needs_input_grad[0] else None
-        found: list[Tensor | None] = []
-        for place, branch in enumerate(ctx.branches):
-            mask = next(masks) if ctx.has_mask[place] else None
-            down, up = trained[2 * place], trained[2 * place + 1]
+        grads_of_trained: list[Tensor | None] = []
+        for index, branch in enumerate(ctx.branches):
+            mask = next(masks) if ctx.has_mask[index] else None
+            down, up = trained[2 * index], trained[2 * index + 1]
             factor, grad = _factor(branch, mask), grads[0][:, branch.columns]
-            grad_up = (lows[place].t() @ grad).t().mul(factor)  # this way round: the other is five times slower
+            grad_up = (lows[index].t() @ grad).t().mul(factor)  # this way round: the other is five times slower
             grad_low = F.linear(grad, up.t().contiguous().to(rows.dtype)).mul_(factor)
             grad_down = grad_low.t() @ _dropped(rows, mask)
             if grad_rows is not None:
                 grad_rows.add_(_dropped(grad_low @ down.to(rows.dtype), mask))
-            found += [grad_down.to(down.dtype), grad_up.to(up.dtype)]
-        return grad_rows, None, None, None, *found
+            grads_of_trained += [grad_down.to(down.dtype), grad_up.to(up.dtype)]
+        return grad_rows, None, None, None, *grads_of_trained
 
 
 def _factor(branch: _Branch, mask: Tensor | None) -> float:

@@ -1,4 +1,4 @@
-"""The last block of an encoder whose feature is its first token: what nobody reads of the other tokens is not computed.
+"""Last block for encoders whose feature is the class token: no other token is computed beyond its key and value.
 
 They are still keys and values. In an encoder of 12 blocks this saves a twelfth of the work, but for those two products.
 """
@@ -7,6 +7,7 @@ from types import MethodType
 from typing import Any
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from peft import PeftModel
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -36,14 +37,14 @@ def read_first_token_only(encoder: Encoder) -> None:
     block.forward = MethodType(_first_token, block)
 
 
-def _first_token(block: Any, tokens: Tensor, **_: Any) -> Tensor:
-    """Maps tokens [batch, tokens, width] to what timm's ``Block`` makes of the first, [batch, 1, width]."""
+def _first_token(block: Any, tokens: Float[Tensor, "batch tokens width"], **_: Any) -> Float[Tensor, "batch 1 width"]:
+    """Computes the first token of what timm's ``Block.forward`` returns."""
     first = tokens[:, :1]
     first = first + block.drop_path1(block.ls1(_attend(block.attn, block.norm1(tokens))))
     return first + block.drop_path2(block.ls2(block.mlp(block.norm2(first))))
 
 
-def _attend(attention: Any, tokens: Tensor) -> Tensor:
+def _attend(attention: Any, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 1 width"]:
     heads = (attention.num_heads, attention.head_dim)
     keys, values = attention.qkv(tokens).unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
     query = attention.qkv.q_proj(tokens[:, :1]).unflatten(-1, heads).transpose(1, 2)

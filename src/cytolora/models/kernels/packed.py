@@ -1,4 +1,4 @@
-"""Products with frozen weights that were laid out once for oneDNN, whose kernels are faster than the default ones.
+"""Packed linear layers: frozen weights laid out once for oneDNN, whose kernels are faster than the default ones.
 
 The interface is private to torch; where it is missing or wrong, the same products are computed with ``F.linear``.
 """
@@ -9,19 +9,22 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-_KEPT: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_PRODUCTS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 class FrozenProduct:
-    """``x W^T + b`` with a frozen W [out, in]: laid out once for the forward, and once for the first backward pass."""
+    """``x W^T + b`` with a frozen W: laid out once for the forward, and once for the first backward pass."""
 
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor | None], precision: Precision) -> None:
+    def __init__(
+        self, weights: Sequence[Float[Tensor, "_ inputs"]], biases: Sequence[Tensor | None], precision: Precision
+    ) -> None:
         """Puts the outputs of layers that read the same input side by side; all have a bias, or none has."""
         self.dtype = DTYPES[precision]
         self._weights = [weight.detach() for weight in weights]
@@ -30,12 +33,12 @@ class FrozenProduct:
         present = [bias.detach() for bias in biases if bias is not None]
         self._bias = torch.cat(present) if present else None  # oneDNN adds an fp32 bias to a bf16 product
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Maps rows [n, in] of ``dtype`` to [n, out] of the same."""
+    def forward(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """Multiplies rows of ``dtype`` by the weight."""
         return _product(rows, self._forward, self._bias)
 
-    def backward(self, grads: Tensor) -> Tensor:
-        """Maps gradients [n, out] to those of the rows, [n, in]."""
+    def backward(self, grads: Float[Tensor, "rows outputs"]) -> Float[Tensor, "rows inputs"]:
+        """Maps gradients of the product to those of the rows."""
         if self._backward is None:
             self._backward = _lay_out(self._side_by_side().t())
         return _product(grads, self._backward, None)
@@ -49,11 +52,11 @@ def frozen_product(linears: Sequence[nn.Linear], precision: Precision) -> Frozen
     weights, biases = [linear.weight for linear in linears], [linear.bias for linear in linears]
     first, *others = [tensor for tensor in (*weights, *biases) if tensor is not None]
     state = [precision, packing_works(), *((id(part), part.data_ptr(), _version(part)) for part in (first, *others))]
-    kept = _KEPT.get(first)
-    known, product = (None, None) if kept is None else (kept[0], kept[2])
-    if product is None or known != state:
+    cached = _PRODUCTS.get(first)
+    cached_state, product = (None, None) if cached is None else (cached[0], cached[2])
+    if product is None or cached_state != state:
         product = FrozenProduct(weights, biases, precision)
-        _KEPT[first] = (state, others, product)  # with the others, so that no later tensor can have an id of theirs
+        _PRODUCTS[first] = (state, others, product)  # with the others, so that no later tensor can have an id of theirs
     return product
 
 
@@ -66,8 +69,8 @@ class PackedLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias  # the plain layout: for merging, saving and copying
         self._frozen = frozen_product([linear], precision)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Maps [..., in_features] to [..., out_features]."""
+    def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """Applies the layer."""
         rows = inputs.reshape(-1, self.in_features).to(self._frozen.dtype)
         product: Tensor = _Product.apply(rows, self._frozen)  # pyright: ignore[reportAssignmentType]
         return product.view(*inputs.shape[:-1], self.out_features)  # here: its output may be changed in place
@@ -110,7 +113,9 @@ def _lay_out(weight: Tensor) -> Tensor:
     return _pack(weight.contiguous()) if packing_works() else weight.contiguous()
 
 
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _product(
+    rows: Float[Tensor, "rows inputs"], weight: Tensor, bias: Float[Tensor, " outputs"] | None
+) -> Float[Tensor, "rows outputs"]:
     if weight.is_mkldnn:
         return _packed_product(rows, weight, bias)
     return F.linear(rows, weight, None if bias is None else bias.to(rows.dtype))

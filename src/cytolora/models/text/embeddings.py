@@ -1,4 +1,4 @@
-"""Class prompts to embeddings (extra ``text``), cached on disk, so that training needs no text encoder."""
+"""Class text embeddings from prompts (extra ``text``), cached on disk, so that training needs no text encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -19,10 +20,10 @@ from cytolora.models.text.encoder import is_scale, load_text_encoder
 
 @dataclass(frozen=True, kw_only=True)
 class ClassText:
-    """What a text encoder says of the classes; all that training needs of it."""
+    """Text embeddings of the classes; all that training needs of a text encoder."""
 
-    embeddings: Tensor
-    """float32 [classes, width], each of length 1: the mean over a class's prompts."""
+    embeddings: Float32[Tensor, "classes width"]
+    """Rows of length 1: the mean over a class's prompts."""
     logit_scale: float
     """The checkpoint's own factor from cosine to logit."""
 
@@ -51,14 +52,14 @@ def class_text(
     Args:
         prompts: Several wordings of every class; their embeddings are normalised, averaged and normalised again. Other
             wordings, weights or another vocabulary are kept in a file of their own.
-        vocabulary: The words of a text encoder that needs a file of them, where they are on this machine.
-        fetch_vocabulary: Asked for them where they are not, and nothing is kept.
+        vocabulary: The vocabulary file of a text encoder that needs one, where it is on this machine.
+        fetch_vocabulary: Called for it where it is not, and nothing is cached.
     """
     if empty := [label for label, wordings in prompts.items() if not wordings]:
         raise ConfigError(f"Class {empty[0]!r} has no prompt. Give every class at least one.")
-    kept = kept_text(spec, prompts, weights_sha256=weights_sha256, cache=cache, vocabulary=vocabulary)
-    if kept is not None:
-        return kept
+    cached = cached_text(spec, prompts, weights_sha256=weights_sha256, cache=cache, vocabulary=vocabulary)
+    if cached is not None:
+        return cached
     vocabulary = vocabulary or fetch_vocabulary()
     encoder = load_text_encoder(spec, weights, vocabulary)
     rows = [F.normalize(F.normalize(encoder.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
@@ -68,7 +69,7 @@ def class_text(
     return text
 
 
-def kept_text(
+def cached_text(
     spec: BackboneSpec,
     prompts: Mapping[str, Sequence[str]],
     *,
@@ -76,11 +77,14 @@ def kept_text(
     cache: Path,
     vocabulary: Path | None = None,
 ) -> ClassText | None:
-    """Returns what ``class_text`` kept, or None; without a vocabulary at hand what the only one so far gave."""
+    """Returns the cached result of ``class_text``, or None.
+
+    Without a vocabulary on this machine, the one that was computed with any other, if there is just one.
+    """
     stem = _stem(spec, prompts, weights_sha256)
     words = _of_vocabulary(vocabulary)
-    found = [cache / f"{stem}{words}.safetensors"] if words else sorted(cache.glob(f"{stem}*.safetensors"))
-    return _read(found[0], len(prompts)) if len(found) == 1 else None
+    files = [cache / f"{stem}{words}.safetensors"] if words else sorted(cache.glob(f"{stem}*.safetensors"))
+    return _read(files[0], len(prompts)) if len(files) == 1 else None
 
 
 def _stem(spec: BackboneSpec, prompts: Mapping[str, Sequence[str]], weights_sha256: str) -> str:
@@ -94,7 +98,7 @@ def _of_vocabulary(vocabulary: Path | None) -> str:
 
 
 def _read(path: Path, num_classes: int) -> ClassText | None:
-    """Reads kept embeddings; None if there are none, or a damaged file, which is then made anew."""
+    """Reads cached embeddings; None if there are none or the file is damaged, which is then written again."""
     content = read_checked(path, key=path.name)
     if content is None:
         return None
@@ -103,13 +107,15 @@ def _read(path: Path, num_classes: int) -> ClassText | None:
     return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
 
 
-def zero_shot_logits(features: Tensor, text: ClassText) -> Tensor:
-    """Returns scaled cosines [images, classes] of projected features [images, width] (Radford et al. 2021)."""
+def zero_shot_logits(features: Float[Tensor, "images width"], text: ClassText) -> Float[Tensor, "images classes"]:
+    """Returns scaled cosines of projected features and class embeddings (Radford et al. 2021)."""
     return text.logit_scale * F.normalize(features, dim=-1) @ text.embeddings.to(features).T
 
 
-def text_head(text: ClassText, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns weight [classes, width] and bias of a linear head that starts from the class names.
+def text_head(
+    text: ClassText, features: Float[Tensor, "images width"]
+) -> tuple[Float[Tensor, "classes width"], Float[Tensor, " classes"]]:
+    """Returns weight and bias of a linear head that starts from the class names.
 
     The rows are the class embeddings, scaled so that logits of features as long as ``features`` are on average those of
     ``zero_shot_logits``; the class with the largest logit is the same.

@@ -1,4 +1,4 @@
-"""The text half of a checkpoint, which lies in the same file as the image half and is read with the same strictness."""
+"""Text encoder of a checkpoint, loaded from the same file as the image encoder and as strictly."""
 
 import math
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cytolora.errors import ConfigError, WeightsError, missing_package
@@ -33,15 +34,15 @@ class TextEncoder(nn.Module):
 
     def __init__(self, text: TextSpec, projection: int, vocabulary: Path | None) -> None:
         super().__init__()
-        self.logit_scale = math.nan  # until a checkpoint says it
+        self.logit_scale = math.nan  # until a checkpoint is loaded
         if text.kind == "clip":
             self.encoder, self._tokenise = _clip_encoder(text, projection)
         else:
             self.encoder, self._tokenise = _bert_encoder(text, projection, vocabulary)
 
     @torch.inference_mode()
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Returns embeddings [prompts, width], not normalised."""
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
+        """Returns embeddings, not normalised."""
         return self.encoder(self._tokenise(list(prompts)))
 
 
@@ -82,18 +83,18 @@ def is_scale(number: float) -> bool:
 
 def _logit_scale(weights: Path, state: Mapping[str, Tensor]) -> float:
     """Returns the factor from cosine to logit, of which a checkpoint holds the logarithm."""
-    found = state.get("logit_scale")
-    if found is None or found.numel() != 1 or not found.is_floating_point():
-        shape = "none" if found is None else f"{found.dtype} {list(found.shape)}"
+    log_scale = state.get("logit_scale")
+    if log_scale is None or log_scale.numel() != 1 or not log_scale.is_floating_point():
+        shape = "none" if log_scale is None else f"{log_scale.dtype} {list(log_scale.shape)}"
         raise WeightsError(
             f"{weights} holds {shape} as logit_scale, expected one number: without it cosines are no logits. Name the "
             "official file, which has image and text together."
         )
-    scale = float(found.float().exp())
+    scale = float(log_scale.float().exp())
     if not is_scale(scale):
         raise WeightsError(
-            f"{weights} holds logit_scale {found.item():g}, whose exponential {scale:g} is no factor above 0. Fetch it "
-            "again."
+            f"{weights} holds logit_scale {log_scale.item():g}, whose exponential {scale:g} is no factor above 0. "
+            "Fetch it again."
         )
     return scale
 
@@ -169,7 +170,7 @@ class _Bert(nn.Module):
             nn.Linear(width, middle, bias=False), nn.GELU(), nn.Linear(middle, projection, bias=False)
         )
 
-    def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, tokens: Mapping[str, Tensor]) -> Float[Tensor, "prompts width"]:
         hidden = self.transformer(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         return self.proj(hidden.last_hidden_state[:, 0])
 

@@ -1,4 +1,4 @@
-"""What text encoders are asked: templates, and plain words for the labels of datasets. Imports nothing."""
+"""Text prompts for zero-shot classification: templates, and plain words for class labels. Imports nothing."""
 
 from collections.abc import Iterable, Mapping
 

@@ -11,18 +11,18 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.data import grouping
 from cytolora.data.grouping import Grouping
 from cytolora.experiments.store import StoredRun
-from cytolora.metrics import agreement, calibration, hierarchy, intervals, units
+from cytolora.metrics import agreement, calibration, hierarchy, units
 from cytolora.metrics import bootstrap as stats
 from cytolora.metrics.agreement import class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.bootstrap import Interval, metric_intervals
-from cytolora.metrics.calibration import Bin, brier, expected_error, reliability
+from cytolora.metrics.calibration import Bin, brier, expected_calibration_error, reliability
 from cytolora.metrics.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
 from cytolora.reporting.results import predictions as predictions_module
 from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
 from cytolora.reporting.results.facts import ClassFacts
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds, read_test
 
-_MODULES = (stats, intervals, units, agreement, calibration, hierarchy, grouping, predictions_module)
+_MODULES = (stats, units, agreement, calibration, hierarchy, grouping, predictions_module)
 """With this one, whose text is part of the key: other code, other numbers."""
 
 
@@ -111,7 +111,7 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
         quadratic_kappa=[kappa(one, "quadratic") for one in in_order],
         auroc=[macro(one) for one in areas],
         class_auroc=[macro(of_class) for of_class in zip(*areas, strict=True)],
-        ece=[expected_error(reliability(rows.labels, rows.probabilities)) for rows in seeds],
+        ece=[expected_calibration_error(reliability(rows.labels, rows.probabilities)) for rows in seeds],
         brier=[brier(rows.labels, rows.probabilities) for rows in seeds],
         bins=reliability(labels, shares),
         trees=[tree_score(r.labels, r.probabilities, classes, facts.tree) for r in seeds] if facts.tree else [],

@@ -10,7 +10,7 @@ import numpy as np
 
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.metrics import bootstrap as stats
-from cytolora.metrics import intervals, units
+from cytolora.metrics import units
 from cytolora.metrics.bootstrap import Interval, accuracy, balanced_accuracy, tally
 from cytolora.reporting.results import predictions
 from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
@@ -93,7 +93,7 @@ def breakdowns(settings: Sequence[Setting]) -> list[Breakdown]:
 
 def _key(settings: Sequence[Setting]) -> str:
     """Names the breakdowns of these settings by their predictions, and by the code that computes them."""
-    code = code_hash(*(module.__file__ for module in (stats, intervals, units, predictions)), __file__)
+    code = code_hash(*(module.__file__ for module in (stats, units, predictions)), __file__)
     hashes = [
         [list(setting.runs[0].provenance["classes"]), *map(predictions_hash, setting.tested)] for setting in settings
     ]

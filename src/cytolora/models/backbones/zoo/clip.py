@@ -1,4 +1,4 @@
-"""Encoders trained against text: CLIP and those of medicine and microscopy that began as it."""
+"""Vision-language encoders: CLIP, and its descendants in medicine and microscopy."""
 
 from cytolora.config.run import Preprocess
 from cytolora.models.backbones.spec import BackboneSpec, HubFile, TextSpec

@@ -1,4 +1,4 @@
-"""Encoders trained on cells: smears of blood and of the cervix."""
+"""Cytology encoders, trained on blood and cervical smears."""
 
 from cytolora.models.backbones.spec import BackboneSpec, HubFile
 from cytolora.models.backbones.zoo.preprocessing import IMAGENET_224, VIT

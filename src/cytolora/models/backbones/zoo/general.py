@@ -1,4 +1,4 @@
-"""Encoders trained on natural images alone: the supervised ViT of the paper, DINOv2 and DINOv3."""
+"""Natural image encoders: the supervised ViT of the paper, DINOv2 and DINOv3."""
 
 from cytolora.config.run import Preprocess
 from cytolora.models.backbones.spec import BackboneSpec, HubFile

@@ -1,4 +1,4 @@
-"""Encoders trained on histology: sections of tissue, the near relatives of cells on a slide."""
+"""Histopathology encoders, trained on tissue sections."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Image preparation that several checkpoints share; mean and standard deviation are those they were trained with."""
+"""Image preprocessing that several checkpoints share, with the mean and standard deviation of their training."""
 
 from typing import Any
 
