@@ -2,7 +2,7 @@
 
 import inspect
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -94,7 +94,7 @@ def session(cells: Path, cache: str | Path, device: str | torch.device) -> Sessi
     )
 
 
-def same_images(found: list[Prediction], expected: list[tuple[float, ...] | None]) -> None:
+def same_images(found: Sequence[Prediction], expected: list[tuple[float, ...] | None]) -> None:
     """Batches of other sizes differ in the last bits."""
     np.testing.assert_allclose(np.array([one.probabilities for one in found]), np.array(expected), atol=1e-5)
 
