@@ -72,7 +72,7 @@ def _default(name: str, value: object) -> str:
 
 
 def test_the_public_names_are_these():
-    assert cytolora.__all__ == NAMES.split()
+    assert list(cytolora.__all__) == NAMES.split()
     assert dir(cytolora) == cytolora.__all__
 
 

@@ -211,7 +211,7 @@ def test_doctor_says_what_is_here_and_that_the_hub_is_out_of_reach(capsys, monke
         (
             KeyboardInterrupt(),
             130,
-            "cytolora: stopped. What was finished is kept; the same command goes on from there.",
+            "cytolora: stopped. Finished work is kept; the same command resumes.",
         ),
         (
             ModuleNotFoundError("No module named 'torch'", name="torch"),

@@ -157,7 +157,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict
         ("embed {cells} --model nano --cache {new} --out {new}/a.parquet", "features: 60 images"),
         ("predict {model} {cells} --out {new}/a.csv", "predicting: 60 images"),
         ("evaluate {model} {cells} --seen mark --json", "predicting: 60 images"),
-        ("labels {cells} --model nano --shots 1 2 3 4 --seeds 1 --cache {cache} --json", "classifiers: "),
+        ("learning-curve {cells} --model nano --shots 1 2 3 4 --seeds 1 --cache {cache} --json", "classifiers: "),
         ("check {cells} --json", "looking at images: 60 images"),
         ("export {model} --to timm --out {new}/e --json", "comparing {new}/e with the bundle: "),
         ("weights fetch nano --to {new}/w", ""),

@@ -30,4 +30,5 @@ def test_only_bins_that_hold_images_are_drawn():
 
 def test_the_mean_confidence_of_a_bin_lies_in_the_bin_that_it_is_of():
     bins = reliability(LABELS, PROBABILITIES)
-    assert all(int(bin_index(entry.confidence)) == index for index, entry in enumerate(bins) if entry.num_images)
+    indices = bin_index([entry.confidence for entry in bins])
+    assert all(indices[index] == index for index, entry in enumerate(bins) if entry.num_images)

@@ -79,18 +79,18 @@ def as_device(value: "str | torch.device | None", name: str = "The device") -> "
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
     try:
         device = torch.device(value) if isinstance(value, str | torch.device) else None
-    except RuntimeError:  # its own words list every device that torch was ever built for
+    except RuntimeError:  # its message lists every device that torch was ever built for
         device = None
     if device is None:
         raise ConfigError(f"{name} is auto, cpu, cuda, mps, or one of several such as cuda:1, got {_shown(value)}.")
-    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}
-    if (device.index or 0) >= here.get(device.type, 0):
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}
+    if (device.index or 0) >= count.get(device.type, 0):
         raise ConfigError(f"No {device} device on this machine. Use --device cpu, or auto.")
     return device
 
 
 class Converted(Generic[Given, Held]):
-    """Field of a frozen dataclass that takes what a user gives and holds what the package works with.
+    """Field of a frozen dataclass that converts the value of a user to the type of the package.
 
     Example::
 
@@ -111,7 +111,7 @@ class Converted(Generic[Given, Held]):
         if instance is not None:
             return instance.__dict__[self._name]
         if self._default is _MISSING:
-            raise AttributeError(self._name)  # how a dataclass is told that a field has no default
+            raise AttributeError(self._name)  # tells dataclass that the field has no default
         return self._default
 
     def __set__(self, instance: object, value: Given) -> None:
@@ -121,11 +121,11 @@ class Converted(Generic[Given, Held]):
 def _many(value: Any, kind: Any, name: str) -> tuple[Any, ...]:
     if isinstance(value, kind):
         return (value,)
-    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, bytes | str) else (value,)
-    for item in found:
+    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, bytes | str) else (value,)
+    for item in items:
         if not isinstance(item, kind):
             raise ConfigError(f"{name}: expected one or many of type {_kind(kind)}, got {_shown(item)}.")
-    return found
+    return items
 
 
 def _kind(kind: Any) -> str:

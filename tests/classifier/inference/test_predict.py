@@ -75,7 +75,7 @@ def test_an_image_that_takes_more_memory_than_there_is_is_one_row_with_an_error(
     monkeypatch.setattr(model, "view", view)
     predict_table(model, find_images([tmp_path / "cells"]), tmp_path / "out.csv")
     errors = [row["error"] for row in rows_of(tmp_path / "out.csv")]
-    assert errors == ["", "Too little memory to look at this image.", ""]
+    assert errors == ["", "Too little memory to decode this image.", ""]
     assert "Too little memory" in model.predict([np.zeros((5, 5, 3), np.uint8)])[0].error
 
 

@@ -1,4 +1,4 @@
-"""Which recipe fits the machine and the labels: backbone, method, steps, learning rates, and the time it will take."""
+"""Training recipe by machine and data: backbone, method, steps, learning rates, estimated time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -62,11 +62,11 @@ class Classifier(Predictor[Tensor]):
         device: str | torch.device | None = None,
         lost: str = "",
     ) -> None:
-        """Takes what was read and checked.
+        """Takes a bundle that was read and checked.
 
         Args:
             checkpoint: The backbone's file; None where it is not here.
-            lost: What became of the file that training read, where that is not the checkpoint.
+            lost: Reason why the file that training read is not the checkpoint.
         """
         super().__init__(contents, name)
         self.files = files
@@ -102,16 +102,16 @@ class Classifier(Predictor[Tensor]):
 
     @property
     def backbone(self) -> BackboneSpec:
-        """All facts of the encoder but where its file is."""
+        """Everything about the encoder but the location of its file."""
         return self.contents.backbone.spec
 
     @property
     def device(self) -> torch.device:
-        """Where the classifier computes."""
+        """Device that the classifier computes on."""
         return self._device
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what was trained, by name: head, and the adapter where there is one."""
+        """Returns the trained parameters by name: head, and the adapter where there is one."""
         state: dict[str, Tensor] = {}
         name = HEAD
         try:
@@ -238,7 +238,7 @@ class Classifier(Predictor[Tensor]):
 def _find_checkpoint(
     path: Path, contents: Contents, named: Path | None, folder: Path | None
 ) -> tuple[Path | None, str]:
-    """Returns the backbone's file, compared with its hash, and what became of the one that training read."""
+    """Returns the backbone's checkpoint, compared with its hash, and why the one that training read is lost."""
     used, kept, lost = contents.backbone, None, ""
     if used.local_file is not None and named is None:
         problem = used.local_file.problem(used.sha256)

@@ -1,4 +1,4 @@
-"""A bundle on labelled images that it was not trained on: which those are, and how it does."""
+"""Evaluation of a classifier on labelled images that it was not trained on."""
 
 import json
 from collections.abc import Callable
@@ -21,16 +21,16 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
 
 OnSeen = Literal["refuse", "mark", "drop"]
-"""What to do with images that the bundle was trained or calibrated on."""
+"""Treatment of images that the classifier was trained or calibrated on."""
 _NUM_SHOWN = 3
 _NUM_THREADS = 4
 _KINDS = ("train", "calibration", "trained_groups")
-"""Of what was seen; an image of the third was not, but one of its patient, slide or field was."""
+"""Kinds of seen images; an image of the third was not seen, but another of its patient, slide or field was."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured; plain data, ready for ``dataclasses.asdict`` and JSON."""
+    """Result of an evaluation; plain data, ready for ``dataclasses.asdict`` and JSON."""
 
     bundle: str
     data: str
@@ -38,7 +38,7 @@ class Evaluation:
     num_images: int
     """Of the dataset, before anything was left out."""
     seen: dict[str, int]
-    """Images by their content in ``train`` or ``calibration`` of the bundle, or left over in their groups."""
+    """Images by their content in ``train`` or ``calibration`` of the bundle, or unused ones of the same groups."""
     on_seen: OnSeen
     errors: dict[str, str]
     """By path, images that cannot be read."""
@@ -55,7 +55,7 @@ def evaluate(
     page: AnyPath | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Evaluation:
-    """Predicts labelled images and compares.
+    """Predicts labelled images and computes metrics with intervals.
 
     Args:
         manifest: With hashes; its classes are among the bundle's.
@@ -67,10 +67,10 @@ def evaluate(
     """
     page = as_path_or_none(page, "page")
     check_page(page)
-    strange = [label for label in manifest.classes if label not in bundle.classes]
-    if strange:
+    unknown = [label for label in manifest.classes if label not in bundle.classes]
+    if unknown:
         raise DataError(
-            f"{manifest.name} has the class {strange[0]!r}, and {bundle.name} knows {', '.join(bundle.classes)}. "
+            f"{manifest.name} has the class {unknown[0]!r}, and {bundle.name} knows {', '.join(bundle.classes)}. "
             "Rename or leave out classes with --map."
         )
     where = _where_seen(bundle, manifest)
@@ -87,17 +87,17 @@ def evaluate(
         on_images(len(batch))
     if page is not None:
         write_page(
-            cells, page, classes=bundle.classes, title=manifest.name, source=f"Labels and what {bundle.name} says"
+            cells, page, classes=bundle.classes, title=manifest.name, source=f"Labels, and predictions of {bundle.name}"
         )
-    good = [place for place, one in enumerate(predictions) if not one.error]
-    if not good:
+    readable = [row for row, one in enumerate(predictions) if not one.error]
+    if not readable:
         raise DataError(f"No image of {manifest.name} can be read; the first: {predictions[0].error}")
-    index = {label: place for place, label in enumerate(bundle.classes)}
-    found = Labelled(
-        predictions=[predictions[place] for place in good],
-        labels=np.array([index[used[place].label] for place in good]),
-        paths=[used[place].path for place in good],
-        groups=[used[place].group for place in good],
+    index = {label: number for number, label in enumerate(bundle.classes)}
+    labelled = Labelled(
+        predictions=[predictions[row] for row in readable],
+        labels=np.array([index[used[row].label] for row in readable]),
+        paths=[used[row].path for row in readable],
+        groups=[used[row].group for row in readable],
     )
     errors = {one.name: one.error for one in predictions if one.error}
     return Evaluation(
@@ -108,13 +108,13 @@ def evaluate(
         seen={name: sum(one == name for one in where.values()) for name in _KINDS},
         on_seen=on_seen,
         errors=errors,
-        metrics=assess(bundle.contents, found),
+        metrics=assess(bundle.contents, labelled),
         notes=_notes(manifest, where, on_seen, errors),
     )
 
 
 def _cell(seen: Seen, sample: Sample, where: dict[str, str]) -> ReviewCell:
-    """Puts what is known of an image besides the prediction on the page."""
+    """Adds label, group and leakage flags of an image to its cell of the page."""
     cell = review_cell(seen)
     flags = (*cell.flags, f"in {where[sample.path].replace('_', ' ')}") if sample.path in where else cell.flags
     note = " · ".join(text for text in (sample.group and f"group {sample.group}", cell.note) if text)
@@ -134,7 +134,7 @@ def only(manifest: Manifest, subset: str) -> Manifest:
 
 
 def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
-    """Returns by path where the bundle has seen the same bytes or pixels, or a sister of the image."""
+    """Returns by path the kind of each seen image: same bytes, same pixels, or group leakage."""
     seen = json.loads(bundle.files[SEEN])
     by_file = {digest: name for name in reversed(_KINDS) for digest in seen.get(name, ())}
     by_pixels = {digest: name for name in reversed(_KINDS) for digest in seen.get(f"{name}_pixels", ())}
@@ -151,7 +151,7 @@ def _pixel_sha256(path: Path) -> str:
     try:
         return pixel_sha256(decode(path))
     except DataError:
-        return ""  # said when it is to be predicted
+        return ""  # reported when it is predicted
 
 
 def _unseen(bundle: Classifier, manifest: Manifest, where: dict[str, str], on_seen: OnSeen) -> tuple[Sample, ...]:
@@ -160,8 +160,8 @@ def _unseen(bundle: Classifier, manifest: Manifest, where: dict[str, str], on_se
     if on_seen == "refuse":
         raise DataError(
             f"{len(where)} of {len(manifest.samples)} images of {manifest.name} were in training or calibration of "
-            f"{bundle.name}{_sisters(where)}, the first are {', '.join(list(where)[:_NUM_SHOWN])}: it would be tested "
-            "on what it knows. Leave them out with --seen drop, or take other images."
+            f"{bundle.name}{_same_groups(where)}, the first are {', '.join(list(where)[:_NUM_SHOWN])}: it would "
+            "be tested on its training data. Leave them out with --seen drop, or take other images."
         )
     left = tuple(sample for sample in manifest.samples if sample.path not in where)
     if not left:
@@ -171,7 +171,7 @@ def _unseen(bundle: Classifier, manifest: Manifest, where: dict[str, str], on_se
     return left
 
 
-def _sisters(where: dict[str, str]) -> str:
+def _same_groups(where: dict[str, str]) -> str:
     count = sum(name == _KINDS[2] for name in where.values())
     return f" ({count} of them: others of the same groups)" if count else ""
 
@@ -180,10 +180,10 @@ def _notes(manifest: Manifest, where: dict[str, str], on_seen: OnSeen, errors: d
     notes = list(manifest.warnings)
     if where and on_seen == "mark":
         notes.append(
-            f"{len(where)} images were in training or calibration{_sisters(where)}: these numbers are too good."
+            f"{len(where)} images were in training or calibration{_same_groups(where)}: these numbers are too good."
         )
     if where and on_seen == "drop":
-        notes.append(f"{len(where)} images were in training or calibration{_sisters(where)} and are left out.")
+        notes.append(f"{len(where)} images were in training or calibration{_same_groups(where)} and are left out.")
     if errors:
         notes.append(f"{len(errors)} images cannot be read and are left out; the first: {next(iter(errors.values()))}")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""What one names to be predicted: files, folders, globs and zip files, as one stream of images."""
+"""Image sources for prediction: files, folders, globs and zip files as one stream."""
 
 import glob
 import zipfile
@@ -20,10 +20,10 @@ _WILD = ("*", "?", "[")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One image that may or may not be readable."""
+    """One image, decoded on demand; it may be unreadable."""
 
     name: str
-    """As it will stand in the table: the path, valid UTF-8; inside a zip file ``archive.zip/inside.png``."""
+    """Its name in tables: the path, valid UTF-8; inside a zip file ``archive.zip/inside.png``."""
     file: Path
     member: str | None = None
     """Name inside the zip file."""
@@ -37,7 +37,7 @@ class Source:
             DataError: If that is not possible, for whatever reason.
         """
         if not self.file.is_file():
-            raise DataError(f"Cannot read {self.name}: it is no file.")  # a pipe would be waited for without an end
+            raise DataError(f"Cannot read {self.name}: it is no file.")  # reading a pipe may never end
         if self.member is None or self.packed is None:
             return decode(self.file, self.name)
         try:
@@ -104,7 +104,7 @@ def _members(archive: Path) -> Iterator[Source]:
         packed = zipfile.ZipFile(archive)  # closed with the last of its sources: they are read after they are listed
         names = [entry.filename for entry in packed.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        yield Source(name=as_text(archive), file=archive)  # decoding it will say what it is not
+        yield Source(name=as_text(archive), file=archive)  # decoding it raises the error
         return
     for name in sorted(set(names)):
         if is_image(Path(name)) and "__MACOSX" not in name:

@@ -1,4 +1,4 @@
-"""How good a bundle is on labelled images: every number that the card, the page and `evaluate` print."""
+"""Metrics of a classifier on labelled images: scores, intervals, calibration, prediction sets, referral."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from cytolora.metrics.units import unit_names
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Predictions beside the truth; none of them has an error."""
+    """Predictions with their true labels; none of them has an error."""
 
     predictions: Sequence[Prediction]
     labels: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Labelled:
 
 
 def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
-    """Returns plain data for JSON: metrics with 95 % intervals over groups, and how the thresholds do."""
+    """Returns plain data for JSON: metrics with 95 % bootstrap intervals over groups, and how thresholds perform."""
     shares, labels = found.shares, found.labels
     predicted, bins = shares.argmax(axis=1), reliability(labels, shares)
     intervals = metric_intervals(
@@ -112,7 +112,7 @@ def _sets(
 
 
 def _referral(shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled) -> dict[str, Any]:
-    """The curve, and what the bundle's own flag does."""
+    """Referral curve, and the error rate with the classifier's own referral flag."""
     referred = np.array([bool(one.is_referred) for one in found.predictions])
     wrong = shares.argmax(axis=1) != labels
     rest = wrong[~referred]

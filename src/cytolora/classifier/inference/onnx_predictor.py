@@ -1,4 +1,4 @@
-"""A bundle's ONNX export, opened and asked about images: NumPy, Pillow and ONNX Runtime, no torch."""
+"""Prediction with the ONNX export of a classifier: NumPy, Pillow and ONNX Runtime, no torch."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -21,7 +21,7 @@ from cytolora.data.imaging.strips import check_shape
 from cytolora.errors import BundleError, ConfigError
 
 EXPORT = "export.json"
-"""What ``bundle.json`` says, with the hashes of the files of the export."""
+"""The content of ``bundle.json``, with the hashes of the files of the export."""
 MODEL = "model.onnx"
 INPUT = "images"
 OUTPUTS = ("logits", "features", "probabilities")
@@ -30,7 +30,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 
 class OnnxModel(Predictor[Pixels]):
-    """An exported classifier: gives the bundle's predictions to the last few bits of fp32."""
+    """Exported classifier; its predictions equal the bundle's up to fp32 rounding."""
 
     def __init__(self, contents: Contents, files: dict[str, bytes], *, name: str, threads: int | None = None) -> None:
         """Takes what was read and checked; ``threads`` None leaves their number to ONNX Runtime."""
@@ -71,7 +71,7 @@ class OnnxModel(Predictor[Pixels]):
         """
         widths = {output.name: output.shape[-1] for output in self._session.get_outputs() if output.shape}
         if not {*OUTPUTS[:2]} <= set(widths) or [entry.name for entry in self._session.get_inputs()] != [INPUT]:
-            raise BundleError(f"{self.name}: {MODEL} has other inputs and outputs than an export has. Export again.")
+            raise BundleError(f"{self.name}: {MODEL} has other inputs and outputs than an export. Export again.")
         if widths[OUTPUTS[0]] != len(self.classes):
             raise BundleError(
                 f"{self.name}: {MODEL} tells {widths[OUTPUTS[0]]} classes apart, and {EXPORT} names "

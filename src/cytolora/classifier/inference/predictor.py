@@ -30,7 +30,7 @@ Images = OneOrMany[ImageLike]
 BATCH_SIZE = 64
 
 NOT_SEEN = (DataError, MemoryError)
-"""What one image may do: it is then one answer with an error, and the others go on."""
+"""Errors of one image: it becomes a prediction with an error, and the others go on."""
 
 Item = TypeVar("Item")
 View = TypeVar("View")
@@ -77,7 +77,7 @@ class Predictor(ABC, Generic[View]):
         """Returns logits [images, classes] and features [images, feature_dim] of some views."""
 
     def warm_up(self) -> None:
-        """Loads what is loaded late, by looking at a blank image: the first real one then waits for nothing."""
+        """Loads everything that is loaded lazily, by predicting a blank image."""
         size = self.preprocess.size_px
         self.predict([np.zeros((size, size, 3), np.uint8)])
 
@@ -156,8 +156,8 @@ class Predictor(ABC, Generic[View]):
 
 
 def as_data_error(error: DataError | MemoryError) -> DataError:
-    """Says of one image that it cannot be looked at, whatever it was that went wrong."""
-    return DataError("Too little memory to look at this image.") if isinstance(error, MemoryError) else error
+    """Turns whatever went wrong with one image into a DataError."""
+    return DataError("Too little memory to decode this image.") if isinstance(error, MemoryError) else error
 
 
 def pixels_of(image: ImageLike | Source) -> Pixels:
@@ -186,7 +186,7 @@ def pixels_of(image: ImageLike | Source) -> Pixels:
 
 
 def named_images(images: Images) -> Iterator[tuple[str, ImageLike | Source]]:
-    """Yields every image with its name, a path or its number; folders are opened, and paths looked for in advance."""
+    """Yields every image with its name, a path or its number; folders are opened, and paths checked in advance."""
     given: Any = [images] if _is_one(images) else images
     if isinstance(given, list | tuple):
         find_images(path for path in given if isinstance(path, AnyPath))

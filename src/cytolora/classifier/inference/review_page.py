@@ -1,4 +1,4 @@
-"""One HTML file to look through cells with: the suspicious and the doubtful first, labels set by keyboard."""
+"""Review page: one HTML file of cells, the most suspicious and uncertain first, labels set by keyboard."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ReviewCell:
     """One image of the page."""
 
     path: str
-    """What the saved table calls it; unique within a page."""
+    """Its name in the saved table; unique within a page."""
     thumbnail: str
     """A data URI, from ``review_thumbnail``; empty where the image cannot be read."""
     probabilities: tuple[float, ...]
@@ -36,9 +36,9 @@ class ReviewCell:
     label: str | None = None
     """The label it has now; None where none is known."""
     flags: tuple[str, ...] = ()
-    """Words to filter by: refer, unfamiliar, …"""
+    """Labels of the filters: refer, unfamiliar, …"""
     note: str = ""
-    """Said under the picture: the group, the error of a file that cannot be read."""
+    """Text under the picture: the group, the error of an unreadable file."""
 
 
 def review_thumbnail(pixels: Pixels) -> str:
@@ -53,7 +53,7 @@ def suspicion(probabilities: Sequence[float], label: int) -> float:
 
 
 def doubt(probabilities: Sequence[float]) -> float:
-    """The entropy of a prediction as a share of the largest there is, in [0, 1]."""
+    """Normalised entropy of a prediction, in [0, 1]."""
     if len(probabilities) < 2:
         return 0.0
     return -sum(share * log(share) for share in probabilities if share > 0) / log(len(probabilities))
@@ -68,7 +68,7 @@ def write_page(
     ``cytolora fit --labels`` reads.
 
     Args:
-        source: Said under the title: the bundle, the folder, the date.
+        source: Text under the title: the bundle, the folder, the date.
 
     Raises:
         DataError: If there is nothing to show, too much, or a path stands twice.

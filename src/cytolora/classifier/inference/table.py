@@ -1,4 +1,4 @@
-"""Predictions as a table, one row an image: streamed, in constant memory, finished whole or not at all."""
+"""Table of predictions as CSV or Parquet, one row per image: streamed in constant memory, written atomically."""
 
 import csv
 import tempfile
@@ -30,7 +30,7 @@ Write = Callable[[Sequence[Prediction]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a job did."""
+    """Counts of a finished prediction."""
 
     num_images: int
     num_errors: int
@@ -40,7 +40,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One image with what is said of it."""
+    """One image with its prediction."""
 
     prediction: Prediction
     thumbnail: str
@@ -55,7 +55,7 @@ def predict_table(
     page: AnyPath | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
-    """Writes one row an image to a CSV or Parquet file, and a page to look through them if asked for.
+    """Writes one row per image to a CSV or Parquet file, and a review page if asked for.
 
     Args:
         on_images: Told the number of images after every batch.
@@ -92,14 +92,14 @@ def predict_table(
 
 
 def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:
-    """Yields what is said of the images, a batch at a time, in their order."""
+    """Yields the predictions of the images in batches, in their order."""
     rest = iter(sources)
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         while batch := list(islice(rest, BATCH_SIZE)):
             read = list(pool.map(lambda source: _read(bundle, source, with_thumbnails), batch))
             views, pictures = [view for view, _ in read], [picture for _, picture in read]
-            said = bundle.predict_views([source.name for source in batch], views)
-            yield [Seen(prediction=one, thumbnail=two) for one, two in zip(said, pictures, strict=True)]
+            predicted = bundle.predict_views([source.name for source in batch], views)
+            yield [Seen(prediction=one, thumbnail=two) for one, two in zip(predicted, pictures, strict=True)]
 
 
 def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str]:
@@ -111,13 +111,13 @@ def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple
 
 
 def counted(predictions: Sequence[Prediction]) -> list[int]:
-    """Counts images, errors, referred and unfamiliar ones."""
+    """Counts images, errors, referred and out-of-distribution ones."""
     flags = [(True, bool(one.error), bool(one.is_referred), bool(one.is_unfamiliar)) for one in predictions]
     return [sum(column) for column in zip(*flags, strict=True)]
 
 
 def review_cell(seen: Seen) -> ReviewCell:
-    """Turns an image that was looked at into one of the review page."""
+    """Turns a predicted image into a cell of the review page."""
     one = seen.prediction
     flags = {"error": bool(one.error), "refer": bool(one.is_referred), "unfamiliar": bool(one.is_unfamiliar)}
     return ReviewCell(
