@@ -140,7 +140,7 @@ def fit(
     Args:
         data: Folder, table or zip file.
         out: The bundle: a folder, or a zip file where the name ends in .zip. An older bundle there is replaced.
-        model: A backbone; the best one on this machine if None (classifier/fit/recipe.py).
+        model: A backbone; the best one on this machine if None (classifier/fit/config.py).
         method: ``linear`` on a CPU and ``lora`` on a GPU if None.
         positive: One class or many, of which together at least the share ``sensitivity`` is to be found.
         add: Folders and zip files of new cells: those that ``labels`` names are trained on too.
@@ -154,8 +154,8 @@ def fit(
     """
     from cytolora.classifier.bundle.files import check_free
     from cytolora.classifier.fit import fit as lab_fit
+    from cytolora.classifier.fit.config import FitOptions, choose_config
     from cytolora.classifier.fit.prepare import read_cells, summary
-    from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
     from cytolora.classifier.inference.bundle_predictor import Bundle
 
     data, out, cache, device = as_path(data, "data"), as_path(out, "out"), as_path(cache, "cache"), as_device(device)
@@ -173,7 +173,7 @@ def fit(
         max_steps=steps,
         precision=precision,
     )
-    recipe = choose_recipe(options, inputs, device.type, as_names(own_backbones, "own_backbones"))
+    config = choose_config(options, inputs, device.type, as_names(own_backbones, "own_backbones"))
     check_free(out)  # now, not after all images were read
     _check_outside(data, dataset, out, cache)
     cells = read_cells(
@@ -186,13 +186,13 @@ def fit(
         begin=progress.begin,
         on_image=lambda: progress.done(1),
     )
-    for line in (*summary(cells), *recipe.notes):
+    for line in (*summary(cells), *config.notes):
         progress.say(line)
-    fitted = lab_fit.fit(cells, out, recipe, options, inputs, cache=cache, device=device, progress=progress)
+    fitted = lab_fit.fit(cells, out, config, options, inputs, cache=cache, device=device, progress=progress)
     for note in fitted.notes:
-        if note not in (*cells.notes, *recipe.notes):  # those were said before
+        if note not in (*cells.notes, *config.notes):  # those were said before
             progress.say(f"! {note}")
-    path = inputs.weights.get(recipe.backbone.name)
+    path = inputs.weights.get(config.backbone.name)
     return Bundle.load(out, weights=path, weights_dir=weights_dir, device=device)
 
 

@@ -63,6 +63,7 @@ def predict_on_slide(
 def print_summary(found: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
     """Says what was predicted, and where it is; ``of_errors``: what became of those that cannot be read."""
     make_console(stderr=True).print(
-        f"{found.num_images} {unit}: {found.num_referred} referred to a person, {found.num_unfamiliar} unfamiliar, "
+        f"{found.num_images} {unit}: {found.num_referred} referred to a person, "
+        f"{found.num_out_of_distribution} out-of-distribution, "
         f"{found.num_errors} that cannot be read{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

@@ -57,12 +57,12 @@ def test_a_lora_opens_with_stock_peft_on_stock_timm(lora: Bundle, tmp_path: Path
 
 def test_a_projection_becomes_part_of_the_head_that_timm_opens(tmp_path: Path, linear: Bundle):
     from cytolora.classifier.export.timm import _head
-    from cytolora.models.classifier import Classifier
     from cytolora.models.encoder import Encoder
+    from cytolora.models.encoder_with_head import EncoderWithHead
 
     trunk = linear.classifier().encoder.trunk
     projection = torch.nn.Linear(96, 32)
-    classifier = Classifier(Encoder(trunk, "mean_patch", projection=projection), 4)
+    classifier = EncoderWithHead(Encoder(trunk, "mean_patch", projection=projection), 4)
     folded = dict(_head(classifier))
     pooled = torch.randn(5, 96)
     expected = classifier.head(projection(pooled))

@@ -8,13 +8,13 @@ from typing import Any
 from safetensors import SafetensorError, deserialize
 
 from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, SEEN
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.errors import BundleError
 
 _AGAIN = "Get the bundle again."
 
 
-def check_whole(path: Path, contents: Contents, files: Mapping[str, bytes]) -> None:
+def check_whole(path: Path, contents: BundleManifest, files: Mapping[str, bytes]) -> None:
     """Raises a BundleError if a file or class is missing that the description needs, or does not fit it."""
     adapters = [] if contents.adapter is None else [PEFT_WEIGHTS if OPENED not in files else OPENED]
     for name in (HEAD, SEEN, *adapters):
@@ -33,7 +33,7 @@ def check_whole(path: Path, contents: Contents, files: Mapping[str, bytes]) -> N
     _check_seen(path, files[SEEN])
 
 
-def check_bank(path: Path, contents: Contents, files: Mapping[str, bytes], width: int | None) -> None:
+def check_bank(path: Path, contents: BundleManifest, files: Mapping[str, bytes], width: int | None) -> None:
     """Raises a BundleError if the features that unfamiliar images are told by are missing, or of another width."""
     if contents.unfamiliar is None:
         return

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from cytolora.classifier.bundle.manifest import Contents, from_text, to_text
+from cytolora.classifier.bundle.manifest import BundleManifest, from_text, to_text
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
 from cytolora.errors import BundleError, ConfigError
 
@@ -38,7 +38,7 @@ Files = dict[str, bytes]
 """Content by path in the bundle, with forward slashes."""
 
 
-def read_bundle(path: Path) -> tuple[Contents, Files]:
+def read_bundle(path: Path) -> tuple[BundleManifest, Files]:
     """Reads a bundle and compares every file with its hash.
 
     The bytes that were compared are the bytes that are used: nothing is read a second time, nothing is unpacked.
@@ -70,7 +70,7 @@ def read_bundle(path: Path) -> tuple[Contents, Files]:
     return contents, files
 
 
-def write_bundle(out: Path, contents: Contents, files: Mapping[str, bytes], card: str) -> None:
+def write_bundle(out: Path, contents: BundleManifest, files: Mapping[str, bytes], card: str) -> None:
     """Writes a bundle, a folder or a zip file by the name of ``out``; an older bundle there is replaced whole.
 
     A zip file is there to be handed on: it names no path of this machine.

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.display.format import percent
 
 _LICENCES = {
@@ -19,13 +19,13 @@ _LICENCES = {
 """The hub's own words for licences; any other is `other`, with its name beside."""
 
 
-def render_card(contents: Contents, notes: Sequence[str], *, written: datetime, seconds: float) -> str:
+def render_card(contents: BundleManifest, notes: Sequence[str], written: datetime, seconds: float) -> str:
     """Writes the card; the only file of a bundle with times in it, and the only one that people may edit."""
     head = yaml.safe_dump(_head(contents), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n{_body(contents, notes)}\n## Written\n\n{_written(contents, written, seconds)}"
 
 
-def _head(contents: Contents) -> dict[str, Any]:
+def _head(contents: BundleManifest) -> dict[str, Any]:
     spec, test = contents.backbone.spec, contents.metrics["test"]
     licence = _LICENCES.get(spec.licence, "other")
     names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
@@ -48,7 +48,7 @@ def _head(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _body(contents: Contents, notes: Sequence[str]) -> str:
+def _body(contents: BundleManifest, notes: Sequence[str]) -> str:
     training, test, sets = contents.training, contents.metrics["test"], contents.metrics["test"]["prediction_sets"]
     lines = [
         f"# {training['dataset']}: {contents.method} on {contents.backbone.name}",
@@ -104,7 +104,7 @@ def _body(contents: Contents, notes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _written(contents: Contents, written: datetime, seconds: float) -> str:
+def _written(contents: BundleManifest, written: datetime, seconds: float) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in contents.versions.items())
     return f"{written:%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s on {contents.training['device']}; {versions}.\n"
 

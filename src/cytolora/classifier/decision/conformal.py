@@ -13,8 +13,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import Conformal
 from cytolora.classifier.decision.margins import above
+from cytolora.classifier.decision.rules import Conformal
 from cytolora.errors import ConfigError
 
 _EVERYTHING = 1.0

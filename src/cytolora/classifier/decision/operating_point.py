@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import OperatingPoint
 from cytolora.classifier.decision.margins import below
+from cytolora.classifier.decision.rules import OperatingPoint
 from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.metrics.bootstrap import metric_intervals
 

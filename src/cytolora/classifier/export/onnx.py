@@ -20,7 +20,7 @@ from cytolora.classifier.inference.bundle_predictor import Bundle
 from cytolora.classifier.inference.onnx_predictor import EXPORT, INPUT, MODEL, OUTPUTS
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError, missing_package
-from cytolora.models.classifier import Classifier
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 PREPROCESSING = "preprocessing.json"
 _OPSET = 20
@@ -79,7 +79,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
 
 class _Whole(nn.Module):
-    def __init__(self, classifier: Classifier, temperature: float) -> None:
+    def __init__(self, classifier: EncoderWithHead, temperature: float) -> None:
         super().__init__()
         self.classifier, self.temperature = classifier, temperature
 
@@ -101,7 +101,9 @@ def _onnx(bundle: Bundle) -> bytes:
     return export_program(classifier, temperature=bundle.contents.temperature, size_px=size, properties=properties)
 
 
-def export_program(classifier: Classifier, *, temperature: float, size_px: int, properties: Mapping[str, str]) -> bytes:
+def export_program(
+    classifier: EncoderWithHead, *, temperature: float, size_px: int, properties: Mapping[str, str]
+) -> bytes:
     """Returns a classifier as the bytes of an ONNX file for any number of images.
 
     Args:

@@ -21,7 +21,7 @@ from cytolora.classifier.inference.predictor import pixels_of
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.split_qkv import fuse_qkv
-from cytolora.models.classifier import Classifier
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -91,7 +91,7 @@ def _architecture(bundle: Bundle) -> tuple[Mapping[str, Tensor], dict[str, Any]]
     raise ConfigError(f"{spec.name} cannot be opened by timm alone ({problem}). Export with --to onnx.")
 
 
-def _head(classifier: Classifier) -> Iterator[tuple[str, Tensor]]:
+def _head(classifier: EncoderWithHead) -> Iterator[tuple[str, Tensor]]:
     """Yields timm's classifier; the encoder's projection, two linear maps in a row being one, lies in it."""
     weight, bias = classifier.head.weight.detach().double().cpu(), classifier.head.bias.detach().double().cpu()
     projection = classifier.encoder.projection
@@ -103,7 +103,7 @@ def _head(classifier: Classifier) -> Iterator[tuple[str, Tensor]]:
     yield "head.bias", bias.float().contiguous()
 
 
-def _config(bundle: Bundle, classifier: Classifier, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _config(bundle: Bundle, classifier: EncoderWithHead, arguments: Mapping[str, Any]) -> dict[str, Any]:
     preprocess, size = bundle.preprocess, bundle.preprocess.size_px
     return {
         "architecture": bundle.backbone.architecture,

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.display.figure import FAINT, GRID, PALETTE
 
 _DARK_FROM = 0.5
@@ -17,7 +17,7 @@ _DARK_FROM = 0.5
 class Confusion:
     """True class by predicted class; each row adds up to 100 %."""
 
-    contents: Contents
+    contents: BundleManifest
 
     name = "confusion"
     caption = "True class (rows) by predicted class (columns) on the test images: percent of the row, and count."
@@ -63,7 +63,7 @@ class Confusion:
 class Reliability:
     """Confidence against accuracy: on the diagonal a probability means what it says."""
 
-    contents: Contents
+    contents: BundleManifest
 
     name = "reliability"
     caption = (
@@ -99,7 +99,7 @@ class Reliability:
 class Referral:
     """How error falls when the doubtful images go to a person."""
 
-    contents: Contents
+    contents: BundleManifest
 
     name = "referral"
     caption = (

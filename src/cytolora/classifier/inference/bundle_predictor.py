@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cytolora.classifier.bundle.checks import check_whole
 from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
@@ -26,8 +26,8 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.classifier import Classifier, from_safetensors
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors
 from cytolora.models.kernels.cpu import for_inference
 
 
@@ -43,7 +43,7 @@ class Bundle(Predictor[Tensor]):
 
     def __init__(
         self,
-        contents: Contents,
+        contents: BundleManifest,
         files: Files,
         *,
         name: str,
@@ -121,12 +121,12 @@ class Bundle(Predictor[Tensor]):
             raise missing(self.backbone, self._lost)
         return self._checkpoint
 
-    def classifier(self) -> Classifier:
+    def classifier(self) -> EncoderWithHead:
         """Returns encoder and head, adapter merged where its kind allows, in evaluation mode; loaded once."""
         return self._classifier
 
     @cached_property
-    def _classifier(self) -> Classifier:
+    def _classifier(self) -> EncoderWithHead:
         encoder = load_encoder(self.backbone, self.checkpoint())
         contents = self.contents
         if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
@@ -158,7 +158,7 @@ class Bundle(Predictor[Tensor]):
 
 
 def _find_checkpoint(
-    path: Path, contents: Contents, named: Path | None, folder: Path | None
+    path: Path, contents: BundleManifest, named: Path | None, folder: Path | None
 ) -> tuple[Path | None, str]:
     """Returns the backbone's file, compared with its hash, and what became of the one that training read."""
     used, kept, lost = contents.backbone, None, ""
@@ -173,7 +173,7 @@ def _find_checkpoint(
     return checkpoint, lost
 
 
-def _check_backbone(path: Path, contents: Contents, checkpoint: Path) -> None:
+def _check_backbone(path: Path, contents: BundleManifest, checkpoint: Path) -> None:
     found, used = sha256_file(checkpoint), contents.backbone
     if found != used.sha256:
         raise BundleError(

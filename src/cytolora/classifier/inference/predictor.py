@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.decision.decide import Prediction, decide
 from cytolora.classifier.decision.ood import Features
 from cytolora.classifier.inference.image_sources import Source, as_text, find_images
@@ -39,7 +39,7 @@ View = TypeVar("View")
 class Predictor(ABC, Generic[View]):
     """A classifier with its classes, preprocessing and thresholds."""
 
-    def __init__(self, contents: Contents, name: str) -> None:
+    def __init__(self, contents: BundleManifest, name: str) -> None:
         self.contents = contents
         self.name = name
         """Where it was opened."""
@@ -116,7 +116,7 @@ class Predictor(ABC, Generic[View]):
         found = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
         if good:
             logits, features = self.outputs([view for _, view in good])
-            said = decide(self.contents, [names[place] for place, _ in good], logits, features, self.bank)
+            said = decide(self.contents.rules, [names[place] for place, _ in good], logits, features, self.bank)
             for (place, _), prediction in zip(good, said, strict=True):
                 found[place] = prediction
         return found

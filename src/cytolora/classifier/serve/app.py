@@ -152,7 +152,7 @@ class Service:
             positive=found.positive,
             prediction_set=None if found.prediction_set is None else list(found.prediction_set),
             referred=found.is_referred,
-            unfamiliar=found.is_unfamiliar,
+            unfamiliar=found.is_out_of_distribution,
         )
 
 

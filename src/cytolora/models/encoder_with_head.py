@@ -14,7 +14,7 @@ _HEAD = "head."
 _TOWER = "tower."
 
 
-class Classifier(nn.Module):
+class EncoderWithHead(nn.Module):
     """``y = W z + b`` on the features z of an encoder (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
 
     def __init__(self, encoder: Encoder, num_classes: int, *, autocast: bool = False) -> None:
@@ -45,7 +45,7 @@ def head_state(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
     return {f"{_HEAD}weight": weight, f"{_HEAD}bias": bias}
 
 
-def trained_state(classifier: Classifier) -> dict[str, Tensor]:
+def trained_state(classifier: EncoderWithHead) -> dict[str, Tensor]:
     """Returns adapter and head by name; what is not PEFT's under the encoder's own names."""
     state = head_state(classifier.head.weight, classifier.head.bias)
     if isinstance(classifier.encoder.trunk, PeftModel):
@@ -55,7 +55,7 @@ def trained_state(classifier: Classifier) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def load_trained_state(classifier: Classifier, state: Mapping[str, Tensor]) -> None:
+def load_trained_state(classifier: EncoderWithHead, state: Mapping[str, Tensor]) -> None:
     """Puts a stored adapter and head back; every key must fit.
 
     Raises:
