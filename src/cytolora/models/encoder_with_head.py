@@ -1,4 +1,4 @@
-"""An encoder and the linear head on top: what trains, what does not, and how the trained part is written down."""
+"""Encoder with a linear head: forward pass, trainable parameters, and the tensors that are stored."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ class EncoderWithHead(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def num_trainable(self) -> int:
-        """Counts trainable numbers, adapter and head."""
+        """Counts trainable parameters, adapter and head."""
         return sum(parameter.numel() for parameter in self.trainable())
 
 

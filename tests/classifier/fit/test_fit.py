@@ -75,6 +75,28 @@ def test_the_card_has_the_head_that_the_hub_reads(fitted):
     assert {one.metric_type: one.metric_value for one in read.eval_results} == metrics
 
 
+@pytest.mark.parametrize(
+    ("method", "library"),
+    [
+        ("linear", "cytolora"),
+        ("lora", "peft"),
+        ("vera", "peft"),
+        ("bitfit", "cytolora"),
+        ("layernorm", "cytolora"),
+        ("last_blocks", "cytolora"),
+        ("full", "cytolora"),
+        ("vpt", "cytolora"),
+    ],
+)
+def test_the_card_names_peft_only_where_the_bundle_holds_what_peft_loads(
+    method, library, lab_cells, lab_cache, tmp_path
+):
+    out = tmp_path / "model"
+    cytolora.fit(lab_cells, out, model="nano", method=method, shots=1, rates=[1e-3], steps=1, cache=lab_cache)
+    assert yaml.safe_load((out / "card.md").read_text().split("---")[1])["library_name"] == library
+    assert (out / "adapter" / "adapter_config.json").is_file() == (library == "peft")
+
+
 def test_the_page_stands_alone_and_says_what_was_measured(fitted):
     page = (fitted / "report.html").read_text()
     assert not [loads for loads in ("<script", "src=", 'href="http', "url(http", "@import") if loads in page]

@@ -37,7 +37,8 @@ class Assembled:
 
     def write(self, out: Path, *, written: datetime, seconds: float) -> None:
         """Writes the bundle with its card, the only file with times in it."""
-        write_bundle(out, self.manifest, self.files, render_card(self.manifest, self.notes, written, seconds))
+        card = render_card(self.manifest, self.files, self.notes, written=written, seconds=seconds)
+        write_bundle(out, self.manifest, self.files, card)
 
 
 def assemble(
