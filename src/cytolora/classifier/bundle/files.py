@@ -1,4 +1,4 @@
-"""A bundle on disk: a folder, or one zip file of it; read whole into memory, written whole or not at all."""
+"""Bundle files on disk: a folder, or one zip file of it; read whole into memory, written whole or not at all."""
 
 import hashlib
 import io
@@ -58,19 +58,19 @@ def read_bundle(path: Path) -> tuple[BundleManifest, Files]:
         raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
     if CONTENTS not in files:
         raise BundleError(f"{path} is no bundle: it has no {CONTENTS}. Name what `cytolora fit --out` wrote.")
-    contents = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
+    manifest = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
     files.pop(CARD, None)
-    for name in sorted(contents.files.keys() | files.keys()):
-        if name not in contents.files:
+    for name in sorted(manifest.files.keys() | files.keys()):
+        if name not in manifest.files:
             raise BundleError(f"{path}: {name} is no part of this bundle. Take it away, or get the bundle again.")
         if name not in files:
             raise BundleError(f"{path}: {name} is missing. Get the bundle again.")
-        if _sha256(files[name]) != contents.files[name]:
+        if _sha256(files[name]) != manifest.files[name]:
             raise BundleError(f"{path}: {name} is not as it was written: its SHA-256 differs. Get the bundle again.")
-    return contents, files
+    return manifest, files
 
 
-def write_bundle(out: Path, contents: BundleManifest, files: Mapping[str, bytes], card: str) -> None:
+def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, bytes], card: str) -> None:
     """Writes a bundle, a folder or a zip file by the name of ``out``; an older bundle there is replaced whole.
 
     A zip file is there to be handed on: it names no path of this machine.
@@ -79,9 +79,9 @@ def write_bundle(out: Path, contents: BundleManifest, files: Mapping[str, bytes]
         ConfigError: If something else is at ``out``.
     """
     check_free(out)
-    contents = replace(contents, files={name: _sha256(content) for name, content in sorted(files.items())})
+    manifest = replace(manifest, files={name: _sha256(content) for name, content in sorted(files.items())})
     is_zip = out.suffix == ".zip"
-    everything = {**files, CARD: card.encode(), CONTENTS: to_text(contents, stays_here=not is_zip).encode()}
+    everything = {**files, CARD: card.encode(), CONTENTS: to_text(manifest, stays_here=not is_zip).encode()}
     try:
         if is_zip:
             return write_bytes(out, _zipped(everything))

@@ -1,4 +1,4 @@
-"""What a bundle says of itself in ``bundle.json``: plain data that is checked whole before anything else is read."""
+"""Bundle manifest, ``bundle.json``: plain data that is checked whole before anything else is read."""
 
 import json
 from collections.abc import Mapping
@@ -120,15 +120,15 @@ def check_harmless(spec: BackboneSpec) -> None:
         raise BundleError(why)
 
 
-def to_text(contents: BundleManifest, *, stays_here: bool = False) -> str:
-    """Serialises contents with their hash; equal contents give equal text.
+def to_text(manifest: BundleManifest, *, stays_here: bool = False) -> str:
+    """Serialises a manifest with its hash; equal manifests give equal text.
 
     Args:
         stays_here: Keeps the paths of this machine; False for whatever is handed on.
     """
     if not stays_here:
-        contents = replace(contents, backbone=replace(contents.backbone, local_file=None))
-    plain = to_plain(contents)
+        manifest = replace(manifest, backbone=replace(manifest.backbone, local_file=None))
+    plain = to_plain(manifest)
     return _text({**plain, _OWN_HASH: sha256_text(canonical_json(plain))})
 
 
@@ -146,24 +146,24 @@ def from_text(content: bytes, source: str) -> BundleManifest:
 
 def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> BundleManifest:
     if plain.get("format") != FORMAT:
-        found = plain.get("format")
+        written = plain.get("format")
         raise BundleError(
-            f"{source} says format {found!r}, this version reads {FORMAT}. Open it with the version that wrote it."
+            f"{source} has format {written!r}, this version reads {FORMAT}. Open it with the version that wrote it."
         )
     promised = plain.pop(_OWN_HASH, None)
     if promised != sha256_text(canonical_json(plain)) or content != _text({**plain, _OWN_HASH: promised}).encode():
         raise _changed(source, "its hash of itself does not fit")
     try:
-        contents = parse_spec(plain, BundleManifest, source)
-        check_harmless(contents.backbone.spec)
+        manifest = parse_spec(plain, BundleManifest, source)
+        check_harmless(manifest.backbone.spec)
     except BundleError as error:
         raise BundleError(f"{source}: {error}") from error
     except CytoloraError as error:
         raise BundleError(str(error)) from error
-    unknown = _unknown_key(plain, to_plain(contents))
+    unknown = _unknown_key(plain, to_plain(manifest))
     if unknown:
         raise BundleError(f"{source} holds the unknown key {unknown!r}; it was written by another version, or by hand.")
-    return contents
+    return manifest
 
 
 def _parsed(content: bytes, source: str) -> dict[str, Any]:
@@ -177,20 +177,20 @@ def _parsed(content: bytes, source: str) -> dict[str, Any]:
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise ValueError("a key stands there twice")
-    return found
+    return table
 
 
 def _unknown_key(given: Any, known: Any, where: str = "") -> str:
     """Returns the first key that reading did not take up, with the keys above it; empty if there is none."""
     if isinstance(given, dict):
         for key, value in given.items():
-            place = f"{where}.{key}" if where else key
-            found = place if key not in known else _unknown_key(value, known[key], place)
-            if found:
-                return found
+            path = f"{where}.{key}" if where else key
+            unknown = path if key not in known else _unknown_key(value, known[key], path)
+            if unknown:
+                return unknown
     return ""
 
 

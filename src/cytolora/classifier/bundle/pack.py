@@ -1,4 +1,4 @@
-"""What was trained, as the files of a bundle: PEFT's own two where the adapter is PEFT's."""
+"""Serialises a trained head and adapter to files of a bundle: PEFT's own two where the adapter is PEFT's."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A stored head and adapter back on their encoder, as a classifier that only predicts."""
+"""Rebuilds encoder, adapter and head from stored tensors, for prediction."""
 
 from collections.abc import Mapping
 

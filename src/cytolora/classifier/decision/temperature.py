@@ -1,4 +1,4 @@
-"""Probabilities that can be taken at their word: one temperature, fitted on held-out images."""
+"""Temperature scaling, fitted on held-out images."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +19,33 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         logits: Images x classes, of images that the model was not trained on.
         labels: Class indices.
     """
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda log_temperature: cross_entropy(probabilities(logits, float(np.exp(log_temperature))), labels),
         bounds=_BOUNDS,
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
-def cross_entropy(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+def cross_entropy(by_image: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Returns the mean over images of -log p(true class), nats."""
-    return float(-np.log(np.maximum(shares[np.arange(len(labels)), labels], _SMALLEST)).mean())
+    return float(-np.log(np.maximum(by_image[np.arange(len(labels)), labels], _SMALLEST)).mean())
 
 
-def reliability(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> list[dict[str, float]]:
+def reliability(by_image: NDArray[np.float64], labels: NDArray[np.int64]) -> list[dict[str, float]]:
     """Compares confidence with accuracy in 15 equal bins of confidence (Guo et al. 2017, Sec. 2); empty ones left out.
 
     Returns:
         For each bin ``confidence`` and ``accuracy``, both means in [0, 1], and ``n``.
     """
     return [
-        {"confidence": one.confidence, "accuracy": one.accuracy, "n": one.num_images}
-        for one in calibration.reliability(labels, shares)
-        if one.num_images
+        {"confidence": bin_.confidence, "accuracy": bin_.accuracy, "n": bin_.num_images}
+        for bin_ in calibration.reliability(labels, by_image)
+        if bin_.num_images
     ]
 
 
-def calibration_error(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+def calibration_error(by_image: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Returns the expected calibration error: the gap of each bin of ``reliability``, by its share of the images."""
-    return calibration.expected_error(calibration.reliability(labels, shares))
+    return calibration.expected_error(calibration.reliability(labels, by_image))

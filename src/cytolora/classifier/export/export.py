@@ -1,4 +1,4 @@
-"""A bundle in the files of others, kept only if they give the bundle's answers on real images."""
+"""Exports a bundle to files of other libraries, and checks that they give its predictions on real images."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A bundle as one ONNX file, with everything that its user needs to know in the file itself and beside it."""
+"""ONNX export of a bundle: one model file, with all that its user needs in it and beside it."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""A bundle as a checkpoint of timm alone: adapter merged, q-k-v fused, head inside, opened by ``timm.create_model``."""
+"""timm export of a bundle: adapter merged, q-k-v fused, head inside, opened by ``timm.create_model``."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping

@@ -96,8 +96,8 @@ def read_cells(
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
     _check_classes(own)
     divided, of_added = join(assign_subsets(own, split or SplitSpec()), kept)
-    torn = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
-    notes += [*([torn] if torn else []), *_across(divided, looked), *of_added, *looked.unverifiable]
+    leakage = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
+    notes += [*([leakage] if leakage else []), *_across(divided, looked), *of_added, *looked.unverifiable]
     num_added = len(divided.samples) - len(own.samples)
     if new:
         notes.insert(0, added.summary(num_added, len(new), labels.name if labels else ""))
@@ -105,7 +105,7 @@ def read_cells(
         notes.insert(0, f"{num_corrected} labels were corrected by {labels and labels.name}{_tested(before, divided)}.")
     return Cells(
         manifest=divided,
-        found=(*loaded.samples, *new, *added.sisters({one.path for one in new})),
+        found=(*loaded.samples, *new, *added.unlabelled_of_known_group({one.path for one in new})),
         audit=looked,
         notes=tuple(notes),
         num_corrected=num_corrected,
@@ -188,18 +188,18 @@ def _check_classes(manifest: Manifest) -> None:
 
 
 def _across(divided: Manifest, found: Audit) -> list[str]:
-    """Near duplicates that the split put on two sides."""
+    """Warns of near duplicates that the split put on two sides."""
     subsets = {sample.path: sample.subset for sample in divided.samples}
-    torn = [
+    split_pairs = [
         one.paths
         for one in found.near_duplicates
         if all(path in subsets for path in one.paths) and len({subsets[path] for path in one.paths}) > 1
     ]
-    if not torn:
+    if not split_pairs:
         return []
     return [
-        f"{len(torn)} pairs of near duplicates stand on two sides of the split, the first is {' = '.join(torn[0])}; "
-        "results may be too good. Look at them with cytolora check --page."
+        f"{len(split_pairs)} pairs of near duplicates stand on two sides of the split, the first is "
+        f"{' = '.join(split_pairs[0])}; results may be too good. Look at them with cytolora check --page."
     ]
 
 

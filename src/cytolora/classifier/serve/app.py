@@ -1,4 +1,4 @@
-"""A model behind HTTP: images in, predictions out, bounded in every direction, and nothing dropped on the way down."""
+"""HTTP service of a classifier: images in, predictions out, bounded in size and time, with a clean shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence

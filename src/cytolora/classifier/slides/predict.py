@@ -1,4 +1,4 @@
-"""Predictions for the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory after the other."""
+"""Predicts the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory at a time."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
