@@ -65,7 +65,7 @@ def ours_each(options: argparse.Namespace) -> None:
     from cytolora.models.adapters.attach import attach
     from cytolora.models.backbones.registry import BACKBONES
     from cytolora.models.checkpoints.loading import load_encoder
-    from cytolora.models.classifier import Classifier
+    from cytolora.models.encoder_with_head import EncoderWithHead
     from cytolora.models.kernels.cpu import for_training, keep_freed_memory
     from cytolora.training.loop import fit, predict
     from cytolora.training.views import training_batches
@@ -77,7 +77,9 @@ def ours_each(options: argparse.Namespace) -> None:
     pixels, preprocess = PixelCache(Path(options.cache) / "pixels", manifest.root), backbone.preprocess
     encoder = attach(load_encoder(backbone, inputs.weights_path(backbone.name)), "lora", run.adapter)
     device = torch.device("cpu")
-    classifier = Classifier(encoder, len(manifest.classes), autocast=for_training(encoder, device, options.precision))
+    classifier = EncoderWithHead(
+        encoder, len(manifest.classes), autocast=for_training(encoder, device, options.precision)
+    )
     labels = torch.tensor([manifest.classes.index(sample.label) for sample in split.train])
     steps_per_epoch, done = -(-len(labels) // 32), [0]
 

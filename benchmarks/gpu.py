@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.split_qkv import SplitQKV
-from cytolora.models.classifier import Classifier
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead
 from cytolora.models.kernels.cpu import for_training
 
 CLASSES, NUM_ADAPTERS = 25, 5
@@ -49,21 +49,21 @@ class ManyLora(nn.Module):
         return self.base(tokens) + torch.bmm(low, self.up.to(low.dtype)).view(*tokens.shape[:-1], -1) * 2**-0.5
 
 
-def classifier_of(name: str, device: torch.device) -> Classifier:
+def classifier_of(name: str, device: torch.device) -> EncoderWithHead:
     """The classifier that a run of the few-shot grid trains, ready for its device."""
     encoder = attach(frozen(name), "lora", AdapterSpec(rank=2))
     autocast = for_training(encoder, device, "bf16")
-    return Classifier(encoder, CLASSES, autocast=autocast).to(device).train()
+    return EncoderWithHead(encoder, CLASSES, autocast=autocast).to(device).train()
 
 
-def many_of(name: str, device: torch.device) -> Classifier:
+def many_of(name: str, device: torch.device) -> EncoderWithHead:
     """The same with several adapters; one head stands for theirs."""
     encoder = frozen(name)
     for block in encoder.trunk.blocks:
         block.attn.qkv = split = SplitQKV(block.attn.qkv)
         split.q_proj, split.v_proj = ManyLora(split.q_proj), ManyLora(split.v_proj)
     autocast = for_training(encoder, device, "bf16")
-    return Classifier(encoder, CLASSES, autocast=autocast).to(device).train()
+    return EncoderWithHead(encoder, CLASSES, autocast=autocast).to(device).train()
 
 
 def frozen(name: str) -> Encoder:
@@ -71,7 +71,7 @@ def frozen(name: str) -> Encoder:
     return Encoder(timm.create_model(name, num_classes=0, img_size=224).requires_grad_(False), "cls")
 
 
-def training_step(classifier: Classifier, images: Tensor) -> Step:
+def training_step(classifier: EncoderWithHead, images: Tensor) -> Step:
     """Returns one step on images that stay where they are."""
     labels = torch.randint(0, CLASSES, (len(images),), device=images.device)
     on_gpu = images.device.type == "cuda"
@@ -85,7 +85,7 @@ def training_step(classifier: Classifier, images: Tensor) -> Step:
     return step
 
 
-def inference_step(classifier: Classifier, images: Tensor) -> Step:
+def inference_step(classifier: EncoderWithHead, images: Tensor) -> Step:
     """Returns one forward pass."""
     classifier.eval()
 

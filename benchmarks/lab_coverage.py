@@ -1,4 +1,4 @@
-"""What is promised for new groups, measured: `fit`'s calibration on many divisions of one dataset.
+"""Coverage and sensitivity on new groups, measured: `fit`'s calibration on many divisions of one dataset.
 
     python benchmarks/lab_coverage.py smear2005 --backbone-file vit_tiny6/backbone.yaml --divisions 10
 
@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytolora.classifier.decision import conformal
-from cytolora.classifier.decision import operating_point as thresholds
+from cytolora.classifier.decision import conformal, operating_point
+from cytolora.classifier.fit.config import FitConfig, FitOptions, choose_config
 from cytolora.classifier.fit.linear import fit_by_folds
-from cytolora.classifier.fit.recipe import FitOptions, Recipe, choose_recipe
 from cytolora.cli.own_backbones import add_own
 from cytolora.config.run import SplitSpec
 from cytolora.core.progress import Progress
@@ -28,24 +27,28 @@ from cytolora.metrics.calibration import (
     reliability,
 )
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Bench
+from cytolora.training.session import Session
 
 COLUMNS = ("coverage", "over groups", "set size", "sensitivity", "specificity", "accuracy", "calibration error")
 
 
-def measure(manifest: Manifest, features: torch.Tensor, recipe: Recipe, positive: list[str], seed: int) -> list[float]:
+def measure(
+    manifest: Manifest, features: torch.Tensor, config: FitConfig, positive: list[str], seed: int
+) -> list[float]:
     divided = assign_subsets(manifest, SplitSpec(seed=seed))
     labels = np.array([divided.classes.index(sample.label) for sample in divided.samples])
     paths = [sample.path for sample in divided.samples]
     groups = np.array(conformal.group_names([sample.group for sample in divided.samples], paths))
     part = np.array([sample.subset for sample in divided.samples])
     train, val, test = (np.flatnonzero(part == name) for name in ("train", "val", "test"))
-    head = fit_by_folds(features[train], labels[train], list(groups[train]), recipe, len(divided.classes))
+    head = fit_by_folds(
+        features[train], labels[train], list(groups[train]), config.protocol, len(divided.classes), seed=config.seed
+    )
     temperature = fit_temperature(head.held_out, head.held_out_labels)
     held_out, tested = (probabilities(head.logits(features[rows]), temperature) for rows in (val, test))
     sets = conformal.calibrate(held_out, labels[val], list(groups[val]), 0.9)
     hits = conformal.contains(tested, labels[test], sets)
-    point = thresholds.choose(
+    point = operating_point.choose(
         held_out,
         labels[val],
         classes=divided.classes,
@@ -55,7 +58,7 @@ def measure(manifest: Manifest, features: torch.Tensor, recipe: Recipe, positive
         groups=list(groups[val]),
     )
     is_positive = np.isin(labels[test], [divided.classes.index(label) for label in positive])
-    said = thresholds.summed(tested, divided.classes, positive) >= point.threshold
+    said = operating_point.summed(tested, divided.classes, positive) >= point.threshold
     by_group = [hits[groups[test] == name].mean() for name in np.unique(groups[test])]
     return [
         hits.mean(),
@@ -79,10 +82,10 @@ def main() -> None:
     torch.set_num_threads(1)
     own = add_own((arguments.backbone_file,)) if arguments.backbone_file else ["nano"]
     inputs, manifest = Inputs(data={}), load_manifest(arguments.data)
-    recipe = choose_recipe(FitOptions(method="linear"), inputs, "cpu", own)
-    bench = Bench(
+    config = choose_config(FitOptions(method="linear"), inputs, "cpu", own)
+    session = Session(
         dataset=manifest.name,
-        backbone=recipe.backbone,
+        backbone=config.backbone,
         manifest=manifest,
         inputs=inputs,
         cache=arguments.cache,
@@ -93,7 +96,7 @@ def main() -> None:
     rows = []
     print("division", *COLUMNS, sep="\t")
     for seed in range(arguments.divisions):
-        rows.append(measure(manifest, bench.features, recipe, positive, seed))
+        rows.append(measure(manifest, session.features, config, positive, seed))
         print(seed, *(f"{value:.3f}" for value in rows[-1]), sep="\t", flush=True)
     print("mean", *(f"{value:.3f}" for value in np.mean(rows, axis=0)), sep="\t")
     print("std", *(f"{value:.3f}" for value in np.std(rows, axis=0, ddof=1)), sep="\t")

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
-from cytolora.models.classifier import Classifier
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead
 from cytolora.models.kernels.cpu import keep_freed_memory, speed_up
 from cytolora.models.kernels.last_block import read_first_token_only
 from cytolora.models.kernels.packed import DTYPES, FrozenProduct, Precision
@@ -47,7 +47,7 @@ def ours(precision: Precision, adapter: AdapterSpec) -> Step:
     encoder = attach(Encoder(trunk, "cls"), "lora", adapter)
     read_first_token_only(encoder)
     speed_up(encoder, precision)
-    classifier = Classifier(encoder, CLASSES).train()
+    classifier = EncoderWithHead(encoder, CLASSES).train()
     at_once = images_at_once(classifier, torch.device("cpu"))
     return _step(classifier.trainable(), lambda images, labels: add_gradients(classifier, images, labels, at_once))
 
@@ -55,7 +55,7 @@ def ours(precision: Precision, adapter: AdapterSpec) -> Step:
 def timm_peft(adapter: AdapterSpec) -> Step:
     """The same classifier with timm's and PEFT's own layers."""
     trunk = timm.create_model("vit_base_patch16_224", num_classes=0).requires_grad_(False)
-    classifier = Classifier(attach(Encoder(trunk, "cls"), "lora", adapter), CLASSES).train()
+    classifier = EncoderWithHead(attach(Encoder(trunk, "cls"), "lora", adapter), CLASSES).train()
     return _step(classifier.trainable(), _whole(classifier))
 
 

@@ -21,7 +21,7 @@ from cytolora.core.progress import Progress
 from cytolora.experiments.execute import open_session
 from cytolora.experiments.store import Store
 from cytolora.metrics.paired import difference
-from cytolora.models.classifier import from_safetensors
+from cytolora.models.encoder_with_head import from_safetensors
 from cytolora.models.kernels.cpu import keep_freed_memory
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
 from cytolora.training.adapt import probabilities

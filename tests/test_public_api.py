@@ -20,7 +20,7 @@ from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.classifier.inference.image_sources import find_images
 from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
 from cytolora.classifier.inference.table import predict_table
-from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_steps
+from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_classifiers
 from cytolora.classifier.slides.positions import read_positions
 from cytolora.classifier.slides.predict import predict_slide
 from cytolora.classifier.slides.slide import Slide
@@ -201,9 +201,9 @@ def test_learning_curves_take_one_seed_or_many(drawn_cells: Path, cache: Path):
     one = measure(prepared, iter([1, 2, 3, 4]), 1)
     many = measure(prepared, [1, 2, 3, 4], (seed for seed in [1]))
     assert [draw.seed for draw in one.draws] == [draw.seed for draw in many.draws] == [1]
-    assert one.rates == many.rates
+    assert one.draws[0].learning_rates == many.draws[0].learning_rates
     assert default_shots(prepared.manifest, 1) == default_shots(prepared.manifest, [1])
-    assert num_steps(4) == num_steps([4])
+    assert num_classifiers(4, [1, 2]) == num_classifiers([4], (1, 2)) == 2
     with pytest.raises(ConfigError, match="at least 4 numbers of shots"):
         check_asked(prepared.manifest, 4, 1)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from cytolora.config.run import Budget, TrainSpec
 from cytolora.metrics.agreement import class_scores
-from cytolora.models.classifier import head_state
+from cytolora.models.encoder_with_head import head_state
 from cytolora.models.pooling import QueryPool
 from cytolora.training.baselines import Known
 from cytolora.training.estimator import LinearHead

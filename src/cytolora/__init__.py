@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from cytolora.api.fit import fit
     from cytolora.api.grids import Report, compare, report, run
     from cytolora.api.models import attach, embed, list_backbones, list_methods, load, load_backbone, load_images
-    from cytolora.classifier.fit.recipe import FitOptions
+    from cytolora.classifier.fit.config import FitOptions
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.inference.predictions import Predictions
     from cytolora.config.run import AdapterSpec
@@ -66,7 +66,7 @@ _MODULES = {
     "api.fit": ("fit",),
     "api.grids": ("Report", "compare", "report", "run"),
     "api.models": ("attach", "embed", "list_backbones", "list_methods", "load", "load_backbone", "load_images"),
-    "classifier.fit.recipe": ("FitOptions",),
+    "classifier.fit.config": ("FitOptions",),
     "classifier.inference.classifier": ("Classifier",),
     "classifier.inference.predictions": ("Predictions",),
     "config.run": ("AdapterSpec",),

@@ -20,7 +20,7 @@ def blocks(kind: str) -> list[str]:
 @pytest.mark.slow
 def test_every_command_of_the_quick_start_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cytolora.classifier.fit.recipe.find", lambda *arguments: None)  # of another machine
+    monkeypatch.setattr("cytolora.classifier.fit.config.find", lambda *arguments: None)  # of another machine
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
     assert len(lines) == 7
     write_synthetic(Path("new_cells"), num_images=20, num_slides=4, seed=1)

@@ -17,7 +17,7 @@ README, LABELS = ROOT / "README.md", ROOT / "docs" / "labels.md"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, on a machine that has no published backbone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cytolora.classifier.fit.recipe.find", lambda *arguments: None)
+    monkeypatch.setattr("cytolora.classifier.fit.config.find", lambda *arguments: None)
     return tmp_path
 
 

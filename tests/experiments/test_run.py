@@ -45,7 +45,7 @@ def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
     from cytolora.config.yaml import parse_spec
     from cytolora.core.progress import Progress
     from cytolora.experiments.execute import open_session
-    from cytolora.models.classifier import from_safetensors
+    from cytolora.models.encoder_with_head import from_safetensors
     from cytolora.training.adapt import probabilities
 
     store, inputs = Store(finished), Inputs(data={"synthetic": drawn_cells})

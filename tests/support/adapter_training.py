@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cytolora.config.run import AdapterSpec
-from cytolora.models.classifier import Classifier
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 ADAPTERS = {
     "lora": AdapterSpec(targets=("q", "v", "fc1", "fc2")),
@@ -25,9 +25,9 @@ ADAPTERS = {
 }
 
 
-def trained(encoder: Encoder, batch: Tensor, steps: int = 1) -> Classifier:
+def trained(encoder: Encoder, batch: Tensor, steps: int = 1) -> EncoderWithHead:
     torch.manual_seed(1)
-    classifier = Classifier(encoder, 3).train()
+    classifier = EncoderWithHead(encoder, 3).train()
     optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-2)
     for _ in range(steps):
         optimiser.zero_grad()

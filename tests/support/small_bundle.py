@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from cytolora.classifier.bundle.files import BANK, CONTENTS, SEEN, write_bundle
-from cytolora.classifier.bundle.manifest import Conformal, Contents, OperatingPoint, Unfamiliar, UsedBackbone
+from cytolora.classifier.bundle.manifest import BundleManifest, UsedBackbone
 from cytolora.classifier.bundle.pack import adapter_files, head_file
 from cytolora.classifier.decision.ood import to_bytes, unit
+from cytolora.classifier.decision.rules import Conformal, OperatingPoint, OutOfDistribution
 from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.models.adapters.attach import attach
 from cytolora.models.backbones.registry import NANO
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.classifier import Classifier, trained_state
+from cytolora.models.encoder_with_head import EncoderWithHead, trained_state
 
 CLASSES = ("ascus", "hsil", "lsil", "nilm")
 HEAVY = (
@@ -29,7 +30,7 @@ HEAVY = (
 """What an ONNX export is used without."""
 
 
-def shortest(contents: Contents) -> Contents:
+def shortest(contents: BundleManifest) -> BundleManifest:
     """The same bundle for a backbone that scales the shorter edge, as most do; the built-in one scales both."""
     preprocess = replace(contents.preprocess, resize="shortest")
     spec = replace(contents.backbone.spec, preprocess=preprocess)
@@ -43,11 +44,11 @@ def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = load_encoder(NANO, NANO.weights)
-        classifier = Classifier(encoder if adapter is None else attach(encoder, method, adapter), len(CLASSES))
+        classifier = EncoderWithHead(encoder if adapter is None else attach(encoder, method, adapter), len(CLASSES))
         for parameter in classifier.trainable():
             torch.nn.init.normal_(parameter, std=0.1)
     bank = np.random.default_rng(0).normal(size=(20, NANO.feature_dim or 1)).astype(np.float32)
-    contents = Contents(
+    contents = BundleManifest(
         classes=CLASSES,
         backbone=UsedBackbone(
             name="nano", sha256=sha256_file(NANO.weights), revision=None, spec=replace(NANO, weights=None)
@@ -70,7 +71,7 @@ def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
             num_positive=50,
         ),
         conformal=Conformal(coverage=0.9, quantile=0.8, num_groups=40),
-        unfamiliar=Unfamiliar(neighbours=5, threshold=1.2, quantile=0.99),
+        unfamiliar=OutOfDistribution(neighbours=5, threshold=1.2, quantile=0.99),
         training={"data_fingerprint": "0" * 64},
         metrics={"test": {"accuracy": 0.5}},
         versions={"cytolora": "0"},

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytolora.config.run import Budget, TrainSpec
-from cytolora.models.classifier import seeded_head
+from cytolora.models.encoder_with_head import seeded_head
 from cytolora.training.adamw import AdamW
 from cytolora.training.heads import fit_heads
 from cytolora.training.loop import batches, rate_at

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytolora.config.run import Budget, TrainSpec
-from cytolora.models.classifier import Classifier
+from cytolora.models.encoder_with_head import EncoderWithHead
 from cytolora.training.loop import add_gradients, fit, images_at_once
 
 
@@ -30,7 +30,7 @@ def test_every_batch_is_asked_for_with_its_epoch():
 
     train = TrainSpec(budget=Budget(amount=1, unit="epochs"), batch_size=4)
     fit(
-        Classifier(_Mean(), 2),  # pyright: ignore[reportArgumentType]
+        EncoderWithHead(_Mean(), 2),  # pyright: ignore[reportArgumentType]
         batch,
         torch.tensor([0, 1] * 5),
         train,
@@ -57,11 +57,11 @@ class _Small(nn.Module):
         return self.layers(images.mean(dim=(2, 3)))
 
 
-def _fitted(encoder: _Small, batch_size: int) -> Classifier:
+def _fitted(encoder: _Small, batch_size: int) -> EncoderWithHead:
     torch.manual_seed(0)
     for layer in encoder.layers.children():
         getattr(layer, "reset_parameters", lambda: None)()
-    classifier, images = Classifier(encoder, 2), torch.rand(40, 3, 4, 4)  # pyright: ignore[reportArgumentType]
+    classifier, images = EncoderWithHead(encoder, 2), torch.rand(40, 3, 4, 4)  # pyright: ignore[reportArgumentType]
     fit(
         classifier,
         lambda indices, epoch: images[indices],
@@ -91,7 +91,8 @@ def test_large_batches_go_through_the_encoder_in_passes_and_train_what_whole_one
 
 def test_passes_add_up_to_the_gradients_and_the_loss_of_the_whole_batch():
     torch.manual_seed(0)
-    classifier, images, labels = Classifier(_Small(nn.LayerNorm), 2), torch.rand(40, 3, 4, 4), torch.tensor([0, 1] * 20)  # pyright: ignore
+    classifier = EncoderWithHead(_Small(nn.LayerNorm), 2)  # pyright: ignore
+    images, labels = torch.rand(40, 3, 4, 4), torch.tensor([0, 1] * 20)
     loss = add_gradients(classifier, images, labels, images_at_once(classifier, torch.device("cpu")))
     found = {
         name: parameter.grad.clone() for name, parameter in classifier.named_parameters() if parameter.grad is not None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
+from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.core.arguments import (
     AnyPath,
     OneOrMany,
@@ -82,7 +82,7 @@ def fit(
     )
     inputs = Inputs(data={}, weights=weights, weights_dir=options.weights_dir)
     progress = progress or default_progress()
-    recipe = choose_recipe(options, inputs, device.type, options.own_backbones)
+    recipe = choose_config(options, inputs, device.type, options.own_backbones)
     check_free(out)  # now, not after all images were read
     _check_outside(data, dataset, out, options.cache)
     cells = read_cells(

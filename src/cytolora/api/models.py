@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cytolora.classifier.fit.recipe import DEFAULT_CACHE, FitOptions, choose_recipe
+from cytolora.classifier.fit.config import DEFAULT_CACHE, FitOptions, choose_config
 from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.arguments import AnyPath, as_device, as_path
 from cytolora.core.notebook import default_progress
@@ -170,7 +170,7 @@ def embed(
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
-    recipe = choose_recipe(FitOptions(model=model, method=LINEAR), inputs, on.type)
+    recipe = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
     for note in recipe.notes:
         progress.say(note)
     manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset) if labelled else unlabelled(data)

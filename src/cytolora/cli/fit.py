@@ -96,7 +96,7 @@ def fit(
         Prints one JSON document: `bundle`, `metrics`, `training`.
     """
     from cytolora.api.fit import fit as fit_classifier
-    from cytolora.classifier.fit.recipe import FitOptions
+    from cytolora.classifier.fit.config import FitOptions
     from cytolora.cli.machine import resolve_device
 
     own = add_own(files.backbone_file)

@@ -64,7 +64,7 @@ def learning_curve(
         Shows no progress.
     """
     from cytolora.classifier.learning_curve.forecast import check_target, forecast, plain
-    from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_steps
+    from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_classifiers
     from cytolora.cli.progress import show_progress
     from cytolora.cli.session import check_no_model, open_session, read_manifest
 
@@ -80,8 +80,8 @@ def learning_curve(
         session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
         for _ in session.feature_chunks(progress.done):
             pass  # cached now, and read back at once
-        progress.begin("classifiers", num_steps(chosen), "steps")
-        result = forecast(measure(session, chosen, seeds, on_steps=progress.done), target)
+        progress.begin("classifiers", num_classifiers(chosen, seeds), "classifiers")
+        result = forecast(measure(session, chosen, seeds, on_classifier=lambda: progress.done(1)), target)
     document = {"dataset": manifest.name, "model": session.backbone.name, **plain(result)}
     if out is not None:
         _write(result, document, out, f"{manifest.name}, {session.backbone.name}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cytolora.classifier.bundle.files import CONTENTS
-from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
+from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
@@ -52,10 +52,10 @@ def open_session(
     add_backbones(files.backbone_file)
     own = [read_backbone_file(path).name for path in files.backbone_file]
     inputs = Inputs(data={}, weights=pairs(files.weights, "--weights"), weights_dir=files.weights_dir)
-    recipe = choose_recipe(FitOptions(model=model, method=LINEAR), inputs, machine.device, own)
-    for note in recipe.notes:
+    config = choose_config(FitOptions(model=model, method=LINEAR), inputs, machine.device, own)
+    for note in config.notes:
         make_console(stderr=True).print(note)
-    backbone = recipe.backbone
+    backbone = config.backbone
     inputs.fetch_weights(backbone.name, progress)
     return Session(
         dataset=manifest.name,

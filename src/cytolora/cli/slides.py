@@ -63,6 +63,6 @@ def predict_on_slide(
 def print_summary(result: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
     """Prints counts and the files written; ``of_errors`` adds a remark on unreadable images."""
     make_console(stderr=True).print(
-        f"{result.num_images} {unit}: {result.num_referred} referred to a person, {result.num_unfamiliar} "
+        f"{result.num_images} {unit}: {result.num_referred} referred to a person, {result.num_out_of_distribution} "
         f"out-of-distribution, {result.num_errors} unreadable{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

@@ -19,7 +19,7 @@ from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.metrics.scores import score
 from cytolora.models.backbones.registry import BACKBONES
-from cytolora.models.classifier import from_safetensors, to_safetensors
+from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import Trained, probabilities, title, train_adapter, train_heads, zero_shot
 from cytolora.training.baselines import Known, choose_k, score_neighbours
 from cytolora.training.resources import Inputs

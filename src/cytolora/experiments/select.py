@@ -13,9 +13,10 @@ from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.store import StoredRun
+from cytolora.training.selection import Metric, choose_learning_rate
 
-_DIGITS = 12
-"""Means are compared to this many decimals: equal numbers of right images tie, however their means were rounded."""
+_METRIC: Metric = "accuracy"
+"""The paper's."""
 _NUM_SETTINGS = 10_000
 """Settings whose ids are cached: the many runs of a setting differ in seed and rate alone."""
 
@@ -107,8 +108,9 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
             f"{name}: no learning rate has been run with all seeds ({', '.join(map(str, sorted(seeds)))}) without "
             "diverging, so none can be chosen. Run the grid again, which does what is missing, or add lower rates."
         )
-    return min(rivals, key=lambda rate: (-_mean(rivals[rate], "accuracy"), _mean(rivals[rate], "loss"), rate))
+    means = {rate: {name: _mean(rivals[rate], name) for name in (_METRIC, "loss")} for rate in rivals}
+    return choose_learning_rate(means, _METRIC)
 
 
 def _mean(runs: Sequence[StoredRun], metric: str) -> float:
-    return round(fsum(run.metrics["val"][metric] for run in runs) / len(runs), _DIGITS)
+    return fsum(run.metrics["val"][metric] for run in runs) / len(runs)

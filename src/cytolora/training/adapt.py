@@ -14,8 +14,14 @@ from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
-from cytolora.models.classifier import Classifier, head_state, load_trained_state, seeded_head, trained_state
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import (
+    EncoderWithHead,
+    head_state,
+    load_trained_state,
+    seeded_head,
+    trained_state,
+)
 from cytolora.models.kernels.cpu import for_training
 from cytolora.models.text.embeddings import ClassText, text_head, zero_shot_logits
 from cytolora.training.class_text import run_text
@@ -38,7 +44,7 @@ class Trained:
     final_loss: float | None
     """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
     seconds: float
-    classifier: Classifier | None = None
+    classifier: EncoderWithHead | None = None
     """What was trained, to score it without building it anew; None for heads on frozen features."""
 
     @property
@@ -148,7 +154,7 @@ def _training_batches(session: Session, run: RunSpec) -> TrainingBatch:
 
 
 def probabilities(
-    session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: Classifier | None = None
+    session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: EncoderWithHead | None = None
 ) -> Tensor:
     """Returns class probabilities of a trained run, float32 [images, classes].
 
@@ -183,7 +189,7 @@ def _encoder_of(session: Session, run: RunSpec) -> Encoder:
     return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
 
 
-def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator) -> Classifier:
+def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator) -> EncoderWithHead:
     """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
 
     ``encoder`` is loaded before that state is seeded: building one draws from it.
@@ -198,7 +204,7 @@ def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: tor
         prove_attached(adapted.to(home).eval(), noise.to(home))
         session.proven.add(recipe)
     autocast = for_training(adapted, session.device, run.train.precision)
-    classifier = Classifier(adapted, len(session.manifest.classes), autocast=autocast)
+    classifier = EncoderWithHead(adapted, len(session.manifest.classes), autocast=autocast)
     weight, bias = seeded_head(adapted.feature_dim, len(session.manifest.classes), start)
     classifier.head.load_state_dict({"weight": weight, "bias": bias})
     return classifier

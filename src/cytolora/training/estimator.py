@@ -1,5 +1,6 @@
 """Linear head as a scikit-learn estimator over features, with the training protocol of the grids."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 
 from cytolora.config.run import Budget, TrainSpec
 from cytolora.errors import ConfigError
+from cytolora.training.protocol import ESTIMATOR_LINEAR as _PROTOCOL
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
@@ -38,12 +40,12 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: float = _PROTOCOL.learning_rates[0],
         *,
-        num_epochs: int = 100,
-        batch_size: int = 32,
-        weight_decay: float = 0.01,
-        warmup_steps: int = 50,
+        num_epochs: int = _PROTOCOL.train.budget.amount,
+        batch_size: int = _PROTOCOL.train.batch_size,
+        weight_decay: float = _PROTOCOL.train.weight_decay,
+        warmup_steps: int = _PROTOCOL.train.warmup_steps,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         """Keeps the parameters; ``fit`` checks them.
@@ -116,7 +118,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def _train_spec(self) -> TrainSpec:
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
-        return TrainSpec(
+        return replace(
+            _PROTOCOL.train,
             budget=Budget(amount=self.num_epochs, unit="epochs"),
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from cytolora.config.run import TrainSpec
-from cytolora.models.classifier import seeded_head
+from cytolora.models.encoder_with_head import seeded_head
 from cytolora.training.adamw import AdamW
 from cytolora.training.loop import batches, rate_at
 

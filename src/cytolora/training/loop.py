@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cytolora.config.run import TrainSpec
 from cytolora.models.adapters.adalora import RankAllocation
-from cytolora.models.classifier import Classifier
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 _NUM_THREADS, _AHEAD = 4, 8
 """Threads that make batches for a GPU, and how many batches wait for it at most."""
@@ -32,7 +32,7 @@ TrainingBatch = Callable[[Sequence[int], int], Images]
 
 
 def fit(
-    classifier: Classifier,
+    classifier: EncoderWithHead,
     batch: TrainingBatch,
     labels: Int64[Tensor, " images"],
     train: TrainSpec,
@@ -84,14 +84,14 @@ def fit(
     return loss.item()
 
 
-def images_at_once(classifier: Classifier, device: torch.device) -> int | None:
+def images_at_once(classifier: EncoderWithHead, device: torch.device) -> int | None:
     """Returns how many images one pass takes; None: the whole batch, on a GPU or where a norm looks at all of it."""
     whole = device.type != "cpu" or any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
     return None if whole else _AT_ONCE
 
 
 def add_gradients(
-    classifier: Classifier, images: Images, labels: Int64[Tensor, " batch"], at_once: int | None
+    classifier: EncoderWithHead, images: Images, labels: Int64[Tensor, " batch"], at_once: int | None
 ) -> Float[Tensor, ""]:
     """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
 
@@ -132,7 +132,7 @@ def _in_time(
 
 @torch.inference_mode()
 def predict(
-    classifier: Classifier,
+    classifier: EncoderWithHead,
     batch: Batch,
     num_images: int,
     *,

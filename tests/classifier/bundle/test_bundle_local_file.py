@@ -163,4 +163,4 @@ def test_a_bundle_of_format_1_without_later_keys_opens_and_predicts_as_before(tm
     expected = (0.849377, 0.051349, 0.034276, 0.000857, 0.064141)
     np.testing.assert_allclose(np.array(found.probabilities), expected, atol=1e-5)
     assert found.prediction_set == ("normal", "koilocytic", "lsil", "glandular")
-    assert (found.positive, found.is_referred, found.is_unfamiliar) == (False, True, True)
+    assert (found.positive, found.is_referred, found.is_out_of_distribution) == (False, True, True)

@@ -57,8 +57,8 @@ def test_a_lora_opens_with_stock_peft_on_stock_timm(lora: Classifier, tmp_path: 
 
 def test_a_projection_becomes_part_of_the_head_that_timm_opens(tmp_path: Path, linear: Classifier):
     from cytolora.classifier.export.timm import _head
-    from cytolora.models.classifier import Classifier as EncoderWithHead
     from cytolora.models.encoder import Encoder
+    from cytolora.models.encoder_with_head import EncoderWithHead
 
     trunk = linear.classifier().encoder.trunk
     projection = torch.nn.Linear(96, 32)

@@ -59,12 +59,18 @@ def test_an_export_says_the_same_of_an_image_alone_and_among_others(onnx_export:
         (alone,) = model.predict([images[int(ours.name)]])
         np.testing.assert_allclose(theirs.probabilities or (), ours.probabilities or (), atol=1e-5)
         np.testing.assert_allclose(alone.probabilities or (), ours.probabilities or (), atol=1e-5)
-        assert (theirs.predicted, theirs.positive, theirs.prediction_set, theirs.is_referred, theirs.is_unfamiliar) == (
+        assert (
+            theirs.predicted,
+            theirs.positive,
+            theirs.prediction_set,
+            theirs.is_referred,
+            theirs.is_out_of_distribution,
+        ) == (
             ours.predicted,
             ours.positive,
             ours.prediction_set,
             ours.is_referred,
-            ours.is_unfamiliar,
+            ours.is_out_of_distribution,
         )
 
 

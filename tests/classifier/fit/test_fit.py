@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from sklearn.neighbors import KNeighborsClassifier
 import cytolora
 from cytolora.classifier.decision.operating_point import share
 from cytolora.classifier.fit.baselines import not_beaten
+from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.classifier.fit.corrections import correct
-from cytolora.classifier.fit.linear import choose_rate, num_folds
+from cytolora.classifier.fit.held_out import best_rate
+from cytolora.classifier.fit.linear import num_folds
 from cytolora.classifier.fit.prepare import read_cells
-from cytolora.classifier.fit.recipe import FitOptions, choose_recipe
 from cytolora.cli.app import main
 from cytolora.config.run import SplitSpec
 from cytolora.core.progress import Progress
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError, DataError
+from cytolora.training.protocol import FIT_LINEAR
 from cytolora.training.resources import Inputs
 
 
@@ -71,6 +74,28 @@ def test_the_card_has_the_head_that_the_hub_reads(fitted):
     assert metrics["balanced_accuracy"] == round(test["balanced_accuracy"], 4)
     read: Any = ModelCard.load(fitted / "card.md").data
     assert {one.metric_type: one.metric_value for one in read.eval_results} == metrics
+
+
+@pytest.mark.parametrize(
+    ("method", "library"),
+    [
+        ("linear", "cytolora"),
+        ("lora", "peft"),
+        ("vera", "peft"),
+        ("bitfit", "cytolora"),
+        ("layernorm", "cytolora"),
+        ("last_blocks", "cytolora"),
+        ("full", "cytolora"),
+        ("vpt", "cytolora"),
+    ],
+)
+def test_the_card_names_peft_only_where_the_bundle_holds_what_peft_loads(
+    method, library, lab_cells, lab_cache, tmp_path
+):
+    out = tmp_path / "model"
+    quick_fit(lab_cells, out, model="nano", method=method, shots=1, learning_rates=[1e-3], max_steps=1, cache=lab_cache)
+    assert yaml.safe_load((out / "card.md").read_text().split("---")[1])["library_name"] == library
+    assert (out / "adapter" / "adapter_config.json").is_file() == (library == "peft")
 
 
 def test_the_page_stands_alone_and_says_what_was_measured(fitted):
@@ -233,28 +258,29 @@ def test_corrections_name_images_as_the_dataset_or_from_here(tmp_path, monkeypat
 
 
 def test_without_a_published_backbone_the_built_in_one_is_taken_with_a_warning(monkeypatch):
-    monkeypatch.setattr("cytolora.classifier.fit.recipe.find", lambda *arguments: None)
-    recipe = choose_recipe(FitOptions(), Inputs(data={}), "cpu")
+    monkeypatch.setattr("cytolora.classifier.fit.config.find", lambda *arguments: None)
+    recipe = choose_config(FitOptions(), Inputs(data={}), "cpu")
     assert (recipe.backbone.name, recipe.method) == ("nano", "linear")
     assert "weak on real ones" in recipe.notes[0]
-    assert choose_recipe(FitOptions(), Inputs(data={}), "cuda").method == "lora"
+    assert choose_config(FitOptions(), Inputs(data={}), "cuda").method == "lora"
 
 
 def test_the_best_published_backbone_on_disk_is_taken(monkeypatch):
     here = ("clip-vit-b16", "uni")
     found = lambda spec, *rest: "file" if spec.name in here else None  # noqa: E731
-    monkeypatch.setattr("cytolora.classifier.fit.recipe.find", found)
-    assert choose_recipe(FitOptions(), Inputs(data={}), "cpu").backbone.name == "uni"
-    assert choose_recipe(FitOptions(method="lora"), Inputs(data={}), "cpu").backbone.name == "clip-vit-b16"
+    monkeypatch.setattr("cytolora.classifier.fit.config.find", found)
+    assert choose_config(FitOptions(), Inputs(data={}), "cpu").backbone.name == "uni"
+    assert choose_config(FitOptions(method="lora"), Inputs(data={}), "cpu").backbone.name == "clip-vit-b16"
 
 
 def test_a_rate_at_which_training_diverged_is_never_taken():
     labels = np.array([0, 1, 0, 1])
     good = np.eye(2, dtype=np.float32)[labels]
-    chosen, tried = choose_rate((1e-3, 1e-2, 1e-1), np.stack([good * 0.1, good, good * np.nan]), labels)
+    three = replace(FIT_LINEAR, learning_rates=(1e-3, 1e-2, 1e-1))
+    chosen, tried = best_rate(three, np.stack([good * 0.1, good, good * np.nan]), labels)
     assert (chosen, len(tried)) == (1, 2)
     with pytest.raises(ConfigError, match="diverged at every learning rate"):
-        choose_rate((1.0,), np.stack([good * np.nan]), labels)
+        best_rate(replace(FIT_LINEAR, learning_rates=(1.0,)), np.stack([good * np.nan]), labels)
 
 
 def test_folds_are_as_many_as_the_rarest_class_has_groups():

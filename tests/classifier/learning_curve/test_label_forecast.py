@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from quick_fit import quick_fit
 from scipy.optimize import curve_fit
 
 from cytolora.classifier.learning_curve.forecast import Forecast, forecast, in_words, plain, warnings
@@ -30,11 +31,11 @@ def _curve(true: NDArray[np.float64], *, seed: int = 0, num_units: int = 60, num
         chance = np.clip(true[:, None] + ease[unit][None, :] + luck[:, None], 0, 1)
         names = np.array([f"group {place}" for place in unit], dtype=str)
         right = random.random(chance.shape) < chance
-        draws.append(Draw(seed=number, test_labels=label, test_units=names, is_right=right))
+        rates = (0.01,) * len(true)
+        draws.append(Draw(seed=number, test_labels=label, test_units=names, is_right=right, learning_rates=rates))
     return Curve(
         shots=SHOTS[: len(true)],
         draws=tuple(draws),
-        rates=(0.01,) * len(true),
         available={"a": 40, "b": 32},
         by_group=True,
         split_rule="by group",
@@ -125,7 +126,7 @@ def test_groups_are_drawn_once_for_all_draws():
     """The same patient is tested in several draws; taking each anew would make the interval too narrow."""
     found = forecast(_curve(_power(0.9, 0.6, 0.5), num_draws=1), 0.7)
     copies = found.curve.draws * 5
-    again = Curve(shots=SHOTS, draws=copies, rates=found.curve.rates, available={"a": 9}, by_group=True, split_rule="x")
+    again = Curve(shots=SHOTS, draws=copies, available={"a": 9}, by_group=True, split_rule="x")
     width, once = (np.std(some.resampled[:, -1]) for some in (forecast(again, 0.7), found))
     assert width == pytest.approx(once, rel=0.02)
 
@@ -167,6 +168,17 @@ def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cel
     assert {"labels.svg", "labels.png", "labels.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert _labels(str(drawn_cells), *options) == 0
     assert told["summary"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_the_curve_is_measured_with_the_classifier_that_fit_trains(shots, lab_cells, lab_cache, tmp_path, capsys):
+    """Seed 0 divides the groups as `fit` does; one shot has its rate chosen on held-out images, four by folds."""
+    options = ["--shots", "1", "2", "3", "4", "--seeds", "0", "--cache", str(lab_cache), "--json"]
+    assert _labels(str(lab_cells), *options) == 0
+    point = next(each for each in json.loads(capsys.readouterr().out)["points"] if each["shots"] == shots)
+    bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=shots, cache=lab_cache)
+    assert point["draws"] == [pytest.approx(bundle.contents.metrics["test"]["balanced_accuracy"])]
+    assert point["learning_rates"] == [bundle.contents.training["learning_rate"]]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from cytolora.config.run import AdapterSpec, Budget, TrainSpec
 from cytolora.models.adapters.adalora import RankAllocation
 from cytolora.models.adapters.attach import attach, merged
 from cytolora.models.adapters.split_qkv import split_qkv
-from cytolora.models.classifier import Classifier, load_trained_state, trained_state
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state, trained_state
 from cytolora.training.loop import batches, fit, rate_at
 
 ADAPTER = AdapterSpec(rank=4, dropout=0)
@@ -22,17 +22,17 @@ TRAIN = TrainSpec(budget=Budget(amount=1, unit="epochs"), batch_size=4, warmup_s
 RATE, LABELS = 0.02, torch.arange(8) % 3
 
 
-def _classifier() -> Classifier:
+def _classifier() -> EncoderWithHead:
     encoder = small_encoder(FUSED)
     torch.manual_seed(0)
-    return Classifier(attach(encoder, "adalora", ADAPTER), 3)
+    return EncoderWithHead(attach(encoder, "adalora", ADAPTER), 3)
 
 
 def _inputs() -> Tensor:
     return torch.cat([images(FUSED), images(FUSED).flip(3), images(FUSED).flip(2), -images(FUSED)])[:8]
 
 
-def _fit(classifier: Classifier, num_steps: int) -> Classifier:
+def _fit(classifier: EncoderWithHead, num_steps: int) -> EncoderWithHead:
     inputs = _inputs()
 
     def batch(indices: Sequence[int], epoch: int) -> Tensor:
@@ -46,7 +46,7 @@ def _fit(classifier: Classifier, num_steps: int) -> Classifier:
     return classifier.eval()
 
 
-def _ranks(classifier: Classifier) -> list[int]:
+def _ranks(classifier: EncoderWithHead) -> list[int]:
     """How many singular values of each adapted matrix are left."""
     return [
         int((parameter != 0).sum()) for name, parameter in classifier.encoder.named_parameters() if ".lora_E." in name
@@ -54,17 +54,17 @@ def _ranks(classifier: Classifier) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def pruned() -> Classifier:
+def pruned() -> EncoderWithHead:
     return _fit(_classifier(), 40)
 
 
-def test_ranks_are_given_up_until_the_average_is_the_one_asked_for(pruned: Classifier):
+def test_ranks_are_given_up_until_the_average_is_the_one_asked_for(pruned: EncoderWithHead):
     assert all(parameter.shape[0] == 6 for name, parameter in pruned.encoder.named_parameters() if ".lora_E." in name)
     assert sum(_ranks(pruned)) == ADAPTER.rank * 4  # two blocks, q and v
     assert len(set(_ranks(pruned))) > 1  # some matrices keep more than others
 
 
-def test_it_is_pefts_own_loop(pruned: Classifier):
+def test_it_is_pefts_own_loop(pruned: EncoderWithHead):
     """The loop as PEFT documents it, with the loss that its model adds to one of its own."""
     theirs = _classifier().train()
     model = theirs.encoder.trunk.base_model
@@ -92,7 +92,7 @@ def test_it_is_pefts_own_loop(pruned: Classifier):
         torch.testing.assert_close(parameter, ours[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_pruned_adapter_reloads_to_the_same_logits_and_merges(pruned: Classifier):
+def test_a_pruned_adapter_reloads_to_the_same_logits_and_merges(pruned: EncoderWithHead):
     again = _classifier()
     load_trained_state(again, trained_state(pruned))
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_a_pruned_adapter_reloads_to_the_same_logits_and_merges(pruned: Classifi
     assert _ranks(again) == _ranks(pruned)
 
 
-def test_a_pruned_adapter_opens_in_stock_peft(pruned: Classifier, tmp_path):
+def test_a_pruned_adapter_opens_in_stock_peft(pruned: EncoderWithHead, tmp_path):
     pruned.encoder.trunk.save_pretrained(str(tmp_path))
     plain = small_encoder(FUSED)
     split_qkv(plain.trunk)

@@ -14,8 +14,8 @@ from cytolora.errors import ConfigError
 from cytolora.models.adapters.attach import attach, merged, prove_attached
 from cytolora.models.adapters.split_qkv import fuse_qkv, split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
-from cytolora.models.classifier import Classifier
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 ALL = ("q", "k", "v", "o")
 PAPER = AdapterSpec()
@@ -28,9 +28,9 @@ def adapted(spec: BackboneSpec = FUSED, adapter: AdapterSpec = PAPER) -> tuple[E
     return encoder, attach(encoder, "lora", adapter).eval()
 
 
-def one_step(encoder: Encoder, batch: Tensor) -> Classifier:
+def one_step(encoder: Encoder, batch: Tensor) -> EncoderWithHead:
     """Trains adapter and head for one optimiser step on three classes."""
-    classifier = Classifier(encoder, 3).train()
+    classifier = EncoderWithHead(encoder, 3).train()
     optimiser = torch.optim.AdamW(classifier.trainable(), lr=1e-2)
     F.cross_entropy(classifier(batch), torch.arange(len(batch)) % 3).backward()
     optimiser.step()
@@ -68,7 +68,7 @@ def test_merged_equals_unmerged(spec: BackboneSpec):
 def test_gradients_reach_every_a_b_and_the_head_and_nothing_else(spec: BackboneSpec):
     _, lora = adapted(spec, AdapterSpec(targets=ALL))
     randomise_adapter(lora)
-    classifier = Classifier(lora, 3).train()
+    classifier = EncoderWithHead(lora, 3).train()
     classifier(images(spec)).square().sum().backward()
     with_gradient = {name for name, parameter in classifier.named_parameters() if parameter.grad is not None}
     expected = {

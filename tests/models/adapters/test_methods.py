@@ -23,8 +23,8 @@ from cytolora.models.adapters.attach import attach, merged, prove_attached
 from cytolora.models.adapters.methods import METHODS, Method
 from cytolora.models.adapters.split_qkv import split_qkv
 from cytolora.models.backbones.registry import BACKBONES
-from cytolora.models.classifier import Classifier, load_trained_state, trained_state
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state, trained_state
 from cytolora.models.kernels.cpu import speed_up
 
 TOWERS = {
@@ -145,7 +145,7 @@ def test_what_was_trained_comes_back_to_the_same_logits(method: str, kind: str):
     batch = images(TOWERS[kind])
     classifier = trained(adapted, batch, steps=2)
     _, fresh = build(method, kind, seed=999)  # nothing of the start may be needed again
-    again = Classifier(fresh, 3).eval()
+    again = EncoderWithHead(fresh, 3).eval()
     load_trained_state(again, trained_state(classifier))
     assert torch.equal(again(batch), classifier(batch))
 
@@ -171,7 +171,7 @@ def reload_all(folder: str) -> None:
     for kind in TOWERS:
         for method in ADAPTERS:
             _, adapted = build(method, kind, seed=999)
-            classifier = Classifier(adapted, 3).eval()
+            classifier = EncoderWithHead(adapted, 3).eval()
             load_trained_state(classifier, load_file(Path(folder) / f"{kind}-{method}.safetensors"))
             expected = load_file(Path(folder) / f"{kind}-{method}.logits")["logits"]
             assert relative(classifier(images(TOWERS[kind])), expected) < 1e-6, (kind, method)
@@ -246,9 +246,9 @@ def test_a_projection_that_the_encoder_does_not_have_is_named():
 def test_the_state_of_another_method_is_refused():
     _, lora = build("lora", "fused")
     _, vpt = build("vpt", "fused")
-    state = trained_state(Classifier(lora, 3))
+    state = trained_state(EncoderWithHead(lora, 3))
     with pytest.raises(Exception, match="do not fit this encoder and adapter"):
-        load_trained_state(Classifier(vpt, 3), state)
+        load_trained_state(EncoderWithHead(vpt, 3), state)
 
 
 def test_equal_seeds_give_equal_starts():

@@ -11,7 +11,7 @@ from cytolora.config.run import AdapterSpec
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.backbones.registry import BACKBONES
-from cytolora.models.classifier import Classifier
+from cytolora.models.encoder_with_head import EncoderWithHead
 from cytolora.models.kernels.cpu import speed_up
 from cytolora.models.kernels.last_block import read_first_token_only
 
@@ -74,7 +74,7 @@ def test_lora_on_q_and_v_trains_in_it_and_on_o_is_refused_for_it_has_no_effect()
 
 def test_the_faster_layers_compute_the_same_wrong_attention():
     batch = images(FUSED)
-    plain, fast = (Classifier(attach(small_encoder(FUSED), "lora", WRONG), 3).eval() for _ in range(2))
+    plain, fast = (EncoderWithHead(attach(small_encoder(FUSED), "lora", WRONG), 3).eval() for _ in range(2))
     fast.load_state_dict(plain.state_dict())
     read_first_token_only(fast.encoder)  # every token is read here, if not by its name
     speed_up(fast.encoder)

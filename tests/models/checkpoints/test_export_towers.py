@@ -19,7 +19,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.adapters.attach import attach
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.classifier import Classifier, to_safetensors, trained_state
+from cytolora.models.encoder_with_head import EncoderWithHead, to_safetensors, trained_state
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -29,7 +29,7 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 @pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
 def test_every_kind_of_encoder_becomes_onnx_for_any_number_of_images(spec: BackboneSpec):
     torch.manual_seed(0)
-    classifier = Classifier(small_encoder(spec), 3).eval().requires_grad_(False)
+    classifier = EncoderWithHead(small_encoder(spec), 3).eval().requires_grad_(False)
     size_px = shrunk(spec).preprocess.size_px
     content = export_program(classifier, temperature=1.5, size_px=size_px, properties={})
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -40,7 +40,7 @@ def test_every_kind_of_encoder_becomes_onnx_for_any_number_of_images(spec: Backb
 
 
 @dataclass
-class Contents:
+class BundleManifest:
     """What exporters ask of a bundle's."""
 
     files: dict[str, str] = field(default_factory=dict)
@@ -56,8 +56,13 @@ def test_every_kind_of_encoder_opens_with_timm_alone_or_is_refused_by_name(
 ):
     monkeypatch.setattr(export_timm, "to_text", str)
     torch.manual_seed(0)
-    classifier, small = Classifier(small_encoder(spec), 3).eval().requires_grad_(False), shrunk(spec)
-    facts = {"backbone": small, "preprocess": small.preprocess, "classes": ("a", "b", "c"), "contents": Contents()}
+    classifier, small = EncoderWithHead(small_encoder(spec), 3).eval().requires_grad_(False), shrunk(spec)
+    facts = {
+        "backbone": small,
+        "preprocess": small.preprocess,
+        "classes": ("a", "b", "c"),
+        "contents": BundleManifest(),
+    }
     bundle: Any = SimpleNamespace(**facts, classifier=lambda: classifier)
     if spec.pool in ("cls+mean", "query") or "mlp_layer" in spec.arguments:
         with pytest.raises(ConfigError, match=rf"{spec.name} .*--to onnx"):
@@ -73,14 +78,14 @@ def test_a_lora_on_a_clip_of_transformers_opens_there_and_on_timm(tmp_path: Path
     monkeypatch.setattr(export_peft, "to_text", str)
     made, adapter = official.hf_clip(tmp_path / "clip", official.SMALL), AdapterSpec(rank=3)
     torch.manual_seed(0)
-    classifier = Classifier(attach(load_encoder(made.spec, made.weights), "lora", adapter), 3).eval()
+    classifier = EncoderWithHead(attach(load_encoder(made.spec, made.weights), "lora", adapter), 3).eval()
     for parameter in classifier.trainable():
         torch.nn.init.normal_(parameter, std=0.1)
     state = trained_state(classifier)
     head = {name: tensor for name, tensor in state.items() if name.startswith("head.")}
     bundle: Any = SimpleNamespace(
         name="fake", backbone=made.spec, preprocess=made.spec.preprocess, files={HEAD: to_safetensors(head)},
-        contents=Contents(adapter=adapter), checkpoint=lambda: made.weights, state=lambda: state,
+        contents=BundleManifest(adapter=adapter), checkpoint=lambda: made.weights, state=lambda: state,
         view=lambda pixels: evaluation_view(pixels, made.spec.preprocess),
     )  # fmt: skip
     export_peft.write_peft(bundle, tmp_path / "out")

@@ -12,8 +12,8 @@ from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.split_qkv import SplitQKV
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.classifier import Classifier, load_trained_state, trained_state
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state, trained_state
 from cytolora.models.kernels import cpu, packed
 from cytolora.models.kernels.cpu import ByteDropout, for_inference, speed_up
 from cytolora.models.kernels.fused_lora import only_lora_trains
@@ -115,7 +115,7 @@ def test_a_dropout_that_bytes_cannot_express_is_not_fused():
 @pytest.mark.parametrize("method", [entry.name for entry in METHODS if entry.kind == "adapter"])
 def test_every_method_trains_in_bf16_with_fp32_weights_and_nearly_the_fp32_result(method: str):
     adapter = AdapterSpec(last_blocks=1) if method == "last_blocks" else AdapterSpec()
-    exact, low = (Classifier(adapted(method, adapter), 3) for _ in range(2))
+    exact, low = (EncoderWithHead(adapted(method, adapter), 3) for _ in range(2))
     low.load_state_dict(exact.state_dict())
     speed_up(low.encoder, "bf16")
     low.autocast = not only_lora_trains(low.encoder)
@@ -252,7 +252,7 @@ def test_reading_the_first_token_only_changes_neither_features_nor_gradients(nam
 def test_what_was_trained_fast_loads_into_a_plain_encoder_to_the_same_logits(method: str):
     """A bundle is trained with the fast layers and opened without them."""
     adapter = AdapterSpec(last_blocks=1) if method == "last_blocks" else AdapterSpec()
-    fast, plain = (Classifier(adapted(method, adapter), 3) for _ in range(2))
+    fast, plain = (EncoderWithHead(adapted(method, adapter), 3) for _ in range(2))
     cpu.for_training(fast.encoder, torch.device("cpu"), "fp32")
     batch = images(FUSED)
     optimiser = torch.optim.AdamW(fast.trainable(), lr=1e-2)
@@ -311,7 +311,7 @@ def test_a_encoder_made_for_inference_gives_the_same_features_and_shares_its_wei
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_weights_held_in_bf16_give_under_autocast_what_casting_them_gives(method: str):
-    casting, holding = (Classifier(adapted(method, AdapterSpec()), 3, autocast=True) for _ in range(2))
+    casting, holding = (EncoderWithHead(adapted(method, AdapterSpec()), 3, autocast=True) for _ in range(2))
     holding.load_state_dict(casting.state_dict())
     cpu._hold_in_bf16(holding.encoder)
     batch = images(FUSED)

@@ -16,8 +16,8 @@ from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.loading import build_encoder
-from cytolora.models.classifier import Classifier, load_trained_state, trained_state
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state, trained_state
 from cytolora.models.kernels.cpu import for_inference, for_training
 from cytolora.models.kernels.packed import PackedLinear, Precision
 from cytolora.training.loop import fit, predict
@@ -78,7 +78,7 @@ def batch_of(name: str) -> Tensor:
     return torch.randn(NUM_IMAGES, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
 
 
-def classifier_of(name: str, method: str, precision: Precision, adapter: AdapterSpec | None = None) -> Classifier:
+def classifier_of(name: str, method: str, precision: Precision, adapter: AdapterSpec | None = None) -> EncoderWithHead:
     """Attaches a method that is no longer at its start, where half of its gradients are zero."""
     encoder = encoder_of(name)
     torch.manual_seed(0)
@@ -90,7 +90,7 @@ def classifier_of(name: str, method: str, precision: Precision, adapter: Adapter
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     autocast = for_training(adapted, CPU, precision)
     torch.manual_seed(3)
-    return Classifier(adapted, 3, autocast=autocast)
+    return EncoderWithHead(adapted, 3, autocast=autocast)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Step:
     """Of the adapter and the head, in one row."""
 
 
-def step(classifier: Classifier, batch: Tensor) -> Step:
+def step(classifier: EncoderWithHead, batch: Tensor) -> Step:
     kept: list[Tensor] = []
 
     def keep(encoder: nn.Module, inputs: Any, features: Tensor) -> None:
@@ -145,7 +145,7 @@ def test_the_public_codes_attention_computes_nearly_the_fp32_loss_and_gradient_i
 
 def test_a_encoder_that_takes_no_adapter_trains_its_own_weights_in_bf16():
     spec = replace(BYPASSING, name="beit")
-    exact, low = (Classifier(attach(small_encoder(spec), "bitfit", AdapterSpec()), 3) for _ in range(2))
+    exact, low = (EncoderWithHead(attach(small_encoder(spec), "bitfit", AdapterSpec()), 3) for _ in range(2))
     low.load_state_dict(exact.state_dict())
     low.autocast = for_training(low.encoder, CPU, "bf16")
     expected, found = step(exact, images(spec, NUM_IMAGES)), step(low, images(spec, NUM_IMAGES))

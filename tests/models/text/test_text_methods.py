@@ -25,7 +25,7 @@ from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store, StoredRun
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TextSpec
-from cytolora.models.classifier import from_safetensors
+from cytolora.models.encoder_with_head import from_safetensors
 from cytolora.models.text.embeddings import class_text, text_head
 from cytolora.models.text.prompts import PAPER_TEMPLATE, TEMPLATES, WORDS, prompts
 from cytolora.reporting.pages.build import build_report

@@ -1,4 +1,4 @@
-"""Whether the files of a bundle are those that its description speaks of: checked when it is opened, not when used."""
+"""Consistency checks of a bundle: files, classes and shapes against its manifest, when it is opened."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,37 +8,39 @@ from typing import Any
 from safetensors import SafetensorError, deserialize
 
 from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, SEEN
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.errors import BundleError
 
 _AGAIN = "Get the bundle again."
 
 
-def check_whole(path: Path, contents: Contents, files: Mapping[str, bytes]) -> None:
+def check_whole(path: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
     """Raises a BundleError if a file or class is missing that the description needs, or does not fit it."""
-    adapters = [] if contents.adapter is None else [PEFT_WEIGHTS if OPENED not in files else OPENED]
+    adapters = [] if manifest.adapter is None else [PEFT_WEIGHTS if OPENED not in files else OPENED]
     for name in (HEAD, SEEN, *adapters):
         if name not in files:
             raise BundleError(f"{path}: {name} is missing, and the description does not list it. {_AGAIN}")
-    lost = [label for label in _measured(contents.metrics) if label not in contents.classes]
-    if lost:
-        raise BundleError(f"{path}: class {lost[0]!r}, which it was measured on, is missing. {_AGAIN}")
+    missing = [label for label in _measured(manifest.metrics) if label not in manifest.classes]
+    if missing:
+        raise BundleError(f"{path}: class {missing[0]!r}, which it was measured on, is missing. {_AGAIN}")
     rows, width = _shape(path, files, HEAD, "head.weight")
-    if rows != len(contents.classes):
+    if rows != len(manifest.classes):
         raise BundleError(
-            f"{path}: the head does not fit {len(contents.classes)} classes ({', '.join(contents.classes)}); it has "
+            f"{path}: the head does not fit {len(manifest.classes)} classes ({', '.join(manifest.classes)}); it has "
             f"{rows}. {_AGAIN}"
         )
-    check_bank(path, contents, files, width)
+    check_bank(path, manifest, files, width)
     _check_seen(path, files[SEEN])
 
 
-def check_bank(path: Path, contents: Contents, files: Mapping[str, bytes], width: int | None) -> None:
-    """Raises a BundleError if the features that unfamiliar images are told by are missing, or of another width."""
-    if contents.unfamiliar is None:
+def check_bank(path: Path, manifest: BundleManifest, files: Mapping[str, bytes], width: int | None) -> None:
+    """Raises a BundleError if the features for out-of-distribution detection are missing, or of another width."""
+    if manifest.unfamiliar is None:
         return
     if BANK not in files:
-        raise BundleError(f"{path}: {BANK} is missing, without which no image could be told to be unfamiliar. {_AGAIN}")
+        raise BundleError(
+            f"{path}: {BANK} is missing, without which no image can be flagged as out-of-distribution. {_AGAIN}"
+        )
     rows, found = _shape(path, files, BANK, "features")
     if not rows or (width is not None and found != width):
         raise BundleError(f"{path}: {BANK} holds {rows} x {found} numbers, expected rows of {width}. {_AGAIN}")

@@ -1,4 +1,4 @@
-"""A bundle on disk: a folder, or one zip file of it; read whole into memory, written whole or not at all."""
+"""Bundle files on disk: a folder, or one zip file of it; read whole into memory, written whole or not at all."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from cytolora.classifier.bundle.manifest import Contents, from_text, to_text
+from cytolora.classifier.bundle.manifest import BundleManifest, from_text, to_text
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
 from cytolora.core.litter import is_litter
 from cytolora.errors import BundleError, ConfigError
@@ -37,7 +37,7 @@ Files = dict[str, bytes]
 """Content by path in the bundle, with forward slashes."""
 
 
-def read_bundle(path: Path) -> tuple[Contents, Files]:
+def read_bundle(path: Path) -> tuple[BundleManifest, Files]:
     """Reads a bundle and compares every file with its hash.
 
     The bytes that were compared are the bytes that are used: nothing is read a second time, nothing is unpacked.
@@ -57,19 +57,19 @@ def read_bundle(path: Path) -> tuple[Contents, Files]:
         raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
     if CONTENTS not in files:
         raise BundleError(f"{path} is no bundle: it has no {CONTENTS}. Name what `cytolora fit --out` wrote.")
-    contents = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
+    manifest = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
     files.pop(CARD, None)
-    for name in sorted(contents.files.keys() | files.keys()):
-        if name not in contents.files:
+    for name in sorted(manifest.files.keys() | files.keys()):
+        if name not in manifest.files:
             raise BundleError(f"{path}: {name} is no part of this bundle. Take it away, or get the bundle again.")
         if name not in files:
             raise BundleError(f"{path}: {name} is missing. Get the bundle again.")
-        if _sha256(files[name]) != contents.files[name]:
+        if _sha256(files[name]) != manifest.files[name]:
             raise BundleError(f"{path}: {name} is not as it was written: its SHA-256 differs. Get the bundle again.")
-    return contents, files
+    return manifest, files
 
 
-def write_bundle(out: Path, contents: Contents, files: Mapping[str, bytes], card: str) -> None:
+def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, bytes], card: str) -> None:
     """Writes a bundle, a folder or a zip file by the name of ``out``; an older bundle there is replaced whole.
 
     A zip file is there to be handed on: it names no path of this machine.
@@ -78,9 +78,9 @@ def write_bundle(out: Path, contents: Contents, files: Mapping[str, bytes], card
         ConfigError: If something else is at ``out``.
     """
     check_free(out)
-    contents = replace(contents, files={name: _sha256(content) for name, content in sorted(files.items())})
+    manifest = replace(manifest, files={name: _sha256(content) for name, content in sorted(files.items())})
     is_zip = out.suffix == ".zip"
-    everything = {**files, CARD: card.encode(), CONTENTS: to_text(contents, stays_here=not is_zip).encode()}
+    everything = {**files, CARD: card.encode(), CONTENTS: to_text(manifest, stays_here=not is_zip).encode()}
     try:
         if is_zip:
             return write_bytes(out, _zipped(everything))

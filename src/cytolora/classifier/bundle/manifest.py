@@ -1,11 +1,14 @@
-"""What a bundle says of itself in ``bundle.json``: plain data that is checked whole before anything else is read."""
+"""Bundle manifest, ``bundle.json``: plain data that is checked whole before anything else is read."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
+from cytolora.config.components import CLOSED
 from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
@@ -17,7 +20,6 @@ FORMAT = 1
 """Of the folder; a bundle of a later format is refused, never read by half."""
 
 _OWN_HASH = "sha256"
-_CLOSED = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class LocalFile:
     """Absolute."""
     num_bytes: int
 
-    __pydantic_config__ = _CLOSED
+    __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
         if not Path(self.path).is_absolute() or self.num_bytes < 0:
@@ -61,63 +63,12 @@ class UsedBackbone:
     local_file: LocalFile | None = None
     """Where the file was; None in bundles of one file, which are handed on, and in those of before."""
 
-    __pydantic_config__ = _CLOSED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatingPoint:
-    """From which summed probability of the positive classes an image counts as positive."""
-
-    positive: tuple[str, ...]
-    asked: float
-    """The sensitivity that was asked for, in (0, 1]."""
-    threshold: float
-    """Images at or above it are positive."""
-    sensitivity: float
-    """On the calibration images, with the 95 % interval over their groups."""
-    sensitivity_low: float
-    sensitivity_high: float
-    specificity: float
-    specificity_low: float
-    specificity_high: float
-    num_positive: int
-    """Calibration images of the positive classes."""
-
-    __pydantic_config__ = _CLOSED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conformal:
-    """Prediction sets: every class with a probability of at least 1 - ``quantile`` (decision/conformal.py)."""
-
-    coverage: float
-    """Nominal, in (0, 1), for an image of a new group."""
-    quantile: float
-    """Of the scores 1 - p(true class) on the calibration images, and a little more; 1: every class is in every set."""
-    num_groups: int
-    """Calibration groups; an image whose group is not known is one of its own."""
-    is_folded: bool = False
-    """Whether predictions of cross-validation on training groups were added: held-out groups alone were too few."""
-
-    __pydantic_config__ = _CLOSED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfamiliar:
-    """From which distance to its nearest training images an image is flagged (classifier/decision/ood.py)."""
-
-    neighbours: int
-    """The distance is to the so-many-th nearest."""
-    threshold: float
-    quantile: float
-    """Share of the calibration images below the threshold."""
-
-    __pydantic_config__ = _CLOSED
+    __pydantic_config__ = CLOSED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
-    """Everything that ``bundle.json`` holds, but for its hash of itself."""
+class BundleManifest:
+    """Everything that ``bundle.json`` holds, under its own keys, but for its hash of itself."""
 
     format: int = FORMAT
     classes: tuple[str, ...]
@@ -133,7 +84,7 @@ class Contents:
     """Logits are divided by it before the softmax; above 0."""
     operating_point: OperatingPoint | None = None
     conformal: Conformal | None = None
-    unfamiliar: Unfamiliar | None = None
+    unfamiliar: OutOfDistribution | None = None
     training: Mapping[str, Any]
     """Fingerprints of data and split, counts, rules, learning rate, steps, settings."""
     metrics: Mapping[str, Any]
@@ -142,20 +93,25 @@ class Contents:
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of every other file, by its path in the bundle."""
 
-    __pydantic_config__ = _CLOSED
+    __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise BundleError(f"classes are two or more different names, got {list(self.classes)}.")
         if self.preprocess != self.backbone.spec.preprocess:
             raise BundleError("preprocess is not that of the backbone.")
-        if self.temperature <= 0:
-            raise BundleError(f"temperature is above 0, got {self.temperature}.")
         if (self.adapter is None) != (method_kind(self.method) == "linear"):
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
-        strange = sorted(set(self.operating_point.positive if self.operating_point else ()) - set(self.classes))
-        if strange:
-            raise BundleError(f"the operating point names {strange[0]!r}, which is none of the classes.")
+        _ = self.rules  # checked now, not when a prediction is made
+
+    @cached_property
+    def rules(self) -> DecisionRules:
+        """The rules that predictions are made by."""
+        return DecisionRules(
+            classes=self.classes,
+            temperature=self.temperature,
+            operating_point=self.operating_point,
+            conformal=self.conformal,
+            out_of_distribution=self.unfamiliar,
+        )
 
 
 def check_harmless(spec: BackboneSpec) -> None:
@@ -164,19 +120,19 @@ def check_harmless(spec: BackboneSpec) -> None:
         raise BundleError(why)
 
 
-def to_text(contents: Contents, *, stays_here: bool = False) -> str:
-    """Serialises contents with their hash; equal contents give equal text.
+def to_text(manifest: BundleManifest, *, stays_here: bool = False) -> str:
+    """Serialises a manifest with its hash; equal manifests give equal text.
 
     Args:
         stays_here: Keeps the paths of this machine; False for whatever is handed on.
     """
     if not stays_here:
-        contents = replace(contents, backbone=replace(contents.backbone, local_file=None))
-    plain = to_plain(contents)
+        manifest = replace(manifest, backbone=replace(manifest.backbone, local_file=None))
+    plain = to_plain(manifest)
     return _text({**plain, _OWN_HASH: sha256_text(canonical_json(plain))})
 
 
-def from_text(content: bytes, source: str) -> Contents:
+def from_text(content: bytes, source: str) -> BundleManifest:
     """Reads and checks ``bundle.json``; ``source`` names it in errors.
 
     Raises:
@@ -188,26 +144,26 @@ def from_text(content: bytes, source: str) -> Contents:
         raise _changed(source, "it is nested too deeply") from error
 
 
-def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> Contents:
+def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> BundleManifest:
     if plain.get("format") != FORMAT:
-        found = plain.get("format")
+        written = plain.get("format")
         raise BundleError(
-            f"{source} says format {found!r}, this version reads {FORMAT}. Open it with the version that wrote it."
+            f"{source} has format {written!r}, this version reads {FORMAT}. Open it with the version that wrote it."
         )
     promised = plain.pop(_OWN_HASH, None)
     if promised != sha256_text(canonical_json(plain)) or content != _text({**plain, _OWN_HASH: promised}).encode():
         raise _changed(source, "its hash of itself does not fit")
     try:
-        contents = parse_spec(plain, Contents, source)
-        check_harmless(contents.backbone.spec)
+        manifest = parse_spec(plain, BundleManifest, source)
+        check_harmless(manifest.backbone.spec)
     except BundleError as error:
         raise BundleError(f"{source}: {error}") from error
     except CytoloraError as error:
         raise BundleError(str(error)) from error
-    unknown = _unknown_key(plain, to_plain(contents))
+    unknown = _unknown_key(plain, to_plain(manifest))
     if unknown:
         raise BundleError(f"{source} holds the unknown key {unknown!r}; it was written by another version, or by hand.")
-    return contents
+    return manifest
 
 
 def _parsed(content: bytes, source: str) -> dict[str, Any]:
@@ -221,20 +177,20 @@ def _parsed(content: bytes, source: str) -> dict[str, Any]:
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise ValueError("a key stands there twice")
-    return found
+    return table
 
 
 def _unknown_key(given: Any, known: Any, where: str = "") -> str:
     """Returns the first key that reading did not take up, with the keys above it; empty if there is none."""
     if isinstance(given, dict):
         for key, value in given.items():
-            place = f"{where}.{key}" if where else key
-            found = place if key not in known else _unknown_key(value, known[key], place)
-            if found:
-                return found
+            path = f"{where}.{key}" if where else key
+            unknown = path if key not in known else _unknown_key(value, known[key], path)
+            if unknown:
+                return unknown
     return ""
 
 

@@ -1,12 +1,13 @@
 """Model card in the format of the Hugging Face hub: YAML metadata, then Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import yaml
 
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.files import PEFT_CONFIG
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.display.format import interval, percent, with_interval
 
 _LICENCES = {
@@ -19,105 +20,114 @@ _LICENCES = {
 """The hub's own words for licences; any other is `other`, with its name beside."""
 
 
-def render_card(contents: Contents, notes: Sequence[str], *, written: datetime, seconds: float) -> str:
-    """Writes the card; the only file of a bundle with times in it, and the only one that people may edit."""
-    head = yaml.safe_dump(_head(contents), sort_keys=False, allow_unicode=True)
-    return f"---\n{head}---\n\n{_body(contents, notes)}\n## Written\n\n{_written(contents, written, seconds)}"
+def render_card(
+    manifest: BundleManifest, files: Collection[str], notes: Sequence[str], *, written: datetime, seconds: float
+) -> str:
+    """Writes the card; the only file of a bundle with times in it, and the only one that people may edit.
+
+    Args:
+        files: Paths of the bundle's files: the hub is told ``peft`` only where PEFT can load what is there.
+        notes: What the user should know before trusting the classifier.
+    """
+    head = yaml.safe_dump(_head(manifest, files), sort_keys=False, allow_unicode=True)
+    sections = [
+        f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}",
+        f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis.",
+        *_results(manifest.metrics["test"]),
+        *_cautions(notes),
+        *_training(manifest),
+        *_USE,
+        "## Written",
+        _written(manifest, written, seconds),
+    ]
+    return f"---\n{head}---\n\n" + "\n\n".join(sections)
 
 
-def _head(contents: Contents) -> dict[str, Any]:
-    spec, test = contents.backbone.spec, contents.metrics["test"]
+def _head(manifest: BundleManifest, files: Collection[str]) -> dict[str, Any]:
+    spec, test = manifest.backbone.spec, manifest.metrics["test"]
     licence = _LICENCES.get(spec.licence, "other")
     names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
     metrics = [{"type": name, "name": title, "value": round(test[name], 4)} for name, title in names.items()]
-    dataset = {"type": "image-folder", "name": contents.training["dataset"], "split": "test"}
+    dataset = {"type": "image-folder", "name": manifest.training["dataset"], "split": "test"}
     task = {"type": "image-classification"}
     return {
-        "library_name": "peft" if contents.adapter is not None else "cytolora",
+        "library_name": "peft" if PEFT_CONFIG in files else "cytolora",
         "pipeline_tag": "image-classification",
         "license": licence,
         **({"license_name": spec.licence} if licence == "other" else {}),
         **({"base_model": spec.hub.repo} if spec.hub is not None else {}),
-        "tags": ["cytology", "cytolora", contents.method],
+        "tags": ["cytology", "cytolora", manifest.method],
         "model-index": [
             {
-                "name": f"{contents.training['dataset']}-{contents.backbone.name}-{contents.method}",
+                "name": f"{manifest.training['dataset']}-{manifest.backbone.name}-{manifest.method}",
                 "results": [{"task": task, "dataset": dataset, "metrics": metrics}],
             }
         ],
     }
 
 
-def _body(contents: Contents, notes: Sequence[str]) -> str:
-    training, test, sets = contents.training, contents.metrics["test"], contents.metrics["test"]["prediction_sets"]
-    lines = [
-        f"# {training['dataset']}: {contents.method} on {contents.backbone.name}",
-        "",
-        f"Tells apart {', '.join(contents.classes)}. Research use only; no diagnosis.",
-        "",
+def _results(test: Mapping[str, Any]) -> list[str]:
+    sets, images = test["prediction_sets"], f"{test['n']} test images ({test['num_groups'] or 'unknown'} groups)"
+    metrics = [
+        (name.replace("_", " "), percent(test[name]), interval(limits)) for name, limits in test["intervals"].items()
+    ]
+    classes = [
+        (row["label"], row["n"], with_interval(row["sensitivity"]), with_interval(row["specificity"]))
+        for row in test["classes"]
+    ]
+    return [
         "## Results",
-        "",
-        f"On {test['n']} test images ({test['num_groups'] or 'unknown'} groups) that took no part in anything else:",
-        "",
-        "| metric | % | 95 % interval |",
-        "| --- | --- | --- |",
-        *(
-            f"| {name.replace('_', ' ')} | {percent(test[name])} | {interval(found)} |"
-            for name, found in test["intervals"].items()
-        ),
-        "",
+        f"On {images} that took no part in anything else:",
+        _table(("metric", "%", "95 % interval"), metrics),
         f"Prediction sets at {percent(sets['nominal'])} %: {percent(sets['coverage']['value'])} % hold the true class, "
         f"{sets['mean_size']:.2f} classes a set. Referred to a person: {percent(test['referral']['share'])} %.",
-        "",
-        *_point(test["operating_point"]),
-        "| class | n | sensitivity, % | specificity, % |",
-        "| --- | --- | --- | --- |",
-        *(
-            "| "
-            + " | ".join([row["label"], str(row["n"]), *map(with_interval, _sensitivity_and_specificity(row))])
-            + " |"
-            for row in test["classes"]
-        ),
-        "",
-        "## Caution",
-        "",
-        *(f"* {note}" for note in notes),
-        "* The numbers are those of this collection: another laboratory, stain or scanner may give others.",
-        "",
+        *_operating_point(test["operating_point"]),
+        _table(("class", "n", "sensitivity, %", "specificity, %"), classes),
+    ]
+
+
+def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
+    if point is None:
+        return []
+    return [
+        f"Positive ({', '.join(point['positive'])}) from a summed probability of {point['threshold']:.4f}: "
+        f"sensitivity {with_interval(point['sensitivity'])} %, specificity {with_interval(point['specificity'])} %."
+    ]
+
+
+def _cautions(notes: Sequence[str]) -> list[str]:
+    elsewhere = "The numbers are those of this collection: another laboratory, stain or scanner may give others."
+    return ["## Caution", "\n".join(f"* {note}" for note in (*notes, elsewhere))]
+
+
+def _training(manifest: BundleManifest) -> list[str]:
+    training, backbone = manifest.training, manifest.backbone
+    return [
         "## Training",
-        "",
         f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
         f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
-        "",
-        f"Backbone {contents.backbone.name} (`{contents.backbone.sha256}`), licence {contents.backbone.spec.licence}; "
-        "its weights are not in this bundle.",
-        "",
-        "## Use",
-        "",
-        "```python",
-        "import cytolora",
-        "",
-        'classifier = cytolora.load("this_folder")',
-        'print(classifier.predict("cell.png"))',
-        "```",
-        "",
+        f"Backbone {backbone.name} (`{backbone.sha256}`), licence {backbone.spec.licence}; its weights are not in this "
+        "bundle.",
     ]
-    return "\n".join(lines)
 
 
-def _written(contents: Contents, written: datetime, seconds: float) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in contents.versions.items())
-    return f"{written:%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s on {contents.training['device']}; {versions}.\n"
+_USE = (
+    "## Use",
+    """```python
+import cytolora
+
+classifier = cytolora.load("this_folder")
+print(classifier.predict("cell.png"))
+```""",
+)
 
 
-def _point(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
-        return []
-    sensitivity, specificity = map(with_interval, _sensitivity_and_specificity(found))
-    text = f"Positive ({', '.join(found['positive'])}) from a summed probability of {found['threshold']:.4f}: "
-    return [f"{text}sensitivity {sensitivity} %, specificity {specificity} %.", ""]
+def _written(manifest: BundleManifest, written: datetime, seconds: float) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    return f"{written:%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s on {manifest.training['device']}; {versions}.\n"
 
 
-def _sensitivity_and_specificity(found: dict[str, Any]) -> tuple[Any, Any]:
-    return found["sensitivity"], found["specificity"]
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

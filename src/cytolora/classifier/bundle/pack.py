@@ -1,4 +1,4 @@
-"""What was trained, as the files of a bundle: PEFT's own two where the adapter is PEFT's."""
+"""Serialises a trained head and adapter to files of a bundle: PEFT's own two where the adapter is PEFT's."""
 
 import tempfile
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cytolora.classifier.bundle.files import HEAD, OPENED, PEFT_CONFIG, PEFT_WEIGHTS, Files
-from cytolora.models.classifier import Classifier, trained_state
+from cytolora.models.encoder_with_head import EncoderWithHead, trained_state
 
 _HEAD = "head."
 
@@ -20,7 +20,7 @@ def head_file(state: Mapping[str, Tensor]) -> Files:
     return {HEAD: save({name: tensor for name, tensor in state.items() if name.startswith(_HEAD)})}
 
 
-def adapter_files(classifier: Classifier) -> Files:
+def adapter_files(classifier: EncoderWithHead) -> Files:
     """Returns the files of the adapter; none where only a head was trained.
 
     PEFT's names are those of the encoder with q, k and v apart (models/adapters/split_qkv.py).

@@ -1,4 +1,4 @@
-"""A stored head and adapter back on their encoder, as a classifier that only predicts."""
+"""Rebuilds encoder, adapter and head from stored tensors, for prediction."""
 
 from collections.abc import Mapping
 
@@ -9,13 +9,13 @@ from cytolora.config.run import AdapterSpec
 from cytolora.errors import BundleError, StoreError
 from cytolora.models.adapters.attach import attach, merged
 from cytolora.models.adapters.methods import METHODS
-from cytolora.models.classifier import Classifier, load_trained_state
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state
 
 
 def attached(
     encoder: Encoder, method: str, adapter: AdapterSpec | None, state: Mapping[str, Tensor], seed: int
-) -> Classifier:
+) -> EncoderWithHead:
     """Returns encoder and head with the adapter beside the weights, as it was trained.
 
     Args:
@@ -30,7 +30,7 @@ def attached(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = attach(encoder, method, adapter)
-    classifier = Classifier(adapted, len(state["head.weight"]))
+    classifier = EncoderWithHead(adapted, len(state["head.weight"]))
     try:
         load_trained_state(classifier, state)
     except StoreError as error:
@@ -45,7 +45,7 @@ def rebuild(
     state: Mapping[str, Tensor],
     seed: int,
     device: torch.device,
-) -> Classifier:
+) -> EncoderWithHead:
     """Returns encoder and head in evaluation mode, frozen, with PEFT's adapters merged into the weights.
 
     Arguments and errors are those of ``attached``.

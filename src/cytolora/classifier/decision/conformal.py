@@ -1,4 +1,4 @@
-"""Prediction sets that hold the true class as often as promised, for images of patients or slides never seen.
+"""Conformal prediction sets with coverage for images of new groups (patients or slides).
 
 Split conformal prediction with the score 1 - p(true class) (Sadinle, Lei & Wasserman 2019, arXiv:1609.00451). Images
 of one group resemble each other, so images are not exchangeable, but groups are: every calibration group has the same
@@ -13,8 +13,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import Conformal
 from cytolora.classifier.decision.margins import above
+from cytolora.classifier.decision.rules import Conformal
 from cytolora.errors import ConfigError
 
 _EVERYTHING = 1.0
@@ -23,20 +23,20 @@ _ROUNDING = 1e-9
 
 
 def calibrate(
-    shares: NDArray[np.float64], labels: NDArray[np.int64], groups: Sequence[str], coverage: float
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], groups: Sequence[str], coverage: float
 ) -> Conformal:
     """Chooses the quantile of the scores that gives prediction sets the nominal coverage.
 
     It lies a little above the score that sets it, so that this image has the same set on every machine.
 
     Args:
-        shares: Probabilities of the calibration images, which no part of the model has seen.
+        probabilities: Of the calibration images, which no part of the classifier has seen.
         groups: Patient, slide or field of each image (``metrics.units.unit_names``).
         coverage: In (0, 1).
     """
     if not 0 < coverage < 1:
         raise ConfigError(f"coverage is a share in (0, 1), got {coverage}. For 90 % write 0.9.")
-    scores = 1 - shares[np.arange(len(labels)), labels]
+    scores = 1 - probabilities[np.arange(len(labels)), labels]
     sizes = Counter(groups)
     weights = np.array([1 / ((len(sizes) + 1) * sizes[group]) for group in groups])
     order = np.argsort(scores, kind="stable")
@@ -50,11 +50,11 @@ def needed_groups(coverage: float) -> int:
     return ceil(coverage / (1 - coverage) - _ROUNDING)
 
 
-def contains(shares: NDArray[np.float64], labels: NDArray[np.int64], conformal: Conformal) -> NDArray[np.bool_]:
+def contains(probabilities: NDArray[np.float64], labels: NDArray[np.int64], conformal: Conformal) -> NDArray[np.bool_]:
     """Says for each image whether its true class is in its set."""
-    return 1 - shares[np.arange(len(labels)), labels] <= conformal.quantile
+    return 1 - probabilities[np.arange(len(labels)), labels] <= conformal.quantile
 
 
-def sizes(shares: NDArray[np.float64], conformal: Conformal) -> NDArray[np.int64]:
+def sizes(probabilities: NDArray[np.float64], conformal: Conformal) -> NDArray[np.int64]:
     """Counts the classes in each image's set."""
-    return (1 - shares <= conformal.quantile).sum(axis=1)
+    return (1 - probabilities <= conformal.quantile).sum(axis=1)

@@ -1,4 +1,4 @@
-"""From a model's logits and features to what is said of an image; needs no torch."""
+"""Predictions from logits and features by the decision rules of a classifier; needs no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import Contents
 from cytolora.classifier.decision.ood import Features, distances
+from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.metrics.calibration import probabilities
 
 COLUMNS = ("path", "predicted", "positive", "prediction_set", "referred", "unfamiliar", "error")
@@ -19,7 +19,7 @@ SET_SEPARATOR = "|"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What is said of one image; of one that cannot be read, nothing but the error."""
+    """The prediction for one image; for one that cannot be read, nothing but the error."""
 
     name: str
     """Path of the image as it was given, or its number among the images of the call, from 0."""
@@ -33,79 +33,82 @@ class Prediction:
     prediction_set: tuple[str, ...] | None = None
     """The classes that the true one is among at the nominal coverage; may be empty."""
     is_referred: bool | None = None
-    """Whether a person should decide: the set is not exactly one class, or the image is unfamiliar."""
-    is_unfamiliar: bool | None = None
+    """Whether a person should decide: the set is not exactly one class, or the image is
+    out-of-distribution."""
+    is_out_of_distribution: bool | None = None
+    """The column ``unfamiliar``."""
 
     def row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the columns of a table: those of ``COLUMNS``, and each class's probability under its own name."""
-        shares = self.probabilities or (None,) * len(classes)
-        found = None if self.prediction_set is None else SET_SEPARATOR.join(self.prediction_set)
+        by_class = self.probabilities or (None,) * len(classes)
+        labels = None if self.prediction_set is None else SET_SEPARATOR.join(self.prediction_set)
         return {
             "path": self.name,
             "predicted": self.predicted,
-            **dict(zip(classes, shares, strict=True)),
+            **dict(zip(classes, by_class, strict=True)),
             "positive": self.positive,
-            "prediction_set": found,
+            "prediction_set": labels,
             "referred": self.is_referred,
-            "unfamiliar": self.is_unfamiliar,
+            "unfamiliar": self.is_out_of_distribution,
             "error": self.error,
         }
 
 
 def decide(
-    contents: Contents,
+    rules: DecisionRules,
     names: Sequence[str],
     logits: NDArray[np.floating],
     features: Features | None = None,
     bank: Features | None = None,
 ) -> list[Prediction]:
-    """Says of each image what the bundle's thresholds make of it.
+    """Applies the decision rules to the logits and features of images.
 
     Args:
-        logits: Images x classes.
-        features: Images x width; None, or no bank: nothing is said about familiarity.
-        bank: Features of the training images (``unfamiliar.from_bytes``).
+        logits: [images, classes]
+        features: [images, feature_dim]; without them, or without a bank, no image is checked for being
+            out-of-distribution.
+        bank: Features of the training images (``ood.from_bytes``).
     """
-    shares = probabilities(logits, contents.temperature)
-    strange = _unfamiliar(contents, len(names), features, bank)
-    positive = _positive(contents, shares)
-    classes, found = contents.classes, []
+    by_image = probabilities(logits, rules.temperature)
+    is_ood = _out_of_distribution(rules, len(names), features, bank)
+    positive = _positive(rules, by_image)
+    predictions = []
     for row, name in enumerate(names):
-        chosen = _set(contents, shares[row])
-        doubts = [chosen is not None and len(chosen) != 1, bool(strange[row])]
-        found.append(
+        prediction_set = _prediction_set(rules, by_image[row])
+        is_ambiguous = prediction_set is not None and len(prediction_set) != 1
+        predictions.append(
             Prediction(
                 name=name,
-                probabilities=tuple(map(float, shares[row])),
-                predicted=classes[int(shares[row].argmax())],
+                probabilities=tuple(map(float, by_image[row])),
+                predicted=rules.classes[int(by_image[row].argmax())],
                 positive=positive[row],
-                prediction_set=chosen,
-                is_referred=any(doubts),
-                is_unfamiliar=strange[row],
+                prediction_set=prediction_set,
+                is_referred=is_ambiguous or bool(is_ood[row]),
+                is_out_of_distribution=is_ood[row],
             )
         )
-    return found
+    return predictions
 
 
-def _set(contents: Contents, shares: NDArray[np.float64]) -> tuple[str, ...] | None:
-    if contents.conformal is None:
+def _prediction_set(rules: DecisionRules, by_class: NDArray[np.float64]) -> tuple[str, ...] | None:
+    if rules.conformal is None:
         return None
-    high = contents.conformal.quantile  # compared as it was calibrated: 1 - (1 - p) is not p to the last bit
-    return tuple(label for label, share in zip(contents.classes, shares, strict=True) if 1 - share <= high)
+    quantile = rules.conformal.quantile  # compared as it was calibrated: 1 - (1 - p) is not p to the last bit
+    return tuple(label for label, p in zip(rules.classes, by_class, strict=True) if 1 - p <= quantile)
 
 
-def _positive(contents: Contents, shares: NDArray[np.float64]) -> list[bool | None]:
-    point = contents.operating_point
+def _positive(rules: DecisionRules, by_image: NDArray[np.float64]) -> list[bool | None]:
+    point = rules.operating_point
     if point is None:
-        return [None] * len(shares)
-    columns = [contents.classes.index(label) for label in point.positive]
-    return [bool(total >= point.threshold) for total in shares[:, columns].sum(axis=1)]
+        return [None] * len(by_image)
+    columns = [rules.classes.index(label) for label in point.positive]
+    return [bool(total >= point.threshold) for total in by_image[:, columns].sum(axis=1)]
 
 
-def _unfamiliar(
-    contents: Contents, num_images: int, features: Features | None, bank: Features | None
+def _out_of_distribution(
+    rules: DecisionRules, num_images: int, features: Features | None, bank: Features | None
 ) -> list[bool | None]:
-    if contents.unfamiliar is None or features is None or bank is None or not num_images:
+    rule = rules.out_of_distribution
+    if rule is None or features is None or bank is None or not num_images:
         return [None] * num_images
-    far = distances(features, bank, contents.unfamiliar.neighbours)
-    return [bool(distance > contents.unfamiliar.threshold) for distance in far]
+    return [bool(distance > rule.threshold) for distance in distances(features, bank, rule.neighbours)]

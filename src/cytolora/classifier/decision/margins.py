@@ -1,4 +1,4 @@
-"""How far a threshold stays from the image that sets it: the last bits of a score differ from machine to machine."""
+"""Margins of thresholds: kept from the image that sets them, for the last bits of a score differ between machines."""
 
 _LOG_ODDS = 1e-3
 """Logits of one image differ by about 2e-5 between bundle and ONNX, alone and in a batch; with room to spare."""

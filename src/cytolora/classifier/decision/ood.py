@@ -1,4 +1,4 @@
-"""Images unlike those trained on: the distance of their features to the nearest training images.
+"""Out-of-distribution detection by k-NN distance to the features of the training images.
 
 Distance to the k-th nearest neighbour among features of length one (Sun et al. 2022, arXiv:2204.06507): it needs no
 model of the features' distribution, which a few labelled cells could not give.
@@ -14,10 +14,10 @@ from cytolora.classifier.decision.margins import beyond
 from cytolora.core.files import sha256_text
 
 NEIGHBOURS = 5
-"""The distance is to the so-many-th nearest: one odd training image, or a duplicate, decides nothing."""
+"""k: the distance is that to the k-th nearest, so that one odd training image, or a duplicate, decides nothing."""
 
 QUANTILE = 0.99
-"""Share of held-out images of the same source that are to pass as familiar."""
+"""Share of held-out images of the same source that are not to be flagged."""
 
 MAX_BANK = 4096
 """Training images kept for comparison: more cost memory and time, and change the distance little."""

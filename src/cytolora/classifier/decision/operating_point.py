@@ -1,4 +1,4 @@
-"""The operating point: from which probability an image counts as positive, so that few positives are missed."""
+"""Operating point: the threshold on the probability of positive classes that reaches a target sensitivity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import OperatingPoint
 from cytolora.classifier.decision.margins import below
+from cytolora.classifier.decision.rules import OperatingPoint
 from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.metrics.bootstrap import metric_intervals
 from cytolora.metrics.units import unit_names
@@ -31,10 +31,10 @@ class Share:
 
 def check_asked(positive: Sequence[str], sensitivity: float, classes: Sequence[str]) -> None:
     """Raises a ConfigError if the positive classes are not some of the classes, or the sensitivity is no share."""
-    for place, label in enumerate(positive):
+    for index, label in enumerate(positive):
         if label not in classes:
             raise unknown_name("class", label, classes)
-        if label in positive[:place]:
+        if label in positive[:index]:
             raise ConfigError(f"--positive names {label!r} twice; its probability counts once. Leave one out.")
     if positive and set(positive) == set(classes):
         raise ConfigError("--positive names every class; leave at least one for what is negative.")
@@ -43,7 +43,7 @@ def check_asked(positive: Sequence[str], sensitivity: float, classes: Sequence[s
 
 
 def choose(
-    shares: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     labels: NDArray[np.int64],
     *,
     classes: Sequence[str],
@@ -60,23 +60,23 @@ def choose(
     It lies a little below the image that sets it, which would else be positive on one machine and not on another.
 
     Args:
-        shares: Probabilities of the calibration images.
+        probabilities: Probabilities of the calibration images.
 
     Raises:
         DataError: If no calibration image is positive, or none is negative.
     """
-    score, is_positive = summed(shares, classes, positive), np.isin(labels, [classes.index(p) for p in positive])
+    score, is_positive = summed(probabilities, classes, positive), np.isin(labels, [classes.index(p) for p in positive])
     if is_positive.all() or not is_positive.any():
         raise DataError(
             f"An operating point needs positive and negative images among those held out; {int(is_positive.sum())} of "
             f"{len(labels)} are of {', '.join(positive)}. Add images, or leave --positive out."
         )
-    found = np.sort(score[is_positive])
-    num_missed = max(0, floor((1 - asked) * (len(found) + 1) + _ROUNDING) - 1)
-    threshold = below(float(found[num_missed]))
-    said = score >= threshold
-    sensitivity = share(said[is_positive], _of(paths, is_positive), _of(groups, is_positive))
-    specificity = share(~said[~is_positive], _of(paths, ~is_positive), _of(groups, ~is_positive))
+    positive_scores = np.sort(score[is_positive])
+    num_missed = max(0, floor((1 - asked) * (len(positive_scores) + 1) + _ROUNDING) - 1)
+    threshold = below(float(positive_scores[num_missed]))
+    is_above = score >= threshold
+    sensitivity = share(is_above[is_positive], _of(paths, is_positive), _of(groups, is_positive))
+    specificity = share(~is_above[~is_positive], _of(paths, ~is_positive), _of(groups, ~is_positive))
     return OperatingPoint(
         positive=tuple(positive),
         asked=asked,
@@ -87,13 +87,13 @@ def choose(
         specificity=specificity.value,
         specificity_low=specificity.low,
         specificity_high=specificity.high,
-        num_positive=len(found),
+        num_positive=len(positive_scores),
     )
 
 
-def summed(shares: NDArray[np.float64], classes: Sequence[str], positive: Sequence[str]) -> NDArray[np.float64]:
+def summed(probabilities: NDArray[np.float64], classes: Sequence[str], positive: Sequence[str]) -> NDArray[np.float64]:
     """Adds up the probabilities of the positive classes."""
-    return shares[:, [classes.index(label) for label in positive]].sum(axis=1)
+    return probabilities[:, [classes.index(label) for label in positive]].sum(axis=1)
 
 
 def share(hits: NDArray[np.bool_], paths: Sequence[str], groups: Sequence[str | None]) -> Share:

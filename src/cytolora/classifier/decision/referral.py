@@ -1,4 +1,4 @@
-"""What a person should look at: the more of the doubtful images are referred, the fewer errors among the rest."""
+"""Referral curve: error among the rest against the share of images referred to a person (risk-coverage curve)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 _NUM_POINTS = 20
 
 
-def referral_curve(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+def referral_curve(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
     """Refers images in the order of doubt, the least probable prediction first.
 
     Returns:
@@ -16,7 +16,7 @@ def referral_curve(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> di
         ``area``: the mean error over all shares referred, the area under the risk-coverage curve (Geifman & El-Yaniv
         2017, arXiv:1705.08500).
     """
-    confidence, wrong = shares.max(axis=1), shares.argmax(axis=1) != labels
+    confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
     surest_first = np.argsort(-confidence, kind="stable")
     errors = np.cumsum(wrong[surest_first]) / np.arange(1, len(labels) + 1)
     referred = np.arange(_NUM_POINTS) / _NUM_POINTS

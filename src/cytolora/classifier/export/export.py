@@ -1,4 +1,4 @@
-"""A bundle in the files of others, kept only if they give the bundle's answers on real images."""
+"""Exports a bundle to files of other libraries, and checks that they give its predictions on real images."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -133,13 +133,13 @@ def compare(
 def _other_flags(bundle: Classifier, ours: Outputs, theirs: Outputs) -> int:
     """Counts images of which something else is said than their class; features that are not given are the bundle's."""
     names = [""] * len(ours[0])
-    one = decide(bundle.contents, names, *ours, bundle.bank)
-    two = decide(bundle.contents, names, theirs[0], ours[1] if theirs[1] is None else theirs[1], bundle.bank)
+    one = decide(bundle.contents.rules, names, *ours, bundle.bank)
+    two = decide(bundle.contents.rules, names, theirs[0], ours[1] if theirs[1] is None else theirs[1], bundle.bank)
     return sum(_flags(a) != _flags(b) for a, b in zip(one, two, strict=True))
 
 
 def _flags(said: Prediction) -> tuple[object, ...]:
-    return said.positive, said.prediction_set, said.is_unfamiliar
+    return said.positive, said.prediction_set, said.is_out_of_distribution
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A bundle as one ONNX file, with everything that its user needs to know in the file itself and beside it."""
+"""ONNX export of a bundle: one model file, with all that its user needs in it and beside it."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, INPUT, MODEL, OUTPUTS
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError, missing_package
-from cytolora.models.classifier import Classifier as EncoderWithHead
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 PREPROCESSING = "preprocessing.json"
 _OPSET = 20

@@ -1,4 +1,4 @@
-"""A bundle's LoRA in PEFT's own files for stock timm, and the head beside it: small, and free of others' weights."""
+"""PEFT export of a bundle: its LoRA in PEFT's own files for stock timm, and the head, without the backbone."""
 
 from collections.abc import Callable
 from dataclasses import replace

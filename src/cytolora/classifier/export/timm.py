@@ -1,4 +1,4 @@
-"""A bundle as a checkpoint of timm alone: adapter merged, q-k-v fused, head inside, opened by ``timm.create_model``."""
+"""timm export of a bundle: adapter merged, q-k-v fused, head inside, opened by ``timm.create_model``."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ from cytolora.classifier.inference.predictor import pixels_of
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.split_qkv import fuse_qkv
-from cytolora.models.classifier import Classifier as EncoderWithHead
+from cytolora.models.encoder_with_head import EncoderWithHead
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -1,4 +1,4 @@
-"""An adapter and its head: trained once per learning rate, kept as soon as it is trained, chosen on held-out images."""
+"""Adapter and head: trained once per learning rate and cached, the rate chosen on held-out images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytolora.classifier.bundle.rebuild import rebuild
-from cytolora.classifier.fit.linear import Tried, choose_rate
-from cytolora.classifier.fit.recipe import Recipe
+from cytolora.classifier.fit.config import FitConfig
+from cytolora.classifier.fit.held_out import RateScores, best_rate
 from cytolora.config.run import RunSpec, to_plain
 from cytolora.core.checksum import add_checksum, read_checked
 from cytolora.core.files import canonical_json, sha256_text, write_bytes
@@ -20,23 +20,11 @@ from cytolora.core.provenance import software
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample, Split
 from cytolora.errors import DataError
-from cytolora.models.classifier import Classifier, from_safetensors, to_safetensors
+from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors, to_safetensors
 from cytolora.training.adapt import train_adapter
-from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
 _BATCH_SIZE = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenInputs(Inputs):
-    """Inputs whose one split was drawn elsewhere."""
-
-    given: Split
-
-    def split(self, spec: RunSpec) -> Split:
-        """Returns the split, whatever the run says."""
-        return self.given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,78 +32,75 @@ class Adapted:
     """A trained adapter and head, and how its rate was chosen."""
 
     state: dict[str, Tensor]
-    classifier: Classifier
+    classifier: EncoderWithHead
     """Merged where the method allows; only predicts."""
-    rate: float
-    tried: tuple[Tried, ...]
+    learning_rate: float
+    tried: tuple[RateScores, ...]
     num_steps: int
     num_trainable: int
     held_out: NDArray[np.float32]
     """Logits of the images that the rate was chosen on."""
 
 
-def fit_adapter(session: Session, recipe: Recipe, select: Sequence[Sample]) -> Adapted:
-    """Trains at every rate what is not kept from an earlier time, and takes the best on ``select``."""
-    assert recipe.adapter is not None
-    split = session.inputs.split(recipe.run(session.dataset, recipe.rates[0]))
-    states, held_out = [], []
-    for rate in recipe.rates:
+def fit_adapter(session: Session, config: FitConfig, split: Split, select: Sequence[Sample]) -> Adapted:
+    """Trains at every learning rate that is not cached, and chooses the best on ``select``."""
+    rates, states, held_out = config.protocol.learning_rates, [], []
+    for rate in rates:
         start = partial(
-            session.progress.begin, f"{recipe.method}, rate {rate:g}", recipe.num_seen(len(split.train)), "images"
+            session.progress.begin, f"{config.method}, rate {rate:g}", config.num_seen(len(split.train)), "images"
         )
-        states.append(_trained(session, recipe.run(session.dataset, rate), split, start))
-        classifier = _rebuilt(session, recipe, states[-1])
-        session.progress.begin(f"{recipe.method}, rate {rate:g}, held out", len(select), "images")
+        states.append(_trained(session, config.run(session.dataset, rate), split, start))
+        classifier = _rebuilt(session, config, states[-1])
+        session.progress.begin(f"{config.method}, rate {rate:g}, held out", len(select), "images")
         held_out.append(outputs(session, classifier, select, session.progress.done)[0])
-    labels = session.labels_of(select).numpy()
-    chosen, tried = choose_rate(recipe.rates, np.stack(held_out), labels)
+    best, tried = best_rate(config.protocol, np.stack(held_out), session.labels_of(select).numpy())
     return Adapted(
-        state=states[chosen],
-        classifier=_rebuilt(session, recipe, states[chosen]),
-        rate=recipe.rates[chosen],
+        state=states[best],
+        classifier=_rebuilt(session, config, states[best]),
+        learning_rate=rates[best],
         tried=tried,
-        num_steps=recipe.num_steps(len(split.train)),
-        num_trainable=sum(tensor.numel() for tensor in states[chosen].values()),
-        held_out=held_out[chosen],
+        num_steps=config.num_steps(len(split.train)),
+        num_trainable=sum(tensor.numel() for tensor in states[best].values()),
+        held_out=held_out[best],
     )
 
 
 def outputs(
     session: Session,
-    classifier: Classifier,
+    classifier: EncoderWithHead,
     samples: Sequence[Sample],
     on_images: Callable[[int], None] = lambda images: None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns logits [images, classes] and features [images, width] of some images."""
+    """Returns logits [images, classes] and features [images, feature_dim]."""
     logits, features = [], []
     for start in range(0, len(samples), _BATCH_SIZE):
         batch = samples[start : start + _BATCH_SIZE]
         views = [kept_evaluation_view(session.pixels, sample, session.backbone.preprocess) for sample in batch]
         with torch.inference_mode():
-            found = classifier.encoder(to_batch(views, session.backbone.preprocess).to(session.device)).float()
-            logits.append(classifier.head(found).cpu())
-        features.append(found.cpu())
+            encoded = classifier.encoder(to_batch(views, session.backbone.preprocess).to(session.device)).float()
+            logits.append(classifier.head(encoded).cpu())
+        features.append(encoded.cpu())
         on_images(len(batch))
     return torch.cat(logits).numpy(), torch.cat(features).numpy()
 
 
-def _rebuilt(session: Session, recipe: Recipe, state: dict[str, Tensor]) -> Classifier:
-    return rebuild(session.encoder, recipe.method, recipe.adapter, state, recipe.seed, session.device)
+def _rebuilt(session: Session, config: FitConfig, state: dict[str, Tensor]) -> EncoderWithHead:
+    return rebuild(session.encoder, config.method, config.adapter, state, config.seed, session.device)
 
 
 def _trained(session: Session, run: RunSpec, split: Split, start: Callable[[], None]) -> dict[str, Tensor]:
-    """Returns what training gave, now or before an interruption."""
+    """Returns the trained tensors, from the cache where a fit before this one trained them."""
     path = session.cache / "adapters" / f"{_key(session, run, split)}.safetensors"
-    kept = _read(path)
-    if kept is not None:
-        return kept
+    cached = _read(path)
+    if cached is not None:
+        return cached
     start()
     state = train_adapter(session, run).state
     try:
         write_bytes(path, add_checksum(to_safetensors(state), key=path.name))
     except OSError as error:
         raise DataError(
-            f"Cannot keep the trained adapter in {path.parent}: {error.strerror}. Make room, and run again."
+            f"Cannot write the trained adapter to {path.parent}: {error.strerror}. Make room, and run again."
         ) from error
     return state
 

@@ -1,4 +1,4 @@
-"""New cells that a person labelled: added to a dataset's training images, and to nothing else.
+"""Added cells: new images that a person labelled, used for training and for nothing else.
 
 They were chosen, the doubtful first, so they are no sample of anything: in calibration or test they would bend every
 number. The dataset's own images are divided as they are without them.
@@ -81,8 +81,8 @@ class Added:
             for path, label in labels.items()
         )
 
-    def sisters(self, known: set[str]) -> tuple[Sample, ...]:
-        """Returns the images that nobody labelled, where their group is known: their sisters may be trained on."""
+    def unlabelled_of_known_group(self, known: set[str]) -> tuple[Sample, ...]:
+        """Returns unlabelled images of known group: others of the group may be trained on (group leakage)."""
         left = [path for path in self.groups if path not in known]
         return tuple(
             Sample(path=path, label="", group=self.groups[path], sha256=_hash(self.files[path])) for path in left

@@ -1,4 +1,4 @@
-"""What classifiers without training make of the same features, beside a linear head: is training worth it here?"""
+"""Baselines that need no training, nearest neighbours and nearest class mean, beside a linear head."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,9 +31,9 @@ def untrained(session: Session, split: Split) -> dict[str, Any]:
     return {**scores, "knn": {"k": k, **scores["knn"]}}
 
 
-def not_beaten(found: dict[str, Any], balanced_accuracy: float) -> list[str]:
-    """Says which of them the head falls short of on the test images, the better one where it is both."""
-    reached = {name: found[name]["test"]["balanced_accuracy"] for name in TITLES}
+def not_beaten(scores: dict[str, Any], balanced_accuracy: float) -> list[str]:
+    """Names the baseline that the head falls short of on the test images, the better one where it is both."""
+    reached = {name: scores[name]["test"]["balanced_accuracy"] for name in TITLES}
     best = max(reached, key=lambda name: reached[name])
     if reached[best] <= balanced_accuracy:
         return []

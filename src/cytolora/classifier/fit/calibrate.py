@@ -1,60 +1,76 @@
-"""What a trained model learns from held-out images: operating point, prediction sets, and what is unfamiliar."""
+"""Calibration stage of `fit`: decision rules chosen on held-out images that decided nothing before."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import Conformal, Contents, Unfamiliar
-from cytolora.classifier.decision import conformal
-from cytolora.classifier.decision import ood as unfamiliar
-from cytolora.classifier.decision import operating_point as thresholds
-from cytolora.classifier.fit.recipe import FitOptions
-from cytolora.classifier.fit.train import Model, units_of
-from cytolora.data.manifest import Sample, Split
+from cytolora.classifier.decision import conformal, ood, operating_point
+from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
+from cytolora.classifier.fit.config import FitOptions
+from cytolora.classifier.fit.held_out import unit_names
+from cytolora.classifier.fit.prepare import Prepared
+from cytolora.classifier.fit.train import Trained
 from cytolora.metrics.calibration import probabilities
 
 
-def calibrated(
-    contents: Contents, model: Model, split: Split, options: FitOptions
-) -> tuple[Contents, unfamiliar.Features]:
-    """Sets thresholds on images that decided nothing so far; returns the features that familiarity is measured by."""
-    held_out = model.calibration
-    logits, features = model.outputs(held_out)
-    shares = probabilities(logits, contents.temperature)
-    labels = np.array([contents.classes.index(sample.label) for sample in held_out])
-    paths, groups = [sample.path for sample in held_out], [sample.group for sample in held_out]
-    point = None
-    if options.positive:
-        point = thresholds.choose(
-            shares,
-            labels,
-            classes=contents.classes,
-            positive=options.positive,
-            asked=options.sensitivity,
-            paths=paths,
-            groups=groups,
-        )
-    train = [split.train[row] for row in unfamiliar.bank_rows([sample.sha256 for sample in split.train])]
-    bank = unfamiliar.unit(model.outputs(train)[1])
-    far = unfamiliar.distances(features, bank, unfamiliar.NEIGHBOURS)
-    sets = _sets(contents, model, options.coverage, shares, held_out)
-    strange = Unfamiliar(
-        neighbours=unfamiliar.NEIGHBOURS, threshold=unfamiliar.threshold_of(far), quantile=unfamiliar.QUANTILE
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """Decision rules, and the features that one of them compares with."""
+
+    rules: DecisionRules
+    bank: ood.Features
+    """Of training images, of length one."""
+
+
+def calibrate(prepared: Prepared, trained: Trained, options: FitOptions) -> Calibrated:
+    """Chooses operating point, prediction sets and out-of-distribution threshold."""
+    logits, features = trained.outputs(trained.calibration)
+    by_image = probabilities(logits, trained.temperature)
+    rule, bank = _out_of_distribution(prepared, trained, features)
+    rules = DecisionRules(
+        classes=prepared.session.manifest.classes,
+        temperature=trained.temperature,
+        operating_point=_operating_point(prepared, trained, options, by_image),
+        conformal=_conformal(prepared, trained, options.coverage, by_image),
+        out_of_distribution=rule,
     )
-    return replace(contents, operating_point=point, conformal=sets, unfamiliar=strange), bank
+    return Calibrated(rules=rules, bank=bank)
 
 
-def _sets(
-    contents: Contents, model: Model, coverage: float, shares: NDArray[np.float64], held_out: Sequence[Sample]
-) -> Conformal:
-    """Calibrates prediction sets on held-out groups; where these are too few, on the folds' predictions with them."""
-    samples, is_folded = list(held_out), False
-    if model.folded is not None and len(set(units_of(samples))) < conformal.needed_groups(coverage):
-        logits, trained_on = model.folded
-        shares = np.concatenate([shares, probabilities(logits, contents.temperature)])
-        samples, is_folded = [*samples, *trained_on], True
-    labels = np.array([contents.classes.index(sample.label) for sample in samples])
-    found = conformal.calibrate(shares, labels, units_of(samples), coverage)
-    return replace(found, is_folded=is_folded)
+def _operating_point(
+    prepared: Prepared, trained: Trained, options: FitOptions, by_image: NDArray[np.float64]
+) -> OperatingPoint | None:
+    if not options.positive:
+        return None
+    samples = trained.calibration
+    return operating_point.choose(
+        by_image,
+        prepared.session.labels_of(samples).numpy(),
+        classes=prepared.session.manifest.classes,
+        positive=options.positive,
+        asked=options.sensitivity,
+        paths=[sample.path for sample in samples],
+        groups=[sample.group for sample in samples],
+    )
+
+
+def _conformal(prepared: Prepared, trained: Trained, coverage: float, by_image: NDArray[np.float64]) -> Conformal:
+    """Calibrates on held-out groups; where these are too few, on cross-validation's predictions with them."""
+    samples, is_folded = trained.calibration, False
+    if trained.folded is not None and len(set(unit_names(samples))) < conformal.needed_groups(coverage):
+        logits, trained_on = trained.folded
+        by_image = np.concatenate([by_image, probabilities(logits, trained.temperature)])
+        samples, is_folded = (*samples, *trained_on), True
+    labels = prepared.session.labels_of(samples).numpy()
+    return replace(conformal.calibrate(by_image, labels, unit_names(samples), coverage), is_folded=is_folded)
+
+
+def _out_of_distribution(
+    prepared: Prepared, trained: Trained, features: ood.Features
+) -> tuple[OutOfDistribution, ood.Features]:
+    train = prepared.split.train
+    bank = ood.unit(trained.outputs([train[row] for row in ood.bank_rows([one.sha256 for one in train])])[1])
+    distances = ood.distances(features, bank, ood.NEIGHBOURS)
+    rule = OutOfDistribution(neighbours=ood.NEIGHBOURS, threshold=ood.threshold_of(distances), quantile=ood.QUANTILE)
+    return rule, bank

@@ -1,4 +1,4 @@
-"""Labels of a table, as the review page saves them: corrections of the dataset's own, and those of added cells."""
+"""Label corrections from a table, as the review page saves it, and labels of added cells."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -6,19 +6,19 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import GRID, PALETTE, Figure
 from cytolora.display.reliability import ReliabilityDiagram
 from cytolora.metrics.calibration import NUM_BINS, Bin, bin_index
 
 
-def figures(contents: Contents) -> tuple[Figure, ...]:
+def figures(contents: BundleManifest) -> tuple[Figure, ...]:
     """Makes the figures of the test images, in the order of the page."""
     return confusion_matrix(contents), reliability_diagram(contents), Referral(contents=contents)
 
 
-def confusion_matrix(contents: Contents) -> ConfusionMatrix:
+def confusion_matrix(contents: BundleManifest) -> ConfusionMatrix:
     """Makes the confusion matrix of the test images."""
     return ConfusionMatrix(
         name="confusion",
@@ -31,7 +31,7 @@ def confusion_matrix(contents: Contents) -> ConfusionMatrix:
     )
 
 
-def reliability_diagram(contents: Contents) -> ReliabilityDiagram:
+def reliability_diagram(contents: BundleManifest) -> ReliabilityDiagram:
     """Makes the reliability diagram of the test images."""
     return ReliabilityDiagram(
         name="reliability",
@@ -56,7 +56,7 @@ def _bin(*, confidence: float, accuracy: float, n: int) -> Bin:
 class Referral:
     """Referral curve: error among the rest against the share of images referred to a person."""
 
-    contents: Contents
+    contents: BundleManifest
 
     name = "referral"
     caption = (

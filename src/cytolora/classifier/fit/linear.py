@@ -1,9 +1,8 @@
-"""A linear head on frozen features: its learning rate and temperature by cross-validation over groups."""
+"""Linear head on frozen features, its learning rate chosen by cross-validation over groups."""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,47 +10,76 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
-from cytolora.classifier.fit.recipe import Recipe
-from cytolora.errors import ConfigError
-from cytolora.metrics.calibration import cross_entropy, probabilities
-from cytolora.metrics.scores import score
-from cytolora.models.classifier import head_state
+from cytolora.classifier.fit.held_out import RateScores, best_rate, halves, unit_names
+from cytolora.data.manifest import Sample, Split
+from cytolora.models.encoder_with_head import head_state
 from cytolora.training.heads import fit_heads
+from cytolora.training.protocol import Protocol
+from cytolora.training.session import Session
 
 MAX_FOLDS = 5
 
 Logits = NDArray[np.float32]
-"""Images x classes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """What one learning rate gave on images that were not trained on."""
-
-    rate: float
-    balanced_accuracy: float
-    accuracy: float
-    loss: float
-    """Cross-entropy before the temperature, nats."""
+"""[images, classes]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A trained head, and how its rate was chosen."""
+    """A trained head, and how its learning rate was chosen."""
 
     state: dict[str, Tensor]
-    rate: float
-    tried: tuple[Tried, ...]
+    learning_rate: float
+    tried: tuple[RateScores, ...]
     num_steps: int
     held_out: Logits
-    """Of the images in ``held_out_labels``, by models that had not seen them; the temperature is fitted on them."""
+    """Of the images in ``held_out_labels``, by heads that had not seen them; the temperature is fitted on them."""
     held_out_labels: NDArray[np.int64]
     chosen_on: str
-    """In words."""
+    """Description of these images."""
 
     def logits(self, features: Tensor) -> Logits:
-        """Applies the head to features [images, width]."""
+        """Applies the head to features [images, feature_dim]."""
         return _apply(features, self.state["head.weight"], self.state["head.bias"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """A head beside the held-out images that decided nothing yet."""
+
+    head: Head
+    calibration: tuple[Sample, ...]
+    folded: tuple[Logits, tuple[Sample, ...]] | None = None
+    """Logits of the training images by cross-validation; None where there was none."""
+    notes: tuple[str, ...] = ()
+
+
+def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int, needed_groups: int) -> Selected:
+    """Trains a head as `fit` and the learning curve do: by folds where every class comes from two groups or more.
+
+    Otherwise the learning rate is chosen on held-out images, on half of them where that leaves ``needed_groups``.
+
+    Args:
+        seed: Decides folds, start and the order of batches.
+        needed_groups: Groups that calibration takes at least.
+    """
+    num_classes = len(session.manifest.classes)
+    features, labels = session.features_of(split.train), session.labels_of(split.train).numpy()
+    groups, is_own = unit_names(split.train), np.array([sample.elsewhere is None for sample in split.train])
+    if num_folds(labels, groups, is_own) > 1:
+        head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own)
+        own = tuple(sample for sample in split.train if sample.elsewhere is None)
+        return Selected(head=head, calibration=split.val, folded=(head.held_out, own))
+    select, calibration, notes = halves(split.val, session.manifest.name, needed_groups)
+    head = fit_by_validation(
+        features,
+        labels,
+        session.features_of(select),
+        session.labels_of(select).numpy(),
+        protocol,
+        num_classes,
+        seed=seed,
+    )
+    return Selected(head=head, calibration=calibration, notes=notes)
 
 
 def num_folds(
@@ -64,48 +92,46 @@ def num_folds(
     """
     counted = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
     pairs = {(label, group) for label, group, counts in zip(labels, groups, counted, strict=True) if counts}
-    return min(MAX_FOLDS, *(sum(label == one for label, _ in pairs) for one in np.unique(labels)))
+    return min(MAX_FOLDS, *(sum(label == each for label, _ in pairs) for each in np.unique(labels)))
 
 
 def fit_by_folds(
     features: Tensor,
     labels: NDArray[np.int64],
     groups: Sequence[str],
-    recipe: Recipe,
+    protocol: Protocol,
     num_classes: int,
+    *,
+    seed: int,
     is_scored: NDArray[np.bool_] | None = None,
 ) -> Head:
-    """Chooses the rate by stratified cross-validation in which no group is torn, then trains on everything.
+    """Chooses the learning rate by stratified cross-validation over whole groups, then trains on everything.
 
     Args:
-        features: Of the training images, float32 [images, width].
-        is_scored: Images that the rate is chosen on and whose predictions are kept; None: all. The rest is trained on.
+        features: Of the training images, float32 [images, feature_dim].
+        is_scored: Images that the rate is chosen on and whose logits are returned; None: all. The rest is trained on.
     """
     is_scored = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
     folds = num_folds(labels, groups, is_scored)
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=recipe.seed)
-    held_out = np.zeros((len(recipe.rates), len(labels), num_classes), dtype=np.float32)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    held_out = np.zeros((len(protocol.learning_rates), len(labels), num_classes), dtype=np.float32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class in y has only")
         divided = list(splitter.split(features, labels, groups))
     for train, left in divided:
-        weights, biases = _heads(features[train], labels[train], recipe, num_classes, recipe.num_steps(len(train)))
-        for place in range(len(recipe.rates)):
-            held_out[place, left] = _apply(features[left], weights[place], biases[place])
-    held_out, scored = held_out[:, is_scored], labels[is_scored]
-    chosen, tried = choose_rate(recipe.rates, held_out, scored)
-    units = [group for group, counts in zip(groups, is_scored, strict=True) if counts]
-    unit = "groups" if len(set(units)) < len(units) else "images"
+        weights, biases = _heads(features[train], labels[train], protocol, num_classes, seed)
+        for row, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            held_out[row, left] = _apply(features[left], weight, bias)
+    units = {group for group, counts in zip(groups, is_scored, strict=True) if counts}
+    unit = "groups" if len(units) < int(is_scored.sum()) else "images"
     return _final(
         features,
         labels,
-        recipe,
-        num_classes,
-        chosen,
-        tried,
-        held_out=held_out[chosen],
-        held_out_labels=scored,
-        chosen_on=f"cross-validation in {folds} folds over {len(set(units))} {unit} of the training images",
+        protocol,
+        seed=seed,
+        held_out=held_out[:, is_scored],
+        held_out_labels=labels[is_scored],
+        chosen_on=f"cross-validation in {folds} folds over {len(units)} {unit} of the training images",
     )
 
 
@@ -114,88 +140,61 @@ def fit_by_validation(
     labels: NDArray[np.int64],
     validation: Tensor,
     validation_labels: NDArray[np.int64],
-    recipe: Recipe,
+    protocol: Protocol,
     num_classes: int,
+    *,
+    seed: int,
 ) -> Head:
-    """Chooses the rate on images set aside: for training sets too small to be divided again."""
-    weights, biases = _heads(features, labels, recipe, num_classes, recipe.num_steps(len(labels)))
-    held_out = np.stack([_apply(validation, weight, bias) for weight, bias in zip(weights, biases, strict=True)])
-    chosen, tried = choose_rate(recipe.rates, held_out, validation_labels)
+    """Chooses the learning rate on images set aside: for training sets too small to be divided again."""
+    weights, biases = _heads(features, labels, protocol, num_classes, seed)
     return _final(
         features,
         labels,
-        recipe,
-        num_classes,
-        chosen,
-        tried,
-        held_out=held_out[chosen],
+        protocol,
+        seed=seed,
+        held_out=np.stack([_apply(validation, weight, bias) for weight, bias in zip(weights, biases, strict=True)]),
         held_out_labels=validation_labels,
         chosen_on=f"{len(validation_labels)} held-out images",
     )
 
 
-def choose_rate(
-    rates: Sequence[float], held_out: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[int, tuple[Tried, ...]]:
-    """Takes the rate of the highest balanced accuracy; ties go to the lower loss, then to the lower rate.
-
-    Args:
-        held_out: Logits, rates x images x classes; a rate at which training diverged holds NaN and is not taken.
-
-    Raises:
-        ConfigError: If training diverged at every rate.
-    """
-    tried: dict[int, Tried] = {}
-    for place, logits in enumerate(held_out):
-        if np.isfinite(logits).all():
-            shares = probabilities(logits, 1.0)
-            found = score(labels, shares)
-            tried[place] = Tried(
-                rate=rates[place],
-                balanced_accuracy=found["balanced_accuracy"],
-                accuracy=found["accuracy"],
-                loss=cross_entropy(labels, shares),
-            )
-    if not tried:
-        raise ConfigError(
-            f"Training diverged at every learning rate: {', '.join(map(str, rates))}. Take lower --learning-rates."
-        )
-    best = min(tried, key=lambda place: (-tried[place].balanced_accuracy, tried[place].loss, tried[place].rate))
-    return best, tuple(tried.values())
-
-
 def _final(
     features: Tensor,
     labels: NDArray[np.int64],
-    recipe: Recipe,
-    num_classes: int,
-    chosen: int,
-    tried: tuple[Tried, ...],
-    **kept: Any,
+    protocol: Protocol,
+    *,
+    seed: int,
+    held_out: NDArray[np.float32],
+    held_out_labels: NDArray[np.int64],
+    chosen_on: str,
 ) -> Head:
-    num_steps = recipe.num_steps(len(labels))
-    weights, biases = _heads(features, labels, recipe, num_classes, num_steps)  # all: the last bits depend on the batch
+    """Chooses the learning rate by logits [rates, images, classes], and trains on all images."""
+    best, tried = best_rate(protocol, held_out, held_out_labels)
+    # At every rate, for the last bits depend on how many heads are trained together.
+    weights, biases = _heads(features, labels, protocol, held_out.shape[2], seed)
     return Head(
-        state=head_state(weights[chosen].clone(), biases[chosen].clone()),
-        rate=recipe.rates[chosen],
+        state=head_state(weights[best].clone(), biases[best].clone()),
+        learning_rate=protocol.learning_rates[best],
         tried=tried,
-        num_steps=num_steps,
-        **kept,
+        num_steps=protocol.num_steps(len(labels)),
+        held_out=held_out[best],
+        held_out_labels=held_out_labels,
+        chosen_on=chosen_on,
     )
 
 
 def _heads(
-    features: Tensor, labels: NDArray[np.int64], recipe: Recipe, num_classes: int, num_steps: int
+    features: Tensor, labels: NDArray[np.int64], protocol: Protocol, num_classes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Trains one head for every rate: weights [rates, classes, width] and biases [rates, classes]."""
+    """Trains one head for every rate: weights [rates, classes, feature_dim] and biases [rates, classes]."""
     weights, biases, _ = fit_heads(
         features.unsqueeze(0),
         torch.from_numpy(labels).unsqueeze(0),
-        recipe.train,
+        protocol.train,
         num_classes=num_classes,
-        learning_rates=recipe.rates,
-        seeds=[recipe.seed],
-        num_steps=num_steps,
+        learning_rates=protocol.learning_rates,
+        seeds=[seed],
+        num_steps=protocol.num_steps(len(labels)),
     )
     return weights[0].cpu(), biases[0].cpu()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.fit.figures import figures
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
@@ -15,7 +15,7 @@ from cytolora.display.figure import save
 
 
 def render_page(
-    contents: Contents, found: Sequence[str], notes: Sequence[str], counts: Mapping[str, Mapping[str, int]]
+    contents: BundleManifest, found: Sequence[str], notes: Sequence[str], counts: Mapping[str, Mapping[str, int]]
 ) -> str:
     """Fills the template; equal contents give equal text, and nothing in it is a time or a path of this machine.
 

@@ -1,24 +1,29 @@
-"""The first look at one's own cells: corrections, what cannot be used, and which image is for what."""
+"""Data preparation for `fit`: label corrections, unusable images, division by group, and the draw of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from cytolora.classifier.decision.decide import COLUMNS
 from cytolora.classifier.fit.added import Added, check_labels_agree, find_added, group_rule_of, join, with_added
+from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.corrections import read_labels, relabelled
-from cytolora.config.run import SplitSpec
+from cytolora.config.run import RunSpec, SplitSpec
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
+from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.grouping import SPLIT_BY_IMAGE
 from cytolora.data.label_map import apply_label_map
-from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.quality.audit import audit
 from cytolora.data.quality.findings import Audit, Duplicate
-from cytolora.data.splitting.partition import partition
 from cytolora.data.splitting.split_files import read_split
-from cytolora.data.splitting.splits import assign_subsets
+from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
+from cytolora.training.resources import Inputs
+from cytolora.training.session import Session
 
 _NUM_SHOWN = 3
 
@@ -28,16 +33,16 @@ Begin = Callable[[str, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """A dataset ready to be learned from."""
+    """A dataset that a classifier can be trained on."""
 
     manifest: Manifest
     """Every image in train, val or test; what cannot be used is gone."""
     found: tuple[Sample, ...]
     """Every image of the dataset, also what cannot be used: others of its group may be trained on."""
     audit: Audit
-    """Of the dataset as it was found."""
+    """Of the dataset before anything was left out."""
     notes: tuple[str, ...]
-    """What was left out or corrected, and what nobody can know, in words."""
+    """What was left out or corrected, and what cannot be verified."""
     num_corrected: int
     num_added: int = 0
     """Images from elsewhere in train."""
@@ -91,8 +96,8 @@ def read_cells(
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
     _check_classes(own)
     divided, of_added = join(assign_subsets(own, split or SplitSpec()), kept)
-    torn = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
-    notes += [*([torn] if torn else []), *_across(divided, looked), *of_added, *looked.unverifiable]
+    leakage = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
+    notes += [*([leakage] if leakage else []), *_across(divided, looked), *of_added, *looked.unverifiable]
     num_added = len(divided.samples) - len(own.samples)
     if new:
         notes.insert(0, added.summary(num_added, len(new), labels.name if labels else ""))
@@ -100,7 +105,7 @@ def read_cells(
         notes.insert(0, f"{num_corrected} labels were corrected by {labels and labels.name}{_tested(before, divided)}.")
     return Cells(
         manifest=divided,
-        found=(*loaded.samples, *new, *added.sisters({one.path for one in new})),
+        found=(*loaded.samples, *new, *added.unlabelled_of_known_group({one.path for one in new})),
         audit=looked,
         notes=tuple(notes),
         num_corrected=num_corrected,
@@ -183,18 +188,18 @@ def _check_classes(manifest: Manifest) -> None:
 
 
 def _across(divided: Manifest, found: Audit) -> list[str]:
-    """Near duplicates that the split put on two sides."""
+    """Warns of near duplicates that the split put on two sides."""
     subsets = {sample.path: sample.subset for sample in divided.samples}
-    torn = [
+    split_pairs = [
         one.paths
         for one in found.near_duplicates
         if all(path in subsets for path in one.paths) and len({subsets[path] for path in one.paths}) > 1
     ]
-    if not torn:
+    if not split_pairs:
         return []
     return [
-        f"{len(torn)} pairs of near duplicates stand on two sides of the split, the first is {' = '.join(torn[0])}; "
-        "results may be too good. Look at them with cytolora check --page."
+        f"{len(split_pairs)} pairs of near duplicates stand on two sides of the split, the first is "
+        f"{' = '.join(split_pairs[0])}; results may be too good. Look at them with cytolora check --page."
     ]
 
 
@@ -202,15 +207,56 @@ def _first(paths: list[str]) -> str:
     return ", ".join(paths[:_NUM_SHOWN]) + (", …" if len(paths) > _NUM_SHOWN else "")
 
 
-def halves(samples: tuple[Sample, ...], name: str) -> tuple[tuple[Sample, ...], tuple[Sample, ...]] | None:
-    """Divides held-out images by group into two halves, one to choose with and one to calibrate with.
+@dataclass(frozen=True, kw_only=True)
+class GivenInputs(Inputs):
+    """Inputs with one split, drawn before."""
 
-    Returns:
-        None where a class comes from one group only and cannot stand in both.
+    given: Split
+
+    def split(self, spec: RunSpec) -> Split:
+        """Returns the split, whatever the run says."""
+        return self.given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A dataset divided into train, calibration (``val``) and test, with the encoder that its images go through."""
+
+    cells: Cells
+    config: FitConfig
+    split: Split
+    session: Session
+    """Of the images of the split alone: with few shots most of train is not used."""
+
+
+def prepare(
+    cells: Cells,
+    config: FitConfig,
+    inputs: Inputs,
+    *,
+    cache: Path,
+    device: torch.device,
+    progress: Progress,
+) -> Prepared:
+    """Draws the images of a fit and fetches the weights of its backbone.
+
+    Raises:
+        DataError: If there is no image to calibrate or test on.
     """
-    try:
-        found = partition(name, samples, {"train": 0.5, "val": 0.5}, by="group", seed=0)
-    except DataError:
-        return None
-    first = tuple(sample for sample in samples if found.subsets[sample.path] == "train")
-    return first, tuple(sample for sample in samples if found.subsets[sample.path] == "val")
+    manifest, split = cells.manifest, draw(cells.manifest, config.sampling, config.seed)
+    for part, samples in (("validation", split.val), ("test", split.test)):
+        if not samples:
+            raise DataError(f"{manifest.name} has no {part} images; thresholds and numbers need some. Add a split.")
+    used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
+    given = GivenInputs(data={}, weights=inputs.weights, weights_dir=inputs.weights_dir, given=split)
+    given.fetch_weights(config.backbone.name, progress)
+    session = Session(
+        dataset=manifest.name,
+        backbone=config.backbone,
+        manifest=replace(manifest, samples=tuple(one for one in manifest.samples if one.path in used)),
+        inputs=given,
+        cache=cache,
+        device=device,
+        progress=progress,
+    )
+    return Prepared(cells=cells, config=config, split=split, session=session)

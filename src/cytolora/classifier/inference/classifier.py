@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cytolora.classifier.bundle.checks import check_whole
 from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
-from cytolora.classifier.bundle.manifest import Contents
+from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
@@ -31,9 +31,8 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.classifier import Classifier as EncoderWithHead
-from cytolora.models.classifier import from_safetensors
 from cytolora.models.encoder import Encoder
+from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors
 from cytolora.models.kernels.cpu import for_inference
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Classifier(Predictor[Tensor]):
 
     def __init__(
         self,
-        contents: Contents,
+        contents: BundleManifest,
         files: Files,
         *,
         name: str,
@@ -236,7 +235,7 @@ class Classifier(Predictor[Tensor]):
 
 
 def _find_checkpoint(
-    path: Path, contents: Contents, named: Path | None, folder: Path | None
+    path: Path, contents: BundleManifest, named: Path | None, folder: Path | None
 ) -> tuple[Path | None, str]:
     """Returns the backbone's checkpoint, compared with its hash, and why the one that training read is lost."""
     used, kept, lost = contents.backbone, None, ""
@@ -251,7 +250,7 @@ def _find_checkpoint(
     return checkpoint, lost
 
 
-def _check_backbone(path: Path, contents: Contents, checkpoint: Path) -> None:
+def _check_backbone(path: Path, contents: BundleManifest, checkpoint: Path) -> None:
     found, used = sha256_file(checkpoint), contents.backbone
     if found != used.sha256:
         raise BundleError(

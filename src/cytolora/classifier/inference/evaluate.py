@@ -108,7 +108,7 @@ def evaluate(
         seen={name: sum(one == name for one in where.values()) for name in _KINDS},
         on_seen=on_seen,
         errors=errors,
-        metrics=assess(bundle.contents, labelled),
+        metrics=assess(bundle.contents.rules, labelled),
         notes=_notes(manifest, where, on_seen, errors),
     )
 

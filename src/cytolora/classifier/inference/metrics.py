@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.bundle.manifest import Contents
 from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.decision.operating_point import share, summed
 from cytolora.classifier.decision.referral import referral_curve
+from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.metrics.agreement import confusion
 from cytolora.metrics.bootstrap import metric_intervals
 from cytolora.metrics.calibration import expected_calibration_error, reliability
@@ -35,12 +35,12 @@ class Labelled:
         return np.array([prediction.probabilities for prediction in self.predictions], dtype=np.float64)
 
 
-def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
+def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
     """Returns plain data for JSON: metrics with 95 % bootstrap intervals over groups, and how thresholds perform."""
     shares, labels = found.shares, found.labels
     predicted, bins = shares.argmax(axis=1), reliability(labels, shares)
     intervals = metric_intervals(
-        labels, predicted, images=found.paths, groups=found.groups, num_classes=len(contents.classes)
+        labels, predicted, images=found.paths, groups=found.groups, num_classes=len(rules.classes)
     )
     return {
         **score(labels, shares),
@@ -50,18 +50,18 @@ def assess(contents: Contents, found: Labelled) -> dict[str, Any]:
             for name, one in intervals.items()
         },
         "warnings": sorted({text for one in intervals.values() for text in one.warnings.values()}),
-        "classes": _per_class(contents.classes, labels, predicted, found),
-        "confusion": confusion(labels, predicted, len(contents.classes)).tolist(),
+        "classes": _per_class(rules.classes, labels, predicted, found),
+        "confusion": confusion(labels, predicted, len(rules.classes)).tolist(),
         "calibration_error": expected_calibration_error(bins),
         "reliability": [
             {"confidence": entry.confidence, "accuracy": entry.accuracy, "n": entry.num_images}
             for entry in bins
             if entry.num_images
         ],
-        "prediction_sets": _sets(contents, shares, labels, found),
+        "prediction_sets": _sets(rules, shares, labels, found),
         "referral": _referral(shares, labels, found),
-        "operating_point": _operating(contents, shares, labels, found),
-        "unfamiliar": float(np.mean([bool(one.is_unfamiliar) for one in found.predictions])),
+        "operating_point": _operating(rules, shares, labels, found),
+        "unfamiliar": float(np.mean([bool(one.is_out_of_distribution) for one in found.predictions])),
     }
 
 
@@ -94,15 +94,15 @@ def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Labelled) -
 
 
 def _sets(
-    contents: Contents, shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled
+    rules: DecisionRules, shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled
 ) -> dict[str, Any] | None:
-    if contents.conformal is None:
+    if rules.conformal is None:
         return None
-    hits, sizes = conformal.contains(shares, labels, contents.conformal), conformal.sizes(shares, contents.conformal)
+    hits, sizes = conformal.contains(shares, labels, rules.conformal), conformal.sizes(shares, rules.conformal)
     names = np.array(unit_names(found.groups, found.paths))
     by_group = [hits[names == name].mean() for name in np.unique(names)]
     return {
-        "nominal": contents.conformal.coverage,
+        "nominal": rules.conformal.coverage,
         "coverage": _share(hits, np.ones(len(hits), dtype=bool), found),
         "coverage_over_groups": float(np.mean(by_group)),
         "mean_size": float(sizes.mean()),
@@ -125,13 +125,13 @@ def _referral(shares: NDArray[np.float64], labels: NDArray[np.int64], found: Lab
 
 
 def _operating(
-    contents: Contents, shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled
+    rules: DecisionRules, shares: NDArray[np.float64], labels: NDArray[np.int64], found: Labelled
 ) -> dict[str, Any] | None:
-    point = contents.operating_point
+    point = rules.operating_point
     if point is None:
         return None
-    said = summed(shares, contents.classes, point.positive) >= point.threshold
-    is_positive = np.isin(labels, [contents.classes.index(label) for label in point.positive])
+    said = summed(shares, rules.classes, point.positive) >= point.threshold
+    is_positive = np.isin(labels, [rules.classes.index(label) for label in point.positive])
     return {
         "positive": list(point.positive),
         "threshold": point.threshold,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cytolora.classifier.bundle.checks import check_bank
 from cytolora.classifier.bundle.files import BANK
-from cytolora.classifier.bundle.manifest import Contents, from_text
+from cytolora.classifier.bundle.manifest import BundleManifest, from_text
 from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
@@ -32,7 +32,9 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 class OnnxModel(Predictor[Pixels]):
     """Exported classifier; its predictions equal the bundle's up to fp32 rounding."""
 
-    def __init__(self, contents: Contents, files: dict[str, bytes], *, name: str, threads: int | None = None) -> None:
+    def __init__(
+        self, contents: BundleManifest, files: dict[str, bytes], *, name: str, threads: int | None = None
+    ) -> None:
         """Takes what was read and checked; ``threads`` None leaves their number to ONNX Runtime."""
         super().__init__(contents, name)
         self._files = files

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolora.classifier.bundle.manifest import Contents
-from cytolora.classifier.decision.decide import Prediction, decide, probabilities
+from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.classifier.decision.decide import Prediction, decide
 from cytolora.classifier.decision.ood import Features
 from cytolora.classifier.inference.image_sources import Source, as_text, find_images
 from cytolora.classifier.inference.predictions import Predictions
@@ -21,6 +21,7 @@ from cytolora.config.run import Preprocess
 from cytolora.core.arguments import AnyPath, OneOrMany
 from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.errors import ConfigError, CytoloraError, DataError
+from cytolora.metrics.calibration import probabilities
 
 ImageLike = AnyPath | bytes | Image.Image | NDArray[np.uint8]
 """A path, the bytes of an image file, a Pillow image, or RGB pixels [height, width, 3]."""
@@ -40,7 +41,7 @@ View = TypeVar("View")
 class Predictor(ABC, Generic[View]):
     """A classifier with its classes, preprocessing and thresholds."""
 
-    def __init__(self, contents: Contents, name: str) -> None:
+    def __init__(self, contents: BundleManifest, name: str) -> None:
         self.contents = contents
         self.name = name
         """Where it was opened."""
@@ -143,7 +144,7 @@ class Predictor(ABC, Generic[View]):
         predictions = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
         if good:
             logits, features = self.outputs([view for _, view in good])
-            decided = decide(self.contents, [names[index] for index, _ in good], logits, features, self.bank)
+            decided = decide(self.contents.rules, [names[index] for index, _ in good], logits, features, self.bank)
             for (index, _), prediction in zip(good, decided, strict=True):
                 predictions[index] = prediction
         return predictions

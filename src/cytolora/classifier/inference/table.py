@@ -35,7 +35,7 @@ class Summary:
     num_images: int
     num_errors: int
     num_referred: int
-    num_unfamiliar: int
+    num_out_of_distribution: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,9 @@ def predict_table(
     if page is not None:
         check_room(page, len(cells))
         write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=f"By {bundle.name}")
-    return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
+    return Summary(
+        num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_out_of_distribution=counts[3]
+    )
 
 
 def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:
@@ -112,14 +114,14 @@ def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple
 
 def counted(predictions: Sequence[Prediction]) -> list[int]:
     """Counts images, errors, referred and out-of-distribution ones."""
-    flags = [(True, bool(one.error), bool(one.is_referred), bool(one.is_unfamiliar)) for one in predictions]
+    flags = [(True, bool(one.error), bool(one.is_referred), bool(one.is_out_of_distribution)) for one in predictions]
     return [sum(column) for column in zip(*flags, strict=True)]
 
 
 def review_cell(seen: Seen) -> ReviewCell:
     """Turns a predicted image into a cell of the review page."""
     one = seen.prediction
-    flags = {"error": bool(one.error), "refer": bool(one.is_referred), "unfamiliar": bool(one.is_unfamiliar)}
+    flags = {"error": bool(one.error), "refer": bool(one.is_referred), "unfamiliar": bool(one.is_out_of_distribution)}
     return ReviewCell(
         path=one.name,
         thumbnail=seen.thumbnail,

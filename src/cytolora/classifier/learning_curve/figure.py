@@ -1,4 +1,4 @@
-"""The learning curve as it is drawn: what was measured, what was fitted, and where it is only a guess."""
+"""Figure of a learning curve: measured points, fitted curve, and the range beyond the data."""
 
 from dataclasses import dataclass
 

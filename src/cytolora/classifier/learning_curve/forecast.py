@@ -1,4 +1,4 @@
-"""What a learning curve says of more labels, how sure it is of it, and what it refuses to say."""
+"""Forecast of the labels that a balanced accuracy takes, from a measured learning curve, with an interval."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,6 +150,7 @@ def plain(found: Forecast) -> dict[str, Any]:
     low, high = found.interval
     bands = [_interval(found.resampled[:, place]) for place in range(len(found.curve.shots))]
     per_draw = found.curve.balanced_accuracies()[0].T
+    per_draw_rates = zip(*(draw.learning_rates for draw in found.curve.draws), strict=True)
     return {
         "target": found.target,
         "verdict": found.verdict,
@@ -171,10 +172,10 @@ def plain(found: Forecast) -> dict[str, Any]:
                 "balanced_accuracy": float(mean),
                 "interval": list(band),
                 "draws": [float(value) for value in values],
-                "learning_rate": rate,
+                "learning_rates": list(rates),
             }
-            for shots, mean, band, values, rate in zip(
-                found.curve.shots, found.means, bands, per_draw, found.curve.rates, strict=True
+            for shots, mean, band, values, rates in zip(
+                found.curve.shots, found.means, bands, per_draw, per_draw_rates, strict=True
             )
         ],
         "split_rule": found.curve.split_rule,

@@ -1,29 +1,23 @@
-"""How many more labelled images a balanced accuracy would take: the learning curve measured, fitted and read off."""
+"""Learning curve of a linear classifier: balanced accuracy measured by labelled images per class."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cytolora.classifier.fit.recipe import check_seed
-from cytolora.config.run import Budget, Sampling, SplitSpec, TrainSpec
+from cytolora.classifier.decision.conformal import needed_groups
+from cytolora.classifier.fit.config import FitOptions, check_seed
+from cytolora.classifier.fit.linear import fit_linear
+from cytolora.config.run import Sampling, SplitSpec
 from cytolora.core.arguments import OneOrMany, as_whole_numbers
-from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.manifest import Manifest
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
-from cytolora.metrics.scores import score
-from cytolora.metrics.units import unit_names
-from cytolora.training.heads import fit_heads
+from cytolora.training.protocol import FIT_LINEAR, Protocol
 from cytolora.training.session import Session
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-"""Peaks of the cosine to choose from; those of the shipped grids."""
-TRAIN = TrainSpec(budget=Budget(amount=50, unit="steps_per_shot", plus_steps=50))
-"""The few-shot budget of the shipped grids: 50 x shots + 50 steps (public code of Dausort et al. 2025)."""
 MIN_POINTS = 4
 """The curve has three unknowns: through three points it would pass, whatever they are."""
 MOST_SHOTS = 256
@@ -41,6 +35,8 @@ class Draw:
     """The group of each, or the image where that is not known."""
     is_right: NDArray[np.bool_]
     """[shots, images]"""
+    learning_rates: tuple[float, ...]
+    """Chosen at each number of shots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +46,6 @@ class Curve:
     shots: tuple[int, ...]
     """Labelled images per class to train on, ascending."""
     draws: tuple[Draw, ...]
-    rates: tuple[float, ...]
-    """The learning rate chosen on validation at each number of shots."""
     available: dict[str, int]
     """By class, images to train on in the smallest of the divisions."""
     by_group: bool
@@ -86,7 +80,7 @@ def default_shots(manifest: Manifest, seeds: OneOrMany[int]) -> tuple[int, ...]:
 
 
 def check_asked(manifest: Manifest, shots: OneOrMany[int], seeds: OneOrMany[int]) -> None:
-    """Raises a CytoloraError if no curve can come of this, before any image is looked at.
+    """Raises a CytoloraError if no curve can be measured, before any image is read.
 
     Args:
         shots: Empty where they are to be chosen.
@@ -112,12 +106,16 @@ def measure(
     shots: OneOrMany[int],
     seeds: OneOrMany[int],
     *,
-    on_steps: Callable[[int], None] = lambda steps: None,
+    protocol: Protocol = FIT_LINEAR,
+    on_classifier: Callable[[], None] = lambda: None,
 ) -> Curve:
-    """Trains linear heads on frozen features at several numbers of shots and scores them on groups of their own.
+    """Trains linear classifiers as ``fit --method linear --shots`` does, and scores them on the test groups.
 
-    Every seed divides the groups anew (official subsets stay) and draws its shots, fewer being a part of more. The
-    learning rate is chosen at each number of shots on min(shots, 4) validation images a class, over all seeds.
+    Every seed divides the groups anew (official subsets stay) and draws its shots, fewer being a part of more. What
+    is trained, and how the learning rate is chosen, is ``fit_linear`` in both: the curve forecasts what `fit` gives.
+
+    Args:
+        on_classifier: Called after each of the ``num_classifiers``.
 
     Raises:
         ConfigError: If there are too few numbers of shots for a curve, or a class has fewer images.
@@ -125,69 +123,54 @@ def measure(
     """
     shots, seeds = as_whole_numbers(shots, "shots"), as_whole_numbers(seeds, "seeds")
     check_asked(session.manifest, shots, seeds)
-    shots, seeds = sorted(set(shots)), list(dict.fromkeys(seeds))  # a seed named twice is one draw
+    shots, seeds = _distinct(shots, seeds)
     divided = {seed: _divided(session.manifest, seed) for seed in seeds}
-    is_right: dict[int, list[NDArray[np.bool_]]] = {seed: [] for seed in seeds}
-    rates = []
-    for number in shots:
-        rate, heads = _heads(session, divided, number)
-        rates.append(rate)
-        for seed, head in heads.items():
-            test = divided[seed].subset("test")
-            predicted = _logits(session, test, head).argmax(dim=1)
-            is_right[seed].append((predicted == session.labels_of(test)).numpy())
-        on_steps(_num_steps(number))
-    draws = [_draw(session, seed, divided[seed].subset("test"), np.stack(is_right[seed])) for seed in seeds]
+    draws = [_draw(session, divided[seed], shots, seed, protocol, on_classifier) for seed in seeds]
     return Curve(
         shots=tuple(shots),
         draws=tuple(draws),
-        rates=tuple(rates),
         available=_available(list(divided.values())),
         by_group=any(sample.group is not None for sample in session.manifest.samples),
         split_rule=_rule(list(divided.values())),
     )
 
 
-def num_steps(shots: OneOrMany[int]) -> int:
-    """Optimiser steps of a whole measurement; all heads of a number of shots take theirs together."""
-    return sum(map(_num_steps, as_whole_numbers(shots, "shots")))
+def num_classifiers(shots: OneOrMany[int], seeds: OneOrMany[int]) -> int:
+    """Classifiers that a whole measurement trains."""
+    distinct = _distinct(as_whole_numbers(shots, "shots"), as_whole_numbers(seeds, "seeds"))
+    return len(distinct[0]) * len(distinct[1])
 
 
-def _num_steps(shots: int) -> int:
-    return TRAIN.budget.num_steps(num_train=1, batch_size=TRAIN.batch_size, shots=shots)
+def _distinct(shots: Sequence[int], seeds: Sequence[int]) -> tuple[list[int], list[int]]:
+    return sorted(set(shots)), list(dict.fromkeys(seeds))  # a seed named twice is one draw
 
 
-Head = tuple[Tensor, Tensor]
-"""Weight [classes, feature_dim] and bias [classes]."""
-
-
-def _heads(session: Session, divided: dict[int, Manifest], shots: int) -> tuple[float, dict[int, Head]]:
-    """Trains the heads of all seeds and rates; returns the chosen rate, and its head of each seed."""
-    splits = {seed: draw(manifest, Sampling(shots=shots), seed) for seed, manifest in divided.items()}
-    weights, biases, _ = fit_heads(
-        torch.stack([session.features_of(split.train) for split in splits.values()]).to(session.device),
-        torch.stack([session.labels_of(split.train) for split in splits.values()]).to(session.device),
-        TRAIN,
-        num_classes=len(session.manifest.classes),
-        learning_rates=RATES,
-        seeds=list(splits),
-        num_steps=_num_steps(shots),
+def _draw(
+    session: Session,
+    divided: Manifest,
+    shots: Sequence[int],
+    seed: int,
+    protocol: Protocol,
+    on_classifier: Callable[[], None],
+) -> Draw:
+    """Trains and tests the classifiers of one seed."""
+    test, needed = divided.subset("test"), needed_groups(FitOptions().coverage)
+    features, labels = session.features_of(test), session.labels_of(test).numpy()
+    is_right, rates = [], []
+    for number in shots:
+        split = draw(divided, Sampling(shots=number, max_val_shots=None), seed)
+        head = fit_linear(session, split, protocol, seed=seed, needed_groups=needed).head
+        is_right.append(head.logits(features).argmax(axis=1) == labels)
+        rates.append(head.learning_rate)
+        on_classifier()
+    units = [f"group {one.group}" if one.group is not None else f"image {one.path}" for one in test]
+    return Draw(
+        seed=seed,
+        test_labels=labels,
+        test_units=np.array(units, dtype=str),
+        is_right=np.stack(is_right),
+        learning_rates=tuple(rates),
     )
-    weights, biases = weights.cpu(), biases.cpu()
-    standing = []
-    for place, rate in enumerate(RATES):
-        scores = [
-            score(session.labels_of(split.val), _logits(session, split.val, (w[place], b[place])).softmax(dim=1))
-            for split, w, b in zip(splits.values(), weights, biases, strict=True)
-        ]
-        accuracy, loss = (round(float(np.mean([found[name] for found in scores])), 12) for name in ("accuracy", "loss"))
-        standing.append((-accuracy, loss, rate, place))  # select.choose_rate's order
-    _, _, rate, place = min(standing)
-    return rate, {seed: (w[place], b[place]) for seed, w, b in zip(splits, weights, biases, strict=True)}
-
-
-def _logits(session: Session, samples: Sequence[Sample], head: Head) -> Tensor:
-    return session.features_of(samples) @ head[0].T + head[1]
 
 
 def _divided(manifest: Manifest, seed: int) -> Manifest:
@@ -195,7 +178,7 @@ def _divided(manifest: Manifest, seed: int) -> Manifest:
 
 
 def _rule(divided: Sequence[Manifest]) -> str:
-    """The rule of the first division; each seed's own differ in the seed that ends it."""
+    """Returns the rule of the first division; those of the other seeds differ in the seed that ends it."""
     first = divided[0].split_rule
     return (
         first
@@ -207,13 +190,6 @@ def _rule(divided: Sequence[Manifest]) -> str:
 def _available(divided: Sequence[Manifest]) -> dict[str, int]:
     counts = [manifest.counts() for manifest in divided]
     return {label: min(count[label]["train"] for count in counts) for label in divided[0].classes}
-
-
-def _draw(session: Session, seed: int, test: Sequence[Sample], is_right: NDArray[np.bool_]) -> Draw:
-    units = unit_names([sample.group for sample in test], [sample.path for sample in test])
-    return Draw(
-        seed=seed, test_labels=session.labels_of(test).numpy(), test_units=np.array(units, dtype=str), is_right=is_right
-    )
 
 
 def _balanced(draw: Draw, times: Mapping[str, NDArray[np.floating]] | None) -> NDArray[np.float64]:

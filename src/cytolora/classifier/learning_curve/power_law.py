@@ -1,4 +1,4 @@
-"""The learning curve as an inverse power law, fitted with bounds, for many resamples at once."""
+"""Inverse power law of a learning curve, fitted with bounds, for many resamples at once."""
 
 from dataclasses import dataclass
 

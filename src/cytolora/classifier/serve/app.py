@@ -1,4 +1,4 @@
-"""A model behind HTTP: images in, predictions out, bounded in every direction, and nothing dropped on the way down."""
+"""HTTP service of a classifier: images in, predictions out, bounded in size and time, with a clean shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -152,7 +152,7 @@ class Service:
             positive=found.positive,
             prediction_set=None if found.prediction_set is None else list(found.prediction_set),
             referred=found.is_referred,
-            unfamiliar=found.is_unfamiliar,
+            unfamiliar=found.is_out_of_distribution,
         )
 
 

@@ -1,4 +1,4 @@
-"""What every request passes before anything is read of it: host name, token; and the headers of every answer."""
+"""Request guard of the service: host name and token are checked before a body is read; headers of every answer."""
 
 import asyncio
 import ipaddress

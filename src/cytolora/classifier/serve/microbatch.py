@@ -1,4 +1,4 @@
-"""Single questions from many clients answered in batches by one thread, each answer to its own question."""
+"""Micro-batching: requests of many clients computed in batches by one thread."""
 
 import queue
 import threading

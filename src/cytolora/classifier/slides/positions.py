@@ -1,4 +1,4 @@
-"""Where the cells of a slide are: GeoJSON as QuPath writes it, or a table; and predictions back as GeoJSON."""
+"""Positions of the cells of a slide: GeoJSON as QuPath writes it, or a table; and predictions back as GeoJSON."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Predictions for the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory after the other."""
+"""Predicts the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory at a time."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from cytolora.errors import ConfigError, DataError
 
 _COLUMNS = ("slide", "id", "x", "y")
 """Of a table, before those of every prediction."""
-_MARKS = {"positive": "positive", "is_referred": "referred", "is_unfamiliar": "unfamiliar"}
+_MARKS = {"positive": "positive", "is_referred": "referred", "is_out_of_distribution": "unfamiliar"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,9 @@ def predict_slide(
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
     if page is not None:
         write_page(shown, page, classes=model.classes, title=as_text(slide.path.name), source=f"By {model.name}")
-    return Summary(num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_unfamiliar=counts[3])
+    return Summary(
+        num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_out_of_distribution=counts[3]
+    )
 
 
 def _check_kind(out: Path, classes: Sequence[str]) -> None:

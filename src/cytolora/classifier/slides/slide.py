@@ -1,4 +1,4 @@
-"""Cells cut out of a whole slide, one by one, in micrometres; the only place that opens a slide."""
+"""Crops cells out of a whole slide, one at a time, in micrometres; the only module that opens a slide."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

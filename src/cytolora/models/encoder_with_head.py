@@ -1,4 +1,4 @@
-"""Image classifier: an encoder with a linear head, its trainable parameters and their state."""
+"""Encoder with a linear head: forward pass, trainable parameters, and the tensors that are stored."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ _HEAD = "head."
 _TOWER = "tower."
 
 
-class Classifier(nn.Module):
+class EncoderWithHead(nn.Module):
     """``y = W z + b`` on the features z of an encoder (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
 
     def __init__(self, encoder: Encoder, num_classes: int, *, autocast: bool = False) -> None:
@@ -37,7 +37,7 @@ class Classifier(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def num_trainable(self) -> int:
-        """Counts the trainable parameters of adapter and head."""
+        """Counts trainable parameters, adapter and head."""
         return sum(parameter.numel() for parameter in self.trainable())
 
 
@@ -46,7 +46,7 @@ def head_state(weight: Float[Tensor, "classes features"], bias: Float[Tensor, " 
     return {f"{_HEAD}weight": weight, f"{_HEAD}bias": bias}
 
 
-def trained_state(classifier: Classifier) -> dict[str, Tensor]:
+def trained_state(classifier: EncoderWithHead) -> dict[str, Tensor]:
     """Returns adapter and head by name; what is not PEFT's under the encoder's own names."""
     state = head_state(classifier.head.weight, classifier.head.bias)
     if isinstance(classifier.encoder.trunk, PeftModel):
@@ -56,7 +56,7 @@ def trained_state(classifier: Classifier) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def load_trained_state(classifier: Classifier, state: Mapping[str, Tensor]) -> None:
+def load_trained_state(classifier: EncoderWithHead, state: Mapping[str, Tensor]) -> None:
     """Puts a stored adapter and head back; every key must fit.
 
     Raises:

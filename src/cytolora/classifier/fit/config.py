@@ -1,12 +1,12 @@
-"""Training recipe by machine and data: backbone, method, steps, learning rates, estimated time."""
+"""Options and configuration of `fit`: backbone, method, training protocol, and the time training will take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
-from cytolora.config.run import LINEAR, AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec, method_kind
+from cytolora.config.run import LINEAR, AdapterSpec, RunSpec, Sampling, SplitSpec, method_kind
 from cytolora.core.arguments import (
     AnyPath,
     Converted,
@@ -20,6 +20,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.hub import find
+from cytolora.training.protocol import FIT_ADAPTER, FIT_ADAPTER_FEW_SHOT, FIT_LINEAR, Protocol
 from cytolora.training.resources import Inputs
 
 _BEST_LINEAR = ("uni", "quiltnet-b16", "vit-b16", "clip-vit-b16", "biomedclip")
@@ -28,17 +29,6 @@ _BEST_ADAPTED = ("clip-vit-b16", "vit-b16", "uni", "quiltnet-b16", "biomedclip")
 """CLIP generalises best from few labels with LoRA: Dausort et al. 2025, Sec. 4.2."""
 _BUILT_IN = "nano"
 
-LINEAR_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-"""A head costs nothing, so many are tried."""
-ADAPTER_RATES = (3e-4, 1e-3, 3e-3)
-"""The middle of the rates of the shipped grids: each costs a training."""
-
-_BATCH_SIZE = 32
-_LINEAR_EPOCHS, _LINEAR_STEPS = 60, (300, 6000)
-"""Passes over the features, and the fewest and most steps."""
-_ADAPTER_BUDGET = Budget(amount=20, unit="epochs", plus_steps=50)
-_FEW_SHOT_BUDGET = Budget(amount=50, unit="steps_per_shot", plus_steps=50)
-"""As in the public code of Dausort et al. 2025."""
 _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
 _LAST_BLOCKS = 2
@@ -54,7 +44,7 @@ _MaybePath = Converted[AnyPath | None, Path | None]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Everything that ``fit`` can be asked for; None leaves the choice to the recipe."""
+    """Everything that ``fit`` can be asked for; None leaves the choice to ``choose_config``."""
 
     model: str | None = None
     """Backbone; the best one on this machine if None."""
@@ -106,20 +96,19 @@ def check_seed(seed: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a classifier will be trained."""
+class FitConfig:
+    """All that decides how a classifier is trained."""
 
     backbone: BackboneSpec
     method: str
     adapter: AdapterSpec | None
     sampling: Sampling
-    train: TrainSpec
-    rates: tuple[float, ...]
+    protocol: Protocol
     seed: int
     notes: tuple[str, ...] = ()
     """What the user should know of the choice."""
 
-    def run(self, dataset: str, rate: float) -> RunSpec:
+    def run(self, dataset: str, learning_rate: float) -> RunSpec:
         """Returns the training at one learning rate as a value."""
         return RunSpec(
             dataset=dataset,
@@ -127,31 +116,26 @@ class Recipe:
             method=self.method,
             sampling=self.sampling,
             split=SplitSpec(),
-            train=self.train,
+            train=self.protocol.train,
             adapter=self.adapter,
-            learning_rate=rate,
+            learning_rate=learning_rate,
             seed=self.seed,
         )
 
     def num_steps(self, num_train: int) -> int:
         """Optimiser steps of one training."""
-        steps = self.train.num_steps(num_train=num_train, shots=self.sampling.shots)
-        if self.adapter is None:
-            low, high = _LINEAR_STEPS
-            steps = max(low, min(high, steps))
-        cut = self.train.budget.max_steps
-        return steps if cut is None else min(steps, cut)
+        return self.protocol.num_steps(num_train, self.sampling.shots)
 
     def num_seen(self, num_train: int) -> int:
         """Images that one training looks at, each as often as it comes up."""
-        return round(self.num_steps(num_train) * num_train / ceil(num_train / self.train.batch_size))
+        return round(self.num_steps(num_train) * num_train / ceil(num_train / self.protocol.train.batch_size))
 
 
-def choose_recipe(options: FitOptions, inputs: Inputs, device: str, own: Sequence[str] = ()) -> Recipe:
+def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequence[str] = ()) -> FitConfig:
     """Fills in what the user left open.
 
     Args:
-        own: Names of backbones that the user described in a file: one of them is meant if no model is named.
+        own: Names of backbones that the user described in a file: the first is used if no model is named.
 
     Raises:
         ConfigError: If the method trains nothing, or is unknown.
@@ -163,40 +147,50 @@ def choose_recipe(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
     name, notes = _model(options, inputs, method, own)
-    is_linear = entry.kind == "linear"
-    budget = Budget(amount=_LINEAR_EPOCHS, unit="epochs") if is_linear else _ADAPTER_BUDGET
-    if not is_linear and options.shots is not None:
-        budget = _FEW_SHOT_BUDGET
     if options.max_steps is not None:
-        budget = Budget(
-            amount=budget.amount, unit=budget.unit, plus_steps=budget.plus_steps, max_steps=options.max_steps
-        )
-        notes.append(f"Training was cut to {options.max_steps} steps: a dry run, not a result.")
-    return Recipe(
+        notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
+    adapter = AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None)
+    return FitConfig(
         backbone=BACKBONES.get(name),
         method=method,
-        adapter=None if is_linear else AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None),
+        adapter=None if entry.kind == "linear" else adapter,
         sampling=Sampling(shots=options.shots, max_val_shots=None),
-        train=TrainSpec(budget=budget, batch_size=_BATCH_SIZE, precision="fp32" if is_linear else options.precision),
-        rates=tuple(sorted(set(options.learning_rates))) or (LINEAR_RATES if is_linear else ADAPTER_RATES),
+        protocol=_protocol(options, method),
         seed=options.seed,
         notes=tuple(notes),
     )
 
 
-def as_lora(recipe: Recipe) -> Recipe:
+def _protocol(options: FitOptions, method: str) -> Protocol:
+    """Returns the protocol of the method with what the options change of it."""
+    if method_kind(method) == "linear":
+        protocol = FIT_LINEAR
+    else:
+        protocol = _adapter_protocol(options.shots)
+        protocol = replace(protocol, train=replace(protocol.train, precision=options.precision))
+    budget = replace(protocol.train.budget, max_steps=options.max_steps)
+    return replace(
+        protocol,
+        train=replace(protocol.train, budget=budget),
+        learning_rates=tuple(sorted(set(options.learning_rates))) or protocol.learning_rates,
+    )
+
+
+def _adapter_protocol(shots: int | None) -> Protocol:
+    return FIT_ADAPTER if shots is None else FIT_ADAPTER_FEW_SHOT
+
+
+def as_lora(config: FitConfig) -> FitConfig:
     """Returns what ``--method lora`` would do instead, to say how long it would take."""
-    few = recipe.sampling.shots is not None
-    train = replace(recipe.train, budget=_FEW_SHOT_BUDGET if few else _ADAPTER_BUDGET)
-    return replace(recipe, method="lora", adapter=AdapterSpec(), train=train, rates=ADAPTER_RATES)
+    return replace(config, method="lora", adapter=AdapterSpec(), protocol=_adapter_protocol(config.sampling.shots))
 
 
-def estimate_seconds(recipe: Recipe, *, num_images: int, num_train: int, seconds_per_image: float) -> float:
+def estimate_seconds(config: FitConfig, *, num_images: int, num_train: int, seconds_per_image: float) -> float:
     """Estimates how long features and training take, from the time of one image through the frozen encoder."""
-    looked_at = float(num_images)
-    if recipe.adapter is not None:
-        looked_at += _TRAINING_COST * recipe.num_seen(num_train) * len(recipe.rates)
-    return looked_at * seconds_per_image
+    num_forward = float(num_images)
+    if config.adapter is not None:
+        num_forward += _TRAINING_COST * config.num_seen(num_train) * len(config.protocol.learning_rates)
+    return num_forward * seconds_per_image
 
 
 def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str]) -> tuple[str, list[str]]:
@@ -205,9 +199,8 @@ def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str])
     named = [*own, *inputs.weights]
     if named:
         return named[0], []
-    here = _on_disk(inputs)
-    ranked = _BEST_LINEAR if method_kind(method) == "linear" else _BEST_ADAPTED
-    best = next((name for name in ranked if name in here), None)
+    preferred = _BEST_LINEAR if method_kind(method) == "linear" else _BEST_ADAPTED
+    best = next((name for name in preferred if find(BACKBONES.get(name), None, inputs.weights_dir) is not None), None)
     if best is not None:
         return best, [f"{best} was chosen among the backbones on this machine."]
     return _BUILT_IN, [
@@ -215,8 +208,3 @@ def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str])
         "on real ones. Fetch one with cytolora weights fetch uni (or quiltnet-b16, which is not gated), or name a "
         "checkpoint with --model and --weights."
     ]
-
-
-def _on_disk(inputs: Inputs) -> Mapping[str, bool]:
-    names = {*_BEST_LINEAR, *_BEST_ADAPTED}
-    return {name: True for name in sorted(names) if find(BACKBONES.get(name), None, inputs.weights_dir) is not None}

@@ -5,14 +5,20 @@ from small_encoders import FUSED, images, small_encoder
 from cytolora.config.run import AdapterSpec
 from cytolora.errors import StoreError
 from cytolora.models.adapters.attach import attach
-from cytolora.models.classifier import Classifier, from_safetensors, load_trained_state, to_safetensors, trained_state
+from cytolora.models.encoder_with_head import (
+    EncoderWithHead,
+    from_safetensors,
+    load_trained_state,
+    to_safetensors,
+    trained_state,
+)
 
 PAPER = AdapterSpec()
 
 
-def classifier(adapter: AdapterSpec = PAPER, num_classes: int = 3, seed: int = 0) -> Classifier:
+def classifier(adapter: AdapterSpec = PAPER, num_classes: int = 3, seed: int = 0) -> EncoderWithHead:
     torch.manual_seed(seed)
-    made = Classifier(attach(small_encoder(FUSED), "lora", adapter), num_classes)
+    made = EncoderWithHead(attach(small_encoder(FUSED), "lora", adapter), num_classes)
     with torch.no_grad():
         for parameter in made.trainable():
             parameter.normal_(std=0.1)
