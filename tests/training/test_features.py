@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from small_encoders import REGISTERED, shrunk, small_encoder
 from torch import Tensor, nn
 
 from cytolora.config.run import AugmentSpec, Preprocess
@@ -16,11 +17,9 @@ from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError, WeightsError
-from cytolora.training import features as features_module
 from cytolora.models.kernels.cpu import for_inference
+from cytolora.training import features as features_module
 from cytolora.training.features import batch_size, chunks, encode
-
-from small_encoders import REGISTERED, shrunk, small_encoder
 
 PREPROCESS = Preprocess(size_px=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 

@@ -19,7 +19,7 @@ def embed(
     unlabelled: Annotated[bool, Parameter(negative="")] = False,
     split: Path | None = None,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path = Path("runs/.cache"),
+    cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -45,7 +45,8 @@ def embed(
     split
         File written by `cytolora split`.
     cache
-        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+        Folder that keeps decoded images and features; ~/.cache/cytolora or its like if not given. `RUNS/.cache` shares
+        those of runs.
     quiet
         Shows no progress.
     """

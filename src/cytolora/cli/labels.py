@@ -27,7 +27,7 @@ def labels(
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path = Path("runs/.cache"),
+    cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -59,7 +59,8 @@ def labels(
     json_
         Prints one JSON document.
     cache
-        Folder that keeps decoded images and features; the default is that of runs, so that they share them.
+        Folder that keeps decoded images and features; ~/.cache/cytolora or its like if not given. `RUNS/.cache` shares
+        those of runs.
     quiet
         Shows no progress.
     """

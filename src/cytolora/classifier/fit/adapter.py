@@ -22,21 +22,9 @@ from cytolora.data.manifest import Sample, Split
 from cytolora.errors import DataError
 from cytolora.models.classifier import Classifier, from_safetensors, to_safetensors
 from cytolora.training.adapt import train_adapter
-from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
 _BATCH_SIZE = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenInputs(Inputs):
-    """Inputs whose one split was drawn elsewhere."""
-
-    given: Split
-
-    def split(self, spec: RunSpec) -> Split:
-        """Returns the split, whatever the run says."""
-        return self.given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +45,7 @@ class Adapted:
 def fit_adapter(session: Session, recipe: Recipe, select: Sequence[Sample]) -> Adapted:
     """Trains at every rate what is not kept from an earlier time, and takes the best on ``select``."""
     assert recipe.adapter is not None
-    split = session.inputs.split(recipe.run(session.dataset, recipe.rates[0]))
+    split = session.split(recipe.run(session.dataset, recipe.rates[0]))
     states, held_out = [], []
     for rate in recipe.rates:
         start = partial(

@@ -22,7 +22,6 @@ from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision import ood as unfamiliar
 from cytolora.classifier.decision import operating_point as thresholds
 from cytolora.classifier.decision.decide import decide
-from cytolora.classifier.fit.adapter import GivenInputs
 from cytolora.classifier.fit.baselines import not_beaten, untrained
 from cytolora.classifier.fit.calibrate import calibrated
 from cytolora.classifier.fit.page import render_page
@@ -110,14 +109,12 @@ def _session(
     for part, samples in (("validation", split.val), ("test", split.test)):
         if not samples:
             raise DataError(f"{manifest.name} has no {part} images; thresholds and numbers need some. Add a split.")
-    used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
-    given = GivenInputs(data={}, weights=inputs.weights, weights_dir=inputs.weights_dir, given=split)
-    given.fetch_weights(recipe.backbone.name, progress)
+    inputs.fetch_weights(recipe.backbone.name, progress)
     return Session(
-        dataset=manifest.name,
+        manifest=manifest,
+        given_split=split,
         backbone=recipe.backbone,
-        manifest=replace(manifest, samples=tuple(one for one in manifest.samples if one.path in used)),
-        inputs=given,
+        inputs=inputs,
         cache=cache,
         device=device,
         progress=progress,
