@@ -183,6 +183,7 @@ def fit(
         add=add,
         label_map=as_path_or_none(label_map, "label_map"),
         split_file=as_path_or_none(split, "split"),
+        cache=cache,
         begin=progress.begin,
         on_image=lambda: progress.done(1),
     )

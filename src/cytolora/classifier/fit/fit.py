@@ -33,8 +33,8 @@ from cytolora.config.run import to_plain
 from cytolora.core.files import json_bytes
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
-from cytolora.data.imaging.decode import pixel_sha256
 from cytolora.data.manifest import Manifest, Sample, Split
+from cytolora.data.quality.scan import Records, pixel_hash
 from cytolora.data.splitting.splits import draw
 from cytolora.errors import DataError
 from cytolora.training.resources import Inputs
@@ -88,7 +88,7 @@ def fit(
     progress.begin("test set", 0, "images")
     contents = replace(contents, metrics=_metrics(contents, bank, model, split, session))
     notes = (*recipe.notes, *cells.notes, *model.notes, *_doubts(contents))
-    files = _files(session, recipe, split, model, bank, cells.found)
+    files = _files(session, recipe, split, model, bank, cells)
     files[REPORT] = render_page(contents, summary(cells), notes, cells.manifest.counts()).encode()
     seconds = perf_counter() - started
     card = render_card(contents, notes, written=datetime.now(UTC), seconds=seconds)
@@ -183,12 +183,12 @@ def _metrics(
 
 
 def _files(
-    session: Session, recipe: Recipe, split: Split, model: Model, bank: unfamiliar.Features, samples: Sequence[Sample]
+    session: Session, recipe: Recipe, split: Split, model: Model, bank: unfamiliar.Features, cells: Cells
 ) -> Files:
     files = {
         **head_file(model.state),
         BANK: unfamiliar.to_bytes(bank),
-        SEEN: json_bytes(_seen(session, split, samples)),
+        SEEN: json_bytes(_seen(split, cells.found, cells.records)),
     }
     if recipe.adapter is None:
         return files
@@ -196,7 +196,7 @@ def _files(
     return {**files, **adapter_files(classifier)}
 
 
-def _seen(session: Session, split: Split, samples: Sequence[Sample]) -> dict[str, list[str]]:
+def _seen(split: Split, samples: Sequence[Sample], records: Records) -> dict[str, list[str]]:
     """Hashes of what no test may use again: images by file and by pixels, and by file their sisters left over."""
     parts = {"train": split.train, "calibration": split.val}
     used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
@@ -206,7 +206,7 @@ def _seen(session: Session, split: Split, samples: Sequence[Sample]) -> dict[str
     by_file = {**parts, "trained_groups": sisters}
     found = {name: sorted({sample.sha256 for sample in part}) for name, part in by_file.items()}
     for name, part in parts.items():
-        found[f"{name}_pixels"] = sorted({pixel_sha256(session.pixels.whole(sample)) for sample in part})
+        found[f"{name}_pixels"] = sorted({pixel_hash(records[sample.path]) for sample in part})
     return found
 
 

@@ -11,10 +11,12 @@ from cytolora.config.run import SplitSpec
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.data.datasets import load_manifest
 from cytolora.data.grouping import SPLIT_BY_IMAGE
+from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.audit import audit
 from cytolora.data.quality.findings import Audit, Duplicate
+from cytolora.data.quality.scan import Records, scan
 from cytolora.data.splitting.partition import partition
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets
@@ -36,6 +38,8 @@ class Cells:
     """Every image of the dataset, also what cannot be used: others of its group may be trained on."""
     audit: Audit
     """Of the dataset as it was found."""
+    records: Records
+    """Of every image, also what cannot be used."""
     notes: tuple[str, ...]
     """What was left out or corrected, and what nobody can know, in words."""
     num_corrected: int
@@ -52,6 +56,7 @@ def read_cells(
     label_map: Path | None = None,
     split_file: Path | None = None,
     split: SplitSpec | None = None,
+    cache: Path | None = None,
     begin: Begin = lambda text, total, unit: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> Cells:
@@ -63,6 +68,7 @@ def read_cells(
     Args:
         labels: Table with columns path and label; what is not in it keeps its label.
         add: Folders and zip files of further images; those that ``labels`` names are added to train (added.py).
+        cache: Folder that keeps the decoded images, so that `fit` decodes none of them again.
         begin: Told what is being done and to how many images, before ``on_image`` is called for each.
 
     Raises:
@@ -86,7 +92,9 @@ def read_cells(
         new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
     whole = with_added(manifest, new)
     begin("looking at images", len(whole.samples), "images")
-    looked = audit(whole, on_image=on_image)
+    pixels = None if cache is None else PixelCache(cache / "pixels", whole.root)
+    records = scan(whole, pixels=pixels, on_image=on_image)
+    looked = audit(whole, records=records)
     kept, notes = _usable(whole, looked)
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
     _check_classes(own)
@@ -102,6 +110,7 @@ def read_cells(
         manifest=divided,
         found=(*loaded.samples, *new, *added.sisters({one.path for one in new})),
         audit=looked,
+        records=records,
         notes=tuple(notes),
         num_corrected=num_corrected,
         num_added=num_added,
