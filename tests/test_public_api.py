@@ -84,7 +84,6 @@ def folder(drawn_cells: Path) -> Path:
 def session(cells: Path, cache: str | Path, device: str | torch.device) -> Session:
     manifest = load_manifest(cells)
     return Session(
-        dataset=manifest.name,
         backbone=BACKBONES.get("nano"),
         manifest=manifest,
         inputs=Inputs(data={}),

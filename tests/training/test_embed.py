@@ -22,7 +22,6 @@ from cytolora.training.session import Session
 def _session(cells: Path, cache: Path) -> Session:
     manifest = load_manifest(cells)
     return Session(
-        dataset=manifest.name,
         backbone=BACKBONES.get("nano"),
         manifest=manifest,
         inputs=Inputs(data={}),

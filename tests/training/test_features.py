@@ -1,13 +1,15 @@
-"""Frozen features: computed once, made anew when their file is damaged, never half kept."""
+"""Frozen features: computed once per image, in any company the same, made anew when damaged, never half cached."""
 
 import errno
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save
+from small_encoders import REGISTERED, shrunk, small_encoder
 from torch import Tensor, nn
 
 from cytolora.config.run import AugmentSpec, Preprocess
@@ -15,14 +17,15 @@ from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError, WeightsError
+from cytolora.models.kernels.cpu import for_inference
 from cytolora.training import features as features_module
-from cytolora.training.features import chunks
+from cytolora.training.features import batch_size, chunks, encode
 
 PREPROCESS = Preprocess(size_px=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 class _Mean(nn.Module):
-    """An encoder that gives the mean colour, and counts the images that it was asked for."""
+    """An encoder that gives the mean colour, and counts the different images of every pass: padding repeats one."""
 
     recipe = "mean colour"
 
@@ -31,7 +34,7 @@ class _Mean(nn.Module):
         self.num_images = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        self.num_images += len(images)
+        self.num_images += len(images.unique(dim=0))
         return images.mean(dim=(2, 3))
 
 
@@ -40,7 +43,12 @@ def manifest(drawn_cells: Path) -> Manifest:
     return load_manifest(drawn_cells)
 
 
-def _extract(manifest: Manifest, folder: Path, preprocess: Preprocess = PREPROCESS) -> tuple[Tensor, int]:
+def _extract(
+    manifest: Manifest,
+    folder: Path,
+    preprocess: Preprocess = PREPROCESS,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> tuple[Tensor, int]:
     """Returns the features, and how many images the encoder had to see."""
     encoder = _Mean()
     parts = chunks(
@@ -52,6 +60,7 @@ def _extract(manifest: Manifest, folder: Path, preprocess: Preprocess = PREPROCE
         pixels=PixelCache(folder / "pixels", manifest.root),
         cache=folder / "features",
         device=torch.device("cpu"),
+        on_images=on_images,
     )
     return torch.cat([part.features for part in parts]), encoder.num_images
 
@@ -65,66 +74,101 @@ def test_a_second_extraction_only_reads(manifest: Manifest, tmp_path: Path):
     assert _extract(manifest, tmp_path, Preprocess(size_px=9, mean=PREPROCESS.mean, std=PREPROCESS.std))[1] == 60
 
 
+def _shards(folder: Path) -> list[Path]:
+    return sorted((folder / "features").rglob("*.shard"))
+
+
+def _some(manifest: Manifest, places: Sequence[int]) -> Manifest:
+    return replace(manifest, samples=tuple(manifest.samples[place] for place in places))
+
+
+def test_one_image_added_to_many_is_the_only_one_computed(manifest: Manifest, tmp_path: Path):
+    _, num_seen = _extract(_some(manifest, range(59)), tmp_path)
+    assert num_seen == 59
+    whole, num_seen = _extract(manifest, tmp_path)
+    assert num_seen == 1
+    assert torch.equal(whole, _extract(manifest, tmp_path / "anew")[0])
+
+
+def test_another_draw_of_cached_images_computes_none(manifest: Manifest, tmp_path: Path):
+    whole, _ = _extract(manifest, tmp_path)
+    some, num_seen = _extract(_some(manifest, range(7, 50, 3)), tmp_path)
+    assert num_seen == 0
+    assert torch.equal(some, whole[7:50:3])
+
+
+def test_an_image_that_is_listed_twice_is_computed_once(manifest: Manifest, tmp_path: Path):
+    first, last = manifest.samples[3], manifest.root / manifest.samples[3].path
+    copy = replace(first, path="zz/copy.png", elsewhere=last)
+    features, num_seen = _extract(replace(manifest, samples=(*manifest.samples[:5], copy)), tmp_path)
+    assert num_seen == 5
+    assert torch.equal(features[5], features[3])
+
+
+def test_progress_counts_every_image_whether_cached_or_not(manifest: Manifest, tmp_path: Path):
+    _extract(_some(manifest, range(30)), tmp_path)
+    told: list[int] = []
+    _extract(manifest, tmp_path, on_images=told.append)
+    assert sum(told) == 60
+    assert told[0] == 30
+
+
 @pytest.mark.parametrize("content", [b"", b"no tensors", None], ids=["empty", "foreign", "cut"])
-def test_a_damaged_file_is_made_anew(manifest: Manifest, tmp_path: Path, content: bytes | None):
+def test_a_damaged_shard_is_made_anew(manifest: Manifest, tmp_path: Path, content: bytes | None):
     first, _ = _extract(manifest, tmp_path)
-    (file,) = (tmp_path / "features").iterdir()
+    (file,) = _shards(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(whole[:-4] if content is None else content)
     again, num_seen = _extract(manifest, tmp_path)
-    assert num_seen == 60
-    assert (again == first).all()
-    assert file.read_bytes() == whole
+    assert num_seen == (1 if content is None else 60)
+    assert torch.equal(again, first)
+    assert _extract(manifest, tmp_path)[1] == 0
 
 
-def test_a_flipped_bit_anywhere_in_the_file_changes_no_feature(manifest: Manifest, tmp_path: Path):
-    few = replace(manifest, samples=manifest.samples[:5])
+def test_a_flipped_bit_anywhere_in_a_shard_changes_no_feature(manifest: Manifest, tmp_path: Path):
+    few = replace(manifest, samples=manifest.samples[:3])
     first, _ = _extract(few, tmp_path)
-    (file,) = (tmp_path / "features").iterdir()
+    (file,) = _shards(tmp_path)
     whole = file.read_bytes()
     for place in range(len(whole)):
         turned = bytearray(whole)
         turned[place] ^= 1 << place % 8
+        for shard in _shards(tmp_path):
+            shard.unlink()
         file.write_bytes(turned)
         again, num_seen = _extract(few, tmp_path)
         assert torch.equal(again, first), place
-        assert num_seen == 5, place
-        assert file.read_bytes() == whole
+        assert 1 <= num_seen <= 3, place
+        assert _extract(few, tmp_path)[1] == 0, place
 
 
-def test_a_damaged_file_is_told_of_and_one_of_an_earlier_version_is_not(manifest: Manifest, tmp_path: Path, caplog):
-    _extract(manifest, tmp_path)
-    (file,) = (tmp_path / "features").iterdir()
+def test_a_damaged_entry_is_told_of_once_and_costs_one_image(manifest: Manifest, tmp_path: Path, caplog):
+    first, _ = _extract(manifest, tmp_path)
+    (file,) = _shards(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    _extract(manifest, tmp_path)
-    assert [record.getMessage() for record in caplog.records] == [f"{file} is damaged: it is not used but made anew."]
-    file.write_bytes(whole.partition(b"\n")[2])
-    assert _extract(manifest, tmp_path)[1] == 60
-    assert len(caplog.records) == 1
-
-
-@pytest.mark.parametrize(
-    "foreign", [torch.zeros(60, 7), torch.zeros(60, 3, dtype=torch.int64), torch.full((60, 3), torch.nan)]
-)
-def test_features_without_a_checksum_are_made_anew_whatever_they_are(
-    manifest: Manifest, tmp_path: Path, foreign: Tensor
-):
-    first, _ = _extract(manifest, tmp_path)
-    (file,) = (tmp_path / "features").iterdir()
-    file.write_bytes(save({"features": foreign}))
     again, num_seen = _extract(manifest, tmp_path)
+    assert num_seen == 1
     assert torch.equal(again, first)
-    assert num_seen == 60
+    assert _extract(manifest, tmp_path)[1] == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file} is damaged: what is damaged of it is not used but made anew."
+    ]
+
+
+def test_cache_files_of_earlier_versions_are_ignored(manifest: Manifest, tmp_path: Path):
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / f"{'0' * 32}.safetensors").write_bytes(b"cytolora sha256 " + b"0" * 64 + b"\n")
+    assert _extract(manifest, tmp_path)[1] == 60
 
 
 def test_a_file_copied_over_that_of_other_features_is_not_used(manifest: Manifest, tmp_path: Path):
     """Of another view of as many images: the shapes agree."""
     otherwise = replace(PREPROCESS, mean=(0.4, 0.5, 0.6))
     first, _ = _extract(manifest, tmp_path)
-    (file,) = (tmp_path / "features").iterdir()
+    (file,) = _shards(tmp_path)
     _extract(manifest, tmp_path, otherwise)
-    (other,) = [path for path in (tmp_path / "features").iterdir() if path != file]
+    (other,) = [path for path in _shards(tmp_path) if path != file]
     file.write_bytes(other.read_bytes())
     again, num_seen = _extract(manifest, tmp_path)
     assert torch.equal(again, first)
@@ -133,9 +177,9 @@ def test_a_file_copied_over_that_of_other_features_is_not_used(manifest: Manifes
 
 def test_features_that_are_no_numbers_are_refused_and_not_kept(manifest: Manifest, tmp_path: Path, monkeypatch):
     def third_image_overflows(encoder: _Mean, images: Tensor) -> Tensor:
+        encoder.num_images += len(images)
         features = images.mean(dim=(2, 3))
-        features[2] = torch.inf
-        return features
+        return features if encoder.num_images != 3 else features + torch.inf
 
     monkeypatch.setattr(_Mean, "forward", third_image_overflows)
     few = replace(manifest, samples=manifest.samples[:5])
@@ -148,7 +192,7 @@ def test_a_full_disk_is_one_clear_error(manifest: Manifest, tmp_path: Path, monk
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(features_module, "write_bytes", full)
+    monkeypatch.setattr("cytolora.core.shards.write_bytes", full)
     with pytest.raises(DataError, match=r"Cannot keep features in .*: No space left on device\..*make room"):
         _extract(manifest, tmp_path)
     assert not (tmp_path / "features").exists()
@@ -174,14 +218,14 @@ def test_chunks_come_in_order_and_ask_for_the_encoder_only_where_something_is_mi
     first = parts()
     assert [len(part.features) for part in first] == [25, 25, 10]
     assert tuple(sample for part in first for sample in part.samples) == manifest.samples
-    (tmp_path / "features" / sorted((tmp_path / "features").iterdir())[0].name).unlink()
+    _shards(tmp_path)[0].unlink()
     assert len(asked) == 3
     again = parts()
     assert len(asked) == 4
     assert all((old.features == new.features).all() for old, new in zip(first, again, strict=True))
 
 
-def test_features_are_kept_apart_by_weights_view_and_images(manifest: Manifest, tmp_path: Path):
+def test_features_are_cached_apart_by_weights_and_view_and_shared_by_image(manifest: Manifest, tmp_path: Path):
     def seen(
         images: Manifest, weights: str = "0", preprocess: Preprocess = PREPROCESS, augment: AugmentSpec | None = None
     ) -> int:
@@ -206,7 +250,7 @@ def test_features_are_kept_apart_by_weights_view_and_images(manifest: Manifest, 
     assert seen(few, preprocess=otherwise) == 7
     assert seen(few, augment=AugmentSpec()) == 7
     assert seen(few, augment=AugmentSpec(min_scale=0.08)) == 7
-    assert seen(replace(manifest, samples=manifest.samples[:8])) == 8
+    assert seen(replace(manifest, samples=manifest.samples[:8])) == 1
     assert seen(few) == seen(few, augment=AugmentSpec()) == 0
 
 
@@ -218,3 +262,38 @@ def test_an_image_too_long_and_narrow_is_named_and_not_scaled(tmp_path: Path):
     manifest = load_manifest(tmp_path / "cells")
     with pytest.raises(DataError, match=r"1/a\.png: An image of 1 x 3000000 pixels is too long and narrow"):
         _extract(manifest, tmp_path / "cache", replace(PREPROCESS, size_px=384))
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[1, 3])
+def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """One, and several: kernels divide a batch among threads at places that depend on its size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
+def test_features_are_equal_alone_in_any_company_and_at_any_position(spec, precision, num_threads: int):
+    preprocess = shrunk(spec).preprocess
+    shape = (40, 3, preprocess.size_px, preprocess.size_px)
+    views = list(torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer cores than threads
+        encoder = for_inference(small_encoder(spec), CPU, precision)
+
+    def features(order: Sequence[int]) -> Tensor:
+        size = batch_size(CPU)
+        parts = [order[first : first + size] for first in range(0, len(order), size)]
+        return torch.cat([encode(encoder, [views[index] for index in part], preprocess, CPU) for part in parts])
+
+    expected = features(range(40))
+    for alone in (0, 1, 15, 39):
+        assert torch.equal(features([alone])[0], expected[alone]), alone
+    for seed, size in enumerate((40, 33, 16, 7, 2)):
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))[:size].tolist()
+        assert torch.equal(features(order), expected[order]), size

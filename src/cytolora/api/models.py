@@ -177,7 +177,6 @@ def embed(
     inputs.fetch_weights(recipe.backbone.name, progress)
     progress.begin("features", len(manifest.samples), "images")
     session = Session(
-        dataset=manifest.name,
         backbone=recipe.backbone,
         manifest=manifest,
         inputs=inputs,

@@ -19,7 +19,7 @@ def embed(
     unlabelled: Annotated[bool, Parameter(negative="")] = False,
     split: Path | None = None,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path = Path("runs/.cache"),
+    cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -45,7 +45,7 @@ def embed(
     split
         File written by `cytolora split`.
     cache
-        Folder of decoded images and features; by default that of runs, which share them.
+        Folder of decoded images and features; the user's cache folder by default. `RUNS/.cache` shares those of runs.
     quiet
         Shows no progress.
     """

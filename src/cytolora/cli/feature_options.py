@@ -1,4 +1,4 @@
-"""How `check` comes by frozen features: taken once, kept where runs keep theirs."""
+"""Frozen features for `check`: computed once, cached where runs cache theirs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +59,6 @@ def reader(options: FeatureOptions, manifest: Manifest, progress: Progress) -> F
         from cytolora.training.session import Session
 
         session = Session(
-            dataset=manifest.name,
             backbone=backbone,
             manifest=replace(manifest, samples=samples),
             inputs=inputs,

@@ -27,7 +27,7 @@ def learning_curve(
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path = Path("runs/.cache"),
+    cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -59,7 +59,7 @@ def learning_curve(
     json_
         Prints one JSON document.
     cache
-        Folder of decoded images and features; by default that of runs, which share them.
+        Folder of decoded images and features; the user's cache folder by default. `RUNS/.cache` shares those of runs.
     quiet
         Shows no progress.
     """

@@ -9,6 +9,7 @@ from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
 from cytolora.cli.options import MachineOptions, WeightOptions, add_backbones, pairs
 from cytolora.config.run import LINEAR
+from cytolora.core.cache_folder import default_cache
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
@@ -38,13 +39,14 @@ def open_session(
     files: WeightOptions,
     machine: MachineOptions,
     *,
-    cache: Path,
+    cache: Path | None,
     progress: Progress,
 ) -> Session:
     """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
 
     Args:
         model: If None, what `fit` would take for a linear classifier.
+        cache: The user's cache folder if None.
 
     Raises:
         WeightsError: If the checkpoint is neither here nor to be had.
@@ -58,11 +60,10 @@ def open_session(
     backbone = config.backbone
     inputs.fetch_weights(backbone.name, progress)
     return Session(
-        dataset=manifest.name,
         backbone=backbone,
         manifest=manifest,
         inputs=inputs,
-        cache=cache,
+        cache=cache or default_cache(),
         device=resolve_device(machine),
         progress=progress,
     )

@@ -10,10 +10,11 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from cytolora.core.cache_folder import default_cache
 from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
 from cytolora.errors import DataError
 
-DEFAULT_CACHE = Path.home() / ".cache" / "cytolora" / "archives"
+DEFAULT_CACHE = default_cache() / "archives"
 
 _MAX_MEMBERS = 1_000_000
 _MAX_RATIO = 200

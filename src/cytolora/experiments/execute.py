@@ -142,7 +142,7 @@ def _of_today(session: Session, runs: Iterable[StoredRun]) -> Iterator[StoredRun
 def _validated(
     session: Session, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None
 ) -> RunResult:
-    split = session.inputs.split(run)
+    split = session.split(run)
     metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
     if neighbours is not None:
         metrics["neighbours"] = neighbours
@@ -168,7 +168,7 @@ def _validated(
 
 
 def _test_score(session: Session, result: RunResult) -> _TestScore:
-    run, split = result.spec, session.inputs.split(result.spec)
+    run, split = result.spec, session.split(result.spec)
     class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
     neighbours = None
     if (beside := result.metrics.get("neighbours")) is not None:
@@ -209,7 +209,7 @@ def _sealed(stored: StoredRun) -> RunResult:
 
 def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
     """Scores what needs no training on the draw of a linear head."""
-    split = session.inputs.split(run)
+    split = session.split(run)
     compared = _known_and(session, run, split.val)
     k = choose_k(*compared)
     scores = score_neighbours(*compared, k=k)
@@ -220,7 +220,7 @@ def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
 
 
 def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Known, torch.Tensor, torch.Tensor]:
-    train = session.inputs.split(run).train
+    train = session.split(run).train
     features = session.features_of(train, run.preprocess)
     known = Known(features=features, labels=session.labels_of(train), num_classes=len(session.manifest.classes))
     return known, session.features_of(others, run.preprocess), session.labels_of(others)
@@ -240,7 +240,7 @@ def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndar
 
 
 def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
-    split, identity = session.inputs.split(run), session.inputs.identity(run)
+    split, identity = session.split(run), session.inputs.identity(run)
     prompts = session.inputs.prompts(run)
     return {
         **({} if prompts is None else {"prompts": prompts}),

@@ -57,7 +57,7 @@ def train_heads(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]
     """Trains all linear heads of a cell, every seed with every learning rate, in one batched pass; by run id."""
     seeds = sorted({run.seed for run in cell})
     rates = sorted({run.learning_rate for run in cell})
-    splits = {run.seed: session.inputs.split(run) for run in cell}
+    splits = {run.seed: session.split(run) for run in cell}
     preprocess, augment = cell[0].preprocess, cell[0].train.augment
     features = torch.stack([session.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
     labels = torch.stack([session.labels_of(splits[seed].train) for seed in seeds])
@@ -98,14 +98,12 @@ def zero_shot(session: Session, run: RunSpec) -> Trained:
 def _starts(session: Session, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
     """Returns the heads that runs of a cell start from, scaled to the images each trains on; None: drawn."""
     text = run_text(runs[0], session.inputs, session.cache / "text")
-    return text and [
-        text_head(text, session.features_of(session.inputs.split(run).train, run.preprocess)) for run in runs
-    ]
+    return text and [text_head(text, session.features_of(session.split(run).train, run.preprocess)) for run in runs]
 
 
 def train_adapter(session: Session, run: RunSpec) -> Trained:
     """Trains adapter and head of one run."""
-    samples = session.inputs.split(run).train
+    samples = session.split(run).train
     num_steps = run.num_steps(len(samples))
     starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
     encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
@@ -140,7 +138,7 @@ def title(run: RunSpec) -> str:
 
 
 def _training_batches(session: Session, run: RunSpec) -> TrainingBatch:
-    samples, augment = session.inputs.split(run).train, run.train.augment
+    samples, augment = session.split(run).train, run.train.augment
     if augment is None:
         return lambda indices, epoch: _evaluation_batch(session, run, [samples[index] for index in indices])
     return training_batches(

@@ -1,4 +1,4 @@
-"""The classes of a run's dataset in the words of its backbone's text encoder."""
+"""Text embeddings of a run's classes, by the text encoder of its backbone."""
 
 from pathlib import Path
 

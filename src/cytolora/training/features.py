@@ -1,20 +1,24 @@
-"""Frozen features, computed once and cached under what they depend on: weights, preprocessing, images.
+"""Frozen features, computed once per image and cached under what they depend on: weights, preprocessing, image.
 
-A cache file is a safetensors file behind a checksum; one that fails it is computed anew.
+The cache (core/shards.py) is keyed by image, so that datasets, subsets and commands share it. This takes features that
+do not depend on which other images are computed with them. On a CPU images go through the encoder one by one: in a
+batch, torch's fused attention with a single query, MKL's batched products, and GELU at the ends of what a thread is
+given round differently by position. Elsewhere every pass has the same shape, the last one padded.
+tests/training/test_features.py compares features bit for bit for every encoder family.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess, to_plain
-from cytolora.core.checksum import add_checksum, read_checked
-from cytolora.core.files import canonical_json, sha256_text, write_bytes
+from cytolora.core.files import canonical_json
+from cytolora.core.shards import MAX_ENTRIES, ShardStore
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.imaging.decode import Pixels
 from cytolora.data.imaging.views import evaluation_view, to_batch, training_view
@@ -22,8 +26,9 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError, WeightsError
 from cytolora.models.encoder import Encoder
 
-_CHUNK = 1024
-"""Images per cache file: what an interruption loses at most."""
+_CHUNK = MAX_ENTRIES
+"""Images held in memory at once, and computed before they are written: what an interruption loses at most."""
+_ACCELERATOR_BATCH_SIZE = 64
 _NUM_PROBED = 8
 _SEED_DIGITS = 16
 """Hexadecimal, of an image's hash: the seed of its one random view."""
@@ -49,15 +54,14 @@ def chunks(
     cache: Path,
     device: torch.device,
     augment: AugmentSpec | None = None,
-    batch_size: int = 64,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Iterator[Chunk]:
     """Yields the features of all images of a manifest in its order, some at a time: memory does not grow with them.
 
     Args:
-        encoder: Gives the encoder; not called while everything is kept from an earlier time.
+        encoder: Gives the encoder; not called while all features are cached.
         recipe: The encoder's own, ``BackboneSpec.recipe``.
-        cache: Folder that keeps features; a second call with the same weights, preprocessing and images only reads.
+        cache: Folder of cached features; images that were computed with the same weights and preprocessing are read.
         augment: One random view of each image instead of the evaluation view; equal images give equal views.
         on_images: Told the number of images after every batch.
 
@@ -71,26 +75,43 @@ def chunks(
             return _evaluation_view(sample, pixels.whole(sample), preprocess)
         return training_view(pixels.native(sample), preprocess, augment, seed=(int(sample.sha256[:_SEED_DIGITS], 16),))
 
+    store = _store(cache, preprocess, augment, recipe, weights_sha256)
     for samples in _divided(manifest):
-        path = cache / _name(samples, preprocess, augment, recipe, weights_sha256)
-        features = _read(path, len(samples))
-        if features is None:
-            rows = _computed(encoder().to(device), samples, preprocess, view, device, batch_size, on_images)
-            features = torch.cat(list(rows))
-            _require_finite(features, samples)
-            _keep(path, features)
-        else:
-            on_images(len(samples))
-        yield Chunk(samples=samples, features=features)
+        features = _read(store, samples)
+        missing = list({one.sha256: one for one in samples if one.sha256 not in features}.values())
+        if len(missing) < len(samples):
+            on_images(len(samples) - len(missing))
+        if missing:
+            frozen = encoder().to(device)
+            for some in _batches(missing, batch_size(device)):
+                rows = encode(frozen, [view(sample) for sample in some], preprocess, device)
+                features |= {sample.sha256: row for sample, row in zip(some, rows, strict=True)}
+                on_images(len(some))
+            _require_finite(missing, features)
+            _add(store, cache, {sample.sha256: features[sample.sha256] for sample in missing})
+        yield Chunk(samples=samples, features=torch.stack([features[sample.sha256] for sample in samples]))
 
 
 def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weights_sha256: str, cache: Path) -> int:
     """Counts the images of which ``chunks``, asked for evaluation views, would have to compute the features."""
-    return sum(
-        len(samples)
-        for samples in _divided(manifest)
-        if _read(cache / _name(samples, preprocess, None, recipe, weights_sha256), len(samples)) is None
-    )
+    images = {sample.sha256 for sample in manifest.samples}
+    return len(images - _store(cache, preprocess, None, recipe, weights_sha256).present(images))
+
+
+def encode(encoder: Encoder, views: Sequence[Tensor], preprocess: Preprocess, device: torch.device) -> Tensor:
+    """Returns features, float32 [images, feature_dim], that are equal bit for bit in whatever company an image is.
+
+    Args:
+        views: Of at most ``batch_size(device)`` images; fewer are padded to it with the last one, which is thrown away.
+    """
+    padded = [*views, *[views[-1]] * (batch_size(device) - len(views))]
+    with torch.inference_mode():
+        return encoder(to_batch(padded, preprocess).to(device)).float().cpu()[: len(views)]
+
+
+def batch_size(device: torch.device) -> int:
+    """Returns the number of images in every pass of ``encode``."""
+    return 1 if device.type == "cpu" else _ACCELERATOR_BATCH_SIZE
 
 
 def seconds_per_image(encoder: Encoder, size_px: int, device: torch.device) -> float:
@@ -115,55 +136,37 @@ def _evaluation_view(sample: Sample, pixels: Pixels, preprocess: Preprocess) -> 
         raise DataError(f"{sample.path}: {error} Take it out of the dataset, or cut it to the cell.") from error
 
 
-def _computed(
-    encoder: Encoder,
-    samples: tuple[Sample, ...],
-    preprocess: Preprocess,
-    view: Callable[[Sample], Tensor],
-    device: torch.device,
-    batch_size: int,
-    on_images: Callable[[int], None],
-) -> Iterator[Tensor]:
-    for first in range(0, len(samples), batch_size):
-        views = [view(sample) for sample in samples[first : first + batch_size]]
-        with torch.inference_mode():
-            yield encoder(to_batch(views, preprocess).to(device)).float().cpu()
-        on_images(len(views))
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for first in range(0, len(samples), size):
+        yield samples[first : first + size]
 
 
-def _read(path: Path, num_images: int) -> Tensor | None:
-    """Reads kept features; None if there are none, or others than ``_keep`` was given under this name."""
-    content = read_checked(path, key=path.name)
-    if content is None:
-        return None
-    features = load(content)["features"]
-    is_whole = features.ndim == 2 and len(features) == num_images and features.dtype == torch.float32
-    return features if is_whole and bool(torch.isfinite(features).all()) else None
-
-
-def _require_finite(features: Tensor, samples: tuple[Sample, ...]) -> None:
-    wrong = (~torch.isfinite(features)).any(dim=1).nonzero().flatten().tolist()
+def _require_finite(samples: Sequence[Sample], features: dict[str, Tensor]) -> None:
+    wrong = [sample.path for sample in samples if not torch.isfinite(features[sample.sha256]).all()]
     if wrong:
         raise WeightsError(
             f"The encoder's features of {len(wrong)} of {len(samples)} images are no finite numbers (first "
-            f"{samples[wrong[0]].path}): the checkpoint is damaged, or of another model. Fetch it again."
+            f"{wrong[0]}): the checkpoint is damaged, or of another model. Fetch it again."
         )
 
 
-def _keep(path: Path, features: Tensor) -> None:
+def _store(
+    cache: Path, preprocess: Preprocess, augment: AugmentSpec | None, recipe: str, weights_sha256: str
+) -> ShardStore:
+    random = [] if augment is None else [to_plain(augment)]
+    return ShardStore(cache, key=canonical_json(["features", weights_sha256, to_plain(preprocess), recipe, *random]))
+
+
+def _read(store: ShardStore, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    rows = store.read(sample.sha256 for sample in samples)
+    return {image: torch.from_numpy(np.frombuffer(row, "<f4").astype(np.float32)) for image, row in rows.items()}
+
+
+def _add(store: ShardStore, cache: Path, features: dict[str, Tensor]) -> None:
     try:
-        write_bytes(path, add_checksum(save({"features": features.contiguous()}), key=path.name))
+        store.add({image: row.numpy().astype("<f4").tobytes() for image, row in features.items()})
     except OSError as error:
         raise DataError(
-            f"Cannot keep features in {path.parent}: {error.strerror}. Nothing half-written stays there; make room "
+            f"Cannot keep features in {cache}: {error.strerror}. Nothing half-written stays there; make room "
             "(the folder may be deleted at any time), and run again."
         ) from error
-
-
-def _name(
-    samples: tuple[Sample, ...], preprocess: Preprocess, augment: AugmentSpec | None, recipe: str, weights_sha256: str
-) -> str:
-    images = [sample.sha256 for sample in samples]
-    random = [] if augment is None else [to_plain(augment)]
-    digest = sha256_text(canonical_json([weights_sha256, to_plain(preprocess), recipe, images, *random]))
-    return f"{digest[:32]}.safetensors"

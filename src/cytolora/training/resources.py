@@ -1,4 +1,4 @@
-"""What runs are made from, each read once: manifests, splits, checkpoint files, and the hashes of all three."""
+"""Inputs of runs, each read once: manifests, splits, checkpoint files, and the hashes of all three."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -61,7 +61,9 @@ class Inputs:
             weights_dir=self.weights_dir and self.weights_dir.absolute(),
             split_file=self.split_file and self.split_file.absolute(),
             label_map=self.label_map and self.label_map.absolute(),
-            _manifests={key: replace(found, root=found.root.absolute()) for key, found in self._manifests.items()},
+            _manifests={
+                key: replace(manifest, root=manifest.root.absolute()) for key, manifest in self._manifests.items()
+            },
         )
 
     def manifest(self, dataset: str, split: SplitSpec) -> Manifest:

@@ -1,4 +1,4 @@
-"""What the runs of one group share: decoded images, the frozen encoder, features. What is done with it: adapt.py."""
+"""Session: one dataset with one encoder, and the caches of decoded images and frozen features that its runs share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cytolora.config.run import AugmentSpec, Preprocess
+from cytolora.config.run import AugmentSpec, Preprocess, RunSpec
 from cytolora.core.arguments import AnyPath, Converted, as_device, as_path
 from cytolora.core.progress import Progress
 from cytolora.data.imaging.cache import PixelCache
-from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.models.adapters.attach import with_split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
 from cytolora.models.checkpoints.loading import load_encoder
@@ -28,20 +28,36 @@ _View = tuple[Preprocess | None, AugmentSpec | None]
 class Session:
     """One dataset and one backbone, read once for all runs that need them."""
 
-    dataset: str
-    backbone: BackboneSpec
     manifest: Manifest
+    """Reduced to the images of ``given_split`` where there is one: with few shots most of train is not used."""
+    backbone: BackboneSpec
     inputs: Inputs
     cache: Converted[AnyPath, Path] = Converted(as_path)
     """Folder that keeps decoded images and frozen features."""
-    device: Converted[str | torch.device | None, torch.device] = Converted(as_device)
-    progress: Progress
+    device: Converted[str | torch.device | None, torch.device] = Converted(as_device, None)
+    progress: Progress = field(default_factory=Progress)
+    dataset: str = ""
+    """Name of the dataset in the grid; the manifest's if empty."""
+    given_split: Split | None = None
+    """The one split of all runs, drawn elsewhere; None: the inputs draw that of each run."""
     encoders: dict[str, Encoder] = field(default_factory=dict)
     """The backbone's encoder as it is, with q, k and v apart, and for inference; may serve another dataset too."""
     proven: set[str] = field(default_factory=set)
     """Adapters that were shown to attach to this encoder."""
     _other_features: dict[_View, dict[str, Tensor]] = field(default_factory=dict)
     """By path, for runs whose preset asks for other views."""
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            object.__setattr__(self, "dataset", self.manifest.name)
+        if (split := self.given_split) is not None:
+            used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
+            samples = tuple(sample for sample in self.manifest.samples if sample.path in used)
+            object.__setattr__(self, "manifest", replace(self.manifest, samples=samples))
+
+    def split(self, run: RunSpec) -> Split:
+        """Returns the images that a run sees."""
+        return self.inputs.split(run) if self.given_split is None else self.given_split
 
     @property
     def encoder(self) -> Encoder:
@@ -77,7 +93,7 @@ class Session:
         return torch.cat([chunk.features for chunk in self.feature_chunks()])
 
     def num_missing_features(self, preprocess: Preprocess | None = None) -> int:
-        """Counts the images whose features of evaluation views are not kept; ``preprocess``: the backbone's if None."""
+        """Counts images without cached features of evaluation views; ``preprocess``: the backbone's if None."""
         return num_missing(
             self.manifest,
             preprocess or self.backbone.preprocess,
@@ -92,7 +108,7 @@ class Session:
         preprocess: Preprocess | None = None,
         augment: AugmentSpec | None = None,
     ) -> Iterator[Chunk]:
-        """Yields frozen features some images at a time; loads the encoder only if some are not kept yet.
+        """Yields frozen features some images at a time; loads the encoder only if some are not cached yet.
 
         Args:
             on_images: Told the number of images after every batch; if None, they are a step of the progress.
@@ -136,8 +152,8 @@ class Session:
                 for chunk in self.feature_chunks(preprocess=preprocess, augment=augment)
                 for sample, row in zip(chunk.samples, chunk.features, strict=True)
             }
-        found = self._other_features[preprocess, augment]
-        return torch.stack([found[sample.path] for sample in samples])
+        features = self._other_features[preprocess, augment]
+        return torch.stack([features[sample.path] for sample in samples])
 
     def labels_of(self, samples: Sequence[Sample]) -> Tensor:
         """Returns class indices, int64 [images]."""

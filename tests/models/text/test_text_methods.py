@@ -183,7 +183,6 @@ def test_a_head_starts_as_the_embeddings_of_the_class_names(
     inputs = Inputs(data={"synthetic": drawn_cells})
     manifest = inputs.manifest("synthetic", run.split)
     session = Session(
-        dataset="synthetic",
         backbone=small_clip.spec,
         manifest=manifest,
         inputs=inputs,

@@ -22,8 +22,8 @@ from cytolora.classifier.fit.train import Trained
 from cytolora.config.run import to_plain
 from cytolora.core.files import json_bytes
 from cytolora.core.provenance import software
-from cytolora.data.imaging.decode import pixel_sha256
 from cytolora.data.manifest import Sample
+from cytolora.data.quality.scan import pixel_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +118,11 @@ def _seen(prepared: Prepared) -> dict[str, list[str]]:
 
     By file and by pixels those of training and calibration; by file the unused images of the same groups.
     """
-    split, pixels = prepared.split, prepared.session.pixels
+    split, records = prepared.split, prepared.cells.records
     parts = {"train": split.train, "calibration": split.val}
     hashes = {name: _hashes(part) for name, part in {**parts, "trained_groups": _same_groups(prepared)}.items()}
     for name, part in parts.items():
-        hashes[f"{name}_pixels"] = sorted({pixel_sha256(pixels.whole(sample)) for sample in part})
+        hashes[f"{name}_pixels"] = sorted({pixel_hash(records[sample.path]) for sample in part})
     return hashes
 
 

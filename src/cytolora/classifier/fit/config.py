@@ -16,6 +16,7 @@ from cytolora.core.arguments import (
     as_path,
     as_path_or_none,
 )
+from cytolora.core.cache_folder import default_cache
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
@@ -33,7 +34,7 @@ _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
 _LAST_BLOCKS = 2
 _NUM_SEEDS = 2**32
-DEFAULT_CACHE = Path.home() / ".cache" / "cytolora" / "features"
+DEFAULT_CACHE = default_cache()
 """Of the Python interface: a library writes nothing into the folder that it is called from."""
 
 _Names = Converted[OneOrMany[str], tuple[str, ...]]

@@ -10,15 +10,17 @@ from cytolora.classifier.decision.decide import COLUMNS
 from cytolora.classifier.fit.added import Added, check_labels_agree, find_added, group_rule_of, join, with_added
 from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.corrections import read_labels, relabelled
-from cytolora.config.run import RunSpec, SplitSpec
+from cytolora.config.run import SplitSpec
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.grouping import SPLIT_BY_IMAGE
+from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.quality.audit import audit
 from cytolora.data.quality.findings import Audit, Duplicate
+from cytolora.data.quality.scan import Records, scan
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
@@ -41,6 +43,8 @@ class Cells:
     """Every image of the dataset, also what cannot be used: others of its group may be trained on."""
     audit: Audit
     """Of the dataset before anything was left out."""
+    records: Records
+    """Of every image, also what cannot be used."""
     notes: tuple[str, ...]
     """What was left out or corrected, and what cannot be verified."""
     num_corrected: int
@@ -57,6 +61,7 @@ def read_cells(
     label_map: Path | None = None,
     split_file: Path | None = None,
     split: SplitSpec | None = None,
+    cache: Path | None = None,
     begin: Begin = lambda text, total, unit: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> Cells:
@@ -68,6 +73,7 @@ def read_cells(
     Args:
         labels: Table with columns path and label; what is not in it keeps its label.
         add: Folders and zip files of further images; those that ``labels`` names are added to train (added.py).
+        cache: Folder that keeps the decoded images, so that `fit` decodes none of them again.
         begin: Told what is being done and to how many images, before ``on_image`` is called for each.
 
     Raises:
@@ -91,7 +97,9 @@ def read_cells(
         new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
     whole = with_added(manifest, new)
     begin("looking at images", len(whole.samples), "images")
-    looked = audit(whole, on_image=on_image)
+    pixels = None if cache is None else PixelCache(cache / "pixels", whole.root)
+    records = scan(whole, pixels=pixels, on_image=on_image)
+    looked = audit(whole, records=records)
     kept, notes = _usable(whole, looked)
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
     _check_classes(own)
@@ -107,6 +115,7 @@ def read_cells(
         manifest=divided,
         found=(*loaded.samples, *new, *added.unlabelled_of_known_group({one.path for one in new})),
         audit=looked,
+        records=records,
         notes=tuple(notes),
         num_corrected=num_corrected,
         num_added=num_added,
@@ -208,17 +217,6 @@ def _first(paths: list[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenInputs(Inputs):
-    """Inputs with one split, drawn before."""
-
-    given: Split
-
-    def split(self, spec: RunSpec) -> Split:
-        """Returns the split, whatever the run says."""
-        return self.given
-
-
-@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A dataset divided into train, calibration (``val``) and test, with the encoder that its images go through."""
 
@@ -247,14 +245,12 @@ def prepare(
     for part, samples in (("validation", split.val), ("test", split.test)):
         if not samples:
             raise DataError(f"{manifest.name} has no {part} images; thresholds and numbers need some. Add a split.")
-    used = {sample.path for part in (split.train, split.val, split.test) for sample in part}
-    given = GivenInputs(data={}, weights=inputs.weights, weights_dir=inputs.weights_dir, given=split)
-    given.fetch_weights(config.backbone.name, progress)
+    inputs.fetch_weights(config.backbone.name, progress)
     session = Session(
-        dataset=manifest.name,
+        manifest=manifest,
+        given_split=split,
         backbone=config.backbone,
-        manifest=replace(manifest, samples=tuple(one for one in manifest.samples if one.path in used)),
-        inputs=given,
+        inputs=inputs,
         cache=cache,
         device=device,
         progress=progress,

@@ -60,6 +60,13 @@ class PixelCache:
         kept = self._native(sample)
         return self._decode(sample) if kept.is_reduced else kept.pixels
 
+    def add(self, sample: Sample, whole: Pixels) -> None:
+        """Keeps an image that was decoded elsewhere, from the bytes that its hash stands for."""
+        path = self._path(sample, _NATIVE)
+        if self._read(path) is None:
+            pixels = _bounded(whole)
+            self._keep(path, pixels, is_reduced=pixels is not whole)
+
     def view(self, sample: Sample, name: str, make: Callable[[Pixels], Pixels]) -> Pixels:
         """Returns what ``make`` makes of the whole image, kept under ``name``; read-only.
 

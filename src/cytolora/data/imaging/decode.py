@@ -61,17 +61,17 @@ def decode_with_conversion(
     try:
         with Image.open(source, formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise _unreadable(name, f"{image.width} x {image.height} pixels, at most {max_pixels:,} are read")
+                raise unreadable(name, f"{image.width} x {image.height} pixels, at most {max_pixels:,} are read")
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
-        raise _unreadable(name, f"more than {max_pixels:,} pixels") from error
+        raise unreadable(name, f"more than {max_pixels:,} pixels") from error
     except OSError as error:
-        raise _unreadable(name, error.strerror or _first_line(error)) from error
+        raise unreadable(name, error.strerror or _first_line(error)) from error
     except Exception as error:  # on damaged files Pillow's readers raise whatever their arithmetic meets
-        raise _unreadable(name, f"damaged ({type(error).__name__}: {_first_line(error)})") from error
+        raise unreadable(name, f"damaged ({type(error).__name__}: {_first_line(error)})") from error
 
 
 def _to_rgb(image: Image.Image) -> tuple[Pixels, str]:
@@ -94,7 +94,8 @@ def _from_sixteen_bit(image: Image.Image) -> Pixels:
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
-def _unreadable(name: str, why: str) -> DataError:
+def unreadable(name: str, why: str) -> DataError:
+    """Returns the error of a file that is no image."""
     return DataError(f"Cannot read {name} as an image: {why}. Run `cytolora check DATA` to list every bad file.")
 
 

@@ -1,26 +1,22 @@
-"""Looks at every image of a dataset once: unreadable files, duplicates, groups torn by a split."""
+"""Dataset audit: unreadable files, duplicates, group leakage between subsets."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.core.machine import num_cpus
-from cytolora.data.imaging.decode import decode_with_conversion, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.duplicates import (
     MAX_DISTANCE,
     MIN_SIMILARITY,
-    Signature,
     near_pairs,
-    signature,
     similar_pairs,
 )
 from cytolora.data.quality.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
+from cytolora.data.quality.scan import ImageRecord, Records, scan
 from cytolora.errors import DataError
 
 _TRAIN_SHARE = 0.6
@@ -33,6 +29,7 @@ Features = Callable[[tuple[Sample, ...]], NDArray[np.float32]]
 def audit(
     manifest: Manifest,
     *,
+    records: Records | None = None,
     max_distance: int = MAX_DISTANCE,
     features: Features | None = None,
     min_similarity: float = MIN_SIMILARITY,
@@ -42,6 +39,7 @@ def audit(
     """Opens every image once and reports what it finds; raises for nothing that an image can do.
 
     Args:
+        records: Of a scan of the manifest; scanned now if None.
         max_distance: Bits of 256 in which two images may differ and still be near duplicates.
         features: Called once with all images that can be read, to find near duplicates that hashes miss; no features,
             no such search.
@@ -51,7 +49,9 @@ def audit(
     Raises:
         DataError: If more pairs of features are alike than anybody can look at; and what ``features`` raises.
     """
-    looks, unreadable = _look_at_all(manifest, num_threads, on_image)
+    if records is None:
+        records = scan(manifest, num_threads=num_threads, on_image=on_image)
+    looks, unreadable = _readable(manifest, records)
     exact, near, firsts = _duplicates(looks, max_distance)
     if features is not None and looks:
         rows = features(tuple(one.sample for one in looks))[firsts]
@@ -70,7 +70,7 @@ def audit(
         torn_groups=_torn_groups(manifest.samples),
         warnings=manifest.warnings,
         unverifiable=_unverifiable(manifest),
-        conversions=dict(sorted(Counter(one.conversion for one in looks if one.conversion).items())),
+        conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),
         sizes=_sizes(looks),
         sibling_share=_sibling_share(manifest),
         min_similarity=None if features is None else min_similarity,
@@ -79,42 +79,20 @@ def audit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """What is kept of an image once its pixels are gone."""
-
     sample: Sample
-    pixel_hash: str
-    signature: Signature
-    size: tuple[int, int]
-    conversion: str
+    record: ImageRecord
 
 
-def _look_at_all(
-    manifest: Manifest, num_threads: int | None, on_image: Callable[[], None]
-) -> tuple[list[_Look], tuple[Unreadable, ...]]:
-    def look(sample: Sample) -> _Look | Unreadable:
-        try:
-            return _look(manifest, sample)
-        except DataError as error:
-            return Unreadable(path=sample.path, why=_why(error))
-        finally:
-            on_image()
-
-    with ThreadPoolExecutor(num_threads or num_cpus()) as pool:
-        seen = list(pool.map(look, manifest.samples))
-    looks = [one for one in seen if isinstance(one, _Look)]
-    return looks, tuple(one for one in seen if isinstance(one, Unreadable))
-
-
-def _look(manifest: Manifest, sample: Sample) -> _Look:
-    pixels, conversion = decode_with_conversion(sample.file_in(manifest.root))
-    height, width, _ = pixels.shape
-    return _Look(
-        sample=sample,
-        pixel_hash=pixel_sha256(pixels),
-        signature=signature(pixels),
-        size=(width, height),
-        conversion=conversion,
-    )
+def _readable(manifest: Manifest, records: Records) -> tuple[list[_Look], tuple[Unreadable, ...]]:
+    looks: list[_Look] = []
+    unreadable: list[Unreadable] = []
+    for sample in manifest.samples:
+        record = records[sample.path]
+        if isinstance(record, ImageRecord):
+            looks.append(_Look(sample=sample, record=record))
+        else:
+            unreadable.append(Unreadable(path=sample.path, why=_why(record)))
+    return looks, tuple(unreadable)
 
 
 def _duplicates(
@@ -126,12 +104,12 @@ def _duplicates(
     """
     equal: defaultdict[str, list[int]] = defaultdict(list)
     for place, look in enumerate(looks):
-        equal[look.pixel_hash].append(place)
+        equal[look.record.pixel_sha256].append(place)
     exact = tuple(_duplicate([looks[at].sample for at in places]) for places in equal.values() if len(places) > 1)
-    firsts = [places[0] for places in equal.values() if looks[places[0]].signature.any()]
+    firsts = [places[0] for places in equal.values() if looks[places[0]].record.signature.any()]
     near = tuple(
         _duplicate([looks[firsts[at]].sample for at in (pair.first, pair.second)], distance=pair.distance)
-        for pair in near_pairs([looks[at].signature for at in firsts], max_distance)
+        for pair in near_pairs([looks[at].record.signature for at in firsts], max_distance)
     )
     return exact, near, firsts
 
@@ -184,7 +162,7 @@ def _unverifiable(manifest: Manifest) -> tuple[str, ...]:
 def _sizes(looks: list[_Look]) -> Sizes | None:
     if not looks:
         return None
-    widths, heights = zip(*(look.size for look in looks), strict=True)
+    widths, heights = zip(*(look.record.size for look in looks), strict=True)
     return Sizes(
         smallest=(min(widths), min(heights)),
         median=(median_low(widths), median_low(heights)),

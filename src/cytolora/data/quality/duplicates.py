@@ -1,4 +1,4 @@
-"""Which images show nearly the same: perceptual hashes in eight orientations, features, and the search of both."""
+"""Near-duplicate search: perceptual hashes in eight orientations, features, and the search of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,0 +1,87 @@
+"""Scan of image files: each is read and decoded once, for the audit, the check of seen images and the pixel cache."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cytolora.core.machine import num_cpus
+from cytolora.data.imaging.cache import PixelCache
+from cytolora.data.imaging.decode import decode_with_conversion, pixel_sha256, unreadable
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.duplicates import Signature, signature
+from cytolora.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """Values computed from an image's pixels, which are not held."""
+
+    sha256: str
+    """Of the file's bytes."""
+    pixel_sha256: str
+    signature: Signature
+    """Perceptual hashes in eight orientations."""
+    size: tuple[int, int]
+    """Width and height, pixels."""
+    conversion: str
+    """How the file was converted to 8-bit RGB; empty where it was not."""
+
+
+Records = dict[str, ImageRecord | DataError]
+"""By path of the sample: its record, or why the file cannot be read as an image."""
+
+
+def scan(
+    manifest: Manifest,
+    *,
+    pixels: PixelCache | None = None,
+    num_threads: int | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Records:
+    """Reads and decodes every image of a manifest once; raises for nothing that an image can do.
+
+    Args:
+        pixels: Keeps the decoded images, so that nothing later decodes them again.
+        on_image: Called after each image.
+    """
+
+    def record(sample: Sample) -> ImageRecord | DataError:
+        try:
+            return _record(manifest, sample, pixels)
+        except DataError as error:
+            return error
+        finally:
+            on_image()
+
+    with ThreadPoolExecutor(num_threads or num_cpus()) as pool:
+        records = list(pool.map(record, manifest.samples))
+    return {sample.path: record for sample, record in zip(manifest.samples, records, strict=True)}
+
+
+def pixel_hash(record: ImageRecord | DataError) -> str:
+    """Returns the pixel hash of an image; raises what kept it from being read."""
+    if isinstance(record, DataError):
+        raise record
+    return record.pixel_sha256
+
+
+def _record(manifest: Manifest, sample: Sample, pixels: PixelCache | None) -> ImageRecord:
+    path = sample.file_in(manifest.root)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(str(path), error.strerror or "it cannot be opened") from error
+    decoded, conversion = decode_with_conversion(io.BytesIO(content), str(path))
+    height, width, _ = decoded.shape
+    sha256 = hashlib.sha256(content).hexdigest()
+    if pixels is not None and sha256 == sample.sha256:
+        pixels.add(sample, decoded)
+    return ImageRecord(
+        sha256=sha256,
+        pixel_sha256=pixel_sha256(decoded),
+        signature=signature(decoded),
+        size=(width, height),
+        conversion=conversion,
+    )

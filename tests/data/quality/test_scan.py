@@ -1,0 +1,50 @@
+"""Scan of image files: one decode and one pixel hash per image, for all who need them."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import cytolora
+from cytolora import FitOptions
+from cytolora.data.datasets import load_manifest
+from cytolora.data.imaging import decode as decode_module
+from cytolora.data.imaging.cache import PixelCache
+from cytolora.data.imaging.decode import decode
+from cytolora.data.quality import scan as scan_module
+from cytolora.data.quality.audit import audit
+from cytolora.data.quality.scan import ImageRecord, scan
+
+
+def test_fit_decodes_every_image_once_and_hashes_its_pixels_once(drawn_cells: Path, tmp_path: Path, monkeypatch):
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, function):
+        def call(*arguments, **options):
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(decode_module, "_to_rgb", counted("decodes", decode_module._to_rgb))
+    monkeypatch.setattr(scan_module, "pixel_sha256", counted("hashes", scan_module.pixel_sha256))
+    options = FitOptions(max_steps=20, learning_rates=[0.01], cache=tmp_path / "cache")
+    cytolora.fit(drawn_cells, tmp_path / "model", model="nano", options=options)
+    assert calls == {"decodes": 60, "hashes": 60}
+
+
+def test_an_audit_of_records_says_what_one_that_scans_says(drawn_cells: Path):
+    manifest = load_manifest(drawn_cells)
+    assert audit(manifest, records=scan(manifest)) == audit(manifest)
+
+
+def test_a_scan_leaves_the_pixels_that_the_cache_would_decode(drawn_cells: Path, tmp_path: Path, monkeypatch):
+    manifest = load_manifest(drawn_cells)
+    records = scan(manifest, pixels=PixelCache(tmp_path, manifest.root))
+    sample = manifest.samples[7]
+    record, expected = records[sample.path], decode(manifest.root / sample.path)
+    assert isinstance(record, ImageRecord)
+    assert (record.sha256, record.size) == (sample.sha256, (expected.shape[1], expected.shape[0]))
+    with monkeypatch.context() as patch:
+        patch.setattr("cytolora.data.imaging.cache.decode", lambda *_: pytest.fail("decoded again"))
+        assert (PixelCache(tmp_path, manifest.root).whole(sample) == expected).all()
