@@ -12,6 +12,7 @@ from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Preci
 from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_metrics
 from cytolora.cli.progress import show_progress
+from cytolora.core.cache_folder import default_cache
 
 
 def fit(
