@@ -1,23 +1,32 @@
 """Grids from Python: ``run`` stores what is missing, ``report`` and ``compare`` read what is stored."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cytolora.config.grid import GridSpec
-from cytolora.config.run import SplitSpec
+from cytolora.config.preset import load_preset, with_preset
 from cytolora.config.yaml import load_grid
-from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_named_paths, as_names, as_path
-from cytolora.core.files import sha256_file
+from cytolora.core.arguments import (
+    AnyPath,
+    OneOrMany,
+    as_device,
+    as_named_paths,
+    as_names,
+    as_numbers,
+    as_path,
+    as_whole_numbers,
+)
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.engines.registry import ENGINES
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.experiments.expand import narrowed, tied_to_files
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -39,6 +48,16 @@ def run(
     data: Mapping[str, AnyPath] | None = None,
     out: AnyPath = "runs",
     *,
+    dataset: OneOrMany[str] = (),
+    model: OneOrMany[str] = (),
+    method: OneOrMany[str] = (),
+    shots: OneOrMany[int | str] = (),
+    fractions: OneOrMany[float] = (),
+    seeds: OneOrMany[int] = (),
+    learning_rates: OneOrMany[float] = (),
+    steps: int | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
+    preset: AnyPath | None = None,
     weights: Mapping[str, AnyPath] | None = None,
     weights_dir: AnyPath | None = None,
     split: AnyPath | None = None,
@@ -52,13 +71,18 @@ def run(
 
     Example::
 
-        cytolora.run("smoke", {"synthetic": "cells"}, "runs")
+        cytolora.run("smoke", {"folder": "my_cells"}, "runs", dataset="folder", shots=[1, 4], seeds=[1, 2])
         cytolora.report("runs", "report")
 
     Args:
         grid: A shipped name, the path of a YAML file, or a spec.
         data: Folder of each dataset, by its name in the grid; synthetic cells are drawn if no folder is named.
         out: Folder of stored runs.
+        dataset, model, method, shots, fractions, seeds, learning_rates: Replace that axis of the grid, with one or
+            many values; empty: the grid's own. ``shots`` may hold ``"all"``.
+        steps: Truncates every budget: a dry run, marked in the report.
+        precision: Of training; the grid's own if None.
+        preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
         weights: Checkpoints on disk, by backbone; otherwise ``weights_dir``, the hub's cache, then the hub.
         split: File written by ``split``; replaces official subsets and the grid's own split.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
@@ -74,11 +98,23 @@ def run(
     """
     out, folders = as_path(out, "out"), as_named_paths(data, "data")
     spec = grid if isinstance(grid, GridSpec) else load_grid(grid)
+    spec = narrowed(
+        spec if preset is None else with_preset(spec, load_preset(str(preset))),
+        datasets=as_names(dataset, "dataset"),
+        models=as_names(model, "model"),
+        methods=as_names(method, "method"),
+        shots=_shots(shots),
+        fractions=as_numbers(fractions, "fractions"),
+        seeds=as_whole_numbers(seeds, "seeds"),
+        learning_rates=as_numbers(learning_rates, "learning_rates"),
+        max_steps=steps,
+        precision=precision,
+    )
     if _SYNTHETIC in spec.datasets:
         folders.setdefault(_SYNTHETIC, out / "data" / _SYNTHETIC)
     inputs = Inputs(data=folders, weights=weights, weights_dir=weights_dir, split_file=split, label_map=label_map)
     return run_grid(
-        _with_files(spec, inputs),
+        tied_to_files(spec, inputs.split_file, inputs.label_map),
         inputs,
         out,
         device=device,
@@ -86,6 +122,12 @@ def run(
         engine=engine,
         workers=Workers(count=workers),
     )
+
+
+def _shots(given: OneOrMany[int | str]) -> list[int | Literal["all"]]:
+    """Returns numbers of shots; ``"all"`` stands for every training image."""
+    values = [given] if isinstance(given, int | str) else list(given)
+    return ["all" if value == "all" else as_whole_numbers(value, "shots")[0] for value in values]  # pyright: ignore
 
 
 def run_grid(
@@ -120,24 +162,6 @@ def run_grid(
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
     return plan
-
-
-def _with_files(spec: GridSpec, inputs: Inputs) -> GridSpec:
-    """Ties a grid to the contents of its split file and label map."""
-    if (inputs.split_file or inputs.label_map) and len(spec.datasets) > 1:
-        raise ConfigError(
-            f"split and label_map are for one dataset, and the grid {spec.name} has {', '.join(spec.datasets)}. "
-            "Write a grid of one dataset."
-        )
-    division = SplitSpec(file_sha256=_hash(inputs.split_file)) if inputs.split_file else spec.split
-    return replace(spec, split=division, label_map_sha256=_hash(inputs.label_map) if inputs.label_map else None)
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _checked_plan(spec: GridSpec, store: Store, inputs: Inputs) -> Plan:

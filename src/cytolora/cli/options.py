@@ -1,7 +1,7 @@
 """Options shared by several commands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,11 +9,10 @@ from cyclopts import Parameter
 
 from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
-from cytolora.config.run import PAPER, SplitSpec
+from cytolora.config.run import PAPER
 from cytolora.config.yaml import load_grid
-from cytolora.core.files import sha256_file
 from cytolora.errors import ConfigError
-from cytolora.experiments.expand import narrowed
+from cytolora.experiments.expand import narrowed, tied_to_files
 from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
 from cytolora.training.resources import Inputs
 
@@ -120,12 +119,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,
     )
-    if (inputs.split or inputs.map) and len(grid.datasets) > 1:
-        raise ConfigError(
-            f"--split and --map are for one dataset; choose one of {', '.join(grid.datasets)}: --dataset."
-        )
-    split = SplitSpec(file_sha256=_hash(inputs.split)) if inputs.split else grid.split
-    return replace(grid, split=split, label_map_sha256=_hash(inputs.map) if inputs.map else None)
+    return tied_to_files(grid, inputs.split, inputs.map)
 
 
 def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
@@ -171,10 +165,3 @@ def _parse_shots(text: str) -> int | Literal["all"]:
         return int(text)
     except ValueError:
         raise ConfigError(f"shots is a number of images per class or the word all, got {text!r}.") from None
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error

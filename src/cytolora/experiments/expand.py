@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 from cytolora.config.grid import GridSpec, MethodSpec
@@ -14,9 +15,11 @@ from cytolora.config.run import (
     Preprocess,
     RunSpec,
     Sampling,
+    SplitSpec,
     TrainSpec,
     method_kind,
 )
+from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, missing_package, unknown_name
 from cytolora.models.adapters.methods import METHODS, check_fits
@@ -64,6 +67,27 @@ def narrowed(
         chosen = {name: chosen[name] for name in methods}
     changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def tied_to_files(grid: GridSpec, split_file: Path | None, label_map: Path | None) -> GridSpec:
+    """Ties a grid to the contents of its split file and label map; None leaves the grid's own.
+
+    Raises:
+        ConfigError: If the grid has several datasets, or a file cannot be read.
+    """
+    if (split_file or label_map) and len(grid.datasets) > 1:
+        raise ConfigError(
+            f"A split file and a label map are for one dataset; choose one of {', '.join(grid.datasets)}: --dataset."
+        )
+    split = SplitSpec(file_sha256=_hash(split_file)) if split_file else grid.split
+    return replace(grid, split=split, label_map_sha256=_hash(label_map) if label_map else None)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def expand(grid: GridSpec) -> tuple[RunSpec, ...]:

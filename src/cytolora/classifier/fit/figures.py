@@ -46,7 +46,7 @@ def reliability_diagram(contents: BundleManifest) -> ReliabilityDiagram:
 
 def _bin(*, confidence: float, accuracy: float, n: int) -> Bin:
     """Finds the ends of a stored bin, which a bundle does not hold."""
-    index = int(bin_index(confidence))
+    index = int(bin_index([confidence])[0])
     return Bin(
         low=index / NUM_BINS, high=(index + 1) / NUM_BINS, num_images=n, confidence=confidence, accuracy=accuracy
     )
