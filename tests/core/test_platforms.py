@@ -7,7 +7,7 @@ from platforms import PLATFORMS, run_on
 
 from cytolora.core.machine import num_cpus
 
-GRID = ("run", "smoke", "--shots", "2", "--seeds", "1", "--rates", "0.001", "0.01", "--steps", "2", "--quiet")
+GRID = ("run", "smoke", "--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--steps", "2", "--quiet")
 FILES = """
 from pathlib import Path
 from cytolora.core import files

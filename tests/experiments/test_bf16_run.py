@@ -55,7 +55,7 @@ def run_in_bf16(grid: str, data: str, backbone: Path, folder: Path, *axes: objec
     call("run", grid, *asked, *axes, "--out", folder / "runs")
     call("report", folder / "runs", "--out", folder / "report")
     assert "bf16" in (folder / "report" / "index.html").read_text(encoding="utf-8")
-    return list(csv.DictReader((folder / "report" / "cells.csv").read_text(encoding="utf-8").splitlines()))
+    return list(csv.DictReader((folder / "report" / "settings.csv").read_text(encoding="utf-8").splitlines()))
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def test_the_command_predicts_the_cells_of_a_slide_to_a_table(
     assert first["predicted"] in CLASSES
     assert second["predicted"] == ""
     assert "outside the slide" in second["error"]
-    assert "1 that cannot be read" in capsys.readouterr().err
+    assert "1 unreadable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

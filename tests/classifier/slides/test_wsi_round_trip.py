@@ -165,7 +165,7 @@ def test_a_cell_that_cannot_be_read_comes_back_as_it_was_and_the_command_says_so
     outside = square(objectType="cell", classification={"name": "Tumor", "color": [9, 9, 9]}, measurements={"Area": 5})
     outside["geometry"] = {"type": "Point", "coordinates": [9000, 9000]}
     assert predicted(model, slide, write(tmp_path / "cells.geojson", outside))["features"] == [outside]
-    assert "1 that cannot be read and keep the class that they came with" in capsys.readouterr().err
+    assert "1 unreadable and keep the class that they came with" in capsys.readouterr().err
 
 
 def test_members_of_the_collection_come_back(slide: Path, model: Path, tmp_path: Path):

@@ -135,7 +135,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_half_cache(cells: Manifest
             raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdopen", lambda descriptor, mode: FullDisk(descriptor, mode))
+        patch.setattr("cytolora.core.files.open", FullDisk, raising=False)
         with pytest.raises(
             DataError, match=rf"Cannot keep decoded images in .*{os.strerror(code)}.*make room"
         ) as caught:

@@ -222,7 +222,7 @@ def test_a_page_of_fit_says_that_its_split_tears_groups(drawn_cells: Path, tmp_p
         "nano",
         "--method",
         "linear",
-        "--rates",
+        "--learning-rates",
         "0.01",
         "--steps",
         "2",

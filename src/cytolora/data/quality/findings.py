@@ -1,4 +1,4 @@
-"""What an audit found in a dataset, as plain data and as one-line findings; and what cannot be verified."""
+"""Findings of an audit, as plain data and as one line each; and what cannot be verified."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
