@@ -7,7 +7,7 @@ from threading import Lock
 
 from rich.filesize import decimal
 
-from cytolora.display.format import duration
+from cytolora.display.format import about, duration
 
 FIRST_SECONDS, NEXT_SECONDS = 15, 60
 """From the start of a stage to the first line that says how far it is, and from there to the next."""
@@ -55,7 +55,7 @@ class _Count:
         since, before = self.marks[0] if self.marks else (now, self.done)
         if not before < self.done < self.total:
             return []
-        return [f"about {duration((now - since) / (self.done - before) * (self.total - self.done))} left"]
+        return [f"{about((now - since) / (self.done - before) * (self.total - self.done))} left"]
 
 
 class Lines:

@@ -104,6 +104,11 @@ def duration(seconds: float | None) -> str:
     return f"{_two_digits(seconds / 86400)} days"
 
 
+def about(seconds: float) -> str:
+    """An estimated duration: ``about 2.5 min``, ``less than 1 s``."""
+    return "less than 1 s" if seconds < 1 else f"about {duration(seconds)}"
+
+
 def _two_digits(number: float) -> str:
     return f"{float(f'{number:.2g}'):g}"
 

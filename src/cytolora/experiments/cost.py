@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from cytolora.config.run import RunSpec
-from cytolora.display.format import duration
+from cytolora.display.format import about
 from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import StoredRun
 from cytolora.training.resources import Inputs
@@ -108,7 +108,7 @@ def describe(plan: Plan, inputs: Inputs, costs: Mapping[BackboneMethod, Cost]) -
             numbers[method] += len(present)
     if not seconds:
         return ""
-    known = [f"{method}, {numbers[method]} runs: about {duration(seconds[method])}" for method in seconds]
-    whole = [f"together about {duration(sum(seconds.values()))}"] if len(seconds) > 1 else []
+    known = [f"{method}, {numbers[method]} runs: {about(seconds[method])}" for method in seconds]
+    whole = [f"together {about(sum(seconds.values()))}"] if len(seconds) > 1 else []
     rest = ", ".join(f"{name} ({number} runs)" for name, number in untimed.items())
     return "; ".join([*known, *whole, *([f"not timed yet: {rest}"] if rest else [])])

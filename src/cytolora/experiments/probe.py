@@ -7,7 +7,7 @@ import torch
 
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import SILENT, Progress
-from cytolora.display.format import duration
+from cytolora.display.format import about
 from cytolora.experiments.cost import (
     BackboneMethod,
     Cost,
@@ -67,7 +67,7 @@ def features_here(plan: Plan, inputs: Inputs, store: Store, *, device: torch.dev
         progress.say(f"a few images through {name}, for the time")
         seconds += num_images * _seconds_an_image(sessions.pop(name))
     counted = f"features of {sum(worth.values()):,} images, besides reading these"
-    return f"{counted}: about {duration(seconds)}" if worth else ""
+    return f"{counted}: {about(seconds)}" if worth else ""
 
 
 def _seconds_an_image(session: Session) -> float:
@@ -100,6 +100,8 @@ def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.devi
 
 def _step_seconds(session: Session, run: RunSpec) -> float:
     """Times two steps as the difference of three and one: building the encoder and warming up are in both."""
+    if session.device.type != "cpu":
+        train_adapter(session, _cut(run, 1))  # a GPU loads its kernels in the first step of all
     one, three = (train_adapter(session, _cut(run, steps)).seconds for steps in (1, 3))
     return max(three - one, 1e-6) / 2
 

@@ -14,7 +14,7 @@ from cytolora.classifier.fit.held_out import RateScores, halves
 from cytolora.classifier.fit.linear import fit_linear
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.data.manifest import Sample
-from cytolora.display.format import duration
+from cytolora.display.format import about
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.training.features import seconds_per_image
 
@@ -109,9 +109,7 @@ def _announce_duration(prepared: Prepared) -> None:
 
     def expected(config: FitConfig) -> str:
         num_images = num_missing if config.adapter is None else len(session.manifest.samples)
-        return duration(
-            estimate_seconds(config, num_images=num_images, num_train=num_train, seconds_per_image=per_image)
-        )
+        return about(estimate_seconds(config, num_images=num_images, num_train=num_train, seconds_per_image=per_image))
 
-    instead = f"; --method lora would take about {expected(as_lora(config))}" if config.adapter is None else ""
-    session.progress.say(f"{config.backbone.name}, {config.method}: about {expected(config)} on this machine{instead}")
+    instead = f"; --method lora would take {expected(as_lora(config))}" if config.adapter is None else ""
+    session.progress.say(f"{config.backbone.name}, {config.method}: {expected(config)} on this machine{instead}")
