@@ -8,6 +8,7 @@ import pytest
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+pytestmark = pytest.mark.slow
 
 CELLS = [
     "import asyncio, cytolora\nassert asyncio.get_running_loop().is_running()",

@@ -45,6 +45,7 @@ def test_a_broken_package_is_a_finding_with_its_error(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("installed", "problem"), [("1.2.3", ""), ("0.9.1", "peft 0.9.1 is older than 0.21. Install")])
+@pytest.mark.slow
 def test_a_package_older_than_required_is_a_finding(installed: str, problem: str, tmp_path: Path):
     preamble = f"""
 import importlib.metadata

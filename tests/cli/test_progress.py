@@ -187,6 +187,7 @@ def test_quiet_leaves_the_stages_out_of_a_log(command, folders, tmp_path, capsys
     assert not re.search(r": \d+ images$|\(\d+ %\)", capsys.readouterr().err, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_log_of_a_process_names_the_stages_of_a_run_and_how_they_ended(drawn_cells, tmp_path):
     program = "from cytolora.cli.app import main; main()"
     command = [sys.executable, "-c", program, "run", "smoke", "--data", f"synthetic={drawn_cells}"]

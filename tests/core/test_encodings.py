@@ -84,6 +84,7 @@ def test_names_that_the_locale_cannot_write_are_printed_all_the_same(tmp_path: P
         assert b"Zellen_" in done.stdout
 
 
+@pytest.mark.slow
 def test_commands_read_shipped_files_and_write_reports_under_an_ascii_locale(drawn_cells: Path, tmp_path: Path):
     data = ("--data", f"synthetic={drawn_cells}")
     grid = (

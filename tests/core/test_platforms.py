@@ -20,6 +20,7 @@ def passes(platform: str, program: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_windows_runs_resumes_and_reports_a_grid(drawn_cells: Path, tmp_path: Path):
     data = ("--data", f"synthetic={drawn_cells}")
     commands = [(*GRID, *data), (*GRID, *data), ("report", "runs", "--out", "report", *data)]

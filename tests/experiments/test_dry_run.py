@@ -79,7 +79,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_number_of_the_table_is_the_mean_of_stored_runs(runs, report):
-    rows = {row["cell_id"]: row for row in _rows(report / "cells.csv")}
+    rows = {row["setting_id"]: row for row in _rows(report / "settings.csv")}
     found = by_setting(Store(runs).runs())
     assert rows.keys() == found.keys()
     for name, members in found.items():
@@ -92,10 +92,10 @@ def test_every_number_of_the_table_is_the_mean_of_stored_runs(runs, report):
 
 
 def test_every_row_says_that_its_budget_was_cut(report):
-    rows = _rows(report / "cells.csv")
+    rows = _rows(report / "settings.csv")
     assert len(rows) == NUM_SETTINGS
     assert all("cut" in "; ".join(row.values()) for row in rows)
-    assert "rehearsal" in (report / "index.html").read_text(encoding="utf-8")
+    assert "dry run" in (report / "index.html").read_text(encoding="utf-8")
 
 
 def test_every_figure_is_drawn(report):

@@ -43,7 +43,8 @@ def test_stored_runs_tell_how_long_the_missing_ones_take(drawn_cells, tmp_path):
     assert describe(plan, inputs, {}) == ""
     unknown = replace(plan, runs=(*plan.runs, *(replace(run, method="vera") for run in plan.runs)))
     assert re.fullmatch(
-        r"lora, 2 runs: (?:about [^;]+|less than 1 s); not timed yet: vera with nano \(4 runs\)", describe(unknown, inputs, costs)
+        r"lora, 2 runs: (?:about [^;]+|less than 1 s); not timed yet: vera with nano \(4 runs\)",
+        describe(unknown, inputs, costs),
     )
     assert describe(plan, Inputs(data={}), costs) == ""
     two_a_step = Cost(seconds=2.0, seconds_per_image=0.0)
