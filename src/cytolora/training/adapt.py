@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from cytolora.config.run import RunSpec
@@ -153,7 +154,7 @@ def _training_batches(session: Session, run: RunSpec) -> TrainingBatch:
 
 def probabilities(
     session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: EncoderWithHead | None = None
-) -> Tensor:
+) -> Float32[Tensor, "images classes"]:
     """Returns class probabilities of a trained run, float32 [images, classes].
 
     Args:
@@ -177,7 +178,9 @@ def probabilities(
     return predict(classifier, batch, len(samples), device=session.device, on_images=on_images)
 
 
-def _evaluation_batch(session: Session, run: RunSpec, samples: Sequence[Sample]) -> Tensor:
+def _evaluation_batch(
+    session: Session, run: RunSpec, samples: Sequence[Sample]
+) -> Float32[Tensor, "images 3 height width"]:
     preprocess = run.preprocess or session.backbone.preprocess
     views = [kept_evaluation_view(session.pixels, sample, preprocess) for sample in samples]
     return to_batch(views, preprocess, session.device)

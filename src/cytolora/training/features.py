@@ -14,6 +14,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess, to_plain
@@ -39,7 +40,7 @@ class Chunk:
     """Some images of a manifest, in its order, with their features."""
 
     samples: tuple[Sample, ...]
-    features: Tensor
+    features: Float32[Tensor, "images features"]
     """float32 [images, feature_dim], on the CPU."""
 
 
@@ -98,7 +99,9 @@ def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weig
     return len(images - _store(cache, preprocess, None, recipe, weights_sha256).present(images))
 
 
-def encode(encoder: Encoder, views: Sequence[Tensor], preprocess: Preprocess, device: torch.device) -> Tensor:
+def encode(
+    encoder: Encoder, views: Sequence[Tensor], preprocess: Preprocess, device: torch.device
+) -> Float32[Tensor, "images features"]:
     """Returns features, float32 [images, feature_dim], that are equal bit for bit in whatever company an image is.
 
     Args:

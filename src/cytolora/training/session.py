@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess, RunSpec
@@ -87,7 +88,7 @@ class Session:
         return PixelCache(self.cache / "pixels", self.manifest.root)
 
     @cached_property
-    def features(self) -> Tensor:
+    def features(self) -> Float32[Tensor, "images features"]:
         """Frozen features of every image of the manifest, in its order."""
         self.progress.say(f"{self.dataset}: features with {self.backbone.name}, {len(self.manifest.samples):,} images")
         return torch.cat([chunk.features for chunk in self.feature_chunks()])
@@ -141,7 +142,7 @@ class Session:
 
     def features_of(
         self, samples: Sequence[Sample], preprocess: Preprocess | None = None, augment: AugmentSpec | None = None
-    ) -> Tensor:
+    ) -> Float32[Tensor, "images features"]:
         """Returns frozen features, float32 [images, feature_dim]; see ``feature_chunks``."""
         if preprocess is None and augment is None:
             return self.features[[self._rows[sample.path] for sample in samples]]
@@ -155,7 +156,7 @@ class Session:
         features = self._other_features[preprocess, augment]
         return torch.stack([features[sample.path] for sample in samples])
 
-    def labels_of(self, samples: Sequence[Sample]) -> Tensor:
+    def labels_of(self, samples: Sequence[Sample]) -> Int64[Tensor, " images"]:
         """Returns class indices, int64 [images]."""
         index = {label: position for position, label in enumerate(self.manifest.classes)}
         return torch.tensor([index[sample.label] for sample in samples], dtype=torch.int64)
