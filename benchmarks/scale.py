@@ -15,7 +15,7 @@ from heapq import heapreplace
 from cytolora.config.run import RunSpec, Subset
 from cytolora.config.yaml import load_grid
 from cytolora.data.datasets import find_dataset
-from cytolora.experiments.cost import in_words
+from cytolora.display.format import duration
 from cytolora.experiments.engines.units import Units, split_up
 from cytolora.experiments.expand import expand
 from cytolora.experiments.plan import Job
@@ -98,7 +98,7 @@ def main() -> None:
             units = split_up(jobs, is_stored=lambda run: False, num_images=lambda run: round(trained(run)))
             played, loads = makespan(units, gpus, rate)
             scoring = only_scored / (SCORING_IS_FASTER * rate)
-            durations = (in_words(total / rate + scoring), in_words(longest / rate), in_words(played + scoring / gpus))
+            durations = (duration(total / rate + scoring), duration(longest / rate), duration(played + scoring / gpus))
             print(f"{rate:g} | {gpus} | {durations[0]} | {durations[1]} | {durations[2]} | {loads}")
 
 
