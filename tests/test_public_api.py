@@ -195,6 +195,7 @@ def test_features_are_embedded_from_and_into_text_paths(drawn_cells: Path, cache
     assert len(unlabelled(kind(drawn_cells)).samples) == 60
 
 
+@pytest.mark.slow
 def test_learning_curves_take_one_seed_or_many(drawn_cells: Path, cache: Path):
     prepared = session(drawn_cells, cache, torch.device("cpu"))
     one = measure(prepared, iter([1, 2, 3, 4]), 1)

@@ -217,6 +217,7 @@ def test_nothing_is_written_into_a_model(name, drawn_cells, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_a_seed_named_twice_is_one_draw(drawn_cells, tmp_path, capsys):
     options = ["--shots", "1", "2", "3", "4", "--cache", str(tmp_path / "c"), "--json"]
     assert _labels(str(drawn_cells), *options, "--seeds", "2", "1", "2") == 0
