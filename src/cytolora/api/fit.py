@@ -72,7 +72,7 @@ def fit(
         CytoloraError: If something is for the user to change.
     """
     from cytolora.classifier.bundle.files import check_free
-    from cytolora.classifier.fit import fit as lab_fit
+    from cytolora.classifier.fit import fit as fit_stages
     from cytolora.classifier.fit.prepare import read_cells, summary
     from cytolora.classifier.inference.classifier import Classifier
 
@@ -82,7 +82,7 @@ def fit(
     )
     inputs = Inputs(data={}, weights=weights, weights_dir=options.weights_dir)
     progress = progress or default_progress()
-    recipe = choose_config(options, inputs, device.type, options.own_backbones)
+    config = choose_config(options, inputs, device.type, options.own_backbones)
     check_free(out)  # now, not after all images were read
     _check_outside(data, dataset, out, options.cache)
     cells = read_cells(
@@ -96,13 +96,13 @@ def fit(
         begin=progress.begin,
         on_image=lambda: progress.done(1),
     )
-    for line in (*summary(cells), *recipe.notes):
+    for line in (*summary(cells), *config.notes):
         progress.say(line)
-    fitted = lab_fit.fit(cells, out, recipe, options, inputs, cache=options.cache, device=device, progress=progress)
+    fitted = fit_stages.fit(cells, out, config, options, inputs, cache=options.cache, device=device, progress=progress)
     for note in fitted.notes:
-        if note not in (*cells.notes, *recipe.notes):  # those were said before
+        if note not in (*cells.notes, *config.notes):  # those were said before
             progress.say(f"! {note}")
-    path = inputs.weights.get(recipe.backbone.name)
+    path = inputs.weights.get(config.backbone.name)
     return Classifier.load(out, weights=path, weights_dir=options.weights_dir, device=device)
 
 

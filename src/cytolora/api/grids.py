@@ -26,7 +26,7 @@ from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.engines.registry import ENGINES
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
-from cytolora.experiments.expand import narrowed, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from cytolora.reporting.results.settings import Metric, Setting
 
 _LISTED = 5
-_SYNTHETIC = "synthetic"
 
 
 def run(
@@ -110,9 +109,13 @@ def run(
         max_steps=steps,
         precision=precision,
     )
-    if _SYNTHETIC in spec.datasets:
-        folders.setdefault(_SYNTHETIC, out / "data" / _SYNTHETIC)
-    inputs = Inputs(data=folders, weights=weights, weights_dir=weights_dir, split_file=split, label_map=label_map)
+    inputs = Inputs(
+        data=dataset_folders(spec, folders, out),
+        weights=weights,
+        weights_dir=weights_dir,
+        split_file=split,
+        label_map=label_map,
+    )
     return run_grid(
         tied_to_files(spec, inputs.split_file, inputs.label_map),
         inputs,

@@ -170,14 +170,14 @@ def embed(
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
-    recipe = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
-    for note in recipe.notes:
+    config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
+    for note in config.notes:
         progress.say(note)
     manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset) if labelled else unlabelled(data)
-    inputs.fetch_weights(recipe.backbone.name, progress)
+    inputs.fetch_weights(config.backbone.name, progress)
     progress.begin("features", len(manifest.samples), "images")
     session = Session(
-        backbone=recipe.backbone,
+        backbone=config.backbone,
         manifest=manifest,
         inputs=inputs,
         cache=cache,

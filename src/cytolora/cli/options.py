@@ -12,15 +12,12 @@ from cytolora.config.preset import load_preset, with_preset
 from cytolora.config.run import PAPER
 from cytolora.config.yaml import load_grid
 from cytolora.errors import ConfigError
-from cytolora.experiments.expand import narrowed, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
 from cytolora.training.resources import Inputs
 
 Precision = Literal["auto", "fp32", "bf16"]
 Several = Parameter(consume_multiple=True, negative="")
-
-_DRAWN = "synthetic"
-
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -124,16 +121,8 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
 
 def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
     """Reads NAME=PATH options; drawn cells have a default folder inside ``out``."""
-    data: dict[str, Path] = {}
-    for name, path in pairs(options.data, "--data").items():
-        meant = [dataset for dataset in grid.datasets if name in (dataset, dataset.partition(":")[0])]
-        if not meant:
-            raise ConfigError(f"--data names {name!r}, but the grid's datasets are {', '.join(grid.datasets)}.")
-        data |= dict.fromkeys(meant, path)  # a name without its label set means them all
-    if _DRAWN in grid.datasets:
-        data.setdefault(_DRAWN, out / "data" / _DRAWN)
     return Inputs(
-        data=data,
+        data=dataset_folders(grid, pairs(options.data, "--data"), out),
         weights=pairs(options.weights, "--weights"),
         weights_dir=options.weights_dir,
         split_file=options.split,

@@ -1,6 +1,6 @@
 """Expansion of a grid to runs: axes multiplied, every name checked before anything starts; imports no torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import product
@@ -28,6 +28,8 @@ from cytolora.models.backbones.spec import TEXT_PACKAGES, BackboneSpec
 
 _NO_TRAINING = TrainSpec(budget=Budget(amount=1, unit="steps_per_shot"), augment=None)
 """Of zero-shot: at 0 shots these are 0 steps."""
+
+_SYNTHETIC = "synthetic"
 
 
 def narrowed(
@@ -67,6 +69,26 @@ def narrowed(
         chosen = {name: chosen[name] for name in methods}
     changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def dataset_folders(grid: GridSpec, named: Mapping[str, Path], out: Path) -> dict[str, Path]:
+    """Returns the folder of each dataset of a grid; drawn cells have a default one inside ``out``.
+
+    Args:
+        named: Folders by dataset; a name without its label set (``hicervix``) means all label sets of the grid.
+
+    Raises:
+        ConfigError: If a name is none of the grid's datasets.
+    """
+    data: dict[str, Path] = {}
+    for name, path in named.items():
+        meant = [dataset for dataset in grid.datasets if name in (dataset, dataset.partition(":")[0])]
+        if not meant:
+            raise ConfigError(f"--data names {name!r}, but the grid's datasets are {', '.join(grid.datasets)}.")
+        data |= dict.fromkeys(meant, path)
+    if _SYNTHETIC in grid.datasets:
+        data.setdefault(_SYNTHETIC, out / "data" / _SYNTHETIC)
+    return data
 
 
 def tied_to_files(grid: GridSpec, split_file: Path | None, label_map: Path | None) -> GridSpec:
