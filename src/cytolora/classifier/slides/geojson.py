@@ -1,6 +1,7 @@
 """GeoJSON of cells, as QuPath 0.2 to 0.5 and other programs write it: features to objects, and predictions back."""
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -197,12 +198,12 @@ def write_geojson(
     """
     colours = {name: list(_COLOURS[index % len(_COLOURS)]) for index, name in enumerate(classes)}
     lines: list[str] = []
-    others = sorted(passed_over, key=lambda other: other.before, reverse=True)
+    others = deque(sorted(passed_over, key=lambda other: other.before))
     for number, cell in enumerate(cells):
-        while others and others[-1].before <= number:
-            lines.append(_text(others.pop().feature))
+        while others and others[0].before <= number:
+            lines.append(_text(others.popleft().feature))
         lines.append(_text(_feature(cell, colours)))
-    lines += [_text(other.feature) for other in reversed(others)]
+    lines += [_text(other.feature) for other in others]
     named = (f", {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in (members or {}).items())
     text = '{"type": "FeatureCollection", "features": [\n' + ",\n".join(lines) + "\n]" + "".join(named) + "}\n"
     write_bytes(out, text.encode())

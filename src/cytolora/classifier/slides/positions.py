@@ -54,7 +54,7 @@ def read_collection(path: AnyPath, target: Target | None = None) -> Collection:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text; expected GeoJSON, or a table with columns x,y.") from error
-    members: dict[str, Any] = {}
+    members: dict[str, Any] | None = None  # a table has neither members nor features to come back
     if path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] in ("{", "["):
         objects, members = read_geojson_objects(path, text)
     else:
@@ -65,7 +65,7 @@ def read_collection(path: AnyPath, target: Target | None = None) -> Collection:
 
 
 def _collection(
-    path: Path, objects: Sequence[SlideObject], members: Mapping[str, Any], target: Target | None
+    path: Path, objects: Sequence[SlideObject], members: Mapping[str, Any] | None, target: Target | None
 ) -> Collection:
     of_slide, others = _of_slide(path, objects, target)
     cells, no_cells, drawn = _cells(path, of_slide, target)
@@ -82,9 +82,11 @@ def _collection(
     for one in objects:
         if id(one) in taken:
             positions += one.positions
-        elif one.feature is not None:
+        elif members is not None:
             passed_over.append(PassedOver(before=len(positions), feature=one.feature))
-    return Collection(positions=positions, members=members, passed_over=tuple(passed_over), findings=tuple(findings))
+    return Collection(
+        positions=positions, members=members or {}, passed_over=tuple(passed_over), findings=tuple(findings)
+    )
 
 
 def _of_slide(
