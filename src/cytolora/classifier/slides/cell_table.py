@@ -79,8 +79,11 @@ def _kind(named: str, labels: Sequence[str]) -> Kind:
     """Takes the type of an object; where no column names one, a label that only QuPath's types have."""
     if named:
         return kind_of(named)
-    types = (kind_of(label) for label in labels if label in LEGACY_IDS or kind_of(label) in ("annotation", "TMA core"))
-    return next(types, "")
+    for label in labels:
+        kind = kind_of(label)
+        if label in LEGACY_IDS or kind in ("annotation", "TMA core"):
+            return kind
+    return ""
 
 
 def _number(text: str, has_decimal_comma: bool) -> float:
