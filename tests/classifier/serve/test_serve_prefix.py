@@ -1,6 +1,8 @@
 """The service under a prefix: behind a proxy that strips it, and behind one that passes it on."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +10,9 @@ import pytest
 pytest.importorskip("fastapi", reason="FastAPI is not installed")
 
 from service import TOKEN, Colour, ask, form, png
-from small_bundle import CLASSES
+from small_bundle import CLASSES, write_small_bundle
 
+from cytolora.classifier.bundle.files import read_bundle
 from cytolora.classifier.serve.app import make_app
 from cytolora.classifier.serve.guard import clean_root_path
 from cytolora.errors import ConfigError
@@ -76,6 +79,25 @@ def test_the_token_is_asked_for_with_the_prefix_and_without(model: Colour, prefi
     assert ask(app, "POST", f"{prefix}{prefix}/v1/predict", files=files).status_code in (
         (401,) if prefix == "" else (404,)
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["carcinoma, in situ", 'say "x"', "<script>alert(1)</script>", "a|b", "a & b", "it's", "back\\slash", "é\u2028"],
+)
+def test_a_class_of_any_name_is_answered_as_it_is_and_stands_nowhere_in_the_page(name: str, tmp_path: Path):
+    contents, _ = read_bundle(
+        write_small_bundle(tmp_path / "model", classes=(CLASSES[0], name, *CLASSES[2:]), operating_point=None)
+    )
+    app = make_app(Colour(replace(contents, unfamiliar=None), "colour"))
+    assert name not in ask(app, "GET", "/").text
+    answer = ask(app, "POST", "/v1/predict", files=form(png((9, 250, 9)))).json()
+    assert answer["classes"][1] == name
+    (found,) = answer["predictions"]
+    assert found["predicted"] == name
+    assert list(found["probabilities"]) == answer["classes"]
+    assert name in found["prediction_set"]
+    assert set(found["prediction_set"]) <= set(answer["classes"])
 
 
 @pytest.mark.parametrize(
