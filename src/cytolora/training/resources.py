@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
-from cytolora.core.files import sha256_file
 from cytolora.core.identity import Identity, prompts_hash
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
@@ -18,6 +17,7 @@ from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import fetch, fetch_vocabulary, find, find_vocabulary, missing
 from cytolora.models.checkpoints.offline_folder import carried, check_carried
+from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.text.prompts import PAPER_TEMPLATE, TEMPLATES, prompts
 
 _NamedPaths = Converted[Mapping[str, AnyPath] | None, Mapping[str, Path]]
@@ -123,14 +123,14 @@ class Inputs:
             fetch_vocabulary(spec)
 
     def weights_sha256(self, backbone: str) -> str:
-        """Returns the hash of a backbone's checkpoint file.
+        """Returns the hash of a backbone's checkpoint; of a sharded one, over index and shards.
 
         Raises:
             WeightsError: If none is here, or it is not what the manifest of ``weights_dir`` says.
         """
         if backbone not in self._hashes:
             path = self.weights_path(backbone)
-            sha256 = sha256_file(path)
+            sha256 = checkpoint_sha256(path)
             if self.weights_dir is not None:
                 check_carried(self.weights_dir, path, sha256)
             self._hashes[backbone] = sha256
