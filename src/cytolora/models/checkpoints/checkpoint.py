@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cytolora.errors import WeightsError
-from cytolora.models.checkpoints.formats import unwrapped
+from cytolora.models.checkpoints.prefixes import unwrapped
 from cytolora.models.checkpoints.shards import is_index, read_index
 
 PICKLED = (".bin", ".pt", ".pth")

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
 from cytolora.models.checkpoints.checkpoint import first_line, read_state
-from cytolora.models.checkpoints.formats import State, recognise, to_encoder_names
+from cytolora.models.checkpoints.formats import State, recognised, to_encoder_names
 from cytolora.models.checkpoints.layouts import TEXT_SIGNATURES, TIMM
 from cytolora.models.checkpoints.pool_checks import check_pool
 from cytolora.models.encoder import Encoder
@@ -132,14 +132,21 @@ def _norm_eps(name: str, eps: Any) -> float:
 
 def _encoder_state(spec: BackboneSpec, path: Path, encoder: Encoder) -> State:
     """Reads a checkpoint under the encoder's names."""
-    read, drops = read_state(path, spec.hub and str(spec.hub)), spec.drops or ("\0",)
-    state = {name: value for name, value in read.items() if not name.startswith(drops)}
-    layout = recognise(state)
+    expected = _expected(encoder)
+    read = _without(read_state(path, spec.hub and str(spec.hub)), spec.drops)
+    try:
+        state, layout = recognised(read, expected)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} holds {error}. Save the one that is meant to a file of its own, or list the names of the other "
+            "under `drops` of a backbone file."
+        ) from error
+    state = _without(state, spec.drops)
     if layout is None:
         if any(re.fullmatch(signature, name) for name in state for signature in TEXT_SIGNATURES):
             raise WeightsError(f"{path} holds a model of text, no image encoder. Name the file of {spec.name}.")
         return state  # under names that fit nothing; the error that follows lists them
-    splits_qkv = any(".attn.q_proj." in name for name in _expected(encoder))
+    splits_qkv = any(".attn.q_proj." in name for name in expected)
     try:
         named = to_encoder_names(state, layout, splits_qkv=splits_qkv)
         if spec.resamples_positions and (positions := named.get("pos_embed")) is not None:
@@ -155,6 +162,10 @@ def _encoder_state(spec: BackboneSpec, path: Path, encoder: Encoder) -> State:
         if bias is not None and not spec.projection_bias and not bias.any():
             del named["projection.bias"]  # timm gives its head a bias of zeros where the original has none
     return named
+
+
+def _without(state: State, drops: tuple[str, ...]) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(drops or ("\0",))}
 
 
 def _resampled(positions: Float[Tensor, "1 _ width"], trunk: Any) -> Float[Tensor, "1 _ width"]:
