@@ -23,7 +23,8 @@ from cytolora.data.imaging.decode import decode
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.registry import BackboneSpec
-from cytolora.models.checkpoints.loading import build_encoder, load_encoder
+from cytolora.models.checkpoints.building import build_encoder
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 
 Writer = Callable[[Path, Size], Official]

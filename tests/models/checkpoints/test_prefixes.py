@@ -18,8 +18,9 @@ from torch import Tensor
 
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.registry import BackboneSpec
+from cytolora.models.checkpoints.building import build_trunk
 from cytolora.models.checkpoints.formats import recognised
-from cytolora.models.checkpoints.loading import build_trunk, load_encoder
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.checkpoints.prefixes import WORDS, WRAPPERS
 
 SPEC = shrunk(FUSED)

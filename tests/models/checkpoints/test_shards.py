@@ -15,9 +15,10 @@ from torch import Tensor
 
 from cytolora.classifier.bundle.manifest import LocalFile
 from cytolora.errors import WeightsError
+from cytolora.models.checkpoints.building import build_trunk
 from cytolora.models.checkpoints.checkpoint import read_state
 from cytolora.models.checkpoints.hub import find
-from cytolora.models.checkpoints.loading import build_trunk, load_encoder
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.checkpoints.offline_folder import keep, verify
 from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_sha256, read_index
 from cytolora.training.resources import Inputs

@@ -138,7 +138,7 @@ class Classifier(Predictor[Tensor]):
 
     @cached_property
     def _classifier(self) -> EncoderWithHead:
-        encoder = load_encoder(self.backbone, self.checkpoint())
+        encoder = load_encoder(self.backbone, self.checkpoint(), trust_weights=True)
         contents = self.contents
         if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
             raise BundleError(f"{self.name}: the head does not fit {len(contents.classes)} classes and this backbone.")
