@@ -29,6 +29,8 @@ from cytolora.models.checkpoints.neighbours import read_neighbours
 GELU = official.fitted("quiltnet-b32", replace(SMALL, patch_px=32))
 QUICK = official.fitted("clip-vit-b16", SMALL)
 VISION = {"hidden_size": 128, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16}
+EDGES = {"height": 64, "width": 64}
+ROTARY = {"input_size": [3, 96, 96], "fixed_input_size": False}
 CLIP = {"image_mean": official.CLIP_MEAN, "image_std": official.CLIP_STD}
 
 
@@ -127,13 +129,13 @@ def test_every_contradiction_names_key_and_both_values(
     ("spec", "name", "content"),
     [
         (QUICK, "config.json", {"model_type": "clip", "vision_config": {**VISION, "hidden_act": "quick_gelu"}}),
-        (QUICK, "preprocessor_config.json", {**CLIP, "crop_size": {"height": 64, "width": 64}, "size": 70, "resample": 3}),
+        (QUICK, "preprocessor_config.json", {**CLIP, "crop_size": EDGES, "size": 70, "resample": 3}),
         (QUICK, "preprocessor_config.json", {"image_mean": [0.4815, 0.4578, 0.4082], "size": {"shortest_edge": 224}}),
         (QUICK, "preprocessor_config.json", {"image_mean": [255 * value for value in official.CLIP_MEAN]}),
         (QUICK, "open_clip_config.json", {"model_cfg": {"quick_gelu": True, "vision_cfg": {"layers": [3, 4, 6, 3]}}}),
         (GELU, "open_clip_config.json", {"model_cfg": {"vision_cfg": {"layers": 2, "image_size": [64, 64]}}}),
         (GELU, "config.json", {"architecture": "no_such_encoder", "pretrained_cfg": {"mean": official.CLIP_MEAN}}),
-        (QUICK, "config.json", {"architecture": "x", "pretrained_cfg": {"input_size": [3, 96, 96], "fixed_input_size": False}}),
+        (QUICK, "config.json", {"architecture": "x", "pretrained_cfg": ROTARY}),
     ],
 )  # fmt: skip
 def test_a_configuration_that_agrees_or_leaves_a_fact_open_is_no_finding(
@@ -175,7 +177,8 @@ def test_beside_a_link_of_the_hubs_cache_means_the_snapshot(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{", '{"hidden_act": NaN}', "[" * 100_000, "null", '"\\ud800"', '{"model_type": "bert", "vocab_size": 5}',
+    ["", "[]", "{", '{"hidden_act": NaN}', "[" * 100_000, "null", '"\\ud800"',
+     '{"model_type": "bert", "vocab_size": 5}',
      " " * (2**20 + 1), '{"model_type": "\\ud800"}'],
 )  # fmt: skip
 def test_what_is_damaged_or_of_another_model_is_a_note(content: str, tmp_path: Path):
@@ -223,7 +226,7 @@ def test_what_an_entry_overrides_knowingly_is_data(tmp_path: Path):
 def test_the_command_line_refuses_and_trusts_by_an_option_even_with_features_in_the_cache(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    arguments = {"img_size": 32, "embed_dim": 48, "depth": 1, "num_heads": 3, "num_classes": 0}
+    arguments: dict[str, Any] = {"img_size": 32, "embed_dim": 48, "depth": 1, "num_heads": 3, "num_classes": 0}
     weights = tmp_path / "w"
     weights.mkdir()
     save_file(timm.create_model("vit_tiny_patch16_224", **arguments).state_dict(), weights / "model.safetensors")
@@ -238,10 +241,8 @@ def test_the_command_line_refuses_and_trusts_by_an_option_even_with_features_in_
         options = ["--backbone-file", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "o.parquet")]
         options += ["--cache", str(tmp_path / "cache")]
         with pytest.raises(SystemExit) as ended:
-            try:
-                main(["embed", str(tmp_path / "cells"), "--unlabelled", *options, *more])
-            finally:
-                BACKBONES._entries.pop("contradicted", None)  # pyright: ignore
+            main(["embed", str(tmp_path / "cells"), "--unlabelled", *options, *more])
+        BACKBONES._entries.pop("contradicted", None)  # pyright: ignore
         written = capsys.readouterr()
         return ended.value.code, written.out + written.err
 

@@ -67,7 +67,7 @@ def test_shards_of_the_hubs_cache_are_links_to_blobs(tmp_path: Path):
         (snapshot / file.name).symlink_to(blob)
     found = find(SPEC, tmp_path)
     assert found == snapshot / index.name
-    assert same_encoder(found)
+    assert same_encoder(snapshot / index.name)
 
 
 def test_a_single_file_beside_an_index_is_preferred(tmp_path: Path):
