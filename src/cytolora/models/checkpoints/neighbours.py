@@ -153,8 +153,8 @@ def _preprocessor(content: Mapping[str, Any]) -> _Facts:
     key = "crop_size" if is_cropped else "size"
     yield "image_px", key, _edge(content.get(key))
     resample = content.get("resample")
-    known = isinstance(resample, int) and not isinstance(resample, bool)
-    yield "interpolation", "resample", _RESAMPLE.get(resample) if known else _name(resample)
+    is_number = isinstance(resample, int) and not isinstance(resample, bool)
+    yield "interpolation", "resample", _RESAMPLE.get(int(resample or 0)) if is_number else _name(resample)
 
 
 def _open_clip(content: Mapping[str, Any]) -> _Facts:
