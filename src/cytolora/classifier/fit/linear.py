@@ -13,7 +13,7 @@ from torch import Tensor
 from cytolora.classifier.fit.held_out import RateScores, best_rate, halves, unit_names
 from cytolora.data.manifest import Sample, Split
 from cytolora.models.encoder_with_head import head_state
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.linear import fit_heads
 from cytolora.training.protocol import Protocol
 from cytolora.training.session import Session
 

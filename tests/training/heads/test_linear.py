@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cytolora.config.run import Budget, TrainSpec
 from cytolora.models.encoder_with_head import seeded_head
 from cytolora.training.adamw import AdamW
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import batches, rate_at
 
 TRAIN = TrainSpec(budget=Budget(amount=20, unit="epochs"), warmup_steps=10)
