@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cytolora.classifier.fit.config import FitOptions
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.inference.predictions import Predictions
+    from cytolora.config.reading import ReadOptions
     from cytolora.config.run import AdapterSpec
     from cytolora.core.progress import Progress
     from cytolora.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "LinearHead",
     "Predictions",
     "Progress",
+    "ReadOptions",
     "Report",
     "StoreError",
     "WeightsError",
@@ -69,6 +71,7 @@ _MODULES = {
     "classifier.fit.config": ("FitOptions",),
     "classifier.inference.classifier": ("Classifier",),
     "classifier.inference.predictions": ("Predictions",),
+    "config.reading": ("ReadOptions",),
     "config.run": ("AdapterSpec",),
     "core.progress": ("Progress",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),

@@ -140,7 +140,7 @@ def test_a_missing_vocabulary_is_said_before_anything_runs(tmp_path: Path, monke
 
 
 def test_a_dataset_named_without_its_label_set_is_the_grids(tmp_path: Path):
-    found = read_inputs(InputOptions(data=[f"hicervix={tmp_path}"]), load_grid("exp3"), tmp_path)
+    found = read_inputs(InputOptions(data=[f"hicervix={tmp_path}"]), AS_IT_STANDS, load_grid("exp3"), tmp_path)
     assert found.data == {"hicervix:25": tmp_path}
 
 

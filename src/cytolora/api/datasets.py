@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
@@ -23,6 +24,7 @@ def load_dataset(
     *,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    reading: ReadOptions = AS_IT_STANDS,
     strict: bool = False,
 ) -> Manifest:
     """Reads a dataset: classes, groups and official subsets as its source gives them.
@@ -32,6 +34,7 @@ def load_dataset(
         dataset: A registered name (``list_datasets``); recognised from the folder if None.
         split: File written by ``split``.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
+        reading: What the files leave to choose, such as ``ReadOptions(group_column="patient")``.
         strict: Makes a count that differs from the published one an error; it is a warning otherwise.
 
     Raises:
@@ -41,7 +44,7 @@ def load_dataset(
     from cytolora.data.label_map import apply_label_map
     from cytolora.data.splitting.split_files import read_split
 
-    manifest = load_manifest(data, dataset, strict=strict)
+    manifest = load_manifest(data, dataset, reading=reading, strict=strict)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     return manifest if split is None else read_split(split, manifest)
@@ -53,6 +56,7 @@ def check(
     *,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    reading: ReadOptions = AS_IT_STANDS,
     page: AnyPath | None = None,
     progress: Progress | None = None,
 ) -> "Audit":
@@ -71,7 +75,11 @@ def check(
     from cytolora.data.quality.audit import audit
 
     page, progress = as_path_or_none(page, "page"), progress or default_progress()
-    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, split=split, label_map=label_map)
+    manifest = (
+        data
+        if isinstance(data, Manifest)
+        else load_dataset(data, dataset, split=split, label_map=label_map, reading=reading)
+    )
     progress.begin("looking at images", len(manifest.samples), "images")
     audited = audit(manifest, on_image=lambda: progress.done(1))
     if page is not None:
@@ -90,6 +98,7 @@ def split(
     ratios: tuple[float, float, float] = (0.6, 0.2, 0.2),
     seed: int = 0,
     label_map: AnyPath | None = None,
+    reading: ReadOptions = AS_IT_STANDS,
 ) -> Manifest:
     """Divides a dataset into train, val and test, stratified by class, and writes the division to a CSV file.
 
@@ -105,7 +114,7 @@ def split(
     from cytolora.data.splitting.split_files import write_split
     from cytolora.data.splitting.splits import assign_subsets
 
-    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map)
+    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map, reading=reading)
     divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed))
     write_split(divided, as_path(out, "out"))
     return divided

@@ -92,6 +92,7 @@ def fit(
         add=add,
         label_map=options.label_map,
         split_file=options.split,
+        reading=options.reading,
         cache=options.cache,
         begin=progress.begin,
         on_image=lambda: progress.done(1),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.yaml import load_grid
 from cytolora.core.arguments import (
     AnyPath,
@@ -61,6 +62,7 @@ def run(
     weights_dir: AnyPath | None = None,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    reading: ReadOptions = AS_IT_STANDS,
     device: "str | torch.device | None" = None,
     engine: str = "inline",
     workers: int | None = None,
@@ -85,6 +87,7 @@ def run(
         weights: Checkpoints on disk, by backbone; otherwise ``weights_dir``, the hub's cache, then the hub.
         split: File written by ``split``; replaces official subsets and the grid's own split.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
+        reading: What the files of the datasets leave to choose.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
         engine: Where runs are executed: ``inline`` or ``ray``.
         workers: Runs at a time, for an engine of several workers.
@@ -115,6 +118,7 @@ def run(
         weights_dir=weights_dir,
         split_file=split,
         label_map=label_map,
+        reading=reading,
     )
     return run_grid(
         tied_to_files(spec, inputs.split_file, inputs.label_map),

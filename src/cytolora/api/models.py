@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytolora.classifier.fit.config import DEFAULT_CACHE, FitOptions, choose_config
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.arguments import AnyPath, as_device, as_path
 from cytolora.core.notebook import default_progress
@@ -143,6 +144,7 @@ def embed(
     model: str | None = None,
     dataset: str | None = None,
     labelled: bool = True,
+    reading: ReadOptions = AS_IT_STANDS,
     weights: Mapping[str, AnyPath] | None = None,
     weights_dir: AnyPath | None = None,
     cache: AnyPath = DEFAULT_CACHE,
@@ -161,6 +163,7 @@ def embed(
         out: Parquet file: path, label, subset, group, sha256, features.
         model: A backbone; the best for a linear classifier on this machine if None.
         labelled: False takes every image below the folder, whatever sub-folder it stands in.
+        reading: What the files leave to choose.
         cache: Folder of decoded images and features.
     """
     from cytolora.api.datasets import load_dataset
@@ -173,7 +176,10 @@ def embed(
     config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
     for note in config.notes:
         progress.say(note)
-    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset) if labelled else unlabelled(data)
+    if isinstance(data, Manifest):
+        manifest = data
+    else:
+        manifest = load_dataset(data, dataset, reading=reading) if labelled else unlabelled(data)
     inputs.fetch_weights(config.backbone.name, progress)
     progress.begin("features", len(manifest.samples), "images")
     session = Session(

@@ -11,9 +11,11 @@ from cyclopts import Parameter
 
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.feature_options import NO_FEATURES, FeatureOptions, reader
+from cytolora.cli.options import AS_IT_STANDS, ReadingOptions
 from cytolora.cli.progress import show_progress
 from cytolora.config.run import SUBSETS, SplitSpec
 from cytolora.core.files import write_text
+from cytolora.core.findings import problems
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import apply_label_map
@@ -34,6 +36,7 @@ def check(
     dataset: str | None = None,
     split: Path | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    reading: ReadingOptions = AS_IT_STANDS,
     strict: Annotated[bool, Parameter(negative="")] = False,
     page: Path | None = None,
     alike: FeatureOptions = NO_FEATURES,
@@ -62,7 +65,7 @@ def check(
     map_
         CSV with columns from,to[,order] that renames or joins classes.
     strict
-        Makes a count that differs from the published one an error.
+        Exits with 1 on notes, too, and makes a count that differs from the published one an error.
     page
         HTML file to write: duplicates side by side, unreadable files, group leakage, counts.
     json_
@@ -74,7 +77,7 @@ def check(
         raise ConfigError(f"{page} is a folder; name a file for the page, such as {page / 'check.html'}.")
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        manifest = _manifest(path, dataset, map_, strict=strict)
+        manifest = _manifest(path, dataset, map_, reading, strict=strict)
         if split is not None:
             manifest = read_split(split, manifest)
         found = _audited(manifest, alike, progress)
@@ -82,10 +85,12 @@ def check(
             progress.status(f"writing {page}")
             _write_page(manifest, found, page)
     if json_:
-        sys.stdout.write(json.dumps({**asdict(found), "findings": found.findings()}, indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps({**asdict(found), "findings": [one.plain() for one in found.findings()]}, indent=2) + "\n"
+        )
     else:
         _print(manifest, found)
-    return _PROBLEMS if found.has_problems else 0
+    return _PROBLEMS if found.has_problems or (strict and found.findings()) else 0
 
 
 def split(
@@ -98,6 +103,7 @@ def split(
     ratios: str = "60/20/20",
     seed: int = 0,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    reading: ReadingOptions = AS_IT_STANDS,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Divides a dataset into train, val and test, stratified by class, each group whole; writes the split to a file.
@@ -128,7 +134,7 @@ def split(
     spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        manifest = _manifest(path, dataset, map_)
+        manifest = _manifest(path, dataset, map_, reading)
         progress.status(f"dividing {path}")
         divided = assign_subsets(manifest, spec)
         write_split(divided, out)
@@ -137,8 +143,10 @@ def split(
     console.print(f"{divided.split_rule} Written to {out}.", soft_wrap=True)
 
 
-def _manifest(path: Path, dataset: str | None, label_map: Path | None, *, strict: bool = False) -> Manifest:
-    manifest = load_manifest(path, dataset, strict=strict)
+def _manifest(
+    path: Path, dataset: str | None, label_map: Path | None, reading: ReadingOptions, *, strict: bool = False
+) -> Manifest:
+    manifest = load_manifest(path, dataset, reading=reading.options(), strict=strict)
     return manifest if label_map is None else apply_label_map(manifest, label_map)
 
 
@@ -168,13 +176,16 @@ def _print(manifest: Manifest, found: Audit) -> None:
         f"{found.name}: {found.num_images} images, {len(manifest.classes)} classes, {found.num_groups} groups."
     )
     console.print(_counts(found.counts))
-    for text in (found.group_rule and f"groups: {found.group_rule}", found.split_rule, *found.unverifiable):
+    for text in (found.group_rule and f"groups: {found.group_rule}", found.split_rule):
         if text:
             console.print(text)
-    problems = found.findings()
-    for problem in problems:
-        console.print(f"! {problem}")
-    console.print(f"{len(problems)} problems found." if problems else "No problems found.")
+    findings = found.findings()
+    for one in findings:
+        console.print(f"{'-' if one.severity == 'note' else '!'} {one.code} {one}")
+    num_problems, num_notes = len(problems(findings)), len(findings) - len(problems(findings))
+    number = f"{num_problems} problem{'s' * (num_problems > 1)}" if num_problems else "No problems"
+    notes = f" ({num_notes} note{'s' * (num_notes > 1)})" if num_notes else ""
+    console.print(f"{number} found{notes}.")
 
 
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> PlainTable:

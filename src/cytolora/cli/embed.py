@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
-from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
+from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
 
 
 def embed(
@@ -18,6 +18,7 @@ def embed(
     dataset: str | None = None,
     unlabelled: Annotated[bool, Parameter(negative="")] = False,
     split: Path | None = None,
+    reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
@@ -55,14 +56,14 @@ def embed(
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import unlabelled as list_images
 
-    if unlabelled and (dataset or split):
+    if unlabelled and (dataset or split or reading != AS_IT_STANDS):
         raise ConfigError("--unlabelled reads neither labels nor subsets; leave out --dataset and --split.")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
     check_no_model(out.parent)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split)
+        manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split, reading)
         progress.begin("features", len(manifest.samples), "images")
         session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
         num_images, feature_dim = write(session, out, on_images=progress.done)

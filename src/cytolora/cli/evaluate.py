@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
-from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
+from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
 from cytolora.cli.own_backbones import open_bundle
 from cytolora.cli.print_metrics import print_metrics
 from cytolora.cli.progress import show_progress
@@ -26,6 +26,7 @@ def evaluate(
     subset: Literal["train", "val", "test"] | None = None,
     seen: Literal["refuse", "mark", "drop"] = "refuse",
     page: Path | None = None,
+    reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -71,7 +72,7 @@ def evaluate(
         progress.status(f"opening {bundle}")
         opened = open_bundle(bundle, files, machine)
         progress.status(f"reading {data}")
-        manifest = read_manifest(data, dataset, split)
+        manifest = read_manifest(data, dataset, split, reading)
         if map_ is not None:
             manifest = apply_label_map(manifest, map_)
         if subset is not None:

@@ -10,12 +10,14 @@ from cyclopts import Parameter
 from cytolora.api import grids
 from cytolora.cli.console import make_console
 from cytolora.cli.options import (
+    AS_IT_STANDS,
     NO_CHANGE,
     NO_INPUTS,
     THIS_MACHINE,
     AxisOptions,
     InputOptions,
     MachineOptions,
+    ReadingOptions,
     add_backbones,
     pairs,
     read_grid,
@@ -35,6 +37,7 @@ def plan(
     out: Path = Path("runs"),
     axes: AxisOptions = NO_CHANGE,
     inputs: InputOptions = NO_INPUTS,
+    reading: ReadingOptions = AS_IT_STANDS,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Lists what a grid asks for, how much of it is stored and how much is to do. Starts nothing.
@@ -55,7 +58,7 @@ def plan(
     """
     add_backbones(inputs.backbone_file)
     spec, store = read_grid(grid, axes, inputs), Store(out)
-    present = read_inputs(inputs, spec, out).without_missing()
+    present = read_inputs(inputs, reading, spec, out).without_missing()
     planned = make_plan(spec, store, present)
     if json_:
         sys.stdout.write(json.dumps(_plain(planned), indent=2) + "\n")
@@ -79,6 +82,7 @@ def run(
     out: Path = Path("runs"),
     axes: AxisOptions = NO_CHANGE,
     inputs: InputOptions = NO_INPUTS,
+    reading: ReadingOptions = AS_IT_STANDS,
     engine: str = "inline",
     address: str | None = None,
     workers: int | None = None,
@@ -119,7 +123,7 @@ def run(
         told = {} if quiet else {"announce": announcer(progress, device=chosen, store=Store(out))}
         plan = grids.run_grid(
             spec,
-            read_inputs(inputs, spec, out),
+            read_inputs(inputs, reading, spec, out),
             out,
             device=chosen,
             progress=progress,

@@ -8,7 +8,17 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
-from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Precision, Several, WeightOptions, pairs
+from cytolora.cli.options import (
+    AS_IT_STANDS,
+    NO_WEIGHTS,
+    THIS_MACHINE,
+    MachineOptions,
+    Precision,
+    ReadingOptions,
+    Several,
+    WeightOptions,
+    pairs,
+)
 from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_metrics
 from cytolora.cli.progress import show_progress
@@ -35,6 +45,7 @@ def fit(
     add: Annotated[tuple[Path, ...], Several] = (),
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     split: Path | None = None,
+    reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
@@ -124,6 +135,7 @@ def fit(
                 precision="fp32" if precision == "auto" else precision,
                 label_map=map_,
                 split=split,
+                reading=reading.options(),
                 weights_dir=files.weights_dir,
                 cache=cache or default_cache(),
                 own_backbones=own,

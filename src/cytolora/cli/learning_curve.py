@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cytolora.cli.console import PlainTable, make_console
-from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, Several, WeightOptions
+from cytolora.cli.options import (
+    AS_IT_STANDS,
+    NO_WEIGHTS,
+    THIS_MACHINE,
+    MachineOptions,
+    ReadingOptions,
+    Several,
+    WeightOptions,
+)
 
 if TYPE_CHECKING:
     from cytolora.classifier.learning_curve.forecast import Forecast
@@ -26,6 +34,7 @@ def learning_curve(
     split: Path | None = None,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     cache: Path | None = None,
     machine: MachineOptions = THIS_MACHINE,
@@ -73,7 +82,7 @@ def learning_curve(
         check_no_model(out)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        manifest = read_manifest(path, dataset, split)
+        manifest = read_manifest(path, dataset, split, reading)
         check_asked(manifest, shots, seeds)
         chosen = shots or default_shots(manifest, seeds)
         progress.begin("features", len(manifest.samples), "images")

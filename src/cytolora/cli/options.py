@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
+from cytolora.config.reading import ReadOptions
 from cytolora.config.run import PAPER
 from cytolora.config.yaml import load_grid
 from cytolora.errors import ConfigError
@@ -93,6 +94,22 @@ class AxisOptions:
     `paper-code-2025` (`cytolora ls presets`), or a YAML file."""
 
 
+@Parameter(name="*", group="Reading the data")
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Choices that the files of a dataset leave open."""
+
+    group_column: str | None = None
+    """Column of the table that names the patient, slide or field; `group` if not given."""
+    subset_column: str | None = None
+    """Column of the table that names train, val or test; `subset` if not given."""
+
+    def options(self) -> ReadOptions:
+        """Returns the choices as the reader takes them."""
+        return ReadOptions(group_column=self.group_column, subset_column=self.subset_column)
+
+
+AS_IT_STANDS = ReadingOptions()
 NO_WEIGHTS = WeightOptions()
 NO_INPUTS = InputOptions()
 NO_CHANGE = AxisOptions()
@@ -119,7 +136,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
     return tied_to_files(grid, inputs.split, inputs.map)
 
 
-def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
+def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, out: Path) -> Inputs:
     """Reads NAME=PATH options; drawn cells have a default folder inside ``out``."""
     return Inputs(
         data=dataset_folders(grid, pairs(options.data, "--data"), out),
@@ -127,6 +144,7 @@ def read_inputs(options: InputOptions, grid: GridSpec, out: Path) -> Inputs:
         weights_dir=options.weights_dir,
         split_file=options.split,
         label_map=options.map,
+        reading=reading.options(),
     )
 
 

@@ -7,7 +7,7 @@ from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
-from cytolora.cli.options import MachineOptions, WeightOptions, add_backbones, pairs
+from cytolora.cli.options import MachineOptions, ReadingOptions, WeightOptions, add_backbones, pairs
 from cytolora.config.run import LINEAR
 from cytolora.core.cache_folder import default_cache
 from cytolora.core.progress import Progress
@@ -20,9 +20,9 @@ from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
 
-def read_manifest(path: Path, dataset: str | None, split: Path | None) -> Manifest:
+def read_manifest(path: Path, dataset: str | None, split: Path | None, reading: ReadingOptions) -> Manifest:
     """Reads a dataset, and the file that says which image is for what."""
-    manifest = load_manifest(path, dataset)
+    manifest = load_manifest(path, dataset, reading=reading.options())
     return manifest if split is None else read_split(split, manifest)
 
 

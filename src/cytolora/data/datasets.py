@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import SUBSETS
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.findings import Finding, finding
 from cytolora.core.registry import Registry
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.manifest import Manifest
@@ -53,13 +55,19 @@ for _spec in (
 
 
 def load_manifest(
-    path: AnyPath, dataset: str | None = None, *, strict: bool = False, cache: AnyPath = DEFAULT_CACHE
+    path: AnyPath,
+    dataset: str | None = None,
+    *,
+    reading: ReadOptions = AS_IT_STANDS,
+    strict: bool = False,
+    cache: AnyPath = DEFAULT_CACHE,
 ) -> Manifest:
     """Reads a dataset: classes, groups and official subsets as its source gives them, with the hash of every image.
 
     Args:
         path: A folder, a table, or a zip file as it was downloaded.
         dataset: A registered name, with its label set where it has several; None recognises the folder.
+        reading: What the files leave to choose.
         strict: Makes a count that differs from the published one an error; it is a warning otherwise.
         cache: Where a zip file is unpacked, once.
 
@@ -79,8 +87,9 @@ def load_manifest(
     differences = spec.differences(manifest)
     if strict and differences:
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
-    warnings = (*manifest.warnings, *differences, *_absent_classes(manifest))
-    return replace(manifest, warnings=warnings).with_hashes()
+    differing = (finding("F207", text) for text in differences)
+    findings = (*manifest.findings, *differing, *_absent_classes(manifest))
+    return replace(manifest, findings=findings).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:
@@ -128,11 +137,11 @@ def _alternatives(specs: Sequence[DatasetSpec]) -> str:
     return " or ".join(spec.name for spec in specs)
 
 
-def _absent_classes(manifest: Manifest) -> list[str]:
+def _absent_classes(manifest: Manifest) -> list[Finding]:
     """Says which class has images, but none in a subset where others have some."""
     counts = manifest.counts()
     return [
-        f"{manifest.name}: class {label!r} has no images in {subset}."
+        finding("F209", f"{manifest.name}: class {label!r} has no images in {subset}.", examples=[label])
         for subset in SUBSETS
         if manifest.subset(subset)
         for label in manifest.classes

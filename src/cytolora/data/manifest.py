@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.findings import Finding
 from cytolora.core.tables import html_table
 from cytolora.data.grouping import Grouping
 from cytolora.errors import DataError
@@ -55,7 +56,8 @@ class Manifest:
     """How groups were read, in words for a report; empty where there are none."""
     split_rule: str = ""
     """Where train, val and test come from, in words for a report; empty while there are none."""
-    warnings: tuple[str, ...] = field(default=(), compare=False)
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
+    """Of the reader: what is odd in its input."""
     tree: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """By class, its ancestors from the coarsest level down, and itself; empty where classes have no hierarchy."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.files import sha256_file
@@ -38,6 +39,8 @@ class Inputs:
     """Says which image is in train, val or test; replaces official subsets and the grid's own split."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
     """Gives classes other names, or joins some."""
+    reading: ReadOptions = AS_IT_STANDS
+    """What the files of a dataset leave to choose."""
     _manifests: dict[tuple[str, SplitSpec], Manifest] = field(default_factory=dict)
     _splits: dict[tuple[str, SplitSpec, Sampling, int], Split] = field(default_factory=dict)
     _hashes: dict[str, str] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class Inputs:
         return self._manifests[key]
 
     def _read(self, dataset: str, split: SplitSpec) -> Manifest:
-        manifest = load_manifest(self.data[dataset], dataset)
+        manifest = load_manifest(self.data[dataset], dataset, reading=self.reading)
         if self.label_map is not None:
             manifest = apply_label_map(manifest, self.label_map)
         return assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)

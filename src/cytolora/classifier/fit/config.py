@@ -6,6 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import LINEAR, AdapterSpec, RunSpec, Sampling, SplitSpec, method_kind
 from cytolora.core.arguments import (
     AnyPath,
@@ -73,6 +74,8 @@ class FitOptions:
     """File written by ``split``; the dataset's own subsets or a division by group if None."""
     weights_dir: _MaybePath = Converted(as_path_or_none, None)
     """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
+    reading: ReadOptions = AS_IT_STANDS
+    """What the files of the dataset leave to choose."""
     cache: _Path = Converted(as_path, DEFAULT_CACHE)
     """Folder of decoded images, features and trained adapters; the same call resumes from there."""
     own_backbones: _Names = Converted(as_names, ())

@@ -10,6 +10,7 @@ from cytolora.classifier.decision.decide import COLUMNS
 from cytolora.classifier.fit.added import Added, check_labels_agree, find_added, group_rule_of, join, with_added
 from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.corrections import read_labels, relabelled
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import SplitSpec
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.progress import Progress
@@ -61,6 +62,7 @@ def read_cells(
     label_map: Path | None = None,
     split_file: Path | None = None,
     split: SplitSpec | None = None,
+    reading: ReadOptions = AS_IT_STANDS,
     cache: Path | None = None,
     begin: Begin = lambda text, total, unit: None,
     on_image: Callable[[], None] = lambda: None,
@@ -73,6 +75,7 @@ def read_cells(
     Args:
         labels: Table with columns path and label; what is not in it keeps its label.
         add: Folders and zip files of further images; those that ``labels`` names are added to train (added.py).
+        reading: What the files leave to choose.
         cache: Folder that keeps the decoded images, so that `fit` decodes none of them again.
         begin: Told what is being done and to how many images, before ``on_image`` is called for each.
 
@@ -84,7 +87,7 @@ def read_cells(
     if added_from and labels is None:
         shown = " ".join(map(str, added_from))
         raise ConfigError(f"--add {shown} needs the labels of its cells: --labels corrections.csv, of a review page.")
-    manifest = loaded = load_manifest(path, dataset)
+    manifest = loaded = load_manifest(path, dataset, reading=reading)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     if split_file is not None:
@@ -105,7 +108,7 @@ def read_cells(
     _check_classes(own)
     divided, of_added = join(assign_subsets(own, split or SplitSpec()), kept)
     leakage = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
-    notes += [*([leakage] if leakage else []), *_across(divided, looked), *of_added, *looked.unverifiable]
+    notes += [*([leakage] if leakage else []), *_across(divided, looked), *of_added, *_unknown_groups(looked)]
     num_added = len(divided.samples) - len(own.samples)
     if new:
         notes.insert(0, added.summary(num_added, len(new), labels.name if labels else ""))
@@ -210,6 +213,10 @@ def _across(divided: Manifest, found: Audit) -> list[str]:
         f"{len(split_pairs)} pairs of near duplicates stand on two sides of the split, the first is "
         f"{' = '.join(split_pairs[0])}; results may be too good. Look at them with cytolora check --page."
     ]
+
+
+def _unknown_groups(looked: Audit) -> list[str]:
+    return [str(one) for one in looked.findings() if one.code == "D506"]
 
 
 def _first(paths: list[str]) -> str:

@@ -19,6 +19,7 @@ from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path, as_path_or_none
 from cytolora.core.files import sha256_file
 from cytolora.core.progress import Progress
@@ -154,6 +155,7 @@ class Classifier(Predictor[Tensor]):
         dataset: str | None = None,
         on_seen: "OnSeen" = "refuse",
         page: AnyPath | None = None,
+        reading: ReadOptions = AS_IT_STANDS,
     ) -> "Evaluation":
         """Measures the classifier on labelled images that it was not trained on.
 
@@ -162,13 +164,14 @@ class Classifier(Predictor[Tensor]):
             dataset: Which reader; recognised from the folder if None.
             on_seen: Images that were in training or calibration: ``refuse``, ``mark``, or ``drop``.
             page: HTML file to write: the images whose label the prediction contradicts first, to be corrected.
+            reading: What the files leave to choose.
 
         Raises:
             DataError: If a class is unknown to the classifier, or images were seen and are refused.
         """
         from cytolora.classifier.inference.evaluate import evaluate  # it imports this module
 
-        manifest = data if isinstance(data, Manifest) else load_manifest(data, dataset)
+        manifest = data if isinstance(data, Manifest) else load_manifest(data, dataset, reading=reading)
         return evaluate(self, manifest, on_seen=on_seen, page=page)
 
     def export(

@@ -177,7 +177,7 @@ def _same_groups(where: dict[str, str]) -> str:
 
 
 def _notes(manifest: Manifest, where: dict[str, str], on_seen: OnSeen, errors: dict[str, str]) -> tuple[str, ...]:
-    notes = list(manifest.warnings)
+    notes = [str(one) for one in manifest.findings if one.severity != "note"]
     if where and on_seen == "mark":
         notes.append(
             f"{len(where)} images were in training or calibration{_same_groups(where)}: these numbers are too good."

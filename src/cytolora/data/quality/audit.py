@@ -60,6 +60,7 @@ def audit(
         name=manifest.name,
         num_images=len(manifest.samples),
         counts=manifest.counts(),
+        num_grouped=sum(sample.group is not None for sample in manifest.samples),
         num_groups=len({sample.group for sample in manifest.samples} - {None}),
         group_rule=manifest.group_rule,
         split_rule=manifest.split_rule,
@@ -68,8 +69,7 @@ def audit(
         exact_duplicates=exact,
         near_duplicates=near,
         torn_groups=_torn_groups(manifest.samples),
-        warnings=manifest.warnings,
-        unverifiable=_unverifiable(manifest),
+        of_reader=manifest.findings,
         conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),
         sizes=_sizes(looks),
         sibling_share=_sibling_share(manifest),
@@ -146,17 +146,6 @@ def _torn_groups(samples: Iterable[Sample]) -> tuple[TornGroup, ...]:
         if sample.group is not None and sample.subset:
             homes[sample.group][sample.subset] += 1
     return tuple(TornGroup(group=group, counts=dict(homes[group])) for group in sorted(homes) if len(homes[group]) > 1)
-
-
-def _unverifiable(manifest: Manifest) -> tuple[str, ...]:
-    unknown = sum(sample.group is None for sample in manifest.samples)
-    if unknown == len(manifest.samples):
-        whose = "the groups of these images are not known"
-    elif unknown:
-        whose = f"the group of {unknown} of {len(manifest.samples)} images is not known"
-    else:
-        return ()
-    return (f"Cannot be verified: whether one patient, slide or field stands on two sides of a split; {whose}.",)
 
 
 def _sizes(looks: list[_Look]) -> Sizes | None:

@@ -1,10 +1,12 @@
-"""Findings of an audit, as plain data and as one line each; and what cannot be verified."""
+"""Result of an audit, as plain data and as findings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from cytolora.core.findings import Finding, finding, first, gravest_first, problems
+
 _NUM_SHOWN = 3
-"""Cases that a one-line finding names."""
+"""Paths that one case names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,8 @@ class Audit:
     num_images: int
     counts: Mapping[str, Mapping[str, int]]
     """Images per class and subset."""
+    num_grouped: int
+    """Images whose group is known."""
     num_groups: int
     group_rule: str
     split_rule: str
@@ -66,10 +70,8 @@ class Audit:
     exact_duplicates: tuple[Duplicate, ...]
     near_duplicates: tuple[Duplicate, ...]
     torn_groups: tuple[TornGroup, ...]
-    warnings: tuple[str, ...]
+    of_reader: tuple[Finding, ...]
     """Of the reader: differences from the published counts, files left out."""
-    unverifiable: tuple[str, ...]
-    """What nobody can know from these files, in words."""
     conversions: Mapping[str, int] = field(default_factory=dict)
     """Images that are not plain 8-bit RGB, by how they are converted."""
     sizes: Sizes | None = None
@@ -107,29 +109,45 @@ class Audit:
     @property
     def has_problems(self) -> bool:
         """Whether there is a finding that somebody should look at."""
-        return bool(self.findings())
+        return bool(problems(self.findings()))
 
-    def findings(self) -> list[str]:
-        """Says every kind of problem in one line, with its number and its first cases."""
+    def findings(self) -> list[Finding]:
+        """Returns every finding, the gravest first: one a kind, with its number and its first cases."""
+        return gravest_first([*self.of_reader, *self._of_pixels(), *self._of_duplicates(), *self._of_groups()])
+
+    def _of_pixels(self) -> Iterator[Finding]:
+        bad = [f"{bad.path} ({bad.why})" for bad in self.unreadable]
+        yield from _cases("P101", "Files that cannot be read as images", bad)
+        if self.conversions:
+            kinds = "; ".join(f"{number} {kind}" for kind, number in self.conversions.items())
+            yield finding("P103", f"Images that are not 8-bit RGB: {kinds}.", count=sum(self.conversions.values()))
+
+    def _of_duplicates(self) -> Iterator[Finding]:
         alike = "" if self.min_similarity is None else f", or features with a cosine of at least {self.min_similarity}"
         near = f"Near duplicates (at most {self.max_distance} of 256 bits{alike}) that no group holds together"
+        yield from _cases("D501", "Images with equal pixels", _named(self.exact_duplicates))
+        yield from _cases("D502", near, _named(self.loose_near_duplicates))
+        yield from _cases("D503", "Duplicates with different labels", _named(self.label_conflicts))
+        yield from _cases("D504", "Duplicates in more than one subset", _named(self.duplicates_across_subsets))
+
+    def _of_groups(self) -> Iterator[Finding]:
         torn = [f"{torn.group} ({', '.join(torn.counts)})" for torn in self.torn_groups]
-        kinds = (
-            ("Files that cannot be read as images", [f"{bad.path} ({bad.why})" for bad in self.unreadable]),
-            ("Images with equal pixels", _named(self.exact_duplicates)),
-            (near, _named(self.loose_near_duplicates)),
-            ("Duplicates with different labels", _named(self.label_conflicts)),
-            ("Duplicates in more than one subset", _named(self.duplicates_across_subsets)),
-            ("Groups in more than one subset", torn),
-        )
-        lines = [f"{kind}: {len(cases)}, {_first(cases)}." for kind, cases in kinds if cases]
-        return [*self.warnings, *lines]
+        yield from _cases("D505", "Groups in more than one subset", torn)
+        unknown = self.num_images - self.num_grouped
+        if unknown:
+            whose = (
+                "the groups of these images are not known"
+                if not self.num_grouped
+                else f"the group of {unknown} of {self.num_images} images is not known"
+            )
+            side = "whether one patient, slide or field stands on two sides of a split"
+            yield finding("D506", f"Cannot be verified: {side}; {whose}.", count=unknown)
+
+
+def _cases(code: str, what: str, cases: list[str]) -> Iterator[Finding]:
+    if cases:
+        yield finding(code, f"{what}: {len(cases)}, {first(cases)}.", count=len(cases), examples=cases)
 
 
 def _named(duplicates: Iterable[Duplicate]) -> list[str]:
     return [" = ".join(duplicate.paths[:_NUM_SHOWN]) for duplicate in duplicates]
-
-
-def _first(cases: list[str]) -> str:
-    lead = "the first are " if len(cases) > _NUM_SHOWN else "namely "
-    return lead + "; ".join(cases[:_NUM_SHOWN])

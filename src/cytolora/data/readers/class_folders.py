@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from cytolora.config.run import Subset
+from cytolora.core.findings import Finding, finding
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
@@ -48,7 +49,7 @@ def read_class_folders(path: Path, spec: DatasetSpec, *, expected: str) -> Manif
     folders = find_class_folders(path, spec)
     if not folders:
         raise refusal(path, spec.title, expected)
-    folders, warnings = _one_of_each(path, spec.name, folders)
+    folders, findings = _one_of_each(path, spec.name, folders)
     root = Path(os.path.commonpath([folder.path.parent for folder in folders]))
     labels = class_names(spec)
     samples = [
@@ -68,7 +69,7 @@ def read_class_folders(path: Path, spec: DatasetSpec, *, expected: str) -> Manif
         samples=tuple(samples),
         group_rule=spec.group_rule if spec.group_of else "",
         split_rule="as the folders of the download say" if any(folder.subset for folder in folders) else "",
-        warnings=warnings,
+        findings=findings,
     )
 
 
@@ -130,17 +131,23 @@ def _images_below(folder: ClassFolder, labels: dict[str, str]) -> Iterator[Path]
         yield from _images_below(ClassFolder(path=child, label=folder.label, subset=folder.subset), labels)
 
 
-def _one_of_each(path: Path, name: str, folders: list[ClassFolder]) -> tuple[list[ClassFolder], tuple[str, ...]]:
+def _one_of_each(path: Path, name: str, folders: list[ClassFolder]) -> tuple[list[ClassFolder], tuple[Finding, ...]]:
     """Leaves out what stands beside train, val and test, and says where a class is read from several folders."""
     inside = [folder for folder in folders if folder.subset]
     if inside:
-        outside = len(folders) - len(inside)
-        return inside, (f"{name}: {outside} class folders outside train, val and test are left out.",) * bool(outside)
-    number = Counter(folder.label for folder in folders)
+        outside = [relative_path(folder.path, path) for folder in folders if not folder.subset]
+        text = f"{name}: {len(outside)} class folders outside train, val and test are left out."
+        return inside, (finding("F204", text, count=len(outside), examples=outside),) * bool(outside)
+    by_label: defaultdict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        by_label[folder.label].append(relative_path(folder.path, path))
     return folders, tuple(
-        f"{name}: class {label!r} is read from {number[label]} folders, which may hold copies: "
-        + ", ".join(relative_path(folder.path, path) for folder in folders if folder.label == label)
-        + "."
-        for label in number
-        if number[label] > 1
+        finding(
+            "F208",
+            f"{name}: class {label!r} is read from {len(paths)} folders, which may hold copies: {', '.join(paths)}.",
+            count=len(paths),
+            examples=paths,
+        )
+        for label, paths in by_label.items()
+        if len(paths) > 1
     )

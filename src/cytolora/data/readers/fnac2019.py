@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from cytolora.core.findings import finding
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.class_folders import has_published_images, read_class_folders
 from cytolora.data.readers.spec import DatasetSpec
@@ -22,11 +23,13 @@ def read_fnac2019(path: Path) -> Manifest:
     manifest = read_class_folders(path, FNAC2019, expected="the folders B (benign) and M (malignant)")
     if len(manifest.samples) < _NUM_AUGMENTED:
         return manifest
-    warning = (
+    augmented = finding(
+        "F207",
         f"{FNAC2019.name}: {len(manifest.samples)} images; the authors augmented 212 to {_NUM_AUGMENTED:,}, and copies "
-        "of one field on two sides of a split make results worthless."
+        "of one field on two sides of a split make results worthless.",
+        count=len(manifest.samples),
     )
-    return replace(manifest, warnings=(*manifest.warnings, warning))
+    return replace(manifest, findings=(*manifest.findings, augmented))
 
 
 FNAC2019 = DatasetSpec(

@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cytolora.config.run import Subset
+from cytolora.core.findings import finding
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.layout import SUBSET_NAMES, folders_in, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
@@ -29,14 +30,21 @@ def read_folder(path: Path) -> Manifest:
         samples = [sample for folder, subset in subsets.items() for sample in _read_classes(folder, subset, path)]
         split_rule = "train, val and test as the folders say"
     loose = images_in(path)
-    warnings = (f"{path}: {len(loose)} images outside the class folders are left out.",) if loose else ()
+    left_out = [
+        finding(
+            "F204",
+            f"{path}: {len(loose)} images outside the class folders are left out.",
+            count=len(loose),
+            examples=[relative_path(image, path) for image in loose],
+        )
+    ]
     return Manifest(
         name=path.resolve().name,
         root=path,
         classes=tuple(sorted({sample.label for sample in samples})),
         samples=tuple(samples),
         split_rule=split_rule,
-        warnings=warnings,
+        findings=tuple(left_out) if loose else (),
     )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
+from cytolora.core.findings import Finding, finding
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
 from cytolora.data.readers.csv import read_rows
@@ -50,11 +51,13 @@ def read_hicervix(path: Path, label_set: str) -> Manifest:
     if not all(table.is_file() for table in tables.values()):
         raise refusal(path, HICERVIX.title, _EXPECTED)
     samples: list[Sample] = []
-    warnings: list[str] = []
+    findings: list[Finding] = []
     for subset, table in tables.items():
         rows = read_table(table)
         folder, unlisted = _find_images(path, subset, set(rows))
-        warnings += [f"{_NAME}: {unlisted} images in {folder} stand in no table and are left out."] * bool(unlisted)
+        if unlisted:
+            text = f"{_NAME}: {unlisted} images in {folder} stand in no table and are left out."
+            findings.append(finding("F204", text, count=unlisted))
         samples += [
             Sample(path=f"{folder.relative_to(path).as_posix()}/{name}", label=label, subset=subset)
             for name, class_name in rows.items()
@@ -67,7 +70,7 @@ def read_hicervix(path: Path, label_set: str) -> Manifest:
         classes=spec.classes,
         samples=tuple(samples),
         split_rule="official: the tables train.csv, val.csv and test.csv",
-        warnings=tuple(warnings),
+        findings=tuple(findings),
         tree=tree(label_set),
     )
 

@@ -67,10 +67,12 @@ def render_audit(manifest: Manifest, audit: Audit) -> str:
 
 
 def _context(manifest: Manifest, audit: Audit) -> dict[str, Any]:
+    findings = audit.findings()
     subsets = [name for name in SUBSETS if any(row[name] for row in audit.counts.values())]
     return {
         "audit": audit,
-        "findings": audit.findings(),
+        "problems": [one for one in findings if one.severity != "note"],
+        "notes": [one for one in findings if one.severity == "note"],
         "subsets": subsets,
         "totals": {name: sum(row[name] for row in audit.counts.values()) for name in ("all", *subsets)},
         "largest": max(row["all"] for row in audit.counts.values()),

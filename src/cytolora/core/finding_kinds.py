@@ -1,0 +1,241 @@
+"""Kinds of findings by code: what each means, how grave it is, and its cure; ``docs/findings.md`` shows the same."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+"""error: `fit` and `run` refuse it, too. warning: somebody should look at it. note: to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingKind:
+    """One kind of finding; its code never changes its meaning."""
+
+    code: str
+    name: str
+    severity: Severity
+    meaning: str
+    cure: str
+
+
+def _kinds(letter: str, *rows: tuple[int, str, Severity, str, str]) -> dict[str, FindingKind]:
+    return {
+        f"{letter}{number}": FindingKind(
+            code=f"{letter}{number}", name=name, severity=severity, meaning=meaning, cure=cure
+        )
+        for number, name, severity, meaning, cure in rows
+    }
+
+
+PIXELS = _kinds(
+    "P",
+    (
+        *(101, "cannot-read", "warning"),
+        "A file is named like an image and cannot be read as one.",
+        "Save it again as 8-bit PNG, or remove it; `fit` leaves it out, `predict` gives it a row with an error.",
+    ),
+    (
+        *(102, "small-used-range", "warning"),
+        "Images use less than a quarter of the values that their bit depth allows: they come out nearly black.",
+        "A camera of 12 bits writes 0 to 4,095 into 16-bit files: read them with `--value-range used`, or save 8 bits.",
+    ),
+    (
+        *(103, "converted", "note"),
+        "Images that are not 8-bit RGB (16-bit, gray, palette, CMYK, transparency) are converted.",
+        "Nothing, where the conversion named is the right one.",
+    ),
+    (
+        *(104, "several-frames", "error"),
+        "A file holds several frames (focal planes, channels, pages) and nothing says which is meant.",
+        "Choose with `--frame N`, `middle`, `sharpest` or `max`, or save one frame a file.",
+    ),
+    (
+        *(105, "no-content", "warning"),
+        "An image has one colour, or nearly one: there is no cell on it.",
+        "Remove it; `predict` always refers such an image to a person.",
+    ),
+    (
+        *(106, "fully-transparent", "warning"),
+        "Every pixel of an image is transparent.",
+        "Save it without an alpha channel; its colours cannot be trusted as they are.",
+    ),
+    (
+        *(107, "colour-profile", "note"),
+        "An image carries an ICC colour profile, which is not applied.",
+        "`--icc srgb` converts such images to sRGB; encoders were trained on images whose profiles were ignored.",
+    ),
+    (
+        *(109, "class-differs", "warning"),
+        "Images of one class differ from those of the others in bit depth, format, size or brightness.",
+        "A classifier would learn the camera, not the cell: record all classes alike, or test on new slides.",
+    ),
+)
+
+FILES = _kinds(
+    "F",
+    (
+        *(201, "not-read", "warning"),
+        "Files beside the images are neither read nor known leftovers of a system.",
+        "Convert images of other formats to PNG, or move the files away.",
+    ),
+    (
+        *(202, "masks", "warning"),
+        "Files look like masks or annotations of images beside them, and are left out.",
+        "Move masks to a folder of their own; rename a cell that is none.",
+    ),
+    (
+        *(203, "deeper-images", "warning"),
+        "A class folder holds images and sub-folders with more images, which are left out.",
+        "Move them up, or list all images in a table (manifest.csv).",
+    ),
+    (
+        *(204, "outside-classes", "warning"),
+        "Images outside the class folders, or that no table lists, are left out.",
+        "Move them into a class, or list them.",
+    ),
+    (
+        *(205, "table-not-read", "warning"),
+        "A table beside the images is not read.",
+        "Name it as the dataset, or call it manifest.csv.",
+    ),
+    (
+        *(206, "link", "warning"),
+        "A symbolic link leads nowhere, in a circle, or to an image that is already there.",
+        "Remove the link, or copy the file.",
+    ),
+    (
+        *(207, "published-counts", "warning"),
+        "A published dataset has other counts than published.",
+        "Complete the download; a part of it gives other numbers than the literature's.",
+    ),
+    (
+        *(208, "class-in-several-folders", "warning"),
+        "One class is read from several folders, which may hold copies.",
+        "Keep one of them.",
+    ),
+    (
+        *(209, "class-not-in-subset", "warning"),
+        "A class has images, but none in a subset where others have some.",
+        "Add images of the class, or divide again with `cytolora split`.",
+    ),
+    (
+        *(210, "layout", "note"),
+        "Which reader was taken for the data, and by what evidence.",
+        "`--dataset NAME` takes another (`cytolora ls datasets`).",
+    ),
+)
+
+TABLES = _kinds(
+    "T",
+    (
+        *(301, "column-not-used", "note"),
+        "A column of the table is not used.",
+        "`--group-column` or `--subset-column` take a column of another name.",
+    ),
+    (
+        *(302, "normalised", "note"),
+        "Labels, groups or paths were written in several forms of the same text, and count as one.",
+        "Nothing; correct the table where they are not the same.",
+    ),
+)
+
+LABELS = _kinds(
+    "L",
+    (
+        *(401, "similar-labels", "warning"),
+        "Classes differ only by case, blanks, hyphens or Unicode form.",
+        "Make them one with a label map (`--map`), or rename them.",
+    ),
+    (
+        *(402, "similar-groups", "warning"),
+        "Groups differ only by case, zeros, number form, dashes or blanks: probably one patient, slide or field.",
+        "Write each group in one form; as they are, they may stand on two sides of a split.",
+    ),
+    (
+        *(403, "missing-label", "warning"),
+        "A class is named like a missing value (nan, NA, none, null, …).",
+        "Remove the rows, or name the class.",
+    ),
+    (
+        *(404, "small-class", "error"),
+        "A class has too few images or groups to stand in train, val and test.",
+        "Add images, or merge classes with a label map (`--map`).",
+    ),
+    (
+        *(405, "one-class", "error"),
+        "There is one class only.",
+        "A classifier tells two or more apart: make one sub-folder for each class.",
+    ),
+)
+
+DIVISION = _kinds(
+    "D",
+    (
+        *(501, "equal-pixels", "warning"),
+        "Images have equal pixels.",
+        "Keep one of each; `fit` does so by itself.",
+    ),
+    (
+        *(502, "near-duplicates", "warning"),
+        "Images resemble each other and no group holds them together.",
+        "Look at them with `--page`; give those of one cell or field one group.",
+    ),
+    (
+        *(503, "label-conflict", "warning"),
+        "Duplicates have different labels.",
+        "Decide for one label, or remove the image.",
+    ),
+    (
+        *(504, "duplicates-across", "warning"),
+        "Duplicates stand in more than one subset: the answer is known.",
+        "Divide again with `cytolora split`, or remove the copies.",
+    ),
+    (
+        *(505, "group-leakage", "warning"),
+        "A patient, slide or field has images in more than one subset.",
+        "Divide by group: `cytolora split --by group`.",
+    ),
+    (
+        *(506, "groups-unknown", "note"),
+        "Nobody can tell which images come from one patient, slide or field.",
+        "Name the groups in a table (manifest.csv with path,label,group).",
+    ),
+)
+
+WEIGHTS = _kinds(
+    "W",
+    (
+        *(601, "config-contradicts", "warning"),
+        "A configuration beside the weights names other values than the backbone's entry.",
+        "Use the entry that the weights belong to; `--trust-weights` goes on with the entry as it is.",
+    ),
+)
+
+SLIDES = _kinds(
+    "S",
+    (
+        *(701, "not-a-cell", "warning"),
+        "Objects of the file of cells are no cells (annotations, lines, regions), and are left out.",
+        "Export detections only, where these were meant to be cells.",
+    ),
+    (
+        *(702, "other-slide", "warning"),
+        "Rows of the table of cells belong to another slide, and are left out.",
+        "Export the cells of one slide, or predict each slide with the same table.",
+    ),
+    (
+        *(703, "several-planes", "warning"),
+        "A slide has several focal planes, channels or scenes, of which one is read.",
+        "Choose with `--plane`.",
+    ),
+    (
+        *(704, "no-position", "warning"),
+        "Objects of the file of cells have no readable position, and are left out.",
+        "Correct them in the program that wrote the file.",
+    ),
+)
+
+NUMBERS = _kinds("N")
+"""Marks of results."""
+
+KINDS: dict[str, FindingKind] = PIXELS | FILES | TABLES | LABELS | DIVISION | WEIGHTS | SLIDES | NUMBERS

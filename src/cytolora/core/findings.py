@@ -1,0 +1,91 @@
+"""Findings: what is odd in the input and does not stop the work, each with a code, a count and examples."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cytolora.core.finding_kinds import KINDS, FindingKind, Severity
+
+_NUM_EXAMPLES = 10
+"""Cases that a finding keeps; its count counts all."""
+_NUM_SHOWN = 3
+"""Cases that one line names."""
+
+ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+"""From the gravest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One finding; ``str`` gives its line."""
+
+    code: str
+    """``P102``; ``KINDS`` says what it means."""
+    text: str
+    """One line: what was found, with its number and first cases."""
+    count: int = 1
+    """Images, files, rows, classes or groups that it concerns."""
+    examples: tuple[str, ...] = ()
+    """The first of these, at most 10."""
+
+    @property
+    def kind(self) -> FindingKind:
+        """What the code means, how grave it is, and its cure."""
+        return KINDS[self.code]
+
+    @property
+    def severity(self) -> Severity:
+        """``error``, ``warning`` or ``note``."""
+        return self.kind.severity
+
+    def plain(self) -> dict[str, Any]:
+        """Returns what is written into JSON files and documents."""
+        return {
+            "code": self.code,
+            "name": self.kind.name,
+            "severity": self.severity,
+            "text": self.text,
+            "count": self.count,
+            "examples": list(self.examples),
+        }
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def finding(code: str, text: str, *, count: int = 1, examples: Iterable[str] = ()) -> Finding:
+    """Makes a finding.
+
+    Args:
+        text: One line, complete as it stands.
+        examples: All cases, or the first; those beyond 10 are dropped.
+
+    Raises:
+        KeyError: If the code is not in the table of kinds.
+    """
+    KINDS[code]
+    return Finding(code=code, text=text, count=count, examples=tuple(examples)[:_NUM_EXAMPLES])
+
+
+def first(cases: Sequence[str]) -> str:
+    """Names the first cases in words: ``namely a; b``, or ``the first are a; b; c``."""
+    lead = "the first are " if len(cases) > _NUM_SHOWN else "namely "
+    return lead + "; ".join(cases[:_NUM_SHOWN])
+
+
+def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Sorts findings by severity; equal ones keep their order, and each stands once."""
+    return sorted(dict.fromkeys(findings), key=lambda one: ORDER.index(one.severity))
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    """Returns the findings that somebody should look at: errors and warnings."""
+    return [one for one in findings if one.severity != "note"]
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """Counts findings in words: ``1 error, 2 warnings``; empty where there is none."""
+    number = Counter(one.severity for one in findings)
+    words = [f"{number[severity]} {severity}{'s' * (number[severity] > 1)}" for severity in ORDER if number[severity]]
+    return ", ".join(words)
