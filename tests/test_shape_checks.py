@@ -14,8 +14,8 @@ from cytolora.config.run import Budget, TrainSpec
 from cytolora.metrics.agreement import class_scores
 from cytolora.models.encoder_with_head import head_state
 from cytolora.models.pooling import QueryPool
-from cytolora.training.heads.labelled import Labelled
 from cytolora.training.estimator import LinearHead
+from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 
 

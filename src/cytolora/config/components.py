@@ -20,8 +20,8 @@ FITTED_HEADS = ("gda", "knn", "logistic", "nearest-mean", "ridge")
 part of run ids."""
 
 MethodKind = Literal["linear", "head", "adapter", "zero_shot"]
-"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter trains
-inside the encoder too, zero_shot trains nothing."""
+"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
+trains inside the encoder too, zero_shot trains nothing."""
 
 _KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot", **dict.fromkeys(FITTED_HEADS, "head")}
 """Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
@@ -191,8 +191,8 @@ class HeadSpec:
     """Hyper-parameters of a fitted head on frozen features; each method reads some of them."""
 
     shrinkage: float | None = None
-    """Of the covariance of gda towards a multiple of the identity, in [0, 1]; None: d / (N - 1 + d) with d features of N
-    images."""
+    """Of the covariance of gda towards a multiple of the identity, in [0, 1]; None: d / (N - 1 + d), d features of
+    N images."""
     penalty: float | None = None
     """Factor of the squared weights of logistic and ridge, above 0; None: chosen by cross-validation over groups."""
     neighbours: int | None = None

@@ -231,9 +231,7 @@ def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def _known_and(
-    session: Session, run: RunSpec, others: Sequence[Sample]
-) -> tuple[Labelled, torch.Tensor, torch.Tensor]:
+def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Labelled, torch.Tensor, torch.Tensor]:
     beside = labelled(session, run, others)
     return labelled(session, run, session.split(run).train), beside.features, beside.labels
 

@@ -155,9 +155,7 @@ def title(run: RunSpec) -> str:
     return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"
 
 
-def labelled(
-    session: Session, run: RunSpec, samples: Sequence[Sample], augment: AugmentSpec | None = None
-) -> Labelled:
+def labelled(session: Session, run: RunSpec, samples: Sequence[Sample], augment: AugmentSpec | None = None) -> Labelled:
     """Returns the frozen features that a run sees of some images, with labels and units."""
     return Labelled(
         features=session.features_of(samples, run.preprocess, augment),

@@ -40,7 +40,7 @@ def drawn(sizes: list[int], dim: int, *, seed: int = 0, per_group: int = 1) -> t
 
 
 def unit(features: Tensor) -> np.ndarray:
-    return normalize(features.double().numpy())
+    return np.asarray(normalize(features.double().numpy()))
 
 
 def without_shared(logits: np.ndarray) -> np.ndarray:
@@ -170,7 +170,8 @@ def test_folds_tear_no_group_and_leave_every_class_to_train_on(sizes: list[int],
     groups = [f"{index // per_group}" for index in range(len(labels))]  # some hold several classes
     folds = group_folds(labels, groups, seed=seed)
     fewest = min(len({group for group, each in zip(groups, labels, strict=True) if each == k}) for k in set(labels))
-    assert len(folds) <= min(MAX_FOLDS, fewest) and (fewest > 1 or not folds)
+    assert len(folds) <= min(MAX_FOLDS, fewest)
+    assert fewest > 1 or not folds
     for train, left in folds:
         assert not {groups[index] for index in train} & {groups[index] for index in left}
         assert set(labels[train]) == set(labels)
@@ -233,4 +234,5 @@ def test_every_fitted_head_has_facts_a_solution_and_a_place_in_the_registry_of_m
     assert set(FITTED) == set(HEADS) == set(FITTED_HEADS) == {one.name for one in METHODS if one.kind == "head"}
     for name, facts in FITTED.items():
         assert METHODS.get(name).head is facts
-        assert facts.values and all(value.default and value.source for value in facts.values.values())
+        assert facts.values
+        assert all(value.default and value.source for value in facts.values.values())

@@ -42,9 +42,7 @@ _PENALTY = Value(
     source="1: scikit-learn's default; the range is ours, and holds the 1 / 0.316 of the CLIP repository's example",
 )
 
-LINEAR_FACTS = HeadFacts(
-    description="Linear classifier on frozen features.", solution="batched", needs_validation=True
-)
+LINEAR_FACTS = HeadFacts(description="Linear classifier on frozen features.", solution="batched", needs_validation=True)
 """Validation chooses its learning rate."""
 
 FITTED: Mapping[str, HeadFacts] = {

@@ -150,9 +150,7 @@ def head_settings(method: str, head: HeadSpec) -> list[str]:
     values = FITTED[method].values
     given = {name: getattr(head, name) for name in values}
     unset = {name: getattr(HeadSpec(), name) for name in values}
-    return [
-        f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values
-    ]
+    return [f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values]
 
 
 def _plain(value: float | bool) -> str:

@@ -25,11 +25,11 @@ def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
     """Fits Gaussian discriminant analysis with one covariance and uniform priors (Wang et al. 2024, arXiv:2402.04087).
 
     The covariance is that of all images around their class means, shrunk towards a multiple of the identity:
-    ``(1 - r) C + r (tr C / d) I`` with r = d / (N - 1 + d), which is the paper's ``((N - 1) C + tr(C) I) / (N - 1 + d)``.
-    The logits are log posteriors: the paper's without text, divided by r. Without any spread, as with 1 shot, C is taken
-    to be the identity: the nearest class mean. Predictions are those of scikit-learn's LDA with this shrinkage and
-    uniform priors where classes are of one size; where they are not, that weighs the covariances of classes alike, and
-    this one the images.
+    ``(1 - r) C + r (tr C / d) I``, r = d / (N - 1 + d), which is the paper's ``((N - 1) C + tr(C) I) / (N - 1 + d)``.
+    The logits are log posteriors: the paper's without text, divided by r. Without any spread, as with 1 shot, C is
+    taken to be the identity: the nearest class mean. Predictions are those of scikit-learn's LDA with this shrinkage
+    and uniform priors where classes are of one size; where they are not, that weighs the covariances of classes alike,
+    and this one the images.
     """
     rows = scaled(known.features).double().numpy()
     present, means, spread = _class_means(rows, known.labels.numpy())

@@ -67,7 +67,9 @@ def score_neighbours(
     return {name: _without_loss(score(labels, by_class)) for name, by_class in scores.items()}
 
 
-def _nearest_labels(known: Labelled, queries: Float32[Tensor, "queries features"], k: int) -> Int64[Tensor, "queries k"]:
+def _nearest_labels(
+    known: Labelled, queries: Float32[Tensor, "queries features"], k: int
+) -> Int64[Tensor, "queries k"]:
     """Returns the labels of the ``k`` nearest, the nearest first."""
     near = F.normalize(known.features, dim=1)
     rows = F.normalize(queries, dim=1).split(_ROWS)

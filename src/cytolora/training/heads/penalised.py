@@ -1,4 +1,4 @@
-"""Penalised regression heads by scikit-learn, logistic and ridge: the penalty chosen by cross-validation over groups."""
+"""Logistic and ridge regression heads by scikit-learn, their penalty chosen by cross-validation over groups."""
 
 import warnings
 from collections.abc import Callable
