@@ -1,9 +1,11 @@
 """Fitted heads in grids: a run for each seed and amount, no rate and no budget, ids that stay."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from cytolora.cli.catalogue import ls
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import FITTED_HEADS, HeadSpec, RunSpec, Sampling, to_plain
 from cytolora.config.yaml import load_grid, parse_spec
@@ -127,3 +129,20 @@ def test_a_run_that_mixes_heads_with_steps_is_refused(changes: dict[str, object]
     run = expand(grid({"gda": {}}))[0]
     with pytest.raises(ConfigError, match=message):
         replace(run, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_methods_are_listed_with_kind_and_in_json_with_what_a_head_needs_and_its_sources(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert ls("methods", json_=True) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name for name, row in rows.items() if row["kind"] == "head"} == set(FITTED_HEADS)
+    assert rows["knn"]["head"]["needs_validation"]
+    assert not rows["gda"]["head"]["needs_validation"]
+    assert not rows["gda"]["head"]["needs_text"]
+    assert [rows[name]["solved"] for name in ("gda", "logistic", "linear", "lora")] == [
+        *("closed form", "iterative", "batched"),
+        "",
+    ]
+    assert "2402.04087" in rows["gda"]["head"]["values"]["shrinkage"]["source"]
+    assert "head" not in rows["lora"]

@@ -150,6 +150,11 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
+    if entry.head is not None and not entry.head.is_affine:
+        raise ConfigError(
+            f"{method} keeps its training images and is no map of features, so it fits into no bundle. Choose linear, "
+            "gda, logistic, ridge, nearest-mean, or an adapter such as lora."
+        )
     name, notes = _model(options, inputs, method, own)
     if options.max_steps is not None:
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
