@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cytolora.config.run import Budget, TrainSpec
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import rate_at
 
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (1, 2, 3)

@@ -14,9 +14,9 @@ from cytolora.config.run import Budget, TrainSpec
 from cytolora.metrics.agreement import class_scores
 from cytolora.models.encoder_with_head import head_state
 from cytolora.models.pooling import QueryPool
-from cytolora.training.baselines import Known
 from cytolora.training.estimator import LinearHead
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.linear import fit_heads
 
 
 def test_a_method_refuses_an_array_of_another_rank():
@@ -46,7 +46,7 @@ def test_a_keyword_only_function_refuses_another_dtype():
 
 def test_a_dataclass_refuses_fields_that_disagree():
     with pytest.raises(TypeCheckError, match="images"):
-        Known(features=torch.randn(5, 4), labels=torch.zeros(6, dtype=torch.int64), num_classes=2)
+        Labelled(features=torch.randn(5, 4), labels=torch.zeros(6, dtype=torch.int64), num_classes=2)
 
 
 def test_a_matrix_of_counts_is_square():

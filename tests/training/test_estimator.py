@@ -14,7 +14,7 @@ import cytolora
 from cytolora.config.run import Budget, TrainSpec
 from cytolora.errors import ConfigError
 from cytolora.training.estimator import LinearHead
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.linear import fit_heads
 
 EXPECTED_FAILURES: dict[str, str] = {}
 """Checks of scikit-learn's that the estimator may fail, with the reason: none."""

@@ -35,7 +35,7 @@ def list_backbones() -> list[str]:
 
 
 def list_methods() -> list[str]:
-    """Lists the names of all methods: ``linear``, ``zero-shot``, and the adapters that ``attach`` takes."""
+    """Lists the names of all methods: ``linear``, fitted heads, ``zero-shot``, and adapters, which ``attach`` takes."""
     from cytolora.models.adapters.methods import METHODS
 
     return [method.name for method in METHODS]

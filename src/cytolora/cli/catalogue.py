@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -34,7 +35,7 @@ def ls(
     json_
         Prints a list of objects, each with `name`.
     """
-    rows = _ROWS[kind]()
+    rows = (_ROWS_IN_FULL if json_ else _ROWS)[kind]()
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
@@ -130,7 +131,21 @@ def _presets() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
-    return [{"name": method.name, "description": method.description} for method in _adaptation_methods()]
+    return [
+        {
+            "name": method.name,
+            "kind": method.kind.replace("_", "-"),
+            "solved": method.head.solution if method.head else "",
+            "description": method.description,
+        }
+        for method in _adaptation_methods()
+    ]
+
+
+def _methods_in_full() -> list[dict[str, Any]]:
+    """Adds what a head on frozen features needs, and its hyper-parameters with their sources."""
+    heads = {method.name: asdict(method.head) for method in _adaptation_methods() if method.head is not None}
+    return [{**row, **({"head": heads[row["name"]]} if row["name"] in heads else {})} for row in _methods()]
 
 
 def _engines() -> list[dict[str, Any]]:
@@ -151,3 +166,4 @@ _ROWS = {
     "methods": _methods,
     "engines": _engines,
 }
+_ROWS_IN_FULL = {**_ROWS, "methods": _methods_in_full}

@@ -74,7 +74,8 @@ def fit(
     model
         Backbone (`cytolora ls models`); that of --backbone-file, or the best one on this machine, if not given.
     method
-        linear (frozen features), lora, or another of `cytolora ls methods`; linear on a CPU, lora on a GPU.
+        linear (frozen features), gda or another fitted head, lora, or another of `cytolora ls methods`; linear on a
+        CPU, lora on a GPU.
     shots
         Training images per class; all if not given. Held-out images are all used either way.
     seed

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from math import ceil
+from math import ceil, inf
 from typing import Literal, get_args
 
 from cytolora.errors import ConfigError
@@ -16,10 +16,15 @@ LINEAR = "linear"
 ZERO_SHOT = "zero-shot"
 """The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
 
-MethodKind = Literal["linear", "adapter", "zero_shot"]
-"""linear trains a head on frozen features, adapter trains inside the encoder too, zero_shot trains nothing."""
+FITTED_HEADS = ("gda", "knn", "logistic", "nearest-mean", "ridge")
+"""Methods that solve for a head on frozen features; models/adapters/head_methods.py says what each is. The names are
+part of run ids."""
 
-_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot"}
+MethodKind = Literal["linear", "head", "adapter", "zero_shot"]
+"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
+trains inside the encoder too, zero_shot trains nothing."""
+
+_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot", **dict.fromkeys(FITTED_HEADS, "head")}
 """Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
 
 
@@ -223,6 +228,31 @@ class AdapterSpec:
             raise ConfigError(f"last_blocks is at least 1 and excludes blocks, got {self.last_blocks}, {self.blocks}.")
         if self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """Hyper-parameters of a fitted head on frozen features; each method reads some of them."""
+
+    shrinkage: float | None = None
+    """Of the covariance of gda towards a multiple of the identity, in [0, 1]; None: d / (N - 1 + d), d features of
+    N images."""
+    penalty: float | None = None
+    """Factor of the squared weights of logistic and ridge, above 0; None: chosen by cross-validation over groups."""
+    neighbours: int | None = None
+    """Of knn, at least 1; None: chosen on the validation images."""
+    centre: bool = False
+    """Whether nearest-mean takes the mean of the training features away before it scales them to length 1."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
+            raise ConfigError(f"shrinkage is a share in [0, 1], got {self.shrinkage}.")
+        if self.penalty is not None and not 0 < self.penalty < inf:
+            raise ConfigError(f"penalty is a finite number above 0, got {self.penalty}.")
+        if self.neighbours is not None and self.neighbours < 1:
+            raise ConfigError(f"neighbours is a number of images, at least 1, got {self.neighbours}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

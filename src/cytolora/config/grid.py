@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from cytolora.config.components import (
     CLOSED,
+    FITTED_HEADS,
     AdapterSpec,
     AugmentSpec,
     Budget,
+    HeadSpec,
     PreprocessChange,
     SplitSpec,
     method_kind,
@@ -28,13 +30,15 @@ class MethodSpec:
     """One method of a grid, with its own budget."""
 
     budget: Budget | None = None
-    """None for ``zero-shot``, and for it alone."""
+    """None for methods without steps, ``zero-shot`` and fitted heads, and for them alone."""
     adapter: AdapterSpec | None = None
     learning_rates: tuple[float, ...] | None = None
     """Replaces the grid's for this method."""
     head_start: HeadStart = "random"
     cosine_steps: int | None = None
     """See TrainSpec."""
+    head: HeadSpec | None = None
+    """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
 
     __pydantic_config__ = CLOSED
 
@@ -79,7 +83,14 @@ class GridSpec:
             kind = method_kind(name)
             if kind == "zero_shot" and method != MethodSpec():
                 raise ConfigError("zero-shot trains nothing and has no settings; write `zero-shot: {}`.")
-            if kind != "zero_shot" and method.budget is None:
+            if kind == "head" and method != MethodSpec(head=method.head):
+                raise ConfigError(
+                    f"{name} is trained without steps: it has no budget, learning rates, adapter or head_start. Write "
+                    f"`{name}: {{}}`, or its own settings below `head`."
+                )
+            if kind != "head" and method.head is not None:
+                raise ConfigError(f"methods.{name}.head: only {', '.join(FITTED_HEADS)} have head settings.")
+            if kind in ("linear", "adapter") and method.budget is None:
                 raise ConfigError(f"methods.{name}.budget is missing.")
         if not self.shots and not self.fractions and any(method_kind(name) != "zero_shot" for name in self.methods):
             raise ConfigError(

@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from cytolora.config.components import (
     CLOSED,
+    FITTED_HEADS,
     LINEAR,
     SUBSETS,
     ZERO_SHOT,
     AdapterSpec,
     AugmentSpec,
     Budget,
+    HeadSpec,
     MethodKind,
     Preprocess,
     PreprocessChange,
@@ -32,6 +34,7 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.errors import ConfigError
 
 __all__ = [
+    "FITTED_HEADS",
     "LINEAR",
     "PAPER",
     "SUBSETS",
@@ -39,6 +42,7 @@ __all__ = [
     "AdapterSpec",
     "AugmentSpec",
     "Budget",
+    "HeadSpec",
     "HeadStart",
     "MethodKind",
     "Preprocess",
@@ -53,7 +57,7 @@ __all__ = [
     "to_plain",
 ]
 
-_LATER = frozenset({"resize_px", "local_file", "overrides"})
+_LATER = frozenset({"resize_px", "local_file", "overrides", "head"})
 
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""
@@ -70,14 +74,14 @@ class RunSpec:
     """Registered name, with its label set where it has several: ``hicervix:25``."""
     backbone: str
     method: str
-    """``linear``, or the name of an adapter method: ``lora``."""
+    """``linear``, a fitted head (``gda``), ``zero-shot``, or the name of an adapter method: ``lora``."""
     sampling: Sampling
     split: SplitSpec
     train: TrainSpec
     adapter: AdapterSpec | None = None
-    """None for ``linear`` and ``zero-shot``."""
+    """None for all methods that adapt nothing."""
     learning_rate: float
-    """The peak of the cosine; 0 for ``zero-shot``."""
+    """The peak of the cosine; 0 where nothing is trained by steps: ``zero-shot`` and fitted heads."""
     seed: int
     """Decides the draw, the start of the head and adapter, the order of batches, augmentation and dropout."""
     label_map_sha256: str | None = None
@@ -87,21 +91,29 @@ class RunSpec:
     """Name of the differences that were applied to the grid; what they are, the other fields say."""
     preprocess: Preprocess | None = None
     """None: the backbone's own."""
+    head: HeadSpec | None = None
+    """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
 
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        if self.head == HeadSpec():
+            object.__setattr__(self, "head", None)  # the same run has one id, however its defaults are written
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
-                f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, and zero-shot."
+                f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "
+                f"{', '.join(FITTED_HEADS)}."
             )
+        if self.head is not None and self.kind != "head":
+            raise ConfigError(f"method {self.method!r} has no head settings; only {', '.join(FITTED_HEADS)} have.")
         if (self.sampling.shots == 0) != (self.kind == "zero_shot"):
             raise ConfigError(
                 f"method {self.method!r} does not fit {self.sampling.amount}: only zero-shot has 0 shots."
             )
-        if self.kind == "zero_shot":
+        if not self.has_steps:
             if self.learning_rate != 0 or self.head_start != "random":
-                raise ConfigError("zero-shot trains nothing: it has learning_rate 0 and no head_start.")
+                why = "trains nothing" if self.kind == "zero_shot" else "is trained without steps"
+                raise ConfigError(f"{self.method} {why}: it has learning_rate 0 and no head_start.")
         elif not 0 < self.learning_rate < inf:
             raise ConfigError(f"learning_rate must be a finite number above 0, got {self.learning_rate}.")
 
@@ -110,8 +122,15 @@ class RunSpec:
         """What its method trains."""
         return method_kind(self.method)
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether it is trained by gradient steps, and so has a learning rate and a budget."""
+        return self.kind in ("linear", "adapter")
+
     def num_steps(self, num_train: int) -> int:
         """Optimiser steps of the run with ``num_train`` training images."""
+        if not self.has_steps:
+            return 0
         return self.train.num_steps(num_train=num_train, shots=self.sampling.shots)
 
     def num_images_seen(self, num_train: int) -> int:

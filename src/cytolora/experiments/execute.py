@@ -21,8 +21,18 @@ from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.metrics.scores import score
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
-from cytolora.training.adapt import Trained, probabilities, title, train_adapter, train_heads, zero_shot
-from cytolora.training.baselines import Known, choose_k, score_neighbours
+from cytolora.training.adapt import (
+    Trained,
+    fit_head,
+    labelled,
+    probabilities,
+    title,
+    train_adapter,
+    train_heads,
+    zero_shot,
+)
+from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.neighbours import choose_k, score_neighbours
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -73,10 +83,11 @@ def train_setting(
         only: Those of its runs to look at; all if None. Heads on frozen features know no part.
     """
     missing = [run for run in only or setting if store.find(run.run_id) is None]
-    if missing and setting[0].kind == "zero_shot":
-        session.progress.status(f"{title(setting[0])}: class prompts")
+    if missing and not setting[0].has_steps:
+        session.progress.status(f"{title(setting[0])}: {len(missing)} without training steps")
+        train = zero_shot if setting[0].kind == "zero_shot" else fit_head
         for run in missing:
-            store.add(_validated(session, run, zero_shot(session, run)))
+            store.add(_validated(session, run, train(session, run)))
         return
     if missing and setting[0].kind == "linear":
         session.progress.status(f"{title(setting[0])}: {len(setting)} heads in one pass")
@@ -220,11 +231,9 @@ def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Known, torch.Tensor, torch.Tensor]:
-    train = session.split(run).train
-    features = session.features_of(train, run.preprocess)
-    known = Known(features=features, labels=session.labels_of(train), num_classes=len(session.manifest.classes))
-    return known, session.features_of(others, run.preprocess), session.labels_of(others)
+def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Labelled, torch.Tensor, torch.Tensor]:
+    beside = labelled(session, run, others)
+    return labelled(session, run, session.split(run).train), beside.features, beside.labels
 
 
 def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> pa.Table:

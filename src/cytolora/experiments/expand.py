@@ -9,6 +9,7 @@ from typing import Literal
 
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import (
+    FITTED_HEADS,
     PAPER,
     AugmentSpec,
     Budget,
@@ -22,12 +23,12 @@ from cytolora.config.run import (
 from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, missing_package, unknown_name
-from cytolora.models.adapters.methods import METHODS, check_fits
+from cytolora.models.adapters.methods import METHODS, check_fits, check_head
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TEXT_PACKAGES, BackboneSpec
 
 _NO_TRAINING = TrainSpec(budget=Budget(amount=1, unit="steps_per_shot"), augment=None)
-"""Of zero-shot: at 0 shots these are 0 steps."""
+"""Of methods without steps: part of the ids of their runs, whatever the grid says of batches and warm-up."""
 
 _SYNTHETIC = "synthetic"
 
@@ -48,7 +49,7 @@ def narrowed(
     """Replaces axes of a grid; None leaves an axis as it is.
 
     Raises:
-        ConfigError: If a method is named that the grid gives no budget for.
+        ConfigError: If a method is named that the grid gives no budget for; fitted heads need none.
     """
     changes: dict[str, object] = {}
     axes = {"datasets": datasets, "models": models, "shots": shots, "fractions": fractions, "seeds": seeds}
@@ -64,6 +65,8 @@ def narrowed(
     chosen = dict(grid.methods)
     if methods:
         for name in methods:
+            if method_kind(name) == "head":
+                chosen.setdefault(name, MethodSpec())
             if name not in chosen:
                 raise unknown_name(f"method of grid {grid.name}:", name, chosen)
         chosen = {name: chosen[name] for name in methods}
@@ -120,7 +123,11 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
         BACKBONES.get(name)
     for name, method in grid.methods.items():
         if (METHODS.get(name).kind == "adapter") != (method.adapter is not None):
-            raise ConfigError(f"Grid {grid.name!r}, {name}: linear and zero-shot have no adapter, all others need one.")
+            raise ConfigError(
+                f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join(FITTED_HEADS)} have no adapter, all "
+                "others need one."
+            )
+        check_head(METHODS.get(name), method.head)
         if method.adapter is not None:
             check_fits(METHODS.get(name), method.adapter)
         _check_text(grid, name, method)
@@ -134,9 +141,13 @@ def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
 def count_runs(grid: GridSpec) -> int:
     """Counts the runs of a grid without making them."""
     pairs, amounts = len(grid.datasets) * len(grid.models), len(grid.shots) + len(grid.fractions)
-    trained = [method for name, method in grid.methods.items() if method_kind(name) != "zero_shot"]
-    heads = amounts * len(grid.seeds) * sum(len(method.learning_rates or grid.learning_rates) for method in trained)
-    return pairs * (heads + len(grid.methods) - len(trained))
+    kinds = {name: method_kind(name) for name in grid.methods}
+    rates = sum(
+        1 if kinds[name] == "head" else len(method.learning_rates or grid.learning_rates)
+        for name, method in grid.methods.items()
+        if kinds[name] != "zero_shot"
+    )
+    return pairs * (amounts * len(grid.seeds) * rates + list(kinds.values()).count("zero_shot"))
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
@@ -191,7 +202,9 @@ def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
             preprocess=_preprocess(grid, backbone),
         )
     for sampling, (name, method) in product(_samplings(grid), grid.methods.items()):
-        if method.budget is not None:
+        if method_kind(name) == "head":
+            yield from _fitted(grid, dataset, backbone, name, method, sampling)
+        elif method.budget is not None:
             yield from _setting(grid, dataset, backbone, name, method, method.budget, sampling)
 
 
@@ -233,6 +246,29 @@ def _setting(
             head_start=method.head_start,
             preset=grid.preset,
             preprocess=preprocess,
+        )
+
+
+def _fitted(
+    grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, sampling: Sampling
+) -> Iterator[RunSpec]:
+    """Yields a run for each seed of a head that is fitted without steps, on the features that a linear head sees."""
+    preprocess = _preprocess(grid, backbone)
+    augment = _augment(grid, BACKBONES.get(backbone), preprocess) if grid.augment_frozen else None
+    for seed in grid.seeds:
+        yield RunSpec(
+            dataset=dataset,
+            backbone=backbone,
+            method=name,
+            sampling=sampling,
+            split=grid.split,
+            train=replace(_NO_TRAINING, augment=augment),
+            learning_rate=0.0,
+            seed=seed,
+            label_map_sha256=grid.label_map_sha256,
+            preset=grid.preset,
+            preprocess=preprocess,
+            head=method.head,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load, save
@@ -15,16 +16,31 @@ _HEAD = "head."
 _TOWER = "tower."
 
 
+class UnitHead(nn.Linear):
+    """Linear map of features scaled to length 1: what heads are that are fitted in closed form."""
+
+    def forward(self, input: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
+        """Scales every row to length 1 and maps it to logits."""
+        return super().forward(F.normalize(input, dim=-1))
+
+
 class EncoderWithHead(nn.Module):
     """``y = W z + b`` on the features z of an encoder (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
 
-    def __init__(self, encoder: Encoder, num_classes: int, *, autocast: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, num_classes: int, *, autocast: bool = False, scales_features: bool = False
+    ) -> None:
+        """Puts a new head on an encoder.
+
+        Args:
+            scales_features: Whether the head maps features scaled to length 1.
+        """
         super().__init__()
         self.autocast = autocast
         """Whether torch chooses which operations of the encoder are computed in bf16; layers made for bf16 need no such
         help. The head is fp32."""
         self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_dim, num_classes)
+        self.head = (UnitHead if scales_features else nn.Linear)(encoder.feature_dim, num_classes)
 
     def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float32[Tensor, "batch classes"]:
         """Maps images to logits."""

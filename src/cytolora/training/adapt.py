@@ -1,4 +1,4 @@
-"""Training of runs: linear heads in one batched pass, adapters one by one, zero-shot; and class probabilities."""
+"""Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from cytolora.config.run import RunSpec
+from cytolora.config.run import AugmentSpec, HeadSpec, RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
+from cytolora.metrics.units import unit_names
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.encoder import Encoder
@@ -26,7 +27,9 @@ from cytolora.models.encoder_with_head import (
 from cytolora.models.kernels.cpu import for_training
 from cytolora.models.text.embeddings import ClassText, text_head, zero_shot_logits
 from cytolora.training.class_text import run_text
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
 from cytolora.training.session import Session
 from cytolora.training.views import training_batches
@@ -89,6 +92,20 @@ def train_heads(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]
     return trained
 
 
+def fit_head(session: Session, run: RunSpec) -> Trained:
+    """Fits the head of one run on frozen features, without steps or learning rate."""
+    known, val = _training_images(session, run), labelled(session, run, session.split(run).val)
+    started = perf_counter()
+    state = HEADS[run.method].fit(known, val, run.head or HeadSpec(), run.seed)
+    return Trained(
+        state=state,
+        num_trainable=sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()),
+        num_steps=0,
+        final_loss=None,
+        seconds=perf_counter() - started,
+    )
+
+
 def zero_shot(session: Session, run: RunSpec) -> Trained:
     """Embeds the class prompts; there is nothing to train."""
     started, text = perf_counter(), run_text(run, session.inputs, session.cache / "text")
@@ -138,6 +155,20 @@ def title(run: RunSpec) -> str:
     return f"{run.dataset}, {run.backbone}, {run.method}, {run.sampling.amount}"
 
 
+def labelled(session: Session, run: RunSpec, samples: Sequence[Sample], augment: AugmentSpec | None = None) -> Labelled:
+    """Returns the frozen features that a run sees of some images, with labels and units."""
+    return Labelled(
+        features=session.features_of(samples, run.preprocess, augment),
+        labels=session.labels_of(samples),
+        num_classes=len(session.manifest.classes),
+        groups=unit_names([sample.group for sample in samples], [sample.path for sample in samples]),
+    )
+
+
+def _training_images(session: Session, run: RunSpec) -> Labelled:
+    return labelled(session, run, session.split(run).train, run.train.augment)
+
+
 def _training_batches(session: Session, run: RunSpec) -> TrainingBatch:
     samples, augment = session.split(run).train, run.train.augment
     if augment is None:
@@ -162,6 +193,9 @@ def probabilities(
     """
     if run.kind == "zero_shot":
         return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
+    if run.kind == "head":
+        features = session.features_of(samples, run.preprocess)
+        return HEADS[run.method].probabilities(state, _training_images(session, run), features)
     if run.kind == "linear":
         logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)

@@ -70,7 +70,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """
         import torch
 
-        from cytolora.training.heads import fit_heads
+        from cytolora.training.heads.linear import fit_heads
 
         checked: Any = validate_data  # its stubs take arrays for text
         features, labels = checked(self, X, y, dtype=np.float32, ensure_min_samples=2)

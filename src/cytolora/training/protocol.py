@@ -6,7 +6,7 @@ what they change of it.
 
 from dataclasses import dataclass, replace
 
-from cytolora.config.run import AugmentSpec, Budget, TrainSpec
+from cytolora.config.run import LINEAR, AugmentSpec, Budget, TrainSpec
 from cytolora.training.selection import Metric
 
 
@@ -23,6 +23,8 @@ class Protocol:
     """Fewest optimiser steps, whatever the budget gives; ``max_steps`` of the budget cuts these too."""
     max_steps: int | None = None
     """Most optimiser steps; None: as many as the budget gives."""
+    head: str = LINEAR
+    """Method that gives the head: ``linear`` trains it, under an adapter too; a fitted one has no steps and no rate."""
 
     def num_steps(self, num_train: int, shots: int | None = None) -> int:
         """Optimiser steps of one training.
@@ -57,6 +59,14 @@ FIT_LINEAR = replace(
 """Linear heads of ``fit``, and of the learning curve that forecasts them. The steps have bounds, for own datasets hold
 from a handful of images to hundreds of thousands, and classes of different sizes. ``augment`` stands in the bundles of
 format 1 and changes nothing: the features are those of evaluation views."""
+
+
+def fitted(method: str) -> Protocol:
+    """Protocol of a head that is fitted without steps; its only rate is 0."""
+    return replace(
+        GRID_LINEAR, learning_rates=(0.0,), metric="balanced_accuracy", min_steps=0, max_steps=0, head=method
+    )
+
 
 FIT_ADAPTER = Protocol(
     train=TrainSpec(budget=Budget(amount=20, unit="epochs", plus_steps=50)),

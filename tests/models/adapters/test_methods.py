@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from small_encoders import BYPASSING, FUSED, images, inside, relative, small_encoder
 
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, Budget, method_kind
+from cytolora.config.run import FITTED_HEADS, LINEAR, ZERO_SHOT, AdapterSpec, Budget, method_kind
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand
 from cytolora.models.adapters.attach import attach, merged, prove_attached
@@ -51,6 +51,7 @@ def test_the_names_that_specs_take_for_no_adapter_are_those_of_the_registry():
     assert {method.name: method.kind for method in METHODS if method.kind != "adapter"} == {
         LINEAR: "linear",
         ZERO_SHOT: "zero_shot",
+        **dict.fromkeys(FITTED_HEADS, "head"),
     }
     for method in METHODS:
         trains_inside = method.peft_config is not None or method.opens is not None or method.prompts
@@ -112,7 +113,9 @@ def test_gradients_are_where_the_method_trains_and_nowhere_else(method: str, kin
         method, lambda name: any(mark in name for mark in (".lora_", ".vera_", ".ia3_", ".oft_", ".lokr_"))
     )
     assert changed == {name for name in frozen if belongs(name) and not name.endswith("ranknum.default")}
-    assert all(parameter.grad is not None for parameter in classifier.trainable())
+    grads = {name: one.grad for name, one in classifier.named_parameters() if one.requires_grad}
+    still = {name for name, grad in grads.items() if grad is None or not grad.any()}
+    assert not still, "a gradient of zero trains nothing"
 
 
 @ON_EACH

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from fake_store import FakeData, write_runs
 
-from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec
+from cytolora.config.run import FITTED_HEADS, AdapterSpec, HeadSpec
 from cytolora.experiments.store import Store
+from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
-from cytolora.reporting.pages.protocol import describe_methods
+from cytolora.reporting.pages.protocol import describe_methods, head_settings
 from cytolora.reporting.results.settings import read_settings
 
 OTHER: dict[str, Any] = {
@@ -23,7 +24,7 @@ OTHER: dict[str, Any] = {
     "prompts": 5,
     "reference_attention_bug": True,
 }
-ADAPTED = sorted(entry.name for entry in METHODS if entry.name not in (LINEAR, ZERO_SHOT))
+ADAPTED = sorted(entry.name for entry in METHODS if entry.kind == "adapter")
 
 
 def settings(store: Store, method: str, adapter: AdapterSpec) -> str:
@@ -68,3 +69,17 @@ def test_a_setting_is_stated_exactly_where_the_method_reads_it(store: Store, met
 )
 def test_settings_are_said_in_these_words(store: Store, method: str, adapter: dict[str, Any], said: str):
     assert said in settings(store, method, AdapterSpec(**adapter))
+
+
+HEAD_CHANGES: dict[str, Any] = {"shrinkage": 0.25, "penalty": 0.5, "neighbours": 7, "centre": True}
+
+
+@pytest.mark.parametrize("method", FITTED_HEADS)
+def test_a_fitted_head_is_described_by_the_settings_that_it_reads_and_by_no_step_or_rate(method: str):
+    reads = tuple(FITTED[method].values)
+    plain = head_settings(method, HeadSpec())
+    assert set(HEAD_CHANGES) == {entry.name for entry in fields(HeadSpec)}
+    for name, value in HEAD_CHANGES.items():
+        changed = head_settings(method, HeadSpec(**{name: value}))
+        assert (changed != plain) == (name in reads)
+        assert f"{name} {str(value).lower()}" in changed or name not in reads

@@ -102,7 +102,7 @@ class BundleManifest:
     def __post_init__(self) -> None:
         if self.preprocess != self.backbone.spec.preprocess:
             raise BundleError("preprocess is not that of the backbone.")
-        if (self.adapter is None) != (method_kind(self.method) == "linear"):
+        if (self.adapter is None) != (method_kind(self.method) in ("linear", "head")):
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
         _ = self.rules  # checked now, not when a prediction is made
 

@@ -100,12 +100,19 @@ def _cautions(notes: Sequence[str]) -> list[str]:
     return ["## Caution", "\n".join(f"* {note}" for note in (*notes, elsewhere))]
 
 
+def _how(training: Mapping[str, Any]) -> str:
+    """The learning rate and steps of a training; of a head that was fitted without them, what it was tried on."""
+    if not training["num_steps"]:
+        return f"Fitted without steps, tried on {training['chosen_on']}"
+    return f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps"
+
+
 def _training(manifest: BundleManifest) -> list[str]:
     training, backbone = manifest.training, manifest.backbone
     return [
         "## Training",
         f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
-        f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps; "
+        f"{_how(training)}; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         f"Backbone {backbone.name} (`{backbone.sha256}`), licence {backbone.spec.licence}; its weights are not in this "
         "bundle.",

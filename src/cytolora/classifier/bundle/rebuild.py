@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cytolora.config.run import AdapterSpec
+from cytolora.config.run import AdapterSpec, method_kind
 from cytolora.errors import BundleError, StoreError
 from cytolora.models.adapters.attach import attach, merged
 from cytolora.models.adapters.methods import METHODS
@@ -30,7 +30,8 @@ def attached(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = attach(encoder, method, adapter)
-    classifier = EncoderWithHead(adapted, len(state["head.weight"]))
+    is_fitted = method_kind(method) == "head"
+    classifier = EncoderWithHead(adapted, len(state["head.weight"]), scales_features=is_fitted)
     try:
         load_trained_state(classifier, state)
     except StoreError as error:

@@ -21,7 +21,7 @@ from cytolora.classifier.inference.predictor import pixels_of
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.split_qkv import fuse_qkv
-from cytolora.models.encoder_with_head import EncoderWithHead
+from cytolora.models.encoder_with_head import EncoderWithHead, UnitHead
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -40,6 +40,11 @@ def write_timm(bundle: Classifier, folder: Path) -> None:
         ConfigError: If timm's own classifier cannot be this one.
     """
     classifier = bundle.classifier()
+    if isinstance(classifier.head, UnitHead):
+        raise ConfigError(
+            f"{bundle.name}: the head of {bundle.contents.method} maps features scaled to length 1, and timm's "
+            "classifier scales none. Export with --to onnx."
+        )
     trunk = copy.deepcopy(classifier.encoder.trunk)
     fuse_qkv(trunk)
     expected, arguments = _architecture(bundle)

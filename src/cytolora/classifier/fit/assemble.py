@@ -94,7 +94,7 @@ def _training(prepared: Prepared, trained: Trained) -> Mapping[str, Any]:
         "images": {name: len(part) for name, part in parts.items()},
         "groups": {name: len({sample.group for sample in part} - {None}) for name, part in parts.items()},
         "amount": config.sampling.amount,
-        "settings": to_plain(config.protocol.train),
+        "settings": to_plain(config.protocol.train) if trained.num_steps else {},
         "learning_rate": trained.learning_rate,
         "num_steps": trained.num_steps,
         "num_trainable": trained.num_trainable,

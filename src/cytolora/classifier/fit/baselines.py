@@ -7,7 +7,8 @@ from torch import Tensor
 
 from cytolora.data.manifest import Sample, Split
 from cytolora.display.format import percent
-from cytolora.training.baselines import Known, choose_k, score_neighbours
+from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.neighbours import choose_k, score_neighbours
 from cytolora.training.session import Session
 
 TITLES = {"knn": "a vote of the nearest neighbours", "nearest_mean": "the nearest class mean"}
@@ -24,7 +25,7 @@ def untrained(session: Session, split: Split) -> dict[str, Any]:
         return session.features_of(samples), session.labels_of(samples)
 
     features, labels = of(split.train)
-    known = Known(features=features, labels=labels, num_classes=len(session.manifest.classes))
+    known = Labelled(features=features, labels=labels, num_classes=len(session.manifest.classes))
     k = choose_k(known, *of(split.val))
     val, test = (score_neighbours(known, *of(samples), k=k) for samples in (split.val, split.test))
     scores = {name: {"val": val[name], "test": test[name]} for name in TITLES}

@@ -22,7 +22,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.hub import find
-from cytolora.training.protocol import FIT_ADAPTER, FIT_ADAPTER_FEW_SHOT, FIT_LINEAR, Protocol
+from cytolora.training.protocol import FIT_ADAPTER, FIT_ADAPTER_FEW_SHOT, FIT_LINEAR, Protocol, fitted
 from cytolora.training.resources import Inputs
 
 _BEST_LINEAR = ("uni", "quiltnet-b16", "vit-b16", "clip-vit-b16", "biomedclip")
@@ -51,7 +51,7 @@ class FitOptions:
     model: str | None = None
     """Backbone; the best one on this machine if None."""
     method: str | None = None
-    """``linear``, ``lora`` or another adapter; None: linear on a CPU, LoRA on a GPU."""
+    """``linear``, a fitted head such as ``gda``, ``lora`` or another adapter; None: linear on a CPU, LoRA on a GPU."""
     shots: int | None = None
     """Training images per class; None: all."""
     seed: int = 0
@@ -152,14 +152,19 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
+    if entry.head is not None and not entry.head.is_affine:
+        raise ConfigError(
+            f"{method} keeps its training images and is no map of features, so it fits into no bundle. Choose linear, "
+            "gda, logistic, ridge, nearest-mean, or an adapter such as lora."
+        )
     name, notes = _model(options, inputs, method, own)
-    if options.max_steps is not None:
+    if options.max_steps is not None and entry.kind != "head":
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
     adapter = AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None)
     return FitConfig(
         backbone=BACKBONES.get(name),
         method=method,
-        adapter=None if entry.kind == "linear" else adapter,
+        adapter=adapter if entry.kind == "adapter" else None,
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         protocol=_protocol(options, method),
         seed=options.seed,
@@ -169,6 +174,10 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
 
 def _protocol(options: FitOptions, method: str) -> Protocol:
     """Returns the protocol of the method with what the options change of it."""
+    if method_kind(method) == "head":
+        if options.learning_rates:
+            raise ConfigError(f"{method} is fitted without steps and has no learning rates. Leave them out.")
+        return fitted(method)
     if method_kind(method) == "linear":
         protocol = FIT_LINEAR
     else:
@@ -205,7 +214,7 @@ def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str])
     named = [*own, *inputs.weights]
     if named:
         return named[0], []
-    preferred = _BEST_LINEAR if method_kind(method) == "linear" else _BEST_ADAPTED
+    preferred = _BEST_ADAPTED if method_kind(method) == "adapter" else _BEST_LINEAR
     best = next((name for name in preferred if find(BACKBONES.get(name), None, inputs.weights_dir) is not None), None)
     if best is not None:
         return best, [f"{best} was chosen among the backbones on this machine."]

@@ -1,4 +1,4 @@
-"""Linear head on frozen features, its learning rate chosen by cross-validation over groups."""
+"""Head on frozen features: linear, its learning rate chosen by cross-validation over groups, or fitted without one."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,9 +11,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from cytolora.classifier.fit.held_out import RateScores, best_rate, halves, unit_names
+from cytolora.config.run import HeadSpec
 from cytolora.data.manifest import Sample, Split
 from cytolora.models.encoder_with_head import head_state
-from cytolora.training.heads import fit_heads
+from cytolora.training.heads.affine import scaled
+from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.linear import fit_heads
 from cytolora.training.protocol import Protocol
 from cytolora.training.session import Session
 
@@ -36,10 +40,14 @@ class Head:
     held_out_labels: NDArray[np.int64]
     chosen_on: str
     """Description of these images."""
+    scales_features: bool = False
+    """Whether it maps features scaled to length 1."""
 
     def logits(self, features: Tensor) -> Logits:
         """Applies the head to features [images, feature_dim]."""
-        return _apply(features, self.state["head.weight"], self.state["head.bias"])
+        return _apply(
+            scaled(features) if self.scales_features else features, self.state["head.weight"], self.state["head.bias"]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,8 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
         needed_groups: Groups that calibration takes at least.
     """
     num_classes = len(session.manifest.classes)
-    features, labels = session.features_of(split.train), session.labels_of(split.train).numpy()
+    view = scaled if protocol.head in HEADS else _as_they_are
+    features, labels = view(session.features_of(split.train)), session.labels_of(split.train).numpy()
     groups, is_own = unit_names(split.train), np.array([sample.elsewhere is None for sample in split.train])
     if num_folds(labels, groups, is_own) > 1:
         head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own)
@@ -73,11 +82,12 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
     head = fit_by_validation(
         features,
         labels,
-        session.features_of(select),
+        view(session.features_of(select)),
         session.labels_of(select).numpy(),
         protocol,
         num_classes,
         seed=seed,
+        groups=groups,
     )
     return Selected(head=head, calibration=calibration, notes=notes)
 
@@ -108,7 +118,7 @@ def fit_by_folds(
     """Chooses the learning rate by stratified cross-validation over whole groups, then trains on everything.
 
     Args:
-        features: Of the training images, float32 [images, feature_dim].
+        features: Of the training images, float32 [images, feature_dim]; scaled to length 1 for a fitted head.
         is_scored: Images that the rate is chosen on and whose logits are returned; None: all. The rest is trained on.
     """
     is_scored = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
@@ -119,7 +129,8 @@ def fit_by_folds(
         warnings.filterwarnings("ignore", message="The least populated class in y has only")
         divided = list(splitter.split(features, labels, groups))
     for train, left in divided:
-        weights, biases = _heads(features[train], labels[train], protocol, num_classes, seed)
+        inside: list[str] = [groups[int(index)] for index in train]
+        weights, biases = _heads(features[train], labels[train], inside, protocol, num_classes, seed)
         for row, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             held_out[row, left] = _apply(features[left], weight, bias)
     units = {group for group, counts in zip(groups, is_scored, strict=True) if counts}
@@ -127,6 +138,7 @@ def fit_by_folds(
     return _final(
         features,
         labels,
+        groups,
         protocol,
         seed=seed,
         held_out=held_out[:, is_scored],
@@ -144,12 +156,14 @@ def fit_by_validation(
     num_classes: int,
     *,
     seed: int,
+    groups: Sequence[str] = (),
 ) -> Head:
     """Chooses the learning rate on images set aside: for training sets too small to be divided again."""
-    weights, biases = _heads(features, labels, protocol, num_classes, seed)
+    weights, biases = _heads(features, labels, groups, protocol, num_classes, seed)
     return _final(
         features,
         labels,
+        groups,
         protocol,
         seed=seed,
         held_out=np.stack([_apply(validation, weight, bias) for weight, bias in zip(weights, biases, strict=True)]),
@@ -161,6 +175,7 @@ def fit_by_validation(
 def _final(
     features: Tensor,
     labels: NDArray[np.int64],
+    groups: Sequence[str],
     protocol: Protocol,
     *,
     seed: int,
@@ -171,7 +186,7 @@ def _final(
     """Chooses the learning rate by logits [rates, images, classes], and trains on all images."""
     best, tried = best_rate(protocol, held_out, held_out_labels)
     # At every rate, for the last bits depend on how many heads are trained together.
-    weights, biases = _heads(features, labels, protocol, held_out.shape[2], seed)
+    weights, biases = _heads(features, labels, groups, protocol, held_out.shape[2], seed)
     return Head(
         state=head_state(weights[best].clone(), biases[best].clone()),
         learning_rate=protocol.learning_rates[best],
@@ -180,13 +195,25 @@ def _final(
         held_out=held_out[best],
         held_out_labels=held_out_labels,
         chosen_on=chosen_on,
+        scales_features=protocol.head in HEADS,
     )
 
 
 def _heads(
-    features: Tensor, labels: NDArray[np.int64], protocol: Protocol, num_classes: int, seed: int
+    features: Tensor,
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    protocol: Protocol,
+    num_classes: int,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Trains one head for every rate: weights [rates, classes, feature_dim] and biases [rates, classes]."""
+    if protocol.head in HEADS:
+        known = Labelled(
+            features=features, labels=torch.from_numpy(labels), num_classes=num_classes, groups=tuple(groups)
+        )
+        state = HEADS[protocol.head].fit(known, known, HeadSpec(), seed)
+        return state["head.weight"].unsqueeze(0), state["head.bias"].unsqueeze(0)
     weights, biases, _ = fit_heads(
         features.unsqueeze(0),
         torch.from_numpy(labels).unsqueeze(0),
@@ -197,6 +224,10 @@ def _heads(
         num_steps=protocol.num_steps(len(labels)),
     )
     return weights[0].cpu(), biases[0].cpu()
+
+
+def _as_they_are(features: Tensor) -> Tensor:
+    return features
 
 
 def _apply(features: Tensor, weight: Tensor, bias: Tensor) -> Logits:

@@ -57,7 +57,7 @@ def _train_linear(prepared: Prepared, needed: int) -> Trained:
     session.progress.begin("features", len(session.manifest.samples), "images")
     for _ in session.feature_chunks(session.progress.done):
         pass  # cached now, and read back at once
-    session.progress.begin(f"{len(config.protocol.learning_rates)} linear heads", 0, "heads")
+    session.progress.begin(f"{len(config.protocol.learning_rates)} {config.method} heads", 0, "heads")
     selected = fit_linear(session, prepared.split, config.protocol, seed=config.seed, needed_groups=needed)
     head = selected.head
 

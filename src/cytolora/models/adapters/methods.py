@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, MethodKind, method_kind
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, HeadSpec, MethodKind, method_kind
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
+from cytolora.models.adapters.head_methods import FITTED, LINEAR_FACTS, HeadFacts
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -22,7 +23,7 @@ _LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)
 class Method:
     """One way to adapt an encoder; the classifier on top is trained by all of them.
 
-    An adapter sets one of ``peft_config``, ``opens`` and ``prompts``; linear and zero-shot set none.
+    An adapter sets one of ``peft_config``, ``opens`` and ``prompts``; any other method none.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Method:
     """Fields of AdapterSpec that the method reads; any other that is set is an error."""
     writes_weights: bool = False
     """The start moves a part of the frozen weights into the adapter."""
+    head: HeadFacts | None = None
+    """Of methods that are a head on frozen features."""
 
     def __post_init__(self) -> None:
         num_ways = (self.peft_config is not None) + (self.opens is not None) + self.prompts
@@ -53,14 +56,22 @@ class Method:
 
 def check_fits(method: Method, adapter: AdapterSpec) -> None:
     """Raises a ConfigError if the spec sets something that the method does not read."""
+    _refuse_idle(method.name, "adapter", adapter, method.uses)
+
+
+def check_head(method: Method, head: HeadSpec | None) -> None:
+    """Raises a ConfigError if the hyper-parameters of a head hold something that the method does not read."""
+    if head is not None:
+        _refuse_idle(method.name, "head", head, tuple(method.head.values) if method.head else ())
+
+
+def _refuse_idle(name: str, part: str, spec: AdapterSpec | HeadSpec, reads: tuple[str, ...]) -> None:
     idle = [
-        entry.name
-        for entry in fields(adapter)
-        if entry.name not in method.uses and getattr(adapter, entry.name) != entry.default
+        entry.name for entry in fields(spec) if entry.name not in reads and getattr(spec, entry.name) != entry.default
     ]
     if idle:
-        reads = ", ".join(method.uses) or "nothing of it"
-        raise ConfigError(f"{method.name} does not use {', '.join(idle)} of the adapter; it reads {reads}.")
+        known = ", ".join(reads) or "nothing of it"
+        raise ConfigError(f"{name} does not use {', '.join(idle)} of the {part}; it reads {known}.")
 
 
 def _low_rank(**options: Any) -> "Callable[[AdapterSpec, str], PeftConfig]":
@@ -128,7 +139,8 @@ def _lokr(adapter: AdapterSpec, modules: str) -> "PeftConfig":
 
 METHODS: Registry[Method] = Registry("method")
 for _method in (
-    Method(name=LINEAR, description="Linear classifier on frozen features."),
+    Method(name=LINEAR, description=LINEAR_FACTS.description, head=LINEAR_FACTS),
+    *(Method(name=name, description=facts.description, head=facts) for name, facts in FITTED.items()),
     Method(
         name=ZERO_SHOT,
         description="Nearest class prompts in the space shared with text; nothing is trained (Radford et al. 2021).",

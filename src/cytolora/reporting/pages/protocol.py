@@ -3,10 +3,11 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, Preprocess, RunSpec
+from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Preprocess, RunSpec
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
 from cytolora.experiments.store import StoredRun
+from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.reporting.results.settings import Setting
 
@@ -97,6 +98,9 @@ def describe_methods(settings: Iterable[Setting]) -> dict[str, list[str]]:
 def _method_in_words(spec: RunSpec) -> str:
     if spec.kind == "zero_shot":
         return "nothing is trained: images go to the class whose prompts are nearest"
+    if spec.kind == "head":
+        parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
+        return "; ".join([*parts, _view(spec.preprocess), "no steps, no learning rate"])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if spec.adapter is not None:
@@ -139,6 +143,18 @@ def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
     if adapter.reference_attention_bug and "reference_attention_bug" in reads:
         parts.append("the wrong attention of the paper's public code")
     return list(filter(None, parts))
+
+
+def head_settings(method: str, head: HeadSpec) -> list[str]:
+    """Puts the hyper-parameters of a fitted head into words: what is set, else what its method takes."""
+    values = FITTED[method].values
+    given = {name: getattr(head, name) for name in values}
+    unset = {name: getattr(HeadSpec(), name) for name in values}
+    return [f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values]
+
+
+def _plain(value: float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def _blocks(adapter: AdapterSpec) -> str:

@@ -10,15 +10,16 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 
 from cells import contents, run_all, tiny_grid
-from cytolora.training.baselines import Known, choose_k, mean_shares, score_neighbours, vote_shares
+from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.neighbours import choose_k, mean_shares, score_neighbours, vote_shares
 
 
 @pytest.fixture(scope="module")
-def known() -> Known:
+def known() -> Labelled:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(90) % 3
     features = torch.randn(90, 8, generator=generator) + torch.eye(8)[labels] * 2
-    return Known(features=features, labels=labels, num_classes=3)
+    return Labelled(features=features, labels=labels, num_classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_the_nearest_mean_equals_scikit_learns(known, queries):
 def test_k_is_the_best_on_validation_and_the_smallest_of_equals(known):
     theirs = {}
     val, labels = known.features[:40] + 0.3, known.labels[:40]
-    rest = Known(features=known.features[40:], labels=known.labels[40:], num_classes=3)
+    rest = Labelled(features=known.features[40:], labels=known.labels[40:], num_classes=3)
     for k in (1, 3, 5, 10, 20):
         model = KNeighborsClassifier(k, metric="cosine").fit(rest.features.numpy(), rest.labels.numpy())
         theirs[k] = model.score(val.numpy(), labels.numpy())
@@ -52,7 +53,7 @@ def test_k_is_the_best_on_validation_and_the_smallest_of_equals(known):
 
 
 def test_one_image_a_class_leaves_one_neighbour_and_a_class_without_images_is_never_predicted():
-    few = Known(features=torch.eye(4)[:2], labels=torch.tensor([0, 2]), num_classes=3)
+    few = Labelled(features=torch.eye(4)[:2], labels=torch.tensor([0, 2]), num_classes=3)
     assert choose_k(few, torch.eye(4)[:2], few.labels) == 1
     shares = mean_shares(few, torch.randn(9, 4, generator=torch.Generator().manual_seed(0)))
     assert (shares[:, 1] == 0).all()

@@ -1,0 +1,95 @@
+"""Heads on frozen features: what each needs, how it is solved, and its hyper-parameters with their sources, as data.
+
+Importing it loads no torch. The solutions are in training/heads/.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Solution = Literal["closed form", "iterative", "batched"]
+"""closed form: linear algebra once; iterative: an optimiser run to convergence; batched: gradient steps, all learning
+rates and seeds in one pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """Default of a hyper-parameter, and where it is from."""
+
+    default: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadFacts:
+    """One head on frozen features."""
+
+    description: str
+    solution: Solution
+    needs_text: bool = False
+    """Whether it reads the text embeddings of the class names."""
+    needs_validation: bool = False
+    """Whether it reads the validation images: those of a run, beside the training images of each class."""
+    is_affine: bool = True
+    """Whether its logits are an affine map of the features scaled to length 1, so that it can stand in a bundle."""
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """By field of HeadSpec; any other that is set is an error."""
+
+
+_PENALTY = Value(
+    default="of 100, 10, ..., 0.0001 the one with the lowest cross-entropy in cross-validation over groups (5 folds at "
+    "most); 1 where a class comes from one group only, as with 1 shot",
+    source="1: scikit-learn's default; the range is ours, and holds the 1 / 0.316 of the CLIP repository's example",
+)
+
+LINEAR_FACTS = HeadFacts(description="Linear classifier on frozen features.", solution="batched", needs_validation=True)
+"""Validation chooses its learning rate."""
+
+FITTED: Mapping[str, HeadFacts] = {
+    "gda": HeadFacts(
+        description="Gaussian discriminant analysis with a shrunken shared covariance, uniform priors "
+        "(Wang et al. 2024); with 1 shot the nearest class mean.",
+        solution="closed form",
+        values={
+            "shrinkage": Value(
+                default="d / (N - 1 + d), d features of N images",
+                source="Wang et al. 2024, arXiv:2402.04087; public code, main_few_shots.py:58-64",
+            )
+        },
+    ),
+    "logistic": HeadFacts(
+        description="Logistic regression by L-BFGS, its penalty by cross-validation over groups (scikit-learn).",
+        solution="iterative",
+        values={"penalty": _PENALTY},
+    ),
+    "ridge": HeadFacts(
+        description="Ridge regression of the classes, +1 and -1, its penalty and temperature by cross-validation over "
+        "groups (scikit-learn).",
+        solution="closed form",
+        values={"penalty": _PENALTY},
+    ),
+    "knn": HeadFacts(
+        description="Vote of the nearest training images by cosine, one vote each; their number by validation.",
+        solution="closed form",
+        needs_validation=True,
+        is_affine=False,
+        values={
+            "neighbours": Value(
+                default="of 1, 3, 5, 10 and 20 the one with the highest validation accuracy, of equals the smallest",
+                source="ours, as the stored `neighbours` of linear heads; votes as scikit-learn's KNeighborsClassifier",
+            )
+        },
+    ),
+    "nearest-mean": HeadFacts(
+        description="Nearest class mean of features scaled to length 1 (SimpleShot, Wang et al. 2019).",
+        solution="closed form",
+        values={
+            "centre": Value(
+                default="false: L2N; true: CL2N with the mean of the training features, where the paper has that of a "
+                "base set",
+                source="Wang et al. 2019, arXiv:1911.04623",
+            )
+        },
+    ),
+}
+"""By method."""

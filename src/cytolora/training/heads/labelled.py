@@ -1,0 +1,24 @@
+"""Labelled frozen features, and the sampling units that they come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Frozen features of images whose class is known."""
+
+    features: Float32[Tensor, "images features"]
+    labels: Int64[Tensor, " images"]
+    """Class indices."""
+    num_classes: int
+    groups: Sequence[str] = ()
+    """Unit of each image: its group, or itself where that is unknown; empty: every image for itself."""
+
+    @property
+    def units(self) -> list[str]:
+        """The unit of each image."""
+        return list(self.groups) or [str(index) for index in range(len(self.labels))]

@@ -1,0 +1,68 @@
+"""Heads from class means in closed form: nearest class mean, and Gaussian discriminant analysis."""
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.linalg import cho_factor, cho_solve
+
+from cytolora.config.run import HeadSpec
+from cytolora.training.heads.affine import AffineHead, scaled
+from cytolora.training.heads.labelled import Labelled
+
+Rows = Float64[np.ndarray, "images features"]
+
+
+def nearest_mean(known: Labelled, spec: HeadSpec) -> AffineHead:
+    """Fits the nearest class mean of features scaled to length 1 (SimpleShot: Wang et al. 2019, arXiv:1911.04623).
+
+    The logit is ``m_c z - |m_c|^2 / 2``: minus half the squared distance, but for what all classes share.
+    """
+    centre = known.features.mean(dim=0) if spec.centre else None
+    present, means, _ = _class_means(scaled(known.features, centre).double().numpy(), known.labels.numpy())
+    return AffineHead.of_classes(means, -(means**2).sum(axis=1) / 2, present, known.num_classes, centre)
+
+
+def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
+    """Fits Gaussian discriminant analysis with one covariance and uniform priors (Wang et al. 2024, arXiv:2402.04087).
+
+    The covariance is that of all images around their class means, shrunk towards a multiple of the identity:
+    ``(1 - r) C + r (tr C / d) I``, r = d / (N - 1 + d), which is the paper's ``((N - 1) C + tr(C) I) / (N - 1 + d)``.
+    The logits are log posteriors: the paper's without text, divided by r. Without any spread, as with 1 shot, C is
+    taken to be the identity: the nearest class mean. Predictions are those of scikit-learn's LDA with this shrinkage
+    and uniform priors where classes are of one size; where they are not, that weighs the covariances of classes alike,
+    and this one the images.
+    """
+    rows = scaled(known.features).double().numpy()
+    present, means, spread = _class_means(rows, known.labels.numpy())
+    num_images, dim = rows.shape
+    shrinkage = dim / (num_images - 1 + dim) if spec.shrinkage is None else spec.shrinkage
+    trace = float((spread**2).sum()) / max(1, num_images - 1)
+    away = means - means.mean(axis=0)  # what all classes share would only cost digits
+    if trace <= np.finfo(np.float32).eps ** 2:
+        weight = away
+    else:
+        covariance = (1 - shrinkage) * (spread.T @ spread) / (num_images - 1)
+        covariance[np.diag_indices(dim)] += shrinkage * trace / dim
+        weight = _solved(covariance, away)
+    bias = -(weight * (means + means.mean(axis=0))).sum(axis=1) / 2
+    return AffineHead.of_classes(weight, bias, present, known.num_classes)
+
+
+def _class_means(
+    rows: Rows, labels: Int64[np.ndarray, " images"]
+) -> tuple[Int64[np.ndarray, " present"], Float64[np.ndarray, "present features"], Rows]:
+    """Returns the classes that occur, their means, and every row less the mean of its class."""
+    present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(present), rows.shape[1]))
+    np.add.at(sums, index, rows)
+    means = sums / counts[:, None]
+    return present, means, rows - means[index]
+
+
+def _solved(
+    covariance: Float64[np.ndarray, "features features"], means: Float64[np.ndarray, "classes features"]
+) -> Float64[np.ndarray, "classes features"]:
+    """Multiplies by the inverse covariance; the least-squares solution where it is singular, as with shrinkage 0."""
+    try:
+        return cho_solve(cho_factor(covariance, lower=True), means.T).T
+    except np.linalg.LinAlgError:
+        return means @ np.linalg.pinv(covariance, hermitian=True)

@@ -1,0 +1,148 @@
+"""Fitted heads in grids: a run for each seed and amount, no rate and no budget, ids that stay."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cytolora.cli.catalogue import ls
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import FITTED_HEADS, HeadSpec, RunSpec, Sampling, to_plain
+from cytolora.config.yaml import load_grid, parse_spec
+from cytolora.errors import ConfigError
+from cytolora.experiments.expand import count_runs, expand, narrowed
+
+PLAIN = {"name": "g", "datasets": ["synthetic"], "models": ["nano"], "shots": [1, 4], "seeds": [1, 2, 3]}
+
+
+def grid(methods: dict[str, object], **changes: object) -> GridSpec:
+    return parse_spec({**PLAIN, "methods": methods, **changes}, GridSpec, "grid.yaml")
+
+
+def test_a_fitted_head_is_one_run_for_each_amount_and_seed_whatever_the_grids_rates():
+    found = expand(grid({name: {} for name in FITTED_HEADS}, fractions=[0.5], learning_rates=[0.1, 0.2]))
+    assert len(found) == count_runs(grid({name: {} for name in FITTED_HEADS}, fractions=[0.5])) == 5 * 3 * 3
+    assert {run.learning_rate for run in found} == {0.0}
+    assert {(run.kind, run.num_steps(100), run.num_images_seen(100)) for run in found} == {("head", 0, 0)}
+    assert len({run.run_id for run in found}) == len(found)
+    assert len({run.setting_id for run in found}) == 5 * 3
+
+
+def test_the_ids_of_fitted_heads_are_pinned():
+    """They stand in stores: a default that changes makes every stored run a stranger."""
+    first = {run.method: run.run_id for run in reversed(expand(grid({name: {} for name in FITTED_HEADS})))}
+    assert first == {
+        "gda": "synthetic_nano_gda_1-shot_lr0_s1_6f31f56d",
+        "knn": "synthetic_nano_knn_1-shot_lr0_s1_c2fccb02",
+        "logistic": "synthetic_nano_logistic_1-shot_lr0_s1_d0175258",
+        "nearest-mean": "synthetic_nano_nearest-mean_1-shot_lr0_s1_2772a5eb",
+        "ridge": "synthetic_nano_ridge_1-shot_lr0_s1_2cffb4ac",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": 7}, {"warmup_steps": 1}, {"weight_decay": 0.5}, {"precision": "bf16"}, {"augment": None}]
+)
+def test_what_only_steps_read_changes_no_id_of_a_fitted_head(changes: dict[str, object]):
+    ids = [{run.run_id for run in expand(replace(grid({"gda": {}}), **more))} for more in ({}, changes)]  # pyright: ignore
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("name", ["smoke", "exp1", "exp2", "exp2-linear", "exp3"])
+def test_a_fitted_head_joins_any_shipped_grid_by_its_name(name: str):
+    chosen = narrowed(load_grid(name), methods=["gda", "knn"], max_steps=3)
+    assert set(chosen.methods) == {"gda", "knn"}
+    found = expand(chosen)
+    assert len(found) == count_runs(chosen)
+    assert {run.method for run in found} == {"gda", "knn"}
+    assert all(run.train.budget.max_steps is None for run in found), "there are no steps to cut"
+
+
+def test_the_frozen_features_are_those_of_linear_heads_in_a_preset_that_augments_them():
+    augmented = replace(grid({"gda": {}, "linear": {"budget": {"amount": 1, "unit": "epochs"}}}), augment_frozen=True)
+    assert len({run.train.augment for run in expand(augmented)}) == 1
+    assert expand(augmented)[0].train.augment is not None
+
+
+def test_settings_of_a_head_have_ids_of_their_own_and_defaults_none_however_they_are_written():
+    (plain,), (default,), (other,) = (
+        expand(grid({"knn": method}, shots=[4], seeds=[1]))
+        for method in ({}, {"head": {"centre": False}}, {"head": {"neighbours": 3}})
+    )
+    assert plain == default
+    assert plain.run_id == default.run_id
+    assert plain.head is None
+    assert other.run_id != plain.run_id
+    assert other.setting_id != plain.setting_id
+    assert "head" not in to_plain(plain)
+    assert parse_spec(to_plain(other), RunSpec, "spec.json") == other
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"gda": {"budget": {"amount": 1, "unit": "epochs"}}}, "gda is trained without steps.*Write `gda: {}`"),
+        ({"knn": {"learning_rates": [0.1]}}, "knn is trained without steps"),
+        ({"ridge": {"adapter": {}}}, "ridge is trained without steps"),
+        ({"nearest-mean": {"head_start": "text"}}, "nearest-mean is trained without steps"),
+        ({"linear": {"budget": {"amount": 1, "unit": "epochs"}, "head": {"penalty": 1}}}, "methods.linear.head: only"),
+        ({"gda": {"head": {"shrinkage": 1.5}}}, r"shrinkage is a share in \[0, 1\], got 1.5"),
+        ({"logistic": {"head": {"penalty": 0}}}, "penalty is a finite number above 0, got 0"),
+        ({"knn": {"head": {"neighbours": 0}}}, "neighbours is a number of images, at least 1, got 0"),
+        ({"gda": {"head": {"rank": 2}}}, "rank"),
+    ],
+)
+def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        grid(methods)
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "message"),
+    [
+        ("gda", HeadSpec(penalty=1.0), "gda does not use penalty of the head; it reads shrinkage"),
+        ("knn", HeadSpec(centre=True), "knn does not use centre of the head; it reads neighbours"),
+        ("ridge", HeadSpec(neighbours=3), "ridge does not use neighbours of the head; it reads penalty"),
+        ("nearest-mean", HeadSpec(shrinkage=0.0), "nearest-mean does not use shrinkage"),
+        ("logistic", HeadSpec(shrinkage=0.5, neighbours=1), "logistic does not use shrinkage, neighbours"),
+    ],
+)
+def test_a_setting_that_a_head_does_not_read_is_refused(method: str, head: HeadSpec, message: str):
+    with pytest.raises(ConfigError, match=message):
+        expand(replace(grid({"gda": {}}), methods={method: MethodSpec(head=head)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.1}, "gda is trained without steps: it has learning_rate 0"),
+        ({"head_start": "text"}, "and no head_start"),
+        (
+            {"method": "zero-shot", "sampling": Sampling(shots=0, max_val_shots=None), "head": HeadSpec(centre=True)},
+            "zero",
+        ),
+        ({"sampling": Sampling(shots=0, max_val_shots=None)}, "only zero-shot has 0 shots"),
+        ({"method": "lora"}, "adapter None do not fit"),
+    ],
+)
+def test_a_run_that_mixes_heads_with_steps_is_refused(changes: dict[str, object], message: str):
+    run = expand(grid({"gda": {}}))[0]
+    with pytest.raises(ConfigError, match=message):
+        replace(run, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_methods_are_listed_with_kind_and_in_json_with_what_a_head_needs_and_its_sources(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert ls("methods", json_=True) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name for name, row in rows.items() if row["kind"] == "head"} == set(FITTED_HEADS)
+    assert rows["knn"]["head"]["needs_validation"]
+    assert not rows["gda"]["head"]["needs_validation"]
+    assert not rows["gda"]["head"]["needs_text"]
+    assert [rows[name]["solved"] for name in ("gda", "logistic", "linear", "lora")] == [
+        *("closed form", "iterative", "batched"),
+        "",
+    ]
+    assert "2402.04087" in rows["gda"]["head"]["values"]["shrinkage"]["source"]
+    assert "head" not in rows["lora"]
