@@ -4,7 +4,7 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -34,7 +34,6 @@ _OTHER_FILES = {
 }
 _SAVE = "Save it as CSV UTF-8."
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
 _SEP_LINE = re.compile(r"[\ufeff\s]*\"?sep=(\\t|[^\w\"\r\n])\"?[,;\t ]*(?:\r\n|\r|\n|$)", re.IGNORECASE)
 """The first line of tables for Excel: ``sep=;``."""
 _NUM_LINES = 50
@@ -127,15 +126,21 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode(encoding, errors="replace")
+        line = _line_of(content[: error.start].decode(encoding, errors="replace"))
+        name = encoding.removesuffix("-sig").upper()
         found = f"the byte 0x{content[error.start]:02x}" if encoding == "utf-8-sig" else "half a character"
-        raise DataError(
-            f"{cannot}: line {_line_of(before, len(before))} has {found}, which is no {encoding[:6].upper()}. {_SAVE}"
-        ) from error
+        raise DataError(f"{cannot}: line {line} has {found}, which is no {name}. {_SAVE}") from error
     if "\0" in text:
-        line = _line_of(text, text.index("\0"))
+        line = _line_of(text[: text.index("\0")])
         raise DataError(f"{cannot}: line {line} has a NUL byte, as UTF-16 without a byte order mark has. {_SAVE}")
     return text
+
+
+def csv_line(cells: Iterable[str | None]) -> str:
+    """Writes one row as CSV, with its line end; None is an empty cell."""
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # a carriage return is quoted for this line end only
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def lines_of(text: str) -> list[str]:
@@ -143,8 +148,8 @@ def lines_of(text: str) -> list[str]:
     return _LINE_END.split(text)
 
 
-def _line_of(text: str, index: int) -> int:
-    return len(_LINE_END.findall(text, 0, index)) + 1
+def _line_of(before: str) -> int:
+    return len(lines_of(before))
 
 
 def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -154,7 +159,7 @@ def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[in
     body = text[start:]
     delimiter = given[1].replace("\\t", "\t") if given else _delimiter(body, required)
     reader = _reader(body, delimiter)
-    num_before = _line_of(text, start) - 1
+    num_before = _line_of(text[:start]) - 1
     while True:
         line = num_before + reader.line_num + 1
         try:

@@ -1,14 +1,12 @@
 """Split files, to cite and to share: the subset of every image."""
 
-import csv
 from collections.abc import Iterable
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 from cytolora.config.run import Subset
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.delimited import Row
+from cytolora.core.delimited import Row, csv_line
 from cytolora.core.files import canonical_json, sha256_text, write_text
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.paths import PathIndex, slashed
@@ -27,14 +25,12 @@ def write_split(manifest: Manifest, path: AnyPath) -> None:
     """
     if not manifest.has_subsets:
         raise DataError(f"{manifest.name} is not divided into train, val and test yet; there is no split to write.")
-    text = StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    lines = [csv_line(_COLUMNS)]
     about = (images_fingerprint(manifest), manifest.split_rule)
     for sample in manifest.samples:
-        writer.writerow([sample.path, sample.label, sample.subset, sample.group or "", *about])
+        lines.append(csv_line([sample.path, sample.label, sample.subset, sample.group, *about]))
         about = ("", "")
-    write_text(as_path(path), text.getvalue())
+    write_text(as_path(path), "".join(lines))
 
 
 def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
