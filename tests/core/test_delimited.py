@@ -179,7 +179,7 @@ def test_a_required_column_and_its_twin_are_refused_and_a_twin_alone_is_named():
 def test_the_index_of_a_data_frame_is_a_column_and_other_columns_need_a_name():
     assert cells_of(parse_table(",path\n0,a.png\n", "t.csv")) == [{"column 1": "0", "path": "a.png"}]
     assert cells_of(parse_table("path,,label\na,,b\n", "t.csv")) == [{"path": "a", "label": "b"}]
-    with pytest.raises(DataError, match="line 3: found 'x' in column 2, whose name is empty"):
+    with pytest.raises(DataError, match="line 3: found 'x' in column 2, which has no name"):
         parse_table("path,,label\na,,b\na,x,b\n", "t.csv")
 
 

@@ -171,7 +171,7 @@ def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[in
             ) from error
         if cells is None:
             return
-        if any(normal(cell) for cell in cells):
+        if any(map(str.strip, cells)):
             yield line, cells
 
 
@@ -234,18 +234,25 @@ def _check_required(name: str, columns: tuple[str, ...], required: Sequence[str]
 
 
 def _row(name: str, line: int, cells: list[str], columns: list[str], *, keep_blanks: bool) -> dict[str, str]:
-    extra = len(_trimmed(cells)) - len(columns)
-    if extra > 0 or len(cells) < len(columns):
-        number = len(_trimmed(cells)) if extra > 0 else len(cells)
-        cure = "Put quotes around a cell that holds a delimiter" if extra > 0 else "Write empty cells, too"
+    if len(cells) != len(columns):
+        _check_length(name, line, cells, columns)
+    row = dict(zip(columns, cells if keep_blanks else map(str.strip, cells), strict=False))
+    if "" in row:
+        nameless = next((n for n, column in enumerate(columns) if not column and normal(cells[n])), None)
+        if nameless is not None:
+            raise DataError(
+                f"{name}, line {line}: found {cells[nameless]!r} in column {nameless + 1}, which has no name. Name it."
+            )
+        del row[""]
+    return row
+
+
+def _check_length(name: str, line: int, cells: list[str], columns: list[str]) -> None:
+    """Raises a DataError where a row is shorter than the header, or longer by more than empty cells."""
+    used = len(_trimmed(cells))
+    if len(columns) < used or len(cells) < len(columns):
+        number = max(used, min(len(cells), len(columns)))
+        cure = "Put quotes around a cell that holds a delimiter" if used > len(columns) else "Write empty cells, too"
         raise DataError(
             f"{name}, line {line}: found {number} cell{'s' * (number != 1)}, the header has {len(columns)}. {cure}."
         )
-    nameless = next((n for n, column in enumerate(columns) if not column and normal(cells[n])), None)
-    if nameless is not None:
-        raise DataError(
-            f"{name}, line {line}: found {cells[nameless]!r} in column {nameless + 1}, whose name is empty. Name it."
-        )
-    return {
-        column: cell if keep_blanks else cell.strip() for column, cell in zip(columns, cells, strict=False) if column
-    }
