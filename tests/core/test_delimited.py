@@ -40,7 +40,7 @@ def test_one_table_is_the_same_in_every_dialect(tmp_path: Path, delimiter: str, 
     for encoding, first in product(("utf-8", "utf-8-sig", "utf-16", "utf-32"), firsts):
         text = first.format(delimiter) + PLAIN.replace(",", delimiter)
         table = read(tmp_path, text.replace("\n", line_end).encode(encoding))
-        assert table.columns == ("path", "label", "group")
+        assert (table.columns, table.delimiter) == (("path", "label", "group"), delimiter)
         assert cells_of(table) == ROWS
         assert read_columns(tmp_path / "t.csv") == table.columns
 

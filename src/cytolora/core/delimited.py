@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cytolora.core.text import folded, normal
 from cytolora.errors import DataError
@@ -55,6 +55,8 @@ class Table:
     columns: tuple[str, ...]
     """In normal form (core/text.py); a first column without a name is ``column 1``."""
     rows: list[Row]
+    delimiter: str
+    """A semicolon may go with decimal commas."""
 
 
 def read_table(
@@ -86,13 +88,14 @@ def parse_table(
     Args:
         name: Of the table, for errors.
     """
-    records = _records(text, name, required)
+    dialect = _dialect(text, required)
+    records = _records(text, name, dialect)
     _, header = next(records, (1, []))
     columns = _columns(name, header)
     named = tuple(column for column in columns if column)
     _check_required(name, named, required, alias)
     rows = [(line, _row(name, line, cells, columns, keep_blanks=keep_blanks)) for line, cells in records]
-    return Table(name=name, columns=named, rows=rows)
+    return Table(name=name, columns=named, rows=rows, delimiter=dialect.delimiter)
 
 
 def read_columns(path: Path) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ def read_columns(path: Path) -> tuple[str, ...]:
             start = file.read(_HEADER_BYTES)
         encoding = next((encoding for mark, encoding in _MARKS if start.startswith(mark)), "utf-8-sig")
         text = start.decode(encoding, errors="replace")
-        _, header = next(_records(text, str(path), ()), (1, []))
+        _, header = next(_records(text, str(path), _dialect(text, ())), (1, []))
         return tuple(column for column in _columns(str(path), header) if column)
     except (OSError, DataError):
         return ()
@@ -152,14 +155,23 @@ def _line_of(before: str) -> int:
     return len(lines_of(before))
 
 
-def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields header and rows as written, each with its line; blank lines and rows of empty cells are passed over."""
+class _Dialect(NamedTuple):
+    delimiter: str
+    start: int
+    """Characters of the line that names the delimiter, which is no row."""
+
+
+def _dialect(text: str, required: Sequence[str]) -> _Dialect:
     given = _SEP_LINE.match(text)
-    start = given.end() if given else 0
-    body = text[start:]
-    delimiter = given[1].replace("\\t", "\t") if given else _delimiter(body, required)
-    reader = _reader(body, delimiter)
-    num_before = _line_of(text[:start]) - 1
+    if given:
+        return _Dialect(given[1].replace("\\t", "\t"), given.end())
+    return _Dialect(_delimiter(text, required), 0)
+
+
+def _records(text: str, name: str, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Yields header and rows as written, each with its line; blank lines and rows of empty cells are passed over."""
+    reader = _reader(text[dialect.start :], dialect.delimiter)
+    num_before = _line_of(text[: dialect.start]) - 1
     while True:
         line = num_before + reader.line_num + 1
         try:
