@@ -240,3 +240,16 @@ def test_check_takes_columns_by_option(cells: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "2 groups." in said
     assert "column split of manifest.csv" in said
+
+
+def test_a_table_on_which_no_rule_acts_keeps_its_fingerprint(tmp_path: Path):
+    """Pins the fingerprint: a change here makes every stored run on such a table stale."""
+    for number in range(6):
+        (tmp_path / f"ä {number}.png").write_bytes(b"cell %d" % number)
+    rows = "".join(
+        f".\\ä {number}.png; {'ASC-US' if number % 2 else 'Träger, low'} ;{number // 2:03}\n" for number in range(6)
+    )
+    (tmp_path / "manifest.csv").write_text(f"path;label;group\n{rows}", encoding="utf-8")
+    manifest = load_manifest(tmp_path)
+    assert not manifest.findings
+    assert manifest.fingerprint == "8ef96ab0df035d78c29ad40923df516e9fc5e199a5a35187477c14324416db69"
