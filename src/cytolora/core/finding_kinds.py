@@ -129,7 +129,7 @@ TABLES = _kinds(
     "T",
     (
         *(301, "column-not-used", "note"),
-        "A column of the table is not used.",
+        "A column of a table is not used.",
         "`--group-column` or `--subset-column` take a column of another name.",
     ),
     (
@@ -143,13 +143,13 @@ LABELS = _kinds(
     "L",
     (
         *(401, "similar-labels", "warning"),
-        "Classes differ only by case, blanks, hyphens or Unicode form.",
+        "Classes differ only by case, blanks, dashes, underscores or Unicode form.",
         "Make them one with a label map (`--map`), or rename them.",
     ),
     (
         *(402, "similar-groups", "warning"),
-        "Groups differ only by case, zeros, number form, dashes or blanks: probably one patient, slide or field.",
-        "Write each group in one form; as they are, they may stand on two sides of a split.",
+        "Groups differ only by case, leading zeros, number form (7, 7.0), dashes or blanks, and count as one.",
+        "Write each group in one form; give those that are several names that differ by more.",
     ),
     (
         *(403, "missing-label", "warning"),

@@ -94,7 +94,7 @@ def read_cells(
         manifest = read_split(split_file, manifest)
     num_corrected, before, added, new = 0, manifest, Added(), ()
     if labels is not None:
-        added = find_added(added_from, manifest)
+        added = find_added(added_from, manifest, reading)
         given = read_labels(labels, manifest, path, added)
         manifest, num_corrected = relabelled(manifest, given.own)
         new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
