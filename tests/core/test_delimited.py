@@ -235,7 +235,7 @@ def test_lines_are_counted_where_rows_begin():
 
 def test_an_absent_file_and_a_folder_are_refused(tmp_path: Path):
     for path in (tmp_path / "no.csv", tmp_path):
-        with pytest.raises(DataError, match=r"Cannot read .* as a UTF-8 table"):
+        with pytest.raises(DataError, match=r"Cannot read .* as UTF-8 text"):
             read_table(path)
         assert read_columns(path) == ()
 

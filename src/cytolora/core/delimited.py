@@ -117,7 +117,7 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: If it is another kind of file or of another encoding, with the line.
     """
-    cannot = f"Cannot read {path} as a UTF-8 table"
+    cannot = f"Cannot read {path} as UTF-8 text"
     try:
         content = path.read_bytes()
     except OSError as error:
