@@ -104,7 +104,8 @@ def split(
 
     Args:
         data: As for ``load_dataset``; or what it returns.
-        by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups.
+        by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups. Byte-equal
+            files stand in one subset either way.
         ratios: Shares of train, val and test.
 
     Returns:
@@ -115,6 +116,6 @@ def split(
     from cytolora.data.splitting.splits import assign_subsets
 
     manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map, reading=reading)
-    divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed))
+    divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed, copies="together"))
     write_split(divided, as_path(out, "out"))
     return divided

@@ -131,7 +131,7 @@ def split(
     quiet
         Shows no progress.
     """
-    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed)
+    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed, copies="together")
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = _manifest(path, dataset, map_, reading)

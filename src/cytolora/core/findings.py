@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cytolora.core.finding_kinds import KINDS, FindingKind, Severity
+from cytolora.errors import DataError
 
 _NUM_EXAMPLES = 10
 """Cases that a finding keeps; its count counts all."""
@@ -66,6 +67,28 @@ def finding(code: str, text: str, *, count: int = 1, examples: Iterable[str] = (
     """
     KINDS[code]
     return Finding(code=code, text=text, count=count, examples=tuple(examples)[:_NUM_EXAMPLES])
+
+
+class RefusedDataError(DataError):
+    """Data that no classifier is trained on; `check` says the same beforehand, under the same code."""
+
+    def __init__(self, code: str, text: str) -> None:
+        """Takes the code of a kind of severity ``error``."""
+        assert KINDS[code].severity == "error", f"{code} is no error: data with it are used"
+        super().__init__(text)
+        self.code = code
+
+
+def refuse_errors(name: str, findings: Iterable[Finding]) -> None:
+    """Raises what `fit` and `run` answer to data of which a finding is an error.
+
+    Raises:
+        RefusedDataError: With the first such finding and its cure.
+    """
+    for one in findings:
+        if one.severity == "error":
+            text = str(one) if name in str(one) else f"{name}: {one}"
+            raise RefusedDataError(one.code, f"{text} {one.kind.cure}")
 
 
 def first(cases: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def read_cells(
     kept, notes = _usable(whole, looked)
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
     _check_classes(own)
-    divided, of_added = join(assign_subsets(own, split or SplitSpec()), kept)
+    divided, of_added = join(assign_subsets(own, split or SplitSpec(copies="together")), kept)
     leakage = divided.grouping.warnings(divided.split_rule).get(SPLIT_BY_IMAGE)
     notes += [*([leakage] if leakage else []), *_across(divided, looked), *of_added, *_unknown_groups(looked)]
     num_added = len(divided.samples) - len(own.samples)
