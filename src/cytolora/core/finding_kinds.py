@@ -208,7 +208,7 @@ DIVISION = _kinds(
     (
         *(507, "copies-torn", "warning"),
         "Byte-equal files stand in more than one subset: the answer is known.",
-        "Divide with `cytolora split`, which keeps copies together, or write `split: {copies: together}` into the grid.",
+        "Divide with `cytolora split`, which binds copies, or write `split: {copies: together}` into the grid.",
     ),
     (
         *(508, "split-by-image", "warning"),

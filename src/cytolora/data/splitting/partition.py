@@ -32,7 +32,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unit:
-    """Images that stay in one subset: a group, or one image whose group is not known; several where they share files."""
+    """Images that stay in one subset: a group, or one image of unknown group; several where they share files."""
 
     key: str
     """``group:NAME`` or ``image:PATH``; of several that share files, the first."""

@@ -37,8 +37,8 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
     if present and "train" not in present:
         raise RefusedDataError(
             "D509",
-            f"{manifest.name} has images for {' and '.join(sorted(present))} but none for train. Mark some as train, or "
-            "leave out the column of subsets.",
+            f"{manifest.name} has images for {' and '.join(sorted(present))} but none for train. Mark some as "
+            "train, or leave out the column of subsets.",
         )
     pool, lead = manifest.samples, ""
     subsets: tuple[Subset, ...] = SUBSETS
