@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cytolora.core.finding_kinds import KINDS, FindingKind, Severity
@@ -112,3 +112,27 @@ def summary(findings: Iterable[Finding]) -> str:
     number = Counter(one.severity for one in findings)
     words = [f"{number[severity]} {severity}{'s' * (number[severity] > 1)}" for severity in ORDER if number[severity]]
     return ", ".join(words)
+
+
+def few_of_each(findings: Iterable[Finding]) -> list[Finding]:
+    """Returns findings to read, the gravest first; of many of one kind the first three, and how many more there are."""
+    by_code: dict[str, list[Finding]] = {}
+    for one in gravest_first(findings):
+        by_code.setdefault(one.code, []).append(one)
+    return [one for members in by_code.values() for one in (*members[:_NUM_SHOWN], *_rest(members[_NUM_SHOWN:]))]
+
+
+def _rest(findings: Sequence[Finding]) -> list[Finding]:
+    if len(findings) < 2:
+        return list(findings)
+    return [replace(findings[0], text=f"… and {len(findings)} more of this kind; --json lists all.", examples=())]
+
+
+def mark(one: Finding) -> str:
+    """Returns what stands before a finding: ``! P102``, and ``- D506`` for a note."""
+    return f"{'-' if one.severity == 'note' else '!'} {one.code}"
+
+
+def lines(findings: Iterable[Finding]) -> list[str]:
+    """Returns ``few_of_each`` of the findings as lines of a console."""
+    return [f"{mark(one)} {one}" for one in few_of_each(findings)]

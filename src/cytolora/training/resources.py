@@ -14,7 +14,7 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Split
-from cytolora.data.splitting.findings import of_division
+from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, WeightsError
@@ -84,6 +84,7 @@ class Inputs:
         manifest = load_manifest(self.data[dataset], dataset, reading=self.reading)
         if self.label_map is not None:
             manifest = apply_label_map(manifest, self.label_map)
+        refuse_one_class(manifest)
         divided = assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
         findings = (*manifest.findings, *of_division(divided))
         refuse_errors(manifest.name, findings)

@@ -88,6 +88,7 @@ def _training(prepared: Prepared, trained: Trained) -> Mapping[str, Any]:
         "split_fingerprint": split.fingerprint,
         "split_rule": manifest.split_rule,
         "group_rule": manifest.group_rule,
+        "findings": [one.plain() for one in prepared.cells.findings],
         "num_corrected_labels": prepared.cells.num_corrected,
         "num_added_images": sum(sample.elsewhere is not None for sample in split.train),
         "images": {name: len(part) for name, part in parts.items()},

@@ -31,7 +31,7 @@ class Fitted:
 
     manifest: BundleManifest
     notes: tuple[str, ...]
-    """What the user should know before trusting it."""
+    """What the user should know before trusting it, besides the findings of the data."""
     seconds: float
 
 
@@ -65,7 +65,7 @@ def fit(
     calibrated = calibrate(prepared, trained, options)
     progress.begin("test set", 0, "images")
     metrics = assess(prepared, trained, calibrated)
-    notes = (*config.notes, *cells.notes, *trained.notes, *cautions(calibrated.rules, metrics))
+    notes = (*config.notes, *cells.statements, *trained.notes, *cautions(calibrated.rules, metrics))
     bundle = assemble(prepared, trained, calibrated, metrics, notes)
     seconds = perf_counter() - started
     bundle.write(out, written=datetime.now(UTC), seconds=seconds)

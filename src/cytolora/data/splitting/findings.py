@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from cytolora.core.findings import Finding, finding, first
+from cytolora.core.findings import Finding, RefusedDataError, finding, first
 from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.data.manifest import Manifest
 
@@ -42,3 +42,13 @@ def torn_copies(manifest: Manifest) -> list[Finding]:
         return []
     text = f"Byte-equal files in more than one of train, val and test: {len(cases)}, {first(cases)}."
     return [finding("D507", text, count=len(cases), examples=cases)]
+
+
+def refuse_one_class(manifest: Manifest) -> None:
+    """Raises a RefusedDataError if there is nothing to tell apart."""
+    if len(manifest.classes) == 1:
+        raise RefusedDataError(
+            "L405",
+            f"{manifest.name} has one class, {manifest.classes[0]!r}; a classifier tells two or more apart. "
+            "Make one sub-folder for each class.",
+        )
