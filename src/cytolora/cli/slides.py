@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import make_console
+from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.errors import ConfigError
 
@@ -62,7 +63,9 @@ def predict_on_slide(
 
 def print_summary(result: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
     """Prints counts and the files written; ``of_errors`` adds a remark on unreadable images."""
-    make_console(stderr=True).print(
+    console = make_console(stderr=True)
+    print_findings(result.findings, console)
+    console.print(
         f"{result.num_images} {unit}: {result.num_referred} referred to a person, {result.num_out_of_distribution} "
         f"out-of-distribution, {result.num_errors} unreadable{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )
