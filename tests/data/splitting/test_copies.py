@@ -1,6 +1,7 @@
 """Byte-equal files stand on one side of a division, and with them their groups; where they are torn, it is said."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ RUN = RunSpec(
 )
 
 
-def toy(rows: list[tuple[str, str | None, str]]) -> Manifest:
+def toy(rows: Sequence[tuple[str, str | None, str]]) -> Manifest:
     """Rows of label, group and content."""
     samples = tuple(
         Sample(path=f"{label}/{number:03}.png", label=label, group=group, sha256=content)
