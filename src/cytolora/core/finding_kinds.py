@@ -258,6 +258,21 @@ SLIDES = _kinds(
         "Objects of the file of cells have no readable position, and are left out.",
         "Correct them in the program that wrote the file.",
     ),
+    (
+        *(705, "annotations-as-cells", "warning"),
+        "A file of cells holds no detections, and its small annotations and points are taken for the cells.",
+        "Nothing, where they were drawn round cells; else export the detections.",
+    ),
+    (
+        *(706, "plane-not-read", "warning"),
+        "Cells name a focal plane that the slide does not have, or that cannot be read; another one is read.",
+        "Give the slide with all its planes, or one whose planes can be read (OME-TIFF without JPEG compression).",
+    ),
+    (
+        *(707, "repeated-cells", "warning"),
+        "Objects of the file of cells repeat the id and position of another, and are left out.",
+        "Nothing, where the file was put together twice; else give every cell its own id.",
+    ),
 )
 
 NUMBERS = _kinds("N")
