@@ -234,6 +234,16 @@ WEIGHTS = _kinds(
         "A configuration beside the weights names other values than the backbone's entry.",
         "Use the entry that the weights belong to; `--trust-weights` goes on with the entry as it is.",
     ),
+    (
+        *(602, "config-not-read", "note"),
+        "A configuration beside the weights is damaged, or of another model: the entry is compared with nothing there.",
+        "Copy it again, or move it away from the weights.",
+    ),
+    (
+        *(603, "config-interpolates-otherwise", "note"),
+        "A configuration beside the weights names another interpolation than the backbone's entry.",
+        "Nothing; features differ slightly from those of a library that resizes as the configuration says.",
+    ),
 )
 
 SLIDES = _kinds(
