@@ -166,6 +166,11 @@ LABELS = _kinds(
         "There is one class only.",
         "A classifier tells two or more apart: make one sub-folder for each class.",
     ),
+    (
+        *(409, "reserved-name", "error"),
+        "A class is named like a column of the tables of predictions.",
+        "Rename the class with a label map (`--map`).",
+    ),
 )
 
 DIVISION = _kinds(
@@ -199,6 +204,26 @@ DIVISION = _kinds(
         *(506, "groups-unknown", "note"),
         "Nobody can tell which images come from one patient, slide or field.",
         "Name the groups in a table (manifest.csv with path,label,group).",
+    ),
+    (
+        *(507, "copies-torn", "warning"),
+        "Byte-equal files stand in more than one subset: the answer is known.",
+        "Divide with `cytolora split`, which binds copies, or write `split: {copies: together}` into the grid.",
+    ),
+    (
+        *(508, "split-by-image", "warning"),
+        "Images were divided without regard to the patients, slides or fields that they come from.",
+        "Divide by group: `cytolora split --by group`, with the groups named in a table.",
+    ),
+    (
+        *(509, "cannot-divide", "error"),
+        "Images cannot be divided into train, val and test: some have a subset and others none, or one is missing.",
+        "Give every image a subset, or none; `cytolora split` writes a division.",
+    ),
+    (
+        *(510, "corrected-test-labels", "warning"),
+        "Labels of test images were corrected with a prediction in sight: results are too good.",
+        "Correct labels of training images only, or test on new images.",
     ),
 )
 

@@ -34,7 +34,7 @@ def render_card(
         f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}",
         f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis.",
         *_results(manifest.metrics["test"]),
-        *_cautions(notes),
+        *_cautions(manifest.training.get("findings", ()), notes),
         *_training(manifest),
         *_USE,
         "## Written",
@@ -95,9 +95,10 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _cautions(notes: Sequence[str]) -> list[str]:
+def _cautions(findings: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[str]:
     elsewhere = "The numbers are those of this collection: another laboratory, stain or scanner may give others."
-    return ["## Caution", "\n".join(f"* {note}" for note in (*notes, elsewhere))]
+    coded = [f"{one['code']}: {one['text']}" for one in findings]
+    return ["## Caution", "\n".join(f"* {text}" for text in (*coded, *notes, elsewhere))]
 
 
 def _how(training: Mapping[str, Any]) -> str:
