@@ -12,7 +12,7 @@ from cytolora.config.run import Budget, Sampling, TrainSpec
 from cytolora.data.datasets import find_dataset
 from cytolora.display.figure import look, save
 from cytolora.experiments.store import Store
-from cytolora.metrics.bootstrap import metric_intervals
+from cytolora.metrics.intervals import metric_intervals
 from cytolora.reporting.figures.confusion import confusion_matrix
 from cytolora.reporting.figures.few_shot import few_shot_figures
 from cytolora.reporting.figures.fractions import Fractions
