@@ -187,33 +187,26 @@ def reason(found: Coverage) -> str | None:
 COLUMNS = ("accuracy", "bootstrap", "independent", "balanced_accuracy", "macro_f1")
 
 
-def table(found: Sequence[Coverage]) -> str:
-    """Prints Markdown."""
-    head = [
-        "sizes",
-        "correlation",
-        "true accuracy",
-        "groups",
-        "of them with a mistake",
-        "credible",
-        "width",
-        "accuracy",
-    ]
+def header() -> str:
+    """Opens the Markdown table."""
+    head = ["sizes", "correlation", "true accuracy", "groups", "with a mistake", "credible", "width", "accuracy"]
     head += ["accuracy before (bootstrap)", "cells as independent", "balanced accuracy", "macro F1", "outside 93-97 %"]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 2) + " --- |"]
-    for entry in found:
-        one = entry.setting
-        label = ", ".join(
-            [one.sizes]
-            + [one.chances] * (one.chances != "beta")
-            + [f"{one.num_seeds} seeds"] * (one.num_seeds > 1)
-            + [f"{len(one.classes)} classes"] * (len(one.classes) > 2)
-        )
-        cells: list[Any] = [label, one.correlation, one.accuracy, one.num_groups, f"{entry.wrong:g}"]
-        cells += [f"{100 * entry.credible:.0f} %", f"{100 * entry.width:.1f}"]
-        cells += [f"{100 * entry.held[name]:.1f}" for name in COLUMNS]
-        lines.append("| " + " | ".join(map(str, [*cells, reason(entry) or ""])) + " |")
-    return "\n".join(lines)
+    return "\n".join(["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 2) + " --- |"])
+
+
+def line(found: Coverage) -> str:
+    """Prints one setting."""
+    one = found.setting
+    label = ", ".join(
+        [one.sizes]
+        + [one.chances] * (one.chances != "beta")
+        + [f"{one.num_seeds} seeds"] * (one.num_seeds > 1)
+        + [f"{len(one.classes)} classes"] * (len(one.classes) > 2)
+    )
+    cells: list[Any] = [label, one.correlation, one.accuracy, one.num_groups, f"{found.wrong:g}"]
+    cells += [f"{100 * found.credible:.0f} %", f"{100 * found.width:.1f}"]
+    cells += [f"{100 * found.held[name]:.1f}" for name in COLUMNS]
+    return "| " + " | ".join(map(str, [*cells, reason(found) or ""])) + " |"
 
 
 def _simulate(job: tuple[Setting, int]) -> Coverage:
@@ -229,9 +222,12 @@ if __name__ == "__main__":
     options = parser.parse_args()
     start = perf_counter()
     settings = [*shares(options.accuracies, options.groups), *further(options.groups)]
+    print(header())
+    rows = []
     with Pool(options.workers) as pool:
-        rows = list(pool.imap(_simulate, [(setting, options.trials) for setting in settings]))
-    print(table(rows))
+        for row in pool.imap(_simulate, [(setting, options.trials) for setting in settings]):
+            print(line(row), flush=True)
+            rows.append(row)
     missed = [row for row in rows if reason(row)]
     many = [row for row in rows if row.setting.num_groups >= ENOUGH_GROUPS]
     low, high = (pick(row.held["accuracy"] for row in many) for pick in (min, max))
