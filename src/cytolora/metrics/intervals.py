@@ -142,9 +142,10 @@ def _of_share(counts: SeedCounts) -> tuple[IntervalKind, Limits]:
     that was seen, large units differ from small ones.
     """
     value, variance = counts.observed("accuracy"), _variance(counts, "accuracy")
-    if 0 < value < 1 and min(counts.num_wrong, counts.num_right) < MIN_WRONG:
+    is_few = 0 < value < 1 and min(counts.num_wrong, counts.num_right) < MIN_WRONG
+    if is_few and _correlation(counts, value, variance) <= MAX_CORRELATION:
         limits = beta_binomial_interval(counts.hits(), counts.sizes(), LEVEL)
-        if limits.low <= value <= limits.high and _correlation(counts, value, variance) <= MAX_CORRELATION:
+        if limits.low <= value <= limits.high:
             return "credible", limits
     return "korn-graubard", _limits(counts, value, variance)
 
