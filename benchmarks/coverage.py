@@ -138,8 +138,8 @@ def _logit_normal(share: float, correlation: float) -> tuple[float, float]:
         mean = float(weights @ values)
         return [mean - share, float(weights @ (values - mean) ** 2) / (share * (1 - share)) - correlation]
 
-    centre, log_deviation = fsolve(off, [1.5 * np.log(share / (1 - share)), 0.5])
-    return float(centre), float(np.exp(log_deviation))
+    solved: Any = fsolve(off, [1.5 * np.log(share / (1 - share)), 0.5])
+    return float(solved[0]), float(np.exp(solved[1]))
 
 
 def _other_ways(counts: SeedCounts, truth: float) -> dict[str, bool]:

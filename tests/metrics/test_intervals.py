@@ -71,7 +71,9 @@ def test_the_jackknife_of_other_metrics_is_scikit_learns_without_each_group_in_t
     found = metric_intervals(np.tile(labels, 2), np.concatenate(seeds), **options)[metric]
     value = np.mean([measures[metric](labels, said) for said in seeds])
     assert found.kind == "approximate"
-    assert found.n_eff == pytest.approx(min(300, value * (1 - value) / jackknife_variance(value, expected)), rel=1e-9)
+    assert found.n_eff == pytest.approx(
+        min(300, value * (1 - value) / jackknife_variance(float(value), expected)), rel=1e-9
+    )
     assert found.low < value < found.high
 
 

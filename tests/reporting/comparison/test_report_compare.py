@@ -51,6 +51,7 @@ def test_a_cluster_robust_test_stands_beside_in_table_and_file(settings: list[Se
     assert found.to_arrow()["p_cluster"].to_pylist() == [pair.estimate.p_cluster for pair in pairs]
     column = HEADER.index("p of cluster-robust t (Holm)")
     for line, pair in zip(to_lines(found), pairs, strict=True):
+        assert pair.p_cluster_holm is not None
         assert line[column] == ("< 0.001" if pair.p_cluster_holm < 0.001 else f"{pair.p_cluster_holm:.3f}")
 
 
