@@ -4,6 +4,7 @@ from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.display.format import interval, percent, whole_percent, with_interval
+from cytolora.metrics.intervals import LEGEND
 
 
 def print_metrics(found: dict[str, Any]) -> None:
@@ -11,6 +12,7 @@ def print_metrics(found: dict[str, Any]) -> None:
     console = make_console()
     groups = f", {found['num_groups']} groups" if found["num_groups"] else ""
     console.print(f"On {found['n']} images{groups}, in percent, 95 % intervals over {_unit(found)}:")
+    console.print(LEGEND)
     for name, bounds in found["intervals"].items():
         console.print(f"  {name.replace('_', ' ')}: {percent(found[name])} ({interval(bounds)})")
     table = PlainTable("class", "n", "sensitivity", "specificity", no_wrap="class")

@@ -9,6 +9,7 @@ import yaml
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.display.format import interval, percent, with_interval
+from cytolora.metrics.intervals import LEGEND
 
 _LICENCES = {
     "Apache-2.0": "apache-2.0",
@@ -79,6 +80,7 @@ def _results(test: Mapping[str, Any]) -> list[str]:
         "## Results",
         f"On {images} that took no part in anything else:",
         _table(("metric", "%", "95 % interval"), metrics),
+        f"95 % intervals for new groups, for new images where groups are not known. {LEGEND}",
         f"Prediction sets at {percent(sets['nominal'])} %: {percent(sets['coverage']['value'])} % hold the true class, "
         f"{sets['mean_size']:.2f} classes a set. Referred to a person: {percent(test['referral']['share'])} %.",
         *_operating_point(test["operating_point"]),

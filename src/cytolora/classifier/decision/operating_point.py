@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from cytolora.classifier.decision.margins import below
 from cytolora.classifier.decision.rules import OperatingPoint
 from cytolora.errors import ConfigError, DataError, unknown_name
-from cytolora.metrics.bootstrap import metric_intervals
-from cytolora.metrics.units import unit_names
+from cytolora.metrics.intervals import IntervalKind, share_interval
 
 _ROUNDING = 1e-9
-_TAIL = 0.025
-"""Beyond each end of an interval of 95 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +23,8 @@ class Share:
     value: float
     low: float
     high: float
+    kind: IntervalKind
+    n_eff: float | None
     num_images: int
 
 
@@ -97,21 +96,16 @@ def summed(probabilities: NDArray[np.float64], classes: Sequence[str], positive:
 
 
 def share(hits: NDArray[np.bool_], paths: Sequence[str], groups: Sequence[str | None]) -> Share:
-    """Returns the share of images that are hits, with an interval over groups; at least one image.
-
-    Resampled, a share of 0 or 1 stays 0 or 1, however few there are: the other end is then that of Clopper & Pearson
-    1934 (doi:10.1093/biomet/26.4.404) for as many groups.
-    """
-    interval = metric_intervals(
-        np.ones(len(hits), dtype=np.int64), hits.astype(np.int64), images=paths, groups=groups, num_classes=2
-    )["accuracy"]
-    low, high = interval.low, interval.high
-    num_units = len(set(unit_names(groups, paths)))
-    if hits.all():
-        low = _TAIL ** (1 / num_units)
-    elif not hits.any():
-        high = 1 - _TAIL ** (1 / num_units)
-    return Share(value=float(hits.mean()), low=low, high=high, num_images=len(hits))
+    """Returns the share of images that are hits, with an interval over groups; at least one image."""
+    found = share_interval(hits, images=paths, groups=groups)
+    return Share(
+        value=float(hits.mean()),
+        low=found.low,
+        high=found.high,
+        kind=found.kind,
+        n_eff=found.n_eff,
+        num_images=len(hits),
+    )
 
 
 def _of(items: Sequence[Any], chosen: NDArray[np.bool_]) -> list[Any]:
