@@ -1,7 +1,5 @@
 """Litter: files that operating systems, file managers, network disks and notebooks leave in any folder."""
 
-from pathlib import PurePosixPath
-
 _FILES = frozenset(
     (
         *(".ds_store", ".localized", "icon\r", ".apdisk", ".volumeicon.icns"),
@@ -24,5 +22,5 @@ _FOLDERS = frozenset(
 
 def is_litter(name: str) -> bool:
     """Whether a path within a folder, with forward slashes, belongs to no program of ours and may be lost."""
-    parts = [part.lower() for part in PurePosixPath(name).parts]
+    parts = name.lower().rstrip("/").split("/")
     return parts[-1] in _FILES or parts[-1].startswith(_PREFIXES) or not _FOLDERS.isdisjoint(parts)

@@ -1,5 +1,6 @@
 """Files that a reader left out, counted and named: what is below a dataset's folder and is no image of its manifest."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -142,7 +143,9 @@ def _masks_in_use(manifest: Manifest, used: set[str]) -> list[Finding]:
 def _without_links(manifest: Manifest) -> tuple[Manifest, list[Finding]]:
     """Leaves out samples whose file is a link to that of another sample with the same label."""
     files = [(sample, sample.file_in(manifest.root)) for sample in manifest.samples]
-    folders = {file.parent: file.parent.resolve() for _, file in files}
+    folders = {folder: folder.resolve() for folder in {file.parent for _, file in files}}
+    if len(set(folders.values())) == len(folders) and not any(os.path.islink(file) for _, file in files):  # noqa: PTH114
+        return manifest, []
     is_linked = {folder: real != Path(folder).absolute() for folder, real in folders.items()}
     real_of = {
         sample.path: str(file.resolve() if file.is_symlink() else folders[file.parent] / file.name)

@@ -1,11 +1,12 @@
 """Masks, and pictures of slides: known by the name of an image beside them and, masks, by their few colours."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
-from cytolora.data.formats import SLIDE_SUFFIXES, is_image, suffix_of
+from cytolora.data.formats import SLIDE_SUFFIXES, is_image_name, suffix_of
 from cytolora.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _FOLDER = re.compile(
 
 _SLIDE_WORDS = r"thumbs?|thumbnails?|macro|label|overview|preview"
 _SLIDE_NAME = re.compile(rf"(?:(?P<of>.+?)[ _.\-]+)?(?P<word>{_SLIDE_WORDS})(?:[ _.\-]?image)?", re.IGNORECASE)
+_SLIDE_HINT = re.compile(r"thumb|macro|label|overview|preview")
 
 _MAX_COLOURS = 32
 _MOSTLY = 0.98
@@ -41,10 +43,10 @@ _NUM_TRIED = 12
 
 def masks_among(names: Iterable[str], open_: Open) -> set[str]:
     """Finds masks of images among the names of one folder: ``NAME_mask`` beside ``NAME``, of its size, few colours."""
-    images = sorted(name for name in names if is_image(PurePath(name)))
+    images = sorted(name for name in names if is_image_name(name))
     by_stem: dict[str, list[str]] = {}
     for name in images:
-        by_stem.setdefault(PurePath(name).stem.casefold(), []).append(name)
+        by_stem.setdefault(_stem(name), []).append(name)
     pairs = {name: partner for name in images if (partner := _partner(name, by_stem))}
     tried = dict(list(pairs.items())[:: max(1, len(pairs) // _NUM_TRIED)])
     found = {name for name, partner in tried.items() if _is_mask_of(name, partner, open_)}
@@ -70,11 +72,11 @@ def slide_pictures_among(names: Iterable[str], size_of: Callable[[str], tuple[in
     Evidence is a whole slide of that name, a larger image of that name (of thumbnails), or two such pictures of one.
     """
     listed = list(names)
-    named = {name: match for name in listed if is_image(PurePath(name)) if (match := _slide_name(name))}
+    named = {name: match for name in listed if is_image_name(name) if (match := _slide_name(name))}
     if not named:
         return set()
-    slides = {PurePath(name).stem.casefold() for name in listed if suffix_of(name) in SLIDE_SUFFIXES}
-    images = {PurePath(name).stem.casefold(): name for name in listed if is_image(PurePath(name))}
+    slides = {_stem(name) for name in listed if suffix_of(name) in SLIDE_SUFFIXES}
+    images = {_stem(name): name for name in listed if is_image_name(name)}
     words: dict[str, set[str]] = {}
     for of, word in named.values():
         words.setdefault(of, set()).add(word[:5])
@@ -88,8 +90,13 @@ def slide_pictures_among(names: Iterable[str], size_of: Callable[[str], tuple[in
 
 
 def _slide_name(name: str) -> tuple[str, str] | None:
-    match = _SLIDE_NAME.fullmatch(PurePath(name).stem)
-    return ((match["of"] or "").casefold(), match["word"].casefold()) if match else None
+    stem = _stem(name)
+    match = _SLIDE_NAME.fullmatch(stem) if _SLIDE_HINT.search(stem) else None
+    return (match["of"] or "", match["word"]) if match else None
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].casefold()  # noqa: PTH122  (asked of every file)
 
 
 def _is_larger(image: tuple[int, int] | None, thumbnail: tuple[int, int] | None) -> bool:
@@ -101,7 +108,7 @@ def _is_larger(image: tuple[int, int] | None, thumbnail: tuple[int, int] | None)
 
 def _partner(name: str, by_stem: Mapping[str, Sequence[str]]) -> str | None:
     """Finds the image that a file may be the mask of: by its name, or of the same name with another suffix."""
-    stem = PurePath(name).stem.casefold()
+    stem = _stem(name)
     twins = [other for other in by_stem[stem] if other != name]
     if twins and suffix_of(name) in (".png", ".bmp", ".tif", ".tiff"):
         return twins[0]

@@ -17,6 +17,7 @@ from cytolora.data.formats import (
     SIGNATURE_BYTES,
     UNREAD_SUFFIXES,
     is_image,
+    is_image_name,
     is_passed_over,
     signature,
     suffix_of,
@@ -104,24 +105,32 @@ def files_in(folder: Path) -> dict[Path, Kind]:
 def folders_in(folder: Path) -> list[Path]:
     """Lists the sub-folders that may hold data, sorted by name: litter, masks and links in a circle left out."""
     links = _Links(folder)
-    return [
-        child
-        for child, is_folder in _entries(folder)
-        if is_folder and not (child.is_symlink() and links.is_circle(child)) and not holds_masks(child)
-    ]
+    try:
+        with os.scandir(folder) as entries:  # quick among many files
+            found = [(one.name, one.is_symlink()) for one in entries if _is_folder(one)]
+    except OSError as error:
+        raise _cannot_list(folder, error) from error
+    named = [(folder / name, is_link) for name, is_link in sorted(found) if not is_passed_over(name)]
+    return [path for path, is_link in named if not (is_link and links.is_circle(path)) and not holds_masks(path)]
 
 
 def holds_masks(folder: Path) -> bool:
     """Whether a folder holds masks, by its name and the first images in it."""
     if not may_hold_masks(folder.name):
         return False
-    tried = islice((path for path in _files_below(folder) if is_image(path)), _NUM_TRIED)
+    tried = islice(sorted(path for path in _files_below(folder) if is_image(path)), _NUM_TRIED)
     return is_mask_folder([str(path) for path in tried], lambda name: Path(name).open("rb"))
+
+
+def has_images_in(folder: Path) -> bool:
+    """Whether there is an image in the folder itself, by its name."""
+    with os.scandir(folder) as entries:
+        return any(is_image_name(one.name) for one in entries)
 
 
 def has_images(folder: Path) -> bool:
     """Whether there is an image at any depth."""
-    return any(is_image(path) for path in _files_below(folder))
+    return any(is_image_name(path.name) for path in _files_below(folder))
 
 
 class _Links:
@@ -155,14 +164,15 @@ def _below(folder: Path, links: _Links) -> Iterator[Found]:
     names = [path.name for path, is_folder in entries if not is_folder]
     kinds = kinds_of(names, lambda name: (folder / name).open("rb"))
     for path, is_folder in entries:
-        if path.is_symlink() and not path.exists():
+        is_link = path.is_symlink()
+        if is_link and not path.exists():
             yield Found(path=path, kind="broken link")
-        elif path.is_symlink() and links.is_repeated(path, is_folder=is_folder):
+        elif is_link and links.is_repeated(path, is_folder=is_folder):
             yield Found(path=path, kind="link")
         elif not is_folder:
             yield Found(path=path, kind=kinds[path.name])
         elif holds_masks(path):
-            yield from (Found(path=file, kind="mask") for file in _files_below(path) if is_image(file))
+            yield from (Found(path=file, kind="mask") for file in sorted(_files_below(path)) if is_image(file))
         else:
             yield from _below(path, links)
 
@@ -173,8 +183,12 @@ def _entries(folder: Path) -> list[tuple[Path, bool]]:
         with os.scandir(folder) as entries:
             found = sorted((one.name, _is_folder(one)) for one in entries if not is_passed_over(one.name))
     except OSError as error:
-        raise DataError(f"Cannot read the folder {folder}: {error.strerror or error}.") from error
+        raise _cannot_list(folder, error) from error
     return [(folder / name, is_folder) for name, is_folder in found]
+
+
+def _cannot_list(folder: Path, error: OSError) -> DataError:
+    return DataError(f"Cannot read the folder {folder}: {error.strerror or error}.")
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -188,7 +202,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
     """Yields files quickly, by names alone; links to folders are not followed."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_passed_over(name))
-        yield from (Path(parent) / name for name in sorted(files) if not is_passed_over(name))
+        yield from (Path(parent) / name for name in files if not is_passed_over(name))
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -10,7 +10,7 @@ from cytolora.data.formats import TABLE_SUFFIXES, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.walk import files_in, folders_in, has_images
+from cytolora.data.walk import files_in, folders_in, has_images, has_images_in
 from cytolora.errors import DataError
 
 NO_CLASSES = frozenset(
@@ -90,7 +90,7 @@ def holds_classes(path: Path) -> bool:
     """Whether images stand in its sub-folders, or one level deeper below train, val or test."""
     folders = folders_in(path)
     inner = [one for folder in folders if folder.name.lower() in SUBSET_NAMES for one in folders_in(folder)]
-    return any(images_in(folder) for folder in (*folders, *inner))
+    return any(has_images_in(folder) for folder in (*folders, *inner))
 
 
 def _check_all_are_subsets(path: Path, subsets: dict[Path, Subset | None]) -> None:
