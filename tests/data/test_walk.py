@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from folders import SIZE_PX, mask, photograph, photographs, tree
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from cytolora.data.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from cytolora.data.walk import files_in, folders_in, walk, walk_zip
+from cytolora.data.walk import files_in, folders_in, kind_of, walk, walk_zip
 
 
 def _kinds(folder: Path) -> dict[str, str]:
@@ -43,10 +43,9 @@ def test_what_systems_and_programs_leave_is_passed_over_in_a_folder_and_in_a_zip
     assert _kinds(folder) == {"a.png": "image"} == _kinds_zipped(folder, tmp_path / "cells.zip")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(IMAGE_SUFFIXES | UNREAD_SUFFIXES)), st.booleans())
 def test_every_image_suffix_is_read_or_unread_in_any_case(suffix: str, upper: bool):
-    from cytolora.data.walk import kind_of
-
     name = f"cell 1.2{suffix.upper() if upper else suffix}"
     assert kind_of(name) == ("image" if suffix in IMAGE_SUFFIXES else "unread")
     assert kind_of(f"{name}.txt") == "other"
