@@ -172,7 +172,7 @@ def test_our_own_split_files_and_label_maps_are_no_tables_of_labels(tmp_path: Pa
     assert problems(load_manifest(tmp_path).findings) == []
 
 
-@pytest.mark.parametrize("name", ["images", "img", "Data", "pictures", "JPEGImages", "all"])
+@pytest.mark.parametrize("name", ["images", "img", "Data", "pictures", "JPEGImages", "imgs"])
 def test_a_folder_that_is_called_after_images_is_no_class(name: str, tmp_path: Path):
     with pytest.raises(DataError, match=r"is no class by its name; expected one sub-folder of images for each class"):
         load_manifest(photographs(tmp_path, [f"{name}/1.png", f"{name}/2.png"]))
@@ -262,7 +262,9 @@ def _flat(root: Path, *prefixes: str) -> Path:
     return photographs(root, [f"images/{s}/{p}_{n}.png" for s in ("train", "val") for p in prefixes for n in (1, 2, 3)])
 
 
-@pytest.mark.parametrize("prefixes", [("HSIL", "NILM"), ("CIN1", "CIN2", "CIN3"), ("grade1", "grade2"), ("a", "b c")])
+@pytest.mark.parametrize(
+    "prefixes", [("HSIL", "NILM"), ("CIN1", "CIN2", "CIN3"), ("M0", "M7"), ("grade1", "grade2"), ("a", "b c")]
+)
 def test_files_named_after_classes_are_read(prefixes: tuple[str, ...], tmp_path: Path):
     manifest = load_manifest(_flat(tmp_path / "cells", *prefixes))
     assert manifest.classes == tuple(sorted(prefixes))
@@ -395,3 +397,7 @@ def test_train_and_test_above_the_classes_are_the_subsets(make: Callable[[Path],
     manifest = load_manifest(tmp_path / "data")
     assert manifest.name == ("herlev" if make is make_herlev else "sipakmed")
     assert len(manifest.subset("train")) == len(manifest.subset("test")) == len(manifest.samples) // 2
+
+
+def test_all_is_a_leukaemia_and_no_word_for_every_image(tmp_path: Path):
+    assert load_manifest(photographs(tmp_path, ["ALL/1.png", "AML/2.png"])).classes == ("ALL", "AML")

@@ -28,7 +28,7 @@ NO_CLASSES = frozenset(
             "data",
             "dataset",
         ),
-        *("thumbnails", "thumbs", "raw", "all", "unlabelled", "unlabeled"),
+        *("thumbnails", "thumbs", "raw", "unlabelled", "unlabeled"),
     )
 )
 """Folders that are named after what they hold, in lower case: no class is called so."""
@@ -39,8 +39,8 @@ _GROUP_NAME = re.compile(
     re.IGNORECASE,
 )
 """``slide01``, ``patient_3``, ``Case 12a``: patients, slides or fields."""
-_NUMBERED_CLASS = re.compile(r"(cin|grade|class|stage|type|pap|level|cluster|g|c|t)[ _\-]?\d{1,2}", re.IGNORECASE)
-"""Classes that end in a number."""
+_NUMBERED_CLASS = re.compile(r"(cin|grade|class|stage|type|pap|level|cluster|g|c|t|l|m)[ _\-]?\d{1,2}", re.IGNORECASE)
+"""Classes that end in a number; L1 to L3 and M0 to M7 are leukaemias (FAB)."""
 
 
 def read_folder(path: Path) -> Manifest:
