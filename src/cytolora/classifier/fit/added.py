@@ -16,6 +16,7 @@ from cytolora.core.files import sha256_file
 from cytolora.core.text import matching, normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.datasets import DATASETS
+from cytolora.data.formats import is_image
 from cytolora.data.grouping import as_known_groups
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
@@ -123,7 +124,7 @@ def find_added(paths: Sequence[str | Path], manifest: Manifest, reading: ReadOpt
     files, groups = dict[str, Path](), dict[str, str]()
     for folder in folders:
         for source in find_images([folder.root]):
-            if source.file.resolve() not in own:
+            if is_image(source.file) and source.file.resolve() not in own:
                 own.add(source.file.resolve())  # one folder may lie inside another
                 files[f"{folder.name}/{as_text(source.file.relative_to(folder.root).as_posix())}"] = source.file
         if (folder.root / TABLE).is_file():
