@@ -55,7 +55,7 @@ PIXELS = _kinds(
         "Remove it; `predict` always refers such an image to a person.",
     ),
     (
-        *(106, "fully-transparent", "warning"),
+        *(106, "fully-transparent", "error"),
         "Every pixel of an image is transparent.",
         "Save it without an alpha channel; its colours cannot be trusted as they are.",
     ),

@@ -89,7 +89,7 @@ def load_manifest(
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
     differing = (finding("F207", text) for text in differences)
     findings = (*manifest.findings, *differing, *_absent_classes(manifest))
-    return replace(manifest, findings=findings).with_hashes()
+    return replace(manifest, findings=findings, decoding=reading.decoding).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:

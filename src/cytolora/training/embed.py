@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import staged_file
@@ -81,7 +82,7 @@ def read_embedding(path: AnyPath) -> Embedding:
     return Embedding(table=table, made_from=made_from)
 
 
-def unlabelled(folder: AnyPath) -> Manifest:
+def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:
     """Lists every image below a folder, whatever sub-folder it stands in, without labels, groups or subsets.
 
     Raises:
@@ -92,7 +93,8 @@ def unlabelled(folder: AnyPath) -> Manifest:
         raise DataError(f"{folder} is no folder; --unlabelled takes the images below one.")
     paths = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
     samples = tuple(Sample(path=relative_path(path, folder), label="") for path in paths)
-    return Manifest(name=folder.resolve().name, root=folder, classes=("",), samples=samples).with_hashes()
+    name = folder.resolve().name
+    return Manifest(name=name, root=folder, classes=("",), samples=samples, decoding=decoding).with_hashes()
 
 
 def _schema(session: Session, feature_dim: int) -> pa.Schema:

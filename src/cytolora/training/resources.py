@@ -84,6 +84,13 @@ class Inputs:
             manifest = apply_label_map(manifest, self.label_map)
         return assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
 
+    def changed_pixels(self, spec: RunSpec, stored_fingerprint: str | None) -> tuple[str, ...]:
+        """Says which pixel rules alone make a dataset another one than that of a stored run; empty for any other."""
+        if spec.dataset not in self.data:
+            return ()
+        manifest = self.manifest(spec.dataset, spec.split)
+        return tuple(manifest.changed_pixels()) if stored_fingerprint == manifest.fingerprint_before else ()
+
     def split(self, spec: RunSpec) -> Split:
         """Returns the images that a run sees."""
         key = (spec.dataset, spec.split, spec.sampling, spec.seed)
