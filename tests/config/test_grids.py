@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolora.cli.options import InputOptions, read_inputs
+from cytolora.cli.options import AS_IT_STANDS, InputOptions, read_inputs
 from cytolora.config.grid import MethodSpec
 from cytolora.config.run import AdapterSpec
 from cytolora.config.yaml import load_grid, shipped_grids

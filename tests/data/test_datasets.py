@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from finding_texts import texts
 from PIL import Image
 
 from cytolora.data.datasets import DATASETS, find_dataset, load_manifest
@@ -80,12 +81,12 @@ def test_two_folders_for_one_subset_are_refused(tmp_path: Path):
 def test_a_class_absent_from_a_subset_is_a_warning(tmp_path: Path):
     for number, name in enumerate(["train/a/1.png", "train/b/1.png", "test/a/1.png"]):
         _paint(tmp_path / name, number)
-    assert any("class 'b' has no images in test" in warning for warning in load_manifest(tmp_path).warnings)
+    assert any("class 'b' has no images in test" in warning for warning in texts(load_manifest(tmp_path).findings))
 
 
 def test_loose_images_are_left_out_with_a_warning(cells: Path):
     _paint(cells / "loose.png")
-    assert "1 images outside the class folders are left out" in load_manifest(cells).warnings[0]
+    assert "1 images outside the class folders are left out" in texts(load_manifest(cells).findings)[0]
 
 
 @pytest.mark.parametrize("point_at_file", [True, False])
@@ -180,7 +181,7 @@ def test_herlev_is_recognised_from_three_folders_with_equal_manifests(tmp_path: 
 
 def test_a_count_that_differs_is_a_warning_and_an_error_when_strict(tmp_path: Path):
     message = "herlev: class 'normal_superficiel' has 2 images, 74 are published."
-    assert load_manifest(_herlev(tmp_path)).warnings[0] == message
+    assert texts(load_manifest(_herlev(tmp_path)).findings)[0] == message
     with pytest.raises(DataError, match=re.escape(message)):
         load_manifest(tmp_path, strict=True)
 
@@ -197,7 +198,7 @@ def test_the_real_herlev_has_917_images_in_538_groups(herlev_dir: Path):
     assert len(manifest.samples) == 917
     assert manifest.has_groups
     assert len({sample.group for sample in manifest.samples}) == 538
-    assert manifest.warnings == ()
+    assert manifest.findings == ()
     assert load_manifest(herlev_dir.parent, strict=True).fingerprint == manifest.fingerprint
 
 

@@ -53,7 +53,7 @@ VERSION_1 = Decoding(version=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How a dataset is read; the defaults read it as it stands."""
+    """Reading of a dataset; the defaults read it as it stands."""
 
     group_column: str | None = None
     """Column of the table that names the patient, slide or field; None: ``group``."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finding_texts import texts
 from tiny_downloads import DOWNLOADS, packed, paint_all
 
 from cytolora.data.datasets import DATASETS, find_dataset, load_manifest, recognise
@@ -86,7 +87,7 @@ def test_a_download_is_recognised_unless_anyone_may_use_such_names(name: str, do
 @every_source
 def test_fewer_images_than_published_are_a_warning_with_both_numbers(name: str, download: MakeDownload):
     spec, root = find_dataset(name), download(name)
-    warnings = [text for text in load_manifest(root, name).warnings if "are published" in text]
+    warnings = [text for text in texts(load_manifest(root, name).findings) if "are published" in text]
     numbers = {*spec.expected_counts.values(), *spec.expected_subsets.values(), spec.expected_total} - {None}
     assert warnings
     assert all(any(str(number) in text for number in numbers) for text in warnings)
@@ -140,4 +141,4 @@ def test_the_class_list_is_the_same_whatever_stands_in_one_subset(name: str, dow
         table.write_text("".join(row for row in rows if not any(Path(one.path).name in row for one in gone)))
     smaller = load_manifest(root, name)
     assert smaller.classes == manifest.classes
-    assert any(f"class {manifest.classes[0]!r} has no images in test" in text for text in smaller.warnings)
+    assert any(f"class {manifest.classes[0]!r} has no images in test" in text for text in texts(smaller.findings))

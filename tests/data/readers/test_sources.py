@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from finding_texts import texts
 from PIL import Image
 from tiny_downloads import (
     MLCC_FOLDERS,
@@ -84,7 +85,7 @@ class TestClassFolders:
 
     def test_two_folders_of_one_class_are_a_warning(self, tmp_path: Path):
         paint_all(tmp_path, ["a/benign/1", "a/malignant/2", "b/benign/3"], ".png")
-        warnings = load_manifest(tmp_path, "bcfc").warnings
+        warnings = texts(load_manifest(tmp_path, "bcfc").findings)
         assert "bcfc: class 'benign' is read from 2 folders, which may hold copies: a/benign, b/benign." in warnings
 
     def test_class_folders_beside_train_and_test_are_left_out_with_a_warning(self, tmp_path: Path):
@@ -92,7 +93,7 @@ class TestClassFolders:
         paint_all(tmp_path, (f"{part}/{label}/1" for part in ("train", "test", "eval") for label in classes), ".png")
         manifest = load_manifest(tmp_path)
         assert len(manifest.samples) == 8
-        assert "apacc: 4 class folders outside train, val and test are left out." in manifest.warnings
+        assert "apacc: 4 class folders outside train, val and test are left out." in texts(manifest.findings)
 
     def test_the_training_images_of_the_challenge_are_read_as_apacc(self, tmp_path: Path):
         classes = find_dataset("apacc").classes
@@ -112,7 +113,7 @@ class TestClassFolders:
         for number in range(2120):
             paint(tmp_path / "BM"[number % 2] / f"{number}.png", number, (1, 1))
         assert any(
-            "the authors augmented 212 to 2,120" in text for text in load_manifest(tmp_path, "fnac2019").warnings
+            "the authors augmented 212 to 2,120" in text for text in texts(load_manifest(tmp_path, "fnac2019").findings)
         )
 
     def test_fields_of_bmt_may_lie_in_one_folder_with_the_class_in_the_name(self, tmp_path: Path):
@@ -191,7 +192,7 @@ class TestHiCervix:
     def test_missing_unlisted_and_packed_images_are_named(self, tmp_path: Path):
         make_hicervix(tmp_path)
         paint(tmp_path / "train" / "extra.jpg", 1)
-        assert any("1 images in" in text and "no table" in text for text in load_manifest(tmp_path).warnings)
+        assert any("1 images in" in text and "no table" in text for text in texts(load_manifest(tmp_path).findings))
         next((tmp_path / "val").iterdir()).unlink()
         with pytest.raises(DataError, match=r"val.csv lists 1 images that are not in .*val, the first is"):
             load_manifest(tmp_path)
@@ -338,7 +339,7 @@ class TestRearranged:
     def test_the_flattened_layout_is_read_as_the_dataset_that_is_named(self, flat: Path):
         manifest = load_manifest(flat, "sipakmed")
         assert (manifest.name, manifest.classes) == ("sipakmed", find_dataset("sipakmed").classes)
-        assert "sipakmed: class 'Dyskeratotic' has 6 images, 813 are published." in manifest.warnings
+        assert "sipakmed: class 'Dyskeratotic' has 6 images, 813 are published." in texts(manifest.findings)
         with pytest.raises(
             DataError, match=r"is not MLCC .*it has a class 'Dyskeratotic'; expected HSIL, LSIL, NL, SCC"
         ):
