@@ -80,9 +80,13 @@ class Predictor(ABC, Generic[View]):
             DataError: If it cannot be read.
         """
 
-    @abstractmethod
-    def picture(self, view: View) -> Pixels:
-        """Returns a view as [size, size, 3]."""
+    def picture(self, view: View) -> Pixels | None:
+        """Returns a view as [size, size, 3], to see whether it shows anything; None where a view is no picture."""
+        return None
+
+    def _shows_something(self, view: View) -> bool:
+        picture = self.picture(view)
+        return picture is None or has_content(picture)
 
     @abstractmethod
     def outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -161,7 +165,7 @@ class Predictor(ABC, Generic[View]):
                 logits,
                 features,
                 self.bank,
-                has_content=[has_content(self.picture(view)) for _, view in good],
+                has_content=[self._shows_something(view) for _, view in good],
             )
             for (index, _), prediction in zip(good, decided, strict=True):
                 predictions[index] = prediction

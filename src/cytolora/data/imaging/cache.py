@@ -36,7 +36,7 @@ class _Kept:
 
 
 class PixelCache:
-    """Decoded images under the hash of what they are made from (``Sample.pixels_key``); safe to use from threads and from several processes.
+    """Decoded images under ``Sample.pixels_key``; safe to use from threads and from several processes.
 
     Each image is a file of its own, written whole or not at all: whichever process is last replaces it by an equal
     one. A file that fails its checksum, which is looked at once per process, is made anew.

@@ -7,17 +7,18 @@ from cytolora.data.imaging.pixels import Pixels
 
 _MAX_DEVIATION = 4.0
 """Standard deviation of every channel of an image without content, in levels of 255."""
-_MAX_SPREAD = 20
-"""Its spread between the quantiles below; noise of the deviation above stays a little above or below it."""
-_QUANTILES = (0.005, 0.995)
+_MAX_SPREAD = 24
+"""Its spread between the quantiles below: about that of noise of the deviation above."""
+_QUANTILES = (0.001, 0.999)
+"""A few dead pixels are no content."""
 _LEVELS = np.arange(256)
 
 
 def has_content(pixels: Pixels) -> bool:
     """Whether an image shows more than one colour with a little noise.
 
-    Every channel of an image without content has a standard deviation of at most 4 levels of 255, and at most 20
-    levels between its quantiles 0.005 and 0.995. docs/data.md gives the values measured on cells.
+    Every channel of an image without content has at most 24 levels of 255 between its quantiles 0.001 and 0.999, and
+    between these a standard deviation of at most 4 levels. docs/data.md gives the values measured on cells.
     """
     counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
     return any(_varies(channel) for channel in counts)
@@ -25,8 +26,9 @@ def has_content(pixels: Pixels) -> bool:
 
 def _varies(counts: np.ndarray) -> bool:
     number = counts.sum()
-    mean = (counts * _LEVELS).sum() / number
-    if (counts * (_LEVELS - mean) ** 2).sum() / number > _MAX_DEVIATION**2:
-        return True
     low, high = np.searchsorted(counts.cumsum(), [share * number for share in _QUANTILES])
-    return bool(high - low > _MAX_SPREAD)
+    if high - low > _MAX_SPREAD:
+        return True
+    levels = np.clip(_LEVELS, low, high)
+    mean = (counts * levels).sum() / number
+    return bool((counts * (levels - mean) ** 2).sum() / number > _MAX_DEVIATION**2)

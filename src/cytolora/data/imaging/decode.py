@@ -134,6 +134,7 @@ def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _read(file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -> Decoded:
+    file.seek(0)
     head = file.read(_PNG_HEADER)
     file.seek(0)
     if head.startswith(SIGNATURES):
@@ -192,7 +193,7 @@ def _read_tiff(file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -
     if tiff.count == 1:
         pixels, chosen = frame(0), []
     elif decoding.frame is None:
-        how = "choose with --frame N, middle, sharpest or max, or save one frame a file"
+        how = "choose with --frame N, middle, sharpest or max where it is trained or checked, or save one frame a file"
         raise unreadable(name, f"it holds {tiff.words()}, and nothing says which is meant; {how}", "P104")
     else:
         pixels = choose(tiff.count, frame, decoding.frame)

@@ -1,4 +1,4 @@
-"""Marks of images that today's rules read otherwise than those of version 1, so that nothing stored changes in silence."""
+"""Marks of images that today's rules read otherwise than those of version 1: nothing stored changes in silence."""
 
 from collections.abc import Iterable
 from dataclasses import replace

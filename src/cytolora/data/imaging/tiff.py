@@ -57,10 +57,10 @@ class Tiff:
         self._handle = handle
         self.num_copies = 0
         """Reduced copies (thumbnails, levels of a pyramid) that are left out."""
-        self._series = self._without_copies(list(self._file.series))
+        self._series = self._without_copies([level for series in self._file.series for level in series.levels])
 
     def _without_copies(self, series: list[Any]) -> list[Any]:
-        main = [one for one in series if not int(one.keyframe.subfiletype) & (_REDUCED | _MASK)] or series[:1]
+        main = [one for one in series if not _is_aside(one.keyframe)] or series[:1]
         largest = max(main, key=lambda one: one.keyframe.imagewidth * one.keyframe.imagelength)
         kept = [one for one in main if one is largest or not self._is_copy(one.keyframe, largest.keyframe)]
         self.num_copies = len(series) - len(kept)
@@ -118,7 +118,8 @@ class Tiff:
         series, inside = self._locate(number)
         key = series.keyframe
         is_shallow = key.bitspersample in (1, 2, 4, 8) and key.dtype is not None and key.dtype.kind in "ub"
-        if not is_shallow or _has_channels(series) or len(series.pages) != _count(series):
+        is_foreign = self._file.is_bigtiff and self._file.byteorder == ">"  # Pillow does not know these
+        if not is_shallow or is_foreign or _has_channels(series) or len(series.pages) != _count(series):
             return None
         page = series.pages[inside]
         return None if page is None else int(page.index)
@@ -185,6 +186,11 @@ class Tiff:
             height, width = (series.shape[axes.index(axis)] for axis in "YX")
             self._arrays[key] = values.reshape(_count(series), height, width, -1)
         return self._arrays[key]
+
+
+def _is_aside(page: Any) -> bool:
+    """Whether a page says of itself that it is a reduced copy or a mask, or stands below another one."""
+    return bool(int(page.subfiletype) & (_REDUCED | _MASK)) or not isinstance(page.index, int)
 
 
 def _frames(series: Any) -> list[tuple[str, int]]:

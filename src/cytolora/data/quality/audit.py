@@ -171,4 +171,9 @@ def _sibling_share(manifest: Manifest) -> float | None:
 
 def _why(error: DataError) -> str:
     """Takes the reason out of decode's message; path and advice stand elsewhere in the report."""
-    return str(error).partition(" as an image: ")[2].removesuffix(". Run `cytolora check DATA` to list every bad file.")
+    return (
+        str(error)
+        .partition(" as an image: ")[2]
+        .removesuffix(". Run `cytolora check DATA` to list every bad file.")
+        .partition(", and nothing says")[0]
+    )

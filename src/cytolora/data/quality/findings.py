@@ -127,10 +127,7 @@ class Audit:
 
     def _of_pixels(self) -> Iterator[Finding]:
         for code, what in _NOT_READ.items():
-            bad = [
-                f"{bad.path} ({bad.why})" if code == "P101" else bad.path for bad in self.unreadable if bad.code == code
-            ]
-            yield from _cases(code, what, bad)
+            yield from _cases(code, what, [f"{bad.path} ({bad.why})" for bad in self.unreadable if bad.code == code])
         yield from self.of_pixels
         if self.conversions:
             kinds = "; ".join(f"{number} {kind}" for kind, number in self.conversions.items())

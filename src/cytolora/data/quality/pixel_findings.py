@@ -16,6 +16,9 @@ _ALMOST_ALL, _ALMOST_NONE = 0.9, 0.1
 _MIN_IMAGES = 3
 """Of a class, below which its images say nothing about it, and of all others."""
 
+_MIN_EDGE_PX = 8
+"""Of an image, below which one colour is no surprise."""
+
 Looked = Sequence[tuple[Sample, ImageRecord]]
 
 
@@ -29,10 +32,8 @@ def _small_range(looked: Looked, decoding: Decoding) -> Iterator[Finding]:
     dark = list(small)
     if dark and decoding.value_range == "full":
         largest = max(small.values())
-        text = (
-            f"{len(dark)} images use at most {largest:.1%} of the values of their bit depth, and come out nearly black"
-        )
-        yield finding("P102", f"{text}: {first(dark)}.", count=len(dark), examples=dark)
+        what = f"{len(dark)} images use at most {largest:.1%} of the values of their bit depth: nearly black"
+        yield finding("P102", f"{what}, {first(dark)}.", count=len(dark), examples=dark)
 
 
 def _is_small(one: ImageRecord) -> bool:
@@ -40,14 +41,14 @@ def _is_small(one: ImageRecord) -> bool:
 
 
 def _blank(looked: Looked) -> Iterator[Finding]:
-    blank = [sample.path for sample, one in looked if not one.has_content and not _is_small(one)]
+    blank = [
+        sample.path
+        for sample, one in looked
+        if not (one.has_content or _is_small(one)) and min(one.size) >= _MIN_EDGE_PX
+    ]
     if blank:
-        yield finding(
-            "P105",
-            f"Images of one colour, or nearly one: {len(blank)}, {first(blank)}.",
-            count=len(blank),
-            examples=blank,
-        )
+        text = f"Images of one colour, or nearly one: {len(blank)}, {first(blank)}."
+        yield finding("P105", text, count=len(blank), examples=blank)
 
 
 def _profiles(looked: Looked) -> Iterator[Finding]:
@@ -74,12 +75,8 @@ def _classes(looked: Looked) -> Iterator[Finding]:
         texts[label].append(f"dark (mean {mean:.0f} of 255)")
     if texts:
         cases = [f"{label}: {', '.join(of)}" for label, of in sorted(texts.items())]
-        yield finding(
-            "P109",
-            f"Classes whose images were recorded in another way than the rest: {first(cases)}.",
-            count=len(cases),
-            examples=cases,
-        )
+        text = f"Classes whose images were recorded in another way than the rest: {first(cases)}."
+        yield finding("P109", text, count=len(cases), examples=cases)
 
 
 def _different(by_class: dict[str, list[ImageRecord]], has: Callable[[ImageRecord], bool]) -> list[str]:
