@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
-from cytolora.models.checkpoints import loading
+from cytolora.models.checkpoints import building, loading
 from cytolora.models.checkpoints.checkpoint import read_state
 
 
@@ -29,7 +29,7 @@ def _spec(architecture: str) -> BackboneSpec:
 
 
 def _make(architecture: str, folder: Path) -> None:
-    state = {name: value.detach() for name, value in loading.build_trunk(_spec(architecture)).state_dict().items()}
+    state = {name: value.detach() for name, value in building.build_trunk(_spec(architecture)).state_dict().items()}
     save_file(state, folder / "model.safetensors")
     torch.save(state, folder / "model.bin")
 
@@ -38,7 +38,7 @@ def _measure(architecture: str, path: Path, way: str) -> None:
     spec = _spec(architecture)
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     if way == "drawn":
-        loading.build_trunk(spec).load_state_dict(read_state(path), strict=True)
+        building.build_trunk(spec).load_state_dict(read_state(path), strict=True)
     else:
         loading.load_encoder(spec, path)
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cytolora.config.run import Preprocess
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.loading import build_encoder, build_trunk
+from cytolora.models.checkpoints.building import build_encoder, build_trunk
 from cytolora.models.encoder import Encoder
 
 WIDTH = 48

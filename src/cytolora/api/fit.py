@@ -80,7 +80,7 @@ def fit(
     options = _joined(
         options, model=model, method=method, shots=shots, seed=seed, positive=as_names(positive, "positive")
     )
-    inputs = Inputs(data={}, weights=weights, weights_dir=options.weights_dir)
+    inputs = Inputs(data={}, weights=weights, weights_dir=options.weights_dir, trust_weights=options.trust_weights)
     progress = progress or default_progress()
     config = choose_config(options, inputs, device.type, options.own_backbones)
     check_free(out)  # now, not after all images were read

@@ -60,6 +60,7 @@ def run(
     preset: AnyPath | None = None,
     weights: Mapping[str, AnyPath] | None = None,
     weights_dir: AnyPath | None = None,
+    trust_weights: bool = False,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
@@ -85,6 +86,7 @@ def run(
         precision: Of training; the grid's own if None.
         preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
         weights: Checkpoints on disk, by backbone; otherwise ``weights_dir``, the hub's cache, then the hub.
+        trust_weights: Goes on by a backbone's entry where a configuration beside its weights says otherwise.
         split: File written by ``split``; replaces official subsets and the grid's own split.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
         reading: What the files of the datasets leave to choose.
@@ -116,6 +118,7 @@ def run(
         data=dataset_folders(spec, folders, out),
         weights=weights,
         weights_dir=weights_dir,
+        trust_weights=trust_weights,
         split_file=split,
         label_map=label_map,
         reading=reading,

@@ -1,5 +1,6 @@
 """Classifiers, backbones and features from Python: load, attach an adapter, embed images."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cytolora.training.embed import Embedding
 
 _HUB = "hf://"
+_log = logging.getLogger(__name__)
 
 
 def list_backbones() -> list[str]:
@@ -80,6 +82,7 @@ def load_backbone(
     weights: AnyPath | None = None,
     *,
     weights_dir: AnyPath | None = None,
+    trust_weights: bool = False,
     device: "str | torch.device | None" = None,
 ) -> "Encoder":
     """Loads a frozen image encoder: images [batch, 3, size, size] to features [batch, feature_dim].
@@ -87,14 +90,19 @@ def load_backbone(
     Args:
         name: One of ``list_backbones()``.
         weights: Its official checkpoint on disk; otherwise ``weights_dir``, the hub's cache, then the hub.
+        trust_weights: Goes on by the backbone's entry where a configuration beside its weights says otherwise.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
     """
     from cytolora.models.backbones.registry import BACKBONES
     from cytolora.models.checkpoints.loading import load_encoder
 
-    inputs = Inputs(data={}, weights={} if weights is None else {name: weights}, weights_dir=weights_dir)
+    named = {} if weights is None else {name: weights}
+    inputs = Inputs(data={}, weights=named, weights_dir=weights_dir, trust_weights=trust_weights)
     inputs.fetch_weights(name)
-    return load_encoder(BACKBONES.get(name), inputs.weights_path(name)).to(as_device(device))
+    for one in inputs.weight_findings(name):
+        _log.log(logging.INFO if one.severity == "note" else logging.WARNING, "%s", one)
+    path = inputs.weights_path(name)
+    return load_encoder(BACKBONES.get(name), path, trust_weights=True).to(as_device(device))
 
 
 def load_images(images: "Images", backbone: str) -> "torch.Tensor":
@@ -147,6 +155,7 @@ def embed(
     reading: ReadOptions = AS_IT_STANDS,
     weights: Mapping[str, AnyPath] | None = None,
     weights_dir: AnyPath | None = None,
+    trust_weights: bool = False,
     cache: AnyPath = DEFAULT_CACHE,
     device: "str | torch.device | None" = None,
     progress: Progress | None = None,
@@ -164,6 +173,7 @@ def embed(
         model: A backbone; the best for a linear classifier on this machine if None.
         labelled: False takes every image below the folder, whatever sub-folder it stands in.
         reading: What the files leave to choose.
+        trust_weights: As for ``load_backbone``.
         cache: Folder of decoded images and features.
     """
     from cytolora.api.datasets import load_dataset
@@ -172,7 +182,7 @@ def embed(
     from cytolora.training.session import Session
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
-    inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir)
+    inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
     config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
     for note in config.notes:
         progress.say(note)

@@ -51,7 +51,12 @@ def reader(options: FeatureOptions, manifest: Manifest, progress: Progress) -> F
         raise ConfigError(f"--similarity is a cosine in (0, 1], got {options.similarity}.")
     add_backbones(options.backbone_file)
     backbone = BACKBONES.get(options.model)
-    inputs = Inputs(data={}, weights=pairs(options.weights, "--weights"), weights_dir=options.weights_dir)
+    inputs = Inputs(
+        data={},
+        weights=pairs(options.weights, "--weights"),
+        weights_dir=options.weights_dir,
+        trust_weights=options.trust_weights,
+    )
     inputs.fetch_weights(backbone.name, progress)
 
     def features(samples: tuple[Sample, ...]) -> "NDArray[np.float32]":

@@ -137,6 +137,7 @@ def fit(
                 split=split,
                 reading=reading.options(),
                 weights_dir=files.weights_dir,
+                trust_weights=files.trust_weights,
                 cache=cache or default_cache(),
                 own_backbones=own,
             ),

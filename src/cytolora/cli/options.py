@@ -31,6 +31,8 @@ class CheckpointOptions:
     """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
     weights_dir: Path | None = None
     """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
+    trust_weights: Annotated[bool, Parameter(negative="")] = False
+    """Goes on by the backbone's entry where a configuration beside the weights (config.json) says otherwise."""
     backbone_file: Annotated[Sequence[Path], Several] = ()
     """YAML file that describes a backbone of one's own."""
 
@@ -163,6 +165,7 @@ def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, 
         data=dataset_folders(grid, pairs(options.data, "--data"), out),
         weights=pairs(options.weights, "--weights"),
         weights_dir=options.weights_dir,
+        trust_weights=options.trust_weights,
         split_file=options.split,
         label_map=options.map,
         reading=reading.options(),

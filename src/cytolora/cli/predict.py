@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
-from cytolora.cli.slides import predict_on_slide, print_summary
+from cytolora.cli.slides import predict_on_slide, print_summary, refuse_slides
 from cytolora.errors import ConfigError
 
 
@@ -23,6 +23,7 @@ def predict(
     cells: Path | None = None,
     crop_um: float | None = None,
     mpp: float | None = None,
+    plane: str | None = None,
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -52,15 +53,21 @@ def predict(
         Edge of the square around a cell of a slide, micrometres, as in the training images.
     mpp
         Micrometres per pixel of level 0, where the slide has no such metadata.
+    plane
+        Focal plane of a slide that has several, for cells that name none: its number from 0, middle, or sharpest, which
+        is looked for at every cell.
     quiet
         Shows no progress.
     """
     if cells is not None:
         opened = open_any(bundle, files, machine)
-        predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, quiet=quiet)
+        predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, plane=plane, quiet=quiet)
         return
-    if crop_um is not None or mpp is not None:
-        raise ConfigError("--crop-um and --mpp belong to a whole slide; name where its cells are: --cells FILE.")
+    if crop_um is not None or mpp is not None or plane is not None:
+        raise ConfigError(
+            "--crop-um, --mpp and --plane belong to a whole slide; name where its cells are: --cells FILE."
+        )
+    refuse_slides(paths)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged files, which the table reports
     from cytolora.classifier.inference.image_sources import find_images
     from cytolora.classifier.inference.table import check_out, check_room, predict_table

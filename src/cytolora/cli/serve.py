@@ -26,6 +26,7 @@ def serve(
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     token_file: Path | None = None,
+    root_path: str = "",
     max_body_mb: Annotated[float, _Positive] = 2,
     max_pixels: Annotated[int, _Positive] = 25_000_000,
     max_images: Annotated[int, _Positive] = 64,
@@ -55,6 +56,9 @@ def serve(
         0 takes a free one.
     token_file
         File with a secret of at least 16 characters; clients send it as `Authorization: Bearer …`.
+    root_path
+        Prefix under which a proxy shows the service, such as /cyto; with it requests are answered with the prefix and
+        without, and the schema names it.
     max_body_mb
         Size of a request in MB (1024 x 1024 bytes), at most; larger ones get 413.
     max_pixels
@@ -70,10 +74,10 @@ def serve(
     threads
         CPU threads that compute.
     """
-    from cytolora.classifier.serve.guard import is_loopback, read_token
+    from cytolora.classifier.serve.guard import clean_root_path, is_loopback, read_token
     from cytolora.cli.own_backbones import open_any
 
-    token = read_token(token_file, host)
+    token, root_path = read_token(token_file, host), clean_root_path(root_path)
     try:
         import uvicorn
 
@@ -90,7 +94,7 @@ def serve(
         max_batch=max_batch,
         max_wait_seconds=max_wait_ms / 1000,
     )
-    app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host))
+    app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host), root_path=root_path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
     with _listening(host, port) as listener:
         address = f"[{host}]" if ":" in host else host

@@ -53,7 +53,12 @@ def open_session(
     """
     add_backbones(files.backbone_file)
     own = [read_backbone_file(path).name for path in files.backbone_file]
-    inputs = Inputs(data={}, weights=pairs(files.weights, "--weights"), weights_dir=files.weights_dir)
+    inputs = Inputs(
+        data={},
+        weights=pairs(files.weights, "--weights"),
+        weights_dir=files.weights_dir,
+        trust_weights=files.trust_weights,
+    )
     config = choose_config(FitOptions(model=model, method=LINEAR), inputs, machine.device, own)
     for note in config.notes:
         make_console(stderr=True).print(note)

@@ -1,16 +1,20 @@
 """Whole-slide prediction of the command `predict`."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import make_console
 from cytolora.cli.progress import show_progress
+from cytolora.core.findings import gravest_first
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
     from cytolora.classifier.inference.table import Summary
+    from cytolora.classifier.slides.slide import Plane
+    from cytolora.core.findings import Finding
 
 
 def predict_on_slide(
@@ -22,6 +26,7 @@ def predict_on_slide(
     page: Path | None,
     crop_um: float | None,
     mpp: float | None,
+    plane: str | None,
     quiet: bool,
 ) -> None:
     """Predicts the cells of one slide and prints a summary.
@@ -30,7 +35,9 @@ def predict_on_slide(
         ConfigError: If it is not one slide, or the size of crops is not given.
     """
     from cytolora.classifier.inference.table import check_out
-    from cytolora.classifier.slides.positions import is_geojson, read_collection
+    from cytolora.classifier.slides.geojson import is_geojson
+    from cytolora.classifier.slides.objects import Target
+    from cytolora.classifier.slides.positions import read_collection
     from cytolora.classifier.slides.predict import predict_slide
     from cytolora.classifier.slides.slide import Slide
 
@@ -39,25 +46,62 @@ def predict_on_slide(
     if crop_um is None:
         raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
     check_out(out, cells)
-    collection = read_collection(cells)
-    with (
-        Slide(Path(paths[0]), mpp=mpp) as slide,
-        show_progress(quiet=quiet) as progress,
-    ):
-        progress.begin("predicting", len(collection.positions), "cells")
-        result = predict_slide(
-            model,
-            slide,
-            collection.positions,
-            out,
-            crop_um=crop_um,
-            page=page,
-            members=collection.members,
-            on_images=progress.done,
-        )
+    with Slide(Path(paths[0]), mpp=mpp, plane=_plane(plane)) as slide:
+        collection = read_collection(cells, Target(image=slide.path.name, mpp=max(slide.mpp), crop_um=crop_um))
+        print_findings([*collection.findings, *slide.findings(collection.positions)])
+        with show_progress(quiet=quiet) as progress:
+            progress.begin("predicting", len(collection.positions), "cells")
+            result = predict_slide(
+                model,
+                slide,
+                collection.positions,
+                out,
+                crop_um=crop_um,
+                page=page,
+                members=collection.members,
+                passed_over=collection.passed_over,
+                on_images=progress.done,
+            )
     is_kept = result.num_errors and is_geojson(out) and collection.positions[0].feature is not None
     kept = " and keep the class that they came with, if any" if is_kept else ""
     print_summary(result, "cells", out, page, of_errors=kept)
+
+
+def refuse_slides(paths: Sequence[str]) -> None:
+    """Refuses whole slides among the images to predict, named or found by a pattern.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    from cytolora.data.imaging.whole_slide import slide_problem
+
+    for path in paths:
+        files = [Path(path)] if Path(path).exists() else map(Path, sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
+        for file in files:
+            problem = slide_problem(file) if file.is_file() else ""
+            if problem:
+                raise ConfigError(
+                    f"{file}: {problem}, and a slide needs --cells FILE, the positions of its cells, and --crop-um."
+                )
+
+
+def _plane(text: str | None) -> "Plane | None":
+    """Reads --plane.
+
+    Raises:
+        ConfigError: If it is neither a number nor a rule.
+    """
+    if text is None or text in ("middle", "sharpest"):
+        return text
+    if not text.isdecimal():
+        raise ConfigError(f"--plane is a number from 0, middle or sharpest, got {text!r}.")
+    return int(text)
+
+
+def print_findings(findings: "Sequence[Finding]") -> None:
+    """Prints a line for each finding."""
+    for one in gravest_first(findings):
+        make_console(stderr=True).print(f"{'-' if one.severity == 'note' else '!'} {one.code} {one}")
 
 
 def print_summary(result: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:

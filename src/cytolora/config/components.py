@@ -1,8 +1,9 @@
 """Components of a run: preprocessing, split, sampling, adapter, budget and training; imported from config/run.py."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil
-from typing import Literal
+from typing import Literal, get_args
 
 from cytolora.errors import ConfigError
 
@@ -31,18 +32,26 @@ CLOSED = {"extra": "forbid"}
 """Read by pydantic at the YAML edge (config/yaml.py): an unknown key is an error, never ignored."""
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+Resize = Literal["shortest", "squash"]
+Channels = tuple[float, float, float]
+
+_MAX_SIZE_PX = 4096
+"""Far above any encoder; a larger number is a slip of the pen, and fills the memory."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocess:
     """Preprocessing of a decoded image to a backbone's input. Owned by the backbone, never typed by a user."""
 
     size_px: int
     """Edge of the square input, pixels."""
-    mean: tuple[float, float, float]
-    """Per channel, for values in [0, 1]."""
-    std: tuple[float, float, float]
-    """Per channel, for values in [0, 1]; above 0."""
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    resize: Literal["shortest", "squash"] = "shortest"
+    mean: Channels
+    """Per channel, of values in [0, 1]."""
+    std: Channels
+    """Per channel, of values in [0, 1]; in (0, 1], and 1 leaves them as they are."""
+    interpolation: Interpolation = "bicubic"
+    resize: Resize = "shortest"
     """shortest: the shorter edge becomes ``size_px``, then a centre crop. squash: both edges do, proportions lost."""
     resize_px: int | None = None
     """What the shorter edge becomes in its stead before the crop, at least ``size_px``; None: ``size_px``."""
@@ -50,14 +59,15 @@ class Preprocess:
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
-        if self.size_px < 1:
-            raise ConfigError(f"size_px is an edge in pixels, at least 1, got {self.size_px}.")
-        if min(self.std) <= 0:
-            raise ConfigError(f"std must be above 0 in every channel, got {self.std}.")
-        if self.resize_px is not None and (self.resize_px <= self.size_px or self.resize != "shortest"):
+        if not 1 <= self.size_px <= _MAX_SIZE_PX:
+            raise ConfigError(f"size_px is an edge in pixels, from 1 to {_MAX_SIZE_PX}, got {self.size_px}.")
+        _check_channels(self.mean, self.std)
+        _check_names(self.interpolation, self.resize)
+        high = 2 * _MAX_SIZE_PX
+        if self.resize_px is not None and not (self.size_px < self.resize_px <= high and self.resize == "shortest"):
             raise ConfigError(
-                f"resize_px is the shorter edge before a crop of {self.size_px} px, above it, and goes with the resize "
-                f"`shortest`; got {self.resize_px} and `{self.resize}`. Otherwise leave it out."
+                f"resize_px is the shorter edge before a crop of {self.size_px} px, above it and at most {high}, and "
+                f"goes with the resize `shortest`; got {self.resize_px} and `{self.resize}`. Otherwise leave it out."
             )
 
     @property
@@ -70,12 +80,16 @@ class Preprocess:
 class PreprocessChange:
     """Differences from a backbone's own preprocessing; None leaves a field as it is."""
 
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    interpolation: Literal["bilinear", "bicubic"] | None = None
-    resize: Literal["shortest", "squash"] | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    interpolation: Interpolation | None = None
+    resize: Resize | None = None
 
     __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        _check_channels(self.mean, self.std)
+        _check_names(self.interpolation, self.resize)
 
     def apply(self, own: Preprocess) -> Preprocess:
         """Returns a backbone's preprocessing with the changes; its size stays, for the encoder is built for it."""
@@ -83,6 +97,36 @@ class PreprocessChange:
         changes = {name: value for name, value in named.items() if value is not None}
         resize_px = own.resize_px if self.resize is None else None  # belongs to the backbone's own way of resizing
         return replace(own, resize_px=resize_px, **changes)
+
+
+def _check_channels(mean: Channels | None, std: Channels | None) -> None:
+    """Checks units: with a mean of 123.7 every image becomes nearly constant input, and no library objects."""
+    for name, values in (("mean", mean), ("std", std)):
+        if values is None or _of_unit_range(name, values):
+            continue
+        span = "(0, 1]" if name == "std" else "[0, 1]"
+        wrong = f"{name} is three numbers, one a channel, of pixels in 0..1: each in {span}, got {_numbers(values)}"
+        given = {"mean": mean, "std": std} if name == "mean" else {"std": std}
+        divided = {key: [value / 255 for value in numbers] for key, numbers in given.items() if numbers is not None}
+        if not _of_unit_range(name, divided[name]):
+            raise ConfigError(f"{wrong}. Write those that the encoder was trained with.")
+        instead = ", ".join(f"{key}: {_numbers(numbers)}" for key, numbers in divided.items())
+        raise ConfigError(f"{wrong}. If these are of pixels in 0..255, divide by 255: {instead}.")
+
+
+def _of_unit_range(name: str, values: Sequence[float]) -> bool:
+    above_zero = name != "std" or min(values, default=0) > 0
+    return len(values) == 3 and above_zero and all(0 <= value <= 1 for value in values)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in values) + "]"
+
+
+def _check_names(interpolation: str | None, resize: str | None) -> None:
+    for name, value, kind in (("interpolation", interpolation, Interpolation), ("resize", resize, Resize)):
+        if value is not None and value not in get_args(kind):
+            raise ConfigError(f"{name} is one of {', '.join(get_args(kind))}, got {value!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

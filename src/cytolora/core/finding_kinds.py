@@ -209,6 +209,16 @@ WEIGHTS = _kinds(
         "A configuration beside the weights names other values than the backbone's entry.",
         "Use the entry that the weights belong to; `--trust-weights` goes on with the entry as it is.",
     ),
+    (
+        *(602, "config-not-read", "note"),
+        "A configuration beside the weights is damaged, or of another model: the entry is compared with nothing there.",
+        "Copy it again, or move it away from the weights.",
+    ),
+    (
+        *(603, "config-interpolates-otherwise", "note"),
+        "A configuration beside the weights names another interpolation than the backbone's entry.",
+        "Nothing; features differ slightly from those of a library that resizes as the configuration says.",
+    ),
 )
 
 SLIDES = _kinds(
@@ -232,6 +242,21 @@ SLIDES = _kinds(
         *(704, "no-position", "warning"),
         "Objects of the file of cells have no readable position, and are left out.",
         "Correct them in the program that wrote the file.",
+    ),
+    (
+        *(705, "annotations-as-cells", "warning"),
+        "A file of cells holds no detections, and its small annotations and points are taken for the cells.",
+        "Nothing, where they were drawn round cells; else export the detections.",
+    ),
+    (
+        *(706, "plane-not-read", "warning"),
+        "Cells name a focal plane that the slide does not have, or that cannot be read; another one is read.",
+        "Give the slide with all its planes, or one whose planes can be read (OME-TIFF without JPEG compression).",
+    ),
+    (
+        *(707, "repeated-cells", "warning"),
+        "Objects of the file of cells repeat the id and position of another, and are left out.",
+        "Nothing, where the file was put together twice; else give every cell its own id.",
     ),
 )
 

@@ -251,7 +251,7 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "group_rule": session.manifest.group_rule,
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
-        "data_warnings": [str(one) for one in problems(session.manifest.findings)],
+        "data_warnings": [str(one) for one in problems((*session.manifest.findings, *session.weight_findings))],
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
         "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
         "device": str(session.device),

@@ -7,7 +7,7 @@ from pathlib import Path
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
-from cytolora.core.files import sha256_file
+from cytolora.core.findings import Finding
 from cytolora.core.identity import Identity, prompts_hash
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
@@ -19,6 +19,7 @@ from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import fetch, fetch_vocabulary, find, find_vocabulary, missing
 from cytolora.models.checkpoints.offline_folder import carried, check_carried
+from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.text.prompts import PAPER_TEMPLATE, TEMPLATES, prompts
 
 _NamedPaths = Converted[Mapping[str, AnyPath] | None, Mapping[str, Path]]
@@ -35,6 +36,8 @@ class Inputs:
     """Checkpoint file or folder of a backbone; replaces the registry's."""
     weights_dir: _MaybePath = Converted(as_path_or_none, None)
     """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
+    trust_weights: bool = False
+    """Goes on by a backbone's entry where a configuration beside its weights says otherwise."""
     split_file: _MaybePath = Converted(as_path_or_none, None)
     """Says which image is in train, val or test; replaces official subsets and the grid's own split."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
@@ -44,6 +47,7 @@ class Inputs:
     _manifests: dict[tuple[str, SplitSpec], Manifest] = field(default_factory=dict)
     _splits: dict[tuple[str, SplitSpec, Sampling, int], Split] = field(default_factory=dict)
     _hashes: dict[str, str] = field(default_factory=dict)
+    _weight_findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.weights:
@@ -133,18 +137,32 @@ class Inputs:
             fetch_vocabulary(spec)
 
     def weights_sha256(self, backbone: str) -> str:
-        """Returns the hash of a backbone's checkpoint file.
+        """Returns the hash of a backbone's checkpoint; of a sharded one, over index and shards.
 
         Raises:
             WeightsError: If none is here, or it is not what the manifest of ``weights_dir`` says.
         """
         if backbone not in self._hashes:
             path = self.weights_path(backbone)
-            sha256 = sha256_file(path)
+            sha256 = checkpoint_sha256(path)
             if self.weights_dir is not None:
                 check_carried(self.weights_dir, path, sha256)
             self._hashes[backbone] = sha256
         return self._hashes[backbone]
+
+    def weight_findings(self, backbone: str) -> tuple[Finding, ...]:
+        """Compares a backbone's entry with the configurations beside its weights; builds the encoder, so loads torch.
+
+        Raises:
+            WeightsError: If none of them agrees with the entry and ``trust_weights`` is not set.
+        """
+        from cytolora.models.checkpoints.contradictions import check_neighbours
+
+        if backbone not in self._weight_findings:
+            self._weight_findings[backbone] = check_neighbours(
+                BACKBONES.get(backbone), self.weights_path(backbone), trust_weights=self.trust_weights
+            )
+        return self._weight_findings[backbone]
 
     def identity(self, spec: RunSpec) -> Identity:
         """Returns the hashes of what a run would be computed from today."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess, RunSpec
 from cytolora.core.arguments import AnyPath, Converted, as_device, as_path
+from cytolora.core.findings import Finding
 from cytolora.core.progress import Progress
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample, Split
@@ -23,6 +24,7 @@ from cytolora.training.features import Chunk, chunks, num_missing
 from cytolora.training.resources import Inputs
 
 _View = tuple[Preprocess | None, AugmentSpec | None]
+_COMPARED = "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Session:
     encoders: dict[str, Encoder] = field(default_factory=dict)
     """The backbone's encoder as it is, with q, k and v apart, and for inference; may serve another dataset too."""
     proven: set[str] = field(default_factory=set)
-    """Adapters that were shown to attach to this encoder."""
+    """Adapters that were shown to attach to this encoder, and ``weights``: its entry was compared."""
     _other_features: dict[_View, dict[str, Tensor]] = field(default_factory=dict)
     """By path, for runs whose preset asks for other views."""
 
@@ -65,8 +67,22 @@ class Session:
         """The frozen encoder."""
         if "whole" not in self.encoders:
             self.progress.say(f"loading {self.backbone.name}")
-            self.encoders["whole"] = load_encoder(self.backbone, self.inputs.weights_path(self.backbone.name))
+            self._compare_entry()
+            path = self.inputs.weights_path(self.backbone.name)
+            self.encoders["whole"] = load_encoder(self.backbone, path, trust_weights=True)
         return self.encoders["whole"]
+
+    @property
+    def weight_findings(self) -> tuple[Finding, ...]:
+        """What the configurations beside the weights say otherwise than the backbone's entry."""
+        return self.inputs.weight_findings(self.backbone.name)
+
+    def _compare_entry(self) -> None:
+        """Compares entry and configurations before a feature is computed, or read from the cache; says it once."""
+        if _COMPARED not in self.proven:
+            self.proven.add(_COMPARED)
+            for one in self.weight_findings:
+                self.progress.say(f"! {one}" if one.severity != "note" else str(one))
 
     @property
     def split_encoder(self) -> Encoder:
@@ -116,6 +132,7 @@ class Session:
             preprocess: The backbone's own if None.
             augment: Yields features of the training images alone, one random view of each.
         """
+        self._compare_entry()
         manifest = self.manifest
         if augment is not None:
             manifest = replace(manifest, samples=manifest.subset("train"))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from slide_files import MPP, tifffile, write_slide
 
-from cytolora.classifier.slides.positions import Classified, Position, read_positions, write_geojson
+from cytolora.classifier.slides.geojson import Classified, write_geojson
+from cytolora.classifier.slides.positions import Position, read_positions
 from cytolora.classifier.slides.slide import Slide
 from cytolora.errors import ConfigError, DataError
 
@@ -124,18 +125,24 @@ def test_positions_are_read_from_tables_with_their_unit(text: str, unit: str, tm
     ("text", "words"),
     [
         ("a,b\n1,2\n", "expected x,y or"),
-        ("x,y\n1,nan\n", "row 1 has no numbers"),
+        ("x,y\n1,nan\n", "line 2 has no numbers in x and y: '1', 'nan'"),
         ("x,y\n", "holds no position"),
         ("x,y,id\n1,2,a\n3,4,a\n", "'a' stands twice"),
         ('{"features": [{"geometry": null}]}', "feature 1 has no readable geometry"),
         ("[1, 2", "is no JSON"),
         ('{"features": [{"geometry": {"type": "Polygon", "coordinates": []}}]}', "feature 1"),
-        ('{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, NaN]]]}}', "NaN is no JSON"),
-        ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 1e999]}}', "1e999 is too large"),
+        (
+            '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, NaN]]]}}',
+            "feature 1 has no readable geometry",
+        ),
+        (
+            '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 1e999]}}',
+            "feature 1 has no readable geometry",
+        ),
         ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 1' + "0" * 400 + "]}}", "feature 1"),
         (
             '{"type": "Feature", "id": "\\ud800", "geometry": {"type": "Point", "coordinates": [0, 1]}}',
-            "holds half a character",
+            "has half a character",
         ),
     ],
 )

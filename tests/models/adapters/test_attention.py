@@ -9,7 +9,7 @@ from torch import nn
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.split_qkv import SplitQKV, fuse_qkv, split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
-from cytolora.models.checkpoints.loading import build_trunk
+from cytolora.models.checkpoints.building import build_trunk
 
 BY_NAME = pytest.mark.parametrize("spec", [FUSED, APART, *REGISTERED], ids=lambda spec: spec.name)
 

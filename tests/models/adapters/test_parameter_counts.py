@@ -6,7 +6,7 @@ from small_encoders import FUSED
 
 from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
-from cytolora.models.checkpoints.loading import build_trunk
+from cytolora.models.checkpoints.building import build_trunk
 from cytolora.models.encoder import Encoder
 
 CLIP_L14 = replace(FUSED, name="l14", architecture="vit_large_patch14_clip_quickgelu_224")

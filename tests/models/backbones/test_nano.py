@@ -17,7 +17,8 @@ from torch import nn
 
 from cytolora.data.synthetic.dataset import CLASSES, DrawnCells, draw_cells
 from cytolora.models.backbones.registry import NANO
-from cytolora.models.checkpoints.loading import build_trunk, load_encoder
+from cytolora.models.checkpoints.building import build_trunk
+from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_nano.py"

@@ -19,7 +19,8 @@ from cytolora.config.run import Preprocess
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.registry import read_backbone_file
 from cytolora.models.backbones.spec import BackboneSpec, Pool
-from cytolora.models.checkpoints.loading import build_encoder, load_encoder
+from cytolora.models.checkpoints.building import build_encoder
+from cytolora.models.checkpoints.loading import load_encoder
 
 TINY = {"num_classes": 0, "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 32}
 

@@ -13,7 +13,7 @@ from cytolora.config.run import AdapterSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.split_qkv import attention_blocks
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.loading import build_encoder
+from cytolora.models.checkpoints.building import build_encoder
 
 ENTRIES = pytest.mark.parametrize("spec", list(BACKBONES), ids=lambda spec: spec.name)
 

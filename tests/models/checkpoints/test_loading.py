@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints import loading
-from cytolora.models.checkpoints.loading import build_encoder, build_trunk, load_encoder, without_weights
+from cytolora.models.checkpoints.building import build_encoder, build_trunk, without_weights
+from cytolora.models.checkpoints.loading import load_encoder
 
 SPEC = shrunk(FUSED)
 

@@ -15,7 +15,7 @@ from cytolora.config.run import AdapterSpec, Budget, TrainSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.loading import build_encoder
+from cytolora.models.checkpoints.building import build_encoder
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state, trained_state
 from cytolora.models.kernels.cpu import for_inference, for_training

@@ -12,10 +12,11 @@ from cytolora.config.components import CLOSED
 from cytolora.config.reading import Decoding
 from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
 from cytolora.config.yaml import parse_spec
-from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.strict_json import read_json
-from cytolora.errors import BundleError, CytoloraError
+from cytolora.errors import BundleError, CytoloraError, WeightsError
 from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
+from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_sha256
 
 FORMAT = 1
 """Of the folder; a bundle of a later format is refused, never read by half."""
@@ -28,8 +29,9 @@ class LocalFile:
     """The checkpoint on the machine that trained; it counts only while size and SHA-256 are what they were."""
 
     path: str
-    """Absolute."""
+    """Absolute; of a sharded checkpoint its index."""
     num_bytes: int
+    """Of all files of the checkpoint."""
 
     __pydantic_config__ = CLOSED
 
@@ -43,10 +45,12 @@ class LocalFile:
         try:
             if not path.is_file():
                 return "is not there"
-            if path.stat().st_size != self.num_bytes or sha256_file(path) != sha256:
+            if checkpoint_bytes(path) != self.num_bytes or checkpoint_sha256(path) != sha256:
                 return "has changed since"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+        except WeightsError:
+            return "lacks shards, or its index has changed"
         return ""
 
 

@@ -1,5 +1,6 @@
 """Predictions from logits and features by the decision rules of a classifier; needs no torch."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from cytolora.metrics.calibration import probabilities
 COLUMNS = ("path", "predicted", "positive", "prediction_set", "referred", "unfamiliar", "error")
 """Beside one column per class, in a table of predictions."""
 
-SET_SEPARATOR = "|"
+_SEPARATOR, _ESCAPE = "|", "\\"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Prediction:
     def row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the columns of a table: those of ``COLUMNS``, and each class's probability under its own name."""
         by_class = self.probabilities or (None,) * len(classes)
-        labels = None if self.prediction_set is None else SET_SEPARATOR.join(self.prediction_set)
+        labels = None if self.prediction_set is None else join_labels(self.prediction_set)
         return {
             "path": self.name,
             "predicted": self.predicted,
@@ -52,6 +53,18 @@ class Prediction:
             "unfamiliar": self.is_out_of_distribution,
             "error": self.error,
         }
+
+
+def join_labels(labels: Sequence[str]) -> str:
+    r"""Writes a prediction set as one text: ``a|b``; a ``|`` or ``\`` within a label gets a ``\`` before it."""
+    escaped = (label.replace(_ESCAPE, _ESCAPE * 2).replace(_SEPARATOR, _ESCAPE + _SEPARATOR) for label in labels)
+    return _SEPARATOR.join(escaped)
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Reads the text of ``join_labels``; an empty one is the empty set."""
+    labels = re.findall(r"(?:^|\|)((?:[^\\|]|\\.)*)", text, flags=re.DOTALL) if text else []
+    return tuple(re.sub(r"\\(.)", r"\1", label, flags=re.DOTALL) for label in labels)
 
 
 def decide(

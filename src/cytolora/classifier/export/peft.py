@@ -40,7 +40,7 @@ def write_peft(bundle: Classifier, folder: Path) -> None:
     contents = bundle.contents
     if contents.adapter is None:
         raise ConfigError(f"{bundle.name} has no adapter ({contents.method}), nothing for PEFT. Use --to onnx.")
-    encoder = load_encoder(bundle.backbone, bundle.checkpoint())
+    encoder = load_encoder(bundle.backbone, bundle.checkpoint(), trust_weights=True)
     unmerged = attached(encoder, contents.method, contents.adapter, bundle.state(), contents.seed)
     write_dialect(for_stock_timm(unmerged.encoder), folder / TIMM)
     if _clip_folder(bundle) is not None:
@@ -57,7 +57,7 @@ def open_peft(bundle: Classifier, folder: Path) -> list[Callable[[Any], Tensor]]
     Returns:
         The ways from an image to its logits [1, classes].
     """
-    encoder = load_encoder(bundle.backbone, bundle.checkpoint())
+    encoder = load_encoder(bundle.backbone, bundle.checkpoint(), trust_weights=True)
     encoder.trunk = cast(Any, PeftModel.from_pretrained(encoder.trunk, str(folder / TIMM))).merge_and_unload()
     head = load_file(folder / HEAD)
     weight, bias = head["head.weight"], head["head.bias"]

@@ -24,6 +24,7 @@ from cytolora.core.files import json_bytes
 from cytolora.core.provenance import software
 from cytolora.data.manifest import Sample
 from cytolora.data.quality.scan import pixel_hash
+from cytolora.models.checkpoints.shards import checkpoint_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ def _used_backbone(prepared: Prepared) -> UsedBackbone:
         sha256=inputs.weights_sha256(spec.name),
         revision=spec.hub.revision if spec.hub is not None else None,
         spec=replace(spec, weights=None),
-        local_file=LocalFile(path=str(checkpoint.absolute()), num_bytes=checkpoint.stat().st_size),
+        local_file=LocalFile(path=str(checkpoint.absolute()), num_bytes=checkpoint_bytes(checkpoint)),
     )
 
 

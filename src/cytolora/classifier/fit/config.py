@@ -74,6 +74,8 @@ class FitOptions:
     """File written by ``split``; the dataset's own subsets or a division by group if None."""
     weights_dir: _MaybePath = Converted(as_path_or_none, None)
     """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
+    trust_weights: bool = False
+    """Goes on by the backbone's entry where a configuration beside its weights says otherwise."""
     reading: ReadOptions = AS_IT_STANDS
     """What the files of the dataset leave to choose."""
     cache: _Path = Converted(as_path, DEFAULT_CACHE)

@@ -21,6 +21,7 @@ from cytolora.classifier.fit.calibrate import calibrate
 from cytolora.classifier.fit.config import FitConfig, FitOptions
 from cytolora.classifier.fit.prepare import Cells, prepare
 from cytolora.classifier.fit.train import train
+from cytolora.core.findings import problems
 from cytolora.core.progress import Progress
 from cytolora.training.resources import Inputs
 
@@ -65,7 +66,8 @@ def fit(
     calibrated = calibrate(prepared, trained, options)
     progress.begin("test set", 0, "images")
     metrics = assess(prepared, trained, calibrated)
-    notes = (*config.notes, *cells.notes, *trained.notes, *cautions(calibrated.rules, metrics))
+    found = problems(prepared.session.weight_findings)
+    notes = (*config.notes, *map(str, found), *cells.notes, *trained.notes, *cautions(calibrated.rules, metrics))
     bundle = assemble(prepared, trained, calibrated, metrics, notes)
     seconds = perf_counter() - started
     bundle.write(out, written=datetime.now(UTC), seconds=seconds)

@@ -21,7 +21,6 @@ from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path, as_path_or_none
-from cytolora.core.files import sha256_file
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table
 from cytolora.data.datasets import load_manifest
@@ -33,6 +32,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
 from cytolora.models.checkpoints.loading import load_encoder
+from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors
 from cytolora.models.kernels.cpu import for_inference
@@ -139,7 +139,7 @@ class Classifier(Predictor[Tensor]):
 
     @cached_property
     def _classifier(self) -> EncoderWithHead:
-        encoder = load_encoder(self.backbone, self.checkpoint())
+        encoder = load_encoder(self.backbone, self.checkpoint(), trust_weights=True)
         contents = self.contents
         if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
             raise BundleError(f"{self.name}: the head does not fit {len(contents.classes)} classes and this backbone.")
@@ -259,7 +259,7 @@ def _find_checkpoint(
 
 
 def _check_backbone(path: Path, contents: BundleManifest, checkpoint: Path) -> None:
-    found, used = sha256_file(checkpoint), contents.backbone
+    found, used = checkpoint_sha256(checkpoint), contents.backbone
     if found != used.sha256:
         raise BundleError(
             f"{path} was trained on {used.name} with SHA-256 {used.sha256[:12]}…, and {checkpoint} has {found[:12]}…. "

@@ -160,13 +160,19 @@ class Service:
 
 
 def make_app(
-    predictor: Predictor[Any], limits: Limits | None = None, *, token: str | None = None, loopback_only: bool = True
+    predictor: Predictor[Any],
+    limits: Limits | None = None,
+    *,
+    token: str | None = None,
+    loopback_only: bool = True,
+    root_path: str = "",
 ) -> FastAPI:
     """Builds the service.
 
     Args:
         token: Asked for by everything below /v1.
         loopback_only: Answers to requests for localhost only.
+        root_path: Prefix that a proxy adds (``clean_root_path``); requests come with it or without.
     """
     service = Service(predictor, limits or Limits())
 
@@ -185,7 +191,8 @@ def make_app(
     _add_routes(app, service, token)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
     seconds = service.limits.body_seconds
-    app.add_middleware(Guard, token=token, loopback_only=loopback_only, body_seconds=seconds)  # added last: asked first
+    guard = {"token": token, "loopback_only": loopback_only, "body_seconds": seconds, "root_path": root_path}
+    app.add_middleware(Guard, **guard)  # added last: asked first
     return app
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from hmac import compare_digest
 from pathlib import Path
@@ -25,6 +26,7 @@ _HEADERS = (
         b"script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 )
+_PART = re.compile(r"[A-Za-z0-9._~-]+")
 PROTECTED = "/v1/"
 """Paths below it need the token."""
 
@@ -63,6 +65,20 @@ def read_token(path: Path | None, host: str) -> str | None:
     return token
 
 
+def clean_root_path(prefix: str) -> str:
+    """Returns a prefix with one leading slash and none at its end; empty for none.
+
+    Raises:
+        ConfigError: If it is no path.
+    """
+    parts = [part for part in prefix.strip().split("/") if part]
+    if any(part in (".", "..") or not _PART.fullmatch(part) for part in parts):
+        raise ConfigError(f"--root-path is the prefix that a proxy adds, such as /cyto, got {prefix!r}.")
+    if parts[:1] == [PROTECTED.strip("/")]:
+        raise ConfigError(f"--root-path {prefix} is how the service's own addresses begin; choose another prefix.")
+    return "".join(f"/{part}" for part in parts)
+
+
 class Guard:
     """Refuses what has a wrong token (401), is meant for another host (421) or comes from a page of another (403).
 
@@ -71,8 +87,11 @@ class Guard:
     browsers say where it comes from (Origin, RFC 6454), programs need not.
     """
 
-    def __init__(self, app: App, *, token: str | None, loopback_only: bool, body_seconds: float) -> None:
+    def __init__(
+        self, app: App, *, token: str | None, loopback_only: bool, body_seconds: float, root_path: str = ""
+    ) -> None:
         """Takes the seconds that the next piece of a body may take to come; a sender that falls silent is let go."""
+        self._root_path = root_path
         self._app = app
         self._body_seconds = body_seconds
         self._expected = None if token is None else f"Bearer {token}".encode()
@@ -97,7 +116,7 @@ class Guard:
         elif self._needs_token(scope) and not self._is_right(headers.get(b"authorization", b"")):
             await _refuse(send_with_headers, 401, "Send the token: Authorization: Bearer TOKEN.")
         else:
-            await self._app(scope, self._in_time(receive), send_with_headers)
+            await self._app(self._rooted(scope), self._in_time(receive), send_with_headers)
 
     def _in_time(self, receive: Receive) -> Receive:
         has_more = True
@@ -117,7 +136,19 @@ class Guard:
         return receive_in_time
 
     def _needs_token(self, scope: Scope) -> bool:
-        return self._expected is not None and scope["path"].startswith(PROTECTED)
+        return self._expected is not None and self._inner(scope).startswith(PROTECTED)
+
+    def _inner(self, scope: Scope) -> str:
+        """The path without the prefix, which a proxy passes on or strips."""
+        path = scope["path"]
+        is_below = path == self._root_path or path.startswith(f"{self._root_path}/")
+        return path[len(self._root_path) :] if is_below else path
+
+    def _rooted(self, scope: Scope) -> Scope:
+        """Writes the prefix into the scope, as ASGI has it; nothing is changed where there is none."""
+        if not self._root_path:
+            return scope
+        return {**scope, "root_path": self._root_path, "path": self._root_path + self._inner(scope)}
 
     def _is_right(self, given: bytes) -> bool:
         return self._expected is not None and compare_digest(given, self._expected)

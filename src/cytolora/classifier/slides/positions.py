@@ -1,58 +1,21 @@
-"""Positions of the cells of a slide: GeoJSON as QuPath writes it, or a table; and predictions back as GeoJSON."""
+"""Positions of the cells of a slide: read from GeoJSON or a table, with a finding for every object that is left out."""
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from cytolora.classifier.slides.cell_table import read_table_objects
+from cytolora.classifier.slides.geojson import PassedOver, read_geojson_objects
+from cytolora.classifier.slides.image_names import image_parts, is_same_image
+from cytolora.classifier.slides.objects import Position, SlideObject, Target
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.files import write_bytes
-from cytolora.core.strict_json import read_json
+from cytolora.core.findings import Finding, finding, first
 from cytolora.errors import DataError
 
-_COLOURS = (
-    (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167),
-    (230, 159, 0), (86, 180, 233), (240, 228, 66), (0, 0, 0),
-)  # fmt: skip
-"""One a class, repeated: told apart by colour-blind readers (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
-
-Unit = Literal["px", "um"]
-Origin = Literal["slide", "bounds"]
-"""What positions are counted from: the corner of level 0, or that of the scanned area, which MIRAX and some others name
-in their properties, and which QuPath shows alone."""
-
-_COLUMNS: dict[tuple[str, str], tuple[Unit, Origin]] = {
-    ("x", "y"): ("px", "slide"),
-    ("x_px", "y_px"): ("px", "slide"),
-    ("x_um", "y_um"): ("um", "slide"),
-    ("Centroid X px", "Centroid Y px"): ("px", "bounds"),
-    ("Centroid X µm", "Centroid Y µm"): ("um", "bounds"),
-}
-"""Names of the columns of a table, and what they mean; the last two are QuPath's."""
-_IDS = ("id", "Object ID")
-_LEGACY_IDS = ("PathAnnotationObject", "PathCellObject", "PathDetectionObject", "PathTileObject", "TMACoreObject")
-"""What QuPath 0.2 wrote as an id: the type of an object, equal for all cells; later versions still read it as such."""
-_TYPES = ("objectType", "object_type", "type")
-"""Properties that name the type of an object in QuPath 0.3 and later, in the order in which it looks."""
-_PREFIX = "cytolora "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """The centre of one cell."""
-
-    id: str
-    """As in the file, else the number of its row; unique."""
-    x: float
-    y: float
-    unit: Unit = "px"
-    """px: of level 0. um: micrometres."""
-    origin: Origin = "slide"
-    feature: Mapping[str, Any] | None = None
-    """The feature of a GeoJSON, as it was read; None in a table."""
+_NUM_IMAGES = 5
+"""Names of images that an error shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +25,9 @@ class Collection:
     positions: list[Position]
     members: Mapping[str, Any] = field(default_factory=dict)
     """Of a FeatureCollection, all but its type and features."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """Features of a GeoJSON that are no cells; they go into the predictions as they are."""
+    findings: tuple[Finding, ...] = ()
 
 
 def read_positions(path: AnyPath) -> list[Position]:
@@ -69,11 +35,17 @@ def read_positions(path: AnyPath) -> list[Position]:
     return read_collection(path).positions
 
 
-def read_collection(path: AnyPath) -> Collection:
+def read_collection(path: AnyPath, target: Target | None = None) -> Collection:
     """Reads positions: GeoJSON (points and polygons), or a CSV or TSV with columns x,y (level 0) or x_um,y_um.
 
+    Annotations, tiles and TMA cores are no cells. Where a file holds no cell, small annotations are taken for them.
+
+    Args:
+        target: The slide that they are read for: rows that name another image are left out, and so are outlines too
+            wide for a cell, where the file does not say that they are cells.
+
     Raises:
-        DataError: If it is neither, a number is none, or an id stands twice.
+        DataError: If it is neither, most of it has no position, an id stands twice, or no cell is left.
     """
     path = as_path(path)
     try:
@@ -82,189 +54,157 @@ def read_collection(path: AnyPath) -> Collection:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text; expected GeoJSON, or a table with columns x,y.") from error
-    is_json = path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] in ("{", "[")
-    features, members = _parsed(path, text) if is_json else ([], {})
-    found = list(_from_features(path, features) if is_json else _from_table(path, text))
-    if not found:
-        raise DataError(f"{path} holds no position of a cell.")
-    seen: set[str] = set()
-    for position in found:
-        if position.id in seen:
-            raise DataError(f"{path}: the id {position.id!r} stands twice; every cell needs its own.")
-        _check_text(path, f"the cell {position.id!r}", [position.id, position.feature])
-        seen.add(position.id)
-    _check_text(path, "the collection", members)
-    return Collection(positions=found, members=members)
-
-
-def _check_text(path: Path, what: str, plain: Any) -> None:
-    """Raises a DataError for what can be read as JSON, and not be written: half of a character beyond 16 bits."""
-    try:
-        json.dumps(plain, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path}: {what} holds half a character; export it again.") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: {what} is nested too deeply; export it again.") from error
-
-
-def is_geojson(path: Path) -> bool:
-    """Whether a file of results is to be GeoJSON, by its name."""
-    return path.suffix.lower() in (".geojson", ".json")
-
-
-def _parsed(path: Path, text: str) -> tuple[list[Any], dict[str, Any]]:
-    """Returns the features of a FeatureCollection, a list or a single one; and the collection's other members."""
-    try:
-        plain = read_json(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}.") from error
-    if isinstance(plain, dict) and "features" not in plain:
-        return [plain], {}
-    collection = plain if isinstance(plain, dict) else {"features": plain}
-    if not isinstance(collection["features"], list):
-        raise DataError(f"{path} is no GeoJSON: its `features` are no list.")
-    members = {name: value for name, value in collection.items() if name not in ("type", "features")}
-    return collection["features"], members
-
-
-def _from_features(path: Path, features: Iterable[Any]) -> Iterator[Position]:
-    for number, feature in enumerate(features, start=1):
-        try:
-            given, geometry = feature.get("id"), feature["geometry"]
-            identity = str(number) if not given or given in _LEGACY_IDS else str(given)
-            _check_properties(path, number, feature)
-            yield from _of_geometry(identity, geometry["type"], geometry["coordinates"], feature)
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise DataError(
-                f"{path}: feature {number} has no readable geometry; expected Point, MultiPoint, Polygon or "
-                "MultiPolygon, as QuPath exports."
-            ) from error
-
-
-def _check_properties(path: Path, number: int, feature: Mapping[str, Any]) -> None:
-    """Raises a DataError where nothing could be added without a loss."""
-    properties = feature.get("properties") or {}
-    if not isinstance(properties, dict):
-        raise DataError(f"{path}: the properties of feature {number} are no object, as GeoJSON has them.")
-    if not isinstance(properties.get("measurements") or {}, dict | list):
-        raise DataError(
-            f"{path}: the measurements of feature {number} are neither an object nor a list, as QuPath exports them."
-        )
-
-
-def _of_geometry(identity: str, kind: str, coordinates: Any, feature: Mapping[str, Any]) -> Iterator[Position]:
-    if kind == "Point":
-        yield _position(identity, coordinates, feature=feature)
-    elif kind == "MultiPoint" and len(coordinates) > 1:
-        for number, point in enumerate(coordinates, start=1):
-            own = f"{identity}.{number}"
-            geometry = {**feature["geometry"], "type": "Point", "coordinates": point}
-            yield _position(own, point, feature={**feature, "id": own, "geometry": geometry})
-    elif kind == "MultiPoint":
-        yield from (_position(identity, point, feature=feature) for point in coordinates)
-    elif kind in ("Polygon", "MultiPolygon"):
-        rings = [coordinates[0]] if kind == "Polygon" else [polygon[0] for polygon in coordinates]
-        across, down = zip(*((float(x), float(y)) for ring in rings for x, y, *_ in ring), strict=True)
-        middle = ((min(across) + max(across)) / 2, (min(down) + max(down)) / 2)
-        yield _position(identity, middle, feature=feature)
+    members: dict[str, Any] | None = None  # a table has neither members nor features to come back
+    if path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] in ("{", "["):
+        objects, members = read_geojson_objects(path, text)
     else:
-        raise ValueError(kind)
+        objects = read_table_objects(path, text)
+    if not objects:
+        raise DataError(f"{path} holds no position of a cell.")
+    return _collection(path, objects, members, target)
 
 
-def _from_table(path: Path, text: str) -> Iterator[Position]:
-    first_line = text.partition("\n")[0]
-    rows = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in first_line else ",")
-    names = [name for name in _COLUMNS if set(name) <= set(rows.fieldnames or ())]
-    if not names:
-        expected = " or ".join(",".join(pair) for pair in _COLUMNS)
-        raise DataError(f"{path} has the columns {rows.fieldnames or []}; expected {expected}.")
-    (x, y), (unit, origin) = names[0], _COLUMNS[names[0]]
-    for number, row in enumerate(rows, start=1):
-        identity = next((row[name] for name in _IDS if row.get(name)), str(number))
-        try:
-            yield _position(identity, (row[x], row[y]), unit=unit, origin=origin)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: row {number} has no numbers in {x} and {y}: {row[x]!r}, {row[y]!r}.") from error
+def _collection(
+    path: Path, objects: Sequence[SlideObject], members: Mapping[str, Any] | None, target: Target | None
+) -> Collection:
+    of_slide, others = _of_slide(path, objects, target)
+    cells, no_cells, drawn = _cells(path, of_slide, target)
+    odd = [one for one in cells if not one.positions]
+    if 2 * len(odd) > len(cells):
+        raise DataError(
+            f"{path}: {len(odd)} of {len(cells)} objects have no readable position; {odd[0].at} has {odd[0].problem}."
+        )
+    kept, copies = _without_copies(path, [one for one in cells if one.positions])
+    findings = [*_other_slide(others, target), *_not_cells(no_cells), *drawn, *_odd(odd), *_copies(copies)]
+    taken = {id(one) for one in kept}
+    positions: list[Position] = []
+    passed_over: list[PassedOver] = []
+    for one in objects:
+        if id(one) in taken:
+            positions += one.positions
+        elif members is not None:
+            passed_over.append(PassedOver(before=len(positions), feature=one.feature))
+    return Collection(
+        positions=positions, members=members or {}, passed_over=tuple(passed_over), findings=tuple(findings)
+    )
 
 
-def _position(
-    identity: str,
-    point: Sequence[Any],
-    *,
-    unit: Unit = "px",
-    origin: Origin = "bounds",
-    feature: Mapping[str, Any] | None = None,
-) -> Position:
-    x, y = float(point[0]), float(point[1])
-    if not (isfinite(x) and isfinite(y)):
-        raise ValueError("not a finite number")
-    return Position(id=identity, x=x, y=y, unit=unit, origin=origin, feature=feature)
+def _of_slide(
+    path: Path, objects: Sequence[SlideObject], target: Target | None
+) -> tuple[list[SlideObject], list[SlideObject]]:
+    """Divides objects into those of the slide, which names no image or this one, and those of other images."""
+    if target is None:
+        return list(objects), []
+    named = [one for one in objects if one.image]
+    others = [one for one in named if not is_same_image(one.image, target.image)]
+    gone = {id(one) for one in others}
+    kept = [one for one in objects if id(one) not in gone]
+    if not kept:
+        raise DataError(
+            f"{path} has no cell of {target.image}: its rows name {_names(others)}. Name the slide that they belong "
+            "to, or correct the names."
+        )
+    series = {image_parts(one.image)[1] for one in kept if one.image}
+    if len(series - {""}) > 1:
+        raise DataError(
+            f"{path} has cells of {len(series)} images of {target.image}: {_names(kept)}. Keep the rows of the image "
+            "that is predicted."
+        )
+    return kept, others
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Classified:
-    """One cell of a slide with what was predicted."""
-
-    feature: Mapping[str, Any]
-    """GeoJSON as it was read, in pixels of level 0."""
-    id: str
-    """Written where the feature has none."""
-    predicted: str | None
-    """None where it could not be read: the feature then keeps the class that it came with, if any."""
-    measurements: Mapping[str, float]
-    """Added to those of the feature."""
+def _names(objects: Sequence[SlideObject]) -> str:
+    numbers = Counter(one.image for one in objects if one.image)
+    shown = [f"{name!r} ({number})" for name, number in sorted(numbers.items())[:_NUM_IMAGES]]
+    return ", ".join(shown) + (f" and {len(numbers) - _NUM_IMAGES} more" if len(numbers) > _NUM_IMAGES else "")
 
 
-def free_prefix(positions: Iterable[Position], names: Iterable[str]) -> str:
-    """Returns what to write before our measurements so that none replaces one of the input: mostly nothing.
+def _cells(
+    path: Path, objects: Sequence[SlideObject], target: Target | None
+) -> tuple[list[SlideObject], list[SlideObject], list[Finding]]:
+    """Divides objects into cells and what is none: by what the file says, else by size.
 
-    One for the whole file: QuPath shows the measurements of all cells as columns of one table.
+    Annotations are the cells where there is nothing else: somebody has marked them by hand.
     """
-    taken = {name for position in positions for name in _measurement_names(position.feature or {})}
-    prefix = ""
-    while any(f"{prefix}{name}" in taken for name in names):
-        prefix += _PREFIX
-    return prefix
+    is_wide = {id(one): target is not None and target.is_region(one) for one in objects}
+    cells = [one for one in objects if one.kind == "cell" or (one.kind == "" and not is_wide[id(one)])]
+    findings: list[Finding] = []
+    if not any(one.positions for one in cells):
+        drawn = [one for one in objects if one.kind == "annotation" and one.positions and not is_wide[id(one)]]
+        if drawn:
+            text = f"{_number(drawn, 'annotation')} taken as cells: the file holds no detections."
+            findings = [finding("S705", text, count=len(drawn), examples=[one.at for one in drawn])]
+            cells += drawn
+    taken = {id(one) for one in cells}
+    rest = [one for one in objects if id(one) not in taken]
+    if not cells:
+        raise DataError(
+            f"{path} holds {_kinds(rest)} and no cell. Export the detections: in QuPath, Objects > Select > Select "
+            "detections, then File > Export objects as GeoJSON, selected objects."
+        )
+    return cells, rest, findings
 
 
-def _measurement_names(feature: Mapping[str, Any]) -> list[str]:
-    found = (feature.get("properties") or {}).get("measurements") or {}
-    return list(found) if isinstance(found, dict) else [str(one.get("name")) for one in found if isinstance(one, dict)]
+def _without_copies(path: Path, cells: Sequence[SlideObject]) -> tuple[list[SlideObject], list[SlideObject]]:
+    """Leaves out objects that repeat id and position of another.
 
-
-def write_geojson(
-    cells: Iterable[Classified], out: Path, classes: Sequence[str], members: Mapping[str, Any] | None = None
-) -> int:
-    """Writes a FeatureCollection that QuPath 0.4 and later opens, by drag and drop; returns the number of its features.
-
-    Each feature is the input's with a class and its colour in the place of its own, and our measurements beside its
-    own; one that names no type becomes a detection.
-
-    Args:
-        members: Further members of the collection.
+    Raises:
+        DataError: If an id stands at two positions.
     """
-    colours = {name: list(_COLOURS[index % len(_COLOURS)]) for index, name in enumerate(classes)}
-    lines = [json.dumps(_feature(cell, colours), ensure_ascii=False, allow_nan=False) for cell in cells]
-    named = (f", {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in (members or {}).items())
-    text = '{"type": "FeatureCollection", "features": [\n' + ",\n".join(lines) + "\n]" + "".join(named) + "}\n"
-    write_bytes(out, text.encode())
-    return len(lines)
+    places: dict[str, tuple[float, float, int | None]] = {}
+    kept: list[SlideObject] = []
+    copies: list[SlideObject] = []
+    for one in cells:
+        own = {position.id: (position.x, position.y, position.z) for position in one.positions}
+        if all(places.get(name) == place for name, place in own.items()):
+            copies.append(one)
+            continue
+        twice = next((name for name in own if name in places), None)
+        if twice is not None:
+            raise DataError(f"{path}: the id {twice!r} stands twice; every cell needs its own ({one.at}).")
+        places |= own
+        kept.append(one)
+    return kept, copies
 
 
-def _feature(cell: Classified, colours: Mapping[str, list[int]]) -> dict[str, Any]:
-    given = cell.feature.get("properties") or {}
-    properties = dict(given)
-    if not any(name in given for name in _TYPES) and cell.feature.get("id") not in _LEGACY_IDS:
-        properties["objectType"] = "detection"
-    if cell.measurements:
-        properties["measurements"] = _with_ours(given.get("measurements"), cell.measurements)
-    if cell.predicted is not None:
-        properties["classification"] = {"name": cell.predicted, "color": colours[cell.predicted]}
-    return {"type": "Feature", "id": cell.id, **cell.feature, "properties": properties}
+def _other_slide(others: Sequence[SlideObject], target: Target | None) -> list[Finding]:
+    if not others or target is None:
+        return []
+    text = f"{_number(others, 'row')} of other images than {target.image} left out: {_names(others)}."
+    return [finding("S702", text, count=len(others), examples=[one.at for one in others])]
 
 
-def _with_ours(given: Any, ours: Mapping[str, float]) -> Any:
-    """Adds measurements in the form of those that are there: a list up to QuPath 0.3, an object from 0.4."""
-    if isinstance(given, list):
-        return [*given, *({"name": name, "value": value} for name, value in ours.items())]
-    return {**(given or {}), **ours}
+def _not_cells(objects: Sequence[SlideObject]) -> list[Finding]:
+    if not objects:
+        return []
+    places = [f"{one.at} ({_kind(one)})" for one in objects]
+    text = f"{_kinds(objects)} left out, which are no cells; {first(places)}."
+    return [finding("S701", text, count=len(objects), examples=places)]
+
+
+def _odd(objects: Sequence[SlideObject]) -> list[Finding]:
+    if not objects:
+        return []
+    places = [f"{one.at} ({one.problem})" for one in objects]
+    text = f"{_number(objects, 'object')} without a readable position left out; {first(places)}."
+    return [finding("S704", text, count=len(objects), examples=places)]
+
+
+def _copies(objects: Sequence[SlideObject]) -> list[Finding]:
+    if not objects:
+        return []
+    text = f"{_number(objects, 'object')} left out that repeat id and position; {first([one.at for one in objects])}."
+    return [finding("S707", text, count=len(objects), examples=[one.at for one in objects])]
+
+
+def _kinds(objects: Sequence[SlideObject]) -> str:
+    numbers = Counter(_kind(one) for one in objects)
+    return ", ".join(f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items())
+
+
+def _kind(one: SlideObject) -> str:
+    return one.kind or "region"
+
+
+def _number(objects: Sequence[SlideObject], noun: str) -> str:
+    return f"{len(objects)} {noun}{'s' * (len(objects) > 1)}"

@@ -20,7 +20,8 @@ from cytolora.classifier.inference.table import (
     look,
     review_cell,
 )
-from cytolora.classifier.slides.positions import Classified, Position, free_prefix, is_geojson, write_geojson
+from cytolora.classifier.slides.geojson import Classified, PassedOver, free_prefix, is_geojson, write_geojson
+from cytolora.classifier.slides.objects import Position
 from cytolora.classifier.slides.slide import Slide, SlideCell
 from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
@@ -56,6 +57,7 @@ def predict_slide(
     crop_um: float,
     page: AnyPath | None = None,
     members: Mapping[str, Any] | None = None,
+    passed_over: Sequence[PassedOver] = (),
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
     """Predicts the cells at some positions of a slide; one that cannot be read has an error and no class of ours.
@@ -64,6 +66,7 @@ def predict_slide(
         out: .geojson, the features of the positions with a class, its colour and the probabilities of every cell; or
             .csv, with one row a cell.
         members: Of the FeatureCollection that the positions come from; they go into that of ``out``.
+        passed_over: Features of that file that are no cells; they go into a .geojson as they are.
         crop_um: Edge of the square crops, micrometres: that of the images that the model was trained on.
         on_images: Told the number of cells after every batch.
 
@@ -94,7 +97,7 @@ def predict_slide(
         if is_geojson(out):
             prefix = free_prefix(positions, [*(_probability(name) for name in model.classes), *_MARKS.values()])
             found = (_classified(*one, model.classes, prefix) for one in watched())
-            write_geojson(found, out, model.classes, members)
+            write_geojson(found, out, model.classes, members, passed_over)
         else:
             _write_csv(watched(), out, slide.path, model.classes)
     except OSError as error:

@@ -19,8 +19,8 @@ from cytolora.data.imaging.pixels import (
     SIXTEEN_BIT,
     Pixels,
     check_size,
-    is_fully_transparent,
     on_white,
+    opacity,
     pixel_sha256,
     unreadable,
 )
@@ -301,10 +301,10 @@ def _to_rgb(image: Image.Image, decoding: Decoding, name: str) -> Decoded:
     if profile and decoding.icc == "srgb":
         image, words = _to_srgb(image, profile), [*words, "colour profile, converted to sRGB"]
     if image.has_transparency_data:
-        if is_fully_transparent(image):
+        least, most = opacity(image)
+        if most == 0:
             raise unreadable(name, "every pixel is transparent; save it without an alpha channel", "P106")
-        is_opaque = image.convert("RGBA").getextrema()[3][0] == 255
-        words.append("opaque transparency, dropped" if is_opaque else "transparency, laid on white")
+        words.append("opaque transparency, dropped" if least == 255 else "transparency, laid on white")
         pixels = on_white(image)
     else:
         pixels = np.array(image.convert("RGB"))
@@ -336,7 +336,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     from PIL import ImageCms
 
     try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        source: Any = ImageCms.ImageCmsProfile(BytesIO(profile))
         space = source.profile.xcolor_space.strip()
         if (space == "CMYK" and image.mode != "CMYK") or space not in ("RGB", "GRAY", "CMYK"):
             raise OSError(f"its colour profile is of {space}, its pixels are {image.mode}")

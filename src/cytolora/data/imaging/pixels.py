@@ -59,6 +59,7 @@ def on_white(image: Image.Image) -> Pixels:
     return np.array(Image.alpha_composite(white, above).convert("RGB"))
 
 
-def is_fully_transparent(image: Image.Image) -> bool:
-    """Whether no pixel of an image with transparency shows anything."""
-    return image.convert("RGBA").getextrema()[3][1] == 0
+def opacity(image: Image.Image) -> tuple[int, int]:
+    """Returns the lowest and highest alpha of an image with transparency, 0 to 255; (0, 0): it shows nothing."""
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    return int(alpha.min()), int(alpha.max())

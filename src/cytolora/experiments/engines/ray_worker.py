@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from cytolora.core.files import sha256_file
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import ConfigError, StoreError, WeightsError
@@ -17,6 +16,7 @@ from cytolora.experiments.engines.units import DatasetBackbone, Setting, Unit
 from cytolora.experiments.execute import open_session, score_chosen, train_setting
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
+from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.kernels.cpu import keep_freed_memory
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -110,7 +110,7 @@ class Worker:
         if backbone in self._checked:
             return
         expected = self.setup.inputs.weights_sha256(backbone)
-        own = sha256_file(self.setup.inputs.weights_path(backbone))
+        own = checkpoint_sha256(self.setup.inputs.weights_path(backbone))
         if own != expected:
             raise WeightsError(
                 f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {own[:12]}) than the driver "

@@ -79,5 +79,6 @@ def read_backbone_file(path: AnyPath) -> BackboneSpec:
         preprocess=entry.preprocess,
         licence=entry.licence,
         redistributable=None,
+        sources=(path.name,),
         description=entry.description or f"From {path.name}.",
     )

@@ -114,6 +114,9 @@ class BackboneSpec:
     citation: str = ""
     sources: tuple[str, ...] = ()
     """Where the facts above are published."""
+    overrides: Mapping[str, str] | None = None
+    """Facts in which the entry knowingly differs from the official configuration, with the reason and its source; by
+    the names of ``checkpoints/neighbours.py``."""
     unverified: tuple[str, ...] = ()
     """Facts above that no source settles, in words; the entry is marked wherever it is listed."""
     description: str = ""

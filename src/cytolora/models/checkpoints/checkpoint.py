@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cytolora.errors import WeightsError
-from cytolora.models.checkpoints.formats import unwrapped
+from cytolora.models.checkpoints.prefixes import unwrapped
+from cytolora.models.checkpoints.shards import is_index, read_index
 
 PICKLED = (".bin", ".pt", ".pth")
 """Official files that only ``torch.load(weights_only=True)`` reads; this project writes none."""
@@ -23,6 +24,7 @@ def read_state(path: Path, official: str | None = None) -> dict[str, Tensor]:
     """Reads the tensors of a checkpoint by name.
 
     Args:
+        path: Its file, or the index of its shards.
         official: The official file of the weights alone, named in the error for a file that holds more.
 
     Raises:
@@ -30,10 +32,29 @@ def read_state(path: Path, official: str | None = None) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsError(f"No weights file at {path}. Name it with --weights NAME=PATH.")
+    return _read_shards(path, official) if is_index(path) else _read_file(path, official)
+
+
+def _read_shards(path: Path, official: str | None) -> dict[str, Tensor]:
+    """Reads all shards of an index; of mapped files only what is used later takes memory."""
+    index, state = read_index(path), {}
+    for shard, listed in zip(index.shards, index.tensors.values(), strict=True):
+        tensors = _read_file(shard, official, mapped=True)
+        if odd := sorted(listed ^ tensors.keys()):
+            which = "lacks" if odd[0] in listed else "also holds"
+            raise WeightsError(
+                f"{shard} {which} {odd[0]}, unlike {path.name} says: index and shards are of two checkpoints. "
+                "Copy the whole folder again."
+            )
+        state |= tensors
+    return state
+
+
+def _read_file(path: Path, official: str | None, *, mapped: bool = False) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
-        return _read_pickled(path, official)
+        return _read_pickled(path, official, mapped=mapped and zipfile.is_zipfile(path))
     raise WeightsError(
         f"{path} is none of .safetensors, {', '.join(PICKLED)}. Name the file that holds the weights themselves."
     )
@@ -51,14 +72,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is damaged or no safetensors file: {first_line(error)}. {_AGAIN}") from error
 
 
-def _read_pickled(path: Path, official: str | None) -> dict[str, Tensor]:
+def _read_pickled(path: Path, official: str | None, *, mapped: bool) -> dict[str, Tensor]:
     if _is_torchscript(path):
         copy = official or "a file such as model.safetensors, or pytorch_model.bin"
         raise WeightsError(
             f"{path} is a TorchScript archive, which holds code; none is ever run. Use the weights alone: {copy}."
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than weights, or is no file of weights; nothing in it was run. "

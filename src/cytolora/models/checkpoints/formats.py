@@ -1,35 +1,33 @@
 """Tensor names of checkpoints, recognised by layout and renamed to timm's."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from cytolora.models.checkpoints.layouts import CONCH, HF_CLIP, HF_DINOV3, HF_SIGLIP, LAYOUTS, OPEN_CLIP, Layout
+from cytolora.models.checkpoints.prefixes import prefix_of_most, prefixes, without_prefix
 
 State = dict[str, Tensor]
 
 
-def recognise(names: Mapping[str, Tensor]) -> Layout | None:
-    """Returns the layout of a checkpoint, or None."""
+def recognised(state: Mapping[str, Tensor], own: Collection[str] = ()) -> tuple[State, Layout | None]:
+    """Takes the prefix of training code off a checkpoint's names; returns its layout too, None where no table knows it.
+
+    Args:
+        own: The encoder's own names, by which the prefix is found where no table knows the layout.
+
+    Raises:
+        ValueError: If several encoders are in it, or two tensors would have one name.
+    """
     for layout in LAYOUTS:
-        if any(re.fullmatch(layout.signature, name) for name in names):
-            return layout
-    return None
-
-
-def unwrapped(content: Mapping[Any, object]) -> dict[str, object]:
-    """Takes off what training code puts around a state: a mapping of its own, a prefix of every name."""
-    for wrapper in ("model", "state_dict", "teacher"):
-        if isinstance(inner := content.get(wrapper), Mapping):
-            content = inner
-    content = {str(name): value for name, value in content.items()}  # a number is no name of ours, and refused as such
-    for prefix in ("module.", "_orig_mod.", "backbone."):
-        if any(name.startswith(prefix) for name in content):
-            content = {name.removeprefix(prefix): value for name, value in content.items()}
-    return content
+        found = prefixes(state, layout.signature)
+        if len(found) > 1:
+            raise ValueError(f"two image encoders, one below {found[0] or 'no prefix'!r} and one below {found[1]!r}")
+        if found:
+            return without_prefix(state, found[0]), layout
+    return without_prefix(state, prefix_of_most(state, own)), None
 
 
 def to_encoder_names(state: Mapping[str, Tensor], layout: Layout, *, splits_qkv: bool) -> State:

@@ -11,7 +11,9 @@ from cytolora.core.files import sha256_file
 from cytolora.core.progress import Progress
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec, HubFile
+from cytolora.models.checkpoints.hub_cache import snapshot_in
 from cytolora.models.checkpoints.offline_folder import find_carried
+from cytolora.models.checkpoints.shards import INDEX, index_of, is_index
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 """Of files that can hold weights, the safest first."""
@@ -22,8 +24,11 @@ _PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model
 def find(spec: BackboneSpec, named: Path | None = None, folder: Path | None = None) -> Path | None:
     """Returns the checkpoint's file on this machine, or None where it is not here. Needs no network.
 
+    Of a sharded checkpoint it is the index, whichever of its files was named.
+
     Args:
-        named: The file, or a folder with it, that the user gave for this backbone; nothing else is looked at then.
+        named: The file, a folder with it, or the hub's cache, that the user gave for this backbone; nothing else is
+            looked at then.
         folder: A folder written by ``cytolora weights fetch``; looked into before the hub's cache.
 
     Raises:
@@ -126,18 +131,38 @@ def _telling(progress: Progress, text: str) -> type[Any]:
 
 
 def _file_at(spec: BackboneSpec, path: Path) -> Path:
+    """Returns the file, or the index of shards, that a named file or folder means."""
     if path.is_file():
-        return path
+        return path if is_index(path) else index_of(path) or path
     if not path.is_dir():
         raise WeightsError(f"No weights file at {path}. Name it with --weights {spec.name}=PATH.")
-    if spec.hub is not None and (path / spec.hub.filename).is_file():
-        return path / spec.hub.filename
-    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-    known = [path / name for name in _PREFERRED if (path / name) in files]
-    if len(files) != 1 and not known:
-        names = ", ".join(file.name for file in files[:3]) or "none"
-        raise WeightsError(f"{path} holds {len(files)} files of weights ({names}), expected one. Name the file itself.")
-    return known[0] if known else files[0]
+    folder = snapshot_in(spec, path)
+    official = [] if spec.hub is None else [folder / spec.hub.filename]
+    indices = [folder / f"{name}{INDEX}" for name in _PREFERRED]
+    for known in (*official, *(folder / name for name in _PREFERRED), *indices):
+        if known.is_file():
+            return known
+    files = [*_weight_files(folder), *sorted(folder.glob(f"*{INDEX}"))]
+    found = {index_of(file) or file for file in files if not is_index(file)} | {f for f in files if is_index(f)}
+    if len(found) != 1:
+        raise _not_one(spec, folder, sorted(found))
+    return found.pop()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
+
+
+def _not_one(spec: BackboneSpec, folder: Path, files: list[Path]) -> WeightsError:
+    """Builds the error for a folder with no or several files of weights; it names one that can be given instead."""
+    below = [] if files else [file for inner in sorted(folder.glob("*/")) for file in _weight_files(inner)]
+    names = ", ".join(file.relative_to(folder).as_posix() for file in files[:3]) or "none"
+    where = f"; below it lies {below[0].relative_to(folder).as_posix()}" if below else ""
+    example = (files or below or [Path("PATH")])[0]
+    return WeightsError(
+        f"{folder} holds {len(files)} files of weights ({names}), expected one{where}. "
+        f"Name the file itself: --weights {spec.name}={example}."
+    )
 
 
 def _cached(hub: HubFile) -> Path | None:

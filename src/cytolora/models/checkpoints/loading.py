@@ -1,46 +1,44 @@
 """Strict checkpoint loading into a timm encoder: every tensor name and shape must match."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
-from timm.layers.mlp import SwiGLUPacked
 from timm.layers.pos_embed import resample_abs_pos_embed
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import Tensor
 
-from cytolora.errors import ConfigError, WeightsError
-from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
+from cytolora.errors import WeightsError
+from cytolora.models.backbones.spec import BackboneSpec
+from cytolora.models.checkpoints.building import build_encoder, without_weights
 from cytolora.models.checkpoints.checkpoint import first_line, read_state
-from cytolora.models.checkpoints.formats import State, recognise, to_encoder_names
+from cytolora.models.checkpoints.contradictions import check_neighbours
+from cytolora.models.checkpoints.formats import State, recognised, to_encoder_names
 from cytolora.models.checkpoints.layouts import TEXT_SIGNATURES, TIMM
-from cytolora.models.checkpoints.pool_checks import check_pool
 from cytolora.models.encoder import Encoder
-from cytolora.models.pooling import QueryPool
 
 _BESIDE_TRUNK = ("projection.", "pooler.")
-_LAYERS = {"swiglu_packed": SwiGLUPacked}
-"""Names for what timm takes only as a class; registry entries are plain data."""
 
 
-def load_encoder(spec: BackboneSpec, path: Path) -> Encoder:
+def load_encoder(spec: BackboneSpec, path: Path, *, trust_weights: bool = False) -> Encoder:
     """Builds the encoder of ``spec`` with the weights of ``path``, frozen, in evaluation mode, fp32, on the CPU.
 
+    Args:
+        trust_weights: Does not ask the configurations beside the file: they were asked before, or a bundle decides.
+
     Raises:
-        WeightsError: If the file is missing, damaged, or its keys or shapes are not exactly the architecture's.
+        WeightsError: If the file is missing, damaged, its keys or shapes are not exactly the architecture's, or a
+            configuration beside it contradicts the entry.
     """
     with without_weights():
         encoder = build_encoder(spec)
     state = _encoder_state(spec, path, encoder)
     expected = _expected(encoder)
     _check_fits(spec, path, state, expected)
+    if not trust_weights:
+        check_neighbours(spec, path)
     named = {}
     for name in list(state):
         own = _own(state.pop(name), expected[name].dtype)  # one after the other: never two copies of the whole
@@ -49,97 +47,28 @@ def load_encoder(spec: BackboneSpec, path: Path) -> Encoder:
     return encoder.requires_grad_(False).eval()
 
 
-@contextmanager
-def without_weights() -> Iterator[None]:
-    """Lets modules that are built within have parameters without memory; drawing them takes no time then.
-
-    Buffers are computed as ever: not all of them stand in a checkpoint. Other threads are not affected.
-    """
-    owner = get_ident()
-
-    def weightless(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        if parameter is None or get_ident() != owner:
-            return parameter
-        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-
-    hook: Any = weightless  # torch's annotation forgets that a hook may return another parameter
-    handle = register_module_parameter_registration_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns a tensor as torch would have allocated it: of this type, in one piece, aligned, no window into a file."""
     return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
 
 
-def build_encoder(spec: BackboneSpec) -> Encoder:
-    """Builds the encoder of ``spec`` with random weights.
-
-    Raises:
-        ConfigError: If timm cannot build it, or its features are not as wide as the entry says.
-    """
-    if (spec.pool == "query") != (spec.pool_width is not None):
-        raise ConfigError(f"{spec.name}: the pool `query` and pool_width go together, got {spec.pool}.")
-    trunk: Any = build_trunk(spec)
-    pooler = QueryPool(int(trunk.num_features), spec.pool_width) if spec.pool_width else None
-    encoder = Encoder(trunk, spec.pool, pooler=pooler)
-    projection = None
-    if spec.projection is not None:
-        projection = nn.Linear(encoder.pooled_dim, spec.projection, bias=spec.projection_bias)
-    encoder = Encoder(trunk, spec.pool, pooler=pooler, projection=projection, recipe=spec.recipe)
-    if spec.feature_dim not in (None, encoder.feature_dim):
-        raise ConfigError(f"{spec.name}: features are {encoder.feature_dim} wide, declared are {spec.feature_dim}.")
-    check_pool(spec, encoder)
-    return encoder
-
-
-def build_trunk(spec: BackboneSpec) -> nn.Module:
-    """Builds the architecture of ``spec`` with random weights.
-
-    Raises:
-        ConfigError: If timm cannot build it, or building it would open or fetch a file.
-    """
-    if why := what_else_it_loads(spec.architecture, spec.arguments):
-        raise ConfigError(
-            f"{spec.name}: {why} Name the file with `weights`, and the architecture by timm's plain name."
-        )
-    arguments: dict[str, Any] = {
-        name: _LAYERS.get(value, value) if isinstance(value, str) else value for name, value in spec.arguments.items()
-    }
-    if (eps := arguments.pop("norm_eps", None)) is not None:
-        arguments["norm_layer"] = partial(nn.LayerNorm, eps=_norm_eps(spec.name, eps))
-    try:
-        return timm.create_model(spec.architecture, pretrained=False, **arguments)
-    except Exception as error:  # timm tries its arguments as they come: KeyError, ZeroDivisionError, TypeError, …
-        raise ConfigError(
-            f"{spec.name}: timm cannot build {spec.architecture!r} with {dict(spec.arguments)}: "
-            f"{type(error).__name__}, {first_line(error)}."
-        ) from error
-
-
-def _norm_eps(name: str, eps: Any) -> float:
-    try:
-        number = float(eps)  # YAML reads 1e-6 as a text
-    except (TypeError, ValueError):
-        number = 0.0
-    if isinstance(eps, bool) or not 0 < number < 1:
-        raise ConfigError(f"{name}: norm_eps is a small number above 0, 1e-6 say, got {eps!r}.")
-    return number
-
-
 def _encoder_state(spec: BackboneSpec, path: Path, encoder: Encoder) -> State:
     """Reads a checkpoint under the encoder's names."""
-    read, drops = read_state(path, spec.hub and str(spec.hub)), spec.drops or ("\0",)
-    state = {name: value for name, value in read.items() if not name.startswith(drops)}
-    layout = recognise(state)
+    expected = _expected(encoder)
+    read = _without(read_state(path, spec.hub and str(spec.hub)), spec.drops)
+    try:
+        state, layout = recognised(read, expected)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} holds {error}. Save the one that is meant to a file of its own, or list the names of the other "
+            "under `drops` of a backbone file."
+        ) from error
+    state = _without(state, spec.drops)
     if layout is None:
         if any(re.fullmatch(signature, name) for name in state for signature in TEXT_SIGNATURES):
             raise WeightsError(f"{path} holds a model of text, no image encoder. Name the file of {spec.name}.")
         return state  # under names that fit nothing; the error that follows lists them
-    splits_qkv = any(".attn.q_proj." in name for name in _expected(encoder))
+    splits_qkv = any(".attn.q_proj." in name for name in expected)
     try:
         named = to_encoder_names(state, layout, splits_qkv=splits_qkv)
         if spec.resamples_positions and (positions := named.get("pos_embed")) is not None:
@@ -155,6 +84,10 @@ def _encoder_state(spec: BackboneSpec, path: Path, encoder: Encoder) -> State:
         if bias is not None and not spec.projection_bias and not bias.any():
             del named["projection.bias"]  # timm gives its head a bias of zeros where the original has none
     return named
+
+
+def _without(state: State, drops: tuple[str, ...]) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(drops or ("\0",))}
 
 
 def _resampled(positions: Float[Tensor, "1 _ width"], trunk: Any) -> Float[Tensor, "1 _ width"]:

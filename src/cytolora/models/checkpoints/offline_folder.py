@@ -11,6 +11,7 @@ from typing import Any
 from cytolora.core.files import recover_folders, sha256_file, staged_folder, write_json
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec
+from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_files, checkpoint_sha256, is_index
 
 MANIFEST = "weights.json"
 
@@ -23,9 +24,10 @@ class CheckpointRecord:
 
     name: str
     file: str
-    """Relative to the folder."""
+    """Relative to the folder; of a sharded checkpoint its index."""
     sha256: str
     num_bytes: int
+    """Of all files of the checkpoint."""
     repo: str | None
     revision: str | None
     """Commit on the hub that the file came from, where known."""
@@ -66,19 +68,21 @@ def _unwritable(folder: Path, error: OSError) -> WeightsError:
 
 
 def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path]) -> CheckpointRecord:
-    filename = spec.hub.filename if spec.hub is not None else checkpoint.name
+    filename = spec.hub.filename if spec.hub is not None and not is_index(checkpoint) else checkpoint.name
+    first, *shards = checkpoint_files(checkpoint)
     recover_folders(folder)
     with staged_folder(folder / spec.name) as staging:
-        (staging / filename).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint, staging / filename)
+        for name, file in [(filename, first), *((shard.relative_to(first.parent), shard) for shard in shards)]:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, staging / name)
         for other in others:
             shutil.copyfile(other, staging / other.name)
     copied = folder / spec.name / filename
     record = CheckpointRecord(
         name=spec.name,
         file=f"{spec.name}/{filename}",
-        sha256=sha256_file(copied),
-        num_bytes=copied.stat().st_size,
+        sha256=checkpoint_sha256(copied),
+        num_bytes=checkpoint_bytes(copied),
         repo=spec.hub.repo if spec.hub is not None else None,
         revision=_commit(spec, checkpoint),
         licence=spec.licence,
@@ -108,7 +112,9 @@ def read_manifest(folder: Path) -> list[CheckpointRecord]:
             raise ValueError(f"{min(twice)} is listed twice")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         why = f"{type(error).__name__}, {error}".encode("ascii", "backslashreplace").decode()
-        raise WeightsError(f"{path} is damaged: {why}. Write it again with `cytolora weights fetch`.") from error
+        raise WeightsError(
+            f"{path} is damaged: {why}. Delete it and fetch again: `cytolora weights fetch NAME --to {folder}`."
+        ) from error
     return entries
 
 
@@ -191,9 +197,13 @@ def _problem(folder: Path, record: CheckpointRecord) -> str:
     path = folder / record.file
     if not path.is_file():
         return f"{record.file} is not there"
-    if path.stat().st_size != record.num_bytes:
-        return f"{record.file} has {path.stat().st_size:,} bytes, expected {record.num_bytes:,}: copied in part?"
-    return _difference(record.file, sha256_file(path), record.sha256) or _problem_of_others(folder, record)
+    try:
+        num_bytes, sha256 = checkpoint_bytes(path), checkpoint_sha256(path)
+    except WeightsError as error:  # an index that is damaged or lacks shards
+        return str(error).rstrip(".")
+    if num_bytes != record.num_bytes:
+        return f"{record.file} has {num_bytes:,} bytes, expected {record.num_bytes:,}: copied in part?"
+    return _difference(record.file, sha256, record.sha256) or _problem_of_others(folder, record)
 
 
 def _difference(file: str, sha256: str, promised: str) -> str:

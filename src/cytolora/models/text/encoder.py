@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cytolora.errors import ConfigError, WeightsError, missing_package
 from cytolora.models.backbones.spec import BackboneSpec, TextSpec
 from cytolora.models.checkpoints.checkpoint import first_line, read_state
-from cytolora.models.checkpoints.formats import State, joined
+from cytolora.models.checkpoints.formats import State, joined, recognised
 
 _HF_TO_OPEN_CLIP = (
     (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
@@ -60,7 +60,10 @@ def load_text_encoder(spec: BackboneSpec, weights: Path, vocabulary: Path | None
     if spec.text is None or spec.projection is None:
         raise ConfigError(f"{spec.name} has no text encoder. Choose one that has, clip-vit-b16 say.")
     encoder = TextEncoder(spec.text, spec.projection, vocabulary)
-    state = read_state(weights, spec.hub and str(spec.hub))
+    try:
+        state, _ = recognised(read_state(weights, spec.hub and str(spec.hub)))
+    except ValueError as error:
+        raise WeightsError(f"{weights} holds {error}. Name the official file of {spec.name}.") from error
     named = _text_state(spec, spec.text, weights, state)
     expected = encoder.encoder.state_dict()
     wrong = sorted(expected.keys() ^ named.keys()) or [k for k in sorted(named) if named[k].shape != expected[k].shape]

@@ -45,6 +45,10 @@ def _dinov3(size: str) -> BackboneSpec:
         redistributable=None,
         citation="Siméoni et al. 2025, DINOv3, arXiv:2508.10104",
         sources=("https://github.com/facebookresearch/dinov3", _TIMM_EVA),
+        overrides={
+            "image_px": "timm's default is 256 px; positions are rotary, so that any size fits, and facebook's own "
+            f"configuration names 224: {_TIMM_EVA}"
+        },
         unverified=("file name",),
         description=f"DINOv3 ViT-{size.upper()}/16, at 224 px.",
     )

@@ -1,0 +1,186 @@
+"""Tables of cell positions: delimiters, decimal commas, other images, types of objects, rows without a position."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cytolora.classifier.slides.image_names import image_parts, is_same_image
+from cytolora.classifier.slides.objects import Target
+from cytolora.classifier.slides.positions import Collection, read_collection
+from cytolora.errors import DataError
+
+TARGET = Target(image="slide.svs", mpp=0.25, crop_um=30)
+
+
+def read(path: Path, text: str, target: Target | None = TARGET) -> Collection:
+    path.write_bytes(text.encode())
+    return read_collection(path, target)
+
+
+def told(found: Collection) -> tuple[list[tuple[str, float, float]], list[str]]:
+    return [(one.id, one.x, one.y) for one in found.positions], [one.code for one in found.findings]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,x,y\na,5.5,6\nb,7,8.25\n",
+        "id;x;y\na;5.5;6\nb;7;8.25\n",
+        "id;x;y\na;5,5;6\nb;7;8,25\n",
+        "id\tx\ty\na\t5,5\t6\nb\t7\t8,25\n",
+        "sep=;\nid;x;y\na;5,5;6\nb;7;8,25\n",
+        "SEP=,\nid,x,y\na,5.5,6\nb,7,8.25\n",
+        "\ufeffid;x;y\r\na;5.5;6\r\nb;7;8.25\r\n",
+        '\ufeffsep=\t\n"id"\t"X"\t"Y"\n"a"\t"5.5"\t"6"\nb\t7\t8.25\n',
+        "id; x ; y\na; 5.5 ; 6 \nb;7;8.25;\n".replace(";\n", "\n"),
+        "id,x,y\n\na,5.5,6\n,,\nb,7,8.25\n",
+    ],
+)
+def test_a_table_of_any_delimiter_gives_the_same_positions(text: str, tmp_path: Path):
+    assert told(read(tmp_path / "cells.csv", text)) == ([("a", 5.5, 6), ("b", 7, 8.25)], [])
+
+
+@given(
+    points=st.lists(st.tuples(*[st.decimals(0, 9999, places=2)] * 2), min_size=1, max_size=5),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+    has_comma=st.booleans(),
+    has_line=st.booleans(),
+)
+@settings(max_examples=50)
+def test_positions_do_not_depend_on_delimiter_and_decimal_sign(
+    points: list, delimiter: str, has_comma: bool, has_line: bool, tmp_path_factory: pytest.TempPathFactory
+):
+    lines = [delimiter.join(["id", "x", "y"])]
+    for number, point in enumerate(points):
+        values = [str(value).replace(".", "," if has_comma and delimiter != "," else ".") for value in point]
+        lines.append(delimiter.join([f"c{number}", *values]))
+    text = "\n".join([*([f"sep={delimiter}"] if has_line else []), *lines])
+    found = read(tmp_path_factory.mktemp("table") / "cells.csv", text)
+    expected = [(f"c{number}", float(x), float(y)) for number, (x, y) in enumerate(points)]
+    assert told(found) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    "bad", ["nan,5", ",5", "5,", "inf,5", "x,y", "5", '"1,234",5', '"1.234,5",5']
+)  # the last two: thousands, which a table with commas cannot tell from decimals
+def test_a_row_without_a_position_is_left_out_with_its_line(bad: str, tmp_path: Path):
+    found = read(tmp_path / "cells.csv", f"x,y\n1,2\n{bad}\n3,4\n")
+    assert told(found) == ([("1", 1, 2), ("3", 3, 4)], ["S704"])
+    assert "line 3 (no numbers in x and y" in str(found.findings[0])
+
+
+def test_a_row_with_more_values_than_columns_is_refused_with_its_line(tmp_path: Path):
+    with pytest.raises(DataError, match=r"line 3 has 4 values for 2 columns"):
+        read(tmp_path / "cells.csv", "x,y\n1,2\n5,5,6,5\n")
+
+
+@pytest.mark.parametrize(
+    "column", ["Image", "image", "Image name", "image_name", "slide", "Slide", "filename", "File name"]
+)
+@pytest.mark.parametrize("other", ["other.svs", "slide2.svs", "slide_b.svs - Series 0"])
+def test_rows_of_another_image_are_left_out_and_counted(column: str, other: str, tmp_path: Path):
+    rows = "".join(f"{name}\tc{n}\t{n}\t{n + 1}\n" for n, name in enumerate(["slide.svs", other, "slide.svs", other]))
+    found = read(tmp_path / "cells.tsv", f"{column}\tid\tx\ty\n{rows}")
+    assert told(found) == ([("c0", 0, 1), ("c2", 2, 3)], ["S702"])
+    assert found.findings[0].count == 2
+    assert f"'{other}' (2)" in str(found.findings[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slide.svs",
+        "Slide.SVS",
+        "slide",
+        "slide.ome.tif",
+        "slide.ome.tiff",
+        "/scans/a b/slide.svs",
+        r"C:\scans\slide.svs",
+        "slide.svs - Series 0",
+        "slide.svs - Series 1",
+        "slide.ome.tif - Image0",
+        "slide.svs #1",
+        "slide.svs [0]",
+        "slide - Series 0",
+        "file:/C:/scans/slide.svs",
+        " slide.svs ",
+    ],
+)
+def test_a_name_of_the_slide_is_known_with_folder_suffix_case_and_series(name: str, tmp_path: Path):
+    assert is_same_image(name, "slide.svs")
+    found = read(tmp_path / "cells.tsv", f"Image\tid\tx\ty\n{name}\ta\t5\t6\n")
+    assert told(found) == ([("a", 5, 6)], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("slide.1.svs", "slide.2.svs"),
+        ("slide", "slide 2"),
+        ("a-1.svs", "a-2.svs"),
+        ("case 12", "case 1"),
+        ("a.b", "a.c"),
+        ("slide (2).svs", "slide.svs"),
+        ("svs", "tif"),
+    ],
+)
+def test_names_of_two_slides_are_told_apart(one: str, two: str):
+    assert not is_same_image(one, two)
+    assert is_same_image(one, one)
+    assert image_parts(one)[0]
+
+
+def test_a_table_of_other_images_alone_is_refused_with_their_names(tmp_path: Path):
+    text = "Image\tx\ty\nb.svs\t1\t2\na.svs\t1\t2\nb.svs\t3\t4\n"
+    with pytest.raises(DataError, match=r"has no cell of slide\.svs: its rows name 'a\.svs' \(1\), 'b\.svs' \(2\)\."):
+        read(tmp_path / "cells.tsv", text)
+    assert len(read(tmp_path / "cells.tsv", text, None).positions) == 3
+
+
+def test_rows_of_two_series_of_one_file_are_refused(tmp_path: Path):
+    text = "Image\tx\ty\nslide.svs - Series 0\t1\t2\nslide.svs - Series 1\t1\t2\n"
+    with pytest.raises(DataError, match=r"cells of 2 images of slide\.svs"):
+        read(tmp_path / "cells.tsv", text)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("Object type", "Annotation"),
+        ("Object type", "TMA core"),
+        ("Object type", "Tile"),
+        ("objectType", "annotation"),
+        ("object_type", "annotation"),
+        ("Name", "PathAnnotationObject"),
+        ("Classification", "annotation"),
+        ("type", "annotation"),
+        ("Object type", "Image"),
+    ],
+)
+def test_a_row_that_is_no_cell_is_left_out(column: str, value: str, tmp_path: Path):
+    found = read(tmp_path / "cells.tsv", f"id\t{column}\tx\ty\na\t{value}\t1\t2\nb\tCell\t3\t4\nc\t\t5\t6\n")
+    assert told(found) == ([("b", 3, 4), ("c", 5, 6)], ["S701"])
+
+
+@pytest.mark.parametrize("value", ["Cell", "Detection", "PathCellObject", "Tumor", "HSIL: annotation-like", ""])
+def test_rows_of_cells_and_of_any_class_are_read(value: str, tmp_path: Path):
+    text = f"id\tObject type\tName\tClassification\tx\ty\na\tCell\t{value}\t{value}\t1\t2\n"
+    assert told(read(tmp_path / "cells.tsv", text)) == ([("a", 1, 2)], [])
+
+
+def test_annotations_alone_are_the_cells_of_a_table(tmp_path: Path):
+    found = read(tmp_path / "cells.csv", "id,Object type,x,y\na,Annotation,1,2\n")
+    assert told(found) == ([("a", 1, 2)], ["S705"])
+
+
+@pytest.mark.parametrize("name", ["Centroid X µm", "Centroid X μm", "centroid x µm", " Centroid X µm "])
+def test_either_micro_sign_names_a_column_in_micrometres(name: str, tmp_path: Path):
+    found = read(tmp_path / "cells.tsv", f"{name}\t{name.replace('X', 'Y').replace(' x ', ' y ')}\n5\t6\n")
+    assert [(one.x, one.y, one.unit, one.origin) for one in found.positions] == [(5, 6, "um", "bounds")]
+
+
+def test_ids_that_are_types_of_qupath_are_numbered_and_planes_are_read(tmp_path: Path):
+    found = read(tmp_path / "cells.csv", "id,x,y,z\nPathCellObject,1,2,0\nPathCellObject,3,4,2\n")
+    assert [(one.id, one.z) for one in found.positions] == [("1", 0), ("2", 2)]
