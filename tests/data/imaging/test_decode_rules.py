@@ -348,3 +348,12 @@ def test_frames_and_samples_count_towards_the_limit(monkeypatch: pytest.MonkeyPa
     assert read(tiff(noise(3, 9, 8), photometric="minisblack"), frame=1).pixels.shape == (9, 8, 3)
     with pytest.raises(DecodeError, match="its frames and samples take 576 bytes, at most 432"):
         read(tiff(noise(4, 9, 8), photometric="minisblack"), frame=1)
+
+
+def test_directories_that_follow_each_other_in_a_circle_are_refused_at_once():
+    content = bytearray(tiff(noise(2, 9, 8), photometric="minisblack", byteorder="<").getvalue())
+    first = int.from_bytes(content[4:8], "little")
+    after = first + 2 + 12 * int.from_bytes(content[first : first + 2], "little")
+    content[after : after + 4] = first.to_bytes(4, "little")
+    with pytest.raises(DecodeError, match="as an image: "):
+        read(io.BytesIO(bytes(content)))

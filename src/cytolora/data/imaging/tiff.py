@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _ALPHA = (1, 2)
 """ExtraSamples: associated (premultiplied) and unassociated alpha."""
+_MAX_PAGES = 10_000
 _MIN_CORRELATION = 0.8
 """Between a page and a larger one reduced to its size, from which it counts as a copy."""
 _WORDS = {"C": "channels", "Z": "focal planes", "T": "times"}
@@ -53,6 +54,7 @@ class Tiff:
         """
         import tifffile  # not while nothing but PNG is read
 
+        _check_chain(handle)
         self._file = tifffile.TiffFile(handle, _multifile=False)  # pyright: ignore[reportCallIssue]
         self._handle = handle
         self.num_copies = 0
@@ -186,6 +188,26 @@ class Tiff:
             height, width = (series.shape[axes.index(axis)] for axis in "YX")
             self._arrays[key] = values.reshape(_count(series), height, width, -1)
         return self._arrays[key]
+
+
+def _check_chain(handle: BinaryIO) -> None:
+    """Raises an OSError where directories follow each other in a circle: tifffile would follow them for ever."""
+    handle.seek(0)
+    head = handle.read(16)
+    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+    is_big = head[2:4] in (b"+\0", b"\0+")
+    width, num_count, num_entry = (8, 8, 20) if is_big else (4, 2, 12)
+    at = int.from_bytes(head[8:16] if is_big else head[4:8], order)
+    seen: set[int] = set()
+    while at:
+        if at in seen or len(seen) >= _MAX_PAGES:
+            raise OSError(f"its directories go in a circle, or are more than {_MAX_PAGES:,}")
+        seen.add(at)
+        handle.seek(at)
+        count = int.from_bytes(handle.read(num_count), order)
+        handle.seek(at + num_count + count * num_entry)
+        at = int.from_bytes(handle.read(width), order)
+    handle.seek(0)
 
 
 def _is_aside(page: Any) -> bool:
