@@ -55,7 +55,7 @@ PIXELS = _kinds(
         "Remove it; `predict` always refers such an image to a person.",
     ),
     (
-        *(106, "fully-transparent", "warning"),
+        *(106, "fully-transparent", "error"),
         "Every pixel of an image is transparent.",
         "Save it without an alpha channel; its colours cannot be trusted as they are.",
     ),
@@ -297,5 +297,8 @@ SLIDES = _kinds(
 
 NUMBERS = _kinds("N")
 """Marks of results."""
+
+EVERY_DATASET = frozenset({"F210"})
+"""Notes on any dataset, whatever its state."""
 
 KINDS: dict[str, FindingKind] = PIXELS | FILES | TABLES | LABELS | DIVISION | WEIGHTS | SLIDES | NUMBERS

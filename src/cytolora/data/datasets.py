@@ -102,7 +102,7 @@ def load_manifest(
     differing = (finding("F207", text) for text in differences)
     layout = finding("F210", _layout(outer, inner, manifest, spec, is_named=dataset is not None))
     findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, layout)
-    return with_label_findings(replace(manifest, findings=findings)).with_hashes()
+    return with_label_findings(replace(manifest, findings=findings, decoding=reading.decoding)).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:

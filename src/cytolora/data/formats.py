@@ -13,22 +13,12 @@ IMAGE_SUFFIXES = frozenset(
 
 SLIDE_SUFFIXES = frozenset(
     (
-        ".svs",
-        ".ndpi",
-        ".ndpis",
-        ".mrxs",
-        ".scn",
-        ".vms",
-        ".vmu",
-        ".svslide",
-        ".bif",
-        ".czi",
-        ".qptiff",
-        ".vsi",
-        ".isyntax",
+        *(".svs", ".svslide", ".ndpi", ".ndpis", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".qptiff"),
+        *(".kfb", ".sdpc", ".isyntax", ".isx", ".tmap", ".dyqx", ".mds", ".vsi"),
     )
 )
-"""Whole slides, which are read with their cells alone."""
+"""Whole slides, in lower case, which are read with their cells alone: the formats of OpenSlide
+(https://openslide.org/formats/), and vendors' own."""
 
 UNREAD_SUFFIXES = SLIDE_SUFFIXES | frozenset(
     (

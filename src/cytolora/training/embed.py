@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import staged_file
@@ -83,7 +84,7 @@ def read_embedding(path: AnyPath) -> Embedding:
     return Embedding(table=table, made_from=made_from)
 
 
-def unlabelled(folder: AnyPath) -> Manifest:
+def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:
     """Lists every image below a folder, whatever sub-folder it stands in, without labels, groups or subsets.
 
     Raises:
@@ -100,6 +101,7 @@ def unlabelled(folder: AnyPath) -> Manifest:
         root=folder,
         classes=("",),
         samples=tuple(Sample(path=relative_path(path, folder), label="") for path in images),
+        decoding=decoding,
         findings=(*findings_of(left, folder), *other_files(left, folder)),
     ).with_hashes()
 

@@ -18,6 +18,7 @@ from cytolora.data.archive import is_archive, unpack
 from cytolora.data.datasets import DATASETS
 from cytolora.data.formats import is_image
 from cytolora.data.grouping import as_known_groups
+from cytolora.data.imaging.marks import changed_rule
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
 from cytolora.data.readers.paths import PathIndex, slashed
@@ -143,7 +144,10 @@ def group_rule_of(manifest: Manifest) -> GroupOf | None:
 def with_added(manifest: Manifest, samples: Sequence[Sample]) -> Manifest:
     """Returns the dataset together with added images, to be looked at."""
     rule = manifest.group_rule or (f"column group of {TABLE}" if any(one.group for one in samples) else "")
-    return replace(manifest, samples=(*manifest.samples, *samples), group_rule=rule)
+    read = tuple(
+        replace(one, pixel_rules=changed_rule(one.file_in(manifest.root), manifest.decoding)) for one in samples
+    )
+    return replace(manifest, samples=(*manifest.samples, *read), group_rule=rule)
 
 
 def join(divided: Manifest, whole: Manifest) -> tuple[Manifest, list[str]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
@@ -37,8 +38,8 @@ class Source:
     packed: zipfile.ZipFile | None = None
     """The zip file, opened once for all its images; safe to read from several threads."""
 
-    def pixels(self) -> Pixels:
-        """Decodes the image.
+    def pixels(self, decoding: Decoding = STANDARD) -> Pixels:
+        """Decodes the image by the rules of a bundle.
 
         Raises:
             DataError: If that is not possible, for whatever reason.
@@ -48,7 +49,7 @@ class Source:
         if suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
             raise DataError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.")
         if self.member is None or self.packed is None:
-            return decode(self.file, self.name)
+            return decode(self.file, self.name, decoding=decoding)
         try:
             entry = self.packed.getinfo(self.member)
             if entry.file_size > _MAX_BYTES:
@@ -58,7 +59,7 @@ class Source:
             raise
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise DataError(f"Cannot read {self.name}: {str(error) or type(error).__name__}.") from error
-        return decode(BytesIO(content), self.name)
+        return decode(BytesIO(content), self.name, decoding=decoding)
 
 
 def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
