@@ -66,7 +66,7 @@ PIXELS = _kinds(
     ),
     (
         *(109, "class-differs", "warning"),
-        "Images of one class differ from those of the others in bit depth, format, size or brightness.",
+        "Images of one class differ from those of the others in colours, compression, size or brightness.",
         "A classifier would learn the camera, not the cell: record all classes alike, or test on new slides.",
     ),
 )

@@ -13,6 +13,9 @@ _NUM_EXAMPLES = 10
 _NUM_SHOWN = 3
 """Cases that one line names."""
 
+_BREAKS = "\n\r\t\v\f\x1b\x85\u2028\u2029"
+"""Signs that names of files may hold, and that would break a line or colour it."""
+
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 """From the gravest."""
 
@@ -66,7 +69,8 @@ def finding(code: str, text: str, *, count: int = 1, examples: Iterable[str] = (
         KeyError: If the code is not in the table of kinds.
     """
     KINDS[code]
-    return Finding(code=code, text=text, count=count, examples=tuple(examples)[:_NUM_EXAMPLES])
+    one_line = "".join(repr(sign)[1:-1] if sign in _BREAKS else sign for sign in text)
+    return Finding(code=code, text=one_line, count=count, examples=tuple(examples)[:_NUM_EXAMPLES])
 
 
 class RefusedDataError(DataError):

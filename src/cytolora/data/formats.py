@@ -93,6 +93,18 @@ def signature(head: bytes) -> str:
     return next((name for sign, name in _SIGNATURES if head.startswith(sign)), "")
 
 
+def what_it_is(head: bytes) -> str:
+    """Says what a file is that is called like an image and that no reader knows, by its first bytes."""
+    if not head.strip(b"\0"):
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the image; fetch it with `git lfs pull`"
+    kind = signature(head)
+    if kind in ("GIF", "JPEG 2000", "DICOM"):
+        return f"it is {kind} inside, which is not read; save it as PNG"
+    return f"its {kind} data are damaged" if kind else "none of PNG, JPEG, BMP, TIFF, WebP"
+
+
 def why_unread(name: str) -> str:
     """Says why an image of this name is not read, and what to do."""
     suffix = suffix_of(name)

@@ -88,7 +88,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, rgb: np.ndarray, su
 @pytest.mark.parametrize("content", [b"", b"path,label\n", b"GIF89a\x01\x00\x01\x00"])
 def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "no.png").write_bytes(content)
-    with pytest.raises(DataError, match="none of PNG, JPEG, BMP, TIFF, WebP"):
+    with pytest.raises(DataError, match=r"none of PNG, JPEG, BMP, TIFF, WebP|it is empty|it is GIF inside"):
         decode(tmp_path / "no.png")
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 from PIL import Image
 
-from cytolora.data.imaging.pixels import Pixels
+from cytolora.data.imaging.pixels import FEW, Pixels
 
 _MAX_DEVIATION = 4.0
 """Standard deviation of every channel of an image without content, in levels of 255."""
 _MAX_SPREAD = 24
 """Its spread between the quantiles below: about that of noise of the deviation above."""
-_QUANTILES = (0.001, 0.999)
+_QUANTILES = (FEW, 1 - FEW)
 """A few dead pixels are no content."""
 _LEVELS = np.arange(256)
 

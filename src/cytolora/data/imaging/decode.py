@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cytolora.config.reading import STANDARD, Decoding
+from cytolora.data.formats import SIGNATURE_BYTES, what_it_is
 from cytolora.data.imaging import version1
 from cytolora.data.imaging.frames import choose
 from cytolora.data.imaging.pixels import (
@@ -54,6 +55,10 @@ _UPRIGHT = {
 }
 """By EXIF orientation."""
 _EIGHT = 8
+_MIN_OPACITY = 13
+"""Alpha, of 255, that some pixel of an image has at least: at 5 % nobody sees a cell on white."""
+OPAQUE, ON_WHITE = "opaque transparency, dropped", "transparency, laid on white"
+_FURTHER = "further samples ignored"
 _ORIENTATION, _ICC = 274, 34675
 _PNG, _PNG_HEADER = b"\x89PNG\r\n\x1a\n", 26
 _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
@@ -66,7 +71,9 @@ class Decoded:
 
     pixels: Pixels
     conversions: tuple[str, ...] = ()
-    """What was done to a file that is no plain 8-bit RGB, in words; empty for one that is."""
+    """How the colours of a file that is no plain 8-bit RGB were made, in words; empty for one that is."""
+    asides: tuple[str, ...] = ()
+    """What else was done, with no change to its colours: frames chosen, copies left out."""
     used_share: float | None = None
     """Of an image of more than 8 bits, its highest value by that which becomes white."""
     highest: int | None = None
@@ -78,7 +85,12 @@ class Decoded:
 
     @property
     def conversion(self) -> str:
-        """All conversions in one text."""
+        """All conversions and asides in one text."""
+        return "; ".join((*self.conversions, *self.asides))
+
+    @property
+    def colours(self) -> str:
+        """The conversions alone in one text."""
         return "; ".join(self.conversions)
 
 
@@ -121,10 +133,18 @@ def decode_image(
         raise
     except Image.DecompressionBombError as error:
         raise unreadable(name, f"more than {max_pixels:,} pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise unreadable(name, what_it_is(_head(source))) from error
     except OSError as error:
         raise unreadable(name, error.strerror or _first_line(error)) from error
     except Exception as error:  # on damaged files the readers raise whatever their arithmetic meets
         raise unreadable(name, f"damaged ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def _head(source: Path | BinaryIO) -> bytes:
+    with _opened(source) as file:
+        file.seek(0)
+        return file.read(SIGNATURE_BYTES)
 
 
 @contextmanager
@@ -152,7 +172,7 @@ def _read(file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -> Dec
             image.load()
             decoded = _to_rgb(ImageOps.exif_transpose(image), decoding, name)
             if further:
-                decoded = replace(decoded, conversions=(*decoded.conversions, further))
+                decoded = replace(decoded, asides=(*decoded.asides, further))
         return replace(decoded, format=image.format or "")
 
 
@@ -204,7 +224,8 @@ def _read_tiff(file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -
     left_out = [f"{tiff.num_copies} reduced copies left out"] if tiff.num_copies else []
     merged = ["three channels merged as red, green and blue"] if tiff.has_channels else []
     (last,) = decodings
-    return replace(last, pixels=pixels, conversions=(*last.conversions, *merged, *chosen, *left_out), format="TIFF")
+    conversions, asides = (*last.conversions, *merged), (*last.asides, *chosen, *left_out)
+    return replace(last, pixels=pixels, conversions=conversions, asides=asides, format="TIFF")
 
 
 def _frame(tiff: Tiff, number: int, file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -> Decoded:
@@ -214,7 +235,9 @@ def _frame(tiff: Tiff, number: int, file: BinaryIO, name: str, decoding: Decodin
             tiff.samples(number), decoding, name, tiff.tag(number, _ICC), tiff.tag(number, _ORIENTATION)
         )
     decoded = _shallow(file, page, name, decoding, max_pixels)
-    return replace(decoded, conversions=(*decoded.conversions, "0 is white")) if tiff.is_min_white(number) else decoded
+    is_white = ("0 is white",) * tiff.is_min_white(number)
+    further = (_FURTHER,) * tiff.has_further_samples(number)
+    return replace(decoded, conversions=(*decoded.conversions, *is_white), asides=(*decoded.asides, *further))
 
 
 def _shallow(
@@ -248,8 +271,7 @@ def _from_samples(samples: Samples, decoding: Decoding, name: str, profile: Any,
     words = [word] if (word := _depth_words(samples, reach)) else []
     if samples.is_min_white:
         eight, words = 255 - eight, [*words, "0 is white"]
-    if samples.is_planar:
-        words.append("planes joined")
+    asides = ["planes joined"] if samples.is_planar else []
     if samples.alpha is not None:
         alpha = eight_bits(extras[..., :1], reach.depth_top) if extras.max() <= reach.depth_top else None
         if alpha is None:
@@ -261,13 +283,13 @@ def _from_samples(samples: Samples, decoding: Decoding, name: str, profile: Any,
         image = Image.fromarray(np.ascontiguousarray(eight), "CMYK")
     else:
         image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3))))
-        words += ["further samples ignored"] if extras.shape[2] else []
+        asides += [_FURTHER] if extras.shape[2] else []
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     if profile:
         image.info["icc_profile"] = bytes(profile)
     decoded = _to_rgb(image, decoding, name)
-    decoded = replace(decoded, conversions=(*words, *decoded.conversions))
+    decoded = replace(decoded, conversions=(*words, *decoded.conversions), asides=(*decoded.asides, *asides))
     return decoded if samples.bits <= _EIGHT else replace(decoded, used_share=reach.used_share, highest=reach.highest)
 
 
@@ -300,19 +322,21 @@ def _to_rgb(image: Image.Image, decoding: Decoding, name: str) -> Decoded:
     if image.mode == "F":
         raise OSError("floating-point pixels have no fixed range; save it with 8 bits per channel")
     words = [_CONVERSIONS[image.mode]] if image.mode in _CONVERSIONS else []
+    asides: list[str] = []
     profile = image.info.get("icc_profile")
     if profile and decoding.icc == "srgb":
         image, words = _to_srgb(image, profile), [*words, "colour profile, converted to sRGB"]
     if image.has_transparency_data:
         least, most = opacity(image)
-        if most == 0:
+        if most < _MIN_OPACITY:
             raise unreadable(name, "every pixel is transparent; save it without an alpha channel", "P106")
-        words.append("opaque transparency, dropped" if least == 255 else "transparency, laid on white")
+        words += [ON_WHITE] * (least < 255)
+        asides += [OPAQUE] * (least == 255)
         pixels = on_white(image)
     else:
         pixels = np.array(image.convert("RGB"))
     has_profile = bool(profile) and decoding.icc == "ignore"
-    return Decoded(pixels=pixels, conversions=tuple(words), has_profile=has_profile)
+    return Decoded(pixels=pixels, conversions=tuple(words), asides=tuple(asides), has_profile=has_profile)
 
 
 def to_rgb(image: Image.Image, decoding: Decoding = STANDARD) -> Pixels:
@@ -356,6 +380,4 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "none of PNG, JPEG, BMP, TIFF, WebP"
     return (str(error).splitlines() or [""])[0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from cytolora.config.reading import VERSION_1, Decoding
 from cytolora.core.finding_kinds import KINDS
-from cytolora.data.imaging.decode import decode, decode_image, is_deep_png
+from cytolora.data.imaging.decode import ON_WHITE, OPAQUE, decode, decode_image, is_deep_png
 from cytolora.data.imaging.pixels import DecodeError
 from cytolora.data.imaging.samples import bits_top
 from cytolora.data.imaging.tiff import SIGNATURES, Tiff
@@ -29,6 +29,8 @@ def changed_rule(path: Path, decoding: Decoding) -> str:
         today = decode_image(path, decoding=decoding)
     except DecodeError as error:
         return "" if error.code == "P101" and not _reads(path) else KINDS[error.code].name
+    if today.conversion in (OPAQUE, ON_WHITE):
+        return ""  # of 8 bits: every version reads them so, and reading twice takes as long again
     try:
         before = decode(path, decoding=VERSION_1)
     except DataError:

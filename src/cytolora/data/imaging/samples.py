@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.config.reading import Decoding
+from cytolora.data.imaging.pixels import FEW
 
 _MIN_BITS, _MAX_BITS = 8, 16
 MIN_USED_SHARE = 0.25
@@ -18,7 +19,7 @@ class ValueRange:
 
     top: int
     highest: int
-    """The highest value in the image."""
+    """The highest value in the image, but for a few hot pixels."""
     depth_top: int
     """The highest value that the bit depth allows."""
 
@@ -38,9 +39,11 @@ def value_range(values: NDArray[np.integer], bits: int, declared: int | None, de
             differently.
 
     Raises:
-        OSError: If a sample is negative, or above the range.
+        OSError: If a sample is negative, or more than a few hot ones are above the range.
     """
     lowest, highest = int(values.min()), int(values.max())
+    few = int(FEW * values.size)
+    most = int(np.partition(values, values.size - 1 - few, axis=None)[values.size - 1 - few]) if few else highest
     if lowest < 0:
         raise OSError(f"signed samples down to {lowest:,}, where black is is not said; save it with unsigned samples")
     if highest > 2**_MAX_BITS - 1:
@@ -50,14 +53,14 @@ def value_range(values: NDArray[np.integer], bits: int, declared: int | None, de
         depth_top = declared
     top = depth_top
     if decoding.value_range == "used":
-        top = min(depth_top, bits_top(highest))
+        top = min(depth_top, bits_top(most))
     elif isinstance(decoding.value_range, int):
         top = min(depth_top, decoding.value_range)
-    if highest > top:
+    if most > top:
         raise OSError(
-            f"values up to {highest:,}, above the value range of 0 to {top:,}; read all images with one --value-range"
+            f"values up to {most:,}, above the value range of 0 to {top:,}; read all images with one --value-range"
         )
-    return ValueRange(top=top, highest=highest, depth_top=depth_top)
+    return ValueRange(top=top, highest=most, depth_top=depth_top)
 
 
 def bits_top(highest: int) -> int:
@@ -66,8 +69,8 @@ def bits_top(highest: int) -> int:
 
 
 def eight_bits(values: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
-    """Scales 0 to ``top`` to 0 to 255, rounded to the nearest."""
+    """Scales 0 to ``top`` to 0 to 255, rounded to the nearest; what is above becomes white."""
     if top == 255:
-        return values.astype(np.uint8)
+        return np.minimum(values, top).astype(np.uint8)
     table = ((np.arange(top + 1, dtype=np.int64) * 255 + top // 2) // top).astype(np.uint8)
-    return table[values]
+    return table[np.minimum(values, top)]

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from cytolora.data.imaging.pixels import MAX_BYTES
 
@@ -18,6 +18,8 @@ _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _ALPHA = (1, 2)
 """ExtraSamples: associated (premultiplied) and unassociated alpha."""
+_BY_PILLOW = frozenset(TiffImagePlugin.COMPRESSION_INFO) - {50001}
+"""Compressions that Pillow reads; WebP (50001) only where its libtiff was built so."""
 _MAX_PAGES = 10_000
 _MIN_CORRELATION = 0.8
 """Between a page and a larger one reduced to its size, from which it counts as a copy."""
@@ -121,7 +123,8 @@ class Tiff:
         key = series.keyframe
         is_shallow = key.bitspersample in (1, 2, 4, 8) and key.dtype is not None and key.dtype.kind in "ub"
         is_foreign = self._file.is_bigtiff and self._file.byteorder == ">"  # Pillow does not know these
-        if not is_shallow or is_foreign or _has_channels(series) or len(series.pages) != _count(series):
+        is_odd = is_foreign or int(key.compression) not in _BY_PILLOW or _has_unnamed_channels(key)
+        if not is_shallow or is_odd or _has_channels(series) or len(series.pages) != _count(series):
             return None
         page = series.pages[inside]
         return None if page is None else int(page.index)
@@ -130,6 +133,10 @@ class Tiff:
     def has_alpha(self) -> bool:
         """Whether any frame has transparency."""
         return any(int(extra) in _ALPHA for one in self._series for extra in one.keyframe.extrasamples)
+
+    def has_further_samples(self, number: int) -> bool:
+        """Whether a frame has samples besides its colours and transparency."""
+        return any(int(extra) not in _ALPHA for extra in self._locate(number)[0].keyframe.extrasamples)
 
     def is_min_white(self, number: int) -> bool:
         """Whether 0 is white."""
@@ -148,6 +155,9 @@ class Tiff:
         has_channels = _has_channels(series)
         if colours is None:
             raise OSError(f"{key.bitspersample}-bit samples of photometric interpretation {key.photometric.name}")
+        if _has_unnamed_channels(key) and not has_channels:
+            what = f"nothing says what its {key.samplesperpixel} samples a pixel are"
+            raise OSError(f"{what}; save it as RGB, or one channel a file")
         values = self._frames_of(series)[inside]
         extras = [] if has_channels else [int(extra) for extra in key.extrasamples]
         declared = key.tags.valueof(281)
@@ -230,6 +240,11 @@ def _has_channels(series: Any) -> bool:
     sizes = dict(zip(series.axes, series.shape, strict=True))
     is_gray = sizes.get("S", 1) == 1 and int(series.keyframe.photometric) == 1
     return sizes.get("C") == 3 and is_gray and not _names_stains(series)
+
+
+def _has_unnamed_channels(key: Any) -> bool:
+    """Whether pixels of a gray directory have further samples that are no transparency."""
+    return int(key.photometric) in (0, 1) and any(int(extra) not in _ALPHA for extra in key.extrasamples)
 
 
 def _names_stains(series: Any) -> bool:

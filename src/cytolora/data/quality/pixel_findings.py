@@ -1,6 +1,6 @@
 """Findings of decoded images: small value range, no content, colour profiles, classes recorded in another way."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from cytolora.config.reading import Decoding
@@ -16,6 +16,8 @@ _ALMOST_ALL, _ALMOST_NONE = 0.9, 0.1
 _MIN_IMAGES = 3
 """Of a class, below which its images say nothing about it, and of all others."""
 
+_LOSSY = ("JPEG", "MPO", "WEBP")
+
 _MIN_EDGE_PX = 8
 """Of an image, below which one colour is no surprise."""
 
@@ -30,7 +32,7 @@ def pixel_findings(looked: Looked, decoding: Decoding) -> tuple[Finding, ...]:
 def _small_range(looked: Looked, decoding: Decoding) -> Iterator[Finding]:
     small = {sample.path: one.used_share or 0.0 for sample, one in looked if _is_small(one)}
     dark = list(small)
-    if dark and decoding.value_range == "full":
+    if dark and decoding.value_range in ("full", 65535):
         largest = max(small.values())
         what = f"{len(dark)} images use at most {largest:.1%} of the values of their bit depth: nearly black"
         yield finding("P102", f"{what}, {first(dark)}.", count=len(dark), examples=dark)
@@ -59,17 +61,23 @@ def _profiles(looked: Looked) -> Iterator[Finding]:
 
 
 def _classes(looked: Looked) -> Iterator[Finding]:
-    """Names classes whose images almost all have what almost no others have: a conversion, or darkness."""
+    """Names classes whose images almost all have what almost no others have: a conversion, format, size, darkness."""
     by_class: defaultdict[str, list[ImageRecord]] = defaultdict(list)
     for sample, one in looked:
         by_class[sample.label].append(one)
     if len(by_class) < 2:
         return
     texts: dict[str, list[str]] = defaultdict(list)
-    for conversion in sorted({one.conversion for _, one in looked}):
-        for label in _different(by_class, lambda one, kind=conversion: one.conversion == kind):
-            formats = ", ".join(sorted({one.format for one in by_class[label] if one.conversion == conversion}))
-            texts[label].append(f"{conversion or 'plain 8-bit RGB'} ({formats})")
+    for colours in sorted({one.colours for _, one in looked}):
+        for label in _different(by_class, lambda one, kind=colours: one.colours == kind):
+            formats = ", ".join(sorted({one.format for one in by_class[label] if one.colours == colours}))
+            texts[label].append(f"{colours or 'plain 8-bit RGB'} ({formats})")
+    for way in sorted({_compression(one) for _, one in looked}):
+        for label in _different(by_class, lambda one, kind=way: _compression(one) == kind):
+            texts[label].append(way)
+    for size in {Counter(one.size for one in images).most_common(1)[0][0] for images in by_class.values()}:
+        for label in _different(by_class, lambda one, same=size: one.size == same):
+            texts[label].append(f"{size[0]} x {size[1]} px")
     for label in _different(by_class, lambda one: one.brightness < _DARK):
         mean = sum(one.brightness for one in by_class[label]) / len(by_class[label])
         texts[label].append(f"dark (mean {mean:.0f} of 255)")
@@ -77,6 +85,11 @@ def _classes(looked: Looked) -> Iterator[Finding]:
         cases = [f"{label}: {', '.join(of)}" for label, of in sorted(texts.items())]
         text = f"Classes whose images were recorded in another way than the rest: {first(cases)}."
         yield finding("P109", text, count=len(cases), examples=cases)
+
+
+def _compression(one: ImageRecord) -> str:
+    """Names formats that leave traces in the pixels; all others give the same pixels."""
+    return f"{one.format} compression" if one.format in _LOSSY else "lossless compression"
 
 
 def _different(by_class: dict[str, list[ImageRecord]], has: Callable[[ImageRecord], bool]) -> list[str]:

@@ -28,6 +28,8 @@ class ImageRecord:
     """Width and height, pixels."""
     conversion: str
     """How the file was converted to 8-bit RGB; empty where it was not."""
+    colours: str = ""
+    """The part of ``conversion`` that makes its colours."""
     format: str = ""
     """Of the file: ``PNG``, ``TIFF``, …"""
     used_share: float | None = None
@@ -96,6 +98,7 @@ def _record(manifest: Manifest, sample: Sample, pixels: PixelCache | None) -> Im
         signature=signature(values),
         size=(width, height),
         conversion=decoded.conversion,
+        colours=decoded.colours,
         format=decoded.format,
         used_share=decoded.used_share,
         has_profile=decoded.has_profile,
