@@ -37,6 +37,7 @@ def fit(
     seed: int = 0,
     positive: Annotated[tuple[str, ...], Several] = (),
     sensitivity: float = 0.95,
+    lower_sensitivity: Annotated[bool, Parameter(negative="")] = False,
     coverage: float = 0.9,
     learning_rates: Annotated[tuple[float, ...], Several] = (),
     steps: int | None = None,
@@ -83,7 +84,9 @@ def fit(
     positive
         Classes that must not be missed: sets an operating point.
     sensitivity
-        Target sensitivity for the positive classes, on held-out groups.
+        Target sensitivity for the positive classes, for images of new groups.
+    lower_sensitivity
+        Where calibration groups are too few to promise --sensitivity, takes what they can: n / (n + 1) with n groups.
     coverage
         Nominal coverage of the prediction sets.
     learning_rates
@@ -130,6 +133,7 @@ def fit(
                 seed=seed,
                 positive=positive,
                 sensitivity=sensitivity,
+                lower_sensitivity=lower_sensitivity,
                 coverage=coverage,
                 learning_rates=learning_rates,
                 max_steps=steps,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
-from cytolora.display.format import interval, percent, whole_percent, with_interval
+from cytolora.display.format import interval, over_groups, percent, whole_percent, with_interval
 
 
 def print_metrics(found: dict[str, Any]) -> None:
@@ -27,7 +27,8 @@ def _threshold_lines(found: dict[str, Any]) -> list[str]:
     if point is not None:
         lines.append(
             f"Operating point ({', '.join(point['positive'])}, {point['n']} images): sensitivity "
-            f"{with_interval(point['sensitivity'])}, specificity {with_interval(point['specificity'])}."
+            f"{with_interval(point['sensitivity'])}{over_groups(point)}, specificity "
+            f"{with_interval(point['specificity'])}."
         )
     if sets is not None:
         over_groups, size = percent(sets["coverage_over_groups"]), f"{sets['mean_size']:.2f}"

@@ -46,6 +46,14 @@ def with_interval(measured: Mapping[str, Any] | None) -> str:
     return "–" if measured is None else f"{percent(measured['value'])} ({interval(measured)})"
 
 
+def over_groups(point: Mapping[str, Any]) -> str:
+    """`` over images, 93.1 over 12 groups``: the sensitivity of an operating point the other way; empty if unknown."""
+    measured = point.get("over_groups")
+    if measured is None:
+        return ""
+    return f" over images, {percent(measured['sensitivity'])} over {count(measured['num_groups'], 'group')}"
+
+
 def amount(shots: int | None, fraction: float | None) -> str:
     """``4 shots``, ``10 %`` or ``all``."""
     if shots is not None:

@@ -8,7 +8,7 @@ import yaml
 
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
-from cytolora.display.format import interval, percent, with_interval
+from cytolora.display.format import interval, over_groups, percent, with_interval
 
 _LICENCES = {
     "Apache-2.0": "apache-2.0",
@@ -91,7 +91,8 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
         return []
     return [
         f"Positive ({', '.join(point['positive'])}) from a summed probability of {point['threshold']:.4f}: "
-        f"sensitivity {with_interval(point['sensitivity'])} %, specificity {with_interval(point['specificity'])} %."
+        f"sensitivity {with_interval(point['sensitivity'])} %{over_groups(point)}, specificity "
+        f"{with_interval(point['specificity'])} %."
     ]
 
 

@@ -59,7 +59,9 @@ class FitOptions:
     positive: _Names = Converted(as_names, ())
     """Classes that must not be missed; empty: no operating point."""
     sensitivity: float = 0.95
-    """Target share of positive images found, on held-out groups."""
+    """Target share of positive images found, for new groups."""
+    lower_sensitivity: bool = False
+    """Takes the sensitivity that the calibration groups can promise where they are too few for ``sensitivity``."""
     coverage: float = 0.9
     """Nominal, of the prediction sets, in (0, 1)."""
     learning_rates: _Numbers = Converted(as_numbers, ())

@@ -40,6 +40,7 @@ def render_page(
         training=contents.training,
         test=contents.metrics["test"],
         beside=contents.metrics.get("neighbours"),
+        too_few_groups=contents.metrics.get("too_few_groups"),
         found=found,
         notes=notes,
         counts=counts,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision.decide import Prediction
-from cytolora.classifier.decision.operating_point import share, summed
+from cytolora.classifier.decision.operating_point import share, share_over_groups, summed
 from cytolora.classifier.decision.referral import referral_curve
 from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.metrics.agreement import confusion
@@ -137,4 +137,14 @@ def _operating(
         "threshold": point.threshold,
         "n": int(is_positive.sum()),
         **_two_by_two(is_positive, said, found),
+        "over_groups": _over_groups(said, is_positive, found),
     }
+
+
+def _over_groups(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Labelled) -> dict[str, Any] | None:
+    """The mean over groups of the share of hits among some images; None where there are none."""
+    rows = np.flatnonzero(among).tolist()
+    if not rows:
+        return None
+    units = unit_names([found.groups[row] for row in rows], [found.paths[row] for row in rows])
+    return {"sensitivity": share_over_groups(hits[rows], units), "num_groups": len(set(units))}
