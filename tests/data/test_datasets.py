@@ -133,7 +133,7 @@ def test_a_wrong_table_is_refused_with_the_line(cells: Path, text: str, message:
 
 def test_a_table_that_is_not_utf8_is_refused(cells: Path):
     (cells / "manifest.csv").write_bytes(b"path,label\n\xff\xfe,hsil\n")
-    with pytest.raises(DataError, match=r"Cannot read .* as a UTF-8 table"):
+    with pytest.raises(DataError, match=r"Cannot read .* as UTF-8 text"):
         load_manifest(cells, "csv")
 
 

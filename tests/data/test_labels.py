@@ -49,3 +49,25 @@ def test_a_class_that_maps_to_nothing_is_left_out(split_manifest, tmp_path: Path
 def test_a_wrong_map_is_refused(split_manifest, tmp_path: Path, text: str, message: str):
     with pytest.raises(ConfigError, match=re.escape(message)):
         apply_label_map(split_manifest(), _map(tmp_path, text))
+
+
+@pytest.mark.parametrize("written", ["hsil\u200b", "  hsil ", "hsil\u00a0", "\ufeffhsil", "hs\u00adil", "\u2003hsil"])
+def test_a_class_is_mapped_however_its_blanks_are_written_and_never_twice(split_manifest, tmp_path: Path, written: str):
+    (tmp_path / "map.csv").write_text(f"from;to;note\n{written};x;\nlsil; y ;\n", encoding="utf-16")
+    mapped = apply_label_map(split_manifest(), tmp_path / "map.csv")
+    assert (mapped.classes, Counter(one.label for one in mapped.samples)) == (("x", "y"), {"x": 24, "y": 24})
+    table = _map(tmp_path, f"from,to\nhsil,x\n{written},y\nlsil,y\n")
+    with pytest.raises(ConfigError, match=r"class 'hsil' twice|class 'hsil' is mapped twice"):
+        apply_label_map(split_manifest(), table)
+
+
+def test_a_map_tells_apart_two_class_folders_that_differ_by_a_blank_and_joins_them(split_manifest, tmp_path: Path):
+    manifest = split_manifest(classes=("hsil", "hsil ", "nilm"))
+    mapped = apply_label_map(manifest, _map(tmp_path, 'from,to\nhsil,hsil\n"hsil ",hsil\nnilm,nilm\n'))
+    assert Counter(one.label for one in mapped.samples) == {"hsil": 48, "nilm": 24}
+    assert not mapped.findings
+
+
+def test_targets_of_one_normal_form_are_one_class(split_manifest, tmp_path: Path):
+    table = _map(tmp_path, "from,to,order\na,low\u00a0grade,0\nb,low grade,0\nc,high,1\n")
+    assert apply_label_map(split_manifest(classes=("a", "b", "c")), table).classes == ("low grade", "high")

@@ -3,7 +3,7 @@
 import pytest
 
 from cytolora.display import format as words
-from cytolora.metrics.bootstrap import Interval
+from cytolora.metrics.intervals import Interval
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,18 @@ def test_no_duration_below_a_hundred_days_has_a_third_digit():
 
 
 def test_an_interval_reads_the_same_from_a_value_and_from_a_metrics_file():
-    interval = Interval(low=0.65, high=0.7712, level=0.95, unit="image", num_units=100)
+    interval = Interval(low=0.65, high=0.7712, level=0.95, kind="approximate", unit="image", num_units=100)
     assert words.interval(interval) == words.interval({"low": 0.65, "high": 0.7712}) == "65.0–77.1"
     assert words.interval(interval, digits=2) == "65.00–77.12"
     assert words.interval(None) == ""
+
+
+def test_a_credible_interval_says_so_wherever_it_is_printed():
+    interval = Interval(low=0.65, high=0.7712, level=0.95, kind="credible", unit="group", num_units=100)
+    assert words.interval(interval) == "65.0–77.1 credible"
+    measured = {"value": 0.7, "low": 0.65, "high": 0.7712, "kind": "credible"}
+    assert words.with_interval(measured) == "70.0 (65.0–77.1 credible)"
+    assert words.with_interval(measured | {"kind": "korn-graubard"}) == "70.0 (65.0–77.1)"
 
 
 def test_a_share_without_images_is_a_dash():

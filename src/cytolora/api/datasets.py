@@ -1,5 +1,6 @@
 """Datasets from Python: read, check, split, embed, and the names of what is known."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
@@ -60,7 +61,7 @@ def check(
     page: AnyPath | None = None,
     progress: Progress | None = None,
 ) -> "Audit":
-    """Checks a dataset: counts, unreadable files, exact and near duplicates, group leakage between subsets.
+    """Checks a dataset: counts, unreadable files, duplicates, group leakage, and what `fit` and `run` would refuse.
 
     Example::
 
@@ -71,6 +72,7 @@ def check(
         data: As for ``load_dataset``; or what it returns.
         page: HTML file to write: duplicates side by side, unreadable files, group leakage, counts.
     """
+    from cytolora.classifier.fit.usable import refused
     from cytolora.core.files import write_text
     from cytolora.data.quality.audit import audit
 
@@ -82,6 +84,7 @@ def check(
     )
     progress.begin("looking at images", len(manifest.samples), "images")
     audited = audit(manifest, on_image=lambda: progress.done(1))
+    audited = replace(audited, refused=refused(manifest, audited))
     if page is not None:
         from cytolora.reporting.pages.audit_page import render_audit
 
@@ -104,7 +107,8 @@ def split(
 
     Args:
         data: As for ``load_dataset``; or what it returns.
-        by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups.
+        by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups. Byte-equal
+            files stand in one subset either way.
         ratios: Shares of train, val and test.
 
     Returns:
@@ -115,6 +119,6 @@ def split(
     from cytolora.data.splitting.splits import assign_subsets
 
     manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map, reading=reading)
-    divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed))
+    divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed, copies="together"))
     write_split(divided, as_path(out, "out"))
     return divided

@@ -14,6 +14,7 @@ from cytolora.core.arguments import (
     as_path,
     as_path_or_none,
 )
+from cytolora.core.findings import lines
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError
@@ -97,11 +98,11 @@ def fit(
         begin=progress.begin,
         on_image=lambda: progress.done(1),
     )
-    for line in (*summary(cells), *config.notes):
+    for line in (*summary(cells), *config.notes, *lines(cells.findings)):
         progress.say(line)
     fitted = fit_stages.fit(cells, out, config, options, inputs, cache=options.cache, device=device, progress=progress)
     for note in fitted.notes:
-        if note not in (*cells.notes, *config.notes):  # those were said before
+        if note not in (*cells.statements, *config.notes):  # those were said before
             progress.say(f"! {note}")
     path = inputs.weights.get(config.backbone.name)
     return Classifier.load(out, weights=path, weights_dir=options.weights_dir, device=device)

@@ -21,8 +21,10 @@ from cytolora.core.arguments import (
     as_path,
     as_whole_numbers,
 )
+from cytolora.core.findings import lines, summary
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
+from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.engines.registry import ENGINES
@@ -169,9 +171,19 @@ def run_grid(
     for job in plan.jobs:
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
             inputs.fetch_vocabulary(job.backbone)  # now, not after hours of other runs
+    for text in _findings(plan, inputs):
+        progress.say(text)
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
     return plan
+
+
+def _findings(plan: Plan, inputs: Inputs) -> list[str]:
+    """Returns the findings of the datasets that are to be run on, as lines."""
+    divisions = dict.fromkeys((run.dataset, run.split) for run in plan.to_do)
+    manifests = (inputs.manifest(dataset, split) for dataset, split in divisions)
+    found = [(one.name, one.findings) for one in manifests if one.findings]
+    return [text for name, findings in found for text in (f"{name}: {summary(findings)}.", *lines(findings))]
 
 
 def _checked_plan(spec: GridSpec, store: Store, inputs: Inputs) -> Plan:
@@ -192,6 +204,14 @@ class Report:
 
     path: Path
     """``index.html``; the tables and figures lie beside it."""
+
+    @cached_property
+    def findings(self) -> list[dict[str, Any]]:
+        """What was odd in the data of the runs: dataset, code, name, severity, text, count and examples."""
+        from cytolora.reporting.pages.build import FINDINGS
+
+        path = self.path.with_name(FINDINGS)
+        return read_json(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     @cached_property
     def table(self) -> "pa.Table":

@@ -77,7 +77,7 @@ def compare(
 
 
 def _write(out: Path, comparison: Comparison) -> None:
-    lines = [bar(HEADER), bar(["---"] * 4 + ["--:"] * 4)]
+    lines = [bar(HEADER), bar(["---"] * 4 + ["--:"] * (len(HEADER) - 4))]
     lines += [bar(map(escape_markdown, line)) for line in to_lines(comparison)]
     text = "\n".join([*lines, "", *(f"* {note}" for note in notes(comparison))]) + "\n"
     try:

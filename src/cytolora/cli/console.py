@@ -5,6 +5,7 @@ Names, paths, licences and messages of plug-ins come from others. No other modul
 
 import io
 import sys
+from textwrap import wrap
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -25,6 +26,18 @@ def make_console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
         soft_wrap: Leaves long lines to the terminal; otherwise they are broken, and columns of tables are.
     """
     return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+
+
+def print_item(console: Console, mark: str, text: str, *, style: str) -> None:
+    """Prints an item of a list behind its mark; on a terminal the mark is coloured and further lines are indented.
+
+    Elsewhere it is one line, so that it can be searched for.
+    """
+    room = max(20, console.width - len(mark) - 1)
+    rows = wrap(text, room, break_long_words=False, break_on_hyphens=False) if console.is_terminal else [text]
+    lead = " " * (len(mark) + 1)
+    for number, row in enumerate(rows or [""]):
+        console.print(Text.assemble(*([(mark, style), " "] if number == 0 else [lead]), row))
 
 
 class PlainTable:

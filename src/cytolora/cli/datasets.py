@@ -3,15 +3,17 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from cytolora.classifier.fit.usable import refused
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.feature_options import NO_FEATURES, FeatureOptions, reader
 from cytolora.cli.options import AS_IT_STANDS, ReadingOptions
+from cytolora.cli.print_findings import print_conclusion, print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.config.run import SUBSETS, SplitSpec
 from cytolora.core.files import write_text
@@ -22,6 +24,7 @@ from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
 from cytolora.data.quality.audit import audit
 from cytolora.data.quality.findings import Audit
+from cytolora.data.splitting.findings import torn_copies
 from cytolora.data.splitting.split_files import read_split, write_split
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError
@@ -45,7 +48,8 @@ def check(
 ) -> int:
     """Audits a dataset: classes, counts, groups, unreadable files, duplicates, group leakage between subsets.
 
-    Exits with 1 if problems were found.
+    Says beforehand what `fit`, `split` and `run` would refuse. Exits with 1 if problems were found; docs/findings.md
+    documents each code.
 
     Examples:
 
@@ -131,7 +135,7 @@ def split(
     quiet
         Shows no progress.
     """
-    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed)
+    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed, copies="together")
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = _manifest(path, dataset, map_, reading)
@@ -141,6 +145,7 @@ def split(
     console = make_console(soft_wrap=False)
     console.print(_counts(divided.counts()))
     console.print(f"{divided.split_rule} Written to {out}.", soft_wrap=True)
+    print_findings(problems([*manifest.findings, *torn_copies(divided)]), make_console(stderr=True))
 
 
 def _manifest(
@@ -153,12 +158,13 @@ def _manifest(
 def _audited(manifest: Manifest, alike: FeatureOptions, progress: Progress) -> Audit:
     features = reader(alike, manifest, progress)
     progress.begin("looking at images", len(manifest.samples), "images")
-    return audit(
+    found = audit(
         manifest,
         features=features,
         min_similarity=alike.similarity,
         on_image=lambda: progress.done(1),
     )
+    return replace(found, refused=refused(manifest, found))
 
 
 def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
@@ -179,13 +185,8 @@ def _print(manifest: Manifest, found: Audit) -> None:
     for text in (found.group_rule and f"groups: {found.group_rule}", found.split_rule):
         if text:
             console.print(text)
-    findings = found.findings()
-    for one in findings:
-        console.print(f"{'-' if one.severity == 'note' else '!'} {one.code} {one}")
-    num_problems, num_notes = len(problems(findings)), len(findings) - len(problems(findings))
-    number = f"{num_problems} problem{'s' * (num_problems > 1)}" if num_problems else "No problems"
-    notes = f" ({num_notes} note{'s' * (num_notes > 1)})" if num_notes else ""
-    console.print(f"{number} found{notes}.")
+    print_findings(found.findings(), console)
+    print_conclusion(found.findings(), console)
 
 
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> PlainTable:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cytolora.cli.console import make_console
 from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
 from cytolora.cli.own_backbones import open_bundle
+from cytolora.cli.print_findings import print_findings
 from cytolora.cli.print_metrics import print_metrics
 from cytolora.cli.progress import show_progress
 
@@ -80,9 +81,12 @@ def evaluate(
         progress.begin("predicting", len(manifest.samples), "images")
         result = measure(opened, manifest, on_seen=seen, page=page, on_images=progress.done)
     if json_:
-        sys.stdout.write(json.dumps(asdict(result), indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps({**asdict(result), "findings": [one.plain() for one in result.findings]}, indent=2) + "\n"
+        )
         return
     print_metrics(result.metrics)
     console = make_console()
+    print_findings(result.findings, console)
     for note in (*result.notes, *result.metrics["warnings"]):
         console.print(f"! {note}")

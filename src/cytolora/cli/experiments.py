@@ -23,6 +23,7 @@ from cytolora.cli.options import (
     read_grid,
     read_inputs,
 )
+from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
 from cytolora.experiments.cost import describe, stored_costs
 from cytolora.experiments.engines.workers import Workers
@@ -158,6 +159,7 @@ def report(
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
     written = grids.report(runs, out, pairs(data, "--data"))
+    print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 
 

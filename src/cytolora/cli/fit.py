@@ -109,7 +109,7 @@ def fit(
     quiet
         Prints only the result.
     json_
-        Prints one JSON document: `bundle`, `metrics`, `training`.
+        Prints one JSON document: `bundle`, `metrics`, `training`, `findings`.
     """
     from cytolora.api.fit import fit as fit_classifier
     from cytolora.classifier.fit.config import FitOptions
@@ -151,6 +151,7 @@ def fit(
     contents = classifier.contents
     if json_:
         result = {"bundle": str(out), "metrics": contents.metrics, "training": contents.training}
+        result["findings"] = contents.training["findings"]
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return
     print_metrics(contents.metrics["test"])

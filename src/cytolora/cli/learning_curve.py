@@ -17,6 +17,8 @@ from cytolora.cli.options import (
     Several,
     WeightOptions,
 )
+from cytolora.cli.print_findings import print_findings
+from cytolora.core.findings import gravest_first
 
 if TYPE_CHECKING:
     from cytolora.classifier.learning_curve.forecast import Forecast
@@ -92,12 +94,14 @@ def learning_curve(
         progress.begin("classifiers", num_classifiers(chosen, seeds), "classifiers")
         result = forecast(measure(session, chosen, seeds, on_classifier=lambda: progress.done(1)), target)
     document = {"dataset": manifest.name, "model": session.backbone.name, **plain(result)}
+    document["findings"] = [one.plain() for one in gravest_first(manifest.findings)]
     if out is not None:
         _write(result, document, out, f"{manifest.name}, {session.backbone.name}")
     if json_:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         _print(document, out)
+        print_findings(manifest.findings, make_console())
 
 
 def _write(result: "Forecast", document: dict[str, object], out: Path, title: str) -> None:

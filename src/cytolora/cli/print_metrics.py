@@ -3,7 +3,8 @@
 from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
-from cytolora.display.format import interval, over_groups, percent, whole_percent, with_interval
+from cytolora.display.format import interval, percent, whole_percent, with_interval
+from cytolora.metrics.intervals import LEGEND
 
 
 def print_metrics(found: dict[str, Any]) -> None:
@@ -11,6 +12,7 @@ def print_metrics(found: dict[str, Any]) -> None:
     console = make_console()
     groups = f", {found['num_groups']} groups" if found["num_groups"] else ""
     console.print(f"On {found['n']} images{groups}, in percent, 95 % intervals over {_unit(found)}:")
+    console.print(LEGEND)
     for name, bounds in found["intervals"].items():
         console.print(f"  {name.replace('_', ' ')}: {percent(found[name])} ({interval(bounds)})")
     table = PlainTable("class", "n", "sensitivity", "specificity", no_wrap="class")
@@ -27,8 +29,8 @@ def _threshold_lines(found: dict[str, Any]) -> list[str]:
     if point is not None:
         lines.append(
             f"Operating point ({', '.join(point['positive'])}, {point['n']} images): sensitivity "
-            f"{with_interval(point['sensitivity'])}{over_groups(point)}, specificity "
-            f"{with_interval(point['specificity'])}."
+            f"{with_interval(point['sensitivity'])} over images, {with_interval(point['sensitivity_over_groups'])} over "
+            f"groups; specificity {with_interval(point['specificity'])}."
         )
     if sets is not None:
         over_groups, size = percent(sets["coverage_over_groups"]), f"{sets['mean_size']:.2f}"

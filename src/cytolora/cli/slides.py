@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import make_console
+from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
-from cytolora.core.findings import gravest_first
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
     from cytolora.classifier.inference.table import Summary
     from cytolora.classifier.slides.slide import Plane
-    from cytolora.core.findings import Finding
 
 
 def predict_on_slide(
@@ -48,7 +47,7 @@ def predict_on_slide(
     check_out(out, cells)
     with Slide(Path(paths[0]), mpp=mpp, plane=_plane(plane)) as slide:
         collection = read_collection(cells, Target(image=slide.path.name, mpp=max(slide.mpp), crop_um=crop_um))
-        print_findings([*collection.findings, *slide.findings(collection.positions)])
+        print_findings([*collection.findings, *slide.findings(collection.positions)], make_console(stderr=True))
         with show_progress(quiet=quiet) as progress:
             progress.begin("predicting", len(collection.positions), "cells")
             result = predict_slide(
@@ -98,15 +97,11 @@ def _plane(text: str | None) -> "Plane | None":
     return int(text)
 
 
-def print_findings(findings: "Sequence[Finding]") -> None:
-    """Prints a line for each finding."""
-    for one in gravest_first(findings):
-        make_console(stderr=True).print(f"{'-' if one.severity == 'note' else '!'} {one.code} {one}")
-
-
 def print_summary(result: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
     """Prints counts and the files written; ``of_errors`` adds a remark on unreadable images."""
-    make_console(stderr=True).print(
+    console = make_console(stderr=True)
+    print_findings(result.findings, console)
+    console.print(
         f"{result.num_images} {unit}: {result.num_referred} referred to a person, {result.num_out_of_distribution} "
         f"out-of-distribution, {result.num_errors} unreadable{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

@@ -143,6 +143,9 @@ class SplitSpec:
     ratios: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of train, val and test; each in (0, 1), together 1."""
     seed: int = 0
+    copies: Literal["apart", "together"] = "apart"
+    """together: byte-equal files stand in one subset, and with them their groups. apart: they may be torn, which every
+    report then says; the default, for stored runs were divided so."""
     file_sha256: str | None = None
     """Hash of the split file that decides; the other fields are then ignored."""
 

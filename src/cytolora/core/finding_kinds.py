@@ -129,7 +129,7 @@ TABLES = _kinds(
     "T",
     (
         *(301, "column-not-used", "note"),
-        "A column of the table is not used.",
+        "A column of a table is not used.",
         "`--group-column` or `--subset-column` take a column of another name.",
     ),
     (
@@ -143,13 +143,13 @@ LABELS = _kinds(
     "L",
     (
         *(401, "similar-labels", "warning"),
-        "Classes differ only by case, blanks, hyphens or Unicode form.",
+        "Classes differ only by case, blanks, dashes, underscores or Unicode form.",
         "Make them one with a label map (`--map`), or rename them.",
     ),
     (
         *(402, "similar-groups", "warning"),
-        "Groups differ only by case, zeros, number form, dashes or blanks: probably one patient, slide or field.",
-        "Write each group in one form; as they are, they may stand on two sides of a split.",
+        "Groups differ only by case, leading zeros, number form (7, 7.0), dashes or blanks, and count as one.",
+        "Write each group in one form; give those that are several names that differ by more.",
     ),
     (
         *(403, "missing-label", "warning"),
@@ -165,6 +165,11 @@ LABELS = _kinds(
         *(405, "one-class", "error"),
         "There is one class only.",
         "A classifier tells two or more apart: make one sub-folder for each class.",
+    ),
+    (
+        *(409, "reserved-name", "error"),
+        "A class is named like a column of the tables of predictions.",
+        "Rename the class with a label map (`--map`).",
     ),
 )
 
@@ -199,6 +204,26 @@ DIVISION = _kinds(
         *(506, "groups-unknown", "note"),
         "Nobody can tell which images come from one patient, slide or field.",
         "Name the groups in a table (manifest.csv with path,label,group).",
+    ),
+    (
+        *(507, "copies-torn", "warning"),
+        "Byte-equal files stand in more than one subset: the answer is known.",
+        "Divide with `cytolora split`, which binds copies, or write `split: {copies: together}` into the grid.",
+    ),
+    (
+        *(508, "split-by-image", "warning"),
+        "Images were divided without regard to the patients, slides or fields that they come from.",
+        "Divide by group: `cytolora split --by group`, with the groups named in a table.",
+    ),
+    (
+        *(509, "cannot-divide", "error"),
+        "Images cannot be divided into train, val and test: some have a subset and others none, or one is missing.",
+        "Give every image a subset, or none; `cytolora split` writes a division.",
+    ),
+    (
+        *(510, "corrected-test-labels", "warning"),
+        "Labels of test images were corrected with a prediction in sight: results are too good.",
+        "Correct labels of training images only, or test on new images.",
     ),
 )
 

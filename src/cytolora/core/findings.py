@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cytolora.core.finding_kinds import KINDS, FindingKind, Severity
+from cytolora.errors import DataError
 
 _NUM_EXAMPLES = 10
 """Cases that a finding keeps; its count counts all."""
@@ -68,6 +69,28 @@ def finding(code: str, text: str, *, count: int = 1, examples: Iterable[str] = (
     return Finding(code=code, text=text, count=count, examples=tuple(examples)[:_NUM_EXAMPLES])
 
 
+class RefusedDataError(DataError):
+    """Data that no classifier is trained on; `check` says the same beforehand, under the same code."""
+
+    def __init__(self, code: str, text: str) -> None:
+        """Takes the code of a kind of severity ``error``."""
+        assert KINDS[code].severity == "error", f"{code} is no error: data with it are used"
+        super().__init__(text)
+        self.code = code
+
+
+def refuse_errors(name: str, findings: Iterable[Finding]) -> None:
+    """Raises what `fit` and `run` answer to data of which a finding is an error.
+
+    Raises:
+        RefusedDataError: With the first such finding and its cure.
+    """
+    for one in findings:
+        if one.severity == "error":
+            text = str(one) if name in str(one) else f"{name}: {one}"
+            raise RefusedDataError(one.code, f"{text} {one.kind.cure}")
+
+
 def first(cases: Sequence[str]) -> str:
     """Names the first cases in words: ``namely a; b``, or ``the first are a; b; c``."""
     lead = "the first are " if len(cases) > _NUM_SHOWN else "namely "
@@ -89,3 +112,27 @@ def summary(findings: Iterable[Finding]) -> str:
     number = Counter(one.severity for one in findings)
     words = [f"{number[severity]} {severity}{'s' * (number[severity] > 1)}" for severity in ORDER if number[severity]]
     return ", ".join(words)
+
+
+def few_of_each(findings: Iterable[Finding]) -> list[Finding]:
+    """Returns findings to read, the gravest first; of many of one kind the first three, and how many more there are."""
+    by_code: dict[str, list[Finding]] = {}
+    for one in gravest_first(findings):
+        by_code.setdefault(one.code, []).append(one)
+    return [one for members in by_code.values() for one in (*members[:_NUM_SHOWN], *_rest(members[_NUM_SHOWN:]))]
+
+
+def _rest(findings: Sequence[Finding]) -> list[Finding]:
+    if len(findings) < 2:
+        return list(findings)
+    return [replace(findings[0], text=f"… and {len(findings)} more of this kind; --json lists all.", examples=())]
+
+
+def mark(one: Finding) -> str:
+    """Returns what stands before a finding: ``! P102``, and ``- D506`` for a note."""
+    return f"{'-' if one.severity == 'note' else '!'} {one.code}"
+
+
+def lines(findings: Iterable[Finding]) -> list[str]:
+    """Returns ``few_of_each`` of the findings as lines of a console."""
+    return [f"{mark(one)} {one}" for one in few_of_each(findings)]

@@ -29,6 +29,7 @@ from cytolora.data.readers.sipakmed import SIPAKMED
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.synthetic import SYNTHETIC
 from cytolora.data.readers.txt import TXT
+from cytolora.data.similar_names import with_label_findings
 from cytolora.errors import DataError, unknown_name
 
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
@@ -79,7 +80,7 @@ def load_manifest(
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
     spec, path = _locate(path, dataset, as_path(cache, "cache"))
-    manifest = read_dataset(path, spec)
+    manifest = read_dataset(path, spec, reading)
     counts = manifest.counts()
     empty = [label for label in manifest.classes if not counts[label]["all"]]
     if empty:
@@ -89,7 +90,7 @@ def load_manifest(
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
     differing = (finding("F207", text) for text in differences)
     findings = (*manifest.findings, *differing, *_absent_classes(manifest))
-    return replace(manifest, findings=findings).with_hashes()
+    return with_label_findings(replace(manifest, findings=findings)).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:

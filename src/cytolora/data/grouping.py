@@ -1,15 +1,55 @@
 """Group leakage: whether groups are known, and whether train, val and test share any."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cytolora.core.text import folded
+
+_LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
+_WHOLE_NUMBER = re.compile(r"(\d+)[.,]0+")
 DIVIDED_BY_IMAGE = "divided by image, so that images of one group may stand in two subsets"
 """How a split rule says that groups were not looked at."""
 
 SPLIT_BY_IMAGE = "split by image"
 GROUPS_UNKNOWN = "groups unknown"
 """Tags of the two warnings."""
+
+
+def group_key(group: str) -> str:
+    """Returns what is left of a group where case, dashes, leading zeros and the form of a number do not count.
+
+    ``007``, ``7`` and ``7.0`` are one patient, as two programs write it; ``1.1`` and ``1.10`` are two.
+    """
+    text = _LEADING_ZEROS.sub("", folded(group))
+    number = _WHOLE_NUMBER.fullmatch(text)
+    return number[1] if number else text
+
+
+def names_of_groups(groups: Iterable[str]) -> dict[str, str]:
+    """Returns one name for every group as it is written: of those with one key the most frequent, then the shortest.
+
+    Two patients taken for one cost little; one taken for two stands on both sides of a split.
+    """
+    forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for group in groups:
+        forms[group_key(group)][group] += 1
+    return {
+        group: min(times, key=lambda form: (-times[form], len(form), form))
+        for times in forms.values()
+        for group in times
+    }
+
+
+def as_known_groups(groups: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Returns the name of every group as it is written among those that are known already, and among themselves."""
+    names = set(known)
+    by_key = {group_key(name): name for name in sorted(names)}
+    return {
+        group: group if group in names else by_key.get(group_key(group), name)
+        for group, name in names_of_groups(groups).items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

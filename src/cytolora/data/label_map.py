@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.text import matching, normal
 from cytolora.data.manifest import Manifest
-from cytolora.data.readers.csv import read_rows
+from cytolora.data.readers.tables import read_rows
+from cytolora.data.similar_names import with_label_findings
 from cytolora.errors import ConfigError, unknown_name
 
 
@@ -15,7 +17,7 @@ class LabelMap:
     """From a dataset's classes to one's own."""
 
     targets: Mapping[str, str]
-    """By the dataset's class; a class that maps to the empty string is left out."""
+    """By the dataset's class as the table writes it; a class that maps to the empty string is left out."""
     classes: tuple[str, ...]
     """The new classes, in the column ``order``, else as the table first names them."""
     is_ordered: bool
@@ -31,13 +33,13 @@ def read_label_map(path: AnyPath) -> LabelMap:
     path = as_path(path)
     targets: dict[str, str] = {}
     ranks: dict[str, str] = {}
-    for line, row in read_rows(path, ("from", "to")):
-        if row["from"] in targets:
-            raise ConfigError(f"{path}, line {line}: class {row['from']!r} is mapped twice; keep one of the lines.")
-        targets[row["from"]] = row["to"]
-        rank = row.get("order", "")
-        if row["to"] and ranks.setdefault(row["to"], rank) != rank:
-            raise ConfigError(f"{path}, line {line}: class {row['to']!r} has the orders {ranks[row['to']]} and {rank}.")
+    for line, row in read_rows(path, ("from", "to"), keep_blanks=True):
+        source, target, rank = row["from"], normal(row["to"]), row.get("order", "").strip()
+        if source in targets:
+            raise ConfigError(f"{path}, line {line}: class {source!r} is mapped twice; keep one of the lines.")
+        targets[source] = target
+        if target and ranks.setdefault(target, rank) != rank:
+            raise ConfigError(f"{path}, line {line}: class {target!r} has the orders {ranks[target]} and {rank}.")
     if not ranks:
         raise ConfigError(f"{path} leaves every class out; give at least two classes in the column 'to'.")
     is_ordered = any(ranks.values())
@@ -53,21 +55,24 @@ def apply_label_map(manifest: Manifest, labels: LabelMap | AnyPath) -> Manifest:
     """
     if not isinstance(labels, LabelMap):
         labels = read_label_map(labels)
-    for label in labels.targets:
-        if label not in manifest.classes:
-            raise unknown_name(f"class of {manifest.name}", label, manifest.classes)
-    unsaid = [label for label in manifest.classes if label not in labels.targets]
+    targets: dict[str, str] = {}
+    for written, target in labels.targets.items():
+        label = matching(written, manifest.classes)
+        if label is None:
+            raise unknown_name(f"class of {manifest.name}", normal(written), manifest.classes)
+        if label in targets:
+            raise ConfigError(f"The label map maps {manifest.name}'s class {label!r} twice; keep one of the lines.")
+        targets[label] = target
+    unsaid = [label for label in manifest.classes if label not in targets]
     if unsaid:
         raise ConfigError(
             f"The label map says nothing of {manifest.name}'s class {unsaid[0]!r}. Add a line for it; "
             "leave the column 'to' empty to leave its images out."
         )
     samples = tuple(
-        replace(sample, label=labels.targets[sample.label])
-        for sample in manifest.samples
-        if labels.targets[sample.label]
+        replace(sample, label=targets[sample.label]) for sample in manifest.samples if targets[sample.label]
     )
-    return replace(manifest, classes=labels.classes, samples=samples, tree={})
+    return with_label_findings(replace(manifest, classes=labels.classes, samples=samples, tree={}))
 
 
 def _number(path: Path, label: str, rank: str) -> float:

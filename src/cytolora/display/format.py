@@ -8,7 +8,7 @@ from cytolora.config.components import MethodKind, method_kind
 
 if TYPE_CHECKING:  # what prints a duration needs no numpy
     from cytolora.config.run import Budget
-    from cytolora.metrics.bootstrap import Interval
+    from cytolora.metrics.intervals import Interval
 
 _DURATIONS = ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600))
 """Below so many seconds, the unit and its seconds: two digits tell a difference, and no number has three."""
@@ -30,28 +30,21 @@ def difference(share: float, other: float) -> str:
 
 
 def interval(bounds: "Interval | Mapping[str, Any] | None", digits: int = 1) -> str:
-    """``65.0–77.1``, in percent; empty for None.
+    """``65.0–77.1``, in percent, ``65.0–77.1 credible`` where it is that of a model; empty for None.
 
     Args:
-        bounds: An interval, or ``low`` and ``high`` as metrics files hold them.
+        bounds: An interval, or ``low``, ``high`` and, if any, ``kind`` as metrics files hold them.
     """
     if bounds is None:
         return ""
-    low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else (bounds.low, bounds.high)
-    return f"{percent(low, digits)}–{percent(high, digits)}"
+    plain = bounds if isinstance(bounds, Mapping) else {"low": bounds.low, "high": bounds.high, "kind": bounds.kind}
+    text = f"{percent(plain['low'], digits)}–{percent(plain['high'], digits)}"
+    return f"{text} credible" if plain.get("kind") == "credible" else text
 
 
 def with_interval(measured: Mapping[str, Any] | None) -> str:
     """``71.2 (65.0–77.1)``, in percent, of ``value``, ``low`` and ``high``; a dash for None, where nothing counts."""
     return "–" if measured is None else f"{percent(measured['value'])} ({interval(measured)})"
-
-
-def over_groups(point: Mapping[str, Any]) -> str:
-    """`` over images, 93.1 over 12 groups``: the sensitivity of an operating point the other way; empty if unknown."""
-    measured = point.get("over_groups")
-    if measured is None:
-        return ""
-    return f" over images, {percent(measured['sensitivity'])} over {count(measured['num_groups'], 'group')}"
 
 
 def amount(shots: int | None, fraction: float | None) -> str:

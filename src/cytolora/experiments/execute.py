@@ -11,7 +11,7 @@ import torch
 
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
-from cytolora.core.findings import problems
+from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
@@ -260,7 +260,7 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "group_rule": session.manifest.group_rule,
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
-        "data_warnings": [str(one) for one in problems((*session.manifest.findings, *session.weight_findings))],
+        "findings": [one.plain() for one in gravest_first((*session.manifest.findings, *session.weight_findings))],
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
         "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
         "device": str(session.device),

@@ -7,12 +7,13 @@ from pathlib import Path
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
-from cytolora.core.findings import Finding
+from cytolora.core.findings import Finding, refuse_errors
 from cytolora.core.identity import Identity, prompts_hash
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Split
+from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, WeightsError
@@ -86,7 +87,11 @@ class Inputs:
         manifest = load_manifest(self.data[dataset], dataset, reading=self.reading)
         if self.label_map is not None:
             manifest = apply_label_map(manifest, self.label_map)
-        return assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
+        refuse_one_class(manifest)
+        divided = assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
+        findings = (*manifest.findings, *of_division(divided))
+        refuse_errors(manifest.name, findings)
+        return replace(divided, findings=findings)
 
     def split(self, spec: RunSpec) -> Split:
         """Returns the images that a run sees."""

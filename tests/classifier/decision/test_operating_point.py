@@ -1,14 +1,25 @@
 """Operating point: what was asked for is kept on new groups, and not promised where groups are too few."""
 
+import json
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-from cytolora.classifier.decision.operating_point import TooFewGroups, choose, share_over_groups
+from cytolora.classifier.bundle.manifest import from_text
+from cytolora.classifier.decision.operating_point import (
+    GroupShare,
+    TooFewGroups,
+    _shares_by_group,
+    choose,
+    share_over_groups,
+)
 from cytolora.classifier.decision.rules import OperatingPoint
 from cytolora.errors import DataError
 
@@ -53,7 +64,7 @@ def test_new_groups_get_the_sensitivity_asked_for_on_average_over_calibrations(n
     new, units = drawn(4000, random, size_matters=size_matters)
     for _ in range(150):
         point = point_of(*drawn(num_groups, random, size_matters=size_matters), asked=0.95)
-        reached.append(share_over_groups(new >= point.threshold, units))
+        reached.append(_shares_by_group(new >= point.threshold, units).mean())
     assert np.mean(reached) >= 0.95
     if num_groups == 100:
         assert np.mean(reached) < 0.965  # and little more where groups are many
@@ -73,7 +84,7 @@ def test_no_higher_threshold_would_keep_the_promise(sizes: list[int], asked: flo
     in_total = len(sizes) + 1  # a group to come, all of it missed
 
     def promised(threshold: float) -> float:
-        return share_over_groups(scores >= threshold, units) * len(sizes) / in_total
+        return share_over_groups(scores >= threshold, units).value * len(sizes) / in_total
 
     assert point.promised == pytest.approx(min(asked, len(sizes) / in_total))
     assert point.promised is not None
@@ -139,4 +150,39 @@ def test_an_operating_point_needs_positive_and_negative_images():
 
 def test_the_share_over_groups_is_the_mean_of_their_shares():
     hits = np.array([True, True, True, False, False])
-    assert share_over_groups(hits, ["a", "a", "a", "a", "b"]) == pytest.approx((3 / 4 + 0) / 2)
+    found = share_over_groups(hits, ["a", "a", "a", "a", "b"])
+    assert (found.value, found.num_groups) == (pytest.approx((3 / 4 + 0) / 2), 2)
+
+
+@pytest.mark.parametrize(("hits", "low", "high"), [(19, 0.823, 1.0), (10, 0.289, 0.756), (0, 0.0, 0.177)])
+def test_the_interval_over_groups_of_one_image_is_that_of_clopper_and_pearson(hits: int, low: float, high: float):
+    """19 trials; the limits are those of scipy.stats.binomtest, with n - 1 as in ``korn_graubard``."""
+    found = share_over_groups(np.arange(19) < hits, [str(place) for place in range(19)])
+    exact = binomtest(hits, 19).proportion_ci(0.95)
+    assert (found.low, found.high) == (pytest.approx(exact.low, abs=0.01), pytest.approx(exact.high, abs=0.01))
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
+
+
+@pytest.mark.parametrize("ease", [0.5, 1.5, 2.5])
+def test_the_interval_over_groups_holds_the_mean_of_new_groups_about_as_often_as_it_says(ease: float):
+    random = np.random.default_rng(0)
+
+    def measured(num_groups: int) -> GroupShare:
+        sizes = random.geometric(1 / 8, num_groups)
+        chance = 1 / (1 + np.exp(-random.normal(ease, 1, num_groups)))
+        units = np.repeat(np.arange(num_groups), sizes)
+        return share_over_groups(random.random(len(units)) < chance[units], [str(unit) for unit in units])
+
+    truth = measured(40_000).value
+    held = np.mean([found.low <= truth <= found.high for found in (measured(30) for _ in range(300))])
+    assert 0.92 <= held <= 0.99
+
+
+def test_an_older_bundle_keeps_its_threshold_and_promises_nothing():
+    stored = Path(__file__).parents[1] / "bundle" / "data" / "format1.zip"
+    with ZipFile(stored) as bundle:
+        content = bundle.read("bundle.json")
+    point = from_text(content, "bundle.json").rules.operating_point
+    assert point is not None
+    assert point.threshold == json.loads(content)["operating_point"]["threshold"]
+    assert (point.promised, point.num_groups) == (None, None)

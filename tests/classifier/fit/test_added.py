@@ -313,3 +313,41 @@ def test_nothing_to_add_needs_no_table(here: Path):
     with pytest.raises(ConfigError, match="needs the labels"):
         read_cells(Path("my_cells"), add="new_cells")
     assert read_cells(Path("my_cells"), add=()).num_added == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["./a/000.png", "a\\000.png", "A/000.PNG", "my_cells\\a\\000.png", "my_cells/a/000.PNG", " a/000.png\u200b"]
+)
+def test_a_correction_finds_its_image_by_paths_of_other_systems(here: Path, name: str):
+    Path("corrections.csv").write_text(f"path;label\n{name};b\u00a0\n", encoding="utf-16")
+    cells = read_cells(Path("my_cells"), labels=Path("corrections.csv"))
+    assert cells.num_corrected == 1
+    assert {one.path: one.label for one in cells.manifest.samples}["a/000.png"] == "b"
+
+
+def test_an_image_that_two_lines_name_in_two_ways_is_listed_twice(here: Path):
+    Path("corrections.csv").write_text("path,label\na/000.png,b\n.\\A\\000.png,a\n")
+    with pytest.raises(DataError, match=r"line 3: .* is listed twice"):
+        read_cells(Path("my_cells"), labels=Path("corrections.csv"))
+
+
+@pytest.mark.parametrize(("known", "written"), [("007", "7"), ("P-1", "p1"), ("slide 3", "slide_3"), ("7", "7.0")])
+def test_a_new_cell_of_a_test_group_is_left_out_however_its_group_is_written(here: Path, known: str, written: str):
+    folder = grouped(Path("slides"))
+    table = (folder / "manifest.csv").read_text()
+    test_group = next(one.group for one in read_cells(folder).manifest.samples if one.subset == "test")
+    (folder / "manifest.csv").write_text(table.replace(f",{test_group}\n", f",{known}\n"))
+    home = {one.group: one.subset for one in read_cells(folder).manifest.samples}
+    write_new(Path("more"), {"x.png": written})
+    Path("more/manifest.csv").write_text(f"path,group\n./X.png,{written}\n")
+    save({"more/x.png": "a"})
+    cells = read_cells(folder, labels=Path("corrections.csv"), add="more")
+    joined = [one.group for one in cells.manifest.samples if one.elsewhere]
+    assert joined == ([known] if home[known] == "train" else [])
+
+
+def test_groups_of_new_cells_in_a_column_of_another_name_are_refused_or_taken(here: Path):
+    Path("new_cells/manifest.csv").write_text("path,patient_id\n000.png,P1\n")
+    save({"new_cells/000.png": "a"})
+    with pytest.raises(DataError, match="found column 'patient_id', expected 'group'"):
+        read_cells(Path("my_cells"), labels=Path("corrections.csv"), add="new_cells")

@@ -100,7 +100,9 @@ def test_sensitivity_is_measured_over_images_and_over_groups_on_test_images(fitt
     ]
     measured = bundle.contents.metrics["test"]["operating_point"]
     assert measured["sensitivity"]["value"] == pytest.approx(np.mean(found))
-    assert measured["over_groups"] == {"sensitivity": pytest.approx(np.mean(by_group)), "num_groups": len(groups)}
+    over_groups = measured["sensitivity_over_groups"]
+    assert (over_groups["value"], over_groups["num_groups"]) == (pytest.approx(np.mean(by_group)), len(groups))
+    assert over_groups["low"] <= over_groups["value"] <= over_groups["high"]
     page = (fitted / "report.html").read_text()
     assert "Sensitivity over images" in page
     assert "Sensitivity over groups" in page

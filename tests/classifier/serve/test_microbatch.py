@@ -1,7 +1,6 @@
 """Answers go to their own questions, whatever is computed together."""
 
 import threading
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +9,7 @@ from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
 
 _PATIENCE_SECONDS = 60
 """More than a busy machine takes for any of this."""
+_FOR_EVER_SECONDS = 24 * 3600
 
 
 def test_batches_hold_what_waits_together_and_answers_go_to_their_questions():
@@ -32,12 +32,10 @@ def test_batches_hold_what_waits_together_and_answers_go_to_their_questions():
 
 
 def test_stopping_answers_everything_that_was_taken_at_once_and_takes_no_more():
-    batcher: MicroBatcher[int, int] = MicroBatcher(list, max_batch=100, max_wait_seconds=_PATIENCE_SECONDS)
+    batcher: MicroBatcher[int, int] = MicroBatcher(list, max_batch=100, max_wait_seconds=_FOR_EVER_SECONDS)
     futures = [batcher.submit(number) for number in range(5)]
-    start = time.monotonic()
-    batcher.stop()
+    batcher.stop()  # a batch that was waited for would outlast the limit of every test
     assert [future.result(0) for future in futures] == list(range(5))
-    assert time.monotonic() - start < _PATIENCE_SECONDS / 2
     with pytest.raises(QueueFullError):
         batcher.submit(1)
 

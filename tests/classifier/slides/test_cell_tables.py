@@ -63,7 +63,7 @@ def test_positions_do_not_depend_on_delimiter_and_decimal_sign(
 
 
 @pytest.mark.parametrize(
-    "bad", ["nan,5", ",5", "5,", "inf,5", "x,y", "5", '"1,234",5', '"1.234,5",5']
+    "bad", ["nan,5", ",5", "5,", "inf,5", "x,y", '"1,234",5', '"1.234,5",5']
 )  # the last two: thousands, which a table with commas cannot tell from decimals
 def test_a_row_without_a_position_is_left_out_with_its_line(bad: str, tmp_path: Path):
     found = read(tmp_path / "cells.csv", f"x,y\n1,2\n{bad}\n3,4\n")
@@ -71,9 +71,10 @@ def test_a_row_without_a_position_is_left_out_with_its_line(bad: str, tmp_path: 
     assert "line 3 (no numbers in x and y" in str(found.findings[0])
 
 
-def test_a_row_with_more_values_than_columns_is_refused_with_its_line(tmp_path: Path):
-    with pytest.raises(DataError, match=r"line 3 has 4 values for 2 columns"):
-        read(tmp_path / "cells.csv", "x,y\n1,2\n5,5,6,5\n")
+@pytest.mark.parametrize(("row", "number"), [("5,5,6,5", 4), ("5", 1)])
+def test_a_row_of_another_length_than_the_header_is_refused_with_its_line(row: str, number: int, tmp_path: Path):
+    with pytest.raises(DataError, match=rf"line 3: found {number} cells?, the header has 2"):
+        read(tmp_path / "cells.csv", f"x,y\n1,2\n{row}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Columns of a table that are meant as group or subset, however they are spelled, are never dropped in silence."""
 
 import csv
+import shlex
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,8 @@ def test_a_group_by_another_name_is_refused_and_by_its_own_read(cells: Path, spe
         load_manifest(cells, "csv")
     assert str(caught.value) == (
         f"{table}: found column {spelling.strip()!r}, expected 'group'. "
-        "Rename it to group (the patient, slide or field that an image comes from), or remove it."
+        f"Take it with --group-column {shlex.quote(spelling.strip())}, rename it to group (the patient, slide or field "
+        "that an image comes from), or remove it."
     )
     write_table(cells, group=groups)
     assert [sample.group for sample in load_manifest(cells, "csv").samples] == list(groups)
@@ -111,7 +113,8 @@ def test_a_subset_by_another_name_is_refused_and_by_its_own_read(cells: Path, sp
     subsets = ("train", "train", "val", "test")
     write_table(cells, **{spelling: subsets})
     with pytest.raises(
-        DataError, match=r"expected 'subset'. Rename it to subset \(train, val or test\), or remove it."
+        DataError,
+        match=r"expected 'subset'.* --subset-column .*, rename it to subset \(train, val or test\), or remove it.",
     ):
         load_manifest(cells, "csv")
     write_table(cells, subset=subsets)
@@ -127,7 +130,10 @@ def test_beside_a_group_a_patient_is_a_column_like_any_other(cells: Path):
 
 def test_beside_an_empty_group_a_patient_is_refused(cells: Path):
     write_table(cells, group="", patient_id=("p1", "p1", "p2", "p2"))
-    with pytest.raises(DataError, match=r"found column 'patient_id', expected 'group', which is empty\. Rename it"):
+    with pytest.raises(
+        DataError,
+        match=r"found column 'patient_id', expected 'group', which is empty\. Take it with",
+    ):
         load_manifest(cells, "csv")
 
 
@@ -139,7 +145,8 @@ def test_a_column_that_holds_nothing_is_no_group(cells: Path):
 def test_several_candidates_are_all_named(cells: Path):
     write_table(cells, slide="s1", Patient="p1")
     with pytest.raises(
-        DataError, match=r"found columns 'slide', 'Patient', expected 'group'. Rename one of them to group"
+        DataError,
+        match=r"found columns 'slide', 'Patient', expected 'group'. Take one of them with --group-column slide",
     ):
         load_manifest(cells, "csv")
 

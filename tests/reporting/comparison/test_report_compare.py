@@ -8,7 +8,7 @@ from fake_store import FakeData, fake_run, write_runs
 from cytolora.cli.app import main
 from cytolora.experiments.store import Store
 from cytolora.metrics.paired import holm
-from cytolora.reporting.comparison.compare import compare, notes, to_lines
+from cytolora.reporting.comparison.compare import HEADER, compare, notes, to_lines
 from cytolora.reporting.results.settings import Setting, read_settings
 
 
@@ -41,6 +41,18 @@ def test_p_values_are_corrected_over_all_pairs_of_the_comparison(settings: list[
     pairs = compare(settings, "shots", replicates=200).pairs
     assert [pair.p_holm for pair in pairs] == holm([pair.estimate.p for pair in pairs])
     assert all(pair.p_holm >= pair.estimate.p for pair in pairs)
+
+
+def test_a_cluster_robust_test_stands_beside_in_table_and_file(settings: list[Setting]):
+    found = compare(settings, "shots", replicates=200)
+    pairs = found.pairs
+    assert [pair.p_cluster_holm for pair in pairs] == holm([pair.estimate.p_cluster or 1 for pair in pairs])
+    assert any(0 < (pair.estimate.p_cluster or 0) < 1 for pair in pairs)
+    assert found.to_arrow()["p_cluster"].to_pylist() == [pair.estimate.p_cluster for pair in pairs]
+    column = HEADER.index("p of cluster-robust t (Holm)")
+    for line, pair in zip(to_lines(found), pairs, strict=True):
+        assert pair.p_cluster_holm is not None
+        assert line[column] == ("< 0.001" if pair.p_cluster_holm < 0.001 else f"{pair.p_cluster_holm:.3f}")
 
 
 def test_the_best_alone_gives_fewer_pairs(settings: list[Setting]):
@@ -98,7 +110,7 @@ def test_json_alone_stands_on_standard_output(runs_dir: Path, capsys: pytest.Cap
     assert run(str(runs_dir), "--by", "method", "--dataset", "herlev", "--json") == 0
     plain = json.loads(capsys.readouterr().out)
     assert plain["by"] == "method"
-    assert {"difference", "low", "high", "p_holm", "mcnemar_mid_p"} <= set(plain["pairs"][0])
+    assert {"difference", "low", "high", "p_holm", "p_cluster", "mcnemar_mid_p"} <= set(plain["pairs"][0])
 
 
 def test_mistakes_are_one_line(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

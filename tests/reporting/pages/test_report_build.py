@@ -77,7 +77,8 @@ def test_the_page_says_what_was_run(page: str):
 def test_the_page_explains_band_interval_rate_and_test_set(page: str):
     text = visible(page)
     assert "Standard deviation over 3 training seeds" in text
-    assert "2,000 bootstrap draws of whole groups" in text
+    assert "over whole groups where groups are known" in text
+    assert "Korn-Graubard, or credible (beta-binomial)" in text
     assert "highest mean validation accuracy" in text
     assert "Scored once, for the chosen rate only." in text
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from fake_store import FakeData, write_runs
 from sklearn.metrics import cohen_kappa_score
 
+from cytolora import metrics
 from cytolora.data.datasets import find_dataset
 from cytolora.experiments.store import Store
 from cytolora.reporting.results import evaluation
@@ -29,6 +31,19 @@ def test_an_evaluation_that_is_kept_needs_no_predictions_again(store: Store, mon
     first = only_setting(store).evaluation
     monkeypatch.setattr(evaluation, "read_test", None)
     assert only_setting(store).evaluation == first
+
+
+@pytest.mark.parametrize("module", ["korn_graubard", "beta_binomial", "intervals", "counts"])
+def test_another_way_to_compute_intervals_is_evaluated_anew(
+    module: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_runs(store, **ONE, seeds=(1,))
+    only_setting(store)
+    changed = shutil.copytree(Path(metrics.__path__[0]), tmp_path / "metrics")
+    (changed / f"{module}.py").open("a").write("# changed")
+    monkeypatch.setattr(metrics, "__path__", [str(changed)])
+    only_setting(store)
+    assert len(kept(store)) == 2
 
 
 def test_other_predictions_are_evaluated_anew(store: Store):

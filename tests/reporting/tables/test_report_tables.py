@@ -35,6 +35,9 @@ def test_settings_csv_adds_intervals_trainable_parameters_and_remarks(report_dir
     assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
     assert float(rows[0]["accuracy_low"]) < float(rows[0]["accuracy_mean"]) < float(rows[0]["accuracy_high"])
     assert (rows[0]["interval_unit"], rows[0]["num_trainable"]) == ("group", "1351")
+    assert {row["interval_kind"] for row in rows} <= {"korn-graubard", "credible"}
+    for name in ("tables.md", "tables.tex"):
+        assert "Korn-Graubard, or credible (beta-binomial)" in (report_dir / name).read_text()
 
 
 def test_the_papers_number_stands_beside_linear_on_all_images_only(store: Store):

@@ -8,7 +8,8 @@ import yaml
 
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
-from cytolora.display.format import interval, over_groups, percent, with_interval
+from cytolora.display.format import interval, percent, with_interval
+from cytolora.metrics.intervals import LEGEND
 
 _LICENCES = {
     "Apache-2.0": "apache-2.0",
@@ -34,7 +35,7 @@ def render_card(
         f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}",
         f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis.",
         *_results(manifest.metrics["test"]),
-        *_cautions(notes),
+        *_cautions(manifest.training.get("findings", ()), notes),
         *_training(manifest),
         *_USE,
         "## Written",
@@ -79,6 +80,7 @@ def _results(test: Mapping[str, Any]) -> list[str]:
         "## Results",
         f"On {images} that took no part in anything else:",
         _table(("metric", "%", "95 % interval"), metrics),
+        f"95 % intervals for new groups, for new images where groups are not known. {LEGEND}",
         f"Prediction sets at {percent(sets['nominal'])} %: {percent(sets['coverage']['value'])} % hold the true class, "
         f"{sets['mean_size']:.2f} classes a set. Referred to a person: {percent(test['referral']['share'])} %.",
         *_operating_point(test["operating_point"]),
@@ -91,14 +93,16 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
         return []
     return [
         f"Positive ({', '.join(point['positive'])}) from a summed probability of {point['threshold']:.4f}: "
-        f"sensitivity {with_interval(point['sensitivity'])} %{over_groups(point)}, specificity "
+        f"sensitivity {with_interval(point['sensitivity'])} % over images, "
+        f"{with_interval(point['sensitivity_over_groups'])} % over groups; specificity "
         f"{with_interval(point['specificity'])} %."
     ]
 
 
-def _cautions(notes: Sequence[str]) -> list[str]:
+def _cautions(findings: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[str]:
     elsewhere = "The numbers are those of this collection: another laboratory, stain or scanner may give others."
-    return ["## Caution", "\n".join(f"* {note}" for note in (*notes, elsewhere))]
+    coded = [f"{one['code']}: {one['text']}" for one in findings]
+    return ["## Caution", "\n".join(f"* {text}" for text in (*coded, *notes, elsewhere))]
 
 
 def _how(training: Mapping[str, Any]) -> str:

@@ -17,12 +17,11 @@ from cytolora.classifier.decision.margins import below
 from cytolora.classifier.decision.rules import OperatingPoint
 from cytolora.display.format import count, percent, whole_percent
 from cytolora.errors import ConfigError, DataError, unknown_name
-from cytolora.metrics.bootstrap import metric_intervals
+from cytolora.metrics.intervals import IntervalKind, share_interval
+from cytolora.metrics.korn_graubard import jackknife_variance, korn_graubard
 from cytolora.metrics.units import unit_names
 
 _ROUNDING = 1e-9
-_TAIL = 0.025
-"""Beyond each end of an interval of 95 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,19 @@ class Share:
     value: float
     low: float
     high: float
+    kind: IntervalKind
+    n_eff: float | None
     num_images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupShare:
+    """The mean over groups of a share of their images, with an approximate 95 % interval for new groups."""
+
+    value: float
+    low: float
+    high: float
+    num_groups: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,27 +174,34 @@ def summed(probabilities: NDArray[np.float64], classes: Sequence[str], positive:
 
 
 def share(hits: NDArray[np.bool_], paths: Sequence[str], groups: Sequence[str | None]) -> Share:
-    """Returns the share of images that are hits, with an interval over groups; at least one image.
+    """Returns the share of images that are hits, with an interval over groups; at least one image."""
+    found = share_interval(hits, images=paths, groups=groups)
+    return Share(
+        value=float(hits.mean()),
+        low=found.low,
+        high=found.high,
+        kind=found.kind,
+        n_eff=found.n_eff,
+        num_images=len(hits),
+    )
 
-    Resampled, a share of 0 or 1 stays 0 or 1, however few there are: the other end is then that of Clopper & Pearson
-    1934 (doi:10.1093/biomet/26.4.404) for as many groups.
+
+def share_over_groups(hits: NDArray[np.bool_], units: Sequence[str]) -> GroupShare:
+    """Returns the mean over groups of the share of their images that are hits; at least one image.
+
+    The interval is that of Korn & Graubard from the jackknife variance of the mean, in which groups weigh the same.
     """
-    interval = metric_intervals(
-        np.ones(len(hits), dtype=np.int64), hits.astype(np.int64), images=paths, groups=groups, num_classes=2
-    )["accuracy"]
-    low, high = interval.low, interval.high
-    num_units = len(set(unit_names(groups, paths)))
-    if hits.all():
-        low = _TAIL ** (1 / num_units)
-    elif not hits.any():
-        high = 1 - _TAIL ** (1 / num_units)
-    return Share(value=float(hits.mean()), low=low, high=high, num_images=len(hits))
+    by_group = _shares_by_group(hits, units)
+    value, number = float(by_group.mean()), len(by_group)
+    left_out = (by_group.sum() - by_group) / max(1, number - 1)
+    variance = jackknife_variance(value, left_out)
+    limits = korn_graubard(value, variance, num_images=len(hits), effective_units=number)
+    return GroupShare(value=value, low=limits.low, high=limits.high, num_groups=number)
 
 
-def share_over_groups(hits: NDArray[np.bool_], units: Sequence[str]) -> float:
-    """Returns the mean over groups of the share of their images that are hits; at least one image."""
+def _shares_by_group(hits: NDArray[np.bool_], units: Sequence[str]) -> NDArray[np.float64]:
     _, index, sizes = np.unique(np.asarray(units), return_inverse=True, return_counts=True)
-    return float((np.bincount(index, weights=hits) / sizes).mean())
+    return np.bincount(index, weights=hits) / sizes
 
 
 def _of(items: Sequence[Any], chosen: NDArray[np.bool_]) -> list[Any]:

@@ -11,11 +11,16 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 
 from cytolora.classifier.inference.image_sources import as_text, find_images
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.files import sha256_file
+from cytolora.core.text import matching, normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.datasets import DATASETS
+from cytolora.data.grouping import as_known_groups
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.csv import TABLE, read_rows
+from cytolora.data.readers.csv import TABLE
+from cytolora.data.readers.paths import PathIndex, slashed
+from cytolora.data.readers.tables import read_rows, refuse_other_names
 from cytolora.errors import DataError
 
 _MARK = "~"
@@ -54,6 +59,13 @@ class Added:
             if here.is_relative_to(folder.given.resolve()):  # in a zip file, as predictions name it
                 found.add(f"{folder.name}/{here.relative_to(folder.given.resolve()).as_posix()}")
         return sorted(found & self.files.keys())
+
+    def find_alike(self, where: str, name: str) -> list[str]:
+        """The same where case, Unicode form or blanks are others; ``where`` names the line in errors."""
+        index = PathIndex(self.files)
+        found = (index.find(where, path) for path in (name, *(f"{folder.name}/{name}" for folder in self.folders)))
+        file = PathIndex(self._by_file).find(where, as_text(Path(name).resolve()))
+        return sorted({path for path in found if path} | ({self._by_file[file]} if file else set()))
 
     @property
     def names(self) -> str:
@@ -97,8 +109,11 @@ class Added:
         )
 
 
-def find_added(paths: Sequence[str | Path], manifest: Manifest) -> Added:
+def find_added(paths: Sequence[str | Path], manifest: Manifest, reading: ReadOptions = AS_IT_STANDS) -> Added:
     """Looks for the images of folders and zip files; those that are the dataset's own are not counted twice.
+
+    Args:
+        reading: Names the column of the groups where a table in a folder has it, too.
 
     Raises:
         DataError: If a path is neither, or holds no image.
@@ -112,8 +127,10 @@ def find_added(paths: Sequence[str | Path], manifest: Manifest) -> Added:
                 own.add(source.file.resolve())  # one folder may lie inside another
                 files[f"{folder.name}/{as_text(source.file.relative_to(folder.root).as_posix())}"] = source.file
         if (folder.root / TABLE).is_file():
-            groups |= _groups(folder)
-    return Added(folders=folders, files=files, groups={path: groups[path] for path in groups if path in files})
+            groups |= _groups(folder, PathIndex(files), reading)
+    known = (one.group for one in manifest.samples if one.group is not None)
+    names = as_known_groups(groups.values(), known)
+    return Added(folders=folders, files=files, groups={path: names[group] for path, group in groups.items()})
 
 
 def group_rule_of(manifest: Manifest) -> GroupOf | None:
@@ -187,10 +204,17 @@ def _shortest(places: Sequence[Path]) -> list[str]:
     raise AssertionError("places differ")
 
 
-def _groups(folder: _Folder) -> dict[str, str]:
-    rows = read_rows(folder.root / TABLE, ("path",))
-    named = {row["path"].replace("\\", "/"): row.get("group", "") for _, row in rows}
-    return {f"{folder.name}/{PurePosixPath(path).as_posix()}": group for path, group in named.items() if group}
+def _groups(folder: _Folder, images: PathIndex, reading: ReadOptions) -> dict[str, str]:
+    table = folder.root / TABLE
+    rows = read_rows(table, ("path",))
+    column = matching(reading.group_column or "group", rows[0][1]) or "group"
+    refuse_other_names(table, [row for _, row in rows], ("subset", *(("group",) if column != "group" else ())))
+    groups = dict[str, str]()
+    for line, row in rows:
+        path = images.find(f"{table}, line {line}", f"{folder.name}/{slashed(row['path'])}")
+        if path is not None and normal(row.get(column, "")):
+            groups[path] = normal(row[column])
+    return groups
 
 
 def _hash(file: Path) -> str:

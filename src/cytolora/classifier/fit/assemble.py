@@ -21,6 +21,7 @@ from cytolora.classifier.fit.prepare import Prepared, summary
 from cytolora.classifier.fit.train import Trained
 from cytolora.config.run import to_plain
 from cytolora.core.files import json_bytes
+from cytolora.core.findings import gravest_first, problems
 from cytolora.core.provenance import software
 from cytolora.data.manifest import Sample
 from cytolora.data.quality.scan import pixel_hash
@@ -82,6 +83,7 @@ def _used_backbone(prepared: Prepared) -> UsedBackbone:
 
 def _training(prepared: Prepared, trained: Trained) -> Mapping[str, Any]:
     manifest, config, split = prepared.cells.manifest, prepared.config, prepared.split
+    of_weights = problems(prepared.session.weight_findings)
     parts = {"train": split.train, "calibration": split.val, "test": split.test}
     return {
         "dataset": manifest.name,
@@ -89,6 +91,7 @@ def _training(prepared: Prepared, trained: Trained) -> Mapping[str, Any]:
         "split_fingerprint": split.fingerprint,
         "split_rule": manifest.split_rule,
         "group_rule": manifest.group_rule,
+        "findings": [one.plain() for one in gravest_first((*prepared.cells.findings, *of_weights))],
         "num_corrected_labels": prepared.cells.num_corrected,
         "num_added_images": sum(sample.elsewhere is not None for sample in split.train),
         "images": {name: len(part) for name, part in parts.items()},

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytolora.classifier.fit.added import Added
+from cytolora.core.text import matching
 from cytolora.data.manifest import Manifest
-from cytolora.data.readers.csv import read_rows
+from cytolora.data.readers.paths import PathIndex, slashed
+from cytolora.data.readers.tables import read_rows
 from cytolora.errors import ConfigError, DataError, unknown_name
 
 _NOTHING = Added()
@@ -46,13 +48,13 @@ def read_labels(table: Path, manifest: Manifest, source: Path | None = None, add
         DataError: If the table names an image that is nowhere, that may be two, or that was named before.
         ConfigError: If a label is none of the classes.
     """
-    by_path = {sample.path: sample.path for sample in manifest.samples}
-    by_file = {str((manifest.root / path).resolve()): path for path in by_path}
+    images = _Images(manifest, source)
     own, new = dict[str, str](), dict[str, str]()
     for line, row in read_rows(table, ("path", "label")):
-        name, where = row["path"].replace("\\", "/"), f"{table}, line {line}"
-        path = by_path.get(name) or by_file.get(str(Path(name).resolve())) or _zipped(name, source, by_path)
-        theirs = added.find(name)
+        name, where = slashed(row["path"]), f"{table}, line {line}"
+        path, theirs = images.find(name), added.find(name)
+        if path is None and not theirs:
+            path, theirs = images.find_alike(where, name), added.find_alike(where, name)
         files = [*([] if path is None else [manifest.root / path]), *(added.files[one] for one in theirs)]
         if len(files) > 1:
             raise DataError(f"{where}: {row['path']} may be {' or '.join(map(str, files))}; write which one is meant.")
@@ -61,9 +63,10 @@ def read_labels(table: Path, manifest: Manifest, source: Path | None = None, add
         labels, key = (new, theirs[0]) if path is None else (own, path)
         if key in labels:
             raise DataError(f"{where}: {row['path']} is listed twice; keep one of the lines.")
-        if row["label"] not in manifest.classes:
+        label = matching(row["label"], manifest.classes)
+        if label is None:
             raise _no_class(where, row["label"], manifest, is_added=path is None)
-        labels[key] = row["label"]
+        labels[key] = label
     if added.folders and not new:
         raise DataError(
             f"{table} labels no image of {added.names}; expected some, as the review page of predict writes them. "
@@ -92,9 +95,30 @@ def _advice(name: str) -> str:
     return f"For a new cell, name the folder or zip file it is in: --add {folder}."
 
 
-def _zipped(name: str, source: Path | None, by_path: Mapping[str, str]) -> str | None:
-    """Finds ``archive.zip/cells/hsil/a.png``, as predictions name it; the dataset may begin at an inner folder."""
-    if source is None or source.is_dir() or not Path(name).resolve().is_relative_to(source.resolve()):
-        return None
-    parts = Path(name).resolve().relative_to(source.resolve()).parts
-    return next((found for start in range(len(parts)) if (found := by_path.get("/".join(parts[start:])))), None)
+class _Images:
+    """The dataset's images by the names that a table may give them."""
+
+    def __init__(self, manifest: Manifest, source: Path | None) -> None:
+        self._paths = {sample.path for sample in manifest.samples}
+        self._by_file = {str((manifest.root / path).resolve()): path for path in self._paths}
+        self._source = source
+
+    def find(self, name: str) -> str | None:
+        """Returns the path in the dataset of a path in it, of a file from here, or of one in the zip file."""
+        if name in self._paths:
+            return name
+        return self._by_file.get(str(Path(name).resolve())) or self._zipped(name)
+
+    def find_alike(self, where: str, name: str) -> str | None:
+        """The same where case, Unicode form or blanks are others."""
+        file = PathIndex(self._by_file).find(where, str(Path(name).resolve()))
+        return PathIndex(self._paths).find(where, name) or (file and self._by_file[file])
+
+    def _zipped(self, name: str) -> str | None:
+        """Finds ``archive.zip/cells/hsil/a.png``, as predictions name it; the dataset may begin at an inner folder."""
+        source, here = self._source, Path(name).resolve()
+        if source is None or source.is_dir() or not here.is_relative_to(source.resolve()):
+            return None
+        parts = here.relative_to(source.resolve()).parts
+        inner = ("/".join(parts[start:]) for start in range(len(parts)))
+        return next((path for path in inner if path in self._paths), None)

@@ -21,7 +21,6 @@ from cytolora.classifier.fit.calibrate import calibrate
 from cytolora.classifier.fit.config import FitConfig, FitOptions
 from cytolora.classifier.fit.prepare import Cells, prepare
 from cytolora.classifier.fit.train import train
-from cytolora.core.findings import problems
 from cytolora.core.progress import Progress
 from cytolora.training.resources import Inputs
 
@@ -32,7 +31,7 @@ class Fitted:
 
     manifest: BundleManifest
     notes: tuple[str, ...]
-    """What the user should know before trusting it."""
+    """What the user should know before trusting it, besides the findings of the data."""
     seconds: float
 
 
@@ -66,8 +65,7 @@ def fit(
     calibrated = calibrate(prepared, trained, options)
     progress.begin("test set", 0, "images")
     metrics = assess(prepared, trained, calibrated)
-    found = problems(prepared.session.weight_findings)
-    notes = (*config.notes, *map(str, found), *cells.notes, *trained.notes, *cautions(calibrated.rules, metrics))
+    notes = (*config.notes, *cells.statements, *trained.notes, *cautions(calibrated.rules, metrics))
     bundle = assemble(prepared, trained, calibrated, metrics, notes)
     seconds = perf_counter() - started
     bundle.write(out, written=datetime.now(UTC), seconds=seconds)

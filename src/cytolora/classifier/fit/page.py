@@ -12,6 +12,7 @@ from cytolora.classifier.fit.figures import figures
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
 from cytolora.display.figure import save
+from cytolora.metrics.intervals import LEGEND
 
 
 def render_page(
@@ -45,5 +46,6 @@ def render_page(
         notes=notes,
         counts=counts,
         subsets=SUBSETS,
+        interval_kinds=LEGEND,
         pictures=pictures,
     )

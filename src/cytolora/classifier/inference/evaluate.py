@@ -14,8 +14,9 @@ from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
-from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell
+from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell, unreadable_files
 from cytolora.core.arguments import AnyPath, as_path_or_none
+from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import decode, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
@@ -45,6 +46,8 @@ class Evaluation:
     metrics: dict[str, Any]
     """As ``assess`` gives them, of the images that were left."""
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    """Of the data, the gravest first."""
 
 
 def evaluate(
@@ -109,7 +112,8 @@ def evaluate(
         on_seen=on_seen,
         errors=errors,
         metrics=assess(bundle.contents.rules, labelled),
-        notes=_notes(manifest, where, on_seen, errors),
+        notes=_notes(where, on_seen, errors),
+        findings=tuple(gravest_first([*manifest.findings, *unreadable_files(list(errors))])),
     )
 
 
@@ -176,8 +180,8 @@ def _same_groups(where: dict[str, str]) -> str:
     return f" ({count} of them: others of the same groups)" if count else ""
 
 
-def _notes(manifest: Manifest, where: dict[str, str], on_seen: OnSeen, errors: dict[str, str]) -> tuple[str, ...]:
-    notes = [str(one) for one in manifest.findings if one.severity != "note"]
+def _notes(where: dict[str, str], on_seen: OnSeen, errors: dict[str, str]) -> tuple[str, ...]:
+    notes = []
     if where and on_seen == "mark":
         notes.append(
             f"{len(where)} images were in training or calibration{_same_groups(where)}: these numbers are too good."

@@ -13,8 +13,8 @@ from cytolora.classifier.decision.operating_point import share, share_over_group
 from cytolora.classifier.decision.referral import referral_curve
 from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.metrics.agreement import confusion
-from cytolora.metrics.bootstrap import metric_intervals
 from cytolora.metrics.calibration import expected_calibration_error, reliability
+from cytolora.metrics.intervals import metric_intervals
 from cytolora.metrics.scores import score
 from cytolora.metrics.units import unit_names
 
@@ -36,7 +36,7 @@ class Labelled:
 
 
 def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
-    """Returns plain data for JSON: metrics with 95 % bootstrap intervals over groups, and how thresholds perform."""
+    """Returns plain data for JSON: metrics with 95 % intervals over groups, and how thresholds perform."""
     shares, labels = found.shares, found.labels
     predicted, bins = shares.argmax(axis=1), reliability(labels, shares)
     intervals = metric_intervals(
@@ -46,7 +46,10 @@ def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
         **score(labels, shares),
         "num_groups": len(set(found.groups) - {None}),
         "intervals": {
-            name: {"low": one.low, "high": one.high, "unit": one.unit, "num_units": one.num_units}
+            name: {
+                **{"low": one.low, "high": one.high, "level": one.level, "kind": one.kind},
+                **{"unit": one.unit, "num_units": one.num_units, "n": one.num_images, "n_eff": one.n_eff},
+            }
             for name, one in intervals.items()
         },
         "warnings": sorted({text for one in intervals.values() for text in one.warnings.values()}),
@@ -84,13 +87,13 @@ def _two_by_two(is_one: NDArray[np.bool_], said: NDArray[np.bool_], found: Label
     }
 
 
-def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Labelled) -> dict[str, float] | None:
+def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Labelled) -> dict[str, Any] | None:
     """The share of hits among some images, with its interval; None where there are none."""
     rows = np.flatnonzero(among).tolist()
     if not rows:
         return None
     one = share(hits[rows], [found.paths[row] for row in rows], [found.groups[row] for row in rows])
-    return {"value": one.value, "low": one.low, "high": one.high}
+    return {"value": one.value, "low": one.low, "high": one.high, "kind": one.kind, "n_eff": one.n_eff}
 
 
 def _sets(
@@ -137,7 +140,7 @@ def _operating(
         "threshold": point.threshold,
         "n": int(is_positive.sum()),
         **_two_by_two(is_positive, said, found),
-        "over_groups": _over_groups(said, is_positive, found),
+        "sensitivity_over_groups": _over_groups(said, is_positive, found),
     }
 
 
@@ -146,5 +149,7 @@ def _over_groups(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Label
     rows = np.flatnonzero(among).tolist()
     if not rows:
         return None
-    units = unit_names([found.groups[row] for row in rows], [found.paths[row] for row in rows])
-    return {"sensitivity": share_over_groups(hits[rows], units), "num_groups": len(set(units))}
+    one = share_over_groups(
+        hits[rows], unit_names([found.groups[row] for row in rows], [found.paths[row] for row in rows])
+    )
+    return {"value": one.value, "low": one.low, "high": one.high, "num_groups": one.num_groups}

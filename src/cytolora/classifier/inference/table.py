@@ -19,6 +19,7 @@ from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data
 from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, review_thumbnail, write_page
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.files import staged_file
+from cytolora.core.findings import Finding, finding, first
 from cytolora.errors import ConfigError, DataError
 
 BATCH_SIZE = 64
@@ -36,6 +37,8 @@ class Summary:
     num_errors: int
     num_referred: int
     num_out_of_distribution: int
+    findings: tuple[Finding, ...] = ()
+    """Of the images, the gravest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +76,14 @@ def predict_table(
     if out.suffix.lower() not in kinds:
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
     check_page(page, out)
-    counts, cells = [0, 0, 0, 0], dict[str, ReviewCell]()
+    counts, cells, bad = [0, 0, 0, 0], dict[str, ReviewCell](), list[str]()
     try:
         with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle) as write:
             for batch in look(bundle, sources, with_thumbnails=page is not None):
                 predictions = [one.prediction for one in batch]
                 write(predictions)
                 on_images(len(batch))
+                bad += [one.name for one in predictions if one.error]
                 counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
                 if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
                     cells |= {one.prediction.name: review_cell(one) for one in batch}
@@ -89,8 +93,18 @@ def predict_table(
         check_room(page, len(cells))
         write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=f"By {bundle.name}")
     return Summary(
-        num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_out_of_distribution=counts[3]
+        num_images=counts[0],
+        num_errors=counts[1],
+        num_referred=counts[2],
+        num_out_of_distribution=counts[3],
+        findings=tuple(unreadable_files(bad)),
     )
+
+
+def unreadable_files(names: Sequence[str]) -> list[Finding]:
+    """Returns the finding on images that cannot be read; none where all can."""
+    text = f"Files that cannot be read as images: {len(names)}, {first(names)}."
+    return [finding("P101", text, count=len(names), examples=names)] if names else []
 
 
 def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytolora.classifier.learning_curve.measure import Curve, rounded_up
 from cytolora.classifier.learning_curve.power_law import PowerLaw, fit_power_law
 from cytolora.errors import ConfigError
-from cytolora.metrics.bootstrap import MIN_GROUPS
+from cytolora.metrics.intervals import MIN_GROUPS_APPROXIMATE
 
 RESAMPLES = 1000
 FARTHEST = 8
@@ -136,7 +136,7 @@ def warnings(found: Forecast) -> list[str]:
     num_units = len({unit for draw in curve.draws for unit in draw.test_units})
     if not curve.by_group:
         texts.append("Groups are not known: images of one patient may stand on both sides, and the curve be too good.")
-    if num_units < MIN_GROUPS:
+    if num_units < MIN_GROUPS_APPROXIMATE:
         texts.append(f"Only {num_units} groups are tested on; intervals come out too narrow.")
     if len(curve.draws) < 3:
         texts.append(f"Only {len(curve.draws)} draws; take at least 3 seeds.")

@@ -174,7 +174,7 @@ def _draw(
 
 
 def _divided(manifest: Manifest, seed: int) -> Manifest:
-    return assign_subsets(manifest, SplitSpec(seed=seed))
+    return assign_subsets(manifest, SplitSpec(seed=seed, copies="together"))
 
 
 def _rule(divided: Sequence[Manifest]) -> str:

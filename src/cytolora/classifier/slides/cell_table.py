@@ -1,6 +1,5 @@
 """Tables of cell positions: CSV or TSV, columns in pixels or micrometres, QuPath's measurement export."""
 
-import csv
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from cytolora.classifier.slides.image_names import image_of
 from cytolora.classifier.slides.objects import LEGACY_IDS, Kind, Origin, Position, SlideObject, Unit, kind_of
+from cytolora.core.delimited import parse_table
 from cytolora.errors import DataError
 
 _COLUMNS: dict[tuple[str, str], tuple[Unit, Origin]] = {
@@ -32,9 +32,10 @@ def read_table_objects(path: Path, text: str) -> list[SlideObject]:
     """Reads the rows of a table.
 
     Raises:
-        DataError: If it has no columns of positions, or a row has more values than there are columns.
+        DataError: If it has no columns of positions, or cannot be read as a table.
     """
-    columns, rows, delimiter = _rows_of(path, text)
+    table = parse_table(text, str(path))
+    columns, rows = table.columns, table.rows
     by_plain = {_plain(name): name for name in reversed(columns)}
     names = [pair for pair in _COLUMNS if all(_plain(name) in by_plain for name in pair)]
     if not names:
@@ -42,7 +43,7 @@ def read_table_objects(path: Path, text: str) -> list[SlideObject]:
         raise DataError(f"{path} has the columns {list(columns)}; expected {expected}.")
     unit, origin = _COLUMNS[names[0]]
     x, y = (by_plain[_plain(name)] for name in names[0])
-    has_comma = delimiter != "," and not any("." in row[x] + row[y] for _, row in rows)
+    has_comma = table.delimiter != "," and not any("." in row[x] + row[y] for _, row in rows)
     return list(_objects(rows, by_plain, (x, y), unit, origin, has_comma))
 
 
@@ -95,26 +96,3 @@ def _number(text: str, has_decimal_comma: bool) -> float:
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
-
-
-def _rows_of(path: Path, text: str) -> tuple[list[str], list[Row], str]:
-    """Returns columns, rows and the delimiter: semicolon, tab or comma, as a line ``sep=`` or the header says."""
-    lines = text.removeprefix("\ufeff").splitlines()
-    skipped, delimiter = 0, ""
-    if lines and lines[0].casefold().startswith("sep=") and len(lines[0]) > 4:
-        skipped, delimiter = 1, lines[0][4]
-    header = lines[skipped] if len(lines) > skipped else ""
-    delimiter = delimiter or max(("\t", ";", ","), key=header.count)
-    reader = csv.reader(lines[skipped:], delimiter=delimiter)
-    columns = [name.strip() for name in next(reader, [])]
-    rows: list[Row] = []
-    for values in reader:
-        line = skipped + reader.line_num
-        if len(values) > len(columns):
-            raise DataError(
-                f"{path}: line {line} has {len(values)} values for {len(columns)} columns; put quotes around a text "
-                "that holds the delimiter."
-            )
-        if any(value.strip() for value in values):
-            rows.append((line, dict(zip(columns, [*values, *[""] * (len(columns) - len(values))], strict=True))))
-    return columns, rows, delimiter

@@ -11,6 +11,7 @@ from cytolora.classifier.slides.geojson import PassedOver, read_geojson_objects
 from cytolora.classifier.slides.image_names import image_parts, is_same_image
 from cytolora.classifier.slides.objects import Position, SlideObject, Target
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.delimited import read_text
 from cytolora.core.findings import Finding, finding, first
 from cytolora.errors import DataError
 
@@ -48,12 +49,7 @@ def read_collection(path: AnyPath, target: Target | None = None) -> Collection:
         DataError: If it is neither, most of it has no position, an id stands twice, or no cell is left.
     """
     path = as_path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text; expected GeoJSON, or a table with columns x,y.") from error
+    text = read_text(path)
     members: dict[str, Any] | None = None  # a table has neither members nor features to come back
     if path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] in ("{", "["):
         objects, members = read_geojson_objects(path, text)

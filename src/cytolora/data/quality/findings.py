@@ -79,6 +79,8 @@ class Audit:
     """Test images that a random split by image (60 % train) would give a mate of their own group in train."""
     min_similarity: float | None = None
     """Cosine from which features made two images near duplicates; None: features were not looked at."""
+    refused: tuple[Finding, ...] = ()
+    """What `fit`, `split` and `run` would refuse; empty where that was not asked."""
 
     @property
     def duplicates(self) -> tuple[Duplicate, ...]:
@@ -113,7 +115,9 @@ class Audit:
 
     def findings(self) -> list[Finding]:
         """Returns every finding, the gravest first: one a kind, with its number and its first cases."""
-        return gravest_first([*self.of_reader, *self._of_pixels(), *self._of_duplicates(), *self._of_groups()])
+        return gravest_first(
+            [*self.refused, *self.of_reader, *self._of_pixels(), *self._of_duplicates(), *self._of_groups()]
+        )
 
     def _of_pixels(self) -> Iterator[Finding]:
         bad = [f"{bad.path} ({bad.why})" for bad in self.unreadable]

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal, sub_folders
-from cytolora.data.readers.csv import read_rows
 from cytolora.data.readers.layout import images_in
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.readers.tables import has_columns
+from cytolora.data.readers.tables import has_columns, read_rows
 from cytolora.data.readers.unpacked import unpack_once, write_png
 from cytolora.errors import DataError
 

@@ -1,16 +1,18 @@
 """CSV reader: images with labels, and groups, subsets and metadata where they are known."""
 
-import csv
-from collections.abc import Mapping
-from io import StringIO
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from cytolora.config.run import Subset
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
+from cytolora.core.delimited import Row
+from cytolora.core.findings import Finding, finding, first
+from cytolora.core.text import matching, normal, shown
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.layout import SUBSET_NAMES
+from cytolora.data.readers.paths import NamesOnDisk, leaves_folder
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.readers.tables import meant_as, refuse_other_names
-from cytolora.errors import DataError
+from cytolora.data.readers.tables import not_used, read_rows, refuse_other_names, subset_of
+from cytolora.data.similar_names import join_groups
+from cytolora.errors import DataError, unknown_name
 
 TABLE = "manifest.csv"
 """The file that is looked for in a folder."""
@@ -21,7 +23,7 @@ METADATA = ("mpp", "preparation", "scanner", "site", "stain")
 _REQUIRED = ("path", "label")
 
 
-def read_csv(path: Path) -> Manifest:
+def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
     """Reads columns path and label, and where they stand: subset, group, and those of ``METADATA``.
 
     Args:
@@ -32,71 +34,80 @@ def read_csv(path: Path) -> Manifest:
     """
     file = path / TABLE if path.is_dir() else path
     rows = read_rows(file, _REQUIRED)
-    refuse_other_names(file, [row for _, row in rows])
-    samples = tuple(_sample(file, line, row) for line, row in rows)
+    columns = _columns(file, rows, reading)
+    cells = [row for _, row in rows]
+    refuse_other_names(file, cells, [name for name, column in columns.items() if name != column])
+    names = NamesOnDisk(file.parent)
+    samples = [_sample(file, line, row, columns, names) for line, row in rows]
     missing = [sample.path for sample in samples if not (file.parent / sample.path).is_file()]
     if missing:
         raise DataError(f"{file} lists {len(missing)} images that are not there, the first is {missing[0]}.")
+    samples, of_groups = join_groups(file.name, samples)
     has_groups = any(sample.group for sample in samples)
+    findings = (
+        *not_used(file.name, cells, {*columns.values(), *_REQUIRED, *METADATA}, has_groups=has_groups),
+        *_joined(file.name, cells, ("label", columns["group"])),
+        *names.findings(file.name),
+        *of_groups,
+    )
     return Manifest(
         name=file.resolve().parent.name if file.name == TABLE else file.stem,
         root=file.parent,
         classes=tuple(sorted({sample.label for sample in samples})),
-        samples=samples,
-        group_rule=f"column group of {file.name}" if has_groups else "",
-        split_rule=f"column subset of {file.name}" if any(sample.subset for sample in samples) else "",
+        samples=tuple(samples),
+        group_rule=f"column {columns['group']} of {file.name}" if has_groups else "",
+        split_rule=f"column {columns['subset']} of {file.name}" if any(sample.subset for sample in samples) else "",
+        findings=findings,
     )
 
 
-def read_rows(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Reads a CSV file with a header as (line number, cells by column); blanks around cells are dropped.
-
-    Commas, semicolons and tabs separate; the header decides which.
-    """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read {file} as a UTF-8 table: {error}.") from error
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter, restval="")
-    columns = [(name or "").strip() for name in reader.fieldnames or []]
-    absent = [name for name in required if name not in columns]
-    if absent:
-        other = next((f" Rename {name!r} to {absent[0]}." for name in columns if meant_as(name) == absent[0]), "")
-        raise DataError(f"{file} has no column {absent[0]!r}; its header is: {', '.join(columns) or 'empty'}.{other}")
-    reader.fieldnames = columns
-    try:
-        rows = [(reader.line_num, {name: (row[name] or "").strip() for name in columns}) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"Cannot read {file} as a table, line {reader.line_num}: {error}.") from error
-    if not rows:
-        raise DataError(f"{file} has a header and no rows; list one image in each row.")
-    return rows
+def _columns(file: Path, rows: list[Row], reading: ReadOptions) -> dict[str, str]:
+    """Returns the columns of group and subset; one that was chosen must be there and hold something."""
+    present = rows[0][1]
+    columns = {"group": "group", "subset": "subset"}
+    for meaning, given in (("group", reading.group_column), ("subset", reading.subset_column)):
+        if given is None:
+            continue
+        column = matching(given, present)
+        if column is None:
+            raise unknown_name(f"column of {file} in --{meaning}-column", given, present)
+        if not any(row[column] for _, row in rows):
+            raise DataError(f"{file}: column {column!r} is empty, expected the {meaning} of every image.")
+        columns[meaning] = column
+    return columns
 
 
-def _sample(file: Path, line: int, row: Mapping[str, str]) -> Sample:
-    for name in _REQUIRED:
-        if not row[name]:
-            raise DataError(f"{file}, line {line}: {name} is empty.")
-    path = PurePosixPath(row["path"].replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{file}, line {line}: {row['path']} leaves the folder of the table; use a path below it.")
+def _sample(file: Path, line: int, row: Mapping[str, str], columns: Mapping[str, str], names: NamesOnDisk) -> Sample:
+    where = f"{file}, line {line}"
+    texts = {name: row.get(column, "") for name, column in {"path": "path", "label": "label", **columns}.items()}
+    for name, text in texts.items():
+        if name in _REQUIRED and not normal(text):
+            raise DataError(f"{where}: {name} is empty.")
+        if "\n" in text or "\r" in text:
+            raise DataError(f"{where}: {name} goes on in the next line; is there a quote that is not closed?")
+    if leaves_folder(texts["path"]):
+        raise DataError(f"{where}: {texts['path']} leaves the folder of the table; use a path below it.")
     return Sample(
-        path=path.as_posix(),
-        label=row["label"],
-        subset=_subset(file, line, row.get("subset", "")),
-        group=row.get("group") or None,
+        path=names.find(where, texts["path"]),
+        label=normal(texts["label"]),
+        subset=subset_of(where, texts["subset"]) if normal(texts["subset"]) else None,
+        group=normal(texts["group"]) or None,
         metadata=tuple((name, row[name]) for name in METADATA if row.get(name)),
     )
 
 
-def _subset(file: Path, line: int, text: str) -> Subset | None:
-    if not text:
-        return None
-    if text.lower() not in SUBSET_NAMES:
-        raise DataError(f"{file}, line {line}: subset {text!r} is none of train, val and test.")
-    return SUBSET_NAMES[text.lower()]
+def _joined(name: str, rows: list[dict[str, str]], columns: Iterable[str]) -> list[Finding]:
+    """Says where several texts of a column have one normal form; blanks around cells never count."""
+    findings = []
+    for column in dict.fromkeys(columns):
+        forms: dict[str, set[str]] = {}
+        for row in rows:
+            forms.setdefault(normal(row.get(column, "")), set()).add(row.get(column, ""))
+        several = [" = ".join(sorted(map(shown, texts))) for texts in forms.values() if len(texts) > 1]
+        if several:
+            text = f"{name}: texts of column {column!r} that count as one: {len(several)}, {first(several)}."
+            findings.append(finding("T302", text, count=len(several), examples=several))
+    return findings
 
 
 def _looks_like(path: Path) -> bool:
@@ -107,6 +118,7 @@ CSV = DatasetSpec(
     name="csv",
     title="A table of one's own",
     read=read_csv,
+    read_with=read_csv,
     looks_like=_looks_like,
     description="A CSV file with columns path and label, and where known subset, group, stain, scanner, site, …",
     group_rule="the column group, where there is one",

@@ -9,11 +9,10 @@ from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.findings import Finding, finding
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
-from cytolora.data.readers.csv import read_rows
 from cytolora.data.readers.hicervix_tree import NODES, Node
 from cytolora.data.readers.layout import images_in
 from cytolora.data.readers.spec import DatasetSpec, ZenodoRecord
-from cytolora.data.readers.tables import has_columns
+from cytolora.data.readers.tables import has_columns, read_rows
 from cytolora.errors import DataError
 
 _NAME = "hicervix"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.class_folders import class_names, plain
 from cytolora.data.readers.flat import FLAT
@@ -11,12 +12,21 @@ from cytolora.data.readers.txt import TXT
 from cytolora.errors import DataError
 
 
-def read_dataset(path: Path, spec: DatasetSpec) -> Manifest:
+def read_dataset(path: Path, spec: DatasetSpec, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
     """Reads a dataset as it was downloaded, or as users of the paper's public code have rearranged it.
 
     Raises:
-        DataError: If the path is neither.
+        DataError: If the path is neither, or is no table and has no columns to choose.
     """
+    columns = {"--group-column": reading.group_column, "--subset-column": reading.subset_column}
+    given = next((f"{option} {column}" for option, column in columns.items() if column is not None), None)
+    if given and spec.read_with is None:
+        raise DataError(
+            f"{path} is read as {spec.name} ({spec.title}), which is no table with columns to choose, and {given} "
+            "names one. Leave it out, or list the images in a table (manifest.csv)."
+        )
+    if spec.read_with is not None:
+        return spec.read_with(path, reading)
     if spec.classes and not spec.generic:
         if TXT.looks_like(path):
             return _renamed(TXT.read(path), spec)

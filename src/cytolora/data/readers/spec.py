@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cytolora.config.reading import ReadOptions
 from cytolora.config.run import Subset
 from cytolora.data.manifest import Manifest
 
@@ -34,6 +35,8 @@ class DatasetSpec:
     looks_like: Callable[[Path], bool]
     """Whether a folder or file is this dataset; quick, and never raises for a path that exists."""
     description: str
+    read_with: Callable[[Path, ReadOptions], Manifest] | None = None
+    """``read`` with columns of other names; None where there is no table to choose them in."""
     classes: tuple[str, ...] = ()
     """In the literature's order; empty for data of one's own."""
     expected_counts: Mapping[str, int] = field(default_factory=dict)

@@ -1,14 +1,18 @@
-"""Column look-up in tables, with suggestions where a group or subset column has another name."""
+"""Columns of tables of images: what each is meant as, which are used, and what is said of the others."""
 
-import csv
 import re
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cytolora.config.run import Subset
+from cytolora.core.delimited import Row, read_columns, read_table
+from cytolora.core.findings import Finding, finding
+from cytolora.core.text import normal
+from cytolora.data.readers.layout import SUBSET_NAMES
 from cytolora.errors import DataError
-
-_MAX_HEADER = 4096
 
 Meaning = Literal["group", "subset"]
 
@@ -26,20 +30,63 @@ _AFTER_OTHER_WORDS = ("patient", "subject", "donor", "split", "subset", "fold", 
 """These mean the same in ``pseudo_patient`` and ``repo_split``; a group does not in ``age_group``."""
 _ENDING = r"s?(ids?|no|nr|num|number|name|code|key|index|idx|uid|uuid|file|path)?"
 
-_MEANINGS: Mapping[Meaning, str] = {
+_MEANINGS: Mapping[str, str] = {
     "group": "the patient, slide or field that an image comes from",
     "subset": "train, val or test",
 }
+_OTHER_NAMES = {
+    **dict.fromkeys(("class", "classname", "category", "diagnosis", "labels", "target"), "label"),
+    **dict.fromkeys(("image", "img", "file", "filename", "filepath", "imagename", "imagefile", "imagepath"), "path"),
+}
+"""Of columns that a table must have, without marks between words."""
+_SUBSET_WORDS: Mapping[str, Subset] = {**SUBSET_NAMES, "training": "train", "testing": "test"}
+_IDENTIFIER = re.compile(r"[^\W\d_]{1,12}[-_ ]?\d+")
+"""``P007``, ``case 3``: such values, repeated, may be groups."""
 
 
 def has_columns(table: Path, columns: Iterable[str]) -> bool:
-    """Says whether a file is there and its first line names these columns; reads no more than that."""
-    try:
-        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            header = next(csv.reader([file.readline(_MAX_HEADER)]), [])
-    except (OSError, csv.Error):
-        return False
-    return {name.strip() for name in header} >= set(columns)
+    """Says whether a file is there and its first line names these columns; reads no more than its beginning."""
+    return set(read_columns(table)) >= set(columns)
+
+
+def read_rows(file: Path, required: tuple[str, ...], *, keep_blanks: bool = False) -> list[Row]:
+    """Reads a table with at least one row as (line number, cells by column); see core/delimited.py."""
+    table = read_table(file, required, keep_blanks=keep_blanks, alias=_called)
+    if not table.rows:
+        raise DataError(f"{file} has a header and no rows; list one image in each row.")
+    return table.rows
+
+
+def _called(column: str) -> str | None:
+    return meant_as(column) or _OTHER_NAMES.get(re.sub(r"[\W_]+", "", column.lower()))
+
+
+def subset_of(where: str, text: str) -> Subset:
+    """Reads train, val or test in any case, and as training, valid, validation or testing.
+
+    Args:
+        where: File and line, for the error.
+    """
+    word = normal(text).casefold()
+    if word not in _SUBSET_WORDS:
+        raise DataError(f"{where}: subset {text!r} is none of train, val and test.")
+    return _SUBSET_WORDS[word]
+
+
+def not_used(name: str, rows: Sequence[Mapping[str, str]], used: Iterable[str], *, has_groups: bool) -> list[Finding]:
+    """Names the columns that nothing reads, with a guess where one may hold the groups."""
+    columns = [column for column in rows[0] if column not in set(used)]
+    if not columns:
+        return []
+    guesses = [column for column in columns if not has_groups and _may_be_groups([row[column] for row in rows])]
+    guess = f" Does {guesses[0]!r} name the patient, slide or field? --group-column takes it." if guesses else ""
+    text = f"{name}: columns that are not used: {', '.join(map(repr, columns))}.{guess}"
+    return [finding("T301", text, count=len(columns), examples=columns)]
+
+
+def _may_be_groups(values: list[str]) -> bool:
+    times = Counter(values)
+    return 2 < len(times) <= len(values) / 2 and all(map(_IDENTIFIER.fullmatch, times))
 
 
 def meant_as(column: str) -> Meaning | None:
@@ -56,25 +103,40 @@ def meant_as(column: str) -> Meaning | None:
     return None
 
 
-def refuse_other_names(table: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def refuse_other_names(table: Path, rows: Sequence[Mapping[str, str]], chosen: Iterable[str] = ()) -> None:
     """Refuses a table whose groups or subsets stand in a column of another name: they would be lost in silence.
 
     Beside a column ``group`` that holds something, ``patient`` is a column like any other; so for ``subset``.
+
+    Args:
+        chosen: What was said to stand in a column of another name.
 
     Raises:
         DataError: If a column holds something and is meant as group or subset, and that column is absent or empty.
     """
     filled = [name for name in rows[0] if any(row[name] for row in rows)]
     for meaning, words in _MEANINGS.items():
-        others = [name for name in filled if meant_as(name) == meaning]
-        if not others or meaning in filled:
+        if meaning in filled or meaning in chosen:
+            continue
+        others = [name for name in filled if _holds(name, rows, meaning)]
+        if not others:
             continue
         is_empty = ", which is empty" if meaning in rows[0] else ""
         columns, it, them = ("column", "it", "it") if len(others) == 1 else ("columns", "one of them", "them")
         raise DataError(
             f"{table}: found {columns} {', '.join(map(repr, others))}, expected {meaning!r}{is_empty}. "
-            f"Rename {it} to {meaning} ({words}), or remove {them}."
+            f"Take {it} with --{meaning}-column {shlex.quote(others[0])}, rename {it} to {meaning} ({words}), "
+            f"or remove {them}."
         )
+
+
+def _holds(column: str, rows: Sequence[Mapping[str, str]], meaning: str) -> bool:
+    """Says whether a column is meant as group or subset: by its name, or because it holds nothing but subsets."""
+    known = meant_as(column)
+    if known is not None or meaning == "group":
+        return known == meaning
+    words = {normal(row[column]).casefold() for row in rows} - {""}
+    return len(words) > 1 and words <= set(_SUBSET_WORDS)
 
 
 def _is_one_of(names: Iterable[str], word: str) -> bool:

@@ -1,10 +1,12 @@
 """TXT split reader, the layout of the authors' later benchmark: ``images/<class>/…`` and ``splits/*.txt``."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
+from cytolora.core.delimited import lines_of, read_text
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
+from cytolora.data.readers.paths import NamesOnDisk, leaves_folder, slashed
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import DataError
 
@@ -22,10 +24,11 @@ def read_txt(path: Path) -> Manifest:
         raise refusal(path, TXT.title, _EXPECTED)
     root = path / "images"
     samples: list[Sample] = []
+    names = NamesOnDisk(root)
     numbers: dict[str, int] = {}
     for subset, file in lists.items():
         for line, image, number in _lines(file):
-            sample = _sample(file, line, image, subset)
+            sample = _sample(f"{file}, line {line}", image, subset, names)
             if numbers.setdefault(sample.label, number) != number:
                 raise DataError(f"{file}, line {line}: class {sample.label!r} is {numbers[sample.label]} and {number}.")
             samples.append(sample)
@@ -39,18 +42,15 @@ def read_txt(path: Path) -> Manifest:
         root=root,
         classes=tuple(sorted(numbers, key=numbers.__getitem__)),
         samples=tuple(samples),
+        findings=tuple(names.findings("splits")),
         split_rule="splits/train.txt, val.txt and test.txt",
     )
 
 
 def _lines(file: Path) -> list[tuple[int, str, int]]:
     """Reads a list as line, image and label; names hold blanks, which is why a line is divided at its last one."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read {file} as a UTF-8 text: {error}.") from error
     entries = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines_of(read_text(file)), start=1):
         if not line.strip():
             continue
         image, _, label = line.strip().rpartition(" ")
@@ -60,11 +60,11 @@ def _lines(file: Path) -> list[tuple[int, str, int]]:
     return entries
 
 
-def _sample(file: Path, line: int, image: str, subset: Subset) -> Sample:
-    path = PurePosixPath(image)
-    if path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
-        raise DataError(f"{file}, line {line}: {image!r} is not a file in a class folder; expected 'class/file 0'.")
-    return Sample(path=path.as_posix(), label=path.parts[0], subset=subset)
+def _sample(where: str, image: str, subset: Subset, names: NamesOnDisk) -> Sample:
+    if leaves_folder(image) or "/" not in slashed(image):
+        raise DataError(f"{where}: {image!r} is not a file in a class folder; expected 'class/file 0'.")
+    path = names.find(where, image)
+    return Sample(path=path, label=path.partition("/")[0], subset=subset)
 
 
 def _looks_like(path: Path) -> bool:

@@ -1,14 +1,14 @@
 """Stratified partition of groups into subsets: no group in two of them, the same on every machine."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cytolora.config.run import Subset
 from cytolora.core.files import sha256_text
+from cytolora.core.findings import RefusedDataError
 from cytolora.data.manifest import Sample
-from cytolora.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Partition:
     """Units that were divided: groups, and images without one."""
     num_grouped: int
     """Images whose group is known."""
+    num_bound: int
+    """Images that stay beside an equal file, and would not by their group."""
 
     @property
     def num_images(self) -> int:
@@ -30,9 +32,10 @@ class Partition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unit:
-    """Images that stay in one subset: a group, or one image whose group is not known."""
+    """Images that stay in one subset: a group, or one image of unknown group; several where they share files."""
 
     key: str
+    """``group:NAME`` or ``image:PATH``; of several that share files, the first."""
     paths: tuple[str, ...]
     counts: Mapping[str, int]
     """Images by class."""
@@ -48,6 +51,7 @@ def partition(
     shares: Mapping[Subset, float],
     *,
     by: Literal["group", "image"],
+    copies: Literal["apart", "together"] = "apart",
     seed: int,
 ) -> Partition:
     """Divides samples into the subsets of ``shares``.
@@ -55,11 +59,16 @@ def partition(
     Units go, the largest first, to the subset that is furthest from its share of their classes. Units of about
     equal size (to the next power of two) go in the order of the SHA-256 of seed and name, so that seeds differ.
 
+    Args:
+        copies: ``together`` makes one unit of units that hold byte-equal files.
+
     Raises:
-        DataError: If a class cannot stand in every subset.
+        RefusedDataError: If a class cannot stand in every subset.
     """
     samples = list(samples)
-    units = sorted(_units(samples, by), key=lambda unit: (-len(unit.paths).bit_length(), _rank(unit, seed), unit.key))
+    units = sorted(
+        _units(samples, by, copies), key=lambda unit: (-len(unit.paths).bit_length(), _rank(unit, seed), unit.key)
+    )
     totals = Counter(sample.label for sample in samples)
     _check_enough(name, units, totals, shares, by)
     subset_of = _fill(units, totals, shares)
@@ -72,17 +81,52 @@ def partition(
         subsets={path: subset_of[unit.key] for unit in units for path in unit.paths},
         num_groups=len(units),
         num_grouped=sum(sample.group is not None for sample in samples) if by == "group" else 0,
+        num_bound=_num_bound(samples, by) if copies == "together" else 0,
     )
 
 
-def _units(samples: Iterable[Sample], by: Literal["group", "image"]) -> Iterator[_Unit]:
+def _units(
+    samples: Sequence[Sample], by: Literal["group", "image"], copies: Literal["apart", "together"]
+) -> Iterator[_Unit]:
+    first_of = _joined(samples, by) if copies == "together" else {}
     members: dict[str, list[Sample]] = {}
     for sample in samples:
-        grouped = by == "group" and sample.group is not None
-        members.setdefault(f"group:{sample.group}" if grouped else f"image:{sample.path}", []).append(sample)
+        key = _key(sample, by)
+        members.setdefault(first_of.get(key, key), []).append(sample)
     for key, group in members.items():
         counts = Counter(sample.label for sample in group)
         yield _Unit(key=key, paths=tuple(sample.path for sample in group), counts=counts)
+
+
+def _key(sample: Sample, by: Literal["group", "image"]) -> str:
+    return f"group:{sample.group}" if by == "group" and sample.group is not None else f"image:{sample.path}"
+
+
+def _joined(samples: Iterable[Sample], by: Literal["group", "image"]) -> dict[str, str]:
+    """Returns, by the key of each unit that shares a file with another, the first key of all that hang together."""
+    parent: dict[str, str] = {}
+    holder: dict[str, str] = {}
+
+    def first(key: str) -> str:
+        while (above := parent.get(key, key)) != key:
+            parent[key] = parent.get(above, above)
+            key = above
+        return key
+
+    for sample in samples:
+        key = _key(sample, by)
+        other = holder.setdefault(sample.sha256, key) if sample.sha256 else key
+        low, high = sorted((first(key), first(other)))
+        parent[high] = low
+    return {key: first(key) for key in parent}
+
+
+def _num_bound(samples: Iterable[Sample], by: Literal["group", "image"]) -> int:
+    keys: defaultdict[str, set[str]] = defaultdict(set)
+    number = Counter(sample.sha256 for sample in samples if sample.sha256)
+    for sample in samples:
+        keys[sample.sha256].add(_key(sample, by))
+    return sum(count for digest, count in number.items() if len(keys[digest]) > 1)
 
 
 def _rank(unit: _Unit, seed: int) -> str:
@@ -151,9 +195,15 @@ def _check_enough(
             raise _too_few(name, label, units, totals, f"too few to stand in {', '.join(shares)}", by)
 
 
-def _too_few(name: str, label: str, units: list[_Unit], totals: Mapping[str, int], why: str, by: str) -> DataError:
+def _too_few(
+    name: str, label: str, units: list[_Unit], totals: Mapping[str, int], why: str, by: str
+) -> RefusedDataError:
     number = sum(label in unit.counts for unit in units)
     is_grouped = any(label in unit.counts and unit.key.startswith("group:") for unit in units)
     found = f"{totals[label]} images from {number} groups" if is_grouped else f"{totals[label]} images"
+    if not is_grouped and number < totals[label]:
+        found += f", {number} without copies"
     other = ", or divide by image (groups then stand on two sides)" if by == "group" and is_grouped else ""
-    return DataError(f"{name}: class {label!r} has {found}, {why}. Add images, merge classes with a label map{other}.")
+    return RefusedDataError(
+        "L404", f"{name}: class {label!r} has {found}, {why}. Add images, merge classes with a label map{other}."
+    )

@@ -1,16 +1,16 @@
 """Split files, to cite and to share: the subset of every image."""
 
-import csv
+from collections.abc import Iterable
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 from cytolora.config.run import Subset
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.delimited import Row, csv_line
 from cytolora.core.files import canonical_json, sha256_text, write_text
 from cytolora.data.manifest import Manifest
-from cytolora.data.readers.csv import read_rows
-from cytolora.data.readers.layout import SUBSET_NAMES
+from cytolora.data.readers.paths import PathIndex, slashed
+from cytolora.data.readers.tables import not_used, read_rows, subset_of
 from cytolora.errors import DataError
 
 _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
@@ -25,14 +25,12 @@ def write_split(manifest: Manifest, path: AnyPath) -> None:
     """
     if not manifest.has_subsets:
         raise DataError(f"{manifest.name} is not divided into train, val and test yet; there is no split to write.")
-    text = StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    lines = [csv_line(_COLUMNS)]
     about = (images_fingerprint(manifest), manifest.split_rule)
     for sample in manifest.samples:
-        writer.writerow([sample.path, sample.label, sample.subset, sample.group or "", *about])
+        lines.append(csv_line([sample.path, sample.label, sample.subset, sample.group, *about]))
         about = ("", "")
-    write_text(as_path(path), text.getvalue())
+    write_text(as_path(path), "".join(lines))
 
 
 def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
@@ -45,25 +43,29 @@ def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
         DataError: If the file lists other images than the dataset has, or images whose content has changed.
     """
     path = as_path(path)
-    rows = read_rows(path, ("path", "subset"))
+    rows = read_rows(path, ("path", "subset"), keep_blanks=True)
+    index = PathIndex(sample.path for sample in manifest.samples)
     subsets: dict[str, Subset] = {}
     for line, row in rows:
-        if row["path"] in subsets:
-            raise DataError(f"{path}, line {line}: {row['path']} is listed twice; keep one of the lines.")
-        if row["subset"].lower() not in SUBSET_NAMES:
-            raise DataError(f"{path}, line {line}: subset {row['subset']!r} is none of train, val and test.")
-        subsets[row["path"]] = SUBSET_NAMES[row["subset"].lower()]
+        where = f"{path}, line {line}"
+        image = index.find(where, row["path"]) or slashed(row["path"].strip())
+        if image in subsets:
+            raise DataError(f"{where}: {image} is listed twice; keep one of the lines.")
+        subsets[image] = subset_of(where, row["subset"])
     _check_same_images(path, subsets, manifest)
-    first = rows[0][1]
-    expected = first.get("fingerprint", "")
+    expected, rule = (_about(path, rows, column) for column in ("fingerprint", "split_rule"))
     if expected and expected != images_fingerprint(manifest):
         raise DataError(
             f"{path} was made for other images: paths are those of {manifest.name}, but the content of at least one "
             "file has changed. Get the images that the split was made for, or make a new split."
         )
-    rule = first.get("split_rule", "")
     samples = tuple(replace(sample, subset=subsets[sample.path]) for sample in manifest.samples)
-    return replace(manifest, samples=samples, split_rule=f"{rule} (from {path.name})" if rule else f"from {path.name}")
+    return replace(
+        manifest,
+        samples=samples,
+        split_rule=f"{rule} (from {path.name})" if rule else f"from {path.name}",
+        findings=(*manifest.findings, *not_used(path.name, [row for _, row in rows], _COLUMNS, has_groups=True)),
+    )
 
 
 def images_fingerprint(manifest: Manifest) -> str:
@@ -72,6 +74,14 @@ def images_fingerprint(manifest: Manifest) -> str:
     if not all(digest for _, digest in rows):
         return images_fingerprint(manifest.with_hashes())
     return sha256_text(canonical_json(rows))
+
+
+def _about(path: Path, rows: Iterable[Row], column: str) -> str:
+    """Returns what the file says of itself, in whichever row: somebody may have sorted them."""
+    texts = sorted({row.get(column, "").strip() for _, row in rows} - {""})
+    if len(texts) > 1:
+        raise DataError(f"{path}: column {column!r} has several values, expected one: {' and '.join(texts[:2])}.")
+    return texts[0] if texts else ""
 
 
 def _check_same_images(path: Path, subsets: dict[str, Subset], manifest: Manifest) -> None:

@@ -7,6 +7,7 @@ from itertools import cycle, islice
 
 from cytolora.config.run import SUBSETS, Sampling, SplitSpec, Subset
 from cytolora.core.files import sha256_text
+from cytolora.core.findings import RefusedDataError
 from cytolora.data.grouping import DIVIDED_BY_IMAGE
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.splitting.partition import Partition, partition
@@ -18,20 +19,27 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
 
     Official subsets are left alone; where val or test is missing, it is taken out of train by its share of the
     ratios. Classes are spread alike over the subsets, no group stands in two of them unless ``spec.by`` is
-    ``image``, and equal arguments give equal subsets on every machine.
+    ``image``, nor do byte-equal files where ``spec.copies`` is ``together``; equal arguments give equal subsets on
+    every machine.
 
     Raises:
-        DataError: If a class comes from too few groups to stand in every subset.
+        RefusedDataError: If a class comes from too few groups to stand in every subset.
     """
     present = {sample.subset for sample in manifest.samples if sample.subset}
     if present and not manifest.has_subsets:
         number = sum(sample.subset is None for sample in manifest.samples)
-        raise DataError(f"{manifest.name}: {number} images have no subset and others have one; give all or none.")
+        raise RefusedDataError(
+            "D509", f"{manifest.name}: {number} images have no subset and others have one; give all or none."
+        )
     official = manifest.split_rule or "train, val and test as the dataset gives them"
     if present == set(SUBSETS):
         return replace(manifest, split_rule=official)
     if present and "train" not in present:
-        raise DataError(f"{manifest.name} has images for {' and '.join(sorted(present))} but none for train.")
+        raise RefusedDataError(
+            "D509",
+            f"{manifest.name} has images for {' and '.join(sorted(present))} but none for train. Mark some as "
+            "train, or leave out the column of subsets.",
+        )
     pool, lead = manifest.samples, ""
     subsets: tuple[Subset, ...] = SUBSETS
     if present > {"train"}:
@@ -39,7 +47,7 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
         subsets = tuple(subset for subset in SUBSETS if subset == "train" or subset not in present)
         lead = f"{official}; {subsets[1]} taken out of train: "
     shares = _shares(subsets, spec)
-    parts = partition(manifest.name, pool, shares, by=spec.by, seed=spec.seed)
+    parts = partition(manifest.name, pool, shares, by=spec.by, copies=spec.copies, seed=spec.seed)
     samples = tuple(
         replace(sample, subset=parts.subsets.get(sample.path, sample.subset)) for sample in manifest.samples
     )
@@ -124,4 +132,5 @@ def _in_words(divided: Partition, shares: Mapping[Subset, float], spec: SplitSpe
         unit = f"divided by group, and by image for the {num_alone} whose group is not known"
     else:
         unit = "divided by image, for groups are not known"
-    return f"{unit}; {parts}, stratified by class, seed {spec.seed}"
+    together = f", {divided.num_bound} byte-equal files beside each other" if divided.num_bound else ""
+    return f"{unit}{together}; {parts}, stratified by class, seed {spec.seed}"

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("dataset", "setting", "first", "second", "metric", "first_mean", "second_mean", "difference", "low", "high"),
-    *("p", "p_holm", "num_units", "unit", "mcnemar_seed", "mcnemar_only_first", "mcnemar_only_second"),
-    *("mcnemar_exact", "mcnemar_mid_p", "first_flags", "second_flags"),
+    *("p", "p_holm", "p_cluster", "p_cluster_holm", "num_units", "unit"),
+    *("mcnemar_seed", "mcnemar_only_first", "mcnemar_only_second", "mcnemar_exact", "mcnemar_mid_p"),
+    *("first_flags", "second_flags"),
     *("first_setting_id", "second_setting_id"),
 )
 """Of compare.csv."""
@@ -42,6 +43,8 @@ class Pair:
     estimate: Difference
     p_holm: float
     """Corrected for all pairs of the comparison."""
+    p_cluster_holm: float | None
+    """The same of the cluster-robust test; None where it has no p."""
     mcnemar: McNemar | None
     """Of one seed; None where the settings share none."""
     mcnemar_seed: int | None
@@ -113,8 +116,18 @@ def compare(
             pairs.append(_pair((first, second), by, metric, estimate, group, predictions))
     skipped += alone(settings, by, find_rivals(settings, by, metric, only_best=False))
     corrected = holm([pair.estimate.p for pair in pairs])
-    pairs = [replace(pair, p_holm=value) for pair, value in zip(pairs, corrected, strict=True)]
+    robust = _holm_of_known([pair.estimate.p_cluster for pair in pairs])
+    pairs = [
+        replace(pair, p_holm=value, p_cluster_holm=other)
+        for pair, value, other in zip(pairs, corrected, robust, strict=True)
+    ]
     return Comparison(by=by, metric=metric, pairs=tuple(pairs), skipped=tuple(skipped))
+
+
+def _holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Corrects for all pairs; those without a p count as 1 and stay without."""
+    corrected = holm([1.0 if p is None else p for p in p_values])
+    return [None if p is None else value for p, value in zip(p_values, corrected, strict=True)]
 
 
 def _why_not(first: Setting, second: Setting) -> str:
@@ -149,6 +162,7 @@ def _pair(
         settings=settings,
         estimate=estimate,
         p_holm=estimate.p,
+        p_cluster_holm=estimate.p_cluster,
         mcnemar=_mcnemar(settings, seeds[0], predictions) if seeds else None,
         mcnemar_seed=seeds[0] if seeds else None,
     )
@@ -188,6 +202,8 @@ def _row(pair: Pair) -> dict[str, Any]:
         "high": round(pair.estimate.interval.high, 6),
         "p": pair.estimate.p,
         "p_holm": pair.p_holm,
+        "p_cluster": pair.estimate.p_cluster,
+        "p_cluster_holm": pair.p_cluster_holm,
         "num_units": pair.estimate.interval.num_units,
         "unit": pair.estimate.interval.unit,
         "mcnemar_seed": pair.mcnemar_seed,
@@ -210,6 +226,7 @@ HEADER = (
     "difference, points",
     "95 % interval",
     "p (Holm)",
+    "p of cluster-robust t (Holm)",
     "McNemar mid-p, images taken as independent",
 )
 
@@ -220,10 +237,11 @@ def to_lines(comparison: Comparison) -> list[tuple[str, ...]]:
     for pair in comparison.pairs:
         low, high = pair.estimate.interval.low, pair.estimate.interval.high
         test = "–" if pair.mcnemar is None else f"{_p(pair.mcnemar.mid_p)} (seed {pair.mcnemar_seed})"
+        robust = "–" if pair.p_cluster_holm is None else _p(pair.p_cluster_holm)
         names = [name + suffix(setting) for name, setting in zip((pair.first, pair.second), pair.settings, strict=True)]
         interval = f"{words.difference(low, 0)} to {words.difference(high, 0)}"
         apart = words.difference(pair.estimate.value, 0)
-        lines.append((pair.dataset, pair.setting, *names, apart, interval, _p(pair.p_holm), test))
+        lines.append((pair.dataset, pair.setting, *names, apart, interval, _p(pair.p_holm), robust, test))
     return lines
 
 
@@ -233,7 +251,8 @@ def notes(comparison: Comparison) -> list[str]:
     lines = [
         f"Difference of the mean {comparison.metric.replace('_', ' ')} over the seeds, first minus second; intervals "
         "and p from bootstrap draws of the same test groups or images for both, which say nothing of other seeds.",
-        f"p is corrected by Holm for the {words.count(count, 'pair')} of this comparison.",
+        "The cluster-robust test is Student's t of the difference over its jackknife error over groups.",
+        f"Both p are corrected by Holm for the {words.count(count, 'pair')} of this comparison.",
         "McNemar's test takes every image for independent of the others, which cells of one slide or patient are not.",
     ]
     warned: Mapping[str, str] = {

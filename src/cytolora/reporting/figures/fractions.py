@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from cytolora.display import format as words
 from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
-from cytolora.metrics.bootstrap import Interval
+from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.published import Reference, references
 from cytolora.reporting.results.settings import MeanStd, Setting

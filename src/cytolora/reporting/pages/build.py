@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
-from cytolora.core.files import staged_folder, write_text
+from cytolora.core.files import staged_folder, write_json, write_text
 from cytolora.core.litter import is_litter
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
@@ -44,7 +44,9 @@ _FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "t
 _TABLES = ("settings.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
-_OURS = frozenset({PAGE, *_FILES, *_TABLES, *_FORMER, "figures"})
+FINDINGS = "findings.json"
+"""Where the data of the runs have findings."""
+_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_FORMER, "figures"})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
@@ -83,6 +85,7 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
             overview = _overview(desk, settings)
             sections = _sections(desk, settings, folders)
             _write_metadata(folder, sections)
+            _write_findings(folder, sections)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
         raise unwritable(out, error) from error
@@ -136,6 +139,12 @@ def _write_metadata(folder: Path, sections: Sequence[Section]) -> None:
     rows = to_rows(found for section in sections for found in section.breakdowns)
     if rows:
         write_text(folder / "metadata.csv", to_csv(rows, METADATA_COLUMNS))
+
+
+def _write_findings(folder: Path, sections: Sequence[Section]) -> None:
+    found = [{"dataset": one.facts.name, **finding} for one in sections for finding in one.facts.findings]
+    if found:
+        write_json(folder / FINDINGS, found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

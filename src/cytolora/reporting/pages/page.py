@@ -11,7 +11,7 @@ from markupsafe import Markup
 from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.display import format as words
 from cytolora.experiments.store import StoredRun
-from cytolora.metrics import bootstrap as stats
+from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.pages import protocol
 from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
@@ -146,7 +146,7 @@ def _context(sections: Sequence[Section], settings: Sequence[Setting], runs: Seq
         "settings": settings,
         "runs": runs,
         "metrics": METRICS,
-        "replicates": stats.REPLICATES,
+        "interval_kinds": LEGEND,
         "models": models,
         "methods": protocol.describe_methods(settings),
         "rates": protocol.describe_rates(settings),

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Preprocess, RunSpec
+from cytolora.core.findings import ORDER
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
 from cytolora.experiments.store import StoredRun
@@ -28,6 +30,9 @@ class DatasetFacts:
     split_rule: str
     """All that occur, parted by semicolons."""
     warnings: tuple[str, ...]
+    """On the runs together."""
+    findings: tuple[Mapping[str, Any], ...]
+    """Of the data, the gravest first, as plain data; ``code`` is empty in runs of before there were codes."""
     fingerprint: str
 
 
@@ -45,10 +50,8 @@ def describe_dataset(settings: Sequence[Setting]) -> DatasetFacts:
         num_test_groups=None if scored is None else scored.num_groups,
         group_rule=run.provenance.get("group_rule") or "groups cannot be known",
         split_rule="; ".join(_all_of(settings, lambda run: [run.provenance.get("split_rule")])),
-        warnings=(
-            *_all_of(settings, lambda run: run.provenance.get("data_warnings") or ()),
-            *_several_test_sets({found.test_set: found.num_images for found in evaluations}),
-        ),
+        warnings=tuple(_several_test_sets({found.test_set: found.num_images for found in evaluations})),
+        findings=_findings(settings),
         fingerprint=run.provenance["data_fingerprint"],
     )
 
@@ -56,6 +59,17 @@ def describe_dataset(settings: Sequence[Setting]) -> DatasetFacts:
 def _all_of(settings: Sequence[Setting], read: Callable[[StoredRun], Iterable[str | None]]) -> list[str]:
     """What the runs of the settings say, each thing once: settings may be divided differently."""
     return list(dict.fromkeys(text for setting in settings for text in read(setting.runs[0]) if text))
+
+
+def _findings(settings: Sequence[Setting]) -> tuple[Mapping[str, Any], ...]:
+    """Gathers the findings of all divisions, each once."""
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for setting in settings:
+        provenance = setting.runs[0].provenance
+        earlier = ({"code": "", "severity": "warning", "text": text} for text in provenance.get("data_warnings") or ())
+        for one in (*(provenance.get("findings") or ()), *earlier):
+            found.setdefault((one["code"], one["text"]), one)
+    return tuple(sorted(found.values(), key=lambda one: ORDER.index(one["severity"])))
 
 
 def _several_test_sets(sizes: Mapping[str, int]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cytolora import metrics
 from cytolora.core.checksum import add_checksum, read_checked
 from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_bytes
 from cytolora.experiments.store import PREDICTIONS, StoredRun, damaged
@@ -51,8 +52,9 @@ def _hash(file: Path, *_: int) -> str:
 
 
 def code_hash(*files: str | None) -> str:
-    """Hashes program texts: other code, other numbers."""
-    return _code_hash(tuple(map(str, files)))
+    """Hashes program texts, and always those of every metric and interval: other code, other numbers."""
+    measures = sorted(Path(metrics.__path__[0]).glob("*.py"))
+    return _code_hash((*map(str, measures), *map(str, files)))
 
 
 @lru_cache(maxsize=16)

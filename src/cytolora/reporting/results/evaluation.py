@@ -11,19 +11,17 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.data import grouping
 from cytolora.data.grouping import Grouping
 from cytolora.experiments.store import StoredRun
-from cytolora.metrics import agreement, calibration, hierarchy, units
-from cytolora.metrics import bootstrap as stats
-from cytolora.metrics.agreement import class_scores, confusion, kappa, macro, one_against_rest, ordered
-from cytolora.metrics.bootstrap import Interval, metric_intervals
+from cytolora.metrics.agreement import ClassScore, class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.calibration import Bin, brier, expected_calibration_error, reliability
 from cytolora.metrics.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
+from cytolora.metrics.intervals import Interval, intervals_of, share_interval
 from cytolora.reporting.results import predictions as predictions_module
 from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
 from cytolora.reporting.results.facts import ClassFacts
-from cytolora.reporting.results.predictions import TestPredictions, draw_seeds, read_test
+from cytolora.reporting.results.predictions import TestPredictions, count_seeds, read_test
 
-_MODULES = (stats, units, agreement, calibration, hierarchy, grouping, predictions_module)
-"""With this one, whose text is part of the key: other code, other numbers."""
+_MODULES = (grouping, predictions_module)
+"""With this one and all metrics, whose text is part of the key: other code, other numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ class Evaluation:
         return sum(self.class_counts)
 
     @property
-    def scores(self) -> list[agreement.ClassScore]:
+    def scores(self) -> list[ClassScore]:
         """Sensitivity and specificity of each class, all seeds together."""
         return class_scores(np.asarray(self.confusion))
 
@@ -104,7 +102,7 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
         grouping=_grouping(seeds),
         test_set=sha256_text(canonical_json(sorted(zip(first.paths, first.labels.tolist(), strict=True)))),
         has_metadata=any(rows.metadata for rows in seeds),
-        intervals=draw_seeds(seeds).intervals(),
+        intervals=intervals_of(count_seeds(seeds)),
         confusion=np.sum(confusions, axis=0).tolist(),
         kappa=[kappa(one) for one in confusions],
         linear_kappa=[kappa(one, "linear") for one in in_order],
@@ -135,18 +133,17 @@ def _grouping(seeds: Sequence[TestPredictions]) -> Grouping:
 
 
 def _restricted_interval(seeds: Sequence[TestPredictions], kept: Sequence[int]) -> Interval | None:
-    """Draws the units of the kept classes' images again; right or wrong is all that accuracy asks of them."""
-    images, groups, wrong = [], [], []
+    """Takes the images of the kept classes; right or wrong is all that accuracy asks of them."""
+    images, groups, hits = [], [], []
     for rows in seeds:
         chosen, right = restricted_hits(rows.labels, rows.probabilities, kept)
         places = np.flatnonzero(chosen)
         images += [rows.paths[place] for place in places]
         groups += [rows.groups[place] for place in places]
-        wrong += (~right).astype(int).tolist()
+        hits += right.tolist()
     if not images:
         return None
-    found = metric_intervals([0] * len(wrong), wrong, images=images, groups=groups, num_classes=2)
-    return found["accuracy"]
+    return share_interval(hits, images=images, groups=groups)
 
 
 def _key(runs: Sequence[StoredRun], facts: ClassFacts) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cytolora.data.manifest import METADATA_PREFIX
 from cytolora.experiments.store import PREDICTIONS, StoredRun, damaged
 from cytolora.metrics.bootstrap import REPLICATES, Replicates, draw_metrics
+from cytolora.metrics.counts import SeedCounts, count_by_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +74,20 @@ def read_test(run: StoredRun) -> TestPredictions:
 
 
 def draw_seeds(seeds: Sequence[TestPredictions], replicates: int = REPLICATES) -> Replicates:
-    """Draws the test set again, each image with the predictions of all seeds; see ``stats.draw_metrics``."""
-    return draw_metrics(
-        np.concatenate([rows.labels for rows in seeds]),
-        np.concatenate([rows.predicted for rows in seeds]),
-        images=[path for rows in seeds for path in rows.paths],
-        groups=[group for rows in seeds for group in rows.groups],
-        num_classes=len(seeds[0].classes),
-        replicates=replicates,
-    )
+    """Draws the test set again, each image with the predictions of all seeds."""
+    return draw_metrics(**_of_all(seeds), replicates=replicates)
+
+
+def count_seeds(seeds: Sequence[TestPredictions]) -> SeedCounts:
+    """Counts the predictions of all seeds by group and class, for intervals."""
+    return count_by_unit(**_of_all(seeds))
+
+
+def _of_all(seeds: Sequence[TestPredictions]) -> dict[str, Any]:
+    return {
+        "labels": np.concatenate([rows.labels for rows in seeds]),
+        "predicted": np.concatenate([rows.predicted for rows in seeds]),
+        "images": [path for rows in seeds for path in rows.paths],
+        "groups": [group for rows in seeds for group in rows.groups],
+        "num_classes": len(seeds[0].classes),
+    }

@@ -14,7 +14,7 @@ from cytolora.errors import StoreError
 from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate
 from cytolora.experiments.store import StoredRun, damaged
-from cytolora.metrics.bootstrap import Interval
+from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.division import group_warnings
 from cytolora.reporting.results.evaluation import Evaluation, evaluate
 from cytolora.reporting.results.facts import ClassFacts, class_facts

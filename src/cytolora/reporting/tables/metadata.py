@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from cytolora.core.files import canonical_json, sha256_text
-from cytolora.metrics import bootstrap as stats
-from cytolora.metrics import units
-from cytolora.metrics.bootstrap import Interval, accuracy, balanced_accuracy, tally
+from cytolora.metrics.counts import accuracy, balanced_accuracy, tally
+from cytolora.metrics.intervals import Interval, intervals_of
 from cytolora.reporting.results import predictions
 from cytolora.reporting.results.cache import code_hash, predictions_hash, read_cached, write_cached
 from cytolora.reporting.results.flags import in_file
-from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
+from cytolora.reporting.results.predictions import TestPredictions, count_seeds
 from cytolora.reporting.results.settings import METRICS, MeanStd, Metric, Setting, read_predictions
 
 UNKNOWN = "not known"
@@ -40,6 +39,7 @@ COLUMNS = (
     "balanced_accuracy_high",
     "interval_unit",
     "interval_units",
+    "interval_kind",
     "flags",
     "setting_id",
 )
@@ -93,7 +93,7 @@ def breakdowns(settings: Sequence[Setting]) -> list[Breakdown]:
 
 def _key(settings: Sequence[Setting]) -> str:
     """Names the breakdowns of these settings by their predictions, and by the code that computes them."""
-    code = code_hash(*(module.__file__ for module in (stats, units, predictions)), __file__)
+    code = code_hash(predictions.__file__, __file__)
     hashes = [
         [list(setting.runs[0].provenance["classes"]), *map(predictions_hash, setting.tested)] for setting in settings
     ]
@@ -139,7 +139,7 @@ def _breakdown(
     counts = Counter(values.get(path, UNKNOWN) for path in seeds[0][0].paths)
     ordered = dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
     strata: list[dict[str, Stratum]] = [{} for _ in settings]
-    for value in ordered:  # the outer loop: intervals of equally many images share their draws
+    for value in ordered:
         for of_setting, row in zip(seeds, strata, strict=True):
             found = [_of(rows, [values.get(path, UNKNOWN) == value for path in rows.paths]) for rows in of_setting]
             if all(len(part.paths) for part in found):
@@ -165,7 +165,7 @@ def _stratum(seeds: Sequence[TestPredictions]) -> Stratum:
     return Stratum(
         num_images=len(seeds[0].paths),
         spreads={name: MeanStd.of([float(measure(one)) for one in counts]) for name, measure in measures.items()},
-        intervals=draw_seeds(seeds).intervals(),
+        intervals=intervals_of(count_seeds(seeds)),
     )
 
 
@@ -187,6 +187,7 @@ def _rows(column: str, setting: Setting, strata: Mapping[str, Stratum]) -> Itera
             "n": stratum.num_images,
             "interval_unit": stratum.intervals["accuracy"].unit,
             "interval_units": stratum.intervals["accuracy"].num_units,
+            "interval_kind": stratum.intervals["accuracy"].kind,
             "flags": in_file(setting),
             "setting_id": setting.setting_id,
         }

@@ -8,6 +8,7 @@ from typing import Any
 from cytolora.display import format as words
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.metrics.agreement import macro
+from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.settings import ALL_METRICS, METRICS, MeanStd, Metric, Setting, by_dataset
@@ -74,6 +75,7 @@ def _details(setting: Setting) -> dict[str, Any]:
     return row | {
         "interval_unit": any_interval and any_interval.unit,
         "interval_units": any_interval and any_interval.num_units,
+        "interval_kind": any_interval and any_interval.kind,
         "macro_f1_mean": _rounded(spread and spread.mean),
         "macro_f1_std": _rounded(spread and spread.std),
         **further(setting),
@@ -136,15 +138,17 @@ def to_markdown(settings: Sequence[Setting]) -> str:
             for names, row in pivot(members).items():
                 values = [_plain(row.get(name), metric) for name in amounts]
                 lines.append(bar([*map(escape_markdown, names), *values]))
-            if care := in_caption(members).strip():
-                lines += ["", escape_markdown(care)]
+            lines += ["", *filter(None, [escape_markdown(in_caption(members).strip()), LEGEND])]
             blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 
 def to_latex(settings: Sequence[Setting]) -> str:
     """Prints the same tables for LaTeX; needs the package booktabs."""
-    blocks = ["% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval)."]
+    blocks = [
+        "% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval).",
+        f"% {LEGEND}",
+    ]
     for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
             amounts = amounts_of(members)

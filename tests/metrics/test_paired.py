@@ -1,12 +1,24 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t, ttest_1samp
+from sklearn.metrics import f1_score
 
 from cytolora.errors import ConfigError
-from cytolora.metrics.bootstrap import Replicates, draw_metrics
+from cytolora.metrics.bootstrap import Replicates, draw_metrics, nominal_tail
+from cytolora.metrics.intervals import share_interval
 from cytolora.metrics.paired import difference, holm, mcnemar
+
+_EMPTY = Replicates(
+    values={"accuracy": np.zeros(1000)},
+    left_out={"accuracy": np.zeros(40)},
+    observed={"accuracy": 0.0},
+    unit="group",
+    num_units=40,
+    effective_units=40,
+)
 
 
 def drawn(right: list[bool], groups: list[str] | None = None, **options: Any) -> Replicates:
@@ -19,9 +31,8 @@ def drawn(right: list[bool], groups: list[str] | None = None, **options: Any) ->
 def test_the_difference_of_two_methods_that_share_their_mistakes_is_known_better_than_either():
     hard = [True] * 150 + [False] * 50
     helped = [True] * 165 + [False] * 35
-    first, second = drawn(helped), drawn(hard)
-    found = difference(first, second, "accuracy")
-    alone = first.interval("accuracy")
+    found = difference(drawn(helped), drawn(hard), "accuracy")
+    alone = share_interval(helped, images=[str(index) for index in range(200)], groups=[None] * 200)
     assert found.value == pytest.approx(0.075)
     assert found.interval.high - found.interval.low < 0.8 * (alone.high - alone.low)
     assert found.interval.low > 0
@@ -67,9 +78,67 @@ def test_copies_of_each_image_in_its_group_make_no_difference_surer():
     assert copied.p == pytest.approx(alone.p, abs=0.01)
 
 
+def test_draws_in_which_both_methods_score_the_same_lie_beyond_zero_in_neither_direction_more_than_in_the_other():
+    """1/3 + 1/6 and 1/2 differ by 1e-16: such a draw is one of no difference, whichever way the last bit fell."""
+    rng = np.random.default_rng(4)
+    drawn_differences = rng.permutation([0.0] * 400 + [0.02] * 600)
+    for noise in (1e-16, -1e-16, 0.0):
+        values = {"accuracy": np.where(drawn_differences == 0, noise, drawn_differences)}
+        replicates = replace(_EMPTY, values=values, observed={"accuracy": 0.01})
+        found = difference(replicates, _EMPTY, "accuracy")
+        assert found.p == pytest.approx(min(1.0, 2 * nominal_tail(401 / 1001, 40)), abs=1e-12)
+
+
 def test_test_sets_of_other_sizes_are_refused():
     with pytest.raises(ConfigError, match=r"on the same test images, got 20 images and 30 images"):
         difference(drawn([True] * 20), drawn([True] * 30), "accuracy")
+
+
+def test_the_cluster_robust_test_of_single_images_is_scipys_paired_t_test():
+    rng = np.random.default_rng(2)
+    for _ in range(6):
+        one, two = rng.random((2, 60)) < rng.uniform(0.5, 0.9, (2, 1))
+        found = difference(drawn(one.tolist()), drawn(two.tolist()), "accuracy")
+        _, expected = ttest_1samp(one.astype(float) - two.astype(float), 0)
+        assert found.p_cluster == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_cluster_robust_test_is_students_t_of_the_difference_over_groups_left_out_one_by_one():
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 15, 200)
+    labels, one, two = rng.integers(0, 3, (3, 200))
+    options: dict[str, Any] = {"images": [f"{index:03}" for index in range(200)], "num_classes": 3}
+    known = [f"{group:02}" for group in groups]
+    first, second = (draw_metrics(labels, said, groups=known, replicates=50, **options) for said in (one, two))
+    found = difference(first, second, "macro_f1")
+
+    def apart(rows: Any) -> float:
+        return f1_score(labels[rows], one[rows], average="macro") - f1_score(labels[rows], two[rows], average="macro")
+
+    whole = apart(np.ones(200, dtype=bool))
+    error = (14 / 15 * sum((apart(groups != group) - whole) ** 2 for group in range(15))) ** 0.5
+    sizes = np.bincount(groups)
+    freedom = sizes.sum() ** 2 / (sizes**2).sum() - 1
+    assert found.p_cluster == pytest.approx(2 * t.sf(abs(whole) / error, freedom), abs=1e-10)
+
+
+@pytest.mark.slow
+def test_the_cluster_robust_test_keeps_its_level_where_nothing_differs():
+    """400 pairs of equally good methods over 30 groups of unequal size: 5 % are called different, 2 to 9 % allowed."""
+    rng, below = np.random.default_rng(5), 0
+    for _ in range(400):
+        groups = np.repeat(np.arange(30), rng.geometric(1 / 6, 30))
+        chances = rng.beta(0.8 * 4, 0.2 * 4, 30)[groups]
+        pair = [(rng.random(len(groups)) < chances).tolist() for _ in range(2)]
+        first, second = (drawn(right, [f"{group:02}" for group in groups], replicates=2) for right in pair)
+        below += (difference(first, second, "accuracy").p_cluster or 1) < 0.05
+    assert 0.02 <= below / 400 <= 0.09
+
+
+@pytest.mark.parametrize(("one", "two", "expected"), [([True] * 8, [True] * 8, 1.0), ([True] * 8, [False] * 8, None)])
+def test_groups_that_all_differ_alike_leave_no_variance_to_test_against(one, two, expected):
+    assert difference(drawn(one), drawn(two), "accuracy").p_cluster == expected
+    assert difference(drawn(one, ["a"] * 8), drawn(two, ["a"] * 8), "accuracy").p_cluster == expected
 
 
 def test_mcnemar_gives_the_published_example():

@@ -1,0 +1,68 @@
+"""Similar names: classes and groups whose names differ by what nobody means, such as case, blanks or leading zeros."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cytolora.core.findings import Finding, finding, first
+from cytolora.core.text import difference, folded, normal, shown
+from cytolora.data.grouping import names_of_groups
+from cytolora.data.manifest import Manifest, Sample
+
+_OF_LABELS = ("L401", "L403")
+_MISSING = frozenset(
+    {
+        *("nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nat", "none", "<none>", "null", "<null>", "#null!"),
+        *("nan.0", "-nan", "1.#qnan", "#value!", "#ref!", "#name?", "#div/0!", "missing", "undefined", "undef"),
+        *("-", "--", "---", "–", "—", "?", "??", "???", ".", "..", "...", "…", "not available", "(blank)", "(empty)"),
+    }
+)
+"""How programs and people write a missing value, in lower case; ``unknown`` and ``nil`` (NILM) may be classes."""
+
+
+def with_label_findings(manifest: Manifest) -> Manifest:
+    """Returns the manifest with what is odd about the names of its classes, in the place of what was said before."""
+    others = (one for one in manifest.findings if one.code not in _OF_LABELS)
+    return replace(manifest, findings=(*others, *_similar_classes(manifest), *_missing_labels(manifest)))
+
+
+def join_groups(name: str, samples: Iterable[Sample]) -> tuple[list[Sample], list[Finding]]:
+    """Gives groups one name that differ only by case, dashes, leading zeros or the form of a number, and says so."""
+    samples = list(samples)
+    names = names_of_groups(sample.group for sample in samples if sample.group is not None)
+    forms: defaultdict[str, list[str]] = defaultdict(list)
+    for written, group in names.items():
+        forms[group].append(written)
+    several = [" = ".join(map(shown, sorted(written))) for written in forms.values() if len(written) > 1]
+    if not several:
+        return samples, []
+    text = f"{name}: groups written in several forms, which count as one group each: {len(several)}, {first(several)}."
+    joined = [replace(one, group=None if one.group is None else names[one.group]) for one in samples]
+    return joined, [finding("L402", text, count=len(several), examples=several)]
+
+
+def _similar_classes(manifest: Manifest) -> list[Finding]:
+    counts = manifest.counts()
+    by_form: defaultdict[str, list[str]] = defaultdict(list)
+    for label in manifest.classes:
+        by_form[folded(label)].append(label)
+    findings = []
+    for labels in by_form.values():
+        if len(labels) < 2:
+            continue
+        *head, last = [f"{shown(label)} ({counts[label]['all']} images)" for label in labels]
+        by = " or ".join(dict.fromkeys(difference(labels[0], label) for label in labels[1:]))
+        text = f"{manifest.name}: classes {', '.join(head)} and {last} differ only by {by}."
+        findings.append(finding("L401", text, count=len(labels), examples=labels))
+    return findings
+
+
+def _missing_labels(manifest: Manifest) -> list[Finding]:
+    counts = manifest.counts()
+    labels = [label for label in manifest.classes if normal(label).casefold() in _MISSING]
+    if not labels:
+        return []
+    number = sum(counts[label]["all"] for label in labels)
+    named = ", ".join(f"{shown(label)} ({counts[label]['all']} images)" for label in labels)
+    text = f"{manifest.name}: classes named like a missing value: {named}."
+    return [finding("L403", text, count=number, examples=labels)]

@@ -1,0 +1,180 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binomtest, t
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from cytolora.metrics.counts import count_by_unit, effective_number
+from cytolora.metrics.intervals import Interval, metric_intervals, share_interval
+from cytolora.metrics.korn_graubard import jackknife_variance
+
+
+def of_share(hits: Any, groups: list[str] | None = None) -> Interval:
+    names = [f"{index:05}.png" for index in range(len(hits))]
+    return share_interval(np.asarray(hits, dtype=bool), images=names, groups=groups or [None] * len(hits))
+
+
+def spread_out(num_groups: int, size: int, num_wrong: int) -> tuple[list[bool], list[str]]:
+    """Groups of one size, the first of which hold a mistake each."""
+    groups = [f"{index // size:04}" for index in range(num_groups * size)]
+    return [index % size > 0 or index // size >= num_wrong for index in range(num_groups * size)], groups
+
+
+def test_single_images_give_clopper_pearsons_interval_of_one_image_less():
+    """The jackknife variance of independent images is p (1 - p) / (n - 1)."""
+    found = of_share([True] * 300 + [False] * 100)
+    assert (found.kind, found.unit, found.num_units, found.num_images) == ("korn-graubard", "image", 400, 400)
+    assert found.n_eff == pytest.approx(399, abs=1e-6)
+    low, high = beta.ppf(0.025, 299.25, 100.75), beta.ppf(0.975, 300.25, 99.75)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+    exact = binomtest(300, 400).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=2e-4)
+    assert found.warnings == {}
+
+
+def test_a_share_of_groups_is_korn_and_graubards_formula_with_the_brute_force_jackknife():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(40), rng.geometric(1 / 8, 40))
+    hits = rng.random(len(groups)) < rng.beta(2, 2, 40)[groups]
+    found = of_share(hits, [f"{group:02}" for group in groups])
+    value, number = hits.mean(), len(hits)
+    variance = 39 / 40 * sum((hits[groups != group].mean() - value) ** 2 for group in range(40))
+    n_eff, nu = min(number, value * (1 - value) / variance), effective_number(np.bincount(groups)) - 1
+    trials = n_eff * (t.ppf(0.975, number - 1) / t.ppf(0.975, nu)) ** 2
+    low = beta.ppf(0.025, value * trials, (1 - value) * trials + 1)
+    high = beta.ppf(0.975, value * trials + 1, (1 - value) * trials)
+    assert found.kind == "korn-graubard"
+    assert (found.low, found.high, found.n_eff) == pytest.approx((low, high, n_eff), abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1"])
+def test_the_jackknife_of_other_metrics_is_scikit_learns_without_each_group_in_turn(metric: str):
+    measures = {
+        "balanced_accuracy": balanced_accuracy_score,
+        "macro_f1": lambda truth, said: f1_score(truth, said, average="macro"),
+    }
+    rng = np.random.default_rng(2)
+    labels, groups = rng.integers(0, 4, 300), rng.integers(0, 25, 300)
+    seeds = [np.where(rng.random(300) < 0.7, labels, rng.integers(0, 4, 300)) for _ in range(2)]
+    options: dict[str, Any] = {
+        "images": [f"{index:03}" for index in range(300)] * 2,
+        "groups": [f"{group:02}" for group in groups] * 2,
+        "num_classes": 4,
+    }
+    counts = count_by_unit(np.tile(labels, 2), np.concatenate(seeds), **options)
+    expected = [
+        np.mean([measures[metric](labels[groups != group], said[groups != group]) for said in seeds])
+        for group in range(25)
+    ]
+    assert counts.left_out(metric) == pytest.approx(np.array(expected), abs=1e-12)
+    found = metric_intervals(np.tile(labels, 2), np.concatenate(seeds), **options)[metric]
+    value = np.mean([measures[metric](labels, said) for said in seeds])
+    assert found.kind == "approximate"
+    assert found.n_eff == pytest.approx(
+        min(300, value * (1 - value) / jackknife_variance(float(value), expected)), rel=1e-9
+    )
+    assert found.low < value < found.high
+
+
+def test_units_left_out_in_blocks_are_those_left_out_at_once(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(3)
+    labels, said = rng.integers(0, 3, (2, 50))
+    counts = count_by_unit(labels, said, images=[str(n) for n in range(50)], groups=[None] * 50, num_classes=3)
+    at_once = counts.left_out("macro_f1")
+    monkeypatch.setattr("cytolora.metrics.counts._BLOCK", 40)
+    assert counts.left_out("macro_f1").tolist() == at_once.tolist()
+
+
+@pytest.mark.parametrize(
+    ("num_wrong", "kind"),
+    [(0, "korn-graubard"), (1, "credible"), (19, "credible"), (20, "korn-graubard"), (40, "korn-graubard")],
+)
+def test_fewer_than_20_groups_with_a_mistake_give_a_credible_interval(num_wrong: int, kind: str):
+    hits, groups = spread_out(60, 5, num_wrong)
+    found = of_share(hits, groups)
+    assert (found.kind, found.num_wrong, found.num_units, found.num_images) == (kind, num_wrong, 60, 300)
+    assert found.low <= np.mean(hits) <= found.high
+
+
+def test_a_share_near_0_mirrors_one_near_1():
+    """A referral rate of 3 % is as little known as an accuracy of 97 %."""
+    hits, groups = spread_out(60, 5, 9)
+    one, other = of_share(hits, groups), of_share(~np.array(hits), groups)
+    assert (one.kind, other.kind) == ("credible", "credible")
+    assert (one.low, one.high) == pytest.approx((1 - other.high, 1 - other.low), abs=1e-6)
+
+
+def test_a_perfect_share_has_the_exact_limit_of_as_many_trials_as_groups():
+    found = of_share([True] * 60, [str(index // 4) for index in range(60)])
+    exact = binomtest(15, 15).proportion_ci(method="exact")
+    assert (found.low, found.high) == (pytest.approx(exact.low, abs=1e-12), 1.0)
+
+
+def test_large_groups_harder_than_small_ones_are_not_given_an_interval_without_the_share_seen():
+    """Half of one group of 1,000 is missed, nothing of 30 groups of 10: the model of equal groups denies it."""
+    hits = [True] * 500 + [False] * 500 + [True] * 300
+    found = of_share(hits, ["large"] * 1000 + [str(index // 10) for index in range(300)])
+    assert found.kind == "korn-graubard"
+    assert found.low <= 800 / 1300 <= found.high
+    assert found.high - found.low > 0.9  # hardly more than one group's worth
+
+
+@pytest.mark.parametrize("num_wrong", [1, 5, 10, 19, 20, 30])
+def test_copies_of_a_cell_in_its_group_add_no_certainty(num_wrong: int):
+    """Copies are more alike than the prior of the correlation allows: the variance over groups decides."""
+    correct = [True] * 30 + [False] * num_wrong
+    groups = [str(index // 10) for index in range(10 * len(correct))]
+    copied = of_share(np.repeat(correct, 10), groups)
+    exact = binomtest(30, len(correct)).proportion_ci(method="exact")
+    assert (copied.kind, copied.num_units) == ("korn-graubard", len(correct))
+    assert copied.n_eff == pytest.approx(len(correct) - 1)
+    assert (copied.low, copied.high) == pytest.approx((exact.low, exact.high), abs=0.02)
+
+
+def test_seeds_that_agree_give_the_interval_of_one_seed():
+    labels, predicted = [0, 1] * 50, [0, 0] * 47 + [0, 1] * 3
+    images = [f"{index}.png" for index in range(100)]
+    one = metric_intervals(labels, predicted, images=images, groups=[None] * 100, num_classes=2)
+    three = metric_intervals(labels * 3, predicted * 3, images=images * 3, groups=[None] * 300, num_classes=2)
+    for name, found in one.items():
+        assert (three[name].low, three[name].high) == pytest.approx((found.low, found.high), abs=1e-12)
+        assert (three[name].num_units, three[name].num_images) == (100, 100)
+
+
+def test_an_image_without_group_among_grouped_ones_is_a_group_of_its_own():
+    found = metric_intervals([0] * 4, [0, 1, 0, 1], images=list("abcd"), groups=["g", "g", None, None], num_classes=2)
+    assert (found["accuracy"].unit, found["accuracy"].num_units) == ("group", 3)
+
+
+def test_few_groups_are_warned_about_by_number_sooner_of_metrics_that_are_no_share():
+    hits, groups = spread_out(40, 5, 30)
+    found = metric_intervals(
+        [0] * 200, ~np.array(hits), images=[str(n) for n in range(200)], groups=groups, num_classes=2
+    )
+    assert found["accuracy"].warnings == {}
+    assert "40 groups only; under about 50" in found["macro_f1"].warnings["few groups"]
+    fewer = of_share(*spread_out(12, 5, 10))
+    assert "12 groups only; under about 30" in fewer.warnings["few groups"]
+
+
+def test_few_mistakes_are_warned_about_however_many_units_there_are():
+    found = of_share(*spread_out(100, 4, 16))
+    assert list(found.warnings) == ["few mistakes"]
+    assert "Mistakes lie in 16 of 100 groups; under about 20" in found.warnings["few mistakes"]
+    assert "model (beta-binomial)" in found.warnings["few mistakes"]
+    assert of_share(*spread_out(100, 4, 20)).warnings == {}
+
+
+def test_a_single_group_says_nothing_of_others():
+    found = of_share([True, False, True], ["only"] * 3)
+    assert found.low < 0.2
+    assert found.high > 0.95
+    assert set(found.warnings) == {"few groups"}
+
+
+@pytest.mark.parametrize("hits", [[True], [False], [True, False], [True] * 2, [False] * 3])
+def test_very_few_images_give_a_wide_interval_that_holds_the_share(hits: list[bool]):
+    found = of_share(hits)
+    assert 0 <= found.low <= np.mean(hits) <= found.high <= 1
+    assert found.high - found.low > 0.5
