@@ -119,6 +119,7 @@ def bloodmnist_arrays(size_px: int = 28) -> dict[str, np.ndarray]:
         images = np.zeros((len(labels), size_px, size_px, 3), np.uint8)
         images[..., 0] = np.arange(len(labels))[:, None, None]
         images[..., 1] = part
+        images[:, size_px // 2 :, :, 2] = 200
         arrays |= {f"{subset}_images": images, f"{subset}_labels": labels[:, None]}
     return arrays
 

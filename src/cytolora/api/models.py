@@ -189,7 +189,7 @@ def embed(
     if isinstance(data, Manifest):
         manifest = data
     else:
-        manifest = load_dataset(data, dataset, reading=reading) if labelled else unlabelled(data)
+        manifest = load_dataset(data, dataset, reading=reading) if labelled else unlabelled(data, reading.decoding)
     inputs.fetch_weights(config.backbone.name, progress)
     progress.begin("features", len(manifest.samples), "images")
     session = Session(

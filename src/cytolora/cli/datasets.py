@@ -17,6 +17,7 @@ from cytolora.cli.print_findings import print_conclusion, print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.config.run import SUBSETS, SplitSpec
 from cytolora.core.files import write_text
+from cytolora.core.finding_kinds import EVERY_DATASET
 from cytolora.core.findings import problems
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
@@ -94,7 +95,8 @@ def check(
         )
     else:
         _print(manifest, found)
-    return _PROBLEMS if found.has_problems or (strict and found.findings()) else 0
+    notes = [one for one in found.findings() if one.code not in EVERY_DATASET]
+    return _PROBLEMS if found.has_problems or (strict and notes) else 0
 
 
 def split(

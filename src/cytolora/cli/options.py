@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
-from cytolora.config.reading import ReadOptions
+from cytolora.config.reading import Decoding, ReadOptions
 from cytolora.config.run import PAPER
 from cytolora.config.yaml import load_grid
 from cytolora.errors import ConfigError
@@ -105,10 +105,31 @@ class ReadingOptions:
     """Column of the table that names the patient, slide or field; `group` if not given."""
     subset_column: str | None = None
     """Column of the table that names train, val or test; `subset` if not given."""
+    frame: str | None = None
+    """Which frame of files with several (focal planes, pages) is read: its number from 0, middle, sharpest, or max
+    (the maximum over all). Such files are an error if not given."""
+    icc: Literal["ignore", "srgb"] = "ignore"
+    """Colour profiles in the files: ignored, as encoders were trained, or converted to sRGB."""
+    value_range: str = "full"
+    """What becomes white in images of more than 8 bits: the highest value of the bit depth (full), that of the bits
+    that the dataset uses (used), or a value such as 4095."""
 
     def options(self) -> ReadOptions:
         """Returns the choices as the reader takes them."""
-        return ReadOptions(group_column=self.group_column, subset_column=self.subset_column)
+        return ReadOptions(group_column=self.group_column, subset_column=self.subset_column, decoding=self.decoding())
+
+    def decoding(self) -> Decoding:
+        """Returns the choices of how files become pixels.
+
+        Raises:
+            ConfigError: If one is none of those that there are.
+        """
+        frame, value_range = self.frame, self.value_range
+        return Decoding(
+            frame=int(frame) if frame is not None and frame.isdecimal() else frame,  # pyright: ignore[reportArgumentType]
+            icc=self.icc,
+            value_range=int(value_range) if value_range.isdecimal() else value_range,  # pyright: ignore[reportArgumentType]
+        )
 
 
 AS_IT_STANDS = ReadingOptions()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolora.cli.console import make_console
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
@@ -69,7 +70,7 @@ def predict(
         )
     refuse_slides(paths)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged files, which the table reports
-    from cytolora.classifier.inference.image_sources import find_images
+    from cytolora.classifier.inference.image_sources import find_images, left_out
     from cytolora.classifier.inference.table import check_out, check_room, predict_table
 
     if not paths:
@@ -86,3 +87,5 @@ def predict(
         progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
         result = predict_table(opened, sources, out, page=page, on_images=progress.done)
     print_summary(result, "images", out, page)
+    for one in left_out(paths):
+        make_console().print(f"{one.code} {one}")

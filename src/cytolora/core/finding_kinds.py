@@ -55,7 +55,7 @@ PIXELS = _kinds(
         "Remove it; `predict` always refers such an image to a person.",
     ),
     (
-        *(106, "fully-transparent", "warning"),
+        *(106, "fully-transparent", "error"),
         "Every pixel of an image is transparent.",
         "Save it without an alpha channel; its colours cannot be trusted as they are.",
     ),
@@ -75,13 +75,13 @@ FILES = _kinds(
     "F",
     (
         *(201, "not-read", "warning"),
-        "Files beside the images are neither read nor known leftovers of a system.",
-        "Convert images of other formats to PNG, or move the files away.",
+        "Images of formats that are not read (JPEG 2000, AVIF, GIF, DICOM, …), or without a suffix, lie in the folder.",
+        "Convert them to PNG, give them their suffix, or move them away; `predict` gives each a row with an error.",
     ),
     (
         *(202, "masks", "warning"),
-        "Files look like masks or annotations of images beside them, and are left out.",
-        "Move masks to a folder of their own; rename a cell that is none.",
+        "Files are masks of images beside them, by their name, their size and their few colours, and are left out.",
+        "Nothing, where they are masks; rename a cell that is none, and take masks out of a table that lists them.",
     ),
     (
         *(203, "deeper-images", "warning"),
@@ -122,6 +122,16 @@ FILES = _kinds(
         *(210, "layout", "note"),
         "Which reader was taken for the data, and by what evidence.",
         "`--dataset NAME` takes another (`cytolora ls datasets`).",
+    ),
+    (
+        *(211, "other-files", "note"),
+        "Files that are no images, and no leftovers of a system, lie in the folder and are not read.",
+        "Nothing, where they do not say what the images show.",
+    ),
+    (
+        *(212, "slide-pictures", "warning"),
+        "Thumbnails, macro or label pictures of slides lie beside the images, and are left out.",
+        "Move them away; rename a cell that is none.",
     ),
 )
 
@@ -287,5 +297,8 @@ SLIDES = _kinds(
 
 NUMBERS = _kinds("N")
 """Marks of results."""
+
+EVERY_DATASET = frozenset({"F210"})
+"""Notes on any dataset, whatever its state."""
 
 KINDS: dict[str, FindingKind] = PIXELS | FILES | TABLES | LABELS | DIVISION | WEIGHTS | SLIDES | NUMBERS

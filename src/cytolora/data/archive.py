@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from cytolora.core.cache_folder import default_cache
 from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
+from cytolora.core.litter import is_litter
+from cytolora.data.walk import folders_in, has_images
 from cytolora.errors import DataError
 
 DEFAULT_CACHE = default_cache() / "archives"
@@ -23,8 +25,9 @@ _FREE_BYTES = 64 * 2**20
 """Up to here no ratio is looked at: small blank images pack very well."""
 
 _OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
+_MAX_WRAPPERS = 4
+"""Folders around a dataset that are looked through."""
 _DRIVE = re.compile(r"[A-Za-z]:")
-_NOT_DATA = "__MACOSX"
 
 
 def is_archive(path: Path) -> bool:
@@ -70,13 +73,18 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
 
 
 def inner_folders(folder: Path) -> list[Path]:
-    """Lists a folder and, while it holds nothing but one other folder, the ones inside: archives wrap their content."""
+    """Lists a folder and, while only one folder in it holds anything, the ones inside: downloads wrap their content.
+
+    Files beside that folder (README, licence, a table) are no content, nor are folders without images.
+    """
     folders = [folder]
-    while True:
-        content = [path for path in folders[-1].iterdir() if not path.name.startswith(".")]
-        if len(content) != 1 or not content[0].is_dir():
-            return folders
+    while len(folders) <= _MAX_WRAPPERS:
+        inside = folders_in(folders[-1])
+        content = inside if len(inside) == 1 else [one for one in inside if has_images(one)]
+        if len(content) != 1:
+            break
         folders.append(content[0])
+    return folders
 
 
 def _checked(archive: Path, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
@@ -91,7 +99,7 @@ def _checked(archive: Path, members: Iterable[zipfile.ZipInfo]) -> dict[str, zip
             why = "stands in the archive twice"
         if why:
             raise DataError(f"{archive}: entry {member.filename!r} {why}; nothing was unpacked.")
-        if not member.is_dir() and _NOT_DATA not in path.parts:
+        if not member.is_dir() and not is_litter(path.as_posix()):
             files[path.as_posix()] = member
     total = sum(member.file_size for member in files.values())
     if _is_bomb(total, sum(member.compress_size for member in files.values())) or _is_bomb(

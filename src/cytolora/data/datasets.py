@@ -1,7 +1,8 @@
 """Dataset registry, and ``load_manifest``: from a path to a checked manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
@@ -10,6 +11,7 @@ from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.findings import Finding, finding
 from cytolora.core.registry import Registry
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
+from cytolora.data.left_out import account
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.apacc import APACC
 from cytolora.data.readers.bcfc import BCFC
@@ -17,12 +19,14 @@ from cytolora.data.readers.bloodmnist import BLOODMNIST
 from cytolora.data.readers.bmcd import BMCD
 from cytolora.data.readers.bmt import BMT
 from cytolora.data.readers.cric import CRIC
-from cytolora.data.readers.csv import CSV
+from cytolora.data.readers.csv import CSV, TABLE
+from cytolora.data.readers.exports import why_refused
 from cytolora.data.readers.flat import FLAT
 from cytolora.data.readers.fnac2019 import FNAC2019
-from cytolora.data.readers.folder import FOLDER
+from cytolora.data.readers.folder import FOLDER, are_groups, are_numbered, holds_classes
 from cytolora.data.readers.herlev import HERLEV
 from cytolora.data.readers.hicervix import HICERVIX
+from cytolora.data.readers.layout import child_named
 from cytolora.data.readers.mlcc import MLCC
 from cytolora.data.readers.rearranged import read_dataset
 from cytolora.data.readers.sipakmed import SIPAKMED
@@ -30,6 +34,7 @@ from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.synthetic import SYNTHETIC
 from cytolora.data.readers.txt import TXT
 from cytolora.data.similar_names import with_label_findings
+from cytolora.data.walk import folders_in
 from cytolora.errors import DataError, unknown_name
 
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
@@ -79,8 +84,14 @@ def load_manifest(
     path = as_path(path)
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
-    spec, path = _locate(path, dataset, as_path(cache, "cache"))
-    manifest = read_dataset(path, spec, reading)
+    outer = unpack(path, as_path(cache, "cache")) if is_archive(path) else path
+    spec, inner = _locate(outer, dataset)
+    manifest = read_dataset(inner, spec, reading)
+    if spec is CSV and inner.is_file() and inner != outer:
+        manifest = replace(manifest, name=inner.resolve().parent.name)  # as where the table is called manifest.csv
+    if dataset is None and spec is FOLDER:
+        _refuse_groups(manifest, is_inner=inner != outer)
+    manifest, left_out = account(outer, manifest, spec)
     counts = manifest.counts()
     empty = [label for label in manifest.classes if not counts[label]["all"]]
     if empty:
@@ -89,8 +100,9 @@ def load_manifest(
     if strict and differences:
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
     differing = (finding("F207", text) for text in differences)
-    findings = (*manifest.findings, *differing, *_absent_classes(manifest))
-    return with_label_findings(replace(manifest, findings=findings)).with_hashes()
+    layout = finding("F210", _layout(outer, inner, manifest, spec, is_named=dataset is not None))
+    findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, layout)
+    return with_label_findings(replace(manifest, findings=findings, decoding=reading.decoding)).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:
@@ -108,30 +120,83 @@ def recognise(path: Path) -> DatasetSpec:
     """Returns the published dataset that a path looks like, else the reader for tables or class folders of one's own.
 
     Raises:
-        DataError: If two published datasets recognise it, or nothing reads it.
+        DataError: If two published datasets recognise it, it is an export that is not read, or nothing reads it.
     """
     published = [spec for spec in DATASETS if not spec.generic and spec.looks_like(path)]
     if len(published) > 1:
         raise DataError(f"{path} may be {_alternatives(published)}; say which with --dataset.")
     if published:
         return next(iter(published[0].label_sets.values()), published[0])
-    for spec in (CSV, TXT, FLAT, FOLDER):
+    if CSV.looks_like(path) or _table_in(path) != path:
+        return CSV
+    refused = why_refused(path)
+    if refused:
+        raise DataError(refused)
+    for spec in (TXT, FLAT, FOLDER):
         if spec.looks_like(path):
             return spec
     expected = "expected class folders with images, a CSV table, or an official download"
     raise DataError(" ".join([f"{path} is no dataset; {expected}.", *DATASETS.problems()]))
 
 
-def _locate(path: Path, dataset: str | None, cache: Path) -> tuple[DatasetSpec, Path]:
-    """Finds the dataset and its folder; in an archive that may be some folders further in."""
+def _locate(path: Path, dataset: str | None) -> tuple[DatasetSpec, Path]:
+    """Finds the dataset and its folder, which may be some folders further in."""
     spec = find_dataset(dataset) if dataset else None
-    if not is_archive(path):
+    if not path.is_dir() or (spec and spec.drawn):
         return spec or recognise(path), path
-    folders = inner_folders(unpack(path, cache))
-    published = [spec] if spec else [known for known in DATASETS if not known.generic]
-    fitting = (folder for folder in folders for known in published if not known.generic and known.looks_like(folder))
-    path = next(fitting, folders[-1])
-    return spec or recognise(path), path
+    folders = inner_folders(path)
+    if spec is None:
+        published = [known.looks_like for known in DATASETS if not known.generic]
+        folder = _first(folders, published) or _first(folders, [_is_ones_own]) or path
+        return recognise(folder), _table_in(folder)
+    fits = [holds_classes] if spec is FOLDER else [spec.looks_like]
+    rearranged = [] if spec.generic else [TXT.looks_like, FLAT.looks_like]
+    folder = _first(folders, [*fits, *rearranged]) or _wrapped(folders)
+    return spec, _table_in(folder) if spec is CSV else folder
+
+
+def _wrapped(folders: Sequence[Path]) -> Path:
+    """Returns the last folder that is the only one in the folder before it."""
+    only = list(takewhile(lambda inner: len(folders_in(inner.parent)) == 1, folders[1:]))
+    return only[-1] if only else folders[0]
+
+
+def _first(folders: Sequence[Path], tests: Sequence[Callable[[Path], bool]]) -> Path | None:
+    return next((folder for folder in folders if any(test(folder) for test in tests)), None)
+
+
+def _is_ones_own(folder: Path) -> bool:
+    is_table = CSV.looks_like(folder) or _table_in(folder) != folder
+    is_read = is_table or TXT.looks_like(folder) or FLAT.looks_like(folder) or holds_classes(folder)
+    return is_read or bool(why_refused(folder))
+
+
+def _table_in(folder: Path) -> Path:
+    """Returns the table of a folder if its name is written in another case than expected, else the folder."""
+    table = child_named(folder, TABLE) if folder.is_dir() else None
+    return folder if table is None or table.name == TABLE else table
+
+
+def _refuse_groups(manifest: Manifest, *, is_inner: bool) -> None:
+    """Refuses folders of patients, slides or fields where nobody said that these are classes."""
+    if are_groups(manifest.classes) or (is_inner and are_numbered(manifest.classes)):
+        raise DataError(
+            f"{manifest.root} holds folders called {', '.join(manifest.classes[:3])}: patients, slides or fields, it "
+            "seems, not classes. Make a table manifest.csv with columns path,label,group; `--dataset folder` takes "
+            "them for classes."
+        )
+
+
+def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec, *, is_named: bool) -> str:
+    """Says which reader was taken, and by what evidence."""
+    evidence = {
+        FOLDER.name: f"images in {len(manifest.classes)} folders, {', '.join(manifest.classes)}",
+        CSV.name: f"the table {inner.name if inner.is_file() else TABLE}",
+        TXT.name: "images/ and the lists in splits/",
+        FLAT.name: "files named <class>_<number> in folders of train, val or test",
+    }.get(spec.name, "its folders and names are those of the download")
+    where = f" in {inner.relative_to(path).as_posix()}" if inner != path and inner.is_dir() else ""
+    return f"Read as {spec.title} (--dataset {spec.name}){where}: {'so named' if is_named else evidence}."
 
 
 def _alternatives(specs: Sequence[DatasetSpec]) -> str:

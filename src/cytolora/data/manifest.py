@@ -1,12 +1,13 @@
 """Dataset manifest: a checked, sorted and fingerprinted table of images."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from cytolora.config.reading import DECODE_VERSION, STANDARD, Decoding
 from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.findings import Finding
@@ -35,8 +36,17 @@ class Sample:
     """Of the file's bytes; empty until ``with_hashes``."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Further columns (stain, scanner, site, …), sorted by name."""
+    pixel_rules: str = ""
+    """Rules that read the image otherwise than version 1 of them, in words; empty where none does: most images."""
     elsewhere: Path | None = field(default=None, compare=False)
     """Its file where that is not below the dataset's root: an image that was added, to be trained on alone."""
+
+    @property
+    def pixels_key(self) -> str:
+        """SHA-256 of what its pixels are made from: the file, and the rules where they are others than those before."""
+        if not self.pixel_rules:
+            return self.sha256
+        return sha256_text(canonical_json([self.sha256, DECODE_VERSION, self.pixel_rules]))
 
     def file_in(self, root: Path) -> Path:
         """Returns its file, of a dataset in the folder ``root``."""
@@ -58,6 +68,8 @@ class Manifest:
     """Where train, val and test come from, in words for a report; empty while there are none."""
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     """Of the reader: what is odd in its input."""
+    decoding: Decoding = STANDARD
+    """How its files become pixels; part of the fingerprint through the images that it acts on."""
     tree: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """By class, its ancestors from the coarsest level down, and itself; empty where classes have no hierarchy."""
 
@@ -80,24 +92,47 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over classes, paths, labels, groups and the bytes of every image; subsets are not part of it."""
+        """SHA-256 over classes, paths, labels, groups and the bytes of every image; subsets are not part of it.
+
+        Of an image that today's pixel rules read otherwise than those before, their name is part of it.
+        """
+        return self._fingerprint(lambda sample: [f"{DECODE_VERSION}: {sample.pixel_rules}"] * bool(sample.pixel_rules))
+
+    @cached_property
+    def fingerprint_before(self) -> str:
+        """The fingerprint that the same files had by pixel rules of version 1."""
+        return self._fingerprint(lambda sample: [])
+
+    def changed_pixels(self) -> list[str]:
+        """Says which pixel rules read images otherwise than before, with the number of images."""
+        counts = Counter(sample.pixel_rules for sample in self.samples if sample.pixel_rules)
+        return [f"{number} images: {rules}" for rules, number in sorted(counts.items())]
+
+    def _fingerprint(self, mark: Callable[[Sample], list[str]]) -> str:
         if any(not sample.sha256 for sample in self.samples):
-            return self.with_hashes().fingerprint
-        rows = [[sample.path, sample.label, sample.group, sample.sha256] for sample in self.samples]
+            return self.with_hashes()._fingerprint(mark)
+        rows = [[one.path, one.label, one.group, one.sha256, *mark(one)] for one in self.samples]
         return sha256_text(canonical_json({"classes": list(self.classes), "samples": rows}))
 
     def with_hashes(self) -> "Manifest":
-        """Returns the manifest with the hash of every image; reads each file once."""
-        with ThreadPoolExecutor() as pool:
-            hashes = list(pool.map(self._hash, self.samples))
-        samples = tuple(replace(sample, sha256=digest) for sample, digest in zip(self.samples, hashes, strict=True))
-        return replace(self, samples=samples)
+        """Returns the manifest with the hash and the pixel rules of every image; reads each file once."""
+        from cytolora.data.imaging.marks import changed_rule, used_range  # not while manifests are only listed
 
-    def _hash(self, sample: Sample) -> str:
-        try:
-            return sample.sha256 or sha256_file(sample.file_in(self.root))
-        except OSError as error:
-            raise DataError(f"Cannot read {sample.file_in(self.root)}: {error.strerror}.") from error
+        new = [sample.file_in(self.root) for sample in self.samples if not sample.sha256]
+        decoding = used_range(new, self.decoding)
+
+        def hashed(sample: Sample) -> Sample:
+            if sample.sha256:
+                return sample
+            file = sample.file_in(self.root)
+            try:
+                return replace(sample, sha256=sha256_file(file), pixel_rules=changed_rule(file, decoding))
+            except OSError as error:
+                raise DataError(f"Cannot read {file}: {error.strerror}.") from error
+
+        with ThreadPoolExecutor() as pool:
+            samples = tuple(pool.map(hashed, self.samples))
+        return replace(self, samples=samples, decoding=decoding)
 
     def subset(self, name: Subset) -> tuple[Sample, ...]:
         """Returns the samples of one subset, sorted by path."""

@@ -19,6 +19,8 @@ class Stale:
     run_id: str
     stored: Identity
     today: Identity
+    pixel_rules: tuple[str, ...] = ()
+    """Rules that read images otherwise than when it was stored, where nothing else of the data differs."""
 
     def __str__(self) -> str:
         differences = [
@@ -26,6 +28,7 @@ class Stale:
             for name in Identity.__dataclass_fields__
             if (was := getattr(self.stored, name)) != (now := getattr(self.today, name)) and now is not None
         ]
+        differences += [f"images are read by other rules since ({rules})" for rules in self.pixel_rules]
         return f"{self.run_id}: {'; '.join(differences)}"
 
 
@@ -79,7 +82,8 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
             if old.identity.agrees_with(today[run.seed]):
                 stored.add(run.run_id)
             else:
-                stale.append(Stale(run_id=run.run_id, stored=old.identity, today=today[run.seed]))
+                rules = inputs.changed_pixels(run, old.identity.data_fingerprint)
+                stale.append(Stale(run_id=run.run_id, stored=old.identity, today=today[run.seed], pixel_rules=rules))
     unfinished = {name for name, setting in by_setting.items() if _has_work(setting, stored_by_setting.get(name, ()))}
     return Plan(runs=runs, stored=frozenset(stored), stale=tuple(stale), jobs=_jobs(by_setting, unfinished))
 

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import staged_file
+from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
-from cytolora.data.readers.layout import is_image, relative_path
+from cytolora.data.readers.layout import relative_path
+from cytolora.data.walk import walk
 from cytolora.errors import DataError
 from cytolora.training.features import Chunk
 from cytolora.training.session import Session
@@ -81,7 +84,7 @@ def read_embedding(path: AnyPath) -> Embedding:
     return Embedding(table=table, made_from=made_from)
 
 
-def unlabelled(folder: AnyPath) -> Manifest:
+def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:
     """Lists every image below a folder, whatever sub-folder it stands in, without labels, groups or subsets.
 
     Raises:
@@ -90,9 +93,17 @@ def unlabelled(folder: AnyPath) -> Manifest:
     folder = as_path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; --unlabelled takes the images below one.")
-    paths = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
-    samples = tuple(Sample(path=relative_path(path, folder), label="") for path in paths)
-    return Manifest(name=folder.resolve().name, root=folder, classes=("",), samples=samples).with_hashes()
+    found = list(walk(folder))
+    images = [one.path for one in found if one.kind == "image" and one.path.is_file()]
+    left = [one for one in found if one.kind != "image"]
+    return Manifest(
+        name=folder.resolve().name,
+        root=folder,
+        classes=("",),
+        samples=tuple(Sample(path=relative_path(path, folder), label="") for path in images),
+        decoding=decoding,
+        findings=(*findings_of(left, folder), *other_files(left, folder)),
+    ).with_hashes()
 
 
 def _schema(session: Session, feature_dim: int) -> pa.Schema:

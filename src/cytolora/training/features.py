@@ -79,23 +79,23 @@ def chunks(
     store = _store(cache, preprocess, augment, recipe, weights_sha256)
     for samples in _divided(manifest):
         features = _read(store, samples)
-        missing = list({one.sha256: one for one in samples if one.sha256 not in features}.values())
+        missing = list({one.pixels_key: one for one in samples if one.pixels_key not in features}.values())
         if len(missing) < len(samples):
             on_images(len(samples) - len(missing))
         if missing:
             frozen = encoder().to(device)
             for some in _batches(missing, batch_size(device)):
                 rows = encode(frozen, [view(sample) for sample in some], preprocess, device)
-                features |= {sample.sha256: row for sample, row in zip(some, rows, strict=True)}
+                features |= {sample.pixels_key: row for sample, row in zip(some, rows, strict=True)}
                 on_images(len(some))
             _require_finite(missing, features)
-            _add(store, cache, {sample.sha256: features[sample.sha256] for sample in missing})
-        yield Chunk(samples=samples, features=torch.stack([features[sample.sha256] for sample in samples]))
+            _add(store, cache, {sample.pixels_key: features[sample.pixels_key] for sample in missing})
+        yield Chunk(samples=samples, features=torch.stack([features[sample.pixels_key] for sample in samples]))
 
 
 def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weights_sha256: str, cache: Path) -> int:
     """Counts the images of which ``chunks``, asked for evaluation views, would have to compute the features."""
-    images = {sample.sha256 for sample in manifest.samples}
+    images = {sample.pixels_key for sample in manifest.samples}
     return len(images - _store(cache, preprocess, None, recipe, weights_sha256).present(images))
 
 
@@ -145,7 +145,7 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]
 
 
 def _require_finite(samples: Sequence[Sample], features: dict[str, Tensor]) -> None:
-    wrong = [sample.path for sample in samples if not torch.isfinite(features[sample.sha256]).all()]
+    wrong = [sample.path for sample in samples if not torch.isfinite(features[sample.pixels_key]).all()]
     if wrong:
         raise WeightsError(
             f"The encoder's features of {len(wrong)} of {len(samples)} images are no finite numbers (first "
@@ -161,7 +161,7 @@ def _store(
 
 
 def _read(store: ShardStore, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    rows = store.read(sample.sha256 for sample in samples)
+    rows = store.read(sample.pixels_key for sample in samples)
     return {image: torch.from_numpy(np.frombuffer(row, "<f4").astype(np.float32)) for image, row in rows.items()}
 
 

@@ -93,6 +93,13 @@ class Inputs:
         refuse_errors(manifest.name, findings)
         return replace(divided, findings=findings)
 
+    def changed_pixels(self, spec: RunSpec, stored_fingerprint: str | None) -> tuple[str, ...]:
+        """Says which pixel rules alone make a dataset another one than that of a stored run; empty for any other."""
+        if spec.dataset not in self.data:
+            return ()
+        manifest = self.manifest(spec.dataset, spec.split)
+        return tuple(manifest.changed_pixels()) if stored_fingerprint == manifest.fingerprint_before else ()
+
     def split(self, spec: RunSpec) -> Split:
         """Returns the images that a run sees."""
         key = (spec.dataset, spec.split, spec.sampling, spec.seed)

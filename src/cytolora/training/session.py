@@ -101,7 +101,7 @@ class Session:
     @cached_property
     def pixels(self) -> PixelCache:
         """Decoded images."""
-        return PixelCache(self.cache / "pixels", self.manifest.root)
+        return PixelCache(self.cache / "pixels", self.manifest.root, self.manifest.decoding)
 
     @cached_property
     def features(self) -> Float32[Tensor, "images features"]:

@@ -4,8 +4,10 @@ import io
 import random
 import time
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cytolora.data.imaging.decode import decode
@@ -47,7 +49,12 @@ def _originals() -> dict[str, bytes]:
         buffer = io.BytesIO()
         image.save(buffer, format=name.split()[0].upper(), **options)
         files[name] = buffer.getvalue()
-    return files
+    colour = np.random.default_rng(1).integers(0, 65536, (24, 31, 3)).astype(np.uint16)
+    for compression in ("none", "lzw", "deflate"):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, colour, photometric="rgb", compression=compression)
+        files[f"tiff rgb 16 {compression}"] = buffer.getvalue()
+    return {**files, "png rgb 16": bytes(imagecodecs.png_encode(colour))}
 
 
 def _mutate(content: bytes, rng: random.Random) -> bytes:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(
-    cells: Path, header: str, *columns: tuple[str, ...], paths: tuple[str, ...] = NAMES, **reading: str
+    cells: Path, header: str, *columns: tuple[str, ...], paths: tuple[str, ...] = NAMES, **reading: Any
 ) -> Manifest:
     """Reads a table of path, label (a, b, a, b) and further columns."""
     rows = (",".join((path, "ab"[n % 2], *(column[n] for column in columns))) for n, path in enumerate(paths))
@@ -84,7 +85,7 @@ def test_a_column_that_is_absent_or_empty_cannot_be_chosen(cells: Path):
 
 @pytest.mark.parametrize("option", [{"group_column": "patient"}, {"subset_column": "split"}])
 @pytest.mark.parametrize("dataset", ["folder", None, "txt", "flat"])
-def test_columns_cannot_be_chosen_where_there_is_no_table(tmp_path: Path, dataset: str | None, option: dict[str, str]):
+def test_columns_cannot_be_chosen_where_there_is_no_table(tmp_path: Path, dataset: str | None, option: dict[str, Any]):
     for number, label in enumerate("ab"):
         (tmp_path / label).mkdir()
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / label / "x.png")

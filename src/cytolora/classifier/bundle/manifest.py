@@ -9,6 +9,7 @@ from typing import Any
 
 from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
 from cytolora.config.components import CLOSED
+from cytolora.config.reading import Decoding
 from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json, sha256_text
@@ -79,6 +80,8 @@ class BundleManifest:
     """In the order of the logits."""
     backbone: UsedBackbone
     preprocess: Preprocess
+    decoding: Decoding | None = None
+    """How image files became pixels in training; None in bundles of before: the rules of version 1."""
     method: str
     adapter: AdapterSpec | None = None
     """None for ``linear``."""

@@ -34,8 +34,8 @@ class Prediction:
     prediction_set: tuple[str, ...] | None = None
     """The classes that the true one is among at the nominal coverage; may be empty."""
     is_referred: bool | None = None
-    """Whether a person should decide: the set is not exactly one class, or the image is
-    out-of-distribution."""
+    """Whether a person should decide: the set is not exactly one class, the image is out-of-distribution, or
+    has one colour."""
     is_out_of_distribution: bool | None = None
     """The column ``unfamiliar``."""
 
@@ -73,6 +73,8 @@ def decide(
     logits: NDArray[np.floating],
     features: Features | None = None,
     bank: Features | None = None,
+    *,
+    has_content: Sequence[bool] | None = None,
 ) -> list[Prediction]:
     """Applies the decision rules to the logits and features of images.
 
@@ -81,6 +83,8 @@ def decide(
         features: [images, feature_dim]; without them, or without a bank, no image is checked for being
             out-of-distribution.
         bank: Features of the training images (``ood.from_bytes``).
+        has_content: By image, whether it shows more than one colour (data/imaging/content.py): one that does not is
+            referred, whatever the rules say. All do if None.
     """
     by_image = probabilities(logits, rules.temperature)
     is_ood = _out_of_distribution(rules, len(names), features, bank)
@@ -89,6 +93,7 @@ def decide(
     for row, name in enumerate(names):
         prediction_set = _prediction_set(rules, by_image[row])
         is_ambiguous = prediction_set is not None and len(prediction_set) != 1
+        is_blank = has_content is not None and not has_content[row]
         predictions.append(
             Prediction(
                 name=name,
@@ -96,7 +101,7 @@ def decide(
                 predicted=rules.classes[int(by_image[row].argmax())],
                 positive=positive[row],
                 prediction_set=prediction_set,
-                is_referred=is_ambiguous or bool(is_ood[row]),
+                is_referred=is_ambiguous or bool(is_ood[row]) or is_blank,
                 is_out_of_distribution=is_ood[row],
             )
         )

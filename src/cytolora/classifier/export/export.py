@@ -17,8 +17,8 @@ from cytolora.classifier.inference.onnx_predictor import EXPORT, OnnxModel
 from cytolora.core.arguments import AnyPath, OneOrMany, as_path, as_paths
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder
 from cytolora.core.progress import Progress
-from cytolora.data.readers.layout import is_image
 from cytolora.data.synthetic.dataset import write_synthetic
+from cytolora.data.walk import walk
 from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError, unknown_name
 from cytolora.metrics.calibration import probabilities
 
@@ -148,7 +148,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist; expected an image, or a folder of images.")
-        found += sorted(one for one in path.rglob("*") if is_image(one)) if path.is_dir() else [path]
+        found += [one.path for one in walk(path) if one.kind == "image"] if path.is_dir() else [path]
     if paths and not found:
         raise DataError(f"No images in {', '.join(map(str, paths))}; expected PNG, JPEG, BMP, TIFF or WebP files.")
     return found

@@ -6,7 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cytolora.classifier.bundle.files import BANK
 from cytolora.classifier.bundle.manifest import to_text
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, INPUT, MODEL, OUTPUTS
+from cytolora.config.reading import Decoding
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError, missing_package
 from cytolora.models.encoder_with_head import EncoderWithHead
@@ -55,10 +56,12 @@ def describe(bundle: Classifier) -> dict[str, Any]:
     return {
         "input": {"name": INPUT, "type": "float32", "shape": ["batch", 3, size, size], "channels": "RGB"},
         "steps": [
-            "decode to 8-bit RGB, upright as EXIF says; transparent pixels on white; the first of several frames",
+            "decode to 8-bit RGB, upright as EXIF says; transparent pixels on white; "
+            + _frames_and_depth(bundle.decoding),
             f"resize: {resize}; Pillow's {preprocess.interpolation} filter (antialiased) on 8-bit pixels",
             "divide by 255, subtract mean, divide by std, channel by channel",
         ],
+        "decoding": asdict(bundle.decoding),
         "resize": preprocess.resize,
         "size_px": size,
         "resize_px": preprocess.shorter_px,
@@ -76,6 +79,17 @@ def describe(bundle: Classifier) -> dict[str, Any]:
         "licence": bundle.backbone.licence,
         "use": "research only",
     }
+
+
+def _frames_and_depth(decoding: Decoding) -> str:
+    """Says in words what of several frames is read, and what becomes white."""
+    if decoding.version == 1:
+        return "the first of several frames; of 16-bit colour the upper 8 bits"
+    frame = "one frame alone" if decoding.frame is None else f"frame {decoding.frame}"
+    profile = "profiles ignored" if decoding.icc == "ignore" else "colour profiles converted to sRGB"
+    top = decoding.value_range
+    white = f"{top:,}" if isinstance(top, int) else "the highest value of the bit depth"
+    return f"{frame}; {profile}; of more than 8 bits 0 to {white}, scaled to 0 to 255"
 
 
 class _Whole(nn.Module):

@@ -16,7 +16,9 @@ from cytolora.core.files import sha256_file
 from cytolora.core.text import matching, normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.datasets import DATASETS
+from cytolora.data.formats import is_image
 from cytolora.data.grouping import as_known_groups
+from cytolora.data.imaging.marks import changed_rule
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
 from cytolora.data.readers.paths import PathIndex, slashed
@@ -123,7 +125,7 @@ def find_added(paths: Sequence[str | Path], manifest: Manifest, reading: ReadOpt
     files, groups = dict[str, Path](), dict[str, str]()
     for folder in folders:
         for source in find_images([folder.root]):
-            if source.file.resolve() not in own:
+            if is_image(source.file) and source.file.resolve() not in own:
                 own.add(source.file.resolve())  # one folder may lie inside another
                 files[f"{folder.name}/{as_text(source.file.relative_to(folder.root).as_posix())}"] = source.file
         if (folder.root / TABLE).is_file():
@@ -142,7 +144,10 @@ def group_rule_of(manifest: Manifest) -> GroupOf | None:
 def with_added(manifest: Manifest, samples: Sequence[Sample]) -> Manifest:
     """Returns the dataset together with added images, to be looked at."""
     rule = manifest.group_rule or (f"column group of {TABLE}" if any(one.group for one in samples) else "")
-    return replace(manifest, samples=(*manifest.samples, *samples), group_rule=rule)
+    read = tuple(
+        replace(one, pixel_rules=changed_rule(one.file_in(manifest.root), manifest.decoding)) for one in samples
+    )
+    return replace(manifest, samples=(*manifest.samples, *read), group_rule=rule)
 
 
 def join(divided: Manifest, whole: Manifest) -> tuple[Manifest, list[str]]:

@@ -52,6 +52,7 @@ def assemble(
         classes=rules.classes,
         backbone=_used_backbone(prepared),
         preprocess=config.backbone.preprocess,
+        decoding=prepared.cells.manifest.decoding,
         method=config.method,
         adapter=config.adapter,
         seed=config.seed,

@@ -105,9 +105,10 @@ def read_cells(
         new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
     whole = with_added(manifest, new)
     begin("looking at images", len(whole.samples), "images")
-    pixels = None if cache is None else PixelCache(cache / "pixels", whole.root)
+    pixels = None if cache is None else PixelCache(cache / "pixels", whole.root, whole.decoding)
     records = scan(whole, pixels=pixels, on_image=on_image)
     looked = audit(whole, records=records)
+    looked.check_readable()
     left = usable(whole, looked)
     by_path = {sample.path: sample for sample in whole.samples}
     for one in looked.exact_duplicates:

@@ -24,6 +24,7 @@ from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path, as_p
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table
 from cytolora.data.datasets import load_manifest
+from cytolora.data.imaging.pixels import Pixels
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.data.manifest import Manifest
 from cytolora.errors import BundleError
@@ -227,7 +228,11 @@ class Classifier(Predictor[Tensor]):
         Raises:
             DataError: If it cannot be read.
         """
-        return evaluation_view(pixels_of(image), self.preprocess)
+        return evaluation_view(pixels_of(image, self.decoding), self.preprocess)
+
+    def picture(self, view: Tensor) -> Pixels:
+        """Returns a view as [size, size, 3]."""
+        return view.permute(1, 2, 0).contiguous().cpu().numpy()
 
     def outputs(self, views: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns logits [images, classes] and features [images, feature_dim] of some views."""

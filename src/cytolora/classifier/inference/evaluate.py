@@ -15,6 +15,7 @@ from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
 from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell, unreadable_files
+from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import decode, pixel_sha256
@@ -144,16 +145,20 @@ def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
     by_pixels = {digest: name for name in reversed(_KINDS) for digest in seen.get(f"{name}_pixels", ())}
     where = {one.path: by_file[one.sha256] for one in manifest.samples if one.sha256 in by_file}
     rest = [one.path for one in manifest.samples if one.path not in where] if by_pixels else []
+
+    def hashed(path: str) -> str:
+        return _pixel_sha256(manifest.root / path, bundle.decoding)
+
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        for path, digest in zip(rest, pool.map(lambda path: _pixel_sha256(manifest.root / path), rest), strict=True):
+        for path, digest in zip(rest, pool.map(hashed, rest), strict=True):
             if digest in by_pixels:
                 where[path] = by_pixels[digest]
     return where
 
 
-def _pixel_sha256(path: Path) -> str:
+def _pixel_sha256(path: Path, decoding: Decoding) -> str:
     try:
-        return pixel_sha256(decode(path))
+        return pixel_sha256(decode(path, decoding=decoding))
     except DataError:
         return ""  # reported when it is predicted
 

@@ -4,18 +4,26 @@ import glob
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
+from cytolora.core.findings import Finding
+from cytolora.core.litter import is_litter
+from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Pixels, decode
-from cytolora.data.readers.layout import is_image
+from cytolora.data.left_out import findings_of, other_files
+from cytolora.data.walk import Found, walk, walk_zip
 from cytolora.errors import DataError
 
 _MAX_BYTES = 2**28
 """Of one unpacked image in a zip file; 89 million pixels of 8-bit RGB, the most that is read, are about as many."""
 _WILD = ("*", "?", "[")
+_DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
+"""Errors of opening a zip file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +38,18 @@ class Source:
     packed: zipfile.ZipFile | None = None
     """The zip file, opened once for all its images; safe to read from several threads."""
 
-    def pixels(self) -> Pixels:
-        """Decodes the image.
+    def pixels(self, decoding: Decoding = STANDARD) -> Pixels:
+        """Decodes the image by the rules of a bundle.
 
         Raises:
             DataError: If that is not possible, for whatever reason.
         """
         if not self.file.is_file():
             raise DataError(f"Cannot read {self.name}: it is no file.")  # reading a pipe may never end
+        if suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
+            raise DataError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.")
         if self.member is None or self.packed is None:
-            return decode(self.file, self.name)
+            return decode(self.file, self.name, decoding=decoding)
         try:
             entry = self.packed.getinfo(self.member)
             if entry.file_size > _MAX_BYTES:
@@ -49,13 +59,15 @@ class Source:
             raise
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise DataError(f"Cannot read {self.name}: {str(error) or type(error).__name__}.") from error
-        return decode(BytesIO(content), self.name)
+        return decode(BytesIO(content), self.name, decoding=decoding)
 
 
 def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
     """Yields the images of one path or many: files, folders (at any depth), globs and zip files, in that order.
 
-    A zip file that is damaged is one source that cannot be read; nothing is unpacked to disk.
+    Images of formats that are not read, and links that lead nowhere, are sources that cannot be read; what else is
+    left out of folders and zip files, ``left_out`` names. A zip file that is damaged is one source that cannot be
+    read; nothing is unpacked to disk.
 
     Raises:
         DataError: If a path is not there, or there is no image in it; before the first image of the call is given.
@@ -64,6 +76,16 @@ def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
     for path in named:
         _check(path)
     return (source for path in named for source in _images_at(path))
+
+
+def left_out(paths: OneOrMany[AnyPath]) -> list[Finding]:
+    """Counts and names the files of folders and zip files that are left out, or read with an error."""
+    found: list[Finding] = []
+    for path in map(Path, as_paths(paths)):
+        root, files = (path, walk(path)) if path.is_dir() else (Path(), _walk_archive(path))
+        left = [one for one in files if one.kind != "image"]
+        found += [*findings_of(left, root), *other_files(left, root)]
+    return found
 
 
 def _check(path: str | Path) -> None:
@@ -79,36 +101,42 @@ def _check(path: str | Path) -> None:
 def _images_at(path: str | Path) -> Iterator[Source]:
     place = Path(path)
     if place.is_dir():
-        files = (found for found in _walk(place) if is_image(found))
-        yield from (Source(name=as_text(file), file=file) for file in files)
+        yield from (Source(name=as_text(one.path), file=one.path) for one in walk(place) if _is_row(one))
+    elif _is_zip(place):
+        yield from _members(place)
     elif place.exists():
-        is_packed = place.suffix.lower() == ".zip" and place.is_file()
-        yield from _members(place) if is_packed else [Source(name=as_text(place), file=place)]
+        yield Source(name=as_text(place), file=place)
     elif _is_wild(path):
         for found in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  (patterns may be absolute)
-            yield from _images_at(found)
+            if not is_litter(found):
+                yield from _images_at(found)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yields the files below a folder sorted by name, one folder in memory at a time; links to folders are left."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            if not path.is_symlink() and not path.name.startswith("."):
-                yield from _walk(path)
-        else:
-            yield path
+def _is_row(found: Found) -> bool:
+    """Whether a file is an image, one that cannot be read included."""
+    return found.kind in ("image", "unread") or (found.kind == "broken link" and is_image(found.path))
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and path.is_file()
+
+
+def _walk_archive(path: Path) -> Iterator[Found]:
+    """Walks a zip file; of a damaged one, or another file, there is nothing to walk."""
+    if _is_zip(path):
+        with suppress(*_DAMAGED), zipfile.ZipFile(path) as packed:
+            yield from walk_zip(packed)
 
 
 def _members(archive: Path) -> Iterator[Source]:
     try:
         packed = zipfile.ZipFile(archive)  # closed with the last of its sources: they are read after they are listed
-        names = [entry.filename for entry in packed.infolist() if not entry.is_dir()]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        names = [one.path.as_posix() for one in walk_zip(packed) if _is_row(one)]
+    except _DAMAGED:
         yield Source(name=as_text(archive), file=archive)  # decoding it raises the error
         return
-    for name in sorted(set(names)):
-        if is_image(Path(name)) and "__MACOSX" not in name:
-            yield Source(name=f"{as_text(archive)}/{as_text(name)}", file=archive, member=name, packed=packed)
+    for name in names:
+        yield Source(name=f"{as_text(archive)}/{as_text(name)}", file=archive, member=name, packed=packed)
 
 
 def _is_wild(path: str | Path) -> bool:

@@ -91,7 +91,11 @@ class OnnxModel(Predictor[Pixels]):
         Raises:
             DataError: If it cannot be read.
         """
-        return resized(pixels_of(image), self.preprocess)
+        return resized(pixels_of(image, self.decoding), self.preprocess)
+
+    def picture(self, view: Pixels) -> Pixels:
+        """Returns a view as [size, size, 3]."""
+        return view
 
     def outputs(self, views: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns logits [images, classes] and features [images, feature_dim] of some views."""

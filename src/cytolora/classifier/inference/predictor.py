@@ -17,9 +17,11 @@ from cytolora.classifier.decision.decide import Prediction, decide
 from cytolora.classifier.decision.ood import Features
 from cytolora.classifier.inference.image_sources import Source, as_text, find_images
 from cytolora.classifier.inference.predictions import Predictions
+from cytolora.config.reading import STANDARD, VERSION_1, Decoding
 from cytolora.config.run import Preprocess
 from cytolora.core.arguments import AnyPath, OneOrMany
-from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.imaging.content import has_content
+from cytolora.data.imaging.decode import Pixels, decode, to_rgb
 from cytolora.errors import ConfigError, CytoloraError, DataError
 from cytolora.metrics.calibration import probabilities
 
@@ -56,6 +58,11 @@ class Predictor(ABC, Generic[View]):
         """From a decoded image to the encoder's input."""
         return self.contents.preprocess
 
+    @property
+    def decoding(self) -> Decoding:
+        """Rules by which image files become pixels: those of the training images."""
+        return self.contents.decoding or VERSION_1
+
     @cached_property
     def bank(self) -> Features | None:
         """Features of training images, for out-of-distribution detection; None where there are none."""
@@ -72,6 +79,14 @@ class Predictor(ABC, Generic[View]):
         Raises:
             DataError: If it cannot be read.
         """
+
+    def picture(self, view: View) -> Pixels | None:
+        """Returns a view as [size, size, 3], to see whether it shows anything; None where a view is no picture."""
+        return None
+
+    def _shows_something(self, view: View) -> bool:
+        picture = self.picture(view)
+        return picture is None or has_content(picture)
 
     @abstractmethod
     def outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -144,7 +159,14 @@ class Predictor(ABC, Generic[View]):
         predictions = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
         if good:
             logits, features = self.outputs([view for _, view in good])
-            decided = decide(self.contents.rules, [names[index] for index, _ in good], logits, features, self.bank)
+            decided = decide(
+                self.contents.rules,
+                [names[index] for index, _ in good],
+                logits,
+                features,
+                self.bank,
+                has_content=[self._shows_something(view) for _, view in good],
+            )
             for (index, _), prediction in zip(good, decided, strict=True):
                 predictions[index] = prediction
         return predictions
@@ -161,21 +183,21 @@ def as_data_error(error: DataError | MemoryError) -> DataError:
     return DataError("Too little memory to decode this image.") if isinstance(error, MemoryError) else error
 
 
-def pixels_of(image: ImageLike | Source) -> Pixels:
-    """Returns an image as RGB pixels, whatever it was given as.
+def pixels_of(image: ImageLike | Source, decoding: Decoding = STANDARD) -> Pixels:
+    """Returns an image as RGB pixels by the rules of a bundle, whatever it was given as.
 
     Raises:
         DataError: If it cannot be read.
         ConfigError: If it is no image at all: an array of another type or shape, say.
     """
     if isinstance(image, Source):
-        return image.pixels()
+        return image.pixels(decoding)
     if isinstance(image, str | Path):
-        return decode(Path(image))
+        return decode(Path(image), decoding=decoding)
     if isinstance(image, bytes):
-        return decode(BytesIO(image), "the image")
+        return decode(BytesIO(image), "the image", decoding=decoding)
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
+        return to_rgb(image, decoding)
     array: Any = image
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         shape = getattr(array, "shape", type(array).__name__)

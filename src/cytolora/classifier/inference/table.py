@@ -120,7 +120,7 @@ def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: 
 
 def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str]:
     try:
-        pixels = source.pixels()
+        pixels = source.pixels(bundle.decoding)
         return bundle.view(pixels), review_thumbnail(pixels) if with_thumbnail else ""
     except NOT_SEEN as error:
         return as_data_error(error), ""

@@ -21,7 +21,7 @@ from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data
 from cytolora.classifier.serve.guard import Guard
 from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
 from cytolora.core.files import sha256_text
-from cytolora.data.imaging.decode import decode
+from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.errors import CytoloraError
 
 _RETRY_SECONDS = "1"
@@ -136,8 +136,11 @@ class Service:
             return self._as_answer(name, Prediction(name=name, error=why))
         return self._as_answer(name, await asyncio.wrap_future(self._batcher.submit(view)))
 
+    def _pixels(self, content: bytes) -> Pixels:
+        return decode(BytesIO(content), "the file", decoding=self.predictor.decoding, max_pixels=self.limits.max_pixels)
+
     def _view(self, content: bytes) -> Any:
-        return self.predictor.view(decode(BytesIO(content), "the file", max_pixels=self.limits.max_pixels))
+        return self.predictor.view(self._pixels(content))
 
     def _answer(self, views: Sequence[Any]) -> list[Prediction]:
         return self.predictor.predict_views([""] * len(views), views)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from cytolora.data.imaging.whole_slide import SLIDE_SUFFIXES
+from cytolora.data.formats import SLIDE_SUFFIXES
 
 _COLUMNS = ("image", "imagename", "imagefilename", "imagefile", "slide", "slidename", "slidefile", "wsi", "filename")
 """Names of a column or property that names the image of a row, without blanks and signs; the first counts."""

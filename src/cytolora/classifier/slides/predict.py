@@ -23,6 +23,7 @@ from cytolora.classifier.inference.table import (
 from cytolora.classifier.slides.geojson import Classified, PassedOver, free_prefix, is_geojson, write_geojson
 from cytolora.classifier.slides.objects import Position
 from cytolora.classifier.slides.slide import Slide, SlideCell
+from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.files import staged_file
 from cytolora.data.imaging.decode import Pixels
@@ -40,7 +41,8 @@ class _Source:
     name: str
     cell: SlideCell
 
-    def pixels(self) -> Pixels:
+    def pixels(self, decoding: Decoding) -> Pixels:
+        """Returns the crop, which the slide's reader decoded."""
         if self.cell.pixels is None:
             raise DataError(f"{self.name}: {self.cell.error}.")
         return self.cell.pixels

@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.checksum import add_checksum, checked
 from cytolora.core.files import write_bytes
 from cytolora.data.imaging.decode import Pixels, decode
@@ -35,16 +36,17 @@ class _Kept:
 
 
 class PixelCache:
-    """Decoded images under the hash of their file's bytes; safe to use from threads and from several processes.
+    """Decoded images under ``Sample.pixels_key``; safe to use from threads and from several processes.
 
     Each image is a file of its own, written whole or not at all: whichever process is last replaces it by an equal
     one. A file that fails its checksum, which is looked at once per process, is made anew.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        """Looks for images at ``root``, the manifest's, and keeps them in ``folder``."""
+    def __init__(self, folder: Path, root: Path, decoding: Decoding = STANDARD) -> None:
+        """Looks for images at ``root``, the manifest's, reads them as it says, and keeps them in ``folder``."""
         self._folder = folder / f"pillow-{PIL.__version__}"  # its decoders and filters make the pixels
         self._root = root
+        self._decoding = decoding
         self._checked: set[Path] = set()
 
     def native(self, sample: Sample) -> Pixels:
@@ -90,7 +92,8 @@ class PixelCache:
     def _path(self, sample: Sample, name: str) -> Path:
         if not sample.sha256:
             raise ValueError(f"{sample.path} has no hash; call Manifest.with_hashes first")
-        return self._folder / name / sample.sha256[:2] / sample.sha256
+        key = sample.pixels_key
+        return self._folder / name / key[:2] / key
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._folder.parent).as_posix()
@@ -104,7 +107,7 @@ class PixelCache:
             raise DataError(f"Cannot read {path}: {error.strerror}.") from error
         if hashlib.sha256(content).hexdigest() != sample.sha256:
             raise DataError(f"{path} has changed since the dataset was read. Let nothing write to it, and run again.")
-        pixels = decode(io.BytesIO(content), str(path))
+        pixels = decode(io.BytesIO(content), str(path), decoding=self._decoding)
         pixels.flags.writeable = False
         return pixels
 

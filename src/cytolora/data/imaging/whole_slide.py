@@ -5,11 +5,8 @@ from typing import BinaryIO
 
 from PIL import TiffImagePlugin
 
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".svslide", ".ndpi", ".ndpis", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".qptiff"}
-    | {".kfb", ".sdpc", ".isyntax", ".isx", ".tmap", ".dyqx", ".mds", ".vsi"}
-)
-"""Formats of scanners, in lower case: those of OpenSlide (https://openslide.org/formats/), and vendors' own."""
+from cytolora.data.formats import SLIDE_SUFFIXES
+
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TILE_WIDTH, _SUB_IFDS = 322, 330
 _MIN_PYRAMID_PX = 1024

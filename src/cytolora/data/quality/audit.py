@@ -16,6 +16,7 @@ from cytolora.data.quality.duplicates import (
     similar_pairs,
 )
 from cytolora.data.quality.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
+from cytolora.data.quality.pixel_findings import pixel_findings
 from cytolora.data.quality.scan import ImageRecord, Records, scan
 from cytolora.errors import DataError
 
@@ -72,6 +73,7 @@ def audit(
         of_reader=manifest.findings,
         conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),
         sizes=_sizes(looks),
+        of_pixels=pixel_findings([(look.sample, look.record) for look in looks], manifest.decoding),
         sibling_share=_sibling_share(manifest),
         min_similarity=None if features is None else min_similarity,
     )
@@ -91,7 +93,7 @@ def _readable(manifest: Manifest, records: Records) -> tuple[list[_Look], tuple[
         if isinstance(record, ImageRecord):
             looks.append(_Look(sample=sample, record=record))
         else:
-            unreadable.append(Unreadable(path=sample.path, why=_why(record)))
+            unreadable.append(Unreadable(path=sample.path, why=_why(record), code=getattr(record, "code", "P101")))
     return looks, tuple(unreadable)
 
 
@@ -169,4 +171,9 @@ def _sibling_share(manifest: Manifest) -> float | None:
 
 def _why(error: DataError) -> str:
     """Takes the reason out of decode's message; path and advice stand elsewhere in the report."""
-    return str(error).partition(" as an image: ")[2].removesuffix(". Run `cytolora check DATA` to list every bad file.")
+    return (
+        str(error)
+        .partition(" as an image: ")[2]
+        .removesuffix(". Run `cytolora check DATA` to list every bad file.")
+        .partition(", and nothing says")[0]
+    )

@@ -3,8 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cytolora.core.findings import Finding, finding, first, gravest_first, problems
+from cytolora.core.findings import Finding, finding, first, gravest_first, problems, refuse_errors
 
+_NOT_READ = {
+    "P101": "Files that cannot be read as images",
+    "P104": "Images with several frames, and nothing says which is meant",
+    "P106": "Images of which every pixel is transparent",
+}
 _NUM_SHOWN = 3
 """Paths that one case names."""
 
@@ -15,6 +20,8 @@ class Unreadable:
 
     path: str
     why: str
+    code: str = "P101"
+    """Of its finding: what keeps it from being read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,8 @@ class Audit:
     sizes: Sizes | None = None
     sibling_share: float | None = None
     """Test images that a random split by image (60 % train) would give a mate of their own group in train."""
+    of_pixels: tuple[Finding, ...] = ()
+    """Of the images that were read: value range, content, colour profiles, classes that differ (pixels.py)."""
     min_similarity: float | None = None
     """Cosine from which features made two images near duplicates; None: features were not looked at."""
     refused: tuple[Finding, ...] = ()
@@ -120,11 +129,16 @@ class Audit:
         )
 
     def _of_pixels(self) -> Iterator[Finding]:
-        bad = [f"{bad.path} ({bad.why})" for bad in self.unreadable]
-        yield from _cases("P101", "Files that cannot be read as images", bad)
+        for code, what in _NOT_READ.items():
+            yield from _cases(code, what, [f"{bad.path} ({bad.why})" for bad in self.unreadable if bad.code == code])
+        yield from self.of_pixels
         if self.conversions:
             kinds = "; ".join(f"{number} {kind}" for kind, number in self.conversions.items())
             yield finding("P103", f"Images that are not 8-bit RGB: {kinds}.", count=sum(self.conversions.values()))
+
+    def check_readable(self) -> None:
+        """Raises a DataError for images that leave a choice open or show nothing: leaving them out is no answer."""
+        refuse_errors(self.name, self._of_pixels())
 
     def _of_duplicates(self) -> Iterator[Finding]:
         alike = "" if self.min_similarity is None else f", or features with a cosine of at least {self.min_similarity}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from cytolora.core.machine import num_cpus
 from cytolora.data.imaging.cache import PixelCache
-from cytolora.data.imaging.decode import decode_with_conversion, pixel_sha256, unreadable
+from cytolora.data.imaging.content import has_content
+from cytolora.data.imaging.decode import decode_image, pixel_sha256, unreadable
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.duplicates import Signature, signature
 from cytolora.errors import DataError
@@ -27,6 +28,16 @@ class ImageRecord:
     """Width and height, pixels."""
     conversion: str
     """How the file was converted to 8-bit RGB; empty where it was not."""
+    format: str = ""
+    """Of the file: ``PNG``, ``TIFF``, …"""
+    used_share: float | None = None
+    """Of an image of more than 8 bits, its highest value by that which becomes white."""
+    has_profile: bool = False
+    """Whether it carries a colour profile that was not applied."""
+    has_content: bool = True
+    """Whether it shows more than one colour."""
+    brightness: float = 0.0
+    """Mean of all pixels and channels, 0 to 255."""
 
 
 Records = dict[str, ImageRecord | DataError]
@@ -73,15 +84,21 @@ def _record(manifest: Manifest, sample: Sample, pixels: PixelCache | None) -> Im
         content = path.read_bytes()
     except OSError as error:
         raise unreadable(str(path), error.strerror or "it cannot be opened") from error
-    decoded, conversion = decode_with_conversion(io.BytesIO(content), str(path))
-    height, width, _ = decoded.shape
+    decoded = decode_image(io.BytesIO(content), str(path), decoding=manifest.decoding)
+    values = decoded.pixels
+    height, width, _ = values.shape
     sha256 = hashlib.sha256(content).hexdigest()
     if pixels is not None and sha256 == sample.sha256:
-        pixels.add(sample, decoded)
+        pixels.add(sample, values)
     return ImageRecord(
         sha256=sha256,
-        pixel_sha256=pixel_sha256(decoded),
-        signature=signature(decoded),
+        pixel_sha256=pixel_sha256(values),
+        signature=signature(values),
         size=(width, height),
-        conversion=conversion,
+        conversion=decoded.conversion,
+        format=decoded.format,
+        used_share=decoded.used_share,
+        has_profile=decoded.has_profile,
+        has_content=has_content(values),
+        brightness=float(values.mean()),
     )

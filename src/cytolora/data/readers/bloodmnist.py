@@ -10,9 +10,10 @@ from cytolora.config.run import SUBSETS
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
-from cytolora.data.readers.layout import folders_in, images_in, relative_path
+from cytolora.data.readers.layout import images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec, ZenodoRecord
 from cytolora.data.readers.unpacked import unpack_once, write_png
+from cytolora.data.walk import folders_in
 from cytolora.errors import DataError
 
 if TYPE_CHECKING:

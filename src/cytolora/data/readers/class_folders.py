@@ -13,6 +13,7 @@ from cytolora.core.findings import Finding, finding
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.walk import folders_in
 from cytolora.errors import DataError
 
 _MAX_DEPTH = 6
@@ -114,13 +115,16 @@ def _search(folder: Path, labels: dict[str, str], subset: Subset | None, depth: 
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """Lists the visible folders in a folder, sorted; quick among many files, and empty for what cannot be read."""
+    """Lists the sub-folders that may hold data, sorted; empty for what cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir()]
-    except OSError:
+        return folders_in(folder) if folder.is_dir() else []
+    except DataError:
         return []
-    return [folder / name for name in sorted(names) if not name.startswith(".") and name != "__MACOSX"]
+
+
+def subset_folders(folder: Path) -> list[tuple[Path, Subset | None]]:
+    """Lists the sub-folders that are called train, val or test, each with its subset."""
+    return [(one, SUBSET_NAMES[one.name.lower()]) for one in sub_folders(folder) if one.name.lower() in SUBSET_NAMES]
 
 
 def _images_below(folder: ClassFolder, labels: dict[str, str]) -> Iterator[Path]:

@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+from cytolora.config.run import Subset
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.layout import images_in, relative_path
+from cytolora.data.readers.class_folders import plain, sub_folders, subset_folders
+from cytolora.data.readers.layout import child_named, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import DataError
 
@@ -44,29 +46,48 @@ def read_herlev(path: Path) -> Manifest:
             f"folders {', '.join(_EXPECTED_COUNTS)}."
         )
     samples: list[Sample] = []
-    for label in _EXPECTED_COUNTS:
-        photographs = [image for image in images_in(root / label) if _is_photograph(image)]
-        if not photographs:
-            raise DataError(f"herlev: {root / label} has no .BMP photographs; unpack the download again.")
-        samples += [
-            Sample(path=relative_path(image, root), label=label, group=_group(image.stem, label))
-            for image in photographs
-        ]
+    for parent, subset in _parents(root):
+        for label in _EXPECTED_COUNTS:
+            folder = _class_folders(parent)[label]
+            photographs = [image for image in images_in(folder) if not _is_mask(image)]
+            if not photographs:
+                raise DataError(f"herlev: {folder} has no photographs; unpack the download again.")
+            samples += [
+                Sample(path=relative_path(image, root), label=label, subset=subset, group=_group(image.stem, label))
+                for image in photographs
+            ]
     return Manifest(
-        name="herlev", root=root, classes=tuple(_EXPECTED_COUNTS), samples=tuple(samples), group_rule=_GROUP_RULE
+        name="herlev",
+        root=root,
+        classes=tuple(_EXPECTED_COUNTS),
+        samples=tuple(samples),
+        group_rule=_GROUP_RULE,
+        split_rule="train, val and test as the folders say" if any(sample.subset for sample in samples) else "",
     )
 
 
 def _pictures(path: Path) -> Path | None:
-    for root in (path, path / _PICTURES, path / "smear2005" / _PICTURES):
-        if all((root / label).is_dir() for label in _EXPECTED_COUNTS):
-            return root
-    return None
+    """Finds the folder of the seven classes, or of train, val and test above these."""
+    smear = child_named(path, "smear2005")
+    inner = [child_named(parent, _PICTURES) for parent in (path, smear) if parent is not None]
+    return next((root for root in (path, *inner) if root is not None and _parents(root)), None)
 
 
-def _is_photograph(image: Path) -> bool:
+def _parents(root: Path) -> list[tuple[Path, Subset | None]]:
+    """Lists the folders that hold the seven classes: this one, or train, val and test in it."""
+    if len(_class_folders(root)) == len(_EXPECTED_COUNTS):
+        return [(root, None)]
+    return [one for one in subset_folders(root) if len(_class_folders(one[0])) == len(_EXPECTED_COUNTS)]
+
+
+def _class_folders(root: Path) -> dict[str, Path]:
+    labels = {plain(label): label for label in _EXPECTED_COUNTS}
+    return {labels[plain(folder.name)]: folder for folder in sub_folders(root) if plain(folder.name) in labels}
+
+
+def _is_mask(image: Path) -> bool:
     """Photographs are ``<id>.BMP``, masks ``<id>-d.bmp``; the case alone does not survive every unpacking."""
-    return image.suffix.lower() == ".bmp" and not image.stem.endswith("-d")
+    return image.stem.lower().endswith("-d")
 
 
 def _group(stem: str, _: str) -> str | None:
@@ -84,6 +105,7 @@ HERLEV = DatasetSpec(
     expected_counts=_EXPECTED_COUNTS,
     group_rule=_GROUP_RULE,
     group_of=_group,
+    companions=("*-d.*",),
     licence="none stated",
     citation="Jantzen, Norup, Dounias, Bjerregaard: Pap-smear Benchmark Data for Pattern Classification. NiSIS 2005.",
     page="http://mde-lab.aegean.gr/index.php/downloads",

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+from cytolora.config.run import Subset
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.class_folders import plain, refusal, sub_folders
-from cytolora.data.readers.layout import images_in, relative_path
+from cytolora.data.readers.class_folders import plain, refusal, sub_folders, subset_folders
+from cytolora.data.readers.layout import child_named, images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import DataError
 
@@ -23,31 +24,41 @@ _EXPECTED_COUNTS = {
 
 _CELL = re.compile(r"(\d+)_\d+")
 
-_EXPECTED = "the five folders im_Dyskeratotic … im_Superficial-Intermediate, each with CROPPED/*.bmp inside"
+_EXPECTED = "the five folders im_Dyskeratotic … im_Superficial-Intermediate, each with the cells in CROPPED"
 
 
 def read_sipakmed(path: Path) -> Manifest:
-    """Reads ``im_<Class>/CROPPED/*.bmp`` or ``im_<Class>/im_<Class>/CROPPED/*.bmp``; nothing outside CROPPED.
+    """Reads the images in ``im_<Class>/CROPPED`` or ``im_<Class>/im_<Class>/CROPPED``; nothing outside CROPPED.
+
+    Where there is no CROPPED, the cells are those named like one, ``001_01``; ``001`` is a cluster image. Train, val
+    and test may stand above the five folders.
 
     Raises:
         DataError: If the five class folders are not all there, or hold cluster images and no cells.
     """
-    classes = _class_folders(path)
-    if len(classes) < len(_EXPECTED_COUNTS):
-        raise _wrong_place(path, classes)
     samples: list[Sample] = []
-    for label in _EXPECTED_COUNTS:
-        folder = _cropped(classes[label])
-        if folder is None:
-            raise _cluster_images(classes[label])
+    for root, subset in _roots(path):
+        classes = _class_folders(root)
+        if len(classes) < len(_EXPECTED_COUNTS):
+            raise _wrong_place(root, classes)
         samples += [
-            Sample(path=relative_path(image, path), label=label, group=_group(image.stem, label))
-            for image in images_in(folder)
-            if image.suffix.lower() == ".bmp"
+            Sample(path=relative_path(image, path), label=label, subset=subset, group=_group(image.stem, label))
+            for label in _EXPECTED_COUNTS
+            for image in _cells(classes[label])
         ]
     return Manifest(
-        name=SIPAKMED.name, root=path, classes=SIPAKMED.classes, samples=tuple(samples), group_rule=SIPAKMED.group_rule
+        name=SIPAKMED.name,
+        root=path,
+        classes=SIPAKMED.classes,
+        samples=tuple(samples),
+        group_rule=SIPAKMED.group_rule,
+        split_rule="train, val and test as the folders say" if any(sample.subset for sample in samples) else "",
     )
+
+
+def _roots(path: Path) -> list[tuple[Path, Subset | None]]:
+    """Lists the folders that hold the five: this one, or train, val and test in it."""
+    return [one for one in subset_folders(path) if _class_folders(one[0])] or [(path, None)]
 
 
 def _class_folders(path: Path) -> dict[str, Path]:
@@ -55,11 +66,21 @@ def _class_folders(path: Path) -> dict[str, Path]:
     return {labels[plain(folder.name)]: folder for folder in sub_folders(path) if plain(folder.name) in labels}
 
 
-def _cropped(folder: Path) -> Path | None:
-    for parent in (folder, folder / folder.name):
-        if (parent / _CROPPED).is_dir():
-            return parent / _CROPPED
-    return None
+def _cells(folder: Path) -> list[Path]:
+    """Lists the cells of a class.
+
+    Raises:
+        DataError: If there are cluster images only.
+    """
+    parents = (folder, *(child for child in sub_folders(folder) if plain(child.name) == plain(folder.name)))
+    for parent in parents:
+        cropped = child_named(parent, _CROPPED)
+        if cropped is not None:
+            return images_in(cropped)
+    cells = [image for parent in parents for image in images_in(parent) if _CELL.fullmatch(image.stem)]
+    if not cells:
+        raise _cluster_images(folder)
+    return cells
 
 
 def _group(stem: str, label: str) -> str | None:
@@ -84,7 +105,7 @@ def _wrong_place(path: Path, classes: dict[str, Path]) -> DataError:
 def _cluster_images(folder: Path) -> DataError:
     return DataError(
         f"{folder} has no folder {_CROPPED}: these look like SIPaKMeD's cluster images. "
-        f"Point at the folder that holds {_EXPECTED}; the cells themselves are in {_CROPPED}."
+        f"Point at the folder that holds {_EXPECTED}; the cells themselves are in {_CROPPED}, or are named 001_01."
     )
 
 
@@ -92,7 +113,7 @@ SIPAKMED = DatasetSpec(
     name="sipakmed",
     title="SIPaKMeD",
     read=read_sipakmed,
-    looks_like=lambda path: len(_class_folders(path)) > 1,
+    looks_like=lambda path: any(len(_class_folders(root)) > 1 for root, _ in _roots(path)),
     description="4,049 single cells, cervix, Papanicolaou stain, BMP, cut out of 966 cluster images.",
     classes=tuple(_EXPECTED_COUNTS),
     expected_counts=_EXPECTED_COUNTS,

@@ -45,6 +45,8 @@ class DatasetSpec:
     """Images per official subset as published; empty where there is none."""
     expected_total: int | None = None
     """Only where the classes' own counts are not known."""
+    companions: tuple[str, ...] = ()
+    """Files of the layout that are no photographs and need no finding: patterns of paths in lower case."""
     group_rule: str = "groups cannot be known"
     """How groups are read from names or tables, in words for a report."""
     group_of: Callable[[str, str], str | None] | None = None

@@ -151,6 +151,6 @@ def _tags(duplicate: Duplicate) -> Sequence[str]:
 
 def _picture(sample: Sample, manifest: Manifest) -> str:
     try:
-        return thumbnail(decode(sample.file_in(manifest.root)))
+        return thumbnail(decode(sample.file_in(manifest.root), decoding=manifest.decoding))
     except DataError:  # it could be read a moment ago
         return ""

@@ -1,0 +1,85 @@
+"""Marks of images that today's rules read otherwise than those of version 1: nothing stored changes in silence."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cytolora.config.reading import VERSION_1, Decoding
+from cytolora.core.finding_kinds import KINDS
+from cytolora.data.imaging.decode import decode, decode_image, is_deep_png
+from cytolora.data.imaging.pixels import DecodeError
+from cytolora.data.imaging.samples import bits_top
+from cytolora.data.imaging.tiff import SIGNATURES, Tiff
+from cytolora.errors import DataError
+
+_HEAD_BYTES = 26
+_PNG_WITH_ALPHA = (4, 6)
+
+
+def changed_rule(path: Path, decoding: Decoding) -> str:
+    """Returns the rules by which an image is read otherwise than by version 1, in words; empty where it is not.
+
+    Only files whose first bytes leave a doubt are decoded. One that no version reads has no mark.
+    """
+    if decoding.version == 1 or not _is_doubtful(path, decoding):
+        return ""
+    try:
+        today = decode_image(path, decoding=decoding)
+    except DecodeError as error:
+        return "" if error.code == "P101" and not _reads(path) else KINDS[error.code].name
+    try:
+        before = decode(path, decoding=VERSION_1)
+    except DataError:
+        return today.conversion or "read since"
+    return "" if np.array_equal(before, today.pixels) else today.conversion or "colours converted"
+
+
+def used_range(paths: Iterable[Path], decoding: Decoding) -> Decoding:
+    """Puts a value in the place of ``used``: the highest of the bits that the images of a dataset use.
+
+    One for all images, so that their brightness can be compared, and kept with a classifier, so that new images are
+    read as those that it was trained on. Images of 8 bits have no part in it.
+    """
+    if decoding.value_range != "used":
+        return decoding
+    full, highest = replace(decoding, value_range="full"), 0
+    for path in paths:
+        if not _is_doubtful(path, full):
+            continue
+        try:
+            highest = max(highest, decode_image(path, decoding=full).highest or 0)
+        except DataError:
+            continue  # named where it is read
+    return replace(decoding, value_range=bits_top(highest) if highest else "full")
+
+
+def _reads(path: Path) -> bool:
+    try:
+        decode(path, decoding=VERSION_1)
+    except DataError:
+        return False
+    return True
+
+
+def _is_doubtful(path: Path, decoding: Decoding) -> bool:
+    """Whether a file may be read in another way than by version 1, by its first bytes and its TIFF directories."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(SIGNATURES):
+                return decoding.icc != "ignore" or not _is_plain_tiff(Tiff(file))
+    except OSError:
+        return False
+    except Exception:  # directories that tifffile does not read
+        return True
+    if decoding.icc != "ignore":
+        return True
+    if head.startswith(b"\x89PNG") and len(head) == _HEAD_BYTES:
+        return is_deep_png(head) or head[25] in _PNG_WITH_ALPHA or head[24] == 16
+    return head[:4] == b"RIFF" and head[12:16] != b"VP8 "
+
+
+def _is_plain_tiff(tiff: Tiff) -> bool:
+    return tiff.count == 1 and tiff.page(0) == 0 and not tiff.has_alpha

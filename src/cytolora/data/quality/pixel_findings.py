@@ -1,0 +1,93 @@
+"""Findings of decoded images: small value range, no content, colour profiles, classes recorded in another way."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from cytolora.config.reading import Decoding
+from cytolora.core.findings import Finding, finding, first
+from cytolora.data.imaging.samples import MIN_USED_SHARE
+from cytolora.data.manifest import Sample
+from cytolora.data.quality.scan import ImageRecord
+
+_DARK = 0.25 * 255
+"""Mean below which an image counts as dark, levels of 255."""
+_ALMOST_ALL, _ALMOST_NONE = 0.9, 0.1
+"""Shares of the images of one class, and of all others, between which a class differs from the others."""
+_MIN_IMAGES = 3
+"""Of a class, below which its images say nothing about it, and of all others."""
+
+_MIN_EDGE_PX = 8
+"""Of an image, below which one colour is no surprise."""
+
+Looked = Sequence[tuple[Sample, ImageRecord]]
+
+
+def pixel_findings(looked: Looked, decoding: Decoding) -> tuple[Finding, ...]:
+    """Returns what is odd in the pixels of images that were read."""
+    return (*_small_range(looked, decoding), *_blank(looked), *_profiles(looked), *_classes(looked))
+
+
+def _small_range(looked: Looked, decoding: Decoding) -> Iterator[Finding]:
+    small = {sample.path: one.used_share or 0.0 for sample, one in looked if _is_small(one)}
+    dark = list(small)
+    if dark and decoding.value_range == "full":
+        largest = max(small.values())
+        what = f"{len(dark)} images use at most {largest:.1%} of the values of their bit depth: nearly black"
+        yield finding("P102", f"{what}, {first(dark)}.", count=len(dark), examples=dark)
+
+
+def _is_small(one: ImageRecord) -> bool:
+    return one.used_share is not None and one.used_share < MIN_USED_SHARE
+
+
+def _blank(looked: Looked) -> Iterator[Finding]:
+    blank = [
+        sample.path
+        for sample, one in looked
+        if not (one.has_content or _is_small(one)) and min(one.size) >= _MIN_EDGE_PX
+    ]
+    if blank:
+        text = f"Images of one colour, or nearly one: {len(blank)}, {first(blank)}."
+        yield finding("P105", text, count=len(blank), examples=blank)
+
+
+def _profiles(looked: Looked) -> Iterator[Finding]:
+    with_profile = [sample.path for sample, one in looked if one.has_profile]
+    if with_profile:
+        text = f"Images with a colour profile, which is not applied: {len(with_profile)}, {first(with_profile)}."
+        yield finding("P107", text, count=len(with_profile), examples=with_profile)
+
+
+def _classes(looked: Looked) -> Iterator[Finding]:
+    """Names classes whose images almost all have what almost no others have: a conversion, or darkness."""
+    by_class: defaultdict[str, list[ImageRecord]] = defaultdict(list)
+    for sample, one in looked:
+        by_class[sample.label].append(one)
+    if len(by_class) < 2:
+        return
+    texts: dict[str, list[str]] = defaultdict(list)
+    for conversion in sorted({one.conversion for _, one in looked}):
+        for label in _different(by_class, lambda one, kind=conversion: one.conversion == kind):
+            formats = ", ".join(sorted({one.format for one in by_class[label] if one.conversion == conversion}))
+            texts[label].append(f"{conversion or 'plain 8-bit RGB'} ({formats})")
+    for label in _different(by_class, lambda one: one.brightness < _DARK):
+        mean = sum(one.brightness for one in by_class[label]) / len(by_class[label])
+        texts[label].append(f"dark (mean {mean:.0f} of 255)")
+    if texts:
+        cases = [f"{label}: {', '.join(of)}" for label, of in sorted(texts.items())]
+        text = f"Classes whose images were recorded in another way than the rest: {first(cases)}."
+        yield finding("P109", text, count=len(cases), examples=cases)
+
+
+def _different(by_class: dict[str, list[ImageRecord]], has: Callable[[ImageRecord], bool]) -> list[str]:
+    """Returns the classes of which almost all images have something that almost none of each other class has."""
+    shares = {label: sum(map(has, images)) / len(images) for label, images in by_class.items()}
+    sizes = {label: len(images) for label, images in by_class.items()}
+    return [
+        label
+        for label, share in shares.items()
+        if share >= _ALMOST_ALL
+        and sizes[label] >= _MIN_IMAGES
+        and sum(sizes.values()) - sizes[label] >= _MIN_IMAGES
+        and all(other <= _ALMOST_NONE for name, other in shares.items() if name != label)
+    ]

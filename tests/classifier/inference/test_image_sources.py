@@ -1,0 +1,94 @@
+"""Images of a folder or zip file to predict: rows for images alone, the rest counted and named."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from folders import mask, photograph, photographs, texts, tree
+from prediction_files import rows_of
+from small_bundle import write_small_bundle
+
+from cytolora.classifier.inference.image_sources import find_images, left_out
+from cytolora.cli.app import main
+from cytolora.data.datasets import load_manifest
+from cytolora.errors import DataError
+from cytolora.training.embed import unlabelled
+
+CELLS = ["hsil/1.png", "hsil/2.jfif", "normal/1.png"]
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """Three images among masks, thumbnails, leftovers, other formats and other files."""
+    folder = photographs(tmp_path / "cells", CELLS)
+    photographs(folder, ["hsil/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "normal/.ipynb_checkpoints/1-checkpoint.png"])
+    mask(folder / "hsil" / "1_mask.png")
+    mask(folder / "masks" / "1.png")
+    photograph(folder / "normal" / "1_thumb.png", 9, (12, 10))
+    for name in ("hsil/3.jp2", "normal/4.avif", "normal/5.DCM", "slide.svs"):
+        (folder / name).write_bytes(b"II*\0")
+    return texts(folder, notes_txt="x", normal__boxes_json="{}")
+
+
+def _zipped(folder: Path) -> Path:
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in tree(folder):
+            packed.write(folder / name, name)
+    return archive
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_images_are_rows_unread_formats_are_rows_with_an_error_and_the_rest_is_named(kind: str, cells: Path):
+    path = cells if kind == "folder" else _zipped(cells)
+    names = [source.name.removeprefix(f"{path}/") for source in find_images(path)]
+    assert names == sorted([*CELLS, "hsil/3.jp2", "normal/4.avif", "normal/5.DCM", "slide.svs"])
+    errors = {}
+    for source in find_images(path):
+        try:
+            assert source.pixels().shape == (20, 24, 3)
+        except DataError as error:
+            errors[source.name.removeprefix(f"{path}/")] = str(error)
+    assert set(errors) == set(names) - set(CELLS)
+    assert ".jp2 is not read; save it as PNG, JPEG, BMP, TIFF or WebP." in errors["hsil/3.jp2"]
+    assert "whole slide; predict it alone, with the positions of its cells" in errors["slide.svs"]
+    found = {one.code: one for one in left_out(path)}
+    assert {code: one.count for code, one in found.items()} == {"F201": 4, "F202": 2, "F211": 2, "F212": 1}
+    assert all(kind in found["F201"].text for kind in ("1 .jp2", "1 .avif", "1 .dcm", "1 .svs"))
+    assert sorted(found["F202"].examples) == ["hsil/1_mask.png", "masks/1.png"]
+
+
+def test_predict_names_what_it_left_out(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = write_small_bundle(tmp_path / "model")
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", str(model), str(cells), "--out", str(tmp_path / "p.csv"), "--quiet"])
+    assert "F201 4 files are passed over: " in capsys.readouterr().out
+    rows = rows_of(tmp_path / "p.csv")
+    assert sum(not row["error"] for row in rows) == 3
+    assert len(rows) == 7
+
+
+def test_every_command_takes_the_same_images(cells: Path):
+    with_error = {"hsil/3.jp2", "normal/4.avif", "normal/5.DCM", "slide.svs"}
+    assert {one.name.removeprefix(f"{cells}/") for one in find_images(cells)} - with_error == set(CELLS)
+    embedded = unlabelled(cells)
+    assert [sample.path for sample in embedded.samples] == CELLS
+    assert [sample.path for sample in load_manifest(cells).samples] == CELLS
+    shared = {"F201": 4, "F202": 2, "F211": 2, "F212": 1}
+    assert {one.code: one.count for one in embedded.findings} == shared
+    assert {one.code: one.count for one in load_manifest(cells).findings if one.code != "F210"} == shared
+
+
+def test_a_link_that_leads_nowhere_is_a_row_with_an_error_and_a_repeated_one_is_none(tmp_path: Path):
+    folder = photographs(tmp_path / "cells", ["1.png"])
+    (folder / "2.png").symlink_to(folder / "gone.png")
+    (folder / "3.png").symlink_to(folder / "1.png")
+    (folder / "all").symlink_to(folder)
+    assert [Path(source.name).name for source in find_images(folder)] == ["1.png", "2.png"]
+    assert sorted(example for one in left_out(folder) for example in one.examples) == ["2.png", "3.png", "all"]
+
+
+def test_a_pattern_does_not_reach_into_leftovers_of_a_system(tmp_path: Path):
+    photographs(tmp_path, ["a/1.png", "a/@eaDir/1.png/T.png", "$RECYCLE.BIN/1.png", "lost+found/1.png"])
+    found = [source.name for source in find_images(str(tmp_path / "**" / "*.png"))]
+    assert found == [str(tmp_path / "a" / "1.png")]
