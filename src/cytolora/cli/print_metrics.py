@@ -29,8 +29,8 @@ def _threshold_lines(found: dict[str, Any]) -> list[str]:
     if point is not None:
         lines.append(
             f"Operating point ({', '.join(point['positive'])}, {point['n']} images): sensitivity "
-            f"{with_interval(point['sensitivity'])} over images, {with_interval(point['sensitivity_over_groups'])} over "
-            f"groups; specificity {with_interval(point['specificity'])}."
+            f"{with_interval(point['sensitivity'])} over images, {with_interval(point['sensitivity_over_groups'])} "
+            f"over groups; specificity {with_interval(point['specificity'])}."
         )
     if sets is not None:
         over_groups, size = percent(sets["coverage_over_groups"]), f"{sets['mean_size']:.2f}"

@@ -79,9 +79,9 @@ class TooFewGroups:
     def __str__(self) -> str:
         needed = "however many there are" if self.num_needed is None else f"with fewer than {self.num_needed}"
         return (
-            f"No operating point was set: no threshold can promise a sensitivity of {whole_percent(self.asked)} for new "
-            f"groups {needed}, and {count(self.num_groups, 'calibration group')} with {', '.join(self.positive)} can "
-            f"promise {percent(self.attainable)} %. Take that with --lower-sensitivity, or add groups."
+            f"No operating point was set: no threshold can promise a sensitivity of {whole_percent(self.asked)} for "
+            f"new groups {needed}, and {count(self.num_groups, 'calibration group')} with {', '.join(self.positive)} "
+            f"can promise {percent(self.attainable)} %. Take that with --lower-sensitivity, or add groups."
         )
 
 

@@ -18,8 +18,8 @@ _FEW = 5
 """Test images of a class, below which its metrics say little."""
 
 Metrics = Mapping[str, Any]
-"""``test``; beside a head also ``neighbours``, of classifiers that need no training; ``too_few_groups`` where an operating
-point was asked for and calibration groups cannot promise it."""
+"""``test``; beside a head also ``neighbours``, of classifiers that need no training; ``too_few_groups`` where an
+operating point was asked for and calibration groups cannot promise it."""
 
 
 def assess(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Metrics:

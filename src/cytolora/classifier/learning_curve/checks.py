@@ -13,8 +13,8 @@ Points = Float64[np.ndarray, " points"]
 Resamples = Float64[np.ndarray, "resamples points"]
 
 MIN_FIT = 0.1
-"""p-value of lack of fit below which no number is given: curves of another form are refused more often than at 0.05, and
-one in ten power laws with them."""
+"""p-value of lack of fit below which no number is given: curves of another form are refused more often than at 0.05,
+and one in ten power laws with them."""
 NUM_HELD_OUT = 2
 """Points, the last ones, that the back-test predicts from the others."""
 MIN_POINTS = 3 + NUM_HELD_OUT
@@ -23,7 +23,7 @@ _ENDS = (0.025, 0.975)
 _BOUND = 0.95
 _ROUNDING = 1e-9
 _LEAST_ERROR = 1e-4
-"""Of a measured point: one that is equal in all resamples, such as a balanced accuracy of 1, would weigh without end."""
+"""Of a measured point: one that is equal in all resamples, such as a balanced accuracy of 1, would weigh too much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class BackTest:
 
     def __str__(self) -> str:
         points = [
-            f"{predicted:.3f} at {shots} labels ({measured:.3f} measured, error {error:+.3f}, 95 % interval {low:+.3f} to "
-            f"{high:+.3f})"
+            f"{predicted:.3f} at {shots} labels ({measured:.3f} measured, error {error:+.3f}, 95 % interval "
+            f"{low:+.3f} to {high:+.3f})"
             for shots, predicted, measured, error, (low, high) in zip(
                 self.shots, self.predicted, self.measured, self.errors, self.intervals, strict=True
             )

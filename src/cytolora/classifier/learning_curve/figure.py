@@ -28,8 +28,8 @@ class LabelsFigure:
         """What is seen."""
         return (
             "Balanced accuracy by labelled images per class to train on. Points: mean over draws, with 95 % intervals "
-            "over groups and draws. Line: inverse power law, dashed beyond what was measured; band: 95 % of its refits. "
-            "Rings: the last points as predicted from the others. Bar at the target: interval of the forecast."
+            "over groups and draws. Line: inverse power law, dashed beyond what was measured; band: 95 % of its "
+            "refits. Rings: the last points as predicted from the others. Bar at the target: interval of the forecast."
         )
 
     def frame(self) -> pa.Table:

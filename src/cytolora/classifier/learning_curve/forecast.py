@@ -138,8 +138,8 @@ def in_words(found: Forecast) -> str:
     """Says what the forecast is in one or two sentences, and no more than it knows."""
     most, (low, high) = found.curve.shots[-1], found.interval
     number = (
-        f"about {_number(found.needed)} labelled images per class to train on (95 % interval {_range(low, high, most)}), if "
-        "the curve is an inverse power law"
+        f"about {_number(found.needed)} labelled images per class to train on (95 % interval "
+        f"{_range(low, high, most)}), if the curve is an inverse power law"
     )
     ceiling = _interval(found.laws.asymptote)
     match found.verdict:
@@ -159,8 +159,8 @@ def in_words(found: Forecast) -> str:
         case "far":
             return (
                 f"Balanced accuracy {found.target:g} lies more than {FARTHEST} times beyond the {most} labels measured "
-                f"(the curve says {_number(found.needed)}, interval {_range(low, high, most)}): an order of magnitude, not a "
-                "number to plan with. Label some more and ask again."
+                f"(the curve says {_number(found.needed)}, interval {_range(low, high, most)}): an order of magnitude, "
+                "not a number to plan with. Label some more and ask again."
             )
         case "out of reach":
             return (
