@@ -79,6 +79,22 @@ def measure(
     ]
 
 
+def open_session(data: Path, backbone_file: Path | None, cache: Path) -> tuple[Session, FitConfig]:
+    own = add_own((backbone_file,)) if backbone_file else ["nano"]
+    inputs, manifest = Inputs(data={}), load_manifest(data)
+    config = choose_config(FitOptions(method="linear"), inputs, "cpu", own)
+    session = Session(
+        dataset=manifest.name,
+        backbone=config.backbone,
+        manifest=manifest,
+        inputs=inputs,
+        cache=cache,
+        device=torch.device("cpu"),
+        progress=Progress(),
+    )
+    return session, config
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
@@ -88,23 +104,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/.cache"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    own = add_own((arguments.backbone_file,)) if arguments.backbone_file else ["nano"]
-    inputs, manifest = Inputs(data={}), load_manifest(arguments.data)
-    config = choose_config(FitOptions(method="linear"), inputs, "cpu", own)
-    session = Session(
-        dataset=manifest.name,
-        backbone=config.backbone,
-        manifest=manifest,
-        inputs=inputs,
-        cache=arguments.cache,
-        device=torch.device("cpu"),
-        progress=Progress(),
-    )
-    positive = arguments.positive
+    session, config = open_session(arguments.data, arguments.backbone_file, arguments.cache)
     rows = []
     print("division", *COLUMNS, sep="\t")
     for seed in range(arguments.divisions):
-        rows.append(measure(manifest, session.features, config, positive, seed))
+        rows.append(measure(session.manifest, session.features, config, arguments.positive, seed))
         print(seed, *(f"{value:.3f}" for value in rows[-1]), sep="\t", flush=True)
     print("mean", *(f"{value:.3f}" for value in np.mean(rows, axis=0)), sep="\t")
     print("std", *(f"{value:.3f}" for value in np.std(rows, axis=0, ddof=1)), sep="\t")

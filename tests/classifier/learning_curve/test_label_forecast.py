@@ -1,13 +1,11 @@
 """labels: the curve is fitted as scipy would, the interval holds, and what the data cannot say is not said."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_files import load_benchmark
 from numpy.typing import NDArray
 from quick_fit import quick_fit
 from scipy.optimize import curve_fit
@@ -21,7 +19,6 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import ConfigError
 
 SHOTS = (1, 2, 4, 8, 16, 32)
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "lab_coverage.py"
 
 
 def _curve(true: NDArray[np.float64], *, seed: int = 0, num_units: int = 60, num_draws: int = 5) -> Curve:
@@ -230,24 +227,14 @@ def test_without_a_forecast_what_was_measured_is_said():
     assert f"At 32 labels {beyond.means[-1]:.3f} was measured." in in_words(beyond)
 
 
-@pytest.fixture(scope="module")
-def lab_coverage() -> Any:
-    spec = importlib.util.spec_from_file_location("lab_coverage", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where a dataclass looks for its module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["power law", "hyperbola", "plateau", "sigmoid"])
 @pytest.mark.parametrize("num_groups", [100, 300])
 def test_nine_in_ten_forecasts_that_are_not_withheld_hold_the_true_number_whatever_the_curve(
-    lab_coverage: Any, form: str, num_groups: int
+    form: str, num_groups: int
 ):
     """benchmarks/lab_coverage.py in small; targets 1.7, 2.4, 4 and 7 times beyond what is measured."""
+    lab_coverage = load_benchmark("lab_coverage")
     held, num_trials = [], 15
     for true in lab_coverage.CURVES[form]:
         for found in lab_coverage.forecasts(true, num_groups, trials=num_trials, seed=1).values():
