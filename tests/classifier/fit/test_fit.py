@@ -93,8 +93,8 @@ def test_sensitivity_is_measured_over_images_and_over_groups_on_test_images(fitt
     bundle = cytolora.Classifier.load(fitted)
     test = assign_subsets(cytolora.load_dataset(lab_cells), SplitSpec()).subset("test")
     positive = [sample for sample in test if sample.label == "hsil"]
-    found = [one.positive for one in bundle.predict([lab_cells / sample.path for sample in positive])]
-    groups = sorted({sample.group for sample in positive})
+    found = [bool(one.positive) for one in bundle.predict([lab_cells / sample.path for sample in positive])]
+    groups = sorted({str(sample.group) for sample in positive})
     by_group = [
         np.mean([hit for hit, one in zip(found, positive, strict=True) if one.group == group]) for group in groups
     ]

@@ -106,6 +106,6 @@ def lack_of_fit(shots: tuple[int, ...], law: PowerLaw, means: Points, resampled:
     return float((_weighted(drawn - fit_power_law(shots, drawn).at(shots), precision) >= observed - _ROUNDING).mean())
 
 
-def _weighted(residuals: NDArray[np.float64], precision: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weighted(residuals: NDArray[np.float64], precision: NDArray[np.floating]) -> NDArray[np.float64]:
     """Squared length of residuals, [points] or [resamples, points]."""
     return ((residuals @ precision) * residuals).sum(axis=-1)
