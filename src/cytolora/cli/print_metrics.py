@@ -4,11 +4,12 @@ from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.display.format import interval, percent, whole_percent, with_interval
-from cytolora.metrics.intervals import LEGEND
 
 
 def print_metrics(found: dict[str, Any]) -> None:
     """Prints what ``assess`` measured."""
+    from cytolora.metrics.intervals import LEGEND  # loads numpy
+
     console = make_console()
     groups = f", {found['num_groups']} groups" if found["num_groups"] else ""
     console.print(f"On {found['n']} images{groups}, in percent, 95 % intervals over {_unit(found)}:")
