@@ -8,7 +8,7 @@ from planted_leakage import drawn_features
 from sklearn.neighbors import NearestNeighbors
 
 from cytolora.classifier.leakage import sources
-from cytolora.classifier.leakage.cells import metadata_columns
+from cytolora.classifier.leakage.cells import SourcedCells, metadata_columns
 from cytolora.classifier.leakage.sources import NEIGHBOURS, read_source
 
 
@@ -80,18 +80,34 @@ def test_each_cell_is_left_out_of_the_mean_of_its_source():
     assert counts.min() == 15
 
 
-def test_sources_with_few_cells_are_left_out_and_counted():
-    cells = drawn_features(seed=0, num_cells=64, num_groups=7)  # one group of ten, six of nine
-    assert read_source(cells, permutations=1) is None
-    samples = tuple(
-        replace(one, group="slide06" if number % 7 > 2 else one.group) for number, one in enumerate(cells.samples)
-    )
-    merged = replace(cells, samples=samples)
-    found = read_source(merged, permutations=1)
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (30,), (30, 2, 1), ()])
+def test_where_fewer_than_two_sources_have_three_cells_nothing_is_read(sizes):
+    assert read_source(of_sizes(sizes), permutations=1) is None
+
+
+def of_sizes(sizes: tuple[int, ...]) -> SourcedCells:
+    names = [f"slide{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    cells = drawn_features(seed=0, num_cells=max(1, len(names)))
+    samples = tuple(replace(one, group=name) for one, name in zip(cells.samples, names or ["slide"], strict=True))
+    return replace(cells, samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "num_sources", "left_out", "left_out_of_index", "has_index"),
+    [
+        ((9, 9, 9), 3, 0, 27, False),
+        ((30, 20, 9, 2), 3, 2, 11, True),
+        ((3, 3), 2, 0, 6, False),
+        ((12, 3, 2, 1), 2, 3, 18, False),
+        ((10, 10), 2, 0, 0, True),
+        ((40, 11, 10), 3, 0, 0, True),
+    ],
+)
+def test_sources_with_few_cells_are_left_out_and_counted(sizes, num_sources, left_out, left_out_of_index, has_index):
+    found = read_source(of_sizes(sizes), permutations=3)
     assert found is not None
-    sizes = np.bincount(merged.groups)
-    assert found.num_sources == (sizes >= NEIGHBOURS).sum() == 2
-    assert found.num_left_out == sizes[sizes < NEIGHBOURS].sum()
+    assert (found.num_sources, found.num_left_out) == (num_sources, left_out)
+    assert (found.num_left_out_of_index, found.robustness is not None) == (left_out_of_index, has_index)
 
 
 def test_a_scanner_of_the_metadata_is_read_where_it_shifts_the_features():

@@ -13,7 +13,6 @@ from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.leakage.cells import SourcedCells, sourced, twin_pairs
 from cytolora.classifier.leakage.encodings import Encoding
 from cytolora.classifier.leakage.report import Effort, LeakageReport, assemble, measure_features
-from cytolora.core.findings import Finding, finding, first
 from cytolora.core.progress import Progress
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample
@@ -96,7 +95,7 @@ def measure_leakage(
         sensitivity=sensitivity,
         num_trained_on=len(readable) - len(unseen),
         seed=effort.seed,
-        of_data=(*manifest.findings, *_unreadable(sorted(bad))),
+        of_data=found.findings(),
     )
 
 
@@ -112,10 +111,3 @@ def _not_trained_on(samples: Sequence[Sample], records: Records, bundle: Classif
 def _is_in(sample: Sample, files: set[str], pixels: set[str], records: Records) -> bool:
     record = records[sample.path]
     return sample.sha256 in files or (isinstance(record, ImageRecord) and record.pixel_sha256 in pixels)
-
-
-def _unreadable(paths: Sequence[str]) -> list[Finding]:
-    if not paths:
-        return []
-    text = f"Files that cannot be read as images, left out: {len(paths)}, {first(paths)}."
-    return [finding("P101", text, count=len(paths), examples=paths)]

@@ -4,19 +4,25 @@ Both measures have a permutation null, in which sources are dealt anew among the
 that differ between sources are no readability.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from cytolora.classifier.leakage.cells import SourcedCells, codes
 
 NEIGHBOURS = 10
-"""k of the robustness index; sources with fewer cells are left out."""
+"""k of the robustness index; sources with fewer cells are left out of it."""
+MIN_CELLS = 3
+"""Of a source, to be read: one is left out, and two have a mean."""
 NUM_PERMUTATIONS = 199
 """The smallest p-value is one in 200."""
 ALPHA = 0.05
+_EQUAL = 1e-12
+"""Two permutations that read equally many cells differ by less."""
 
 Rows = Float64[np.ndarray, "cells features"]
 Codes = Int64[np.ndarray, " cells"]
@@ -31,7 +37,7 @@ class SourceReading:
     num_sources: int
     num_cells: int
     num_left_out: int
-    """Cells of sources that are unknown or have fewer than ``NEIGHBOURS`` cells."""
+    """Cells of sources that are unknown or have fewer than ``MIN_CELLS`` cells."""
     balanced_accuracy: float
     """Of a source classifier: Gaussian discriminant analysis of features centred by class, each cell left out."""
     chance: float
@@ -46,6 +52,8 @@ class SourceReading:
     """The same with permuted sources, mean: what the classes alone give."""
     robustness_p: float | None
     """Share of permutations whose index is as low."""
+    num_left_out_of_index: int
+    """Cells of sources that are unknown or have fewer than ``NEIGHBOURS`` cells."""
 
     @property
     def is_readable(self) -> bool:
@@ -61,46 +69,66 @@ def read_source(
     permutations: int = NUM_PERMUTATIONS,
     on_permutation: Callable[[], None] = lambda: None,
 ) -> SourceReading | None:
-    """Measures how well a source can be read; None where fewer than two have ``NEIGHBOURS`` cells.
+    """Measures how well a source can be read; None where fewer than two have ``MIN_CELLS`` cells.
 
     Args:
         source: ``group``, or a metadata column.
     """
     names = [sample.group for sample in cells.samples] if source == "group" else cells.column(source)
-    sizes = {name: names.count(name) for name in set(names) if name is not None}
-    kept = [at for at, name in enumerate(names) if name is not None and sizes[name] >= NEIGHBOURS]
-    sources = codes([names[at] or "" for at in kept])
-    if len(np.unique(sources)) < 2:
+    kept = _of_large_sources(names, MIN_CELLS)
+    if kept is None:
         return None
-    features = cells.features[kept].double().numpy()
-    labels = cells.labels[kept]
-    whitened, near = _whitened(features, labels), _nearest(features, NEIGHBOURS)
+    sources, labels = codes([names[at] or "" for at in kept]), cells.labels[kept]
+    whitened = _whitened(cells.features[kept].double().numpy(), labels)
 
-    def measure(sources: Codes) -> tuple[float, float]:
-        return _balanced_accuracy(whitened, sources), _robustness(near, labels, sources)
+    def dealt(sources: Codes, labels: Codes) -> Iterator[Codes]:
+        for number in range(permutations):
+            yield _permuted(sources, labels, np.random.default_rng([seed, number]))
 
-    read, index = measure(sources)
-    null = []
-    for number in range(permutations):
-        null.append(measure(_permuted(sources, labels, np.random.default_rng([seed, number]))))
+    read, null = _balanced_accuracy(whitened, sources), []
+    for permuted in dealt(sources, labels):
+        null.append(_balanced_accuracy(whitened, permuted))
         on_permutation()
-    of_reader, of_index = (np.array(column) for column in zip(*null, strict=True))
-    has_index = bool(np.isfinite(index)) and bool(np.isfinite(of_index).all())
+    index = _index(cells, names, dealt)
     return SourceReading(
         source=source,
         num_sources=len(np.unique(sources)),
         num_cells=len(kept),
         num_left_out=len(names) - len(kept),
         balanced_accuracy=read,
-        chance=float(of_reader.mean()),
-        p=_p_value(of_reader >= read - 1e-12),
-        robustness=index if has_index else None,
-        robustness_null=float(of_index.mean()) if has_index else None,
-        robustness_p=_p_value(of_index <= index + 1e-12) if has_index else None,
+        chance=float(np.mean(null)),
+        p=_p_value(np.array(null) >= read - _EQUAL),
+        **index,
     )
 
 
-def _p_value(is_beyond: np.ndarray) -> float:
+def _index(
+    cells: SourcedCells, names: Sequence[str | None], dealt: Callable[[Codes, Codes], Iterator[Codes]]
+) -> dict[str, Any]:
+    """Returns the robustness index, its null, p-value and what is left out of it."""
+    kept = _of_large_sources(names, NEIGHBOURS)
+    nothing = {"robustness": None, "robustness_null": None, "robustness_p": None}
+    if kept is None:
+        return {**nothing, "num_left_out_of_index": len(names)}
+    left_out = {"num_left_out_of_index": len(names) - len(kept)}
+    sources, labels = codes([names[at] or "" for at in kept]), cells.labels[kept]
+    near = _nearest(cells.features[kept].numpy(), NEIGHBOURS)
+    index = _robustness(near, labels, sources)
+    null = np.array([_robustness(near, labels, permuted) for permuted in dealt(sources, labels)])
+    if not (np.isfinite(index) and np.isfinite(null).all()):
+        return {**nothing, **left_out}
+    p = _p_value(null <= index + _EQUAL)
+    return {"robustness": index, "robustness_null": float(null.mean()), "robustness_p": p, **left_out}
+
+
+def _of_large_sources(names: Sequence[str | None], fewest: int) -> list[int] | None:
+    """Returns the places of cells of sources with enough cells; None where these are fewer than two."""
+    sizes = Counter(name for name in names if name is not None)
+    kept = [at for at, name in enumerate(names) if name is not None and sizes[name] >= fewest]
+    return kept if len({names[at] for at in kept}) > 1 else None
+
+
+def _p_value(is_beyond: Bool[np.ndarray, " permutations"]) -> float:
     """The observed one counts among the permutations (Davison & Hinkley 1997, eq. 4.11)."""
     return (1 + int(is_beyond.sum())) / (1 + len(is_beyond))
 
@@ -148,10 +176,9 @@ def _balanced_accuracy(rows: Rows, sources: Codes) -> float:
     return float((np.bincount(sources, weights=is_right) / counts).mean())
 
 
-def _nearest(features: Rows, k: int) -> Int64[np.ndarray, "cells k"]:
+def _nearest(features: Float32[np.ndarray, "cells features"], k: int) -> Int64[np.ndarray, "cells k"]:
     """Returns the k nearest other cells by cosine."""
     rows = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    rows = rows.astype(np.float32)
     found = []
     for start in range(0, len(rows), 1024):
         similarity = rows[start : start + 1024] @ rows.T

@@ -7,7 +7,7 @@ from cytolora.classifier.leakage.divisions import Inflation
 from cytolora.classifier.leakage.gap import points
 from cytolora.classifier.leakage.report import FeatureReport, LeakageReport
 from cytolora.classifier.leakage.sites import SiteScores, SiteShift
-from cytolora.classifier.leakage.sources import NEIGHBOURS, SourceReading
+from cytolora.classifier.leakage.sources import MIN_CELLS, NEIGHBOURS, SourceReading
 from cytolora.display import format as words
 
 
@@ -92,15 +92,10 @@ def _remarks(inflation: Inflation) -> Iterator[str]:
 
 def _sources(report: LeakageReport) -> Table:
     rows = [(one.features, *_source(source)) for one in report.by_features for source in one.sources]
-    left = {source.source: source.num_left_out for one in report.by_features for source in one.sources}
-    notes = [
-        f"{name}: {words.count(number, 'cell')} of unknown sources, or of sources with fewer than {NEIGHBOURS} cells, "
-        "left out."
-        for name, number in left.items()
-        if number
-    ]
+    kinds = {source.source: source for one in report.by_features for source in one.sources}
+    notes = [note for source in kinds.values() for note in _left_out(source)]
     if not rows:
-        notes = [f"Sources: fewer than two have {NEIGHBOURS} cells; whether they can be read is not known."]
+        notes = [f"Sources: fewer than two have {MIN_CELLS} cells; whether they can be read is not known."]
     return Table(
         title="Sources read from the features",
         about=(
@@ -114,6 +109,16 @@ def _sources(report: LeakageReport) -> Table:
         num_texts=2,
         notes=tuple(notes),
     )
+
+
+def _left_out(one: SourceReading) -> Iterator[str]:
+    for number, fewest, what in (
+        (one.num_left_out, MIN_CELLS, ""),
+        (one.num_left_out_of_index, NEIGHBOURS, "of the robustness index, "),
+    ):
+        if number:
+            cells = words.count(number, "cell")
+            yield f"Left out {what}{one.source} unknown or with fewer than {fewest} cells: {cells}."
 
 
 def _source(one: SourceReading) -> tuple[str, ...]:
