@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cytolora.classifier.leakage.confounding import Purity
 from cytolora.classifier.leakage.gap import points
 from cytolora.core.findings import Finding, finding
 from cytolora.display import format as words
+from cytolora.metrics.confounding import Purity
 
 if TYPE_CHECKING:
     from cytolora.classifier.leakage.report import FeatureReport

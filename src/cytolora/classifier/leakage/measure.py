@@ -94,7 +94,6 @@ def measure_leakage(
         positive=positive,
         sensitivity=sensitivity,
         num_trained_on=len(readable) - len(unseen),
-        seed=effort.seed,
         of_data=found.findings(),
     )
 

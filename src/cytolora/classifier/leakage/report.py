@@ -1,17 +1,18 @@
 """Leakage report: inflation by group leakage, source readability, confounded classes, and shift between sites."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cytolora.classifier.leakage.cells import SourcedCells, metadata_columns
-from cytolora.classifier.leakage.confounding import Purity, purities
 from cytolora.classifier.leakage.divisions import Inflation, check_head, measure_inflation, num_heads
 from cytolora.classifier.leakage.findings import findings_of
 from cytolora.classifier.leakage.sites import MAX_VALUES, SiteShift, measure_sites, num_values
 from cytolora.classifier.leakage.sources import NUM_PERMUTATIONS, SourceReading, read_source
+from cytolora.config.yaml import parse_spec
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.core.progress import SILENT, Progress
+from cytolora.metrics.confounding import Purity, purities
 
 GROUP = "group"
 
@@ -61,6 +62,16 @@ class LeakageReport:
         del plain["of_data"]
         return {**plain, "findings": [one.plain() for one in self.findings()]}
 
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> "LeakageReport":
+        """Reads what ``plain`` gave, without the findings of the data.
+
+        Raises:
+            ConfigError: If it is something else.
+        """
+        kept = {name: value for name, value in plain.items() if name != "findings"}
+        return parse_spec(kept, LeakageReport, "leakage")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
@@ -83,12 +94,14 @@ def measure_features(
     *,
     positive: Sequence[str] = (),
     sensitivity: float = 0.95,
+    with_sites: bool = True,
     progress: Progress = SILENT,
 ) -> FeatureReport:
     """Measures what features give away.
 
     Args:
         kind: ``frozen`` or ``adapted``.
+        with_sites: Whether heads are fitted without each metadata value; each takes as long as a division.
     """
 
     def tick() -> None:
@@ -102,10 +115,12 @@ def measure_features(
         read_source(cells, name, seed=effort.seed, permutations=effort.permutations, on_permutation=tick)
         for name in kinds
     ]
-    progress.begin(f"sites, {kind} features", num_values(cells), "values")
-    sites = measure_sites(
-        cells, head=effort.head, positive=positive, sensitivity=sensitivity, seed=effort.seed, on_value=tick
-    )
+    sites: tuple[SiteShift, ...] = ()
+    if with_sites:
+        progress.begin(f"sites, {kind} features", num_values(cells), "values")
+        sites = measure_sites(
+            cells, head=effort.head, positive=positive, sensitivity=sensitivity, seed=effort.seed, on_value=tick
+        )
     read = tuple(one for one in sources if one is not None)
     return FeatureReport(features=kind, inflation=inflation, sources=read, sites=sites)
 
@@ -119,7 +134,6 @@ def assemble(
     positive: Sequence[str] = (),
     sensitivity: float = 0.95,
     num_trained_on: int = 0,
-    seed: int = 0,
     of_data: Sequence[Finding] = (),
 ) -> LeakageReport:
     """Puts the measures together, with the classes that are their source."""
@@ -135,7 +149,7 @@ def assemble(
         num_trained_on=num_trained_on,
         positive=tuple(positive),
         sensitivity=sensitivity,
-        classes_and_groups=purities(cells.labels, cells.groups, cells.classes, seed=seed),
+        classes_and_groups=purities(cells.labels, [one.group for one in cells.samples], cells.classes),
         by_features=tuple(by_features),
         of_data=tuple(of_data),
     )

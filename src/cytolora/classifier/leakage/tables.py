@@ -133,7 +133,6 @@ def _classes(report: LeakageReport) -> Table:
             one.label,
             str(one.num_groups),
             words.percent(one.share_alone),
-            words.percent(one.share_by_chance),
             "is its source" if one.is_source else "",
         )
         for one in report.classes_and_groups
@@ -141,11 +140,10 @@ def _classes(report: LeakageReport) -> Table:
     return Table(
         title="Classes and their groups",
         about=(
-            "Groups of two cells or more that hold a class, and the share of them that hold no other, beside the most "
-            "that its frequency would give. A class whose groups hold it alone, while groups of other classes are "
-            "mixed, cannot be told from its source."
+            "Groups of two cells or more that hold a class, and the share of them that hold no other. A class whose "
+            "groups hold it alone, while groups of other classes are mixed, cannot be told from its source."
         ),
-        header=("class", "groups", "alone, %", "chance, %", ""),
+        header=("class", "groups", "alone, %", ""),
         rows=tuple(rows),
     )
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from cytolora.classifier.leakage.confounding import purities
 from cytolora.classifier.leakage.findings import confounded
+from cytolora.metrics.confounding import purities
 
 CLASSES = ("a", "b", "c")
 
 
 def flagged(labels: np.ndarray, groups: np.ndarray) -> list[str]:
-    return [one.label for one in purities(labels, groups, CLASSES) if one.is_source]
+    return [one.label for one in purities(labels, [str(group) for group in groups], CLASSES) if one.is_source]
 
 
 def mixed(num_groups: int = 12, per_group: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def test_a_class_whose_slides_hold_no_other_is_its_source():
     labels, groups = mixed()
     labels = np.where(labels == 0, 1, labels)
     labels, groups = np.concatenate([labels, np.zeros(40, int)]), np.concatenate([groups, 12 + np.arange(40) // 10])
-    found = {one.label: one for one in purities(labels, groups, CLASSES)}
+    found = {one.label: one for one in purities(labels, [str(group) for group in groups], CLASSES)}
     assert [label for label, one in found.items() if one.is_source] == ["a"]
     assert (found["a"].num_groups, found["a"].share_alone, found["b"].share_alone) == (4, 1.0, 0.0)
     (said,) = confounded(tuple(found.values()))
