@@ -66,7 +66,7 @@ class Power:
 
 def simulate(plant: Plant, strength: float, *, trials: int, seed: int = 0, num_processes: int = 1) -> Power:
     """Counts findings over new cells."""
-    tasks = [(plant, strength, seed * 100_000 + number) for number in range(trials)]
+    tasks: list[tuple[Plant, float, int]] = [(plant, strength, seed * 100_000 + number) for number in range(trials)]
     if num_processes == 1:
         found = [run_trial(*task) for task in tasks]
     else:
