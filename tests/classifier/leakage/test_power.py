@@ -27,7 +27,8 @@ def test_one_report_in_twenty_reads_slides_that_are_names_and_nothing_else(power
     found = power.simulate("tint", 0.0, trials=20, seed=1)
     assert found.share["source-readable"] <= 0.2
     assert found.share["image-split-inflates"] <= 0.15
-    assert found.share["class-is-its-source"] == found.share["near-duplicates"] == 0
+    assert found.share["class-is-its-source"] == 0
+    assert found.share["near-duplicates"] <= 0.15  # two cells that resemble each other by chance
     assert abs(found.inflation) < 1
 
 
