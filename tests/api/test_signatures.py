@@ -15,7 +15,7 @@ import cytolora
 NAMES = """
 AdapterSpec BundleError Classifier ConfigError CytoloraError DataError EngineError FitOptions Inputs LinearHead
 Predictions Progress ReadOptions Report StoreError WeightsError __version__ attach check compare embed fit
-list_backbones list_datasets list_methods load load_backbone load_dataset load_images report run split
+leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images report run split
 """
 
 SIGNATURES = """
@@ -24,6 +24,7 @@ check(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), 
 compare(runs, by, *, dataset=(), metric='accuracy', best=False)
 embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
 fit(data, out, *, dataset=None, model=None, method=None, shots=None, seed=0, positive=(), labels=None, add=(), weights=None, device=None, options=FitOptions(), progress=None)
+leakage(data, *, model=None, bundle=None, dataset=None, positive=(), sensitivity=0.95, head='gda', repeats=10, seed=0, page=None, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
 list_backbones()
 list_datasets()
 list_methods()

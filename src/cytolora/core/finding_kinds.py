@@ -295,7 +295,29 @@ SLIDES = _kinds(
     ),
 )
 
-NUMBERS = _kinds("N")
+NUMBERS = _kinds(
+    "N",
+    (
+        *(841, "class-is-its-source", "warning"),
+        "The patients, slides or fields of a class hold no other class, while those of other classes are mixed.",
+        "Add cells of other classes from the same slides, or of this class from mixed ones; its scores show nothing.",
+    ),
+    (
+        *(842, "image-split-inflates", "note"),
+        "The same head scores higher when images of one patient, slide or field are trained and tested on.",
+        "Divide by group (`cytolora split --by group`), and report the numbers of that division.",
+    ),
+    (
+        *(843, "copies-inflate", "warning"),
+        "Near-duplicates in different groups make scores of a division by group too high.",
+        "Remove the copies, or give both groups one name (`cytolora check --page` shows them).",
+    ),
+    (
+        *(844, "source-readable", "note"),
+        "Patient, slide, scanner or site can be read from the features beside the class.",
+        "Test on new sources; compare the features before and after adaptation (`cytolora leakage --bundle`).",
+    ),
+)
 """Marks of results."""
 
 EVERY_DATASET = frozenset({"F210"})

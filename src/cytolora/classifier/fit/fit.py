@@ -19,6 +19,7 @@ from cytolora.classifier.fit.assemble import assemble
 from cytolora.classifier.fit.assess import assess, cautions
 from cytolora.classifier.fit.calibrate import calibrate
 from cytolora.classifier.fit.config import FitConfig, FitOptions
+from cytolora.classifier.fit.leakage import leakage_of, with_leakage
 from cytolora.classifier.fit.prepare import Cells, prepare
 from cytolora.classifier.fit.train import train
 from cytolora.core.progress import Progress
@@ -64,7 +65,7 @@ def fit(
     progress.begin("calibrating on held-out images", 0, "images")
     calibrated = calibrate(prepared, trained, options)
     progress.begin("test set", 0, "images")
-    metrics = assess(prepared, trained, calibrated)
+    metrics = with_leakage(assess(prepared, trained, calibrated), leakage_of(prepared, trained))
     notes = (*config.notes, *cells.statements, *trained.notes, *cautions(calibrated.rules, metrics))
     bundle = assemble(prepared, trained, calibrated, metrics, notes)
     seconds = perf_counter() - started

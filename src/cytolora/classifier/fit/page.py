@@ -9,6 +9,10 @@ from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.fit.figures import figures
+from cytolora.classifier.fit.leakage import LEAKAGE
+from cytolora.classifier.leakage.page import PACKAGE
+from cytolora.classifier.leakage.report import LeakageReport
+from cytolora.classifier.leakage.tables import Table, of
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
 from cytolora.display.figure import save
@@ -26,7 +30,9 @@ def render_page(
         counts: Images by class and subset.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("cytolora.classifier.fit"), PackageLoader("cytolora.display")]),
+        loader=ChoiceLoader(
+            [PackageLoader("cytolora.classifier.fit"), PackageLoader(PACKAGE), PackageLoader("cytolora.display")]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -48,4 +54,11 @@ def render_page(
         subsets=SUBSETS,
         interval_kinds=LEGEND,
         pictures=pictures,
+        tables=_leakage(contents),
     )
+
+
+def _leakage(contents: BundleManifest) -> list[Table]:
+    """Returns the tables of the leakage section; none where groups are not known."""
+    plain = contents.metrics.get(LEAKAGE)
+    return [] if plain is None else of(LeakageReport.from_plain(plain))
