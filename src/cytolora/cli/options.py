@@ -105,10 +105,15 @@ class ReadingOptions:
     """Column of the table that names the patient, slide or field; `group` if not given."""
     subset_column: str | None = None
     """Column of the table that names train, val or test; `subset` if not given."""
+    groups_from: str | None = None
+    """Groups of images that have none: `names` takes what file names suggest, `none` refuses it, and a regular
+    expression finds the group in the file name (its one capturing group, or the whole match)."""
 
     def options(self) -> ReadOptions:
         """Returns the choices as the reader takes them."""
-        return ReadOptions(group_column=self.group_column, subset_column=self.subset_column)
+        return ReadOptions(
+            group_column=self.group_column, subset_column=self.subset_column, groups_from=self.groups_from
+        )
 
 
 AS_IT_STANDS = ReadingOptions()
@@ -118,8 +123,8 @@ NO_CHANGE = AxisOptions()
 THIS_MACHINE = MachineOptions()
 
 
-def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
-    """Loads a grid, replaces the axes that were given, and ties it to the split file and label map."""
+def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: ReadingOptions) -> GridSpec:
+    """Loads a grid, replaces the axes that were given, and ties it to split file, label map and groups."""
     grid = load_grid(name)
     if axes.preset != PAPER:
         grid = with_preset(grid, load_preset(axes.preset))
@@ -135,7 +140,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,
     )
-    return tied_to_files(grid, inputs.split, inputs.map)
+    return tied_to_files(grid, inputs.split, inputs.map, reading.groups_from)
 
 
 def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, out: Path) -> Inputs:

@@ -10,6 +10,7 @@ from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.findings import Finding, finding
 from cytolora.core.registry import Registry
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
+from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.apacc import APACC
 from cytolora.data.readers.bcfc import BCFC
@@ -90,7 +91,8 @@ def load_manifest(
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
     differing = (finding("F207", text) for text in differences)
     findings = (*manifest.findings, *differing, *_absent_classes(manifest))
-    return with_label_findings(replace(manifest, findings=findings)).with_hashes()
+    manifest = with_chosen_groups(replace(manifest, findings=findings), reading.groups_from)
+    return with_label_findings(manifest).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:

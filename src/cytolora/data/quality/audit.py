@@ -16,6 +16,7 @@ from cytolora.data.quality.duplicates import (
     similar_pairs,
 )
 from cytolora.data.quality.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
+from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.quality.scan import ImageRecord, Records, scan
 from cytolora.errors import DataError
 
@@ -70,6 +71,7 @@ def audit(
         near_duplicates=near,
         torn_groups=_torn_groups(manifest.samples),
         of_reader=manifest.findings,
+        suspected=tuple(groups_suspected(manifest)),
         conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),
         sizes=_sizes(looks),
         sibling_share=_sibling_share(manifest),
