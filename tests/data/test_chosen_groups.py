@@ -1,6 +1,7 @@
 """--groups-from: groups of file names are taken, refused or found by a pattern, and a split holds them together."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError, CytoloraError, DataError
 
 
-def dataset(names: list[str], groups: list[str | None] | None = None) -> Manifest:
+def dataset(names: Sequence[str], groups: Sequence[str | None] | None = None) -> Manifest:
     """Names in turn to two classes."""
     samples = tuple(
         Sample(
