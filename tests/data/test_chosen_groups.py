@@ -13,6 +13,7 @@ from cytolora.config.run import SplitSpec
 from cytolora.data import chosen_groups
 from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError, CytoloraError, DataError
 
@@ -47,7 +48,9 @@ def test_names_gives_every_image_its_slide_and_says_so():
 def test_none_leaves_groups_unknown_and_notes_the_refusal():
     refused = with_chosen_groups(dataset(SLIDES), "none")
     assert set(groups(refused).values()) == {None}
-    assert [(one.code, one.severity) for one in refused.findings] == [("D512", "note")]
+    assert [(one.code, one.severity, one.count) for one in refused.findings] == [("D512", "note", 6)]
+    assert "the 6 groups that file names suggest" in refused.findings[0].text
+    assert groups_suspected(refused) == []
 
 
 @pytest.mark.parametrize(

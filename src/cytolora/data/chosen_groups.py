@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from cytolora.config.reading import NAMES, NONE
-from cytolora.core.findings import finding
+from cytolora.core.findings import Finding, finding
 from cytolora.data.manifest import Manifest
-from cytolora.data.name_groups import groups_in_names
+from cytolora.data.name_groups import NameGroups, groups_in_names
 from cytolora.data.similar_names import join_groups
 from cytolora.errors import ConfigError, DataError
 
@@ -41,8 +41,7 @@ def with_chosen_groups(manifest: Manifest, choice: str | None) -> Manifest:
             f"--groups-from {choice} asks for others. Leave it out."
         )
     if choice == NONE:
-        text = f"{manifest.name}: groups from file names were refused (--groups-from none); groups stay unknown."
-        return replace(manifest, findings=(*manifest.findings, finding("D512", text)))
+        return replace(manifest, findings=(*manifest.findings, _refusal(manifest)))
     paths = [sample.path for sample in manifest.samples if sample.group is None]
     groups, rule = _of_names(manifest) if choice == NAMES else (_matched(manifest.name, paths, choice), _by(choice))
     samples = [replace(one, group=one.group or groups.get(one.path)) for one in manifest.samples]
@@ -51,8 +50,19 @@ def with_chosen_groups(manifest: Manifest, choice: str | None) -> Manifest:
     return replace(manifest, samples=tuple(joined), group_rule=known + rule, findings=(*manifest.findings, *findings))
 
 
+def _refusal(manifest: Manifest) -> Finding:
+    names = _names(manifest)
+    what = f"the {names.num_groups} groups that file names suggest ({names.rule})" if names else "groups in file names"
+    text = f"{manifest.name}: {what} were refused (--groups-from none); groups stay unknown."
+    return finding("D512", text, count=names.num_groups if names else 0)
+
+
+def _names(manifest: Manifest) -> NameGroups | None:
+    return groups_in_names(sample for sample in manifest.samples if sample.group is None)
+
+
 def _of_names(manifest: Manifest) -> tuple[Mapping[str, str], str]:
-    names = groups_in_names(sample for sample in manifest.samples if sample.group is None)
+    names = _names(manifest)
     if names is None:
         raise ConfigError(
             f"{manifest.name}: file names show no groups; expected names like slide03_007, with several images of "

@@ -34,7 +34,7 @@ def herlev(path: str = "{label}/{stem}.BMP", *, order: int = 1) -> Manifest:
         Sample(
             path=path.format(label=row["label"], stem=PurePosixPath(row["path"]).stem),
             label=row["label"],
-            group=(HERLEV.group_of or str)(PurePosixPath(row["path"]).stem, row["label"]),
+            group=HERLEV.group_of and HERLEV.group_of(PurePosixPath(row["path"]).stem, row["label"]),
             sha256=str(number),
         )
         for number, row in enumerate(ROWS)

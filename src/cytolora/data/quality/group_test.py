@@ -31,7 +31,9 @@ Vectors = Float[NDArray[np.float64], "images values"]
 
 
 def groups_suspected(manifest: Manifest) -> list[Finding]:
-    """Returns a finding where names suggest groups of images that have none, and their pixels agree."""
+    """Returns a finding where names suggest groups of images that have none, and pixels agree; none once refused."""
+    if any(one.code == "D512" for one in manifest.findings):
+        return []
     files = {sample.sha256 or sample.path: sample for sample in reversed(manifest.samples) if sample.group is None}
     samples = sorted(files.values())  # copies of one file resemble each other whatever their names say
     names = groups_in_names(samples)
