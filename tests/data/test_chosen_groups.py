@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cytolora.config.reading import ReadOptions
 from cytolora.config.run import SplitSpec
 from cytolora.data import chosen_groups
-from cytolora.data.chosen_groups import with_chosen_groups
+from cytolora.data.chosen_groups import groups_elsewhere, with_chosen_groups
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.splits import assign_subsets
@@ -129,6 +129,17 @@ def test_a_split_by_names_holds_every_slide_together(word, num_slides, num_cells
         subsets[Path(sample.path).stem.rpartition("_")[0]].add(sample.subset)
     assert len(subsets) == num_slides
     assert all(len(one) == 1 for one in subsets.values())
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [("names", "slide03"), (r"slide\d+", "slide03"), ("none", None), (None, None), (r"/slide\d+", None)],
+)
+def test_images_from_elsewhere_get_the_group_that_the_dataset_has(choice, expected):
+    group_of = groups_elsewhere(with_chosen_groups(dataset(SLIDES), choice), choice, ["slide3_99", "slide03_98_rot90"])
+    assert (group_of and group_of("slide3_99", "a")) == expected
+    assert (group_of and group_of("slide03_98_rot90", "b")) == expected
+    assert (group_of and group_of("other", "b")) is None
 
 
 def test_none_in_a_grid_is_refused_for_it_would_not_be_written_down():

@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from cytolora.config.reading import NAMES, NONE
 from cytolora.core.findings import Finding, finding
+from cytolora.data.grouping import group_key
 from cytolora.data.manifest import Manifest
 from cytolora.data.name_groups import NameGroups, groups_in_names
 from cytolora.data.similar_names import join_groups
 from cytolora.errors import ConfigError, DataError
+
+GroupOf = Callable[[str, str], str | None]
+"""From a file's name without suffix, and its class."""
 
 MAX_SECONDS = 10.0
 """Of matching all names; a pattern with nested repetition may take longer than anybody lives."""
@@ -48,6 +52,25 @@ def with_chosen_groups(manifest: Manifest, choice: str | None) -> Manifest:
     joined, findings = join_groups(manifest.name, samples)
     known = f"{manifest.group_rule}; else " if any(one.group for one in manifest.samples) else ""
     return replace(manifest, samples=tuple(joined), group_rule=known + rule, findings=(*manifest.findings, *findings))
+
+
+def groups_elsewhere(manifest: Manifest, choice: str | None, stems: Iterable[str]) -> GroupOf | None:
+    """Returns how the choice made for a dataset reads the groups of further images; None: not at all.
+
+    Groups are written as in the dataset. A pattern of paths says nothing of files from elsewhere.
+    """
+    if choice is None or choice == NONE or "/" in choice:
+        return None
+    as_known = {group_key(sample.group): sample.group for sample in manifest.samples if sample.group is not None}
+    names = groups_in_names(manifest.samples) if choice == NAMES else None
+    stems = sorted(set(stems))
+    matched = {} if choice == NAMES else dict(zip(stems, _search(choice, stems), strict=True))
+
+    def group_of(stem: str, label: str) -> str | None:
+        group = names.of(stem, label) if names else matched.get(stem)
+        return as_known.get(group_key(group), group) if group else None
+
+    return group_of
 
 
 def _refusal(manifest: Manifest) -> Finding:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from cytolora.data.manifest import Sample
@@ -71,6 +71,18 @@ class NameGroups:
     """By path, the name without marks of augmentation: equal for versions of one image."""
     rule: str
     """How groups were read, in words for a report."""
+    by_class: bool
+    """Whether a group holds images of one class only."""
+    num_positions: int | None
+    """Numbers at the end of a name that are coordinates; None where groups are versions of one image."""
+
+    def of(self, stem: str, label: str) -> str | None:
+        """Returns the group of an image from elsewhere, named by the same rule; None where its name does not fit."""
+        name = _Name(path=stem, label=label, source=_source(stem, frozenset()), tokens=())
+        if self.num_positions is None:
+            return _group(label, name.source, self.by_class)
+        cut = _cut(replace(name, tokens=_tokens(name.source)), self.num_positions)
+        return None if cut is None else _group(label, cut.prefix, self.by_class)
 
     @property
     def num_groups(self) -> int:
@@ -115,19 +127,25 @@ def groups_in_names(samples: Iterable[Sample]) -> NameGroups | None:
     if not names:
         return None
     source_of = {one.path: one.source for one in names}
-    cuts = _cuts(names)
+    num_positions = _num_positions(names)
+    cuts = [cut for name in names if (cut := _cut(name, num_positions)) is not None]
     if len(cuts) >= _MIN_FITTING * len(names):
         by_class = _restarts(cuts)
         groups = {cut.name.path: _group(cut.name.label, cut.prefix, by_class) for cut in cuts}
         if _plausible(groups, names) and not _only_dates(cuts):
             what = "class and prefix" if by_class else "prefix"
             return NameGroups(
-                group_of=groups, source_of=source_of, rule=f"{what} of the file name, before its last number"
+                group_of=groups,
+                source_of=source_of,
+                rule=f"{what} of the file name, before its last number",
+                by_class=by_class,
+                num_positions=num_positions,
             )
     versions = {one.path: _group(one.label, one.source, by_class=True) for one in names}
     if _plausible(versions, names, of_sources=False):
         rule = "file name without marks of augmentation and copies"
-        return NameGroups(group_of=versions, source_of={one.path: one.path for one in names}, rule=rule)
+        alone = {one.path: one.path for one in names}
+        return NameGroups(group_of=versions, source_of=alone, rule=rule, by_class=True, num_positions=None)
     return None
 
 
@@ -168,21 +186,18 @@ def _tokens(text: str) -> tuple[_Token, ...]:
     return tuple(_Token(kind=kind, start=match.start(), text=match[0]) for kind, match in found if kind != "scale")
 
 
-def _cuts(names: Sequence[_Name]) -> list[_Cut]:
-    """Cuts names before the last number, time or position, where a number that is no date stands before that."""
-    num_positions = _num_positions(names)
-    cuts = []
-    for name in names:
-        kept = list(name.tokens)
+def _cut(name: _Name, num_positions: int) -> _Cut | None:
+    """Cuts a name before the last number, time or position, where a number that is no date stands before that."""
+    kept = list(name.tokens)
+    last = kept.pop() if kept else None
+    for _ in range(num_positions - 1):
         last = kept.pop() if kept else None
-        for _ in range(num_positions - 1):
-            last = kept.pop() if kept else None
-        while kept and kept[-1].kind == "position":
-            last = kept.pop()
-        if last is not None and any(token.kind in ("number", "opaque") for token in kept):
-            prefix = name.source[: last.start].rstrip(_SEPARATORS)
-            cuts.append(_Cut(name=name, prefix=prefix, rest=name.source[last.start :]))
-    return cuts
+    while kept and kept[-1].kind == "position":
+        last = kept.pop()
+    if last is None or not any(token.kind in ("number", "opaque") for token in kept):
+        return None
+    prefix = name.source[: last.start].rstrip(_SEPARATORS)
+    return _Cut(name=name, prefix=prefix, rest=name.source[last.start :])
 
 
 def _num_positions(names: Sequence[_Name]) -> int:
