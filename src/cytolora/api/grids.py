@@ -126,7 +126,7 @@ def run(
         reading=reading,
     )
     return run_grid(
-        tied_to_files(spec, inputs.split_file, inputs.label_map),
+        tied_to_files(spec, inputs.split_file, inputs.label_map, inputs.reading.groups_from),
         inputs,
         out,
         device=device,

@@ -58,7 +58,7 @@ def plan(
         Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
     """
     add_backbones(inputs.backbone_file)
-    spec, store = read_grid(grid, axes, inputs), Store(out)
+    spec, store = read_grid(grid, axes, inputs, reading), Store(out)
     present = read_inputs(inputs, reading, spec, out).without_missing()
     planned = make_plan(spec, store, present)
     if json_:
@@ -117,7 +117,7 @@ def run(
     from cytolora.cli.machine import announcer, resolve_device
 
     add_backbones(inputs.backbone_file)
-    spec = read_grid(grid, axes, inputs)
+    spec = read_grid(grid, axes, inputs, reading)
     require_writable(out)  # now, not after the first run
     chosen = resolve_device(machine)
     with show_progress(quiet=quiet) as progress:

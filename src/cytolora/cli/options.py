@@ -105,6 +105,9 @@ class ReadingOptions:
     """Column of the table that names the patient, slide or field; `group` if not given."""
     subset_column: str | None = None
     """Column of the table that names train, val or test; `subset` if not given."""
+    groups_from: str | None = None
+    """Groups of images that have none: `names` takes what file names suggest, `none` refuses it, and a regular
+    expression finds the group in the file name (its one capturing group, or the whole match)."""
     frame: str | None = None
     """Which frame of files with several (focal planes, pages) is read: its number from 0, middle, sharpest, or max
     (the maximum over all). Such files are an error if not given."""
@@ -116,7 +119,12 @@ class ReadingOptions:
 
     def options(self) -> ReadOptions:
         """Returns the choices as the reader takes them."""
-        return ReadOptions(group_column=self.group_column, subset_column=self.subset_column, decoding=self.decoding())
+        return ReadOptions(
+            group_column=self.group_column,
+            subset_column=self.subset_column,
+            groups_from=self.groups_from,
+            decoding=self.decoding(),
+        )
 
     def decoding(self) -> Decoding:
         """Returns the choices of how files become pixels.
@@ -139,8 +147,8 @@ NO_CHANGE = AxisOptions()
 THIS_MACHINE = MachineOptions()
 
 
-def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
-    """Loads a grid, replaces the axes that were given, and ties it to the split file and label map."""
+def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: ReadingOptions) -> GridSpec:
+    """Loads a grid, replaces the axes that were given, and ties it to split file, label map and groups."""
     grid = load_grid(name)
     if axes.preset != PAPER:
         grid = with_preset(grid, load_preset(axes.preset))
@@ -156,7 +164,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,
     )
-    return tied_to_files(grid, inputs.split, inputs.map)
+    return tied_to_files(grid, inputs.split, inputs.map, reading.groups_from)
 
 
 def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, out: Path) -> Inputs:

@@ -235,6 +235,16 @@ DIVISION = _kinds(
         "Labels of test images were corrected with a prediction in sight: results are too good.",
         "Correct labels of training images only, or test on new images.",
     ),
+    (
+        *(511, "groups-suspected", "warning"),
+        "File names name slides, it seems, and images that would come from one are more alike than others of a class.",
+        "Accept with `--groups-from names`, refuse with `--groups-from none`, or say it with `--groups-from 'REGEX'`.",
+    ),
+    (
+        *(512, "groups-refused", "note"),
+        "Groups from file names were refused with `--groups-from none`: groups are unknown.",
+        "Nothing, where the images come from as many patients, slides or fields; else `--groups-from names`.",
+    ),
 )
 
 WEIGHTS = _kinds(

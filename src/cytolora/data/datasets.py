@@ -11,6 +11,7 @@ from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.findings import Finding, finding
 from cytolora.core.registry import Registry
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
+from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.left_out import account
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.apacc import APACC
@@ -102,7 +103,8 @@ def load_manifest(
     differing = (finding("F207", text) for text in differences)
     guessed = (finding("F210", _layout(outer, inner, manifest, spec)),) if dataset is None else ()
     findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, *guessed)
-    return with_label_findings(replace(manifest, findings=findings, decoding=reading.decoding)).with_hashes()
+    manifest = replace(manifest, findings=findings, decoding=reading.decoding)
+    return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.reading import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
@@ -94,8 +95,10 @@ def dataset_folders(grid: GridSpec, named: Mapping[str, Path], out: Path) -> dic
     return data
 
 
-def tied_to_files(grid: GridSpec, split_file: Path | None, label_map: Path | None) -> GridSpec:
-    """Ties a grid to the contents of its split file and label map; None leaves the grid's own.
+def tied_to_files(
+    grid: GridSpec, split_file: Path | None, label_map: Path | None, groups_from: str | None = None
+) -> GridSpec:
+    """Ties a grid to the contents of its split file and label map, and to a choice of groups; None leaves its own.
 
     Raises:
         ConfigError: If the grid has several datasets, or a file cannot be read.
@@ -104,7 +107,11 @@ def tied_to_files(grid: GridSpec, split_file: Path | None, label_map: Path | Non
         raise ConfigError(
             f"A split file and a label map are for one dataset; choose one of {', '.join(grid.datasets)}: --dataset."
         )
-    split = SplitSpec(file_sha256=_hash(split_file)) if split_file else grid.split
+    chosen = grid.split.groups_from if groups_from is None else groups_from
+    split = replace(
+        SplitSpec(file_sha256=_hash(split_file)) if split_file else grid.split,
+        groups_from=None if chosen == NONE else chosen,
+    )
     return replace(grid, split=split, label_map_sha256=_hash(label_map) if label_map else None)
 
 

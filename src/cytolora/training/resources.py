@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cytolora.config.reading import AS_IT_STANDS, ReadOptions
+from cytolora.config.reading import AS_IT_STANDS, NONE, ReadOptions
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.findings import Finding, refuse_errors
@@ -13,6 +13,7 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Split
+from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
@@ -84,12 +85,14 @@ class Inputs:
         return self._manifests[key]
 
     def _read(self, dataset: str, split: SplitSpec) -> Manifest:
-        manifest = load_manifest(self.data[dataset], dataset, reading=self.reading)
+        choice = split.groups_from or (NONE if self.reading.groups_from == NONE else None)
+        manifest = load_manifest(self.data[dataset], dataset, reading=replace(self.reading, groups_from=choice))
+        suspected = groups_suspected(manifest)
         if self.label_map is not None:
             manifest = apply_label_map(manifest, self.label_map)
         refuse_one_class(manifest)
         divided = assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
-        findings = (*manifest.findings, *of_division(divided))
+        findings = (*manifest.findings, *suspected, *of_division(divided))
         refuse_errors(manifest.name, findings)
         return replace(divided, findings=findings)
 

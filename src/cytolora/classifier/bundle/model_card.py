@@ -112,12 +112,18 @@ def _how(training: Mapping[str, Any]) -> str:
     return f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps"
 
 
+def _groups(training: Mapping[str, Any]) -> str:
+    """How patients, slides or fields were known; empty where they were not, or a bundle does not say."""
+    rule = training.get("group_rule")
+    return f"Groups: {rule}. " if rule else ""
+
+
 def _training(manifest: BundleManifest) -> list[str]:
     training, backbone = manifest.training, manifest.backbone
     return [
         "## Training",
         f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
-        f"{_how(training)}; "
+        f"{_groups(training)}{_how(training)}; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         f"Backbone {backbone.name} (`{backbone.sha256}`), licence {backbone.spec.licence}; its weights are not in this "
         "bundle.",
