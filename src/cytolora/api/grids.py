@@ -30,6 +30,7 @@ from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.engines.registry import ENGINES
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
+from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -56,6 +57,7 @@ def run(
     shots: OneOrMany[int | str] = (),
     fractions: OneOrMany[float] = (),
     seeds: OneOrMany[int] = (),
+    split_seeds: OneOrMany[int] = (),
     learning_rates: OneOrMany[float] = (),
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -84,6 +86,8 @@ def run(
         out: Folder of stored runs.
         dataset, model, method, shots, fractions, seeds, learning_rates: Replace that axis of the grid, with one or
             many values; empty: the grid's own. ``shots`` may hold ``"all"``.
+        split_seeds: Replace ``split.seed``, a division into train, val and test each; a dataset with an official test
+            set has one division whatever is asked.
         steps: Truncates every budget: a dry run, marked in the report.
         precision: Of training; the grid's own if None.
         preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
@@ -112,6 +116,7 @@ def run(
         shots=_shots(shots),
         fractions=as_numbers(fractions, "fractions"),
         seeds=as_whole_numbers(seeds, "seeds"),
+        split_seeds=as_whole_numbers(split_seeds, "split_seeds"),
         learning_rates=as_numbers(learning_rates, "learning_rates"),
         max_steps=steps,
         precision=precision,
@@ -171,8 +176,9 @@ def run_grid(
     for job in plan.jobs:
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
             inputs.fetch_vocabulary(job.backbone)  # now, not after hours of other runs
-    for text in _findings(plan, inputs):
+    for text in (*plan.notes, *_findings(plan, inputs)):
         progress.say(text)
+    write_names(store, plan.names)
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
     return plan

@@ -55,7 +55,7 @@ def plan(
     out
         Folder of stored runs.
     json_
-        Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
+        Prints one JSON document: `runs`, `stored`, `to_do`, `stale`, `notes` and `groups`.
     """
     add_backbones(inputs.backbone_file)
     spec, store = read_grid(grid, axes, inputs, reading), Store(out)
@@ -69,7 +69,10 @@ def plan(
     console.print(f"{spec.name}: {len(planned.runs)} runs, {len(planned.stored)} stored, {len(to_do)} to do.")
     for job in planned.jobs:
         missing = to_do.intersection(job.runs)
-        console.print(f"  {job.dataset} x {job.backbone}: {len(missing)} of {len(job.runs)} runs to do")
+        division = f", split seed {job.split.seed}" if len(spec.splits) > 1 else ""
+        console.print(f"  {job.dataset} x {job.backbone}{division}: {len(missing)} of {len(job.runs)} runs to do")
+    for note in planned.notes:
+        console.print(f"  {note}")
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
     if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
@@ -190,10 +193,12 @@ def _plain(planned: Plan) -> dict[str, object]:
         "stored": len(planned.stored),
         "to_do": len(to_do),
         "stale": [str(stale) for stale in planned.stale],
+        "notes": list(planned.notes),
         "groups": [  # the jobs; the key is pinned, for scripts read it
             {
                 "dataset": job.dataset,
                 "model": job.backbone,
+                "split_seed": job.split.seed,
                 "runs": len(job.runs),
                 "to_do": len(to_do & set(job.runs)),
             }

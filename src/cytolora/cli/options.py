@@ -77,13 +77,15 @@ class AxisOptions:
     model: Annotated[Sequence[str], Several] = ()
     """Backbones."""
     method: Annotated[Sequence[str], Several] = ()
-    """Methods among those that the grid gives a budget for."""
+    """Methods or named variants of the grid; a method that has variants alone means all of them."""
     shots: Annotated[Sequence[str], Several] = ()
     """Labelled images per class, or `all`."""
     fractions: Annotated[Sequence[float], Several] = ()
     """Shares of the training set, in (0, 1]."""
     seeds: Annotated[Sequence[int], Several] = ()
     """Seeds of draw and training."""
+    split_seeds: Annotated[Sequence[int], Several] = ()
+    """Seeds of the division into train, val and test, a division each; official subsets are one division."""
     learning_rates: Annotated[Sequence[float], Several] = ()
     """Learning rates to choose from."""
     steps: int | None = None
@@ -160,6 +162,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: Readi
         shots=[_parse_shots(text) for text in axes.shots],
         fractions=axes.fractions,
         seeds=axes.seeds,
+        split_seeds=axes.split_seeds,
         learning_rates=axes.learning_rates,
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cytolora.config.run import RunSpec
+from cytolora.config.run import SUBSETS, RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
@@ -19,6 +19,7 @@ from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.metrics.scores import score
+from cytolora.metrics.units import unit_names
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
@@ -260,12 +261,25 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "group_rule": session.manifest.group_rule,
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
+        "division": _division(session.manifest),
         "findings": [one.plain() for one in gravest_first((*session.manifest.findings, *session.weight_findings))],
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
         "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
         "device": str(session.device),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
+    }
+
+
+def _division(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Counts the images of each subset, and the sampling units (groups, or images of unknown group) they come from."""
+    return {
+        subset: {
+            "images": len(samples),
+            "units": len(set(unit_names([one.group for one in samples], [one.path for one in samples]))),
+        }
+        for subset in SUBSETS
+        if (samples := manifest.subset(subset))
     }
 
 

@@ -93,7 +93,9 @@ class Worker:
     def _session(self, key: DatasetBackbone, setting: Setting) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
         assert self.store is not None
-        if self.session is None or (self.session.dataset, self.session.backbone.name) != key:
+        manifest = self.setup.inputs.manifest(key[0], setting[0].split)  # another division is another session
+        held = self.session
+        if held is None or (held.dataset, held.backbone.name) != key or held.manifest is not manifest:
             self._check_weights(key[1])
             progress = Progress(done=self._count)
             before, self.session = self.session, None

@@ -22,6 +22,7 @@ from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
+from cytolora.reporting.results.divided import divided
 from cytolora.reporting.results.settings import (
     METRICS,
     Setting,
@@ -33,6 +34,8 @@ from cytolora.reporting.results.settings import (
 )
 from cytolora.reporting.tables import costs, table1
 from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
+from cytolora.reporting.tables.divisions import COLUMNS as DIVISION_COLUMNS
+from cytolora.reporting.tables.divisions import division_rows
 from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
 from cytolora.reporting.tables.metadata import breakdowns, to_rows
 from cytolora.reporting.tables.neighbours import COLUMNS as NEIGHBOUR_COLUMNS
@@ -41,7 +44,7 @@ from cytolora.reporting.tables.tables import COLUMNS, to_csv, to_latex, to_markd
 
 PAGE = "index.html"
 _FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
-_TABLES = ("settings.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
+_TABLES = ("settings.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv", "divisions.csv")
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
 FINDINGS = "findings.json"
@@ -125,6 +128,8 @@ def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
     write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))
     if beside := neighbour_rows(settings):
         write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))
+    if families := divided(settings):
+        write_text(folder / "divisions.csv", to_csv(division_rows(families), DIVISION_COLUMNS))
     branches = tree_rows(settings)
     if branches:
         write_text(folder / "tree.csv", to_csv(branches, TREE_COLUMNS))

@@ -15,10 +15,13 @@ from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.pages import protocol
 from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
+from cytolora.reporting.results.divided import Divided, divided
 from cytolora.reporting.results.flags import flags
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.settings import METRICS, Metric, Setting, best
 from cytolora.reporting.tables.details import class_rows, tree_rows
+from cytolora.reporting.tables.divisions import LEGEND as DIVISIONS_LEGEND
+from cytolora.reporting.tables.divisions import division_pivot
 from cytolora.reporting.tables.metadata import Breakdown
 from cytolora.reporting.tables.neighbours import neighbour_rows
 from cytolora.reporting.tables.table1 import BELOW, Table1, lines_of
@@ -93,6 +96,11 @@ class Section:
         found = Counter((mark.text, mark.tag) for setting in self.settings for mark in marks(setting))
         return [(text, tag, number) for (text, tag), number in found.items()]
 
+    @property
+    def divided(self) -> list[Divided]:
+        """The settings that were run on several divisions, a row each."""
+        return divided(self.settings)
+
     def pivot(self) -> Mapping[tuple[str, str], Mapping[str, Setting]]:
         """(model, method) to amount to setting."""
         return pivot(self.settings)
@@ -135,7 +143,8 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "further": further,
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
-    environment.globals |= {"neighbour_rows": neighbour_rows}
+    environment.globals |= {"neighbour_rows": neighbour_rows, "division_pivot": division_pivot}
+    environment.globals |= {"divisions_legend": DIVISIONS_LEGEND}
     return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, settings, runs))
 
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
+from cytolora.experiments.names import read_names
 from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate
 from cytolora.experiments.store import StoredRun, damaged
@@ -20,7 +21,7 @@ from cytolora.reporting.results.evaluation import Evaluation, evaluate
 from cytolora.reporting.results.facts import ClassFacts, class_facts
 from cytolora.reporting.results.predictions import TestPredictions, read_test
 from cytolora.reporting.results.published import Published, find_published
-from cytolora.reporting.results.variants import name_variants
+from cytolora.reporting.results.variants import Variant, name_variants
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy")
@@ -50,8 +51,10 @@ class SettingRuns:
     setting_id: str
     spec: RunSpec
     """That of any of its runs."""
-    variant: str
-    """What sets it apart from settings that are called the same; empty where none is."""
+    name: str
+    """What a grid calls it; empty for a method that has no named variants."""
+    variant: Variant
+    """What sets it apart from settings that are called the same."""
     runs: tuple[StoredRun, ...]
     """All rates and seeds, in that order."""
     rate: float | None
@@ -70,8 +73,17 @@ class SettingRuns:
 
     @property
     def method(self) -> str:
-        """The method, with what sets this variant apart in brackets."""
-        return f"{self.spec.method} ({self.variant})" if self.variant else self.spec.method
+        """The method, with what sets this variant and division apart in brackets."""
+        return self._called(self.variant.text, self.variant.division)
+
+    @property
+    def label(self) -> str:
+        """The method as ``method``, whatever the division."""
+        return self._called(self.variant.text)
+
+    def _called(self, *apart: str) -> str:
+        texts = ", ".join(filter(None, apart))
+        return (self.name or self.spec.method) + (f" ({texts})" if texts else "")
 
     @property
     def shots(self) -> int | None:
@@ -187,10 +199,19 @@ def read_settings(runs: Iterable[StoredRun]) -> list[Setting]:
 def gather_settings(runs: Iterable[StoredRun]) -> list[SettingRuns]:
     """Gathers runs into settings, without reading a prediction; sorted by dataset, model, method and amount."""
     grouped = group_runs(runs)
+    folders = {members[0].path.parent for members in grouped.values()}
+    names = {name: called for folder in sorted(folders) for name, called in read_names(folder).items()}
     specs = {name: parse_spec(members[0].spec, RunSpec, str(members[0].path)) for name, members in grouped.items()}
-    variants = name_variants(specs)
+    variants = name_variants(specs, names)
     settings = [
-        SettingRuns(setting_id=name, spec=specs[name], variant=variants[name], runs=tuple(members), rate=_rate(members))
+        SettingRuns(
+            setting_id=name,
+            spec=specs[name],
+            name=names.get(name, ""),
+            variant=variants[name],
+            runs=tuple(members),
+            rate=_rate(members),
+        )
         for name, members in grouped.items()
     ]
     return sorted(settings, key=lambda setting: (setting.dataset, setting.model, setting.method, setting.amount_key))

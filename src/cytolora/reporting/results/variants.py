@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cytolora.config.run import PAPER, RunSpec, Sampling, to_plain
@@ -12,6 +13,8 @@ _NAMED_ELSEWHERE = (
     *("sampling.shots", "sampling.fraction"),
 )
 BUDGET = "train.budget"
+SPLIT_SEED = "split.seed"
+_NO_NAMES: Mapping[str, str] = {}
 OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
 """What a grid gives each model in its own way: models that differ in these are still compared as models."""
 
@@ -33,16 +36,28 @@ def differing(*flats: Mapping[str, Any]) -> list[str]:
     return [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
 
 
-def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What sets a spec apart from others that a table would take for the same; empty where nothing does."""
+
+    text: str
+    division: str
+    """Of several divisions which: ``split seed 1``."""
+
+
+def name_variants(specs: Mapping[str, RunSpec], names: Mapping[str, str] = _NO_NAMES) -> dict[str, Variant]:
     """Names each spec by its preset, and by what sets it apart from specs that a table would take for the same.
 
     A name follows from the specs alone: where some clash, in one row or in one column, all specs of that method and
     preset are named by what clashes, so that equal specs are called the same in all datasets and of all models.
     Names are empty for the paper's preset where nothing clashes.
+
+    Args:
+        names: What grids call some of the specs: they clash with those of the same name alone.
     """
     families: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, spec in specs.items():
-        families[spec.method, spec.preset].append(name)
+        families[names.get(name, spec.method), spec.preset].append(name)
     named = {}
     for (_, preset), members in families.items():
         flats = {name: spec_fields(specs[name]) for name in members}
@@ -50,9 +65,10 @@ def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
         for name, flat in flats.items():
             parts = [
                 "" if preset == PAPER else f"preset {preset}",
-                *(field_in_words(key, flat.get(key)) for key in keys),
+                *(field_in_words(key, flat.get(key)) for key in keys if key != SPLIT_SEED),
             ]
-            named[name] = ", ".join(filter(None, parts))
+            division = field_in_words(SPLIT_SEED, flat.get(SPLIT_SEED)) if SPLIT_SEED in keys else ""
+            named[name] = Variant(text=", ".join(filter(None, parts)), division=division)
     return named
 
 
