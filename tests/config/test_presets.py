@@ -248,6 +248,7 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         setting_id=spec.setting_id,
         spec=spec,
         variant="",
+        name="",
         runs=(stored,),
         rate=None,
         facts=class_facts(spec, ["normal", "severe_dysplastic"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolora.cli.options import AxisOptions, InputOptions, read_grid
+from cytolora.cli.options import AS_IT_STANDS, AxisOptions, InputOptions, read_grid
 from cytolora.config.grid import GridSpec
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
@@ -40,7 +40,7 @@ def test_the_split_seeds_of_the_command_line_replace_the_grids():
     changed = narrowed(own, split_seeds=[1, 2, 1])
     assert [split.seed for split in changed.splits] == [1, 2]
     assert {split.ratios for split in changed.splits} == {(0.5, 0.25, 0.25)}
-    read = read_grid("smoke", AxisOptions(split_seeds=(0, 4)), InputOptions())
+    read = read_grid("smoke", AxisOptions(split_seeds=(0, 4)), InputOptions(), AS_IT_STANDS)
     assert {run.split.seed for run in expand(read)} == {0, 4}
 
 

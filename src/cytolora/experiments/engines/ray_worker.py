@@ -99,10 +99,10 @@ class Worker:
             self._check_weights(key[1])
             progress = Progress(done=self._count)
             before, self.session = self.session, None
-            self.session = open_session(
+            held = self.session = open_session(
                 setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=before
             )
-        return self.session
+        return held
 
     def _count(self, images: int) -> None:
         self._num_images += images
