@@ -36,7 +36,7 @@ def test_one_report_in_twenty_reads_slides_that_are_names_and_nothing_else(power
     ("plant", "strength", "finding"),
     [
         ("tint", 0.5, "source-readable"),
-        ("tied", 1.0, "image-split-inflates"),
+        ("tied", 1.0, "source-readable"),
         ("own slides", 0.0, "class-is-its-source"),
         ("byte copies", 0.0, "near-duplicates"),
         ("turned copies", 0.0, "near-duplicates"),
@@ -46,3 +46,4 @@ def test_what_was_planted_is_found(power: Any, plant: str, strength: float, find
     found = power.simulate(plant, strength, trials=4, seed=2)
     assert found.share[finding] == 1
     assert found.copies_found > 0.9
+    assert found.inflation > 5 or plant != "tied"
