@@ -140,7 +140,7 @@ def test_methods_are_compared_with_all_that_belongs_to_them_but_not_across_prese
 def test_a_pair_of_cut_settings_is_flagged_in_its_files(store: Store):
     write(store, models=("uni", "vit-b16"), shots=(4,), train=CUT)
     (row,) = to_rows(compare(read_settings(store.runs()), "model", replicates=50))
-    assert (row["first_flags"], row["second_flags"]) == ("cut", "cut")
+    assert (row["first_flags"], row["second_flags"]) == ("cut; few groups", "cut; few groups")
     assert {"first_flags", "second_flags"} <= set(COLUMNS)
 
 
