@@ -375,7 +375,7 @@ NUMBERS = _kinds(
     (
         *(841, "class-is-its-source", "warning"),
         "The patients, slides or fields of a class hold no other class, while those of other classes are mixed.",
-        "Add cells of other classes from the same slides, or cells of this class from mixed ones; do not trust its scores.",
+        "Add cells of other classes from the same slides, or of this class from mixed ones; do not trust its scores.",
     ),
 )
 """Marks of results."""

@@ -21,6 +21,7 @@ from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
+from cytolora.reporting.results import rates
 from cytolora.reporting.results.checks import refuse_mixed
 from cytolora.reporting.results.settings import (
     METRICS,
@@ -40,8 +41,18 @@ from cytolora.reporting.tables.neighbours import neighbour_rows
 from cytolora.reporting.tables.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
 
 PAGE = "index.html"
-_FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
-_TABLES = ("settings.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
+_FILES = (
+    "tables.csv",
+    "tables.md",
+    "tables.tex",
+    "tables_without_intervals.tex",
+    "table1.csv",
+    "table1.md",
+    "table1.tex",
+    "costs.csv",
+    "costs.tex",
+)
+_TABLES = ("settings.csv", "rates.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
 FINDINGS = "findings.json"
@@ -120,6 +131,8 @@ def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
     write_text(folder / "settings.csv", to_csv(rows, rows[0]))
     write_text(folder / "tables.md", to_markdown(settings))
     write_text(folder / "tables.tex", to_latex(settings))
+    write_text(folder / "tables_without_intervals.tex", to_latex(settings, intervals=False))
+    write_text(folder / "rates.csv", to_csv(rates.to_rows(settings), rates.COLUMNS))
     write_text(folder / "costs.csv", to_csv(costs.to_rows(settings), costs.COLUMNS))
     write_text(folder / "costs.tex", costs.to_latex(settings))
     write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))

@@ -16,7 +16,7 @@ from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
 from cytolora.reporting.results.flags import flags, notices
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.rates import distinct_val, num_val, runner_up
+from cytolora.reporting.results.rates import distinct_val, num_val, runner_up, to_rows
 from cytolora.reporting.results.settings import METRICS, Metric, Setting, best, highest
 from cytolora.reporting.tables.details import class_rows, tree_rows
 from cytolora.reporting.tables.metadata import Breakdown
@@ -136,6 +136,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "num_val": num_val,
         "distinct_val": distinct_val,
         "runner_up": runner_up,
+        "rate_rows": to_rows,
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
     environment.globals |= {"neighbour_rows": neighbour_rows}

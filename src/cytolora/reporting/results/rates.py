@@ -1,5 +1,6 @@
 """Learning rates of a setting on validation: accuracy at each, and how sure the choice is."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
@@ -68,7 +69,7 @@ def _complete(setting: SettingRuns, rate: float) -> MeanStd | None:
     return setting.val("accuracy", rate) if seeds == set(setting.seeds) else None
 
 
-def to_rows(settings: list[Setting]) -> list[dict[str, Any]]:
+def to_rows(settings: Iterable[Setting]) -> list[dict[str, Any]]:
     """Returns a row per setting and learning rate, with shares in [0, 1]; none for what has no learning rate."""
     return [_row(setting, rate) for setting in settings for rate in setting.rates if rate]
 

@@ -139,7 +139,7 @@ class SettingRuns:
 
     @property
     def is_result(self) -> bool:
-        """Whether it says anything of its model: trained beyond warm-up, not cut, without wrong attention on purpose."""
+        """Whether it says anything of its model: trained beyond warm-up, not cut, with the right attention."""
         is_wrong = self.spec.adapter is not None and self.spec.adapter.reference_attention_bug
         return not (self.is_cut or self.ends_in_warm_up or is_wrong)
 

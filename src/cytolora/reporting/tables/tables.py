@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -143,26 +144,30 @@ def to_markdown(settings: Sequence[Setting]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def to_latex(settings: Sequence[Setting]) -> str:
-    """Prints the same tables for LaTeX; needs the package booktabs."""
-    blocks = [
-        "% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval).",
-        f"% {LEGEND}",
-    ]
+def to_latex(settings: Sequence[Setting], *, intervals: bool = True) -> str:
+    """Prints the same tables for LaTeX; needs the package booktabs.
+
+    Args:
+        intervals: Prints the 95 % interval behind each number; without, only mean and standard deviation.
+    """
+    shown = "mean and standard deviation over seeds" + (" (95 % interval)" if intervals else "")
+    blocks = [f"% Needs \\usepackage{{booktabs}}. Test set, %, {shown}.", *([f"% {LEGEND}"] if intervals else [])]
     for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
             amounts = amounts_of(members)
-            care = escape_latex(in_caption(members))
+            caption = f"{dataset}: {TITLES[metric]} on the test set (%), {shown}.{in_caption(members)}"
             lines = [
                 "\\begin{table}",
-                f"\\caption{{{escape_latex(dataset)}: {TITLES[metric]} on the test set (\\%).{care}}}",
+                "\\centering",
+                f"\\caption{{{escape_latex(caption)}}}",
+                f"\\label{{{label(dataset, metric)}}}",
                 f"\\begin{{tabular}}{{ll{'r' * len(amounts)}}}",
                 "\\toprule",
                 " & ".join(["Model", "Method", *map(escape_latex, amounts)]) + " \\\\",
                 "\\midrule",
             ]
             for names, row in pivot(members).items():
-                values = [_latex_value(row.get(name), metric) for name in amounts]
+                values = [_latex_value(row.get(name), metric, intervals=intervals) for name in amounts]
                 lines.append(" & ".join([*map(escape_latex, names), *values]) + " \\\\")
             blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
     return "\n\n".join(blocks) + "\n"
@@ -173,15 +178,21 @@ def plus_minus(spread: MeanStd) -> str:
     return words.percent(spread.mean) + ("" if spread.std is None else f" ± {words.percent(spread.std)}")
 
 
-def _plain(setting: Setting | None, metric: Metric) -> str:
+def label(*parts: str) -> str:
+    """Returns a label of LaTeX, of letters, digits and dashes: ``tab:herlev-accuracy``."""
+    return "tab:" + "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts)
+
+
+def _plain(setting: Setting | None, metric: Metric, *, intervals: bool = True) -> str:
     spread = None if setting is None else setting.test(metric)
     if setting is None or spread is None:
         return "–"
-    return f"{plus_minus(spread)} ({words.interval(setting.intervals[metric])}){suffix(setting)}"
+    limits = f" ({words.interval(setting.intervals[metric])})" if intervals else ""
+    return f"{plus_minus(spread)}{limits}{suffix(setting)}"
 
 
-def _latex_value(setting: Setting | None, metric: Metric) -> str:
-    return _plain(setting, metric).replace(" ± ", " $\\pm$ ").replace("–", "--")
+def _latex_value(setting: Setting | None, metric: Metric, *, intervals: bool) -> str:
+    return _plain(setting, metric, intervals=intervals).replace(" ± ", " $\\pm$ ").replace("–", "--")
 
 
 def _rounded(value: float | None) -> float | None:
