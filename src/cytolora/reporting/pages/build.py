@@ -12,10 +12,13 @@ from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.store import Store, unwritable
+from cytolora.reporting.comparison import gains as gain_tables
+from cytolora.reporting.comparison.gains import gains
 from cytolora.reporting.figures.confusion import confusion_matrix
 from cytolora.reporting.figures.curves import Axis, Curves
 from cytolora.reporting.figures.few_shot import few_shot_figures, in_print_order
 from cytolora.reporting.figures.fractions import Fractions
+from cytolora.reporting.figures.gains import Gains
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
@@ -52,7 +55,7 @@ _FILES = (
     "costs.csv",
     "costs.tex",
 )
-_TABLES = ("settings.csv", "rates.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
+_TABLES = ("settings.csv", "rates.csv", "gains.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
 FINDINGS = "findings.json"
@@ -95,6 +98,8 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
             desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
             overview = _overview(desk, settings)
             sections = _sections(desk, settings, folders)
+            if overview.gains:
+                write_text(folder / "gains.csv", to_csv(gain_tables.to_rows(overview.gains), gain_tables.COLUMNS))
             _write_metadata(folder, sections)
             _write_findings(folder, sections)
             write_text(folder / PAGE, render(overview, sections, runs))
@@ -178,11 +183,14 @@ def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
     shares = [figure for figure in shares if figure.drawable]
     if len(shares) == 1:
         shares = [replace(shares[0], slug="")]
+    paired = Gains(gains=gains(settings))
     figures: list[Figure] = [*few_shot_figures(settings, _slug), *shares]
+    figures += [paired] if paired.drawable else []
     figures += [labels] if (labels := Labels(settings=settings)).drawable else []
     return Overview(
         tables=table1.tables1(settings),
         pictures=[desk.picture(figure) for figure in figures],
+        gains=paired.gains,
         rivals=rivals(settings),
     )
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from cytolora.display import format as words
 from cytolora.experiments.store import StoredRun
 from cytolora.metrics.intervals import LEGEND
+from cytolora.reporting.comparison.gains import Gain
 from cytolora.reporting.pages import protocol
 from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
@@ -41,6 +42,8 @@ class Overview:
 
     tables: Sequence[Table1]
     pictures: Sequence[Picture]
+    gains: Sequence[Gain]
+    """Adapters beside the linear head at equal amounts."""
     rivals: Sequence[str]
     """How far settings are from a published model on the same classes."""
 
