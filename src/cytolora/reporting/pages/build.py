@@ -37,6 +37,8 @@ from cytolora.reporting.results.settings import (
 )
 from cytolora.reporting.tables import costs, table1
 from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
+from cytolora.reporting.tables.images import COLUMNS as IMAGE_COLUMNS
+from cytolora.reporting.tables.images import SPLITS, image_rows, write_splits
 from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
 from cytolora.reporting.tables.metadata import breakdowns, to_rows
 from cytolora.reporting.tables.neighbours import COLUMNS as NEIGHBOUR_COLUMNS
@@ -55,12 +57,21 @@ _FILES = (
     "costs.csv",
     "costs.tex",
 )
-_TABLES = ("settings.csv", "rates.csv", "gains.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
+_TABLES = (
+    "settings.csv",
+    "rates.csv",
+    "gains.csv",
+    "images.csv",
+    "classes.csv",
+    "tree.csv",
+    "neighbours.csv",
+    "metadata.csv",
+)
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
 FINDINGS = "findings.json"
 """Where the data of the runs have findings."""
-_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_FORMER, "figures"})
+_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_FORMER, "figures", SPLITS})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
@@ -95,6 +106,7 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
     try:
         with staged_folder(target) as folder:
             _write_tables(folder, settings)
+            write_splits(folder, runs_dir, settings, {one.dataset: _slug(one.dataset) for one in settings})
             desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
             overview = _overview(desk, settings)
             sections = _sections(desk, settings, folders)
@@ -138,6 +150,7 @@ def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
     write_text(folder / "tables.tex", to_latex(settings))
     write_text(folder / "tables_without_intervals.tex", to_latex(settings, intervals=False))
     write_text(folder / "rates.csv", to_csv(rates.to_rows(settings), rates.COLUMNS))
+    write_text(folder / "images.csv", to_csv(image_rows(settings), IMAGE_COLUMNS))
     write_text(folder / "costs.csv", to_csv(costs.to_rows(settings), costs.COLUMNS))
     write_text(folder / "costs.tex", costs.to_latex(settings))
     write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))

@@ -20,6 +20,7 @@ from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.rates import distinct_val, num_val, runner_up, to_rows
 from cytolora.reporting.results.settings import METRICS, Metric, Setting, best, highest
 from cytolora.reporting.tables.details import class_rows, tree_rows
+from cytolora.reporting.tables.images import image_table
 from cytolora.reporting.tables.metadata import Breakdown
 from cytolora.reporting.tables.neighbours import neighbour_rows
 from cytolora.reporting.tables.table1 import BELOW, Table1, lines_of
@@ -71,6 +72,11 @@ class Section:
     def best(self) -> Setting | None:
         """The tested setting of the highest accuracy on validation."""
         return best(self.settings)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether its runs kept the file of their division."""
+        return any(run.provenance.get("division") for setting in self.settings for run in setting.runs)
 
     @property
     def amounts(self) -> list[str]:
@@ -140,6 +146,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "distinct_val": distinct_val,
         "runner_up": runner_up,
         "rate_rows": to_rows,
+        "image_table": image_table,
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
     environment.globals |= {"neighbour_rows": neighbour_rows}
