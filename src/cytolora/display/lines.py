@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from cytolora.display import format as words
+from cytolora.display.column import canvas, is_narrow
 from cytolora.display.figure import MARKERS, PALETTE
 
 
@@ -100,9 +101,9 @@ def linear_last(methods: Iterable[str]) -> list[str]:
 
 def panels(count: int, columns: int, *, share_y: bool, size: tuple[float, float]) -> tuple[Drawing, list[Axes]]:
     """Makes a drawing of ``count`` panels, each of ``size`` inches, and returns these."""
-    columns = min(columns, count)
+    columns = 1 if is_narrow() else min(columns, count)
     rows = ceil(count / columns)
-    drawing = Drawing(figsize=(size[0] * columns, size[1] * rows + 0.6), layout="constrained")
+    drawing = canvas(size[0] * columns, size[1] * rows + 0.6)
     grid = np.atleast_1d(drawing.subplots(rows, columns, sharey=share_y)).ravel()
     for spare in grid[count:]:
         spare.set_visible(False)

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cytolora.display import format as words
+from cytolora.display.column import canvas, is_narrow, legend
 from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE, stamp
 from cytolora.display.lines import extent, in_text, line, linear_last, percent_ticks, what_is_drawn
 from cytolora.reporting.results.flags import caution, in_caption, in_file
@@ -132,7 +133,7 @@ class Curves:
 
     def _one_panel(self, models: list[str]) -> Drawing:
         beside = max(map(len, [*models, *self._methods])) <= _MAX_LEGEND
-        drawing = Drawing(figsize=(6.6, 4.0 if beside else 4.8), layout="constrained")
+        drawing = canvas(6.6, 4.0 if beside else 4.8)
         axes = drawing.subplots()
         known = self.all_models if 0 < len(self.all_models) <= len(PALETTE) else sorted(models)
         colours = {model: PALETTE[list(known).index(model)] for model in models}
@@ -150,13 +151,13 @@ class Curves:
             bars = [Line2D([], [], color=colours[model], linewidth=4, label=model) for model in models]
             handles = [*bars, Line2D([], [], linestyle="none", label=" "), *handles]
         place: dict[str, Any] = {"loc": "outside right center"} if beside else {"loc": "outside lower left", "ncols": 2}
-        drawing.legend(handles=handles, handlelength=2.6, **place)
+        legend(drawing, handles, handlelength=2.6, **place)
         return drawing
 
     def _panel_per_model(self, models: list[str]) -> Drawing:
-        columns = min(_NUM_COLUMNS, len(models))
+        columns = min(2 if is_narrow() else _NUM_COLUMNS, len(models))
         rows = ceil(len(models) / columns)
-        drawing = Drawing(figsize=(2.15 * columns, 1.75 * rows + 0.8), layout="constrained")
+        drawing = canvas(2.15 * columns, 1.75 * rows + 0.8)
         grid = np.atleast_1d(drawing.subplots(rows, columns, sharex=True, sharey=True)).ravel()
         for index, (panel, model) in enumerate(zip(grid, models, strict=False)):
             self._others(panel, model)
@@ -171,7 +172,7 @@ class Curves:
         drawing.supylabel(self._y_title, fontsize=9)
         others = Line2D([], [], color=FAINT, alpha=0.5, linewidth=1, label="the other models")
         handles = [*self._method_handles(coloured=True), others]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.6)
+        legend(drawing, handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.6)
         return drawing
 
     def _line(self, axes: Axes, model: str, method: str, colour: str) -> None:

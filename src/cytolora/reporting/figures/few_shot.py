@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from cytolora.config.run import PAPER
+from cytolora.display.column import legend
 from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import (
     colours,
@@ -83,7 +84,7 @@ class FewShot:
         handles = [Line2D([], [], color=inks[model], marker=marks[model], label=model) for model in models]
         if any(row["shots"] is None for row in self._rows):
             handles.append(Line2D([], [], color=INK, linestyle=_LEVEL, linewidth=1.1, label=self._level_label))
-        drawing.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=2.4)
+        legend(drawing, handles, loc="outside upper left", ncols=3, handlelength=2.4)
         drawing.supxlabel("Labelled images per class (shots)", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
         stamp(drawing, caution(self._drawn))

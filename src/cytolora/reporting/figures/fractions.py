@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from cytolora.display import format as words
+from cytolora.display.column import legend
 from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import (
     colours,
@@ -112,7 +113,7 @@ class Fractions:
         if any(row["published"] is not None for row in self._rows):
             handles.append(Line2D([], [], linestyle="none", marker="D", label="published, all classes", **_DIAMOND))
         self._scale(axes)
-        drawing.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=2.6)
+        legend(drawing, handles, loc="outside upper left", ncols=2, handlelength=2.6)
         stamp(drawing, caution(self._shown))
         return drawing
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cytolora.display import format as words
+from cytolora.display.column import legend
 from cytolora.display.figure import FAINT, INK, stamp
 from cytolora.display.lines import colours, interval_bars, markers, panels, seeds
 from cytolora.reporting.comparison.gains import COLUMNS, Gain, to_rows
@@ -64,9 +65,9 @@ class Gains:
             self._panel(panel, [row for row in self._rows if row["dataset"] == dataset], names)
             panel.set_title(dataset)
         handles = [Line2D([], [], color=inks[n], marker=marks[n], linestyle="none", label=n) for n in names]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=2)
+        legend(drawing, handles, loc="outside upper left", ncols=2)
         drawing.supxlabel("Training images", fontsize=9)
-        drawing.supylabel("Adapter minus linear, points of accuracy", fontsize=9)
+        drawing.supylabel("Adapter minus linear, points", fontsize=9)
         stamp(drawing, caution(self._drawn))
         return drawing
 

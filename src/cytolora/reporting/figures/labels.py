@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cytolora.display import format as words
+from cytolora.display.column import legend
 from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import (
     colours,
@@ -99,7 +100,7 @@ class Labels:
         handles += [
             Line2D([], [], color=INK, label=method, **_style(index, method, "")) for index, method in enumerate(methods)
         ]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4)
+        legend(drawing, handles, loc="outside upper left", ncols=4, handlelength=2.4)
         drawing.supxlabel("Labelled training images", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
         stamp(drawing, caution([setting for setting in self.settings if setting.tested]))

@@ -186,7 +186,7 @@ class _Desk:
     cache: Path
 
     def picture(self, figure: Figure) -> Picture:
-        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache), caption=figure.caption)
+        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache, as_pdf=True), caption=figure.caption)
 
 
 def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
@@ -198,12 +198,12 @@ def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
         shares = [replace(shares[0], slug="")]
     paired = Gains(gains=gains(settings))
     figures: list[Figure] = [*few_shot_figures(settings, _slug), *shares]
-    figures += [paired] if paired.drawable else []
     figures += [labels] if (labels := Labels(settings=settings)).drawable else []
     return Overview(
         tables=table1.tables1(settings),
         pictures=[desk.picture(figure) for figure in figures],
         gains=paired.gains,
+        panel=desk.picture(paired) if paired.drawable else None,
         rivals=rivals(settings),
     )
 

@@ -45,6 +45,8 @@ class Overview:
     pictures: Sequence[Picture]
     gains: Sequence[Gain]
     """Adapters beside the linear head at equal amounts."""
+    panel: Picture | None
+    """Their figure."""
     rivals: Sequence[str]
     """How far settings are from a published model on the same classes."""
 
