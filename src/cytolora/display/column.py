@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.collections import Collection
 from matplotlib.figure import Figure as Drawing
@@ -52,7 +53,7 @@ def canvas(width: float, height: float) -> Drawing:
     return Drawing(figsize=(width, height), layout="constrained")
 
 
-def legend(drawing: Drawing, handles: list[Line2D], *, loc: str, ncols: int = 1, **options: Any) -> None:
+def legend(drawing: Drawing, handles: list[Line2D], *, loc: Any, ncols: int = 1, **options: Any) -> None:
     """Puts a legend outside the panels: above them in one column, where there is no room beside."""
     if is_narrow():
         loc, ncols = "outside upper left", min(2, max(1, len(handles)))
@@ -85,12 +86,12 @@ def _tight(drawing: Drawing) -> Bbox:
 
 def _scale(drawing: Drawing, factor: float) -> None:
     """Scales a drawing as a whole: its size, letters, lines and markers."""
-    drawing.set_size_inches(drawing.get_size_inches() * factor)
+    drawing.set_size_inches(drawing.get_figwidth() * factor, drawing.get_figheight() * factor)
     for artist in drawing.findobj(Artist):
         if isinstance(artist, Text):
-            artist.set_fontsize(artist.get_fontsize() * factor)
+            artist.set_fontsize(float(artist.get_fontsize()) * factor)
         elif isinstance(artist, Line2D):
             artist.set_linewidth(artist.get_linewidth() * factor)
             artist.set_markersize(artist.get_markersize() * factor)
         elif isinstance(artist, Collection):
-            artist.set_linewidth([width * factor for width in artist.get_linewidth()])
+            artist.set_linewidth([width * factor for width in np.atleast_1d(artist.get_linewidth())])

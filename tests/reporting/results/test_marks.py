@@ -90,6 +90,7 @@ def test_a_classifier_that_names_one_class_is_marked(store: Store, label: str):
     store.write(named(a_run(), label))
     setting = only_setting(store)
     assert "one class named" in flags(setting)
+    assert setting.evaluation is not None
     assert sum(column > 0 for column in np.sum(setting.evaluation.confusion, axis=0)) == 1
 
 

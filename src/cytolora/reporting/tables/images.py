@@ -25,7 +25,7 @@ def image_rows(settings: Iterable[Setting]) -> list[dict[str, Any]]:
     for setting in settings:
         for run in {run.spec["seed"]: run for run in setting.runs}.values():
             names = setting.runs[0].provenance["classes"]
-            counted = run.provenance.get("counts") or _of_test(setting)
+            counted: Mapping[str, Any] = run.provenance.get("counts") or _of_test(setting)
             for subset in SUBSETS:
                 for label in names:
                     row = _row(setting, run, label, subset, counted.get(subset))
@@ -34,7 +34,7 @@ def image_rows(settings: Iterable[Setting]) -> list[dict[str, Any]]:
 
 
 def _row(
-    setting: Setting, run: Any, label: str, subset: str, found: Mapping[str, Mapping[str, int]] | None
+    setting: Setting, run: Any, label: str, subset: str, found: Mapping[str, Mapping[str, int | None]] | None
 ) -> dict[str, Any]:
     of_class = {"images": None, "groups": None} if found is None else found.get(label, {"images": 0, "groups": 0})
     return {
