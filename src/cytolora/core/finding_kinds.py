@@ -308,6 +308,81 @@ SLIDES = _kinds(
 NUMBERS = _kinds(
     "N",
     (
+        *(801, "wrong-attention", "warning"),
+        "A setting was computed with the wrong attention of the paper's public code, to measure its effect.",
+        "Nothing, where the effect is what you look for; it is no result of the model.",
+    ),
+    (
+        *(802, "other-preset", "note"),
+        "A setting has views, augmentation, steps or models that are not those of the paper's text.",
+        "Compare settings of one preset.",
+    ),
+    (
+        *(803, "budget-cut", "warning"),
+        "The budget of training was cut: a dry run.",
+        "Run the grid again without `--steps`.",
+    ),
+    (
+        *(804, "ends-in-warm-up", "warning"),
+        "Training ends before its learning rate has warmed up: it cannot have learned.",
+        "Give the budget more steps than `warmup_steps`, or a shorter warm-up.",
+    ),
+    (
+        *(805, "one-class-named", "warning"),
+        "A classifier names one class for every image.",
+        "Train longer, or with other learning rates; its accuracy is the frequency of that class.",
+    ),
+    (
+        *(806, "loss-did-not-fall", "warning"),
+        "The training loss ended no lower than that of guessing all classes alike.",
+        "Train longer, or with other learning rates.",
+    ),
+    (
+        *(807, "diverged", "note"),
+        "Training diverged at a learning rate, which did not compete.",
+        "Nothing, where lower rates were tried.",
+    ),
+    (
+        *(808, "rate-at-the-edge", "warning"),
+        "The chosen learning rate is the lowest or highest that was tried: a wider grid may do better.",
+        "Add rates beyond it (`--rates`) before the setting is compared with others.",
+    ),
+    (
+        *(809, "retested", "warning"),
+        "The test set was scored at more than one learning rate.",
+        "Run the grid again, which leaves one test score; or test on new images.",
+    ),
+    (
+        *(810, "images-repeated", "warning"),
+        "A class has fewer training images than were asked for: some were drawn again.",
+        "Ask for fewer shots, or add images.",
+    ),
+    (
+        *(811, "few-groups", "warning"),
+        "An interval rests on few patients, slides, fields or images, and may be too narrow.",
+        "Test on more of them.",
+    ),
+    (
+        *(812, "few-mistakes", "warning"),
+        "Few patients, slides, fields or images hold a mistake: the interval rests on little, or on a model.",
+        "Test on more of them.",
+    ),
+    (
+        *(813, "no-rate-chosen", "warning"),
+        "No learning rate was run with all seeds without diverging.",
+        "Run the grid again, which does what is missing, or add lower rates.",
+    ),
+    (
+        *(814, "not-tested", "note"),
+        "The test set is not scored yet.",
+        "Run the grid again, which does what is missing.",
+    ),
+    (
+        *(815, "some-seeds-only", "warning"),
+        "The test set is scored for some of the seeds only.",
+        "Run the grid again, which does what is missing.",
+    ),
+    (
         *(841, "class-is-its-source", "warning"),
         "The patients, slides or fields of a class hold no other class, while those of other classes are mixed.",
         "Add cells of other classes from the same slides, or of this class from mixed ones; its scores show nothing.",

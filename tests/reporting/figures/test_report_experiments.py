@@ -106,7 +106,11 @@ def test_a_cut_budget_is_said_in_the_caption_in_the_picture_and_beside_the_numbe
         texts = [text.get_text() for text in figure.plot().texts]
     assert any("budget cut: a dry run" in text for text in texts)
     assert "2 of 2 settings: budget cut: a dry run" in figure.caption
-    assert {row["flags"] for row in figure.frame().to_pylist()} == {"cut", None}
+    assert {row["flags"] for row in figure.frame().to_pylist()} == {
+        "cut; few groups",
+        "cut; few groups; few mistakes",
+        None,
+    }
 
 
 def test_labels_count_distinct_images_over_all_datasets(paper_settings: list[Setting]):

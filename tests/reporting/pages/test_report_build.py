@@ -105,14 +105,14 @@ def test_class_names_and_models_cannot_inject_markup(store: Store, tmp_path: Pat
 def test_a_dry_run_says_so_before_any_number(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), train=CUT)
     text = visible(build_report(store.root, tmp_path / "out").read_text())
-    assert "3 of 3 settings trained with a budget cut short" in text
-    assert text.index("Caution") < text.index("highest accuracy on test")
+    assert "N803 3 of 3 settings: budget cut: a dry run." in text
+    assert text.index("Caution") < text.index("accuracy on test of the setting")
 
 
 def test_a_store_whose_test_sets_are_not_scored_still_gives_a_page_that_says_so(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), tested=False)
     text = visible(build_report(store.root, tmp_path / "out").read_text())
-    assert "3 of 3 settings without a test score yet" in text
+    assert "N814 3 of 3 settings: no test score yet" in text
     assert "No test set has been scored yet. Run the grid again" in text
 
 

@@ -20,6 +20,7 @@ from cytolora.classifier.fit.assess import assess, cautions
 from cytolora.classifier.fit.calibrate import calibrate
 from cytolora.classifier.fit.config import FitConfig, FitOptions
 from cytolora.classifier.fit.leakage import leakage_of, with_leakage
+from cytolora.classifier.fit.marks import marks
 from cytolora.classifier.fit.prepare import Cells, prepare
 from cytolora.classifier.fit.train import train
 from cytolora.core.progress import Progress
@@ -67,7 +68,9 @@ def fit(
     progress.begin("test set", 0, "images")
     metrics = with_leakage(assess(prepared, trained, calibrated), leakage_of(prepared, trained))
     notes = (*config.notes, *cells.statements, *trained.notes, *cautions(calibrated.rules, metrics))
-    bundle = assemble(prepared, trained, calibrated, metrics, notes)
+    found = marks(prepared, trained, metrics["test"])
+    texts = [str(one) for one in found]
+    bundle = assemble(prepared, trained, calibrated, metrics, [note for note in notes if note not in texts], found)
     seconds = perf_counter() - started
     bundle.write(out, written=datetime.now(UTC), seconds=seconds)
-    return Fitted(manifest=bundle.manifest, notes=notes, seconds=seconds)
+    return Fitted(manifest=bundle.manifest, notes=tuple(dict.fromkeys((*notes, *texts))), seconds=seconds)

@@ -49,6 +49,7 @@ def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
             name: {
                 **{"low": one.low, "high": one.high, "level": one.level, "kind": one.kind},
                 **{"unit": one.unit, "num_units": one.num_units, "n": one.num_images, "n_eff": one.n_eff},
+                "num_wrong": one.num_wrong,
             }
             for name, one in intervals.items()
         },

@@ -104,7 +104,7 @@ def compare(
         drawn: dict[str, Replicates] = {}
         for first, second in group.pairs:
             where = f"{group.dataset}, {group.setting}: {name_of(first, by)} and {name_of(second, by)}"
-            reason = _why_not(first, second)
+            reason = why_not(first, second)
             if reason:
                 skipped.append(f"{where} are not compared: {reason}.")
                 continue
@@ -130,7 +130,7 @@ def _holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else value for p, value in zip(p_values, corrected, strict=True)]
 
 
-def _why_not(first: Setting, second: Setting) -> str:
+def why_not(first: Setting, second: Setting) -> str:
     """Says why two settings saw no common test set; empty where they did."""
     here, there = first.evaluation, second.evaluation
     if here is None or there is None:

@@ -140,10 +140,20 @@ class SettingRuns:
         return self.spec.train.budget.max_steps is not None
 
     @property
+    def num_steps(self) -> int:
+        """Steps of a run, those of the shortest where runs differ."""
+        return min(run.metrics["train"]["num_steps"] for run in self.runs)
+
+    @property
+    def ends_in_warm_up(self) -> bool:
+        """Whether training ends before its learning rate has warmed up, however its budget came about."""
+        return self.spec.has_steps and 0 < self.num_steps <= self.spec.train.warmup_steps
+
+    @property
     def is_result(self) -> bool:
-        """Whether it says anything of its model: neither cut nor computed with wrong attention on purpose."""
-        adapter = self.spec.adapter
-        return not self.is_cut and not (adapter is not None and adapter.reference_attention_bug)
+        """Whether it says anything of its model: trained beyond warm-up, not cut, with the right attention."""
+        is_wrong = self.spec.adapter is not None and self.spec.adapter.reference_attention_bug
+        return not (self.is_cut or self.ends_in_warm_up or is_wrong)
 
     @property
     def published(self) -> Published | None:
@@ -258,13 +268,29 @@ def by_dataset(settings: Iterable[AnySetting]) -> dict[str, list[AnySetting]]:
     return dict(table)
 
 
-def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+def highest(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
     """The setting of the highest mean on test, the earliest of equals; None where none is tested.
 
-    Dry runs, and the wrong attention of the public code, count only where there is nothing else.
+    Chosen among many it flatters: to mark a table's maximum, never to name a winner (``best``). Dry runs, and the wrong
+    attention of the public code, count only where there is nothing else.
     """
     scored = [(setting.is_result, spread.mean, setting) for setting in settings if (spread := setting.test(metric))]
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
+
+
+def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+    """The tested setting of the highest mean on validation; None where none is tested. Test takes no part.
+
+    Of equals the one with more validation images, then of lower validation loss, then the earliest. Dry runs, and the
+    wrong attention of the public code, count only where there is nothing else.
+    """
+    return max((one for one in settings if one.tested), key=lambda one: _on_validation(one, metric), default=None)
+
+
+def _on_validation(setting: Setting, metric: Metric) -> tuple[bool, float, int, float]:
+    scores = [run.metrics["val"] for run in setting.chosen]
+    mean = {name: fmean(score[name] for score in scores) for name in (metric, "loss")}
+    return setting.is_result, mean[metric], min(score["n"] for score in scores), -mean["loss"]
 
 
 def _rate(runs: Sequence[StoredRun]) -> float | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,7 @@ def to_markdown(settings: Sequence[Setting]) -> str:
 class _Table:
     """One metric of one dataset, ready to print."""
 
+    label: str
     title: str
     heading: str
     """The same within a caption."""
@@ -163,21 +165,26 @@ class _Table:
     legend: str
 
 
-def _tables(settings: Sequence[Setting], metric: Metric) -> Iterator[_Table]:
+def _tables(settings: Sequence[Setting], metric: Metric, *, intervals: bool = True) -> Iterator[_Table]:
     families = divided(settings)
     if alone := undivided(settings, families):
         amounts, title = amounts_of(alone), f"{TITLES[metric]} on test, %"
         yield _Table(
+            label=metric,
             title=f"{title}, mean ± standard deviation over seeds (95 % interval)",
             heading=f"{TITLES[metric]} on the test set",
             amounts=amounts,
-            rows={names: [_plain(row.get(name), metric) for name in amounts] for names, row in pivot(alone).items()},
+            rows={
+                names: [_plain(row.get(name), metric, intervals=intervals) for name in amounts]
+                for names, row in pivot(alone).items()
+            },
             settings=alone,
             legend=LEGEND,
         )
     if families:
         amounts = amounts_of([family.first for family in families])
         yield _Table(
+            label=f"{metric}-divisions",
             title=f"{TITLES[metric]} on test over several divisions, %",
             heading=f"{TITLES[metric]} on the test sets of several divisions",
             amounts=amounts,
@@ -198,25 +205,30 @@ def _over(family: Divided | None, metric: Metric) -> str:
     return in_words(family.over(metric)) + (f" [{marks_of}]" if marks_of else "")
 
 
-def to_latex(settings: Sequence[Setting]) -> str:
-    """Prints the same tables for LaTeX; needs the package booktabs."""
-    blocks = [
-        "% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval).",
-        f"% {LEGEND}",
-    ]
+def to_latex(settings: Sequence[Setting], *, intervals: bool = True) -> str:
+    """Prints the same tables for LaTeX; needs the package booktabs.
+
+    Args:
+        intervals: Prints the 95 % interval behind each number; without, only mean and standard deviation.
+    """
+    shown = "mean and standard deviation over seeds" + (" (95 % interval)" if intervals else "")
+    blocks = [f"% Needs \\usepackage{{booktabs}}. Test set, %, {shown}.", *([f"% {LEGEND}"] if intervals else [])]
     for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
-            blocks += [_latex_table(dataset, table) for table in _tables(members, metric)]
+            tables = _tables(members, metric, intervals=intervals)
+            blocks += [_latex_table(dataset, table, shown) for table in tables]
     return "\n\n".join(blocks) + "\n"
 
 
-def _latex_table(dataset: str, table: _Table) -> str:
-    care = escape_latex(in_caption(table.settings))
+def _latex_table(dataset: str, table: _Table, shown: str) -> str:
+    care = in_caption(table.settings)
     if table.legend != LEGEND:  # that one stands at the head of the file
-        care = f" {escape_latex(table.legend)}{care}"
+        shown, care = "over divisions", f" {table.legend}{care}"
     lines = [
         "\\begin{table}",
-        f"\\caption{{{escape_latex(dataset)}: {table.heading} (\\%).{care}}}",
+        "\\centering",
+        f"\\caption{{{escape_latex(f'{dataset}: {table.heading} (%), {shown}.{care}')}}}",
+        f"\\label{{{label(dataset, table.label)}}}",
         f"\\begin{{tabular}}{{ll{'r' * len(table.amounts)}}}",
         "\\toprule",
         " & ".join(["Model", "Method", *map(escape_latex, table.amounts)]) + " \\\\",
@@ -233,11 +245,17 @@ def plus_minus(spread: MeanStd) -> str:
     return words.percent(spread.mean) + ("" if spread.std is None else f" ± {words.percent(spread.std)}")
 
 
-def _plain(setting: Setting | None, metric: Metric) -> str:
+def label(*parts: str) -> str:
+    """Returns a label of LaTeX, of letters, digits and dashes: ``tab:herlev-accuracy``."""
+    return "tab:" + "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts)
+
+
+def _plain(setting: Setting | None, metric: Metric, *, intervals: bool = True) -> str:
     spread = None if setting is None else setting.test(metric)
     if setting is None or spread is None:
         return "–"
-    return f"{plus_minus(spread)} ({words.interval(setting.intervals[metric])}){suffix(setting)}"
+    limits = f" ({words.interval(setting.intervals[metric])})" if intervals else ""
+    return f"{plus_minus(spread)}{limits}{suffix(setting)}"
 
 
 def _rounded(value: float | None) -> float | None:
