@@ -34,7 +34,7 @@ load_dataset(data, dataset=None, *, split=None, label_map=None, reading=ReadOpti
 load_images(images, backbone)
 report(runs, out, data=None)
 run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), learning_rates=(), steps=None, precision=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, reading=ReadOptions(), device=None, engine='inline', workers=None, progress=None)
-split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, label_map=None, reading=ReadOptions())
+split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, canonical=False, label_map=None, reading=ReadOptions())
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)
 Classifier.features(self, images)
