@@ -22,9 +22,10 @@ def write_names(store: Store, names: Mapping[str, str]) -> None:
         return
     with store.exclusive():
         known = read_names(store.root)
-        if known | names != known:
+        together = known | dict(names)
+        if together != known:
             try:
-                write_json(store.root / NAMES, dict(sorted((known | names).items())))
+                write_json(store.root / NAMES, dict(sorted(together.items())))
             except OSError as error:
                 raise unwritable(store.root, error) from error
 

@@ -73,8 +73,11 @@ def name_variants(specs: Mapping[str, RunSpec], names: Mapping[str, str] = _NO_N
 
 
 def field_in_words(key: str, value: Any) -> str:
-    """Puts a field into words: ``adapter rank 2``."""
-    return value if key == BUDGET else f"{plain_name(key)} {'none' if value is None else value}"
+    """Puts a field into words: ``adapter rank 2``, ``adapter targets q, v``."""
+    if key == BUDGET:
+        return value
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{plain_name(key)} {'none' if value is None else text}"
 
 
 def plain_name(key: str) -> str:
