@@ -41,6 +41,8 @@ def render_page(
         training=contents.training,
         test=contents.metrics["test"],
         beside=contents.metrics.get("neighbours"),
+        repeated=contents.metrics.get("repeats"),
+        over_divisions=words.over_divisions_in_words,
         found=found,
         notes=notes,
         counts=counts,

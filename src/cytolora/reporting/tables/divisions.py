@@ -1,6 +1,7 @@
 """Settings on several divisions: mean, spread over divisions and over seeds apart, approximate interval."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from cytolora.display import format as words
@@ -58,12 +59,7 @@ def _row(family: Divided) -> dict[str, Any]:
 
 def in_words(found: OverDivisions) -> str:
     """``71.2 ± 3.0 (divisions) ± 1.4 (seeds) [65.0–77.1]``, in percent."""
-    text = f"{words.percent(found.mean)} ± {words.percent(found.std_divisions)} (divisions)"
-    if found.std_seeds is not None:
-        text += f" ± {words.percent(found.std_seeds)} (seeds)"
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} [{words.percent(found.low)}–{words.percent(found.high)}]"
+    return words.over_divisions_in_words(asdict(found))
 
 
 def division_pivot(families: Sequence[Divided]) -> dict[tuple[str, str], dict[str, Divided]]:
