@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from cytolora.reporting.comparison.compare import Comparison
-    from cytolora.reporting.comparison.pairing import By
+    from cytolora.reporting.comparison.fields import By
     from cytolora.reporting.results.settings import Metric, Setting
 
 _LISTED = 5
@@ -270,7 +270,8 @@ def compare(
     """Compares stored runs in pairs on the same test images: difference, 95 % interval, p corrected by Holm.
 
     Args:
-        by: What the two of a pair differ in: ``model``, ``method`` or ``shots``; they agree in everything else.
+        by: What the two of a pair differ in: ``model``, ``method``, ``shots``, or any setting that differs, such as
+            ``rank``, ``targets`` or ``learning_rate``; they agree in everything else.
         dataset: Only these; all if none is named.
         best: Compares only the best of each family with the others: fewer pairs, milder correction. The best was
             chosen on the same test set, which favours it.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
-from cytolora.display.format import interval, percent, whole_percent, with_interval
+from cytolora.display.format import interval, over_divisions_in_words, percent, whole_percent, with_interval
 
 
 def print_metrics(found: dict[str, Any]) -> None:
@@ -23,6 +23,15 @@ def print_metrics(found: dict[str, Any]) -> None:
     console.print(table)
     for line in _threshold_lines(found):
         console.print(line)
+
+
+def print_repeats(repeated: dict[str, Any]) -> None:
+    """Prints what repeated divisions gave."""
+    console = make_console()
+    number = repeated["num_divisions"]
+    console.print(f"Over {number} divisions, that of the bundle among them, in percent, ± standard deviation:")
+    for name in ("accuracy", "balanced_accuracy"):
+        console.print(f"  {name.replace('_', ' ')}: {over_divisions_in_words(repeated[name])}")
 
 
 def _threshold_lines(found: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ def write_names(store: Store, names: Mapping[str, str]) -> None:
         return
     with store.exclusive():
         known = read_names(store.root)
-        together = {**known, **names}
+        together = known | dict(names)
         if together != known:
             try:
                 write_json(store.root / NAMES, dict(sorted(together.items())))

@@ -1,4 +1,4 @@
-"""Several divisions in tables, files and the page: spreads apart, an interval for a new division."""
+"""Several divisions in tables, files and the page: spreads apart, an interval for new data."""
 
 import csv
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_a_setting_on_three_divisions_is_one_row_with_both_spreads_apart(store: 
     assert row["accuracy_std_seeds"] == pytest.approx(within, abs=1e-6)
     expected = over_divisions(list(values.values()), test_over_train=1 / 3)
     assert row["test_over_train"] == pytest.approx(1 / 3, abs=1e-6)
-    assert row["accuracy_new_division_low"] == pytest.approx(expected.low, abs=1e-6)
+    assert row["accuracy_low"] == pytest.approx(expected.low, abs=1e-6)
     assert row["setting_ids"].split() == [one.setting_id for one in sorted(settings, key=lambda s: s.spec.split.seed)]
     assert {one.method for one in settings} == {f"linear (split seed {seed})" for seed in (0, 1, 2)}
 
@@ -65,7 +65,7 @@ def test_few_shots_have_a_spread_and_no_interval(store: Store):
     write(store, (0, 1, 2), shots=4)
     (row,) = division_rows(divided(read_settings(store.runs())))
     assert row["accuracy_std_divisions"] > 0
-    assert (row["test_over_train"], row["accuracy_new_division_low"], row["accuracy_new_division_high"]) == (None,) * 3
+    assert (row["test_over_train"], row["accuracy_low"], row["accuracy_high"]) == (None,) * 3
 
 
 def test_split_seeds_that_test_the_same_images_are_one_division(store: Store):
@@ -128,4 +128,4 @@ def test_fractions_of_a_division_have_an_interval(store: Store):
         store.write(run)
     (row,) = division_rows(divided(read_settings(store.runs())))
     assert (row["fraction"], row["test_over_train"]) == (0.5, 0.5)
-    assert row["accuracy_new_division_low"] is not None
+    assert row["accuracy_low"] is not None

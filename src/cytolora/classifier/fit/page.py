@@ -48,6 +48,8 @@ def render_page(
         test=contents.metrics["test"],
         beside=contents.metrics.get("neighbours"),
         too_few_groups=contents.metrics.get("too_few_groups"),
+        repeated=contents.metrics.get("repeats"),
+        over_divisions=words.over_divisions_in_words,
         found=found,
         notes=notes,
         counts=counts,

@@ -95,14 +95,15 @@ class Worker:
         assert self.store is not None
         manifest = self.setup.inputs.manifest(key[0], setting[0].split)  # another division is another session
         held = self.session
-        if held is None or (held.dataset, held.backbone.name) != key or held.manifest is not manifest:
-            self._check_weights(key[1])
-            progress = Progress(done=self._count)
-            before, self.session = self.session, None
-            held = self.session = open_session(
-                setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=before
-            )
-        return held
+        if held is not None and (held.dataset, held.backbone.name) == key and held.manifest is manifest:
+            return held
+        self._check_weights(key[1])
+        progress = Progress(done=self._count)
+        self.session = None
+        self.session = session = open_session(
+            setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=held
+        )
+        return session
 
     def _count(self, images: int) -> None:
         self._num_images += images

@@ -59,6 +59,8 @@ class SettingRuns:
     """All rates and seeds, in that order."""
     rate: float | None
     """Chosen by validation; None while no rate has all seeds."""
+    scored_on: Literal["test", "val"] = "test"
+    """The images that ``tested`` runs are read on."""
 
     @property
     def dataset(self) -> str:
@@ -257,7 +259,7 @@ def _refuse_another_count(gathered: SettingRuns, evaluation: Evaluation) -> None
 
 def read_predictions(setting: SettingRuns) -> tuple[TestPredictions, ...]:
     """Reads the test predictions of ``tested``, one seed after the other."""
-    return tuple(read_test(run) for run in setting.tested)
+    return tuple(read_test(run, setting.scored_on) for run in setting.tested)
 
 
 def by_dataset(settings: Iterable[AnySetting]) -> dict[str, list[AnySetting]]:

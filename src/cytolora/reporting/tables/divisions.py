@@ -1,6 +1,7 @@
 """Settings on several divisions: mean, spread over divisions and over seeds apart, approximate interval."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from cytolora.display import format as words
@@ -11,19 +12,16 @@ from cytolora.reporting.results.settings import ALL_METRICS
 
 COLUMNS = (
     *("dataset", "model", "method", "shots", "fraction", "n_divisions", "split_seeds", "test_over_train"),
-    *(
-        f"{metric}_{part}"
-        for metric in ALL_METRICS
-        for part in ("mean", "std_divisions", "std_seeds", "new_division_low", "new_division_high")
-    ),
+    *(f"{metric}_{part}" for metric in ALL_METRICS for part in ("mean", "std_divisions", "std_seeds", "low", "high")),
     *("flags", "setting_ids"),
 )
 """Of divisions.csv; shares in [0, 1]."""
 
 LEGEND = (
     "Mean over the divisions; standard deviation of their means (divisions) and, within a division, over seeds. In "
-    "brackets an approximate 95 % interval for a new division (Nadeau & Bengio 2003), counted in groups; none with few "
-    "shots, where another draw of the few images is the larger part."
+    "brackets an approximate 95 % interval of the accuracy to expect of new data divided anew (Nadeau & Bengio 2003), "
+    "counted in groups; none with few shots, where the draw of the few images is the larger part. One more division of "
+    "the same data falls outside more often."
 )
 
 
@@ -50,8 +48,8 @@ def _row(family: Divided) -> dict[str, Any]:
             f"{metric}_mean": _rounded(found.mean),
             f"{metric}_std_divisions": _rounded(found.std_divisions),
             f"{metric}_std_seeds": _rounded(found.std_seeds),
-            f"{metric}_new_division_low": _rounded(found.low),
-            f"{metric}_new_division_high": _rounded(found.high),
+            f"{metric}_low": _rounded(found.low),
+            f"{metric}_high": _rounded(found.high),
         }
     flags = dict.fromkeys(flag for one in family.settings for flag in in_file(one).split("; ") if flag)
     row["flags"] = "; ".join(flags)
@@ -61,12 +59,7 @@ def _row(family: Divided) -> dict[str, Any]:
 
 def in_words(found: OverDivisions) -> str:
     """``71.2 ± 3.0 (divisions) ± 1.4 (seeds) [65.0–77.1]``, in percent."""
-    text = f"{words.percent(found.mean)} ± {words.percent(found.std_divisions)} (divisions)"
-    if found.std_seeds is not None:
-        text += f" ± {words.percent(found.std_seeds)} (seeds)"
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} [{words.percent(found.low)}–{words.percent(found.high)}]"
+    return words.over_divisions_in_words(asdict(found))
 
 
 def division_pivot(families: Sequence[Divided]) -> dict[tuple[str, str], dict[str, Divided]]:
