@@ -273,8 +273,8 @@ def compare(
         by: What the two of a pair differ in: ``model``, ``method``, ``shots``, or any setting that differs, such as
             ``rank``, ``targets`` or ``learning_rate``; they agree in everything else.
         dataset: Only these; all if none is named.
-        best: Compares only the best of each family with the others: fewer pairs, milder correction. The best was
-            chosen on the same test set, which favours it.
+        best: Compares only the best of each family with the others: fewer pairs, milder correction. The best is
+            chosen on validation.
 
     Raises:
         StoreError: If there are no finished runs.

@@ -53,8 +53,8 @@ def compare(
     metric
         What is compared.
     best
-        Compares only the best of each group with the others: fewer pairs, milder correction. The best was picked on
-        the same test set, which favours it.
+        Compares only the best of each group with the others: fewer pairs, milder correction. The best is picked on
+        validation.
     out
         Folder for `compare.csv`, `compare.md` and `compare.json`.
     json_

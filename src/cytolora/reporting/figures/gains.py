@@ -82,7 +82,7 @@ class Gains:
             interval_bars(axes, [point], "x", colour=inks[name])
             seeds(axes, [point], "x", colour=inks[name])
             axes.plot(place, row["difference"], marks[name], color=inks[name], markersize=5, zorder=3)
-        axes.set_xticks(range(len(amounts)), amounts)
+        axes.set_xticks(range(len(amounts)), [_of_what(amount) for amount in amounts])
         axes.set_xlim(-0.6, len(amounts) - 0.4)
         for edge in range(1, len(amounts)):
             axes.axvline(edge - 0.5, color=FAINT, linewidth=0.4, alpha=0.5)
@@ -100,6 +100,11 @@ class Gains:
     def _drawn(self) -> list[Setting]:
         found = {setting.setting_id: setting for one in self.gains for setting in (one.adapted, one.linear)}
         return list(found.values())
+
+
+def _of_what(amount: str) -> str:
+    """Says of a share what it is of: a label that ends in % would be read as a place on an axis of percent."""
+    return f"{amount}\nof train" if amount.endswith("%") else amount
 
 
 def _name(row: dict[str, Any]) -> str:
