@@ -308,6 +308,11 @@ SLIDES = _kinds(
         "Objects of the file of cells repeat the id and position of another, and are left out.",
         "Nothing, where the file was put together twice; else give every cell its own id.",
     ),
+    (
+        *(708, "slide-not-named", "warning"),
+        "Rows of the table of cells name images by number or by their crops, so that nobody can tell the slide.",
+        "Nothing, where all cells are of this slide; else keep its rows alone, or write its file name in them.",
+    ),
 )
 
 NUMBERS = _kinds("N")
