@@ -248,15 +248,22 @@ class Report:
         return link + html_table(self.table.column_names, rows)
 
 
-def report(runs: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Report:
+def report(
+    runs: AnyPath,
+    out: AnyPath,
+    data: Mapping[str, AnyPath] | None = None,
+    *,
+    reading: ReadOptions = AS_IT_STANDS,
+) -> Report:
     """Builds tables, figures and one page from stored runs.
 
     Args:
         data: Folder of a dataset, by name: the page then shows examples of right and wrong predictions.
+        reading: Of these datasets, as they were read for the runs.
     """
     from cytolora.reporting.pages.build import build_report
 
-    return Report(build_report(runs, out, data))
+    return Report(build_report(runs, out, data, reading=reading))
 
 
 def compare(

@@ -144,6 +144,7 @@ def report(
     *,
     out: Path = Path("report"),
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
 
@@ -161,7 +162,7 @@ def report(
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
-    written = grids.report(runs, out, pairs(data, "--data"))
+    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options())
     print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 

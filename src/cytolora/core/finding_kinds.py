@@ -153,7 +153,7 @@ LABELS = _kinds(
     "L",
     (
         *(401, "similar-labels", "warning"),
-        "Classes differ only by case, blanks, dashes, underscores or Unicode form.",
+        "Classes differ only by case, blanks, dashes, underscores, Unicode form, zeros or number form (1, 1.0).",
         "Make them one with a label map (`--map`), or rename them.",
     ),
     (
@@ -175,6 +175,21 @@ LABELS = _kinds(
         *(405, "one-class", "error"),
         "There is one class only.",
         "A classifier tells two or more apart: make one sub-folder for each class.",
+    ),
+    (
+        *(406, "missing-group", "warning"),
+        "Groups are named like a missing value (nan, NA, -, unknown, …), and count as not known.",
+        "Name the patient, slide or field of these images, or leave the cells empty.",
+    ),
+    (
+        *(407, "rounded-group", "warning"),
+        "Groups are numbers that a spreadsheet has rounded (2.02411E+11): several patients may have become one.",
+        "Export the table again with the column as text; the digits are lost in this one.",
+    ),
+    (
+        *(408, "coarser-groups", "warning"),
+        "A column of a table (patient_id) holds together what the column `group` divides: a split may tear it.",
+        "Take it with `--group-column`, or remove it where it is of no concern.",
     ),
     (
         *(409, "reserved-name", "error"),
@@ -302,6 +317,11 @@ SLIDES = _kinds(
         *(707, "repeated-cells", "warning"),
         "Objects of the file of cells repeat the id and position of another, and are left out.",
         "Nothing, where the file was put together twice; else give every cell its own id.",
+    ),
+    (
+        *(708, "slide-not-named", "warning"),
+        "Rows of the table of cells name images by number or by their crops, so that nobody can tell the slide.",
+        "Nothing, where all cells are of this slide; else keep its rows alone, or write its file name in them.",
     ),
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import staged_folder, write_json, write_text
 from cytolora.core.litter import is_litter
@@ -81,13 +82,20 @@ _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
 
 
-def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
+def build_report(
+    runs_dir: AnyPath,
+    out: AnyPath,
+    data: Mapping[str, AnyPath] | None = None,
+    *,
+    reading: ReadOptions = AS_IT_STANDS,
+) -> Path:
     """Writes the report of a store and returns its page, ``out/index.html``.
 
     An older report at ``out`` is replaced whole; if anything fails it stays as it was.
 
     Args:
         data: Folder of each dataset, by name; the page shows example cells of those that are given.
+        reading: Of these datasets, as they were read for the runs.
 
     Raises:
         StoreError: If there are no runs, runs that must not stand in one table, or ``out`` cannot be written.
@@ -113,7 +121,7 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
             write_splits(folder, runs_dir, settings, {one.dataset: _slug(one.dataset) for one in settings})
             desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
             overview = _overview(desk, settings)
-            sections = _sections(desk, settings, folders)
+            sections = _sections(desk, settings, folders, reading)
             if overview.gains:
                 write_text(folder / "gains.csv", to_csv(gain_tables.to_rows(overview.gains), gain_tables.COLUMNS))
             _write_metadata(folder, sections)
@@ -214,12 +222,19 @@ def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
     )
 
 
-def _sections(desk: _Desk, settings: Sequence[Setting], folders: Mapping[str, Path]) -> list[Section]:
+def _sections(
+    desk: _Desk, settings: Sequence[Setting], folders: Mapping[str, Path], reading: ReadOptions
+) -> list[Section]:
     models = in_print_order({setting.model for setting in settings}, 1)
-    return [_section(desk, members, models, folders.get(dataset)) for dataset, members in by_dataset(settings).items()]
+    return [
+        _section(desk, members, models, folders.get(dataset), reading)
+        for dataset, members in by_dataset(settings).items()
+    ]
 
 
-def _section(desk: _Desk, settings: Sequence[Setting], models: Sequence[str], data: Path | None) -> Section:
+def _section(
+    desk: _Desk, settings: Sequence[Setting], models: Sequence[str], data: Path | None, reading: ReadOptions
+) -> Section:
     dataset, slug = settings[0].dataset, _slug(settings[0].dataset)
     curves = [
         Curves(dataset=dataset, settings=settings, metric=metric, axis=axis, slug=slug, all_models=models)
@@ -232,7 +247,7 @@ def _section(desk: _Desk, settings: Sequence[Setting], models: Sequence[str], da
     if data is not None and winner is not None:
         from cytolora.reporting.pages.examples import find_examples  # reads images: not needed without data
 
-        examples = find_examples(winner, data)
+        examples = find_examples(winner, data, reading)
     return Section(
         facts=describe_dataset(settings),
         settings=settings,
