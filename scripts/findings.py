@@ -18,8 +18,8 @@ _TITLES = {
 _HEAD = """# Findings
 
 Everything odd in the input that does not stop the work is a *finding*. It has a code that never changes its meaning, a
-severity, a count and its first cases. `check`, `fit`, `run`, `evaluate`, `predict`, `embed`, `learning-curve` and
-`report` show the same list:
+severity, a count and its first cases. `check`, `fit`, `run`, `evaluate`, `predict`, `embed`, `learning-curve`,
+`leakage` and `report` show the same list:
 
 * on the console, the gravest first: `!` before what somebody should look at, `-` before a note; of many of one kind the
   first three, and how many more there are;

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from cytolora.api.datasets import check, list_datasets, load_dataset, split
     from cytolora.api.fit import fit
     from cytolora.api.grids import Report, compare, report, run
+    from cytolora.api.leakage import leakage
     from cytolora.api.models import attach, embed, list_backbones, list_methods, load, load_backbone, load_images
     from cytolora.classifier.fit.config import FitOptions
     from cytolora.classifier.inference.classifier import Classifier
@@ -51,6 +52,7 @@ __all__ = [
     "compare",
     "embed",
     "fit",
+    "leakage",
     "list_backbones",
     "list_datasets",
     "list_methods",
@@ -67,6 +69,7 @@ _MODULES = {
     "api.datasets": ("check", "list_datasets", "load_dataset", "split"),
     "api.fit": ("fit",),
     "api.grids": ("Report", "compare", "report", "run"),
+    "api.leakage": ("leakage",),
     "api.models": ("attach", "embed", "list_backbones", "list_methods", "load", "load_backbone", "load_images"),
     "classifier.fit.config": ("FitOptions",),
     "classifier.inference.classifier": ("Classifier",),

@@ -57,8 +57,19 @@ def how_to_install(extra: str = "") -> str:
     return f"`pip install '.{extras}'` in a clone of cytolora, or `pip install 'FILE.whl{extras}'` with its wheel"
 
 
-def missing_package(needs: str, package: str, *, extra: str) -> ConfigError:
-    """Builds the error for a package of an extra that is not installed; ``needs`` is who needs it, with the verb."""
+def missing_package(needs: str, package: str, *, extra: str, error: ImportError | None = None) -> ConfigError:
+    """Builds the error for a package of an extra that cannot be used; ``needs`` is who needs it, with the verb.
+
+    Args:
+        error: Of the import. A package that is there and does not load, as where memory is short, is not "not
+            installed"; one that lacks another package is told by that one's name.
+    """
+    if error is not None and not isinstance(error, ModuleNotFoundError):
+        reason = " ".join(str(error).split()).rstrip(".")
+        return ConfigError(
+            f"{needs} {package}, which is installed and cannot be loaded: {reason}. Free memory if it is short; else "
+            "install the package again."
+        )
     return ConfigError(
         f"{needs} {package}, which is not installed. Install the extra `{extra}`: {how_to_install(extra)}."
     )

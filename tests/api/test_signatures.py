@@ -15,25 +15,26 @@ import cytolora
 NAMES = """
 AdapterSpec BundleError Classifier ConfigError CytoloraError DataError EngineError FitOptions Inputs LinearHead
 Predictions Progress ReadOptions Report StoreError WeightsError __version__ attach check compare embed fit
-list_backbones list_datasets list_methods load load_backbone load_dataset load_images report run split
+leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images report run split
 """
 
 SIGNATURES = """
 attach(encoder, method='lora', adapter=None)
 check(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), page=None, progress=None)
 compare(runs, by, *, dataset=(), metric='accuracy', best=False)
-embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, cache=CACHE, device=None, progress=None)
+embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
 fit(data, out, *, dataset=None, model=None, method=None, shots=None, seed=0, positive=(), labels=None, add=(), weights=None, device=None, options=FitOptions(), progress=None)
+leakage(data, *, model=None, bundle=None, dataset=None, positive=(), sensitivity=0.95, head='gda', repeats=10, seed=0, page=None, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
 list_backbones()
 list_datasets()
 list_methods()
 load(path, *, weights=None, weights_dir=None, device=None)
-load_backbone(name, weights=None, *, weights_dir=None, device=None)
+load_backbone(name, weights=None, *, weights_dir=None, trust_weights=False, device=None)
 load_dataset(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), strict=False)
 load_images(images, backbone)
 report(runs, out, data=None)
-run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), learning_rates=(), steps=None, precision=None, preset=None, weights=None, weights_dir=None, split=None, label_map=None, reading=ReadOptions(), device=None, engine='inline', workers=None, progress=None)
-split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, label_map=None, reading=ReadOptions())
+run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), learning_rates=(), steps=None, precision=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, reading=ReadOptions(), device=None, engine='inline', workers=None, progress=None)
+split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, canonical=False, label_map=None, reading=ReadOptions())
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)
 Classifier.features(self, images)
@@ -47,8 +48,9 @@ LinearHead(learning_rate=0.01, *, num_epochs=100, batch_size=32, weight_decay=0.
 """
 
 FIT_OPTIONS = """
-model=None method=None shots=None seed=0 positive=() sensitivity=0.95 coverage=0.9 learning_rates=() max_steps=None
-precision='fp32' label_map=None split=None weights_dir=None reading=ReadOptions() cache=CACHE own_backbones=()
+model=None method=None shots=None seed=0 positive=() sensitivity=0.95 lower_sensitivity=False coverage=0.9
+learning_rates=() max_steps=None repeats=0 precision='fp32' label_map=None split=None weights_dir=None
+trust_weights=False reading=ReadOptions() cache=CACHE own_backbones=()
 """
 
 

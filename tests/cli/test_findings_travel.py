@@ -102,3 +102,18 @@ def test_the_findings_of_fit_stand_in_json_bundle_page_and_card(twins, tmp_path,
             assert f"{code}{between}{found[code]['text'][:20]}" in text
     assert "! P101 1 unreadable files left out: a/bad.png." in said.err
     assert "[red]x: 49 images, 2 classes" in said.err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export", "serve"])
+def test_an_option_that_a_classifier_has_no_use_for_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    given: dict[str, tuple[object, ...]] = {
+        "predict": (write_classes(tmp_path / "cells", a=1), "--out", tmp_path / "p.csv"),
+        "evaluate": (tmp_path,),
+        "export": ("--to", "onnx", "--out", tmp_path / "onnx"),
+        "serve": (),
+    }
+    (tmp_path / "model").mkdir()
+    assert called(command, tmp_path / "model", *given[command], "--trust-weights") == 2
+    assert "--trust-weights has no meaning for a classifier" in capsys.readouterr().err

@@ -158,6 +158,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict
         ("predict {model} {cells} --out {new}/a.csv", "predicting: 60 images"),
         ("evaluate {model} {cells} --seen mark --json", "predicting: 60 images"),
         ("learning-curve {cells} --model nano --shots 1 2 3 4 --seeds 1 --cache {cache} --json", "classifiers: "),
+        ("leakage {cells} --model nano --repeats 1 --cache {cache} --json", "divisions, frozen features: "),
         ("check {cells} --json", "looking at images: 60 images"),
         ("export {model} --to timm --out {new}/e --json", "comparing {new}/e with the bundle: "),
         ("weights fetch nano --to {new}/w", ""),

@@ -30,6 +30,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.results.facts import class_facts
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.settings import Setting, read_settings
+from cytolora.reporting.results.variants import Variant
 from cytolora.training.loop import rate_at
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -247,7 +248,8 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
     setting = Setting(
         setting_id=spec.setting_id,
         spec=spec,
-        variant="",
+        variant=Variant(text="", division=""),
+        name="",
         runs=(stored,),
         rate=None,
         facts=class_facts(spec, ["normal", "severe_dysplastic"]),

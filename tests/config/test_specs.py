@@ -35,6 +35,8 @@ def test_every_field_of_a_run_changes_its_id():
         replace(LORA, sampling=Sampling(shots=4, on_small_class="repeat")),
         replace(LORA, split=SplitSpec(by="image")),
         replace(LORA, split=SplitSpec(file_sha256="ab")),
+        replace(LORA, split=SplitSpec(groups_from="names")),
+        replace(LORA, split=SplitSpec(groups_from=r"slide\d+")),
         replace(LORA, label_map_sha256="ab"),
         replace(LORA, adapter=AdapterSpec(rank=16)),
         replace(LORA, head_start="text"),

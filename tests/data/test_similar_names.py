@@ -19,6 +19,8 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.similar_names import join_groups, with_label_findings
 from cytolora.data.splitting.splits import assign_subsets
 
+NUMBERS = "leading zeros, the form of a number, quotes or slashes"
+
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,6 +57,12 @@ def with_code(manifest: Manifest, code: str) -> list[Finding]:
         (("NILM", "Nilm", "nilm"), "case"),
         (("koilo-cytotic", "koilocytotic"), "a dash, underscore or blank"),
         (("grade１", "grade1"), "Unicode form"),
+        (("1", "1.0"), NUMBERS),
+        (("0", "00"), NUMBERS),
+        (("CIN 01", "cin1"), NUMBERS),
+        (("hsil", "'hsil'"), NUMBERS),
+        (("ASC-H/HSIL", "ASC-H-HSIL"), NUMBERS),
+        (("3,0", "3"), NUMBERS),
     ],
 )
 def test_labels_of_a_table_that_differ_by_little_are_named_with_their_counts(
@@ -137,6 +145,9 @@ SAME_GROUPS = [
     (("case\u00a07", "case 7", "case\u200b 7"), ["T302"]),
     (("Mu\u0308ller", "Müller"), ["T302"]),
     (("7 ", "7"), []),
+    (('="007"', "007", "'007", '"7"'), ["L402"]),
+    (("H19/1234", "H19-1234", "h19_1234"), ["L402"]),
+    (("12/2020", "12-2020", "012/2020"), ["L402"]),
 ]
 
 
@@ -164,6 +175,9 @@ def test_a_group_written_in_several_forms_is_one_group_that_no_split_tears(
         ("149014631-149014646", "149014631-149014656"),
         ("a1b0", "a1b", "a10b"),
         ("7.5", "75", "7"),
+        ("1/22", "12/2", "122"),
+        ("O'7", "O7", "7"),
+        ("1E5", "2E5", "100000"),
     ],
 )
 def test_groups_that_are_several_stay_several_without_a_finding(cells: Path, groups: tuple[str, ...]):
@@ -215,3 +229,25 @@ def test_the_command_line_counts_similar_labels_and_groups_as_problems(cells: Pa
         "! L402 manifest.csv: groups written in several forms, which count as one group each: 1, namely '007' = '7'."
         in said
     )
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "NA", "-", "?", "none", "#N/A", "unknown", "<NA>", "Unknown "])
+def test_a_group_named_like_a_missing_value_is_not_known(cells: Path, missing: str):
+    manifest = read(cells, groups=(*(f"P{number}" for number in range(5)), missing))
+    assert {one.group for one in manifest.samples} == {"P0", "P1", "P2", "P3", "P4", None}
+    assert sum(one.group is None for one in manifest.samples) == 4
+    (one,) = with_code(manifest, "L406")
+    assert (one.severity, one.count, one.examples) == ("warning", 4, (missing.strip(),))
+    assert f"{missing.strip()!r} (4 images)" in str(one)
+
+
+def test_a_table_whose_groups_are_all_missing_has_none(cells: Path):
+    manifest = read(cells, groups=("nan", "NA"))
+    assert {one.group for one in manifest.samples} == {None}
+    assert manifest.group_rule == ""
+
+
+@pytest.mark.parametrize("group", ["2.02411E+11", "1,5e+12", "3E+09", "-1.0E+10", "9.87654321E+15", "1e+100"])
+def test_a_number_that_a_spreadsheet_rounded_is_no_group_to_trust(cells: Path, group: str):
+    (one,) = with_code(read(cells, groups=("P1", "P2", "P3", group)), "L407")
+    assert (one.severity, one.count, one.examples) == ("warning", 1, (group,))

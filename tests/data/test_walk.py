@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from folders import SIZE_PX, mask, photograph, photographs, tree
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -43,7 +43,6 @@ def test_what_systems_and_programs_leave_is_passed_over_in_a_folder_and_in_a_zip
     assert _kinds(folder) == {"a.png": "image"} == _kinds_zipped(folder, tmp_path / "cells.zip")
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(IMAGE_SUFFIXES | UNREAD_SUFFIXES)), st.booleans())
 def test_every_image_suffix_is_read_or_unread_in_any_case(suffix: str, upper: bool):
     name = f"cell 1.2{suffix.upper() if upper else suffix}"

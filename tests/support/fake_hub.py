@@ -2,13 +2,16 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Literal
 
-Behaviour = Literal["serves", "gated", "unknown repository", "no such file", "broken", "cuts", "cuts once", "lies"]
+Behaviour = Literal[
+    "serves", "gated", "unknown repository", "no such file", "broken", "cuts", "cuts once", "lies", "stalls", "drips"
+]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -86,8 +89,21 @@ class _Handler(BaseHTTPRequestHandler):
             if self.hub.behaviour == "cuts once":
                 self.hub.behaviour = "serves"
             return None
+        if self.hub.behaviour in ("stalls", "drips"):
+            return self._keep_waiting(body)
         self.wfile.write(body)
         return None
+
+    def _keep_waiting(self, body: bytes) -> None:
+        """Sends nothing, or a byte now and then, until the other side is gone; a minute at most."""
+        for number in range(600):
+            time.sleep(0.1)
+            if self.hub.behaviour == "drips":
+                try:
+                    self.wfile.write(body[number : number + 1])
+                except OSError:
+                    break
+        self.close_connection = True
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self.send_response(status)

@@ -8,8 +8,13 @@ from pathlib import Path
 from fake_hub import FakeHub
 
 
-def cytolora(*arguments: str, endpoint: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    code = "from cytolora.cli.app import main; main()"
+def cytolora(
+    *arguments: str, endpoint: str, home: Path, stall_seconds: float = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    code = (
+        "from cytolora.models.checkpoints import hub; from cytolora.cli.app import main; "
+        f"hub._STALL_SECONDS = {stall_seconds}; main()"
+    )
     hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "2"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     return subprocess.run(

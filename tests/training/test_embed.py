@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from class_folders import write_classes
 
 from cytolora.cli.app import main
 from cytolora.core.progress import Progress
@@ -105,3 +106,12 @@ def test_mistakes_are_one_line(drawn_cells, tmp_path, capsys):
     (tmp_path / "no.parquet").write_bytes(b"no")
     with pytest.raises(DataError, match="no file of features"):
         read_embedding(tmp_path / "no.parquet")
+
+
+def test_findings_of_the_images_are_said_without_progress_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    cells = write_classes(tmp_path / "cells", a=2, b=2)
+    (cells / "a" / "scan.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n")
+    assert (
+        _embed(str(cells), "--unlabelled", "--out", str(tmp_path / "out.parquet"), "--cache", str(tmp_path / "c")) == 0
+    )
+    assert "! F201 1 file is passed over: 1 .jp2." in capsys.readouterr().err

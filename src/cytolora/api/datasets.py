@@ -100,6 +100,7 @@ def split(
     by: Literal["group", "image"] = "group",
     ratios: tuple[float, float, float] = (0.6, 0.2, 0.2),
     seed: int = 0,
+    canonical: bool = False,
     label_map: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
 ) -> Manifest:
@@ -110,15 +111,23 @@ def split(
         by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups. Byte-equal
             files stand in one subset either way.
         ratios: Shares of train, val and test.
+        canonical: The division of a published dataset that is the same everywhere, to be cited by its hash; by group,
+            60 / 20 / 20, seed 0, from file names alone.
 
     Returns:
         The dataset with every image in a subset.
     """
     from cytolora.config.run import SplitSpec
+    from cytolora.data.quality.group_test import groups_suspected
+    from cytolora.data.splitting.canonical import canonical_division, check_canonical
     from cytolora.data.splitting.split_files import write_split
     from cytolora.data.splitting.splits import assign_subsets
 
     manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map, reading=reading)
-    divided = assign_subsets(manifest, SplitSpec(by=by, ratios=ratios, seed=seed, copies="together"))
-    write_split(divided, as_path(out, "out"))
+    spec = SplitSpec(by=by, ratios=ratios, seed=seed, copies="together")
+    if canonical:
+        check_canonical(spec, label_map=label_map is not None, reading=reading)
+    divided = canonical_division(manifest) if canonical else assign_subsets(manifest, spec)
+    divided = replace(divided, findings=(*divided.findings, *groups_suspected(manifest)))
+    write_split(divided, as_path(out, "out"), by_names=canonical)
     return divided

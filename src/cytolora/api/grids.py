@@ -30,6 +30,7 @@ from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.engines.registry import ENGINES
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
+from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from cytolora.reporting.comparison.compare import Comparison
-    from cytolora.reporting.comparison.pairing import By
+    from cytolora.reporting.comparison.fields import By
     from cytolora.reporting.results.settings import Metric, Setting
 
 _LISTED = 5
@@ -56,6 +57,7 @@ def run(
     shots: OneOrMany[int | str] = (),
     fractions: OneOrMany[float] = (),
     seeds: OneOrMany[int] = (),
+    split_seeds: OneOrMany[int] = (),
     learning_rates: OneOrMany[float] = (),
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -84,6 +86,8 @@ def run(
         out: Folder of stored runs.
         dataset, model, method, shots, fractions, seeds, learning_rates: Replace that axis of the grid, with one or
             many values; empty: the grid's own. ``shots`` may hold ``"all"``.
+        split_seeds: Replace ``split.seed``, a division into train, val and test each; a dataset with an official test
+            set has one division whatever is asked.
         steps: Truncates every budget: a dry run, marked in the report.
         precision: Of training; the grid's own if None.
         preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
@@ -112,6 +116,7 @@ def run(
         shots=_shots(shots),
         fractions=as_numbers(fractions, "fractions"),
         seeds=as_whole_numbers(seeds, "seeds"),
+        split_seeds=as_whole_numbers(split_seeds, "split_seeds"),
         learning_rates=as_numbers(learning_rates, "learning_rates"),
         max_steps=steps,
         precision=precision,
@@ -126,7 +131,7 @@ def run(
         reading=reading,
     )
     return run_grid(
-        tied_to_files(spec, inputs.split_file, inputs.label_map),
+        tied_to_files(spec, inputs.split_file, inputs.label_map, inputs.reading.groups_from),
         inputs,
         out,
         device=device,
@@ -171,8 +176,9 @@ def run_grid(
     for job in plan.jobs:
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
             inputs.fetch_vocabulary(job.backbone)  # now, not after hours of other runs
-    for text in _findings(plan, inputs):
+    for text in (*plan.notes, *_findings(plan, inputs)):
         progress.say(text)
+    write_names(store, plan.names)
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
     return plan
@@ -242,15 +248,22 @@ class Report:
         return link + html_table(self.table.column_names, rows)
 
 
-def report(runs: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Report:
+def report(
+    runs: AnyPath,
+    out: AnyPath,
+    data: Mapping[str, AnyPath] | None = None,
+    *,
+    reading: ReadOptions = AS_IT_STANDS,
+) -> Report:
     """Builds tables, figures and one page from stored runs.
 
     Args:
         data: Folder of a dataset, by name: the page then shows examples of right and wrong predictions.
+        reading: Of these datasets, as they were read for the runs.
     """
     from cytolora.reporting.pages.build import build_report
 
-    return Report(build_report(runs, out, data))
+    return Report(build_report(runs, out, data, reading=reading))
 
 
 def compare(
@@ -264,10 +277,11 @@ def compare(
     """Compares stored runs in pairs on the same test images: difference, 95 % interval, p corrected by Holm.
 
     Args:
-        by: What the two of a pair differ in: ``model``, ``method`` or ``shots``; they agree in everything else.
+        by: What the two of a pair differ in: ``model``, ``method``, ``shots``, or any setting that differs, such as
+            ``rank``, ``targets`` or ``learning_rate``; they agree in everything else.
         dataset: Only these; all if none is named.
-        best: Compares only the best of each family with the others: fewer pairs, milder correction. The best was
-            chosen on the same test set, which favours it.
+        best: Compares only the best of each family with the others: fewer pairs, milder correction. The best is
+            chosen on validation.
 
     Raises:
         StoreError: If there are no finished runs.

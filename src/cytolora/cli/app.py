@@ -25,6 +25,10 @@ _COMMANDS = {
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
     "compare": ("compare:compare", "Compares models, methods or shots in pairs on the same test images."),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
+    "leakage": (
+        "leakage:leakage",
+        "Measures group leakage and shortcuts: inflation by an image split, readable slides or scanners.",
+    ),
     "split": ("datasets:split", "Splits a dataset into train, val and test by group, and writes the split to a file."),
     "fit": ("fit:fit", "Fits a classifier to your own cells and writes it as a bundle."),
     "evaluate": ("evaluate:evaluate", "Evaluates a classifier on labelled images that it was not trained on."),

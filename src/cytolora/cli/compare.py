@@ -1,4 +1,4 @@
-"""compare: paired comparison of models, methods or amounts on the same test images."""
+"""compare: paired comparison of models, methods, amounts or any other setting on the same test images."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from cytolora.cli.options import Several
 from cytolora.core.files import write_json, write_text
 from cytolora.display.format import escape_markdown
 from cytolora.experiments.store import require_writable, unwritable
-from cytolora.reporting.comparison.compare import COLUMNS, HEADER, By, Comparison, notes, to_lines, to_rows
+from cytolora.reporting.comparison.compare import COLUMNS, HEADER, Comparison, notes, to_lines, to_rows
 from cytolora.reporting.results.settings import Metric
 from cytolora.reporting.tables.tables import bar, to_csv
 
@@ -26,7 +26,7 @@ def compare(
     runs: Path,
     /,
     *,
-    by: By,
+    by: str,
     dataset: Annotated[Sequence[str], Several] = (),
     metric: Metric = "accuracy",
     best: Annotated[bool, Parameter(negative="")] = False,
@@ -38,6 +38,7 @@ def compare(
     Examples:
 
         cytolora compare runs --by model
+        cytolora compare runs --by rank
         cytolora compare runs --by method --dataset herlev --metric macro_f1 --out comparison
 
     Parameters
@@ -45,14 +46,15 @@ def compare(
     runs
         Folder of stored runs.
     by
-        What rivals differ in; they agree in the other two and in the dataset.
+        What rivals differ in, all else equal: model, method, shots, or any setting that differs, such as rank, targets,
+        alpha, last-blocks or budget; learning-rate compares the rates of a setting on its validation images.
     dataset
         Only these; all by default.
     metric
         What is compared.
     best
-        Compares only the best of each group with the others: fewer pairs, milder correction. The best was picked on
-        the same test set, which favours it.
+        Compares only the best of each group with the others: fewer pairs, milder correction. The best is picked on
+        validation.
     out
         Folder for `compare.csv`, `compare.md` and `compare.json`.
     json_

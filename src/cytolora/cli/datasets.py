@@ -25,6 +25,8 @@ from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
 from cytolora.data.quality.audit import audit
 from cytolora.data.quality.findings import Audit
+from cytolora.data.quality.group_test import groups_suspected
+from cytolora.data.splitting.canonical import canonical_division, check_canonical, verify_division
 from cytolora.data.splitting.findings import torn_copies
 from cytolora.data.splitting.split_files import read_split, write_split
 from cytolora.data.splitting.splits import assign_subsets
@@ -103,27 +105,31 @@ def split(
     path: Path,
     /,
     *,
-    out: Path,
+    out: Path | None = None,
     dataset: str | None = None,
     by: Literal["group", "image"] = "group",
     ratios: str = "60/20/20",
     seed: int = 0,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     reading: ReadingOptions = AS_IT_STANDS,
+    canonical: Annotated[bool, Parameter(negative="")] = False,
+    verify: str | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Divides a dataset into train, val and test, stratified by class, each group whole; writes the split to a file.
 
-    Example:
+    Examples:
 
         cytolora split my_cells --by group --ratios 60/20/20 --seed 0 --out split.csv
+        cytolora split smear2005 --canonical --out herlev.csv
+        cytolora split smear2005 --verify herlev.csv
 
     Parameters
     ----------
     path
         Folder, table or zip file.
     out
-        CSV file to write: path, label, subset, group and a fingerprint of the images.
+        CSV file to write: path, label, subset, group and a fingerprint of the images. --canonical needs none.
     dataset
         Reader; recognised from the folder if not given.
     by
@@ -134,20 +140,44 @@ def split(
         Seed of the split; 0 is a seed like any other.
     map_
         CSV with columns from,to[,order] that renames or joins classes.
+    canonical
+        Divides a published dataset as everybody does who says so: by group, 60/20/20, from file names alone, official
+        subsets kept; prints the hash to cite (docs/splits).
+    verify
+        Split file or hash to compare with the canonical division; writes nothing.
     quiet
         Shows no progress.
     """
     spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed, copies="together")
+    is_canonical = canonical or verify is not None
+    if is_canonical:
+        check_canonical(spec, label_map=map_ is not None, reading=reading.options())
+    if verify is None and out is None and not canonical:
+        raise ConfigError("Name the file to write with --out, such as --out split.csv.")
+    if verify is not None and out is not None:
+        raise ConfigError("--verify compares and writes nothing; leave --out out.")
+    console = make_console(soft_wrap=False)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = _manifest(path, dataset, map_, reading)
+        if verify is not None:
+            sha256 = verify_division(manifest, verify)
+            console.print(f"{manifest.name}: {verify} is the canonical division, sha256:{sha256}.", soft_wrap=True)
+            return
         progress.status(f"dividing {path}")
-        divided = assign_subsets(manifest, spec)
-        write_split(divided, out)
-    console = make_console(soft_wrap=False)
+        suspected = groups_suspected(manifest)
+        divided = canonical_division(manifest) if canonical else assign_subsets(manifest, spec)
+        if out is not None:
+            write_split(divided, out, by_names=canonical)
     console.print(_counts(divided.counts()))
-    console.print(f"{divided.split_rule} Written to {out}.", soft_wrap=True)
-    print_findings(problems([*manifest.findings, *torn_copies(divided)]), make_console(stderr=True))
+    for text in (manifest.group_rule and f"groups: {manifest.group_rule}", divided.split_rule):
+        if text:
+            console.print(text, soft_wrap=True)
+    if out is not None:
+        console.print(f"Written to {out}.", soft_wrap=True)
+    answered = [one for one in manifest.findings if one.code == "D512"]
+    found = [*problems([*manifest.findings, *suspected, *torn_copies(divided)]), *answered]
+    print_findings(found, make_console(stderr=True))
 
 
 def _manifest(

@@ -50,9 +50,9 @@ def embed(
     quiet
         Shows no progress.
     """
+    from cytolora.cli.print_findings import print_findings
     from cytolora.cli.progress import show_progress
     from cytolora.cli.session import check_no_model, open_session, read_manifest
-    from cytolora.core.findings import lines
     from cytolora.errors import ConfigError
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import unlabelled as list_images
@@ -65,9 +65,8 @@ def embed(
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split, reading)
-        for text in lines(manifest.findings):
-            progress.say(text)
         progress.begin("features", len(manifest.samples), "images")
         session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
         num_images, feature_dim = write(session, out, on_images=progress.done)
+    print_findings([*manifest.findings, *session.weight_findings], make_console(stderr=True))
     make_console().print(f"{num_images} images x {feature_dim} features of {session.backbone.name} in {out}.")

@@ -55,10 +55,10 @@ def plan(
     out
         Folder of stored runs.
     json_
-        Prints one JSON document: `runs`, `stored`, `to_do`, `stale` and `groups`.
+        Prints one JSON document: `runs`, `stored`, `to_do`, `stale`, `notes` and `groups`.
     """
     add_backbones(inputs.backbone_file)
-    spec, store = read_grid(grid, axes, inputs), Store(out)
+    spec, store = read_grid(grid, axes, inputs, reading), Store(out)
     present = read_inputs(inputs, reading, spec, out).without_missing()
     planned = make_plan(spec, store, present)
     if json_:
@@ -69,7 +69,10 @@ def plan(
     console.print(f"{spec.name}: {len(planned.runs)} runs, {len(planned.stored)} stored, {len(to_do)} to do.")
     for job in planned.jobs:
         missing = to_do.intersection(job.runs)
-        console.print(f"  {job.dataset} x {job.backbone}: {len(missing)} of {len(job.runs)} runs to do")
+        division = f", split seed {job.split.seed}" if len(spec.splits) > 1 else ""
+        console.print(f"  {job.dataset} x {job.backbone}{division}: {len(missing)} of {len(job.runs)} runs to do")
+    for note in planned.notes:
+        console.print(f"  {note}")
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
     if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
@@ -117,7 +120,7 @@ def run(
     from cytolora.cli.machine import announcer, resolve_device
 
     add_backbones(inputs.backbone_file)
-    spec = read_grid(grid, axes, inputs)
+    spec = read_grid(grid, axes, inputs, reading)
     require_writable(out)  # now, not after the first run
     chosen = resolve_device(machine)
     with show_progress(quiet=quiet) as progress:
@@ -141,6 +144,7 @@ def report(
     *,
     out: Path = Path("report"),
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
 
@@ -158,7 +162,7 @@ def report(
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
     """
-    written = grids.report(runs, out, pairs(data, "--data"))
+    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options())
     print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 
@@ -190,10 +194,12 @@ def _plain(planned: Plan) -> dict[str, object]:
         "stored": len(planned.stored),
         "to_do": len(to_do),
         "stale": [str(stale) for stale in planned.stale],
+        "notes": list(planned.notes),
         "groups": [  # the jobs; the key is pinned, for scripts read it
             {
                 "dataset": job.dataset,
                 "model": job.backbone,
+                "split_seed": job.split.seed,
                 "runs": len(job.runs),
                 "to_do": len(to_do & set(job.runs)),
             }

@@ -20,7 +20,7 @@ from cytolora.cli.options import (
     pairs,
 )
 from cytolora.cli.own_backbones import add_own
-from cytolora.cli.print_metrics import print_metrics
+from cytolora.cli.print_metrics import print_metrics, print_repeats
 from cytolora.cli.progress import show_progress
 from cytolora.core.cache_folder import default_cache
 
@@ -37,9 +37,11 @@ def fit(
     seed: int = 0,
     positive: Annotated[tuple[str, ...], Several] = (),
     sensitivity: float = 0.95,
+    lower_sensitivity: Annotated[bool, Parameter(negative="")] = False,
     coverage: float = 0.9,
     learning_rates: Annotated[tuple[float, ...], Several] = (),
     steps: int | None = None,
+    repeats: int = 0,
     precision: Precision = "auto",
     labels: Path | None = None,
     add: Annotated[tuple[Path, ...], Several] = (),
@@ -61,6 +63,7 @@ def fit(
         cytolora fit my_cells --out model1
         cytolora fit my_cells --out model1 --model uni --positive hsil scc --sensitivity 0.95
         cytolora fit my_cells --out model1 --method lora --shots 4 --labels corrections.csv
+        cytolora fit my_cells --out model1 --repeats 5
         cytolora fit my_cells --out model2 --labels corrections.csv --add new_cells
 
     Parameters
@@ -83,13 +86,18 @@ def fit(
     positive
         Classes that must not be missed: sets an operating point.
     sensitivity
-        Target sensitivity for the positive classes, on held-out groups.
+        Target sensitivity for the positive classes, for images of new groups.
+    lower_sensitivity
+        Where calibration groups are too few to promise --sensitivity, takes what they can: n / (n + 1) with n groups.
     coverage
         Nominal coverage of the prediction sets.
     learning_rates
         Learning rates to choose from, by cross-validation.
     steps
         Truncates training to so many steps: a dry run.
+    repeats
+        Divisions into train, held-out and test images, the bundle's among them, on which a head is trained and tested:
+        the accuracy to expect whatever the division, with its spread. For heads on frozen features (linear, gda, ...).
     precision
         Precision of adapter training: auto is fp32; bf16 is twice as fast on processors that have it.
     labels
@@ -130,9 +138,11 @@ def fit(
                 seed=seed,
                 positive=positive,
                 sensitivity=sensitivity,
+                lower_sensitivity=lower_sensitivity,
                 coverage=coverage,
                 learning_rates=learning_rates,
                 max_steps=steps,
+                repeats=repeats,
                 precision="fp32" if precision == "auto" else precision,
                 label_map=map_,
                 split=split,
@@ -151,6 +161,8 @@ def fit(
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return
     print_metrics(contents.metrics["test"])
+    if repeated := contents.metrics.get("repeats"):
+        print_repeats(repeated)
     name = out if out.suffix == ".zip" else out / "report.html"
     make_console().print(
         f"Written: {out}. Look at {name}, then: cytolora predict {out} NEW_CELLS --out predictions.csv"

@@ -127,6 +127,9 @@ def _print(document: dict[str, object], out: Path | None) -> None:
         table.add_row(str(point["shots"]), f"{point['balanced_accuracy']:.3f}", f"{low:.3f} to {high:.3f}")
     console.print(f"{document['dataset']}, linear classifier on {document['model']}; {document['split_rule']}.")
     console.print(table)
+    if (back_test := document["back_test"]) is not None:
+        assert isinstance(back_test, dict)
+        console.print(back_test["text"])
     console.print(document["summary"])
     texts = document["warnings"]
     assert isinstance(texts, list)

@@ -77,13 +77,15 @@ class AxisOptions:
     model: Annotated[Sequence[str], Several] = ()
     """Backbones."""
     method: Annotated[Sequence[str], Several] = ()
-    """Methods among those that the grid gives a budget for."""
+    """Methods or named variants of the grid; a method that has variants alone means all of them."""
     shots: Annotated[Sequence[str], Several] = ()
     """Labelled images per class, or `all`."""
     fractions: Annotated[Sequence[float], Several] = ()
     """Shares of the training set, in (0, 1]."""
     seeds: Annotated[Sequence[int], Several] = ()
     """Seeds of draw and training."""
+    split_seeds: Annotated[Sequence[int], Several] = ()
+    """Seeds of the division into train, val and test, a division each; official subsets are one division."""
     learning_rates: Annotated[Sequence[float], Several] = ()
     """Learning rates to choose from."""
     steps: int | None = None
@@ -105,6 +107,9 @@ class ReadingOptions:
     """Column of the table that names the patient, slide or field; `group` if not given."""
     subset_column: str | None = None
     """Column of the table that names train, val or test; `subset` if not given."""
+    groups_from: str | None = None
+    """Groups of images that have none: `names` takes what file names suggest, `none` refuses it, and a regular
+    expression finds the group in the file name (its one capturing group, or the whole match)."""
     frame: str | None = None
     """Which frame of files with several (focal planes, pages) is read: its number from 0, middle, sharpest, or max
     (the maximum over all). Such files are an error if not given."""
@@ -116,7 +121,12 @@ class ReadingOptions:
 
     def options(self) -> ReadOptions:
         """Returns the choices as the reader takes them."""
-        return ReadOptions(group_column=self.group_column, subset_column=self.subset_column, decoding=self.decoding())
+        return ReadOptions(
+            group_column=self.group_column,
+            subset_column=self.subset_column,
+            groups_from=self.groups_from,
+            decoding=self.decoding(),
+        )
 
     def decoding(self) -> Decoding:
         """Returns the choices of how files become pixels.
@@ -139,8 +149,8 @@ NO_CHANGE = AxisOptions()
 THIS_MACHINE = MachineOptions()
 
 
-def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
-    """Loads a grid, replaces the axes that were given, and ties it to the split file and label map."""
+def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: ReadingOptions) -> GridSpec:
+    """Loads a grid, replaces the axes that were given, and ties it to split file, label map and groups."""
     grid = load_grid(name)
     if axes.preset != PAPER:
         grid = with_preset(grid, load_preset(axes.preset))
@@ -152,11 +162,12 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions) -> GridSpec:
         shots=[_parse_shots(text) for text in axes.shots],
         fractions=axes.fractions,
         seeds=axes.seeds,
+        split_seeds=axes.split_seeds,
         learning_rates=axes.learning_rates,
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,
     )
-    return tied_to_files(grid, inputs.split, inputs.map)
+    return tied_to_files(grid, inputs.split, inputs.map, reading.groups_from)
 
 
 def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, out: Path) -> Inputs:

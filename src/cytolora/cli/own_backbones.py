@@ -16,6 +16,7 @@ def open_any(path: Path, files: WeightOptions, machine: MachineOptions) -> "Pred
     """Opens a bundle, or an ONNX export of one, which needs neither torch nor the backbone's file."""
     from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
 
+    _refuse_trust(files)
     if is_export(path):
         return OnnxModel.load(path, threads=machine.threads)
     try:
@@ -34,6 +35,7 @@ def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "C
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.cli.machine import resolve_device
 
+    _refuse_trust(files)
     add_backbones(files.backbone_file)
     named = pairs(files.weights, "--weights")
     backbone = read_bundle(path)[0].backbone.name if named else ""
@@ -41,6 +43,14 @@ def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "C
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
     chosen = resolve_device(machine)
     return Classifier.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=chosen)
+
+
+def _refuse_trust(files: WeightOptions) -> None:
+    if files.trust_weights:
+        raise ConfigError(
+            "--trust-weights has no meaning for a classifier: it takes the very file that it was trained with, by its "
+            "SHA-256. Leave it out; `fit` takes it."
+        )
 
 
 def add_own(files: Sequence[Path]) -> list[str]:

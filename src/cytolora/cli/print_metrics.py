@@ -3,12 +3,13 @@
 from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
-from cytolora.display.format import interval, percent, whole_percent, with_interval
-from cytolora.metrics.intervals import LEGEND
+from cytolora.display.format import interval, over_divisions_in_words, percent, whole_percent, with_interval
 
 
 def print_metrics(found: dict[str, Any]) -> None:
     """Prints what ``assess`` measured."""
+    from cytolora.metrics.intervals import LEGEND  # loads numpy
+
     console = make_console()
     groups = f", {found['num_groups']} groups" if found["num_groups"] else ""
     console.print(f"On {found['n']} images{groups}, in percent, 95 % intervals over {_unit(found)}:")
@@ -24,12 +25,22 @@ def print_metrics(found: dict[str, Any]) -> None:
         console.print(line)
 
 
+def print_repeats(repeated: dict[str, Any]) -> None:
+    """Prints what repeated divisions gave."""
+    console = make_console()
+    number = repeated["num_divisions"]
+    console.print(f"Over {number} divisions, that of the bundle among them, in percent, ± standard deviation:")
+    for name in ("accuracy", "balanced_accuracy"):
+        console.print(f"  {name.replace('_', ' ')}: {over_divisions_in_words(repeated[name])}")
+
+
 def _threshold_lines(found: dict[str, Any]) -> list[str]:
     lines, sets, referral, point = [], found["prediction_sets"], found["referral"], found["operating_point"]
     if point is not None:
         lines.append(
             f"Operating point ({', '.join(point['positive'])}, {point['n']} images): sensitivity "
-            f"{with_interval(point['sensitivity'])}, specificity {with_interval(point['specificity'])}."
+            f"{with_interval(point['sensitivity'])} over images, {with_interval(point['sensitivity_over_groups'])} "
+            f"over groups; specificity {with_interval(point['specificity'])}."
         )
     if sets is not None:
         over_groups, size = percent(sets["coverage_over_groups"]), f"{sets['mean_size']:.2f}"

@@ -14,8 +14,6 @@ from cytolora.cli.console import make_console
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, WeightOptions
 from cytolora.errors import ConfigError, missing_package
 
-_BACKLOG = 2048
-_MAX_CONNECTIONS = 1000
 _Positive = Parameter(validator=Number(gt=0))
 
 
@@ -33,6 +31,8 @@ def serve(
     max_queue: Annotated[int, _Positive] = 256,
     max_batch: Annotated[int, _Positive] = 32,
     max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
+    max_connections: Annotated[int, _Positive] = 1000,
+    max_connections_per_client: Annotated[int, _Positive] = 250,
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
 ) -> None:
@@ -71,6 +71,10 @@ def serve(
         Images computed at once, at most.
     max_wait_ms
         Milliseconds that an image waits for others of its batch.
+    max_connections
+        Connections open at once, at most; for a new one the oldest without a whole request is closed.
+    max_connections_per_client
+        Of these, from one address; a proxy is one address, so behind one set both to the same number.
     threads
         CPU threads that compute.
     """
@@ -79,11 +83,11 @@ def serve(
 
     token, root_path = read_token(token_file, host), clean_root_path(root_path)
     try:
-        import uvicorn
-
-        from cytolora.classifier.serve.app import Limits, make_app
+        from cytolora.classifier.serve.app import make_app
+        from cytolora.classifier.serve.limits import Limits
+        from cytolora.classifier.serve.server import BACKLOG, make_server
     except ImportError as error:
-        raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve") from error
+        raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
     predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads))
     predictor.warm_up()
     limits = Limits(
@@ -93,29 +97,28 @@ def serve(
         max_queue=max_queue,
         max_batch=max_batch,
         max_wait_seconds=max_wait_ms / 1000,
+        max_connections=max_connections,
+        max_connections_per_client=max_connections_per_client,
     )
     app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host), root_path=root_path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
-    with _listening(host, port) as listener:
+    with _listening(host, port, BACKLOG) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
         make_console(stderr=True).print(
             f"{model} answers on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
         )
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_MAX_CONNECTIONS
-        )
         with suppress(KeyboardInterrupt):  # the normal way to stop it
-            uvicorn.Server(config).run(sockets=[listener])
+            make_server(app, limits).run(sockets=[listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int, backlog: int) -> socket.socket:
     """Opens the port before the server starts, so that a port in use is a one-line error."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(_BACKLOG)  # a client that connects at once waits and is not refused
+        listener.listen(backlog)  # a client that connects at once waits and is not refused
     except OSError as error:
         listener.close()
         raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from math import ceil, inf
 from typing import Literal, get_args
 
+from cytolora.config.reading import NONE, check_groups_from
 from cytolora.errors import ConfigError
 
 Subset = Literal["train", "val", "test"]
@@ -147,11 +148,21 @@ class SplitSpec:
     """together: byte-equal files stand in one subset, and with them their groups. apart: they may be torn, which every
     report then says; the default, for stored runs were divided so."""
     file_sha256: str | None = None
-    """Hash of the split file that decides; the other fields are then ignored."""
+    """Hash of the split file that decides; the other fields but ``groups_from`` are then ignored."""
+    groups_from: str | None = None
+    """Groups of images that have none: ``names``, or a regular expression; None takes none, whether or not that was
+    asked for."""
 
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        if self.groups_from == NONE:
+            raise ConfigError(
+                "groups_from: none is what a grid without groups_from does; leave it out, and say `--groups-from none` "
+                "with `cytolora run`, which writes down that suspected groups were refused."
+            )
+        if self.groups_from is not None:
+            check_groups_from(self.groups_from)
         if min(self.ratios) <= 0 or abs(sum(self.ratios) - 1) > 1e-9:
             raise ConfigError(f"ratios are the shares of train, val and test and add up to 1, got {self.ratios}.")
 

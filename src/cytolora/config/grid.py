@@ -1,7 +1,8 @@
 """Specification of a grid: its axes, its methods and their budgets, checked when it is made."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from cytolora.config.components import (
     AugmentSpec,
     Budget,
     HeadSpec,
+    MethodKind,
     PreprocessChange,
     SplitSpec,
     method_kind,
@@ -21,6 +23,8 @@ from cytolora.errors import ConfigError
 
 _SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
+
 _END_OF_SEEDS = 2**63
 """Upper limit of seeds that PyTorch's and NumPy's generators both take."""
 
@@ -29,6 +33,8 @@ _END_OF_SEEDS = 2**63
 class MethodSpec:
     """One method of a grid, with its own budget."""
 
+    method: str | None = None
+    """The registered method of a named variant: ``lora-r2: {method: lora, ...}``; None: the name is the method."""
     budget: Budget | None = None
     """None for methods without steps, ``zero-shot`` and fitted heads, and for them alone."""
     adapter: AdapterSpec | None = None
@@ -58,6 +64,8 @@ class GridSpec:
     seeds: tuple[int, ...] = (1, 2, 3)
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     split: SplitSpec = _SPLIT
+    split_seeds: tuple[int, ...] = ()
+    """Replace ``split.seed``, a division each; empty: the one of ``split``. Official subsets are one division."""
     max_val_shots: int | None = 4
     on_small_class: Literal["error", "repeat"] = "error"
     batch_size: int = 32
@@ -80,10 +88,11 @@ class GridSpec:
 
     def __post_init__(self) -> None:
         for name, method in self.methods.items():
-            kind = method_kind(name)
+            _check_name(name, method)
+            kind = self.kind_of(name)
             if kind == "zero_shot" and method != MethodSpec():
                 raise ConfigError("zero-shot trains nothing and has no settings; write `zero-shot: {}`.")
-            if kind == "head" and method != MethodSpec(head=method.head):
+            if kind == "head" and method != MethodSpec(method=method.method, head=method.head):
                 raise ConfigError(
                     f"{name} is trained without steps: it has no budget, learning rates, adapter or head_start. Write "
                     f"`{name}: {{}}`, or its own settings below `head`."
@@ -92,11 +101,49 @@ class GridSpec:
                 raise ConfigError(f"methods.{name}.head: only {', '.join(FITTED_HEADS)} have head settings.")
             if kind in ("linear", "adapter") and method.budget is None:
                 raise ConfigError(f"methods.{name}.budget is missing.")
-        if not self.shots and not self.fractions and any(method_kind(name) != "zero_shot" for name in self.methods):
+        if not self.shots and not self.fractions and any(self.kind_of(name) != "zero_shot" for name in self.methods):
             raise ConfigError(
                 f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
             )
         _check_axes(self)
+        _check_divisions(self)
+
+    def method_of(self, name: str) -> str:
+        """Returns the registered method behind a name of ``methods``."""
+        return self.methods[name].method or name
+
+    def kind_of(self, name: str) -> MethodKind:
+        """Returns what the method behind a name of ``methods`` trains."""
+        return method_kind(self.method_of(name))
+
+    @property
+    def splits(self) -> tuple[SplitSpec, ...]:
+        """The divisions of a dataset without official subsets."""
+        return tuple(replace(self.split, seed=seed) for seed in self.split_seeds) or (self.split,)
+
+
+def _check_name(name: str, method: MethodSpec) -> None:
+    """Checks the name of a variant: it stands in tables and on the command line."""
+    if method.method is None:
+        return
+    if method_kind(method.method) == "zero_shot":
+        raise ConfigError(f"methods.{name}: zero-shot has nothing to vary and no variants; write `zero-shot: {{}}`.")
+    if not _NAME.fullmatch(name) or name.isdigit():
+        raise ConfigError(
+            f"methods: a variant's name is up to 40 letters, digits and any of . _ + - after the first, no number, "
+            f"got {name!r}."
+        )
+
+
+def _check_divisions(grid: GridSpec) -> None:
+    """Raises a ConfigError where the divisions are not what ``split`` says."""
+    if not grid.split_seeds:
+        return
+    name = f"Grid {grid.name!r}"
+    if grid.split.file_sha256 is not None:
+        raise ConfigError(f"{name}: a split file is one division; leave out split_seeds, or the file.")
+    if grid.split.seed != 0:
+        raise ConfigError(f"{name}: split.seed and split_seeds exclude each other; give one of them.")
 
 
 def _check_axes(grid: GridSpec) -> None:
@@ -108,13 +155,13 @@ def _check_axes(grid: GridSpec) -> None:
     for where, value in _numbers(asdict(grid)):
         if not isfinite(value):
             raise ConfigError(f"{name}: {where} is a finite number, got {value}.")
-    for axis in ("datasets", "models", "shots", "fractions", "seeds", "learning_rates"):
+    for axis in ("datasets", "models", "shots", "fractions", "seeds", "split_seeds", "learning_rates"):
         _refuse_doubles(f"{name}: {axis}", getattr(grid, axis))
     for method, spec in grid.methods.items():
         if spec.learning_rates == ():
             raise ConfigError(f"{name}: methods.{method}.learning_rates is empty; name at least one, or leave it out.")
         _refuse_doubles(f"{name}: methods.{method}.learning_rates", spec.learning_rates or ())
-    for seed in grid.seeds:
+    for seed in (*grid.seeds, *grid.split_seeds):
         if not 0 <= seed < _END_OF_SEEDS:
             raise ConfigError(f"{name}: a seed is a whole number from 0 to 2^63 - 1, got {seed}.")
 

@@ -153,7 +153,7 @@ LABELS = _kinds(
     "L",
     (
         *(401, "similar-labels", "warning"),
-        "Classes differ only by case, blanks, dashes, underscores or Unicode form.",
+        "Classes differ only by case, blanks, dashes, underscores, Unicode form, zeros or number form (1, 1.0).",
         "Make them one with a label map (`--map`), or rename them.",
     ),
     (
@@ -175,6 +175,21 @@ LABELS = _kinds(
         *(405, "one-class", "error"),
         "There is one class only.",
         "A classifier tells two or more apart: make one sub-folder for each class.",
+    ),
+    (
+        *(406, "missing-group", "warning"),
+        "Groups are named like a missing value (nan, NA, -, unknown, …), and count as not known.",
+        "Name the patient, slide or field of these images, or leave the cells empty.",
+    ),
+    (
+        *(407, "rounded-group", "warning"),
+        "Groups are numbers that a spreadsheet has rounded (2.02411E+11): several patients may have become one.",
+        "Export the table again with the column as text; the digits are lost in this one.",
+    ),
+    (
+        *(408, "coarser-groups", "warning"),
+        "A column of a table (patient_id) holds together what the column `group` divides: a split may tear it.",
+        "Take it with `--group-column`, or remove it where it is of no concern.",
     ),
     (
         *(409, "reserved-name", "error"),
@@ -235,6 +250,16 @@ DIVISION = _kinds(
         "Labels of test images were corrected with a prediction in sight: results are too good.",
         "Correct labels of training images only, or test on new images.",
     ),
+    (
+        *(511, "groups-suspected", "warning"),
+        "File names name slides, it seems, and images that would come from one are more alike than others of a class.",
+        "Accept with `--groups-from names`, refuse with `--groups-from none`, or say it with `--groups-from 'REGEX'`.",
+    ),
+    (
+        *(512, "groups-refused", "note"),
+        "Groups from file names were refused with `--groups-from none`: groups are unknown.",
+        "Nothing, where the images come from as many patients, slides or fields; else `--groups-from names`.",
+    ),
 )
 
 WEIGHTS = _kinds(
@@ -293,9 +318,111 @@ SLIDES = _kinds(
         "Objects of the file of cells repeat the id and position of another, and are left out.",
         "Nothing, where the file was put together twice; else give every cell its own id.",
     ),
+    (
+        *(708, "slide-not-named", "warning"),
+        "Rows of the table of cells name images by number or by their crops, so that nobody can tell the slide.",
+        "Nothing, where all cells are of this slide; else keep its rows alone, or write its file name in them.",
+    ),
 )
 
-NUMBERS = _kinds("N")
+NUMBERS = _kinds(
+    "N",
+    (
+        *(801, "wrong-attention", "warning"),
+        "A setting was computed with the wrong attention of the paper's public code, to measure its effect.",
+        "Nothing, where the effect is what you look for; it is no result of the model.",
+    ),
+    (
+        *(802, "other-preset", "note"),
+        "A setting has views, augmentation, steps or models that are not those of the paper's text.",
+        "Compare settings of one preset.",
+    ),
+    (
+        *(803, "budget-cut", "warning"),
+        "The budget of training was cut: a dry run.",
+        "Run the grid again without `--steps`.",
+    ),
+    (
+        *(804, "ends-in-warm-up", "warning"),
+        "Training ends before its learning rate has warmed up: it cannot have learned.",
+        "Give the budget more steps than `warmup_steps`, or a shorter warm-up.",
+    ),
+    (
+        *(805, "one-class-named", "warning"),
+        "A classifier names one class for every image.",
+        "Train longer, or with other learning rates; its accuracy is the frequency of that class.",
+    ),
+    (
+        *(806, "loss-did-not-fall", "warning"),
+        "The training loss ended no lower than that of guessing all classes alike.",
+        "Train longer, or with other learning rates.",
+    ),
+    (
+        *(807, "diverged", "note"),
+        "Training diverged at a learning rate, which did not compete.",
+        "Nothing, where lower rates were tried.",
+    ),
+    (
+        *(808, "rate-at-the-edge", "warning"),
+        "The chosen learning rate is the lowest or highest that was tried: a wider grid may do better.",
+        "Add rates beyond it (`--rates`) before the setting is compared with others.",
+    ),
+    (
+        *(809, "retested", "warning"),
+        "The test set was scored at more than one learning rate.",
+        "Run the grid again, which leaves one test score; or test on new images.",
+    ),
+    (
+        *(810, "images-repeated", "warning"),
+        "A class has fewer training images than were asked for: some were drawn again.",
+        "Ask for fewer shots, or add images.",
+    ),
+    (
+        *(811, "few-groups", "warning"),
+        "An interval rests on few patients, slides, fields or images, and may be too narrow.",
+        "Test on more of them.",
+    ),
+    (
+        *(812, "few-mistakes", "warning"),
+        "Few patients, slides, fields or images hold a mistake: the interval rests on little, or on a model.",
+        "Test on more of them.",
+    ),
+    (
+        *(813, "no-rate-chosen", "warning"),
+        "No learning rate was run with all seeds without diverging.",
+        "Run the grid again, which does what is missing, or add lower rates.",
+    ),
+    (
+        *(814, "not-tested", "note"),
+        "The test set is not scored yet.",
+        "Run the grid again, which does what is missing.",
+    ),
+    (
+        *(815, "some-seeds-only", "warning"),
+        "The test set is scored for some of the seeds only.",
+        "Run the grid again, which does what is missing.",
+    ),
+    (
+        *(841, "class-is-its-source", "warning"),
+        "The patients, slides or fields of a class hold no other class, while those of other classes are mixed.",
+        "Add cells of other classes from the same slides, or of this class from mixed ones; its scores show nothing.",
+    ),
+    (
+        *(842, "image-split-inflates", "note"),
+        "The same head scores higher when images of one patient, slide or field are trained and tested on.",
+        "Divide by group (`cytolora split --by group`), and report the numbers of that division.",
+    ),
+    (
+        *(843, "copies-inflate", "warning"),
+        "Near-duplicates in different groups make scores of a division by group too high.",
+        "Remove the copies, or give both groups one name (`cytolora check --page` shows them).",
+    ),
+    (
+        *(844, "source-readable", "note"),
+        "Patient, slide, scanner or site can be read from the features beside the class.",
+        "Test on new sources; compare the features before and after adaptation (`cytolora leakage --bundle`).",
+    ),
+)
 """Marks of results."""
 
 EVERY_DATASET = frozenset({"F210"})

@@ -11,6 +11,7 @@ from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.findings import Finding, finding
 from cytolora.core.registry import Registry
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
+from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.left_out import account
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.apacc import APACC
@@ -100,9 +101,10 @@ def load_manifest(
     if strict and differences:
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
     differing = (finding("F207", text) for text in differences)
-    layout = finding("F210", _layout(outer, inner, manifest, spec, is_named=dataset is not None))
-    findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, layout)
-    return with_label_findings(replace(manifest, findings=findings, decoding=reading.decoding)).with_hashes()
+    guessed = (finding("F210", _layout(outer, inner, manifest, spec)),) if dataset is None else ()
+    findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, *guessed)
+    manifest = replace(manifest, findings=findings, decoding=reading.decoding)
+    return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
 
 
 def find_dataset(name: str) -> DatasetSpec:
@@ -127,7 +129,7 @@ def recognise(path: Path) -> DatasetSpec:
         raise DataError(f"{path} may be {_alternatives(published)}; say which with --dataset.")
     if published:
         return next(iter(published[0].label_sets.values()), published[0])
-    if CSV.looks_like(path) or _table_in(path) != path:
+    if _has_table(path):
         return CSV
     refused = why_refused(path)
     if refused:
@@ -147,7 +149,8 @@ def _locate(path: Path, dataset: str | None) -> tuple[DatasetSpec, Path]:
     folders = inner_folders(path)
     if spec is None:
         published = [known.looks_like for known in DATASETS if not known.generic]
-        folder = _first(folders, published) or _first(folders, [_is_ones_own]) or path
+        # a table above a download is somebody's own word on these images
+        folder = _first(folders, [*published, _has_table]) or _first(folders, [_is_ones_own]) or path
         return recognise(folder), _table_in(folder)
     fits = [holds_classes] if spec is FOLDER else [spec.looks_like]
     rearranged = [] if spec.generic else [TXT.looks_like, FLAT.looks_like]
@@ -166,9 +169,12 @@ def _first(folders: Sequence[Path], tests: Sequence[Callable[[Path], bool]]) -> 
 
 
 def _is_ones_own(folder: Path) -> bool:
-    is_table = CSV.looks_like(folder) or _table_in(folder) != folder
-    is_read = is_table or TXT.looks_like(folder) or FLAT.looks_like(folder) or holds_classes(folder)
+    is_read = _has_table(folder) or TXT.looks_like(folder) or FLAT.looks_like(folder) or holds_classes(folder)
     return is_read or bool(why_refused(folder))
+
+
+def _has_table(folder: Path) -> bool:
+    return CSV.looks_like(folder) or _table_in(folder) != folder
 
 
 def _table_in(folder: Path) -> Path:
@@ -187,7 +193,7 @@ def _refuse_groups(manifest: Manifest, *, is_inner: bool) -> None:
         )
 
 
-def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec, *, is_named: bool) -> str:
+def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec) -> str:
     """Says which reader was taken, and by what evidence."""
     evidence = {
         FOLDER.name: f"images in {len(manifest.classes)} folders, {', '.join(manifest.classes)}",
@@ -196,7 +202,7 @@ def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec, *, i
         FLAT.name: "files named <class>_<number> in folders of train, val or test",
     }.get(spec.name, "its folders and names are those of the download")
     where = f" in {inner.relative_to(path).as_posix()}" if inner != path and inner.is_dir() else ""
-    return f"Read as {spec.title} (--dataset {spec.name}){where}: {'so named' if is_named else evidence}."
+    return f"Read as {spec.title} (--dataset {spec.name}){where}: {evidence}."
 
 
 def _alternatives(specs: Sequence[DatasetSpec]) -> str:

@@ -9,6 +9,9 @@ from cytolora.core.text import folded
 
 _LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 _WHOLE_NUMBER = re.compile(r"(\d+)[.,]0+")
+_AS_TEXT = re.compile(r"=?\"([^\"]+)\"|'([^']+)'?")
+"""How a spreadsheet is told that a number is text: ``'007``, ``="007"``; the quotes are none of the group's name."""
+_SLASHES = str.maketrans("/\\", "--")
 DIVIDED_BY_IMAGE = "divided by image, so that images of one group may stand in two subsets"
 """How a split rule says that groups were not looked at."""
 
@@ -18,11 +21,14 @@ GROUPS_UNKNOWN = "groups unknown"
 
 
 def group_key(group: str) -> str:
-    """Returns what is left of a group where case, dashes, leading zeros and the form of a number do not count.
+    """Returns what is left of a group where case, dashes, slashes, leading zeros and the form of a number do not count.
 
-    ``007``, ``7`` and ``7.0`` are one patient, as two programs write it; ``1.1`` and ``1.10`` are two.
+    ``007``, ``7``, ``7.0`` and ``="007"`` are one patient, as two programs write it, and so are ``H19/12`` and
+    ``H19-12``; ``1.1`` and ``1.10`` are two.
     """
-    text = _LEADING_ZEROS.sub("", folded(group))
+    quoted = _AS_TEXT.fullmatch(group)
+    bare = (quoted[1] or quoted[2]) if quoted else group
+    text = _LEADING_ZEROS.sub("", folded(bare.translate(_SLASHES)))
     number = _WHOLE_NUMBER.fullmatch(text)
     return number[1] if number else text
 

@@ -1,12 +1,13 @@
 """Similar names: classes and groups whose names differ by what nobody means, such as case, blanks or leading zeros."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
 from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import difference, folded, normal, shown
-from cytolora.data.grouping import names_of_groups
+from cytolora.data.grouping import group_key, names_of_groups
 from cytolora.data.manifest import Manifest, Sample
 
 _OF_LABELS = ("L401", "L403")
@@ -18,6 +19,10 @@ _MISSING = frozenset(
     }
 )
 """How programs and people write a missing value, in lower case; ``unknown`` and ``nil`` (NILM) may be classes."""
+_UNKNOWN = _MISSING | {"unknown", "unk", "not known", "unbekannt", "inconnu", "desconocido", "#n/d"}
+"""The same of a group, which nobody calls unknown."""
+_ROUNDED = re.compile(r"[+-]?\d+([.,]\d+)?e\+\d+", re.IGNORECASE)
+"""``2.02411E+11``: a number of which a spreadsheet kept the first digits."""
 
 
 def with_label_findings(manifest: Manifest) -> Manifest:
@@ -27,34 +32,70 @@ def with_label_findings(manifest: Manifest) -> Manifest:
 
 
 def join_groups(name: str, samples: Iterable[Sample]) -> tuple[list[Sample], list[Finding]]:
-    """Gives groups one name that differ only by case, dashes, leading zeros or the form of a number, and says so."""
-    samples = list(samples)
+    """Gives groups one name that differ only by case, dashes, leading zeros or the form of a number, and says so.
+
+    Groups named like a missing value count as not known.
+    """
+    samples, findings = _without_missing_groups(name, samples)
+    findings += _rounded_groups(name, samples)
     names = names_of_groups(sample.group for sample in samples if sample.group is not None)
     forms: defaultdict[str, list[str]] = defaultdict(list)
     for written, group in names.items():
         forms[group].append(written)
     several = [" = ".join(map(shown, sorted(written))) for written in forms.values() if len(written) > 1]
     if not several:
-        return samples, []
+        return samples, findings
     text = f"{name}: groups written in several forms, which count as one group each: {len(several)}, {first(several)}."
     joined = [replace(one, group=None if one.group is None else names[one.group]) for one in samples]
-    return joined, [finding("L402", text, count=len(several), examples=several)]
+    return joined, [*findings, finding("L402", text, count=len(several), examples=several)]
+
+
+def is_unknown_group(group: str) -> bool:
+    """Says whether a group is named like a missing value."""
+    return normal(group).casefold() in _UNKNOWN
+
+
+def _without_missing_groups(name: str, samples: Iterable[Sample]) -> tuple[list[Sample], list[Finding]]:
+    samples = list(samples)
+    times = Counter(one.group for one in samples if one.group is not None and is_unknown_group(one.group))
+    if not times:
+        return samples, []
+    named = ", ".join(f"{shown(group)} ({number} images)" for group, number in sorted(times.items()))
+    text = f"{name}: groups named like a missing value, which count as not known: {named}."
+    known = [replace(one, group=None) if one.group in times else one for one in samples]
+    return known, [finding("L406", text, count=times.total(), examples=sorted(times))]
+
+
+def _rounded_groups(name: str, samples: Iterable[Sample]) -> list[Finding]:
+    rounded = sorted({one.group for one in samples if one.group is not None and _ROUNDED.fullmatch(one.group)})
+    if not rounded:
+        return []
+    text = (
+        f"{name}: groups that a spreadsheet has rounded, so that several may be one: {len(rounded)}, {first(rounded)}."
+    )
+    return [finding("L407", text, count=len(rounded), examples=rounded)]
 
 
 def _similar_classes(manifest: Manifest) -> list[Finding]:
     counts = manifest.counts()
     by_form: defaultdict[str, list[str]] = defaultdict(list)
     for label in manifest.classes:
-        by_form[folded(label)].append(label)
+        by_form[group_key(label)].append(label)
     findings = []
     for labels in by_form.values():
         if len(labels) < 2:
             continue
         *head, last = [f"{shown(label)} ({counts[label]['all']} images)" for label in labels]
-        by = " or ".join(dict.fromkeys(difference(labels[0], label) for label in labels[1:]))
+        by = " or ".join(dict.fromkeys(_difference(labels[0], label) for label in labels[1:]))
         text = f"{manifest.name}: classes {', '.join(head)} and {last} differ only by {by}."
         findings.append(finding("L401", text, count=len(labels), examples=labels))
     return findings
+
+
+def _difference(one: str, other: str) -> str:
+    if folded(one) == folded(other):
+        return difference(one, other)
+    return "leading zeros, the form of a number, quotes or slashes"
 
 
 def _missing_labels(manifest: Manifest) -> list[Finding]:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Drawing
 
 from cytolora.core.checksum import add_checksum, read_checked
 from cytolora.core.files import sha256_file, write_bytes
+from cytolora.display.column import Columns, for_columns, to_pdf
 from cytolora.display.format import escape_latex
 
 INK = "#1f2430"
@@ -32,6 +33,9 @@ _CAUTION = "#7a3500"
 _LETTERS_AN_INCH = 17
 """Of a caution below a drawing."""
 _MIN_LETTERS = 50
+
+_COLUMNS: tuple[Columns, ...] = (1, 2)
+"""Widths of a PDF."""
 
 _WHITE = '<rect width="100%" height="100%" fill="#ffffff"/>'
 
@@ -60,6 +64,7 @@ _LOOK: Mapping[Any, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",  # text stays text: searchable, and editable for a paper
     "svg.hashsalt": "cytolora",
+    "pdf.fonttype": 42,  # letters as TrueType, which journals ask for
 }
 
 
@@ -103,16 +108,20 @@ def stamp(drawing: Drawing, text: str, *, above: bool = False) -> None:
         drawing.text(0.5, s=lines, ha="center", fontsize=7.5, color=_CAUTION, **place)
 
 
-def save(figure: Figure, folder: Path, cache: Path | None = None) -> str:
+def save(figure: Figure, folder: Path, cache: Path | None = None, *, as_pdf: bool = False) -> str:
     """Writes ``<name>.svg``, ``.png``, ``.csv`` and ``.tex``, and returns the SVG for the page.
 
     The SVG in the file stands on white; the one returned takes the page's colours.
 
     Args:
         cache: Where drawings are kept under the hash of their numbers and of the code that draws; None keeps none.
+        as_pdf: Writes ``<name>_1col.pdf`` and ``<name>_2col.pdf`` too, at the column widths of a paper.
     """
     table = to_csv_bytes(figure.frame())
-    svg, png = drawn(figure, table, cache) if cache else _draw(figure)
+    files = drawn(figure, table, cache, as_pdf=as_pdf) if cache else _draw(figure, as_pdf=as_pdf)
+    svg, png = files["svg"].decode(), files["png"]
+    for columns in _COLUMNS if as_pdf else ():
+        write_bytes(folder / f"{figure.name}_{columns}col.pdf", files[f"{columns}col.pdf"], durable=False)
     write_bytes(folder / f"{figure.name}.png", png, durable=False)
     body = svg.index(">", svg.index("<svg")) + 1
     write_bytes(folder / f"{figure.name}.svg", (svg[:body] + _WHITE + svg[body:]).encode(), durable=False)
@@ -121,25 +130,30 @@ def save(figure: Figure, folder: Path, cache: Path | None = None) -> str:
     return _themed(svg, figure)
 
 
-def _draw(figure: Figure) -> tuple[str, bytes]:
+def _draw(figure: Figure, *, as_pdf: bool) -> dict[str, bytes]:
     with look():
         drawing = figure.plot()
         png = _render(drawing, "png", dpi=200, facecolor="white")
-        return _render(drawing, "svg", facecolor="none").decode(), png
+        files = {"svg": _render(drawing, "svg", facecolor="none"), "png": png}
+        for columns in _COLUMNS if as_pdf else ():
+            with for_columns(columns):
+                files[f"{columns}col.pdf"] = to_pdf(figure.plot(), columns)
+    return files
 
 
-def drawn(figure: Figure, table: bytes, cache: Path) -> tuple[str, bytes]:
-    """Returns a kept drawing, or draws and keeps it; a damaged one counts as absent."""
+def drawn(figure: Figure, table: bytes, cache: Path, *, as_pdf: bool = False) -> dict[str, bytes]:
+    """Returns a kept drawing by file suffix, or draws and keeps it; a damaged one counts as absent."""
     key = _key(figure, table)
-    files = {name: cache / key / f"drawing.{name}" for name in ("svg", "png")}
-    kept = [read_checked(path, key=f"{key}/{path.name}") for path in files.values()]
-    if kept[0] is not None and kept[1] is not None:
-        return kept[0].decode(), kept[1]
-    svg, png = _draw(figure)
+    names = ["svg", "png", *(f"{columns}col.pdf" for columns in _COLUMNS if as_pdf)]
+    files = {name: cache / key / f"drawing.{name}" for name in names}
+    kept = {name: read_checked(path, key=f"{key}/{path.name}") for name, path in files.items()}
+    if (whole := {name: content for name, content in kept.items() if content is not None}).keys() == files.keys():
+        return whole
+    made = _draw(figure, as_pdf=as_pdf)
     with suppress(OSError):  # a store on a read-only disk: drawn again next time
-        for name, content in (("svg", svg.encode()), ("png", png)):
+        for name, content in made.items():
             write_bytes(files[name], add_checksum(content, key=f"{key}/{files[name].name}"), durable=False)
-    return svg, png
+    return made
 
 
 def _key(figure: Figure, table: bytes) -> str:

@@ -47,6 +47,14 @@ def with_interval(measured: Mapping[str, Any] | None) -> str:
     return "–" if measured is None else f"{percent(measured['value'])} ({interval(measured)})"
 
 
+def over_divisions_in_words(found: Mapping[str, Any]) -> str:
+    """``71.2 ± 3.0 (divisions) ± 1.4 (seeds) [65.0–77.1]``, in percent, of a plain ``OverDivisions``."""
+    text = f"{percent(found['mean'])} ± {percent(found['std_divisions'])} (divisions)"
+    if found["std_seeds"] is not None:
+        text += f" ± {percent(found['std_seeds'])} (seeds)"
+    return text if found["low"] is None else f"{text} [{percent(found['low'])}–{percent(found['high'])}]"
+
+
 def amount(shots: int | None, fraction: float | None) -> str:
     """``4 shots``, ``10 %`` or ``all``."""
     if shots is not None:

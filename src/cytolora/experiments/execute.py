@@ -9,16 +9,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cytolora.config.run import RunSpec
+from cytolora.config.run import SUBSETS, RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
+from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.metrics.scores import score
+from cytolora.metrics.units import unit_names
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
@@ -83,11 +85,13 @@ def train_setting(
         only: Those of its runs to look at; all if None. Heads on frozen features know no part.
     """
     missing = [run for run in only or setting if store.find(run.run_id) is None]
+    first = setting[0]  # all runs of a setting share its division
+    division = keep_division(store.root, session.inputs.manifest(first.dataset, first.split)) if missing else ""
     if missing and not setting[0].has_steps:
         session.progress.status(f"{title(setting[0])}: {len(missing)} without training steps")
         train = zero_shot if setting[0].kind == "zero_shot" else fit_head
         for run in missing:
-            store.add(_validated(session, run, train(session, run)))
+            store.add(_validated(session, run, division, train(session, run)))
         return
     if missing and setting[0].kind == "linear":
         session.progress.status(f"{title(setting[0])}: {len(setting)} heads in one pass")
@@ -95,12 +99,12 @@ def train_setting(
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
         beside = {seed: _neighbours(session, run) for seed, run in draws.items()}
         for run in missing:
-            store.add(_validated(session, run, trained[run.run_id], beside[run.seed]))
+            store.add(_validated(session, run, division, trained[run.run_id], beside[run.seed]))
         return
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-            store.add(_validated(session, run, train_adapter(session, run)))
+            store.add(_validated(session, run, division, train_adapter(session, run)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,7 @@ def _of_today(session: Session, runs: Iterable[StoredRun]) -> Iterator[StoredRun
 
 
 def _validated(
-    session: Session, run: RunSpec, trained: Trained, neighbours: Mapping[str, Any] | None = None
+    session: Session, run: RunSpec, division: str, trained: Trained, neighbours: Mapping[str, Any] | None = None
 ) -> RunResult:
     split = session.split(run)
     metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
@@ -175,7 +179,7 @@ def _validated(
         metrics=metrics,
         predictions=predictions,
         weights=to_safetensors(trained.state),
-        provenance=_provenance(session, run, trained.seconds),
+        provenance={**_provenance(session, run, trained.seconds), "division": division},
     )
 
 
@@ -260,12 +264,26 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "group_rule": session.manifest.group_rule,
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
+        "division": _division(session.manifest),
         "findings": [one.plain() for one in gravest_first((*session.manifest.findings, *session.weight_findings))],
+        "counts": counts(split),
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
         "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
         "device": str(session.device),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
+    }
+
+
+def _division(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Counts the images of each subset, and the sampling units (groups, or images of unknown group) they come from."""
+    return {
+        subset: {
+            "images": len(samples),
+            "units": len(set(unit_names([one.group for one in samples], [one.path for one in samples]))),
+        }
+        for subset in SUBSETS
+        if (samples := manifest.subset(subset))
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.reading import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
@@ -42,6 +43,7 @@ def narrowed(
     shots: Sequence[int | Literal["all"]] | None = None,
     fractions: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
+    split_seeds: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
     max_steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -53,25 +55,37 @@ def narrowed(
     """
     changes: dict[str, object] = {}
     axes = {"datasets": datasets, "models": models, "shots": shots, "fractions": fractions, "seeds": seeds}
-    for axis, values in (axes | {"learning_rates": learning_rates}).items():
+    axes |= {"split_seeds": split_seeds, "learning_rates": learning_rates}
+    for axis, values in axes.items():
         if values:
             changes[axis] = tuple(dict.fromkeys(values))  # named twice, it is still one run
+    if split_seeds:
+        changes["split"] = replace(grid.split, seed=0)  # its own is replaced
     if fractions and not shots:
         changes["shots"] = ()
     if shots and not fractions:
         changes["fractions"] = ()
     if precision:
         changes["precision"] = precision
-    chosen = dict(grid.methods)
-    if methods:
-        for name in methods:
-            if method_kind(name) == "head":
-                chosen.setdefault(name, MethodSpec())
-            if name not in chosen:
-                raise unknown_name(f"method of grid {grid.name}:", name, chosen)
-        chosen = {name: chosen[name] for name in methods}
+    chosen = _chosen_methods(grid, methods) if methods else grid.methods
     changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def _chosen_methods(grid: GridSpec, methods: Sequence[str]) -> dict[str, MethodSpec]:
+    """Returns methods by name; a method that has variants alone means all of them."""
+    chosen: dict[str, MethodSpec] = {}
+    for name in methods:
+        variants = {other: spec for other, spec in grid.methods.items() if grid.method_of(other) == name}
+        if name in grid.methods:
+            chosen[name] = grid.methods[name]
+        elif variants:
+            chosen |= variants
+        elif method_kind(name) == "head":
+            chosen[name] = MethodSpec()
+        else:
+            raise unknown_name(f"method of grid {grid.name}:", name, grid.methods)
+    return chosen
 
 
 def dataset_folders(grid: GridSpec, named: Mapping[str, Path], out: Path) -> dict[str, Path]:
@@ -94,8 +108,10 @@ def dataset_folders(grid: GridSpec, named: Mapping[str, Path], out: Path) -> dic
     return data
 
 
-def tied_to_files(grid: GridSpec, split_file: Path | None, label_map: Path | None) -> GridSpec:
-    """Ties a grid to the contents of its split file and label map; None leaves the grid's own.
+def tied_to_files(
+    grid: GridSpec, split_file: Path | None, label_map: Path | None, groups_from: str | None = None
+) -> GridSpec:
+    """Ties a grid to the contents of its split file and label map, and to a choice of groups; None leaves its own.
 
     Raises:
         ConfigError: If the grid has several datasets, or a file cannot be read.
@@ -104,8 +120,16 @@ def tied_to_files(grid: GridSpec, split_file: Path | None, label_map: Path | Non
         raise ConfigError(
             f"A split file and a label map are for one dataset; choose one of {', '.join(grid.datasets)}: --dataset."
         )
-    split = SplitSpec(file_sha256=_hash(split_file)) if split_file else grid.split
-    return replace(grid, split=split, label_map_sha256=_hash(label_map) if label_map else None)
+    if split_file and len(grid.split_seeds) > 1:
+        seeds = ", ".join(map(str, grid.split_seeds))
+        raise ConfigError(f"A split file is one division, and the grid has the split seeds {seeds}; give one of them.")
+    chosen = grid.split.groups_from if groups_from is None else groups_from
+    split = replace(
+        SplitSpec(file_sha256=_hash(split_file)) if split_file else grid.split,
+        groups_from=None if chosen == NONE else chosen,
+    )
+    split_seeds = () if split_file else grid.split_seeds
+    return replace(grid, split=split, split_seeds=split_seeds, label_map_sha256=_hash(label_map) if label_map else None)
 
 
 def _hash(path: Path) -> str:
@@ -116,42 +140,79 @@ def _hash(path: Path) -> str:
 
 
 def expand(grid: GridSpec) -> tuple[RunSpec, ...]:
-    """Lists the runs of a grid; every name is checked against its registry."""
+    """Lists the runs of a grid; every name is checked against its registry.
+
+    Raises:
+        ConfigError: If a name is unknown, or two variants are the same setting.
+    """
+    return tuple(run for _, run in _expanded(grid))
+
+
+def variant_names(grid: GridSpec) -> dict[str, str]:
+    """Returns the names of a grid's named variants by setting id."""
+    return {run.setting_id: name for name, run in _expanded(grid) if grid.methods[name].method is not None}
+
+
+def _expanded(grid: GridSpec) -> list[tuple[str, RunSpec]]:
+    """Lists the runs, each with its method's name in the grid."""
     for name in grid.datasets:
         DATASETS.get(name.partition(":")[0])
     for name in grid.models:
         BACKBONES.get(name)
-    for name, method in grid.methods.items():
-        if (METHODS.get(name).kind == "adapter") != (method.adapter is not None):
-            raise ConfigError(
-                f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join(FITTED_HEADS)} have no adapter, all "
-                "others need one."
-            )
-        check_head(METHODS.get(name), method.head)
-        if method.adapter is not None:
-            check_fits(METHODS.get(name), method.adapter)
-        _check_text(grid, name, method)
-        _check_budget(grid, name, method)
+    for name, spec in grid.methods.items():
+        _check_method(grid, name, spec)
     _check_attention(grid)
-    return tuple(
-        run for dataset, backbone in product(grid.datasets, grid.models) for run in _runs(grid, dataset, backbone)
-    )
+    named = [
+        run
+        for dataset, backbone, split in product(grid.datasets, grid.models, grid.splits)
+        for run in _runs(grid, dataset, backbone, split)
+    ]
+    _refuse_twins(grid, named)
+    return named
+
+
+def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
+    method = METHODS.get(grid.method_of(name))
+    if (method.kind == "adapter") != (spec.adapter is not None):
+        raise ConfigError(
+            f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join(FITTED_HEADS)} have no adapter, all "
+            "others need one."
+        )
+    if spec.method is not None and name != spec.method and name in {entry.name for entry in METHODS}:
+        raise ConfigError(f"methods.{name}: {name} is a method itself, no name of a variant of {spec.method}.")
+    check_head(method, spec.head)
+    if spec.adapter is not None:
+        check_fits(method, spec.adapter)
+    _check_text(grid, name, spec)
+    _check_budget(grid, name, spec)
+
+
+def _refuse_twins(grid: GridSpec, named: Sequence[tuple[str, RunSpec]]) -> None:
+    """Names differ, the setting does not: stored once, its runs would bear one of the names."""
+    first: dict[str, str] = {}
+    for name, run in named if any(spec.method for spec in grid.methods.values()) else ():
+        if (other := first.setdefault(run.setting_id, name)) != name:
+            raise ConfigError(
+                f"Grid {grid.name!r}: the methods {other} and {name} are the same setting, for they differ in nothing "
+                "but perhaps learning rates. Leave one out, or join their learning rates."
+            )
 
 
 def count_runs(grid: GridSpec) -> int:
-    """Counts the runs of a grid without making them."""
-    pairs, amounts = len(grid.datasets) * len(grid.models), len(grid.shots) + len(grid.fractions)
-    kinds = {name: method_kind(name) for name in grid.methods}
+    """Counts the runs of a grid without making them, every dataset divided anew by each split seed."""
+    places = len(grid.datasets) * len(grid.models) * len(grid.splits)
+    amounts = len(grid.shots) + len(grid.fractions)
+    kinds = {name: grid.kind_of(name) for name in grid.methods}
     rates = sum(
         1 if kinds[name] == "head" else len(method.learning_rates or grid.learning_rates)
         for name, method in grid.methods.items()
         if kinds[name] != "zero_shot"
     )
-    return pairs * (amounts * len(grid.seeds) * rates + list(kinds.values()).count("zero_shot"))
+    return places * (amounts * len(grid.seeds) * rates + list(kinds.values()).count("zero_shot"))
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
-    kind = method_kind(name)
+    kind = grid.kind_of(name)
     if kind != "zero_shot" and method.head_start != "text":
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
@@ -186,14 +247,14 @@ def _check_attention(grid: GridSpec) -> None:
         )
 
 
-def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
-    for name in (name for name in grid.methods if method_kind(name) == "zero_shot"):
-        yield RunSpec(
+def _runs(grid: GridSpec, dataset: str, backbone: str, split: SplitSpec) -> Iterator[tuple[str, RunSpec]]:
+    for name in (name for name in grid.methods if grid.kind_of(name) == "zero_shot"):
+        run = RunSpec(
             dataset=dataset,
             backbone=backbone,
             method=name,
             sampling=Sampling(shots=0, max_val_shots=None),
-            split=grid.split,
+            split=split,
             train=_NO_TRAINING,
             learning_rate=0.0,
             seed=0,
@@ -201,11 +262,14 @@ def _runs(grid: GridSpec, dataset: str, backbone: str) -> Iterator[RunSpec]:
             preset=grid.preset,
             preprocess=_preprocess(grid, backbone),
         )
+        yield name, run
     for sampling, (name, method) in product(_samplings(grid), grid.methods.items()):
-        if method_kind(name) == "head":
-            yield from _fitted(grid, dataset, backbone, name, method, sampling)
+        runs: Iterator[RunSpec] = iter(())
+        if grid.kind_of(name) == "head":
+            runs = _fitted(grid, dataset, backbone, split, name, method, sampling)
         elif method.budget is not None:
-            yield from _setting(grid, dataset, backbone, name, method, method.budget, sampling)
+            runs = _setting(grid, dataset, backbone, split, name, method, method.budget, sampling)
+        yield from ((name, run) for run in runs)
 
 
 def _samplings(grid: GridSpec) -> Iterator[Sampling]:
@@ -217,7 +281,14 @@ def _samplings(grid: GridSpec) -> Iterator[Sampling]:
 
 
 def _setting(
-    grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, budget: Budget, sampling: Sampling
+    grid: GridSpec,
+    dataset: str,
+    backbone: str,
+    split: SplitSpec,
+    name: str,
+    method: MethodSpec,
+    budget: Budget,
+    sampling: Sampling,
 ) -> Iterator[RunSpec]:
     adapter, spec, preprocess = method.adapter, BACKBONES.get(backbone), _preprocess(grid, backbone)
     if adapter is not None and grid.reference_attention_bug and spec.reference_attention_bug:
@@ -235,10 +306,10 @@ def _setting(
         yield RunSpec(
             dataset=dataset,
             backbone=backbone,
-            method=name,
+            method=grid.method_of(name),
             adapter=adapter,
             sampling=sampling,
-            split=grid.split,
+            split=split,
             train=train,
             learning_rate=rate,
             seed=seed,
@@ -250,7 +321,13 @@ def _setting(
 
 
 def _fitted(
-    grid: GridSpec, dataset: str, backbone: str, name: str, method: MethodSpec, sampling: Sampling
+    grid: GridSpec,
+    dataset: str,
+    backbone: str,
+    split: SplitSpec,
+    name: str,
+    method: MethodSpec,
+    sampling: Sampling,
 ) -> Iterator[RunSpec]:
     """Yields a run for each seed of a head that is fitted without steps, on the features that a linear head sees."""
     preprocess = _preprocess(grid, backbone)
@@ -259,9 +336,9 @@ def _fitted(
         yield RunSpec(
             dataset=dataset,
             backbone=backbone,
-            method=name,
+            method=grid.method_of(name),
             sampling=sampling,
-            split=grid.split,
+            split=split,
             train=replace(_NO_TRAINING, augment=augment),
             learning_rate=0.0,
             seed=seed,

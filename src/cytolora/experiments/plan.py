@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from cytolora.config.grid import GridSpec
-from cytolora.config.run import RunSpec
+from cytolora.config.run import RunSpec, SplitSpec
 from cytolora.core.identity import Identity
-from cytolora.experiments.expand import expand
+from cytolora.experiments.expand import expand, variant_names
 from cytolora.experiments.select import decide, setting_id
 from cytolora.experiments.store import Store, StoredRun
 from cytolora.training.resources import Inputs
@@ -34,10 +34,11 @@ class Stale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Runs that share dataset and backbone: images are decoded, features computed and the encoder loaded once."""
+    """Runs that share dataset, division and backbone: features are computed and the encoder is loaded once."""
 
     dataset: str
     backbone: str
+    split: SplitSpec
     settings: tuple[tuple[RunSpec, ...], ...]
     """Runs by setting of the results table (all seeds and learning rates), stored ones among them."""
 
@@ -57,6 +58,10 @@ class Plan:
     stale: tuple[Stale, ...]
     jobs: tuple[Job, ...]
     """Those with something to do: a run that is missing, or a chosen rate whose test set is not scored."""
+    names: Mapping[str, str]
+    """Of named variants, by setting id."""
+    notes: tuple[str, ...]
+    """What of the grid does not apply to a dataset, a sentence each."""
 
     @property
     def to_do(self) -> tuple[RunSpec, ...]:
@@ -67,7 +72,7 @@ class Plan:
 
 def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
     """Compares a grid with the store."""
-    runs = expand(grid)
+    runs, notes = _divisions(grid, expand(grid), inputs)
     by_setting = _by_setting(runs)
     stored_by_setting = _stored_runs(store, by_setting)
     stored_by_id = {run.run_id: run for members in stored_by_setting.values() for run in members}
@@ -85,7 +90,28 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
                 rules = inputs.changed_pixels(run, old.identity.data_fingerprint)
                 stale.append(Stale(run_id=run.run_id, stored=old.identity, today=today[run.seed], pixel_rules=rules))
     unfinished = {name for name, setting in by_setting.items() if _has_work(setting, stored_by_setting.get(name, ()))}
-    return Plan(runs=runs, stored=frozenset(stored), stale=tuple(stale), jobs=_jobs(by_setting, unfinished))
+    return Plan(
+        runs=runs,
+        stored=frozenset(stored),
+        stale=tuple(stale),
+        jobs=_jobs(by_setting, unfinished),
+        names={setting: name for setting, name in variant_names(grid).items() if setting in by_setting},
+        notes=notes,
+    )
+
+
+def _divisions(grid: GridSpec, runs: Sequence[RunSpec], inputs: Inputs) -> tuple[tuple[RunSpec, ...], tuple[str, ...]]:
+    """Leaves one division of datasets that name their own test images, that of the lowest split seed, and says so."""
+    official = [dataset for dataset in grid.datasets if grid.split_seeds and inputs.has_official_test(dataset)]
+    lowest = min(grid.split_seeds, default=0)
+    kept = tuple(run for run in runs if run.dataset not in official or run.split.seed == lowest)
+    if len(grid.split_seeds) < 2:
+        return kept, ()
+    seeds = ", ".join(map(str, grid.split_seeds))
+    return kept, tuple(
+        f"{name}: its official test set is one division; of the split seeds {seeds} only {lowest} is run."
+        for name in official
+    )
 
 
 def stored_runs(store: Store, setting: Sequence[RunSpec]) -> list[StoredRun]:
@@ -113,12 +139,13 @@ def _stored_runs(store: Store, names: Iterable[str]) -> dict[str, list[StoredRun
 
 def _jobs(by_setting: Mapping[str, Sequence[RunSpec]], unfinished: Set[str]) -> tuple[Job, ...]:
     """Gathers settings into jobs; those with nothing unfinished are left out."""
-    jobs: dict[tuple[str, str], list[str]] = {}
+    jobs: dict[tuple[str, str, SplitSpec], list[str]] = {}
     for name, setting in by_setting.items():
-        jobs.setdefault((setting[0].dataset, setting[0].backbone), []).append(name)
+        first = setting[0]
+        jobs.setdefault((first.dataset, first.backbone, first.split), []).append(name)
     return tuple(
-        Job(dataset=dataset, backbone=backbone, settings=tuple(tuple(by_setting[name]) for name in names))
-        for (dataset, backbone), names in jobs.items()
+        Job(dataset=dataset, backbone=backbone, split=split, settings=tuple(tuple(by_setting[name]) for name in names))
+        for (dataset, backbone, split), names in jobs.items()
         if not unfinished.isdisjoint(names)
     )
 

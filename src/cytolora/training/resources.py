@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cytolora.config.reading import AS_IT_STANDS, ReadOptions
+from cytolora.config.reading import AS_IT_STANDS, NONE, ReadOptions
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.findings import Finding, refuse_errors
 from cytolora.core.identity import Identity, prompts_hash
 from cytolora.core.progress import Progress
-from cytolora.data.datasets import load_manifest
+from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Split
+from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
@@ -45,6 +46,7 @@ class Inputs:
     """Gives classes other names, or joins some."""
     reading: ReadOptions = AS_IT_STANDS
     """What the files of a dataset leave to choose."""
+    _undivided: dict[tuple[str, str | None], Manifest] = field(default_factory=dict)
     _manifests: dict[tuple[str, SplitSpec], Manifest] = field(default_factory=dict)
     _splits: dict[tuple[str, SplitSpec, Sampling, int], Split] = field(default_factory=dict)
     _hashes: dict[str, str] = field(default_factory=dict)
@@ -69,6 +71,9 @@ class Inputs:
             weights_dir=self.weights_dir and self.weights_dir.absolute(),
             split_file=self.split_file and self.split_file.absolute(),
             label_map=self.label_map and self.label_map.absolute(),
+            _undivided={
+                key: replace(manifest, root=manifest.root.absolute()) for key, manifest in self._undivided.items()
+            },
             _manifests={
                 key: replace(manifest, root=manifest.root.absolute()) for key, manifest in self._manifests.items()
             },
@@ -80,14 +85,33 @@ class Inputs:
         if key not in self._manifests:
             if dataset not in self.data:
                 raise ConfigError(f"Where is {dataset}? Name its folder with --data {dataset}=PATH.")
-            self._manifests[key] = self._read(dataset, split)
+            self._manifests[key] = self._divide(dataset, split)
         return self._manifests[key]
 
-    def _read(self, dataset: str, split: SplitSpec) -> Manifest:
-        manifest = load_manifest(self.data[dataset], dataset, reading=self.reading)
-        if self.label_map is not None:
-            manifest = apply_label_map(manifest, self.label_map)
-        refuse_one_class(manifest)
+    def has_official_test(self, dataset: str) -> bool:
+        """Whether the dataset itself names test images, so that no split seed changes them.
+
+        Where no folder is named, as the dataset's entry says.
+        """
+        if dataset not in self.data:
+            return "test" in DATASETS.get(dataset.partition(":")[0]).expected_subsets
+        return any(sample.subset == "test" for sample in self._read(dataset, None).samples)
+
+    def _read(self, dataset: str, groups_from: str | None) -> Manifest:
+        """Reads a dataset, once for all its divisions."""
+        key = (dataset, groups_from)
+        if key not in self._undivided:
+            reading = replace(self.reading, groups_from=groups_from)
+            manifest = load_manifest(self.data[dataset], dataset, reading=reading)
+            suspected = groups_suspected(manifest)
+            if self.label_map is not None:
+                manifest = apply_label_map(manifest, self.label_map)
+            refuse_one_class(manifest)
+            self._undivided[key] = replace(manifest, findings=(*manifest.findings, *suspected))
+        return self._undivided[key]
+
+    def _divide(self, dataset: str, split: SplitSpec) -> Manifest:
+        manifest = self._read(dataset, split.groups_from or (NONE if self.reading.groups_from == NONE else None))
         divided = assign_subsets(manifest, split) if self.split_file is None else read_split(self.split_file, manifest)
         findings = (*manifest.findings, *of_division(divided))
         refuse_errors(manifest.name, findings)

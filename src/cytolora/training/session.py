@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess, RunSpec
 from cytolora.core.arguments import AnyPath, Converted, as_device, as_path
-from cytolora.core.findings import Finding
+from cytolora.core.findings import Finding, mark
 from cytolora.core.progress import Progress
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample, Split
@@ -82,7 +82,7 @@ class Session:
         if _COMPARED not in self.proven:
             self.proven.add(_COMPARED)
             for one in self.weight_findings:
-                self.progress.say(f"! {one}" if one.severity != "note" else str(one))
+                self.progress.say(f"{mark(one)} {one}")
 
     @property
     def split_encoder(self) -> Encoder:

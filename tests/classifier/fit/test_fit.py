@@ -31,7 +31,9 @@ from cytolora.training.resources import Inputs
 
 def test_the_same_command_gives_the_same_bytes_but_for_the_card(fitted, lab_cells, tmp_path):
     quick_fit(
-        lab_cells, tmp_path / "again", model="nano", positive=["hsil"], max_steps=300, cache=tmp_path / "new-cache"
+        *(lab_cells, tmp_path / "again"),
+        **{"model": "nano", "positive": ["hsil"], "lower_sensitivity": True, "max_steps": 300},
+        cache=tmp_path / "new-cache",
     )
     assert same_files(fitted, tmp_path / "again")
 
@@ -62,6 +64,48 @@ def test_the_operating_point_finds_what_was_asked_for_on_the_calibration_images(
     assert point is not None
     assert point.positive == ("hsil",)
     assert point.sensitivity >= point.asked == 0.95
+
+
+def test_too_few_groups_for_the_sensitivity_give_no_operating_point_and_the_page_says_what_they_could(
+    fitted, lab_cells, lab_cache, tmp_path
+):
+    """Five calibration groups: 95 % takes 19."""
+    out = tmp_path / "model"
+    bundle = quick_fit(lab_cells, out, model="nano", positive=["hsil"], max_steps=300, cache=lab_cache)
+    said = (
+        "No operating point was set: no threshold can promise a sensitivity of 95 % for new groups with fewer than 19, "
+        "and 5 calibration groups with hsil can promise 83.3 %."
+    )
+    assert bundle.contents.operating_point is None
+    assert bundle.contents.metrics["too_few_groups"]["num_needed"] == 19
+    assert (out / "report.html").read_text().count(said) == 2  # on top, and in its section
+    assert said in (out / "card.md").read_text()
+    image = lab_cells / cytolora.load_dataset(lab_cells).samples[0].path
+    assert bundle.predict([image])[0].positive is None
+    point = cytolora.Classifier.load(fitted).contents.operating_point
+    assert point is not None
+    assert (point.num_groups, point.promised) == (5, 5 / 6)
+    lowered = "The operating point promises a sensitivity of 83.3 % for new groups, not the 95 % asked for"
+    assert lowered in (fitted / "report.html").read_text()
+
+
+def test_sensitivity_is_measured_over_images_and_over_groups_on_test_images(fitted, lab_cells):
+    bundle = cytolora.Classifier.load(fitted)
+    test = assign_subsets(cytolora.load_dataset(lab_cells), SplitSpec()).subset("test")
+    positive = [sample for sample in test if sample.label == "hsil"]
+    found = [bool(one.positive) for one in bundle.predict([lab_cells / sample.path for sample in positive])]
+    groups = sorted({str(sample.group) for sample in positive})
+    by_group = [
+        np.mean([hit for hit, one in zip(found, positive, strict=True) if one.group == group]) for group in groups
+    ]
+    measured = bundle.contents.metrics["test"]["operating_point"]
+    assert measured["sensitivity"]["value"] == pytest.approx(np.mean(found))
+    over_groups = measured["sensitivity_over_groups"]
+    assert (over_groups["value"], over_groups["num_groups"]) == (pytest.approx(np.mean(by_group)), len(groups))
+    assert over_groups["low"] <= over_groups["value"] <= over_groups["high"]
+    page = (fitted / "report.html").read_text()
+    assert "Sensitivity over images" in page
+    assert "Sensitivity over groups" in page
 
 
 def test_the_card_has_the_head_that_the_hub_reads(fitted):

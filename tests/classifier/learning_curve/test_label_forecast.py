@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_files import load_benchmark
 from numpy.typing import NDArray
 from quick_fit import quick_fit
 from scipy.optimize import curve_fit
 
+from cytolora.classifier.learning_curve.checks import back_test, lack_of_fit
 from cytolora.classifier.learning_curve.forecast import Forecast, forecast, in_words, plain, warnings
 from cytolora.classifier.learning_curve.measure import Curve, Draw, default_shots
 from cytolora.classifier.learning_curve.power_law import fit_power_law
@@ -140,6 +142,108 @@ def test_what_makes_the_numbers_doubtful_is_said():
     assert any("does not rise" in text for text in warnings(forecast(flat, 0.7)))
 
 
+LABELS = np.array(SHOTS, dtype=float)
+OTHER_FORMS = {
+    "sigmoid, steep": 0.25 + 0.65 / (1 + np.exp(4 - np.log2(LABELS))),
+    "sigmoid, early": 0.25 + 0.65 / (1 + np.exp(3 - np.log2(LABELS))),
+    "sigmoid, slow": 0.25 + 0.65 / (1 + np.exp((4 - np.log2(LABELS)) / 1.5)),
+    "hyperbola": 0.9 - 0.65 * 8 / (LABELS + 8),
+    "hyperbola, late": 0.9 - 0.65 * 20 / (LABELS + 20),
+    "straight in the logarithm": 0.25 + 0.11 * np.log2(LABELS),
+    "straight": 0.3 + 0.015 * LABELS,
+    "late step": np.where(LABELS < 16, 0.5, 0.8),
+    "fall at the end": np.array([0.4, 0.5, 0.58, 0.65, 0.7, 0.55]),
+}
+"""Balanced accuracies of curves that are no power law."""
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+@pytest.mark.parametrize("num_units", [100, 300])
+def test_a_curve_of_another_form_gets_no_number(form: str, num_units: int):
+    for seed in range(3):
+        found = forecast(_curve(OTHER_FORMS[form], seed=seed, num_units=num_units), 0.85)
+        told = json.loads(json.dumps(plain(found), allow_nan=False))
+        assert told["verdict"] == "withheld"
+        assert (told["labels_per_class"], told["interval"], told["more_per_class"]["b"]) == (None, None, None)
+        assert in_words(found).startswith("No forecast for balanced accuracy 0.85: ")
+        assert any("lack of fit" in doubt or "back-test" in doubt for doubt in found.doubts)
+
+
+def test_nine_in_ten_power_laws_pass_both_checks():
+    """Nominally 90 % pass the test of fit, and 95 % of each error's interval hold 0."""
+    passed = [not forecast(_curve(_power(0.9, 0.6, 0.5), seed=seed, num_units=90), 0.8).doubts for seed in range(40)]
+    assert np.mean(passed) > 0.8
+
+
+def test_the_back_test_predicts_the_last_two_points_from_the_others_alone(rising):
+    found = forecast(rising, 0.82)
+    known = fit_power_law(SHOTS[:4], found.means[:4]).at([16, 32])
+    assert found.back_test is not None
+    assert found.back_test.predicted == pytest.approx(known)
+    assert found.back_test.errors == pytest.approx(known - found.means[4:])
+    moved = np.concatenate([found.means[:4], [0.0, 0.0]])
+    again = back_test(SHOTS, moved, found.resampled)
+    assert again is not None
+    assert again.predicted == pytest.approx(known)
+    assert f"{known[0]:.3f} at 16 labels ({found.means[4]:.3f} measured" in str(found.back_test)
+    told = plain(found)["back_test"]
+    assert (told["shots"], told["passed"], told["predicted"]) == ([16, 32], True, pytest.approx(list(known)))
+
+
+def test_the_interval_holds_the_numbers_at_which_the_curve_meets_the_target_and_the_error_of_the_back_test(rising):
+    found = forecast(rising, 0.82)
+    assert found.back_test is not None
+    error, (low, high) = found.back_test.bound, found.interval
+    assert error >= np.abs(found.back_test.errors).max()
+    assert low <= float(found.law.needed(0.82 - error)) < found.needed < float(found.law.needed(0.82 + error)) <= high
+
+
+def test_points_on_a_power_law_fit_and_points_off_it_by_more_than_their_error_do_not():
+    random, true = np.random.default_rng(0), _power(0.9, 0.6, 0.5)
+    resampled = true + random.normal(0, 0.01, (500, len(SHOTS)))
+    assert lack_of_fit(SHOTS, fit_power_law(SHOTS, true), true, resampled) > 0.99
+    off = true + np.array([0, 0.05, -0.05, 0.05, -0.05, 0.05])
+    assert lack_of_fit(SHOTS, fit_power_law(SHOTS, off), off, resampled + off - true) < 0.01
+    flat = np.full(len(SHOTS), 0.5)
+    assert lack_of_fit(SHOTS, fit_power_law(SHOTS, flat), flat, np.repeat(flat[None], 500, axis=0)) == 1
+
+
+@pytest.mark.parametrize("num_points", [4, 5, 6])
+def test_a_forecast_takes_as_many_points_as_its_back_test(num_points: int):
+    found = forecast(_curve(_power(0.9, 0.6, 0.5)[:num_points], num_units=400), 0.8)
+    assert (found.back_test is None) == (num_points < 5)
+    if num_points < 5:
+        assert found.verdict == "withheld"
+        assert "a back-test takes at least 5 numbers of shots, of which 4 are measured" in in_words(found)
+        assert plain(found)["back_test"] is None
+
+
+def test_without_a_forecast_what_was_measured_is_said():
+    sigmoid = OTHER_FORMS["sigmoid, early"]
+    found = forecast(_curve(sigmoid, num_units=300), 0.7)
+    reaching = next(shots for shots, mean in zip(SHOTS, found.means, strict=True) if mean >= 0.7)
+    assert f"It was measured at {reaching} labels." in in_words(found)
+    beyond = forecast(_curve(sigmoid, num_units=300), 0.95)
+    assert f"At 32 labels {beyond.means[-1]:.3f} was measured." in in_words(beyond)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["power law", "hyperbola", "plateau", "sigmoid"])
+@pytest.mark.parametrize("num_groups", [100, 300])
+def test_nine_in_ten_forecasts_that_are_not_withheld_hold_the_true_number_whatever_the_curve(
+    form: str, num_groups: int
+):
+    """benchmarks/lab_coverage.py in small; targets 1.7, 2.4, 4 and 7 times beyond what is measured."""
+    lab_coverage = load_benchmark("lab_coverage")
+    held, num_trials = [], 15
+    for true in lab_coverage.CURVES[form]:
+        for found in lab_coverage.forecasts(true, num_groups, trials=num_trials, seed=1).values():
+            held.extend(found.holds[~found.is_withheld])
+    if form == "power law":
+        assert len(held) > 0.75 * num_trials * len(lab_coverage.CURVES[form]) * len(lab_coverage.REACHES)
+    assert not held or np.mean(held) >= 0.9
+
+
 @pytest.mark.slow
 def test_the_interval_covers_the_true_number_about_as_often_as_it_says():
     """Nominal 95 %; draws, groups and cells vary as in ``_curve``."""
@@ -158,16 +262,21 @@ def _labels(*arguments: str) -> int:
 
 
 def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cells: Path, tmp_path, capsys):
-    options = ["--shots", "1", "2", "3", "4", "--seeds", "1", "2", "--target", "0.9", "--cache", str(tmp_path / "c")]
+    shots = ["--shots", "1", "2", "3", "4", "5"]
+    options = [*shots, "--seeds", "1", "2", "--target", "0.9", "--cache", str(tmp_path / "c")]
     assert _labels(str(drawn_cells), *options, "--out", str(tmp_path / "out"), "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert [point["shots"] for point in told["points"]] == [1, 2, 3, 4]
+    assert [point["shots"] for point in told["points"]] == [1, 2, 3, 4, 5]
     assert all(len(point["draws"]) == 2 for point in told["points"])
     assert told["split_rule"].endswith("anew for every seed")
     assert json.loads((tmp_path / "out" / "labels.json").read_text()) == told
     assert {"labels.svg", "labels.png", "labels.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert _labels(str(drawn_cells), *options) == 0
-    assert told["summary"] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert told["summary"] in printed
+    assert told["back_test"]["text"] in printed
+    assert told["back_test"]["shots"] == [4, 5]
+    assert told["back_test"]["measured"] == [point["balanced_accuracy"] for point in told["points"][-2:]]
 
 
 @pytest.mark.parametrize("shots", [1, 4])

@@ -10,7 +10,8 @@ pytest.importorskip("fastapi", reason="FastAPI is not installed")
 
 from service import LOCAL, TOKEN, Colour, ask, form, httpx, png, running, statuses_of_the_schema
 
-from cytolora.classifier.serve.app import Limits, make_app
+from cytolora.classifier.serve.app import make_app
+from cytolora.classifier.serve.limits import Limits
 
 
 def test_one_image_and_many_are_answered_in_their_order(model: Colour):
@@ -77,11 +78,12 @@ def test_thirty_megabytes_at_a_limit_of_two_are_refused(model: Colour, chunked: 
 def test_a_sender_that_falls_silent_is_let_go_and_others_are_answered(model: Colour):
     head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
     form_type = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-    with running(make_app(model, Limits(body_seconds=2))) as url:
+    limits = Limits(body_seconds=2)
+    with running(make_app(model, limits), limits) as url:
         silent = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=60)
         silent.sendall(head + form_type)
         assert httpx.post(f"{url}/v1/predict", files=form(png((0, 0, 0))), timeout=60).status_code == 200
-        assert silent.recv(4096).startswith(b"HTTP/1.1 400")
+        assert silent.recv(4096).startswith(b"HTTP/1.1 408")
         silent.close()
 
 
@@ -136,8 +138,15 @@ def test_fifty_clients_get_their_own_answers_ten_thousand_times(model: Colour):
     assert batches < 10_000
 
 
-def test_the_whole_schema_is_answered_without_an_error_of_the_server(model: Colour):
-    assert {200, 422} <= statuses_of_the_schema(make_app(model), 60)
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_the_whole_schema_is_answered_without_an_error_of_the_server(model: Colour, token: str | None):
+    met = statuses_of_the_schema(make_app(model, token=token), 60, token=token)
+    refused = set() if token is None else {401}
+    negative = {status for path, mode, status in met if (path, mode) == ("/v1/predict", "negative")}
+    assert {422} | refused <= negative <= {400, 413, 422} | refused
+    positive = {status for path, mode, status in met if (path, mode) == ("/v1/predict", "positive")}
+    assert {200, 422} | refused <= positive <= {200, 413, 422} | refused
+    assert {("/health", "positive", 200), ("/ready", "positive", 200)} <= met
 
 
 def test_the_schema_names_every_status_that_the_tests_above_met(model: Colour):
@@ -147,6 +156,7 @@ def test_the_schema_names_every_status_that_the_tests_above_met(model: Colour):
         "400",
         "401",
         "403",
+        "408",
         "413",
         "421",
         "422",

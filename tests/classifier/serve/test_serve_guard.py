@@ -1,5 +1,6 @@
 """Who may ask, and the page to drop images on."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,95 @@ def test_a_token_is_asked_for_and_compared_whole(model: Colour):
         {"Authorization": f"Bearer {TOKEN}x"},
         {"Authorization": TOKEN},
         {"Authorization": b"Bearer \xff"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": f"Bearer{TOKEN}"},
+        {"Authorization": f"Bearer  {TOKEN} {TOKEN}"},
+        {"Authorization": f"XBearer {TOKEN}"},
+        {"Authorization": f"Bearer {TOKEN.upper()}x"},
+        [("Authorization", f"Bearer {TOKEN}"), ("Authorization", f"Bearer {TOKEN}x")],
     ):
         refused = ask(app, "POST", "/v1/predict", base="http://clinic.example", files=files, headers=header)
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"] == "Bearer"
-    right = {"Authorization": f"Bearer {TOKEN}"}
-    assert ask(app, "POST", "/v1/predict", base="http://clinic.example", files=files, headers=right).status_code == 200
+    for scheme in ("Bearer", "bearer", "BEARER", "bEaReR", "Bearer "):  # RFC 9110, 11.1
+        right = {"Authorization": f"{scheme} {TOKEN}"}
+        answer = ask(app, "POST", "/v1/predict", base="http://clinic.example", files=files, headers=right)
+        assert answer.status_code == 200
     assert ask(app, "GET", "/health", base="http://clinic.example").status_code == 200
 
 
 def test_a_name_of_another_host_led_to_loopback_is_refused(model: Colour):
     app = make_app(model)
     assert ask(app, "GET", "/", base="http://evil.example:8000").status_code == 421
-    for base in ("http://localhost:8000", "http://127.0.0.1", "http://[::1]:8000"):
+    for base in (
+        "http://localhost:8000",
+        "http://127.0.0.1",
+        "http://[::1]:8000",
+        "http://127.3.4.5",
+        "http://LocalHost",
+    ):
         assert ask(app, "GET", "/health", base=base).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::1].evil.example",
+        "[::1].evil.example:8000",
+        "[::1]evil",
+        "[::1",
+        "[[::1]]",
+        "[localhost]",
+        "127.0.0.1].evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1.evil.example:8000",
+        "127.0.0.1:8000.evil.example",
+        "127.0.0.1:8000:evil",
+        "localhost.evil.example",
+        "localhost:80@evil.example",
+        "user@localhost",
+        "localhost/evil.example",
+        "localhost#evil.example",
+        "localhost,evil.example",
+        "localhost evil.example",
+        "evil.example\tlocalhost",
+        "xlocalhost",
+        "localhost:port",
+        "127.0.0.1\n",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "0.0.0.0",
+        "128.0.0.1",
+        "[::]",
+        "[::2]",
+        "\u0661\u0662\u0667.0.0.1",
+        ":8000",
+        "",
+    ],
+)
+def test_a_host_that_only_looks_like_loopback_is_refused(model: Colour, host: str):
+    async def status(*hosts: bytes) -> int:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/health", "raw_path": b"/health", "query_string": b""}
+        headers = [(b"host", name) for name in hosts]
+        await make_app(model)({**scope, "headers": headers, "http_version": "1.1", "scheme": "http"}, receive, send)
+        return sent[0]["status"]
+
+    encoded = host.encode("utf-8")
+    assert asyncio.run(status(encoded)) == 421
+    assert asyncio.run(status(b"localhost", encoded)) == 421  # two contradict each other
+    assert asyncio.run(status(b"localhost")) == 200
 
 
 def test_a_page_of_another_site_cannot_send_images_to_a_service_without_a_token(model: Colour):
@@ -42,10 +118,27 @@ def test_a_page_of_another_site_cannot_send_images_to_a_service_without_a_token(
         right = {"Authorization": f"Bearer {TOKEN}"}
         return ask(app, "POST", "/v1/predict", base, files=files, headers={"Origin": origin, **right}).status_code
 
-    for foreign in ("http://evil.example", "null", "http://127.0.0.1:3000", "http://127.0.0.1:8000.evil.example"):
+    for foreign in (
+        "http://evil.example",
+        "null",
+        "",
+        "127.0.0.1:8000",
+        "://127.0.0.1:8000",
+        "http://127.0.0.1:3000",
+        "http://127.0.0.1",
+        "http://localhost:8000",
+        "http://127.0.0.1:8000.evil.example",
+        "http://127.0.0.1:8000@evil.example",
+        "http://127.0.0.1:8000/",
+        "http://evil.example://127.0.0.1:8000",
+        "http://user@127.0.0.1:8000",
+        "file://127.0.0.1:8000",
+        "chrome-extension://127.0.0.1:8000",
+    ):
         assert status(foreign) == 403
         assert status(foreign, token=TOKEN) == 200  # which the page cannot know
     assert status("http://127.0.0.1:8000") == 200
+    assert status("HTTP://127.0.0.1:8000") == 200
 
 
 def test_the_page_is_whole_and_loads_nothing_from_elsewhere(model: Colour):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from prediction_files import mutate_images
-from service import ask, form, png, running, statuses_of_the_schema
+from service import TOKEN, ask, form, png, running, statuses_of_the_schema
 from small_bundle import CLASSES, shortest
 
 from cytolora.classifier.inference.classifier import Classifier
@@ -51,8 +51,12 @@ def test_an_image_that_takes_more_memory_than_there_is_is_an_error_in_its_place(
     assert good["predicted"] in CLASSES
 
 
-def test_the_whole_schema_is_answered_without_an_error_of_the_server(model: OnnxModel):
-    assert {200, 422} <= statuses_of_the_schema(make_app(model), 20)
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_the_whole_schema_is_answered_without_an_error_of_the_server(model: OnnxModel, token: str | None):
+    met = statuses_of_the_schema(make_app(model, token=token), 20, token=token)
+    assert {("/v1/predict", "positive", 200), ("/v1/predict", "positive", 422), ("/v1/predict", "negative", 422)} <= met
+    assert ("/v1/predict", "negative", 200) not in met
+    assert (("/v1/predict", "positive", 401) in met) == (token is not None)
 
 
 def test_mutated_images_are_answers_or_errors_and_never_an_error_of_the_server(model: OnnxModel, tmp_path: Path):

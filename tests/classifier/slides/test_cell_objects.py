@@ -252,3 +252,43 @@ def test_every_key_of_each_version_of_qupath_comes_back(version: str, tmp_path: 
     assert made["properties"].pop("classification") == {"name": "a", "color": [0, 114, 178]}
     feature["properties"] = {key: value for key, value in feature["properties"].items() if key != "classification"}
     assert made == feature
+
+
+@pytest.mark.parametrize("ids", [(0, None), (None, 1), (2, None), (0, 1, None), ("2", None), (False, None, "")])
+def test_features_with_and_without_ids_all_have_their_own_and_come_back_with_it(ids: tuple[Any, ...], tmp_path: Path):
+    cells = [
+        {
+            name: value
+            for name, value in {**square(number, objectType="detection"), "id": one}.items()
+            if value is not None
+        }
+        for number, one in enumerate(ids)
+    ]
+    found = read_collection(written(tmp_path / "cells.geojson", *cells), TARGET)
+    names = [one.id for one in found.positions]
+    assert len(set(names)) == len(ids)
+    assert all(one in (None, "") or name == str(one) for one, name in zip(ids, names, strict=True))
+    returned = back(found, tmp_path / "out.geojson")
+    assert [one["id"] for one in returned] == [
+        name if one is None else one for one, name in zip(ids, names, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": [], "annotations": []},
+        {"mag": 40, "nuc": {}},
+        {"type": "Topology", "objects": {}},
+        {},
+        {"shapes": [], "imagePath": "a.png"},
+        {"type": "Polygon", "coordinates": [ring(50, 50, 10)]},
+        3,
+        "cells",
+    ],
+)
+def test_another_json_is_refused_with_what_it_holds(content: Any, tmp_path: Path):
+    path = tmp_path / "cells.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"is no GeoJSON: it holds .*, expected a FeatureCollection"):
+        read_collection(path, TARGET)

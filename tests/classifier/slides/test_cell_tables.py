@@ -185,3 +185,80 @@ def test_either_micro_sign_names_a_column_in_micrometres(name: str, tmp_path: Pa
 def test_ids_that_are_types_of_qupath_are_numbered_and_planes_are_read(tmp_path: Path):
     found = read(tmp_path / "cells.csv", "id,x,y,z\nPathCellObject,1,2,0\nPathCellObject,3,4,2\n")
     assert [(one.id, one.z) for one in found.positions] == [("1", 0), ("2", 2)]
+
+
+@pytest.mark.parametrize("column", ["slide_id", "WSI name", "wsi_path", "image_id", "Image Path", "filepath", "file"])
+def test_every_column_that_names_the_slide_is_looked_at(column: str, tmp_path: Path):
+    found = read(tmp_path / "cells.csv", f"{column},x,y\nother,1,2\nslide,3,4\n/data/slide.svs,5,6\n")
+    assert told(found) == ([("2", 3, 4), ("3", 5, 6)], ["S702"])
+
+
+@pytest.mark.parametrize("name", ["cell_{}.png", "slide_{}.tif", "crops/{}.jpg", "{}", "P1-{}.bmp", "00{}"])
+def test_names_of_crops_and_numbers_are_no_other_slides_and_it_is_said(name: str, tmp_path: Path):
+    rows = "".join(f"{name.format(number)},{number},2\n" for number in (1, 2, 3))
+    found = read(tmp_path / "cells.csv", f"filename,x,y\n{rows}")
+    assert told(found) == ([("1", 1, 2), ("2", 2, 2), ("3", 3, 2)], ["S708"])
+    assert (found.findings[0].severity, found.findings[0].count) == ("warning", 3)
+
+
+@pytest.mark.parametrize("names", [("17", "17"), ("a.svs", "b.ndpi"), ("a.png", "a.png"), ("P1", "P2")])
+def test_rows_of_other_slides_alone_are_refused_or_of_one_number_taken(names: tuple[str, str], tmp_path: Path):
+    text = f"slide,x,y\n{names[0]},1,2\n{names[1]},3,4\n"
+    if names[0] == "17":
+        assert told(read(tmp_path / "cells.csv", text)) == ([("1", 1, 2), ("2", 3, 4)], [])
+    else:
+        with pytest.raises(DataError, match=r"has no cell of slide\.svs: its rows name"):
+            read(tmp_path / "cells.csv", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x,y,w,h\n1,2,50,60\n", "'w' and 'h' beside x and y: boxes"),
+        ("X,Y,Width,Height\n1,2,50,60\n", "'Width' and 'Height' beside x and y: boxes"),
+        ("x_um,y_um,bbox_w,bbox_h\n1,2,50,60\n", "'bbox_w' and 'bbox_h' beside x and y: boxes"),
+        ("x,y,level\n1,2,0\n3,4,1\n", "column 'level' holds '1', expected 0"),
+        ("x,y,Downsample\n1,2,4.0\n", "column 'Downsample' holds '4.0', expected 1"),
+        ("x,y\n0.1,0.2\n0.9,0.5\n", "shares of the slide"),
+        ("x;y\n0,1;0,25\n0,9;1\n", "shares of the slide"),
+        ("x;y\n1,234;10\n20;2,345\n", "'1,234' beside whole numbers may be thousands or a fraction"),
+        ("x\ty\n12,345\t7\n", "'12,345' beside whole numbers may be thousands or a fraction"),
+    ],
+)
+def test_positions_in_another_frame_are_refused_with_what_to_write(text: str, said: str, tmp_path: Path):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "cells.csv", text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x,y,level\n1,2,0\n3,4,0.0\n", [(1, 2), (3, 4)]),
+        ("x,y,downsample\n1,2,1\n", [(1, 2)]),
+        ("x,y,width\n1,2,9\n", [(1, 2)]),
+        ("Centroid X µm,Centroid Y µm,Width,Height\n1,2,9,9\n", [(1, 2)]),
+        ("Centroid X um,Centroid Y um\n1.5,2\n", [(1.5, 2)]),
+        ("x_µm;y_µm\n1,234;2,5\n7;8\n", [(1.234, 2.5), (7, 8)]),
+        ("x,y\n12.345,7\n1.234,8\n", [(12.345, 7), (1.234, 8)]),
+        ("x,y\n0,1\n1,0\n", [(0, 1), (1, 0)]),
+        ("x,y\n0.5,0.25\n", [(0.5, 0.25)]),
+    ],
+)
+def test_ordinary_positions_are_read_without_a_word(text: str, expected: list, tmp_path: Path):
+    found = read(tmp_path / "cells.csv", text)
+    assert ([(one.x, one.y) for one in found.positions], found.findings) == (expected, ())
+
+
+@pytest.mark.parametrize(("z", "plane"), [("2.0", 2), ("2", 2), ("0.00", 0), ("", None), ("-", None), ("1.5", None)])
+def test_a_focal_plane_may_be_written_as_a_fraction_of_zero(z: str, plane: int | None, tmp_path: Path):
+    assert [one.z for one in read(tmp_path / "cells.csv", f"x,y,z\n1,2,{z}\n").positions] == [plane]
+
+
+@pytest.mark.parametrize("ids", [("", "1"), ("2", ""), ("a", "", "2"), ("3", "", "", "2"), ("", "1", "1*")])
+def test_a_row_without_an_id_gets_one_that_no_other_row_has(ids: tuple[str, ...], tmp_path: Path):
+    rows = "".join(f"{name},{number},2\n" for number, name in enumerate(ids))
+    found = read(tmp_path / "cells.csv", f"id,x,y\n{rows}")
+    names = [one.id for one in found.positions]
+    assert len(set(names)) == len(ids)
+    assert all(written in ("", name) for written, name in zip(ids, names, strict=True))

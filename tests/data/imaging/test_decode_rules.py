@@ -38,7 +38,7 @@ def noise(*shape: int, dtype: str = "uint16", top: int = 65536, seed: int = 0) -
     return np.random.default_rng(seed).integers(0, top, shape).astype(dtype)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from(["uint8", "uint16"]),
     colour=st.sampled_from(["gray", "white", "rgb", "planar", "alpha"]),
@@ -75,7 +75,7 @@ def test_any_tiff_decodes_to_its_own_values(dtype, colour, order, size, layout, 
     np.testing.assert_array_equal(read(tiff(written, **options)).pixels, expected)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     channels=st.sampled_from([1, 2, 3, 4]),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -126,7 +126,7 @@ def test_repeated_identifiers_in_an_unused_column_are_guessed_to_be_groups(tmp_p
         Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,{'ab'[number % 2]},S-{number // 3},{60 + number // 2}")
     (tmp_path / "manifest.csv").write_text("path,label,origin,age\n" + "\n".join(rows) + "\n")
-    (one,) = load_manifest(tmp_path).findings
+    (one,) = load_manifest(tmp_path, "csv").findings
     assert str(one).endswith(" Does 'origin' name the patient, slide or field? --group-column takes it.")
 
 
@@ -251,6 +251,6 @@ def test_a_table_on_which_no_rule_acts_keeps_its_fingerprint(tmp_path: Path):
         f".\\ä {number}.png; {'ASC-US' if number % 2 else 'Träger, low'} ;{number // 2:03}\n" for number in range(6)
     )
     (tmp_path / "manifest.csv").write_text(f"path;label;group\n{rows}", encoding="utf-8")
-    manifest = load_manifest(tmp_path)
+    manifest = load_manifest(tmp_path, "csv")
     assert not manifest.findings
     assert manifest.fingerprint == "8ef96ab0df035d78c29ad40923df516e9fc5e199a5a35187477c14324416db69"

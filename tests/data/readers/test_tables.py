@@ -1,6 +1,7 @@
 """Columns of a table that are meant as group or subset, however they are spelled, are never dropped in silence."""
 
 import csv
+import re
 import shlex
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cytolora.cli.app import main
+from cytolora.config.reading import ReadOptions
 from cytolora.data.datasets import load_manifest
 from cytolora.data.readers.tables import GROUP, SUBSET, meant_as
 from cytolora.data.splitting.split_files import read_split
@@ -175,3 +177,101 @@ def test_the_command_line_refuses_in_one_line(
 
 def test_a_name_stands_for_one_thing_alone():
     assert not set(GROUP) & set(SUBSET)
+
+
+SLIDES = ("s1", "s2", "s3", "s3")
+
+
+@pytest.mark.parametrize("column", ["patient_id", "Case No.", "PID", "donor", "subject", "accession"])
+def test_a_column_that_holds_groups_together_is_named(cells: Path, column: str):
+    table = write_table(cells, group=SLIDES, **{column: ("p1", "p1", "p2", "p2")})
+    (one,) = (one for one in load_manifest(cells, "csv").findings if one.code == "L408")
+    assert (one.severity, one.count, one.examples) == ("warning", 1, ("p1",))
+    assert f"--group-column {shlex.quote(column)} keeps them whole" in str(one)
+    manifest = load_manifest(table, "csv", reading=ReadOptions(group_column=column))
+    assert [sample.group for sample in manifest.samples] == ["p1", "p1", "p2", "p2"]
+    assert "L408" not in {one.code for one in manifest.findings}
+
+
+@pytest.mark.parametrize("values", [SLIDES, ("f1", "f2", "f3", "f4"), ("p1",) * 4, ("", "", "p1", "p1"), ("",) * 4])
+def test_a_column_that_divides_groups_or_tells_nothing_is_not_named(cells: Path, values: tuple[str, ...]):
+    write_table(cells, group=SLIDES, field=values)
+    assert "L408" not in {one.code for one in load_manifest(cells, "csv").findings}
+
+
+FLAGS = [
+    ("is_train", ("1", "1", "0", "0")),
+    ("train", ("True", "False", "True", "True")),
+    ("in_test_set", ("yes", "no", "no", "no")),
+    ("Holdout", ("", "", "x", "x")),
+    ("isTest", ("0.0", "1.0", "0.0", "1.0")),
+    ("validation", ("n", "y", "n", "n")),
+    ("fold", ("0", "1", "2", "3")),
+    ("cv_fold", ("1", "1", "2", "2")),
+]
+
+
+@pytest.mark.parametrize(("column", "values"), FLAGS)
+def test_a_subset_in_other_words_than_train_val_and_test_is_refused_with_advice_that_leads_on(
+    cells: Path, column: str, values: tuple[str, ...]
+):
+    write_table(cells, **{column: values})
+    with pytest.raises(DataError, match=r"Write train, val or test for every image into a column subset") as caught:
+        load_manifest(cells, "csv")
+    assert f"found column {column!r}, expected 'subset'" in str(caught.value)
+    assert "--subset-column" not in str(caught.value)
+    write_table(cells, **{column: values}, subset=("train", "train", "val", "test"))
+    assert [one.subset for one in load_manifest(cells, "csv").samples] == ["train", "train", "val", "test"]
+
+
+@pytest.mark.parametrize("column", ["HPV_test", "test", "training_site", "validated", "test_score", "train_no"])
+def test_a_column_about_a_test_is_no_subset(cells: Path, column: str):
+    write_table(cells, **{column: ("HPV16", "HPV18", "0", "1")})
+    assert {one.subset for one in load_manifest(cells, "csv").samples} == {None}
+
+
+@pytest.mark.parametrize("given", [{"group_column": "label"}, {"group_column": "path"}, {"subset_column": "label"}])
+def test_a_column_is_not_taken_for_two_things(cells: Path, given: dict[str, str]):
+    write_table(cells, stain="pap")
+    with pytest.raises(DataError, match=r"column '(label|path)' is taken for two things; name a column of the groups"):
+        load_manifest(cells, "csv", reading=ReadOptions(**given))
+
+
+def test_group_and_subset_are_two_columns(cells: Path):
+    write_table(cells, split=("train", "train", "val", "test"))
+    with pytest.raises(DataError, match=r"column 'split' is taken for two things"):
+        load_manifest(cells, "csv", reading=ReadOptions(group_column="split", subset_column="split"))
+
+
+@pytest.mark.parametrize("name", ["cells.tsv", "manifest.tsv", "cells.tab", "cells.txt", "CELLS.TSV", "a.csv"])
+def test_a_table_that_is_named_is_read_whatever_its_suffix(cells: Path, name: str):
+    (cells / name).write_text("path\tlabel\tgroup\n" + "".join(f"{n}.png\t{'ab'[n % 2]}\tg{n}\n" for n in range(4)))
+    manifest = load_manifest(cells / name)
+    assert [(one.path, one.label, one.group) for one in manifest.samples] == [
+        (f"{n}.png", "ab"[n % 2], f"g{n}") for n in range(4)
+    ]
+    (cells / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["cells.xlsx", "cells.xls", "cells.ods"])
+def test_a_workbook_that_is_named_says_how_to_save_it(cells: Path, name: str):
+    (cells / name).write_bytes(b"PK\x03\x04" + bytes(60) if name != "cells.xls" else b"\xd0\xcf\x11\xe0" + bytes(60))
+    with pytest.raises(DataError, match=r"it is an (old )?Excel workbook.* Save it as CSV UTF-8\."):
+        load_manifest(cells / name)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("4.png", "such as 0.png"),
+        ("cells/0.png", "such as 0.png"),
+        ("0", "such as 0.png"),
+        ("https://example.org/0.png", "is an address, expected a file"),
+        ("s3://bucket/0.png", "is an address, expected a file"),
+        ("file:///data/0.png", "is an address, expected a file"),
+    ],
+)
+def test_an_image_that_is_not_there_is_refused_with_a_path_that_would_be(cells: Path, path: str, said: str):
+    (cells / "manifest.csv").write_text(f"path,label\n{path},a\n1.png,b\n")
+    with pytest.raises(DataError, match=re.escape(said)):
+        load_manifest(cells, "csv")

@@ -6,7 +6,7 @@ import pytest
 
 from cells import tiny_grid
 from cytolora.config.grid import GridSpec
-from cytolora.config.run import RunSpec
+from cytolora.config.run import RunSpec, SplitSpec
 from cytolora.errors import EngineError
 from cytolora.experiments.engines.units import Unit, Units, split_up
 from cytolora.experiments.expand import expand
@@ -17,7 +17,7 @@ def _jobs(grid: GridSpec) -> list[Job]:
     settings: dict[str, list[RunSpec]] = {}
     for run in expand(grid):
         settings.setdefault(run.setting_id, []).append(run)
-    return [Job(dataset="synthetic", backbone="nano", settings=tuple(map(tuple, settings.values())))]
+    return [Job(dataset="synthetic", backbone="nano", split=SplitSpec(), settings=tuple(map(tuple, settings.values())))]
 
 
 def _units(stored: frozenset[str] = frozenset()) -> Units:

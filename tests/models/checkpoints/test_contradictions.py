@@ -200,7 +200,7 @@ _JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_JSON, st.sampled_from(["config.json", "preprocessor_config.json", "open_clip_config.json"]))
 def test_no_content_of_a_configuration_is_a_crash(tmp_path_factory: pytest.TempPathFactory, content: Any, name: str):
     folder = tmp_path_factory.getbasetemp() / "neighbours"

@@ -72,7 +72,7 @@ def test_a_prefix_is_taken_off_in_every_format(prefix: str, write: Write, tmp_pa
     assert torch.equal(features(SPEC, path), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(WORDS), max_size=4))
 def test_any_sequence_of_prefixes_is_taken_off(words: list[str]):
     prefix = "".join(f"{word}." for word in words)

@@ -84,7 +84,7 @@ def test_an_index_of_any_name_is_found_in_its_folder(tmp_path: Path):
     assert same_encoder(other)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(num=st.integers(1, 7), ending=st.sampled_from(ENDINGS))
 def test_any_number_of_shards_gives_the_tensors_of_the_whole(
     num: int, ending: str, tmp_path_factory: pytest.TempPathFactory

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,32 @@ def test_a_download_that_breaks_off_once_is_resumed(hub: FakeHub, tmp_path: Path
     assert (tmp_path / "carried" / "uni" / "pytorch_model.bin").read_bytes() == hub.content
     ranges = [request for request in hub.requests if "bytes=" in request and not request.endswith("bytes=0-")]
     assert ranges, hub.requests
+
+
+@pytest.mark.parametrize("behaviour", ["stalls", "drips"])
+def test_a_download_that_comes_to_a_halt_is_given_up_in_time(behaviour, hub: FakeHub, tmp_path: Path):
+    """A byte now and then resets the deadline of the hub's client; what is stalled may be shorter than its patience."""
+    hub.behaviour = behaviour
+    options = {"endpoint": hub.url, "home": tmp_path / "home", "stall_seconds": 3}
+    start = time.monotonic()
+    done = cytolora("weights", "fetch", "uni", "--to", str(tmp_path / "carried"), **options)
+    assert time.monotonic() - start < 60  # most of it is the start of Python on a busy machine
+    assert done.returncode == 2
+    assert "The download of pytorch_model.bin from MahmoodLab/UNI came to a halt" in last_line(done)
+    assert "What has arrived is kept; fetch it again" in last_line(done)
+    assert not (tmp_path / "carried" / "uni").exists()
+    hub.behaviour = "serves"
+    assert fetch(hub, tmp_path).returncode == 0
+    assert (tmp_path / "carried" / "uni" / "pytorch_model.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.slow
+def test_a_hub_that_falls_silent_is_given_up_by_the_deadline_of_its_client(hub: FakeHub, tmp_path: Path):
+    """Slow: it tries again five times, two seconds each here."""
+    hub.behaviour = "stalls"
+    done = fetch(hub, tmp_path)
+    assert done.returncode == 2
+    assert "Cannot fetch MahmoodLab/UNI from http" in last_line(done)
 
 
 @pytest.mark.slow

@@ -138,8 +138,8 @@ def test_a_cut_budget_is_marked_in_every_table_and_in_the_pictures(store: Store,
     cut = TrainSpec(budget=Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=2))
     write_runs(store, data=SMALL, models=("uni",), methods=("lora",), shots=(1, 4), rates=(1e-3,), train=cut)
     out = build_report(store.root, tmp_path / "report").parent
-    assert "[cut]" in (out / "tables.md").read_text()
-    assert "[cut]" in (out / "tables.tex").read_text()
+    assert "[cut, few groups]" in (out / "tables.md").read_text()
+    assert "[cut, few groups]" in (out / "tables.tex").read_text()
     for name in ("figure1", "herlev_accuracy", "labels"):
         picture = (out / "figures" / f"{name}.svg").read_text()
         assert "budget cut: a dry run" in picture

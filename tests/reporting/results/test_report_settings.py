@@ -105,7 +105,7 @@ def test_a_rate_at_the_edge_of_its_grid_is_marked(store: Store):
     data = FakeData()
     for rate, skill in ((1e-4, 0.1), (1e-3, 0.5), (1e-2, 4)):
         store.write(fake_run(data, "uni", "lora", 4, rate, 1, skill=skill, tested=rate == 1e-2))
-    assert "highest of the grid" in marks(only_setting(store))[0].text
+    assert "the highest of the 3 tried" in marks(only_setting(store))[0].text
 
 
 def test_rates_that_differ_between_presets_are_said_of_each_apart(store: Store):

@@ -43,15 +43,15 @@ def test_two_ranks_at_different_shots_are_two_rows_and_no_pair_of_shots(store: S
     write(store, models=("uni",), shots=(16,), adapter=AdapterSpec(rank=16))
     settings = read_settings(store.runs())
     assert names(settings) == {
-        ("uni", 1): {"lora (adapter rank 2)"},
-        ("uni", 4): {"lora (adapter rank 2)"},
-        ("uni", 16): {"lora (adapter rank 16)"},
+        ("uni", 1): {"lora (rank 2)"},
+        ("uni", 4): {"lora (rank 2)"},
+        ("uni", 16): {"lora (rank 16)"},
     }
     assert len(pivot(settings)) == 2
     found = compare(settings, "shots", replicates=50)
-    assert pairs(found) == {("uni, lora (adapter rank 2)", "1 shot", "4 shots")}
+    assert pairs(found) == {("uni, lora (rank 2)", "1 shot", "4 shots")}
     (said,) = found.skipped
-    assert said.startswith("herlev: uni, lora (adapter rank 16), 16 shots has no rival; uni, lora (adapter rank 2), ")
+    assert said.startswith("herlev: uni, lora (rank 16), 16 shots has no rival; uni, lora (rank 2), ")
     assert said.endswith("differs in adapter rank too.")
 
 
@@ -140,7 +140,7 @@ def test_methods_are_compared_with_all_that_belongs_to_them_but_not_across_prese
 def test_a_pair_of_cut_settings_is_flagged_in_its_files(store: Store):
     write(store, models=("uni", "vit-b16"), shots=(4,), train=CUT)
     (row,) = to_rows(compare(read_settings(store.runs()), "model", replicates=50))
-    assert (row["first_flags"], row["second_flags"]) == ("cut", "cut")
+    assert (row["first_flags"], row["second_flags"]) == ("cut; few groups", "cut; few groups")
     assert {"first_flags", "second_flags"} <= set(COLUMNS)
 
 

@@ -1,5 +1,6 @@
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,20 @@ def test_markdown_escapes_bars_so_that_columns_stay_where_they_are(store: Store)
 def test_csv_fields_with_commas_come_back_whole():
     text = to_csv([{"model": 'a,"b"', "shots": None}], ("model", "shots"))
     assert next(csv.DictReader(io.StringIO(text))) == {"model": 'a,"b"', "shots": ""}
+
+
+def test_latex_tables_are_centred_labelled_once_each_and_print_intervals_or_not(settings: list[Setting]):
+    with_intervals, without = to_latex(settings), to_latex(settings, intervals=False)
+    for text in (with_intervals, without):
+        labels = re.findall(r"\\label\{([^}]*)\}", text)
+        assert labels == ["tab:herlev-accuracy", "tab:herlev-balanced-accuracy"]
+        assert text.count(r"\centering") == text.count(r"\begin{table}") == 2
+        assert len([line for line in text.splitlines() if r"\label" in line or r"\centering" in line]) == 4
+    assert "(95 % interval)" in with_intervals.replace(r"\%", "%")
+    accuracy, interval = settings[0].test("accuracy"), settings[0].intervals["accuracy"]
+    assert accuracy is not None
+    mean = words.percent(accuracy.mean)
+    assert mean in without
+    assert words.interval(interval).replace("–", "--") in with_intervals
+    assert words.interval(interval).replace("–", "--") not in without
+    assert "interval" not in without

@@ -34,7 +34,7 @@ def render_card(
     sections = [
         f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}",
         f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis.",
-        *_results(manifest.metrics["test"]),
+        *_results(manifest.metrics["test"], _marked(manifest.training.get("findings", ()))),
         *_cautions(manifest.training.get("findings", ()), notes),
         *_training(manifest),
         *_USE,
@@ -67,7 +67,13 @@ def _head(manifest: BundleManifest, files: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _results(test: Mapping[str, Any]) -> list[str]:
+def _marked(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names, in one line below the numbers, what they cannot be read without."""
+    marks = [f"{one['code']} {one['name'].replace('-', ' ')}" for one in findings if one["code"][0] in "DN"]
+    return [f"Marks: {', '.join(dict.fromkeys(marks))}; see Caution."] if marks else []
+
+
+def _results(test: Mapping[str, Any], marked: Sequence[str]) -> list[str]:
     sets, images = test["prediction_sets"], f"{test['n']} test images ({test['num_groups'] or 'unknown'} groups)"
     metrics = [
         (name.replace("_", " "), percent(test[name]), interval(limits)) for name, limits in test["intervals"].items()
@@ -80,6 +86,7 @@ def _results(test: Mapping[str, Any]) -> list[str]:
         "## Results",
         f"On {images} that took no part in anything else:",
         _table(("metric", "%", "95 % interval"), metrics),
+        *marked,
         f"95 % intervals for new groups, for new images where groups are not known. {LEGEND}",
         f"Prediction sets at {percent(sets['nominal'])} %: {percent(sets['coverage']['value'])} % hold the true class, "
         f"{sets['mean_size']:.2f} classes a set. Referred to a person: {percent(test['referral']['share'])} %.",
@@ -93,7 +100,9 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
         return []
     return [
         f"Positive ({', '.join(point['positive'])}) from a summed probability of {point['threshold']:.4f}: "
-        f"sensitivity {with_interval(point['sensitivity'])} %, specificity {with_interval(point['specificity'])} %."
+        f"sensitivity {with_interval(point['sensitivity'])} % over images, "
+        f"{with_interval(point['sensitivity_over_groups'])} % over groups; specificity "
+        f"{with_interval(point['specificity'])} %."
     ]
 
 
@@ -110,12 +119,18 @@ def _how(training: Mapping[str, Any]) -> str:
     return f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps"
 
 
+def _groups(training: Mapping[str, Any]) -> str:
+    """How patients, slides or fields were known; empty where they were not, or a bundle does not say."""
+    rule = training.get("group_rule")
+    return f"Groups: {rule}. " if rule else ""
+
+
 def _training(manifest: BundleManifest) -> list[str]:
     training, backbone = manifest.training, manifest.backbone
     return [
         "## Training",
         f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
-        f"{_how(training)}; "
+        f"{_groups(training)}{_how(training)}; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         f"Backbone {backbone.name} (`{backbone.sha256}`), licence {backbone.spec.licence}; its weights are not in this "
         "bundle.",

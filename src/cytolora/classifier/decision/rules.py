@@ -24,6 +24,11 @@ class OperatingPoint:
     specificity_high: float
     num_positive: int
     """Calibration images of the positive classes."""
+    promised: float | None = None
+    """Sensitivity for images of a new group, on average over groups and calibrations: ``asked``, or what so few groups
+    can promise. None in older bundles, whose threshold gives every image the same weight, not every group."""
+    num_groups: int | None = None
+    """Calibration groups that hold a positive image; an image whose group is not known is one of its own."""
 
     __pydantic_config__ = CLOSED
 

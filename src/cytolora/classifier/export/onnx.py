@@ -141,7 +141,7 @@ def _traced(whole: nn.Module, example: Tensor) -> Any:
     try:
         import onnxscript  # noqa: F401  (said here, before torch says it in ten lines)
     except ImportError as error:
-        raise missing_package("Export needs", error.name or "onnxscript", extra="onnx") from error
+        raise missing_package("Export needs", error.name or "onnxscript", extra="onnx", error=error) from error
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)

@@ -23,6 +23,7 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
 from cytolora.data.readers.paths import PathIndex, slashed
 from cytolora.data.readers.tables import read_rows, refuse_other_names
+from cytolora.data.similar_names import is_unknown_group
 from cytolora.errors import DataError
 
 _MARK = "~"
@@ -217,8 +218,9 @@ def _groups(folder: _Folder, images: PathIndex, reading: ReadOptions) -> dict[st
     groups = dict[str, str]()
     for line, row in rows:
         path = images.find(f"{table}, line {line}", f"{folder.name}/{slashed(row['path'])}")
-        if path is not None and normal(row.get(column, "")):
-            groups[path] = normal(row[column])
+        group = normal(row.get(column, ""))
+        if path is not None and group and not is_unknown_group(group):
+            groups[path] = group
     return groups
 
 

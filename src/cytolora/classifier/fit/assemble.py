@@ -21,7 +21,7 @@ from cytolora.classifier.fit.prepare import Prepared, summary
 from cytolora.classifier.fit.train import Trained
 from cytolora.config.run import to_plain
 from cytolora.core.files import json_bytes
-from cytolora.core.findings import gravest_first, problems
+from cytolora.core.findings import Finding, gravest_first, problems
 from cytolora.core.provenance import software
 from cytolora.data.manifest import Sample
 from cytolora.data.quality.scan import pixel_hash
@@ -44,9 +44,19 @@ class Assembled:
 
 
 def assemble(
-    prepared: Prepared, trained: Trained, calibrated: Calibrated, metrics: Metrics, notes: Sequence[str]
+    prepared: Prepared,
+    trained: Trained,
+    calibrated: Calibrated,
+    metrics: Metrics,
+    notes: Sequence[str],
+    marks: Sequence[Finding],
 ) -> Assembled:
-    """Builds the manifest, once and complete but for the hashes of files, which writing adds."""
+    """Builds the manifest, once and complete but for the hashes of files, which writing adds.
+
+    Args:
+        notes: What the user should know before trusting it, besides the findings.
+        marks: Findings about its numbers.
+    """
     rules, config = calibrated.rules, prepared.config
     manifest = BundleManifest(
         classes=rules.classes,
@@ -60,7 +70,7 @@ def assemble(
         operating_point=rules.operating_point,
         conformal=rules.conformal,
         unfamiliar=rules.out_of_distribution,
-        training=_training(prepared, trained),
+        training=_training(prepared, trained, marks),
         metrics=metrics,
         versions=software()["versions"],
     )
@@ -82,7 +92,7 @@ def _used_backbone(prepared: Prepared) -> UsedBackbone:
     )
 
 
-def _training(prepared: Prepared, trained: Trained) -> Mapping[str, Any]:
+def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) -> Mapping[str, Any]:
     manifest, config, split = prepared.cells.manifest, prepared.config, prepared.split
     of_weights = problems(prepared.session.weight_findings)
     parts = {"train": split.train, "calibration": split.val, "test": split.test}
@@ -92,7 +102,7 @@ def _training(prepared: Prepared, trained: Trained) -> Mapping[str, Any]:
         "split_fingerprint": split.fingerprint,
         "split_rule": manifest.split_rule,
         "group_rule": manifest.group_rule,
-        "findings": [one.plain() for one in gravest_first((*prepared.cells.findings, *of_weights))],
+        "findings": [one.plain() for one in gravest_first((*prepared.cells.findings, *of_weights, *marks))],
         "num_corrected_labels": prepared.cells.num_corrected,
         "num_added_images": sum(sample.elsewhere is not None for sample in split.train),
         "images": {name: len(part) for name, part in parts.items()},

@@ -12,12 +12,14 @@ from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.classifier.inference.metrics import Labelled
 from cytolora.classifier.inference.metrics import assess as metrics_of
+from cytolora.display.format import percent, whole_percent
 
 _FEW = 5
 """Test images of a class, below which its metrics say little."""
 
 Metrics = Mapping[str, Any]
-"""``test``; beside a head also ``neighbours``, of classifiers that need no training."""
+"""``test``; beside a head also ``neighbours``, of classifiers that need no training; ``too_few_groups`` where an
+operating point was asked for and calibration groups cannot promise it."""
 
 
 def assess(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Metrics:
@@ -31,21 +33,36 @@ def assess(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Metr
         paths=paths,
         groups=[sample.group for sample in samples],
     )
-    test = metrics_of(calibrated.rules, labelled)
-    if prepared.config.adapter is not None:
-        return {"test": test}
-    return {"test": test, "neighbours": untrained(prepared.session, prepared.split)}
+    metrics: dict[str, Any] = {"test": metrics_of(calibrated.rules, labelled)}
+    if prepared.config.adapter is None:
+        metrics["neighbours"] = untrained(prepared.session, prepared.split)
+    if calibrated.too_few_groups is not None:
+        metrics["too_few_groups"] = calibrated.too_few_groups.plain()
+    return metrics
 
 
 def cautions(rules: DecisionRules, metrics: Metrics) -> list[str]:
     """Returns the reasons against trusting the classifier that its own numbers give."""
-    test, texts = metrics["test"], _of_prediction_sets(rules)
+    test, texts = metrics["test"], [*_of_operating_point(rules, metrics), *_of_prediction_sets(rules)]
     small = [row["label"] for row in test["classes"] if row["n"] < _FEW]
     if small:
         texts.append(f"Fewer than {_FEW} test images of {', '.join(small)}: their numbers say little.")
     if "neighbours" in metrics:
         texts += not_beaten(metrics["neighbours"], test["balanced_accuracy"])
     return [*texts, *test["warnings"]]
+
+
+def _of_operating_point(rules: DecisionRules, metrics: Metrics) -> list[str]:
+    if "too_few_groups" in metrics:
+        return [metrics["too_few_groups"]["text"]]
+    point = rules.operating_point
+    if point is None or point.promised is None or point.promised >= point.asked:
+        return []
+    return [
+        f"The operating point promises a sensitivity of {percent(point.promised)} % for new groups, not the "
+        f"{whole_percent(point.asked)} asked for: only {point.num_groups} calibration groups hold "
+        f"{', '.join(point.positive)}."
+    ]
 
 
 def _of_prediction_sets(rules: DecisionRules) -> list[str]:

@@ -19,6 +19,8 @@ class Calibrated:
     """Decision rules, and the features that one of them compares with."""
 
     rules: DecisionRules
+    too_few_groups: operating_point.TooFewGroups | None
+    """In place of the operating point that was asked for, where no threshold can promise its sensitivity."""
     bank: ood.Features
     """Of training images, of length one."""
 
@@ -28,19 +30,21 @@ def calibrate(prepared: Prepared, trained: Trained, options: FitOptions) -> Cali
     logits, features = trained.outputs(trained.calibration)
     by_image = probabilities(logits, trained.temperature)
     rule, bank = _out_of_distribution(prepared, trained, features)
+    point = _operating_point(prepared, trained, options, by_image)
     rules = DecisionRules(
         classes=prepared.session.manifest.classes,
         temperature=trained.temperature,
-        operating_point=_operating_point(prepared, trained, options, by_image),
+        operating_point=point if isinstance(point, OperatingPoint) else None,
         conformal=_conformal(prepared, trained, options.coverage, by_image),
         out_of_distribution=rule,
     )
-    return Calibrated(rules=rules, bank=bank)
+    too_few_groups = point if isinstance(point, operating_point.TooFewGroups) else None
+    return Calibrated(rules=rules, too_few_groups=too_few_groups, bank=bank)
 
 
 def _operating_point(
     prepared: Prepared, trained: Trained, options: FitOptions, by_image: NDArray[np.float64]
-) -> OperatingPoint | None:
+) -> OperatingPoint | operating_point.TooFewGroups | None:
     if not options.positive:
         return None
     samples = trained.calibration
@@ -50,6 +54,7 @@ def _operating_point(
         classes=prepared.session.manifest.classes,
         positive=options.positive,
         asked=options.sensitivity,
+        is_lower_allowed=options.lower_sensitivity,
         paths=[sample.path for sample in samples],
         groups=[sample.group for sample in samples],
     )

@@ -35,6 +35,7 @@ _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
 _LAST_BLOCKS = 2
 _NUM_SEEDS = 2**32
+_MAX_REPEATS = 100
 DEFAULT_CACHE = default_cache()
 """Of the Python interface: a library writes nothing into the folder that it is called from."""
 
@@ -59,13 +60,17 @@ class FitOptions:
     positive: _Names = Converted(as_names, ())
     """Classes that must not be missed; empty: no operating point."""
     sensitivity: float = 0.95
-    """Target share of positive images found, on held-out groups."""
+    """Target share of positive images found, for new groups."""
+    lower_sensitivity: bool = False
+    """Takes the sensitivity that the calibration groups can promise where they are too few for ``sensitivity``."""
     coverage: float = 0.9
     """Nominal, of the prediction sets, in (0, 1)."""
     learning_rates: _Numbers = Converted(as_numbers, ())
     """To choose from, above 0; empty: those of the recipe."""
     max_steps: int | None = None
     """Truncates training, for a dry run."""
+    repeats: int = 0
+    """Divisions, from 2 to 100, that a head is trained and tested on besides: the accuracy to expect; 0: none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of adapter training; heads are trained in fp32 in any case."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
@@ -91,6 +96,8 @@ class FitOptions:
         check_seed(self.seed)
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(f"The number of steps (--steps, max_steps) is at least 1, got {self.max_steps}.")
+        if self.repeats and not 2 <= self.repeats <= _MAX_REPEATS:
+            raise ConfigError(f"repeats is a number of divisions, from 2 to {_MAX_REPEATS}, or 0, got {self.repeats}.")
         if not 0 < self.coverage < 1:
             raise ConfigError(f"coverage is a share in (0, 1), got {self.coverage}. For 90 % write 0.9.")
 

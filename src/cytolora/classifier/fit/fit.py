@@ -14,12 +14,16 @@ import torch
 
 from cytolora.classifier.bundle.files import check_free
 from cytolora.classifier.bundle.manifest import BundleManifest, check_harmless
+from cytolora.classifier.decision.conformal import needed_groups
 from cytolora.classifier.decision.operating_point import check_asked
 from cytolora.classifier.fit.assemble import assemble
 from cytolora.classifier.fit.assess import assess, cautions
 from cytolora.classifier.fit.calibrate import calibrate
 from cytolora.classifier.fit.config import FitConfig, FitOptions
+from cytolora.classifier.fit.leakage import leakage_of, with_leakage
+from cytolora.classifier.fit.marks import marks
 from cytolora.classifier.fit.prepare import Cells, prepare
+from cytolora.classifier.fit.repeats import check_repeats, repeat
 from cytolora.classifier.fit.train import train
 from cytolora.core.progress import Progress
 from cytolora.training.resources import Inputs
@@ -60,13 +64,19 @@ def fit(
     check_harmless(config.backbone)
     check_asked(options.positive, options.sensitivity, cells.manifest.classes)
     prepared = prepare(cells, config, inputs, cache=cache, device=device, progress=progress)
+    check_repeats(prepared, options)
     trained = train(prepared, options.coverage)
     progress.begin("calibrating on held-out images", 0, "images")
     calibrated = calibrate(prepared, trained, options)
     progress.begin("test set", 0, "images")
-    metrics = assess(prepared, trained, calibrated)
+    metrics = with_leakage(assess(prepared, trained, calibrated), leakage_of(prepared, trained))
+    if options.repeats:
+        repeated = repeat(prepared, options.repeats, needed_groups=needed_groups(options.coverage))
+        metrics = {**metrics, "repeats": repeated}
     notes = (*config.notes, *cells.statements, *trained.notes, *cautions(calibrated.rules, metrics))
-    bundle = assemble(prepared, trained, calibrated, metrics, notes)
+    found = marks(prepared, trained, metrics["test"])
+    texts = [str(one) for one in found]
+    bundle = assemble(prepared, trained, calibrated, metrics, [note for note in notes if note not in texts], found)
     seconds = perf_counter() - started
     bundle.write(out, written=datetime.now(UTC), seconds=seconds)
-    return Fitted(manifest=bundle.manifest, notes=notes, seconds=seconds)
+    return Fitted(manifest=bundle.manifest, notes=tuple(dict.fromkeys((*notes, *texts))), seconds=seconds)

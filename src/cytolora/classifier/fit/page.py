@@ -9,6 +9,10 @@ from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.fit.figures import figures
+from cytolora.classifier.fit.leakage import LEAKAGE
+from cytolora.classifier.leakage.page import PACKAGE
+from cytolora.classifier.leakage.report import LeakageReport
+from cytolora.classifier.leakage.tables import Table, of
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
 from cytolora.display.figure import save
@@ -26,7 +30,9 @@ def render_page(
         counts: Images by class and subset.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("cytolora.classifier.fit"), PackageLoader("cytolora.display")]),
+        loader=ChoiceLoader(
+            [PackageLoader("cytolora.classifier.fit"), PackageLoader(PACKAGE), PackageLoader("cytolora.display")]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -41,10 +47,20 @@ def render_page(
         training=contents.training,
         test=contents.metrics["test"],
         beside=contents.metrics.get("neighbours"),
+        too_few_groups=contents.metrics.get("too_few_groups"),
+        repeated=contents.metrics.get("repeats"),
+        over_divisions=words.over_divisions_in_words,
         found=found,
         notes=notes,
         counts=counts,
         subsets=SUBSETS,
         interval_kinds=LEGEND,
         pictures=pictures,
+        tables=_leakage(contents),
     )
+
+
+def _leakage(contents: BundleManifest) -> list[Table]:
+    """Returns the tables of the leakage section; none where groups are not known."""
+    plain = contents.metrics.get(LEAKAGE)
+    return [] if plain is None else of(LeakageReport.from_plain(plain))

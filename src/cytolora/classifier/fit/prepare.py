@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -15,6 +15,7 @@ from cytolora.config.run import SplitSpec
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.findings import Finding, RefusedDataError, finding, gravest_first
 from cytolora.core.progress import Progress
+from cytolora.data.chosen_groups import groups_elsewhere
 from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.label_map import apply_label_map
@@ -102,7 +103,9 @@ def read_cells(
         added = find_added(added_from, manifest, reading)
         given = read_labels(labels, manifest, path, added)
         manifest, num_corrected = relabelled(manifest, given.own)
-        new = added.samples(given.added, group_rule_of(loaded) if label_map is None else None)
+        stems = (PurePosixPath(name).stem for name in added.files)
+        group_of = groups_elsewhere(loaded, reading.groups_from, stems) or group_rule_of(loaded)
+        new = added.samples(given.added, group_of if label_map is None else None)
     whole = with_added(manifest, new)
     begin("looking at images", len(whole.samples), "images")
     pixels = None if cache is None else PixelCache(cache / "pixels", whole.root, whole.decoding)

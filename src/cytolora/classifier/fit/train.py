@@ -18,6 +18,9 @@ from cytolora.display.format import about
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.training.features import seconds_per_image
 
+Outputs = Callable[[Sequence[Sample]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Logits [images, classes] and features [images, feature_dim] of some images."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
@@ -34,7 +37,7 @@ class Trained:
     """Description of these images."""
     calibration: tuple[Sample, ...]
     """The part of val that decided nothing yet."""
-    outputs: Callable[[Sequence[Sample]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    outputs: Outputs
     """Logits [images, classes] and features [images, feature_dim] of any images of the dataset."""
     folded: tuple[NDArray[np.float32], tuple[Sample, ...]] | None = None
     """Logits of the training images by cross-validation; None where there was none."""
@@ -94,9 +97,22 @@ def _train_adapter(prepared: Prepared, needed: int) -> Trained:
         temperature=fit_temperature(adapted.held_out, session.labels_of(select).numpy()),
         chosen_on=f"{len(select)} held-out images",
         calibration=calibration,
-        outputs=lambda samples: outputs(session, adapted.classifier, samples),
+        outputs=_remembered(lambda samples: outputs(session, adapted.classifier, samples)),
         notes=notes,
     )
+
+
+def _remembered(outputs: Outputs) -> Outputs:
+    """Computes the outputs of equal images once: an adapted encoder has no cache of features."""
+    kept: dict[tuple[str, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+
+    def of(samples: Sequence[Sample]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        key = tuple(sample.path for sample in samples)
+        if key not in kept:
+            kept[key] = outputs(samples)
+        return kept[key]
+
+    return of
 
 
 def _announce_duration(prepared: Prepared) -> None:

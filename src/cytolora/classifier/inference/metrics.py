@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytolora.classifier.decision import conformal
 from cytolora.classifier.decision.decide import Prediction
-from cytolora.classifier.decision.operating_point import share, summed
+from cytolora.classifier.decision.operating_point import share, share_over_groups, summed
 from cytolora.classifier.decision.referral import referral_curve
 from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.metrics.agreement import confusion
@@ -49,6 +49,7 @@ def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
             name: {
                 **{"low": one.low, "high": one.high, "level": one.level, "kind": one.kind},
                 **{"unit": one.unit, "num_units": one.num_units, "n": one.num_images, "n_eff": one.n_eff},
+                "num_wrong": one.num_wrong,
             }
             for name, one in intervals.items()
         },
@@ -140,4 +141,16 @@ def _operating(
         "threshold": point.threshold,
         "n": int(is_positive.sum()),
         **_two_by_two(is_positive, said, found),
+        "sensitivity_over_groups": _over_groups(said, is_positive, found),
     }
+
+
+def _over_groups(hits: NDArray[np.bool_], among: NDArray[np.bool_], found: Labelled) -> dict[str, Any] | None:
+    """The mean over groups of the share of hits among some images; None where there are none."""
+    rows = np.flatnonzero(among).tolist()
+    if not rows:
+        return None
+    one = share_over_groups(
+        hits[rows], unit_names([found.groups[row] for row in rows], [found.paths[row] for row in rows])
+    )
+    return {"value": one.value, "low": one.low, "high": one.high, "num_groups": one.num_groups}

@@ -18,7 +18,7 @@ from cytolora.config.run import Preprocess
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.data.imaging.decode import Pixels
 from cytolora.data.imaging.strips import check_shape
-from cytolora.errors import BundleError, ConfigError
+from cytolora.errors import BundleError, ConfigError, missing_package
 
 EXPORT = "export.json"
 """The content of ``bundle.json``, with the hashes of the files of the export."""
@@ -46,7 +46,7 @@ class OnnxModel(Predictor[Pixels]):
 
         Raises:
             BundleError: If a file is missing or not as it was written.
-            ConfigError: If ONNX Runtime is not installed.
+            ConfigError: If ONNX Runtime is not installed, or memory is short.
         """
         path = as_path(path)
         try:
@@ -140,7 +140,9 @@ def _session(content: bytes, name: str, threads: int | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ConfigError("This needs ONNX Runtime, which is not installed: pip install onnxruntime.") from error
+        raise missing_package("Exports need", _package(error), extra="onnx", error=error) from error
+    except MemoryError as error:
+        raise ConfigError(f"{name}: too little memory to load ONNX Runtime. Free some, and try again.") from error
     options: Any = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -148,4 +150,18 @@ def _session(content: bytes, name: str, threads: int | None) -> Any:
     try:  # from memory, so that the model cannot name other files of this machine
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes of its own, derived from Exception alone
+        if _is_short_of_memory(error):
+            raise ConfigError(f"{name}: too little memory to open {MODEL}. Free some, and try again.") from error
         raise BundleError(f"{name}: {MODEL} cannot be opened: {str(error).splitlines()[0]} Export again.") from error
+
+
+def _package(error: ImportError) -> str:
+    """Names what is missing: ONNX Runtime, or a package that it needs."""
+    missing = (error.name or "").partition(".")[0]
+    return "ONNX Runtime" if missing in ("", "onnxruntime") else missing
+
+
+def _is_short_of_memory(error: Exception) -> bool:
+    """Whether a failure says that memory is short; ONNX Runtime has no class for it."""
+    words = ("bad_alloc", "bad allocation", "allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

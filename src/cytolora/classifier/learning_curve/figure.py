@@ -28,7 +28,8 @@ class LabelsFigure:
         """What is seen."""
         return (
             "Balanced accuracy by labelled images per class to train on. Points: mean over draws, with 95 % intervals "
-            "over groups and draws. Line: inverse power law, dashed beyond what was measured; band: 95 % of its refits."
+            "over groups and draws. Line: inverse power law, dashed beyond what was measured; band: 95 % of its "
+            "refits. Rings: the last points as predicted from the others. Bar at the target: interval of the forecast."
         )
 
     def frame(self) -> pa.Table:
@@ -88,6 +89,8 @@ class LabelsFigure:
             label="measured",
             zorder=3,
         )
+        if (test := self.found.back_test) is not None:
+            axes.plot(test.shots, test.predicted, "o", color=_GUESS, fillstyle="none", label="back-test", zorder=4)
 
     def _target(self, axes: Axes, most: float) -> None:
         """Draws the aim, and where the curve meets it."""
@@ -96,14 +99,19 @@ class LabelsFigure:
         axes.annotate(
             f"target {target:g}", (0.01, target), xycoords=("axes fraction", "data"), va="bottom", color=_TARGET
         )
-        if needed <= most and self.found.verdict != "far":
+        if needed <= most and self.found.verdict in ("reached", "within reach"):
             low, high = self.found.interval
             axes.plot(needed, target, "D", color=_TARGET, markersize=6, zorder=4)
             axes.plot([low, min(high, most)], [target, target], color=_TARGET, linewidth=3, alpha=0.5)
 
     def _labels(self) -> np.ndarray:
-        """Where the line is drawn: a little beyond the answer, at least twice the data, at most FARTHEST times."""
+        """Where the line is drawn: a little beyond the answer, at least twice the data, at most FARTHEST times.
+
+        Where no forecast is given, it ends with the data.
+        """
         shots, needed = self.found.curve.shots, self.found.needed
+        if self.found.verdict == "withheld":
+            return np.unique(np.concatenate([np.geomspace(shots[0], shots[-1], 60), shots]).round(6))
         wanted = 1.5 * needed if np.isfinite(needed) else FARTHEST * shots[-1]
         last = min(max(2 * shots[-1], wanted), FARTHEST * shots[-1])
         between = np.geomspace(shots[0], last, 60)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolora.classifier.learning_curve.checks import MIN_FIT, MIN_POINTS, BackTest, back_test, lack_of_fit
 from cytolora.classifier.learning_curve.measure import Curve, rounded_up
 from cytolora.classifier.learning_curve.power_law import PowerLaw, fit_power_law
 from cytolora.errors import ConfigError
@@ -16,7 +17,7 @@ FARTHEST = 8
 """Times the largest number of labels measured; beyond it a forecast is an order of magnitude, and is marked."""
 _LEVEL = 0.95
 
-Verdict = Literal["reached", "within reach", "far", "out of reach"]
+Verdict = Literal["reached", "within reach", "far", "out of reach", "withheld"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,10 @@ class Forecast:
     """Balanced accuracy at each number of shots."""
     resampled: NDArray[np.float64]
     """[resamples, shots]"""
+    fit_p_value: float
+    """Of lack of fit: small where the curve is no power law."""
+    back_test: BackTest | None
+    """None where too few numbers of shots were measured for one."""
 
     @property
     def needed(self) -> float:
@@ -42,8 +47,17 @@ class Forecast:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the resamples need a number in it; its upper end may be infinity."""
-        return _interval(self.laws.needed(self.target))
+        """95 % of the resamples need a number in it; its upper end may be infinity.
+
+        It also holds the numbers at which the curve meets the target with the back-test's error added and taken away:
+        resamples know nothing of a curve of another form.
+        """
+        low, high = _interval(self.laws.needed(self.target))
+        error = 0.0 if self.back_test is None else self.back_test.bound
+        return (
+            min(low, float(self.law.needed(self.target - error))),
+            max(high, float(self.law.needed(self.target + error))),
+        )
 
     @property
     def share_reaching(self) -> float:
@@ -51,9 +65,25 @@ class Forecast:
         return float(np.isfinite(self.laws.needed(self.target)).mean())
 
     @property
+    def doubts(self) -> list[str]:
+        """Reasons to give no number, in words."""
+        texts = []
+        if self.fit_p_value < MIN_FIT:
+            texts.append(f"the measured points do not lie on a power law (lack of fit, p = {self.fit_p_value:.2g})")
+        if self.back_test is None:
+            texts.append(
+                f"a back-test takes at least {MIN_POINTS} numbers of shots, of which {len(self.means)} are measured"
+            )
+        elif not self.back_test.is_passed:
+            texts.append("a power law through the points before does not predict the last two (back-test)")
+        return texts
+
+    @property
     def verdict(self) -> Verdict:
         """How much of the answer is measured."""
         most = self.curve.shots[-1]
+        if self.doubts:
+            return "withheld"
         if not np.isfinite(self.needed):
             return "out of reach"
         if self.needed <= most:
@@ -61,8 +91,8 @@ class Forecast:
         return "within reach" if self.needed <= FARTHEST * most else "far"
 
     def more(self) -> dict[str, int | None]:
-        """Returns how many more images of each class are to be trained on; None if no number would do."""
-        needed = rounded_up(self.needed)
+        """Returns how many more images of each class are to be trained on; None if no number would do, or is given."""
+        needed = None if self.verdict == "withheld" else rounded_up(self.needed)
         available = self.curve.available
         return {label: None if needed is None else max(0, needed - available[label]) for label in available}
 
@@ -85,13 +115,16 @@ def forecast(curve: Curve, target: float, *, seed: int = 0) -> Forecast:
     weights = random.multinomial(num_draws, np.full(num_draws, 1 / num_draws), size=RESAMPLES) / num_draws
     resampled = np.einsum("rd,rds->rs", weights, accuracies)
     means = curve.balanced_accuracies()[0].mean(axis=0)
+    law = fit_power_law(curve.shots, means)
     return Forecast(
         curve=curve,
         target=target,
-        law=fit_power_law(curve.shots, means),
+        law=law,
         laws=fit_power_law(curve.shots, resampled),
         means=means,
         resampled=resampled,
+        fit_p_value=lack_of_fit(curve.shots, law, means, resampled),
+        back_test=back_test(curve.shots, means, resampled),
     )
 
 
@@ -104,9 +137,17 @@ def check_target(target: float) -> None:
 def in_words(found: Forecast) -> str:
     """Says what the forecast is in one or two sentences, and no more than it knows."""
     most, (low, high) = found.curve.shots[-1], found.interval
-    number = f"about {_number(found.needed)} labelled images per class to train on (95 % interval {_range(low, high)})"
+    number = (
+        f"about {_number(found.needed)} labelled images per class to train on (95 % interval "
+        f"{_range(low, high, most)}), if the curve is an inverse power law"
+    )
     ceiling = _interval(found.laws.asymptote)
     match found.verdict:
+        case "withheld":
+            return (
+                f"No forecast for balanced accuracy {found.target:g}: {'; '.join(found.doubts)}. {_measured(found)} "
+                "Label some more and ask again."
+            )
         case "reached":
             return f"Balanced accuracy {found.target:g} is reached with {number}; the data measured up to {most}."
         case "within reach":
@@ -118,8 +159,8 @@ def in_words(found: Forecast) -> str:
         case "far":
             return (
                 f"Balanced accuracy {found.target:g} lies more than {FARTHEST} times beyond the {most} labels measured "
-                f"(the curve says {_number(found.needed)}, interval {_range(low, high)}): an order of magnitude, not a "
-                "number to plan with. Label some more and ask again."
+                f"(the curve says {_number(found.needed)}, interval {_range(low, high, most)}): an order of magnitude, "
+                "not a number to plan with. Label some more and ask again."
             )
         case "out of reach":
             return (
@@ -147,6 +188,7 @@ def warnings(found: Forecast) -> list[str]:
 
 def plain(found: Forecast) -> dict[str, Any]:
     """Returns all of it for JSON; null stands for no number."""
+    is_given = found.verdict != "withheld"
     low, high = found.interval
     bands = [_interval(found.resampled[:, place]) for place in range(len(found.curve.shots))]
     per_draw = found.curve.balanced_accuracies()[0].T
@@ -155,8 +197,8 @@ def plain(found: Forecast) -> dict[str, Any]:
         "target": found.target,
         "verdict": found.verdict,
         "summary": in_words(found),
-        "labels_per_class": rounded_up(found.needed),
-        "interval": [rounded_up(low), rounded_up(high)],
+        "labels_per_class": rounded_up(found.needed) if is_given else None,
+        "interval": [rounded_up(low), rounded_up(high)] if is_given else None,
         "share_of_resamples_reaching": found.share_reaching,
         "more_per_class": found.more(),
         "available_per_class": found.curve.available,
@@ -166,6 +208,8 @@ def plain(found: Forecast) -> dict[str, Any]:
             "scale": float(found.law.scale),
             "exponent": float(found.law.exponent),
         },
+        "lack_of_fit": {"p_value": found.fit_p_value, "passed": found.fit_p_value >= MIN_FIT},
+        "back_test": None if found.back_test is None else found.back_test.plain(),
         "points": [
             {
                 "shots": shots,
@@ -189,11 +233,22 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
+def _measured(found: Forecast) -> str:
+    """Says which measured points reach the target, or how near the last comes."""
+    reaching = [shots for shots, mean in zip(found.curve.shots, found.means, strict=True) if mean >= found.target]
+    if reaching:
+        return f"It was measured at {reaching[0]} labels."
+    return f"At {found.curve.shots[-1]} labels {found.means[-1]:.3f} was measured."
+
+
 def _number(labels: float) -> str:
     """Two digits: a forecast has no more."""
     return f"{float(f'{labels:.2g}'):,.0f}" if labels >= 10 else str(rounded_up(labels))
 
 
-def _range(low: float, high: float) -> str:
-    lower = _number(low) if np.isfinite(low) else "none reaches it"
-    return f"{lower} to {_number(high)}" if np.isfinite(high) else f"from {lower}, without an upper end"
+def _range(low: float, high: float, most: int) -> str:
+    """Names an end beyond ``FARTHEST`` times the data only as that: it would be no number to plan with."""
+    lower, farthest = _number(low) if np.isfinite(low) else "none reaches it", FARTHEST * most
+    if not np.isfinite(high):
+        return f"from {lower}, without an upper end"
+    return f"{lower} to {_number(high)}" if high <= farthest or low > farthest else f"{lower} to more than {farthest:,}"

@@ -194,17 +194,25 @@ def _available(divided: Sequence[Manifest]) -> dict[str, int]:
 
 def _balanced(draw: Draw, times: Mapping[str, NDArray[np.floating]] | None) -> NDArray[np.float64]:
     """Balanced accuracy of one draw, [resamples, shots]; over the classes that a resample holds."""
-    units = draw.test_units
-    counted = np.ones((1, len(units))) if times is None else np.stack([times[unit] for unit in units], axis=1)
-    classes = np.unique(draw.test_labels)
-    members = (draw.test_labels[:, None] == classes).astype(np.float64)
-    totals = counted @ members  # [resamples, classes]
+    names, unit = np.unique(draw.test_units, return_inverse=True)
+    counted = np.ones((1, len(names))) if times is None else np.stack([times[name] for name in names], axis=1)
+    members = (draw.test_labels[:, None] == np.unique(draw.test_labels)).astype(np.float64)
+    totals = counted @ _by_unit(members, unit)  # [resamples, classes]
     is_held = totals > 0
     recalls = [
-        np.divide(counted @ (members * right[:, None]), totals, out=np.zeros_like(totals), where=is_held).sum(axis=1)
+        np.divide(
+            counted @ _by_unit(members * right[:, None], unit), totals, out=np.zeros_like(totals), where=is_held
+        ).sum(axis=1)
         for right in draw.is_right
     ]
     return np.stack(recalls, axis=1) / np.maximum(1, is_held.sum(axis=1))[:, None]
+
+
+def _by_unit(counts: NDArray[np.float64], unit: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Sums the rows [images, classes] of each unit."""
+    sums = np.zeros((unit.max() + 1, counts.shape[1]))
+    np.add.at(sums, unit, counts)
+    return sums
 
 
 def rounded_up(labels: float) -> int | None:

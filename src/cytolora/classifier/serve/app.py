@@ -1,9 +1,8 @@
-"""HTTP service of a classifier: images in, predictions out, bounded in size and time, with a clean shutdown."""
+"""HTTP service of a classifier: images in, predictions out, bounded in size, with a clean shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -19,6 +18,7 @@ from cytolora.classifier.bundle.manifest import to_text
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
 from cytolora.classifier.serve.guard import Guard
+from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
 from cytolora.core.files import sha256_text
 from cytolora.data.imaging.decode import Pixels, decode
@@ -28,26 +28,6 @@ _RETRY_SECONDS = "1"
 _NAME_LENGTH = 200
 _HINT = " Run `cytolora"
 """Where an error turns to somebody at the command line."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one request, and all of them together, may ask for."""
-
-    max_body_bytes: int = 2 * 1024 * 1024
-    max_pixels: int = 25_000_000
-    """Width times height of one image."""
-    max_images: int = 64
-    """In one request."""
-    max_queue: int = 256
-    """Images waiting for an answer, of all requests."""
-    max_batch: int = 32
-    max_wait_seconds: float = 0.005
-    """How long the first image of a batch waits for others."""
-    body_seconds: float = 20
-    """How long the next piece of a body may take to come."""
-    num_decoders: int = 4
-    """Images decoded at once; each may take 3 bytes a pixel, several times."""
 
 
 class Answer(BaseModel):
@@ -190,9 +170,7 @@ def make_app(
     )
     _add_routes(app, service, token)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
-    seconds = service.limits.body_seconds
-    guard = {"token": token, "loopback_only": loopback_only, "body_seconds": seconds, "root_path": root_path}
-    app.add_middleware(Guard, **guard)  # added last: asked first
+    app.add_middleware(Guard, token=token, loopback_only=loopback_only, root_path=root_path)  # added last: asked first
     return app
 
 
@@ -221,10 +199,11 @@ def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
         400: {"model": Problem, "description": "No multipart form."},
         401: {"model": Problem, "description": "No token, or a wrong one."},
         403: {"model": Problem, "description": "A page of another site asks, and no token is asked for."},
+        408: {"model": Problem, "description": "The request did not come whole in time."},
         413: {"model": Problem, "description": "The request is too large."},
         421: {"model": Problem, "description": "Meant for another host."},
         422: {"model": Problem, "description": "No image of the request can be read."},
-        503: {"model": Problem, "description": "Too many images are waiting; ask again after Retry-After seconds."},
+        503: {"model": Problem, "description": "Too many images or connections; ask again after Retry-After seconds."},
     }
     secured = [] if token is None else [Depends(HTTPBearer(auto_error=False))]  # says so in the schema; Guard checks
 

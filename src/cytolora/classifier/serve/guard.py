@@ -1,6 +1,5 @@
-"""Request guard of the service: host name and token are checked before a body is read; headers of every answer."""
+"""Request guard of the service: host, origin and token are checked before a body is read; headers of every answer."""
 
-import asyncio
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -27,14 +26,18 @@ _HEADERS = (
     ),
 )
 _PART = re.compile(r"[A-Za-z0-9._~-]+")
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+"""A Host header whole (RFC 9110, 7.2), as far as this service needs it: a name, or an address, and a port."""
+_ORIGIN = re.compile(r"https?://(?P<host>.+)", re.IGNORECASE)
 PROTECTED = "/v1/"
 """Paths below it need the token."""
 
 
 def is_loopback(host: str) -> bool:
     """Whether an interface is reached from this machine alone."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(bare).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 
@@ -87,14 +90,11 @@ class Guard:
     browsers say where it comes from (Origin, RFC 6454), programs need not.
     """
 
-    def __init__(
-        self, app: App, *, token: str | None, loopback_only: bool, body_seconds: float, root_path: str = ""
-    ) -> None:
-        """Takes the seconds that the next piece of a body may take to come; a sender that falls silent is let go."""
+    def __init__(self, app: App, *, token: str | None, loopback_only: bool, root_path: str = "") -> None:
+        """Takes what ``make_app`` was given."""
         self._root_path = root_path
         self._app = app
-        self._body_seconds = body_seconds
-        self._expected = None if token is None else f"Bearer {token}".encode()
+        self._token = None if token is None else token.encode("ascii")
         self._loopback_only = loopback_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,35 +108,17 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
-        headers = dict(scope["headers"])
-        if self._loopback_only and not is_loopback(_host(headers.get(b"host", b""))):
+        if self._loopback_only and not is_loopback(_host_name(_single(scope, b"host"))):
             await _refuse(send_with_headers, 421, "This service answers to localhost only.")
-        elif self._expected is None and not _is_own(headers):
+        elif self._token is None and not _is_own(scope):
             await _refuse(send_with_headers, 403, "This service answers to programs and to its own page only.")
-        elif self._needs_token(scope) and not self._is_right(headers.get(b"authorization", b"")):
+        elif self._needs_token(scope) and not self._is_right(_single(scope, b"authorization")):
             await _refuse(send_with_headers, 401, "Send the token: Authorization: Bearer TOKEN.")
         else:
-            await self._app(self._rooted(scope), self._in_time(receive), send_with_headers)
-
-    def _in_time(self, receive: Receive) -> Receive:
-        has_more = True
-
-        async def receive_in_time() -> Any:
-            nonlocal has_more
-            if not has_more:
-                return await receive()  # what comes now is the end of the connection, whenever that is
-            try:
-                message = await asyncio.wait_for(receive(), self._body_seconds)
-            except TimeoutError:
-                has_more = False
-                return {"type": "http.disconnect"}
-            has_more = bool(message.get("more_body", False))
-            return message
-
-        return receive_in_time
+            await self._app(self._rooted(scope), receive, send_with_headers)
 
     def _needs_token(self, scope: Scope) -> bool:
-        return self._expected is not None and self._inner(scope).startswith(PROTECTED)
+        return self._token is not None and self._inner(scope).startswith(PROTECTED)
 
     def _inner(self, scope: Scope) -> str:
         """The path without the prefix, which a proxy passes on or strips."""
@@ -151,19 +133,35 @@ class Guard:
         return {**scope, "root_path": self._root_path, "path": self._root_path + self._inner(scope)}
 
     def _is_right(self, given: bytes) -> bool:
-        return self._expected is not None and compare_digest(given, self._expected)
+        """Whether a header gives the token; the scheme's name is written in any case (RFC 9110, 11.1)."""
+        scheme, _, token = given.partition(b" ")
+        return (
+            self._token is not None and scheme.lower() == b"bearer" and compare_digest(token.strip(b" "), self._token)
+        )
 
 
-def _host(header: bytes) -> str:
-    """The name in a Host header, without the port."""
-    text = header.decode("latin-1")
-    return text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key == name]
 
 
-def _is_own(headers: dict[bytes, bytes]) -> bool:
+def _single(scope: Scope, name: bytes) -> bytes:
+    """Returns a header's value; empty where there is none, or several that may contradict each other."""
+    values = _values(scope, name)
+    return values[0] if len(values) == 1 else b""
+
+
+def _host_name(header: bytes) -> str:
+    """Returns the name in a Host header, without the port; empty where the header as a whole is none."""
+    found = _HOST.fullmatch(header.decode("latin-1"))
+    return "" if found is None else found["name"]
+
+
+def _is_own(scope: Scope) -> bool:
     """Whether no page asks, or one of this very service: same host, same port."""
-    origin = headers.get(b"origin")
-    return origin is None or origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
+    if not _values(scope, b"origin"):
+        return True
+    origin = _ORIGIN.fullmatch(_single(scope, b"origin").decode("latin-1"))
+    return origin is not None and origin["host"].lower() == _single(scope, b"host").decode("latin-1").lower()
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:

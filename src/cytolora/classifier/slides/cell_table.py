@@ -1,12 +1,13 @@
 """Tables of cell positions: CSV or TSV, columns in pixels or micrometres, QuPath's measurement export."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 
 from cytolora.classifier.slides.image_names import image_of
-from cytolora.classifier.slides.objects import LEGACY_IDS, Kind, Origin, Position, SlideObject, Unit, kind_of
+from cytolora.classifier.slides.objects import LEGACY_IDS, Kind, Origin, Position, SlideObject, Unit, free_id, kind_of
 from cytolora.core.delimited import parse_table
 from cytolora.errors import DataError
 
@@ -23,6 +24,12 @@ _TYPES = ("Object type", "objectType", "object_type")
 _LABELS = ("Name", "Classification", "Class", "type")
 """Columns in which QuPath up to 0.3, and some scripts, write that an object is an annotation."""
 _PLANES = ("z", "plane", "z_plane")
+_BOXES = (("w", "h"), ("width", "height"), ("box_width", "box_height"), ("bbox_w", "bbox_h"))
+"""Columns of the sizes of boxes."""
+_SCALES = {"level": 0, "pyramid_level": 0, "downsample": 1, "downsample_factor": 1}
+"""Columns that name another frame of x and y, and their values for level 0."""
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+_WHOLE = re.compile(r"(\d+)(\.0+)?")
 
 Row = tuple[int, Mapping[str, str]]
 """Line number, and values by column."""
@@ -44,7 +51,41 @@ def read_table_objects(path: Path, text: str) -> list[SlideObject]:
     unit, origin = _COLUMNS[names[0]]
     x, y = (by_plain[_plain(name)] for name in names[0])
     has_comma = table.delimiter != "," and not any("." in row[x] + row[y] for _, row in rows)
+    if origin == "slide":  # QuPath's centroids are what they are called
+        _check_frame(path, columns, rows)
+    if has_comma:
+        _check_thousands(path, rows, (x, y))
     return list(_objects(rows, by_plain, (x, y), unit, origin, has_comma))
+
+
+def _check_frame(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Refuses columns that say that x and y are no centres in pixels of level 0."""
+    plain = {_plain(name): name for name in reversed(columns)}
+    box = next((pair for pair in _BOXES if all(name in plain for name in pair)), None)
+    if box is not None:
+        raise DataError(
+            f"{path} has the columns {plain[box[0]]!r} and {plain[box[1]]!r} beside x and y: boxes, of which nobody "
+            "can tell whether x,y is the corner or the centre. Write the centres as x,y, and remove the other two."
+        )
+    for name, neutral in _SCALES.items():
+        given = {row[plain[name]].strip() for _, row in rows} if name in plain else set()
+        other = sorted(given - {"", str(neutral), f"{neutral}.0"})
+        if other:
+            raise DataError(
+                f"{path}: column {plain[name]!r} holds {other[0]!r}, expected {neutral}: positions are of level 0, in "
+                "full resolution. Multiply x and y by the downsampling of their level, and remove the column."
+            )
+
+
+def _check_thousands(path: Path, rows: Sequence[Row], columns: tuple[str, str]) -> None:
+    """Refuses numbers of which nobody can tell whether a comma divides thousands or begins a fraction."""
+    numbers = [row[name].strip() for _, row in rows for name in columns]
+    signed = [text for text in numbers if "," in text]
+    if len(signed) < len(numbers) and signed and all(map(_THOUSANDS.fullmatch, signed)):
+        raise DataError(
+            f"{path}: {signed[0]!r} beside whole numbers may be thousands or a fraction. Write numbers without "
+            "separators of thousands, and fractions with the same number of digits in all rows."
+        )
 
 
 def _objects(
@@ -54,7 +95,9 @@ def _objects(
         found = (row[by_plain[_plain(name)]].strip() for name in names if _plain(name) in by_plain)
         return next((value for value in found if value), "")
 
-    for number, (line, row) in enumerate(rows, start=1):
+    given_ids = [first(row, _IDS) for _, row in rows]
+    taken = frozenset(identity for identity in given_ids if identity not in LEGACY_IDS)
+    for number, ((line, row), identity) in enumerate(zip(rows, given_ids, strict=True), start=1):
         at, kind = f"line {line}", _kind(first(row, _TYPES), [first(row, [name]) for name in _LABELS])
         given = [row[name].strip() for name in columns]
         try:
@@ -63,15 +106,14 @@ def _objects(
             problem = f"no numbers in {columns[0]} and {columns[1]}: {given[0]!r}, {given[1]!r}"
             yield SlideObject(at=at, kind=kind, image=image_of(row), problem=problem)
             continue
-        identity = first(row, _IDS)
-        z = first(row, _PLANES)
+        plane = _WHOLE.fullmatch(first(row, _PLANES))  # pandas writes 2 as 2.0 where a cell is empty
         position = Position(
-            id=str(number) if not identity or identity in LEGACY_IDS else identity,
+            id=free_id(number, taken) if not identity or identity in LEGACY_IDS else identity,
             x=x,
             y=y,
             unit=unit,
             origin=origin,
-            z=int(z) if z.isdecimal() else None,
+            z=int(plane[1]) if plane else None,
         )
         yield SlideObject(at=at, kind=kind, image=image_of(row), positions=(position,))
 
@@ -95,4 +137,5 @@ def _number(text: str, has_decimal_comma: bool) -> float:
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    """Returns a name without case; micrometres may be written um, as where a program knows ASCII alone."""
+    return unicodedata.normalize("NFKC", name).strip().casefold().replace("\u03bcm", "um")

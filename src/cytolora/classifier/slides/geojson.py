@@ -2,14 +2,14 @@
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from cytolora.classifier.slides.image_names import image_of
-from cytolora.classifier.slides.objects import LEGACY_IDS, TYPES, Position, SlideObject, kind_of
+from cytolora.classifier.slides.objects import LEGACY_IDS, TYPES, Position, SlideObject, free_id, kind_of
 from cytolora.core.files import write_bytes
 from cytolora.errors import DataError
 
@@ -19,6 +19,8 @@ _COLOURS = (
 )  # fmt: skip
 """One a class, repeated: told apart by colour-blind readers (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
 _PREFIX = "cytolora "
+_NUM_KEYS = 5
+"""Of another JSON file, that an error names."""
 _UNREADABLE = "no readable geometry; expected Point, MultiPoint, Polygon or MultiPolygon, as QuPath exports"
 
 
@@ -37,13 +39,29 @@ def read_geojson_objects(path: Path, text: str) -> tuple[list[SlideObject], dict
         plain = json.loads(text, parse_constant=str, parse_float=_finite_or_text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(plain, dict | list):
+        raise DataError(f"{path} is no GeoJSON: it holds one {type(plain).__name__}, expected a FeatureCollection.")
+    if isinstance(plain, dict) and plain.get("type") not in ("FeatureCollection", "Feature"):
+        keys = ", ".join(map(repr, list(plain)[:_NUM_KEYS]))
+        raise DataError(
+            f"{path} is no GeoJSON: it holds {keys or 'nothing'}, expected a FeatureCollection, a Feature or a list of "
+            "them. Export the cells as GeoJSON, or as a table with columns x,y."
+        )
     if isinstance(plain, dict) and "features" not in plain:
-        return [_object(1, plain)], {}
+        return [_object(1, plain, frozenset())], {}
     collection = plain if isinstance(plain, dict) else {"features": plain}
     if not isinstance(collection["features"], list):
         raise DataError(f"{path} is no GeoJSON: its `features` are no list.")
     members = {name: value for name, value in collection.items() if name not in ("type", "features")}
-    return [_object(number, feature) for number, feature in enumerate(collection["features"], start=1)], members
+    features = collection["features"]
+    taken = frozenset(identity for feature in features if (identity := _given_id(feature)))
+    return [_object(number, feature, taken) for number, feature in enumerate(features, start=1)], members
+
+
+def _given_id(feature: Any) -> str:
+    """Returns the id of a feature as text; empty where it has none, or the type of an object, as in QuPath 0.2."""
+    given = feature.get("id") if isinstance(feature, dict) else None
+    return "" if given is None or given in LEGACY_IDS else str(given)
 
 
 def _finite_or_text(text: str) -> float | str:
@@ -56,7 +74,7 @@ def _finite_or_text(text: str) -> float | str:
     return number if isfinite(number) else text
 
 
-def _object(number: int, feature: Any) -> SlideObject:
+def _object(number: int, feature: Any, taken: Collection[str]) -> SlideObject:
     at = f"feature {number}"
     if not isinstance(feature, dict):
         return SlideObject(at=at, problem="no GeoJSON feature", feature=feature)
@@ -66,7 +84,7 @@ def _object(number: int, feature: Any) -> SlideObject:
         return SlideObject(at=at, problem=problem, feature=feature)
     named = next((properties[name] for name in TYPES if name in properties), given if given in LEGACY_IDS else "")
     kind, image = kind_of(named), image_of(properties)
-    identity = str(number) if not given or given in LEGACY_IDS else str(given)
+    identity = _given_id(feature) or free_id(number, taken)
     try:
         positions, edge_px = _positions(identity, feature)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):

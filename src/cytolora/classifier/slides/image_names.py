@@ -2,13 +2,17 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from cytolora.data.formats import SLIDE_SUFFIXES
+from cytolora.data.formats import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
-_COLUMNS = ("image", "imagename", "imagefilename", "imagefile", "slide", "slidename", "slidefile", "wsi", "filename")
+_COLUMNS = (
+    *("image", "imagename", "imagefilename", "imagefile", "slide", "slidename", "slidefile", "wsi", "wsiname"),
+    *("wsifile", "slidepath", "wsipath", "imagepath", "filename", "filepath", "file", "slideid", "wsiid", "imageid"),
+)
 """Names of a column or property that names the image of a row, without blanks and signs; the first counts."""
 _SUFFIX = "|".join(
     sorted(
@@ -33,6 +37,27 @@ def image_of(values: Mapping[str, Any]) -> str:
     column = image_column(values)
     name = values[column] if column is not None else None
     return name.strip() if isinstance(name, str) else ""
+
+
+def names_of_slides(names: Sequence[str], file_name: str) -> bool:
+    """Says whether the names of some rows can be those of slides: else they are crops, or numbers of a database.
+
+    Args:
+        names: Of every row that names an image.
+        file_name: Of the slide.
+    """
+    if any(is_same_image(name, file_name) or _is_slide(name) for name in names):
+        return True
+    are_crops = len(names) > 1 and len(set(names)) == len(names) and all(map(_is_picture, names))
+    return not are_crops and not all(name.isdecimal() for name in names)
+
+
+def _is_slide(name: str) -> bool:
+    return PurePosixPath(name.strip()).suffix.casefold() in SLIDE_SUFFIXES
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name.strip()).suffix.casefold() in IMAGE_SUFFIXES
 
 
 def image_parts(name: str) -> tuple[str, str]:

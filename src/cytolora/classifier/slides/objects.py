@@ -1,7 +1,7 @@
 """Objects of a file of positions: cells, annotations, tiles and TMA cores, and the kind that the file says they are."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,6 +93,14 @@ class SlideObject:
     """The longer edge of its outline; 0 of a point, and where it is not known."""
     feature: Any = None
     """As it was read from a GeoJSON; None in a table."""
+
+
+def free_id(number: int, taken: Collection[str]) -> str:
+    """Returns the id of an object that has none: its number, marked where another object is called so."""
+    identity = str(number)
+    while identity in taken:
+        identity += "*"
+    return identity
 
 
 def kind_of(name: Any) -> Kind:

@@ -171,5 +171,5 @@ def _load_tifffile() -> Any:
     try:
         import tifffile
     except ImportError as error:
-        raise missing_package("Slides need", "tifffile", extra="wsi") from error
+        raise missing_package("Slides need", "tifffile", extra="wsi", error=error) from error
     return tifffile

@@ -8,7 +8,7 @@ from typing import Any
 
 from cytolora.classifier.slides.cell_table import read_table_objects
 from cytolora.classifier.slides.geojson import PassedOver, read_geojson_objects
-from cytolora.classifier.slides.image_names import image_parts, is_same_image
+from cytolora.classifier.slides.image_names import image_parts, is_same_image, names_of_slides
 from cytolora.classifier.slides.objects import Position, SlideObject, Target
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.delimited import read_text
@@ -71,7 +71,9 @@ def _collection(
             f"{path}: {len(odd)} of {len(cells)} objects have no readable position; {odd[0].at} has {odd[0].problem}."
         )
     kept, copies = _without_copies(path, [one for one in cells if one.positions])
-    findings = [*_other_slide(others, target), *_not_cells(no_cells), *drawn, *_odd(odd), *_copies(copies)]
+    _check_pixels(path, [position for one in kept for position in one.positions])
+    findings = [*_unnamed_slide(of_slide, target), *_other_slide(others, target)]
+    findings += [*_not_cells(no_cells), *drawn, *_odd(odd), *_copies(copies)]
     taken = {id(one) for one in kept}
     positions: list[Position] = []
     passed_over: list[PassedOver] = []
@@ -89,9 +91,9 @@ def _of_slide(
     path: Path, objects: Sequence[SlideObject], target: Target | None
 ) -> tuple[list[SlideObject], list[SlideObject]]:
     """Divides objects into those of the slide, which names no image or this one, and those of other images."""
-    if target is None:
-        return list(objects), []
     named = [one for one in objects if one.image]
+    if target is None or not names_of_slides([one.image for one in named], target.image):
+        return list(objects), []
     others = [one for one in named if not is_same_image(one.image, target.image)]
     gone = {id(one) for one in others}
     kept = [one for one in objects if id(one) not in gone]
@@ -161,6 +163,29 @@ def _without_copies(path: Path, cells: Sequence[SlideObject]) -> tuple[list[Slid
         places |= own
         kept.append(one)
     return kept, copies
+
+
+def _check_pixels(path: Path, positions: Sequence[Position]) -> None:
+    """Refuses positions that are shares of the slide's width and height."""
+    numbers = [number for one in positions for number in (one.x, one.y)]
+    is_share = len(positions) > 1 and all(0 <= number <= 1 for number in numbers)
+    if is_share and len({number for number in numbers if number % 1}) > 1:
+        raise DataError(
+            f"{path}: all positions lie in 0 to 1, shares of the slide it seems; expected pixels of level 0, or "
+            "micrometres. Multiply them by its width and height."
+        )
+
+
+def _unnamed_slide(objects: Sequence[SlideObject], target: Target | None) -> list[Finding]:
+    """Says where rows name images in a way that no slide's name can be compared with, and may be of several slides."""
+    names = Counter(one.image for one in objects if one.image)
+    if target is None or len(names) < 2 or names_of_slides(list(names.elements()), target.image):
+        return []
+    text = (
+        f"All rows taken for {target.image}: the images that they name ({_names(objects)}) are none that a slide's "
+        "name can be compared with."
+    )
+    return [finding("S708", text, count=names.total(), examples=sorted(names))]
 
 
 def _other_slide(others: Sequence[SlideObject], target: Target | None) -> list[Finding]:

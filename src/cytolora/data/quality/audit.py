@@ -16,6 +16,7 @@ from cytolora.data.quality.duplicates import (
     similar_pairs,
 )
 from cytolora.data.quality.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
+from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.quality.pixel_findings import pixel_findings
 from cytolora.data.quality.scan import ImageRecord, Records, scan
 from cytolora.errors import DataError
@@ -71,6 +72,7 @@ def audit(
         near_duplicates=near,
         torn_groups=_torn_groups(manifest.samples),
         of_reader=manifest.findings,
+        suspected=tuple(groups_suspected(manifest)),
         conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),
         sizes=_sizes(looks),
         of_pixels=pixel_findings([(look.sample, look.record) for look in looks], manifest.decoding),

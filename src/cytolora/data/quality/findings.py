@@ -90,6 +90,8 @@ class Audit:
     """Cosine from which features made two images near duplicates; None: features were not looked at."""
     refused: tuple[Finding, ...] = ()
     """What `fit`, `split` and `run` would refuse; empty where that was not asked."""
+    suspected: tuple[Finding, ...] = ()
+    """Groups that file names and pixels suggest."""
 
     @property
     def duplicates(self) -> tuple[Duplicate, ...]:
@@ -160,6 +162,7 @@ class Audit:
             )
             side = "whether one patient, slide or field stands on two sides of a split"
             yield finding("D506", f"Cannot be verified: {side}; {whose}.", count=unknown)
+        yield from self.suspected
 
 
 def _cases(code: str, what: str, cases: list[str]) -> Iterator[Finding]:

@@ -7,11 +7,13 @@ from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.delimited import Row
 from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import matching, normal, shown
+from cytolora.data.formats import TABLE_SUFFIXES, is_image_name, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.paths import NamesOnDisk, leaves_folder
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.readers.tables import not_used, read_rows, refuse_other_names, subset_of
+from cytolora.data.readers.tables import coarser, not_used, read_rows, refuse_other_names, subset_of
 from cytolora.data.similar_names import join_groups
+from cytolora.data.walk import folders_in
 from cytolora.errors import DataError, unknown_name
 
 TABLE = "manifest.csv"
@@ -21,6 +23,8 @@ METADATA = ("mpp", "preparation", "scanner", "site", "stain")
 """Columns that are kept with every sample; mpp is micrometres per pixel."""
 
 _REQUIRED = ("path", "label")
+_NAMED = TABLE_SUFFIXES | {".txt"}
+"""Files that are read as tables where they are named; what a workbook is told is how to save it."""
 
 
 def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
@@ -41,7 +45,10 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
     samples = [_sample(file, line, row, columns, names) for line, row in rows]
     missing = [sample.path for sample in samples if not (file.parent / sample.path).is_file()]
     if missing:
-        raise DataError(f"{file} lists {len(missing)} images that are not there, the first is {missing[0]}.")
+        raise DataError(
+            f"{file} lists {len(missing)} images that are not there, the first is {missing[0]}. "
+            f"Write paths as seen from the folder of the table, with their suffix, such as {_any_image(file.parent)}."
+        )
     samples, of_groups = join_groups(file.name, samples)
     has_groups = any(sample.group for sample in samples)
     findings = (
@@ -49,6 +56,7 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
         *_joined(file.name, cells, ("label", columns["group"])),
         *names.findings(file.name),
         *of_groups,
+        *coarser(file.name, cells, columns["group"], [sample.group for sample in samples]),
     )
     return Manifest(
         name=file.resolve().parent.name if file.name == TABLE else file.stem,
@@ -74,6 +82,12 @@ def _columns(file: Path, rows: list[Row], reading: ReadOptions) -> dict[str, str
         if not any(row[column] for _, row in rows):
             raise DataError(f"{file}: column {column!r} is empty, expected the {meaning} of every image.")
         columns[meaning] = column
+    twice = next((name for name in (*_REQUIRED, columns["subset"]) if name == columns["group"]), None)
+    if twice is not None or columns["subset"] in _REQUIRED:
+        raise DataError(
+            f"{file}: column {twice or columns['subset']!r} is taken for two things; name a column of the groups in "
+            "--group-column, and one of train, val and test in --subset-column."
+        )
     return columns
 
 
@@ -85,6 +99,8 @@ def _sample(file: Path, line: int, row: Mapping[str, str], columns: Mapping[str,
             raise DataError(f"{where}: {name} is empty.")
         if "\n" in text or "\r" in text:
             raise DataError(f"{where}: {name} goes on in the next line; is there a quote that is not closed?")
+    if "://" in texts["path"]:
+        raise DataError(f"{where}: {texts['path']} is an address, expected a file. Download the images first.")
     if leaves_folder(texts["path"]):
         raise DataError(f"{where}: {texts['path']} leaves the folder of the table; use a path below it.")
     return Sample(
@@ -94,6 +110,13 @@ def _sample(file: Path, line: int, row: Mapping[str, str], columns: Mapping[str,
         group=normal(texts["group"]) or None,
         metadata=tuple((name, row[name]) for name in METADATA if row.get(name)),
     )
+
+
+def _any_image(folder: Path) -> str:
+    """Returns the path of some image in a folder or its sub-folders, as a table would write it."""
+    below = (one for part in (folder, *folders_in(folder)) for one in sorted(part.iterdir()) if is_image_name(one.name))
+    image = next(below, None)
+    return "hsil/cell_1.png" if image is None else image.relative_to(folder).as_posix()
 
 
 def _joined(name: str, rows: list[dict[str, str]], columns: Iterable[str]) -> list[Finding]:
@@ -111,7 +134,7 @@ def _joined(name: str, rows: list[dict[str, str]], columns: Iterable[str]) -> li
 
 
 def _looks_like(path: Path) -> bool:
-    return (path / TABLE).is_file() if path.is_dir() else path.suffix.lower() == ".csv"
+    return (path / TABLE).is_file() if path.is_dir() else suffix_of(path.name) in _NAMED
 
 
 CSV = DatasetSpec(

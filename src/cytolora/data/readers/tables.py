@@ -9,7 +9,7 @@ from typing import Literal
 
 from cytolora.config.run import Subset
 from cytolora.core.delimited import Row, read_columns, read_table
-from cytolora.core.findings import Finding, finding
+from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import normal
 from cytolora.data.readers.layout import SUBSET_NAMES
 from cytolora.errors import DataError
@@ -40,6 +40,9 @@ _OTHER_NAMES = {
 }
 """Of columns that a table must have, without marks between words."""
 _SUBSET_WORDS: Mapping[str, Subset] = {**SUBSET_NAMES, "training": "train", "testing": "test"}
+_FLAG = re.compile(r"(is|in|for|use)?(train|training|test|testing|val|valid|validation|holdout|heldout)(set|split)?")
+"""Columns that say of one subset whether an image is in it, without marks."""
+_YES_OR_NO = frozenset(("0", "1", "0.0", "1.0", "true", "false", "yes", "no", "y", "n", "t", "f", "x"))
 _IDENTIFIER = re.compile(r"[^\W\d_]{1,12}[-_ ]?\d+")
 """``P007``, ``case 3``: such values, repeated, may be groups."""
 
@@ -123,10 +126,16 @@ def refuse_other_names(table: Path, rows: Sequence[Mapping[str, str]], chosen: I
             continue
         is_empty = ", which is empty" if meaning in rows[0] else ""
         columns, it, them = ("column", "it", "it") if len(others) == 1 else ("columns", "one of them", "them")
+        found = f"{table}: found {columns} {', '.join(map(repr, others))}, expected {meaning!r}{is_empty}"
+        fitting = [name for name in others if meaning == "group" or _no_subset(name, rows) is None]
+        if not fitting:
+            raise DataError(
+                f"{found} ({words}), and {others[0]!r} holds {_no_subset(others[0], rows)!r}. "
+                f"Write train, val or test for every image into a column subset, or remove {them}."
+            )
         raise DataError(
-            f"{table}: found {columns} {', '.join(map(repr, others))}, expected {meaning!r}{is_empty}. "
-            f"Take {it} with --{meaning}-column {shlex.quote(others[0])}, rename {it} to {meaning} ({words}), "
-            f"or remove {them}."
+            f"{found}. Take {it} with --{meaning}-column {shlex.quote(fitting[0])}, rename {it} to {meaning} "
+            f"({words}), or remove {them}."
         )
 
 
@@ -136,7 +145,37 @@ def _holds(column: str, rows: Sequence[Mapping[str, str]], meaning: str) -> bool
     if known is not None or meaning == "group":
         return known == meaning
     words = {normal(row[column]).casefold() for row in rows} - {""}
-    return len(words) > 1 and words <= set(_SUBSET_WORDS)
+    is_flag = _FLAG.fullmatch(re.sub(r"[\W_]+", "", column.lower())) is not None and words <= _YES_OR_NO
+    return is_flag or (len(words) > 1 and words <= set(_SUBSET_WORDS))
+
+
+def _no_subset(column: str, rows: Sequence[Mapping[str, str]]) -> str | None:
+    """Returns the first text of a column that is none of train, val and test."""
+    texts = (normal(row[column]) for row in rows)
+    return next((text for text in texts if text and text.casefold() not in _SUBSET_WORDS), None)
+
+
+def coarser(name: str, rows: Sequence[Mapping[str, str]], used: str, groups: Sequence[str | None]) -> list[Finding]:
+    """Names columns meant as group that hold several groups together, such as patients of whom groups are the slides.
+
+    Args:
+        used: The column of the groups.
+        groups: Of every row.
+    """
+    findings = []
+    for column in (column for column in rows[0] if column != used and meant_as(column) == "group"):
+        members: dict[str, set[str]] = {}
+        for row, group in zip(rows, groups, strict=True):
+            if group is not None and normal(row[column]):
+                members.setdefault(normal(row[column]), set()).add(group)
+        several = [value for value, held in members.items() if len(held) > 1]
+        if several and len(members) > 1:
+            text = (
+                f"{name}: {column!r} holds several groups of column {used!r} together: {len(several)}, "
+                f"{first(several)}. A split may tear them; --group-column {shlex.quote(column)} keeps them whole."
+            )
+            findings.append(finding("L408", text, count=len(several), examples=several))
+    return findings
 
 
 def _is_one_of(names: Iterable[str], word: str) -> bool:

@@ -17,8 +17,11 @@ _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
 """The last two stand in the first row only: they are about the whole file, and a comment would not be CSV."""
 
 
-def write_split(manifest: Manifest, path: AnyPath) -> None:
+def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) -> None:
     """Writes where every image stands, with a fingerprint of the images and the rule in words.
+
+    Args:
+        by_names: Leaves the fingerprint out: the split is of file names, whatever the files hold.
 
     Raises:
         DataError: If the manifest is not divided yet.
@@ -26,7 +29,7 @@ def write_split(manifest: Manifest, path: AnyPath) -> None:
     if not manifest.has_subsets:
         raise DataError(f"{manifest.name} is not divided into train, val and test yet; there is no split to write.")
     lines = [csv_line(_COLUMNS)]
-    about = (images_fingerprint(manifest), manifest.split_rule)
+    about = ("" if by_names else images_fingerprint(manifest), manifest.split_rule)
     for sample in manifest.samples:
         lines.append(csv_line([sample.path, sample.label, sample.subset, sample.group, *about]))
         about = ("", "")

@@ -17,11 +17,13 @@ from types import ModuleType
 from typing import Any
 
 from cytolora.errors import ConfigError, EngineError, missing_package
+from cytolora.experiments.engines.ray_watch import leave
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # then Ray listens on 127.0.0.1 on Linux too, and nowhere else
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end must not start another cluster
 }
 _STORE_BYTES = 256 * 2**20
 _PROBE_SECONDS = 120
@@ -75,7 +77,7 @@ def local_cluster(*, num_cpus: int, num_gpus: int) -> Iterator[ModuleType]:
             try:
                 yield ray
             finally:
-                ray.shutdown()
+                leave(ray)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,7 +113,7 @@ def running_cluster(address: str) -> Iterator[ModuleType]:
                 raise _unprotected(address)
             yield ray
         finally:
-            ray.shutdown()
+            leave(ray)
 
 
 @cache

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,7 @@ from cytolora.experiments.engines.ray_cluster import (
     running_cluster,
     too_small,
 )
+from cytolora.experiments.engines.ray_watch import look_at, run_watched
 from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units, split_up
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
@@ -33,6 +36,10 @@ from cytolora.training.resources import Inputs
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 600
 """Longest time without any event while no worker has started: nodes may still be joining."""
+_ROOM_SECONDS = 30
+"""Longest time without any event while the nodes that are left have no room for a worker."""
+_WAIT_SECONDS = 2
+"""For one wait: in between, whether anybody still waits is looked at."""
 
 
 def run_jobs(
@@ -50,7 +57,7 @@ def run_jobs(
     threads as this process is set to, so that its numbers are those of the engine ``inline``.
 
     Raises:
-        EngineError: If workers cannot be started, or die at one unit again and again.
+        EngineError: If workers cannot be started, die at one unit again and again, or the cluster is lost.
     """
     require_ray()
     if workers.address is not None:
@@ -67,8 +74,16 @@ def run_jobs(
     with _cluster(workers, threads, device) as ray:
         num_workers, resources = _sized(ray, workers, threads, device)
         setup = _setup(jobs, inputs, store, device, int(resources["num_cpus"]) if device.type == "cuda" else threads)
-        pool = _Pool(ray=ray, new=_actors(ray, setup, resources), units=units, progress=progress)
-        pool.run(min(num_workers, len(units.waiting)))
+        pool = _Pool(
+            ray=ray,
+            new=_actors(ray, setup, resources),
+            has_room=lambda: free_resources(ray)[0] >= resources["num_cpus"],
+            units=units,
+            progress=progress,
+        )
+        num_workers = min(num_workers, len(units.waiting))
+        safe = f"What was finished is kept in {store.root}; the same command goes on from there."
+        run_watched(lambda is_left: pool.run(num_workers, is_left), look_at(ray), safe=safe)
 
 
 def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
@@ -131,6 +146,8 @@ class _Pool:
 
     ray: ModuleType
     new: Callable[[], Any]
+    has_room: Callable[[], bool]
+    """Whether the nodes hold a worker at all."""
     units: Units
     progress: Progress
     starting: dict[Any, Any] = field(default_factory=dict)
@@ -140,19 +157,36 @@ class _Pool:
     idle: list[tuple[Any, DatasetBackbone | None]] = field(default_factory=list)
     failed_starts: int = 0
 
-    def run(self, num_workers: int) -> None:
-        """Works until no unit is left."""
+    def run(self, num_workers: int, is_left: Event) -> None:
+        """Works until no unit is left, or the event is set."""
         self.progress.say(f"starting {num_workers} workers")
         for _ in range(num_workers):
             self._start()
-        while self.units.waiting or self.busy:
+        while (self.units.waiting or self.busy) and not is_left.is_set():
             self._give_out()
-            waiting_for = [*self.starting, *self.busy]
-            ready, _ = self.ray.wait(waiting_for, num_returns=1, timeout=None if self.busy else _START_SECONDS)
-            if not ready:
-                raise EngineError(f"No worker has started within {_START_SECONDS} s; the cluster has no room for one.")
-            for promise in ready:
+            for promise in self._ready(is_left):
                 self._take_in(promise)
+
+    def _ready(self, is_left: Event) -> list[Any]:
+        """Waits for the next event; returns its promise, none if the event is set.
+
+        Raises:
+            EngineError: If no worker is at work and none starts.
+        """
+        began = monotonic()
+        while not is_left.is_set():
+            ready, _ = self.ray.wait([*self.starting, *self.busy], num_returns=1, timeout=_WAIT_SECONDS)
+            if ready:
+                return ready
+            seconds = monotonic() - began
+            if self.busy or seconds < _ROOM_SECONDS:
+                continue
+            if seconds > _START_SECONDS or not self.has_room():
+                raise EngineError(
+                    f"No worker has started within {seconds:.0f} s; the cluster has no room for one. What was finished "
+                    "is kept; the same command goes on from there."
+                )
+        return []
 
     def _start(self) -> None:
         actor = self.new()

@@ -93,14 +93,17 @@ class Worker:
     def _session(self, key: DatasetBackbone, setting: Setting) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
         assert self.store is not None
-        if self.session is None or (self.session.dataset, self.session.backbone.name) != key:
-            self._check_weights(key[1])
-            progress = Progress(done=self._count)
-            before, self.session = self.session, None
-            self.session = open_session(
-                setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=before
-            )
-        return self.session
+        manifest = self.setup.inputs.manifest(key[0], setting[0].split)  # another division is another session
+        held = self.session
+        if held is not None and (held.dataset, held.backbone.name) == key and held.manifest is manifest:
+            return held
+        self._check_weights(key[1])
+        progress = Progress(done=self._count)
+        self.session = None
+        self.session = session = open_session(
+            setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=held
+        )
+        return session
 
     def _count(self, images: int) -> None:
         self._num_images += images

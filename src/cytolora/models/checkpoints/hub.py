@@ -4,6 +4,7 @@ Loads no torch. The look-up never downloads; ``fetch`` does, and its errors name
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from cytolora.models.backbones.spec import BackboneSpec, HubFile
 from cytolora.models.checkpoints.hub_cache import snapshot_in
 from cytolora.models.checkpoints.offline_folder import find_carried
 from cytolora.models.checkpoints.shards import INDEX, index_of, is_index
+from cytolora.models.checkpoints.stalls import StalledError, telling, unless_stalled
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 """Of files that can hold weights, the safest first."""
 
 _PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+
+_STALL_SECONDS = 600.0
+"""Longest time without progress. The hub's client has a deadline for silence (HF_HUB_DOWNLOAD_TIMEOUT, 10 s) and none
+for a connection that drips; it counts pieces of 10 MB, so that this is a rate of 17 kB a second."""
 
 
 def find(spec: BackboneSpec, named: Path | None = None, folder: Path | None = None) -> Path | None:
@@ -103,16 +109,21 @@ def missing(spec: BackboneSpec, lost: str = "") -> WeightsError:
 def _download(spec: BackboneSpec, hub: HubFile, progress: Progress | None = None) -> Path:
     """Returns the file; the hub's client draws its own bar where there is no ``progress``."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import tqdm as own_bar
 
-    bar = None if progress is None else _telling(progress, f"{spec.name}: fetching {hub.filename}")
+    bar = own_bar if progress is None else _silent_bar(progress, f"{spec.name}: fetching {hub.filename}")
+
+    def download(tell: Callable[[], None]) -> str:
+        return hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=telling(bar, tell))
+
     try:
-        path = Path(hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=bar))
+        path = Path(unless_stalled(download, seconds=_STALL_SECONDS))
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
         raise _explained(spec, hub, error) from error
     return intact(spec, path)
 
 
-def _telling(progress: Progress, text: str) -> type[Any]:
+def _silent_bar(progress: Progress, text: str) -> type[Any]:
     """Returns what the hub's client takes for its bar: nothing is drawn, the bytes are told."""
     from tqdm import tqdm
 
@@ -180,6 +191,11 @@ def _explained(spec: BackboneSpec, hub: HubFile, error: Exception) -> WeightsErr
         error = error.__cause__  # the client hides a broken hub and a missing route behind "not in the cache"
     where = f"{hub.repo}" + (f" at revision {hub.revision}" if hub.revision else "")
     match error:
+        case StalledError():
+            return WeightsError(
+                f"The download of {hub.filename} from {hub.repo} came to a halt: less than 10 MB in "
+                f"{_STALL_SECONDS:.0f} s. What has arrived is kept; fetch it again, and it goes on from there. {else_}"
+            )
         case errors.GatedRepoError():
             return WeightsError(
                 f"{hub.repo} is gated and refused: accept its terms at {hub.url}, then log in with `hf auth login` "

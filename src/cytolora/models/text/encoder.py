@@ -201,4 +201,4 @@ def _bert_state(state: Mapping[str, Tensor]) -> State:
 
 
 def _not_installed(error: ImportError) -> ConfigError:
-    return missing_package("Text encoders need", error.name or "open_clip", extra="text")
+    return missing_package("Text encoders need", error.name or "open_clip", extra="text", error=error)

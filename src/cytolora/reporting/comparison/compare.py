@@ -11,7 +11,9 @@ from cytolora.core.tables import html_table, to_pandas
 from cytolora.display import format as words
 from cytolora.metrics.bootstrap import Replicates
 from cytolora.metrics.paired import Difference, McNemar, difference, holm, mcnemar
-from cytolora.reporting.comparison.pairing import By, Rivals, alone, find_rivals, name_of
+from cytolora.reporting.comparison.fields import RATE, By, resolve
+from cytolora.reporting.comparison.pairing import Rivals, alone, find_rivals, name_of
+from cytolora.reporting.comparison.rates import AtRate, seeds_of
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.predictions import TestPredictions, draw_seeds
 from cytolora.reporting.results.settings import Metric, Setting, read_predictions
@@ -92,10 +94,15 @@ def compare(
     """Compares all tested settings that differ in one thing only, in pairs.
 
     Args:
-        by: The thing; settings of one dataset that agree in everything else are rivals.
+        by: The thing: ``model``, ``method``, ``shots``, ``learning_rate`` (on validation images), or any field in which
+            settings differ, such as ``rank``; settings of one dataset that agree in everything else are rivals.
         only_best: Compares only the best of each group of rivals with the others, a family that is smaller.
         replicates: Draws of the test set.
+
+    Raises:
+        ConfigError: If ``by`` names nothing in which settings differ.
     """
+    by = resolve(settings, by)
     pairs: list[Pair] = []
     skipped: list[str] = []
     rivals = find_rivals(settings, by, metric, only_best=only_best)
@@ -104,7 +111,7 @@ def compare(
         drawn: dict[str, Replicates] = {}
         for first, second in group.pairs:
             where = f"{group.dataset}, {group.setting}: {name_of(first, by)} and {name_of(second, by)}"
-            reason = _why_not(first, second)
+            reason = why_not(first, second)
             if reason:
                 skipped.append(f"{where} are not compared: {reason}.")
                 continue
@@ -130,8 +137,11 @@ def _holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else value for p, value in zip(p_values, corrected, strict=True)]
 
 
-def _why_not(first: Setting, second: Setting) -> str:
+def why_not(first: Setting, second: Setting) -> str:
     """Says why two settings saw no common test set; empty where they did."""
+    if isinstance(first, AtRate) and isinstance(second, AtRate):
+        here_seeds, there_seeds = seeds_of([first, second])
+        return "" if here_seeds == there_seeds else "they were not run with the same seeds"
     here, there = first.evaluation, second.evaluation
     if here is None or there is None:
         return "one of them has no test score"
@@ -250,11 +260,17 @@ def notes(comparison: Comparison) -> list[str]:
     count = len(comparison.pairs)
     lines = [
         f"Difference of the mean {comparison.metric.replace('_', ' ')} over the seeds, first minus second; intervals "
-        "and p from bootstrap draws of the same test groups or images for both, which say nothing of other seeds.",
+        "and p from bootstrap draws of the same groups or images for both, which say nothing of other seeds.",
         "The cluster-robust test is Student's t of the difference over its jackknife error over groups.",
         f"Both p are corrected by Holm for the {words.count(count, 'pair')} of this comparison.",
         "McNemar's test takes every image for independent of the others, which cells of one slide or patient are not.",
     ]
+    if comparison.by == RATE:
+        lines.insert(
+            1,
+            "All of it on validation images, which the rate was chosen on: the test set is scored for the chosen rate "
+            "alone.",
+        )
     warned: Mapping[str, str] = {
         tag: text
         for pair in comparison.pairs

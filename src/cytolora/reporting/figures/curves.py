@@ -14,15 +14,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cytolora.display import format as words
+from cytolora.display.column import canvas, is_narrow, legend
 from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE, stamp
-from cytolora.display.lines import line, linear_last, percent_ticks
+from cytolora.display.lines import extent, in_text, line, linear_last, percent_ticks, what_is_drawn
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Metric, Setting
 from cytolora.reporting.tables.tables import TITLES
 
 Axis = Literal["shots", "fraction"]
 
-_COLUMNS = ("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds", "flags")
+_COLUMNS = (
+    *("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds"),
+    *("by_seed", "flags"),
+)
 _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LEVEL_DASHES = ((0, (6, 3)), (0, (11, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
@@ -53,9 +57,7 @@ class Curves:
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
         against = "labelled images per class" if self.axis == "shots" else "the share of the training images"
-        text = f"{self.dataset}: {TITLES[self.metric]} on the test set against {against}. Points: mean over seeds."
-        if any(row["std"] is not None for row in self._points):
-            text += " Bands, or bars: ±\u00a01 standard deviation over seeds."
+        text = f"{self.dataset}: {TITLES[self.metric]} on the test set against {against}. {what_is_drawn(self._points)}"
         if len(self._points) < len(self._rows):
             levels = {words.kind_of(row["method"]) == "zero_shot" for row in self._rows if row["amount"] is None}
             said = ["trained on all images", "zero-shot, trained on none"]
@@ -101,6 +103,7 @@ class Curves:
                     spread.std,
                     *ends,
                     len(setting.tested),
+                    in_text(run.metrics["test"][self.metric] for run in setting.tested),
                     in_file(setting),
                 )
                 rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
@@ -130,7 +133,7 @@ class Curves:
 
     def _one_panel(self, models: list[str]) -> Drawing:
         beside = max(map(len, [*models, *self._methods])) <= _MAX_LEGEND
-        drawing = Drawing(figsize=(6.6, 4.0 if beside else 4.8), layout="constrained")
+        drawing = canvas(6.6, 4.0 if beside else 4.8)
         axes = drawing.subplots()
         known = self.all_models if 0 < len(self.all_models) <= len(PALETTE) else sorted(models)
         colours = {model: PALETTE[list(known).index(model)] for model in models}
@@ -148,13 +151,13 @@ class Curves:
             bars = [Line2D([], [], color=colours[model], linewidth=4, label=model) for model in models]
             handles = [*bars, Line2D([], [], linestyle="none", label=" "), *handles]
         place: dict[str, Any] = {"loc": "outside right center"} if beside else {"loc": "outside lower left", "ncols": 2}
-        drawing.legend(handles=handles, handlelength=2.6, **place)
+        legend(drawing, handles, handlelength=2.6, **place)
         return drawing
 
     def _panel_per_model(self, models: list[str]) -> Drawing:
-        columns = min(_NUM_COLUMNS, len(models))
+        columns = min(2 if is_narrow() else _NUM_COLUMNS, len(models))
         rows = ceil(len(models) / columns)
-        drawing = Drawing(figsize=(2.15 * columns, 1.75 * rows + 0.8), layout="constrained")
+        drawing = canvas(2.15 * columns, 1.75 * rows + 0.8)
         grid = np.atleast_1d(drawing.subplots(rows, columns, sharex=True, sharey=True)).ravel()
         for index, (panel, model) in enumerate(zip(grid, models, strict=False)):
             self._others(panel, model)
@@ -169,7 +172,7 @@ class Curves:
         drawing.supylabel(self._y_title, fontsize=9)
         others = Line2D([], [], color=FAINT, alpha=0.5, linewidth=1, label="the other models")
         handles = [*self._method_handles(coloured=True), others]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.6)
+        legend(drawing, handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.6)
         return drawing
 
     def _line(self, axes: Axes, model: str, method: str, colour: str) -> None:
@@ -216,8 +219,8 @@ class Curves:
     @cached_property
     def _limits(self) -> tuple[float, float]:
         """Round percentages around all bands; the baseline is let in where it costs at most a quarter of the height."""
-        low = min(row["mean"] - (row["std"] or 0) for row in self._rows)
-        high = max(row["mean"] + (row["std"] or 0) for row in self._rows)
+        levels = [*extent(self._points), *(row["mean"] for row in self._rows)]
+        low, high = min(levels), max(levels)
         if self._baseline is not None and self._baseline > low - 0.33 * (high - low):
             low = min(low, self._baseline)
         return max(0.0, floor(20 * low - 0.5) / 20), min(1.01, ceil(20 * high + 0.5) / 20)

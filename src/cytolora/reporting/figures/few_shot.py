@@ -10,14 +10,25 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from cytolora.config.run import PAPER
+from cytolora.display.column import legend
 from cytolora.display.figure import INK, stamp
-from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
+from cytolora.display.lines import (
+    colours,
+    extent,
+    in_text,
+    line,
+    markers,
+    panels,
+    percent_axis,
+    plain_ticks,
+    what_is_drawn,
+)
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import Setting
 
 _LEVEL = (0, (6, 3))
-_COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high", "n_seeds", "flags")
+_COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high", "n_seeds", "by_seed", "flags")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +51,7 @@ class FewShot:
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
         text = f"Figure 1: accuracy on the test set of {self.method} against labelled images per class, by dataset. "
-        text += "Points: mean over seeds; bands, or bars: ±\u00a01 standard deviation."
+        text += what_is_drawn(self._rows)
         if any(row["shots"] is None for row in self._rows):
             text += f" Dashed horizontal lines, in each model's colour: {self._level_name}."
         return text + in_caption(self._drawn)
@@ -68,12 +79,12 @@ class FewShot:
                 for level in (row["mean"] for row in own if row["shots"] is None):
                     panel.axhline(level, color=inks[model], linestyle=_LEVEL, linewidth=1.1, zorder=2)
             plain_ticks(panel, ticks, log=True)
-            percent_axis(panel, [row["mean"] + sign * (row["std"] or 0) for row in rows for sign in (-1, 1)])
+            percent_axis(panel, extent(rows))
             panel.set_title(dataset)
         handles = [Line2D([], [], color=inks[model], marker=marks[model], label=model) for model in models]
         if any(row["shots"] is None for row in self._rows):
             handles.append(Line2D([], [], color=INK, linestyle=_LEVEL, linewidth=1.1, label=self._level_label))
-        drawing.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=2.4)
+        legend(drawing, handles, loc="outside upper left", ncols=3, handlelength=2.4)
         drawing.supxlabel("Labelled images per class (shots)", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
         stamp(drawing, caution(self._drawn))
@@ -164,5 +175,6 @@ def _row(setting: Setting) -> dict[str, Any]:
         "low": interval.low,
         "high": interval.high,
         "n_seeds": len(setting.tested),
+        "by_seed": in_text(run.metrics["test"]["accuracy"] for run in setting.tested),
         "flags": in_file(setting),
     }

@@ -10,8 +10,19 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from cytolora.display import format as words
+from cytolora.display.column import legend
 from cytolora.display.figure import INK, stamp
-from cytolora.display.lines import colours, line, markers, panels, percent_axis, plain_ticks
+from cytolora.display.lines import (
+    colours,
+    extent,
+    in_text,
+    line,
+    markers,
+    panels,
+    percent_axis,
+    plain_ticks,
+    what_is_drawn,
+)
 from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.published import Reference, references
@@ -21,7 +32,7 @@ _RESTRICTED = (0, (2, 1.5))
 _LEVEL = (0, (6, 3))
 _COLUMNS = (
     *("dataset", "model", "method", "fraction", "scored_on", "num_classes", "mean", "std", "low", "high", "n_seeds"),
-    *("published", "flags"),
+    *("by_seed", "published", "flags"),
 )
 
 
@@ -44,7 +55,7 @@ class Fractions:
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
         text = f"Figure 2: accuracy on the test set of {self.dataset} against the share of the training images. "
-        text += "Solid: on all its classes, mean over seeds, bands (or bars) ±\u00a01 standard deviation."
+        text += f"Solid: on all its classes. {what_is_drawn(self._rows)}"
         for reference in self._references:
             number = self._num_classes(reference)
             text += (
@@ -102,13 +113,13 @@ class Fractions:
         if any(row["published"] is not None for row in self._rows):
             handles.append(Line2D([], [], linestyle="none", marker="D", label="published, all classes", **_DIAMOND))
         self._scale(axes)
-        drawing.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=2.6)
+        legend(drawing, handles, loc="outside upper left", ncols=2, handlelength=2.6)
         stamp(drawing, caution(self._shown))
         return drawing
 
     def _scale(self, axes: Any) -> None:
         plain_ticks(axes, sorted({row["fraction"] for row in self._rows}), log=False, share=True)
-        levels = [row["mean"] + sign * (row["std"] or 0) for row in self._rows for sign in (-1, 1)]
+        levels = extent(self._rows)
         levels += [row["published"] for row in self._rows if row["published"] is not None]
         percent_axis(axes, [*levels, *(reference.accuracy for reference in self._references)])
         axes.set_xlabel("Share of the training images")
@@ -148,10 +159,16 @@ def _rows(setting: Setting) -> list[dict[str, Any]]:
         "method": setting.method,
         "fraction": setting.fraction,
         "n_seeds": len(setting.tested),
+        "by_seed": "",
         "flags": in_file(setting),
     }
     whole = {"scored_on": setting.dataset, "num_classes": len(found.classes), "mean": spread.mean, "std": spread.std}
-    rows = [row | whole | _ends(found.intervals["accuracy"]) | {"published": published and published.accuracy}]
+    rows = [
+        row
+        | whole
+        | _ends(found.intervals["accuracy"])
+        | {"published": published and published.accuracy, "by_seed": _by_seed(setting)}
+    ]
     for name, kept in setting.facts.restrictions.items():
         values = [value for value in found.restricted[name] if value is not None]
         if values and len(kept) < len(found.classes):
@@ -159,6 +176,10 @@ def _rows(setting: Setting) -> list[dict[str, Any]]:
             scored = {"scored_on": name, "num_classes": len(kept), "mean": part.mean, "std": part.std}
             rows.append(row | scored | _ends(found.restricted_intervals[name]) | {"published": None})
     return rows
+
+
+def _by_seed(setting: Setting) -> str:
+    return in_text(run.metrics["test"]["accuracy"] for run in setting.tested)
 
 
 def _ends(interval: Interval) -> dict[str, float]:

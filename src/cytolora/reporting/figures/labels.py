@@ -11,15 +11,39 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cytolora.display import format as words
+from cytolora.display.column import legend
 from cytolora.display.figure import INK, stamp
-from cytolora.display.lines import colours, line, linear_last, markers, panels, percent_axis
+from cytolora.display.lines import (
+    colours,
+    extent,
+    in_text,
+    line,
+    linear_last,
+    markers,
+    panels,
+    percent_axis,
+    what_is_drawn,
+)
 from cytolora.reporting.figures.few_shot import in_print_order
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Setting
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LINEAR_DASH = (0, (1.2, 1.6))
-_COLUMNS = ("dataset", "model", "method", "amount", "num_labels", "mean", "std", "low", "high", "n_seeds", "flags")
+_COLUMNS = (
+    "dataset",
+    "model",
+    "method",
+    "amount",
+    "num_labels",
+    "mean",
+    "std",
+    "low",
+    "high",
+    "n_seeds",
+    "by_seed",
+    "flags",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +63,7 @@ class Labels:
         """What is seen, in words that stand alone."""
         text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
         text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
+        text += f" {what_is_drawn(self._rows)}"
         return text + in_caption([setting for setting in self.settings if setting.tested])
 
     @property
@@ -70,12 +95,12 @@ class Labels:
             panel.xaxis.set_minor_locator(NullLocator())
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             panel.set_title(model, fontsize=9)
-            percent_axis(panel, [row["mean"] + sign * (row["std"] or 0) for row in self._rows for sign in (-1, 1)])
+            percent_axis(panel, extent(self._rows))
         handles = [Line2D([], [], color=inks[name], marker=marks[name], label=name) for name in datasets]
         handles += [
             Line2D([], [], color=INK, label=method, **_style(index, method, "")) for index, method in enumerate(methods)
         ]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4)
+        legend(drawing, handles, loc="outside upper left", ncols=4, handlelength=2.4)
         drawing.supxlabel("Labelled training images", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
         stamp(drawing, caution([setting for setting in self.settings if setting.tested]))
@@ -95,6 +120,7 @@ class Labels:
                 "low": setting.intervals["accuracy"].low,
                 "high": setting.intervals["accuracy"].high,
                 "n_seeds": len(setting.tested),
+                "by_seed": in_text(run.metrics["test"]["accuracy"] for run in setting.tested),
                 "flags": in_file(setting),
             }
             for setting in self.settings

@@ -9,6 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
+from cytolora.display.column import canvas, legend
 from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE, stamp
 from cytolora.display.lines import percent_ticks
 from cytolora.reporting.results.flags import caution, in_caption, in_file
@@ -77,7 +78,7 @@ class Levels:
         """Draws the best on top."""
         rows = self.frame().to_pylist()
         methods = sorted({row["method"] for row in rows})
-        drawing = Drawing(figsize=(6.6, 0.32 * len(rows) + 1.0), layout="constrained")
+        drawing = canvas(6.6, 0.32 * len(rows) + 1.0)
         axes = drawing.subplots()
         for place, row in enumerate(rows):
             style = methods.index(row["method"])
@@ -94,7 +95,7 @@ class Levels:
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.spines["left"].set_color(FAINT)
-        drawing.legend(handles=self._legend(methods, rows), loc="outside right center")
+        legend(drawing, self._legend(methods, rows), loc="outside right center")
         stamp(drawing, caution(self._shown))
         return drawing
 

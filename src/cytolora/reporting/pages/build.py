@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import staged_folder, write_json, write_text
 from cytolora.core.litter import is_litter
@@ -12,16 +13,21 @@ from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.store import Store, unwritable
+from cytolora.reporting.comparison import gains as gain_tables
+from cytolora.reporting.comparison.gains import gains
 from cytolora.reporting.figures.confusion import confusion_matrix
 from cytolora.reporting.figures.curves import Axis, Curves
 from cytolora.reporting.figures.few_shot import few_shot_figures, in_print_order
 from cytolora.reporting.figures.fractions import Fractions
+from cytolora.reporting.figures.gains import Gains
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
+from cytolora.reporting.results import rates
 from cytolora.reporting.results.checks import refuse_mixed
+from cytolora.reporting.results.divided import divided
 from cytolora.reporting.results.settings import (
     METRICS,
     Setting,
@@ -33,6 +39,10 @@ from cytolora.reporting.results.settings import (
 )
 from cytolora.reporting.tables import costs, table1
 from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
+from cytolora.reporting.tables.divisions import COLUMNS as DIVISION_COLUMNS
+from cytolora.reporting.tables.divisions import division_rows
+from cytolora.reporting.tables.images import COLUMNS as IMAGE_COLUMNS
+from cytolora.reporting.tables.images import SPLITS, image_rows, write_splits
 from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
 from cytolora.reporting.tables.metadata import breakdowns, to_rows
 from cytolora.reporting.tables.neighbours import COLUMNS as NEIGHBOUR_COLUMNS
@@ -40,25 +50,52 @@ from cytolora.reporting.tables.neighbours import neighbour_rows
 from cytolora.reporting.tables.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
 
 PAGE = "index.html"
-_FILES = ("tables.csv", "tables.md", "tables.tex", "table1.csv", "table1.md", "table1.tex", "costs.csv", "costs.tex")
-_TABLES = ("settings.csv", "classes.csv", "tree.csv", "neighbours.csv", "metadata.csv")
+_FILES = (
+    "tables.csv",
+    "tables.md",
+    "tables.tex",
+    "tables_without_intervals.tex",
+    "table1.csv",
+    "table1.md",
+    "table1.tex",
+    "costs.csv",
+    "costs.tex",
+)
+_TABLES = (
+    "settings.csv",
+    "rates.csv",
+    "gains.csv",
+    "images.csv",
+    "classes.csv",
+    "tree.csv",
+    "neighbours.csv",
+    "metadata.csv",
+    "divisions.csv",
+)
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
 FINDINGS = "findings.json"
 """Where the data of the runs have findings."""
-_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_FORMER, "figures"})
+_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_FORMER, "figures", SPLITS})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
 
 
-def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | None = None) -> Path:
+def build_report(
+    runs_dir: AnyPath,
+    out: AnyPath,
+    data: Mapping[str, AnyPath] | None = None,
+    *,
+    reading: ReadOptions = AS_IT_STANDS,
+) -> Path:
     """Writes the report of a store and returns its page, ``out/index.html``.
 
     An older report at ``out`` is replaced whole; if anything fails it stays as it was.
 
     Args:
         data: Folder of each dataset, by name; the page shows example cells of those that are given.
+        reading: Of these datasets, as they were read for the runs.
 
     Raises:
         StoreError: If there are no runs, runs that must not stand in one table, or ``out`` cannot be written.
@@ -81,9 +118,12 @@ def build_report(runs_dir: AnyPath, out: AnyPath, data: Mapping[str, AnyPath] | 
     try:
         with staged_folder(target) as folder:
             _write_tables(folder, settings)
+            write_splits(folder, runs_dir, settings, {one.dataset: _slug(one.dataset) for one in settings})
             desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
             overview = _overview(desk, settings)
-            sections = _sections(desk, settings, folders)
+            sections = _sections(desk, settings, folders, reading)
+            if overview.gains:
+                write_text(folder / "gains.csv", to_csv(gain_tables.to_rows(overview.gains), gain_tables.COLUMNS))
             _write_metadata(folder, sections)
             _write_findings(folder, sections)
             write_text(folder / PAGE, render(overview, sections, runs))
@@ -120,11 +160,16 @@ def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
     write_text(folder / "settings.csv", to_csv(rows, rows[0]))
     write_text(folder / "tables.md", to_markdown(settings))
     write_text(folder / "tables.tex", to_latex(settings))
+    write_text(folder / "tables_without_intervals.tex", to_latex(settings, intervals=False))
+    write_text(folder / "rates.csv", to_csv(rates.to_rows(settings), rates.COLUMNS))
+    write_text(folder / "images.csv", to_csv(image_rows(settings), IMAGE_COLUMNS))
     write_text(folder / "costs.csv", to_csv(costs.to_rows(settings), costs.COLUMNS))
     write_text(folder / "costs.tex", costs.to_latex(settings))
     write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))
     if beside := neighbour_rows(settings):
         write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))
+    if families := divided(settings):
+        write_text(folder / "divisions.csv", to_csv(division_rows(families), DIVISION_COLUMNS))
     branches = tree_rows(settings)
     if branches:
         write_text(folder / "tree.csv", to_csv(branches, TREE_COLUMNS))
@@ -155,7 +200,7 @@ class _Desk:
     cache: Path
 
     def picture(self, figure: Figure) -> Picture:
-        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache), caption=figure.caption)
+        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache, as_pdf=True), caption=figure.caption)
 
 
 def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
@@ -165,21 +210,31 @@ def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
     shares = [figure for figure in shares if figure.drawable]
     if len(shares) == 1:
         shares = [replace(shares[0], slug="")]
+    paired = Gains(gains=gains(settings))
     figures: list[Figure] = [*few_shot_figures(settings, _slug), *shares]
     figures += [labels] if (labels := Labels(settings=settings)).drawable else []
     return Overview(
         tables=table1.tables1(settings),
         pictures=[desk.picture(figure) for figure in figures],
+        gains=paired.gains,
+        panel=desk.picture(paired) if paired.drawable else None,
         rivals=rivals(settings),
     )
 
 
-def _sections(desk: _Desk, settings: Sequence[Setting], folders: Mapping[str, Path]) -> list[Section]:
+def _sections(
+    desk: _Desk, settings: Sequence[Setting], folders: Mapping[str, Path], reading: ReadOptions
+) -> list[Section]:
     models = in_print_order({setting.model for setting in settings}, 1)
-    return [_section(desk, members, models, folders.get(dataset)) for dataset, members in by_dataset(settings).items()]
+    return [
+        _section(desk, members, models, folders.get(dataset), reading)
+        for dataset, members in by_dataset(settings).items()
+    ]
 
 
-def _section(desk: _Desk, settings: Sequence[Setting], models: Sequence[str], data: Path | None) -> Section:
+def _section(
+    desk: _Desk, settings: Sequence[Setting], models: Sequence[str], data: Path | None, reading: ReadOptions
+) -> Section:
     dataset, slug = settings[0].dataset, _slug(settings[0].dataset)
     curves = [
         Curves(dataset=dataset, settings=settings, metric=metric, axis=axis, slug=slug, all_models=models)
@@ -192,7 +247,7 @@ def _section(desk: _Desk, settings: Sequence[Setting], models: Sequence[str], da
     if data is not None and winner is not None:
         from cytolora.reporting.pages.examples import find_examples  # reads images: not needed without data
 
-        examples = find_examples(winner, data)
+        examples = find_examples(winner, data, reading)
     return Section(
         facts=describe_dataset(settings),
         settings=settings,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest
@@ -41,24 +42,27 @@ class Examples:
     wrong: tuple[Example, ...]
 
 
-def find_examples(setting: Setting, path: Path) -> Examples:
+def find_examples(setting: Setting, path: Path, reading: ReadOptions = AS_IT_STANDS) -> Examples:
     """Picks examples from the test predictions of the setting's first seed.
+
+    Args:
+        reading: That of the runs.
 
     Raises:
         DataError: If the images at ``path`` are not those that the runs were computed from.
     """
-    manifest, rows = load_manifest(path, setting.spec.dataset), read_test(setting.tested[0])
+    manifest, rows = load_manifest(path, setting.spec.dataset, reading=reading), read_test(setting.tested[0])
     _check_images(setting, rows, manifest, path)
     return Examples(
         seed=setting.tested[0].spec["seed"],
-        right=tuple(_example(rows, index, manifest.root) for index in pick_right(rows)),
-        wrong=tuple(_example(rows, index, manifest.root) for index in pick_wrong(rows)),
+        right=tuple(_example(rows, index, manifest) for index in pick_right(rows)),
+        wrong=tuple(_example(rows, index, manifest) for index in pick_wrong(rows)),
     )
 
 
 def _check_images(setting: Setting, rows: TestPredictions, manifest: Manifest, path: Path) -> None:
     what = f"{path} is not the {setting.dataset} that the runs were computed from"
-    advice = "Point --data at the images of the runs, or leave it out."
+    advice = "Point --data at the images of the runs and read them as `run` did (--group-column, …), or leave it out."
     absent = sorted(set(rows.paths) - {sample.path for sample in manifest.samples})
     if absent:
         raise DataError(f"{what}: it holds no {absent[0]}. {advice}")
@@ -95,11 +99,11 @@ def _certainty(rows: TestPredictions) -> NDArray[np.float64]:
     return rows.probabilities.max(axis=1)
 
 
-def _example(rows: TestPredictions, index: int, root: Path) -> Example:
+def _example(rows: TestPredictions, index: int, manifest: Manifest) -> Example:
     return Example(
         path=rows.paths[index],
         label=rows.classes[rows.labels[index]],
         predicted=rows.classes[rows.predicted[index]],
         probability=float(_certainty(rows)[index]),
-        picture=thumbnail(decode(root / rows.paths[index])),
+        picture=thumbnail(decode(manifest.root / rows.paths[index], decoding=manifest.decoding)),
     )

@@ -8,17 +8,22 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.display import format as words
 from cytolora.experiments.store import StoredRun
 from cytolora.metrics.intervals import LEGEND
+from cytolora.reporting.comparison.gains import Gain
 from cytolora.reporting.pages import protocol
 from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
-from cytolora.reporting.results.flags import flags
+from cytolora.reporting.results.divided import Divided, divided
+from cytolora.reporting.results.flags import flags, notices
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.settings import METRICS, Metric, Setting, best
+from cytolora.reporting.results.rates import distinct_val, num_val, runner_up, to_rows
+from cytolora.reporting.results.settings import METRICS, Metric, Setting, best, highest
 from cytolora.reporting.tables.details import class_rows, tree_rows
+from cytolora.reporting.tables.divisions import LEGEND as DIVISIONS_LEGEND
+from cytolora.reporting.tables.divisions import division_pivot
+from cytolora.reporting.tables.images import image_table
 from cytolora.reporting.tables.metadata import Breakdown
 from cytolora.reporting.tables.neighbours import neighbour_rows
 from cytolora.reporting.tables.table1 import BELOW, Table1, lines_of
@@ -41,6 +46,10 @@ class Overview:
 
     tables: Sequence[Table1]
     pictures: Sequence[Picture]
+    gains: Sequence[Gain]
+    """Adapters beside the linear head at equal amounts."""
+    panel: Picture | None
+    """Their figure."""
     rivals: Sequence[str]
     """How far settings are from a published model on the same classes."""
 
@@ -66,8 +75,13 @@ class Section:
 
     @property
     def best(self) -> Setting | None:
-        """The setting of the highest accuracy on test."""
+        """The tested setting of the highest accuracy on validation."""
         return best(self.settings)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether its runs kept the file of their division."""
+        return any(run.provenance.get("division") for setting in self.settings for run in setting.runs)
 
     @property
     def amounts(self) -> list[str]:
@@ -93,13 +107,18 @@ class Section:
         found = Counter((mark.text, mark.tag) for setting in self.settings for mark in marks(setting))
         return [(text, tag, number) for (text, tag), number in found.items()]
 
+    @property
+    def divided(self) -> list[Divided]:
+        """The settings that were run on several divisions, a row each."""
+        return divided(self.settings)
+
     def pivot(self) -> Mapping[tuple[str, str], Mapping[str, Setting]]:
         """(model, method) to amount to setting."""
         return pivot(self.settings)
 
     def top(self, amount: str, metric: Metric) -> Setting | None:
-        """The best setting of one column."""
-        return best(
+        """The setting of the highest mean on test in one column."""
+        return highest(
             [setting for setting in self.settings if words.amount(setting.shots, setting.fraction) == amount], metric
         )
 
@@ -133,9 +152,15 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "lines_of": lines_of,
         "below": BELOW,
         "further": further,
+        "num_val": num_val,
+        "distinct_val": distinct_val,
+        "runner_up": runner_up,
+        "rate_rows": to_rows,
+        "image_table": image_table,
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
-    environment.globals |= {"neighbour_rows": neighbour_rows}
+    environment.globals |= {"neighbour_rows": neighbour_rows, "division_pivot": division_pivot}
+    environment.globals |= {"divisions_legend": DIVISIONS_LEGEND}
     return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, settings, runs))
 
 
@@ -153,24 +178,6 @@ def _context(sections: Sequence[Section], settings: Sequence[Setting], runs: Seq
         "seeds": sorted({seed for setting in settings for seed in setting.seeds}),
         "software": protocol.describe_software(runs),
         "total_seconds": protocol.total_seconds(runs),
-        "notices": _notices(settings),
+        "notices": notices(settings),
         "once": not any(mark.tag == "retested" for setting in settings for mark in marks(setting)),
     }
-
-
-def _notices(settings: Sequence[Setting]) -> list[str]:
-    """Says what concerns many settings at once, before any number is read."""
-    tags = [{mark.tag for mark in marks(setting)} for setting in settings]
-    wording = {
-        "cut": "trained with a budget cut short: a dry run, not a result",
-        "wrong attention": "computed with the public code's wrong attention: no result of the model",
-        "missing": "without a learning rate that has all seeds: not finished, or diverged",
-        "validation only": "without a test score yet: not finished",
-        "incomplete": "with a test score for some seeds only",
-        SPLIT_BY_IMAGE: "split by image: patients may be on both sides of the split (group leakage)",
-        GROUPS_UNKNOWN: "with groups unknown: patients may be on both sides of the split (group leakage)",
-        "repeated": "trained on repeated images: a class has fewer than were asked for",
-        "retested": "whose test set was scored at more than one learning rate",
-    }
-    found = ((text, sum(tag in of_setting for of_setting in tags)) for tag, text in wording.items())
-    return [f"{number} of {words.count(len(settings), 'setting')} {text}." for text, number in found if number]

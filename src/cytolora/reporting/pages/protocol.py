@@ -12,8 +12,7 @@ from cytolora.experiments.store import StoredRun
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.reporting.results.settings import Setting
-
-_SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
+from cytolora.reporting.results.variants import SCALING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +149,7 @@ def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
         where = f"on {', '.join(adapter.targets)}" + (f" of {blocks}" if blocks else "")
     branch = {
         "alpha": f"α {adapter.alpha:g}",
-        "scaling": f"scaled by {_SCALING[adapter.scaling]}",
+        "scaling": f"scaled by {SCALING[adapter.scaling]}",
         "dropout": f"dropout {adapter.dropout:g}",
     }
     parts = [" ".join(filter(None, [size, where])), ", ".join(text for name, text in branch.items() if name in reads)]

@@ -13,6 +13,7 @@ from cytolora.data.grouping import Grouping
 from cytolora.experiments.store import StoredRun
 from cytolora.metrics.agreement import ClassScore, class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.calibration import Bin, brier, expected_calibration_error, reliability
+from cytolora.metrics.confounding import purities
 from cytolora.metrics.hierarchy import TreeScore, restricted_accuracy, restricted_hits, tree_score
 from cytolora.metrics.intervals import Interval, intervals_of, share_interval
 from cytolora.reporting.results import predictions as predictions_module
@@ -35,6 +36,12 @@ class Evaluation:
     """None where groups are not known."""
     grouping: Grouping
     """Of the test images, and of the validation images of all seeds."""
+    num_val: int
+    """Validation images of all seeds, each counted once."""
+    num_named: Sequence[int]
+    """Classes that are named for any test image."""
+    confounded: tuple[str, ...]
+    """Classes whose test groups hold no other class, while those of other classes do."""
     test_set: str
     """Equal for equal paths and labels."""
     has_metadata: bool
@@ -100,6 +107,9 @@ def compute(seeds: Sequence[TestPredictions], facts: ClassFacts) -> Evaluation:
         class_counts=tuple(np.bincount(first.labels, minlength=num_classes).tolist()),
         num_groups=len(groups) or None,
         grouping=_grouping(seeds),
+        num_val=len({path for rows in seeds for path in rows.val_groups}),
+        num_named=[len(np.unique(rows.predicted)) for rows in seeds],
+        confounded=tuple(one.label for one in purities(first.labels, first.groups, classes) if one.is_source),
         test_set=sha256_text(canonical_json(sorted(zip(first.paths, first.labels.tolist(), strict=True)))),
         has_metadata=any(rows.metadata for rows in seeds),
         intervals=intervals_of(count_seeds(seeds)),
@@ -159,6 +169,7 @@ def _from_plain(plain: dict[str, Any]) -> Evaluation:
             "classes": tuple(plain["classes"]),
             "class_counts": tuple(plain["class_counts"]),
             "grouping": Grouping(**plain["grouping"]),
+            "confounded": tuple(plain["confounded"]),
             "intervals": {name: Interval(**found) for name, found in plain["intervals"].items()},
             "restricted_intervals": {name: Interval(**one) for name, one in plain["restricted_intervals"].items()},
             "bins": [Bin(**found) for found in plain["bins"]],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -37,12 +37,15 @@ class TestPredictions:
         return self.probabilities.argmax(axis=1)
 
 
-def read_test(run: StoredRun) -> TestPredictions:
-    """Reads the test predictions of a run.
+def read_test(run: StoredRun, subset: Literal["test", "val"] = "test") -> TestPredictions:
+    """Reads the predictions of a run on its test images.
+
+    Args:
+        subset: ``val`` reads those of its validation images in their stead.
 
     Raises:
-        StoreError: If the predictions do not fit the classes that the run says it knows, hold no test image though
-            the run has a test score, or are not all numbers.
+        StoreError: If the predictions do not fit the classes that the run says it knows, hold no such image though
+            the run has a score of them, or are not all numbers.
     """
     classes = tuple(run.provenance["classes"])
     table = run.predictions()
@@ -50,13 +53,13 @@ def read_test(run: StoredRun) -> TestPredictions:
     if unknown or not set(classes) <= set(table.column_names):
         raise damaged(run.path, f"its predictions do not fit its classes ({', '.join(classes)})")
     val = table.filter(pc.field("subset") == "val")
-    table = table.filter(pc.field("subset") == "test")
+    table = table.filter(pc.field("subset") == subset)
     if not len(table):
-        raise damaged(run.path, f"its metrics have a test score, {PREDICTIONS} no test image")
+        raise damaged(run.path, f"its metrics have a {subset} score, {PREDICTIONS} no {subset} image")
     probabilities = np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64)
     wrong = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if wrong:
-        raise damaged(run.path, f"the probabilities of {wrong} of {len(table)} test images are no numbers")
+        raise damaged(run.path, f"the probabilities of {wrong} of {len(table)} {subset} images are no numbers")
     index = {name: position for position, name in enumerate(classes)}
     return TestPredictions(
         classes=classes,

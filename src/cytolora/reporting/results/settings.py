@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
+from cytolora.experiments.names import read_names
 from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate
 from cytolora.experiments.store import StoredRun, damaged
@@ -20,7 +21,7 @@ from cytolora.reporting.results.evaluation import Evaluation, evaluate
 from cytolora.reporting.results.facts import ClassFacts, class_facts
 from cytolora.reporting.results.predictions import TestPredictions, read_test
 from cytolora.reporting.results.published import Published, find_published
-from cytolora.reporting.results.variants import name_variants
+from cytolora.reporting.results.variants import Variant, name_variants
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy")
@@ -50,12 +51,16 @@ class SettingRuns:
     setting_id: str
     spec: RunSpec
     """That of any of its runs."""
-    variant: str
-    """What sets it apart from settings that are called the same; empty where none is."""
+    name: str
+    """What a grid calls it; empty for a method that has no named variants."""
+    variant: Variant
+    """What sets it apart from settings that are called the same."""
     runs: tuple[StoredRun, ...]
     """All rates and seeds, in that order."""
     rate: float | None
     """Chosen by validation; None while no rate has all seeds."""
+    scored_on: Literal["test", "val"] = "test"
+    """The images that ``tested`` runs are read on."""
 
     @property
     def dataset(self) -> str:
@@ -70,8 +75,17 @@ class SettingRuns:
 
     @property
     def method(self) -> str:
-        """The method, with what sets this variant apart in brackets."""
-        return f"{self.spec.method} ({self.variant})" if self.variant else self.spec.method
+        """The method, with what sets this variant and division apart in brackets."""
+        return self._called(self.variant.text, self.variant.division)
+
+    @property
+    def label(self) -> str:
+        """The method as ``method``, whatever the division."""
+        return self._called(self.variant.text)
+
+    def _called(self, *apart: str) -> str:
+        texts = ", ".join(filter(None, apart))
+        return (self.name or self.spec.method) + (f" ({texts})" if texts else "")
 
     @property
     def shots(self) -> int | None:
@@ -128,10 +142,20 @@ class SettingRuns:
         return self.spec.train.budget.max_steps is not None
 
     @property
+    def num_steps(self) -> int:
+        """Steps of a run, those of the shortest where runs differ."""
+        return min(run.metrics["train"]["num_steps"] for run in self.runs)
+
+    @property
+    def ends_in_warm_up(self) -> bool:
+        """Whether training ends before its learning rate has warmed up, however its budget came about."""
+        return self.spec.has_steps and 0 < self.num_steps <= self.spec.train.warmup_steps
+
+    @property
     def is_result(self) -> bool:
-        """Whether it says anything of its model: neither cut nor computed with wrong attention on purpose."""
-        adapter = self.spec.adapter
-        return not self.is_cut and not (adapter is not None and adapter.reference_attention_bug)
+        """Whether it says anything of its model: trained beyond warm-up, not cut, with the right attention."""
+        is_wrong = self.spec.adapter is not None and self.spec.adapter.reference_attention_bug
+        return not (self.is_cut or self.ends_in_warm_up or is_wrong)
 
     @property
     def published(self) -> Published | None:
@@ -187,10 +211,19 @@ def read_settings(runs: Iterable[StoredRun]) -> list[Setting]:
 def gather_settings(runs: Iterable[StoredRun]) -> list[SettingRuns]:
     """Gathers runs into settings, without reading a prediction; sorted by dataset, model, method and amount."""
     grouped = group_runs(runs)
+    folders = {members[0].path.parent for members in grouped.values()}
+    names = {name: called for folder in sorted(folders) for name, called in read_names(folder).items()}
     specs = {name: parse_spec(members[0].spec, RunSpec, str(members[0].path)) for name, members in grouped.items()}
-    variants = name_variants(specs)
+    variants = name_variants(specs, names)
     settings = [
-        SettingRuns(setting_id=name, spec=specs[name], variant=variants[name], runs=tuple(members), rate=_rate(members))
+        SettingRuns(
+            setting_id=name,
+            spec=specs[name],
+            name=names.get(name, ""),
+            variant=variants[name],
+            runs=tuple(members),
+            rate=_rate(members),
+        )
         for name, members in grouped.items()
     ]
     return sorted(settings, key=lambda setting: (setting.dataset, setting.model, setting.method, setting.amount_key))
@@ -226,7 +259,7 @@ def _refuse_another_count(gathered: SettingRuns, evaluation: Evaluation) -> None
 
 def read_predictions(setting: SettingRuns) -> tuple[TestPredictions, ...]:
     """Reads the test predictions of ``tested``, one seed after the other."""
-    return tuple(read_test(run) for run in setting.tested)
+    return tuple(read_test(run, setting.scored_on) for run in setting.tested)
 
 
 def by_dataset(settings: Iterable[AnySetting]) -> dict[str, list[AnySetting]]:
@@ -237,13 +270,29 @@ def by_dataset(settings: Iterable[AnySetting]) -> dict[str, list[AnySetting]]:
     return dict(table)
 
 
-def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+def highest(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
     """The setting of the highest mean on test, the earliest of equals; None where none is tested.
 
-    Dry runs, and the wrong attention of the public code, count only where there is nothing else.
+    Chosen among many it flatters: to mark a table's maximum, never to name a winner (``best``). Dry runs, and the wrong
+    attention of the public code, count only where there is nothing else.
     """
     scored = [(setting.is_result, spread.mean, setting) for setting in settings if (spread := setting.test(metric))]
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
+
+
+def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+    """The tested setting of the highest mean on validation; None where none is tested. Test takes no part.
+
+    Of equals the one with more validation images, then of lower validation loss, then the earliest. Dry runs, and the
+    wrong attention of the public code, count only where there is nothing else.
+    """
+    return max((one for one in settings if one.tested), key=lambda one: _on_validation(one, metric), default=None)
+
+
+def _on_validation(setting: Setting, metric: Metric) -> tuple[bool, float, int, float]:
+    scores = [run.metrics["val"] for run in setting.chosen]
+    mean = {name: fmean(score[name] for score in scores) for name in (metric, "loss")}
+    return setting.is_result, mean[metric], min(score["n"] for score in scores), -mean["loss"]
 
 
 def _rate(runs: Sequence[StoredRun]) -> float | None:

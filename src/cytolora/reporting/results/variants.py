@@ -1,7 +1,8 @@
 """Variant names: tell apart settings of one dataset, model, method and amount by the fields that differ."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cytolora.config.run import PAPER, RunSpec, Sampling, to_plain
@@ -12,6 +13,9 @@ _NAMED_ELSEWHERE = (
     *("sampling.shots", "sampling.fraction"),
 )
 BUDGET = "train.budget"
+SPLIT_SEED = "split.seed"
+_NO_NAMES: Mapping[str, str] = {}
+SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
 """What a grid gives each model in its own way: models that differ in these are still compared as models."""
 
@@ -33,32 +37,75 @@ def differing(*flats: Mapping[str, Any]) -> list[str]:
     return [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
 
 
-def name_variants(specs: Mapping[str, RunSpec]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What sets a spec apart from others that a table would take for the same; empty where nothing does."""
+
+    text: str
+    division: str
+    """Of several divisions which: ``split seed 1``."""
+
+
+def name_variants(specs: Mapping[str, RunSpec], names: Mapping[str, str] = _NO_NAMES) -> dict[str, Variant]:
     """Names each spec by its preset, and by what sets it apart from specs that a table would take for the same.
 
     A name follows from the specs alone: where some clash, in one row or in one column, all specs of that method and
     preset are named by what clashes, so that equal specs are called the same in all datasets and of all models.
     Names are empty for the paper's preset where nothing clashes.
+
+    Args:
+        names: What grids call some of the specs: they clash with those of the same name alone.
     """
     families: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, spec in specs.items():
-        families[spec.method, spec.preset].append(name)
+        families[names.get(name, spec.method), spec.preset].append(name)
     named = {}
     for (_, preset), members in families.items():
         flats = {name: spec_fields(specs[name]) for name in members}
         keys = _clashing(specs, flats)
         for name, flat in flats.items():
-            parts = [
-                "" if preset == PAPER else f"preset {preset}",
-                *(field_in_words(key, flat.get(key)) for key in keys),
-            ]
-            named[name] = ", ".join(filter(None, parts))
+            fields = {key: flat.get(key) for key in keys if key != SPLIT_SEED}
+            parts = ["" if preset == PAPER else f"preset {preset}", *fields_in_words(fields)]
+            division = field_in_words(SPLIT_SEED, flat.get(SPLIT_SEED)) if SPLIT_SEED in keys else ""
+            named[name] = Variant(text=", ".join(filter(None, parts)), division=division)
     return named
 
 
+_PHRASES: Mapping[str, Callable[[Any], str]] = {
+    BUDGET: str,
+    "adapter.rank": lambda value: f"rank {value}",
+    "adapter.targets": lambda value: f"on {', '.join(value)}",
+    "adapter.blocks": lambda value: f"in {'all blocks' if value == 'all' else f'blocks {_listed(value)}'}",
+    "adapter.last_blocks": lambda value: "in the last block" if value == 1 else f"in the last {value} blocks",
+    "adapter.prompts": lambda value: f"{words.count(value, 'prompt')} a block",
+    "adapter.alpha": lambda value: f"α {value:g}",
+    "adapter.dropout": lambda value: f"dropout {value:g}",
+    "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
+    "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
+}
+"""What a table says of a field, as a paper would; other fields are called by their name."""
+_ONE_PHRASE = ("adapter.rank", "adapter.prompts", "adapter.targets", "adapter.blocks", "adapter.last_blocks")
+"""Size and place of an adapter: ``rank 16 on q, k, v, o``."""
+
+
+def fields_in_words(values: Mapping[str, Any]) -> list[str]:
+    """Puts fields into phrases: ``rank 16 on q, k, v, o``, ``dropout 0.1``; size and place of an adapter are one."""
+    together = [field_in_words(key, values[key]) for key in _ONE_PHRASE if values.get(key) is not None]
+    others = [field_in_words(key, value) for key, value in values.items() if key not in _ONE_PHRASE or value is None]
+    return [*filter(None, [" ".join(together)]), *others]
+
+
 def field_in_words(key: str, value: Any) -> str:
-    """Puts a field into words: ``adapter rank 2``."""
-    return value if key == BUDGET else f"{plain_name(key)} {'none' if value is None else value}"
+    """Puts a field into words: ``rank 2``, ``batch size 32``."""
+    if value is not None and key in _PHRASES:
+        return _PHRASES[key](value)
+    return f"{plain_name(key)} {'none' if value is None else _listed(value)}"
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def plain_name(key: str) -> str:

@@ -7,7 +7,7 @@ from cytolora.display import format as words
 from cytolora.display.format import escape_latex
 from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.settings import Setting, by_dataset
-from cytolora.reporting.tables.tables import amounts_of, pivot
+from cytolora.reporting.tables.tables import amounts_of, label, pivot
 
 COLUMNS = (
     *("dataset", "model", "method", "shots", "fraction", "num_trainable", "seconds", "n_runs", "device", "flags"),
@@ -47,7 +47,9 @@ def to_latex(settings: Sequence[Setting]) -> str:
         amounts = amounts_of(members)
         lines = [
             "\\begin{table}",
+            "\\centering",
             f"\\caption{{{escape_latex(dataset)}: trainable parameters, and time of a run by training images.}}",
+            f"\\label{{{label(dataset, 'costs')}}}",
             f"\\begin{{tabular}}{{ll{'r' * (1 + len(amounts))}}}",
             "\\toprule",
             " & ".join(["Model", "Method", "Parameters", *map(escape_latex, amounts)]) + " \\\\",

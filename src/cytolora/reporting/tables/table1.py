@@ -10,7 +10,7 @@ from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import MeanStd, Setting
-from cytolora.reporting.tables.tables import bar
+from cytolora.reporting.tables.tables import bar, label
 
 COLUMNS = (
     *("method", "dataset", "model", "accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "n_seeds"),
@@ -169,7 +169,9 @@ def to_latex(tables: Sequence[Table1]) -> str:
         care = escape_latex(in_caption(settings_of(table)))
         lines = [
             "\\begin{table}",
+            "\\centering",
             f"\\caption{{Accuracy of {escape_latex(table.method)} classifiers on all images (\\%).{care}}}",
+            f"\\label{{{label('all-images', table.method)}}}",
             f"\\begin{{tabular}}{{l{'r' * len(table.models)}}}",
             "\\toprule",
             " & ".join(["Dataset", *map(escape_latex, table.models)]) + " \\\\",

@@ -2,16 +2,21 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cytolora.display import format as words
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.metrics.agreement import macro
 from cytolora.metrics.intervals import LEGEND
-from cytolora.reporting.results.flags import in_caption, in_file, suffix
+from cytolora.reporting.results.divided import Divided, divided, undivided
+from cytolora.reporting.results.flags import GRAVE, flags, in_caption, in_file, suffix
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.settings import ALL_METRICS, METRICS, MeanStd, Metric, Setting, by_dataset
+from cytolora.reporting.tables.divisions import LEGEND as DIVISIONS_LEGEND
+from cytolora.reporting.tables.divisions import division_pivot, in_words
 
 COLUMNS = (
     "dataset",
@@ -80,6 +85,7 @@ def _details(setting: Setting) -> dict[str, Any]:
         "macro_f1_std": _rounded(spread and spread.std),
         **further(setting),
         "val_accuracy_mean": _rounded(val and val.mean),
+        "split_seed": None if setting.spec.split.file_sha256 else setting.spec.split.seed,
         "num_labels": setting.num_labels,
         "num_trainable": setting.runs[0].metrics["num_trainable"],
         "seconds": _rounded(setting.seconds),
@@ -127,45 +133,111 @@ def pivot(settings: Sequence[Setting]) -> dict[tuple[str, str], dict[str, Settin
 
 
 def to_markdown(settings: Sequence[Setting]) -> str:
-    """Prints, per dataset and metric, models and methods by amount of training images."""
+    """Prints, per dataset and metric, models and methods by amount of training images.
+
+    Settings that were run on several divisions have a table of their own, a row for all divisions.
+    """
     blocks = []
     for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
-            amounts = amounts_of(members)
-            title = f"### {escape_markdown(dataset)}: {TITLES[metric]} on test, %"
-            lines = [f"{title}, mean ± standard deviation over seeds (95 % interval)", ""]
-            lines += [bar(["model", "method", *amounts]), bar(["---", "---", *["--:"] * len(amounts)])]
-            for names, row in pivot(members).items():
-                values = [_plain(row.get(name), metric) for name in amounts]
-                lines.append(bar([*map(escape_markdown, names), *values]))
-            lines += ["", *filter(None, [escape_markdown(in_caption(members).strip()), LEGEND])]
-            blocks.append("\n".join(lines))
+            for table in _tables(members, metric):
+                lines = [f"### {escape_markdown(dataset)}: {table.title}", ""]
+                lines += [bar(["model", "method", *table.amounts]), bar(["---", "---", *["--:"] * len(table.amounts)])]
+                for names, values in table.rows.items():
+                    lines.append(bar([*map(escape_markdown, names), *values]))
+                care = escape_markdown(in_caption(table.settings).strip())
+                lines += ["", *filter(None, [care, table.legend])]
+                blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 
-def to_latex(settings: Sequence[Setting]) -> str:
-    """Prints the same tables for LaTeX; needs the package booktabs."""
-    blocks = [
-        "% Needs \\usepackage{booktabs}. Test set, %, mean and standard deviation over seeds (95 % interval).",
-        f"% {LEGEND}",
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """One metric of one dataset, ready to print."""
+
+    label: str
+    title: str
+    heading: str
+    """The same within a caption."""
+    amounts: Sequence[str]
+    rows: Mapping[tuple[str, str], Sequence[str]]
+    settings: Sequence[Setting]
+    legend: str
+
+
+def _tables(settings: Sequence[Setting], metric: Metric, *, intervals: bool = True) -> Iterator[_Table]:
+    families = divided(settings)
+    if alone := undivided(settings, families):
+        amounts, title = amounts_of(alone), f"{TITLES[metric]} on test, %"
+        yield _Table(
+            label=metric,
+            title=f"{title}, mean ± standard deviation over seeds (95 % interval)",
+            heading=f"{TITLES[metric]} on the test set",
+            amounts=amounts,
+            rows={
+                names: [_plain(row.get(name), metric, intervals=intervals) for name in amounts]
+                for names, row in pivot(alone).items()
+            },
+            settings=alone,
+            legend=LEGEND,
+        )
+    if families:
+        amounts = amounts_of([family.first for family in families])
+        yield _Table(
+            label=f"{metric}-divisions",
+            title=f"{TITLES[metric]} on test over several divisions, %",
+            heading=f"{TITLES[metric]} on the test sets of several divisions",
+            amounts=amounts,
+            rows={
+                names: [_over(row.get(name), metric) for name in amounts]
+                for names, row in division_pivot(families).items()
+            },
+            settings=[setting for family in families for setting in family.settings],
+            legend=DIVISIONS_LEGEND,
+        )
+
+
+def _over(family: Divided | None, metric: Metric) -> str:
+    if family is None:
+        return "–"
+    flagged = {tag for setting in family.settings for tag in flags(setting)}
+    marks_of = ", ".join(tag for tag in GRAVE if tag in flagged)
+    return in_words(family.over(metric)) + (f" [{marks_of}]" if marks_of else "")
+
+
+def to_latex(settings: Sequence[Setting], *, intervals: bool = True) -> str:
+    """Prints the same tables for LaTeX; needs the package booktabs.
+
+    Args:
+        intervals: Prints the 95 % interval behind each number; without, only mean and standard deviation.
+    """
+    shown = "mean and standard deviation over seeds" + (" (95 % interval)" if intervals else "")
+    blocks = [f"% Needs \\usepackage{{booktabs}}. Test set, %, {shown}.", *([f"% {LEGEND}"] if intervals else [])]
     for dataset, members in by_dataset(settings).items():
         for metric in METRICS:
-            amounts = amounts_of(members)
-            care = escape_latex(in_caption(members))
-            lines = [
-                "\\begin{table}",
-                f"\\caption{{{escape_latex(dataset)}: {TITLES[metric]} on the test set (\\%).{care}}}",
-                f"\\begin{{tabular}}{{ll{'r' * len(amounts)}}}",
-                "\\toprule",
-                " & ".join(["Model", "Method", *map(escape_latex, amounts)]) + " \\\\",
-                "\\midrule",
-            ]
-            for names, row in pivot(members).items():
-                values = [_latex_value(row.get(name), metric) for name in amounts]
-                lines.append(" & ".join([*map(escape_latex, names), *values]) + " \\\\")
-            blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
+            tables = _tables(members, metric, intervals=intervals)
+            blocks += [_latex_table(dataset, table, shown) for table in tables]
     return "\n\n".join(blocks) + "\n"
+
+
+def _latex_table(dataset: str, table: _Table, shown: str) -> str:
+    care = in_caption(table.settings)
+    if table.legend != LEGEND:  # that one stands at the head of the file
+        shown, care = "over divisions", f" {table.legend}{care}"
+    lines = [
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{escape_latex(f'{dataset}: {table.heading} (%), {shown}.{care}')}}}",
+        f"\\label{{{label(dataset, table.label)}}}",
+        f"\\begin{{tabular}}{{ll{'r' * len(table.amounts)}}}",
+        "\\toprule",
+        " & ".join(["Model", "Method", *map(escape_latex, table.amounts)]) + " \\\\",
+        "\\midrule",
+    ]
+    for names, values in table.rows.items():
+        printed = [value.replace(" ± ", " $\\pm$ ").replace("–", "--") for value in values]
+        lines.append(" & ".join([*map(escape_latex, names), *printed]) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
 
 
 def plus_minus(spread: MeanStd) -> str:
@@ -173,15 +245,17 @@ def plus_minus(spread: MeanStd) -> str:
     return words.percent(spread.mean) + ("" if spread.std is None else f" ± {words.percent(spread.std)}")
 
 
-def _plain(setting: Setting | None, metric: Metric) -> str:
+def label(*parts: str) -> str:
+    """Returns a label of LaTeX, of letters, digits and dashes: ``tab:herlev-accuracy``."""
+    return "tab:" + "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts)
+
+
+def _plain(setting: Setting | None, metric: Metric, *, intervals: bool = True) -> str:
     spread = None if setting is None else setting.test(metric)
     if setting is None or spread is None:
         return "–"
-    return f"{plus_minus(spread)} ({words.interval(setting.intervals[metric])}){suffix(setting)}"
-
-
-def _latex_value(setting: Setting | None, metric: Metric) -> str:
-    return _plain(setting, metric).replace(" ± ", " $\\pm$ ").replace("–", "--")
+    limits = f" ({words.interval(setting.intervals[metric])})" if intervals else ""
+    return f"{plus_minus(spread)}{limits}{suffix(setting)}"
 
 
 def _rounded(value: float | None) -> float | None:

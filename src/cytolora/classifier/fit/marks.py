@@ -1,0 +1,63 @@
+"""Marks of a fit: findings about its numbers that travel with them, on page, card and in ``bundle.json``."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cytolora.classifier.fit.prepare import Prepared
+from cytolora.classifier.fit.train import Trained
+from cytolora.core.findings import Finding, finding
+from cytolora.data.manifest import Sample
+from cytolora.display import format as words
+from cytolora.metrics.confounding import purities
+from cytolora.metrics.intervals import Interval
+
+
+def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list[Finding]:
+    """Returns what a reader must know before the numbers are compared.
+
+    Args:
+        test: Metrics on the test images.
+    """
+    warmup_steps = prepared.config.protocol.train.warmup_steps
+    return [
+        *_training(trained, warmup_steps),
+        *_one_class(test["confusion"]),
+        *_confounded(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
+        *_interval(test["intervals"]["accuracy"]),
+    ]
+
+
+def _training(trained: Trained, warmup_steps: int) -> Iterator[Finding]:
+    if 0 < trained.num_steps <= warmup_steps:
+        steps = words.count(trained.num_steps, "step")
+        yield finding("N804", f"Training ends after {steps}, within its warm-up of {warmup_steps}: no result.")
+    rates = sorted(scores.rate for scores in trained.tried)
+    if trained.num_steps and len(rates) > 1 and trained.learning_rate in (rates[0], rates[-1]):
+        side = "lowest" if trained.learning_rate == rates[0] else "highest"
+        text = f"The chosen learning rate, {trained.learning_rate:g}, is the {side} of the {len(rates)} tried"
+        yield finding("N808", f"{text}: a wider grid may do better.")
+
+
+def _one_class(confusion: Sequence[Sequence[int]]) -> Iterator[Finding]:
+    table = np.asarray(confusion)
+    if (table.sum(axis=1) > 0).sum() > 1 and (table.sum(axis=0) > 0).sum() == 1:
+        yield finding("N805", "One class is named for every test image.")
+
+
+def _confounded(samples: Sequence[Sample], classes: Sequence[str]) -> Iterator[Finding]:
+    labels = np.array([classes.index(sample.label) for sample in samples])
+    found = [one for one in purities(labels, [sample.group for sample in samples], classes) if one.is_source]
+    for one in found:
+        text = (
+            f"{one.label}: {100 * one.share_alone:.0f} % of its {one.num_groups} groups hold no other class, while "
+            "those of other classes do; a classifier that knows the source is right without seeing the cell."
+        )
+        yield finding("N841", text, count=one.num_groups)
+
+
+def _interval(limits: Mapping[str, Any]) -> Iterator[Finding]:
+    names = ("low", "high", "level", "kind", "unit", "num_units", "num_wrong")
+    for tag, text in Interval(**{name: limits[name] for name in names}).warnings.items():
+        yield finding("N811" if tag in ("few groups", "few images") else "N812", text)

@@ -1,0 +1,47 @@
+"""Divisions of the datasets of a store: the split file of every division, kept once beside the runs that used it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cytolora.core.files import sha256_file
+from cytolora.data.manifest import Manifest, Sample, Split
+from cytolora.data.splitting.split_files import write_split
+
+FOLDER = ".splits"
+"""Within a store; a file is named by its SHA-256."""
+_NEW = "new.csv"
+
+
+def keep_division(runs_dir: Path, manifest: Manifest) -> str:
+    """Writes the split file of a divided dataset where the store lacks it; returns its SHA-256."""
+    folder = runs_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as made:
+        new = Path(made) / _NEW
+        write_split(manifest, new)
+        sha256 = sha256_file(new)
+        new.replace(folder / f"{sha256}.csv")
+    return sha256
+
+
+def kept_division(runs_dir: Path, sha256: str) -> Path | None:
+    """Returns the split file of a division; None where it is missing or not as it was written."""
+    path = runs_dir / FOLDER / f"{sha256}.csv"
+    return path if path.is_file() and sha256_file(path) == sha256 else None
+
+
+def counts(split: Split) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts the distinct images and known groups of each class in train, val and test."""
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    return {subset: _by_class(samples) for subset, samples in parts.items()}
+
+
+def _by_class(samples: Iterable[Sample]) -> dict[str, Any]:
+    images, groups = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for sample in samples:
+        images[sample.label].add(sample.path)
+        groups[sample.label].update({sample.group} if sample.group is not None else ())
+    return {label: {"images": len(images[label]), "groups": len(groups[label])} for label in sorted(images)}

@@ -1,0 +1,93 @@
+"""Liveness of a Ray cluster: work on it ends when its control process or this machine's node is lost.
+
+Ray's own calls may wait for a part that is gone, or end this process; so the work runs in a thread that can be left.
+"""
+
+import atexit
+import logging
+from collections.abc import Callable
+from threading import Event, Thread
+from time import monotonic
+from types import ModuleType
+
+from cytolora.errors import EngineError
+
+_LOG = logging.getLogger("cytolora")
+
+_LOOK_SECONDS = 3.0
+"""Between two looks."""
+_ANSWER_SECONDS = 5
+"""For the answer to one look."""
+SILENT_SECONDS = 25.0
+"""Longest time without an answer; Ray ends the process that asks after 60 (gcs_rpc_server_reconnect_timeout_s)."""
+_LEAVE_SECONDS = 15.0
+"""For Ray to end its processes; without its control process it takes about 8."""
+
+Look = Callable[[], bool | None]
+"""Returns whether this machine's node is alive; None if the control process does not answer."""
+
+
+def run_watched(work: Callable[[Event], None], look: Look, *, safe: str) -> None:
+    """Runs work in a thread until it ends or the cluster is lost; then its event is set, and it is left alone.
+
+    Args:
+        safe: Sentence of the error on what is kept.
+
+    Raises:
+        EngineError: If the cluster is lost; else whatever the work raises.
+    """
+    is_left, has_ended, raised = Event(), Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            work(is_left)
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            has_ended.set()
+
+    Thread(target=run, name="cytolora-ray", daemon=True).start()
+    last_answer = monotonic()
+    try:
+        while not has_ended.wait(_LOOK_SECONDS):
+            is_alive = look()
+            if is_alive:
+                last_answer = monotonic()
+            elif is_alive is False and not has_ended.is_set():
+                raise EngineError(f"The Ray cluster is lost: its process on this machine (raylet) has died. {safe}")
+            elif monotonic() - last_answer > SILENT_SECONDS and not has_ended.is_set():
+                seconds = round(monotonic() - last_answer)
+                raise EngineError(
+                    f"The Ray cluster is lost: its control process (GCS) has not answered for {seconds} s. {safe}"
+                )
+    finally:
+        is_left.set()
+    if raised:
+        raise raised[0]
+
+
+def look_at(ray: ModuleType) -> Look:
+    """Returns what asks the control process, with a deadline, for the node that this process is at."""
+    from ray import NodeID
+    from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+
+    context = ray.get_runtime_context()
+    client, node = GcsClient(address=context.gcs_address), NodeID.from_hex(context.get_node_id())
+
+    def look() -> bool | None:
+        try:
+            return bool(client.check_alive([node], timeout=_ANSWER_SECONDS)[0])
+        except ray.exceptions.RayError:
+            return None
+
+    return look
+
+
+def leave(ray: ModuleType) -> None:
+    """Ends the connection, and a cluster that was started here; never waits for a dead part of it for long."""
+    ending = Thread(target=ray.shutdown, name="cytolora-ray-end", daemon=True)
+    ending.start()
+    ending.join(_LEAVE_SECONDS)
+    if ending.is_alive():
+        _LOG.warning("Ray does not end in %.0f s; its processes end after this one.", _LEAVE_SECONDS)
+        atexit.unregister(ray.shutdown)  # it would be called again when this process ends, and wait there

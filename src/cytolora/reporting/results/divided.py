@@ -1,0 +1,74 @@
+"""Settings that were run on several divisions of one dataset, gathered to one row each."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from cytolora.config.run import RunSpec
+from cytolora.metrics.divisions import OverDivisions, over_divisions
+from cytolora.reporting.results.settings import Metric, Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divided:
+    """One setting on two divisions or more: equal in everything but ``split.seed``."""
+
+    settings: tuple[Setting, ...]
+    """Tested, one for each division, by split seed."""
+
+    @property
+    def first(self) -> Setting:
+        """That of the lowest split seed: names and amounts are those of all."""
+        return self.settings[0]
+
+    @property
+    def split_seeds(self) -> tuple[int, ...]:
+        """Ascending."""
+        return tuple(setting.spec.split.seed for setting in self.settings)
+
+    @property
+    def test_over_train(self) -> float | None:
+        """Test groups over training groups of a division, on average; None with few shots.
+
+        Few-shot runs see a few of the training groups: what another draw of them does is not in this ratio.
+        """
+        if self.first.shots is not None:
+            return None
+        return sum(map(_test_over_train, self.settings)) / len(self.settings)
+
+    def over(self, metric: Metric) -> OverDivisions:
+        """Summarises a metric on the test sets."""
+        values = [[run.metrics["test"][metric] for run in setting.tested] for setting in self.settings]
+        return over_divisions(values, test_over_train=self.test_over_train)
+
+
+def divided(settings: Iterable[Setting]) -> list[Divided]:
+    """Gathers the tested settings that were run on several test sets, in the order of the settings.
+
+    Split seeds that leave the test set as it is, where a dataset names its own, are one division.
+    """
+    families: dict[str, dict[str, Setting]] = defaultdict(dict)
+    for setting in sorted(settings, key=lambda one: one.spec.split.seed):
+        if setting.evaluation is not None and setting.spec.split.file_sha256 is None:
+            families[_family(setting.spec)].setdefault(setting.evaluation.test_set, setting)
+    found = [Divided(settings=tuple(members.values())) for members in families.values() if len(members) > 1]
+    return sorted(found, key=lambda one: (one.first.dataset, one.first.model, one.first.label, one.first.amount_key))
+
+
+def undivided(settings: Sequence[Setting], families: Iterable[Divided]) -> list[Setting]:
+    """Returns the settings that stand in no family."""
+    gathered = {setting.setting_id for family in families for setting in family.settings}
+    return [setting for setting in settings if setting.setting_id not in gathered]
+
+
+def _family(spec: RunSpec) -> str:
+    return replace(spec, split=replace(spec.split, seed=0)).setting_id
+
+
+def _test_over_train(setting: Setting) -> float:
+    """Of runs that did not count their division: as its ratios say."""
+    counts = setting.tested[0].provenance.get("division")
+    if counts:
+        return counts["test"]["units"] / counts["train"]["units"]
+    train, _, test = setting.spec.split.ratios
+    return test / train

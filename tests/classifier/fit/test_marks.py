@@ -1,0 +1,66 @@
+"""Marks of a fit's numbers stand on its card, on its page and in its bundle, under the codes of findings."""
+
+import csv
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from quick_fit import quick_fit
+
+from cytolora.classifier.inference.classifier import Classifier
+from cytolora.core.finding_kinds import KINDS
+
+NUM_SLIDES = 24
+
+
+@pytest.fixture(scope="module")
+def confounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells of three classes: cancer from slides of its own, the other two from mixed ones."""
+    folder = tmp_path_factory.mktemp("cells")
+    rng, rows = np.random.default_rng(0), []
+    for slide in range(NUM_SLIDES):
+        labels = ["cancer"] * 4 if slide % 3 == 0 else ["normal", "reactive"] * 2
+        for number, label in enumerate(labels):
+            name = f"{slide:02}{number}.png"
+            Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / name)
+            rows.append((name, label, f"slide {slide}"))
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "group"), *rows])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marked(confounded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained for one step within the warm-up, at the better of two rates; read only."""
+    out = tmp_path_factory.mktemp("fit") / "model"
+    quick_fit(confounded, out, model="nano", max_steps=1, learning_rates=[1e-4, 1e-2], cache=out.parent / "cache")
+    return out
+
+
+def test_marks_are_findings_of_the_bundle(marked: Path):
+    found = {one["code"]: one for one in Classifier.load(marked).contents.training["findings"]}
+    assert {"N804", "N808", "N811", "N841"} <= set(found)
+    assert all(one["severity"] == KINDS[code].severity for code, one in found.items())
+    assert found["N804"]["text"].startswith("Training ends after 1 step, within its warm-up of 50")
+    assert found["N841"]["text"].startswith("cancer: 100 % of its 8 groups hold no other class")
+    assert found["N841"]["count"] == 8
+
+
+@pytest.mark.parametrize("name", ["card.md", "report.html"])
+def test_marks_stand_on_card_and_page_once(marked: Path, name: str):
+    text = unescape((marked / name).read_text())
+    for one in Classifier.load(marked).contents.training["findings"]:
+        assert text.count(one["text"]) == 1, one
+
+
+def test_the_card_names_marks_below_its_numbers(marked: Path):
+    results = (marked / "card.md").read_text().partition("## Results")[2].partition("## Caution")[0]
+    for name in ("N804 ends in warm up", "N808 rate at the edge", "N811 few groups", "N841 class is its source"):
+        assert name in results
+
+
+def test_a_fit_within_its_grid_of_rates_beyond_its_warm_up_bears_no_such_mark(fitted: Path):
+    codes = {one["code"] for one in Classifier.load(fitted).contents.training["findings"]}
+    assert not {"N804", "N805", "N841"} & codes

@@ -1,0 +1,101 @@
+"""Figures as PDF are exactly as wide as one or two columns of a paper, with nothing cut off."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+
+from cytolora.display.column import WIDTHS, Columns, canvas, for_columns, is_narrow, legend, to_pdf
+from cytolora.display.confusion import ConfusionMatrix
+from cytolora.display.figure import look, save, stamp
+from cytolora.display.lines import panels
+
+POINT_MM = 25.4 / 72
+
+
+def width_mm(pdf: bytes) -> float:
+    box = re.search(rb"/MediaBox \[ ?([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ?\]", pdf)
+    assert box is not None
+    return (float(box[3]) - float(box[1])) * POINT_MM
+
+
+def curves() -> Drawing:
+    drawing = canvas(6.6, 4)
+    drawing.subplots().plot([1, 2], [3, 4])
+    legend(drawing, [Line2D([], [], label="a model of a long name, all images")], loc="outside right center")
+    return drawing
+
+
+def small() -> Drawing:
+    drawing = canvas(2, 1.5)
+    drawing.subplots().plot([1, 2], [3, 4])
+    return drawing
+
+
+def grid() -> Drawing:
+    drawing, axes = panels(5, 3, share_y=True, size=(2.7, 2.6))
+    for panel in axes:
+        panel.plot([1, 2], [3, 4])
+    stamp(drawing, "a caution of many words, " * 8)
+    return drawing
+
+
+def matrix(count: int) -> ConfusionMatrix:
+    classes = tuple(f"a class of long name {index}" for index in range(count))
+    return ConfusionMatrix(name="m", caption="", classes=classes, counts=np.eye(count, dtype=np.int64) * 7)
+
+
+MAKERS: dict[str, Any] = {
+    "curves": curves,
+    "small": small,
+    "grid": grid,
+    "matrix of 2": lambda: matrix(2).plot(),
+    "matrix of 7": lambda: matrix(7).plot(),
+    "matrix of 25": lambda: matrix(25).plot(),
+}
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_a_pdf_has_the_width_of_its_columns_and_holds_all_of_the_drawing(name: str, columns: Columns):
+    with look(), for_columns(columns):
+        drawing = MAKERS[name]()
+        pdf = to_pdf(drawing, columns)
+        box = drawing.get_tightbbox()
+    assert width_mm(pdf) == pytest.approx({1: 88, 2: 181}[columns], abs=0.1)
+    assert box.width <= WIDTHS[columns]
+
+
+def test_letters_are_embedded_as_truetype_and_equal_figures_give_equal_bytes():
+    with look(), for_columns(1):
+        first, second = (to_pdf(curves(), 1) for _ in range(2))
+    assert first == second
+    assert b"/FontFile2" in first
+    assert b"/Type3" not in first
+
+
+def test_only_drawings_for_one_column_are_narrow():
+    assert not is_narrow()
+    with for_columns(1):
+        assert is_narrow()
+        assert canvas(9, 4).get_figwidth() == pytest.approx(1.25 * 88 / 25.4)
+        assert len({round(axes.get_position().x0, 3) for axes in panels(4, 2, share_y=False, size=(3, 2))[1]}) == 1
+    with for_columns(2):
+        assert not is_narrow()
+    assert canvas(9, 4).get_figwidth() == 9
+
+
+def test_pdfs_are_saved_beside_svg_and_png_and_kept_in_the_cache(tmp_path: Path):
+    figure = matrix(3)
+    for folder in ("a", "b"):
+        save(figure, tmp_path / folder, tmp_path / "cache", as_pdf=True)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["m.csv", "m.png", "m.svg", "m.tex", "m_1col.pdf", "m_2col.pdf"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    save(figure, tmp_path / "c")
+    assert not list((tmp_path / "c").glob("*.pdf"))

@@ -1,0 +1,104 @@
+"""A run on a cluster of its own ends in time, or finishes, whichever of its processes dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cells import contents
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PLAN = (
+    *("smoke", "--shots", "1", "--seeds", "1", "2", "3", "--learning-rates", "0.01", "0.03"),
+    *("--steps", "400", "--threads", "1"),
+)
+NUM_RUNS = 12
+END_SECONDS = 60
+STARTS = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
+
+
+def start(cells: Path, runs: Path, *options: str) -> subprocess.Popen[str]:
+    command = ["run", *PLAN, "--data", f"synthetic={cells}", "--quiet", "--out", str(runs), *options]
+    return subprocess.Popen([sys.executable, "-c", STARTS, *command], stderr=subprocess.PIPE, text=True)
+
+
+def below(ancestor: int) -> dict[int, str]:
+    """Command lines of the processes that an ancestor started, by id."""
+    parents, lines = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+
+    def ancestors(number: int) -> Iterator[int]:
+        while number := parents.get(number, 0):
+            yield number
+
+    return {number: line for number, line in lines.items() if ancestor in ancestors(number)}
+
+
+@pytest.fixture(scope="module")
+def whole(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plan, run in one process."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    runs = tmp_path_factory.mktemp("inline") / "runs"
+    assert start(drawn_cells, runs).wait(300) == 0
+    assert len(contents(runs)) == NUM_RUNS
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("gcs/gcs_server", r"control process (GCS) has not answered for"),
+        ("raylet/raylet", "process on this machine (raylet) has died"),
+        ("ray::DashboardAgent", "process on this machine (raylet) has died"),
+        ("ray::RuntimeEnvAgent", "process on this machine (raylet) has died"),
+        ("log_monitor.py", ""),
+        ("dashboard/dashboard.py", ""),
+        ("autoscaler/_private/monitor.py", ""),
+        ("ray::Worker", ""),
+    ],
+)
+def test_after_the_death_of_any_process_the_run_ends_in_time_or_finishes(
+    name: str, end: str, whole: Path, drawn_cells: Path, tmp_path: Path
+):
+    runs = tmp_path / "runs"
+    process = start(drawn_cells, runs, "--engine", "ray", "--workers", "2")
+    try:
+        until = time.monotonic() + 300
+        while not contents(runs) and time.monotonic() < until and process.poll() is None:
+            time.sleep(0.05)
+        started = below(process.pid)
+        (target, *_) = [number for number, line in started.items() if name in line]
+        killed = time.monotonic()
+        os.kill(target, signal.SIGKILL)
+        error = process.communicate(timeout=300)[1]
+        seconds = time.monotonic() - killed
+    finally:
+        process.kill()
+    own = [line for line in error.splitlines() if line.startswith(("Error", "cytolora", "The Ray cluster"))]
+    if process.returncode != 0:
+        assert seconds < END_SECONDS, error[-2000:]
+        assert process.returncode == 2, error[-2000:]
+        assert end
+        assert end in error
+        assert f"What was finished is kept in {runs}; the same command goes on from there." in error, own
+        assert len(contents(runs)) < NUM_RUNS
+    until = time.monotonic() + 90
+    while (alive := [number for number in started if Path(f"/proc/{number}").exists()]) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert not alive
+    assert start(drawn_cells, runs).wait(300) == 0
+    for file in ("metrics.json", "spec.json"):
+        assert contents(runs, file) == contents(whole, file)

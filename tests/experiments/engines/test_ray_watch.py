@@ -1,0 +1,112 @@
+"""The end of work on a cluster that is lost, without a cluster."""
+
+import atexit
+import time
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cytolora.errors import EngineError
+from cytolora.experiments.engines import ray_driver, ray_watch
+from cytolora.experiments.engines.ray_watch import leave, run_watched
+from cytolora.experiments.engines.units import Units
+
+SAFE = "What was finished is kept."
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_watch, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(ray_watch, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(ray_watch, "_LEAVE_SECONDS", 0.3)
+
+
+def test_work_that_ends_is_waited_for_and_what_it_raises_is_raised():
+    did = []
+    run_watched(lambda is_left: did.append(is_left.wait(0.2)), lambda: True, safe=SAFE)
+    assert did == [False]
+
+    def fail(is_left: Event) -> None:
+        raise ZeroDivisionError("of the work")
+
+    with pytest.raises(ZeroDivisionError, match="of the work"):
+        run_watched(fail, lambda: True, safe=SAFE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(False, r"\(raylet\) has died"), (None, r"\(GCS\) has not answered for")]
+)
+def test_work_that_is_stuck_in_a_lost_cluster_is_left_with_a_word_on_what_is_safe(answer: bool | None, words: str):
+    left, stuck = [], Event()
+
+    def work(is_left: Event) -> None:
+        stuck.wait(30)  # a call that does not return
+        left.append(is_left.is_set())
+
+    start = time.monotonic()
+    with pytest.raises(EngineError, match=f"The Ray cluster is lost: .*{words}.*{SAFE}"):
+        run_watched(work, lambda: answer, safe=SAFE)
+    assert time.monotonic() - start < 10
+    stuck.set()
+    while not left:
+        time.sleep(0.01)
+    assert left == [True]
+
+
+def test_silence_that_ends_in_time_is_no_loss():
+    answers = iter([None, True] * 30)
+    with pytest.raises(StopIteration):
+        run_watched(lambda is_left: Event().wait(30), lambda: (time.sleep(0.02), next(answers))[1], safe=SAFE)  # type: ignore[func-returns-value]
+
+
+def test_an_interrupt_leaves_the_work():
+    left: list[Event] = []
+
+    def look() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_watched(lambda is_left: (left.append(is_left), Event().wait(1))[0], look, safe=SAFE)  # type: ignore[func-returns-value]
+    assert left[0].is_set()
+
+
+@pytest.mark.parametrize("seconds", [0, 20])
+def test_leaving_waits_for_ray_for_a_bounded_time(seconds: float, monkeypatch: pytest.MonkeyPatch):
+    ended, forgotten = [], []
+
+    def shutdown() -> None:
+        Event().wait(seconds)
+        ended.append(True)
+
+    monkeypatch.setattr(atexit, "unregister", forgotten.append)
+    start = time.monotonic()
+    leave(SimpleNamespace(shutdown=shutdown))  # type: ignore[arg-type]
+    assert time.monotonic() - start < 10
+    assert bool(ended) == (not seconds)
+    assert forgotten == ([shutdown] if seconds else [])
+
+
+@pytest.mark.parametrize(("has_room", "starts"), [(False, 0), (True, 600)])
+def test_workers_that_cannot_start_are_waited_for_only_where_there_is_room(
+    has_room: bool, starts: int, monkeypatch: pytest.MonkeyPatch
+):
+    now = [0.0]
+
+    def wait(promises: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        now[0] += timeout
+        return [], promises
+
+    monkeypatch.setattr(ray_driver, "monotonic", lambda: now[0])
+    actor = SimpleNamespace(start=SimpleNamespace(remote=object))
+    pool = ray_driver._Pool(
+        ray=SimpleNamespace(wait=wait),  # type: ignore[arg-type]
+        new=lambda: actor,
+        has_room=lambda: has_room,
+        units=Units(waiting=[None]),  # type: ignore[list-item]
+        progress=ray_driver.Progress(),
+    )
+    with pytest.raises(EngineError, match=r"no room for one. What was finished is kept"):
+        pool.run(1, Event())
+    assert max(starts, 30) <= now[0] <= max(starts, 30) + 4

@@ -1,0 +1,131 @@
+"""Several divisions in tables, files and the page: spreads apart, an interval for new data."""
+
+import csv
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from fake_store import FakeData, fake_run
+
+from cytolora.config.run import Sampling, SplitSpec
+from cytolora.experiments.store import Store
+from cytolora.metrics.divisions import over_divisions
+from cytolora.reporting.pages.build import build_report
+from cytolora.reporting.results.divided import divided, undivided
+from cytolora.reporting.results.settings import Setting, read_settings
+from cytolora.reporting.tables.divisions import division_rows
+from cytolora.reporting.tables.tables import to_latex, to_markdown
+
+
+def write(
+    store: Store, seeds: tuple[int, ...], *, shots: int | None = None, moved: bool = True, **more: object
+) -> None:
+    """Two runs on each division; its test images are others unless ``moved`` is False."""
+    for split_seed, seed in product(seeds, (1, 2)):
+        skill, split = 1.0 + 0.5 * split_seed, SplitSpec(seed=split_seed)
+        run = fake_run(FakeData(), "uni", "linear", shots, 1e-3, seed, skill, True, split=split)
+        rows = run.predictions
+        if moved:
+            paths = [f"{split_seed}/{path}" for path in rows["path"].to_pylist()]
+            rows = rows.set_column(rows.column_names.index("path"), "path", [paths])
+        store.write(replace(run, predictions=rows, provenance={**run.provenance, **more}))
+
+
+def accuracies(settings: list[Setting]) -> dict[int, list[float]]:
+    return {one.spec.split.seed: [run.metrics["test"]["accuracy"] for run in one.tested] for one in settings}
+
+
+def test_a_setting_on_three_divisions_is_one_row_with_both_spreads_apart(store: Store):
+    write(store, (0, 1, 2))
+    settings = read_settings(store.runs())
+    (row,) = division_rows(divided(settings))
+    values = accuracies(settings)
+    means = [fmean(values[seed]) for seed in (0, 1, 2)]
+    assert (row["method"], row["n_divisions"], row["split_seeds"]) == ("linear", 3, "0 1 2")
+    assert row["accuracy_mean"] == pytest.approx(fmean(means), abs=1e-6)
+    assert row["accuracy_std_divisions"] == pytest.approx(stdev(means), abs=1e-6)
+    within = fmean(stdev(values[seed]) ** 2 for seed in (0, 1, 2)) ** 0.5
+    assert row["accuracy_std_seeds"] == pytest.approx(within, abs=1e-6)
+    expected = over_divisions(list(values.values()), test_over_train=1 / 3)
+    assert row["test_over_train"] == pytest.approx(1 / 3, abs=1e-6)
+    assert row["accuracy_low"] == pytest.approx(expected.low, abs=1e-6)
+    assert row["setting_ids"].split() == [one.setting_id for one in sorted(settings, key=lambda s: s.spec.split.seed)]
+    assert {one.method for one in settings} == {f"linear (split seed {seed})" for seed in (0, 1, 2)}
+
+
+def test_the_ratio_is_of_groups_as_the_runs_counted_them(store: Store):
+    write(store, (0, 1), division={"train": {"images": 900, "units": 40}, "test": {"images": 50, "units": 10}})
+    (row,) = division_rows(divided(read_settings(store.runs())))
+    assert row["test_over_train"] == pytest.approx(0.25)
+
+
+def test_few_shots_have_a_spread_and_no_interval(store: Store):
+    write(store, (0, 1, 2), shots=4)
+    (row,) = division_rows(divided(read_settings(store.runs())))
+    assert row["accuracy_std_divisions"] > 0
+    assert (row["test_over_train"], row["accuracy_low"], row["accuracy_high"]) == (None,) * 3
+
+
+def test_split_seeds_that_test_the_same_images_are_one_division(store: Store):
+    write(store, (0, 1, 2), moved=False)
+    settings = read_settings(store.runs())
+    assert divided(settings) == []
+    assert undivided(settings, []) == settings
+
+
+def test_tables_have_one_row_for_all_divisions_and_the_others_as_before(store: Store):
+    write(store, (0, 1))
+    store.write(fake_run(FakeData(), "clip-vit-b16", "linear", 4, 1e-3, 1, 1.0, True))
+    settings = read_settings(store.runs())
+    text = to_markdown(settings)
+    values = accuracies([one for one in settings if one.model == "uni"])
+    found = over_divisions(list(values.values()), test_over_train=1 / 3)
+    said = f"| uni | linear | {100 * found.mean:.1f} ± {100 * found.std_divisions:.1f} (divisions) ± "
+    assert said in text
+    assert "herlev: accuracy on test over several divisions, %" in text
+    assert "| uni | linear (split" not in text
+    assert text.count("| clip-vit-b16 | linear (split seed 0) |") == 2, "which one of the divisions it is of"
+    assert text.count("| uni |") == 2
+    latex = to_latex(settings)
+    assert latex.count("\\begin{table}") == latex.count("\\end{table}") == 4
+    assert "(divisions) $\\pm$" in latex
+
+
+def test_a_report_has_divisions_csv_and_the_page_shows_it(store: Store, tmp_path: Path):
+    write(store, (0, 1, 2))
+    write(store, (0, 1, 2), shots=4)
+    page = build_report(store.root, tmp_path / "report")
+    with (tmp_path / "report" / "divisions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["shots"], row["n_divisions"]) for row in rows] == [("4", "3"), ("all", "3")]
+    text = page.read_text()
+    assert "Several divisions" in text
+    assert f'<td class="num">{100 * float(rows[1]["accuracy_std_divisions"]):.1f}</td>' in text
+    build_report(store.root, tmp_path / "report")  # the folder is known as a report's
+
+
+def test_a_report_of_one_division_has_no_such_table(report_dir: Path):
+    assert not (report_dir / "divisions.csv").exists()
+    assert "Several divisions" not in (report_dir / "index.html").read_text()
+
+
+def test_fractions_of_a_division_have_an_interval(store: Store):
+    for seed in (0, 1):
+        run = fake_run(
+            FakeData(num_groups=40 + seed),
+            "uni",
+            "linear",
+            None,
+            1e-3,
+            1,
+            1.0,
+            True,
+            split=SplitSpec(seed=seed, ratios=(0.5, 0.25, 0.25)),
+            sampling=Sampling(fraction=0.5),
+        )
+        store.write(run)
+    (row,) = division_rows(divided(read_settings(store.runs())))
+    assert (row["fraction"], row["test_over_train"]) == (0.5, 0.5)
+    assert row["accuracy_low"] is not None
