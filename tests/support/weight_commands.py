@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from fake_hub import FakeHub
 
@@ -27,7 +28,7 @@ def cytolora(
     )
 
 
-def fetch(hub: FakeHub, tmp_path: Path, name: str = "uni", **environment: str) -> subprocess.CompletedProcess[str]:
+def fetch(hub: FakeHub, tmp_path: Path, name: str = "uni", **environment: Any) -> subprocess.CompletedProcess[str]:
     to = str(tmp_path / "carried")
     return cytolora("weights", "fetch", name, "--to", to, endpoint=hub.url, home=tmp_path / "home", **environment)
 

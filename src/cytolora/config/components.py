@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from math import ceil, inf
 from typing import Literal, get_args
 
-from cytolora.config.reading import NONE, check_groups_from
+from cytolora.config.groups_from import NONE, check_groups_from
 from cytolora.errors import ConfigError
 
 Subset = Literal["train", "val", "test"]

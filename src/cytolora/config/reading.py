@@ -1,10 +1,10 @@
 """Choices that a user makes about reading a dataset, where its files leave one."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cytolora.config.components import CLOSED
+from cytolora.config.groups_from import check_groups_from
 from cytolora.errors import ConfigError
 
 DECODE_VERSION = 2
@@ -52,12 +52,6 @@ VERSION_1 = Decoding(version=1)
 """Pillow as it reads by itself: rules of bundles that name none."""
 
 
-NAMES, NONE = "names", "none"
-"""Answers to groups suspected by file names: take them, or take none; anything else is a regular expression."""
-
-_MAX_PATTERN = 500
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
     """Reading of a dataset; the defaults read it as it stands."""
@@ -75,24 +69,6 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.groups_from is not None:
             check_groups_from(self.groups_from)
-
-
-def check_groups_from(text: str) -> None:
-    """Raises a ConfigError unless the text is ``names``, ``none`` or a regular expression with at most one group."""
-    if text in (NAMES, NONE):
-        return
-    lead = "Groups are taken from `names`, from `none`, or by a regular expression"
-    if not text or len(text) > _MAX_PATTERN:
-        raise ConfigError(f"{lead} of 1 to {_MAX_PATTERN} characters, got {len(text)} (--groups-from).")
-    try:
-        pattern = re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{lead}; {text!r} is none: {error} (--groups-from).") from error
-    if pattern.groups > 1:
-        raise ConfigError(
-            f"{lead} with one capturing group or none; {text!r} has {pattern.groups} (--groups-from). Write the others "
-            "as (?:...)."
-        )
 
 
 AS_IT_STANDS = ReadOptions()

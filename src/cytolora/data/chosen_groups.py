@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from cytolora.config.reading import NAMES, NONE
+from cytolora.config.groups_from import NAMES, NONE
 from cytolora.core.findings import Finding, finding
 from cytolora.data.grouping import group_key
 from cytolora.data.manifest import Manifest

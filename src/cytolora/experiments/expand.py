@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.reading import NONE
+from cytolora.config.groups_from import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cytolora.config.reading import AS_IT_STANDS, NONE, ReadOptions
+from cytolora.config.groups_from import NONE
+from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.findings import Finding, refuse_errors

@@ -4,6 +4,7 @@ import csv
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -231,7 +232,7 @@ def test_a_column_about_a_test_is_no_subset(cells: Path, column: str):
 
 
 @pytest.mark.parametrize("given", [{"group_column": "label"}, {"group_column": "path"}, {"subset_column": "label"}])
-def test_a_column_is_not_taken_for_two_things(cells: Path, given: dict[str, str]):
+def test_a_column_is_not_taken_for_two_things(cells: Path, given: dict[str, Any]):
     write_table(cells, stain="pap")
     with pytest.raises(DataError, match=r"column '(label|path)' is taken for two things; name a column of the groups"):
         load_manifest(cells, "csv", reading=ReadOptions(**given))
