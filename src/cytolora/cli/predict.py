@@ -1,12 +1,12 @@
 """The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from cytolora.cli.console import make_console
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
@@ -86,6 +86,4 @@ def predict(
         opened = open_any(bundle, files, machine)
         progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
         result = predict_table(opened, sources, out, page=page, on_images=progress.done)
-    print_summary(result, "images", out, page)
-    for one in left_out(paths):
-        make_console().print(f"{one.code} {one}")
+    print_summary(replace(result, findings=(*result.findings, *left_out(paths))), "images", out, page)

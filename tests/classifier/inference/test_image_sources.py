@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from folders import mask, photograph, photographs, texts, tree
+from PIL import Image
 from prediction_files import rows_of
 from small_bundle import write_small_bundle
 
@@ -62,7 +63,9 @@ def test_predict_names_what_it_left_out(cells: Path, tmp_path: Path, capsys: pyt
     model = write_small_bundle(tmp_path / "model")
     with pytest.raises(SystemExit, match="0"):
         main(["predict", str(model), str(cells), "--out", str(tmp_path / "p.csv"), "--quiet"])
-    assert "F201 4 files are passed over: " in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "! F201 4 files are passed over: " in " ".join(printed.err.split())
+    assert "F201" not in printed.out
     rows = rows_of(tmp_path / "p.csv")
     assert sum(not row["error"] for row in rows) == 3
     assert len(rows) == 7
@@ -92,3 +95,17 @@ def test_a_pattern_does_not_reach_into_leftovers_of_a_system(tmp_path: Path):
     photographs(tmp_path, ["a/1.png", "a/@eaDir/1.png/T.png", "$RECYCLE.BIN/1.png", "lost+found/1.png"])
     found = [source.name for source in find_images(str(tmp_path / "**" / "*.png"))]
     assert found == [str(tmp_path / "a" / "1.png")]
+
+
+def test_predict_names_images_of_one_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model, cells = write_small_bundle(tmp_path / "model"), tmp_path / "new"
+    cells.mkdir()
+    for number in range(2):
+        Image.new("RGB", (60, 60), (250, 250, 255 - number)).save(cells / f"blank{number}.png")
+    Image.effect_noise((60, 60), 90).convert("RGB").save(cells / "cell.png")
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", str(model), str(cells), "--out", str(tmp_path / "p.csv"), "--quiet"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "! P105 Images of one colour, or nearly one, which are referred: 2, namely " in said
+    referred = {Path(row["path"]).name: row["referred"] for row in rows_of(tmp_path / "p.csv")}
+    assert (referred["blank0.png"], referred["blank1.png"]) == ("true", "true")

@@ -38,6 +38,8 @@ class Prediction:
     has one colour."""
     is_out_of_distribution: bool | None = None
     """The column ``unfamiliar``."""
+    is_blank: bool = False
+    """Whether the image has one colour, or nearly one; no column, a finding says so."""
 
     def row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the columns of a table: those of ``COLUMNS``, and each class's probability under its own name."""
@@ -103,6 +105,7 @@ def decide(
                 prediction_set=prediction_set,
                 is_referred=is_ambiguous or bool(is_ood[row]) or is_blank,
                 is_out_of_distribution=is_ood[row],
+                is_blank=is_blank,
             )
         )
     return predictions

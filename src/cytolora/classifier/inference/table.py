@@ -76,7 +76,7 @@ def predict_table(
     if out.suffix.lower() not in kinds:
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
     check_page(page, out)
-    counts, cells, bad = [0, 0, 0, 0], dict[str, ReviewCell](), list[str]()
+    counts, cells, bad, blank = [0, 0, 0, 0], dict[str, ReviewCell](), list[str](), list[str]()
     try:
         with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle) as write:
             for batch in look(bundle, sources, with_thumbnails=page is not None):
@@ -84,6 +84,7 @@ def predict_table(
                 write(predictions)
                 on_images(len(batch))
                 bad += [one.name for one in predictions if one.error]
+                blank += [one.name for one in predictions if one.is_blank]
                 counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
                 if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
                     cells |= {one.prediction.name: review_cell(one) for one in batch}
@@ -97,7 +98,7 @@ def predict_table(
         num_errors=counts[1],
         num_referred=counts[2],
         num_out_of_distribution=counts[3],
-        findings=tuple(unreadable_files(bad)),
+        findings=(*unreadable_files(bad), *_blank_images(blank)),
     )
 
 
@@ -105,6 +106,11 @@ def unreadable_files(names: Sequence[str]) -> list[Finding]:
     """Returns the finding on images that cannot be read; none where all can."""
     text = f"Files that cannot be read as images: {len(names)}, {first(names)}."
     return [finding("P101", text, count=len(names), examples=names)] if names else []
+
+
+def _blank_images(names: Sequence[str]) -> list[Finding]:
+    text = f"Images of one colour, or nearly one, which are referred: {len(names)}, {first(names)}."
+    return [finding("P105", text, count=len(names), examples=names)] if names else []
 
 
 def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:
