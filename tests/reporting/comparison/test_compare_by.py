@@ -40,23 +40,23 @@ def write(store: Store, *changes: dict[str, Any], method: str = "lora", rates: S
 @pytest.mark.parametrize(
     ("by", "changes", "names"),
     [
-        ("rank", [{"adapter": AdapterSpec(rank=r)} for r in (2, 16)], {"adapter rank 2", "adapter rank 16"}),
-        ("adapter.rank", [{"adapter": AdapterSpec(rank=r)} for r in (2, 4)], {"adapter rank 2", "adapter rank 4"}),
+        ("rank", [{"adapter": AdapterSpec(rank=r)} for r in (2, 16)], {"rank 2", "rank 16"}),
+        ("adapter.rank", [{"adapter": AdapterSpec(rank=r)} for r in (2, 4)], {"rank 2", "rank 4"}),
         (
             "targets",
             [{"adapter": AdapterSpec(targets=t)} for t in (QV, QKVO)],
-            {"adapter targets q, v", "adapter targets q, k, v, o"},
+            {"on q, v", "on q, k, v, o"},
         ),
-        ("alpha", [{"adapter": AdapterSpec(alpha=a)} for a in (1.0, 2.0)], {"adapter alpha 1.0", "adapter alpha 2.0"}),
+        ("alpha", [{"adapter": AdapterSpec(alpha=a)} for a in (1.0, 2.0)], {"α 1", "α 2"}),
         (
             "last-blocks",
             [{"adapter": AdapterSpec(last_blocks=b)} for b in (None, 4)],
-            {"adapter last blocks none", "adapter last blocks 4"},
+            {"adapter last blocks none", "in the last 4 blocks"},
         ),
         (
             "dropout",
             [{"adapter": AdapterSpec(dropout=d)} for d in (0.0, 0.5)],
-            {"adapter dropout 0.0", "adapter dropout 0.5"},
+            {"dropout 0", "dropout 0.5"},
         ),
         (
             "weight_decay",
@@ -99,7 +99,7 @@ def test_named_variants_stand_beside_the_field(store: Store):
     ids = write(store, *({"adapter": AdapterSpec(rank=r)} for r in (2, 16)))
     write_names(store, dict(zip(ids, ("small", "large"), strict=True)))
     (pair,) = compare(read_settings(store.runs()), "rank", replicates=50).pairs
-    assert {pair.first, pair.second} == {"adapter rank 2 (small)", "adapter rank 16 (large)"}
+    assert {pair.first, pair.second} == {"rank 2 (small)", "rank 16 (large)"}
 
 
 def test_groups_that_differ_in_another_field_are_compared_apart_and_told_apart(store: Store):
@@ -107,8 +107,8 @@ def test_groups_that_differ_in_another_field_are_compared_apart_and_told_apart(s
     write(store, *({"adapter": adapter} for adapter in adapters))
     pairs = compare(read_settings(store.runs()), "rank", replicates=50).pairs
     assert {pair.setting for pair in pairs} == {
-        "uni, lora, 4 shots, adapter targets q, v",
-        "uni, lora, 4 shots, adapter targets q",
+        "uni, lora, 4 shots, on q, v",
+        "uni, lora, 4 shots, on q",
     }
     assert len(pairs) == 2
 
@@ -186,4 +186,4 @@ def test_the_command_takes_any_field(store: Store, tmp_path: Path, capsys: pytes
     assert caught.value.code in (0, None)
     plain = json.loads(capsys.readouterr().out)
     assert plain["by"] == "adapter.rank"
-    assert {plain["pairs"][0]["first"], plain["pairs"][0]["second"]} == {"adapter rank 2", "adapter rank 16"}
+    assert {plain["pairs"][0]["first"], plain["pairs"][0]["second"]} == {"rank 2", "rank 16"}

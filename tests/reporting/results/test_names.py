@@ -38,14 +38,14 @@ def test_variants_without_names_are_told_apart_by_what_differs_as_before(store: 
     lora(store, 2)
     lora(store, 16)
     methods = {one.method for one in read_settings(store.runs())}
-    assert methods == {"lora (adapter rank 2)", "lora (adapter rank 16)"}
+    assert methods == {"lora (rank 2)", "lora (rank 16)"}
 
 
 def test_a_name_that_two_settings_bear_is_told_apart_by_what_differs(store: Store):
     write_names(store, dict.fromkeys([lora(store, 2), lora(store, 16)], "small"))
     assert {one.method for one in read_settings(store.runs())} == {
-        "small (adapter rank 2)",
-        "small (adapter rank 16)",
+        "small (rank 2)",
+        "small (rank 16)",
     }
 
 
