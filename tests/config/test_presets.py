@@ -244,7 +244,9 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preset="paper-code-2024",
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
-    stored = StoredRun(path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None}, provenance={})
+    stored = StoredRun(
+        path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None, "train": {}}, provenance={}
+    )
     setting = Setting(
         setting_id=spec.setting_id,
         spec=spec,

@@ -14,7 +14,6 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Split
-from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
@@ -100,6 +99,8 @@ class Inputs:
 
     def _read(self, dataset: str, groups_from: str | None) -> Manifest:
         """Reads a dataset, once for all its divisions."""
+        from cytolora.data.quality.group_test import groups_suspected  # loads numpy
+
         key = (dataset, groups_from)
         if key not in self._undivided:
             reading = replace(self.reading, groups_from=groups_from)
