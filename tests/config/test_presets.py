@@ -245,7 +245,10 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         preprocess=Preprocess(size_px=224, mean=CLIP_MEAN, std=(1, 1, 1)),
     )
     stored = StoredRun(
-        path=Path(spec.run_id), spec=to_plain(spec), metrics={"val": None, "test": None, "train": {}}, provenance={}
+        path=Path(spec.run_id),
+        spec=to_plain(spec),
+        metrics={"val": None, "test": None, "train": {"num_steps": 2, "final_loss": 1.0}},
+        provenance={},
     )
     setting = Setting(
         setting_id=spec.setting_id,
