@@ -248,7 +248,7 @@ def test_the_wrong_attention_is_marked_in_the_report_before_all_else():
         path=Path(spec.run_id),
         spec=to_plain(spec),
         metrics={"val": None, "test": None, "train": {"num_steps": 2, "final_loss": 1.0}},
-        provenance={},
+        provenance={"classes": ["normal", "severe_dysplastic"]},
     )
     setting = Setting(
         setting_id=spec.setting_id,
