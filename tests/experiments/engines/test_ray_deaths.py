@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PLAN = (
     *("smoke", "--shots", "1", "--seeds", "1", "2", "3", "--learning-rates", "0.01", "0.03"),
-    *("--steps", "400", "--threads", "1"),
+    *("--steps", "4000", "--threads", "1"),
 )
 NUM_RUNS = 12
 END_SECONDS = 60
@@ -87,14 +87,14 @@ def test_after_the_death_of_any_process_the_run_ends_in_time_or_finishes(
         seconds = time.monotonic() - killed
     finally:
         process.kill()
-    own = [line for line in error.splitlines() if line.startswith(("Error", "cytolora", "The Ray cluster"))]
     if process.returncode != 0:
         assert seconds < END_SECONDS, error[-2000:]
         assert process.returncode == 2, error[-2000:]
         assert end
         assert end in error
-        assert f"What was finished is kept in {runs}; the same command goes on from there." in error, own
-        assert len(contents(runs)) < NUM_RUNS
+        assert f"What was finished is kept in {runs}; the same command goes on from there." in error
+    else:
+        assert len(contents(runs)) == NUM_RUNS
     until = time.monotonic() + 90
     while (alive := [number for number in started if Path(f"/proc/{number}").exists()]) and time.monotonic() < until:
         time.sleep(0.5)

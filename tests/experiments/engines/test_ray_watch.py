@@ -1,6 +1,7 @@
 """The end of work on a cluster that is lost, without a cluster."""
 
 import atexit
+import socket
 import time
 from threading import Event
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from cytolora.errors import EngineError
 from cytolora.experiments.engines import ray_driver, ray_watch
-from cytolora.experiments.engines.ray_watch import leave, run_watched
+from cytolora.experiments.engines.ray_watch import leave, raise_if_dead, run_watched
 from cytolora.experiments.engines.units import Units
 
 SAFE = "What was finished is kept."
@@ -72,6 +73,37 @@ def test_an_interrupt_leaves_the_work():
     assert left[0].is_set()
 
 
+def test_a_worker_that_died_with_its_node_is_not_replaced():
+    """A call to a dead node may end this process without a word."""
+
+    def get(promise: Any) -> None:
+        raise died
+
+    died = type("RayError", (Exception,), {})("The actor died.")
+    exceptions = SimpleNamespace(RayTaskError=type("RayTaskError", (Exception,), {}), RayError=type(died))
+    asked: list[str] = []
+    pool = ray_driver._Pool(
+        ray=SimpleNamespace(get=get, exceptions=exceptions),  # type: ignore[arg-type]
+        new=lambda: asked.append("another worker"),
+        has_room=lambda: True,
+        check=lambda: raise_if_dead(lambda: False, safe=SAFE),
+        units=Units(waiting=[]),
+        progress=ray_driver.Progress(),
+    )
+    with pytest.raises(EngineError, match=f"raylet.*{SAFE}"):
+        pool._result(object(), None)
+    assert not asked
+
+
+def test_a_closed_door_is_told_from_one_that_is_open_or_does_not_answer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray_watch, "_ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        door = listening.getsockname()
+        assert not ray_watch._is_closed(door)
+    assert ray_watch._is_closed(door)
+    assert not ray_watch._is_closed(("host.invalid", 1))
+
+
 @pytest.mark.parametrize("seconds", [0, 20])
 def test_leaving_waits_for_ray_for_a_bounded_time(seconds: float, monkeypatch: pytest.MonkeyPatch):
     ended, forgotten = [], []
@@ -104,6 +136,7 @@ def test_workers_that_cannot_start_are_waited_for_only_where_there_is_room(
         ray=SimpleNamespace(wait=wait),  # type: ignore[arg-type]
         new=lambda: actor,
         has_room=lambda: has_room,
+        check=lambda: None,
         units=Units(waiting=[None]),  # type: ignore[list-item]
         progress=ray_driver.Progress(),
     )

@@ -19,10 +19,14 @@ from typing import Any
 from cytolora.errors import ConfigError, EngineError, missing_package
 from cytolora.experiments.engines.ray_watch import leave
 
+_INLINE_BYTES = 256 * 2**20
+"""Of arguments inside a message; Ray's messages have at most 512 MB."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # then Ray listens on 127.0.0.1 on Linux too, and nowhere else
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_max_direct_call_object_size": str(_INLINE_BYTES),
+    "RAY_task_rpc_inlined_bytes_limit": str(_INLINE_BYTES),
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end must not start another cluster
 }
 _STORE_BYTES = 256 * 2**20

@@ -25,7 +25,7 @@ from cytolora.experiments.engines.ray_cluster import (
     running_cluster,
     too_small,
 )
-from cytolora.experiments.engines.ray_watch import look_at, run_watched
+from cytolora.experiments.engines.ray_watch import look_at, raise_if_dead, run_watched
 from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units, split_up
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
@@ -74,16 +74,18 @@ def run_jobs(
     with _cluster(workers, threads, device) as ray:
         num_workers, resources = _sized(ray, workers, threads, device)
         setup = _setup(jobs, inputs, store, device, int(resources["num_cpus"]) if device.type == "cuda" else threads)
+        safe = f"What was finished is kept in {store.root}; the same command goes on from there."
+        look = look_at(ray)
         pool = _Pool(
             ray=ray,
             new=_actors(ray, setup, resources),
             has_room=lambda: free_resources(ray)[0] >= resources["num_cpus"],
+            check=lambda: raise_if_dead(look, safe=safe),
             units=units,
             progress=progress,
         )
         num_workers = min(num_workers, len(units.waiting))
-        safe = f"What was finished is kept in {store.root}; the same command goes on from there."
-        run_watched(lambda is_left: pool.run(num_workers, is_left), look_at(ray), safe=safe)
+        run_watched(lambda is_left: pool.run(num_workers, is_left), look, safe=safe)
 
 
 def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
@@ -132,12 +134,15 @@ def _absolute(spec: BackboneSpec) -> BackboneSpec:
 
 
 def _actors(ray: ModuleType, setup: Any, resources: dict[str, float]) -> Callable[[], Any]:
-    """Returns what starts a worker. Retries are ours: a new actor must load and check before it works."""
+    """Returns what starts a worker. Retries are ours: a new actor must load and check before it works.
+
+    The setup travels inside the message (``ray_cluster`` raises Ray's limit for that), never through the object store:
+    Ray ends this process, without a word to it, when its node dies and an object of its own is in that node's store.
+    """
     from cytolora.experiments.engines.ray_worker import Worker
 
     actor = ray.remote(max_restarts=0, max_task_retries=0, **resources)(Worker)
-    shared = ray.put(setup)
-    return lambda: actor.remote(setup=shared)
+    return lambda: actor.remote(setup=setup)
 
 
 @dataclass(kw_only=True)
@@ -148,6 +153,8 @@ class _Pool:
     new: Callable[[], Any]
     has_room: Callable[[], bool]
     """Whether the nodes hold a worker at all."""
+    check: Callable[[], None]
+    """Raises an EngineError if the cluster is lost; nothing more may be asked of it then."""
     units: Units
     progress: Progress
     starting: dict[Any, Any] = field(default_factory=dict)
@@ -231,6 +238,7 @@ class _Pool:
             raise
         except exceptions.RayError as error:
             why = reason(error)
+            self.check()  # it may have died with its node
             if unit is not None:
                 self.units.lost(unit, why)
                 self.progress.say(f"a worker died; once more: {unit}")
