@@ -23,6 +23,8 @@ from cytolora.classifier.decision.operating_point import (
 from cytolora.classifier.decision.rules import OperatingPoint
 from cytolora.errors import DataError
 
+MARGIN = 3e-4
+"""More than a threshold lies below the probability that sets it; images within it may be found beyond the need."""
 NEGATIVES = 5
 """Of every calibration, each in a group of its own and far below any positive image."""
 
@@ -89,8 +91,7 @@ def test_no_higher_threshold_would_keep_the_promise(sizes: list[int], asked: flo
     assert point.promised == pytest.approx(min(asked, len(sizes) / in_total))
     assert point.promised is not None
     assert promised(point.threshold) >= point.promised - 1e-9
-    next_score = scores[scores >= point.threshold].min()
-    assert promised(np.nextafter(next_score, 2)) < point.promised
+    assert promised(point.threshold + MARGIN) < point.promised
     assert point.num_groups == len(sizes)
 
 
