@@ -1,26 +1,17 @@
 """benchmarks/coverage.py in small: 400 test sets a setting, seeded, with honest bounds of the Monte Carlo error."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_files import load_benchmark
 from scipy.stats import binom
 
 TRIALS = 400
-_FILE = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
 
 
 @pytest.fixture(scope="module")
 def coverage() -> Any:
-    spec = importlib.util.spec_from_file_location("coverage_benchmark", _FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where a dataclass looks for its module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("coverage")
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ from cytolora.classifier.fit.baselines import not_beaten
 from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.classifier.fit.corrections import correct
 from cytolora.classifier.fit.held_out import best_rate
-from cytolora.classifier.fit.linear import num_folds
 from cytolora.classifier.fit.prepare import read_cells
 from cytolora.cli.app import main
 from cytolora.config.run import SplitSpec
 from cytolora.core.progress import Progress
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError, DataError
+from cytolora.training.heads.folds import num_folds
 from cytolora.training.protocol import FIT_LINEAR
 from cytolora.training.resources import Inputs
 

@@ -1,25 +1,16 @@
 """benchmarks/leakage.py in small: 20 trials a setting, seeded, with bounds of the Monte Carlo error."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_files import load_benchmark
 
-_FILE = Path(__file__).parents[3] / "benchmarks" / "leakage.py"
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def power() -> Any:
-    spec = importlib.util.spec_from_file_location("leakage_benchmark", _FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where a dataclass looks for its module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("leakage")
 
 
 def test_one_report_in_twenty_reads_slides_that_are_names_and_nothing_else(power: Any):

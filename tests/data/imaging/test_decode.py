@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytolora.data.imaging.decode import decode, decode_with_conversion
+from cytolora.data.imaging.decode import decode, decode_image
 from cytolora.errors import DataError
 
 
@@ -22,7 +22,8 @@ def rgb() -> np.ndarray:
 def test_lossless_formats_give_the_very_pixels(tmp_path: Path, rgb: np.ndarray, suffix: str):
     path = tmp_path / f"cell.{suffix}"
     Image.fromarray(rgb).save(path)
-    pixels, conversion = decode_with_conversion(path)
+    decoded = decode_image(path)
+    pixels, conversion = decoded.pixels, decoded.conversion
     assert pixels.dtype == np.uint8
     assert conversion == ""
     np.testing.assert_array_equal(pixels, rgb)
@@ -37,7 +38,8 @@ def test_lossy_formats_keep_the_shape(tmp_path: Path, rgb: np.ndarray, suffix: s
 def test_transparent_pixels_lie_on_white(tmp_path: Path):
     values = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], dtype=np.uint8)
     Image.fromarray(values, "RGBA").save(tmp_path / "alpha.png")
-    pixels, conversion = decode_with_conversion(tmp_path / "alpha.png")
+    decoded = decode_image(tmp_path / "alpha.png")
+    pixels, conversion = decoded.pixels, decoded.conversion
     assert pixels.tolist() == [[[10, 20, 30], [255, 255, 255], [127, 127, 127]]]
     assert conversion == "transparency, laid on white"
 
@@ -46,7 +48,8 @@ def test_transparent_pixels_lie_on_white(tmp_path: Path):
 def test_sixteen_bits_become_eight(tmp_path: Path, suffix: str, byte_order: str):
     values = np.array([[0, 257, 32896, 65535]], dtype=f"{byte_order}u2").astype(np.uint16)
     Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
-    pixels, conversion = decode_with_conversion(tmp_path / f"deep.{suffix}")
+    decoded = decode_image(tmp_path / f"deep.{suffix}")
+    pixels, conversion = decoded.pixels, decoded.conversion
     assert pixels[0, :, 0].tolist() == [0, 1, 128, 255]
     assert pixels.shape == (1, 4, 3)
     assert "16-bit" in conversion
@@ -57,7 +60,8 @@ def test_sixteen_bits_become_eight(tmp_path: Path, suffix: str, byte_order: str)
 )
 def test_other_modes_become_rgb_and_say_so(tmp_path: Path, mode: str, word: str):
     Image.new("RGB", (3, 2), (255, 255, 255)).convert(mode).save(tmp_path / "cell.tif")
-    pixels, conversion = decode_with_conversion(tmp_path / "cell.tif")
+    decoded = decode_image(tmp_path / "cell.tif")
+    pixels, conversion = decoded.pixels, decoded.conversion
     assert pixels.shape == (2, 3, 3)
     assert pixels.min() >= 254
     assert word in conversion

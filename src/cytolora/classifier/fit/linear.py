@@ -1,13 +1,11 @@
 """Head on frozen features: linear, its learning rate chosen by cross-validation over groups, or fitted without one."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from cytolora.classifier.fit.held_out import RateScores, best_rate, halves, unit_names
@@ -16,12 +14,11 @@ from cytolora.data.manifest import Sample, Split
 from cytolora.models.encoder_with_head import head_state
 from cytolora.training.heads.affine import scaled
 from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.folds import divide, num_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.protocol import Protocol
 from cytolora.training.session import Session
-
-MAX_FOLDS = 5
 
 Logits = NDArray[np.float32]
 """[images, classes]"""
@@ -92,19 +89,6 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
     return Selected(head=head, calibration=calibration, notes=notes)
 
 
-def num_folds(
-    labels: NDArray[np.int64] | Sequence[int], groups: Sequence[str], is_scored: NDArray[np.bool_] | None = None
-) -> int:
-    """Returns how many folds leave every class in training in each of them: at most ``MAX_FOLDS``; 1 or 0: none do.
-
-    Args:
-        is_scored: Which images count, see ``fit_by_folds``; None: all.
-    """
-    counted = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
-    pairs = {(label, group) for label, group, counts in zip(labels, groups, counted, strict=True) if counts}
-    return min(MAX_FOLDS, *(sum(label == each for label, _ in pairs) for each in np.unique(labels)))
-
-
 def fit_by_folds(
     features: Tensor,
     labels: NDArray[np.int64],
@@ -123,12 +107,8 @@ def fit_by_folds(
     """
     is_scored = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
     folds = num_folds(labels, groups, is_scored)
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     held_out = np.zeros((len(protocol.learning_rates), len(labels), num_classes), dtype=np.float32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class in y has only")
-        divided = list(splitter.split(features, labels, groups))
-    for train, left in divided:
+    for train, left in divide(labels, groups, folds, seed=seed):
         inside: list[str] = [groups[int(index)] for index in train]
         weights, biases = _heads(features[train], labels[train], inside, protocol, num_classes, seed)
         for row, (weight, bias) in enumerate(zip(weights, biases, strict=True)):

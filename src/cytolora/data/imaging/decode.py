@@ -111,12 +111,6 @@ def decode(
     return decode_image(source, name, decoding=decoding, max_pixels=max_pixels).pixels
 
 
-def decode_with_conversion(source: Path | BinaryIO, name: str = "") -> tuple[Pixels, str]:
-    """Reads an image like ``decode`` and says in words how it was converted; empty for plain 8-bit RGB."""
-    decoded = decode_image(source, name)
-    return decoded.pixels, decoded.conversion
-
-
 def decode_image(
     source: Path | BinaryIO, name: str = "", *, decoding: Decoding = STANDARD, max_pixels: int = MAX_PIXELS
 ) -> Decoded:

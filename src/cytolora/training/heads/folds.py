@@ -5,12 +5,34 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 MAX_FOLDS = 5
 
 Fold = tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]
 """Indices of the images to train on, and of those left out."""
+
+
+def num_folds(
+    labels: NDArray[np.int64] | Sequence[int], groups: Sequence[str], is_scored: NDArray[np.bool_] | None = None
+) -> int:
+    """Returns how many folds leave every class in training in each of them: at most ``MAX_FOLDS``; 1 or 0: none do.
+
+    Args:
+        is_scored: Which images count; None: all.
+    """
+    counted = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
+    pairs = {(label, group) for label, group, counts in zip(labels, groups, counted, strict=True) if counts}
+    return min(MAX_FOLDS, *(sum(label == each for label, _ in pairs) for each in np.unique(labels)))
+
+
+def divide(labels: NDArray[np.int64], groups: Sequence[str], number: int, *, seed: int) -> list[Fold]:
+    """Divides images into so many folds, stratified by class, each group whole."""
+    splitter = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class in y has only")
+        return list(splitter.split(np.zeros((len(labels), 1)), labels, groups))
 
 
 def group_folds(labels: Int64[np.ndarray, " images"], groups: Sequence[str], *, seed: int) -> list[Fold]:
@@ -22,13 +44,9 @@ def group_folds(labels: Int64[np.ndarray, " images"], groups: Sequence[str], *, 
     Args:
         groups: Unit of each image: its group, or itself where that is unknown.
     """
-    pairs = set(zip(labels.tolist(), groups, strict=True))
-    num_folds = min(MAX_FOLDS, *(sum(label == each for label, _ in pairs) for each in np.unique(labels).tolist()))
-    if num_folds < 2:
+    number = num_folds(labels, groups)
+    if number < 2:
         return []
-    splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class in y has only")
-        folds = list(splitter.split(np.zeros((len(labels), 1)), labels, groups))
     num_classes = len(np.unique(labels))
+    folds = divide(labels, groups, number, seed=seed)
     return [fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes]
