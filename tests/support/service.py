@@ -94,7 +94,7 @@ def statuses_of_the_schema(app: Any, max_examples: int, *, token: str | None = N
 
     def try_all(operation: Any, mode: Any, takes_images: bool) -> None:
         @given(case=operation.as_strategy(generation_mode=mode), picture=pictures)
-        @settings(max_examples=max_examples, suppress_health_check=quietly, deadline=None)
+        @settings(max_examples=max_examples, suppress_health_check=quietly)
         def holds(case: Any, picture: bytes | None) -> None:
             if takes_images and mode is positive and picture is not None:
                 case.body["images"] = [picture, *case.body["images"][1:]]

@@ -72,7 +72,7 @@ def test_new_groups_get_the_sensitivity_asked_for_on_average_over_calibrations(n
         assert np.mean(reached) < 0.965  # and little more where groups are many
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=30),
     asked=st.floats(0.05, 0.99),

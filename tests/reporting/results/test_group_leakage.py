@@ -141,13 +141,16 @@ def bear_marks(out: Path, expected: dict[str, bool]) -> None:
     assert ("(group leakage)" in top) == any(expected.values())
     figures = sorted((out / "figures").iterdir())
     tables = [out / name for name in ("tables.md", "tables.tex", "table1.md", "table1.tex")]
-    assert {path.suffix for path in figures} == {".csv", ".tex", ".svg", ".png"}
+    assert {path.suffix for path in figures} == {".csv", ".tex", ".svg", ".png", ".pdf"}
     for path in [*tables, *figures]:
-        if path.suffix != ".png":
+        if path.suffix not in (".png", ".pdf"):
             text = " ".join(re.sub(r"<[^>]+>", " ", path.read_text()).split())  # a drawing parts lines by its tags
             assert {tag: tag in text for tag in expected} == expected, path.name
-    for path in out.glob("*.csv"):
+    results = [path for path in out.glob("*.csv") if path.name != "images.csv"]  # which counts images
+    for path in results:
         for row in csv.DictReader(path.open()):
+            if "adapted_flags" in row:  # of two settings
+                row["flags"] = f"{row['adapted_flags']}; {row['linear_flags']}"
             if row["setting_id" if "setting_id" in row else "dataset"]:  # an average is of no single setting
                 assert {tag: tag in row["flags"].split("; ") for tag in expected} == expected, path.name
 

@@ -41,7 +41,7 @@ def read_geojson_objects(path: Path, text: str) -> tuple[list[SlideObject], dict
         raise DataError(f"{path} is no JSON: {error}.") from error
     if not isinstance(plain, dict | list):
         raise DataError(f"{path} is no GeoJSON: it holds one {type(plain).__name__}, expected a FeatureCollection.")
-    if isinstance(plain, dict) and plain.get("type") not in ("FeatureCollection", "Feature"):
+    if isinstance(plain, dict) and not plain.keys() & {"features", "geometry"}:
         keys = ", ".join(map(repr, list(plain)[:_NUM_KEYS]))
         raise DataError(
             f"{path} is no GeoJSON: it holds {keys or 'nothing'}, expected a FeatureCollection, a Feature or a list of "

@@ -25,7 +25,6 @@ from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
-from cytolora.reporting.results import rates
 from cytolora.reporting.results.checks import refuse_mixed
 from cytolora.reporting.results.divided import divided
 from cytolora.reporting.results.settings import (
@@ -37,7 +36,7 @@ from cytolora.reporting.results.settings import (
     evaluate_setting,
     gather_settings,
 )
-from cytolora.reporting.tables import costs, table1
+from cytolora.reporting.tables import costs, rates, table1
 from cytolora.reporting.tables.details import CLASS_COLUMNS, TREE_COLUMNS, class_rows, rivals, tree_rows
 from cytolora.reporting.tables.divisions import COLUMNS as DIVISION_COLUMNS
 from cytolora.reporting.tables.divisions import division_rows

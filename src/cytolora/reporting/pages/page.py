@@ -18,7 +18,7 @@ from cytolora.reporting.pages.protocol import DatasetFacts
 from cytolora.reporting.results.divided import Divided, divided
 from cytolora.reporting.results.flags import flags, notices
 from cytolora.reporting.results.marks import marks
-from cytolora.reporting.results.rates import distinct_val, num_val, runner_up, to_rows
+from cytolora.reporting.results.rates import distinct_val, num_val, runner_up
 from cytolora.reporting.results.settings import METRICS, Metric, Setting, best, highest
 from cytolora.reporting.tables.details import class_rows, tree_rows
 from cytolora.reporting.tables.divisions import LEGEND as DIVISIONS_LEGEND
@@ -26,6 +26,7 @@ from cytolora.reporting.tables.divisions import division_pivot
 from cytolora.reporting.tables.images import image_table
 from cytolora.reporting.tables.metadata import Breakdown
 from cytolora.reporting.tables.neighbours import neighbour_rows
+from cytolora.reporting.tables.rates import to_rows
 from cytolora.reporting.tables.table1 import BELOW, Table1, lines_of
 from cytolora.reporting.tables.tables import TITLES, amounts_of, further, pivot, plus_minus
 
