@@ -53,7 +53,9 @@ def test_validation_is_scored_with_the_stored_weights(finished, drawn_cells):
         run = parse_spec(stored.spec, RunSpec, "spec")
         session = open_session(run, inputs, store, device=torch.device("cpu"), progress=Progress())
         val = inputs.split(run).val
-        found = probabilities(session, run, from_safetensors(stored.weights()), val).argmax(dim=1).tolist()
+        weights = stored.weights()
+        assert weights is not None
+        found = probabilities(session, run, from_safetensors(weights), val).argmax(dim=1).tolist()
         right = [label == said for label, said in zip(session.labels_of(val), found, strict=True)]
         assert stored.metrics["val"]["accuracy"] == pytest.approx(sum(right) / len(val))
 
@@ -105,6 +107,37 @@ def test_a_further_seed_chooses_again_and_leaves_one_test_result_a_cell(drawn_ce
     tested = {run.spec["learning_rate"] for run in runs if run.metrics["test"]}
     assert tested == {choose_rate(runs)}
     assert sum(run.metrics["test"] is not None for run in runs) == 3
+
+
+def test_a_store_kept_without_weights_takes_further_seeds_and_rates(drawn_cells, tmp_path):
+    first = tiny_grid(seeds=[1], methods=["linear"], learning_rates=[1e-4, 1e-2])
+    wider = tiny_grid(seeds=[1], methods=["linear"], learning_rates=[1e-4, 1e-2, 1e-1])
+    run_all(first, drawn_cells, tmp_path / "runs")
+    run_all(wider, drawn_cells, tmp_path / "whole")
+    for weights in (tmp_path / "runs").glob("*/weights.safetensors"):
+        weights.unlink()
+    run_all(wider, drawn_cells, tmp_path / "runs")
+
+    def scores(folder):
+        return {
+            run.run_id: [run.metrics[subset] and run.metrics[subset]["accuracy"] for subset in ("val", "test")]
+            for run in Store(folder).runs()
+        }
+
+    assert scores(tmp_path / "runs") == scores(tmp_path / "whole")
+    assert sum(run.weights() is not None for run in Store(tmp_path / "runs").runs()) == 1
+
+
+def test_a_run_without_weights_that_is_to_be_tested_is_named_and_stays_as_it_is(drawn_cells, tmp_path):
+    run_all(tiny_grid(seeds=[1], methods=["linear"]), drawn_cells, tmp_path)
+    (tested,) = (run for run in Store(tmp_path).runs() if run.metrics["test"])
+    untested = {**tested.metrics, "test": None}
+    (tested.path / "metrics.json").write_text(json.dumps(untested))
+    (tested.path / "weights.safetensors").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(StoreError, match=rf"{tested.run_id}.*without its weights.*Move this folder out"):
+        run_all(tiny_grid(seeds=[1], methods=["linear"]), drawn_cells, tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_a_rate_that_diverges_is_kept_and_never_chosen(drawn_cells, tmp_path):

@@ -15,6 +15,7 @@ from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
+from cytolora.errors import StoreError
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
@@ -144,11 +145,20 @@ def _settle(
             if score is None and left is not None:
                 continue
             run = _sealed(stored)
+            if run.weights is None:
+                raise _without_weights(stored)
             if score is None or score.weights_sha256 != _sha256(run.weights):
                 left = left or run
             else:
                 store.write(_tested(run, score))
     return left
+
+
+def _without_weights(stored: StoredRun) -> StoreError:
+    return StoreError(
+        f"Stored run {stored.path} is the one to test now, and was kept without its weights. Move this folder out of "
+        "the store and run the same command again: the run is trained anew."
+    )
 
 
 def _of_today(session: Session, runs: Iterable[StoredRun]) -> Iterator[StoredRun]:
@@ -184,6 +194,7 @@ def _validated(
 
 
 def _test_score(session: Session, result: RunResult) -> _TestScore:
+    assert result.weights is not None, "_settle asks for no score of a run without weights"
     run, split = result.spec, session.split(result.spec)
     class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
     neighbours = None

@@ -55,8 +55,9 @@ class RunResult:
     predictions: "pa.Table"
     """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
     class under the class's own name."""
-    weights: bytes
-    """A safetensors file: adapter and head, or the class embeddings of zero-shot."""
+    weights: bytes | None
+    """A safetensors file: adapter and head, or the class embeddings of zero-shot; None for a run that was kept
+    without it, as in an archive of results."""
     provenance: Mapping[str, Any]
     """The identity's hashes, the prompts of a run that has some, versions, git state, device, threads, seconds,
     classes, rules of the data and the counts of its groups."""
@@ -101,13 +102,16 @@ class StoredRun:
         except ValueError as error:
             raise damaged(self.path, f"{PREDICTIONS}: {error}") from error
 
-    def weights(self) -> bytes:
-        """Reads the safetensors file of adapter and head.
+    def weights(self) -> bytes | None:
+        """Reads the safetensors file of adapter and head; None where the run was kept without it.
 
         Raises:
-            StoreError: If it is missing, or the run was replaced since it was read.
+            StoreError: If it cannot be read, or the run was replaced since it was read.
         """
-        return self._content(WEIGHTS)
+        if self.file(WEIGHTS).exists():
+            return self._content(WEIGHTS)
+        self.check_unchanged()
+        return None
 
     def file(self, name: str) -> Path:
         """Returns the path of one of its files, to read it: the folder may be set aside, half replaced."""
@@ -216,9 +220,10 @@ class Store:
             SPEC: json_bytes(to_plain(result.spec)),
             METRICS: json_bytes(result.metrics),
             PREDICTIONS: sink.getvalue().to_pybytes(),
-            WEIGHTS: result.weights,
             PROVENANCE: json_bytes(result.provenance),
         }
+        if result.weights is not None:
+            contents[WEIGHTS] = result.weights
         try:
             with staged_folder(self.root / result.spec.run_id) as folder:
                 for name, content in contents.items():
