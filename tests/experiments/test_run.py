@@ -24,7 +24,10 @@ def finished(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_every_run_is_one_folder_with_the_files_that_users_rely_on(finished):
     for run in Store(finished).runs():
         names = {path.name for path in run.path.iterdir()}
-        assert names == {"spec.json", "metrics.json", "predictions.parquet", "weights.safetensors", "provenance.json"}
+        assert names == {
+            *("spec.json", "metrics.json", "predictions.parquet", "weights.safetensors", "provenance.json"),
+            "sha256sums.txt",
+        }
         assert {"accuracy", "balanced_accuracy", "macro_f1", "n"} <= run.metrics["val"].keys()
     assert len(contents(finished)) == 8
 
@@ -133,6 +136,7 @@ def test_a_run_without_weights_that_is_to_be_tested_is_named_and_stays_as_it_is(
     (tested,) = (run for run in Store(tmp_path).runs() if run.metrics["test"])
     untested = {**tested.metrics, "test": None}
     (tested.path / "metrics.json").write_text(json.dumps(untested))
+    (tested.path / "sha256sums.txt").unlink()
     (tested.path / "weights.safetensors").unlink()
     before = contents(tmp_path)
     with pytest.raises(StoreError, match=rf"{tested.run_id}.*without its weights.*Move this folder out"):

@@ -104,7 +104,7 @@ def fake_run(
         spec=run,
         metrics={**metrics, "num_trainable": TRAINABLE.get(method, 5000), "train": train},
         predictions=pa.concat_tables([_subset(val, "val"), *([_subset(test, "test")] if tested else [])]),
-        weights=b"",
+        weights=b"no tensors",
         provenance=_provenance(data, model, method, run),
     )
 

@@ -7,11 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cytolora.config.grid import GridSpec
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.strict_yaml import read_yaml_text
 from cytolora.errors import ConfigError, unknown_name
 
 Spec = TypeVar("Spec")
@@ -43,13 +43,15 @@ def read_spec(path: Path, kind: type[Spec]) -> Spec:
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads plain YAML; a missing file and a syntax error are ConfigErrors."""
+    """Reads plain YAML; a missing file, a syntax error and what no spec needs (strict_yaml) are ConfigErrors."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    try:
+        return read_yaml_text(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}.") from error
 
 
 def parse_spec(plain: Any, kind: type[Spec], source: str) -> Spec:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -174,13 +174,18 @@ def folder_version(folder: Path) -> Version | None:
         return None
 
 
-def read_together(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes], Version]:
+def read_together(
+    folder: Path, names: Iterable[str], *, optional: Iterable[str] = ()
+) -> tuple[dict[str, bytes], Version]:
     """Reads files of a folder that other processes may replace: all from one version of it, which is returned too.
+
+    Args:
+        optional: Further files, which may be missing; they are then absent from what is returned.
 
     Raises:
         OSError: If the folder or a file is missing or cannot be read; ``filename`` tells which.
     """
-    names = tuple(names)
+    names = dict.fromkeys(names, True) | dict.fromkeys(optional, False)
     read = _read_open if hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd else _read_by_path
     for _ in range(_MAX_REPLACEMENTS):
         try:
@@ -201,26 +206,32 @@ def read_together(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes],
     raise OSError(errno.EBUSY, "Another process is replacing it, or was killed while it did", str(folder))
 
 
-def _read_open(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes], set[Version]]:
+def _read_open(folder: Path, names: Mapping[str, bool]) -> tuple[dict[str, bytes], set[Version]]:
     """Reads files of a folder that is held open, wherever it is renamed to meanwhile: always of one version."""
     descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return {name: _read_in(descriptor, name) for name in names}, {_version(os.fstat(descriptor))}
+        return _read_each(names, lambda name: _read_in(descriptor, name)), {_version(os.fstat(descriptor))}
     finally:
         os.close(descriptor)
 
 
-def _read_by_path(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes], set[Version]]:
+def _read_by_path(folder: Path, names: Mapping[str, bool]) -> tuple[dict[str, bytes], set[Version]]:
     """Reads files of a folder where folders cannot be opened; returns its versions before and after."""
     before = _version(folder.stat())
+    return _read_each(names, lambda name: (folder / name).read_bytes()), {before, _version(folder.stat())}
+
+
+def _read_each(names: Mapping[str, bool], read: Callable[[str], bytes]) -> dict[str, bytes]:
+    """Reads files by name; the value says whether the file must be there."""
     files = {}
-    for name in names:
+    for name, is_required in names.items():
         try:
-            files[name] = (folder / name).read_bytes()
+            files[name] = read(name)
         except OSError as error:
-            error.filename = name
-            raise
-    return files, {before, _version(folder.stat())}
+            if is_required or not isinstance(error, FileNotFoundError):
+                error.filename = name
+                raise
+    return files
 
 
 def _read_in(descriptor: int, name: str) -> bytes:

@@ -6,17 +6,19 @@ from math import isfinite
 from typing import Any
 
 
-def read_json(text: str, *, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+def read_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
     """Reads a text.
 
     Args:
         pairs: Makes an object of its keys and values.
 
     Raises:
-        ValueError: If it is no JSON, or holds a number that no float holds.
-        RecursionError: If it is nested too deeply.
+        ValueError: If it is no JSON, is nested too deeply, or holds a number that no float holds.
     """
-    return json.loads(text, object_pairs_hook=pairs, parse_float=_finite, parse_constant=_no_constant)
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_float=_finite, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _finite(text: str) -> float:

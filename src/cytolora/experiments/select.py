@@ -1,6 +1,5 @@
 """Selection of the learning rate of a setting by validation alone."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json
+from cytolora.core.strict_json import read_json
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.store import StoredRun
 from cytolora.training.selection import Metric, choose_learning_rate
@@ -29,7 +29,7 @@ def setting_id(spec: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=_NUM_SETTINGS)
 def _setting_id(spec: str) -> str:
-    return parse_spec(json.loads(spec), RunSpec, "A stored spec").setting_id
+    return parse_spec(read_json(spec), RunSpec, "A stored spec").setting_id
 
 
 def by_setting(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:

@@ -4,17 +4,16 @@ Several processes may work on one store. Whoever changes a stored run reads, dec
 which is short; training and scoring are done outside of it.
 """
 
-import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.config.run import RunSpec, to_plain
+from cytolora.config.yaml import parse_spec
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import (
     Version,
@@ -29,16 +28,26 @@ from cytolora.core.files import (
     write_bytes,
 )
 from cytolora.core.identity import Identity
-from cytolora.errors import StoreError
+from cytolora.core.strict_json import read_json
+from cytolora.errors import ConfigError, StoreError
+from cytolora.experiments.run_folder import (
+    CHECKSUMS,
+    METRICS,
+    PREDICTIONS,
+    PROBLEMS,
+    PROVENANCE,
+    SPEC,
+    WEIGHTS,
+    checksum_lines,
+    damaged,
+    read_checksums,
+    unreadable,
+    verify,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa  # slow to load, and planning needs none of it
 
-SPEC = "spec.json"
-METRICS = "metrics.json"
-PREDICTIONS = "predictions.parquet"
-WEIGHTS = "weights.safetensors"
-PROVENANCE = "provenance.json"
 _LOCK = ".store.lock"
 """Not the lock of core/files.py, which is taken for each replacement within."""
 
@@ -77,6 +86,8 @@ class StoredRun:
     provenance: Mapping[str, Any]
     version: Version | None = None
     """Of the folder; None for a run that was not read from one."""
+    checksums: Mapping[str, str] | None = None
+    """SHA-256 by file name; None for a run that was stored without them, of which nobody can tell a changed byte."""
 
     @property
     def run_id(self) -> str:
@@ -97,10 +108,12 @@ class StoredRun:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        content = self._content(PREDICTIONS)
         try:
-            return pq.read_table(pa.BufferReader(self._content(PREDICTIONS)))
-        except ValueError as error:
-            raise damaged(self.path, f"{PREDICTIONS}: {error}") from error
+            return pq.read_table(pa.BufferReader(content))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            why = " ".join(str(error).split())
+            raise damaged(self.path, f"{PREDICTIONS}: {why}") from error
 
     def weights(self) -> bytes | None:
         """Reads the safetensors file of adapter and head; None where the run was kept without it.
@@ -130,8 +143,11 @@ class StoredRun:
             content = self.file(name).read_bytes()
         except OSError as error:
             self.check_unchanged()
-            raise damaged(self.path, f"{name}: {error}") from error
+            error.filename = name
+            raise unreadable(self.path, error) from error
         self.check_unchanged()
+        if self.checksums is not None:
+            verify(self.path, self.checksums, {name: content})
         return content
 
 
@@ -224,6 +240,7 @@ class Store:
         }
         if result.weights is not None:
             contents[WEIGHTS] = result.weights
+        contents[CHECKSUMS] = checksum_lines(contents)
         try:
             with staged_folder(self.root / result.spec.run_id) as folder:
                 for name, content in contents.items():
@@ -248,101 +265,44 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
     return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")
 
 
-def damaged(path: Path, problem: str) -> StoreError:
-    """The error for a run folder that cannot be used."""
-    return StoreError(f"Stored run {path} is damaged: {problem.rstrip('.')}. Remove this folder and run again.")
-
-
 def _read(path: Path) -> StoredRun | None:
     """Reads a run folder, all files of one version; None where there is none, or one without a spec."""
     try:
-        files, version = read_together(path, _PROBLEMS)
+        files, version = read_together(path, PROBLEMS, optional=[CHECKSUMS])
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError) and error.filename in (str(path), SPEC):
             return None
-        raise damaged(path, f"{error.filename}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     contents = {}
-    for name, problem_in in _PROBLEMS.items():
+    for name, problem_in in PROBLEMS.items():
         try:
-            contents[name] = json.loads(files[name])
+            contents[name] = read_json(files[name])
         except ValueError as error:
             raise damaged(path, f"{name}: {error}") from error
         if problem := problem_in(contents[name]):
             raise damaged(path, f"{name} {problem}")
+    if (run_id := _run_id(contents[SPEC])) not in (path.name, None):
+        raise StoreError(
+            f"Folder {path} holds the stored run {run_id}: it was copied or renamed, or its {SPEC} was changed. Move "
+            "it out of the store."
+        )
+    sums = None
+    if CHECKSUMS in files:
+        sums = read_checksums(path, files.pop(CHECKSUMS))
+        verify(path, sums, files)
     return StoredRun(
-        path=path, spec=contents[SPEC], metrics=contents[METRICS], provenance=contents[PROVENANCE], version=version
+        path=path,
+        spec=contents[SPEC],
+        metrics=contents[METRICS],
+        provenance=contents[PROVENANCE],
+        version=version,
+        checksums=sums,
     )
 
 
-_Check = tuple[str, Callable[[Any], bool]]
-"""What a value must be, in words, and the test of it."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-_TEXT: _Check = ("a text", lambda value: isinstance(value, str))
-_NUMBER: _Check = ("a finite number", _is_number)
-_COUNT: _Check = ("a whole number", _is_count)
-_WHOLE: _Check = ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
-_OBJECT: _Check = ("an object", lambda value: isinstance(value, dict))
-_SCORES: _Check = ("an object or null", lambda value: value is None or isinstance(value, dict))
-_NAMES: _Check = (
-    "a list of texts",
-    lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
-)
-
-_SCORE = {"accuracy": _NUMBER, "balanced_accuracy": _NUMBER, "macro_f1": _NUMBER, "n": _COUNT}
-_SPEC = {
-    **{"dataset": _TEXT, "backbone": _TEXT, "method": _TEXT, "learning_rate": _NUMBER, "seed": _WHOLE},
-    **{"sampling": _OBJECT, "split": _OBJECT, "train": _OBJECT},
-}
-_METRICS = {"val": _SCORES, "test": _SCORES, "num_trainable": _COUNT, "train": _OBJECT}
-_PROVENANCE = {"weights_sha256": _TEXT, "data_fingerprint": _TEXT, "split_fingerprint": _TEXT, "classes": _NAMES}
-_GROUPING = ("num_images", "num_grouped", "num_groups", "num_torn")
-_COUNTS: _Check = (
-    f"an object of the whole numbers {', '.join(_GROUPING)}",
-    lambda value: isinstance(value, dict) and all(_is_count(value.get(name)) for name in _GROUPING),
-)
-_OPTIONAL = {"grouping": _COUNTS, "seconds": _NUMBER, "num_repeated": _COUNT, "threads": _COUNT}
-"""Of provenance: earlier runs may lack them."""
-
-
-def _problem_in_spec(content: Any) -> str:
-    """Names what is missing or wrong in a run's spec; empty where nothing is."""
-    return _problem(content, _SPEC)
-
-
-def _problem_in_metrics(content: Any) -> str:
-    """Names what is missing or wrong in a run's metrics; empty where nothing is."""
-    train = {"num_images": _COUNT, "num_steps": _COUNT}
-    problem = _problem(content, _METRICS) or _problem(content["train"], train, "train.")
-    for name, checks in (("val", _SCORE | {"loss": _NUMBER}), ("test", _SCORE)):
-        if not problem and content[name] is not None:
-            problem = _problem(content[name], checks, f"{name}.")
-    return problem
-
-
-def _problem_in_provenance(content: Any) -> str:
-    """Names what is missing or wrong in a run's provenance; empty where nothing is."""
-    return _problem(content, _PROVENANCE) or _problem(
-        content, {name: check for name, check in _OPTIONAL.items() if content.get(name)}
-    )
-
-
-def _problem(content: Any, checks: Mapping[str, _Check], prefix: str = "") -> str:
-    for name, (kind, is_right) in checks.items():
-        if not isinstance(content, dict) or name not in content:
-            return f"has no {prefix + name!r}"
-        if not is_right(content[name]):
-            return f"has {prefix + name!r} {content[name]!r:.40}, which is not {kind}"
-    return ""
-
-
-_PROBLEMS = {SPEC: _problem_in_spec, METRICS: _problem_in_metrics, PROVENANCE: _problem_in_provenance}
-"""What keeps a folder from being a run; unknown fields are ignored."""
+def _run_id(spec: Mapping[str, Any]) -> str | None:
+    """Recomputes a run's id from its spec; None for a spec of another version, which whoever reads it refuses."""
+    try:
+        return parse_spec(spec, RunSpec, SPEC).run_id
+    except ConfigError:
+        return None

@@ -15,6 +15,7 @@ from cytolora.config.reading import STANDARD, Decoding
 from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import staged_file
+from cytolora.core.strict_json import read_json
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.readers.layout import relative_path
@@ -78,7 +79,7 @@ def read_embedding(path: AnyPath) -> Embedding:
     """
     try:
         table = pq.read_table(as_path(path))
-        made_from = json.loads((table.schema.metadata or {})[_METADATA])
+        made_from = read_json((table.schema.metadata or {})[_METADATA])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise DataError(f"{path} is no file of features; expected what `cytolora embed DATA --out` wrote.") from error
     return Embedding(table=table, made_from=made_from)

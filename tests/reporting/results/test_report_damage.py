@@ -1,5 +1,7 @@
 """A store that was damaged, copied into itself or written by another version: one line, no table."""
 
+import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from fake_store import FakeData, write_runs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import cytolora.core.files
 from cytolora.config.run import Budget, TrainSpec
@@ -20,12 +24,23 @@ from cytolora.experiments.store import Store
 from cytolora.reporting.pages.build import build_report
 
 SMALL = FakeData(num_groups=12)
+SUMS = "sha256sums.txt"
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, with checksums."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    write_runs(store, data=SMALL, models=("uni",), methods=("linear",), shots=(4,), rates=(1e-3,), seeds=(1,))
+    return next(store.root.glob("*/spec.json")).parent
 
 
 @pytest.fixture
 def run(store: Store) -> Path:
-    """The folder of one run of three."""
+    """The folder of one run of three, stored without checksums, as 0.1.0 did: what is wrong shows itself."""
     write_runs(store, data=SMALL, models=("uni",), methods=("linear",), shots=(4,), rates=(1e-3,))
+    for sums in store.root.glob("*/sha256sums.txt"):
+        sums.unlink()
     return sorted(store.root.glob("*/spec.json"))[1].parent
 
 
@@ -84,7 +99,7 @@ def _without(file: str, *keys: str, value: Any = None) -> Callable[[Path], None]
         (_without("metrics.json", "val", value=3), r"has 'val' 3, which is not an object or null"),
         (
             _without("metrics.json", "val", "accuracy", value=float("nan")),
-            r"'val\.accuracy' nan, which is not",
+            r"metrics\.json: NaN is no JSON",
         ),
         (_without("spec.json", "sampling"), r"spec\.json has no 'sampling'"),
         (_without("spec.json", "learning_rate", value="high"), r"has 'learning_rate' 'high', which is not a finite"),
@@ -92,7 +107,7 @@ def _without(file: str, *keys: str, value: Any = None) -> Callable[[Path], None]
         (lambda run: (run / "metrics.json").write_text("[]"), r"metrics\.json has no 'val'"),
         (lambda run: (run / "metrics.json").write_text('{"val": null}'), r"metrics\.json has no 'test'"),
         (lambda run: (run / "provenance.json").write_text("{}"), r"provenance\.json has no 'weights_sha256'"),
-        (lambda run: (run / "predictions.parquet").unlink(), r"predictions\.parquet: .*No such file"),
+        (lambda run: (run / "predictions.parquet").unlink(), r"predictions\.parquet is missing"),
         (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1"), r"predictions\.parquet: "),
         (_not_a_number, "the probabilities of 60 of 60 test images are no numbers"),
         (_no_test_image, "no test image"),
@@ -111,8 +126,49 @@ def test_a_damaged_run_is_named_and_no_report_is_made(
 
 def test_a_copied_run_is_refused_for_it_would_count_as_a_further_seed(store: Store, run: Path, tmp_path: Path):
     shutil.copytree(run, run.with_name("copy"))
-    with pytest.raises(StoreError, match=r"copy and .* hold the same run"):
+    with pytest.raises(StoreError, match=r"copy holds the stored run .*copied or renamed"):
         build_report(store.root, tmp_path / "report")
+
+
+def _read_all(store: Path) -> None:
+    for run in Store(store).runs():
+        run.predictions()
+        run.weights()
+
+
+@pytest.mark.parametrize(
+    "name", ["spec.json", "metrics.json", "predictions.parquet", "weights.safetensors", "provenance.json", SUMS]
+)
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_changed_bit_of_a_stored_run_is_named(one_run: Path, name: str, data: st.DataObject):
+    file = one_run / name
+    content = file.read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(changed)
+    try:
+        with pytest.raises(StoreError, match=rf"{one_run.name}"):
+            _read_all(one_run.parent)
+    finally:
+        file.write_bytes(content)
+
+
+def test_the_checksums_are_those_that_sha256sum_checks(one_run: Path):
+    lines = {line.split("  ")[1]: line.split("  ")[0] for line in (one_run / SUMS).read_text().splitlines()}
+    others = {path.name for path in one_run.iterdir()} - {SUMS}
+    assert lines == {name: hashlib.sha256((one_run / name).read_bytes()).hexdigest() for name in others}
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(one_run: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("cytolora.core.files._read_in", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StoreError, match=r"Cannot read stored run .*Input/output error.*Nothing says that it is dam"):
+        list(Store(one_run.parent).runs())
 
 
 def test_a_store_that_may_not_be_written_is_reported_and_left_as_it_is(

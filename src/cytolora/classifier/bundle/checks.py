@@ -1,6 +1,5 @@
 """Consistency checks of a bundle: files, classes and shapes against its manifest, when it is opened."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from safetensors import SafetensorError, deserialize
 
 from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, SEEN
 from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.core.strict_json import read_json
 from cytolora.errors import BundleError
 
 _AGAIN = "Get the bundle again."
@@ -64,9 +64,9 @@ def _measured(metrics: Mapping[str, Any]) -> Sequence[str]:
 
 def _check_seen(path: Path, content: bytes) -> None:
     try:
-        seen = json.loads(content)
+        seen = read_json(content)
         is_good = all(isinstance(digest, str) for digests in seen.values() for digest in digests)
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError):
         is_good = False
     if not is_good:
         raise BundleError(f"{path}: {SEEN} does not list hashes of images. {_AGAIN}")

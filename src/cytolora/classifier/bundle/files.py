@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import stat
 import tempfile
 import zipfile
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from cytolora.classifier.bundle.manifest import BundleManifest, from_text, to_text
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
 from cytolora.core.litter import is_litter
+from cytolora.core.strict_json import read_json
 from cytolora.errors import BundleError, ConfigError
 
 CONTENTS = "bundle.json"
@@ -116,7 +116,7 @@ def check_replaceable(folder: Path, description: str, *others: str) -> None:
     """
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     try:
-        listed = json.loads((folder / description).read_bytes())["files"]
+        listed = read_json((folder / description).read_bytes())["files"]
         known = {*listed, description, *others}
     except (OSError, ValueError, KeyError, TypeError):
         known = set[str]()

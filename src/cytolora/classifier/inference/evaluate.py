@@ -1,6 +1,5 @@
 """Evaluation of a classifier on labelled images that it was not trained on."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from cytolora.classifier.inference.table import Seen, check_page, check_room, lo
 from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
 from cytolora.core.findings import Finding, gravest_first
+from cytolora.core.strict_json import read_json
 from cytolora.data.imaging.decode import decode, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
@@ -140,7 +140,7 @@ def only(manifest: Manifest, subset: str) -> Manifest:
 
 def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
     """Returns by path the kind of each seen image: same bytes, same pixels, or group leakage."""
-    seen = json.loads(bundle.files[SEEN])
+    seen = read_json(bundle.files[SEEN])
     by_file = {digest: name for name in reversed(_KINDS) for digest in seen.get(name, ())}
     by_pixels = {digest: name for name in reversed(_KINDS) for digest in seen.get(f"{name}_pixels", ())}
     where = {one.path: by_file[one.sha256] for one in manifest.samples if one.sha256 in by_file}

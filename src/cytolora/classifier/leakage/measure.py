@@ -1,6 +1,5 @@
 """Leakage of a dataset, from images to the report: near-duplicates, features, and every measure on them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from cytolora.classifier.leakage.cells import SourcedCells, sourced, twin_pairs
 from cytolora.classifier.leakage.encodings import Encoding
 from cytolora.classifier.leakage.report import Effort, LeakageReport, assemble, measure_features
 from cytolora.core.progress import Progress
+from cytolora.core.strict_json import read_json
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.audit import audit
@@ -100,7 +100,7 @@ def measure_leakage(
 
 def _not_trained_on(samples: Sequence[Sample], records: Records, bundle: Classifier) -> list[Sample]:
     """Leaves out what the bundle was trained on, by file, by pixels and by group."""
-    seen = json.loads(bundle.files[SEEN])
+    seen = read_json(bundle.files[SEEN])
     files = {digest for name in _TRAINED for digest in seen.get(name, ())}
     pixels = set(seen.get("train_pixels", ()))
     groups = {sample.group for sample in samples if _is_in(sample, files, pixels, records)}

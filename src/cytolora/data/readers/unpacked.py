@@ -1,12 +1,12 @@
 """Unpacking of images that are stored in no file of their own: written once as PNG beside the download."""
 
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytolora.core.files import recover_folders, staged_folder, write_json
+from cytolora.core.strict_json import read_json
 from cytolora.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:
 
 def _key_of(target: Path) -> str | None:
     try:
-        marker = json.loads((target / _MARKER).read_text(encoding="utf-8"))
+        marker = read_json((target / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return marker.get("unpacked_from") if isinstance(marker, dict) else None

@@ -72,7 +72,7 @@ def read_neighbours(path: Path) -> Neighbours:
         if (folder / name).is_file():
             try:
                 statements += list(_statements(folder / name))
-            except (OSError, ValueError, RecursionError) as error:
+            except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 unread[folder / name] = " ".join(why.split())[:120].encode("ascii", "backslashreplace").decode()
     return Neighbours(statements=tuple(statements), unread=unread)

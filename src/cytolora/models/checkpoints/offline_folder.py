@@ -1,6 +1,5 @@
 """Offline folder of checkpoints for sites without a network, with the hashes of all files in one manifest."""
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.core.files import recover_folders, sha256_file, staged_folder, write_json
+from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_files, checkpoint_sha256, is_index
@@ -107,10 +107,10 @@ def read_manifest(folder: Path) -> list[CheckpointRecord]:
     if not path.is_file():
         return []
     try:
-        entries = [_record(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]]
+        entries = [_record(entry) for entry in read_json(path.read_text(encoding="utf-8"))["checkpoints"]]
         if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
             raise ValueError(f"{min(twice)} is listed twice")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         why = f"{type(error).__name__}, {error}".encode("ascii", "backslashreplace").decode()
         raise WeightsError(
             f"{path} is damaged: {why}. Delete it and fetch again: `cytolora weights fetch NAME --to {folder}`."

@@ -111,7 +111,7 @@ def _weight_map(path: Path) -> Mapping[str, str]:
             raise ValueError("its weight_map names no tensors")
         if odd := [file for file in names.values() if not isinstance(file, str) or not _inside(file)]:
             raise ValueError(f"its weight_map names {odd[0]!r}, which is no file in its folder")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         why = getattr(error, "strerror", None) or (f"{error} is missing" if isinstance(error, KeyError) else error)
         text = " ".join(str(why).split())[:200].encode("ascii", "backslashreplace").decode()
         raise WeightsError(

@@ -1,6 +1,5 @@
 """Cache of computed results, under the hash of the predictions and of the code that computes them."""
 
-import json
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -9,13 +8,15 @@ from typing import Any
 from cytolora import metrics
 from cytolora.core.checksum import add_checksum, read_checked
 from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_bytes
-from cytolora.experiments.store import PREDICTIONS, StoredRun, damaged
+from cytolora.core.strict_json import read_json
+from cytolora.experiments.run_folder import PREDICTIONS, unreadable
+from cytolora.experiments.store import StoredRun
 
 
 def read_cached(file: Path) -> Any:
     """Returns what ``write_cached`` wrote, or None where there is nothing or it is damaged."""
     content = read_checked(file, key=_key(file))
-    return None if content is None else json.loads(content)
+    return None if content is None else read_json(content)
 
 
 def write_cached(file: Path, plain: Any) -> None:
@@ -41,7 +42,8 @@ def predictions_hash(run: StoredRun) -> str:
         digest = _hash(file, found.st_mtime_ns, found.st_size, found.st_ino)
     except OSError as error:
         run.check_unchanged()
-        raise damaged(run.path, f"{PREDICTIONS}: {error}") from error
+        error.filename = PREDICTIONS
+        raise unreadable(run.path, error) from error
     run.check_unchanged()
     return digest
 

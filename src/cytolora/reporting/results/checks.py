@@ -16,19 +16,9 @@ def refuse_mixed(runs: Iterable[StoredRun]) -> None:
         StoreError: Naming both fingerprints and a run of each.
     """
     stored = list(runs)
-    _refuse_copies(stored)
     _agree(stored, "data_fingerprint", "dataset {}", _data)
     _agree(stored, "weights_sha256", "model {}", lambda spec: [spec["backbone"]])
     _agree(stored, "split_fingerprint", "the draw of {}", _draw)
-
-
-def _refuse_copies(runs: Iterable[StoredRun]) -> None:
-    """A copied folder would count as a further seed."""
-    first: dict[str, StoredRun] = {}
-    for run in runs:
-        other = first.setdefault(canonical_json(run.spec), run)
-        if other is not run:
-            raise StoreError(f"{other.path} and {run.path} hold the same run; move one of them to another folder.")
 
 
 def _data(spec: Mapping[str, Any]) -> list[Any]:

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import METADATA_PREFIX
-from cytolora.experiments.store import PREDICTIONS, StoredRun, damaged
+from cytolora.experiments.run_folder import PREDICTIONS, damaged
+from cytolora.experiments.store import StoredRun
 from cytolora.metrics.bootstrap import REPLICATES, Replicates, draw_metrics
 from cytolora.metrics.counts import SeedCounts, count_by_unit
 

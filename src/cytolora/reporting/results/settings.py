@@ -12,9 +12,10 @@ from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
 from cytolora.experiments.names import read_names
+from cytolora.experiments.run_folder import damaged
 from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate
-from cytolora.experiments.store import StoredRun, damaged
+from cytolora.experiments.store import StoredRun
 from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.division import group_warnings
 from cytolora.reporting.results.evaluation import Evaluation, evaluate
