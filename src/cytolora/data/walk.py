@@ -3,7 +3,6 @@
 import errno
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
+from cytolora.core.zip_members import read_member
 from cytolora.data.formats import (
     IMAGE_SUFFIXES,
     SIGNATURE_BYTES,
@@ -214,12 +214,9 @@ def _within(path: str, folder: str) -> str:
 
 
 def _member(packed: zipfile.ZipFile, name: str) -> BinaryIO:
-    entry = packed.getinfo(name)
-    if entry.file_size > _MAX_BYTES:
-        raise OSError(errno.EFBIG, "too large")
     try:
-        return BytesIO(packed.read(entry))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
+        return BytesIO(read_member(packed, packed.getinfo(name), max_bytes=_MAX_BYTES))
+    except ValueError as error:
         raise OSError(errno.EIO, str(error)) from error
 
 

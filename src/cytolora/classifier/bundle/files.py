@@ -15,6 +15,7 @@ from cytolora.classifier.bundle.manifest import BundleManifest, from_text, to_te
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
 from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
+from cytolora.core.zip_members import read_member
 from cytolora.errors import BundleError, ConfigError
 
 CONTENTS = "bundle.json"
@@ -161,7 +162,7 @@ def _zip_files(path: Path) -> Files:
     try:
         with zipfile.ZipFile(path) as packed:
             members = _checked(path, packed.infolist())
-            files = {name: packed.read(member) for name, member in members.items()}
+            files = {name: read_member(packed, member) for name, member in members.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise BundleError(f"{path} is no zip file of a bundle, or damaged: {error}. Get it again.") from error
     tops = {name.partition("/")[0] for name in files}

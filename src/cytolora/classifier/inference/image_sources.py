@@ -2,7 +2,6 @@
 
 import glob
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
+from cytolora.core.zip_members import read_member
 from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.data.left_out import findings_of, other_files
@@ -51,13 +51,8 @@ class Source:
         if self.member is None or self.packed is None:
             return decode(self.file, self.name, decoding=decoding)
         try:
-            entry = self.packed.getinfo(self.member)
-            if entry.file_size > _MAX_BYTES:
-                raise DataError(f"Cannot read {self.name}: it unpacks to {entry.file_size:,} bytes.")
-            content = self.packed.read(entry)
-        except DataError:
-            raise
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+            content = read_member(self.packed, self.packed.getinfo(self.member), max_bytes=_MAX_BYTES)
+        except (OSError, ValueError, KeyError) as error:
             raise DataError(f"Cannot read {self.name}: {str(error) or type(error).__name__}.") from error
         return decode(BytesIO(content), self.name, decoding=decoding)
 

@@ -1,0 +1,27 @@
+"""Reading of zip members with bounded memory: a member that states another size than it has is refused on the way."""
+
+import zipfile
+import zlib
+
+
+def read_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, *, max_bytes: int | None = None) -> bytes:
+    """Reads a member, inflating no more than it states. (``ZipFile.read`` inflates 2 GB before it looks.)
+
+    Args:
+        max_bytes: Largest size that it may state; no limit if None.
+
+    Raises:
+        ValueError: If it states more, or is damaged, encrypted or packed in a way that is not supported.
+        OSError: If the file cannot be read.
+    """
+    if max_bytes is not None and member.file_size > max_bytes:
+        raise ValueError(f"it unpacks to {member.file_size:,} bytes, expected at most {max_bytes:,}")
+    try:
+        with packed.open(member) as file:
+            content = file.read(member.file_size)
+            file.read(1)  # at the end, where the checksum is compared
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, KeyError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    if len(content) != member.file_size:
+        raise ValueError(f"it ends after {len(content):,} of {member.file_size:,} bytes")
+    return content
