@@ -35,7 +35,7 @@ from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.synthetic import SYNTHETIC
 from cytolora.data.readers.txt import TXT
 from cytolora.data.similar_names import with_label_findings
-from cytolora.data.walk import folders_in
+from cytolora.data.walk import folders_in, listed_once
 from cytolora.errors import DataError, unknown_name
 
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
@@ -86,6 +86,12 @@ def load_manifest(
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
     outer = unpack(path, as_path(cache, "cache")) if is_archive(path) else path
+    with listed_once():
+        manifest = _read(outer, dataset, reading=reading, strict=strict)
+    return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
+
+
+def _read(outer: Path, dataset: str | None, *, reading: ReadOptions, strict: bool) -> Manifest:
     spec, inner = _locate(outer, dataset)
     manifest = read_dataset(inner, spec, reading)
     if spec is CSV and inner.is_file() and inner != outer:
@@ -103,8 +109,7 @@ def load_manifest(
     differing = (finding("F207", text) for text in differences)
     guessed = (finding("F210", _layout(outer, inner, manifest, spec)),) if dataset is None else ()
     findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, *guessed)
-    manifest = replace(manifest, findings=findings, decoding=reading.decoding)
-    return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
+    return replace(manifest, findings=findings, decoding=reading.decoding)
 
 
 def find_dataset(name: str) -> DatasetSpec:
