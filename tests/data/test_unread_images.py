@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cytolora.classifier.inference.image_sources import left_out
+from cytolora.classifier.inference.image_sources import Source, find_images, left_out
 from cytolora.core.findings import problems
 from cytolora.data.datasets import load_manifest
 from cytolora.data.formats import IMAGE_SUFFIXES, is_passed_over, kind_of_unread
 from cytolora.data.signatures import content_of
+from cytolora.errors import DataError
 from cytolora.training.embed import unlabelled
 
 OWN = ["hsil/1.png", "hsil/2.png", "normal/1.png", "normal/2.png"]
@@ -92,6 +94,27 @@ def test_an_image_that_is_not_read_is_a_warning_with_its_number_and_name(name: s
         assert [(one.code, str(one), one.count, one.examples) for one in found] == [
             ("F201", expected, 1, (f"hsil/{name}",))
         ]
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_such_an_image_is_a_row_with_an_error_in_predict_also_inside_a_zip_file(name: str, tmp_path: Path):
+    cells = _beside(tmp_path / "cells", name, UNREAD[name][0])
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as packed:
+        for path in sorted(cells.rglob("*.*" if "." in name else "*")):
+            if path.is_file():
+                packed.write(path, path.relative_to(cells).as_posix())
+    for place in (cells, tmp_path / "cells.zip"):
+        with_error = [one for one in find_images([place]) if not _is_read(one)]
+        assert [one.name.rpartition("/")[2] for one in with_error] == [name]
+
+
+def _is_read(source: Source) -> bool:
+    try:
+        source.pixels()
+    except DataError as error:
+        assert "\n" not in str(error)
+        return False
+    return True
 
 
 QUIET: dict[str, bytes] = {

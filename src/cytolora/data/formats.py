@@ -124,4 +124,6 @@ def why_unread(name: str) -> str:
         return f"{suffix} is a compressed file; unpack it"
     if not suffix:
         return "an image without a suffix; call it .png, .jpg or .tif, as it is"
+    if suffix not in UNREAD_SUFFIXES:
+        return f"an image under the suffix {suffix}; save it as PNG, JPEG, BMP, TIFF or WebP"
     return f"{suffix} is not read; save it as PNG, JPEG, BMP, TIFF or WebP"
