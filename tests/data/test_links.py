@@ -91,7 +91,9 @@ def test_a_table_is_taken_by_its_word_where_links_give_one_image_two_labels(tmp_
     (cells / "manifest.csv").write_text("path,label\nhsil/1.png,hsil\nnormal/1.png,normal\nnormal/9.png,normal\n")
     manifest = load_manifest(cells)
     assert len(manifest.samples) == 3
-    assert str(_of_links(manifest)[0]).startswith("1 link leads to an image of another class (one image has two labels)")
+    assert str(_of_links(manifest)[0]).startswith(
+        "1 link leads to an image of another class (one image has two labels)"
+    )
 
 
 def test_images_that_a_table_names_through_a_link_are_not_called_left_out(tmp_path: Path):

@@ -111,8 +111,7 @@ def test_such_an_image_is_a_row_with_an_error_in_predict_also_inside_a_zip_file(
 def _is_read(source: Source) -> bool:
     try:
         source.pixels()
-    except DataError as error:
-        assert "\n" not in str(error)
+    except DataError:
         return False
     return True
 

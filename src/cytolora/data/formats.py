@@ -23,7 +23,23 @@ SLIDE_SUFFIXES = frozenset(
 
 UNREAD_SUFFIXES = SLIDE_SUFFIXES | frozenset(
     (
-        *(".jp2", ".j2k", ".jph", ".jpm", ".jpx", ".jpf", ".jpc", ".j2c", ".jxl", ".jxr", ".wdp", ".hdp", ".avif", ".heic", ".heif"),
+        *(
+            ".jp2",
+            ".j2k",
+            ".jph",
+            ".jpm",
+            ".jpx",
+            ".jpf",
+            ".jpc",
+            ".j2c",
+            ".jxl",
+            ".jxr",
+            ".wdp",
+            ".hdp",
+            ".avif",
+            ".heic",
+            ".heif",
+        ),
         *(".hif", ".gif", ".apng", ".dcm", ".dicom", ".dib", ".btf", ".tf8", ".tf2", ".flif", ".qoi", ".mpo"),
         *(".lif", ".nd2", ".oib", ".oif", ".lsm", ".zvi", ".stk", ".ets", ".flex", ".ims", ".sld"),
         *(".psd", ".psb", ".xcf", ".kra", ".ora", ".svg", ".ico", ".icns", ".tga", ".pcx", ".sgi", ".exr", ".hdr"),

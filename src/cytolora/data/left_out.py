@@ -1,7 +1,6 @@
 """Files that a reader left out, counted and named: what is below a dataset's folder and is no image of its manifest."""
 
 import os
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -10,10 +9,10 @@ from pathlib import Path, PurePath
 
 from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import counted
-from cytolora.data.formats import TABLE_SUFFIXES, WORKBOOK_SUFFIXES, is_about, kind_of_unread, suffix_of
+from cytolora.data.formats import TABLE_SUFFIXES, is_about, kind_of_unread, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.readers.tables import has_columns
+from cytolora.data.readers.tables import has_columns, how_to_name
 from cytolora.data.walk import Found, content_at, files_in, walk
 from cytolora.errors import DataError
 
@@ -44,7 +43,7 @@ def account(path: Path, manifest: Manifest, spec: DatasetSpec) -> tuple[Manifest
         if spec.name == "folder" and tables and len(manifest.classes) == 1:
             raise DataError(
                 f"{path} gives one class, {manifest.classes[0]}, and {tables[0].name} is not read. "
-                f"{_how_to_name(tables[0])}."
+                f"{how_to_name(tables[0])}."
             )
         found += [
             *_of_images(left, path, manifest, spec),
@@ -68,16 +67,6 @@ def _without_read(
         for one in left
         if (str(one.path) not in named if one.kind == "link" else os.path.realpath(one.path) not in read)
     ]
-
-
-def _how_to_name(table: Path) -> str:
-    """Says how a table is read that nobody named."""
-    if suffix_of(table.name) in WORKBOOK_SUFFIXES:
-        return "If it says what the images show, save it as manifest.csv (CSV UTF-8), with columns path,label"
-    return (
-        f"If it says what the images show, name it (`cytolora check {shlex.quote(str(table))}`), or call it "
-        "manifest.csv, with columns path,label"
-    )
 
 
 def findings_of(left: Iterable[Found], root: Path) -> list[Finding]:
@@ -146,7 +135,7 @@ def _of_tables(tables: Iterable[Path], path: Path, spec: DatasetSpec) -> list[Fi
     return [
         finding(
             "F205",
-            f"{_name(table, path)} is not read, the classes are those of the folders. {_how_to_name(table)}.",
+            f"{_name(table, path)} is not read, the classes are those of the folders. {how_to_name(table)}.",
             examples=[_name(table, path)],
         )
         for table in tables
@@ -242,7 +231,7 @@ def _repeated(paths: list[str]) -> Finding:
 
 def _relabelled(cases: list[str], *, is_kept: bool) -> Finding:
     text = counted(len(cases), "link leads to an image of another class", "links lead to images of other classes")
-    what = "one image has two labels" if is_kept else "an image has one label, that of the folder where it stands itself"
+    what = "one image has two labels" if is_kept else "an image has one label, that of the folder it stands in"
     end = "" if is_kept else f", and {'is' if len(cases) == 1 else 'are'} left out"
     return finding("F206", f"{text}{end} ({what}), {first(cases)}.", count=len(cases), examples=cases)
 

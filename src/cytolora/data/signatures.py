@@ -45,7 +45,9 @@ _BRANDS = {
 """Of ISO base media files that hold images, not films."""
 _PNM = re.compile(rb"P[56]\s+(#[^\n]*\n\s*)*\d+\s+\d+\s+\d+\s")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
-_NPY = re.compile(rb"\x93NUMPY.{2,6}\{.*'descr': '[<>|=]?(?P<kind>[a-z])\d+'.*'shape': \((?P<shape>[\d, ]*)\)", re.DOTALL)
+_NPY = re.compile(
+    rb"\x93NUMPY.{2,6}\{.*'descr': '[<>|=]?(?P<kind>[a-z])\d+'.*'shape': \((?P<shape>[\d, ]*)\)", re.DOTALL
+)
 _NPY_BYTES = 256
 _LEAST_EDGE = 8
 """Pixels of the shorter edge of an array that is taken for an image."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from cytolora.config.run import Subset
 from cytolora.core.findings import Finding, finding
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
+from cytolora.data.readers.layout import images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.readers.subset_folders import subset_named
 from cytolora.data.walk import folders_in
 from cytolora.errors import DataError
 
@@ -111,7 +112,7 @@ def _search(folder: Path, labels: dict[str, str], subset: Subset | None, depth: 
         if label:
             yield ClassFolder(path=child, label=label, subset=subset)
         elif depth:
-            yield from _search(child, labels, SUBSET_NAMES.get(child.name.lower()) or subset, depth - 1)
+            yield from _search(child, labels, subset_named(child.name) or subset, depth - 1)
 
 
 def sub_folders(folder: Path) -> list[Path]:
@@ -124,7 +125,7 @@ def sub_folders(folder: Path) -> list[Path]:
 
 def subset_folders(folder: Path) -> list[tuple[Path, Subset | None]]:
     """Lists the sub-folders that are called train, val or test, each with its subset."""
-    return [(one, SUBSET_NAMES[one.name.lower()]) for one in sub_folders(folder) if one.name.lower() in SUBSET_NAMES]
+    return [(one, subset) for one in sub_folders(folder) if (subset := subset_named(one.name))]
 
 
 def _images_below(folder: ClassFolder, labels: dict[str, str]) -> Iterator[Path]:
