@@ -226,7 +226,7 @@ def _guessed(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec) -> 
 def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec) -> str:
     """Says which reader was taken, and by what evidence."""
     evidence = {
-        FOLDER.name: f"images in {len(manifest.classes)} folders, {', '.join(manifest.classes)}",
+        FOLDER.name: f"images in {counted(len(manifest.classes), 'folder')}, {', '.join(manifest.classes)}",
         CSV.name: f"the table {inner.name if inner.is_file() else TABLE}",
         TXT.name: "images/ and the lists in splits/",
         FLAT.name: "files named <class>_<number> in folders of train, val or test",

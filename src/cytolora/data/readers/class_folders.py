@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cytolora.config.run import Subset
 from cytolora.core.findings import Finding, finding
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.layout import images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
@@ -141,7 +142,8 @@ def _one_of_each(path: Path, name: str, folders: list[ClassFolder]) -> tuple[lis
     inside = [folder for folder in folders if folder.subset]
     if inside:
         outside = [relative_path(folder.path, path) for folder in folders if not folder.subset]
-        text = f"{name}: {len(outside)} class folders outside train, val and test are left out."
+        number = counted(len(outside), "class folder")
+        text = f"{name}: {number} outside train, val and test {'is' if len(outside) == 1 else 'are'} left out."
         return inside, (finding("F204", text, count=len(outside), examples=outside),) * bool(outside)
     by_label: defaultdict[str, list[str]] = defaultdict(list)
     for folder in folders:
