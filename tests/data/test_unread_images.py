@@ -40,7 +40,7 @@ def _array(*shape: int, dtype: str = "u1") -> bytes:
 
 def _arrays(**arrays: np.ndarray) -> bytes:
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
 

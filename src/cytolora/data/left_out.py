@@ -98,7 +98,11 @@ def findings_of(left: Iterable[Found], root: Path) -> list[Finding]:
         ),
         "broken link": ("F206", "link leads nowhere", "links lead nowhere"),
     }
-    return [_one(code, *texts, by_kind[kind], root) for kind, (code, *texts) in sentences.items() if by_kind[kind]]
+    return [
+        _one(code, one, several, by_kind[kind], root)
+        for kind, (code, one, several) in sentences.items()
+        if by_kind[kind]
+    ]
 
 
 def other_files(left: Iterable[Found], root: Path) -> list[Finding]:

@@ -44,8 +44,8 @@ def _is_holder(feature: Any) -> bool:
 def _nested(feature: Any) -> list[Any]:
     """Returns the nested objects of a feature; none where its ``childObjects`` are anything else."""
     places = [feature, feature.get("properties")] if isinstance(feature, dict) else []
-    lists = [place.get(_CHILDREN) for place in places if isinstance(place, dict)]
-    return [child for children in lists if _are_objects(children) for child in children]
+    lists = [place[_CHILDREN] for place in places if isinstance(place, dict) and _are_objects(place.get(_CHILDREN))]
+    return [child for children in lists for child in children]
 
 
 def _are_objects(children: Any) -> bool:

@@ -39,7 +39,7 @@ def subsets_of(path: Path, folders: Sequence[Path]) -> dict[Path, Subset | None]
             folders at all, so that their own names would be taken for classes.
     """
     strict: dict[Path, Subset | None] = {folder: SUBSET_NAMES.get(folder.name.lower()) for folder in folders}
-    loose = {folder: subset_named(folder.name) for folder in folders}
+    loose: dict[Path, Subset | None] = {folder: subset_named(folder.name) for folder in folders}
     if any(strict.values()):
         return loose if all(loose.values()) else strict
     inside = {folder: [one.name for one in folders_in(folder)] for folder in folders}
