@@ -86,7 +86,7 @@ def test_a_class_absent_from_a_subset_is_a_warning(tmp_path: Path):
 
 def test_loose_images_are_left_out_with_a_warning(cells: Path):
     _paint(cells / "loose.png")
-    assert "1 images outside the class folders are left out" in texts(load_manifest(cells).findings)[0]
+    assert "1 image outside the class folders is left out" in texts(load_manifest(cells).findings)[0]
 
 
 @pytest.mark.parametrize("point_at_file", [True, False])

@@ -30,10 +30,10 @@ def test_a_run_of_deep_colour_is_stale_by_the_name_of_the_rule(cells: Path):
     values = np.random.default_rng(0).integers(0, 65536, (20, 20, 3)).astype(np.uint16)
     tifffile.imwrite(cells / "hsil" / "deep.tif", values, photometric="rgb")
     rules = changed(cells)
-    assert rules == ("1 images: 16-bit RGB, divided by 257",)
+    assert rules == ("1 image: 16-bit RGB, divided by 257",)
     identities = [Identity(weights_sha256="w", data_fingerprint=name, split_fingerprint="s") for name in "ab"]
     text = str(Stale(run_id="run", stored=identities[0], today=identities[1], pixel_rules=rules))
-    assert "images are read by other rules since (1 images: 16-bit RGB, divided by 257)" in text
+    assert "images are read by other rules since (1 image: 16-bit RGB, divided by 257)" in text
 
 
 def test_a_run_of_plain_images_names_no_rule(cells: Path):

@@ -168,7 +168,6 @@ def test_links_are_followed_once_and_never_in_a_circle(tmp_path: Path):
         "hsil/elsewhere.png": "image",
         "hsil/loop": "link",
         "hsil/up": "link",
-        "normal/1.png": "image",
         "normal/2.png": "image",
         "normal_copy": "link",
         "self.png": "broken link",

@@ -75,7 +75,7 @@ FILES = _kinds(
     "F",
     (
         *(201, "not-read", "warning"),
-        "Images of formats that are not read (JPEG 2000, AVIF, GIF, DICOM, …), or without a suffix, lie in the folder.",
+        "Images that are not read, by their suffix or content (AVIF, DICOM, .tif.gz, .npy, …), lie in the folder.",
         "Convert them to PNG, give them their suffix, or move them away; `predict` gives each a row with an error.",
     ),
     (
@@ -96,12 +96,12 @@ FILES = _kinds(
     (
         *(205, "table-not-read", "warning"),
         "A table beside the images is not read.",
-        "Name it as the dataset, or call it manifest.csv.",
+        "Name it as the dataset, or call it manifest.csv; save a workbook as CSV UTF-8 first.",
     ),
     (
         *(206, "link", "warning"),
-        "A symbolic link leads nowhere, in a circle, or to an image that is already there.",
-        "Remove the link, or copy the file.",
+        "A symbolic link leads nowhere, in a circle, or to an image that is read already: each is read once.",
+        "Remove the link; one that leads nowhere needs its file.",
     ),
     (
         *(207, "published-counts", "warning"),
@@ -132,6 +132,11 @@ FILES = _kinds(
         *(212, "slide-pictures", "warning"),
         "Thumbnails, macro or label pictures of slides lie beside the images, and are left out.",
         "Move them away; rename a cell that is none.",
+    ),
+    (
+        *(213, "classes-like-groups", "warning"),
+        "Class folders are named by codes or numbers, like patients, slides or fields.",
+        "List the images in a table manifest.csv (path,label,group); `--dataset folder` takes the folders for classes.",
     ),
 )
 
@@ -322,6 +327,16 @@ SLIDES = _kinds(
         *(708, "slide-not-named", "warning"),
         "Rows of the table of cells name images by number or by their crops, so that nobody can tell the slide.",
         "Nothing, where all cells are of this slide; else keep its rows alone, or write its file name in them.",
+    ),
+    (
+        *(709, "parts-of-cells", "warning"),
+        "Cells of QuPath hold objects (childObjects), which are taken for their parts and are not predicted.",
+        "Nothing, where these are nuclei or spots; else export the detections by themselves, without their parents.",
+    ),
+    (
+        *(710, "nested-objects", "note"),
+        "Annotations hold objects (childObjects): these are read and written as if beside them.",
+        "Nothing; QuPath nests them again with Objects > Resolve hierarchy.",
     ),
 )
 

@@ -33,6 +33,15 @@ def difference(one: str, other: str) -> str:
     return " and ".join(needed) or "spelling"
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """Writes a number with its noun, or with the sentence that it begins: ``1 file is``, ``2 files are``.
+
+    Args:
+        several: What follows another number than 1; left out, ``one`` with an s.
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def shown(text: str) -> str:
     """Quotes a text so that blanks, invisible characters and Unicode forms can be told apart."""
     return repr(text) if unicodedata.is_normalized("NFC", text) else ascii(text)

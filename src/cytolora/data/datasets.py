@@ -10,8 +10,10 @@ from cytolora.config.run import SUBSETS
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.findings import Finding, finding
 from cytolora.core.registry import Registry
+from cytolora.core.text import counted
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.chosen_groups import with_chosen_groups
+from cytolora.data.formats import TABLE_SUFFIXES, suffix_of
 from cytolora.data.left_out import account
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.apacc import APACC
@@ -19,6 +21,7 @@ from cytolora.data.readers.bcfc import BCFC
 from cytolora.data.readers.bloodmnist import BLOODMNIST
 from cytolora.data.readers.bmcd import BMCD
 from cytolora.data.readers.bmt import BMT
+from cytolora.data.readers.code_names import named_like_groups
 from cytolora.data.readers.cric import CRIC
 from cytolora.data.readers.csv import CSV, TABLE
 from cytolora.data.readers.exports import why_refused
@@ -33,9 +36,10 @@ from cytolora.data.readers.rearranged import read_dataset
 from cytolora.data.readers.sipakmed import SIPAKMED
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.synthetic import SYNTHETIC
+from cytolora.data.readers.tables import how_to_name
 from cytolora.data.readers.txt import TXT
 from cytolora.data.similar_names import with_label_findings
-from cytolora.data.walk import folders_in
+from cytolora.data.walk import files_in, folders_in, listed_once
 from cytolora.errors import DataError, unknown_name
 
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
@@ -86,6 +90,12 @@ def load_manifest(
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
     outer = unpack(path, as_path(cache, "cache")) if is_archive(path) else path
+    with listed_once():
+        manifest = _read(outer, dataset, reading=reading, strict=strict)
+    return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
+
+
+def _read(outer: Path, dataset: str | None, *, reading: ReadOptions, strict: bool) -> Manifest:
     spec, inner = _locate(outer, dataset)
     manifest = read_dataset(inner, spec, reading)
     if spec is CSV and inner.is_file() and inner != outer:
@@ -101,10 +111,9 @@ def load_manifest(
     if strict and differences:
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
     differing = (finding("F207", text) for text in differences)
-    guessed = (finding("F210", _layout(outer, inner, manifest, spec)),) if dataset is None else ()
+    guessed = _guessed(outer, inner, manifest, spec) if dataset is None else []
     findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, *guessed)
-    manifest = replace(manifest, findings=findings, decoding=reading.decoding)
-    return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
+    return replace(manifest, findings=findings, decoding=reading.decoding)
 
 
 def find_dataset(name: str) -> DatasetSpec:
@@ -138,7 +147,21 @@ def recognise(path: Path) -> DatasetSpec:
         if spec.looks_like(path):
             return spec
     expected = "expected class folders with images, a CSV table, or an official download"
-    raise DataError(" ".join([f"{path} is no dataset; {expected}.", *DATASETS.problems()]))
+    problems = [f"{path} is no dataset; {expected}.", *_beside(path), *DATASETS.problems()]
+    raise DataError(" ".join(problems))
+
+
+def _beside(path: Path) -> list[str]:
+    """Says how images are read that stand in the folder itself."""
+    files = files_in(path) if path.is_dir() else {}
+    number = sum(kind == "image" for kind in files.values())
+    if not number:
+        return []
+    found = f"It holds {counted(number, 'image')} and no folder"
+    tables = [file for file in files if suffix_of(file.name) in TABLE_SUFFIXES]
+    if tables:
+        return [f"{found}, and {tables[0].name}, which is not read. {how_to_name(tables[0])}."]
+    return [f"{found}: put those of each class into a sub-folder, or list them in manifest.csv, columns path,label."]
 
 
 def _locate(path: Path, dataset: str | None) -> tuple[DatasetSpec, Path]:
@@ -150,7 +173,7 @@ def _locate(path: Path, dataset: str | None) -> tuple[DatasetSpec, Path]:
     if spec is None:
         published = [known.looks_like for known in DATASETS if not known.generic]
         # a table above a download is somebody's own word on these images
-        folder = _first(folders, [*published, _has_table]) or _first(folders, [_is_ones_own]) or path
+        folder = _first(folders, [*published, _has_table]) or _first(folders, [_is_ones_own]) or _wrapped(folders)
         return recognise(folder), _table_in(folder)
     fits = [holds_classes] if spec is FOLDER else [spec.looks_like]
     rearranged = [] if spec.generic else [TXT.looks_like, FLAT.looks_like]
@@ -193,10 +216,17 @@ def _refuse_groups(manifest: Manifest, *, is_inner: bool) -> None:
         )
 
 
+def _guessed(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec) -> list[Finding]:
+    """Says what was taken for what, where nobody named the dataset."""
+    counts = {label: row["all"] for label, row in manifest.counts().items()}
+    suspected = named_like_groups(counts) if spec is FOLDER else []
+    return [*suspected, finding("F210", _layout(path, inner, manifest, spec))]
+
+
 def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec) -> str:
     """Says which reader was taken, and by what evidence."""
     evidence = {
-        FOLDER.name: f"images in {len(manifest.classes)} folders, {', '.join(manifest.classes)}",
+        FOLDER.name: f"images in {counted(len(manifest.classes), 'folder')}, {', '.join(manifest.classes)}",
         CSV.name: f"the table {inner.name if inner.is_file() else TABLE}",
         TXT.name: "images/ and the lists in splits/",
         FLAT.name: "files named <class>_<number> in folders of train, val or test",

@@ -5,6 +5,7 @@ import re
 from pathlib import PurePath
 
 from cytolora.core.litter import is_litter
+from cytolora.data.signatures import COMPRESSED_SUFFIXES, signature
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -22,18 +23,37 @@ SLIDE_SUFFIXES = frozenset(
 
 UNREAD_SUFFIXES = SLIDE_SUFFIXES | frozenset(
     (
-        *(".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c", ".jxl", ".jxr", ".wdp", ".hdp", ".avif", ".heic", ".heif"),
+        *(
+            ".jp2",
+            ".j2k",
+            ".jph",
+            ".jpm",
+            ".jpx",
+            ".jpf",
+            ".jpc",
+            ".j2c",
+            ".jxl",
+            ".jxr",
+            ".wdp",
+            ".hdp",
+            ".avif",
+            ".heic",
+            ".heif",
+        ),
         *(".hif", ".gif", ".apng", ".dcm", ".dicom", ".dib", ".btf", ".tf8", ".tf2", ".flif", ".qoi", ".mpo"),
         *(".lif", ".nd2", ".oib", ".oif", ".lsm", ".zvi", ".stk", ".ets", ".flex", ".ims", ".sld"),
         *(".psd", ".psb", ".xcf", ".kra", ".ora", ".svg", ".ico", ".icns", ".tga", ".pcx", ".sgi", ".exr", ".hdr"),
         *(".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".eps", ".wmf", ".emf"),
-        *(".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".rwl"),
+        *(".raf", ".pef", ".srw", ".x3f", ".3fr", ".fff", ".iiq", ".erf", ".kdc", ".dcr", ".mrw", ".mef", ".mos"),
         *(".nii", ".mha", ".mhd", ".nrrd", ".fits", ".fit", ".dm3", ".dm4", ".mrc"),
     )
 )
 """Images, in lower case, of formats that are not read."""
 
-TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".tab", ".xlsx", ".xls", ".ods"))
+WORKBOOK_SUFFIXES = frozenset((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"))
+"""Workbooks, which have to be saved as CSV."""
+TABLE_SUFFIXES = WORKBOOK_SUFFIXES | frozenset((".csv", ".tsv", ".tab"))
 """Tables, which may say what the images beside them show."""
 
 _WORDS_ABOUT = re.compile(
@@ -43,19 +63,11 @@ _WORDS_ABOUT = re.compile(
 )
 """Files that accompany any download."""
 
+_READ = ("PNG", "JPEG", "BMP", "TIFF", "WebP")
+"""Formats that are read, as ``signature`` names them."""
+
 _CONFLICT = re.compile(r"\.sync-conflict-\d{8}-\d{6}|\(.*conflicted copy.*\)|\.(tmp|part|crdownload)$", re.IGNORECASE)
 """Left by Syncthing, Dropbox, OneDrive and browsers, beside the file itself."""
-
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"GIF8", "GIF"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-)
-SIGNATURE_BYTES = 132
-"""As many of a file tell what it is."""
 
 
 def suffix_of(name: str) -> str:
@@ -84,13 +96,27 @@ def is_image_name(name: str) -> bool:
     return suffix_of(name) in IMAGE_SUFFIXES and not name.startswith(".")
 
 
-def signature(head: bytes) -> str:
-    """Returns the image format that the first bytes of a file tell; empty if none."""
-    if head[128:132] == b"DICM":
-        return "DICOM"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    return next((name for sign, name in _SIGNATURES if head.startswith(sign)), "")
+def is_unread_name(name: str) -> bool:
+    """Says by name alone whether a file is an image of a format that is not read, or one that is compressed."""
+    suffix = suffix_of(name)
+    if suffix in COMPRESSED_SUFFIXES:
+        inner = name[: -len(suffix)]
+        return suffix_of(inner) in IMAGE_SUFFIXES or is_unread_name(inner)
+    return suffix in UNREAD_SUFFIXES
+
+
+def kind_of_unread(name: str, content: str) -> str:
+    """Names the kind of an image that is not read, for a count: ``.jp2``, ``.tif.gz``, ``.bak (PNG)``.
+
+    Args:
+        content: Its format as ``content_of`` tells; empty where that was not asked.
+    """
+    suffix = suffix_of(name)
+    if suffix in COMPRESSED_SUFFIXES and is_unread_name(name):
+        return suffix_of(name[: -len(suffix)]) + suffix
+    is_number = suffix[1:].isdigit()  # the end of an identifier of DICOM
+    shown = "without a suffix" if is_number or not suffix else suffix
+    return f"{shown} ({content})" if content and suffix not in UNREAD_SUFFIXES else shown
 
 
 def what_it_is(head: bytes) -> str:
@@ -100,9 +126,9 @@ def what_it_is(head: bytes) -> str:
     if head.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS, not the image; fetch it with `git lfs pull`"
     kind = signature(head)
-    if kind in ("GIF", "JPEG 2000", "DICOM"):
-        return f"it is {kind} inside, which is not read; save it as PNG"
-    return f"its {kind} data are damaged" if kind else "none of PNG, JPEG, BMP, TIFF, WebP"
+    if kind in _READ:
+        return f"its {kind} data are damaged"
+    return f"it is {kind} inside, which is not read; save it as PNG" if kind else "none of PNG, JPEG, BMP, TIFF, WebP"
 
 
 def why_unread(name: str) -> str:
@@ -110,6 +136,10 @@ def why_unread(name: str) -> str:
     suffix = suffix_of(name)
     if suffix in SLIDE_SUFFIXES:
         return f"{suffix} is a whole slide; predict it alone, with the positions of its cells: --cells FILE"
+    if suffix in COMPRESSED_SUFFIXES:
+        return f"{suffix} is a compressed file; unpack it"
     if not suffix:
         return "an image without a suffix; call it .png, .jpg or .tif, as it is"
+    if suffix not in UNREAD_SUFFIXES:
+        return f"an image under the suffix {suffix}; save it as PNG, JPEG, BMP, TIFF or WebP"
     return f"{suffix} is not read; save it as PNG, JPEG, BMP, TIFF or WebP"

@@ -8,15 +8,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from cytolora.core.findings import Finding, finding, first
-from cytolora.data.formats import SIGNATURE_BYTES, TABLE_SUFFIXES, is_about, signature, suffix_of
+from cytolora.core.text import counted
+from cytolora.data.formats import TABLE_SUFFIXES, is_about, kind_of_unread, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.spec import DatasetSpec
-from cytolora.data.readers.tables import has_columns
-from cytolora.data.walk import Found, files_in, walk
+from cytolora.data.readers.tables import has_columns, how_to_name
+from cytolora.data.walk import Found, content_at, files_in, walk
 from cytolora.errors import DataError
 
 _OURS = (("path", "fingerprint"), ("from", "to"))
 """Columns of split files and label maps, which may lie beside the images."""
+_TABLES = ("csv", "txt")
+"""Readers that take images by the word of a table or list."""
 
 
 def account(path: Path, manifest: Manifest, spec: DatasetSpec) -> tuple[Manifest, list[Finding]]:
@@ -25,28 +28,45 @@ def account(path: Path, manifest: Manifest, spec: DatasetSpec) -> tuple[Manifest
     Raises:
         DataError: If class folders give one class, and a table beside them may give more.
     """
-    manifest, links = _without_links(manifest)
-    used = {str(sample.file_in(manifest.root)) for sample in manifest.samples}
+    files = {sample.path: sample.file_in(manifest.root) for sample in manifest.samples}
+    reals = _real_files(files.values())
+    manifest, links, dropped = _without_links(manifest, spec, files, reals)
+    used = {str(file) for name, file in files.items() if name not in dropped}
     if not path.is_dir():
         return manifest, [*links, *_masks_in_use(manifest, used)]
     left = [one for one in walk(path) if str(one.path) not in used and not _belongs(one.path, path, spec)]
-    linked = {example for one in links for example in one.examples}
-    left = [one for one in left if one.kind != "link" or str(one.path) not in linked]
+    if reals:
+        left = _without_read(left, files, reals, dropped)
     found = [*findings_of(left, path), *links]
     if spec.generic:
         tables = [one.path for one in left if one.kind == "other" and _is_table(one.path)]
         if spec.name == "folder" and tables and len(manifest.classes) == 1:
             raise DataError(
                 f"{path} gives one class, {manifest.classes[0]}, and {tables[0].name} is not read. "
-                f"Name the table (`cytolora check {tables[0]}`), or call it manifest.csv, with columns path,label."
+                f"{how_to_name(tables[0])}."
             )
         found += [
             *_of_images(left, path, manifest, spec),
             *_of_tables(tables, path, spec),
             *_of_others(left, path, spec),
         ]
-        found += _masks_in_use(manifest, used) if spec.name in ("csv", "txt") else []
+        found += _masks_in_use(manifest, used) if spec.name in _TABLES else []
     return manifest, found
+
+
+def _without_read(
+    left: Iterable[Found], files: Mapping[str, Path], reals: Mapping[Path, str], dropped: set[str]
+) -> list[Found]:
+    """Leaves out what was read under another name, and links that images were read through, or are named already."""
+    folders = {file.parent for file in files.values()}
+    named = {str(parent) for folder in folders for parent in (folder, *folder.parents)}
+    named |= {str(files[name]) for name in dropped}
+    read = set(reals.values())
+    return [
+        one
+        for one in left
+        if (str(one.path) not in named if one.kind == "link" else os.path.realpath(one.path) not in read)
+    ]
 
 
 def findings_of(left: Iterable[Found], root: Path) -> list[Finding]:
@@ -54,24 +74,45 @@ def findings_of(left: Iterable[Found], root: Path) -> list[Finding]:
     by_kind: defaultdict[str, list[Path]] = defaultdict(list)
     for one in left:
         by_kind[one.kind].append(one.path)
-    suffixes = Counter(map(_suffix, by_kind["unread"]))
-    kinds = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
-    is_or_are = "file is" if len(by_kind["unread"]) == 1 else "files are"
-    sentences: Mapping[str, tuple[str, str]] = {
-        "unread": ("F201", f"{{n}} {is_or_are} passed over: {kinds}. Images of these formats are not read"),
-        "mask": ("F202", "{n} files are masks of images beside them, and are left out"),
-        "slide picture": ("F212", "{n} files are thumbnails, macro or label pictures of slides, and are left out"),
-        "link": ("F206", "{n} links lead in a circle, or to files that are there without them, and are left out"),
-        "broken link": ("F206", "{n} links lead nowhere"),
+    kinds = _kinds(by_kind["unread"]) if by_kind["unread"] else ""
+    sentences: Mapping[str, tuple[str, str, str]] = {
+        "unread": (
+            "F201",
+            f"file is passed over: {kinds}{{names}}. Images of this format are not read",
+            f"files are passed over: {kinds}{{names}}. Images of these formats are not read",
+        ),
+        "mask": (
+            "F202",
+            "file is a mask of an image beside it, and is left out",
+            "files are masks of images beside them, and are left out",
+        ),
+        "slide picture": (
+            "F212",
+            "file is a thumbnail, macro or label picture of a slide, and is left out",
+            "files are thumbnails, macro or label pictures of slides, and are left out",
+        ),
+        "link": (
+            "F206",
+            "link leads in a circle, or to what is there without it, and is left out",
+            "links lead in a circle, or to what is there without them, and are left out",
+        ),
+        "broken link": ("F206", "link leads nowhere", "links lead nowhere"),
     }
-    return [_one(code, text, by_kind[kind], root) for kind, (code, text) in sentences.items() if by_kind[kind]]
+    return [
+        _one(code, one, several, by_kind[kind], root)
+        for kind, (code, one, several) in sentences.items()
+        if by_kind[kind]
+    ]
 
 
 def other_files(left: Iterable[Found], root: Path) -> list[Finding]:
     """Counts the files that are no images."""
     paths = [one.path for one in left if one.kind == "other" and not is_about(one.path.name)]
-    kinds = ", ".join(f"{number} {suffix}" for suffix, number in Counter(map(_suffix, paths)).most_common())
-    return [_one("F211", f"{{n}} files that are no images are not read: {kinds}", paths, root)] if paths else []
+    if not paths:
+        return []
+    kinds = _kinds(paths)
+    texts = f"file that is no image is not read: {kinds}", f"files that are no images are not read: {kinds}"
+    return [_one("F211", *texts, paths, root)]
 
 
 def _of_images(left: Iterable[Found], path: Path, manifest: Manifest, spec: DatasetSpec) -> list[Finding]:
@@ -81,9 +122,15 @@ def _of_images(left: Iterable[Found], path: Path, manifest: Manifest, spec: Data
     deeper = [one for one in unused if by_class and not homes.isdisjoint(one.parents)]
     outside = [one for one in unused if one not in set(deeper)]
     where = "outside the class folders" if spec.name in ("folder", "flat") else f"that {_table_of(spec)} does not list"
-    found = [_one("F203", f"{path}: {{n}} images deeper down in class folders are left out", deeper, path)]
-    found.append(_one("F204", f"{path}: {{n}} images {where} are left out", outside, path))
-    return [one for one in found if one.count]
+    sentences = {
+        "F203": (deeper, "image deeper down in a class folder is", "images deeper down in class folders are"),
+        "F204": (outside, f"image {where} is", f"images {where} are"),
+    }
+    return [
+        _one(code, f"{one} left out", f"{several} left out", paths, path, before=f"{path}: ")
+        for code, (paths, one, several) in sentences.items()
+        if paths
+    ]
 
 
 def _of_tables(tables: Iterable[Path], path: Path, spec: DatasetSpec) -> list[Finding]:
@@ -92,8 +139,7 @@ def _of_tables(tables: Iterable[Path], path: Path, spec: DatasetSpec) -> list[Fi
     return [
         finding(
             "F205",
-            f"{_name(table, path)} is not read, the classes are those of the folders. If it says what the images show, "
-            f"name it (`cytolora check {table}`), or call it manifest.csv.",
+            f"{_name(table, path)} is not read, the classes are those of the folders. {how_to_name(table)}.",
             examples=[_name(table, path)],
         )
         for table in tables
@@ -136,58 +182,93 @@ def _masks_in_use(manifest: Manifest, used: set[str]) -> list[Finding]:
         for file, kind in files_in(folder).items()
         if kind == "mask" and str(file) in used
     ]
-    text = "{n} images of the table are masks of images beside them; they are read as images, remove their rows"
-    return [_one("F202", text, masks, manifest.root)] if masks else []
+    texts = (
+        "image of the table is a mask of an image beside it; it is read as an image, remove its row",
+        "images of the table are masks of images beside them; they are read as images, remove their rows",
+    )
+    return [_one("F202", *texts, masks, manifest.root)] if masks else []
 
 
-def _without_links(manifest: Manifest) -> tuple[Manifest, list[Finding]]:
-    """Leaves out samples whose file is a link to that of another sample with the same label."""
-    files = [(sample, sample.file_in(manifest.root)) for sample in manifest.samples]
-    folders = {folder: folder.resolve() for folder in {file.parent for _, file in files}}
-    if len(set(folders.values())) == len(folders) and not any(os.path.islink(file) for _, file in files):  # noqa: PTH114
-        return manifest, []
-    is_linked = {folder: real != Path(folder).absolute() for folder, real in folders.items()}
-    real_of = {
-        sample.path: str(file.resolve() if file.is_symlink() else folders[file.parent] / file.name)
-        for sample, file in files
-    }
-    if len(set(real_of.values())) == len(real_of):
-        return manifest, []
+def _without_links(
+    manifest: Manifest, spec: DatasetSpec, files: Mapping[str, Path], reals: Mapping[Path, str]
+) -> tuple[Manifest, list[Finding], set[str]]:
+    """Leaves out samples whose file is a link to that of another: an image is read once, where it stands itself.
+
+    A table is taken by its word: two labels that it gives to one image are kept, and named.
+
+    Returns:
+        The manifest, findings, and the paths of the samples that were left out.
+    """
+    if not reals:
+        return manifest, [], set()
+    of = {path: reals[file] for path, file in files.items()}
+    if len(set(of.values())) == len(of):
+        return manifest, [], set()
     first_of: dict[str, Sample] = {}
     repeated: list[Sample] = []
-    for sample, _ in sorted(files, key=lambda one: (one[1].is_symlink(), is_linked[one[1].parent], one[0].path)):
-        kept = first_of.setdefault(real_of[sample.path], sample)
+    is_link = {path: of[path] != str(manifest.root.resolve() / path) for path in files}
+    for sample in sorted(manifest.samples, key=lambda one: (files[one.path].is_symlink(), is_link[one.path], one.path)):
+        kept = first_of.setdefault(of[sample.path], sample)
         if kept is not sample:
             repeated.append(sample)
-    dropped = {one.path for one in repeated if one.label == first_of[real_of[one.path]].label}
-    kept_twice = [one.path for one in repeated if one.path not in dropped]
-    found = []
-    if dropped:
-        text = f"{len(dropped)} links lead to images that are there without them, and are left out"
-        found.append(
-            finding("F206", f"{text}, {first(sorted(dropped))}.", count=len(dropped), examples=sorted(dropped))
-        )
-    if kept_twice:
-        text = f"{len(kept_twice)} links lead to images of other classes: one image has two labels"
-        found.append(finding("F206", f"{text}, {first(kept_twice)}.", count=len(kept_twice), examples=kept_twice))
-    return replace(manifest, samples=tuple(one for one in manifest.samples if one.path not in dropped)), found
+    others = [one for one in repeated if one.label != first_of[of[one.path]].label]
+    in_table = {one.path for one in others} if spec.name in _TABLES else set()
+    dropped = {one.path for one in repeated} - in_table
+    cases = [f"{one.path} is {first_of[of[one.path]].path}" for one in others]
+    same = sorted(dropped.difference(one.path for one in others))
+    found = [_repeated(same)] if same else []
+    found += [_relabelled(cases, is_kept=bool(in_table))] if cases else []
+    samples = tuple(one for one in manifest.samples if one.path not in dropped)
+    labels = {one.label for one in samples}
+    classes = tuple(one for one in manifest.classes if one in labels) if spec.generic else manifest.classes
+    return replace(manifest, samples=samples, classes=classes), found, dropped
 
 
-def _one(code: str, text: str, paths: list[Path], root: Path) -> Finding:
+def _repeated(paths: list[str]) -> Finding:
+    text = counted(
+        len(paths),
+        "link leads to an image that is there without it, and is left out",
+        "links lead to images that are there without them, and are left out",
+    )
+    return finding("F206", f"{text}, {first(paths)}.", count=len(paths), examples=paths)
+
+
+def _relabelled(cases: list[str], *, is_kept: bool) -> Finding:
+    text = counted(len(cases), "link leads to an image of another class", "links lead to images of other classes")
+    what = "one image has two labels" if is_kept else "an image has one label, that of the folder it stands in"
+    end = "" if is_kept else f", and {'is' if len(cases) == 1 else 'are'} left out"
+    return finding("F206", f"{text}{end} ({what}), {first(cases)}.", count=len(cases), examples=cases)
+
+
+def _real_files(files: Iterable[Path]) -> dict[Path, str]:
+    """Returns where the files are really; empty where no link leads to any of them from another."""
+    listed = list(files)
+    folders = {folder: os.path.realpath(folder) for folder in {file.parent for file in listed}}
+    links = {file for file in listed if os.path.islink(file)}  # noqa: PTH114  (asked of every file)
+    tops = {real.removesuffix(str(folder)) for folder, real in folders.items()}
+    if not links and len(tops) == 1 and len(set(folders.values())) == len(folders):
+        return {}
+    return {
+        file: os.path.realpath(file) if file in links else os.path.join(folders[file.parent], file.name)  # noqa: PTH118
+        for file in listed
+    }
+
+
+def _one(code: str, one: str, several: str, paths: list[Path], root: Path, *, before: str = "") -> Finding:
     names = [_name(path, root) for path in paths]
-    shown = "" if code in ("F201", "F211") else f", {first(names)}" if names else ""
-    return finding(code, f"{text.replace('{n}', str(len(names)))}{shown}.", count=len(names), examples=names)
+    text = before + counted(len(names), one, several)
+    shown = f", {first(names)}"
+    line = text.replace("{names}", shown) if "{names}" in text else f"{text}{'' if code == 'F211' else shown}"
+    return finding(code, f"{line}.", count=len(names), examples=names)
 
 
-def _suffix(path: Path) -> str:
-    if suffix_of(path.name):
-        return suffix_of(path.name)
-    try:
-        with path.open("rb") as file:
-            kind = signature(file.read(SIGNATURE_BYTES))
-    except OSError:
-        kind = ""
-    return f"without a suffix ({kind})" if kind else "without a suffix"
+def _kinds(paths: Iterable[Path]) -> str:
+    """Counts files by what their names, or else their contents, say that they are."""
+    return ", ".join(f"{number:,} {kind}" for kind, number in Counter(map(_kind, paths)).most_common())
+
+
+def _kind(path: Path) -> str:
+    return kind_of_unread(path.name, content_at(path.name, lambda _: path.open("rb")))
 
 
 def _name(path: PurePath, root: Path) -> str:

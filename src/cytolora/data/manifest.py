@@ -12,6 +12,7 @@ from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.findings import Finding
 from cytolora.core.tables import html_table
+from cytolora.core.text import counted
 from cytolora.data.grouping import Grouping
 from cytolora.errors import DataError
 
@@ -106,7 +107,7 @@ class Manifest:
     def changed_pixels(self) -> list[str]:
         """Says which pixel rules read images otherwise than before, with the number of images."""
         counts = Counter(sample.pixel_rules for sample in self.samples if sample.pixel_rules)
-        return [f"{number} images: {rules}" for rules, number in sorted(counts.items())]
+        return [f"{counted(number, 'image')}: {rules}" for rules, number in sorted(counts.items())]
 
     def _fingerprint(self, mark: Callable[[Sample], list[str]]) -> str:
         if any(not sample.sha256 for sample in self.samples):
@@ -164,14 +165,15 @@ class Manifest:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{label} {row['all']}" for label, row in self.counts().items())
-        return f"Manifest({self.name!r}, {len(self.samples):,} images: {counts})"
+        return f"Manifest({self.name!r}, {counted(len(self.samples), 'image')}: {counts})"
 
     def _repr_html_(self) -> str:
         subsets = ("all", *(name for name in SUBSETS if self.subset(name)))
         rows = [[label, *(row[name] for name in subsets)] for label, row in self.counts().items()]
         num_groups = len({sample.group for sample in self.samples} - {None})
-        groups = f"{num_groups:,} groups" if num_groups else "groups not known"
-        title = f"{self.name}: {len(self.samples):,} images, {len(self.classes)} classes, {groups}"
+        groups = counted(num_groups, "group") if num_groups else "groups not known"
+        images, classes = counted(len(self.samples), "image"), counted(len(self.classes), "class", "classes")
+        title = f"{self.name}: {images}, {classes}, {groups}"
         return html_table(["class", *subsets], rows, caption=title)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cytolora.core.findings import Finding, finding, first
-from cytolora.core.text import difference, folded, normal, shown
+from cytolora.core.text import counted, difference, folded, normal, shown
 from cytolora.data.grouping import group_key, names_of_groups
 from cytolora.data.manifest import Manifest, Sample
 
@@ -60,7 +60,7 @@ def _without_missing_groups(name: str, samples: Iterable[Sample]) -> tuple[list[
     times = Counter(one.group for one in samples if one.group is not None and is_unknown_group(one.group))
     if not times:
         return samples, []
-    named = ", ".join(f"{shown(group)} ({number} images)" for group, number in sorted(times.items()))
+    named = ", ".join(f"{shown(group)} ({counted(number, 'image')})" for group, number in sorted(times.items()))
     text = f"{name}: groups named like a missing value, which count as not known: {named}."
     known = [replace(one, group=None) if one.group in times else one for one in samples]
     return known, [finding("L406", text, count=times.total(), examples=sorted(times))]
@@ -85,7 +85,7 @@ def _similar_classes(manifest: Manifest) -> list[Finding]:
     for labels in by_form.values():
         if len(labels) < 2:
             continue
-        *head, last = [f"{shown(label)} ({counts[label]['all']} images)" for label in labels]
+        *head, last = [f"{shown(label)} ({counted(counts[label]['all'], 'image')})" for label in labels]
         by = " or ".join(dict.fromkeys(_difference(labels[0], label) for label in labels[1:]))
         text = f"{manifest.name}: classes {', '.join(head)} and {last} differ only by {by}."
         findings.append(finding("L401", text, count=len(labels), examples=labels))
@@ -104,6 +104,6 @@ def _missing_labels(manifest: Manifest) -> list[Finding]:
     if not labels:
         return []
     number = sum(counts[label]["all"] for label in labels)
-    named = ", ".join(f"{shown(label)} ({counts[label]['all']} images)" for label in labels)
+    named = ", ".join(f"{shown(label)} ({counted(counts[label]['all'], 'image')})" for label in labels)
     text = f"{manifest.name}: classes named like a missing value: {named}."
     return [finding("L403", text, count=number, examples=labels)]

@@ -4,29 +4,23 @@ import errno
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
 from cytolora.core.zip_members import read_member
-from cytolora.data.formats import (
-    IMAGE_SUFFIXES,
-    SIGNATURE_BYTES,
-    UNREAD_SUFFIXES,
-    is_image,
-    is_image_name,
-    is_passed_over,
-    signature,
-    suffix_of,
-)
+from cytolora.data.formats import IMAGE_SUFFIXES, is_image, is_image_name, is_passed_over, is_unread_name, suffix_of
 from cytolora.data.masks import Open, decoded, is_mask_folder, masks_among, may_hold_masks, slide_pictures_among
+from cytolora.data.signatures import content_of
 from cytolora.errors import DataError
 
 Kind = Literal["image", "unread", "mask", "slide picture", "link", "broken link", "other"]
-"""unread: an image of a format that is not read; link: leads in a circle, or to a file that is walked anyway;
+"""unread: an image, by its name or its content, that is not read; link: in a circle, or to what is walked anyway;
 broken link: leads nowhere; other: no image. Litter and hidden files have no kind: they are passed over."""
 
 _NUM_TRIED = 6
@@ -47,8 +41,8 @@ class Found:
 def walk(folder: Path) -> Iterator[Found]:
     """Yields the files below a folder, sorted by name, one folder in memory at a time; litter is passed over.
 
-    Links to files and folders elsewhere are followed, each once. One that leads in a circle, or to what stands below
-    the folder itself, is yielded as a link.
+    Every file is walked once, however many links lead to it. Links to files and folders elsewhere are followed; one
+    that leads in a circle, or to what is walked without it, is yielded as a link.
     """
     yield from _below(folder, _Links(folder))
 
@@ -81,9 +75,7 @@ def kinds_of(names: Iterable[str], open_: Open) -> dict[str, Kind]:
     """Tells the kinds of the files of one folder by their names and, where a name is not enough, by their contents."""
     listed = list(names)
     kinds: dict[str, Kind] = {name: kind_of(name) for name in listed}
-    for name in listed:
-        if not suffix_of(name) and signature(_head(name, open_)):
-            kinds[name] = "unread"
+    kinds |= {name: "unread" for name, kind in kinds.items() if kind == "other" and content_at(name, open_)}
     kinds |= dict.fromkeys(masks_among(listed, open_), "mask")
     kinds |= dict.fromkeys(slide_pictures_among(listed, partial(_size, open_)), "slide picture")
     return kinds
@@ -91,27 +83,28 @@ def kinds_of(names: Iterable[str], open_: Open) -> dict[str, Kind]:
 
 def kind_of(name: str) -> Kind:
     """Tells the kind of a file by its name alone."""
-    suffix = suffix_of(name)
-    return "image" if suffix in IMAGE_SUFFIXES else "unread" if suffix in UNREAD_SUFFIXES else "other"
+    return "image" if suffix_of(name) in IMAGE_SUFFIXES else "unread" if is_unread_name(name) else "other"
+
+
+def content_at(name: str, open_: Open) -> str:
+    """Returns the image format that the content of a file tells; empty if none, or if it cannot be read."""
+    try:
+        with open_(name) as file:
+            return content_of(file)
+    except OSError:
+        return ""
 
 
 def files_in(folder: Path) -> dict[Path, Kind]:
     """Tells the kinds of the files of one folder, sorted by name, sub-folders left out."""
-    files = [path.name for path, is_folder in _entries(folder) if not is_folder]
-    kinds = kinds_of(files, lambda name: (folder / name).open("rb"))
-    return {folder / name: kinds[name] for name in files}
+    return dict(_listed(folder).kinds)
 
 
 def folders_in(folder: Path) -> list[Path]:
     """Lists the sub-folders that may hold data, sorted by name: litter, masks and links in a circle left out."""
     links = _Links(folder)
-    try:
-        with os.scandir(folder) as entries:  # quick among many files
-            found = [(one.name, one.is_symlink()) for one in entries if _is_folder(one)]
-    except OSError as error:
-        raise _cannot_list(folder, error) from error
-    named = [(folder / name, is_link) for name, is_link in sorted(found) if not is_passed_over(name)]
-    return [path for path, is_link in named if not (is_link and links.is_circle(path)) and not holds_masks(path)]
+    folders = ((path, is_link) for path, is_folder, is_link in _listed(folder).entries if is_folder)
+    return [path for path, is_link in folders if not (is_link and links.is_circle(path)) and not holds_masks(path)]
 
 
 def holds_masks(folder: Path) -> bool:
@@ -140,6 +133,13 @@ class _Links:
         self._roots = [os.path.realpath(folder)]
         self._files: set[str] = set()
 
+    def was_walked(self, path: Path) -> bool:
+        """Whether a file or folder that stands in a folder elsewhere was walked through another link."""
+        if len(self._roots) == 2 and not self._files:
+            return False
+        real = os.path.realpath(path)
+        return real in self._files or real in self._roots[1:]
+
     def is_circle(self, link: Path) -> bool:
         """Whether a link to a folder leads to a folder above it."""
         return _is_below(os.path.realpath(link.parent), os.path.realpath(link))
@@ -150,7 +150,7 @@ class _Links:
         if any(_is_below(real, root) and not is_passed_over(_within(real, root)) for root in self._roots):
             return is_folder or is_image(Path(real))
         if is_folder:
-            if any(_is_below(root, real) for root in self._roots):
+            if _is_below(self._roots[0], real):
                 return True  # a folder above
             self._roots.append(real)
             return False
@@ -159,36 +159,72 @@ class _Links:
         return is_known
 
 
-def _below(folder: Path, links: _Links) -> Iterator[Found]:
-    entries = _entries(folder)
-    names = [path.name for path, is_folder in entries if not is_folder]
-    kinds = kinds_of(names, lambda name: (folder / name).open("rb"))
-    for path, is_folder in entries:
-        is_link = path.is_symlink()
+class _Listing:
+    """What a folder holds but litter and hidden files, sorted by name."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted((one.name, _is_folder(one), one.is_symlink()) for one in entries)
+        except OSError as error:
+            raise DataError(f"Cannot read the folder {folder}: {error.strerror or error}.") from error
+        self.entries = [(folder / name, *kind) for name, *kind in found if not is_passed_over(name)]
+        """Each with whether it is a folder, and whether it is a link."""
+
+    @cached_property
+    def kinds(self) -> dict[Path, Kind]:
+        """Of the files."""
+        files = {path.name: path for path, is_folder, _ in self.entries if not is_folder}
+        kinds = kinds_of(files, lambda name: files[name].open("rb"))
+        return {path: kinds[name] for name, path in files.items()}
+
+
+_LISTED: ContextVar[dict[Path, tuple[int, _Listing]] | None] = ContextVar("listed", default=None)
+"""With the time of the folder's last change: readers may unpack images into it."""
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """Lists every folder once, and opens what must be looked into once, however often it is walked inside."""
+    token = _LISTED.set({})
+    try:
+        yield
+    finally:
+        _LISTED.reset(token)
+
+
+def _listed(folder: Path) -> _Listing:
+    listed = _LISTED.get()
+    if listed is None:
+        return _Listing(folder)
+    changed = _changed(folder)
+    if folder not in listed or listed[folder][0] != changed:
+        listed[folder] = changed, _Listing(folder)
+    return listed[folder][1]
+
+
+def _changed(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _below(folder: Path, links: _Links, *, is_elsewhere: bool = False) -> Iterator[Found]:
+    listing = _listed(folder)
+    for path, is_folder, is_link in listing.entries:
         if is_link and not path.exists():
             yield Found(path=path, kind="broken link")
         elif is_link and links.is_repeated(path, is_folder=is_folder):
             yield Found(path=path, kind="link")
+        elif is_elsewhere and not is_link and links.was_walked(path):
+            continue
         elif not is_folder:
-            yield Found(path=path, kind=kinds[path.name])
+            yield Found(path=path, kind=listing.kinds[path])
         elif holds_masks(path):
             yield from (Found(path=file, kind="mask") for file in sorted(_files_below(path)) if is_image(file))
         else:
-            yield from _below(path, links)
-
-
-def _entries(folder: Path) -> list[tuple[Path, bool]]:
-    """Lists what a folder holds but litter and hidden files, sorted by name, each with whether it is a folder."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((one.name, _is_folder(one)) for one in entries if not is_passed_over(one.name))
-    except OSError as error:
-        raise _cannot_list(folder, error) from error
-    return [(folder / name, is_folder) for name, is_folder in found]
-
-
-def _cannot_list(folder: Path, error: OSError) -> DataError:
-    return DataError(f"Cannot read the folder {folder}: {error.strerror or error}.")
+            yield from _below(path, links, is_elsewhere=is_elsewhere or is_link)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -218,14 +254,6 @@ def _member(packed: zipfile.ZipFile, name: str) -> BinaryIO:
         return BytesIO(read_member(packed, packed.getinfo(name), max_bytes=_MAX_BYTES))
     except ValueError as error:
         raise OSError(errno.EIO, str(error)) from error
-
-
-def _head(name: str, open_: Open) -> bytes:
-    try:
-        with open_(name) as file:
-            return file.read(SIGNATURE_BYTES)
-    except OSError:
-        return b""
 
 
 def _size(open_: Open, name: str) -> tuple[int, int] | None:

@@ -122,11 +122,11 @@ def test_images_that_changed_rules_read_are_marked_by_the_name_of_the_rule(tmp_p
     }
     marks = {frame: one.changed_pixels() for frame, one in found.items()}
     assert marks == {
-        None: ["1 images: several-frames"],
+        None: ["1 image: several-frames"],
         0: [],  # the first frame is what was read before
-        1: ["1 images: number 1 of 3 frames"],
-        "middle": ["1 images: middle of 3 frames"],
-        "max": ["1 images: maximum of 3 frames"],
+        1: ["1 image: number 1 of 3 frames"],
+        "middle": ["1 image: middle of 3 frames"],
+        "max": ["1 image: maximum of 3 frames"],
     }
     assert len({one.fingerprint for one in found.values()}) == 5
     assert len({one.fingerprint_before for one in found.values()}) == 1

@@ -192,9 +192,9 @@ class TestHiCervix:
     def test_missing_unlisted_and_packed_images_are_named(self, tmp_path: Path):
         make_hicervix(tmp_path)
         paint(tmp_path / "train" / "extra.jpg", 1)
-        assert any("1 images in" in text and "no table" in text for text in texts(load_manifest(tmp_path).findings))
+        assert any("1 image in" in text and "no table" in text for text in texts(load_manifest(tmp_path).findings))
         next((tmp_path / "val").iterdir()).unlink()
-        with pytest.raises(DataError, match=r"val.csv lists 1 images that are not in .*val, the first is"):
+        with pytest.raises(DataError, match=r"val.csv lists 1 image that is not in .*val, the first is"):
             load_manifest(tmp_path)
         (tmp_path / "val").rename(tmp_path / "elsewhere")
         (tmp_path / "val.zip").touch()
@@ -297,7 +297,7 @@ class TestCric:
             (",SCC,", ",CIN2,", "line 7: 'CIN2' is none of"),
             (",70,65", ",70.5,65", "line 2: image, cell, x and y are whole numbers, got 1, 100, 70.5, 65"),
             (",70,65", ",161,65", "cell 100 at (161, 65) lies outside cric_image_001_abc.png of 160 x 140 px"),
-            ("cric_image_002", "cric_image_003", "names 1 fields that are not below"),
+            ("cric_image_002", "cric_image_003", "names 1 field that is not below"),
         ],
     )
     def test_a_table_that_does_not_fit_is_refused(self, tmp_path: Path, old: str, new: str, message: str):
@@ -383,7 +383,7 @@ class TestRearranged:
             ("HSIL.png 0", "'HSIL.png' is not a file in a class folder"),
             ("HSIL/HSIL 0.png 1", "line 1: class 'HSIL' is 1 and 0"),
             ("other/1.png 2", "one number stands for two classes"),
-            ("HSIL/none.png 0", "lists 1 images that are not in"),
+            ("HSIL/none.png 0", "lists 1 image that is not in"),
         ],
     )
     def test_a_wrong_list_is_refused_with_the_line(self, txt: Path, text: str, message: str):

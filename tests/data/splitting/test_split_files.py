@@ -65,11 +65,11 @@ def test_missing_and_additional_images_are_named_with_their_number(cells: Path, 
     write_split(divided, tmp_path / "split.csv")
     fewer = replace(divided, samples=divided.samples[1:])
     with pytest.raises(
-        DataError, match=re.escape(f"lists 1 images that cells does not have, the first is {divided.samples[0].path}")
+        DataError, match=re.escape(f"lists 1 image that cells does not have, the first is {divided.samples[0].path}")
     ):
         read_split(tmp_path / "split.csv", fewer)
     write_split(fewer, tmp_path / "split.csv")
-    with pytest.raises(DataError, match=r"cells has 1 images that .*split.csv does not list"):
+    with pytest.raises(DataError, match=r"cells has 1 image that .*split.csv does not list"):
         read_split(tmp_path / "split.csv", divided)
 
 

@@ -146,7 +146,7 @@ def test_subsets_without_train_or_in_part_are_refused(split_manifest):
     samples = split_manifest().samples
     with pytest.raises(DataError, match="has images for test and val but none for train"):
         assign_subsets(_manifest([s for s in samples if s.subset != "train"]), SplitSpec())
-    with pytest.raises(DataError, match="1 images have no subset and others have one"):
+    with pytest.raises(DataError, match="1 image has no subset and others have one"):
         assign_subsets(_manifest([replace(samples[0], subset=None), *samples[1:]]), SplitSpec())
 
 

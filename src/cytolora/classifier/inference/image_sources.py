@@ -37,6 +37,8 @@ class Source:
     """Name inside the zip file."""
     packed: zipfile.ZipFile | None = None
     """The zip file, opened once for all its images; safe to read from several threads."""
+    is_unread: bool = False
+    """Whether it was met in a folder or zip file under a name by which images are not read."""
 
     def pixels(self, decoding: Decoding = STANDARD) -> Pixels:
         """Decodes the image by the rules of a bundle.
@@ -46,7 +48,7 @@ class Source:
         """
         if not self.file.is_file():
             raise DataError(f"Cannot read {self.name}: it is no file.")  # reading a pipe may never end
-        if suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
+        if self.is_unread or suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
             raise DataError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.")
         if self.member is None or self.packed is None:
             return decode(self.file, self.name, decoding=decoding)
@@ -96,7 +98,8 @@ def _check(path: str | Path) -> None:
 def _images_at(path: str | Path) -> Iterator[Source]:
     place = Path(path)
     if place.is_dir():
-        yield from (Source(name=as_text(one.path), file=one.path) for one in walk(place) if _is_row(one))
+        for one in filter(_is_row, walk(place)):
+            yield Source(name=as_text(one.path), file=one.path, is_unread=one.kind == "unread")
     elif _is_zip(place):
         yield from _members(place)
     elif place.exists():
@@ -126,12 +129,13 @@ def _walk_archive(path: Path) -> Iterator[Found]:
 def _members(archive: Path) -> Iterator[Source]:
     try:
         packed = zipfile.ZipFile(archive)  # closed with the last of its sources: they are read after they are listed
-        names = [one.path.as_posix() for one in walk_zip(packed) if _is_row(one)]
+        kinds = {one.path.as_posix(): one.kind for one in walk_zip(packed) if _is_row(one)}
     except _DAMAGED:
         yield Source(name=as_text(archive), file=archive)  # decoding it raises the error
         return
-    for name in names:
-        yield Source(name=f"{as_text(archive)}/{as_text(name)}", file=archive, member=name, packed=packed)
+    for name, kind in kinds.items():
+        named = f"{as_text(archive)}/{as_text(name)}"
+        yield Source(name=named, file=archive, member=name, packed=packed, is_unread=kind == "unread")
 
 
 def _is_wild(path: str | Path) -> bool:

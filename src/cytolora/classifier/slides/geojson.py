@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.classifier.slides.image_names import image_of
-from cytolora.classifier.slides.objects import LEGACY_IDS, TYPES, Position, SlideObject, free_id, kind_of
+from cytolora.classifier.slides.nesting import kind_of_feature, num_nested, without_nesting
+from cytolora.classifier.slides.objects import LEGACY_IDS, TYPES, Position, SlideObject, free_id
 from cytolora.core.files import write_bytes
 from cytolora.errors import DataError
 
@@ -48,14 +49,15 @@ def read_geojson_objects(path: Path, text: str) -> tuple[list[SlideObject], dict
             "them. Export the cells as GeoJSON, or as a table with columns x,y."
         )
     if isinstance(plain, dict) and "features" not in plain:
-        return [_object(1, plain, frozenset())], {}
+        plain = [plain]
     collection = plain if isinstance(plain, dict) else {"features": plain}
     if not isinstance(collection["features"], list):
         raise DataError(f"{path} is no GeoJSON: its `features` are no list.")
     members = {name: value for name, value in collection.items() if name not in ("type", "features")}
-    features = collection["features"]
-    taken = frozenset(identity for feature in features if (identity := _given_id(feature)))
-    return [_object(number, feature, taken) for number, feature in enumerate(features, start=1)], members
+    features = list(without_nesting(collection["features"]))
+    taken = frozenset(identity for _, feature in features if (identity := _given_id(feature)))
+    objects = [_object(number, at, feature, taken) for number, (at, feature) in enumerate(features, start=1)]
+    return objects, members
 
 
 def _given_id(feature: Any) -> str:
@@ -74,22 +76,30 @@ def _finite_or_text(text: str) -> float | str:
     return number if isfinite(number) else text
 
 
-def _object(number: int, feature: Any, taken: Collection[str]) -> SlideObject:
-    at = f"feature {number}"
+def _object(number: int, at: str, feature: Any, taken: Collection[str]) -> SlideObject:
     if not isinstance(feature, dict):
         return SlideObject(at=at, problem="no GeoJSON feature", feature=feature)
-    properties, given = feature.get("properties") or {}, feature.get("id")
+    properties = feature.get("properties") or {}
     problem = _problem(feature, properties)
     if problem:
         return SlideObject(at=at, problem=problem, feature=feature)
-    named = next((properties[name] for name in TYPES if name in properties), given if given in LEGACY_IDS else "")
-    kind, image = kind_of(named), image_of(properties)
+    kind, image = kind_of_feature(feature), image_of(properties)
+    num_inside, is_nested = num_nested(feature), "." in at
     identity = _given_id(feature) or free_id(number, taken)
     try:
         positions, edge_px = _positions(identity, feature)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         return SlideObject(at=at, kind=kind, image=image, problem=_UNREADABLE, feature=feature)
-    return SlideObject(at=at, kind=kind, image=image, positions=positions, edge_px=edge_px, feature=feature)
+    return SlideObject(
+        at=at,
+        kind=kind,
+        image=image,
+        positions=positions,
+        edge_px=edge_px,
+        feature=feature,
+        num_inside=num_inside,
+        is_nested=is_nested,
+    )
 
 
 def _problem(feature: Mapping[str, Any], properties: Any) -> str:

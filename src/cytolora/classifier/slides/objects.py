@@ -93,6 +93,10 @@ class SlideObject:
     """The longer edge of its outline; 0 of a point, and where it is not known."""
     feature: Any = None
     """As it was read from a GeoJSON; None in a table."""
+    num_inside: int = 0
+    """Objects that QuPath nests in a cell (``childObjects``): parts of it, which stay there and are not predicted."""
+    is_nested: bool = False
+    """Whether it stood in ``childObjects`` of an annotation."""
 
 
 def free_id(number: int, taken: Collection[str]) -> str:

@@ -13,6 +13,7 @@ from cytolora.classifier.slides.objects import Position, SlideObject, Target
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.delimited import read_text
 from cytolora.core.findings import Finding, finding, first
+from cytolora.core.text import counted
 from cytolora.errors import DataError
 
 _NUM_IMAGES = 5
@@ -73,7 +74,7 @@ def _collection(
     kept, copies = _without_copies(path, [one for one in cells if one.positions])
     _check_pixels(path, [position for one in kept for position in one.positions])
     findings = [*_unnamed_slide(of_slide, target), *_other_slide(others, target)]
-    findings += [*_not_cells(no_cells), *drawn, *_odd(odd), *_copies(copies)]
+    findings += [*_not_cells(no_cells), *drawn, *_odd(odd), *_copies(copies), *_nested(objects, kept)]
     taken = {id(one) for one in kept}
     positions: list[Position] = []
     passed_over: list[PassedOver] = []
@@ -218,9 +219,26 @@ def _copies(objects: Sequence[SlideObject]) -> list[Finding]:
     return [finding("S707", text, count=len(objects), examples=[one.at for one in objects])]
 
 
+def _nested(objects: Sequence[SlideObject], cells: Sequence[SlideObject]) -> list[Finding]:
+    """Says which objects were nested in others, and whether they are predicted."""
+    findings: list[Finding] = []
+    holding = [one for one in cells if one.num_inside]
+    if holding:
+        number, places = sum(one.num_inside for one in holding), [one.at for one in holding]
+        text = counted(number, "object inside a cell is not predicted", "objects inside cells are not predicted")
+        line = f"{text} (childObjects): they are taken for its parts, and stay there; {first(places)}."
+        findings.append(finding("S709", line, count=number, examples=places))
+    lifted = [one.at for one in objects if one.is_nested]
+    if lifted:
+        text = counted(len(lifted), "object nested in another is", "objects nested in others are")
+        line = f"{text} read as if beside it (childObjects), and written so; {first(lifted)}."
+        findings.append(finding("S710", line, count=len(lifted), examples=lifted))
+    return findings
+
+
 def _kinds(objects: Sequence[SlideObject]) -> str:
     numbers = Counter(_kind(one) for one in objects)
-    return ", ".join(f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items())
+    return ", ".join(counted(number, kind) for kind, number in numbers.items())
 
 
 def _kind(one: SlideObject) -> str:
@@ -228,4 +246,4 @@ def _kind(one: SlideObject) -> str:
 
 
 def _number(objects: Sequence[SlideObject], noun: str) -> str:
-    return f"{len(objects)} {noun}{'s' * (len(objects) > 1)}"
+    return counted(len(objects), noun)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cytolora.config.reading import STANDARD, Decoding
-from cytolora.data.formats import SIGNATURE_BYTES, what_it_is
+from cytolora.data.formats import what_it_is
 from cytolora.data.imaging import version1
 from cytolora.data.imaging.frames import choose
 from cytolora.data.imaging.pixels import (
@@ -28,6 +28,7 @@ from cytolora.data.imaging.pixels import (
 from cytolora.data.imaging.samples import ValueRange, eight_bits, value_range
 from cytolora.data.imaging.tiff import SIGNATURES, Samples, Tiff
 from cytolora.data.imaging.whole_slide import slide_problem
+from cytolora.data.signatures import SIGNATURE_BYTES
 from cytolora.errors import DataError
 
 __all__ = ["MAX_PIXELS", "Decoded", "Pixels", "decode", "decode_image", "pixel_sha256", "to_rgb", "unreadable"]

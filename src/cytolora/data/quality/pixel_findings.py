@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cytolora.config.reading import Decoding
 from cytolora.core.findings import Finding, finding, first
+from cytolora.core.text import counted
 from cytolora.data.imaging.samples import MIN_USED_SHARE
 from cytolora.data.manifest import Sample
 from cytolora.data.quality.scan import ImageRecord
@@ -34,7 +35,9 @@ def _small_range(looked: Looked, decoding: Decoding) -> Iterator[Finding]:
     dark = list(small)
     if dark and decoding.value_range in ("full", 65535):
         largest = max(small.values())
-        what = f"{len(dark)} images use at most {largest:.1%} of the values of their bit depth: nearly black"
+        images = counted(len(dark), "image uses", "images use")
+        depth = "its bit depth" if len(dark) == 1 else "their bit depth"
+        what = f"{images} at most {largest:.1%} of the values of {depth}: nearly black"
         yield finding("P102", f"{what}, {first(dark)}.", count=len(dark), examples=dark)
 
 

@@ -163,6 +163,7 @@ BLOODMNIST = DatasetSpec(
     classes=_CLASSES,
     expected_subsets={"train": 11_959, "val": 1_712, "test": 3_421},  # MedMNIST, medmnist/info.py
     expected_total=17_092,
+    companions=("*.npz",),
     group_rule="groups cannot be known: no donor is named",
     licence="CC BY 4.0",
     citation=(

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from cytolora.config.run import Subset
 from cytolora.core.findings import Finding, finding
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
+from cytolora.data.readers.layout import images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.readers.subset_folders import subset_named
 from cytolora.data.walk import folders_in
 from cytolora.errors import DataError
 
@@ -111,7 +113,7 @@ def _search(folder: Path, labels: dict[str, str], subset: Subset | None, depth: 
         if label:
             yield ClassFolder(path=child, label=label, subset=subset)
         elif depth:
-            yield from _search(child, labels, SUBSET_NAMES.get(child.name.lower()) or subset, depth - 1)
+            yield from _search(child, labels, subset_named(child.name) or subset, depth - 1)
 
 
 def sub_folders(folder: Path) -> list[Path]:
@@ -124,7 +126,7 @@ def sub_folders(folder: Path) -> list[Path]:
 
 def subset_folders(folder: Path) -> list[tuple[Path, Subset | None]]:
     """Lists the sub-folders that are called train, val or test, each with its subset."""
-    return [(one, SUBSET_NAMES[one.name.lower()]) for one in sub_folders(folder) if one.name.lower() in SUBSET_NAMES]
+    return [(one, subset) for one in sub_folders(folder) if (subset := subset_named(one.name))]
 
 
 def _images_below(folder: ClassFolder, labels: dict[str, str]) -> Iterator[Path]:
@@ -140,7 +142,8 @@ def _one_of_each(path: Path, name: str, folders: list[ClassFolder]) -> tuple[lis
     inside = [folder for folder in folders if folder.subset]
     if inside:
         outside = [relative_path(folder.path, path) for folder in folders if not folder.subset]
-        text = f"{name}: {len(outside)} class folders outside train, val and test are left out."
+        number = counted(len(outside), "class folder")
+        text = f"{name}: {number} outside train, val and test {'is' if len(outside) == 1 else 'are'} left out."
         return inside, (finding("F204", text, count=len(outside), examples=outside),) * bool(outside)
     by_label: defaultdict[str, list[str]] = defaultdict(list)
     for folder in folders:

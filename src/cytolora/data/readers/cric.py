@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal, sub_folders
 from cytolora.data.readers.layout import images_in
@@ -59,7 +60,8 @@ def read_cric(path: Path) -> Manifest:
     fields = _fields(path)
     missing = sorted({nucleus.file for nucleus in nuclei} - set(fields))
     if missing:
-        raise DataError(f"{table} names {len(missing)} fields that are not below {path}, the first is {missing[0]}.")
+        number = counted(len(missing), "field that is", "fields that are")
+        raise DataError(f"{table} names {number} not below {path}, the first is {missing[0]}.")
     target = path / _CELLS
     unpack_once(target, _key(table, fields), lambda folder: _cut(nuclei, fields, folder))
     samples = tuple(Sample(path=nucleus.path, label=nucleus.label, group=nucleus.image) for nucleus in nuclei)

@@ -6,7 +6,7 @@ from pathlib import Path
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.delimited import Row
 from cytolora.core.findings import Finding, finding, first
-from cytolora.core.text import matching, normal, shown
+from cytolora.core.text import counted, matching, normal, shown
 from cytolora.data.formats import TABLE_SUFFIXES, is_image_name, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.paths import NamesOnDisk, leaves_folder
@@ -46,7 +46,8 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
     missing = [sample.path for sample in samples if not (file.parent / sample.path).is_file()]
     if missing:
         raise DataError(
-            f"{file} lists {len(missing)} images that are not there, the first is {missing[0]}. "
+            f"{file} lists {counted(len(missing), 'image that is', 'images that are')} not there, the first is "
+            f"{missing[0]}. "
             f"Write paths as seen from the folder of the table, with their suffix, such as {_any_image(file.parent)}."
         )
     samples, of_groups = join_groups(file.name, samples)

@@ -1,12 +1,16 @@
 """Exports of annotation programs and dataset libraries that are known and not read: their files, and the way out."""
 
+import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from cytolora.core.delimited import read_columns
 from cytolora.data.formats import is_passed_over
+from cytolora.data.readers.subset_folders import subset_named
 from cytolora.data.readers.tables import has_columns
 
 _WAY_OUT = (
@@ -31,7 +35,8 @@ class Export:
     name: str
     find: Callable[[Sequence[Path]], Path | None]
     """Returns the file or folder that gives it away; takes the files at most two folders down."""
-    way_out: str = _WAY_OUT
+    way_out: str | Callable[[Path, Path], str] = _WAY_OUT
+    """What to do; or a function of the folder and the evidence that says it."""
 
 
 def why_refused(path: Path) -> str:
@@ -43,7 +48,8 @@ def why_refused(path: Path) -> str:
         evidence = export.find(files)
         if evidence is not None:
             found = evidence.relative_to(path).as_posix()
-            return f"{path} holds {found}: {export.name}, which is not read. {export.way_out}."
+            way_out = export.way_out if isinstance(export.way_out, str) else export.way_out(path, evidence)
+            return f"{path} holds {found}: {export.name}, which is not read. {way_out}."
     return ""
 
 
@@ -117,6 +123,32 @@ def _hugging_face_metadata(files: Sequence[Path]) -> Path | None:
     return None
 
 
+def _as_manifest(path: Path, metadata: Path) -> str:
+    """Gives the command that writes ``manifest.csv`` from all such files of a folder."""
+    key = _key_of_label(metadata)
+    file, name = "f.open(encoding='utf-8-sig')", metadata.name
+    is_csv = metadata.suffix.lower() == ".csv"
+    rows = f"csv.DictReader({file})" if is_csv else f"map(json.loads, filter(str.strip, {file}))"
+    is_divided = metadata.parent != path and subset_named(metadata.parent.name) is not None
+    columns, subset = ("'path', 'label', 'subset'", ", f.parent.name") if is_divided else ("'path', 'label'", "")
+    code = (
+        "import csv, json, pathlib; csv.writer(open('manifest.csv', 'w', newline='', encoding='utf-8')).writerows("
+        f"[({columns}), *((f.parent / r['file_name'], r['{key}']{subset}) "
+        f"for f in sorted(pathlib.Path().rglob('{name}')) for r in {rows})])"
+    )
+    return f'Write manifest.csv with columns path,label: `cd {shlex.quote(str(path))} && python -c "{code}"`'
+
+
+def _key_of_label(metadata: Path) -> str:
+    """Returns the key of the classes: label, or the first that may be one."""
+    try:
+        first = json.loads(_head(metadata)) if metadata.suffix.lower() == ".jsonl" else read_columns(metadata)
+    except ValueError:
+        return "label"
+    names = [name for name in first if re.fullmatch(r"[\w .\-]+", name) and not name.endswith("file_name")]
+    return "label" if "label" in names or not names else names[0]
+
+
 def _arrow(files: Sequence[Path]) -> Path | None:
     names = r"dataset_infos?\.json|dataset_dict\.json"
     return _named(names, r".*\.arrow")(files) or next((one for one in files if one.suffix.lower() == ".parquet"), None)
@@ -126,7 +158,7 @@ _EXPORTS = (
     Export(
         name="metadata of a HuggingFace image folder",
         find=_hugging_face_metadata,
-        way_out="Rename its column file_name to path, and the file to manifest.csv with columns path,label",
+        way_out=_as_manifest,
     ),
     Export(name="a detection export (YOLO: labels/ and data.yaml)", find=_yolo),
     Export(

@@ -8,8 +8,9 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
 from cytolora.data.readers.exports import why_refused
 from cytolora.data.readers.folder import are_groups, are_numbered
-from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
+from cytolora.data.readers.layout import images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.readers.subset_folders import subset_named
 from cytolora.data.walk import folders_in
 from cytolora.errors import DataError
 
@@ -34,9 +35,9 @@ def read_flat(path: Path) -> Manifest:
         raise DataError(refused)
     _refuse_groups(root)
     samples = [
-        Sample(path=relative_path(image, root), label=_label(image), subset=SUBSET_NAMES[folder.name.lower()])
-        for folder in folders_in(root)
-        if folder.name.lower() in SUBSET_NAMES
+        Sample(path=relative_path(image, root), label=_label(image), subset=subset)
+        for folder in _subsets(root)
+        if (subset := subset_named(folder.name))
         for image in images_in(folder)
     ]
     return Manifest(
@@ -67,7 +68,7 @@ def _refuse_groups(root: Path) -> None:
 
 
 def _subsets(root: Path) -> list[Path]:
-    return [folder for folder in folders_in(root) if folder.name.lower() in SUBSET_NAMES] if root.is_dir() else []
+    return [folder for folder in folders_in(root) if subset_named(folder.name)] if root.is_dir() else []
 
 
 def _images(path: Path) -> Path | None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from cytolora.config.run import Subset
 from cytolora.data.formats import TABLE_SUFFIXES, suffix_of
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.data.readers.layout import SUBSET_NAMES, images_in, relative_path
+from cytolora.data.readers.layout import images_in, relative_path
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.readers.subset_folders import subset_named, subsets_of
+from cytolora.data.readers.tables import how_to_name
 from cytolora.data.walk import files_in, folders_in, has_images, has_images_in
 from cytolora.errors import DataError
 
@@ -54,7 +56,7 @@ def read_folder(path: Path) -> Manifest:
     folders = folders_in(path)
     if not folders:
         raise DataError(f"{path} has no sub-folders; expected one for each class, or train, val and test above these.")
-    subsets: dict[Path, Subset | None] = {folder: SUBSET_NAMES.get(folder.name.lower()) for folder in folders}
+    subsets = subsets_of(path, folders)
     if not any(subsets.values()):
         samples, split_rule = _read_classes(path, None, path), ""
     else:
@@ -89,7 +91,7 @@ def are_numbered(names: Iterable[str]) -> bool:
 def holds_classes(path: Path) -> bool:
     """Whether images stand in its sub-folders, or one level deeper below train, val or test."""
     folders = folders_in(path)
-    inner = [one for folder in folders if folder.name.lower() in SUBSET_NAMES for one in folders_in(folder)]
+    inner = [one for folder in folders if subset_named(folder.name) for one in folders_in(folder)]
     return any(has_images_in(folder) for folder in (*folders, *inner))
 
 
@@ -122,10 +124,7 @@ def _no_class(folder: Path, root: Path) -> DataError:
     expected = f"{folder} is no class by its name; expected one sub-folder of images for each class, named after it"
     tables = [file for file in files_in(root) if suffix_of(file.name) in TABLE_SUFFIXES]
     if tables:
-        return DataError(
-            f"{expected}. {tables[0].name} is not read: name it (`cytolora check {tables[0]}`), or call it "
-            "manifest.csv, with columns path,label."
-        )
+        return DataError(f"{expected}. {tables[0].name} is not read. {how_to_name(tables[0])}.")
     return DataError(
         f"{expected}, or a table manifest.csv with columns path,label. Rename the folder, or move it away."
     )

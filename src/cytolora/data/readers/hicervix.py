@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.findings import Finding, finding
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
 from cytolora.data.readers.hicervix_tree import NODES, Node
@@ -55,7 +56,9 @@ def read_hicervix(path: Path, label_set: str) -> Manifest:
         rows = read_table(table)
         folder, unlisted = _find_images(path, subset, set(rows))
         if unlisted:
-            text = f"{_NAME}: {unlisted} images in {folder} stand in no table and are left out."
+            number = counted(unlisted, "image")
+            stand = "stands in no table and is" if unlisted == 1 else "stand in no table and are"
+            text = f"{_NAME}: {number} in {folder} {stand} left out."
             findings.append(finding("F204", text, count=unlisted))
         samples += [
             Sample(path=f"{folder.relative_to(path).as_posix()}/{name}", label=label, subset=subset)
@@ -111,12 +114,15 @@ def _find_images(path: Path, subset: Subset, names: set[str]) -> tuple[Path, int
     folder = next((inner for inner in (path / subset / subset, path / subset) if inner.is_dir()), None)
     if folder is None:
         packed = f"Unpack {subset}.zip there." if (path / f"{subset}.zip").is_file() else "Complete the download."
-        raise DataError(f"{path} has no folder {subset!r}, in which {subset}.csv lists {len(names)} images. {packed}")
+        raise DataError(
+            f"{path} has no folder {subset!r}, in which {subset}.csv lists {counted(len(names), 'image')}. {packed}"
+        )
     present = {image.name for image in images_in(folder)}
     missing = sorted(names - present)
     if missing:
         raise DataError(
-            f"{path / subset}.csv lists {len(missing)} images that are not in {folder}, the first is {missing[0]}; "
+            f"{path / subset}.csv lists {counted(len(missing), 'image that is', 'images that are')} not in {folder}, "
+            f"the first is {missing[0]}; "
             "complete the download."
         )
     return folder, len(present - names)

@@ -1,5 +1,6 @@
 """Path rules that readers share: image files, subset folders, relative paths."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ SUBSET_NAMES: Mapping[str, Subset] = {
 
 def images_in(folder: Path) -> list[Path]:
     """Lists the images of one folder, sorted by name, sub-folders and masks left out."""
-    return [path for path, kind in files_in(folder).items() if kind == "image" and path.is_file()]
+    return [path for path, kind in files_in(folder).items() if kind == "image" and os.path.isfile(path)]  # noqa: PTH113  (asked of every file)
 
 
 def child_named(folder: Path, name: str) -> Path | None:

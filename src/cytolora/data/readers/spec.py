@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cytolora.config.reading import ReadOptions
 from cytolora.config.run import Subset
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest
 
 Spellings = Mapping[str, tuple[str, ...]]
@@ -82,11 +83,14 @@ class DatasetSpec:
         for label, expected in self.expected_counts.items():
             number = counts.get(label, {}).get("all", 0)
             if number != expected:
-                differences.append(f"{self.name}: class {label!r} has {number} images, {expected} are published.")
+                differences.append(
+                    f"{self.name}: class {label!r} has {counted(number, 'image')}, {expected} are published."
+                )
         for subset, expected in self.expected_subsets.items():
             number = len(manifest.subset(subset))
             if number != expected:
-                differences.append(f"{self.name}: {subset} has {number} images, {expected} are published.")
+                differences.append(f"{self.name}: {subset} has {counted(number, 'image')}, {expected} are published.")
         if self.expected_total is not None and len(manifest.samples) != self.expected_total:
-            differences.append(f"{self.name}: {len(manifest.samples)} images, {self.expected_total} are published.")
+            number = counted(len(manifest.samples), "image")
+            differences.append(f"{self.name}: {number}, {self.expected_total} are published.")
         return tuple(differences)

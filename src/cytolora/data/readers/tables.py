@@ -11,6 +11,7 @@ from cytolora.config.run import Subset
 from cytolora.core.delimited import Row, read_columns, read_table
 from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import normal
+from cytolora.data.formats import WORKBOOK_SUFFIXES, suffix_of
 from cytolora.data.readers.layout import SUBSET_NAMES
 from cytolora.errors import DataError
 
@@ -90,6 +91,16 @@ def not_used(name: str, rows: Sequence[Mapping[str, str]], used: Iterable[str], 
 def _may_be_groups(values: list[str]) -> bool:
     times = Counter(values)
     return 2 < len(times) <= len(values) / 2 and all(map(_IDENTIFIER.fullmatch, times))
+
+
+def how_to_name(table: Path) -> str:
+    """Says how a table is read that nobody named."""
+    if suffix_of(table.name) in WORKBOOK_SUFFIXES:
+        return "If it says what the images show, save it as manifest.csv (CSV UTF-8), with columns path,label"
+    return (
+        f"If it says what the images show, name it (`cytolora check {shlex.quote(str(table))}`), or call it "
+        "manifest.csv, with columns path,label"
+    )
 
 
 def meant_as(column: str) -> Meaning | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.delimited import lines_of, read_text
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
 from cytolora.data.readers.paths import NamesOnDisk, leaves_folder, slashed
@@ -36,7 +37,8 @@ def read_txt(path: Path) -> Manifest:
         raise DataError(f"{path / 'splits'}: one number stands for two classes: {numbers}.")
     missing = [sample.path for sample in samples if not (root / sample.path).is_file()]
     if missing:
-        raise DataError(f"{path / 'splits'} lists {len(missing)} images that are not in {root}: {missing[0]}, ….")
+        number = counted(len(missing), "image that is", "images that are")
+        raise DataError(f"{path / 'splits'} lists {number} not in {root}: {missing[0]}, ….")
     return Manifest(
         name=path.resolve().name,
         root=root,

@@ -8,6 +8,7 @@ from cytolora.config.run import Subset
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.delimited import Row, csv_line
 from cytolora.core.files import canonical_json, sha256_text, write_text
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.paths import PathIndex, slashed
 from cytolora.data.readers.tables import not_used, read_rows, subset_of
@@ -92,11 +93,11 @@ def _check_same_images(path: Path, subsets: dict[str, Subset], manifest: Manifes
     gone, new = sorted(set(subsets) - there), sorted(there - set(subsets))
     if gone:
         raise DataError(
-            f"{path} lists {len(gone)} images that {manifest.name} does not have, the first is {gone[0]}. "
+            f"{path} lists {counted(len(gone), 'image')} that {manifest.name} does not have, the first is {gone[0]}. "
             "Point at the dataset that the split was made for."
         )
     if new:
         raise DataError(
-            f"{manifest.name} has {len(new)} images that {path} does not list, the first is {new[0]}. "
+            f"{manifest.name} has {counted(len(new), 'image')} that {path} does not list, the first is {new[0]}. "
             "Make a new split, or take these images away."
         )

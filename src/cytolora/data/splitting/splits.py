@@ -8,6 +8,7 @@ from itertools import cycle, islice
 from cytolora.config.run import SUBSETS, Sampling, SplitSpec, Subset
 from cytolora.core.files import sha256_text
 from cytolora.core.findings import RefusedDataError
+from cytolora.core.text import counted
 from cytolora.data.grouping import DIVIDED_BY_IMAGE
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.splitting.partition import Partition, partition
@@ -28,9 +29,8 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
     present = {sample.subset for sample in manifest.samples if sample.subset}
     if present and not manifest.has_subsets:
         number = sum(sample.subset is None for sample in manifest.samples)
-        raise RefusedDataError(
-            "D509", f"{manifest.name}: {number} images have no subset and others have one; give all or none."
-        )
+        without = counted(number, "image has", "images have")
+        raise RefusedDataError("D509", f"{manifest.name}: {without} no subset and others have one; give all or none.")
     official = manifest.split_rule or "train, val and test as the dataset gives them"
     if present == set(SUBSETS):
         return replace(manifest, split_rule=official)
@@ -106,7 +106,7 @@ def _shots(name: str, label: str, pool: list[Sample], sampling: Sampling) -> lis
     if sampling.on_small_class == "repeat" and pool:
         return list(islice(cycle(pool), shots))
     raise ConfigError(
-        f"{name}: class {label!r} has {len(pool)} images, fewer than the {shots} shots asked for. "
+        f"{name}: class {label!r} has {counted(len(pool), 'image')}, fewer than the {shots} shots asked for. "
         f"Ask for at most {len(pool)}, add images, or set on_small_class: repeat."
     )
 
