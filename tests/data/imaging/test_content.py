@@ -17,7 +17,7 @@ from cytolora.data.imaging.decode import decode
 from cytolora.data.quality.audit import audit
 from cytolora.data.synthetic.dataset import Population, draw_cells
 
-Y, X = np.mgrid[-1 : 1 : 120j, -1 : 1 : 140j]
+Y, X = np.mgrid[-1:1:120j, -1:1:140j]
 R2 = X**2 + Y**2
 SMOOTH = {
     "ramp from black to white": 127 * (X + 1),

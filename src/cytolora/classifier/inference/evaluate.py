@@ -12,9 +12,10 @@ import numpy as np
 from cytolora.classifier.bundle.files import SEEN
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
-from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell, unreadable_files
+from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell
 from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
 from cytolora.core.findings import Finding, gravest_first
@@ -81,18 +82,19 @@ def evaluate(
     used = _unseen(bundle, manifest, where, on_seen)
     on_images(len(manifest.samples) - len(used))
     sources = (Source(name=sample.path, file=sample.file_in(manifest.root)) for sample in used)
-    predictions, cells = [], []
+    predictions, cells, read = [], [], ImagesRead(bundle.decoding)
     for batch in look(bundle, sources, with_thumbnails=page is not None):
         if page is not None:
             samples = used[len(predictions) : len(predictions) + len(batch)]
             cells += [_cell(one, sample, where) for one, sample in zip(batch, samples, strict=True)]
             check_room(page, len(cells))
         predictions += [one.prediction for one in batch]
+        read.add(batch)
         on_images(len(batch))
+    findings = gravest_first([*manifest.findings, *read.findings()])
     if page is not None:
-        write_page(
-            cells, page, classes=bundle.classes, title=manifest.name, source=f"Labels, and predictions of {bundle.name}"
-        )
+        source = f"Labels, and predictions of {bundle.name}"
+        write_page(cells, page, classes=bundle.classes, title=manifest.name, source=source, findings=findings)
     readable = [row for row, one in enumerate(predictions) if not one.error]
     if not readable:
         raise DataError(f"No image of {manifest.name} can be read; the first: {predictions[0].error}")
@@ -114,7 +116,7 @@ def evaluate(
         errors=errors,
         metrics=assess(bundle.contents.rules, labelled),
         notes=_notes(where, on_seen, errors),
-        findings=tuple(gravest_first([*manifest.findings, *unreadable_files(list(errors))])),
+        findings=tuple(findings),
     )
 
 
@@ -145,9 +147,10 @@ def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
     by_pixels = {digest: name for name in reversed(_KINDS) for digest in seen.get(f"{name}_pixels", ())}
     where = {one.path: by_file[one.sha256] for one in manifest.samples if one.sha256 in by_file}
     rest = [one.path for one in manifest.samples if one.path not in where] if by_pixels else []
+    files = {one.path: one.file_in(manifest.root) for one in manifest.samples}
 
     def hashed(path: str) -> str:
-        return _pixel_sha256(manifest.root / path, bundle.decoding)
+        return _pixel_sha256(files[path], bundle.decoding)
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         for path, digest in zip(rest, pool.map(hashed, rest), strict=True):
