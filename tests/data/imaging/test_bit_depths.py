@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[np.ndarray, str]] = {
     "float16": (levels(1, "float16"), r"16-bit floating-point pixels have no fixed range"),
     "float32": (levels(1, "float32"), r"32-bit floating-point pixels have no fixed range"),
     "float64": (levels(1, "float64"), r"64-bit floating-point pixels have no fixed range"),
-    "complex64": (levels(1, "complex64"), r"64-bit complex pixels have no fixed range"),
+    "complex64": (levels(1, "complex64"), r"64-bit complex floating-point pixels have no fixed range"),
     "negative int16": (levels(9, "int16") - 5, r"signed samples down to -5"),
     "negative int32": (levels(9, "int32") - 5, r"signed samples down to -5"),
 }

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,16 +16,17 @@ from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
 from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell
-from cytolora.config.reading import Decoding
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import decode, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.errors import DataError
+from cytolora.errors import ConfigError, DataError
 
 OnSeen = Literal["refuse", "mark", "drop"]
 """Treatment of images that the classifier was trained or calibrated on."""
 _NUM_SHOWN = 3
+_STANDARD = asdict(STANDARD)
 _NUM_THREADS = 4
 _KINDS = ("train", "calibration", "trained_groups")
 """Kinds of seen images; an image of the third was not seen, but another of its patient, slide or field was."""
@@ -67,11 +68,13 @@ def evaluate(
         page: HTML file to write: the images whose label the prediction contradicts first, to be corrected.
 
     Raises:
+        ConfigError: If the dataset was read by other pixel rules than the bundle's.
         DataError: If a class is none of the bundle's, images were in training and are to be refused, nothing is left,
             or more images are to stand on the page than it holds.
     """
     page = as_path_or_none(page, "page")
     check_page(page)
+    _check_decoding(bundle, manifest)
     unknown = [label for label in manifest.classes if label not in bundle.classes]
     if unknown:
         raise DataError(
@@ -118,6 +121,19 @@ def evaluate(
         notes=_notes(where, on_seen, errors),
         findings=tuple(findings),
     )
+
+
+def _check_decoding(bundle: Classifier, manifest: Manifest) -> None:
+    """Raises a ConfigError for choices that would not act: images are read by the rules of training."""
+    chosen, trained = asdict(manifest.decoding), asdict(bundle.decoding)
+    other = [name for name in ("frame", "icc", "value_range") if chosen[name] not in (_STANDARD[name], trained[name])]
+    if other:
+        name = other[0]
+        option = f"--{name.replace('_', '-')}"
+        raise ConfigError(
+            f"{manifest.name} was read with {option} {chosen[name]}, and {bundle.name} reads images by the rules of "
+            f"its training ({option} {trained[name]}). Leave it out."
+        )
 
 
 def _cell(seen: Seen, sample: Sample, where: dict[str, str]) -> ReviewCell:
