@@ -42,7 +42,7 @@ def by_predict(folder: Path, names: Names) -> Path:
 
 
 def by_slides(folder: Path, names: Names) -> Path:
-    cells = [(SlideCell(id=name, x=1.0, y=2.0, feature=None, pixels=None, error=name), said(name)) for name in names]
+    cells = [(SlideCell(id=name, x=1.0, y=2.0, feature={}, pixels=None, error=name), said(name)) for name in names]
     _write_csv(cells, folder / "p.csv", Path("slide, 1\r.svs"), CLASSES)
     return folder / "p.csv"
 

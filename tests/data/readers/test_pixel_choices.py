@@ -69,7 +69,7 @@ def test_cells_are_cut_from_fields_as_the_choices_read_them(name: str, cric: Pat
     write, choice = CHOICES[name]
     field = _replace_fields(cric, write)
     manifest = load_manifest(cric, reading=ReadOptions(decoding=Decoding(**choice)))
-    known = {"value_range": 4095} if choice == {"value_range": "used"} else choice
+    known: dict[str, Any] = {"value_range": 4095} if choice == {"value_range": "used"} else choice
     whole = decode(field, decoding=Decoding(**known))
     np.testing.assert_array_equal(decode(manifest.root / "NILM/1_100.png"), whole[14:114, 19:119])
 
@@ -113,7 +113,7 @@ def test_embed_without_labels_reads_by_the_choices(name: str, tmp_path: Path):
     write, choice = CHOICES[name]
     write(tmp_path / "1.tif")
     manifest = unlabelled(tmp_path, Decoding(**choice))
-    known = {"value_range": 4095} if choice == {"value_range": "used"} else choice
+    known: dict[str, Any] = {"value_range": 4095} if choice == {"value_range": "used"} else choice
     assert manifest.decoding == Decoding(**known)
 
 
