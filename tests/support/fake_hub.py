@@ -20,13 +20,15 @@ class FakeHub:
     url: str
     content: bytes = b""
     behaviour: Behaviour = "serves"
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Contents of configurations by name; those that are not named are not there."""
     requests: list[str] = field(default_factory=list)
     """Method, path and range of every request."""
 
 
 @contextmanager
 def fake_hub(content: bytes) -> Iterator[FakeHub]:
-    """Serves one content under every file name."""
+    """Serves one content under every file name but those of configurations (JSON)."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     hub = FakeHub(url=f"http://127.0.0.1:{server.server_port}", content=content)
     _Handler.hubs[server.server_port] = hub
@@ -69,12 +71,16 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "", "Not found")
         if self.hub.behaviour in refusals:
             return self._refuse(*refusals[self.hub.behaviour])
+        name = self.path.partition("?")[0].rsplit("/", 1)[-1]
+        if name.endswith(".json") and name not in self.hub.files:
+            return self._refuse(*refusals["no such file"])
+        content = self.hub.files.get(name, self.hub.content)
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        body = self.hub.content[start:]
-        digest = hashlib.sha256(self.hub.content if self.hub.behaviour != "lies" else b"other").hexdigest()
+        body = content[start:]
+        digest = hashlib.sha256(content if self.hub.behaviour != "lies" else b"other").hexdigest()
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Range", f"bytes {start}-{len(self.hub.content) - 1}/{len(self.hub.content)}")
+        self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{digest}"')
         self.send_header("X-Repo-Commit", COMMIT)

@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytolora.classifier.fit.config import DEFAULT_CACHE, FitOptions, choose_config
-from cytolora.config.reading import AS_IT_STANDS, ReadOptions
+from cytolora.config.reading import AS_IT_STANDS, STANDARD, Decoding, ReadOptions
 from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.arguments import AnyPath, as_device, as_path
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.data.manifest import Manifest
-from cytolora.errors import BundleError
+from cytolora.errors import BundleError, ConfigError
 from cytolora.training.resources import Inputs
 
 if TYPE_CHECKING:
@@ -105,22 +106,30 @@ def load_backbone(
     return load_encoder(BACKBONES.get(name), path, trust_weights=True).to(as_device(device))
 
 
-def load_images(images: "Images", backbone: str) -> "torch.Tensor":
+def load_images(images: "Images", backbone: str, *, decoding: Decoding = STANDARD) -> "torch.Tensor":
     """Decodes images and preprocesses them for a backbone: float32 [images, 3, size, size].
 
     Args:
         images: One or many, as for ``Classifier.predict``.
         backbone: One of ``list_backbones()``; it decides size, interpolation and normalisation.
+        decoding: What the files leave to choose; that of a dataset is ``manifest.decoding``.
 
     Raises:
+        ConfigError: If the value range is to be that of a dataset, which some images are not.
         DataError: If an image cannot be read.
     """
     from cytolora.classifier.inference.predictor import named_images, pixels_of
     from cytolora.data.imaging.views import evaluation_view, to_batch
     from cytolora.models.backbones.registry import BACKBONES
 
+    if decoding.value_range == "used":
+        raise ConfigError(
+            "value_range='used' is measured on a dataset; name the highest value here, or take that of the images' "
+            "dataset: load_images(images, backbone, decoding=cytolora.load_dataset(...).decoding)."
+        )
     preprocess = BACKBONES.get(backbone).preprocess
-    return to_batch([evaluation_view(pixels_of(image), preprocess) for _, image in named_images(images)], preprocess)
+    views = [evaluation_view(pixels_of(image, decoding), preprocess) for _, image in named_images(images)]
+    return to_batch(views, preprocess)
 
 
 def attach(encoder: "Encoder", method: str = "lora", adapter: AdapterSpec | None = None) -> "Encoder":
@@ -143,6 +152,14 @@ def attach(encoder: "Encoder", method: str = "lora", adapter: AdapterSpec | None
     from cytolora.models.adapters.attach import attach as attach_adapter
 
     return attach_adapter(encoder, method, adapter or AdapterSpec())
+
+
+def _unlabelled(data: AnyPath, reading: ReadOptions) -> Manifest:
+    from cytolora.training.embed import unlabelled
+
+    if replace(reading, decoding=STANDARD) != AS_IT_STANDS:
+        raise ConfigError("labelled=False reads neither groups nor subsets; leave all but `decoding` out of `reading`.")
+    return unlabelled(data, reading.decoding)
 
 
 def embed(
@@ -178,10 +195,12 @@ def embed(
     """
     from cytolora.api.datasets import load_dataset
     from cytolora.training.embed import embed as write
-    from cytolora.training.embed import read_embedding, unlabelled
+    from cytolora.training.embed import read_embedding
     from cytolora.training.session import Session
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
+    if isinstance(data, Manifest) and reading != AS_IT_STANDS:
+        raise ConfigError("The dataset was read already, so that `reading` would not act; give it to load_dataset.")
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
     config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
     for note in config.notes:
@@ -189,7 +208,7 @@ def embed(
     if isinstance(data, Manifest):
         manifest = data
     else:
-        manifest = load_dataset(data, dataset, reading=reading) if labelled else unlabelled(data, reading.decoding)
+        manifest = load_dataset(data, dataset, reading=reading) if labelled else _unlabelled(data, reading)
     inputs.fetch_weights(config.backbone.name, progress)
     progress.begin("features", len(manifest.samples), "images")
     session = Session(

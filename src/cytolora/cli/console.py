@@ -45,7 +45,7 @@ class PlainTable:
 
     def __init__(self, *headers: str, no_wrap: str | None = None, pad_edge: bool = True) -> None:
         """Makes an empty table; the column ``no_wrap`` is never broken: it is there to be copied."""
-        columns = (Column(Text(header), no_wrap=header == no_wrap) for header in headers)
+        columns = (Column(Text(header), no_wrap=header == no_wrap, overflow="fold") for header in headers)
         self._table = Table(*columns, box=None, header_style="bold", pad_edge=pad_edge)
 
     def add_row(self, *cells: str, style: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """The command `embed`: features of a folder of images as a Parquet file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,14 +58,22 @@ def embed(
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import unlabelled as list_images
 
-    if unlabelled and (dataset or split or reading != AS_IT_STANDS):
-        raise ConfigError("--unlabelled reads neither labels nor subsets; leave out --dataset and --split.")
+    of_pixels = replace(reading, group_column=None, subset_column=None, groups_from=None)
+    if unlabelled and (dataset or split or reading != of_pixels):
+        raise ConfigError(
+            "--unlabelled reads neither labels, groups nor subsets; leave out --dataset, --split, --group-column, "
+            "--subset-column and --groups-from."
+        )
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
     check_no_model(out.parent)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        manifest = list_images(path) if unlabelled else read_manifest(path, dataset, split, reading)
+        manifest = (
+            list_images(path, reading.options().decoding)
+            if unlabelled
+            else read_manifest(path, dataset, split, reading)
+        )
         progress.begin("features", len(manifest.samples), "images")
         session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
         num_images, feature_dim = write(session, out, on_images=progress.done)

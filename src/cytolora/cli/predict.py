@@ -1,7 +1,6 @@
 """The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +26,7 @@ def predict(
     plane: str | None = None,
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Predicts classes of new images and flags those to refer to a person and those out of distribution.
@@ -57,12 +57,16 @@ def predict(
     plane
         Focal plane of a slide that has several, for cells that name none: its number from 0, middle, or sharpest, which
         is looked for at every cell.
+    json_
+        Prints one JSON document: the counts, the files written and the findings.
     quiet
         Shows no progress.
     """
     if cells is not None:
         opened = open_any(bundle, files, machine)
-        predict_on_slide(opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, plane=plane, quiet=quiet)
+        predict_on_slide(
+            opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, plane=plane, json_=json_, quiet=quiet
+        )
         return
     if crop_um is not None or mpp is not None or plane is not None:
         raise ConfigError(
@@ -85,5 +89,5 @@ def predict(
         progress.status(f"opening {bundle}")
         opened = open_any(bundle, files, machine)
         progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
-        result = predict_table(opened, sources, out, page=page, on_images=progress.done)
-    print_summary(replace(result, findings=(*result.findings, *left_out(paths))), "images", out, page)
+        result = predict_table(opened, sources, out, page=page, left_out=left_out(paths), on_images=progress.done)
+    print_summary(result, "images", out, page, json_=json_)

@@ -1,13 +1,17 @@
 """Whole-slide prediction of the command `predict`."""
 
 import glob
+import json
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import make_console
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
+from cytolora.core.findings import gravest_first
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ def predict_on_slide(
     crop_um: float | None,
     mpp: float | None,
     plane: str | None,
+    json_: bool,
     quiet: bool,
 ) -> None:
     """Predicts the cells of one slide and prints a summary.
@@ -47,7 +52,9 @@ def predict_on_slide(
     check_out(out, cells)
     with Slide(Path(paths[0]), mpp=mpp, plane=_plane(plane)) as slide:
         collection = read_collection(cells, Target(image=slide.path.name, mpp=max(slide.mpp), crop_um=crop_um))
-        print_findings([*collection.findings, *slide.findings(collection.positions)], make_console(stderr=True))
+        of_input = [*collection.findings, *slide.findings(collection.positions)]
+        if not json_:  # before the work, which may be in vain
+            print_findings(of_input, make_console(stderr=True))
         with show_progress(quiet=quiet) as progress:
             progress.begin("predicting", len(collection.positions), "cells")
             result = predict_slide(
@@ -63,7 +70,9 @@ def predict_on_slide(
             )
     is_kept = result.num_errors and is_geojson(out) and collection.positions[0].feature is not None
     kept = " and keep the class that they came with, if any" if is_kept else ""
-    print_summary(result, "cells", out, page, of_errors=kept)
+    if json_:
+        result = replace(result, findings=tuple(gravest_first([*of_input, *result.findings])))
+    print_summary(result, "cells", out, page, of_errors=kept, json_=json_)
 
 
 def refuse_slides(paths: Sequence[str]) -> None:
@@ -97,8 +106,15 @@ def _plane(text: str | None) -> "Plane | None":
     return int(text)
 
 
-def print_summary(result: "Summary", unit: str, out: Path, page: Path | None, of_errors: str = "") -> None:
-    """Prints counts and the files written; ``of_errors`` adds a remark on unreadable images."""
+def print_summary(
+    result: "Summary", unit: str, out: Path, page: Path | None, *, of_errors: str = "", json_: bool = False
+) -> None:
+    """Prints counts, findings and the files written; ``of_errors`` adds a remark on unreadable images."""
+    if json_:
+        findings = [one.plain() for one in result.findings]
+        files = {"out": str(out), "page": None if page is None else str(page)}
+        sys.stdout.write(json.dumps({**asdict(result), **files, "findings": findings}, indent=2) + "\n")
+        return
     console = make_console(stderr=True)
     print_findings(result.findings, console)
     console.print(

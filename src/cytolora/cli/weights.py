@@ -12,7 +12,7 @@ from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.progress import show_progress
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.hub import fetch as fetch_from_hub
-from cytolora.models.checkpoints.hub import fetch_vocabulary, find, intact
+from cytolora.models.checkpoints.hub import fetch_neighbours, fetch_vocabulary, find, intact
 from cytolora.models.checkpoints.offline_folder import keep, prepare
 from cytolora.models.checkpoints.offline_folder import verify as verify_folder
 
@@ -60,7 +60,8 @@ def list_(
 def fetch(*names: str, to: Path, quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Copies checkpoints into one folder for a site without a network, with a manifest of hashes, licences and gates.
 
-    Those in the hub's cache are copied; the others are downloaded into it first.
+    Those in the hub's cache are copied; the others are downloaded into it first. Configurations beside them
+    (config.json, open_clip_config.json) come along: they are compared with the entry when the weights are read.
 
     Example:
 
@@ -87,7 +88,8 @@ def fetch(*names: str, to: Path, quiet: Annotated[bool, Parameter(negative="")] 
             vocabulary, here = fetch_vocabulary(spec), find(spec)
             checkpoint = fetch_from_hub(spec, progress) if here is None else intact(spec, here)
             progress.status(f"{spec.name}: copying to {to}")
-            kept = keep(spec, checkpoint, to, [vocabulary] if vocabulary is not None else [])
+            others = [*([] if vocabulary is None else [vocabulary]), *fetch_neighbours(spec, checkpoint)]
+            kept = keep(spec, checkpoint, to, others)
         console.print(f"{kept.name}: {kept.file}, {kept.num_bytes:,} bytes, {kept.sha256[:12]}…")
         if spec.redistributable is False:
             note = f"  {spec.licence}: for your own use; neither the file nor weights derived from it travel on."

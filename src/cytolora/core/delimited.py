@@ -139,8 +139,12 @@ def read_text(path: Path) -> str:
     return text
 
 
-def csv_line(cells: Iterable[str | None]) -> str:
-    """Writes one row as CSV, with its line end; None is an empty cell."""
+def csv_line(cells: Iterable[object]) -> str:
+    """Writes one row as CSV, with its line end; the one writer of tables, which ``read_table`` reads back.
+
+    Args:
+        cells: Texts and numbers; None is an empty cell.
+    """
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(cells)  # a carriage return is quoted for this line end only
     return text.getvalue().removesuffix("\r\n") + "\n"

@@ -51,7 +51,7 @@ PIXELS = _kinds(
     ),
     (
         *(105, "no-content", "warning"),
-        "An image has one colour, or nearly one: there is no cell on it.",
+        "An image has one colour, or light that changes smoothly, and noise: there is no cell on it.",
         "Remove it; `predict` always refers such an image to a person.",
     ),
     (

@@ -18,6 +18,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import HubFile
 from cytolora.models.checkpoints.hub import find, find_vocabulary
 from cytolora.models.checkpoints.offline_folder import keep, read_manifest, verify
+from cytolora.training.resources import Inputs
 
 CONTENT = save({"x": torch.arange(50_000, dtype=torch.float32)})
 ON_HUB = replace(FUSED, hub=HubFile(repo="owner/name", filename="model.safetensors"))
@@ -261,3 +262,43 @@ def test_the_list_says_what_is_here_and_on_which_terms(tmp_path: Path):
     assert rows["nano"]["path"].endswith("nano.safetensors")
     assert rows["uni"]["path"] is None
     assert (rows["uni"]["gated"], rows["uni"]["redistributable"]) == (True, False)
+
+
+AGREES = b'{"architecture": "vit_large_patch16_224", "num_features": 1024}'
+
+
+@pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "preprocessor_config.json"])
+def test_a_configuration_that_the_hub_has_travels_beside_the_weights(hub: FakeHub, tmp_path: Path, name: str):
+    hub.files[name] = AGREES
+    done = fetch(hub, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "carried" / "uni" / name).read_bytes() == AGREES
+    assert verify(tmp_path / "carried") == {"uni": ""}
+    asked = len(hub.requests)
+    assert fetch(hub, tmp_path, HF_HUB_OFFLINE="1").returncode == 0
+    assert len(hub.requests) == asked
+    assert (tmp_path / "carried" / "uni" / name).read_bytes() == AGREES
+
+
+def test_a_configuration_is_fetched_for_weights_that_are_in_the_cache_without_it(hub: FakeHub, tmp_path: Path):
+    assert fetch(hub, tmp_path).returncode == 0
+    hub.files["config.json"] = AGREES
+    assert not (tmp_path / "carried" / "uni" / "config.json").exists()
+    assert fetch(hub, tmp_path).returncode == 0
+    assert (tmp_path / "carried" / "uni" / "config.json").read_bytes() == AGREES
+    assert sum("GET" in request and "pytorch_model.bin" in request for request in hub.requests) == 1
+
+
+def test_a_carried_configuration_that_contradicts_the_entry_is_refused_when_the_weights_are_read(
+    hub: FakeHub, tmp_path: Path
+):
+    hub.files["preprocessor_config.json"] = b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}'
+    assert fetch(hub, tmp_path).returncode == 0
+    inputs = Inputs(data={}, weights_dir=tmp_path / "carried")
+    with pytest.raises(WeightsError, match=r"preprocessor_config\.json.*0\.5.*0\.485"):
+        inputs.weight_findings("uni")
+
+
+def test_weights_without_configurations_are_fetched_as_before(hub: FakeHub, tmp_path: Path):
+    assert fetch(hub, tmp_path).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "carried" / "uni").iterdir()) == ["pytorch_model.bin"]

@@ -25,6 +25,8 @@ class Prediction:
     name: str
     """Path of the image as it was given, or its number among the images of the call, from 0."""
     error: str = ""
+    error_code: str = ""
+    """Of the finding that the error is, ``P104``; no column."""
     probabilities: tuple[float, ...] | None = None
     """By class, after the temperature; together 1."""
     predicted: str | None = None
@@ -35,11 +37,11 @@ class Prediction:
     """The classes that the true one is among at the nominal coverage; may be empty."""
     is_referred: bool | None = None
     """Whether a person should decide: the set is not exactly one class, the image is out-of-distribution, or
-    has one colour."""
+    has no content."""
     is_out_of_distribution: bool | None = None
     """The column ``unfamiliar``."""
     is_blank: bool = False
-    """Whether the image has one colour, or nearly one; no column, a finding says so."""
+    """Whether the image has no content: one colour or smooth light; no column, a finding says so."""
 
     def row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the columns of a table: those of ``COLUMNS``, and each class's probability under its own name."""
@@ -85,7 +87,7 @@ def decide(
         features: [images, feature_dim]; without them, or without a bank, no image is checked for being
             out-of-distribution.
         bank: Features of the training images (``ood.from_bytes``).
-        has_content: By image, whether it shows more than one colour (data/imaging/content.py): one that does not is
+        has_content: By image, whether it shows more than smooth light (data/imaging/content.py): one that does not is
             referred, whatever the rules say. All do if None.
     """
     by_image = probabilities(logits, rules.temperature)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,20 +11,22 @@ import numpy as np
 from cytolora.classifier.bundle.files import SEEN
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
-from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell, unreadable_files
-from cytolora.config.reading import Decoding
+from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.core.strict_json import read_json
 from cytolora.data.imaging.decode import decode, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
-from cytolora.errors import DataError
+from cytolora.errors import ConfigError, DataError
 
 OnSeen = Literal["refuse", "mark", "drop"]
 """Treatment of images that the classifier was trained or calibrated on."""
 _NUM_SHOWN = 3
+_STANDARD = asdict(STANDARD)
 _NUM_THREADS = 4
 _KINDS = ("train", "calibration", "trained_groups")
 """Kinds of seen images; an image of the third was not seen, but another of its patient, slide or field was."""
@@ -66,11 +68,13 @@ def evaluate(
         page: HTML file to write: the images whose label the prediction contradicts first, to be corrected.
 
     Raises:
+        ConfigError: If the dataset was read by other pixel rules than the bundle's.
         DataError: If a class is none of the bundle's, images were in training and are to be refused, nothing is left,
             or more images are to stand on the page than it holds.
     """
     page = as_path_or_none(page, "page")
     check_page(page)
+    _check_decoding(bundle, manifest)
     unknown = [label for label in manifest.classes if label not in bundle.classes]
     if unknown:
         raise DataError(
@@ -81,18 +85,19 @@ def evaluate(
     used = _unseen(bundle, manifest, where, on_seen)
     on_images(len(manifest.samples) - len(used))
     sources = (Source(name=sample.path, file=sample.file_in(manifest.root)) for sample in used)
-    predictions, cells = [], []
+    predictions, cells, read = [], [], ImagesRead(bundle.decoding)
     for batch in look(bundle, sources, with_thumbnails=page is not None):
         if page is not None:
             samples = used[len(predictions) : len(predictions) + len(batch)]
             cells += [_cell(one, sample, where) for one, sample in zip(batch, samples, strict=True)]
             check_room(page, len(cells))
         predictions += [one.prediction for one in batch]
+        read.add(batch)
         on_images(len(batch))
+    findings = gravest_first([*manifest.findings, *read.findings()])
     if page is not None:
-        write_page(
-            cells, page, classes=bundle.classes, title=manifest.name, source=f"Labels, and predictions of {bundle.name}"
-        )
+        source = f"Labels, and predictions of {bundle.name}"
+        write_page(cells, page, classes=bundle.classes, title=manifest.name, source=source, findings=findings)
     readable = [row for row, one in enumerate(predictions) if not one.error]
     if not readable:
         raise DataError(f"No image of {manifest.name} can be read; the first: {predictions[0].error}")
@@ -114,8 +119,21 @@ def evaluate(
         errors=errors,
         metrics=assess(bundle.contents.rules, labelled),
         notes=_notes(where, on_seen, errors),
-        findings=tuple(gravest_first([*manifest.findings, *unreadable_files(list(errors))])),
+        findings=tuple(findings),
     )
+
+
+def _check_decoding(bundle: Classifier, manifest: Manifest) -> None:
+    """Raises a ConfigError for choices that would not act: images are read by the rules of training."""
+    chosen, trained = asdict(manifest.decoding), asdict(bundle.decoding)
+    other = [name for name in ("frame", "icc", "value_range") if chosen[name] not in (_STANDARD[name], trained[name])]
+    if other:
+        name = other[0]
+        option = f"--{name.replace('_', '-')}"
+        raise ConfigError(
+            f"{manifest.name} was read with {option} {chosen[name]}, and {bundle.name} reads images by the rules of "
+            f"its training ({option} {trained[name]}). Leave it out."
+        )
 
 
 def _cell(seen: Seen, sample: Sample, where: dict[str, str]) -> ReviewCell:
@@ -145,9 +163,10 @@ def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
     by_pixels = {digest: name for name in reversed(_KINDS) for digest in seen.get(f"{name}_pixels", ())}
     where = {one.path: by_file[one.sha256] for one in manifest.samples if one.sha256 in by_file}
     rest = [one.path for one in manifest.samples if one.path not in where] if by_pixels else []
+    files = {one.path: one.file_in(manifest.root) for one in manifest.samples}
 
     def hashed(path: str) -> str:
-        return _pixel_sha256(manifest.root / path, bundle.decoding)
+        return _pixel_sha256(files[path], bundle.decoding)
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         for path, digest in zip(rest, pool.map(hashed, rest), strict=True):

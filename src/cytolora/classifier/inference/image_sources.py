@@ -14,7 +14,8 @@ from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
 from cytolora.core.zip_members import read_member
 from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
-from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.imaging.decode import Decoded, Pixels, decode_image
+from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.walk import Found, walk, walk_zip
 from cytolora.errors import DataError
@@ -22,6 +23,8 @@ from cytolora.errors import DataError
 _MAX_BYTES = 2**28
 """Of one unpacked image in a zip file; 89 million pixels of 8-bit RGB, the most that is read, are about as many."""
 _WILD = ("*", "?", "[")
+UNREAD_FORMAT, BROKEN_LINK = "F201", "F206"
+"""Codes of images that are no row of a dataset, and here a row with an error."""
 _DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 """Errors of opening a zip file."""
 
@@ -38,25 +41,30 @@ class Source:
     packed: zipfile.ZipFile | None = None
     """The zip file, opened once for all its images; safe to read from several threads."""
     is_unread: bool = False
-    """Whether it was met in a folder or zip file under a name by which images are not read."""
+    """Whether the walk of its folder took it for an image of a format that is not read, by its content."""
 
     def pixels(self, decoding: Decoding = STANDARD) -> Pixels:
+        """Returns the pixels of ``decoded``."""
+        return self.decoded(decoding).pixels
+
+    def decoded(self, decoding: Decoding = STANDARD) -> Decoded:
         """Decodes the image by the rules of a bundle.
 
         Raises:
-            DataError: If that is not possible, for whatever reason.
+            DecodeError: If that is not possible, for whatever reason; its ``code`` is that of the finding.
         """
         if not self.file.is_file():
-            raise DataError(f"Cannot read {self.name}: it is no file.")  # reading a pipe may never end
+            code = BROKEN_LINK if self.file.is_symlink() and not self.file.exists() else CANNOT_READ
+            raise DecodeError(f"Cannot read {self.name}: it is no file.", code)  # reading a pipe may never end
         if self.is_unread or suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
-            raise DataError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.")
+            raise DecodeError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.", UNREAD_FORMAT)
         if self.member is None or self.packed is None:
-            return decode(self.file, self.name, decoding=decoding)
+            return decode_image(self.file, self.name, decoding=decoding)
         try:
             content = read_member(self.packed, self.packed.getinfo(self.member), max_bytes=_MAX_BYTES)
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"Cannot read {self.name}: {str(error) or type(error).__name__}.") from error
-        return decode(BytesIO(content), self.name, decoding=decoding)
+            raise DecodeError(f"Cannot read {self.name}: {str(error) or type(error).__name__}.") from error
+        return decode_image(BytesIO(content), self.name, decoding=decoding)
 
 
 def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
@@ -76,11 +84,11 @@ def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
 
 
 def left_out(paths: OneOrMany[AnyPath]) -> list[Finding]:
-    """Counts and names the files of folders and zip files that are left out, or read with an error."""
+    """Counts and names the files of folders and zip files that are left out; an image with an error is a row."""
     found: list[Finding] = []
     for path in map(Path, as_paths(paths)):
         root, files = (path, walk(path)) if path.is_dir() else (Path(), _walk_archive(path))
-        left = [one for one in files if one.kind != "image"]
+        left = [one for one in files if not _is_row(one)]
         found += [*findings_of(left, root), *other_files(left, root)]
     return found
 
@@ -98,8 +106,11 @@ def _check(path: str | Path) -> None:
 def _images_at(path: str | Path) -> Iterator[Source]:
     place = Path(path)
     if place.is_dir():
-        for one in filter(_is_row, walk(place)):
-            yield Source(name=as_text(one.path), file=one.path, is_unread=one.kind == "unread")
+        yield from (
+            Source(name=as_text(one.path), file=one.path, is_unread=one.kind == "unread")
+            for one in walk(place)
+            if _is_row(one)
+        )
     elif _is_zip(place):
         yield from _members(place)
     elif place.exists():
@@ -129,13 +140,13 @@ def _walk_archive(path: Path) -> Iterator[Found]:
 def _members(archive: Path) -> Iterator[Source]:
     try:
         packed = zipfile.ZipFile(archive)  # closed with the last of its sources: they are read after they are listed
-        kinds = {one.path.as_posix(): one.kind for one in walk_zip(packed) if _is_row(one)}
+        found = [(one.path.as_posix(), one.kind == "unread") for one in walk_zip(packed) if _is_row(one)]
     except _DAMAGED:
         yield Source(name=as_text(archive), file=archive)  # decoding it raises the error
         return
-    for name, kind in kinds.items():
-        named = f"{as_text(archive)}/{as_text(name)}"
-        yield Source(name=named, file=archive, member=name, packed=packed, is_unread=kind == "unread")
+    for name, is_unread in found:
+        as_named = f"{as_text(archive)}/{as_text(name)}"
+        yield Source(name=as_named, file=archive, member=name, packed=packed, is_unread=is_unread)
 
 
 def _is_wild(path: str | Path) -> bool:

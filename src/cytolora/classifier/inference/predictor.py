@@ -22,6 +22,7 @@ from cytolora.config.run import Preprocess
 from cytolora.core.arguments import AnyPath, OneOrMany
 from cytolora.data.imaging.content import has_content
 from cytolora.data.imaging.decode import Pixels, decode, to_rgb
+from cytolora.data.imaging.pixels import CANNOT_READ
 from cytolora.errors import ConfigError, CytoloraError, DataError
 from cytolora.metrics.calibration import probabilities
 
@@ -156,7 +157,7 @@ class Predictor(ABC, Generic[View]):
     def predict_views(self, names: Sequence[str], views: Sequence[View | CytoloraError]) -> list[Prediction]:
         """Predicts decoded images; an error among the views becomes a prediction with that error."""
         good = [(index, view) for index, view in enumerate(views) if not isinstance(view, CytoloraError)]
-        predictions = [Prediction(name=name, error=_line(view)) for name, view in zip(names, views, strict=True)]
+        predictions = [_not_read(name, view) for name, view in zip(names, views, strict=True)]
         if good:
             logits, features = self.outputs([view for _, view in good])
             decided = decide(
@@ -231,8 +232,11 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, AnyPath | bytes | Image.Image | IOBase) or not isinstance(images, Iterable)
 
 
-def _line(view: object) -> str:
-    return " ".join(str(view).split()) if isinstance(view, CytoloraError) else ""
+def _not_read(name: str, view: object) -> Prediction:
+    """Returns what is said of an image that cannot be read; of a view, its name."""
+    if not isinstance(view, CytoloraError):
+        return Prediction(name=name)
+    return Prediction(name=name, error=" ".join(str(view).split()), error_code=getattr(view, "code", CANNOT_READ))
 
 
 def _batches(images: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.core.files import canonical_json, sha256_text, write_text
+from cytolora.core.findings import Finding, few_of_each
 from cytolora.data.imaging.decode import Pixels
 from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
@@ -60,7 +61,13 @@ def doubt(probabilities: Sequence[float]) -> float:
 
 
 def write_page(
-    cells: Iterable[ReviewCell], out: Path, *, classes: Sequence[str], title: str = "Review", source: str = ""
+    cells: Iterable[ReviewCell],
+    out: Path,
+    *,
+    classes: Sequence[str],
+    title: str = "Review",
+    source: str = "",
+    findings: Iterable[Finding] = (),
 ) -> int:
     """Writes the page, whole or not at all; returns the number of cells on it.
 
@@ -69,6 +76,7 @@ def write_page(
 
     Args:
         source: Text under the title: the bundle, the folder, the date.
+        findings: Of the images and the files beside them, shown above the cells.
 
     Raises:
         DataError: If there is nothing to show, too much, or a path stands twice.
@@ -89,7 +97,12 @@ def write_page(
         trim_blocks=True,
     )
     page = environment.get_template("review.html.j2").render(
-        title=title, source=source, count=len(rows), data=_for_script(text), page_id=sha256_text(text)[:16]
+        title=title,
+        source=source,
+        count=len(rows),
+        data=_for_script(text),
+        page_id=sha256_text(text)[:16],
+        findings=few_of_each(findings),
     )
     try:
         write_text(out, page)

@@ -1,30 +1,34 @@
 """Table of predictions as CSV or Parquet, one row per image: streamed in constant memory, written atomically."""
 
-import csv
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.image_sources import Source
+from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.predictions import Predictions, schema
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
 from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, review_thumbnail, write_page
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.delimited import csv_line
 from cytolora.core.files import staged_file
-from cytolora.core.findings import Finding, finding, first
+from cytolora.core.findings import Finding, gravest_first
+from cytolora.data.imaging.decode import Decoded
 from cytolora.errors import ConfigError, DataError
 
 BATCH_SIZE = 64
 _NUM_THREADS = 4
 """Images decoded side by side."""
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 Write = Callable[[Sequence[Prediction]], None]
 
@@ -48,6 +52,8 @@ class Seen:
     prediction: Prediction
     thumbnail: str
     """A data URI; empty where none was asked for, or the image cannot be read."""
+    decoded: Decoded | None = None
+    """How it was read, without its pixels; None where it was not."""
 
 
 def predict_table(
@@ -56,11 +62,13 @@ def predict_table(
     out: AnyPath,
     *,
     page: AnyPath | None = None,
+    left_out: Iterable[Finding] = (),
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
     """Writes one row per image to a CSV or Parquet file, and a review page if asked for.
 
     Args:
+        left_out: Findings of files that are no images, for summary and page.
         on_images: Told the number of images after every batch.
 
     Raises:
@@ -76,41 +84,31 @@ def predict_table(
     if out.suffix.lower() not in kinds:
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
     check_page(page, out)
-    counts, cells, bad, blank = [0, 0, 0, 0], dict[str, ReviewCell](), list[str](), list[str]()
+    counts, cells, read = [0, 0, 0, 0], dict[str, ReviewCell](), ImagesRead(bundle.decoding)
     try:
         with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle) as write:
             for batch in look(bundle, sources, with_thumbnails=page is not None):
                 predictions = [one.prediction for one in batch]
                 write(predictions)
                 on_images(len(batch))
-                bad += [one.name for one in predictions if one.error]
-                blank += [one.name for one in predictions if one.is_blank]
+                read.add(batch)
                 counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
                 if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
                     cells |= {one.prediction.name: review_cell(one) for one in batch}
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
+    findings = gravest_first([*read.findings(), *left_out])
     if page is not None:
         check_room(page, len(cells))
-        write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=f"By {bundle.name}")
+        source = f"By {bundle.name}"
+        write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=source, findings=findings)
     return Summary(
         num_images=counts[0],
         num_errors=counts[1],
         num_referred=counts[2],
         num_out_of_distribution=counts[3],
-        findings=(*unreadable_files(bad), *_blank_images(blank)),
+        findings=tuple(findings),
     )
-
-
-def unreadable_files(names: Sequence[str]) -> list[Finding]:
-    """Returns the finding on images that cannot be read; none where all can."""
-    text = f"Files that cannot be read as images: {len(names)}, {first(names)}."
-    return [finding("P101", text, count=len(names), examples=names)] if names else []
-
-
-def _blank_images(names: Sequence[str]) -> list[Finding]:
-    text = f"Images of one colour, or nearly one, which are referred: {len(names)}, {first(names)}."
-    return [finding("P105", text, count=len(names), examples=names)] if names else []
 
 
 def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:
@@ -119,17 +117,20 @@ def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         while batch := list(islice(rest, BATCH_SIZE)):
             read = list(pool.map(lambda source: _read(bundle, source, with_thumbnails), batch))
-            views, pictures = [view for view, _ in read], [picture for _, picture in read]
-            predicted = bundle.predict_views([source.name for source in batch], views)
-            yield [Seen(prediction=one, thumbnail=two) for one, two in zip(predicted, pictures, strict=True)]
+            predicted = bundle.predict_views([source.name for source in batch], [view for view, _, _ in read])
+            yield [
+                Seen(prediction=one, thumbnail=picture, decoded=decoded)
+                for one, (_, picture, decoded) in zip(predicted, read, strict=True)
+            ]
 
 
-def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str]:
+def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str, Decoded | None]:
     try:
-        pixels = source.pixels(bundle.decoding)
-        return bundle.view(pixels), review_thumbnail(pixels) if with_thumbnail else ""
+        decoded = source.decoded(bundle.decoding)
+        picture = review_thumbnail(decoded.pixels) if with_thumbnail else ""
+        return bundle.view(decoded.pixels), picture, replace(decoded, pixels=_NO_PIXELS)
     except NOT_SEEN as error:
-        return as_data_error(error), ""
+        return as_data_error(error), "", None
 
 
 def counted(predictions: Sequence[Prediction]) -> list[int]:
@@ -189,19 +190,15 @@ def _check_writable(path: Path, option: str) -> None:
 @contextmanager
 def _csv(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
     with path.open("w", newline="", encoding="utf-8") as file:
-        names = list(Prediction(name="").row(bundle.classes))
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-
-        def write(predictions: Sequence[Prediction]) -> None:
-            for one in predictions:
-                writer.writerow([_text(value) for value in one.row(bundle.classes).values()])
-
-        yield write
+        file.write(csv_line(Prediction(name="").row(bundle.classes)))
+        yield lambda predictions: file.writelines(
+            csv_line(as_cells(one.row(bundle.classes).values())) for one in predictions
+        )
 
 
-def _text(value: Any) -> Any:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+def as_cells(values: Iterable[Any]) -> list[Any]:
+    """Returns the values of a row as a table writes them: truth values are ``true`` and ``false``."""
+    return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
 
 @contextmanager

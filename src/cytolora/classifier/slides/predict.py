@@ -1,6 +1,5 @@
 """Predicts the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory at a time."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.image_sources import as_text
+from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.predictor import Predictor
 from cytolora.classifier.inference.review_page import ReviewCell, write_page
 from cytolora.classifier.inference.table import (
     Seen,
     Summary,
+    as_cells,
     check_out,
     check_page,
     check_room,
@@ -25,8 +26,10 @@ from cytolora.classifier.slides.objects import Position
 from cytolora.classifier.slides.slide import Slide, SlideCell
 from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.delimited import csv_line
 from cytolora.core.files import staged_file
-from cytolora.data.imaging.decode import Pixels
+from cytolora.core.findings import gravest_first
+from cytolora.data.imaging.decode import Decoded
 from cytolora.errors import ConfigError, DataError
 
 _COLUMNS = ("slide", "id", "x", "y")
@@ -41,11 +44,11 @@ class _Source:
     name: str
     cell: SlideCell
 
-    def pixels(self, decoding: Decoding) -> Pixels:
+    def decoded(self, decoding: Decoding) -> Decoded:
         """Returns the crop, which the slide's reader decoded."""
         if self.cell.pixels is None:
             raise DataError(f"{self.name}: {self.cell.error}.")
-        return self.cell.pixels
+        return Decoded(pixels=self.cell.pixels)
 
 
 def predict_slide(
@@ -81,7 +84,7 @@ def predict_slide(
     if page is not None:
         check_room(page, len(positions))
     shown: list[ReviewCell] = []
-    counts = [0, 0, 0, 0]
+    counts, read = [0, 0, 0, 0], ImagesRead(model.decoding)
 
     def watched() -> Iterator[tuple[SlideCell, Prediction]]:
         nonlocal counts
@@ -89,6 +92,7 @@ def predict_slide(
             yield from ((cell, seen.prediction) for cell, seen in batch)
             if page is not None:
                 shown.extend(review_cell(seen) for _, seen in batch)
+            read.add(seen for _, seen in batch)
             found = counted([seen.prediction for _, seen in batch])
             counts = [old + new for old, new in zip(counts, found, strict=True)]
             on_images(len(batch))
@@ -102,10 +106,22 @@ def predict_slide(
             _write_csv(watched(), out, slide.path, model.classes)
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
+    findings = gravest_first(read.findings())
     if page is not None:
-        write_page(shown, page, classes=model.classes, title=as_text(slide.path.name), source=f"By {model.name}")
+        write_page(
+            shown,
+            page,
+            classes=model.classes,
+            title=as_text(slide.path.name),
+            source=f"By {model.name}",
+            findings=findings,
+        )
     return Summary(
-        num_images=counts[0], num_errors=counts[1], num_referred=counts[2], num_out_of_distribution=counts[3]
+        num_images=counts[0],
+        num_errors=counts[1],
+        num_referred=counts[2],
+        num_out_of_distribution=counts[3],
+        findings=tuple(findings),
     )
 
 
@@ -148,11 +164,9 @@ def _probability(label: str) -> str:
 
 def _write_csv(cells: Iterable[tuple[SlideCell, Prediction]], out: Path, slide: Path, classes: tuple[str, ...]) -> None:
     with staged_file(out) as staging, staging.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
         columns = [name for name in Prediction(name="").row(classes) if name != "path"]
-        writer.writerow([*_COLUMNS, *columns])
+        file.write(csv_line([*_COLUMNS, *columns]))
         for cell, found in cells:
             row = found.row(classes)
-            values = ["" if row[name] is None else row[name] for name in columns]
-            plain = [str(value).lower() if isinstance(value, bool) else value for value in values]
-            writer.writerow([as_text(slide.name), cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *plain])
+            values = as_cells(row[name] for name in columns)
+            file.write(csv_line([as_text(slide.name), cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *values]))

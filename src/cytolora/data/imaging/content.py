@@ -1,6 +1,7 @@
-"""Images without content: one colour, or nearly one, whatever noise a camera or JPEG adds."""
+"""Images without content: one colour, or nearly one, or light that changes smoothly, whatever noise lies on it."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.data.imaging.pixels import FEW, Pixels
@@ -11,17 +12,57 @@ _MAX_SPREAD = 24
 """Its spread between the quantiles below: about that of noise of the deviation above."""
 _QUANTILES = (FEW, 1 - FEW)
 """A few dead pixels are no content."""
-_LEVELS = np.arange(256)
+_COARSE_PX = 64
+"""Edges, at most, of the reduced image on which structure is looked for; noise of large images is averaged there."""
+_MIN_EDGE_PX = 16
+"""Of an image, below which a smooth one cannot be told from a cell."""
+_WINDOW = 0.2
+"""Edge of the window of a local mean, as a share of the image's: a cell has edges within it, uneven light has none."""
+_MAX_STRUCTURE = 15.0
+"""Spread, in levels of 255, of an image minus its local mean: ramps and vignettes have 2 to 14, cells 16 and more."""
 
 
 def has_content(pixels: Pixels) -> bool:
-    """Whether an image shows more than one colour with a little noise.
+    """Whether an image shows more than one colour, or light that changes smoothly, with a little noise.
 
-    Every channel of an image without content has at most 24 levels of 255 between its quantiles 0.001 and 0.999, and
-    between these a standard deviation of at most 4 levels. docs/data.md gives the values measured on cells.
+    Of one colour: every channel has at most 24 levels of 255 between its quantiles 0.001 and 0.999, and between these
+    a standard deviation of at most 4 levels. Smooth light: every channel minus its local mean spreads over at most
+    15 levels between these quantiles, and what is finer than 1/64 of the image is noise by the first rule. docs/data.md
+    gives the values measured on cells.
     """
-    counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
-    return any(_varies(channel) for channel in counts)
+    image = Image.fromarray(pixels)
+    counts = np.array(image.histogram()).reshape(3, 256)
+    if not any(_varies(channel) for channel in counts):
+        return False
+    if min(image.size) < _MIN_EDGE_PX:
+        return True
+    coarse = image.resize((min(_COARSE_PX, image.width), min(_COARSE_PX, image.height)), Image.Resampling.BOX)
+    return _has_structure(np.asarray(coarse, np.float64)) or _has_detail(image, coarse)
+
+
+def _has_structure(coarse: NDArray[np.float64]) -> bool:
+    low, high = np.quantile((coarse - _local_mean(coarse)).reshape(-1, 3), _QUANTILES, axis=0)
+    return bool((high - low).max() > _MAX_STRUCTURE)
+
+
+def _local_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over windows of height x width x channels, which a ramp equals; it is continued as a ramp at the edges."""
+    for axis in (0, 1):
+        reach = max(1, round(values.shape[axis] * _WINDOW / 2))
+        padding = [(0, 0)] * 3
+        padding[axis] = (reach + 1, reach)
+        sums = np.pad(values, padding, mode="reflect", reflect_type="odd").cumsum(axis=axis)
+        window = 2 * reach + 1
+        upper, lower = (np.take(sums, range(at, at + values.shape[axis]), axis=axis) for at in (window, 0))
+        values = (upper - lower) / window
+    return values
+
+
+def _has_detail(image: Image.Image, coarse: Image.Image) -> bool:
+    """Whether a smooth image has a fine pattern: what its reduced form does not show is more than noise."""
+    smooth = coarse.resize(image.size, Image.Resampling.BICUBIC)
+    detail = np.asarray(image, np.int16) - np.asarray(smooth, np.int16) + 255
+    return any(_varies(np.bincount(detail[..., channel].ravel(), minlength=511)) for channel in range(3))
 
 
 def _varies(counts: np.ndarray) -> bool:
@@ -29,6 +70,6 @@ def _varies(counts: np.ndarray) -> bool:
     low, high = np.searchsorted(counts.cumsum(), [share * number for share in _QUANTILES])
     if high - low > _MAX_SPREAD:
         return True
-    levels = np.clip(_LEVELS, low, high)
+    levels = np.clip(np.arange(counts.size), low, high)
     mean = (counts * levels).sum() / number
     return bool((counts * (levels - mean) ** 2).sum() / number > _MAX_DEVIATION**2)

@@ -297,16 +297,17 @@ def _depth_words(samples: Samples, reach: ValueRange) -> str:
     repeated = " and repeated in three channels" if kind == "gray" else ""
     if samples.bits <= _EIGHT and not sign:
         return "" if kind != "gray" else "gray, repeated in three channels"
-    return f"{sign}{min(samples.bits, 16)}-bit {kind}, {scaled}{repeated}"
+    return f"{sign}{samples.bits}-bit {kind}, {scaled}{repeated}"
 
 
 def _to_rgb(image: Image.Image, decoding: Decoding, name: str) -> Decoded:
     """Makes 8-bit RGB of what Pillow read."""
     if image.mode in ("I", *SIXTEEN_BIT):
         values = np.asarray(image)[:, :, None]
+        fits = values.min() >= 0 and values.max() < 2**16
         whole = Samples(
-            values=values.astype(np.int64).astype(np.uint16) if values.min() >= 0 and values.max() < 2**16 else values,
-            bits=16,
+            values=values.astype(np.int64).astype(np.uint16) if fits else values,
+            bits=16 if image.mode in SIXTEEN_BIT or fits else 32,
             declared=None,
             is_min_white=False,
             num_colours=1,
@@ -315,7 +316,7 @@ def _to_rgb(image: Image.Image, decoding: Decoding, name: str) -> Decoded:
         )
         return _from_samples(whole, decoding, name, image.info.get("icc_profile"), None)
     if image.mode == "F":
-        raise OSError("floating-point pixels have no fixed range; save it with 8 bits per channel")
+        raise OSError("32-bit floating-point pixels have no fixed range; save it with 8 bits per channel")
     words = [_CONVERSIONS[image.mode]] if image.mode in _CONVERSIONS else []
     asides: list[str] = []
     profile = image.info.get("icc_profile")

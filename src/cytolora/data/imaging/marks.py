@@ -1,5 +1,6 @@
 """Marks of images that today's rules read otherwise than those of version 1: nothing stored changes in silence."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,13 @@ def changed_rule(path: Path, decoding: Decoding) -> str:
     try:
         before = decode(path, decoding=VERSION_1)
     except DataError:
-        return today.conversion or "read since"
-    return "" if np.array_equal(before, today.pixels) else today.conversion or "colours converted"
+        return _as_marked(today.conversion) or "read since"
+    return "" if np.array_equal(before, today.pixels) else _as_marked(today.conversion) or "colours converted"
+
+
+def _as_marked(conversion: str) -> str:
+    """Names deeper samples as 16 bits, as the first marks did: a mark is part of fingerprints that are stored."""
+    return re.sub(r"\b(32|64)-bit\b", "16-bit", conversion)
 
 
 def used_range(paths: Iterable[Path], decoding: Decoding) -> Decoding:

@@ -25,17 +25,23 @@ FEW = 0.001
 """Share of the pixels of an image that say nothing about it: hot and dead ones."""
 
 
+CANNOT_READ = "P101"
+"""Code of a file that does not become pixels for no more particular reason."""
+
+
 class DecodeError(DataError):
     """An image file that does not become pixels; ``code`` is that of its finding."""
 
-    code: str = "P101"
+    def __init__(self, text: str, code: str = CANNOT_READ) -> None:
+        """Takes the code of a kind of finding."""
+        super().__init__(text)
+        self.code = code
 
 
-def unreadable(name: str, why: str, code: str = "P101") -> DecodeError:
+def unreadable(name: str, why: str, code: str = CANNOT_READ) -> DecodeError:
     """Returns the error of a file that is no image, or of one that leaves a choice open."""
-    error = DecodeError(f"Cannot read {name} as an image: {why}. Run `cytolora check DATA` to list every bad file.")
-    error.code = code
-    return error
+    text = f"Cannot read {name} as an image: {why}. Run `cytolora check DATA` to list every bad file."
+    return DecodeError(text, code)
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int, *, num_bytes: int = 0) -> None:

@@ -47,7 +47,10 @@ def value_range(values: NDArray[np.integer], bits: int, declared: int | None, de
     if lowest < 0:
         raise OSError(f"signed samples down to {lowest:,}, where black is is not said; save it with unsigned samples")
     if highest > 2**_MAX_BITS - 1:
-        raise OSError("32-bit pixels have no fixed range; save it with 8 bits per channel")
+        raise OSError(
+            f"{bits}-bit pixels have no fixed range, and values up to {highest:,} are more than 16 bits hold; save it "
+            "with 8 bits per channel"
+        )
     depth_top = 2 ** (min(bits, _MAX_BITS) - (values.dtype.kind == "i" and bits <= _MAX_BITS)) - 1
     if declared is not None and highest <= declared < depth_top and (declared + 1).bit_count() == 1 and declared >= 255:
         depth_top = declared

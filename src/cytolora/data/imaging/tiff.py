@@ -267,6 +267,7 @@ def _names_stains(series: Any) -> bool:
 def _check_kind(key: Any) -> None:
     kind = key.dtype.kind if key.dtype is not None else ""
     if kind in "fc" and kind:
-        raise OSError("floating-point pixels have no fixed range; save it with 8 bits per channel")
+        what = "floating-point" if kind == "f" else "complex floating-point"
+        raise OSError(f"{key.bitspersample}-bit {what} pixels have no fixed range; save it with 8 bits per channel")
     if kind not in ("u", "i", "b"):
         raise OSError(f"{key.bitspersample}-bit samples of sample format {key.sampleformat} are not read")

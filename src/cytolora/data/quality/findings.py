@@ -4,12 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cytolora.core.findings import Finding, finding, first, gravest_first, problems, refuse_errors
+from cytolora.data.imaging.findings import NOT_READ, converted
 
-_NOT_READ = {
-    "P101": "Files that cannot be read as images",
-    "P104": "Images with several frames, and nothing says which is meant",
-    "P106": "Images of which every pixel is transparent",
-}
 _NUM_SHOWN = 3
 """Paths that one case names."""
 
@@ -131,12 +127,10 @@ class Audit:
         )
 
     def _of_pixels(self) -> Iterator[Finding]:
-        for code, what in _NOT_READ.items():
+        for code, what in NOT_READ.items():
             yield from _cases(code, what, [f"{bad.path} ({bad.why})" for bad in self.unreadable if bad.code == code])
         yield from self.of_pixels
-        if self.conversions:
-            kinds = "; ".join(f"{number} {kind}" for kind, number in self.conversions.items())
-            yield finding("P103", f"Images that are not 8-bit RGB: {kinds}.", count=sum(self.conversions.values()))
+        yield from converted(self.conversions)
 
     def check_readable(self) -> None:
         """Raises a DataError for images that leave a choice open or show nothing: leaving them out is no answer."""

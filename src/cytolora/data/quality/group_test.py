@@ -124,7 +124,7 @@ def _sampled(samples: Iterable[Sample], names: NameGroups) -> list[Sample]:
 
 def _appearance_of(manifest: Manifest, sample: Sample) -> Float[NDArray[np.float64], " values"] | None:
     try:
-        return appearance(decode(sample.file_in(manifest.root)))
+        return appearance(decode(sample.file_in(manifest.root), decoding=manifest.decoding))
     except DataError:
         return None  # the scan says which files cannot be read
 

@@ -1,12 +1,11 @@
 """Findings of decoded images: small value range, no content, colour profiles, classes recorded in another way."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cytolora.config.reading import Decoding
 from cytolora.core.findings import Finding, finding, first
-from cytolora.core.text import counted
-from cytolora.data.imaging.samples import MIN_USED_SHARE
+from cytolora.data.imaging.findings import Cases, blank, is_small, profiles, small_range
 from cytolora.data.manifest import Sample
 from cytolora.data.quality.scan import ImageRecord
 
@@ -27,40 +26,30 @@ Looked = Sequence[tuple[Sample, ImageRecord]]
 
 def pixel_findings(looked: Looked, decoding: Decoding) -> tuple[Finding, ...]:
     """Returns what is odd in the pixels of images that were read."""
-    return (*_small_range(looked, decoding), *_blank(looked), *_profiles(looked), *_classes(looked))
+    with_profile = _cases(sample.path for sample, one in looked if one.has_profile)
+    return (*_small_range(looked, decoding), *_blank(looked), *profiles(with_profile), *_classes(looked))
 
 
 def _small_range(looked: Looked, decoding: Decoding) -> Iterator[Finding]:
-    small = {sample.path: one.used_share or 0.0 for sample, one in looked if _is_small(one)}
-    dark = list(small)
-    if dark and decoding.value_range in ("full", 65535):
-        largest = max(small.values())
-        images = counted(len(dark), "image uses", "images use")
-        depth = "its bit depth" if len(dark) == 1 else "their bit depth"
-        what = f"{images} at most {largest:.1%} of the values of {depth}: nearly black"
-        yield finding("P102", f"{what}, {first(dark)}.", count=len(dark), examples=dark)
-
-
-def _is_small(one: ImageRecord) -> bool:
-    return one.used_share is not None and one.used_share < MIN_USED_SHARE
+    small = [(sample.path, one.used_share or 0.0) for sample, one in looked if is_small(one.used_share)]
+    yield from small_range(_cases(path for path, _ in small), max((share for _, share in small), default=0.0), decoding)
 
 
 def _blank(looked: Looked) -> Iterator[Finding]:
-    blank = [
-        sample.path
-        for sample, one in looked
-        if not (one.has_content or _is_small(one)) and min(one.size) >= _MIN_EDGE_PX
-    ]
-    if blank:
-        text = f"Images of one colour, or nearly one: {len(blank)}, {first(blank)}."
-        yield finding("P105", text, count=len(blank), examples=blank)
+    yield from blank(
+        _cases(
+            sample.path
+            for sample, one in looked
+            if not (one.has_content or is_small(one.used_share)) and min(one.size) >= _MIN_EDGE_PX
+        )
+    )
 
 
-def _profiles(looked: Looked) -> Iterator[Finding]:
-    with_profile = [sample.path for sample, one in looked if one.has_profile]
-    if with_profile:
-        text = f"Images with a colour profile, which is not applied: {len(with_profile)}, {first(with_profile)}."
-        yield finding("P107", text, count=len(with_profile), examples=with_profile)
+def _cases(names: Iterable[str]) -> Cases:
+    cases = Cases()
+    for name in names:
+        cases.add(name)
+    return cases
 
 
 def _classes(looked: Looked) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ class ImageRecord:
     has_profile: bool = False
     """Whether it carries a colour profile that was not applied."""
     has_content: bool = True
-    """Whether it shows more than one colour."""
+    """Whether it shows more than one colour or smooth light."""
     brightness: float = 0.0
     """Mean of all pixels and channels, 0 to 255."""
 

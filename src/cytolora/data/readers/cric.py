@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
@@ -45,10 +47,13 @@ class _Nucleus(NamedTuple):
         return f"{self.label}/{self.image}_{self.cell}.png"
 
 
-def read_cric(path: Path) -> Manifest:
+def read_cric(path: Path, decoding: Decoding = STANDARD) -> Manifest:
     """Reads ``classifications.csv`` and the fields below its folder; cells are cut out once, into ``cells_100px``.
 
     A nucleus stands in the middle of its cell, but near the edge of a field, where the cell is moved inwards.
+
+    Args:
+        decoding: How the fields become pixels; the cells are 8-bit RGB. With other rules they are cut anew.
 
     Raises:
         DataError: If the table or a field is absent, or a nucleus lies outside its field.
@@ -63,14 +68,18 @@ def read_cric(path: Path) -> Manifest:
         number = counted(len(missing), "field that is", "fields that are")
         raise DataError(f"{table} names {number} not below {path}, the first is {missing[0]}.")
     target = path / _CELLS
-    unpack_once(target, _key(table, fields), lambda folder: _cut(nuclei, fields, folder))
+    from cytolora.data.imaging.marks import used_range  # not when the list of datasets is loaded
+
+    decoding = used_range(fields.values(), decoding)
+    unpack_once(target, _key(table, fields, decoding), lambda folder: _cut(nuclei, fields, folder, decoding))
     samples = tuple(Sample(path=nucleus.path, label=nucleus.label, group=nucleus.image) for nucleus in nuclei)
     return Manifest(name=CRIC.name, root=target, classes=CRIC.classes, samples=samples, group_rule=CRIC.group_rule)
 
 
-def _key(table: Path, fields: dict[str, Path]) -> str:
+def _key(table: Path, fields: dict[str, Path], decoding: Decoding) -> str:
     sizes = sorted([name, file.stat().st_size] for name, file in fields.items())
-    return sha256_text(canonical_json([sha256_file(table), _SIZE_PX, sizes]))
+    chosen = [] if decoding == STANDARD else [asdict(decoding)]  # cells that were cut before keep their key
+    return sha256_text(canonical_json([sha256_file(table), _SIZE_PX, sizes, *chosen]))
 
 
 def _tables(path: Path) -> Iterable[Path]:
@@ -97,14 +106,14 @@ def _fields(folder: Path, depth: int = _MAX_DEPTH) -> dict[str, Path]:
     return images
 
 
-def _cut(nuclei: Iterable[_Nucleus], fields: dict[str, Path], folder: Path) -> None:
+def _cut(nuclei: Iterable[_Nucleus], fields: dict[str, Path], folder: Path, decoding: Decoding) -> None:
     from cytolora.data.imaging.decode import decode  # not when the list of datasets is loaded
 
     by_field: defaultdict[str, list[_Nucleus]] = defaultdict(list)
     for nucleus in nuclei:
         by_field[nucleus.file].append(nucleus)
     for file, inside in by_field.items():
-        pixels = decode(fields[file])
+        pixels = decode(fields[file], decoding=decoding)
         for nucleus in inside:
             write_png(folder / nucleus.path, _cell(pixels, nucleus))
 
@@ -127,6 +136,7 @@ CRIC = DatasetSpec(
     name="cric",
     title="CRIC Cervix",
     read=read_cric,
+    read_decoded=read_cric,
     looks_like=lambda path: any(has_columns(table, _COLUMNS) for table in _tables(path)),
     description="11,534 nuclei on 400 fields of 1,376 x 1,020 px, cervix, conventional Papanicolaou smears.",
     classes=tuple(_CLASSES.values()),

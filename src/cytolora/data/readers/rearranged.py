@@ -32,7 +32,7 @@ def read_dataset(path: Path, spec: DatasetSpec, reading: ReadOptions = AS_IT_STA
             return _renamed(TXT.read(path), spec)
         if FLAT.looks_like(path) and not spec.looks_like(path):
             return _renamed(FLAT.read(path), spec)
-    return spec.read(path)
+    return spec.read(path) if spec.read_decoded is None else spec.read_decoded(path, reading.decoding)
 
 
 def _renamed(manifest: Manifest, spec: DatasetSpec) -> Manifest:

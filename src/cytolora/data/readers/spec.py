@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cytolora.config.reading import ReadOptions
+from cytolora.config.reading import Decoding, ReadOptions
 from cytolora.config.run import Subset
 from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest
@@ -38,6 +38,8 @@ class DatasetSpec:
     description: str
     read_with: Callable[[Path, ReadOptions], Manifest] | None = None
     """``read`` with columns of other names; None where there is no table to choose them in."""
+    read_decoded: Callable[[Path, Decoding], Manifest] | None = None
+    """``read`` by other pixel rules; None where it makes no images of others."""
     classes: tuple[str, ...] = ()
     """In the literature's order; empty for data of one's own."""
     expected_counts: Mapping[str, int] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.delimited import csv_line
 from cytolora.core.files import staged_folder, write_bytes, write_json, write_text
 from cytolora.data.synthetic.drawing import Floats, Grain, Ints, bell
 from cytolora.data.synthetic.names import CLASSES, MARKER
@@ -171,7 +172,7 @@ def _any_attributes(rng: np.random.Generator, num: int) -> dict[str, Floats]:
 def write_synthetic(folder: AnyPath, *, num_images: int = 1500, num_slides: int = 30, seed: int = 0) -> None:
     """Draws a dataset of PNG files, ``slide_03/0012_hsil.png``, and ``manifest.csv``; the folder appears whole."""
     cells = draw_cells(num_images, seed, num_slides=num_slides)
-    rows = ["path,label,group"]
+    rows = [csv_line(["path", "label", "group"])]
     with staged_folder(as_path(folder)) as staged:
         for number, (image, label, slide) in enumerate(zip(cells.images, cells.labels, cells.slides, strict=True)):
             group = f"slide_{slide:02d}"
@@ -179,6 +180,6 @@ def write_synthetic(folder: AnyPath, *, num_images: int = 1500, num_slides: int 
             content = io.BytesIO()
             Image.fromarray(image).save(content, "png")
             write_bytes(staged / path, content.getvalue())
-            rows.append(f"{path},{CLASSES[label]},{group}")
-        write_text(staged / "manifest.csv", "\n".join(rows) + "\n")
+            rows.append(csv_line([path, CLASSES[label], group]))
+        write_text(staged / "manifest.csv", "".join(rows))
         write_json(staged / MARKER, {"drawn": True, "num_images": num_images, "num_slides": num_slides, "seed": seed})

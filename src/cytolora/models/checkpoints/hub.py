@@ -3,19 +3,23 @@
 Loads no torch. The look-up never downloads; ``fetch`` does, and its errors name the next step.
 """
 
+import logging
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cytolora.core.files import sha256_file
 from cytolora.core.progress import Progress
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec, HubFile
-from cytolora.models.checkpoints.hub_cache import snapshot_in
+from cytolora.models.checkpoints.hub_cache import commit_of, snapshot_in
+from cytolora.models.checkpoints.neighbours import NEIGHBOURS
 from cytolora.models.checkpoints.offline_folder import find_carried
 from cytolora.models.checkpoints.shards import INDEX, index_of, is_index
 from cytolora.models.checkpoints.stalls import StalledError, telling, unless_stalled
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 """Of files that can hold weights, the safest first."""
@@ -58,7 +62,9 @@ def fetch(spec: BackboneSpec, progress: Progress | None = None) -> Path:
     """
     if spec.hub is None:
         raise missing(spec)
-    return _download(spec, spec.hub, progress)
+    path = _download(spec, spec.hub, progress)
+    fetch_neighbours(spec, path)
+    return path
 
 
 def intact(spec: BackboneSpec, path: Path) -> Path:
@@ -84,6 +90,24 @@ def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
         return None
     beside = weights.parent / spec.text.vocabulary.filename
     return beside if beside.is_file() else _cached(spec.text.vocabulary)
+
+
+def fetch_neighbours(spec: BackboneSpec, checkpoint: Path) -> list[Path]:
+    """Returns the configurations beside a checkpoint, fetched into the hub's cache where the hub has them.
+
+    They are compared with the entry when the weights are read. What the hub does not have, or does not give while it
+    cannot be reached, is left out.
+
+    Args:
+        checkpoint: As ``find`` or ``fetch`` gave it.
+    """
+    found = [checkpoint.parent / name for name in NEIGHBOURS if (checkpoint.parent / name).is_file()]
+    commit = commit_of(checkpoint)
+    if found or spec.hub is None or commit is None:  # a file of one's own has the neighbours it has
+        return found
+    folder = PurePosixPath(spec.hub.filename).parent
+    ours = [HubFile(repo=spec.hub.repo, filename=str(folder / name), revision=commit) for name in NEIGHBOURS]
+    return [path for path in map(_if_there, ours) if path is not None]
 
 
 def fetch_vocabulary(spec: BackboneSpec) -> Path | None:
@@ -121,6 +145,21 @@ def _download(spec: BackboneSpec, hub: HubFile, progress: Progress | None = None
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
         raise _explained(spec, hub, error) from error
     return intact(spec, path)
+
+
+def _if_there(hub: HubFile) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def download(tell: Callable[[], None]) -> str:
+        bar = telling(_silent_bar(Progress(), hub.filename), tell)
+        return hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=bar)
+
+    try:
+        return Path(unless_stalled(download, seconds=_STALL_SECONDS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, StalledError, OSError) as error:
+        _log.info("%s of %s is not there: %s", hub.filename, hub.repo, type(error).__name__)
+        return None
 
 
 def _silent_bar(progress: Progress, text: str) -> type[Any]:

@@ -75,3 +75,9 @@ def _main(repository: Path) -> str | None:
 
 def _names(folders: list[Path]) -> str:
     return ", ".join(folder.name for folder in folders[:_NUM_NAMED]) + (", …" if len(folders) > _NUM_NAMED else "")
+
+
+def commit_of(checkpoint: Path) -> str | None:
+    """Returns the commit that a file of the hub's cache is of: it lies in ``snapshots/<commit>/``."""
+    parents = [parent.name for parent in checkpoint.parents]
+    return parents[parents.index("snapshots") - 1] if "snapshots" in parents[1:] else None

@@ -9,6 +9,7 @@ from typing import Any
 from cytolora.core.strict_json import read_json
 
 OPEN_CLIP, CONFIG, PREPROCESSOR = "open_clip_config.json", "config.json", "preprocessor_config.json"
+NEIGHBOURS = (OPEN_CLIP, CONFIG, PREPROCESSOR)
 
 _MAX_BYTES = 2**20
 _MAX_LINKS = 8
@@ -64,7 +65,7 @@ def read_neighbours(path: Path) -> Neighbours:
     has_open_clip, has_config = (folder / OPEN_CLIP).is_file(), (folder / CONFIG).is_file()
     is_open_clip = has_open_clip and (path.name.startswith("open_clip_") or not has_config)
     if has_open_clip and not is_open_clip and not path.name.startswith(("model", "pytorch_model")):
-        asked = (OPEN_CLIP, CONFIG, PREPROCESSOR)  # the name tells nothing: it has to agree with one of them
+        asked = NEIGHBOURS  # the name tells nothing: it has to agree with one of them
     else:
         asked = (OPEN_CLIP,) if is_open_clip else (CONFIG, PREPROCESSOR)
     statements, unread = [], {}
@@ -88,7 +89,7 @@ def _places(path: Path) -> Iterator[Path]:
 
 
 def _any_in(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (OPEN_CLIP, CONFIG, PREPROCESSOR))
+    return any((folder / name).is_file() for name in NEIGHBOURS)
 
 
 def _statements(file: Path) -> Iterator[Statement]:

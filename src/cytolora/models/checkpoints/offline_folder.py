@@ -11,6 +11,7 @@ from cytolora.core.files import recover_folders, sha256_file, staged_folder, wri
 from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec
+from cytolora.models.checkpoints.hub_cache import commit_of
 from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_files, checkpoint_sha256, is_index
 
 MANIFEST = "weights.json"
@@ -36,7 +37,7 @@ class CheckpointRecord:
     redistributable: bool | None
     citation: str
     others: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of files that belong to it, by path relative to the folder: a vocabulary."""
+    """SHA-256 of files that belong to it, by path relative to the folder: a vocabulary, configurations."""
 
 
 def keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path] = ()) -> CheckpointRecord:
@@ -218,8 +219,4 @@ def _problem_of_others(folder: Path, record: CheckpointRecord) -> str:
 
 
 def _commit(spec: BackboneSpec, checkpoint: Path) -> str | None:
-    """The hub's cache keeps a file in ``snapshots/<commit>/``."""
-    if spec.hub is None:
-        return None
-    parents = [parent.name for parent in checkpoint.parents]
-    return parents[parents.index("snapshots") - 1] if "snapshots" in parents[1:] else spec.hub.revision
+    return None if spec.hub is None else commit_of(checkpoint) or spec.hub.revision

@@ -1,12 +1,11 @@
 """Results table as CSV, Markdown and LaTeX."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cytolora.core.delimited import csv_line
 from cytolora.display import format as words
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.metrics.agreement import macro
@@ -111,11 +110,8 @@ def further(setting: Setting) -> dict[str, float | None]:
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> str:
     """Writes rows as CSV; None is an empty field."""
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(columns), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue()
+    names = list(columns)
+    return "".join([csv_line(names), *(csv_line(row.get(name) for name in names) for row in rows)])
 
 
 def amounts_of(settings: Iterable[Setting]) -> list[str]:
