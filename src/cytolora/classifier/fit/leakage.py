@@ -9,7 +9,8 @@ from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.classifier.leakage.cells import MAX_CELLS, MIN_GROUPS, SourcedCells, twin_pairs
 from cytolora.classifier.leakage.encodings import ADAPTED, FROZEN
-from cytolora.classifier.leakage.report import Effort, LeakageReport, assemble, measure_features
+from cytolora.classifier.leakage.features import Effort, assemble, measure_features
+from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.data.manifest import Sample
 
 LEAKAGE = "leakage"

@@ -12,7 +12,8 @@ from cytolora.classifier.decision.operating_point import check_asked
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.leakage.cells import SourcedCells, sourced, twin_pairs
 from cytolora.classifier.leakage.encodings import Encoding
-from cytolora.classifier.leakage.report import Effort, LeakageReport, assemble, measure_features
+from cytolora.classifier.leakage.features import Effort, assemble, measure_features
+from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.core.progress import Progress
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample
