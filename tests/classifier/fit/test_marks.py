@@ -44,8 +44,8 @@ def test_marks_are_findings_of_the_bundle(marked: Path):
     assert {"N804", "N808", "N811", "N841"} <= set(found)
     assert all(one["severity"] == KINDS[code].severity for code, one in found.items())
     assert found["N804"]["text"].startswith("Training ends after 1 step, within its warm-up of 50")
-    assert found["N841"]["text"].startswith("cancer: 100 % of its 8 groups hold no other class")
-    assert found["N841"]["count"] == 8
+    assert "cancer (alone in 8 of 8 groups)" in found["N841"]["text"]
+    assert found["N841"]["examples"] == ["cancer"]
 
 
 @pytest.mark.parametrize("name", ["card.md", "report.html"])

@@ -8,9 +8,8 @@ import numpy as np
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.core.findings import Finding, finding
-from cytolora.data.manifest import Sample
+from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.display import format as words
-from cytolora.metrics.confounding import purities
 from cytolora.metrics.intervals import Interval
 
 
@@ -24,7 +23,7 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
     return [
         *_training(trained, warmup_steps),
         *_one_class(test["confusion"]),
-        *_confounded(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
+        *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
         *_interval(test["intervals"]["accuracy"]),
     ]
 
@@ -44,17 +43,6 @@ def _one_class(confusion: Sequence[Sequence[int]]) -> Iterator[Finding]:
     table = np.asarray(confusion)
     if (table.sum(axis=1) > 0).sum() > 1 and (table.sum(axis=0) > 0).sum() == 1:
         yield finding("N805", "One class is named for every test image.")
-
-
-def _confounded(samples: Sequence[Sample], classes: Sequence[str]) -> Iterator[Finding]:
-    labels = np.array([classes.index(sample.label) for sample in samples])
-    found = [one for one in purities(labels, [sample.group for sample in samples], classes) if one.is_source]
-    for one in found:
-        text = (
-            f"{one.label}: {100 * one.share_alone:.0f} % of its {one.num_groups} groups hold no other class, while "
-            "those of other classes do; a classifier that knows the source is right without seeing the cell."
-        )
-        yield finding("N841", text, count=one.num_groups)
 
 
 def _interval(limits: Mapping[str, Any]) -> Iterator[Finding]:
