@@ -181,7 +181,19 @@ def run_grid(
     write_names(store, plan.names)
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
+    _measure_leakage(plan, inputs, store, on, progress)
     return plan
+
+
+def _measure_leakage(plan: Plan, inputs: Inputs, store: Store, device: "torch.device", progress: Progress) -> None:
+    """Measures what the datasets give away beside the classes, once; loads torch only where that was not done yet."""
+    from cytolora.reporting.leakage.kept import is_complete
+
+    runs = plan.runs if plan.jobs else [run for run in plan.runs if not is_complete(run, inputs, store)]
+    if runs:
+        from cytolora.reporting.leakage.measure import measure_beside
+
+        measure_beside(runs, inputs, store, device=device, progress=progress)
 
 
 def _findings(plan: Plan, inputs: Inputs) -> list[str]:

@@ -15,7 +15,7 @@ from cytolora.data.manifest import Sample
 
 LEAKAGE = "leakage"
 """Its key among the metrics of a bundle."""
-_EFFORT = Effort(head="nearest-mean", repeats=3, permutations=99)
+_EFFORT = Effort(head="nearest-mean", repeats=3, permutations=99, sites=False)
 """A few hundred milliseconds; `cytolora leakage` takes its time."""
 
 
@@ -41,7 +41,7 @@ def leakage_of(prepared: Prepared, trained: Trained) -> LeakageReport | None:
     kind = ADAPTED if is_adapted else FROZEN
     return assemble(
         cells,
-        [measure_features(cells, kind, _EFFORT, with_sites=False)],
+        [measure_features(cells, kind, _EFFORT)],
         model=prepared.config.backbone.name,
         group_rule=prepared.cells.manifest.group_rule,
     )

@@ -1,9 +1,11 @@
 """Marks of a fit: findings about its numbers that travel with them, on page, card and in ``bundle.json``."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import log
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
@@ -11,6 +13,9 @@ from cytolora.core.findings import Finding, finding
 from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.display import format as words
 from cytolora.metrics.intervals import Interval
+
+_NUM_LOOKED_AT = 64
+"""Training images of an adapter whose loss is looked at: a pass through the encoder each."""
 
 
 def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list[Finding]:
@@ -22,6 +27,7 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
     warmup_steps = prepared.config.protocol.train.warmup_steps
     return [
         *_training(trained, warmup_steps),
+        *_loss(prepared, trained),
         *_one_class(test["confusion"]),
         *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
         *_interval(test["intervals"]["accuracy"]),
@@ -37,6 +43,22 @@ def _training(trained: Trained, warmup_steps: int) -> Iterator[Finding]:
         side = "lowest" if trained.learning_rate == rates[0] else "highest"
         text = f"The chosen learning rate, {trained.learning_rate:g}, is the {side} of the {len(rates)} tried"
         yield finding("N808", f"{text}: a wider grid may do better.")
+
+
+def _loss(prepared: Prepared, trained: Trained) -> Iterator[Finding]:
+    """Whether the loss of training images is no lower than that of guessing all classes alike."""
+    if not trained.num_steps:
+        return
+    samples = prepared.split.train
+    if prepared.config.adapter is not None:  # of heads features are at hand
+        samples = samples[:: -(-len(samples) // _NUM_LOOKED_AT)]
+    logits = trained.outputs(samples)[0].astype(np.float64)
+    labels = prepared.session.labels_of(samples).numpy()
+    losses = logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
+    loss, guess = float(losses.mean()), log(logits.shape[1])
+    if not loss < guess:
+        text = f"The loss of training images ended at {loss:.3f} nats; guessing all classes alike has {guess:.3f}."
+        yield finding("N806", text, count=len(samples))
 
 
 def _one_class(confusion: Sequence[Sequence[int]]) -> Iterator[Finding]:

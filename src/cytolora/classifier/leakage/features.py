@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cytolora.classifier.leakage.cells import SourcedCells, metadata_columns
+from cytolora.classifier.leakage.cells import MAX_CELLS, SourcedCells, metadata_columns
 from cytolora.classifier.leakage.divisions import check_head, measure_inflation, num_heads
 from cytolora.classifier.leakage.report import GROUP, FeatureReport, LeakageReport
 from cytolora.classifier.leakage.sites import MAX_VALUES, SiteShift, measure_sites, num_values
@@ -22,6 +22,10 @@ class Effort:
     """Of the divisions."""
     permutations: int = NUM_PERMUTATIONS
     seed: int = 0
+    max_cells: int = MAX_CELLS
+    """Whole groups are drawn until there are so many."""
+    sites: bool = True
+    """Whether heads are fitted without each metadata value; each takes as long as a division."""
 
     def __post_init__(self) -> None:
         check_head(self.head, self.repeats)
@@ -34,14 +38,12 @@ def measure_features(
     *,
     positive: Sequence[str] = (),
     sensitivity: float = 0.95,
-    with_sites: bool = True,
     progress: Progress = SILENT,
 ) -> FeatureReport:
     """Measures what features give away.
 
     Args:
         kind: ``frozen`` or ``adapted``.
-        with_sites: Whether heads are fitted without each metadata value; each takes as long as a division.
     """
 
     def tick() -> None:
@@ -56,7 +58,7 @@ def measure_features(
         for name in kinds
     ]
     sites: tuple[SiteShift, ...] = ()
-    if with_sites:
+    if effort.sites:
         progress.begin(f"sites, {kind} features", num_values(cells), "values")
         sites = measure_sites(
             cells, head=effort.head, positive=positive, sensitivity=sensitivity, seed=effort.seed, on_value=tick

@@ -50,10 +50,14 @@ def measure_leakage(
     """
     refuse_one_class(manifest)
     check_asked(positive, sensitivity, manifest.classes)
-    samples, num_not_drawn = sourced(manifest)
+    samples, num_not_drawn = sourced(manifest, effort.max_cells)
     progress.begin("looking at images", len(samples), "images")
     looked_at = replace(manifest, samples=samples)
-    records = scan(looked_at, pixels=PixelCache(cache / "pixels", manifest.root), on_image=lambda: progress.done(1))
+    records = scan(
+        looked_at,
+        pixels=PixelCache(cache / "pixels", manifest.root, manifest.decoding),
+        on_image=lambda: progress.done(1),
+    )
     found = audit(looked_at, records=records)
     bad = {one.path for one in found.unreadable}
     readable = [sample for sample in samples if sample.path not in bad]

@@ -21,8 +21,10 @@ from cytolora.reporting.figures.few_shot import few_shot_figures, in_print_order
 from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.gains import Gains
 from cytolora.reporting.figures.labels import Labels
+from cytolora.reporting.figures.leakage import LeakageFigure
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
+from cytolora.reporting.leakage import section as leakage
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
@@ -70,6 +72,7 @@ _TABLES = (
     "neighbours.csv",
     "metadata.csv",
     "divisions.csv",
+    "leakage.csv",
 )
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
@@ -118,12 +121,14 @@ def build_report(
         with staged_folder(target) as folder:
             _write_tables(folder, settings)
             write_splits(folder, runs_dir, settings, {one.dataset: _slug(one.dataset) for one in settings})
-            desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
+            desk = _Desk(folder=folder / "figures", runs_dir=runs_dir)
             overview = _overview(desk, settings)
             sections = _sections(desk, settings, folders, reading)
             if overview.gains:
                 write_text(folder / "gains.csv", to_csv(gain_tables.to_rows(overview.gains), gain_tables.COLUMNS))
             _write_metadata(folder, sections)
+            if rows := leakage.to_rows([section.leakage for section in sections]):
+                write_text(folder / "leakage.csv", to_csv(rows, leakage.COLUMNS))
             _write_findings(folder, sections)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
@@ -193,13 +198,17 @@ def _write_findings(folder: Path, sections: Sequence[Section]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Desk:
-    """Where pictures are put, and where drawn ones are kept."""
+    """Where pictures are put; drawn ones are kept beside the runs."""
 
     folder: Path
-    cache: Path
+    runs_dir: Path
 
     def picture(self, figure: Figure) -> Picture:
-        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache, as_pdf=True), caption=figure.caption)
+        return Picture(
+            name=figure.name,
+            svg=save(figure, self.folder, self.runs_dir / ".cache" / "figures", as_pdf=True),
+            caption=figure.caption,
+        )
 
 
 def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
@@ -247,6 +256,8 @@ def _section(
         from cytolora.reporting.pages.examples import find_examples  # reads images: not needed without data
 
         examples = find_examples(winner, data, reading)
+    found = leakage.leakage_section(desk.runs_dir, settings)
+    panel = LeakageFigure(section=found, slug=slug)
     return Section(
         facts=describe_dataset(settings),
         settings=settings,
@@ -255,6 +266,8 @@ def _section(
         reliability=None if winner is None else desk.picture(reliability_diagram(winner, _slug(winner.setting_id))),
         breakdowns=breakdowns(settings),
         examples=examples,
+        leakage=found,
+        leakage_panel=desk.picture(panel) if panel.drawable else None,
         slug=slug,
     )
 

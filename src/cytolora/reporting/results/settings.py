@@ -280,7 +280,7 @@ def highest(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
-def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+def best(settings: Iterable[AnySetting], metric: Metric = "accuracy") -> AnySetting | None:
     """The tested setting of the highest mean on validation; None where none is tested. Test takes no part.
 
     Of equals the one with more validation images, then of lower validation loss, then the earliest. Dry runs, and the
@@ -289,7 +289,7 @@ def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | 
     return max((one for one in settings if one.tested), key=lambda one: _on_validation(one, metric), default=None)
 
 
-def _on_validation(setting: Setting, metric: Metric) -> tuple[bool, float, int, float]:
+def _on_validation(setting: SettingRuns, metric: Metric) -> tuple[bool, float, int, float]:
     scores = [run.metrics["val"] for run in setting.chosen]
     mean = {name: fmean(score[name] for score in scores) for name in (metric, "loss")}
     return setting.is_result, mean[metric], min(score["n"] for score in scores), -mean["loss"]
