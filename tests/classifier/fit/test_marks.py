@@ -73,7 +73,10 @@ def test_a_fit_within_its_grid_of_rates_beyond_its_warm_up_bears_no_such_mark(fi
 def test_a_loss_that_did_not_fall_is_said_on_card_page_and_in_json_and_the_command_succeeds(
     confounded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    out, options = tmp_path / "model", ["--model", "nano", "--steps", "3", "--learning-rates", "10000", "--quiet", "--json"]
+    out, options = (
+        tmp_path / "model",
+        ["--model", "nano", "--steps", "3", "--learning-rates", "10000", "--quiet", "--json"],
+    )
     with pytest.raises(SystemExit) as stop:
         main(["fit", str(confounded), "--out", str(out), "--cache", str(tmp_path / "cache"), *options])
     assert not stop.value.code

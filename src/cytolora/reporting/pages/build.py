@@ -29,6 +29,7 @@ from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
 from cytolora.reporting.results.divided import divided
+from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.settings import (
     METRICS,
     Setting,
@@ -212,18 +213,25 @@ class _Desk:
 
 
 def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
-    """The paper's table and figures, as far as their settings exist."""
+    """The paper's table and figures, as far as their settings exist, and the same of other methods and budgets."""
     by_name = by_dataset(settings)
-    shares = [Fractions(dataset=name, settings=members, slug=_slug(name)) for name, members in by_name.items()]
+    shares = [
+        Fractions(dataset=name, settings=members, slug=_slug(name), of_paper=of_paper)
+        for name, members in by_name.items()
+        for of_paper in (True, False)
+    ]
     shares = [figure for figure in shares if figure.drawable]
-    if len(shares) == 1:
-        shares = [replace(shares[0], slug="")]
+    if len(papers := [figure for figure in shares if figure.of_paper]) == 1:
+        shares[shares.index(papers[0])] = replace(papers[0], slug="")
     paired = Gains(gains=gains(settings))
-    figures: list[Figure] = [*few_shot_figures(settings, _slug), *shares]
-    figures += [labels] if (labels := Labels(settings=settings)).drawable else []
+    curves = [*few_shot_figures(settings, _slug), *shares]
+    own: list[Figure] = [figure for figure in curves if not figure.of_paper]
+    own += [labels] if (labels := Labels(settings=settings)).drawable else []
     return Overview(
-        tables=table1.tables1(settings),
-        pictures=[desk.picture(figure) for figure in figures],
+        tables=table1.tables1([one for one in settings if is_of_paper(one.spec)]),
+        pictures=[desk.picture(figure) for figure in curves if figure.of_paper],
+        own_tables=table1.tables1([one for one in settings if not is_of_paper(one.spec)]),
+        own_pictures=[desk.picture(figure) for figure in own],
         gains=paired.gains,
         panel=desk.picture(paired) if paired.drawable else None,
         rivals=rivals(settings),

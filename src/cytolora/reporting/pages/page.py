@@ -47,10 +47,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """The paper's experiments over all datasets, before any of them alone."""
+    """Experiments over all datasets, before any of them alone: the paper's, and one's own."""
 
     tables: Sequence[Table1]
     pictures: Sequence[Picture]
+    own_tables: Sequence[Table1]
+    """Linear classifiers on all images whose budget is not the paper's."""
+    own_pictures: Sequence[Picture]
+    """Methods, variants and budgets that the paper does not have."""
     gains: Sequence[Gain]
     """Adapters beside the linear head at equal amounts."""
     panel: Picture | None

@@ -19,6 +19,7 @@ from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.division import group_warnings
 from cytolora.reporting.results.evaluation import Evaluation, evaluate
 from cytolora.reporting.results.facts import ClassFacts, class_facts
+from cytolora.reporting.results.paper import has_adapter_of_paper
 from cytolora.reporting.results.predictions import TestPredictions, read_test
 from cytolora.reporting.results.published import Published, find_published
 from cytolora.reporting.results.variants import Variant, name_variants
@@ -159,8 +160,8 @@ class SettingRuns:
 
     @property
     def published(self) -> Published | None:
-        """What the literature prints for this setting, if anything."""
-        if self.shots is not None:
+        """What the literature prints for this setting, with this rank and these targets, if anything."""
+        if self.shots is not None or not has_adapter_of_paper(self.spec):
             return None
         method = self.spec.method
         return find_published(dataset=self.dataset, model=self.model, method=method, fraction=self.fraction)
