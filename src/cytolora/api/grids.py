@@ -58,6 +58,7 @@ def run(
     fractions: OneOrMany[float] = (),
     seeds: OneOrMany[int] = (),
     split_seeds: OneOrMany[int] = (),
+    leave_out: OneOrMany[str] = (),
     learning_rates: OneOrMany[float] = (),
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -88,6 +89,7 @@ def run(
             many values; empty: the grid's own. ``shots`` may hold ``"all"``.
         split_seeds: Replace ``split.seed``, a division into train, val and test each; a dataset with an official test
             set has one division whatever is asked.
+        leave_out: Metadata values, ``"site=A"``, whose images are the test set: a division for each.
         steps: Truncates every budget: a dry run, marked in the report.
         precision: Of training; the grid's own if None.
         preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
@@ -117,6 +119,7 @@ def run(
         fractions=as_numbers(fractions, "fractions"),
         seeds=as_whole_numbers(seeds, "seeds"),
         split_seeds=as_whole_numbers(split_seeds, "split_seeds"),
+        leave_out=as_names(leave_out, "leave_out"),
         learning_rates=as_numbers(learning_rates, "learning_rates"),
         max_steps=steps,
         precision=precision,
