@@ -6,7 +6,6 @@ from typing import Any
 
 from cytolora.display.lines import in_text
 from cytolora.reporting.results.divided import Divided, divided
-from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.settings import Metric, Setting
 
 
@@ -54,7 +53,6 @@ def _key(setting: Setting) -> tuple[Any, ...]:
 def _over(family: Divided, metric: Metric) -> dict[str, Any]:
     found = family.over(metric)
     runs = [run for setting in family.settings for run in setting.tested]
-    flags = dict.fromkeys(flag for one in family.settings for flag in in_file(one).split("; ") if flag)
     return {
         "method": family.first.label,
         "mean": found.mean,
@@ -64,5 +62,5 @@ def _over(family: Divided, metric: Metric) -> dict[str, Any]:
         "n_seeds": len(runs),
         "n_divisions": found.num_divisions,
         "by_seed": in_text(run.metrics["test"][metric] for run in runs),
-        "flags": "; ".join(flags),
+        "flags": "; ".join(family.flags),
     }

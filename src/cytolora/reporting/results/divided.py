@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from cytolora.config.leave_out import column_and_value
 from cytolora.config.run import RunSpec
 from cytolora.metrics.divisions import OverDivisions, over_divisions
+from cytolora.reporting.results.flags import flags
 from cytolora.reporting.results.settings import Metric, Setting
 
 
@@ -38,6 +39,11 @@ class Divided:
         if self.first.shots is not None or self.first.spec.split.leave_out is not None:
             return None
         return sum(map(_test_over_train, self.settings)) / len(self.settings)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Grave tags of any of its settings, each once."""
+        return tuple(dict.fromkeys(tag for setting in self.settings for tag in flags(setting)))
 
     def over(self, metric: Metric) -> OverDivisions:
         """Summarises a metric on the test sets."""
