@@ -54,7 +54,7 @@ def _loss(prepared: Prepared, trained: Trained) -> Iterator[Finding]:
         samples = samples[:: -(-len(samples) // _NUM_LOOKED_AT)]
     logits = trained.outputs(samples)[0].astype(np.float64)
     labels = prepared.session.labels_of(samples).numpy()
-    losses = logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
+    losses = np.asarray(logsumexp(logits, axis=1)) - logits[np.arange(len(labels)), labels]
     loss, guess = float(losses.mean()), log(logits.shape[1])
     if not loss < guess:
         text = f"The loss of training images ended at {loss:.3f} nats; guessing all classes alike has {guess:.3f}."
