@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytolora.classifier.leakage.cells import SourcedCells
-from cytolora.classifier.leakage.report import Effort, assemble, measure_features
+from cytolora.classifier.leakage.features import Effort, assemble, measure_features
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.data.quality.duplicates import near_pairs, signature

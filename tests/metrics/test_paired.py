@@ -3,6 +3,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest, t, ttest_1samp
 from sklearn.metrics import f1_score
 
@@ -169,3 +171,14 @@ def test_holm_corrects_by_the_number_that_is_left():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1, 1]
     assert holm([]) == []
+
+
+@given(st.lists(st.floats(0.0001, 1), min_size=1, max_size=12), st.floats(0.001, 0.999))
+def test_holm_rejects_just_what_the_step_down_procedure_rejects(p_values: list[float], level: float):
+    """Holm 1979, Scand. J. Stat. 6, p. 67: in order of p, as long as p_(i) <= level / (n - i + 1)."""
+    order, rejected = sorted(range(len(p_values)), key=lambda at: p_values[at]), set()
+    for place, at in enumerate(order):
+        if p_values[at] * (len(p_values) - place) > level:
+            break
+        rejected.add(at)
+    assert {at for at, p in enumerate(holm(p_values)) if p <= level} == rejected

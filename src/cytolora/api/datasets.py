@@ -100,6 +100,7 @@ def split(
     by: Literal["group", "image"] = "group",
     ratios: tuple[float, float, float] = (0.6, 0.2, 0.2),
     seed: int = 0,
+    leave_out: str | None = None,
     canonical: bool = False,
     label_map: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
@@ -111,6 +112,7 @@ def split(
         by: ``group`` keeps the images of a patient, slide or field in one subset; ``image`` may leak groups. Byte-equal
             files stand in one subset either way.
         ratios: Shares of train, val and test.
+        leave_out: Metadata column and value, ``site=B``, whose images are the test set.
         canonical: The division of a published dataset that is the same everywhere, to be cited by its hash; by group,
             60 / 20 / 20, seed 0, from file names alone.
 
@@ -124,7 +126,7 @@ def split(
     from cytolora.data.splitting.splits import assign_subsets
 
     manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map, reading=reading)
-    spec = SplitSpec(by=by, ratios=ratios, seed=seed, copies="together")
+    spec = SplitSpec(by=by, ratios=ratios, seed=seed, copies="together", leave_out=leave_out)
     if canonical:
         check_canonical(spec, label_map=label_map is not None, reading=reading)
     divided = canonical_division(manifest) if canonical else assign_subsets(manifest, spec)

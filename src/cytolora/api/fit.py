@@ -75,6 +75,7 @@ def fit(
     from cytolora.classifier.bundle.files import check_free
     from cytolora.classifier.fit import fit as fit_stages
     from cytolora.classifier.fit.prepare import read_cells, summary
+    from cytolora.classifier.fit.usable import DIVISION
     from cytolora.classifier.inference.classifier import Classifier
 
     data, out, device = as_path(data, "data"), as_path(out, "out"), as_device(device)
@@ -93,6 +94,7 @@ def fit(
         add=add,
         label_map=options.label_map,
         split_file=options.split,
+        split=None if options.leave_out is None else replace(DIVISION, leave_out=options.leave_out),
         reading=options.reading,
         cache=options.cache,
         begin=progress.begin,

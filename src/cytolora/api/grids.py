@@ -58,6 +58,7 @@ def run(
     fractions: OneOrMany[float] = (),
     seeds: OneOrMany[int] = (),
     split_seeds: OneOrMany[int] = (),
+    leave_out: OneOrMany[str] = (),
     learning_rates: OneOrMany[float] = (),
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -88,6 +89,7 @@ def run(
             many values; empty: the grid's own. ``shots`` may hold ``"all"``.
         split_seeds: Replace ``split.seed``, a division into train, val and test each; a dataset with an official test
             set has one division whatever is asked.
+        leave_out: Metadata values, ``"site=A"``, whose images are the test set: a division for each.
         steps: Truncates every budget: a dry run, marked in the report.
         precision: Of training; the grid's own if None.
         preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
@@ -117,6 +119,7 @@ def run(
         fractions=as_numbers(fractions, "fractions"),
         seeds=as_whole_numbers(seeds, "seeds"),
         split_seeds=as_whole_numbers(split_seeds, "split_seeds"),
+        leave_out=as_names(leave_out, "leave_out"),
         learning_rates=as_numbers(learning_rates, "learning_rates"),
         max_steps=steps,
         precision=precision,
@@ -181,7 +184,19 @@ def run_grid(
     write_names(store, plan.names)
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
+    _measure_leakage(plan, inputs, store, on, progress)
     return plan
+
+
+def _measure_leakage(plan: Plan, inputs: Inputs, store: Store, device: "torch.device", progress: Progress) -> None:
+    """Measures what the datasets give away beside the classes, once; loads torch only where that was not done yet."""
+    from cytolora.reporting.leakage.kept import is_complete
+
+    runs = plan.runs if plan.jobs else [run for run in plan.runs if not is_complete(run, inputs, store)]
+    if runs:
+        from cytolora.reporting.leakage.measure import measure_beside
+
+        measure_beside(runs, inputs, store, device=device, progress=progress)
 
 
 def _findings(plan: Plan, inputs: Inputs) -> list[str]:

@@ -66,9 +66,9 @@ def leakage(
     from cytolora.api.datasets import load_dataset
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.leakage.encodings import of_bundle, of_session
+    from cytolora.classifier.leakage.features import Effort
     from cytolora.classifier.leakage.measure import measure_leakage
     from cytolora.classifier.leakage.page import write_page
-    from cytolora.classifier.leakage.report import Effort
     from cytolora.training.session import Session
 
     if model is not None and bundle is not None:

@@ -110,6 +110,7 @@ def split(
     by: Literal["group", "image"] = "group",
     ratios: str = "60/20/20",
     seed: int = 0,
+    leave_out: str | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     reading: ReadingOptions = AS_IT_STANDS,
     canonical: Annotated[bool, Parameter(negative="")] = False,
@@ -138,6 +139,8 @@ def split(
         Percent of train, val and test.
     seed
         Seed of the split; 0 is a seed like any other.
+    leave_out
+        Metadata column and value (site=B) whose images are the test set; the others are divided into train and val.
     map_
         CSV with columns from,to[,order] that renames or joins classes.
     canonical
@@ -148,7 +151,7 @@ def split(
     quiet
         Shows no progress.
     """
-    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed, copies="together")
+    spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed, copies="together", leave_out=leave_out)
     is_canonical = canonical or verify is not None
     if is_canonical:
         check_canonical(spec, label_map=map_ is not None, reading=reading.options())

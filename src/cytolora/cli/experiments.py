@@ -69,7 +69,8 @@ def plan(
     console.print(f"{spec.name}: {len(planned.runs)} runs, {len(planned.stored)} stored, {len(to_do)} to do.")
     for job in planned.jobs:
         missing = to_do.intersection(job.runs)
-        division = f", split seed {job.split.seed}" if len(spec.splits) > 1 else ""
+        without = f", without {job.split.leave_out}" if job.split.leave_out else ""
+        division = without + (f", split seed {job.split.seed}" if len(spec.split_seeds) > 1 else "")
         console.print(f"  {job.dataset} x {job.backbone}{division}: {len(missing)} of {len(job.runs)} runs to do")
     for note in planned.notes:
         console.print(f"  {note}")

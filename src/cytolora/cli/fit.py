@@ -47,6 +47,7 @@ def fit(
     add: Annotated[tuple[Path, ...], Several] = (),
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     split: Path | None = None,
+    leave_out: str | None = None,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     cache: Path | None = None,
@@ -109,6 +110,8 @@ def fit(
         CSV with columns from,to[,order] that renames or joins classes.
     split
         File written by `cytolora split`: train, val or test of each image.
+    leave_out
+        Metadata column and value (site=B) whose images are the test set.
     cache
         Folder of decoded images, features and trained adapters; may be deleted at any time.
     quiet
@@ -146,6 +149,7 @@ def fit(
                 precision="fp32" if precision == "auto" else precision,
                 label_map=map_,
                 split=split,
+                leave_out=leave_out,
                 reading=reading.options(),
                 weights_dir=files.weights_dir,
                 trust_weights=files.trust_weights,

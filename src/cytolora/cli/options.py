@@ -86,6 +86,8 @@ class AxisOptions:
     """Seeds of draw and training."""
     split_seeds: Annotated[Sequence[int], Several] = ()
     """Seeds of the division into train, val and test, a division each; official subsets are one division."""
+    leave_out: Annotated[Sequence[str], Several] = ()
+    """Metadata values whose images are the test set, a division each: `site=A site=B`."""
     learning_rates: Annotated[Sequence[float], Several] = ()
     """Learning rates to choose from."""
     steps: int | None = None
@@ -163,6 +165,7 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: Readi
         fractions=axes.fractions,
         seeds=axes.seeds,
         split_seeds=axes.split_seeds,
+        leave_out=axes.leave_out,
         learning_rates=axes.learning_rates,
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,

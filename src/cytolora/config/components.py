@@ -6,6 +6,7 @@ from math import ceil, inf
 from typing import Literal, get_args
 
 from cytolora.config.groups_from import NONE, check_groups_from
+from cytolora.config.leave_out import column_and_value
 from cytolora.errors import ConfigError
 
 Subset = Literal["train", "val", "test"]
@@ -152,10 +153,17 @@ class SplitSpec:
     groups_from: str | None = None
     """Groups of images that have none: ``names``, or a regular expression; None takes none, whether or not that was
     asked for."""
+    leave_out: str | None = None
+    """``COLUMN=VALUE``: all images with this metadata value are the test set, whole groups, in place of official
+    subsets; ``ratios`` divide the others into train and val."""
 
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        if self.leave_out is not None:
+            column_and_value(self.leave_out)
+            if self.file_sha256 is not None:
+                raise ConfigError("A split file and leave_out exclude each other; give one of them.")
         if self.groups_from == NONE:
             raise ConfigError(
                 "groups_from: none is what a grid without groups_from does; leave it out, and say `--groups-from none` "

@@ -66,6 +66,8 @@ class GridSpec:
     split: SplitSpec = _SPLIT
     split_seeds: tuple[int, ...] = ()
     """Replace ``split.seed``, a division each; empty: the one of ``split``. Official subsets are one division."""
+    leave_out: tuple[str, ...] = ()
+    """``COLUMN=VALUE`` each: a division for each metadata value, whose images are the test set (SplitSpec)."""
     max_val_shots: int | None = 4
     on_small_class: Literal["error", "repeat"] = "error"
     batch_size: int = 32
@@ -118,8 +120,9 @@ class GridSpec:
 
     @property
     def splits(self) -> tuple[SplitSpec, ...]:
-        """The divisions of a dataset without official subsets."""
-        return tuple(replace(self.split, seed=seed) for seed in self.split_seeds) or (self.split,)
+        """The divisions of a dataset without official subsets: each value left out, with each split seed."""
+        seeds, left_out = self.split_seeds or (self.split.seed,), self.leave_out or (self.split.leave_out,)
+        return tuple(replace(self.split, seed=seed, leave_out=value) for value in left_out for seed in seeds)
 
 
 def _check_name(name: str, method: MethodSpec) -> None:
@@ -137,9 +140,11 @@ def _check_name(name: str, method: MethodSpec) -> None:
 
 def _check_divisions(grid: GridSpec) -> None:
     """Raises a ConfigError where the divisions are not what ``split`` says."""
+    name = f"Grid {grid.name!r}"
+    if grid.leave_out and (grid.split.file_sha256 or grid.split.leave_out):
+        raise ConfigError(f"{name}: leave_out says what is tested on; leave out split.leave_out and the split file.")
     if not grid.split_seeds:
         return
-    name = f"Grid {grid.name!r}"
     if grid.split.file_sha256 is not None:
         raise ConfigError(f"{name}: a split file is one division; leave out split_seeds, or the file.")
     if grid.split.seed != 0:
@@ -155,7 +160,7 @@ def _check_axes(grid: GridSpec) -> None:
     for where, value in _numbers(asdict(grid)):
         if not isfinite(value):
             raise ConfigError(f"{name}: {where} is a finite number, got {value}.")
-    for axis in ("datasets", "models", "shots", "fractions", "seeds", "split_seeds", "learning_rates"):
+    for axis in ("datasets", "models", "shots", "fractions", "seeds", "split_seeds", "leave_out", "learning_rates"):
         _refuse_doubles(f"{name}: {axis}", getattr(grid, axis))
     for method, spec in grid.methods.items():
         if spec.learning_rates == ():

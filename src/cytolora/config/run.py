@@ -57,7 +57,7 @@ __all__ = [
     "to_plain",
 ]
 
-_LATER = frozenset({"resize_px", "local_file", "overrides", "head", "decoding"})
+_LATER = frozenset({"leave_out", "resize_px", "local_file", "overrides", "head", "decoding"})
 
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""

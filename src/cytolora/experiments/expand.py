@@ -44,6 +44,7 @@ def narrowed(
     fractions: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
     split_seeds: Sequence[int] | None = None,
+    leave_out: Sequence[str] | None = None,
     learning_rates: Sequence[float] | None = None,
     max_steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -55,12 +56,14 @@ def narrowed(
     """
     changes: dict[str, object] = {}
     axes = {"datasets": datasets, "models": models, "shots": shots, "fractions": fractions, "seeds": seeds}
-    axes |= {"split_seeds": split_seeds, "learning_rates": learning_rates}
+    axes |= {"split_seeds": split_seeds, "leave_out": leave_out, "learning_rates": learning_rates}
     for axis, values in axes.items():
         if values:
             changes[axis] = tuple(dict.fromkeys(values))  # named twice, it is still one run
     if split_seeds:
         changes["split"] = replace(grid.split, seed=0)  # its own is replaced
+    if leave_out:
+        changes["split"] = replace(changes.get("split", grid.split), leave_out=None)  # pyright: ignore[reportArgumentType]
     if fractions and not shots:
         changes["shots"] = ()
     if shots and not fractions:
@@ -123,6 +126,8 @@ def tied_to_files(
     if split_file and len(grid.split_seeds) > 1:
         seeds = ", ".join(map(str, grid.split_seeds))
         raise ConfigError(f"A split file is one division, and the grid has the split seeds {seeds}; give one of them.")
+    if split_file and grid.leave_out:
+        raise ConfigError("A split file and --leave-out exclude each other; give one of them.")
     chosen = grid.split.groups_from if groups_from is None else groups_from
     split = replace(
         SplitSpec(file_sha256=_hash(split_file)) if split_file else grid.split,

@@ -102,7 +102,8 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
 
 def _divisions(grid: GridSpec, runs: Sequence[RunSpec], inputs: Inputs) -> tuple[tuple[RunSpec, ...], tuple[str, ...]]:
     """Leaves one division of datasets that name their own test images, that of the lowest split seed, and says so."""
-    official = [dataset for dataset in grid.datasets if grid.split_seeds and inputs.has_official_test(dataset)]
+    has_own = bool(grid.split_seeds) and not grid.leave_out and grid.split.leave_out is None
+    official = [dataset for dataset in grid.datasets if has_own and inputs.has_official_test(dataset)]
     lowest = min(grid.split_seeds, default=0)
     kept = tuple(run for run in runs if run.dataset not in official or run.split.seed == lowest)
     if len(grid.split_seeds) < 2:

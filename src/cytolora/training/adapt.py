@@ -200,16 +200,22 @@ def probabilities(
         logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)
     if classifier is None:
-        encoder = _encoder_of(session, run)
-        with _seeded(run.seed):
-            classifier = _new_classifier(session, encoder, run, torch.Generator().manual_seed(run.seed))
-        load_trained_state(classifier, state)
+        classifier = rebuilt(session, run, state)
 
     def batch(indices: Sequence[int]) -> Tensor:
         return _evaluation_batch(session, run, [samples[index] for index in indices])
 
     on_images = session.progress.counted(f"{title(run)}, seed {run.seed}: scoring", len(samples))
     return predict(classifier, batch, len(samples), device=session.device, on_images=on_images)
+
+
+def rebuilt(session: Session, run: RunSpec, state: State) -> EncoderWithHead:
+    """Builds the classifier of a trained adapter run from its weights."""
+    encoder = _encoder_of(session, run)
+    with _seeded(run.seed):
+        classifier = _new_classifier(session, encoder, run, torch.Generator().manual_seed(run.seed))
+    load_trained_state(classifier, state)
+    return classifier
 
 
 def _evaluation_batch(

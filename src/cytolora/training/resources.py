@@ -99,7 +99,8 @@ class Inputs:
 
     def _read(self, dataset: str, groups_from: str | None) -> Manifest:
         """Reads a dataset, once for all its divisions."""
-        from cytolora.data.quality.group_test import groups_suspected  # loads numpy
+        from cytolora.data.quality.confounded import classes_that_are_their_source  # these load numpy
+        from cytolora.data.quality.group_test import groups_suspected
 
         key = (dataset, groups_from)
         if key not in self._undivided:
@@ -109,7 +110,8 @@ class Inputs:
             if self.label_map is not None:
                 manifest = apply_label_map(manifest, self.label_map)
             refuse_one_class(manifest)
-            self._undivided[key] = replace(manifest, findings=(*manifest.findings, *suspected))
+            confounded = classes_that_are_their_source(manifest.samples, manifest.classes)
+            self._undivided[key] = replace(manifest, findings=(*manifest.findings, *suspected, *confounded))
         return self._undivided[key]
 
     def _divide(self, dataset: str, split: SplitSpec) -> Manifest:

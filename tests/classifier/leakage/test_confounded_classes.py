@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cytolora.classifier.leakage.findings import confounded
+from cytolora.data.quality.confounded import confounded
 from cytolora.metrics.confounding import purities
 
 CLASSES = ("a", "b", "c")
@@ -25,7 +25,7 @@ def test_a_class_whose_slides_hold_no_other_is_its_source():
     found = {one.label: one for one in purities(labels, [str(group) for group in groups], CLASSES)}
     assert [label for label, one in found.items() if one.is_source] == ["a"]
     assert (found["a"].num_groups, found["a"].share_alone, found["b"].share_alone) == (4, 1.0, 0.0)
-    (said,) = confounded(tuple(found.values()))
+    (said,) = confounded(found.values())
     assert (said.code, said.kind.name, said.count, said.examples) == ("N841", "class-is-its-source", 1, ("a",))
     assert "a (alone in 4 of 4 groups)" in str(said)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_store import FakeData, write_runs
 
-from cytolora.config.run import Budget, Sampling, TrainSpec
+from cytolora.config.run import AdapterSpec, Budget, Sampling, TrainSpec
 from cytolora.data.datasets import find_dataset
 from cytolora.display.figure import look, save
 from cytolora.experiments.store import Store
@@ -23,7 +23,8 @@ from cytolora.reporting.results.settings import Setting, read_predictions, read_
 from cytolora.reporting.tables import table1
 
 MODELS = ("uni", "vit-b16")
-CUT = TrainSpec(budget=Budget(amount=100, unit="epochs", max_steps=2))
+CUT = TrainSpec(budget=Budget(amount=100, unit="epochs", plus_steps=50, max_steps=2))
+RANK_16 = AdapterSpec(rank=16, targets=("q", "k", "v", "o"))
 
 
 def fake(name: str) -> FakeData:
@@ -39,7 +40,7 @@ def paper_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_runs(store, data=fake(name), models=MODELS, methods=("linear",), shots=(None,), **one_rate)
         write_runs(store, data=fake(name), models=MODELS, methods=("lora",), shots=(1, 4), **one_rate)
     for share in (0.1, 1.0):
-        fraction = {"sampling": Sampling(fraction=share), "train": CUT}
+        fraction = {"sampling": Sampling(fraction=share), "train": CUT, "adapter": RANK_16}
         clip = {"models": ("clip-vit-l14",), "methods": ("lora",), "shots": (None,)}
         write_runs(store, data=fake("hicervix:25"), **clip, **one_rate, **fraction)
     return store.root

@@ -82,7 +82,7 @@ def test_figure_2_shows_seeds_and_intervals_of_the_solid_line_too(store: Store):
     for share in (0.05, 0.5):
         given = Sampling(fraction=share)
         write_runs(store, data=data, models=("uni",), methods=("lora",), shots=(None,), sampling=given, rates=(1e-3,))
-    (figure,) = [Fractions(dataset="hicervix:25", settings=read_settings(store.runs()))]
+    (figure,) = [Fractions(dataset="hicervix:25", settings=read_settings(store.runs()), of_paper=False)]
     assert figure.drawable
     with look():
         (axes,) = figure.plot().axes

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 from fake_store import RATES, FakeData, fake_run, write_runs
 
-from cytolora.config.run import Budget, TrainSpec
+from cytolora.config.run import Budget, SplitSpec, TrainSpec
 from cytolora.core.finding_kinds import KINDS
 from cytolora.experiments.store import RunResult, Store
 from cytolora.reporting.comparison.compare import compare, notes, to_rows
@@ -284,3 +285,40 @@ def test_a_runner_up_within_one_standard_error_is_said(store: Store, first: floa
     assert found.standard_error == pytest.approx((share * (1 - share) / 28) ** 0.5)
     assert found.difference == pytest.approx(first - second)
     assert found.is_close == is_close
+
+
+def test_suspected_groups_are_marked_beside_every_number_of_page_and_files(tmp_path: Path):
+    """Wherever an accuracy of the setting is printed, its mark stands in the same cell or row."""
+    found = {
+        "code": "D511",
+        "name": "groups-suspected",
+        "severity": "warning",
+        "text": "Names name slides.",
+        "count": 1,
+    }
+    own = Store(tmp_path / "runs")
+    data = FakeData(groups_known=False, metadata={"site": ("A", "B")})
+    for seed in range(2):
+        write_runs(
+            own, data=replace(data, num_groups=40 + 10 * seed), models=("uni",), methods=("linear", "lora"),
+            shots=(4,), split=SplitSpec(seed=seed), provenance={"findings": [found]},
+        )  # fmt: skip
+    page = build_report(own.root, tmp_path / "report")
+    text, mark = page.read_text(), '<span class="mark">groups suspected</span>'
+    for title in (
+        "Several divisions</h3>",
+        "By site</h3>",
+        "Per-class results of the best setting</h3>",
+        "All results",
+    ):
+        section = text[text.index(title) :]
+        assert mark in section[: section.index("</table>")], title
+    for path in sorted(page.parent.rglob("*.csv")):
+        rows = list(csv.DictReader(path.open()))
+        if "images" in path.name or path.parent.name == "splits":
+            continue
+        flags = [value for row in rows for name, value in row.items() if name.endswith("flags")]
+        assert flags, path.name
+        assert all("groups suspected" in value for value in flags), path.name
+    assert "groups suspected" in (page.parent / "tables.md").read_text()
+    assert "groups suspected" in (page.parent / "tables.tex").read_text()

@@ -77,6 +77,8 @@ class FitOptions:
     """CSV with columns from,to[,order] that renames or joins classes."""
     split: _MaybePath = Converted(as_path_or_none, None)
     """File written by ``split``; the dataset's own subsets or a division by group if None."""
+    leave_out: str | None = None
+    """Metadata column and value, ``site=B``, whose images are the test set; excludes ``split`` and ``repeats``."""
     weights_dir: _MaybePath = Converted(as_path_or_none, None)
     """Folder written by ``cytolora weights fetch``; looked into before the hub's cache."""
     trust_weights: bool = False
@@ -94,6 +96,9 @@ class FitOptions:
         if self.shots is not None and self.shots < 1:
             raise ConfigError(f"shots is a number of training images per class, at least 1, got {self.shots}.")
         check_seed(self.seed)
+        if self.leave_out is not None and (self.split is not None or self.repeats):
+            other = "split" if self.split is not None else "repeats"
+            raise ConfigError(f"leave_out and {other} exclude each other; give one of them.")
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(f"The number of steps (--steps, max_steps) is at least 1, got {self.max_steps}.")
         if self.repeats and not 2 <= self.repeats <= _MAX_REPEATS:

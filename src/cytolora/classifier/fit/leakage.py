@@ -9,12 +9,13 @@ from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.classifier.leakage.cells import MAX_CELLS, MIN_GROUPS, SourcedCells, twin_pairs
 from cytolora.classifier.leakage.encodings import ADAPTED, FROZEN
-from cytolora.classifier.leakage.report import Effort, LeakageReport, assemble, measure_features
+from cytolora.classifier.leakage.features import Effort, assemble, measure_features
+from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.data.manifest import Sample
 
 LEAKAGE = "leakage"
 """Its key among the metrics of a bundle."""
-_EFFORT = Effort(head="nearest-mean", repeats=3, permutations=99)
+_EFFORT = Effort(head="nearest-mean", repeats=3, permutations=99, sites=False)
 """A few hundred milliseconds; `cytolora leakage` takes its time."""
 
 
@@ -40,7 +41,7 @@ def leakage_of(prepared: Prepared, trained: Trained) -> LeakageReport | None:
     kind = ADAPTED if is_adapted else FROZEN
     return assemble(
         cells,
-        [measure_features(cells, kind, _EFFORT, with_sites=False)],
+        [measure_features(cells, kind, _EFFORT)],
         model=prepared.config.backbone.name,
         group_rule=prepared.cells.manifest.group_rule,
     )

@@ -1,17 +1,21 @@
 """Marks of a fit: findings about its numbers that travel with them, on page, card and in ``bundle.json``."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import log
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.core.findings import Finding, finding
-from cytolora.data.manifest import Sample
+from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.display import format as words
-from cytolora.metrics.confounding import purities
 from cytolora.metrics.intervals import Interval
+
+_NUM_LOOKED_AT = 64
+"""Training images of an adapter whose loss is looked at: a pass through the encoder each."""
 
 
 def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list[Finding]:
@@ -23,8 +27,9 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
     warmup_steps = prepared.config.protocol.train.warmup_steps
     return [
         *_training(trained, warmup_steps),
+        *_loss(prepared, trained),
         *_one_class(test["confusion"]),
-        *_confounded(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
+        *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
         *_interval(test["intervals"]["accuracy"]),
     ]
 
@@ -40,21 +45,26 @@ def _training(trained: Trained, warmup_steps: int) -> Iterator[Finding]:
         yield finding("N808", f"{text}: a wider grid may do better.")
 
 
+def _loss(prepared: Prepared, trained: Trained) -> Iterator[Finding]:
+    """Whether the loss of training images is no lower than that of guessing all classes alike."""
+    if not trained.num_steps:
+        return
+    samples = prepared.split.train
+    if prepared.config.adapter is not None:  # of heads features are at hand
+        samples = samples[:: -(-len(samples) // _NUM_LOOKED_AT)]
+    logits = trained.outputs(samples)[0].astype(np.float64)
+    labels = prepared.session.labels_of(samples).numpy()
+    losses = np.asarray(logsumexp(logits, axis=1)) - logits[np.arange(len(labels)), labels]
+    loss, guess = float(losses.mean()), log(logits.shape[1])
+    if not loss < guess:
+        text = f"The loss of training images ended at {loss:.3f} nats; guessing all classes alike has {guess:.3f}."
+        yield finding("N806", text, count=len(samples))
+
+
 def _one_class(confusion: Sequence[Sequence[int]]) -> Iterator[Finding]:
     table = np.asarray(confusion)
     if (table.sum(axis=1) > 0).sum() > 1 and (table.sum(axis=0) > 0).sum() == 1:
         yield finding("N805", "One class is named for every test image.")
-
-
-def _confounded(samples: Sequence[Sample], classes: Sequence[str]) -> Iterator[Finding]:
-    labels = np.array([classes.index(sample.label) for sample in samples])
-    found = [one for one in purities(labels, [sample.group for sample in samples], classes) if one.is_source]
-    for one in found:
-        text = (
-            f"{one.label}: {100 * one.share_alone:.0f} % of its {one.num_groups} groups hold no other class, while "
-            "those of other classes do; a classifier that knows the source is right without seeing the cell."
-        )
-        yield finding("N841", text, count=one.num_groups)
 
 
 def _interval(limits: Mapping[str, Any]) -> Iterator[Finding]:

@@ -114,7 +114,7 @@ def findings_of_fit(divided: Manifest, found: Audit, left_out: tuple[Finding, ..
     Raises:
         RefusedDataError: If one of them is an error.
     """
-    replaced = {"P101", "D501", "D503", "D504", "D505"}
+    replaced = {"P101", "D501", "D503", "D504", "D505", "N841"}
     of_data = [one for one in found.findings() if one.code not in replaced]
     refuse_errors(found.name, of_data)
     of_groups = [one for one in of_division(divided) if one.code != "D506"]  # the audit says it in its words

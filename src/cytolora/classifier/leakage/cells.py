@@ -81,8 +81,8 @@ def codes(names: Sequence[str]) -> Int64[np.ndarray, " names"]:
     return np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
-def sourced(manifest: Manifest) -> tuple[tuple[Sample, ...], int]:
-    """Returns the cells to look at, those with a group and at most ``MAX_CELLS``, and how many are beyond that.
+def sourced(manifest: Manifest, max_cells: int = MAX_CELLS) -> tuple[tuple[Sample, ...], int]:
+    """Returns the cells to look at, those with a group and about ``max_cells``, and how many are beyond that.
 
     Raises:
         DataError: If no group is known, or there is only one.
@@ -98,7 +98,7 @@ def sourced(manifest: Manifest) -> tuple[tuple[Sample, ...], int]:
     drawn: set[str | None] = set()
     num_drawn = 0
     for group in sorted(sizes, key=lambda name: sha256_text(f"leakage:{name}")):
-        if num_drawn < MAX_CELLS:
+        if num_drawn < max_cells:
             drawn.add(group)
             num_drawn += sizes[group]
     return tuple(sample for sample in known if sample.group in drawn), len(known) - num_drawn

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from cytolora.classifier.leakage.cells import MIN_GROUPS, SourcedCells
 from cytolora.classifier.leakage.gap import Gap, balanced_mean
+from cytolora.classifier.leakage.report import Inflation
 from cytolora.config.run import HeadSpec
 from cytolora.errors import DataError, unknown_name
 from cytolora.training.heads.affine import AffineHead
@@ -25,32 +26,6 @@ HEADS: Mapping[str, Callable[[Labelled, HeadSpec], AffineHead]] = {"gda": gaussi
 
 Indices = Int64[np.ndarray, " _"]
 BoolArray = Bool[np.ndarray, " _"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inflation:
-    """Balanced accuracy under three divisions, mean over the repetitions, and their differences."""
-
-    head: str
-    repeats: int
-    num_folds: int
-    num_cells: int
-    """That were tested under all divisions."""
-    num_groups: int
-    num_train: float
-    """Cells that a head was trained on, mean; the same under all divisions."""
-    image: float
-    group: float
-    apart: float
-    """Without near-duplicates; that of ``group`` where no group shares any with another."""
-    leakage: Gap
-    """``image`` less ``group``."""
-    copies: Gap | None
-    """``group`` less ``apart``; None where no group shares near-duplicates with another."""
-    num_copies: int
-    """Cells with a near-duplicate in another group."""
-    left_out: tuple[str, ...]
-    """Classes from one group only: no division by group can train and test on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

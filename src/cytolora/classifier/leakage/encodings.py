@@ -45,7 +45,7 @@ class Encoding:
             self.preprocess,
             recipe=self.recipe,
             weights_sha256=self.weights_sha256,
-            pixels=PixelCache(cache / "pixels", manifest.root),
+            pixels=PixelCache(cache / "pixels", manifest.root, manifest.decoding),
             cache=cache / "features",
             device=device,
             on_images=on_images,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from cytolora.classifier.leakage.gap import points
 from cytolora.core.findings import Finding, finding
+from cytolora.data.quality.confounded import confounded
 from cytolora.display import format as words
 from cytolora.metrics.confounding import Purity
 
@@ -14,25 +15,10 @@ if TYPE_CHECKING:
 
 def findings_of(classes: Sequence[Purity], by_features: Sequence["FeatureReport"]) -> list[Finding]:
     """Returns what a reader must know before trusting a number on this dataset."""
-    found = list(confounded(classes))
+    found = confounded(classes)
     for report in by_features:
         found += _of_features(report)
     return found
-
-
-def confounded(classes: Sequence[Purity]) -> Iterator[Finding]:
-    """Yields the finding on classes that are their source."""
-    tied = [one for one in classes if one.is_source]
-    if tied:
-        cases = [
-            f"{one.label} (alone in {round(one.share_alone * one.num_groups)} of {one.num_groups} groups)"
-            for one in tied
-        ]
-        text = (
-            f"A class is its source: {words.listed(cases)}, while groups of other classes are mixed; a classifier can "
-            "be right on it by reading the slide."
-        )
-        yield finding("N841", text, count=len(tied), examples=[one.label for one in tied])
 
 
 def _of_features(report: "FeatureReport") -> Iterator[Finding]:

@@ -11,7 +11,8 @@ from cytolora.classifier.decision.operating_point import check_asked
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.leakage.cells import SourcedCells, sourced, twin_pairs
 from cytolora.classifier.leakage.encodings import Encoding
-from cytolora.classifier.leakage.report import Effort, LeakageReport, assemble, measure_features
+from cytolora.classifier.leakage.features import Effort, assemble, measure_features
+from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.data.imaging.cache import PixelCache
@@ -49,10 +50,14 @@ def measure_leakage(
     """
     refuse_one_class(manifest)
     check_asked(positive, sensitivity, manifest.classes)
-    samples, num_not_drawn = sourced(manifest)
+    samples, num_not_drawn = sourced(manifest, effort.max_cells)
     progress.begin("looking at images", len(samples), "images")
     looked_at = replace(manifest, samples=samples)
-    records = scan(looked_at, pixels=PixelCache(cache / "pixels", manifest.root), on_image=lambda: progress.done(1))
+    records = scan(
+        looked_at,
+        pixels=PixelCache(cache / "pixels", manifest.root, manifest.decoding),
+        on_image=lambda: progress.done(1),
+    )
     found = audit(looked_at, records=records)
     bad = {one.path for one in found.unreadable}
     readable = [sample for sample in samples if sample.path not in bad]
@@ -94,7 +99,7 @@ def measure_leakage(
         positive=positive,
         sensitivity=sensitivity,
         num_trained_on=len(readable) - len(unseen),
-        of_data=found.findings(),
+        of_data=[one for one in found.findings() if one.code != "N841"],  # said of the cells that are looked at
     )
 
 

@@ -1,20 +1,115 @@
-"""Leakage report: inflation by group leakage, source readability, confounded classes, and shift between sites."""
+"""Leakage report as plain data: inflation by group leakage, source readability, confounded classes, shift of sites.
 
-from collections.abc import Mapping, Sequence
+Loads no torch: reports show what was measured before.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cytolora.classifier.leakage.cells import SourcedCells, metadata_columns
-from cytolora.classifier.leakage.divisions import Inflation, check_head, measure_inflation, num_heads
 from cytolora.classifier.leakage.findings import findings_of
-from cytolora.classifier.leakage.sites import MAX_VALUES, SiteShift, measure_sites, num_values
-from cytolora.classifier.leakage.sources import NUM_PERMUTATIONS, SourceReading, read_source
+from cytolora.classifier.leakage.gap import Gap
 from cytolora.config.yaml import parse_spec
 from cytolora.core.findings import Finding, gravest_first
-from cytolora.core.progress import SILENT, Progress
-from cytolora.metrics.confounding import Purity, purities
+from cytolora.metrics.confounding import Purity
+from cytolora.metrics.intervals import Interval
 
 GROUP = "group"
+NEIGHBOURS = 10
+"""k of the robustness index; sources with fewer cells are left out of it."""
+MIN_CELLS = 3
+"""Of a source, to be read: one is left out, and two have a mean."""
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inflation:
+    """Balanced accuracy under three divisions, mean over the repetitions, and their differences."""
+
+    head: str
+    repeats: int
+    num_folds: int
+    num_cells: int
+    """That were tested under all divisions."""
+    num_groups: int
+    num_train: float
+    """Cells that a head was trained on, mean; the same under all divisions."""
+    image: float
+    group: float
+    apart: float
+    """Without near-duplicates; that of ``group`` where no group shares any with another."""
+    leakage: Gap
+    """``image`` less ``group``."""
+    copies: Gap | None
+    """``group`` less ``apart``; None where no group shares near-duplicates with another."""
+    num_copies: int
+    """Cells with a near-duplicate in another group."""
+    left_out: tuple[str, ...]
+    """Classes from one group only: no division by group can train and test on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReading:
+    """How well one kind of source can be read from features."""
+
+    source: str
+    """``group``, or the name of a metadata column."""
+    num_sources: int
+    num_cells: int
+    num_left_out: int
+    """Cells of sources that are unknown or have fewer than ``MIN_CELLS`` cells."""
+    balanced_accuracy: float
+    """Of a source classifier: Gaussian discriminant analysis of features centred by class, each cell left out."""
+    chance: float
+    """The same with permuted sources, mean."""
+    p: float
+    """Share of permutations that read the source as well."""
+    robustness: float | None
+    """SO / (SO + OS) among the nearest neighbours (Kömen et al. 2025, arXiv:2507.17845): SO are of the same class and
+    another source, OS of another class and the same source. 1: neighbours share the class, 0: they share the source.
+    None where there are neither."""
+    robustness_null: float | None
+    """The same with permuted sources, mean: what the classes alone give."""
+    robustness_p: float | None
+    """Share of permutations whose index is as low."""
+    num_left_out_of_index: int
+    """Cells of sources that are unknown or have fewer than ``NEIGHBOURS`` cells."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the source is read better than permuted ones."""
+        return self.p <= ALPHA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteScores:
+    """Scores of cells with one metadata value, or of the held-out cells without it."""
+
+    num_cells: int
+    num_groups: int
+    balanced_accuracy: float
+    calibration_slope: float | None
+    """Factor of the logits that would fit these cells best; below 1: overconfident. None where none does: all of these
+    cells are classified correctly, or they contradict the head."""
+    calibration_error: float
+    """Expected calibration error."""
+    sensitivity: float | None
+    """Share of positive cells found at the frozen threshold; None without positive classes, or cells of them."""
+    sensitivity_interval: Interval | None
+    specificity: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteShift:
+    """One metadata value, seen by heads that were fitted without it."""
+
+    column: str
+    value: str
+    threshold: float | None
+    """Of the summed probability of the positive classes."""
+    here: SiteScores
+    elsewhere: SiteScores
+    """Of held-out groups without the value: what the threshold was chosen on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,85 +166,3 @@ class LeakageReport:
         """
         kept = {name: value for name, value in plain.items() if name != "findings"}
         return parse_spec(kept, LeakageReport, "leakage")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How much is computed, and from which seed."""
-
-    head: str = "gda"
-    repeats: int = 10
-    """Of the divisions."""
-    permutations: int = NUM_PERMUTATIONS
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_head(self.head, self.repeats)
-
-
-def measure_features(
-    cells: SourcedCells,
-    kind: str,
-    effort: Effort,
-    *,
-    positive: Sequence[str] = (),
-    sensitivity: float = 0.95,
-    with_sites: bool = True,
-    progress: Progress = SILENT,
-) -> FeatureReport:
-    """Measures what features give away.
-
-    Args:
-        kind: ``frozen`` or ``adapted``.
-        with_sites: Whether heads are fitted without each metadata value; each takes as long as a division.
-    """
-
-    def tick() -> None:
-        progress.done(1)
-
-    progress.begin(f"divisions, {kind} features", num_heads(cells, effort.repeats), "heads")
-    inflation = measure_inflation(cells, head=effort.head, repeats=effort.repeats, seed=effort.seed, on_head=tick)
-    kinds = [GROUP, *(name for name, number in metadata_columns(cells.samples).items() if number <= MAX_VALUES)]
-    progress.begin(f"sources, {kind} features", effort.permutations * len(kinds), "permutations")
-    sources = [
-        read_source(cells, name, seed=effort.seed, permutations=effort.permutations, on_permutation=tick)
-        for name in kinds
-    ]
-    sites: tuple[SiteShift, ...] = ()
-    if with_sites:
-        progress.begin(f"sites, {kind} features", num_values(cells), "values")
-        sites = measure_sites(
-            cells, head=effort.head, positive=positive, sensitivity=sensitivity, seed=effort.seed, on_value=tick
-        )
-    read = tuple(one for one in sources if one is not None)
-    return FeatureReport(features=kind, inflation=inflation, sources=read, sites=sites)
-
-
-def assemble(
-    cells: SourcedCells,
-    by_features: Sequence[FeatureReport],
-    *,
-    model: str,
-    group_rule: str,
-    positive: Sequence[str] = (),
-    sensitivity: float = 0.95,
-    num_trained_on: int = 0,
-    of_data: Sequence[Finding] = (),
-) -> LeakageReport:
-    """Puts the measures together, with the classes that are their source."""
-    return LeakageReport(
-        dataset=cells.name,
-        model=model,
-        classes=cells.classes,
-        num_cells=len(cells.samples),
-        num_groups=cells.num_groups,
-        group_rule=group_rule,
-        num_without_group=cells.num_without_group,
-        num_not_drawn=cells.num_not_drawn,
-        num_trained_on=num_trained_on,
-        positive=tuple(positive),
-        sensitivity=sensitivity,
-        classes_and_groups=purities(cells.labels, [one.group for one in cells.samples], cells.classes),
-        by_features=tuple(by_features),
-        of_data=tuple(of_data),
-    )

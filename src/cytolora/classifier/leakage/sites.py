@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float64, Int64
 from cytolora.classifier.decision.margins import below
 from cytolora.classifier.leakage.cells import SourcedCells, metadata_columns
 from cytolora.classifier.leakage.divisions import divisible, predicted
+from cytolora.classifier.leakage.report import SiteScores, SiteShift
 from cytolora.metrics.calibration import expected_calibration_error, fit_temperature, probabilities, reliability
-from cytolora.metrics.intervals import Interval, share_interval
+from cytolora.metrics.intervals import share_interval
 from cytolora.metrics.scores import score
 from cytolora.training.heads.folds import group_folds
 
@@ -25,37 +26,6 @@ _MAX_SLOPE = 19.9
 """And one by it: the ends of the search for a temperature are 20 and 0.05."""
 MIN_CELLS = 20
 """Of a value, and of all others together."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteScores:
-    """Scores of cells with one metadata value, or of the held-out cells without it."""
-
-    num_cells: int
-    num_groups: int
-    balanced_accuracy: float
-    calibration_slope: float | None
-    """Factor of the logits that would fit these cells best; below 1: overconfident. None where none does: all of these
-    cells are classified correctly, or they contradict the head."""
-    calibration_error: float
-    """Expected calibration error."""
-    sensitivity: float | None
-    """Share of positive cells found at the frozen threshold; None without positive classes, or cells of them."""
-    sensitivity_interval: Interval | None
-    specificity: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteShift:
-    """One metadata value, seen by heads that were fitted without it."""
-
-    column: str
-    value: str
-    threshold: float | None
-    """Of the summed probability of the positive classes."""
-    here: SiteScores
-    elsewhere: SiteScores
-    """Of held-out groups without the value: what the threshold was chosen on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,59 +6,21 @@ that differ between sources are no readability.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from cytolora.classifier.leakage.cells import SourcedCells, codes
+from cytolora.classifier.leakage.report import MIN_CELLS, NEIGHBOURS, SourceReading
 
-NEIGHBOURS = 10
-"""k of the robustness index; sources with fewer cells are left out of it."""
-MIN_CELLS = 3
-"""Of a source, to be read: one is left out, and two have a mean."""
 NUM_PERMUTATIONS = 199
 """The smallest p-value is one in 200."""
-ALPHA = 0.05
 _EQUAL = 1e-12
 """Two permutations that read equally many cells differ by less."""
 
 Rows = Float64[np.ndarray, "cells features"]
 Codes = Int64[np.ndarray, " cells"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceReading:
-    """How well one kind of source can be read from features."""
-
-    source: str
-    """``group``, or the name of a metadata column."""
-    num_sources: int
-    num_cells: int
-    num_left_out: int
-    """Cells of sources that are unknown or have fewer than ``MIN_CELLS`` cells."""
-    balanced_accuracy: float
-    """Of a source classifier: Gaussian discriminant analysis of features centred by class, each cell left out."""
-    chance: float
-    """The same with permuted sources, mean."""
-    p: float
-    """Share of permutations that read the source as well."""
-    robustness: float | None
-    """SO / (SO + OS) among the nearest neighbours (Kömen et al. 2025, arXiv:2507.17845): SO are of the same class and
-    another source, OS of another class and the same source. 1: neighbours share the class, 0: they share the source.
-    None where there are neither."""
-    robustness_null: float | None
-    """The same with permuted sources, mean: what the classes alone give."""
-    robustness_p: float | None
-    """Share of permutations whose index is as low."""
-    num_left_out_of_index: int
-    """Cells of sources that are unknown or have fewer than ``NEIGHBOURS`` cells."""
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether the source is read better than permuted ones."""
-        return self.p <= ALPHA
 
 
 def read_source(

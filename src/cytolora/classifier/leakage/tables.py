@@ -3,11 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cytolora.classifier.leakage.divisions import Inflation
 from cytolora.classifier.leakage.gap import points
-from cytolora.classifier.leakage.report import FeatureReport, LeakageReport
-from cytolora.classifier.leakage.sites import SiteScores, SiteShift
-from cytolora.classifier.leakage.sources import MIN_CELLS, NEIGHBOURS, SourceReading
+from cytolora.classifier.leakage.report import (
+    MIN_CELLS,
+    NEIGHBOURS,
+    FeatureReport,
+    Inflation,
+    LeakageReport,
+    SiteScores,
+    SiteShift,
+    SourceReading,
+)
 from cytolora.display import format as words
 
 

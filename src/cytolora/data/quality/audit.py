@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.data.quality.duplicates import (
     MAX_DISTANCE,
     MIN_SIMILARITY,
@@ -73,6 +74,7 @@ def audit(
         torn_groups=_torn_groups(manifest.samples),
         of_reader=manifest.findings,
         suspected=tuple(groups_suspected(manifest)),
+        confounded=tuple(classes_that_are_their_source(manifest.samples, manifest.classes)),
         conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),
         sizes=_sizes(looks),
         of_pixels=pixel_findings([(look.sample, look.record) for look in looks], manifest.decoding),

@@ -88,6 +88,8 @@ class Audit:
     """What `fit`, `split` and `run` would refuse; empty where that was not asked."""
     suspected: tuple[Finding, ...] = ()
     """Groups that file names and pixels suggest."""
+    confounded: tuple[Finding, ...] = ()
+    """Classes that are their source."""
 
     @property
     def duplicates(self) -> tuple[Duplicate, ...]:
@@ -157,6 +159,7 @@ class Audit:
             side = "whether one patient, slide or field stands on two sides of a split"
             yield finding("D506", f"Cannot be verified: {side}; {whose}.", count=unknown)
         yield from self.suspected
+        yield from self.confounded
 
 
 def _cases(code: str, what: str, cases: list[str]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from cytolora.core.findings import RefusedDataError
 from cytolora.core.text import counted
 from cytolora.data.grouping import DIVIDED_BY_IMAGE
 from cytolora.data.manifest import Manifest, Sample, Split
+from cytolora.data.splitting.leave_out import left_out
 from cytolora.data.splitting.partition import Partition, partition
 from cytolora.errors import ConfigError, DataError
 
@@ -18,14 +19,16 @@ from cytolora.errors import ConfigError, DataError
 def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
     """Divides what has no official subsets into train, val and test.
 
-    Official subsets are left alone; where val or test is missing, it is taken out of train by its share of the
-    ratios. Classes are spread alike over the subsets, no group stands in two of them unless ``spec.by`` is
-    ``image``, nor do byte-equal files where ``spec.copies`` is ``together``; equal arguments give equal subsets on
-    every machine.
+    With ``spec.leave_out`` the images of one metadata value are the test set. Else official subsets are left alone;
+    where val or test is missing, it is taken out of train by its share of the ratios. Classes are spread alike over
+    the subsets, no group stands in two of them unless ``spec.by`` is ``image``, nor do byte-equal files where
+    ``spec.copies`` is ``together``; equal arguments give equal subsets on every machine.
 
     Raises:
         RefusedDataError: If a class comes from too few groups to stand in every subset.
     """
+    if spec.leave_out is not None:
+        return _without_value(manifest, spec, spec.leave_out)
     present = {sample.subset for sample in manifest.samples if sample.subset}
     if present and not manifest.has_subsets:
         number = sum(sample.subset is None for sample in manifest.samples)
@@ -52,6 +55,16 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
         replace(sample, subset=parts.subsets.get(sample.path, sample.subset)) for sample in manifest.samples
     )
     return replace(manifest, samples=samples, split_rule=lead + _in_words(parts, shares, spec))
+
+
+def _without_value(manifest: Manifest, spec: SplitSpec, leave_out: str) -> Manifest:
+    """Tests on the images of one metadata value, and divides the others into train and val."""
+    held = left_out(manifest, leave_out, by_group=spec.by == "group", with_copies=spec.copies == "together")
+    rest = [sample for sample in manifest.samples if sample.path not in held.paths]
+    shares = _shares(("train", "val"), spec)
+    parts = partition(manifest.name, rest, shares, by=spec.by, copies=spec.copies, seed=spec.seed)
+    samples = tuple(replace(one, subset=parts.subsets.get(one.path, "test")) for one in manifest.samples)
+    return replace(manifest, samples=samples, split_rule=held.in_words + _in_words(parts, shares, spec))
 
 
 def draw(manifest: Manifest, sampling: Sampling, seed: int) -> Split:

@@ -15,8 +15,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from cytolora.display import format as words
 from cytolora.display.column import canvas, is_narrow, legend
-from cytolora.display.figure import FAINT, INK, MARKERS, PALETTE, stamp
-from cytolora.display.lines import extent, in_text, line, linear_last, percent_ticks, what_is_drawn
+from cytolora.display.figure import FAINT, INK, PALETTE, stamp
+from cytolora.display.lines import extent, in_text, line, linear_last, markers, percent_ticks, what_is_drawn
+from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Metric, Setting
 from cytolora.reporting.tables.tables import TITLES
@@ -25,7 +26,7 @@ Axis = Literal["shots", "fraction"]
 
 _COLUMNS = (
     *("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds"),
-    *("by_seed", "flags"),
+    *("n_divisions", "by_seed", "flags"),
 )
 _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
@@ -58,6 +59,7 @@ class Curves:
         """What is seen, in words that stand alone."""
         against = "labelled images per class" if self.axis == "shots" else "the share of the training images"
         text = f"{self.dataset}: {TITLES[self.metric]} on the test set against {against}. {what_is_drawn(self._points)}"
+        text += what_divisions(self._points)
         if len(self._points) < len(self._rows):
             levels = {words.kind_of(row["method"]) == "zero_shot" for row in self._rows if row["amount"] is None}
             said = ["trained on all images", "zero-shot, trained on none"]
@@ -73,7 +75,8 @@ class Curves:
     def plot(self) -> Drawing:
         """Draws all lines into one panel, or a panel per model where they would be too many to tell apart."""
         models = self._ranked("model")
-        together = len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES)
+        few = len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES)
+        together = few or len(models) == 1
         drawing = self._one_panel(models) if together else self._panel_per_model(models)
         stamp(drawing, caution(self._drawn))
         return drawing
@@ -91,23 +94,26 @@ class Curves:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        rows = []
-        for setting in self._drawn:
-            spread, amount = setting.test(self.metric), getattr(setting, self.axis) or None
-            if spread is not None:
-                what = (setting.dataset, self.metric, setting.model, setting.method, self.axis)
-                ends = (setting.intervals[self.metric].low, setting.intervals[self.metric].high)
-                numbers = (
-                    None if amount is None else float(amount),
-                    spread.mean,
-                    spread.std,
-                    *ends,
-                    len(setting.tested),
-                    in_text(run.metrics["test"][self.metric] for run in setting.tested),
-                    in_file(setting),
-                )
-                rows.append(dict(zip(_COLUMNS, (*what, *numbers), strict=True)))
-        return rows
+        return one_row_each(self._drawn, self._row, self.metric)
+
+    def _row(self, setting: Setting) -> dict[str, Any]:
+        spread, interval = setting.test(self.metric), setting.intervals[self.metric]
+        amount = getattr(setting, self.axis) or None
+        return {
+            "dataset": setting.dataset,
+            "metric": self.metric,
+            "model": setting.model,
+            "method": setting.method,
+            "axis": self.axis,
+            "amount": None if amount is None else float(amount),
+            "mean": spread and spread.mean,
+            "std": spread and spread.std,
+            "low": interval.low,
+            "high": interval.high,
+            "n_seeds": len(setting.tested),
+            "by_seed": in_text(run.metrics["test"][self.metric] for run in setting.tested),
+            "flags": in_file(setting),
+        }
 
     @cached_property
     def _points(self) -> list[dict[str, Any]]:
@@ -133,13 +139,14 @@ class Curves:
 
     def _one_panel(self, models: list[str]) -> Drawing:
         beside = max(map(len, [*models, *self._methods])) <= _MAX_LEGEND
-        drawing = canvas(6.6, 4.0 if beside else 4.8)
+        below = 0 if beside else 0.2 * max(0, len(self._methods) - 4)
+        drawing = canvas(6.6, (4.0 if beside else 4.8) + below)
         axes = drawing.subplots()
         known = self.all_models if 0 < len(self.all_models) <= len(PALETTE) else sorted(models)
         colours = {model: PALETTE[list(known).index(model)] for model in models}
         if len(models) == 1:
             for index, method in enumerate(self._methods):
-                self._line(axes, models[0], method, PALETTE[index])
+                self._line(axes, models[0], method, PALETTE[index % len(PALETTE)])
         else:
             for model, method in ((model, method) for model in models for method in self._methods):
                 self._line(axes, model, method, colours[model])
@@ -247,7 +254,7 @@ class Curves:
         index = self._methods.index(method)
         style: dict[str, Any] = {
             "linewidth": 1.7,
-            "marker": MARKERS[index % len(MARKERS)],
+            "marker": markers(self._methods)[method],
             "markersize": 4.5,
             "markeredgewidth": 1.2,
         }

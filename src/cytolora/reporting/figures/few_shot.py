@@ -1,5 +1,6 @@
 """The paper's Figure 1: accuracy against shots, a panel per dataset, a line per model, the linear result as a level."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,12 +24,27 @@ from cytolora.display.lines import (
     plain_ticks,
     what_is_drawn,
 )
+from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
 from cytolora.reporting.results.flags import caution, in_caption, in_file
+from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import Setting
 
 _LEVEL = (0, (6, 3))
-_COLUMNS = ("dataset", "model", "method", "shots", "mean", "std", "low", "high", "n_seeds", "by_seed", "flags")
+_COLUMNS = (
+    "dataset",
+    "model",
+    "method",
+    "shots",
+    "mean",
+    "std",
+    "low",
+    "high",
+    "n_seeds",
+    "n_divisions",
+    "by_seed",
+    "flags",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +57,20 @@ class FewShot:
     """As settings call it, with what sets a variant apart."""
     slug: str = ""
     """Sets the files of this method apart, where there are several."""
+    of_paper: bool = True
+    """Whether it is the paper's Figure 1, or the same of a method or budget that the paper does not have."""
 
     @property
     def name(self) -> str:
         """The stem of its files."""
-        return f"figure1{f'_{self.slug}' if self.slug else ''}"
+        return f"{'figure1' if self.of_paper else 'few_shot'}{f'_{self.slug}' if self.slug else ''}"
 
     @property
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
-        text = f"Figure 1: accuracy on the test set of {self.method} against labelled images per class, by dataset. "
-        text += what_is_drawn(self._rows)
+        lead = "Figure 1: accuracy" if self.of_paper else "Accuracy"
+        text = f"{lead} on the test set of {self.method} against labelled images per class, by dataset. "
+        text += what_is_drawn(self._rows) + what_divisions(self._rows)
         if any(row["shots"] is None for row in self._rows):
             text += f" Dashed horizontal lines, in each model's colour: {self._level_name}."
         return text + in_caption(self._drawn)
@@ -93,10 +112,16 @@ class FewShot:
     @cached_property
     def _drawn(self) -> list[Setting]:
         own = [
-            setting for setting in self.settings if setting.method == self.method and setting.shots and setting.tested
+            setting
+            for setting in self.settings
+            if setting.label == self.method
+            and setting.shots
+            and setting.tested
+            and is_of_paper(setting.spec) == self.of_paper
         ]
-        pairs = {(setting.dataset, setting.model): setting for setting in own}
-        return own + [level for setting in pairs.values() for level in self._levels(setting)]
+        pairs = {(setting.dataset, setting.model, setting.spec.split): setting for setting in own}
+        levels = [level for setting in pairs.values() for level in self._levels(setting)]
+        return own + list({level.setting_id: level for level in levels}.values())
 
     def _levels(self, setting: Setting) -> list[Setting]:
         """The linear classifiers on all images beside a setting: of its preset, else of the paper's on the same view.
@@ -117,7 +142,7 @@ class FewShot:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        return [_row(setting) for setting in self._drawn]
+        return one_row_each(self._drawn, _row)
 
     @cached_property
     def _is_borrowed(self) -> bool:
@@ -144,16 +169,22 @@ class FewShot:
 
 
 def few_shot_figures(settings: Sequence[Setting], slug: Any) -> list[FewShot]:
-    """Makes a figure for every adapted method that was tested at some number of shots.
+    """Makes a figure for every adapted method that was tested at some number of shots, the paper's first.
 
     Args:
         slug: From a method's name to what stands in file names.
     """
     adapted = [setting for setting in settings if setting.spec.kind == "adapter" and setting.shots and setting.tested]
-    methods = list(dict.fromkeys(setting.method for setting in adapted))
+    found = sorted({(not is_of_paper(setting.spec), setting.label) for setting in adapted})
+    number = Counter(is_own for is_own, _ in found)
     return [
-        FewShot(settings=settings, method=method, slug=slug(method) if len(methods) > 1 else "")
-        for method in sorted(methods)
+        FewShot(
+            settings=settings,
+            method=method,
+            slug=slug(method) if is_own or number[is_own] > 1 else "",
+            of_paper=not is_own,
+        )
+        for is_own, method in found
     ]
 
 

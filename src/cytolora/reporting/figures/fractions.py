@@ -24,7 +24,10 @@ from cytolora.display.lines import (
     what_is_drawn,
 )
 from cytolora.metrics.intervals import Interval
+from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
+from cytolora.reporting.results.divided import divided
 from cytolora.reporting.results.flags import caution, in_caption, in_file
+from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.published import Reference, references
 from cytolora.reporting.results.settings import MeanStd, Setting
 
@@ -32,7 +35,7 @@ _RESTRICTED = (0, (2, 1.5))
 _LEVEL = (0, (6, 3))
 _COLUMNS = (
     *("dataset", "model", "method", "fraction", "scored_on", "num_classes", "mean", "std", "low", "high", "n_seeds"),
-    *("by_seed", "published", "flags"),
+    *("n_divisions", "by_seed", "published", "flags"),
 )
 
 
@@ -45,17 +48,20 @@ class Fractions:
     """Of one dataset."""
     slug: str = ""
     """Sets the files of this dataset apart, where there are several."""
+    of_paper: bool = True
+    """Whether it is the paper's Figure 2, or the same of methods or budgets that the paper does not have."""
 
     @property
     def name(self) -> str:
         """The stem of its files."""
-        return f"figure2{f'_{self.slug}' if self.slug else ''}"
+        return f"{'figure2' if self.of_paper else 'fractions'}{f'_{self.slug}' if self.slug else ''}"
 
     @property
     def caption(self) -> str:
         """What is seen, in words that stand alone."""
-        text = f"Figure 2: accuracy on the test set of {self.dataset} against the share of the training images. "
-        text += f"Solid: on all its classes. {what_is_drawn(self._rows)}"
+        lead = "Figure 2: accuracy" if self.of_paper else "Accuracy"
+        text = f"{lead} on the test set of {self.dataset} against the share of the training images. "
+        text += f"Solid: on all its classes. {what_is_drawn(self._rows)}{what_divisions(self._rows)}"
         for reference in self._references:
             number = self._num_classes(reference)
             text += (
@@ -127,7 +133,11 @@ class Fractions:
 
     @cached_property
     def _shown(self) -> list[Setting]:
-        return [setting for setting in self.settings if setting.fraction is not None and setting.tested]
+        return [
+            setting
+            for setting in self.settings
+            if setting.fraction is not None and setting.tested and is_of_paper(setting.spec) == self.of_paper
+        ]
 
     @cached_property
     def _references(self) -> tuple[Reference, ...]:
@@ -142,7 +152,21 @@ class Fractions:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        return [row for setting in self._shown for row in _rows(setting)]
+        kinds = dict.fromkeys(row["scored_on"] for setting in self._shown for row in _rows(setting))
+        return [row for scored_on in kinds for row in self._scored_on(scored_on)]
+
+    def _scored_on(self, scored_on: str) -> list[dict[str, Any]]:
+        """The rows on one set of classes; of several divisions one row, on all classes."""
+        found = {one.setting_id: row for one in self._shown for row in _rows(one) if row["scored_on"] == scored_on}
+        shown = [setting for setting in self._shown if setting.setting_id in found]
+        if scored_on == self.dataset:
+            return one_row_each(shown, lambda setting: found[setting.setting_id])
+        gathered = {one.setting_id for family in divided(shown) for one in family.settings[1:]}
+        return [
+            {**found[one.setting_id], "method": one.label, "n_divisions": 1}
+            for one in shown
+            if one.setting_id not in gathered
+        ]
 
 
 _DIAMOND: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7}

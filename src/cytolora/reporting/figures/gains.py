@@ -42,7 +42,7 @@ class Gains:
             "Accuracy on the test set, adapter minus linear head, at equal training images on the same test images, in "
             "points. Large: difference of the means over seeds; small dots: single seeds; bars: 95 % interval of the "
             "paired difference for other test groups or images, not for other seeds. Above the line the adapter is "
-            "better."
+            "better. A method on several divisions has a large point for each, one below the other."
         )
         return text + in_caption(self._drawn)
 
@@ -59,7 +59,7 @@ class Gains:
         """Draws a panel per dataset, two beside each other, amounts from left to right."""
         datasets = in_print_order({row["dataset"] for row in self._rows}, 0)
         drawing, axes = panels(len(datasets), 2, share_y=False, size=(3.5, 2.5))
-        names = list(dict.fromkeys(_name(row) for row in self._rows))
+        names = list(dict.fromkeys(row["name"] for row in self._rows))
         inks, marks = colours(names), markers(names)
         for panel, dataset in zip(axes, datasets, strict=True):
             self._panel(panel, [row for row in self._rows if row["dataset"] == dataset], names)
@@ -76,7 +76,7 @@ class Gains:
         amounts = list(dict.fromkeys(row["amount"] for row in sorted(rows, key=lambda row: row["order"])))
         axes.axhline(0, color=INK, linewidth=0.9, zorder=1)
         for row in rows:
-            name = _name(row)
+            name = row["name"]
             place = amounts.index(row["amount"]) + _WIDTH * ((names.index(name) + 0.5) / len(names) - 0.5)
             point = {**row, "x": place, "mean": row["difference"]}
             interval_bars(axes, [point], "x", colour=inks[name])
@@ -93,8 +93,10 @@ class Gains:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        orders = [one.adapted.amount_key for one in self.gains]
-        return [{**row, "order": order} for row, order in zip(to_rows(self.gains), orders, strict=True)]
+        more = [
+            {"order": one.adapted.amount_key, "name": f"{one.adapted.model}, {one.adapted.label}"} for one in self.gains
+        ]
+        return [row | beside for row, beside in zip(to_rows(self.gains), more, strict=True)]
 
     @cached_property
     def _drawn(self) -> list[Setting]:
@@ -105,7 +107,3 @@ class Gains:
 def _of_what(amount: str) -> str:
     """Says of a share what it is of: a label that ends in % would be read as a place on an axis of percent."""
     return f"{amount}\nof train" if amount.endswith("%") else amount
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['model']}, {row['method']}"

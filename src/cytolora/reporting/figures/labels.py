@@ -25,6 +25,7 @@ from cytolora.display.lines import (
     what_is_drawn,
 )
 from cytolora.reporting.figures.few_shot import in_print_order
+from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
 from cytolora.reporting.results.flags import caution, in_caption, in_file
 from cytolora.reporting.results.settings import Setting
 
@@ -41,6 +42,7 @@ _COLUMNS = (
     "low",
     "high",
     "n_seeds",
+    "n_divisions",
     "by_seed",
     "flags",
 )
@@ -63,7 +65,7 @@ class Labels:
         """What is seen, in words that stand alone."""
         text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
         text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
-        text += f" {what_is_drawn(self._rows)}"
+        text += f" {what_is_drawn(self._rows)}{what_divisions(self._rows)}"
         return text + in_caption([setting for setting in self.settings if setting.tested])
 
     @property
@@ -108,25 +110,27 @@ class Labels:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        found = [
-            {
-                "dataset": setting.dataset,
-                "model": setting.model,
-                "method": setting.method,
-                "amount": setting.spec.sampling.amount,
-                "num_labels": setting.num_labels,
-                "mean": spread.mean,
-                "std": spread.std,
-                "low": setting.intervals["accuracy"].low,
-                "high": setting.intervals["accuracy"].high,
-                "n_seeds": len(setting.tested),
-                "by_seed": in_text(run.metrics["test"]["accuracy"] for run in setting.tested),
-                "flags": in_file(setting),
-            }
-            for setting in self.settings
-            if setting.num_labels and (spread := setting.test("accuracy")) is not None
-        ]
+        tested = [one for one in self.settings if one.num_labels and one.tested]
+        found = one_row_each(tested, _row)
         return sorted(found, key=lambda row: (row["dataset"], row["model"], row["method"], row["num_labels"]))
+
+
+def _row(setting: Setting) -> dict[str, Any]:
+    spread, interval = setting.test("accuracy"), setting.intervals["accuracy"]
+    return {
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "method": setting.method,
+        "amount": setting.spec.sampling.amount,
+        "num_labels": setting.num_labels,
+        "mean": spread and spread.mean,
+        "std": spread and spread.std,
+        "low": interval.low,
+        "high": interval.high,
+        "n_seeds": len(setting.tested),
+        "by_seed": in_text(run.metrics["test"]["accuracy"] for run in setting.tested),
+        "flags": in_file(setting),
+    }
 
 
 def _style(index: int, method: str, marker: str) -> dict[str, Any]:

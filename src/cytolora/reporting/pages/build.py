@@ -21,12 +21,15 @@ from cytolora.reporting.figures.few_shot import few_shot_figures, in_print_order
 from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.gains import Gains
 from cytolora.reporting.figures.labels import Labels
+from cytolora.reporting.figures.leakage import LeakageFigure
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
+from cytolora.reporting.leakage import section as leakage
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
 from cytolora.reporting.results.divided import divided
+from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.settings import (
     METRICS,
     Setting,
@@ -70,6 +73,7 @@ _TABLES = (
     "neighbours.csv",
     "metadata.csv",
     "divisions.csv",
+    "leakage.csv",
 )
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
@@ -118,12 +122,14 @@ def build_report(
         with staged_folder(target) as folder:
             _write_tables(folder, settings)
             write_splits(folder, runs_dir, settings, {one.dataset: _slug(one.dataset) for one in settings})
-            desk = _Desk(folder=folder / "figures", cache=runs_dir / ".cache" / "figures")
+            desk = _Desk(folder=folder / "figures", runs_dir=runs_dir)
             overview = _overview(desk, settings)
             sections = _sections(desk, settings, folders, reading)
             if overview.gains:
                 write_text(folder / "gains.csv", to_csv(gain_tables.to_rows(overview.gains), gain_tables.COLUMNS))
             _write_metadata(folder, sections)
+            if rows := leakage.to_rows([section.leakage for section in sections]):
+                write_text(folder / "leakage.csv", to_csv(rows, leakage.COLUMNS))
             _write_findings(folder, sections)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
@@ -193,28 +199,39 @@ def _write_findings(folder: Path, sections: Sequence[Section]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Desk:
-    """Where pictures are put, and where drawn ones are kept."""
+    """Where pictures are put; drawn ones are kept beside the runs."""
 
     folder: Path
-    cache: Path
+    runs_dir: Path
 
     def picture(self, figure: Figure) -> Picture:
-        return Picture(name=figure.name, svg=save(figure, self.folder, self.cache, as_pdf=True), caption=figure.caption)
+        return Picture(
+            name=figure.name,
+            svg=save(figure, self.folder, self.runs_dir / ".cache" / "figures", as_pdf=True),
+            caption=figure.caption,
+        )
 
 
 def _overview(desk: _Desk, settings: Sequence[Setting]) -> Overview:
-    """The paper's table and figures, as far as their settings exist."""
+    """The paper's table and figures, as far as their settings exist, and the same of other methods and budgets."""
     by_name = by_dataset(settings)
-    shares = [Fractions(dataset=name, settings=members, slug=_slug(name)) for name, members in by_name.items()]
+    shares = [
+        Fractions(dataset=name, settings=members, slug=_slug(name), of_paper=of_paper)
+        for name, members in by_name.items()
+        for of_paper in (True, False)
+    ]
     shares = [figure for figure in shares if figure.drawable]
-    if len(shares) == 1:
-        shares = [replace(shares[0], slug="")]
+    if len(papers := [figure for figure in shares if figure.of_paper]) == 1:
+        shares[shares.index(papers[0])] = replace(papers[0], slug="")
     paired = Gains(gains=gains(settings))
-    figures: list[Figure] = [*few_shot_figures(settings, _slug), *shares]
-    figures += [labels] if (labels := Labels(settings=settings)).drawable else []
+    curves = [*few_shot_figures(settings, _slug), *shares]
+    own: list[Figure] = [figure for figure in curves if not figure.of_paper]
+    own += [labels] if (labels := Labels(settings=settings)).drawable else []
     return Overview(
-        tables=table1.tables1(settings),
-        pictures=[desk.picture(figure) for figure in figures],
+        tables=table1.tables1([one for one in settings if is_of_paper(one.spec)]),
+        pictures=[desk.picture(figure) for figure in curves if figure.of_paper],
+        own_tables=table1.tables1([one for one in settings if not is_of_paper(one.spec)]),
+        own_pictures=[desk.picture(figure) for figure in own],
         gains=paired.gains,
         panel=desk.picture(paired) if paired.drawable else None,
         rivals=rivals(settings),
@@ -247,6 +264,8 @@ def _section(
         from cytolora.reporting.pages.examples import find_examples  # reads images: not needed without data
 
         examples = find_examples(winner, data, reading)
+    found = leakage.leakage_section(desk.runs_dir, settings)
+    panel = LeakageFigure(section=found, slug=slug)
     return Section(
         facts=describe_dataset(settings),
         settings=settings,
@@ -255,6 +274,8 @@ def _section(
         reliability=None if winner is None else desk.picture(reliability_diagram(winner, _slug(winner.setting_id))),
         breakdowns=breakdowns(settings),
         examples=examples,
+        leakage=found,
+        leakage_panel=desk.picture(panel) if panel.drawable else None,
         slug=slug,
     )
 

@@ -12,6 +12,7 @@ from cytolora.display import format as words
 from cytolora.experiments.store import StoredRun
 from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.comparison.gains import Gain
+from cytolora.reporting.leakage.section import LeakageSection
 from cytolora.reporting.pages import protocol
 from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
@@ -30,6 +31,9 @@ from cytolora.reporting.tables.rates import to_rows
 from cytolora.reporting.tables.table1 import BELOW, Table1, lines_of
 from cytolora.reporting.tables.tables import TITLES, amounts_of, further, pivot, plus_minus
 
+LEAKAGE = "cytolora.classifier.leakage"
+"""Holds the template of its tables."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
@@ -43,10 +47,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """The paper's experiments over all datasets, before any of them alone."""
+    """Experiments over all datasets, before any of them alone: the paper's, and one's own."""
 
     tables: Sequence[Table1]
     pictures: Sequence[Picture]
+    own_tables: Sequence[Table1]
+    """Linear classifiers on all images whose budget is not the paper's."""
+    own_pictures: Sequence[Picture]
+    """Methods, variants and budgets that the paper does not have."""
     gains: Sequence[Gain]
     """Adapters beside the linear head at equal amounts."""
     panel: Picture | None
@@ -71,6 +79,9 @@ class Section:
     """The best setting's."""
     examples: Examples | None = None
     """Of the best setting; None without the data."""
+    leakage: LeakageSection
+    leakage_panel: Picture | None = None
+    """Its figure."""
     slug: str
     """Names the dataset in links."""
 
@@ -128,7 +139,9 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
     """Fills the template."""
     settings = [setting for section in sections for setting in section.settings]
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("cytolora.reporting.pages"), PackageLoader("cytolora.display")]),
+        loader=ChoiceLoader(
+            [PackageLoader("cytolora.reporting.pages"), PackageLoader(LEAKAGE), PackageLoader("cytolora.display")]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

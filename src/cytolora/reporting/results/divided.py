@@ -4,8 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cytolora.config.leave_out import column_and_value
 from cytolora.config.run import RunSpec
 from cytolora.metrics.divisions import OverDivisions, over_divisions
+from cytolora.reporting.results.flags import flags
 from cytolora.reporting.results.settings import Metric, Setting
 
 
@@ -14,7 +16,7 @@ class Divided:
     """One setting on two divisions or more: equal in everything but ``split.seed``."""
 
     settings: tuple[Setting, ...]
-    """Tested, one for each division, by split seed."""
+    """Tested, one for each division, by split seed and value left out."""
 
     @property
     def first(self) -> Setting:
@@ -22,19 +24,26 @@ class Divided:
         return self.settings[0]
 
     @property
-    def split_seeds(self) -> tuple[int, ...]:
-        """Ascending."""
-        return tuple(setting.spec.split.seed for setting in self.settings)
+    def divisions(self) -> tuple[str, ...]:
+        """Names of the divisions: the values left out, or the split seeds."""
+        splits = [setting.spec.split for setting in self.settings]
+        return tuple(split.leave_out or str(split.seed) for split in splits)
 
     @property
     def test_over_train(self) -> float | None:
-        """Test groups over training groups of a division, on average; None with few shots.
+        """Test groups over training groups of a division, on average; None with few shots, and of sites left out.
 
-        Few-shot runs see a few of the training groups: what another draw of them does is not in this ratio.
+        Sites are no random divisions, and few-shot runs see a few of the training groups: what another draw of them
+        does is not in this ratio.
         """
-        if self.first.shots is not None:
+        if self.first.shots is not None or self.first.spec.split.leave_out is not None:
             return None
         return sum(map(_test_over_train, self.settings)) / len(self.settings)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Grave tags of any of its settings, each once."""
+        return tuple(dict.fromkeys(tag for setting in self.settings for tag in flags(setting)))
 
     def over(self, metric: Metric) -> OverDivisions:
         """Summarises a metric on the test sets."""
@@ -48,7 +57,7 @@ def divided(settings: Iterable[Setting]) -> list[Divided]:
     Split seeds that leave the test set as it is, where a dataset names its own, are one division.
     """
     families: dict[str, dict[str, Setting]] = defaultdict(dict)
-    for setting in sorted(settings, key=lambda one: one.spec.split.seed):
+    for setting in sorted(settings, key=lambda one: (one.spec.split.seed, one.spec.split.leave_out or "")):
         if setting.evaluation is not None and setting.spec.split.file_sha256 is None:
             families[_family(setting.spec)].setdefault(setting.evaluation.test_set, setting)
     found = [Divided(settings=tuple(members.values())) for members in families.values() if len(members) > 1]
@@ -62,7 +71,9 @@ def undivided(settings: Sequence[Setting], families: Iterable[Divided]) -> list[
 
 
 def _family(spec: RunSpec) -> str:
-    return replace(spec, split=replace(spec.split, seed=0)).setting_id
+    """Names what divisions share: random ones, or the values of one column left out."""
+    column = "" if spec.split.leave_out is None else column_and_value(spec.split.leave_out)[0]
+    return column + "=" + replace(spec, split=replace(spec.split, seed=0, leave_out=None)).setting_id
 
 
 def _test_over_train(setting: Setting) -> float:

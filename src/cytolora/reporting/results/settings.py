@@ -20,6 +20,7 @@ from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.division import group_warnings
 from cytolora.reporting.results.evaluation import Evaluation, evaluate
 from cytolora.reporting.results.facts import ClassFacts, class_facts
+from cytolora.reporting.results.paper import has_adapter_of_paper
 from cytolora.reporting.results.predictions import TestPredictions, read_test
 from cytolora.reporting.results.published import Published, find_published
 from cytolora.reporting.results.variants import Variant, name_variants
@@ -160,8 +161,8 @@ class SettingRuns:
 
     @property
     def published(self) -> Published | None:
-        """What the literature prints for this setting, if anything."""
-        if self.shots is not None:
+        """What the literature prints for this setting, with this rank and these targets, if anything."""
+        if self.shots is not None or not has_adapter_of_paper(self.spec):
             return None
         method = self.spec.method
         return find_published(dataset=self.dataset, model=self.model, method=method, fraction=self.fraction)
@@ -281,7 +282,7 @@ def highest(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
-def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | None:
+def best(settings: Iterable[AnySetting], metric: Metric = "accuracy") -> AnySetting | None:
     """The tested setting of the highest mean on validation; None where none is tested. Test takes no part.
 
     Of equals the one with more validation images, then of lower validation loss, then the earliest. Dry runs, and the
@@ -290,7 +291,7 @@ def best(settings: Iterable[Setting], metric: Metric = "accuracy") -> Setting | 
     return max((one for one in settings if one.tested), key=lambda one: _on_validation(one, metric), default=None)
 
 
-def _on_validation(setting: Setting, metric: Metric) -> tuple[bool, float, int, float]:
+def _on_validation(setting: SettingRuns, metric: Metric) -> tuple[bool, float, int, float]:
     scores = [run.metrics["val"] for run in setting.chosen]
     mean = {name: fmean(score[name] for score in scores) for name in (metric, "loss")}
     return setting.is_result, mean[metric], min(score["n"] for score in scores), -mean["loss"]

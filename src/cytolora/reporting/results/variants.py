@@ -14,6 +14,9 @@ _NAMED_ELSEWHERE = (
 )
 BUDGET = "train.budget"
 SPLIT_SEED = "split.seed"
+LEFT_OUT = "split.leave_out"
+DIVISIONS = (LEFT_OUT, SPLIT_SEED)
+"""Fields that tell divisions apart."""
 _NO_NAMES: Mapping[str, str] = {}
 SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
@@ -64,15 +67,16 @@ def name_variants(specs: Mapping[str, RunSpec], names: Mapping[str, str] = _NO_N
         flats = {name: spec_fields(specs[name]) for name in members}
         keys = _clashing(specs, flats)
         for name, flat in flats.items():
-            fields = {key: flat.get(key) for key in keys if key != SPLIT_SEED}
+            fields = {key: flat.get(key) for key in keys if key not in DIVISIONS}
             parts = ["" if preset == PAPER else f"preset {preset}", *fields_in_words(fields)]
-            division = field_in_words(SPLIT_SEED, flat.get(SPLIT_SEED)) if SPLIT_SEED in keys else ""
-            named[name] = Variant(text=", ".join(filter(None, parts)), division=division)
+            division = [field_in_words(key, flat.get(key)) for key in DIVISIONS if key in keys]
+            named[name] = Variant(text=", ".join(filter(None, parts)), division=", ".join(division))
     return named
 
 
 _PHRASES: Mapping[str, Callable[[Any], str]] = {
     BUDGET: str,
+    LEFT_OUT: lambda value: f"tested on {value}",
     "adapter.rank": lambda value: f"rank {value}",
     "adapter.targets": lambda value: f"on {', '.join(value)}",
     "adapter.blocks": lambda value: f"in {'all blocks' if value == 'all' else f'blocks {_listed(value)}'}",

@@ -7,7 +7,6 @@ from typing import Any
 from cytolora.display import format as words
 from cytolora.metrics.divisions import OverDivisions
 from cytolora.reporting.results.divided import Divided
-from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.settings import ALL_METRICS
 
 COLUMNS = (
@@ -39,7 +38,7 @@ def _row(family: Divided) -> dict[str, Any]:
         "shots": "all" if first.shots is None and first.fraction is None else first.shots,
         "fraction": first.fraction,
         "n_divisions": len(family.settings),
-        "split_seeds": " ".join(map(str, family.split_seeds)),
+        "split_seeds": " ".join(family.divisions),
         "test_over_train": _rounded(ratio),
     }
     for metric in ALL_METRICS:
@@ -51,8 +50,7 @@ def _row(family: Divided) -> dict[str, Any]:
             f"{metric}_low": _rounded(found.low),
             f"{metric}_high": _rounded(found.high),
         }
-    flags = dict.fromkeys(flag for one in family.settings for flag in in_file(one).split("; ") if flag)
-    row["flags"] = "; ".join(flags)
+    row["flags"] = "; ".join(family.flags)
     row["setting_ids"] = " ".join(setting.setting_id for setting in family.settings)
     return row
 
