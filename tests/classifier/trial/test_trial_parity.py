@@ -1,5 +1,6 @@
 """Parity part of a trial: ten drawn images, and planted faults that it must name."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -120,3 +121,18 @@ def test_another_size_fails_the_preprocessing_by_its_shape(tmp_path: Path):
     parts = tried(made, replace(made.spec, preprocess=preprocess))
     assert parts["preprocessing"].verdict == "failed"
     assert "views of (3, 64, 64), expected (3, 80, 80)" in parts["preprocessing"].text
+
+
+@pytest.mark.parametrize("name", ["siglip2-b16", "eva02-clip-b16"])
+def test_a_resize_rule_that_an_entry_overrides_knowingly_is_said_with_its_reason(name: str, tmp_path: Path):
+    """timm's copies say 0.9 and a crop; their authors' library does not."""
+    writer = official_timm.eva02_clip if "eva" in name else partial(official_timm.timm_native, name=name)
+    made = writer(tmp_path, SMALL)
+    assert tried(made)["preprocessing"].text == "10 of 10 images equal."
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["pretrained_cfg"] |= {"crop_pct": 0.9, "crop_mode": "center"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    part = tried(made)["preprocessing"]
+    assert part.verdict == "passed"
+    assert "10 of 10 images are resized otherwise, knowingly" in part.text
+    assert tried(made, replace(made.spec, overrides=None))["preprocessing"].verdict == "failed"

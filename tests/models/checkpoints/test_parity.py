@@ -24,7 +24,7 @@ from cytolora.config.run import Preprocess
 from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.data.imaging.views import evaluation_view, to_batch, uncropped_view
 from cytolora.errors import WeightsError
-from cytolora.models.backbones.registry import BackboneSpec
+from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.building import build_encoder
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
@@ -190,6 +190,31 @@ def test_at_every_size_features_are_the_native_librarys_but_for_the_one_pixel_of
         moved.append((width, height))
     crops = name in ("transformers CLIP", "transformers DINOv2, Phikon-v2")
     assert moved == ([(95, 64), (64, 95)] if crops else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("uni", {"interpolation": "bicubic"}),
+        ("uni2-h", {"interpolation": "bicubic"}),
+        ("dinobloom-b", {"mean": (0.5, 0.5, 0.5)}),
+        ("h-optimus-0", {"std": (0.229, 0.224, 0.225)}),
+        ("prov-gigapath", {"resize_px": None}),
+        ("siglip2-b16", {"resize": "shortest"}),
+        ("dinov2-b14", {"interpolation": "bilinear"}),
+        ("dinov3-b16", {"mean": (0.5, 0.5, 0.5)}),
+    ],
+)
+def test_an_entry_with_another_preprocessing_than_published_would_be_seen(
+    name: str, change: dict[str, Any], photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Shows that entries in timm's layout are compared with what others publish, not with themselves."""
+    entry = BACKBONES.get(name)
+    wrong = replace(entry, preprocess=replace(entry.preprocess, **change))
+    monkeypatch.setitem(BACKBONES._entries, name, wrong)
+    made = official_timm.timm_native(tmp_path, SMALL, name=name)
+    with torch.inference_mode():
+        assert relative(our_feature(made, photograph, trust_weights=True), made.native(photograph)) > 1e-3
 
 
 def test_the_wrong_activation_would_be_seen(photograph: Path, tmp_path: Path):
