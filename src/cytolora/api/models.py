@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cytolora.classifier.fit.config import DEFAULT_CACHE, FitOptions, choose_config
+from cytolora.classifier.fit.config import DEFAULT_CACHE
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import LINEAR, AdapterSpec
+from cytolora.config.run import AdapterSpec
 from cytolora.core.arguments import AnyPath, as_device, as_path
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
@@ -177,28 +177,17 @@ def embed(
         cache: Folder of decoded images and features.
     """
     from cytolora.api.datasets import load_dataset
+    from cytolora.api.session import open_session
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import read_embedding, unlabelled
-    from cytolora.training.session import Session
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
-    config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
-    for note in config.notes:
-        progress.say(note)
     if isinstance(data, Manifest):
         manifest = data
     else:
         manifest = load_dataset(data, dataset, reading=reading) if labelled else unlabelled(data, reading.decoding)
-    inputs.fetch_weights(config.backbone.name, progress)
+    session = open_session(manifest, model, inputs, cache=as_path(cache, "cache"), device=on, progress=progress)
     progress.begin("features", len(manifest.samples), "images")
-    session = Session(
-        backbone=config.backbone,
-        manifest=manifest,
-        inputs=inputs,
-        cache=cache,
-        device=on,
-        progress=progress,
-    )
     write(session, out, on_images=progress.done)
     return read_embedding(out)
