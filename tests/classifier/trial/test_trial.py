@@ -47,9 +47,11 @@ def verdicts(trial: Trial) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", WRITERS)
 def test_official_layouts_pass_every_part(name: str, tmp_path: Path, monkeypatch):
-    trial = tried(WRITERS[name](tmp_path, SMALL), monkeypatch)
+    steps = 2 if name == "BiomedCLIP" else 12  # the one that is not small: open_clip builds timm's trunk as published
+    trial = tried(WRITERS[name](tmp_path, SMALL), monkeypatch, steps=steps)
     found = verdicts(trial)
     assert list(found) == ALL
     possible = set(ALL) - ({"preprocessing"} if name == "DINOv2's code" else set())
