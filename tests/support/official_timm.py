@@ -10,6 +10,7 @@ from typing import Any
 import timm
 import torch
 from official import Official, Size, fitted, hf_dinov2, randomise
+from open_clip.pretrained import get_pretrained_cfg
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.data.config import resolve_data_config
@@ -85,10 +86,41 @@ def timm_native(folder: Path, size: Size, *, name: str, safetensors: bool = Fals
     return _timm(folder, spec, _plain(spec), head=False, safetensors=safetensors)
 
 
+_BICUBIC, _BILINEAR = {"interpolation": "bicubic"}, {"interpolation": "bilinear"}
+_IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "uni": {**_IMAGENET, **_BILINEAR},  # Resize(224) and ImageNet's values of the card; torchvision's default filter
+    "uni2-h": {**_IMAGENET, **_BILINEAR},
+    "virchow2": {**_IMAGENET, **_BICUBIC},
+    "dinobloom-b": {**_IMAGENET, **_BICUBIC},
+    "h-optimus-0": {"mean": [0.707223, 0.578729, 0.703617], "std": [0.211883, 0.230117, 0.177517], **_BICUBIC},
+    "prov-gigapath": {**_IMAGENET, **_BICUBIC},
+}
+"""Preprocessing of checkpoints that are not timm's own, as their cards say; never that of our entry."""
+_RESIZED_TO = {"prov-gigapath": 256}
+"""Shorter edge before the crop, where it is not the encoder's size: Resize(256), CenterCrop(224)."""
+_IN_TIMM = {"dinov3-b16": "vit_base_patch16_dinov3.lvd1689m", "dinov2-b14": "vit_base_patch14_dinov2.lvd142m"}
+_IN_OPEN_CLIP = {"siglip2-b16": ("ViT-B-16-SigLIP2", "webli"), "eva02-clip-b16": ("EVA02-B-16", "merged2b_s8b_b131k")}
+"""Checkpoints whose preprocessing a library knows: of two of timm's copies the library of their authors."""
+
+
+def published(name: str, size_px: int) -> dict[str, Any]:
+    """Preprocessing of an entry's checkpoint from elsewhere than the entry, in the words of timm's config.json."""
+    own: dict[str, Any] = dict(_PUBLISHED.get(name, {}))
+    if name in _IN_TIMM:
+        cfg: Any = timm.get_pretrained_cfg(_IN_TIMM[name])
+        own = {"mean": list(cfg.mean), "std": list(cfg.std), "interpolation": cfg.interpolation}
+    if name in _IN_OPEN_CLIP:
+        known: Any = get_pretrained_cfg(*_IN_OPEN_CLIP[name])
+        own = {"mean": list(known["mean"]), "std": list(known["std"]), "interpolation": known["interpolation"]}
+        own["crop_mode"] = "squash" if known["resize_mode"] == "squash" else "center"
+    return {"crop_mode": "center", **own, "crop_pct": size_px / _RESIZED_TO.get(name, size_px)}
+
+
 def _timm(folder: Path, spec: BackboneSpec, arguments: dict[str, Any], *, head: bool, safetensors: bool) -> Official:
     folder.mkdir(parents=True, exist_ok=True)
     num_classes = arguments.pop("num_classes", 0)
-    pre = spec.preprocess
+    size_px = spec.preprocess.size_px
     config = {
         "architecture": spec.architecture,
         "num_classes": num_classes,
@@ -96,13 +128,9 @@ def _timm(folder: Path, spec: BackboneSpec, arguments: dict[str, Any], *, head: 
         "model_args": arguments,
         "pretrained_cfg": {
             "custom_load": False,
-            "input_size": [3, pre.size_px, pre.size_px],
+            "input_size": [3, size_px, size_px],
             "fixed_input_size": True,
-            "interpolation": pre.interpolation,
-            "crop_pct": pre.size_px / pre.shorter_px,
-            "crop_mode": "squash" if pre.resize == "squash" else "center",
-            "mean": list(pre.mean),
-            "std": list(pre.std),
+            **published(spec.name, size_px),
             "num_classes": num_classes,
             "pool_size": None,
             "first_conv": "patch_embed.proj",

@@ -72,9 +72,8 @@ def check(
         data: As for ``load_dataset``; or what it returns.
         page: HTML file to write: duplicates side by side, unreadable files, group leakage, counts.
     """
-    from cytolora.classifier.fit.usable import refused
+    from cytolora.classifier.fit.usable import audited
     from cytolora.core.files import write_text
-    from cytolora.data.quality.audit import audit
 
     page, progress = as_path_or_none(page, "page"), progress or default_progress()
     manifest = (
@@ -83,13 +82,12 @@ def check(
         else load_dataset(data, dataset, split=split, label_map=label_map, reading=reading)
     )
     progress.begin("looking at images", len(manifest.samples), "images")
-    audited = audit(manifest, on_image=lambda: progress.done(1))
-    audited = replace(audited, refused=refused(manifest, audited))
+    found = audited(manifest, on_image=lambda: progress.done(1))
     if page is not None:
         from cytolora.reporting.pages.audit_page import render_audit
 
-        write_text(page, render_audit(manifest, audited))
-    return audited
+        write_text(page, render_audit(manifest, found))
+    return found
 
 
 def split(

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cytolora.classifier.fit.config import DEFAULT_CACHE, FitOptions, choose_config
+from cytolora.classifier.fit.config import DEFAULT_CACHE
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import LINEAR
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_names, as_path, as_path_or_none
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
@@ -64,12 +63,12 @@ def leakage(
         DataError: If no group is known.
     """
     from cytolora.api.datasets import load_dataset
+    from cytolora.api.session import open_session
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.leakage.encodings import of_bundle, of_session
     from cytolora.classifier.leakage.features import Effort
     from cytolora.classifier.leakage.measure import measure_leakage
     from cytolora.classifier.leakage.page import write_page
-    from cytolora.training.session import Session
 
     if model is not None and bundle is not None:
         raise ConfigError("Name a model or a bundle, not both: a bundle has a backbone of its own.")
@@ -86,14 +85,8 @@ def leakage(
         encodings, name = of_bundle(opened), f"{opened.backbone.name} in {opened.name}"
     else:
         inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
-        config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
-        for note in config.notes:
-            progress.say(note)
-        inputs.fetch_weights(config.backbone.name, progress)
-        session = Session(
-            backbone=config.backbone, manifest=manifest, inputs=inputs, cache=cache, device=on, progress=progress
-        )
-        encodings, name = of_session(session), config.backbone.name
+        session = open_session(manifest, model, inputs, cache=cache, device=on, progress=progress)
+        encodings, name = of_session(session), session.backbone.name
     report = measure_leakage(
         manifest,
         encodings,

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cytolora.classifier.fit.config import DEFAULT_CACHE, FitOptions, choose_config
+from cytolora.classifier.fit.config import DEFAULT_CACHE
 from cytolora.config.reading import AS_IT_STANDS, STANDARD, Decoding, ReadOptions
-from cytolora.config.run import LINEAR, AdapterSpec
+from cytolora.config.run import AdapterSpec
 from cytolora.core.arguments import AnyPath, as_device, as_path
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
@@ -194,30 +194,19 @@ def embed(
         cache: Folder of decoded images and features.
     """
     from cytolora.api.datasets import load_dataset
+    from cytolora.api.session import open_session
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import read_embedding
-    from cytolora.training.session import Session
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
     if isinstance(data, Manifest) and reading != AS_IT_STANDS:
         raise ConfigError("The dataset was read already, so that `reading` would not act; give it to load_dataset.")
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
-    config = choose_config(FitOptions(model=model, method=LINEAR), inputs, on.type)
-    for note in config.notes:
-        progress.say(note)
     if isinstance(data, Manifest):
         manifest = data
     else:
         manifest = load_dataset(data, dataset, reading=reading) if labelled else _unlabelled(data, reading)
-    inputs.fetch_weights(config.backbone.name, progress)
+    session = open_session(manifest, model, inputs, cache=as_path(cache, "cache"), device=on, progress=progress)
     progress.begin("features", len(manifest.samples), "images")
-    session = Session(
-        backbone=config.backbone,
-        manifest=manifest,
-        inputs=inputs,
-        cache=cache,
-        device=on,
-        progress=progress,
-    )
     write(session, out, on_images=progress.done)
     return read_embedding(out)

@@ -3,13 +3,13 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cytolora.classifier.fit.usable import refused
+from cytolora.classifier.fit.usable import audited
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.feature_options import NO_FEATURES, FeatureOptions, reader
 from cytolora.cli.options import AS_IT_STANDS, ReadingOptions
@@ -23,7 +23,6 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
-from cytolora.data.quality.audit import audit
 from cytolora.data.quality.findings import Audit
 from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.canonical import canonical_division, check_canonical, verify_division
@@ -193,13 +192,12 @@ def _manifest(
 def _audited(manifest: Manifest, alike: FeatureOptions, progress: Progress) -> Audit:
     features = reader(alike, manifest, progress)
     progress.begin("looking at images", len(manifest.samples), "images")
-    found = audit(
+    return audited(
         manifest,
         features=features,
         min_similarity=alike.similarity,
         on_image=lambda: progress.done(1),
     )
-    return replace(found, refused=refused(manifest, found))
 
 
 def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:

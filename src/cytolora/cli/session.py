@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from cytolora.api.session import open_session as open_features
 from cytolora.classifier.bundle.files import CONTENTS
-from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
 from cytolora.cli.options import MachineOptions, ReadingOptions, WeightOptions, add_backbones, pairs
-from cytolora.config.run import LINEAR
 from cytolora.core.cache_folder import default_cache
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
@@ -59,16 +58,13 @@ def open_session(
         weights_dir=files.weights_dir,
         trust_weights=files.trust_weights,
     )
-    config = choose_config(FitOptions(model=model, method=LINEAR), inputs, machine.device, own)
-    for note in config.notes:
-        make_console(stderr=True).print(note)
-    backbone = config.backbone
-    inputs.fetch_weights(backbone.name, progress)
-    return Session(
-        backbone=backbone,
-        manifest=manifest,
-        inputs=inputs,
+    return open_features(
+        manifest,
+        model,
+        inputs,
         cache=cache or default_cache(),
         device=resolve_device(machine),
         progress=progress,
+        own=own,
+        note=make_console(stderr=True).print,
     )

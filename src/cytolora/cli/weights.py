@@ -19,6 +19,11 @@ from cytolora.models.checkpoints.offline_folder import verify as verify_folder
 _PROBLEMS_FOUND = 1
 
 app = App(name="weights", help="Lists, fetches and verifies checkpoints, for sites with and without a network.")
+app.command(
+    "cytolora.cli.weights_try:try_",
+    name="try",
+    help="Tries a checkpoint: parity with its native library, LoRA, bundle, ONNX export, speed.",
+)
 
 
 @app.command(name="list")

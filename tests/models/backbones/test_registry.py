@@ -3,13 +3,17 @@
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import astuple, fields, replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_encoders import inside
+from torchvision.transforms import v2
 
 from cytolora.config.run import AdapterSpec
+from cytolora.data.imaging.views import evaluation_view
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.split_qkv import attention_blocks
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
@@ -26,15 +30,43 @@ FURTHER = {
     "dinobloom-s": 12, "dinobloom-b": 12, "dinobloom-l": 24, "dinobloom-g": 40, "uni2-h": 24, "virchow2": 32,
     "h-optimus-0": 40, "prov-gigapath": 40, "phikon-v2": 24, "plip": 12, "pubmedclip": 12, "conch": 12, "crown": 24,
     "unicas": 24, "dinov2-s14": 12, "dinov2-b14": 12, "dinov2-l14": 24, "dinov2-s14-reg": 12, "dinov2-b14-reg": 12,
-    "dinov2-l14-reg": 24, "dinov3-s16": 12, "dinov3-b16": 12, "dinov3-l16": 24, "siglip2-b16": 12, "medsiglip": 27,
+    "dinov2-l14-reg": 24, "dinov2-s14-eval": 12, "dinov2-b14-eval": 12, "dinov2-l14-eval": 24,
+    "dinov2-s14-reg-eval": 12, "dinov2-b14-reg-eval": 12, "dinov2-l14-reg-eval": 24,
+    "dinov3-s16": 12, "dinov3-b16": 12, "dinov3-l16": 24, "siglip2-b16": 12, "medsiglip": 27,
     "eva02-clip-b16": 12, "clip-vit-b32": 12,
 }  # fmt: skip
 BLOCKS = {"nano": 4, **PAPER, **FURTHER}
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP_224, IMAGENET_224 = (224, *CLIP, "bicubic", "shortest", None), (224, *IMAGENET, "bicubic", "shortest", None)
+BILINEAR_224 = (224, *IMAGENET, "bilinear", "shortest", None)
+OF_256 = (224, *IMAGENET, "bicubic", "shortest", 256)
+DINOV2 = [f"dinov2-{size}14{registers}" for size in "sbl" for registers in ("", "-reg")]
+PREPROCESSING = {
+    **dict.fromkeys(["clip-vit-b16", "clip-vit-b32", "clip-vit-l14", "quiltnet-b16", "quiltnet-b32"], CLIP_224),
+    **dict.fromkeys(["biomedclip", "plip", "pubmedclip", "eva02-clip-b16"], CLIP_224),
+    "conch": (448, *CLIP, "bicubic", "shortest", None),
+    **dict.fromkeys([*DINOV2, "dinov3-s16", "dinov3-b16", "dinov3-l16", "phikon-v2", "virchow2"], IMAGENET_224),
+    **dict.fromkeys(["dinobloom-s", "dinobloom-b", "dinobloom-l", "dinobloom-g", "crown", "unicas"], IMAGENET_224),
+    **dict.fromkeys(["uni", "uni2-h"], BILINEAR_224),
+    **dict.fromkeys([*(f"{name}-eval" for name in DINOV2), "prov-gigapath"], OF_256),
+    "h-optimus-0": (
+        224, (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517), "bicubic", "shortest", None,
+    ),
+    "vit-b16": (224, *HALF, "bilinear", "squash", None),
+    "siglip2-b16": (224, *HALF, "bicubic", "squash", None),
+    "medsiglip": (448, *HALF, "bilinear", "squash", None),
+    "nano": (64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear", "squash", None),
+}  # fmt: skip
+"""By entry: size, mean, standard deviation, interpolation, resize rule, shorter edge before the crop."""
 IN_NO_SOURCE = {
     "file name": {
         "dinobloom-s", "dinobloom-b", "dinobloom-l", "dinobloom-g", "uni2-h", "virchow2", "h-optimus-0",
         "prov-gigapath", "conch", "dinov2-s14", "dinov2-b14", "dinov2-l14", "dinov2-s14-reg", "dinov2-b14-reg",
-        "dinov2-l14-reg", "dinov3-s16", "dinov3-b16", "dinov3-l16", "siglip2-b16", "medsiglip", "eva02-clip-b16",
+        "dinov2-l14-reg", "dinov2-s14-eval", "dinov2-b14-eval", "dinov2-l14-eval", "dinov2-s14-reg-eval",
+        "dinov2-b14-reg-eval", "dinov2-l14-reg-eval",
+        "dinov3-s16", "dinov3-b16", "dinov3-l16", "siglip2-b16", "medsiglip", "eva02-clip-b16",
         "pubmedclip", "quiltnet-b32",
     },
     "licence": {
@@ -69,6 +101,27 @@ def test_every_fact_has_a_source_and_every_file_a_place(spec: BackboneSpec):
         assert spec.sources
         assert all(source.startswith("https://") for source in spec.sources)
     assert spec.arguments["num_classes"] == 0
+
+
+def test_the_preprocessing_of_no_entry_ever_changes():
+    """A change would give features of stored runs another meaning; another rule is another entry."""
+    assert {spec.name: astuple(spec.preprocess) for spec in BACKBONES} == PREPROCESSING
+
+
+def test_dinov2_is_evaluated_on_the_centre_of_256_px_by_the_entry_of_its_own_name():
+    """DINOv2's make_classification_eval_transform; weights, encoder and run ids of the other entry stay."""
+    for name in DINOV2:
+        plain, evaluated = BACKBONES.get(name), BACKBONES.get(f"{name}-eval")
+        kept = {"name", "preprocess", "sources", "description"}
+        changed = {
+            field.name for field in fields(plain) if getattr(plain, field.name) != getattr(evaluated, field.name)
+        }
+        assert changed == kept
+        assert evaluated.preprocess == replace(plain.preprocess, resize_px=256)
+    pixels = np.random.default_rng(0).integers(0, 256, (431, 768, 3), dtype=np.uint8)
+    resize = v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC)
+    theirs = v2.PILToTensor()(v2.CenterCrop(224)(resize(Image.fromarray(pixels))))
+    assert torch.equal(evaluation_view(pixels, BACKBONES.get("dinov2-b14-eval").preprocess), theirs)
 
 
 def test_every_checkpoint_that_is_promised_is_registered():

@@ -18,14 +18,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_encoders import relative
 from torch import Tensor
+from torchvision.transforms import v2
 
-from cytolora.data.imaging.decode import decode
-from cytolora.data.imaging.views import evaluation_view, to_batch
+from cytolora.config.run import Preprocess
+from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.imaging.views import evaluation_view, to_batch, uncropped_view
 from cytolora.errors import WeightsError
-from cytolora.models.backbones.registry import BackboneSpec
+from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.building import build_encoder
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
+from cytolora.models.native.library import open_native
 
 Writer = Callable[[Path, Size], Official]
 
@@ -116,6 +119,104 @@ def test_a_file_becomes_the_native_librarys_feature_in_full_size(name: str, phot
         assert relative(our_feature(made, photograph), made.native(photograph)) < 1e-5
 
 
+AT_224 = replace(SMALL, image_px=224)
+SIZES = [(768, 431), (431, 768), (95, 64), (64, 95), (211, 307), (333, 333), (1023, 517), (57, 41)]
+"""Width and height, pixels."""
+
+
+def floored(pixels: Pixels, preprocess: Preprocess) -> Tensor:
+    """The view whose crop starts at the floor of half a pixel, as in transformers' image processors."""
+    whole, size = uncropped_view(pixels, preprocess), preprocess.size_px
+    top, left = ((edge - size) // 2 for edge in whole.shape[1:])
+    return to_batch([whole[:, top : top + size, left : left + size]], preprocess)
+
+
+def drawn(width: int, height: int) -> Image.Image:
+    generator = np.random.default_rng(width)
+    coarse = Image.fromarray(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    fine = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray(np.clip(fine + generator.integers(-25, 26, fine.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("writer", [official.hf_clip, official.hf_dinov2], ids=["CLIP", "Phikon-v2"])
+def test_on_768_by_431_pixels_we_crop_as_torchvision_and_transformers_one_pixel_beside(writer: Writer, tmp_path: Path):
+    """399 px of 224 are 87.5 px on either side: torchvision, timm and open_clip round to 88, transformers floors to 87.
+
+    Ours is torchvision's: most entries come from libraries that use it, and features of stored runs stay.
+    """
+    made = writer(tmp_path, AT_224)
+    image, preprocess = drawn(768, 431), made.spec.preprocess
+    image.save(tmp_path / "cell.png")
+    ours = to_batch([evaluation_view(np.asarray(image), preprocess)], preprocess)
+    resize = [v2.Resize(224, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)]
+    scale = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(preprocess.mean, preprocess.std)]
+    assert (ours - v2.Compose([*resize, *scale])(image)).abs().max() < 1e-5
+    native = open_native(made.spec, made.weights)
+    assert native.view is not None
+    theirs = native.view(image)[None]
+    assert (theirs - floored(np.asarray(image), preprocess)).abs().max() < 1e-5
+    assert (theirs - ours).abs().max() > 0.1
+    with torch.inference_mode():
+        difference = relative(our_feature(made, tmp_path / "cell.png"), made.native(tmp_path / "cell.png"))
+    assert 0.005 < difference < 0.2, difference
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transformers CLIP",
+        "transformers DINOv2, Phikon-v2",
+        "transformers ViT, names of v4",
+        "transformers SigLIP, MedSigLIP",
+        "open_clip, QuiltNet",
+        "timm, UNI",
+        "timm, Prov-GigaPath, cut out of a larger view",
+    ],
+)
+def test_at_every_size_features_are_the_native_librarys_but_for_the_one_pixel_of_transformers(
+    name: str, tmp_path: Path
+):
+    made = WRITERS[name](tmp_path, SMALL)
+    encoder, moved = load_encoder(made.spec, made.weights), []
+    for width, height in SIZES:
+        path, pixels = tmp_path / f"{width}x{height}.png", drawn(width, height)
+        pixels.save(path)
+        ours = to_batch([evaluation_view(np.asarray(pixels), made.spec.preprocess)], made.spec.preprocess)
+        with torch.inference_mode():
+            expected = made.native(path)
+            if relative(encoder(ours)[0], expected) < 1e-5:
+                continue
+            assert relative(encoder(floored(np.asarray(pixels), made.spec.preprocess))[0], expected) < 1e-5
+        moved.append((width, height))
+    crops = name in ("transformers CLIP", "transformers DINOv2, Phikon-v2")
+    assert moved == ([(95, 64), (64, 95)] if crops else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("uni", {"interpolation": "bicubic"}),
+        ("uni2-h", {"interpolation": "bicubic"}),
+        ("dinobloom-b", {"mean": (0.5, 0.5, 0.5)}),
+        ("h-optimus-0", {"std": (0.229, 0.224, 0.225)}),
+        ("prov-gigapath", {"resize_px": None}),
+        ("siglip2-b16", {"resize": "shortest"}),
+        ("dinov2-b14", {"interpolation": "bilinear"}),
+        ("dinov3-b16", {"mean": (0.5, 0.5, 0.5)}),
+    ],
+)
+def test_an_entry_with_another_preprocessing_than_published_would_be_seen(
+    name: str, change: dict[str, Any], photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Shows that entries in timm's layout are compared with what others publish, not with themselves."""
+    entry = BACKBONES.get(name)
+    wrong = replace(entry, preprocess=replace(entry.preprocess, **change))
+    monkeypatch.setitem(BACKBONES._entries, name, wrong)
+    made = official_timm.timm_native(tmp_path, SMALL, name=name)
+    with torch.inference_mode():
+        assert relative(our_feature(made, photograph, trust_weights=True), made.native(photograph)) > 1e-3
+
+
 def test_the_wrong_activation_would_be_seen(photograph: Path, tmp_path: Path):
     """Shows that the comparison is sharp: QuickGELU's weights under GELU are off by far more than 1e-5."""
     made = official.hf_clip(tmp_path, SMALL)
@@ -143,14 +244,20 @@ def test_a_projection_of_another_shape_is_refused_and_never_joined(name: str, sh
     assert "\n" not in str(caught.value)
 
 
-def test_the_wrong_norm_epsilon_would_be_seen(photograph: Path, tmp_path: Path):
+def test_the_epsilon_that_is_really_confused_would_be_seen(photograph: Path, tmp_path: Path):
+    """timm's default of 1e-6 for the 1e-12 of Google's ViT: 2e-5 of a feature, in float64 far above its rounding."""
     made = official.hf_vit(tmp_path, SMALL)
     assert made.spec.arguments["norm_eps"] == 1e-12
-    loose = {**made.spec.arguments, "norm_eps": 1e-3}
-    with torch.inference_mode():
-        changed = replace(made, spec=replace(made.spec, arguments=loose))
-        found = our_feature(changed, photograph, trust_weights=True)
-        assert relative(found, made.native(photograph)) > 1e-5
+    batch = to_batch([evaluation_view(decode(photograph), made.spec.preprocess)], made.spec.preprocess).double()
+
+    def difference(norm_eps: float) -> float:
+        spec = replace(made.spec, arguments={**made.spec.arguments, "norm_eps": norm_eps})
+        encoder = load_encoder(spec, made.weights, trust_weights=True).double()
+        with torch.inference_mode():
+            return relative(encoder(batch)[0], made.model.double().vit(batch).last_hidden_state[0, 0])
+
+    assert difference(1e-12) < 1e-6
+    assert difference(1e-6) > 5e-6
 
 
 def test_conch_is_read_with_its_query_pooling(photograph: Path, tmp_path: Path):

@@ -7,6 +7,8 @@ from cytolora.classifier.decision.decide import COLUMNS
 from cytolora.config.run import SplitSpec
 from cytolora.core.findings import Finding, RefusedDataError, finding, first, refuse_errors
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.audit import Features, audit
+from cytolora.data.quality.duplicates import MIN_SIMILARITY
 from cytolora.data.quality.findings import Audit, Duplicate
 from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.splits import assign_subsets
@@ -25,6 +27,18 @@ class Usable:
     manifest: Manifest
     findings: tuple[Finding, ...]
     """On what was left out."""
+
+
+def audited(
+    manifest: Manifest,
+    *,
+    features: Features | None = None,
+    min_similarity: float = MIN_SIMILARITY,
+    on_image: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Audits a dataset, with what `fit` and `run` would refuse of it; the arguments are those of ``audit``."""
+    found = audit(manifest, features=features, min_similarity=min_similarity, on_image=on_image)
+    return replace(found, refused=refused(manifest, found))
 
 
 def usable(manifest: Manifest, found: Audit) -> Usable:

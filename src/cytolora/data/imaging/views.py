@@ -25,13 +25,25 @@ _MAX_TRIES = 10
 
 
 def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Tensor:
-    """Resizes as the checkpoint's own library does (Pillow's filters) and crops the centre: uint8 [3, size, size]."""
+    """Resizes as the checkpoint's own library does (Pillow's filters) and crops the centre: uint8 [3, size, size].
+
+    The crop's offset is torchvision's, which rounds; transformers floors it (docs/models.md).
+    """
+    size = preprocess.size_px
+    return tvf.pil_to_tensor(tvf.center_crop(_resized(pixels, preprocess), [size, size]))
+
+
+def uncropped_view(pixels: Pixels, preprocess: Preprocess) -> Tensor:
+    """Resizes as ``evaluation_view`` does, and crops nothing: uint8 [3, height, width]."""
+    return tvf.pil_to_tensor(_resized(pixels, preprocess))
+
+
+def _resized(pixels: Pixels, preprocess: Preprocess) -> Any:
     check_shape(pixels, preprocess)
     size = preprocess.size_px
     shape = [size, size] if preprocess.resize == "squash" else [preprocess.shorter_px]
     image: Any = Image.fromarray(pixels)  # torchvision's annotations know tensors only
-    resized = tvf.resize(image, shape, interpolation=_INTERPOLATION[preprocess.interpolation])
-    return tvf.pil_to_tensor(tvf.center_crop(resized, [size, size]))
+    return tvf.resize(image, shape, interpolation=_INTERPOLATION[preprocess.interpolation])
 
 
 def kept_evaluation_view(cache: PixelCache, sample: Sample, preprocess: Preprocess) -> Tensor:

@@ -69,11 +69,12 @@ def _with_adapted(kept: KeptLeakage, session: Session, setting: SettingRuns) -> 
     run, stored = setting.spec, setting.tested[0]
     run = replace(run, learning_rate=stored.spec["learning_rate"], seed=stored.spec["seed"])
     test = session.inputs.split(run).test
-    if len({sample.group for sample in test} - {None}) < MIN_GROUPS:
+    weights = stored.weights()
+    if weights is None or len({sample.group for sample in test} - {None}) < MIN_GROUPS:
         return kept
     adapted = Encoding(
         kind=ADAPTED,
-        encoder=lambda: rebuilt(session, run, from_safetensors(stored.weights())).eval().encoder,
+        encoder=lambda: rebuilt(session, run, from_safetensors(weights)).eval().encoder,
         preprocess=session.backbone.preprocess,
         recipe=f"{session.backbone.recipe}, run {run.run_id}",
         weights_sha256=kept.subject.weights_sha256,

@@ -167,6 +167,10 @@ ENTRIES = (
             "https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/vision_transformer.py",
             "https://huggingface.co/timm/vit_base_patch16_siglip_224.v2_webli",
         ),
+        overrides={
+            "resize": "squashed, as open_clip and google's own configuration have it; timm's default resizes to 1/0.9 "
+            "and crops: https://github.com/mlfoundations/open_clip/blob/main/src/open_clip/pretrained.py"
+        },
         unverified=(
             "licence",
             "file name",
@@ -205,6 +209,10 @@ ENTRIES = (
         licence="MIT",
         citation="Sun et al. 2023, EVA-CLIP: Improved Training Techniques for CLIP at Scale, arXiv:2303.15389",
         sources=("https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/eva.py",),
+        overrides={
+            "resize": "to the shorter edge, as open_clip has it; timm's default resizes to 1/0.9 and crops: "
+            "https://github.com/mlfoundations/open_clip/blob/main/src/open_clip/pretrained.py"
+        },
         unverified=("licence", "file name"),
         description="EVA-02 CLIP ViT-B/16, projected features; q, k, v stored apart.",
     ),
