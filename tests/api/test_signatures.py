@@ -33,8 +33,8 @@ load_backbone(name, weights=None, *, weights_dir=None, trust_weights=False, devi
 load_dataset(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), strict=False)
 load_images(images, backbone)
 report(runs, out, data=None, *, reading=ReadOptions())
-run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), learning_rates=(), steps=None, precision=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, reading=ReadOptions(), device=None, engine='inline', workers=None, progress=None)
-split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, canonical=False, label_map=None, reading=ReadOptions())
+run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, reading=ReadOptions(), device=None, engine='inline', workers=None, progress=None)
+split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, leave_out=None, canonical=False, label_map=None, reading=ReadOptions())
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)
 Classifier.features(self, images)
@@ -49,7 +49,7 @@ LinearHead(learning_rate=0.01, *, num_epochs=100, batch_size=32, weight_decay=0.
 
 FIT_OPTIONS = """
 model=None method=None shots=None seed=0 positive=() sensitivity=0.95 lower_sensitivity=False coverage=0.9
-learning_rates=() max_steps=None repeats=0 precision='fp32' label_map=None split=None weights_dir=None
+learning_rates=() max_steps=None repeats=0 precision='fp32' label_map=None split=None leave_out=None weights_dir=None
 trust_weights=False reading=ReadOptions() cache=CACHE own_backbones=()
 """
 
