@@ -12,7 +12,18 @@ from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from cytolora.display.column import DPI, WIDTHS, Columns, canvas, for_columns, is_narrow, lay_out, legend, render, to_pdf
+from cytolora.display.column import (
+    DPI,
+    WIDTHS,
+    Columns,
+    canvas,
+    for_columns,
+    is_narrow,
+    lay_out,
+    legend,
+    render,
+    to_pdf,
+)
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import look, save, stamp
 from cytolora.display.lines import panels
@@ -84,7 +95,9 @@ def test_letters_are_embedded_as_truetype_and_equal_figures_give_equal_bytes():
 def test_embedded_fonts_hold_letters_and_no_tables_of_text_layout():
     with look(), for_columns(1):
         pdf = to_pdf(small(), 1)
-    streams = [zlib.decompress(found) for found in re.findall(rb"/Length1 .*?stream\r?\n(.*?)\r?\nendstream", pdf, re.S)]
+    streams = [
+        zlib.decompress(found) for found in re.findall(rb"/Length1 .*?stream\r?\n(.*?)\r?\nendstream", pdf, re.S)
+    ]
     fonts = [TTFont(io.BytesIO(stream)) for stream in streams]
     assert fonts
     for font in fonts:
@@ -114,6 +127,7 @@ def test_only_drawings_for_one_column_are_narrow():
     assert canvas(9, 4).get_figwidth() == 9
 
 
+@pytest.mark.usefixtures("real_pdfs")
 def test_pdfs_are_saved_beside_svg_and_png_and_kept_in_the_cache(tmp_path: Path):
     figure = matrix(3)
     for folder in ("a", "b"):
@@ -122,5 +136,7 @@ def test_pdfs_are_saved_beside_svg_and_png_and_kept_in_the_cache(tmp_path: Path)
     assert names == ["m.csv", "m.png", "m.svg", "m.tex", "m_1col.pdf", "m_2col.pdf"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for columns, width in ((1, 88), (2, 181)):
+        assert width_mm((tmp_path / "a" / f"m_{columns}col.pdf").read_bytes()) == pytest.approx(width, abs=0.1)
     save(figure, tmp_path / "c")
     assert not list((tmp_path / "c").glob("*.pdf"))

@@ -66,6 +66,7 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
     assert {"herlev_accuracy", "herlev_balanced_accuracy", "herlev_all_images"} <= stems
     kinds = (".svg", ".png", ".csv", ".tex", "_1col.pdf", "_2col.pdf")
     assert {path.name for path in (report_dir / "figures").iterdir()} == {f"{s}{kind}" for s in stems for kind in kinds}
+    assert all(b"/FontFile2" in path.read_bytes() for path in (report_dir / "figures").glob("*.pdf"))
 
 
 def test_the_page_says_what_was_run(page: str):
