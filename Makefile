@@ -25,7 +25,7 @@ demo: $(VENV)/.base  ## installs, then runs the few-shot experiment on drawn cel
 	$(BIN)/cytolora demo --out demo
 
 test: $(VENV)/.dev  ## the fast tests, under 5 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.dev  ## the others: minutes each
 	$(BIN)/python -m pytest -m slow

@@ -1,11 +1,15 @@
 """Where tests find real data, and the little that every room's tests share."""
 
 import os
+import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import shape_checks
+from blank_pdfs import blank_pdfs
 from hypothesis import HealthCheck, settings
 
 shape_checks.install(["cytolora.metrics", "cytolora.models", "cytolora.training"])
@@ -23,6 +27,19 @@ settings.load_profile("cytolora")
 def pytest_configure(config: pytest.Config) -> None:
     """One thread a process, before torch is loaded: test processes of several threads stand in each other's way."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def real_pdfs() -> None:
+    """Figures of a report are rendered as PDF in this test."""
+
+
+@pytest.fixture(autouse=True)
+def _pdfs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Spares fast tests the PDFs of reports but where they ask for ``real_pdfs``; fixtures of wider scope draw them."""
+    drawn = "real_pdfs" in request.fixturenames or request.node.get_closest_marker("slow")
+    with nullcontext() if drawn or "cytolora.display.figure" not in sys.modules else blank_pdfs():
+        yield
 
 
 @pytest.fixture(scope="session")

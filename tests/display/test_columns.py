@@ -1,15 +1,29 @@
 """Figures as PDF are exactly as wide as one or two columns of a paper, with nothing cut off."""
 
+import io
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from cytolora.display.column import WIDTHS, Columns, canvas, for_columns, is_narrow, legend, to_pdf
+from cytolora.display.column import (
+    DPI,
+    WIDTHS,
+    Columns,
+    canvas,
+    for_columns,
+    is_narrow,
+    lay_out,
+    legend,
+    render,
+    to_pdf,
+)
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import look, save, stamp
 from cytolora.display.lines import panels
@@ -78,6 +92,30 @@ def test_letters_are_embedded_as_truetype_and_equal_figures_give_equal_bytes():
     assert b"/Type3" not in first
 
 
+def test_embedded_fonts_hold_letters_and_no_tables_of_text_layout():
+    with look(), for_columns(1):
+        pdf = to_pdf(small(), 1)
+    streams = [
+        zlib.decompress(found) for found in re.findall(rb"/Length1 .*?stream\r?\n(.*?)\r?\nendstream", pdf, re.S)
+    ]
+    fonts = [TTFont(io.BytesIO(stream)) for stream in streams]
+    assert fonts
+    for font in fonts:
+        assert {"glyf", "hmtx", "loca"} <= set(font.keys())
+        assert not {"GDEF", "GPOS", "GSUB", "kern"} & set(font.keys())
+
+
+def test_saving_a_drawing_moves_no_part_of_it_and_keeps_its_layout_for_the_next_format():
+    with look():
+        drawing = curves()
+        box, engine = lay_out(drawing), drawing.get_layout_engine()
+        places = [axes.get_position().bounds for axes in drawing.axes]
+        render(drawing, "png", box, dpi=DPI)
+    assert [axes.get_position().bounds for axes in drawing.axes] == places
+    assert engine is not None
+    assert drawing.get_layout_engine() is engine
+
+
 def test_only_drawings_for_one_column_are_narrow():
     assert not is_narrow()
     with for_columns(1):
@@ -89,6 +127,7 @@ def test_only_drawings_for_one_column_are_narrow():
     assert canvas(9, 4).get_figwidth() == 9
 
 
+@pytest.mark.usefixtures("real_pdfs")
 def test_pdfs_are_saved_beside_svg_and_png_and_kept_in_the_cache(tmp_path: Path):
     figure = matrix(3)
     for folder in ("a", "b"):
@@ -97,5 +136,7 @@ def test_pdfs_are_saved_beside_svg_and_png_and_kept_in_the_cache(tmp_path: Path)
     assert names == ["m.csv", "m.png", "m.svg", "m.tex", "m_1col.pdf", "m_2col.pdf"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for columns, width in ((1, 88), (2, 181)):
+        assert width_mm((tmp_path / "a" / f"m_{columns}col.pdf").read_bytes()) == pytest.approx(width, abs=0.1)
     save(figure, tmp_path / "c")
     assert not list((tmp_path / "c").glob("*.pdf"))

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from cytolora.cli.app import main
+
 PROGRAM = (sys.executable, "-c", "from cytolora.cli.app import main; import sys; main(sys.argv[1:])")
 ARCHITECTURE = "vit_base_patch16_clip_quickgelu_224"
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 64, "patch_size": 16}
@@ -53,7 +55,9 @@ def run_in_bf16(grid: str, data: str, backbone: Path, folder: Path, *axes: objec
     asked = ("--dataset", data.partition("=")[0], "--data", data, "--model", "small-clip", "--backbone-file", backbone)
     asked += ("--method", "lora", "--shots", 4, "--precision", "bf16", "--threads", 1, "--quiet")
     call("run", grid, *asked, *axes, "--out", folder / "runs")
-    call("report", folder / "runs", "--out", folder / "report")
+    with pytest.raises(SystemExit) as left:
+        main(["report", str(folder / "runs"), "--out", str(folder / "report")])
+    assert left.value.code == 0
     assert "bf16" in (folder / "report" / "index.html").read_text(encoding="utf-8")
     return list(csv.DictReader((folder / "report" / "settings.csv").read_text(encoding="utf-8").splitlines()))
 

@@ -1,5 +1,6 @@
 """A store of plausible runs and the report of it, each made once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def settings(runs_dir: Path) -> list[Setting]:
 
 @pytest.fixture(scope="session")
 def report_dir(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the report; not to be changed."""
+    """The folder of the report, all its PDFs drawn; not to be changed."""
+    shutil.rmtree(runs_dir / ".cache" / "figures", ignore_errors=True)  # with PDFs that another test left blank
     return build_report(runs_dir, tmp_path_factory.mktemp("out") / "report").parent
 
 

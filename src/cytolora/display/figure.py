@@ -1,7 +1,6 @@
 """Figures: one style, saved as SVG, PNG, CSV and LaTeX; equal numbers give equal bytes."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -14,10 +13,11 @@ import matplotlib as mpl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 from matplotlib.figure import Figure as Drawing
+from matplotlib.transforms import Bbox
 
 from cytolora.core.checksum import add_checksum, read_checked
 from cytolora.core.files import sha256_file, write_bytes
-from cytolora.display.column import Columns, for_columns, to_pdf
+from cytolora.display.column import DPI, Columns, for_columns, lay_out, render, to_pdf
 from cytolora.display.format import escape_latex
 
 INK = "#1f2430"
@@ -36,6 +36,9 @@ _MIN_LETTERS = 50
 
 _COLUMNS: tuple[Columns, ...] = (1, 2)
 """Widths of a PDF."""
+
+_PAD = 0.04
+"""Inches around a drawing as PNG and SVG."""
 
 _WHITE = '<rect width="100%" height="100%" fill="#ffffff"/>'
 
@@ -133,11 +136,14 @@ def save(figure: Figure, folder: Path, cache: Path | None = None, *, as_pdf: boo
 def _draw(figure: Figure, *, as_pdf: bool) -> dict[str, bytes]:
     with look():
         drawing = figure.plot()
-        png = _render(drawing, "png", dpi=200, facecolor="white")
-        files = {"svg": _render(drawing, "svg", facecolor="none"), "png": png}
-        for columns in _COLUMNS if as_pdf else ():
-            with for_columns(columns):
-                files[f"{columns}col.pdf"] = to_pdf(figure.plot(), columns)
+        box = lay_out(drawing)
+        padded = box.padded(_PAD)
+        png = _render(drawing, "png", padded, dpi=DPI, facecolor="white")
+        files = {"png": png, "svg": _render(drawing, "svg", padded, facecolor="none")}
+        if as_pdf:
+            files["2col.pdf"] = to_pdf(drawing, 2, box)  # last: a drawing that is too wide is scaled
+            with for_columns(1):
+                files["1col.pdf"] = to_pdf(figure.plot(), 1)
     return files
 
 
@@ -203,11 +209,9 @@ def _tex(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else escape_latex(str(value))
 
 
-def _render(drawing: Drawing, kind: str, **options: Any) -> bytes:
-    sink = io.BytesIO()
+def _render(drawing: Drawing, kind: str, box: Bbox, **options: Any) -> bytes:
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    drawing.savefig(sink, format=kind, bbox_inches="tight", pad_inches=0.04, metadata=metadata, **options)
-    return sink.getvalue()
+    return render(drawing, kind, box, metadata=metadata, **options)
 
 
 def _themed(svg: str, figure: Figure) -> str:

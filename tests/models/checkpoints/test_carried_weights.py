@@ -89,16 +89,16 @@ def test_a_folder_that_is_none_is_said_and_the_hub_not_asked_instead(
         assert "cytolora weights fetch NAME --to DIR" in line
 
 
-def test_a_carried_checkpoint_is_what_a_command_reads(carried: Path, cells: Path):
+def test_a_carried_checkpoint_is_what_a_command_reads(
+    carried: Path, cells: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     with fake_hub(CONTENT) as hub:
-        done = cytolora(
-            *embedding(cells, "--model", "nano", "--weights-dir", str(carried)),
-            endpoint=hub.url,
-            home=cells.parent / "home",
-        )
-        assert done.returncode == 0, done.stderr
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        with pytest.raises(SystemExit) as ended:
+            main(embedding(cells, "--model", "nano", "--weights-dir", str(carried)))
+        assert ended.value.code == 0
         assert not hub.requests
-    assert "1 images x 96 features of nano" in done.stdout
+    assert "1 images x 96 features of nano" in capsys.readouterr().out
 
 
 def test_a_carried_checkpoint_that_changed_is_refused_by_both_hashes(
@@ -185,6 +185,18 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         keep(ON_HUB, tmp_path / "model.safetensors", tmp_path / "carried")
 
 
+def test_embedding_where_fetching_is_forbidden_is_refused_and_asks_nobody(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with fake_hub(CONTENT) as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert "HF_HUB_OFFLINE forbids to fetch it" in refused(capsys, *embedding(cells, "--model", "uni"))
+        assert not hub.requests
+
+
+@pytest.mark.slow
 def test_embedding_respects_the_offline_flag_as_fetching_does(cells: Path):
     """`run`, `fit`, `learning-curve` and Python's load_backbone fetch through the same door."""
     with fake_hub(CONTENT) as hub:

@@ -6,10 +6,12 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from blank_pdfs import blank_pdfs
 from fake_store import FakeData, write_runs
 
 from cytolora.config.run import AdapterSpec, Budget, Sampling, TrainSpec
 from cytolora.data.datasets import find_dataset
+from cytolora.display.column import WIDTHS, Columns, for_columns, to_pdf
 from cytolora.display.figure import look, save
 from cytolora.experiments.store import Store
 from cytolora.metrics.intervals import metric_intervals
@@ -49,6 +51,13 @@ def paper_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def paper_settings(paper_runs: Path) -> list[Setting]:
     return read_settings(Store(paper_runs).runs())
+
+
+@pytest.fixture(scope="module")
+def paper_report(paper_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of their report; not to be changed."""
+    with blank_pdfs():
+        return build_report(paper_runs, tmp_path_factory.mktemp("out") / "report").parent
 
 
 def hicervix(settings: list[Setting]) -> Fractions:
@@ -131,8 +140,18 @@ def test_the_reliability_plot_prints_every_bin_and_both_scores(paper_settings: l
     assert "Brier score" in figure.caption
 
 
-def test_a_report_holds_only_what_its_settings_give(paper_runs: Path, report_dir: Path, tmp_path: Path):
-    folder = build_report(paper_runs, tmp_path / "report").parent
+@pytest.mark.parametrize("columns", [1, 2])
+def test_figures_of_several_panels_fit_a_paper(paper_settings: list[Setting], columns: Columns):
+    for figure in (*few_shot_figures(paper_settings, str), hicervix(paper_settings)):
+        with look(), for_columns(columns):
+            drawing = figure.plot()
+            pdf = to_pdf(drawing, columns)
+            assert drawing.get_tightbbox().width <= WIDTHS[columns]
+        assert b"/FontFile2" in pdf
+
+
+def test_a_report_holds_only_what_its_settings_give(paper_report: Path, report_dir: Path):
+    folder = paper_report
     stems = {path.stem for path in (folder / "figures").iterdir() if path.suffix != ".pdf"}
     assert {"figure1", "figure2", "labels"} <= stems
     assert all((folder / "figures" / f"{name}.tex").is_file() for name in stems)
@@ -154,8 +173,8 @@ def test_a_drawing_is_kept_and_a_damaged_one_drawn_again(paper_settings: list[Se
     assert (kept / "drawing.svg").read_bytes() == whole
 
 
-def test_intervals_go_wherever_the_numbers_go(paper_runs: Path, paper_settings: list[Setting], tmp_path: Path):
-    folder = build_report(paper_runs, tmp_path / "report").parent
+def test_intervals_go_wherever_the_numbers_go(paper_report: Path, paper_settings: list[Setting]):
+    folder = paper_report
     found = {setting.setting_id: setting.intervals["accuracy"] for setting in paper_settings}
     wanted = {(round(one.low, 6), round(one.high, 6)) for one in found.values()}
     for name in ("figure1", "figure2", "labels", "sipakmed_accuracy"):
@@ -195,11 +214,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.open()))
 
 
-def test_every_file_of_a_report_holds_the_means_of_the_stored_runs(
-    paper_runs: Path, paper_settings: list[Setting], tmp_path: Path
-):
+def test_every_file_of_a_report_holds_the_means_of_the_stored_runs(paper_report: Path, paper_settings: list[Setting]):
     """Table 1, costs, tree and figures, each held against metrics.json and provenance.json."""
-    folder = build_report(paper_runs, tmp_path / "report").parent
+    folder = paper_report
     means = {
         setting.setting_id: fmean(run.metrics["test"]["accuracy"] for run in setting.tested)
         for setting in paper_settings

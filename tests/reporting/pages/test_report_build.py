@@ -66,6 +66,7 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
     assert {"herlev_accuracy", "herlev_balanced_accuracy", "herlev_all_images"} <= stems
     kinds = (".svg", ".png", ".csv", ".tex", "_1col.pdf", "_2col.pdf")
     assert {path.name for path in (report_dir / "figures").iterdir()} == {f"{s}{kind}" for s in stems for kind in kinds}
+    assert all(b"/FontFile2" in path.read_bytes() for path in (report_dir / "figures").glob("*.pdf"))
 
 
 def test_the_page_says_what_was_run(page: str):
@@ -150,12 +151,19 @@ def test_a_folder_with_other_files_is_not_touched(runs_dir: Path, tmp_path: Path
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
 
 
-def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(store: Store, tmp_path: Path):
+@pytest.fixture(scope="module")
+def one_setting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of a single setting, whose drawings the reports of several tests share; not to be changed."""
+    store = Store(tmp_path_factory.mktemp("one") / "runs")
     write_runs(store, data=FakeData(name="mlcc"), models=("uni",), methods=("lora",), shots=(1,))
+    return store.root
+
+
+def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(one_setting: Path, tmp_path: Path):
     out = tmp_path / "report"
-    build_report(store.root, out)
+    build_report(one_setting, out)
     (out / "settings.csv").rename(out / "cells.csv")
-    build_report(store.root, out)
+    build_report(one_setting, out)
     assert (out / "settings.csv").exists()
     assert not (out / "cells.csv").exists()
 
@@ -163,13 +171,14 @@ def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(store: St
 @pytest.mark.parametrize(
     "name", [".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/settings-checkpoint.csv"]
 )
-def test_a_report_folder_that_a_file_manager_or_notebook_opened_is_replaced(store: Store, tmp_path: Path, name: str):
-    write_runs(store, data=FakeData(name="mlcc"), models=("uni",), methods=("lora",), shots=(1,))
+def test_a_report_folder_that_a_file_manager_or_notebook_opened_is_replaced(
+    one_setting: Path, tmp_path: Path, name: str
+):
     out = tmp_path / "report"
-    build_report(store.root, out)
+    build_report(one_setting, out)
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"litter")
-    build_report(store.root, out)
+    build_report(one_setting, out)
     assert not (out / name).exists()
 
 
@@ -188,6 +197,7 @@ def test_the_runs_of_a_dataset_that_is_not_in_the_store_get_a_did_you_mean(runs_
         build_report(runs_dir, tmp_path / "out", {"herlef": tmp_path})
 
 
+@pytest.mark.slow  # the command that does the same is tried in tests/cli/test_cli.py
 def test_reporting_imports_no_torch(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), shots=(1,), seeds=(1,), rates=(1e-3,))
     code = (

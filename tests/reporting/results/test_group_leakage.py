@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -117,19 +118,25 @@ def run(route: str, drawn: Path, folder: Path) -> Path:
     return folder / "runs"
 
 
+@pytest.fixture(scope="module")
+def finished(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of the runs of a route, which are run once."""
+    return cache(lambda route: run(route, drawn_cells, tmp_path_factory.mktemp("route")))
+
+
 @pytest.mark.parametrize("route", ROUTES)
-def test_every_route_to_patients_on_both_sides_is_marked_and_no_other(route: str, drawn_cells: Path, tmp_path: Path):
-    settings = read_settings(Store(run(route, drawn_cells, tmp_path)).runs())
+def test_every_route_to_patients_on_both_sides_is_marked_and_no_other(route: str, finished: Callable[[str], Path]):
+    settings = read_settings(Store(finished(route)).runs())
     assert len(settings) == 2
     assert {frozenset(BOTH & set(flags(setting))) for setting in settings} == {ROUTES[route][-1]}
 
 
 @pytest.mark.parametrize("route", ["by group", "file made elsewhere", "by image, groups unknown"])
 def test_a_report_says_on_top_in_tables_and_in_figures_that_patients_may_be_on_both_sides(
-    route: str, drawn_cells: Path, tmp_path: Path
+    route: str, finished: Callable[[str], Path], tmp_path: Path
 ):
     out, tags = tmp_path / "report", ROUTES[route][-1]
-    cytolora(["report", str(run(route, drawn_cells, tmp_path)), "--out", str(out)])
+    cytolora(["report", str(finished(route)), "--out", str(out)])
     bear_marks(out, {SPLIT_BY_IMAGE: SPLIT_BY_IMAGE in tags, GROUPS_UNKNOWN: GROUPS_UNKNOWN in tags})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blank_pdfs import blank_pdfs
 from fake_store import FakeData, write_runs
 from sklearn.metrics import balanced_accuracy_score
 
@@ -28,7 +29,8 @@ def stained(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def report(stained: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(stained.root, tmp_path_factory.mktemp("out") / "report").parent
+    with blank_pdfs():
+        return build_report(stained.root, tmp_path_factory.mktemp("out") / "report").parent
 
 
 def test_every_tested_setting_has_a_row_per_column_and_value(report: Path):
