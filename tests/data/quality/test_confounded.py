@@ -16,7 +16,7 @@ from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.training.resources import Inputs
 
 Cells = Iterable[tuple[str, str | None]]
-CLASSES = ("cancer", "normal", "reactive")
+CLASSES: tuple[str, ...] = ("cancer", "normal", "reactive")
 
 
 def _slides(of_slide: Callable[[int], list[str]], number: int = 12) -> list[tuple[str, str | None]]:

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from fake_store import FakeData, write_runs
@@ -27,9 +28,7 @@ EXP3 = Budget(amount=100, unit="epochs", plus_steps=50)
 ONE = {"models": ("uni",), "seeds": (1, 2), "rates": (1e-3,)}
 
 
-def spec(
-    method: str, sampling: Sampling, budget: Budget, adapter: AdapterSpec | None = None, **more: object
-) -> RunSpec:
+def spec(method: str, sampling: Sampling, budget: Budget, adapter: AdapterSpec | None = None, **more: Any) -> RunSpec:
     rate = 0.0 if method == "gda" else 1e-3
     return RunSpec(
         dataset="herlev", backbone="uni", method=method, sampling=sampling, split=SplitSpec(), seed=1, adapter=adapter,
@@ -85,8 +84,9 @@ def test_a_published_number_stands_beside_the_same_rank_only(tmp_path: Path):
         )
     found = {one.spec.adapter: one.published for one in read_settings(store.runs())}
     assert found[AdapterSpec()] is None
-    assert found[RANK_16] is not None
-    assert found[RANK_16].accuracy == 0.8023
+    published = found[RANK_16]
+    assert published is not None
+    assert published.accuracy == 0.8023
 
 
 @pytest.fixture(scope="module")
