@@ -14,6 +14,8 @@ from cytolora.experiments.expand import narrowed
 from cytolora.experiments.names import NAMES, read_names, write_names
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
+from cytolora.reporting.results.divided import divided
+from cytolora.reporting.results.settings import read_settings
 from cytolora.training.resources import Inputs
 
 
@@ -35,6 +37,19 @@ def test_each_division_is_tested_on_its_own_images_and_trained_on_none_of_them(d
     assert (again.to_do, again.jobs) == ((), ())
     first = make_plan(tiny_grid(learning_rates=[1e-2], seeds=[1]), Store(tmp_path / "runs"), inputs)
     assert first.to_do == (), "the first division is that of a grid without split seeds"
+
+
+def test_the_interval_over_divisions_counts_the_groups_that_the_runs_were_divided_by(drawn_cells: Path, tmp_path: Path):
+    grid = narrowed(tiny_grid(seeds=[1]), methods=["gda"], split_seeds=[0, 1], shots=["all"])
+    run_all(grid, drawn_cells, tmp_path / "runs")
+    expected = []
+    for seed in (0, 1):
+        manifest = Inputs(data={"synthetic": drawn_cells}).manifest("synthetic", SplitSpec(seed=seed))
+        test, train = ({one.group for one in manifest.subset(subset)} for subset in ("test", "train"))
+        expected.append(len(test) / len(train))
+    (family,) = divided(read_settings(Store(tmp_path / "runs").runs()))
+    assert family.divisions == ("0", "1")
+    assert family.test_over_train == pytest.approx(sum(expected) / 2)
 
 
 def table_of_cells(folder: Path, subsets: tuple[str, ...]) -> Path:

@@ -275,7 +275,7 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "group_rule": session.manifest.group_rule,
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
-        "division": _division(session.manifest),
+        "division_counts": _division_counts(session.manifest),
         "findings": [one.plain() for one in gravest_first((*session.manifest.findings, *session.weight_findings))],
         "counts": counts(split),
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
@@ -286,7 +286,7 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
     }
 
 
-def _division(manifest: Manifest) -> dict[str, dict[str, int]]:
+def _division_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Counts the images of each subset, and the sampling units (groups, or images of unknown group) they come from."""
     return {
         subset: {

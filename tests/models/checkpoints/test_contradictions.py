@@ -186,6 +186,8 @@ def test_what_is_damaged_or_of_another_model_is_a_note(content: str, tmp_path: P
     (tmp_path / "config.json").write_text(content)
     (found,) = asked(GELU, path)
     assert (found.code, found.severity) == ("W602", "note")
+    assert found.examples == (f"{tmp_path.name}/config.json",)
+    assert str(tmp_path) not in str(found), "findings are stored and published"
     assert "\n" not in str(found)
     str(found).encode()
 

@@ -56,7 +56,7 @@ def test_a_setting_on_three_divisions_is_one_row_with_both_spreads_apart(store: 
 
 
 def test_the_ratio_is_of_groups_as_the_runs_counted_them(store: Store):
-    write(store, (0, 1), division={"train": {"images": 900, "units": 40}, "test": {"images": 50, "units": 10}})
+    write(store, (0, 1), division_counts={"train": {"images": 900, "units": 40}, "test": {"images": 50, "units": 10}})
     (row,) = division_rows(divided(read_settings(store.runs())))
     assert row["test_over_train"] == pytest.approx(0.25)
 

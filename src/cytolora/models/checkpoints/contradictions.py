@@ -49,7 +49,7 @@ def check_neighbours(spec: BackboneSpec, path: Path, *, trust_weights: bool = Fa
     """
     neighbours = read_neighbours(path)
     notes = [
-        finding("W602", f"{file} beside the weights is not read: {why}.", examples=[str(file)])
+        finding("W602", f"{_name(file)} beside the weights is not read: {why}.", examples=[_name(file)])
         for file, why in neighbours.unread.items()
     ]
     if not neighbours.statements:
@@ -57,15 +57,18 @@ def check_neighbours(spec: BackboneSpec, path: Path, *, trust_weights: bool = Fa
     own = _facts_of_entry(spec)
     against = _contradicted(spec, own, [*neighbours.statements, *_implied(spec, neighbours.statements)])
     notes += [
-        finding("W603", f"{_sentence(spec, own, one)}.", examples=[str(one.file)]) for one in against if _is_noted(one)
+        finding("W603", f"{_sentence(spec, own, one)}.", examples=[_name(one.file)])
+        for one in against
+        if _is_noted(one)
     ]
     graver = [one for one in against if not _is_noted(one)]
     if not graver:
         return tuple(notes)
     text = "; ".join(_sentence(spec, own, one) for one in graver)
     if not trust_weights:
+        listed = "; ".join(_sentence(spec, own, one, str(one.file)) for one in graver)
         raise WeightsError(
-            f"{text}. Features would not be those of {path}: use the entry that the weights belong to, or go on with "
+            f"{listed}. Features would not be those of {path}: use the entry that the weights belong to, or go on with "
             "this one by --trust-weights (Python: trust_weights=True)."
         )
     return (finding("W601", f"{text}; the entry was trusted.", count=len(graver), examples=_files(graver)), *notes)
@@ -150,10 +153,10 @@ def _is_noted(statement: Statement) -> bool:
     return statement.fact in _NOTED
 
 
-def _sentence(spec: BackboneSpec, own: Mapping[str, Value], one: Statement) -> str:
-    source = spec.sources[0] if spec.sources else "registry"
+def _sentence(spec: BackboneSpec, own: Mapping[str, Value], one: Statement, name: str = "") -> str:
+    source, name = spec.sources[0] if spec.sources else "registry", name or _name(one.file)
     return (
-        f"{one.file} beside the weights names another {_WORDS[one.fact]} ({one.key}: {_shown(one.value)}) than the "
+        f"{name} beside the weights names another {_WORDS[one.fact]} ({one.key}: {_shown(one.value)}) than the "
         f"entry {spec.name} of {source} ({_shown(own[one.fact])}, {spec.architecture})"
     )
 
@@ -165,4 +168,9 @@ def _shown(value: Value) -> str:
 
 
 def _files(statements: Iterable[Statement]) -> list[str]:
-    return list(dict.fromkeys(str(one.file) for one in statements))
+    return list(dict.fromkeys(_name(one.file) for one in statements))
+
+
+def _name(file: Path) -> str:
+    """Names a file by its folder alone: findings are stored and published, and say nothing of a machine's folders."""
+    return f"{file.parent.name}/{file.name}" if file.parent.name else file.name

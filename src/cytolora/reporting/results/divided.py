@@ -78,7 +78,7 @@ def _family(spec: RunSpec) -> str:
 
 def _test_over_train(setting: Setting) -> float:
     """Of runs that did not count their division: as its ratios say."""
-    counts = setting.tested[0].provenance.get("division")
+    counts = setting.tested[0].provenance.get("division_counts")
     if counts:
         return counts["test"]["units"] / counts["train"]["units"]
     train, _, test = setting.spec.split.ratios
