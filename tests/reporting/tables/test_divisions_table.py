@@ -13,9 +13,11 @@ from cytolora.config.run import Sampling, SplitSpec
 from cytolora.experiments.store import Store
 from cytolora.metrics.divisions import over_divisions
 from cytolora.reporting.pages.build import build_report
+from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.divided import divided, undivided
 from cytolora.reporting.results.settings import Setting, read_settings
 from cytolora.reporting.tables.divisions import division_rows
+from cytolora.reporting.tables.table1 import lines_of, tables1, to_rows
 from cytolora.reporting.tables.tables import to_latex, to_markdown
 
 
@@ -129,3 +131,46 @@ def test_fractions_of_a_division_have_an_interval(store: Store):
     (row,) = division_rows(divided(read_settings(store.runs())))
     assert (row["fraction"], row["test_over_train"]) == (0.5, 0.5)
     assert row["accuracy_low"] is not None
+
+
+def test_table_1_has_one_number_for_all_divisions(store: Store):
+    write(store, (0, 1, 2))
+    settings = read_settings(store.runs())
+    (table,) = tables1(settings)
+    means = [fmean(values) for values in accuracies(settings).values()]
+    (row,) = [row for row in to_rows(table) if row["dataset"] == "herlev"]
+    assert (table.method, row["n_divisions"], row["n_seeds"]) == ("linear", 3, 6)
+    assert row["accuracy_mean"] == pytest.approx(fmean(means), abs=1e-6)
+    assert row["accuracy_std"] == pytest.approx(stdev(means), abs=1e-6)
+    expected = over_divisions(list(accuracies(settings).values()), test_over_train=1 / 3)
+    assert row["accuracy_low"] == pytest.approx(expected.low, abs=1e-6)
+    printed = dict(lines_of(table))
+    assert printed["95 % interval"] == [f"{100 * expected.low:.2f}–{100 * expected.high:.2f} approximate"]
+    assert "Over 3 divisions" in table.note
+
+
+def test_table_1_of_one_division_says_nothing_of_divisions(store: Store):
+    write(store, (0,))
+    (table,) = tables1(read_settings(store.runs()))
+    assert (table.method, table.note) == ("linear", "")
+    assert "approximate" not in str(lines_of(table))
+
+
+def test_the_page_shows_divisions_together_and_each_by_itself_in_a_fold(store: Store, tmp_path: Path):
+    write(store, (0, 1), shots=4)
+    write(store, (0,), shots=16)
+    page = build_report(store.root, tmp_path / "report").read_text()
+    together, one, each = (
+        page.index(f">{title}<") for title in ("Several divisions", "One division", "Each division by itself")
+    )
+    assert together < one < each
+    assert page.count("linear (split seed 1)") > 0
+    assert "linear (split seed 1)" not in page[together:each]
+
+
+def test_rules_that_differ_in_their_seed_are_one_rule(store: Store):
+    for seed in (0, 1, 2):
+        write(store, (seed,), split_rule=f"divided by group, stratified by class, seed {seed}")
+    assert describe_dataset(read_settings(store.runs())).split_rule == (
+        "divided by group, stratified by class, seed 0, 1 and 2"
+    )

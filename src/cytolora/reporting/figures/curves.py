@@ -1,9 +1,10 @@
 """Accuracy against the amount of training images: the paper's Figure 1, and Figure 2 for shares of the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LEVEL_DASHES = ((0, (6, 3)), (0, (11, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
 _NUM_COLUMNS = 4
+_LETTERS_AN_INCH = 13
+"""Of a panel's title."""
 _MAX_LEGEND = 24
 """Letters of a name up to which the legend stands beside the panel, not below."""
 
@@ -73,11 +76,12 @@ class Curves:
         return pa.table({name: [row[name] for row in self._rows] for name in _COLUMNS})
 
     def plot(self) -> Drawing:
-        """Draws all lines into one panel, or a panel per model where they would be too many to tell apart."""
+        """Draws all lines into one panel, or a panel per model or method where they are too many to tell apart."""
         models = self._ranked("model")
-        few = len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES)
-        together = few or len(models) == 1
-        drawing = self._one_panel(models) if together else self._panel_per_model(models)
+        if len(models) <= len(PALETTE) and len(self._methods) <= len(_DASHES):
+            drawing = self._one_panel(models)
+        else:
+            drawing = self._panel_per_model(models) if len(models) > 1 else self._panel_per_method(models[0])
         stamp(drawing, caution(self._drawn))
         return drawing
 
@@ -162,36 +166,52 @@ class Curves:
         return drawing
 
     def _panel_per_model(self, models: list[str]) -> Drawing:
-        columns = min(2 if is_narrow() else _NUM_COLUMNS, len(models))
-        rows = ceil(len(models) / columns)
-        drawing = canvas(2.15 * columns, 1.75 * rows + 0.8)
+        pairs = {model: [(model, method) for method in self._methods] for model in models}
+        handles = [*self._method_handles(coloured=True), self._faint("the other models")]
+        return self._panels(pairs, handles, min(2 if is_narrow() else _NUM_COLUMNS, len(models)))
+
+    def _panel_per_method(self, model: str) -> Drawing:
+        pairs = {method: [(model, method)] for method in self._methods}
+        inks = {method: PALETTE[index % len(PALETTE)] for index, method in enumerate(self._methods)}
+        levels = [row["method"] for row in self._rows if row["amount"] is None]
+        handles = [self._faint("the other methods")]
+        if levels:
+            style: dict[str, Any] = {"linestyle": self._level_dash(levels[0]), "linewidth": 1.1}
+            handles.insert(0, Line2D([], [], color=inks[levels[0]], label="all images", **style))
+        return self._panels(pairs, [*handles, *self._baseline_handles()], 2 if is_narrow() else 3)
+
+    def _panels(self, pairs: Mapping[str, list[tuple[str, str]]], handles: list[Line2D], columns: int) -> Drawing:
+        """Draws a panel for each list of models and methods, with all others as faint lines."""
+        rows, width = ceil(len(pairs) / columns), 8.6 / max(columns, 3)
+        drawing = canvas(width * columns, 1.75 * rows + 0.8)
         grid = np.atleast_1d(drawing.subplots(rows, columns, sharex=True, sharey=True)).ravel()
-        for index, (panel, model) in enumerate(zip(grid, models, strict=False)):
-            self._others(panel, model)
-            for place, method in enumerate(self._methods):
-                self._line(panel, model, method, PALETTE[place % len(PALETTE)])
+        for index, (panel, (title, own)) in enumerate(zip(grid, pairs.items(), strict=False)):
+            self._others(panel, own)
+            for model, method in own:
+                self._line(panel, model, method, PALETTE[self._methods.index(method) % len(PALETTE)])
             self._scale(panel)
-            panel.set_title(model, fontsize=8.5)
-            panel.tick_params(labelbottom=index + columns >= len(models), labelleft=index % columns == 0)
-        for spare in grid[len(models) :]:
+            panel.set_title(fill(title, int(_LETTERS_AN_INCH * width)), fontsize=8.5)
+            panel.tick_params(labelbottom=index + columns >= len(pairs), labelleft=index % columns == 0)
+        for spare in grid[len(pairs) :]:
             spare.set_visible(False)
         drawing.supxlabel(self._x_title, fontsize=9)
         drawing.supylabel(self._y_title, fontsize=9)
-        others = Line2D([], [], color=FAINT, alpha=0.5, linewidth=1, label="the other models")
-        handles = [*self._method_handles(coloured=True), others]
         legend(drawing, handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.6)
         return drawing
+
+    def _faint(self, label: str) -> Line2D:
+        return Line2D([], [], color=FAINT, alpha=0.5, linewidth=1, label=label)
 
     def _line(self, axes: Axes, model: str, method: str, colour: str) -> None:
         for level in (row["mean"] for row in self._of(model, method) if row["amount"] is None):
             axes.axhline(level, color=colour, linestyle=self._level_dash(method), linewidth=1.1, alpha=0.9, zorder=2)
         line(axes, self._of(model, method), "amount", colour=colour, **self._style(method))
 
-    def _others(self, axes: Axes, model: str) -> None:
-        """Draws every line but the model's own as one faint path, broken by gaps."""
+    def _others(self, axes: Axes, own: Sequence[tuple[str, str]]) -> None:
+        """Draws every line but a panel's own as one faint path, broken by gaps."""
         x, y = [], []
-        for other, method in ((other, method) for other in self._ranked("model") for method in self._methods):
-            points = [row for row in self._of(other, method) if row["amount"] is not None and other != model]
+        for pair in ((model, method) for model in self._ranked("model") for method in self._methods):
+            points = [row for row in self._of(*pair) if row["amount"] is not None and pair not in own]
             x += [*(row["amount"] for row in points), np.nan]
             y += [*(row["mean"] for row in points), np.nan]
         axes.plot(x, y, color=FAINT, alpha=0.25, linewidth=0.7, zorder=0)
@@ -240,9 +260,12 @@ class Curves:
         for m in (m for m in self._methods if m in levels):
             said = m if words.kind_of(m) == "zero_shot" else f"{m}, all images"
             lines.append(Line2D([], [], color=inks[m], label=said, linestyle=self._level_dash(m), linewidth=1.1))
-        if self._baseline is not None and self._baseline > self._limits[0]:
-            lines.append(Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class"))
-        return lines
+        return [*lines, *self._baseline_handles()]
+
+    def _baseline_handles(self) -> list[Line2D]:
+        if self._baseline is None or self._baseline <= self._limits[0]:
+            return []
+        return [Line2D([], [], color=FAINT, linewidth=0.9, label="most frequent class")]
 
     def _level_dash(self, method: str) -> Any:
         """The dashes of a method's horizontal line: two methods on all images are told apart by them."""

@@ -24,6 +24,10 @@ _WIDTH = 0.62
 """Of the room for the points of one amount, in steps between amounts."""
 
 
+_LEGEND_LINE = 0.15
+"""Inches that each name of the legend adds to the panels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gains:
     """A panel per dataset; a point per amount, model and method."""
@@ -58,15 +62,17 @@ class Gains:
     def plot(self) -> Drawing:
         """Draws a panel per dataset, two beside each other, amounts from left to right."""
         datasets = in_print_order({row["dataset"] for row in self._rows}, 0)
-        drawing, axes = panels(len(datasets), 2, share_y=False, size=(3.5, 2.5))
         names = list(dict.fromkeys(row["name"] for row in self._rows))
+        room = _LEGEND_LINE * len(names) / len(datasets)
+        drawing, axes = panels(len(datasets), 2, share_y=False, size=(3.5, 2.5 + room))
         inks, marks = colours(names), markers(names)
         for panel, dataset in zip(axes, datasets, strict=True):
             self._panel(panel, [row for row in self._rows if row["dataset"] == dataset], names)
             panel.set_title(dataset)
         handles = [Line2D([], [], color=inks[n], marker=marks[n], linestyle="none", label=n) for n in names]
-        legend(drawing, handles, loc="outside upper left", ncols=2)
-        drawing.supxlabel("Training images", fontsize=9)
+        legend(drawing, handles, loc="outside upper left", ncols=2 if len(datasets) > 1 else 1)
+        shots_alone = all(_in_shots(row["amount"]) for row in self._rows)
+        drawing.supxlabel("Training images per class (shots)" if shots_alone else "Training images", fontsize=9)
         drawing.supylabel("Adapter minus linear, points", fontsize=9)
         stamp(drawing, caution(self._drawn))
         return drawing
@@ -82,7 +88,9 @@ class Gains:
             interval_bars(axes, [point], "x", colour=inks[name])
             seeds(axes, [point], "x", colour=inks[name])
             axes.plot(place, row["difference"], marks[name], color=inks[name], markersize=5, zorder=3)
-        axes.set_xticks(range(len(amounts)), [_of_what(amount) for amount in amounts])
+        shots_alone = all(_in_shots(row["amount"]) for row in self._rows)
+        labels = [amount.split()[0] if shots_alone else _of_what(amount) for amount in amounts]
+        axes.set_xticks(range(len(amounts)), labels, fontsize=7 if not shots_alone and len(amounts) > 4 else None)
         axes.set_xlim(-0.6, len(amounts) - 0.4)
         for edge in range(1, len(amounts)):
             axes.axvline(edge - 0.5, color=FAINT, linewidth=0.4, alpha=0.5)
@@ -104,6 +112,10 @@ class Gains:
         return list(found.values())
 
 
+def _in_shots(amount: str) -> bool:
+    return amount.endswith(("shot", "shots"))
+
+
 def _of_what(amount: str) -> str:
     """Says of a share what it is of: a label that ends in % would be read as a place on an axis of percent."""
-    return f"{amount}\nof train" if amount.endswith("%") else amount
+    return f"{amount}\nof train" if amount.endswith("%") else amount.replace(" ", "\n")

@@ -31,6 +31,10 @@ from cytolora.reporting.results.settings import Setting
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
 _LINEAR_DASH = (0, (1.2, 1.6))
+_MAX_BANDS = 4
+"""Lines of a panel up to which each has its band, seeds and interval; of more they would hide each other."""
+_SHORT = 16
+"""Letters of names of which four stand in one row of the legend."""
 _COLUMNS = (
     "dataset",
     "model",
@@ -65,7 +69,11 @@ class Labels:
         """What is seen, in words that stand alone."""
         text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
         text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
-        text += f" {what_is_drawn(self._rows)}{what_divisions(self._rows)}"
+        few = len({(row["dataset"], row["method"]) for row in self._rows}) <= _MAX_BANDS
+        drawn = (
+            what_is_drawn(self._rows) if few else "Points: mean over seeds; spread and intervals stand in the table."
+        )
+        text += f" {drawn}{what_divisions(self._rows, bands=few)}"
         return text + in_caption([setting for setting in self.settings if setting.tested])
 
     @property
@@ -83,14 +91,18 @@ class Labels:
         models = in_print_order({row["model"] for row in self._rows}, 1)
         methods = linear_last({row["method"] for row in self._rows})
         drawing, axes = panels(len(models), 3, share_y=True, size=(2.7 if len(models) > 1 else 6.0, 2.6))
-        inks, marks = colours(datasets), markers(datasets)
+        by = datasets if len(datasets) > 1 else methods
+        inks, marks = colours(by), markers(by)
+        few = len(datasets) * len(methods) <= _MAX_BANDS
         seen = [row["num_labels"] for row in self._rows]
         for panel, model in zip(axes, models, strict=True):
             for dataset in datasets:
                 for index, method in enumerate(methods):
                     chosen = (dataset, model, method)
                     rows = [row for row in self._rows if (row["dataset"], row["model"], row["method"]) == chosen]
-                    line(panel, rows, "num_labels", colour=inks[dataset], **_style(index, method, marks[dataset]))
+                    name = dataset if len(datasets) > 1 else method
+                    style = _style(index, method, marks[name])
+                    line(panel, rows, "num_labels", colour=inks[name], band=few, **style)
             panel.set_xscale("log")
             panel.set_xlim(0.7 * min(seen), 1.5 * max(seen))
             panel.xaxis.set_major_locator(LogLocator(base=10))
@@ -98,11 +110,13 @@ class Labels:
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             panel.set_title(model, fontsize=9)
             percent_axis(panel, extent(self._rows))
-        handles = [Line2D([], [], color=inks[name], marker=marks[name], label=name) for name in datasets]
-        handles += [
-            Line2D([], [], color=INK, label=method, **_style(index, method, "")) for index, method in enumerate(methods)
-        ]
-        legend(drawing, handles, loc="outside upper left", ncols=4, handlelength=2.4)
+        several = len(datasets) > 1
+        handles = [Line2D([], [], color=inks[n], marker=marks[n], label=n) for n in datasets if several]
+        for index, method in enumerate(methods):
+            style = _style(index, method, "" if several else marks[method])
+            handles.append(Line2D([], [], color=INK if several else inks[method], label=method, **style))
+        ncols = 4 if max(map(len, [*datasets, *methods])) <= _SHORT else 2
+        legend(drawing, handles, loc="outside upper left", ncols=ncols, handlelength=2.4)
         drawing.supxlabel("Labelled training images", fontsize=9)
         drawing.supylabel("Accuracy on test", fontsize=9)
         stamp(drawing, caution([setting for setting in self.settings if setting.tested]))

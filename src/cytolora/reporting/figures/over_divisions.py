@@ -34,15 +34,22 @@ def one_row_each(
     return rows
 
 
-def what_divisions(rows: Iterable[dict[str, Any]]) -> str:
-    """Says how points of several divisions are to be read; empty where there are none."""
+def what_divisions(rows: Iterable[dict[str, Any]], *, bands: bool = True) -> str:
+    """Says how points of several divisions are to be read; empty where there are none.
+
+    Args:
+        bands: Whether spread and interval are drawn.
+    """
     numbers = sorted({row["n_divisions"] for row in rows} - {1})
     if not numbers:
         return ""
     over = " or ".join(map(str, numbers))
+    text = f" Points over {over} divisions: mean over the divisions"
+    if not bands:
+        return f"{text}."
     return (
-        f" Points over {over} divisions: mean over the divisions; dots: every seed of every division; band: standard "
-        "deviation over divisions; bar: approximate interval for a new division, none with few shots."
+        f"{text}; dots: every seed of every division; band: standard deviation over divisions; bar: approximate "
+        "interval for a new division, none with few shots."
     )
 
 

@@ -1,7 +1,7 @@
 """Report page: one HTML file with settings, results and a reading guide, which opens without a network."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from cytolora.reporting.leakage.section import LeakageSection
 from cytolora.reporting.pages import protocol
 from cytolora.reporting.pages.examples import Examples
 from cytolora.reporting.pages.protocol import DatasetFacts
-from cytolora.reporting.results.divided import Divided, divided
+from cytolora.reporting.results.divided import Divided, divided, undivided
 from cytolora.reporting.results.flags import flags, notices
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.rates import distinct_val, num_val, runner_up
@@ -96,11 +96,6 @@ class Section:
         return any(run.provenance.get("division") for setting in self.settings for run in setting.runs)
 
     @property
-    def amounts(self) -> list[str]:
-        """The amounts of training images, smallest first."""
-        return amounts_of(self.settings)
-
-    @property
     def has_published(self) -> bool:
         """Whether the literature prints any of its settings."""
         return any(setting.published for setting in self.settings)
@@ -124,15 +119,15 @@ class Section:
         """The settings that were run on several divisions, a row each."""
         return divided(self.settings)
 
-    def pivot(self) -> Mapping[tuple[str, str], Mapping[str, Setting]]:
-        """(model, method) to amount to setting."""
-        return pivot(self.settings)
+    @property
+    def alone(self) -> list[Setting]:
+        """The settings that were run on one division."""
+        return undivided(self.settings, self.divided)
 
-    def top(self, amount: str, metric: Metric) -> Setting | None:
-        """The setting of the highest mean on test in one column."""
-        return highest(
-            [setting for setting in self.settings if words.amount(setting.shots, setting.fraction) == amount], metric
-        )
+
+def top_of(settings: Sequence[Setting], amount: str, metric: Metric) -> Setting | None:
+    """The setting of the highest mean on test in one column."""
+    return highest([one for one in settings if words.amount(one.shots, one.fraction) == amount], metric)
 
 
 def render(overview: Overview, sections: Sequence[Section], runs: Sequence[StoredRun]) -> str:
@@ -164,6 +159,9 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
         "marks": marks,
         "titles": TITLES,
         "lines_of": lines_of,
+        "pivot": pivot,
+        "amounts_of": amounts_of,
+        "top_of": top_of,
         "below": BELOW,
         "further": further,
         "num_val": num_val,

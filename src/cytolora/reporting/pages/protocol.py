@@ -14,6 +14,9 @@ from cytolora.models.adapters.methods import METHODS
 from cytolora.reporting.results.settings import Setting
 from cytolora.reporting.results.variants import SCALING
 
+_SEED = ", seed "
+"""What a rule of division ends with, before the number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetFacts:
@@ -48,11 +51,20 @@ def describe_dataset(settings: Sequence[Setting]) -> DatasetFacts:
         num_test=None if scored is None else scored.num_images,
         num_test_groups=None if scored is None else scored.num_groups,
         group_rule=run.provenance.get("group_rule") or "groups cannot be known",
-        split_rule="; ".join(_all_of(settings, lambda run: [run.provenance.get("split_rule")])),
+        split_rule="; ".join(_by_seed(_all_of(settings, lambda run: [run.provenance.get("split_rule")]))),
         warnings=tuple(_several_test_sets({found.test_set: found.num_images for found in evaluations})),
         findings=_findings(settings),
         fingerprint=run.provenance["data_fingerprint"],
     )
+
+
+def _by_seed(rules: Iterable[str]) -> list[str]:
+    """Joins rules that differ in the seed they end with: ``…, seed 0, 1 and 2``."""
+    seeds: dict[str, list[str]] = {}
+    for rule in rules:
+        start, _, seed = rule.rpartition(_SEED)
+        seeds.setdefault(start + _SEED if seed.isdecimal() else rule, []).append(seed if seed.isdecimal() else "")
+    return [start + words.listed(found) if any(found) else start for start, found in seeds.items()]
 
 
 def _all_of(settings: Sequence[Setting], read: Callable[[StoredRun], Iterable[str | None]]) -> list[str]:

@@ -1,5 +1,6 @@
 """Table 1 of the paper: linear classifiers on all images, datasets by models, beside the published values."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -7,6 +8,7 @@ from typing import Any
 
 from cytolora.display import format as words
 from cytolora.display.format import escape_latex, escape_markdown
+from cytolora.reporting.results.divided import Divided, divided
 from cytolora.reporting.results.flags import in_caption, in_file, suffix
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import MeanStd, Setting
@@ -14,7 +16,7 @@ from cytolora.reporting.tables.tables import bar, label
 
 COLUMNS = (
     *("method", "dataset", "model", "accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "n_seeds"),
-    *("published_accuracy", "published_std", "difference", "flags", "setting_id"),
+    *("published_accuracy", "published_std", "difference", "flags", "setting_id", "n_divisions"),
 )
 """Of table1.csv."""
 
@@ -33,6 +35,25 @@ class Entry:
     published: float | None = None
     published_std: float | None = None
     setting: Setting | None = None
+    """Of several divisions the first."""
+    family: Divided | None = None
+    """None for one division."""
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """All that the number is of."""
+        if self.family is not None:
+            return self.family.settings
+        return () if self.setting is None else (self.setting,)
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean: for other test images or groups, or approximate for a new division."""
+        if self.family is not None:
+            found = self.family.over("accuracy")
+            return None if found.low is None or found.high is None else (found.low, found.high)
+        interval = self.setting.intervals.get("accuracy") if self.setting else None
+        return None if interval is None else (interval.low, interval.high)
 
     @property
     def difference(self) -> float | None:
@@ -53,21 +74,36 @@ class Table1:
     entries: Mapping[tuple[str, str], Entry]
     """By dataset and model; ``AVERAGE`` only for models that have every averaged dataset."""
 
+    @property
+    def note(self) -> str:
+        """Says how numbers of several divisions are to be read; empty where there are none."""
+        numbers = sorted({len(entry.family.settings) for entry in self.entries.values() if entry.family})
+        if not numbers:
+            return ""
+        return (
+            f" Over {' or '.join(map(str, numbers))} divisions: their mean ± their standard deviation, and an "
+            "approximate interval for new data divided anew."
+        )
+
 
 def tables1(settings: Sequence[Setting]) -> list[Table1]:
     """Gathers the tested linear settings on all images, a table for each variant of the method; none without any."""
-    found: dict[str, list[Setting]] = {}
-    for setting in settings:
-        if setting.spec.kind == "linear" and setting.shots is None and setting.fraction is None and setting.tested:
-            found.setdefault(setting.method, []).append(setting)
+    tested = [one for one in settings if one.spec.kind == "linear" and not (one.shots or one.fraction) and one.tested]
+    family_of = {one.setting_id: family for family in divided(tested) for one in family.settings}
+    alone = Counter((one.dataset, one.model, one.label) for one in tested if one.setting_id not in family_of)
+    found: dict[str, dict[tuple[str, str], Entry]] = {}
+    for setting in tested:
+        family = family_of.get(setting.setting_id)
+        is_one = family is not None or alone[setting.dataset, setting.model, setting.label] == 1
+        members = found.setdefault(setting.label if is_one else setting.method, {})
+        members[setting.dataset, setting.model] = _entry(setting, family)
     return [_table(method, members) for method, members in found.items()]
 
 
-def _table(method: str, settings: Sequence[Setting]) -> Table1:
+def _table(method: str, entries: dict[tuple[str, str], Entry]) -> Table1:
     known_datasets, known_models = printed_order()
-    datasets = _in_order([setting.dataset for setting in settings], known_datasets)
-    models = _in_order([setting.model for setting in settings], known_models)
-    entries = {(setting.dataset, setting.model): _entry(setting) for setting in settings}
+    datasets = _in_order([dataset for dataset, _ in entries], known_datasets)
+    models = _in_order([model for _, model in entries], known_models)
     averaged = known_datasets if set(known_datasets) <= set(datasets) else datasets
     for model in models:
         column = [entries.get((dataset, model), Entry(spread=None)) for dataset in averaged]
@@ -75,13 +111,17 @@ def _table(method: str, settings: Sequence[Setting]) -> Table1:
     return Table1(method=method, datasets=datasets, models=models, averaged=averaged, entries=entries)
 
 
-def _entry(setting: Setting) -> Entry:
-    published = setting.published
+def _entry(setting: Setting, family: Divided | None) -> Entry:
+    published, spread = setting.published, setting.test("accuracy")
+    if family is not None:
+        over = family.over("accuracy")
+        spread = MeanStd(mean=over.mean, std=over.std_divisions)
     return Entry(
-        spread=setting.test("accuracy"),
+        spread=spread,
         published=published and published.accuracy,
         published_std=published and published.std,
-        setting=setting,
+        setting=setting if family is None else family.first,
+        family=family,
     )
 
 
@@ -101,14 +141,14 @@ def _in_order(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
 
 def settings_of(table: Table1) -> list[Setting]:
     """Returns the settings that the table's numbers and averages are of."""
-    return [entry.setting for entry in table.entries.values() if entry.setting is not None]
+    return [setting for entry in table.entries.values() for setting in entry.settings]
 
 
 def to_rows(table: Table1) -> list[dict[str, Any]]:
     """Returns a row per field, for CSV; shares in [0, 1]."""
     rows = []
     for (dataset, model), entry in table.entries.items():
-        interval = entry.setting.intervals["accuracy"] if entry.setting else None
+        low, high = entry.limits or (None, None)
         rows.append(
             {
                 "method": table.method,
@@ -116,14 +156,15 @@ def to_rows(table: Table1) -> list[dict[str, Any]]:
                 "model": model,
                 "accuracy_mean": _rounded(entry.spread and entry.spread.mean),
                 "accuracy_std": _rounded(entry.spread and entry.spread.std),
-                "accuracy_low": _rounded(interval and interval.low),
-                "accuracy_high": _rounded(interval and interval.high),
-                "n_seeds": len(entry.setting.tested) if entry.setting else None,
+                "accuracy_low": _rounded(low),
+                "accuracy_high": _rounded(high),
+                "n_seeds": sum(len(setting.tested) for setting in entry.settings) or None,
                 "published_accuracy": _rounded(entry.published),
                 "published_std": entry.published_std,
                 "difference": _rounded(entry.difference),
-                "flags": in_file(entry.setting) if entry.setting else "",
-                "setting_id": entry.setting and entry.setting.setting_id,
+                "flags": _flags_in_file(entry),
+                "setting_id": " ".join(setting.setting_id for setting in entry.settings) or None,
+                "n_divisions": len(entry.settings) or None,
             }
         )
     return rows
@@ -154,7 +195,7 @@ def to_markdown(tables: Sequence[Table1]) -> str:
         lines = [f"### {escape_markdown(table.method)} on all images: accuracy on test, %", ""]
         lines += [bar(["dataset", *map(escape_markdown, table.models)]), bar(["---", *["--:"] * len(table.models)])]
         lines += [bar(map(escape_markdown, (name, *values))) for name, values in lines_of(table)]
-        if care := in_caption(settings_of(table)).strip():
+        if care := (table.note + in_caption(settings_of(table))).strip():
             lines += ["", escape_markdown(care)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -166,7 +207,7 @@ def to_latex(tables: Sequence[Table1]) -> str:
         "% Needs \\usepackage{booktabs}. Accuracy on test, %: mean, standard deviation over seeds, 95 % interval."
     ]
     for table in tables:
-        care = escape_latex(in_caption(settings_of(table)))
+        care = escape_latex(table.note + in_caption(settings_of(table)))
         lines = [
             "\\begin{table}",
             "\\centering",
@@ -188,13 +229,22 @@ def to_latex(tables: Sequence[Table1]) -> str:
 def _ours(entry: Entry) -> str:
     if entry.spread is None:
         return _NONE
-    return _say(entry.spread.mean, entry.spread.std) + (suffix(entry.setting) if entry.setting else "")
+    grave = f" [{', '.join(entry.family.flags)}]" if entry.family is not None and entry.family.flags else ""
+    alone = suffix(entry.setting) if entry.setting is not None and entry.family is None else ""
+    return _say(entry.spread.mean, entry.spread.std) + grave + alone
+
+
+def _flags_in_file(entry: Entry) -> str:
+    if entry.family is not None:
+        return "; ".join(entry.family.flags)
+    return "" if entry.setting is None else in_file(entry.setting)
 
 
 def _interval(entry: Entry) -> str:
-    """Of the mean, for other test images or groups: another thing than the seeds' spread beside it."""
-    found = entry.setting.intervals.get("accuracy") if entry.setting else None
-    return words.interval(found, digits=2) or _NONE
+    """Of the mean, for other test images or groups: another thing than the spread beside it."""
+    if entry.family is None:
+        return words.interval(entry.setting.intervals.get("accuracy") if entry.setting else None, digits=2) or _NONE
+    return _NONE if entry.limits is None else "–".join(words.percent(end, 2) for end in entry.limits) + " approximate"
 
 
 def _printed(entry: Entry) -> str:
