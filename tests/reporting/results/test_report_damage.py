@@ -161,6 +161,11 @@ def test_the_checksums_are_those_that_sha256sum_checks(one_run: Path):
     assert lines == {name: hashlib.sha256((one_run / name).read_bytes()).hexdigest() for name in others}
 
 
+def test_the_page_says_of_runs_without_checksums_that_nobody_can_verify_them(store: Store, run: Path, tmp_path: Path):
+    page = build_report(store.root, tmp_path / "report").read_text()
+    assert "3 of 3 runs kept none: nobody can tell whether a byte was changed" in page
+
+
 def test_a_file_that_cannot_be_read_is_not_called_damaged(one_run: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")

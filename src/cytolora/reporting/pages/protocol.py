@@ -229,7 +229,13 @@ def describe_software(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
         for name in ("device", "threads"):
             if found.get(name) is not None:
                 facts[name].add(str(found[name]))
-    return [(name, ", ".join(sorted(values))) for name, values in facts.items() if values]
+    described = [(name, ", ".join(sorted(values))) for name, values in facts.items() if values]
+    if unverifiable := sum(run.checksums is None for run in runs):
+        text = (
+            f"{unverifiable} of {words.count(len(runs), 'run')} kept none: nobody can tell whether a byte was changed"
+        )
+        described.append(("checksums", text))
+    return described
 
 
 def total_seconds(runs: Iterable[StoredRun]) -> float:
