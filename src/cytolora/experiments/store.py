@@ -115,13 +115,18 @@ class StoredRun:
             why = " ".join(str(error).split())
             raise damaged(self.path, f"{PREDICTIONS}: {why}") from error
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether adapter and head were kept: an archive of results may leave them out."""
+        return self.file(WEIGHTS).exists()
+
     def weights(self) -> bytes | None:
         """Reads the safetensors file of adapter and head; None where the run was kept without it.
 
         Raises:
             StoreError: If it cannot be read, or the run was replaced since it was read.
         """
-        if self.file(WEIGHTS).exists():
+        if self.has_weights:
             return self._content(WEIGHTS)
         self.check_unchanged()
         return None

@@ -99,8 +99,11 @@ def _measured(session: Session, encodings: Sequence[Encoding], manifest: Manifes
 
 
 def _best_adapter(store: Store, subject: Subject) -> SettingRuns | None:
-    """Returns the tested setting of an adapter on this subject, with the backbone's own views, best on validation."""
+    """Returns the tested setting of an adapter on this subject, with the backbone's own views, best on validation.
+
+    Runs that were kept without their weights cannot be looked at.
+    """
     prefix = f"{subject.dataset.replace(':', '-')}_{subject.backbone}_"
     runs = [run for run in store.runs(prefix) if Subject.of(run) == subject]
     adapters = [one for one in gather_settings(runs) if one.spec.kind == "adapter" and one.spec.preprocess is None]
-    return best([one for one in adapters if one.is_result])
+    return best([one for one in adapters if one.is_result and one.tested[0].has_weights])
