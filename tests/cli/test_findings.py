@@ -78,7 +78,7 @@ def no_train(folder: Path) -> Path:
 
 
 REFUSED: list[tuple[Callable[[Path], Path], str, str]] = [
-    (one_image, "L404", "class 'rare' has 1 images, too few"),
+    (one_image, "L404", "class 'rare' has 1 image, too few"),
     (two_images, "L404", "class 'b' has 2 images, too few"),
     (one_class, "L405", "has one class, 'only'"),
     (class_like_a_column, "L409", "a class is named 'predicted', like a column of predictions"),

@@ -228,7 +228,7 @@ def test_a_zip_is_a_bundle_too(lab_cells, lab_cache, tmp_path):
     ("counts", "message"),
     [
         ({"only": 9}, "has one class, 'only'; a classifier tells two or more apart"),
-        ({"a": 1, "b": 1}, "class 'a' has 1 images, too few to stand in train, val, test"),
+        ({"a": 1, "b": 1}, "class 'a' has 1 image, too few to stand in train, val, test"),
         ({"a": 30, "b": 2}, "class 'b' has 2 images, too few to stand in train, val, test"),
         ({"error": 9, "b": 9}, "a class is named 'error', like a column of predictions"),
     ],
