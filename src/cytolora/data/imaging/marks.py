@@ -90,4 +90,4 @@ def _is_doubtful(path: Path, decoding: Decoding) -> bool:
 
 
 def _is_plain_tiff(tiff: Tiff) -> bool:
-    return tiff.count == 1 and tiff.page(0) == 0 and not tiff.has_alpha
+    return tiff.count == 1 and tiff.page(0) == 0 and not (tiff.has_alpha or tiff.has_byte_palette)
