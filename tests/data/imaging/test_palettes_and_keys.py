@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ MEANT = COLOURS[INDICES]
 KEYED = np.where(INDICES == 3, 40_000, INDICES.astype(np.uint16) * 2_000)
 
 
-def palette_tiff(factor: int, bits: int = 8, **options: object) -> bytes:
+def palette_tiff(factor: int, bits: int = 8, **options: Any) -> bytes:
     """Writes MEANT by a palette whose values are those of 8 bits times ``factor``."""
     colour_map = np.zeros((3, 2**bits), np.uint16)
     colour_map[:, :16] = COLOURS.T.astype(np.uint16) * factor
@@ -86,7 +87,7 @@ def test_a_transparent_gray_of_16_bits_lies_on_white(key: int, tmp_path: Path):
     file = tmp_path / "a.png"
     file.write_bytes(keyed_png(KEYED, 0, struct.pack(">H", key)))
     decoded = decode_image(file)
-    gray = np.where(KEYED == key, 255, (KEYED.astype(np.int64) * 255 + 32767) // 65535)
+    gray = np.where(key == KEYED, 255, (KEYED.astype(np.int64) * 255 + 32767) // 65535)
     np.testing.assert_array_equal(decoded.pixels, np.repeat(gray[..., None], 3, 2))
     assert decoded.conversions[-1] == "transparency, laid on white"
     assert "transparency, laid on white" in changed_rule(file, STANDARD)
