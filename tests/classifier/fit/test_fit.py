@@ -278,9 +278,9 @@ def test_copies_conflicts_and_unreadable_files_are_left_out_and_named(tmp_path):
     found = read_cells(cells)
     assert len(found.manifest.samples) == 11
     text = " ".join(found.notes)
-    assert "1 unreadable files left out: b/902.png" in text
+    assert "1 unreadable file left out: b/902.png" in text
     assert "2 images with equal pixels and different labels left out: a/001.png, b/901.png" in text
-    assert "1 copies of images that stay left out: a/900.png" in text
+    assert "1 copy of an image that stays left out: a/900.png" in text
 
 
 def test_corrections_name_images_as_the_dataset_or_from_here(tmp_path, monkeypatch):

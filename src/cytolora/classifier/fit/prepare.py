@@ -119,7 +119,7 @@ def read_cells(
         check_labels_agree(one.paths, by_path)
     kept = left.manifest
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
-    check_classes(own)
+    check_classes(own, left.findings)
     divided, of_added = join(assign_subsets(own, split or DIVISION), kept)
     findings = findings_of_fit(divided, looked, left.findings)
     num_added = len(divided.samples) - len(own.samples)
