@@ -78,13 +78,13 @@ def no_train(folder: Path) -> Path:
 
 
 REFUSED: list[tuple[Callable[[Path], Path], str, str]] = [
-    (one_image, "L404", "class 'rare' has 1 images, too few"),
+    (one_image, "L404", "class 'rare' has 1 image, too few"),
     (two_images, "L404", "class 'b' has 2 images, too few"),
     (one_class, "L405", "has one class, 'only'"),
     (class_like_a_column, "L409", "a class is named 'predicted', like a column of predictions"),
     (only_copies, "L404", "class 'b' has 2 images, too few"),
     (only_damaged, "L404", "class 'b' has 2 images, too few"),
-    (all_labelled_twice, "L404", "class 'c' has no image left that can be used"),
+    (all_labelled_twice, "L404", r"class 'c' has no image left .* images with equal pixels and different labels left"),
     (two_groups, "L404", "class 'a' has 12 images from 2 groups, too few"),
     (no_train, "D509", "has images for test and val but none for train"),
 ]

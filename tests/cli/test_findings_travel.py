@@ -100,7 +100,7 @@ def test_the_findings_of_fit_stand_in_json_bundle_page_and_card(twins, tmp_path,
         text = (tmp_path / "model" / name).read_text()
         for code in ("P101", "D501", "D506"):
             assert f"{code}{between}{found[code]['text'][:20]}" in text
-    assert "! P101 1 unreadable files left out: a/bad.png." in said.err
+    assert "! P101 1 unreadable file left out: a/bad.png." in said.err
     assert "[red]x: 49 images, 2 classes" in said.err
 
 

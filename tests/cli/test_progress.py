@@ -14,6 +14,7 @@ from rich.console import Console
 from cytolora.cli.app import main
 from cytolora.cli.log_lines import Lines
 from cytolora.cli.progress import show_progress
+from cytolora.core.progress import Progress
 from cytolora.display.format import duration
 
 TINY = ("--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--steps", "2")
@@ -186,6 +187,23 @@ def test_in_a_log_every_long_command_writes_plain_lines_and_leaves_its_output_al
 def test_quiet_leaves_the_stages_out_of_a_log(command, folders, tmp_path, capsys):
     assert _run(*command.format(**folders, new=tmp_path).split(), "--quiet") in (0, 1)
     assert not re.search(r": \d+ images$|\(\d+ %\)", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_findings_are_reported_to_who_takes_them_or_else_as_notes():
+    said, found = list[str](), list[str]()
+    Progress(say=said.append).finding("! P102 nearly black")
+    Progress(say=said.append, find=found.append).finding("- P103 gray")
+    assert (said, found) == (["! P102 nearly black"], ["- P103 gray"])
+
+
+def test_quiet_shows_findings_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with show_progress(quiet=True) as progress:
+        progress.say("Images used: a 9, b 9.")
+        progress.begin("features", 18, "images")
+        progress.finding("! P102 18 images use at most 6.2 % of the values of their bit depth: nearly black.")
+    assert capsys.readouterr().err.splitlines() == [
+        "! P102 18 images use at most 6.2 % of the values of their bit depth: nearly black."
+    ]
 
 
 @pytest.mark.slow

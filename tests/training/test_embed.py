@@ -102,7 +102,7 @@ def test_mistakes_are_one_line(drawn_cells, tmp_path, capsys):
     assert _embed(str(drawn_cells), "--out", str(tmp_path)) == 2
     assert "is a folder; name a file" in capsys.readouterr().err
     assert _embed(str(drawn_cells), "--out", str(tmp_path / "x"), "--unlabelled", "--dataset", "synthetic") == 2
-    assert "--unlabelled reads neither labels nor subsets" in capsys.readouterr().err
+    assert "--unlabelled reads neither labels, groups nor subsets" in capsys.readouterr().err
     (tmp_path / "no.parquet").write_bytes(b"no")
     with pytest.raises(DataError, match="no file of features"):
         read_embedding(tmp_path / "no.parquet")
@@ -114,4 +114,4 @@ def test_findings_of_the_images_are_said_without_progress_too(tmp_path: Path, ca
     assert (
         _embed(str(cells), "--unlabelled", "--out", str(tmp_path / "out.parquet"), "--cache", str(tmp_path / "c")) == 0
     )
-    assert "! F201 1 file is passed over: 1 .jp2." in capsys.readouterr().err
+    assert "! F201 1 file is passed over: 1 .jp2, namely a/scan.jp2." in capsys.readouterr().err

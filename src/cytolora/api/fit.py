@@ -100,8 +100,10 @@ def fit(
         begin=progress.begin,
         on_image=lambda: progress.done(1),
     )
-    for line in (*summary(cells), *config.notes, *lines(cells.findings)):
+    for line in (*summary(cells), *config.notes):
         progress.say(line)
+    for line in lines(cells.findings):
+        progress.finding(line)
     fitted = fit_stages.fit(cells, out, config, options, inputs, cache=options.cache, device=device, progress=progress)
     for note in fitted.notes:
         if note not in (*cells.statements, *config.notes):  # those were said before

@@ -179,8 +179,10 @@ def run_grid(
     for job in plan.jobs:
         if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
             inputs.fetch_vocabulary(job.backbone)  # now, not after hours of other runs
-    for text in (*plan.notes, *_findings(plan, inputs)):
+    for text in plan.notes:
         progress.say(text)
+    for text in _findings(plan, inputs):
+        progress.finding(text)
     write_names(store, plan.names)
     announce(plan, inputs)
     chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)

@@ -20,6 +20,7 @@ from cytolora.core.files import write_text
 from cytolora.core.finding_kinds import EVERY_DATASET
 from cytolora.core.findings import problems
 from cytolora.core.progress import Progress
+from cytolora.core.text import counted
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
@@ -212,7 +213,8 @@ def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
 def _print(manifest: Manifest, found: Audit) -> None:
     console = make_console()
     console.print(
-        f"{found.name}: {found.num_images} images, {len(manifest.classes)} classes, {found.num_groups} groups."
+        f"{found.name}: {counted(found.num_images, 'image')}, {counted(len(manifest.classes), 'class', 'classes')}, "
+        f"{counted(found.num_groups, 'group')}."
     )
     console.print(_counts(found.counts))
     for text in (found.group_rule and f"groups: {found.group_rule}", found.split_rule):

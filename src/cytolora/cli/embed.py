@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
 from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
+from cytolora.core.text import counted
 
 
 def embed(
@@ -78,4 +79,6 @@ def embed(
         session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
         num_images, feature_dim = write(session, out, on_images=progress.done)
     print_findings([*manifest.findings, *session.weight_findings], make_console(stderr=True))
-    make_console().print(f"{num_images} images x {feature_dim} features of {session.backbone.name} in {out}.")
+    make_console().print(
+        f"{counted(num_images, 'image')} x {feature_dim} features of {session.backbone.name} in {out}."
+    )

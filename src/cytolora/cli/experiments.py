@@ -25,6 +25,7 @@ from cytolora.cli.options import (
 )
 from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
+from cytolora.core.text import counted
 from cytolora.experiments.cost import describe, stored_costs
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
@@ -66,12 +67,16 @@ def plan(
         return
     console = make_console()
     to_do = set(planned.to_do)
-    console.print(f"{spec.name}: {len(planned.runs)} runs, {len(planned.stored)} stored, {len(to_do)} to do.")
+    console.print(
+        f"{spec.name}: {counted(len(planned.runs), 'run')}, {len(planned.stored)} stored, {len(to_do)} to do."
+    )
     for job in planned.jobs:
         missing = to_do.intersection(job.runs)
         without = f", without {job.split.leave_out}" if job.split.leave_out else ""
         division = without + (f", split seed {job.split.seed}" if len(spec.split_seeds) > 1 else "")
-        console.print(f"  {job.dataset} x {job.backbone}{division}: {len(missing)} of {len(job.runs)} runs to do")
+        console.print(
+            f"  {job.dataset} x {job.backbone}{division}: {len(missing)} of {counted(len(job.runs), 'run')} to do"
+        )
     for note in planned.notes:
         console.print(f"  {note}")
     for stale in planned.stale:
@@ -136,7 +141,9 @@ def run(
             engine=engine,
             workers=Workers(address=address, count=workers),
         )
-    make_console(stderr=True).print(f"{len(plan.runs)} runs in {out}. Next: cytolora report {out} --out report")
+    make_console(stderr=True).print(
+        f"{counted(len(plan.runs), 'run')} in {out}. Next: cytolora report {out} --out report"
+    )
 
 
 def report(

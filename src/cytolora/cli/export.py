@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from cytolora.cli.console import make_console
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, Several, WeightOptions
 from cytolora.cli.progress import show_progress
+from cytolora.core.text import counted
 
 
 def export(
@@ -69,7 +70,11 @@ def export(
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
         return
     console = make_console()
-    on = f"{found.num_images} images of {', '.join(map(str, images))}" if images else f"{found.num_images} drawn cells"
+    on = (
+        f"{counted(found.num_images, 'image')} of {', '.join(map(str, images))}"
+        if images
+        else f"{found.num_images} drawn cells"
+    )
     left_out = f", {found.num_unreadable} unreadable ones left out" if found.num_unreadable else ""
     console.print(f"{out}: {to}, compared with {bundle} on {on}{left_out}")
     console.print(

@@ -115,7 +115,7 @@ def fit(
     cache
         Folder of decoded images, features and trained adapters; may be deleted at any time.
     quiet
-        Prints only the result.
+        Prints only findings and the result.
     json_
         Prints one JSON document: `bundle`, `metrics`, `training`, `findings`.
     """

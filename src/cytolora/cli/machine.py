@@ -7,6 +7,7 @@ import torch
 from cytolora.cli.options import MachineOptions
 from cytolora.core.arguments import as_device
 from cytolora.core.progress import Progress
+from cytolora.core.text import counted
 from cytolora.errors import ConfigError
 from cytolora.experiments.cost import describe
 from cytolora.experiments.plan import Plan
@@ -25,7 +26,7 @@ def announcer(progress: Progress, *, device: torch.device, store: Store) -> Call
         if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
             progress.say(f"On this machine, one at a time: {expected}.")
         total = sum(run.num_images_seen(len(inputs.split(run).train)) for run in plan.to_do if run.kind == "adapter")
-        progress.begin(f"{len(set(plan.to_do))} runs", total, "training images")
+        progress.begin(counted(len(set(plan.to_do)), "run"), total, "training images")
 
     return announce
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cytolora.cli.console import PlainTable, make_console
+from cytolora.core.text import counted
 from cytolora.display.format import interval, over_divisions_in_words, percent, whole_percent, with_interval
 
 
@@ -11,8 +12,8 @@ def print_metrics(found: dict[str, Any]) -> None:
     from cytolora.metrics.intervals import LEGEND  # loads numpy
 
     console = make_console()
-    groups = f", {found['num_groups']} groups" if found["num_groups"] else ""
-    console.print(f"On {found['n']} images{groups}, in percent, 95 % intervals over {_unit(found)}:")
+    groups = f", {counted(found['num_groups'], 'group')}" if found["num_groups"] else ""
+    console.print(f"On {counted(found['n'], 'image')}{groups}, in percent, 95 % intervals over {_unit(found)}:")
     console.print(LEGEND)
     for name, bounds in found["intervals"].items():
         console.print(f"  {name.replace('_', ' ')}: {percent(found[name])} ({interval(bounds)})")
@@ -38,7 +39,7 @@ def _threshold_lines(found: dict[str, Any]) -> list[str]:
     lines, sets, referral, point = [], found["prediction_sets"], found["referral"], found["operating_point"]
     if point is not None:
         lines.append(
-            f"Operating point ({', '.join(point['positive'])}, {point['n']} images): sensitivity "
+            f"Operating point ({', '.join(point['positive'])}, {counted(point['n'], 'image')}): sensitivity "
             f"{with_interval(point['sensitivity'])} over images, {with_interval(point['sensitivity_over_groups'])} "
             f"over groups; specificity {with_interval(point['specificity'])}."
         )

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 
 from rich.console import Console
@@ -41,6 +42,7 @@ def show_progress(
     """Yields what shows progress; it may be called from any thread.
 
     Args:
+        quiet: Shows findings alone.
         keep_bars: Leaves the bars of stages that are done on the terminal.
         console: Standard error if None.
         clock: Gives the time in seconds, for the lines of a log.
@@ -48,7 +50,7 @@ def show_progress(
     is_terminal = sys.stderr.isatty() if console is None else console.is_terminal
     console = console or make_console(stderr=True)
     if quiet:
-        yield SILENT
+        yield replace(SILENT, find=lambda line: console.print(line, soft_wrap=True))
     elif is_terminal and console.is_interactive:
         with _on_terminal(console, keep_bars=keep_bars) as progress:
             yield progress

@@ -12,6 +12,7 @@ from cytolora.cli.console import make_console
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.core.findings import gravest_first
+from cytolora.core.text import counted
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def print_summary(
         return
     console = make_console(stderr=True)
     print_findings(result.findings, console)
+    number = counted(result.num_images, unit.removesuffix("s"))
     console.print(
-        f"{result.num_images} {unit}: {result.num_referred} referred to a person, {result.num_out_of_distribution} "
+        f"{number}: {result.num_referred} referred to a person, {result.num_out_of_distribution} "
         f"out-of-distribution, {result.num_errors} unreadable{of_errors}. Written: {out}{f', {page}' if page else ''}."
     )

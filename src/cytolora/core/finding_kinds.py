@@ -138,6 +138,11 @@ FILES = _kinds(
         "Class folders are named by codes or numbers, like patients, slides or fields.",
         "List the images in a table manifest.csv (path,label,group); `--dataset folder` takes the folders for classes.",
     ),
+    (
+        *(214, "not-in-table", "note"),
+        "Images stand among those of the table that was named, and neither it nor a table beside it lists them.",
+        "Nothing, where they are not meant; else list them.",
+    ),
 )
 
 TABLES = _kinds(

@@ -39,6 +39,12 @@ class Progress:
     """Takes what is being done now, as often as that changes."""
     step: Callable[[str, int, int], None] = lambda text, done, total: None
     """Takes the count of a part of the stage: text, images done, images in total."""
+    find: Callable[[str], None] | None = None
+    """Takes the line of a finding, which is shown also where nothing else is; ``say`` takes it if None."""
+
+    def finding(self, line: str) -> None:
+        """Reports the line of a finding."""
+        (self.find or self.say)(line)
 
     def counted(self, text: str, total: int) -> Callable[[int], None]:
         """Returns a function that takes the number of images just done and reports the sum as a ``step``."""

@@ -1,15 +1,17 @@
 """Files that a reader left out, counted and named: what is below a dataset's folder and is no image of its manifest."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+from cytolora.core.delimited import read_text
 from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import counted
-from cytolora.data.formats import TABLE_SUFFIXES, is_about, kind_of_unread, suffix_of
+from cytolora.data.formats import TABLE_SUFFIXES, WORKBOOK_SUFFIXES, is_about, kind_of_unread, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.tables import has_columns, how_to_name
@@ -33,7 +35,8 @@ def account(path: Path, manifest: Manifest, spec: DatasetSpec) -> tuple[Manifest
     manifest, links, dropped = _without_links(manifest, spec, files, reals)
     used = {str(file) for name, file in files.items() if name not in dropped}
     if not path.is_dir():
-        return manifest, [*links, *_masks_in_use(manifest, used)]
+        beside = _beside_table(path, manifest, used, reals) if spec.name == "csv" else []
+        return manifest, [*links, *beside, *_masks_in_use(manifest, used)]
     left = [one for one in walk(path) if str(one.path) not in used and not _belongs(one.path, path, spec)]
     if reals:
         left = _without_read(left, files, reals, dropped)
@@ -131,6 +134,37 @@ def _of_images(left: Iterable[Found], path: Path, manifest: Manifest, spec: Data
         for code, (paths, one, several) in sentences.items()
         if paths
     ]
+
+
+def _beside_table(table: Path, manifest: Manifest, used: set[str], reals: Mapping[Path, str]) -> list[Finding]:
+    """Counts the images among those of a table that was named, which neither it nor a table beside it lists."""
+    folders = {sample.file_in(manifest.root).parent for sample in manifest.samples}
+    read = set(reals.values())
+    left = [
+        one.path
+        for one in walk(Path(os.path.commonpath(folders)))
+        if one.kind == "image" and str(one.path) not in used and os.path.realpath(one.path) not in read
+    ]
+    listed = _names_in_tables(table) if left else set()
+    paths = [one for one in left if listed.isdisjoint((one.name.casefold(), one.stem.casefold()))]
+    texts = (
+        f"image beside those of {table.name} is in no table, and is not read",
+        f"images beside those of {table.name} are in no table, and are not read",
+    )
+    return [_one("F214", *texts, paths, table.parent)] if paths else []
+
+
+def _names_in_tables(table: Path) -> set[str]:
+    """Returns the last part of every cell of the tables and lists beside one: names of images are among them."""
+    names: set[str] = set()
+    for file in files_in(table.parent):
+        if file != table and suffix_of(file.name) in (TABLE_SUFFIXES | {".txt"}) - WORKBOOK_SUFFIXES:
+            try:
+                cells = re.split(r"[,;|\t\r\n\"]+", read_text(file))
+            except (DataError, OSError):
+                continue  # it says nothing that can be read
+            names |= {re.split(r"[/\\]", cell.strip())[-1].casefold() for cell in cells}
+    return names
 
 
 def _of_tables(tables: Iterable[Path], path: Path, spec: DatasetSpec) -> list[Finding]:

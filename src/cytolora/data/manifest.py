@@ -116,24 +116,31 @@ class Manifest:
         return sha256_text(canonical_json({"classes": list(self.classes), "samples": rows}))
 
     def with_hashes(self) -> "Manifest":
-        """Returns the manifest with the hash and the pixel rules of every image; reads each file once."""
-        from cytolora.data.imaging.marks import changed_rule, used_range  # not while manifests are only listed
+        """Returns the manifest with the hash and the pixel rules of every image; reads each file once.
+
+        Images that use few of their values (P102) are among its findings from then on, whatever command reads them.
+        """
+        from cytolora.data.imaging.marks import Mark, mark_of, small_range_of, used_range  # not while only listed
 
         new = [sample.file_in(self.root) for sample in self.samples if not sample.sha256]
         decoding = used_range(new, self.decoding)
+        marks: dict[str, Mark] = {}
 
         def hashed(sample: Sample) -> Sample:
             if sample.sha256:
                 return sample
             file = sample.file_in(self.root)
             try:
-                return replace(sample, sha256=sha256_file(file), pixel_rules=changed_rule(file, decoding))
+                marks[sample.path] = mark = mark_of(file, decoding)
+                return replace(sample, sha256=sha256_file(file), pixel_rules=mark.rules)
             except OSError as error:
                 raise DataError(f"Cannot read {file}: {error.strerror}.") from error
 
         with ThreadPoolExecutor() as pool:
             samples = tuple(pool.map(hashed, self.samples))
-        return replace(self, samples=samples, decoding=decoding)
+        in_order = {sample.path: marks[sample.path] for sample in samples if sample.path in marks}
+        findings = (*self.findings, *small_range_of(in_order, decoding))
+        return replace(self, samples=samples, decoding=decoding, findings=findings)
 
     def subset(self, name: Subset) -> tuple[Sample, ...]:
         """Returns the samples of one subset, sorted by path."""

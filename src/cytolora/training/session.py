@@ -13,6 +13,7 @@ from cytolora.config.run import AugmentSpec, Preprocess, RunSpec
 from cytolora.core.arguments import AnyPath, Converted, as_device, as_path
 from cytolora.core.findings import Finding, mark
 from cytolora.core.progress import Progress
+from cytolora.core.text import counted
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.models.adapters.attach import with_split_qkv
@@ -106,7 +107,9 @@ class Session:
     @cached_property
     def features(self) -> Float32[Tensor, "images features"]:
         """Frozen features of every image of the manifest, in its order."""
-        self.progress.say(f"{self.dataset}: features with {self.backbone.name}, {len(self.manifest.samples):,} images")
+        self.progress.say(
+            f"{self.dataset}: features with {self.backbone.name}, {counted(len(self.manifest.samples), 'image')}"
+        )
         return torch.cat([chunk.features for chunk in self.feature_chunks()])
 
     def num_missing_features(self, preprocess: Preprocess | None = None) -> int:

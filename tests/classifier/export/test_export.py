@@ -163,7 +163,7 @@ def test_the_command_says_which_images_it_was_compared_on(lora: Classifier, tmp_
     assert "on 24 drawn cells\n" in said
     assert "! drawn cells are not yours" in said
     _, said = exported(capsys, lora.name, "--to", "peft", "--out", tmp_path / "two", "--images", tmp_path / "a.png")
-    assert f"on 1 images of {tmp_path / 'a.png'}\n" in said
+    assert f"on 1 image of {tmp_path / 'a.png'}\n" in said
     assert "drawn" not in said
     options = ("--out", tmp_path / "three", "--images", tmp_path / "a.png", "--json", "--quiet")
     _, said = exported(capsys, lora.name, "--to", "peft", *options)

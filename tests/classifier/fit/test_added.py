@@ -190,7 +190,7 @@ def test_a_new_cell_that_cannot_be_read_is_left_out_and_named(here: Path):
     save({"new_cells/000.png": "a", "new_cells/001.png": "b"})
     cells = read_cells(Path("my_cells"), labels=Path("corrections.csv"), add="new_cells")
     assert set(added(cells)) == {"~new_cells/001.png"}
-    assert "1 unreadable files left out: ~new_cells/000.png" in " ".join(cells.notes)
+    assert "1 unreadable file left out: ~new_cells/000.png" in " ".join(cells.notes)
 
 
 def test_a_new_cell_of_a_group_in_calibration_or_test_is_never_trained_on(here: Path):

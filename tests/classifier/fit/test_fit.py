@@ -228,7 +228,7 @@ def test_a_zip_is_a_bundle_too(lab_cells, lab_cache, tmp_path):
     ("counts", "message"),
     [
         ({"only": 9}, "has one class, 'only'; a classifier tells two or more apart"),
-        ({"a": 1, "b": 1}, "class 'a' has 1 images, too few to stand in train, val, test"),
+        ({"a": 1, "b": 1}, "class 'a' has 1 image, too few to stand in train, val, test"),
         ({"a": 30, "b": 2}, "class 'b' has 2 images, too few to stand in train, val, test"),
         ({"error": 9, "b": 9}, "a class is named 'error', like a column of predictions"),
     ],
@@ -278,9 +278,9 @@ def test_copies_conflicts_and_unreadable_files_are_left_out_and_named(tmp_path):
     found = read_cells(cells)
     assert len(found.manifest.samples) == 11
     text = " ".join(found.notes)
-    assert "1 unreadable files left out: b/902.png" in text
+    assert "1 unreadable file left out: b/902.png" in text
     assert "2 images with equal pixels and different labels left out: a/001.png, b/901.png" in text
-    assert "1 copies of images that stay left out: a/900.png" in text
+    assert "1 copy of an image that stays left out: a/900.png" in text
 
 
 def test_corrections_name_images_as_the_dataset_or_from_here(tmp_path, monkeypatch):

@@ -180,7 +180,7 @@ def test_the_command_says_that_the_first_plane_is_read_and_takes_another(
     command = ["predict", str(model), str(slide), "--cells", str(tmp_path / "cells.geojson"), "--crop-um", "10"]
     for options, code, words in (
         ([], 0, "! S703 3 planes, the first is read."),
-        (["--plane", "sharpest"], 0, "1 cells"),
+        (["--plane", "sharpest"], 0, "1 cell: "),
         (["--plane", "3"], 2, "numbered from 0 to 2"),
         (["--plane", "best"], 2, "--plane is a number from 0, middle or sharpest"),
     ):

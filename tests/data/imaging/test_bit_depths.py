@@ -9,10 +9,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cytolora.config.reading import STANDARD
+from cytolora.config.reading import STANDARD, Decoding
+from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.decode import Decoded, decode_image
 from cytolora.data.imaging.marks import changed_rule
 from cytolora.data.imaging.pixels import DecodeError
+from cytolora.data.quality.audit import audit
+from cytolora.training.embed import unlabelled
 
 
 def written(values: np.ndarray, **options: Any) -> io.BytesIO:
@@ -103,3 +106,28 @@ def _saved(image: Image.Image) -> io.BytesIO:
     buffer = io.BytesIO()
     image.save(buffer, "TIFF")
     return buffer
+
+
+@pytest.mark.parametrize("bits", [9, 10, 11, 12, 13])
+def test_nearly_black_images_are_named_by_every_reader_of_a_dataset_and_once_by_check(bits: int, tmp_path: Path):
+    for label in ("hsil", "nilm"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            values = np.random.default_rng([number, bits, len(label)]).integers(0, 2**bits, (24, 24), np.uint16)
+            tifffile.imwrite(tmp_path / label / f"{number}.tif", values)
+    names = tuple(f"{label}/{number}.tif" for label in ("hsil", "nilm") for number in range(3))
+    manifest = load_manifest(tmp_path)
+    for findings in (manifest.findings, unlabelled(tmp_path).findings, audit(manifest).findings()):
+        (one,) = [one for one in findings if one.code == "P102"]
+        assert (one.count, one.examples) == (6, names)
+        assert str(one).startswith(f"6 images use at most {(2**bits - 1) / 65535:.1%} of the values")
+
+
+def test_a_range_that_was_chosen_and_images_of_8_bits_are_not_called_nearly_black(tmp_path: Path):
+    (tmp_path / "hsil").mkdir()
+    tifffile.imwrite(tmp_path / "hsil" / "1.tif", np.arange(400, dtype=np.uint16).reshape(20, 20))
+    Image.new("L", (20, 20), 9).save(tmp_path / "hsil" / "2.png")
+    for used in (True, False):
+        decoding = Decoding(value_range="used") if used else STANDARD
+        found = unlabelled(tmp_path, decoding).findings
+        assert [(one.code, one.examples) for one in found] == ([] if used else [("P102", ("hsil/1.tif",))])

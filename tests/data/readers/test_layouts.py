@@ -1,6 +1,7 @@
 """How a layout is recognised: by positive evidence that is said, or refused with the way out."""
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -162,6 +163,23 @@ def test_our_own_split_files_and_label_maps_are_no_tables_of_labels(tmp_path: Pa
     photographs(tmp_path, OWN)
     texts(tmp_path, split_csv="path,label,subset,group,fingerprint,split_rule\n", map_csv="from,to\na,b\n")
     assert problems(load_manifest(tmp_path).findings) == []
+
+
+LEFTOVERS = [
+    *("New folder", "New folder (2)", "untitled folder 3", "Neuer Ordner", "Nouveau dossier", "backup", "Backups"),
+    *("hsil - Copy", "hsil - Copy (2)", "hsil - Kopie", "hsil copy", "hsil copy 2", "Copy of hsil", "Kopie von hsil"),
+]
+
+
+@pytest.mark.parametrize("name", LEFTOVERS)
+def test_a_folder_that_a_file_manager_named_is_no_class(name: str, tmp_path: Path):
+    with pytest.raises(DataError, match=rf"{re.escape(name)} is no class by its name; expected one sub-folder"):
+        load_manifest(photographs(tmp_path, ["hsil/1.png", "normal/1.png", f"{name}/1.png"]))
+
+
+@pytest.mark.parametrize("name", ["copy number", "new", "newly grown", "folder cells", "no copy number", "back up"])
+def test_a_class_of_words_like_these_is_one(name: str, tmp_path: Path):
+    assert name in load_manifest(photographs(tmp_path, ["hsil/1.png", f"{name}/1.png"])).classes
 
 
 @pytest.mark.parametrize("name", ["images", "img", "Data", "pictures", "JPEGImages", "imgs"])

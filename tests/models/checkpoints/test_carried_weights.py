@@ -98,7 +98,7 @@ def test_a_carried_checkpoint_is_what_a_command_reads(
             main(embedding(cells, "--model", "nano", "--weights-dir", str(carried)))
         assert ended.value.code == 0
         assert not hub.requests
-    assert "1 images x 96 features of nano" in capsys.readouterr().out
+    assert "1 image x 96 features of nano" in capsys.readouterr().out
 
 
 def test_a_carried_checkpoint_that_changed_is_refused_by_both_hashes(

@@ -8,6 +8,7 @@ import yaml
 
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.core.text import counted
 from cytolora.display.format import interval, percent, with_interval
 from cytolora.metrics.intervals import LEGEND
 
@@ -74,7 +75,8 @@ def _marked(findings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _results(test: Mapping[str, Any], marked: Sequence[str]) -> list[str]:
-    sets, images = test["prediction_sets"], f"{test['n']} test images ({test['num_groups'] or 'unknown'} groups)"
+    sets = test["prediction_sets"]
+    images = f"{counted(test['n'], 'test image')} ({test['num_groups'] or 'unknown'} groups)"
     metrics = [
         (name.replace("_", " "), percent(test[name]), interval(limits)) for name, limits in test["intervals"].items()
     ]
@@ -129,7 +131,7 @@ def _training(manifest: BundleManifest) -> list[str]:
     training, backbone = manifest.training, manifest.backbone
     return [
         "## Training",
-        f"{training['images']['train']} images ({training['amount']}); {training['split_rule']}. "
+        f"{counted(training['images']['train'], 'image')} ({training['amount']}); {training['split_rule']}. "
         f"{_groups(training)}{_how(training)}; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         f"Backbone {backbone.name} (`{backbone.sha256}`), licence {backbone.spec.licence}; its weights are not in this "

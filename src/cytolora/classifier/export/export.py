@@ -17,6 +17,7 @@ from cytolora.classifier.inference.onnx_predictor import EXPORT, OnnxModel
 from cytolora.core.arguments import AnyPath, OneOrMany, as_path, as_paths
 from cytolora.core.files import recover_folder, remove_unfinished, staged_folder
 from cytolora.core.progress import Progress
+from cytolora.core.text import counted
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.data.walk import walk
 from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError, unknown_name
@@ -117,7 +118,9 @@ def compare(
             theirs.append(found[0])
         on_images(len(images[start : start + _TOGETHER]))
     if not ours:
-        raise DataError(f"None of the {len(images)} images to compare on can be read; name others: --images PATH.")
+        raise DataError(
+            f"None of the {counted(len(images), 'image')} to compare on can be read; name others: --images PATH."
+        )
     a, b = np.concatenate(ours), np.concatenate(theirs)
     shares = [probabilities(each, bundle.contents.temperature) for each in (a, b)]
     return Agreement(

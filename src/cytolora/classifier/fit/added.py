@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from cytolora.classifier.inference.image_sources import as_text, find_images
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.files import sha256_file
-from cytolora.core.text import matching, normal
+from cytolora.core.text import counted, matching, normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.datasets import DATASETS
 from cytolora.data.formats import is_image
@@ -105,10 +105,11 @@ class Added:
 
     def summary(self, joined: int, labelled: int, table: str) -> str:
         """Says how many images joined, what for, and how many were left."""
+        are, left = "is" if joined == 1 else "are", len(self.files) - labelled
         return (
-            f"{joined} of the {len(self.files)} images of {self.names} are trained on, and used for nothing else: a "
-            "person chose them, so they would be no random sample in calibration or test. "
-            f"{len(self.files) - labelled} that {table} does not label were left out."
+            f"{joined} of the {counted(len(self.files), 'image')} of {self.names} {are} trained on, and used for "
+            "nothing else: a person chose them, so they would be no random sample in calibration or test. "
+            f"{left} that {table} does not label {'was' if left == 1 else 'were'} left out."
         )
 
 

@@ -15,6 +15,7 @@ from cytolora.config.run import SplitSpec
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.findings import Finding, RefusedDataError, finding, gravest_first
 from cytolora.core.progress import Progress
+from cytolora.core.text import counted
 from cytolora.data.chosen_groups import groups_elsewhere
 from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.cache import PixelCache
@@ -118,7 +119,7 @@ def read_cells(
         check_labels_agree(one.paths, by_path)
     kept = left.manifest
     own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
-    check_classes(own)
+    check_classes(own, left.findings)
     divided, of_added = join(assign_subsets(own, split or DIVISION), kept)
     findings = findings_of_fit(divided, looked, left.findings)
     num_added = len(divided.samples) - len(own.samples)
@@ -153,10 +154,10 @@ def _corrected_in_test(before: Manifest, divided: Manifest, text: str) -> list[F
 def summary(cells: Cells) -> list[str]:
     """Says in a few lines what was found and what will be used."""
     found, counts = cells.audit, cells.manifest.counts()
-    groups = f"{found.num_groups} groups ({found.group_rule})" if found.num_groups else "groups not known"
+    groups = f"{counted(found.num_groups, 'group')} ({found.group_rule})" if found.num_groups else "groups not known"
     sizes = ", ".join(f"{label} {row['all']}" for label, row in counts.items())
     return [
-        f"{found.name}: {found.num_images} images{_and_added(cells)}, {len(counts)} classes, {groups}.",
+        f"{found.name}: {counted(found.num_images, 'image')}{_and_added(cells)}, {len(counts)} classes, {groups}.",
         f"Images used: {sizes}.",
         f"Split: {cells.manifest.split_rule}.",
         *cells.statements,

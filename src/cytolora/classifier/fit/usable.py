@@ -1,11 +1,12 @@
 """Usable images: what `fit` leaves out of a dataset and what it refuses, which `check` says beforehand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cytolora.classifier.decision.decide import COLUMNS
 from cytolora.config.run import SplitSpec
 from cytolora.core.findings import Finding, RefusedDataError, finding, first, refuse_errors
+from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.audit import Features, audit
 from cytolora.data.quality.duplicates import MIN_SIMILARITY
@@ -53,12 +54,15 @@ def usable(manifest: Manifest, found: Audit) -> Usable:
     copies = {path for one in found.exact_duplicates if len(one.labels) == 1 for path in _all_but_one(one, samples)}
     findings = tuple(
         finding(
-            code, f"{len(paths)} {what} left out: {_first(sorted(paths))}.", count=len(paths), examples=sorted(paths)
+            code,
+            f"{counted(len(paths), *what)} left out: {_first(sorted(paths))}.",
+            count=len(paths),
+            examples=sorted(paths),
         )
         for code, paths, what in (
-            ("P101", bad, "unreadable files"),
-            ("D503", conflicting, "images with equal pixels and different labels"),
-            ("D501", copies, "copies of images that stay"),
+            ("P101", bad, ("unreadable file",)),
+            ("D503", conflicting, ("image", "images with equal pixels and different labels")),
+            ("D501", copies, ("copy of an image that stays", "copies of images that stay")),
         )
         if paths
     )
@@ -70,8 +74,12 @@ def usable(manifest: Manifest, found: Audit) -> Usable:
     return Usable(manifest=replace(manifest, samples=left), findings=findings)
 
 
-def check_classes(manifest: Manifest) -> None:
-    """Raises a RefusedDataError if the classes are none that a classifier can tell apart."""
+def check_classes(manifest: Manifest, left_out: Sequence[Finding] = ()) -> None:
+    """Raises a RefusedDataError if the classes are none that a classifier can tell apart.
+
+    Args:
+        left_out: What was left out of it, and why.
+    """
     taken = [label for label in manifest.classes if label in COLUMNS]
     if taken:
         raise RefusedDataError(
@@ -83,7 +91,9 @@ def check_classes(manifest: Manifest) -> None:
     empty = [label for label in manifest.classes if not counts[label]["all"]]
     if empty:
         raise RefusedDataError(
-            "L404", f"{manifest.name}: class {empty[0]!r} has no image left that can be used. Add some."
+            "L404",
+            f"{manifest.name}: class {empty[0]!r} has no image left that can be used. Add some, or remove the class."
+            + "".join(f" {one}" for one in left_out),
         )
     refuse_one_class(manifest)
 
@@ -103,9 +113,9 @@ def refused(manifest: Manifest, found: Audit) -> tuple[Finding, ...]:
 
 
 def _fit(manifest: Manifest, found: Audit) -> None:
-    left = usable(manifest, found).manifest
-    check_classes(left)
-    assign_subsets(left, DIVISION)
+    left = usable(manifest, found)
+    check_classes(left.manifest, left.findings)
+    assign_subsets(left.manifest, DIVISION)
 
 
 def _split(manifest: Manifest, found: Audit) -> None:

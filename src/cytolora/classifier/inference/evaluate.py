@@ -1,6 +1,6 @@
 """Evaluation of a classifier on labelled images that it was not trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.core.strict_json import read_json
+from cytolora.core.text import counted
 from cytolora.data.imaging.decode import decode, pixel_sha256
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import ConfigError, DataError
@@ -187,9 +188,10 @@ def _unseen(bundle: Classifier, manifest: Manifest, where: dict[str, str], on_se
         return manifest.samples
     if on_seen == "refuse":
         raise DataError(
-            f"{len(where)} of {len(manifest.samples)} images of {manifest.name} were in training or calibration of "
-            f"{bundle.name}{_same_groups(where)}, the first are {', '.join(list(where)[:_NUM_SHOWN])}: it would "
-            "be tested on its training data. Leave them out with --seen drop, or take other images."
+            f"{len(where)} of {counted(len(manifest.samples), 'image')} of {manifest.name} {_were(where)} in training "
+            f"or calibration of {bundle.name}{_same_groups(where)}, the first are "
+            f"{', '.join(list(where)[:_NUM_SHOWN])}: it would be tested on its training data. "
+            "Leave them out with --seen drop, or take other images."
         )
     left = tuple(sample for sample in manifest.samples if sample.path not in where)
     if not left:
@@ -206,12 +208,18 @@ def _same_groups(where: dict[str, str]) -> str:
 
 def _notes(where: dict[str, str], on_seen: OnSeen, errors: dict[str, str]) -> tuple[str, ...]:
     notes = []
+    were = f"{counted(len(where), 'image')} {_were(where)} in training or calibration{_same_groups(where)}"
     if where and on_seen == "mark":
-        notes.append(
-            f"{len(where)} images were in training or calibration{_same_groups(where)}: these numbers are too good."
-        )
+        notes.append(f"{were}: these numbers are too good.")
     if where and on_seen == "drop":
-        notes.append(f"{len(where)} images were in training or calibration{_same_groups(where)} and are left out.")
+        notes.append(f"{were} and {'is' if len(where) == 1 else 'are'} left out.")
     if errors:
-        notes.append(f"{len(errors)} images cannot be read and are left out; the first: {next(iter(errors.values()))}")
+        left_out = counted(
+            len(errors), "image cannot be read and is left out", "images cannot be read and are left out"
+        )
+        notes.append(f"{left_out}; the first: {next(iter(errors.values()))}")
     return tuple(notes)
+
+
+def _were(images: Sized) -> str:
+    return "was" if len(images) == 1 else "were"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.core.tables import html_table, to_pandas
+from cytolora.core.text import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,7 @@ class Predictions(Sequence[Prediction]):
         num_referred = sum(bool(one.is_referred) for one in self.values)
         num_errors = sum(bool(one.error) for one in self.values)
         unreadable = f", {num_errors} unreadable" if num_errors else ""
-        return f"{len(self.values):,} image{'s' if len(self.values) != 1 else ''}, {num_referred} referred{unreadable}"
+        return f"{counted(len(self.values), 'image')}, {num_referred} referred{unreadable}"
 
     def _repr_html_(self) -> str:
         rows = [value.row(self.classes) for value in self.values]

@@ -13,6 +13,7 @@ from cytolora.classifier.slides.objects import Position
 from cytolora.classifier.slides.planes import Layout, PlaneReader, is_tiff, ome_mpp, sharpness
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.findings import Finding, finding, first
+from cytolora.core.text import counted
 from cytolora.data.imaging.decode import Pixels
 from cytolora.errors import ConfigError, DataError, missing_package
 
@@ -91,7 +92,8 @@ class Slide:
         named = [one.id for one in positions if one.z and self._own_plane(one) is None]
         if named:
             why = self._unreadable or f"the slide has {num_planes}, from 0"
-            text = f"{len(named)} cells name a focal plane that is not read ({why}); {first(named)}."
+            cells = counted(len(named), "cell names", "cells name")
+            text = f"{cells} a focal plane that is not read ({why}); {first(named)}."
             found.append(finding("S706", text, count=len(named), examples=named))
         return found
 

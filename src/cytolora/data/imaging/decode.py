@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from cytolora.config.reading import STANDARD, Decoding
 from cytolora.data.formats import what_it_is
@@ -26,7 +27,7 @@ from cytolora.data.imaging.pixels import (
     unreadable,
 )
 from cytolora.data.imaging.samples import ValueRange, eight_bits, value_range
-from cytolora.data.imaging.tiff import SIGNATURES, Samples, Tiff
+from cytolora.data.imaging.tiff import COLOR_MAP, SIGNATURES, Samples, Tiff, byte_palette
 from cytolora.data.imaging.whole_slide import slide_problem
 from cytolora.data.signatures import SIGNATURE_BYTES
 from cytolora.errors import DataError
@@ -60,6 +61,7 @@ _MIN_OPACITY = 13
 """Alpha, of 255, that some pixel of an image has at least: at 5 % nobody sees a cell on white."""
 OPAQUE, ON_WHITE = "opaque transparency, dropped", "transparency, laid on white"
 _FURTHER = "further samples ignored"
+_BYTE_PALETTE = "palette of 8 bits in a file that should hold 16, looked up"
 _ORIENTATION, _ICC = 274, 34675
 _PNG, _PNG_HEADER = b"\x89PNG\r\n\x1a\n", 26
 _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
@@ -159,7 +161,7 @@ def _read(file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -> Dec
         return _read_tiff(file, name, decoding, max_pixels)
     with Image.open(file, formats=FORMATS) as image:
         check_size(name, image.width, image.height, max_pixels)
-        if is_deep_png(head):
+        if is_deep_png(head) or (image.mode in SIXTEEN_BIT and "transparency" in image.info):
             check_size(name, image.width, image.height, max_pixels, num_bytes=image.width * image.height * 8)
             decoded = _from_png(file, image, name, decoding)
         else:
@@ -250,7 +252,11 @@ def _shallow(
         if only and (getattr(image, "n_frames", 1) > 1 or max(_bits(image)) > 8):
             raise OSError("its directories are damaged")
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), decoding, name)
+        colours = byte_palette(image.tag_v2.get(COLOR_MAP)) if isinstance(image, TiffImageFile) else b""
+        if colours and image.mode == "P":
+            image.putpalette(colours, "RGB;L")
+        decoded = _to_rgb(ImageOps.exif_transpose(image), decoding, name)
+        return replace(decoded, conversions=(_BYTE_PALETTE, *decoded.conversions[1:])) if colours else decoded
 
 
 def _bits(image: Any) -> tuple[int, ...]:

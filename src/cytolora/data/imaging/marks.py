@@ -1,15 +1,17 @@
 """Marks of images that today's rules read otherwise than those of version 1: nothing stored changes in silence."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cytolora.config.reading import VERSION_1, Decoding
 from cytolora.core.finding_kinds import KINDS
-from cytolora.data.imaging.decode import ON_WHITE, OPAQUE, decode, decode_image, is_deep_png
+from cytolora.core.findings import Finding
+from cytolora.data.imaging.decode import ON_WHITE, OPAQUE, Decoded, decode, decode_image, is_deep_png
+from cytolora.data.imaging.findings import Cases, is_small, small_range
 from cytolora.data.imaging.pixels import DecodeError
 from cytolora.data.imaging.samples import bits_top
 from cytolora.data.imaging.tiff import SIGNATURES, Tiff
@@ -19,17 +21,43 @@ _HEAD_BYTES = 26
 _PNG_WITH_ALPHA = (4, 6)
 
 
-def changed_rule(path: Path, decoding: Decoding) -> str:
-    """Returns the rules by which an image is read otherwise than by version 1, in words; empty where it is not.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How an image is read, where its first bytes leave a doubt."""
 
-    Only files whose first bytes leave a doubt are decoded. One that no version reads has no mark.
-    """
+    rules: str = ""
+    """By which it is read otherwise than by version 1, in words; empty where it is not."""
+    used_share: float | None = None
+    """Of an image of more than 8 bits, its highest value by that which becomes white."""
+
+
+def changed_rule(path: Path, decoding: Decoding) -> str:
+    """Returns the rules by which an image is read otherwise than by version 1, in words; empty where it is not."""
+    return mark_of(path, decoding).rules
+
+
+def mark_of(path: Path, decoding: Decoding) -> Mark:
+    """Decodes an image whose first bytes leave a doubt; one that no version reads has no mark."""
     if decoding.version == 1 or not _is_doubtful(path, decoding):
-        return ""
+        return Mark()
     try:
         today = decode_image(path, decoding=decoding)
     except DecodeError as error:
-        return "" if error.code == "P101" and not _reads(path) else KINDS[error.code].name
+        return Mark(rules="" if error.code == "P101" and not _reads(path) else KINDS[error.code].name)
+    return Mark(rules=_difference(path, today), used_share=today.used_share)
+
+
+def small_range_of(marks: Mapping[str, Mark], decoding: Decoding) -> list[Finding]:
+    """Returns the finding on images, by name, that use few of their values."""
+    cases, largest = Cases(), 0.0
+    for name, mark in marks.items():
+        if is_small(mark.used_share):
+            cases.add(name)
+            largest = max(largest, mark.used_share or 0.0)
+    return list(small_range(cases, largest, decoding))
+
+
+def _difference(path: Path, today: Decoded) -> str:
     if today.conversion in (OPAQUE, ON_WHITE):
         return ""  # of 8 bits: every version reads them so, and reading twice takes as long again
     try:
@@ -90,4 +118,4 @@ def _is_doubtful(path: Path, decoding: Decoding) -> bool:
 
 
 def _is_plain_tiff(tiff: Tiff) -> bool:
-    return tiff.count == 1 and tiff.page(0) == 0 and not tiff.has_alpha
+    return tiff.count == 1 and tiff.page(0) == 0 and not (tiff.has_alpha or tiff.has_byte_palette)

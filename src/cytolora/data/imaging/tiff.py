@@ -1,6 +1,7 @@
 """TIFF directories: frames, channels stored as pages, reduced copies, and samples that Pillow reads wrongly."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -14,6 +15,7 @@ from cytolora.data.imaging.pixels import MAX_BYTES
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Of classic TIFF and BigTIFF in both byte orders."""
+COLOR_MAP = 320
 _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _ALPHA = (1, 2)
@@ -134,6 +136,11 @@ class Tiff:
         """Whether any frame has transparency."""
         return any(int(extra) in _ALPHA for one in self._series for extra in one.keyframe.extrasamples)
 
+    @property
+    def has_byte_palette(self) -> bool:
+        """Whether any frame has a palette of 8 bits."""
+        return any(byte_palette(one.keyframe.tags.valueof(COLOR_MAP)) for one in self._series)
+
     def has_further_samples(self, number: int) -> bool:
         """Whether a frame has samples besides its colours and transparency."""
         return any(int(extra) not in _ALPHA for extra in self._locate(number)[0].keyframe.extrasamples)
@@ -198,6 +205,16 @@ class Tiff:
             height, width = (series.shape[axes.index(axis)] for axis in "YX")
             self._arrays[key] = values.reshape(_count(series), height, width, -1)
         return self._arrays[key]
+
+
+def byte_palette(colour_map: Sequence[int] | None) -> bytes:
+    """Returns a ColorMap of 8-bit values, red, green and blue after each other; empty where it is none.
+
+    TIFF wants 16 bits (TIFF 6.0, p. 23). Programs that write 8 would give a black image: libtiff tells them, too, by
+    the highest value (checkcmap in tif_getimage.c).
+    """
+    is_byte = colour_map is not None and 0 < max(colour_map, default=0) < 256
+    return bytes(colour_map) if colour_map is not None and is_byte else b""
 
 
 def _check_chain(handle: BinaryIO) -> None:

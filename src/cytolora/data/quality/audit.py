@@ -72,7 +72,7 @@ def audit(
         exact_duplicates=exact,
         near_duplicates=near,
         torn_groups=_torn_groups(manifest.samples),
-        of_reader=manifest.findings,
+        of_reader=tuple(one for one in manifest.findings if one.code != "P102"),  # counted anew, of all that are read
         suspected=tuple(groups_suspected(manifest)),
         confounded=tuple(classes_that_are_their_source(manifest.samples, manifest.classes)),
         conversions=dict(sorted(Counter(conversion for one in looks if (conversion := one.record.conversion)).items())),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cytolora.core.files import sha256_text
 from cytolora.core.findings import Finding, finding
 from cytolora.core.machine import num_cpus
+from cytolora.core.text import counted
 from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.name_groups import NameGroups, groups_in_names
@@ -131,7 +132,7 @@ def _appearance_of(manifest: Manifest, sample: Sample) -> Float[NDArray[np.float
 
 def _finding(manifest: Manifest, names: NameGroups, p: float, num_looked: int) -> Finding:
     by_group: Mapping[str, list[str]] = _by_group(names)
-    cases = [f"{group} ({len(paths)} images, such as {paths[0]})" for group, paths in by_group.items()]
+    cases = [f"{group} ({counted(len(paths), 'image')}, such as {paths[0]})" for group, paths in by_group.items()]
     text = (
         f"{manifest.name}: file names suggest {names.num_groups} groups ({names.rule}), such as {cases[0]}, and images "
         f"of one are more alike than others of their class (permutation test on {num_looked} images, p = {p:.3g}); "

@@ -35,6 +35,13 @@ NO_CLASSES = frozenset(
 )
 """Folders that are named after what they hold, in lower case: no class is called so."""
 
+_LEFTOVER = re.compile(
+    r"(?:new folder|untitled folder|neuer ordner|nouveau dossier|nueva carpeta)(?: \(?\d+\)?)?|backups?"
+    r"|.+ - (?:copy|kopie|copie|copia)(?: \(\d+\))?|.+ copy(?: \d+)?|(?:copy|kopie|copie|copia) (?:of|von|de|di) .+",
+    re.IGNORECASE,
+)
+"""Folders that file managers make: copies of others, and new ones that nobody named."""
+
 _GROUP_NAME = re.compile(
     r"(?:pat|patient|subject|donor|slide|wsi|case|smear|specimen|field|fov|pid|person|participant|individual)s?"
     r"(?:[ _\-]?(?:id|no|nr))?[ _\-]?[a-z]{0,2}\d+[a-z]?",
@@ -111,7 +118,7 @@ def _read_classes(parent: Path, subset: Subset | None, root: Path) -> list[Sampl
     samples = []
     for folder in classes:
         images = images_in(folder)
-        if folder.name.lower() in NO_CLASSES:
+        if folder.name.lower() in NO_CLASSES or _LEFTOVER.fullmatch(folder.name):
             raise _no_class(folder, root)
         if not images:
             deeper = " Images deeper down are not read; list them in a CSV file." if has_images(folder) else ""

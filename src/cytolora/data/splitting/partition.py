@@ -8,6 +8,7 @@ from typing import Literal
 from cytolora.config.run import Subset
 from cytolora.core.files import sha256_text
 from cytolora.core.findings import RefusedDataError
+from cytolora.core.text import counted
 from cytolora.data.manifest import Sample
 
 
@@ -200,7 +201,7 @@ def _too_few(
 ) -> RefusedDataError:
     number = sum(label in unit.counts for unit in units)
     is_grouped = any(label in unit.counts and unit.key.startswith("group:") for unit in units)
-    found = f"{totals[label]} images from {number} groups" if is_grouped else f"{totals[label]} images"
+    found = counted(totals[label], "image") + (f" from {counted(number, 'group')}" if is_grouped else "")
     if not is_grouped and number < totals[label]:
         found += f", {number} without copies"
     other = ", or divide by image (groups then stand on two sides)" if by == "group" and is_grouped else ""
