@@ -81,9 +81,36 @@ def test_a_photograph_of_such_a_name_is_an_image(name: str, tmp_path: Path):
     assert set(_kinds(folder).values()) == {"image"}
 
 
+DRAWINGS = [
+    *("cell00_overlay.png", "cell00-overlay.jpg", "cell00_gradcam.png", "cell00 grad-cam.png", "cell00_heatmap.png"),
+    *(
+        "cell00_contours.png",
+        "cell00_mask_overlay.png",
+        "cell00_layer4_gradcam.png",
+        "cell00_vis.png",
+        "CELL00_BBOX.PNG",
+    ),
+    *("cell00_attention_map_3.png", "cell00_annotated.png"),
+]
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_over_an_image_beside_it_is_no_cell(name: str, tmp_path: Path):
+    folder = photographs(tmp_path / "cells", ["cell00.png", "cell01.png", name])
+    expected = {"cell00.png": "image", "cell01.png": "image", name: "mask"}
+    assert _kinds(folder) == expected == _kinds_zipped(folder, tmp_path / "cells.zip")
+
+
+@pytest.mark.parametrize("name", ["cell02_overlay.png", "overlay.png", "cell00overlay.png", "cell00_overlays_7b.png"])
+def test_a_name_with_such_a_word_and_no_image_of_that_name_is_a_cell(name: str, tmp_path: Path):
+    folder = photographs(tmp_path / "cells", ["cell00.png", name])
+    assert set(_kinds(folder).values()) == {"image"}
+
+
 def test_a_mask_of_another_size_or_of_no_image_is_an_image(tmp_path: Path):
     folder = photographs(tmp_path / "cells", ["cell00.png"])
     mask(folder / "cell00_mask.png", (30, 30))
+    mask(folder / "cell00_overlay.png", (30, 30))
     mask(folder / "cell01_mask.png")
     assert set(_kinds(folder).values()) == {"image"}
 

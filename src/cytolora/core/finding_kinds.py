@@ -80,7 +80,8 @@ FILES = _kinds(
     ),
     (
         *(202, "masks", "warning"),
-        "Files are masks of images beside them, by their name, their size and their few colours, and are left out.",
+        "Files are masks of images beside them, by their name, their size and their few colours, or drawings over them "
+        "(overlay, gradcam, contours), by name and size, and are left out.",
         "Nothing, where they are masks; rename a cell that is none, and take masks out of a table that lists them.",
     ),
     (

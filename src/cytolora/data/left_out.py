@@ -86,8 +86,8 @@ def findings_of(left: Iterable[Found], root: Path) -> list[Finding]:
         ),
         "mask": (
             "F202",
-            "file is a mask of an image beside it, and is left out",
-            "files are masks of images beside them, and are left out",
+            "file is a mask of an image beside it, or a drawing over it, and is left out",
+            "files are masks of images beside them, or drawings over them, and are left out",
         ),
         "slide picture": (
             "F212",

@@ -21,9 +21,15 @@ _WORD = (
 )
 _AFTER = re.compile(rf"(?:[ _.\-]+(?:[a-z0-9]+[ _.\-]+)*|(?=mask)){_WORD}(?:[ _.\-]?\d+)?", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?:{_WORD}[ _.\-]+|mask)(?:[a-z]+[ _.\-]+)?", re.IGNORECASE)
+_DRAWN = (
+    r"(?:overlays?|grad[ _\-]?cam(?:\+\+|pp)?|heat[ _\-]?maps?|saliency|attention(?:[ _\-]?maps?)?|contours?|outlines?|"
+    r"annotated|visuali[sz]ations?|vis|viz|bbox(?:es)?|pred(?:iction)?s?)"
+)
+_DRAWING = re.compile(rf"[ _.\-]+(?:[a-z0-9]+[ _.\-]+)*{_DRAWN}(?:[ _.\-]?\d+)?", re.IGNORECASE)
+"""What follows the name of an image in that of a drawing over it, which has its size and as many colours."""
 _SURE = re.compile(r"mask|segment|ground.?truth|trimap", re.IGNORECASE)
 """Words that no cell is called by: gray beside a coloured image is then enough."""
-_HINT = re.compile(_WORD, re.IGNORECASE)
+_HINT = re.compile(f"{_WORD}|{_DRAWN}", re.IGNORECASE)
 _FOLDER = re.compile(
     rf"(?:[a-z0-9]+[ _\-])*(?:{_WORD}(?:class|object)?|png[ _\-]?masks?)(?:[ _\-](?:png|images?|train|test|val))?",
     re.IGNORECASE,
@@ -42,7 +48,10 @@ _NUM_TRIED = 12
 
 
 def masks_among(names: Iterable[str], open_: Open) -> set[str]:
-    """Finds masks of images among the names of one folder: ``NAME_mask`` beside ``NAME``, of its size, few colours."""
+    """Finds masks of images among the names of one folder, and drawings over them.
+
+    A mask is ``NAME_mask`` beside ``NAME``, of its size and with few colours; a drawing ``NAME_overlay``, of its size.
+    """
     images = sorted(name for name in names if is_image_name(name))
     by_stem: dict[str, list[str]] = {}
     for name in images:
@@ -115,8 +124,8 @@ def _partner(name: str, by_stem: Mapping[str, Sequence[str]]) -> str | None:
     if not _HINT.search(stem):
         return None
     for at in range(len(stem) - 1, 0, -1):
-        for of, rest, pattern in ((stem[:at], stem[at:], _AFTER), (stem[-at:], stem[:-at], _BEFORE)):
-            if of in by_stem and pattern.fullmatch(rest):
+        for of, rest, patterns in ((stem[:at], stem[at:], (_AFTER, _DRAWING)), (stem[-at:], stem[:-at], (_BEFORE,))):
+            if of in by_stem and any(pattern.fullmatch(rest) for pattern in patterns):
                 return by_stem[of][0]
     return None
 
@@ -125,6 +134,8 @@ def _is_mask_of(name: str, partner: str, open_: Open) -> bool:
     mask, image = decoded(name, open_), decoded(partner, open_)
     if mask is None or image is None or mask.shape != image.shape:
         return False
+    if _DRAWING.fullmatch(_stem(name).removeprefix(_stem(partner))):
+        return True
     is_sure = bool(_SURE.search(PurePath(name).stem)) and not _SURE.search(PurePath(partner).stem)
     if _has_few_colours(mask):
         return is_sure or not _has_few_colours(image)
