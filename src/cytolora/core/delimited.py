@@ -36,6 +36,10 @@ _SAVE = "Save it as CSV UTF-8."
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SEP_LINE = re.compile(r"[\ufeff\s]*\"?sep=(\\t|[^\w\"\r\n])\"?[,;\t ]*(?:\r\n|\r|\n|$)", re.IGNORECASE)
 """The first line of tables for Excel: ``sep=;``."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text begins that a spreadsheet would run, and one that is told from it by apostrophes."""
+_MARKED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-](\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|-(inf|nan)")
 _NUM_LINES = 50
 """Rows that show which delimiter is meant."""
 _HEADER_BYTES = 65_536
@@ -146,8 +150,22 @@ def csv_line(cells: Iterable[object]) -> str:
         cells: Texts and numbers; None is an empty cell.
     """
     text = StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # a carriage return is quoted for this line end only
+    writer = csv.writer(text, lineterminator="\r\n")  # a carriage return is quoted for this line end only
+    writer.writerow(no_formula(cell) if isinstance(cell, str) else cell for cell in cells)
     return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def no_formula(text: str) -> str:
+    """Puts an apostrophe before a text that a spreadsheet would run as a formula; numbers stay as they are.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _as_meant(cell: str) -> str:
+    """Takes the apostrophe of ``no_formula`` away."""
+    return cell[1:] if _MARKED.match(cell) else cell
 
 
 def lines_of(text: str) -> list[str]:
@@ -187,6 +205,7 @@ def _records(text: str, name: str, dialect: _Dialect) -> Iterator[tuple[int, lis
             ) from error
         if cells is None:
             return
+        cells = [_as_meant(cell) for cell in cells]
         if any(map(str.strip, cells)):
             yield line, cells
 
