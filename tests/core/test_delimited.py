@@ -194,10 +194,11 @@ def test_the_index_of_a_data_frame_is_a_column_and_other_columns_need_a_name():
         (PLAIN.encode("utf-16-le"), "line 1 has a NUL byte, as UTF-16 without a byte order mark"),
         (PLAIN.encode("utf-16")[:-1], r"half a character, which is no UTF-16"),
         (b"path,label\na,b\nc,d\0\n", "line 3 has a NUL byte"),
-        (b"PK\x03\x04\x14\0\x06\0", r"an Excel workbook or a zip file, whatever its name says\. Save it as CSV UTF-8"),
+        (b"PK\x03\x04\x14\0\x06\0", r"a zip file, whatever its name says\. Unpack it, and name the file in it"),
+        (b"PK\x03\x04\x14\0[Content_Types].xml", r"an Excel workbook, whatever its name says\. Save it as CSV UTF-8"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
         (b"PAR1\x15\x04", "a Parquet file"),
-        (b"\x1f\x8b\x08\0", "a gzip file"),
+        (b"\x1f\x8b\x08\0", r"a gzip file, whatever its name says\. Unpack it, and name the file that comes out"),
     ],
 )
 def test_what_is_no_utf8_text_is_refused_with_the_line_and_the_way_out(tmp_path: Path, content: bytes, message: str):

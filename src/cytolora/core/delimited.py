@@ -24,15 +24,18 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_OTHER_FILES = {
-    b"PK\x03\x04": "an Excel workbook or a zip file",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "a gzip file",
-    b"%PDF": "a PDF",
-    b"PAR1": "a Parquet file",
-    b"SQLite format 3": "an SQLite database",
-}
 _SAVE = "Save it as CSV UTF-8."
+_OTHER_FILES = {
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", _SAVE),
+    b"\x1f\x8b": ("a gzip file", "Unpack it, and name the file that comes out."),
+    b"%PDF": ("a PDF", _SAVE),
+    b"PAR1": ("a Parquet file", _SAVE),
+    b"SQLite format 3": ("an SQLite database", _SAVE),
+}
+"""By how they begin: what they are, and what to do."""
+_ZIP = b"PK\x03\x04"
+_WORKBOOK_MEMBER = b"[Content_Types].xml"
+"""Of a zip file that is an Excel workbook."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SEP_LINE = re.compile(r"[\ufeff\s]*\"?sep=(\\t|[^\w\"\r\n])\"?[,;\t ]*(?:\r\n|\r|\n|$)", re.IGNORECASE)
 """The first line of tables for Excel: ``sep=;``."""
@@ -126,9 +129,9 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{cannot}: {error.strerror or error}.") from error
-    other = next((what for mark, what in _OTHER_FILES.items() if content.startswith(mark)), None)
+    other = _other_file(content)
     if other:
-        raise DataError(f"{cannot}: it is {other}, whatever its name says. {_SAVE}")
+        raise DataError(f"{cannot}: it is {other[0]}, whatever its name says. {other[1]}")
     encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig")
     try:
         text = content.decode(encoding)
@@ -141,6 +144,15 @@ def read_text(path: Path) -> str:
         line = _line_of(text[: text.index("\0")])
         raise DataError(f"{cannot}: line {line} has a NUL byte, as UTF-16 without a byte order mark has. {_SAVE}")
     return text
+
+
+def _other_file(content: bytes) -> tuple[str, str] | None:
+    """Tells what a file is that is no text, and what to do with it."""
+    if content.startswith(_ZIP) and _WORKBOOK_MEMBER in content:
+        return "an Excel workbook", _SAVE
+    if content.startswith(_ZIP):
+        return "a zip file", "Unpack it, and name the file in it; save a spreadsheet as CSV UTF-8."
+    return next((what for mark, what in _OTHER_FILES.items() if content.startswith(mark)), None)
 
 
 def csv_line(cells: Iterable[object]) -> str:

@@ -55,7 +55,7 @@ def read_collection(path: AnyPath, target: Target | None = None) -> Collection:
     if path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] in ("{", "["):
         objects, members = read_geojson_objects(path, text)
     else:
-        objects = read_table_objects(path, text)
+        objects = read_table_objects(path, text, mpp=None if target is None else target.mpp)
     if not objects:
         raise DataError(f"{path} holds no position of a cell.")
     return _collection(path, objects, members, target)
