@@ -34,8 +34,8 @@ _OTHER_FILES = {
 }
 """By how they begin: what they are, and what to do."""
 _ZIP = b"PK\x03\x04"
-_WORKBOOK_MEMBER = b"[Content_Types].xml"
-"""Of a zip file that is an Excel workbook."""
+_WORKBOOKS = {b"[Content_Types].xml": "an Excel workbook", b"opendocument.spreadsheet": "an OpenDocument workbook"}
+"""By what is written into such a zip file."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SEP_LINE = re.compile(r"[\ufeff\s]*\"?sep=(\\t|[^\w\"\r\n])\"?[,;\t ]*(?:\r\n|\r|\n|$)", re.IGNORECASE)
 """The first line of tables for Excel: ``sep=;``."""
@@ -148,10 +148,9 @@ def read_text(path: Path) -> str:
 
 def _other_file(content: bytes) -> tuple[str, str] | None:
     """Tells what a file is that is no text, and what to do with it."""
-    if content.startswith(_ZIP) and _WORKBOOK_MEMBER in content:
-        return "an Excel workbook", _SAVE
     if content.startswith(_ZIP):
-        return "a zip file", "Unpack it, and name the file in it; save a spreadsheet as CSV UTF-8."
+        workbook = next((what for mark, what in _WORKBOOKS.items() if mark in content), None)
+        return (workbook, _SAVE) if workbook else ("a zip file", "Unpack it, and name the file in it.")
     return next((what for mark, what in _OTHER_FILES.items() if content.startswith(mark)), None)
 
 

@@ -338,6 +338,11 @@ SLIDES = _kinds(
         "Annotations hold objects (childObjects): these are read and written as if beside them.",
         "Nothing; QuPath nests them again with Objects > Resolve hierarchy.",
     ),
+    (
+        *(711, "cell-not-read", "warning"),
+        "Cells lie outside the slide, or where its file is damaged: each gets a row with an error and no class.",
+        "Name the slide that they belong to; copy a damaged one again.",
+    ),
 )
 
 NUMBERS = _kinds(

@@ -200,7 +200,8 @@ def _not_cells(objects: Sequence[SlideObject]) -> list[Finding]:
     if not objects:
         return []
     places = [f"{one.at} ({_kind(one)})" for one in objects]
-    text = f"{_kinds(objects)} left out, which are no cells; {first(places)}."
+    said = "which is no cell" if len(objects) == 1 else "which are no cells"
+    text = f"{_kinds(objects)} left out, {said}; {first(places)}."
     return [finding("S701", text, count=len(objects), examples=places)]
 
 
