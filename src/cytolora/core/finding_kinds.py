@@ -149,7 +149,7 @@ TABLES = _kinds(
     ),
     (
         *(302, "normalised", "note"),
-        "Labels, groups or paths were written in several forms of the same text, and count as one.",
+        "Labels, groups, paths or metadata were written in several forms of the same text, and count as one.",
         "Nothing; correct the table where they are not the same.",
     ),
 )
