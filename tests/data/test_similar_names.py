@@ -17,6 +17,7 @@ from cytolora.data.grouping import as_known_groups, group_key, names_of_groups
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.similar_names import join_groups, with_label_findings
+from cytolora.data.splitting.leave_out import left_out
 from cytolora.data.splitting.splits import assign_subsets
 
 NUMBERS = "leading zeros, the form of a number, quotes or slashes"
@@ -251,3 +252,60 @@ def test_a_table_whose_groups_are_all_missing_has_none(cells: Path):
 def test_a_number_that_a_spreadsheet_rounded_is_no_group_to_trust(cells: Path, group: str):
     (one,) = with_code(read(cells, groups=("P1", "P2", "P3", group)), "L407")
     assert (one.severity, one.count, one.examples) == ("warning", 1, (group,))
+
+
+def with_column(cells: Path, column: str, values: tuple[str, ...]) -> Manifest:
+    with (cells / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", column])
+        writer.writerows(
+            [f"{number:02}.png", "ab"[number % 2], values[number // 2 % len(values)]] for number in range(24)
+        )
+    return load_manifest(cells, "csv")
+
+
+def values_of(manifest: Manifest, column: str) -> set[str | None]:
+    return {dict(one.metadata).get(column) for one in manifest.samples}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("site", ("Basel", "BASEL", "Basel"), {"Basel"}),
+        ("site", ("Basel", "Ba\u200bsel", "Basel", "Bern"), {"Basel", "Bern"}),
+        ("scanner", ("P-250", "P-250", "p 250"), {"P-250"}),
+        ("scanner", ("3D  Histech", "3D Histech", "3D Histech"), {"3D Histech"}),
+        ("stain", ("Pap", "Pap", "nan", "PAP"), {"Pap", None}),
+        ("site", ("Zu\u0308rich", "Zürich", "Zürich"), {"Zürich"}),
+        ("site", ("1", "01", "1.0", "1"), {"1"}),
+        ("preparation", ("LBC", "n/a"), {"LBC", None}),
+    ],
+)
+def test_metadata_in_several_forms_of_one_text_is_one_value_and_it_is_said(
+    cells: Path, column: str, values: tuple[str, ...], expected: set[str | None]
+):
+    manifest = with_column(cells, column, values)
+    assert values_of(manifest, column) == expected
+    (said,) = with_code(manifest, "T302")
+    assert f"column {column!r}" in said.text
+
+
+def test_a_site_in_two_forms_is_left_out_whole(cells: Path):
+    manifest = with_column(cells, "site", ("Basel", "Bern", "basel", "Basel"))
+    taken = left_out(manifest, "site=Basel", by_group=True, with_copies=False).paths
+    assert taken == {f"{number:02}.png" for number in range(24) if number // 2 % 4 != 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("site", ("Basel", "Bern")),
+        ("mpp", ("0.25", "0.5")),
+        ("scanner", ("AT2", "GT450", "")),
+        ("stain", ("1.1", "1.10")),
+    ],
+)
+def test_ordinary_metadata_stays_as_it_is_without_a_finding(cells: Path, column: str, values: tuple[str, ...]):
+    manifest = with_column(cells, column, values)
+    assert values_of(manifest, column) == {value or None for value in values}
+    assert with_code(manifest, "T302") == []

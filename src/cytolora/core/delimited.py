@@ -24,18 +24,25 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_OTHER_FILES = {
-    b"PK\x03\x04": "an Excel workbook or a zip file",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "a gzip file",
-    b"%PDF": "a PDF",
-    b"PAR1": "a Parquet file",
-    b"SQLite format 3": "an SQLite database",
-}
 _SAVE = "Save it as CSV UTF-8."
+_OTHER_FILES = {
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", _SAVE),
+    b"\x1f\x8b": ("a gzip file", "Unpack it, and name the file that comes out."),
+    b"%PDF": ("a PDF", _SAVE),
+    b"PAR1": ("a Parquet file", _SAVE),
+    b"SQLite format 3": ("an SQLite database", _SAVE),
+}
+"""By how they begin: what they are, and what to do."""
+_ZIP = b"PK\x03\x04"
+_WORKBOOKS = {b"[Content_Types].xml": "an Excel workbook", b"opendocument.spreadsheet": "an OpenDocument workbook"}
+"""By what is written into such a zip file."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SEP_LINE = re.compile(r"[\ufeff\s]*\"?sep=(\\t|[^\w\"\r\n])\"?[,;\t ]*(?:\r\n|\r|\n|$)", re.IGNORECASE)
 """The first line of tables for Excel: ``sep=;``."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text begins that a spreadsheet would run, and one that is told from it by apostrophes."""
+_MARKED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-](\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|-(inf|nan)")
 _NUM_LINES = 50
 """Rows that show which delimiter is meant."""
 _HEADER_BYTES = 65_536
@@ -122,9 +129,9 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{cannot}: {error.strerror or error}.") from error
-    other = next((what for mark, what in _OTHER_FILES.items() if content.startswith(mark)), None)
+    other = _other_file(content)
     if other:
-        raise DataError(f"{cannot}: it is {other}, whatever its name says. {_SAVE}")
+        raise DataError(f"{cannot}: it is {other[0]}, whatever its name says. {other[1]}")
     encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8-sig")
     try:
         text = content.decode(encoding)
@@ -139,6 +146,14 @@ def read_text(path: Path) -> str:
     return text
 
 
+def _other_file(content: bytes) -> tuple[str, str] | None:
+    """Tells what a file is that is no text, and what to do with it."""
+    if content.startswith(_ZIP):
+        workbook = next((what for mark, what in _WORKBOOKS.items() if mark in content), None)
+        return (workbook, _SAVE) if workbook else ("a zip file", "Unpack it, and name the file in it.")
+    return next((what for mark, what in _OTHER_FILES.items() if content.startswith(mark)), None)
+
+
 def csv_line(cells: Iterable[object]) -> str:
     """Writes one row as CSV, with its line end; the one writer of tables, which ``read_table`` reads back.
 
@@ -146,8 +161,22 @@ def csv_line(cells: Iterable[object]) -> str:
         cells: Texts and numbers; None is an empty cell.
     """
     text = StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # a carriage return is quoted for this line end only
+    writer = csv.writer(text, lineterminator="\r\n")  # a carriage return is quoted for this line end only
+    writer.writerow(no_formula(cell) if isinstance(cell, str) else cell for cell in cells)
     return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def no_formula(text: str) -> str:
+    """Puts an apostrophe before a text that a spreadsheet would run as a formula; numbers stay as they are.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _as_meant(cell: str) -> str:
+    """Takes the apostrophe of ``no_formula`` away."""
+    return cell[1:] if _MARKED.match(cell) else cell
 
 
 def lines_of(text: str) -> list[str]:
@@ -187,6 +216,7 @@ def _records(text: str, name: str, dialect: _Dialect) -> Iterator[tuple[int, lis
             ) from error
         if cells is None:
             return
+        cells = [_as_meant(cell) for cell in cells]
         if any(map(str.strip, cells)):
             yield line, cells
 

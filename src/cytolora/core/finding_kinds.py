@@ -155,7 +155,7 @@ TABLES = _kinds(
     ),
     (
         *(302, "normalised", "note"),
-        "Labels, groups or paths were written in several forms of the same text, and count as one.",
+        "Labels, groups, paths or metadata were written in several forms of the same text, and count as one.",
         "Nothing; correct the table where they are not the same.",
     ),
 )
@@ -343,6 +343,11 @@ SLIDES = _kinds(
         *(710, "nested-objects", "note"),
         "Annotations hold objects (childObjects): these are read and written as if beside them.",
         "Nothing; QuPath nests them again with Objects > Resolve hierarchy.",
+    ),
+    (
+        *(711, "cell-not-read", "warning"),
+        "Cells lie outside the slide, or where its file is damaged: each gets a row with an error and no class.",
+        "Name the slide that they belong to; copy a damaged one again.",
     ),
 )
 

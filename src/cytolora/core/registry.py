@@ -32,8 +32,13 @@ class Registry(Generic[Entry]):
     that is not known.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, file_hint: str = "") -> None:
+        """Makes an empty registry.
+
+        Args:
+            file_hint: Added to the error where a file (.yaml) is given in the place of a name.
+        """
+        self.kind, self.file_hint = kind, file_hint
         self._entries: dict[str, Entry] = {}
         self._problems: list[str] = []
         self._plugins_loaded = False
@@ -57,6 +62,8 @@ class Registry(Generic[Entry]):
         """Returns the entry of that name; an unknown one is a ConfigError with the nearest known name."""
         self._load_plugins()
         if name not in self._entries:
+            if self.file_hint and name.lower().endswith((".yaml", ".yml")):
+                raise ConfigError(f"Unknown {self.kind} {name!r}: it is a file, expected a name. {self.file_hint}")
             error = unknown_name(self.kind, name, self._entries)
             raise ConfigError(" ".join([str(error), *self._problems])) if self._problems else error
         return self._entries[name]

@@ -50,6 +50,35 @@ def join_groups(name: str, samples: Iterable[Sample]) -> tuple[list[Sample], lis
     return joined, [*findings, finding("L402", text, count=len(several), examples=several)]
 
 
+def join_metadata(name: str, samples: Iterable[Sample]) -> tuple[list[Sample], list[Finding]]:
+    """Gives values of a metadata column one name where they differ as ``join_groups`` says, and tells of each column.
+
+    Values named like a missing value count as not known.
+    """
+    samples = list(samples)
+    columns = sorted({column for one in samples for column, _ in one.metadata})
+    names: dict[str, dict[str, str]] = {}
+    findings: list[Finding] = []
+    for column in columns:
+        written = [value for one in samples for key, value in one.metadata if key == column]
+        known = names_of_groups(value for value in written if not is_unknown_group(value))
+        names[column] = known
+        forms: defaultdict[str, list[str]] = defaultdict(list)
+        for form, value in known.items():
+            forms[value].append(form)
+        several = [" = ".join(map(shown, sorted(those))) for those in forms.values() if len(those) > 1]
+        missing = [f"{shown(value)}, which counts as none" for value in sorted(set(written) - known.keys())]
+        if several or missing:
+            told = [*several, *missing]
+            text = f"{name}: texts of column {column!r} that count as one, or as none: {len(told)}, {first(told)}."
+            findings.append(finding("T302", text, count=len(told), examples=told))
+    joined = [
+        replace(one, metadata=tuple((key, names[key][value]) for key, value in one.metadata if value in names[key]))
+        for one in samples
+    ]
+    return joined, findings
+
+
 def is_unknown_group(group: str) -> bool:
     """Says whether a group is named like a missing value."""
     return normal(group).casefold() in _UNKNOWN

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.transforms import Bbox
 
 from cytolora.core.checksum import add_checksum, read_checked
+from cytolora.core.delimited import no_formula
 from cytolora.core.files import sha256_file, write_bytes
 from cytolora.display.column import DPI, Columns, for_columns, lay_out, render, to_pdf
 from cytolora.display.format import escape_latex
@@ -180,7 +181,12 @@ def _code() -> str:
 
 
 def to_csv_bytes(table: pa.Table) -> bytes:
-    """Writes a table as CSV."""
+    """Writes a table as CSV; see ``no_formula`` for its texts."""
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_string(table.schema.field(index).type):
+            texts = [text and no_formula(text) for text in table.column(index).to_pylist()]
+            table = table.set_column(index, name, pa.array(texts, pa.string()))
+    table = table.rename_columns([no_formula(name) for name in table.column_names])
     sink = pa.BufferOutputStream()
     pa_csv.write_csv(table, sink)
     return sink.getvalue().to_pybytes()

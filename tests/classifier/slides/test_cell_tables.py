@@ -262,3 +262,48 @@ def test_a_row_without_an_id_gets_one_that_no_other_row_has(ids: tuple[str, ...]
     names = [one.id for one in found.positions]
     assert len(set(names)) == len(ids)
     assert all(written in ("", name) for written, name in zip(ids, names, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x,y,unit\n1,2,µm\n", "column 'unit' holds 'µm', and the columns of the positions are for pixels of level 0"),
+        ("X;Y;Units\n1;2;\n3;4;Microns\n", "holds 'Microns'"),
+        ("x,y,x_unit\n1,2,(um)\n", "Name the columns x_um,y_um, and remove 'x_unit'"),
+        ("x,y,Coordinate unit\n1,2,mm\n", "Write the positions in pixels, or as x_um,y_um"),
+        ("x_um,y_um,unit\n1,2,px\n", "are for micrometres. Name the columns x,y"),
+        ("x_px,y_px,unit\n1,2,%\n", "holds '%'"),
+        ("x,y,mpp\n1,2,0.5\n", "column 'mpp' holds 0.5, and level 0 of the slide has 0.25 µm per pixel. Multiply x"),
+        ("x;y;Pixel size [µm]\n1;2;0,5\n", "Multiply x and y by 2, the ratio"),
+        ("x,y,um_per_px\n1,2,0.25\n3,4,1.0\n", "by 4, the ratio"),
+        ("x,y,x2,y2\n1,2,30,40\n", "'x2' and 'y2' beside x and y: boxes"),
+        ("x,y,X max,Y max\n1,2,30,40\n", "'X max' and 'Y max' beside x and y: boxes"),
+        ("x,y,bbox_width,bbox_height\n1,2,30,40\n", "boxes"),
+        ("x,y,x_um,y_um\n100,200,25,50\n10,20,25,50\n", "line 3: x,y = 10,20 and x_um,y_um = 25,50 are two places"),
+        ("x,y,x_px,y_px\n10,20,1010,2020\n", "x,y = 10,20 and x_px,y_px = 1010,2020 are two places"),
+    ],
+)
+def test_a_column_that_says_that_positions_are_others_is_not_passed_over(text: str, said: str, tmp_path: Path):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "cells.csv", text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,y,unit\n1,2,px\n",
+        "x,y,unit\n1,2,ICU\n",
+        "x,y,mpp\n1,2,0.2501\n",
+        "x,y,mpp\n1,2,\n",
+        "x,y,x_um,y_um\n1,2,0.25,0.5\n",
+        "x,y,x_um,y_um\n1,2,,\n",
+        "x,y,Centroid X µm,Centroid Y µm\n1,2,900,900\n",
+    ],
+)
+def test_a_column_that_agrees_with_the_slide_is_nothing_to_speak_of(text: str, tmp_path: Path):
+    assert told(read(tmp_path / "cells.csv", text)) == ([("1", 1, 2)], [])
+
+
+def test_two_pairs_of_columns_in_one_frame_are_read_without_a_slide(tmp_path: Path):
+    assert told(read(tmp_path / "cells.csv", "x,y,x_um,y_um\n100,200,25,50\n", None)) == ([("1", 100, 200)], [])

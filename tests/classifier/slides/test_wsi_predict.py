@@ -80,7 +80,25 @@ def test_the_command_predicts_the_cells_of_a_slide_to_a_table(
     assert first["predicted"] in CLASSES
     assert second["predicted"] == ""
     assert "outside the slide" in second["error"]
-    assert "1 unreadable" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "! S711 1 cell not read; namely b ((10000, 10) lies outside the slide of 512 x 512 pixels)." in said
+    assert "1 unreadable" in said
+    assert "P101" not in said
+
+
+@pytest.mark.parametrize("text", ["x,y\n900,5\n-3,8\n", "x_um,y_um\n256,1\n300,2\n3,900\n"])
+def test_cells_that_all_lie_outside_the_slide_are_refused_before_the_work(
+    slide: tuple[Path, np.ndarray], model: Path, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "cells.csv").write_text(text)
+    command = ["predict", str(model), str(slide[0]), "--cells", str(tmp_path / "cells.csv"), "--crop-um", "20"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--out", str(tmp_path / "out.csv"), "--quiet"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"cells lie outside {slide[0]} (512 x 512 pixels), the first at (" in said
+    assert "x_um,y_um" in said
+    assert not (tmp_path / "out.csv").exists()
 
 
 @pytest.mark.parametrize(

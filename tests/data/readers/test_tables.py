@@ -256,8 +256,13 @@ def test_a_table_that_is_named_is_read_whatever_its_suffix(cells: Path, name: st
 
 @pytest.mark.parametrize("name", ["cells.xlsx", "cells.xls", "cells.ods"])
 def test_a_workbook_that_is_named_says_how_to_save_it(cells: Path, name: str):
-    (cells / name).write_bytes(b"PK\x03\x04" + bytes(60) if name != "cells.xls" else b"\xd0\xcf\x11\xe0" + bytes(60))
-    with pytest.raises(DataError, match=r"it is an (old )?Excel workbook.* Save it as CSV UTF-8\."):
+    begins = {
+        "cells.xlsx": b"PK\x03\x04\x14\0[Content_Types].xml",
+        "cells.xls": b"\xd0\xcf\x11\xe0",
+        "cells.ods": b"PK\x03\x04\x14\0mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
+    }
+    (cells / name).write_bytes(begins[name] + bytes(60))
+    with pytest.raises(DataError, match=r"it is an (old Excel|Excel|OpenDocument) workbook.* Save it as CSV UTF-8\."):
         load_manifest(cells / name)
 
 

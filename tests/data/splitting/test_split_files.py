@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from cytolora.config.run import Sampling, SplitSpec
+from cytolora.core.delimited import csv_line
+from cytolora.core.findings import Finding
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import LabelMap, apply_label_map
 from cytolora.data.manifest import Manifest
@@ -96,3 +98,43 @@ def test_an_undivided_dataset_has_no_split_to_write(cells: Path, tmp_path: Path)
     with pytest.raises(DataError, match="there is no split to write"):
         write_split(load_manifest(cells), tmp_path / "split.csv")
     assert not (tmp_path / "split.csv").exists()
+
+
+def with_groups(cells: Path, tmp_path: Path, groups: tuple[str, ...], named: tuple[str, ...] = ()) -> list[Finding]:
+    """Reads a split file whose rows take groups in turn, for a dataset whose rows take others."""
+    images = [path.relative_to(cells).as_posix() for path in sorted(cells.rglob("*.png"))]
+    if named:
+        rows = [(image, image[0], named[number % len(named)]) for number, image in enumerate(images)]
+        (cells / "manifest.csv").write_text("".join(map(csv_line, [("path", "label", "group"), *rows])))
+    subsets = ("train", "val", "test", "train")
+    rows = [(image, subsets[n % 4], groups[n % len(groups)]) for n, image in enumerate(images)]
+    (tmp_path / "split.csv").write_text("".join(map(csv_line, [("path", "subset", "group"), *rows])))
+    manifest = load_manifest(cells)
+    return list(read_split(tmp_path / "split.csv", manifest).findings[len(manifest.findings) :])
+
+
+@pytest.mark.parametrize(
+    ("groups", "named", "number", "torn"),
+    [
+        (("p1", "p1", "p3", "p4"), (), 20, 1),
+        (("p1", "p2", "p3", "p4"), (), 20, 0),
+        (("p1", "p2"), ("p1", "p3"), 10, 2),
+        (("7", "7", "9", "7"), ("007", "08", "10", "7.0"), 10, 1),
+        (("p1", "", "p3", "p4"), (), 15, 0),
+    ],
+)
+def test_groups_of_a_split_file_that_the_dataset_does_not_have_are_named_and_whether_it_tears_them(
+    cells: Path, tmp_path: Path, groups: tuple[str, ...], named: tuple[str, ...], number: int, torn: int
+):
+    found = with_groups(cells, tmp_path, groups, named)
+    assert [(one.code, one.count) for one in found] == [("T301", number), *([("D505", torn)] if torn else [])]
+
+
+@pytest.mark.parametrize(
+    ("groups", "named"),
+    [(("p1", "p2"), ("p1", "p2")), (("7", "08"), ("007", "8")), (("", "nan"), ()), (("", "p2"), ("p1", "p2"))],
+)
+def test_groups_of_a_split_file_that_are_those_of_the_dataset_are_nothing_to_speak_of(
+    cells: Path, tmp_path: Path, groups: tuple[str, ...], named: tuple[str, ...]
+):
+    assert with_groups(cells, tmp_path, groups, named) == []

@@ -94,6 +94,15 @@ def test_a_encoder_that_gives_no_tokens_gives_no_feature_of_a_wrong_width(archit
 def test_an_image_size_that_the_encoder_does_not_take_is_said_when_it_is_built():
     with pytest.raises(ConfigError, match=r"does not take an image of 48 x 48 px.*Let size_px .* img_size .* agree"):
         build_encoder(own("vit_tiny_patch16_224", "cls", 48, **TINY))
+    with pytest.raises(ConfigError) as caught:
+        build_encoder(own("vit_tiny_patch16_224", "cls", 48, **TINY))
+    assert ".." not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["own.yaml", "/data/Encoders/own.YML", "./own.yaml"])
+def test_a_file_in_the_place_of_a_models_name_is_told_the_option_that_reads_it(name: str):
+    with pytest.raises(ConfigError, match=r"it is a file, expected a name\. Read it with --backbone-file"):
+        BACKBONES.get(name)
 
 
 @pytest.mark.parametrize(

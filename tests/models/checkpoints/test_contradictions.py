@@ -115,6 +115,17 @@ def test_a_backbone_file_is_compared_as_a_registered_entry_is(tmp_path: Path):
         (QUICK, "config.json", {"architecture": "x", "pretrained_cfg": {"input_size": [3, 96, 96]}}, "input_size: 96"),
         (QUICK, "config.json", {"architecture": "x", "std": [0.5] * 3}, "std: [0.5, 0.5, 0.5]"),
         (QUICK, "config.json", {"architecture": "x", "model_args": {"act_layer": "gelu"}}, "act_layer: gelu"),
+        (QUICK, "config.json", {**VISION, "num_attention_heads": 16}, "num_attention_heads: 16) than the entry"),
+        (QUICK, "config.json", {"vision_config": {**VISION, "num_attention_heads": 1}}, "num_attention_heads: 1)"),
+        (QUICK, "config.json", {"architecture": "x", "model_args": {"num_heads": 8}}, "model_args.num_heads: 8)"),
+        (
+            QUICK, "open_clip_config.json",
+            {"model_cfg": {"quick_gelu": True, "vision_cfg": {"width": 128, "head_width": 16}}},
+            "vision_cfg.head_width: 8)",
+        ),
+        (QUICK, "preprocessor_config.json", {**CLIP, "do_rescale": False}, "do_rescale: [0.0018"),
+        (QUICK, "preprocessor_config.json", {**CLIP, "rescale_factor": 1 / 127.5}, "rescale_factor: [0.240"),
+        (QUICK, "preprocessor_config.json", {**CLIP, "rescale_factor": 1.0}, "rescale_factor: [0.0018"),
     ],
 )  # fmt: skip
 def test_every_contradiction_names_key_and_both_values(
@@ -136,6 +147,13 @@ def test_every_contradiction_names_key_and_both_values(
         (GELU, "open_clip_config.json", {"model_cfg": {"vision_cfg": {"layers": 2, "image_size": [64, 64]}}}),
         (GELU, "config.json", {"architecture": "no_such_encoder", "pretrained_cfg": {"mean": official.CLIP_MEAN}}),
         (QUICK, "config.json", {"architecture": "x", "pretrained_cfg": ROTARY}),
+        (QUICK, "config.json", {**VISION, "num_attention_heads": 2, "hidden_act": "quick_gelu"}),
+        (QUICK, "open_clip_config.json", {"model_cfg": {"quick_gelu": True, "vision_cfg": {"width": 128}}}),
+        (QUICK, "preprocessor_config.json", {**CLIP, "do_rescale": True, "rescale_factor": 0.00392156862745098}),
+        (
+            QUICK, "preprocessor_config.json",
+            {"do_rescale": False, "image_mean": [255 * value for value in official.CLIP_MEAN]},
+        ),
     ],
 )  # fmt: skip
 def test_a_configuration_that_agrees_or_leaves_a_fact_open_is_no_finding(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 
+from cytolora.classifier.slides.frames import check_frame, check_pairs
 from cytolora.classifier.slides.image_names import image_of
 from cytolora.classifier.slides.objects import LEGACY_IDS, Kind, Origin, Position, SlideObject, Unit, free_id, kind_of
 from cytolora.core.delimited import parse_table
@@ -24,10 +25,6 @@ _TYPES = ("Object type", "objectType", "object_type")
 _LABELS = ("Name", "Classification", "Class", "type")
 """Columns in which QuPath up to 0.3, and some scripts, write that an object is an annotation."""
 _PLANES = ("z", "plane", "z_plane")
-_BOXES = (("w", "h"), ("width", "height"), ("box_width", "box_height"), ("bbox_w", "bbox_h"))
-"""Columns of the sizes of boxes."""
-_SCALES = {"level": 0, "pyramid_level": 0, "downsample": 1, "downsample_factor": 1}
-"""Columns that name another frame of x and y, and their values for level 0."""
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _WHOLE = re.compile(r"(\d+)(\.0+)?")
 
@@ -35,11 +32,14 @@ Row = tuple[int, Mapping[str, str]]
 """Line number, and values by column."""
 
 
-def read_table_objects(path: Path, text: str) -> list[SlideObject]:
+def read_table_objects(path: Path, text: str, mpp: float | None = None) -> list[SlideObject]:
     """Reads the rows of a table.
 
+    Args:
+        mpp: Micrometres per pixel of the slide's level 0, where it is known.
+
     Raises:
-        DataError: If it has no columns of positions, or cannot be read as a table.
+        DataError: If it has no columns of positions, says of them that they are others, or cannot be read as a table.
     """
     table = parse_table(text, str(path))
     columns, rows = table.columns, table.rows
@@ -48,33 +48,24 @@ def read_table_objects(path: Path, text: str) -> list[SlideObject]:
     if not names:
         expected = " or ".join(",".join(pair) for pair in _COLUMNS)
         raise DataError(f"{path} has the columns {list(columns)}; expected {expected}.")
+    found = [_objects_of(path, rows, by_plain, pair, has_comma=table.delimiter != ",") for pair in names]
     unit, origin = _COLUMNS[names[0]]
-    x, y = (by_plain[_plain(name)] for name in names[0])
-    has_comma = table.delimiter != "," and not any("." in row[x] + row[y] for _, row in rows)
     if origin == "slide":  # QuPath's centroids are what they are called
-        _check_frame(path, columns, rows)
+        check_frame(path, columns, rows, unit, mpp)
+    for pair, others in zip(names[1:], found[1:], strict=True):
+        check_pairs(path, (names[0], pair), (found[0], others), mpp)
+    return found[0]
+
+
+def _objects_of(
+    path: Path, rows: Sequence[Row], by_plain: Mapping[str, str], pair: tuple[str, str], *, has_comma: bool
+) -> list[SlideObject]:
+    """Reads the rows with the positions of one pair of columns."""
+    x, y = (by_plain[_plain(name)] for name in pair)
+    has_comma = has_comma and not any("." in row[x] + row[y] for _, row in rows)
     if has_comma:
         _check_thousands(path, rows, (x, y))
-    return list(_objects(rows, by_plain, (x, y), unit, origin, has_comma))
-
-
-def _check_frame(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Refuses columns that say that x and y are no centres in pixels of level 0."""
-    plain = {_plain(name): name for name in reversed(columns)}
-    box = next((pair for pair in _BOXES if all(name in plain for name in pair)), None)
-    if box is not None:
-        raise DataError(
-            f"{path} has the columns {plain[box[0]]!r} and {plain[box[1]]!r} beside x and y: boxes, of which nobody "
-            "can tell whether x,y is the corner or the centre. Write the centres as x,y, and remove the other two."
-        )
-    for name, neutral in _SCALES.items():
-        given = {row[plain[name]].strip() for _, row in rows} if name in plain else set()
-        other = sorted(given - {"", str(neutral), f"{neutral}.0"})
-        if other:
-            raise DataError(
-                f"{path}: column {plain[name]!r} holds {other[0]!r}, expected {neutral}: positions are of level 0, in "
-                "full resolution. Multiply x and y by the downsampling of their level, and remove the column."
-            )
+    return list(_objects(rows, by_plain, (x, y), *_COLUMNS[pair], has_comma))
 
 
 def _check_thousands(path: Path, rows: Sequence[Row], columns: tuple[str, str]) -> None:

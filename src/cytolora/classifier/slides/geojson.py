@@ -39,7 +39,7 @@ def read_geojson_objects(path: Path, text: str) -> tuple[list[SlideObject], dict
     try:
         plain = json.loads(text, parse_constant=str, parse_float=_finite_or_text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}.") from error
+        raise DataError(f"{path} is no JSON: {error}. Export the cells as one GeoJSON FeatureCollection.") from error
     if not isinstance(plain, dict | list):
         raise DataError(f"{path} is no GeoJSON: it holds one {type(plain).__name__}, expected a FeatureCollection.")
     if isinstance(plain, dict) and not plain.keys() & {"features", "geometry"}:

@@ -55,7 +55,7 @@ def read_collection(path: AnyPath, target: Target | None = None) -> Collection:
     if path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] in ("{", "["):
         objects, members = read_geojson_objects(path, text)
     else:
-        objects = read_table_objects(path, text)
+        objects = read_table_objects(path, text, mpp=None if target is None else target.mpp)
     if not objects:
         raise DataError(f"{path} holds no position of a cell.")
     return _collection(path, objects, members, target)
@@ -200,7 +200,8 @@ def _not_cells(objects: Sequence[SlideObject]) -> list[Finding]:
     if not objects:
         return []
     places = [f"{one.at} ({_kind(one)})" for one in objects]
-    text = f"{_kinds(objects)} left out, which are no cells; {first(places)}."
+    said = "which is no cell" if len(objects) == 1 else "which are no cells"
+    text = f"{_kinds(objects)} left out, {said}; {first(places)}."
     return [finding("S701", text, count=len(objects), examples=places)]
 
 

@@ -28,8 +28,10 @@ from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import staged_file
-from cytolora.core.findings import gravest_first
+from cytolora.core.findings import Finding, finding, first, gravest_first
+from cytolora.core.text import counted as counted_text
 from cytolora.data.imaging.decode import Decoded
+from cytolora.data.imaging.findings import Cases
 from cytolora.errors import ConfigError, DataError
 
 _COLUMNS = ("slide", "id", "x", "y")
@@ -75,7 +77,7 @@ def predict_slide(
 
     Raises:
         ConfigError: If the name of a file is of another kind, one is the other, or the crop of no sensible size.
-        DataError: If a file cannot be written, or more cells are to stand on the page than it holds.
+        DataError: If a file cannot be written, more cells are to stand on the page than it holds, or all lie outside.
     """
     out, page = as_path(out, "out"), as_path_or_none(page, "page")
     _check_kind(out, model.classes)
@@ -83,8 +85,9 @@ def predict_slide(
     check_page(page, out)
     if page is not None:
         check_room(page, len(positions))
+    slide.check_positions(positions)
     shown: list[ReviewCell] = []
-    counts, read = [0, 0, 0, 0], ImagesRead(model.decoding)
+    counts, read, not_read = [0, 0, 0, 0], ImagesRead(model.decoding), Cases()
 
     def watched() -> Iterator[tuple[SlideCell, Prediction]]:
         nonlocal counts
@@ -92,7 +95,10 @@ def predict_slide(
             yield from ((cell, seen.prediction) for cell, seen in batch)
             if page is not None:
                 shown.extend(review_cell(seen) for _, seen in batch)
-            read.add(seen for _, seen in batch)
+            read.add(seen for _, seen in batch if not seen.prediction.error)
+            for cell, seen in batch:
+                if seen.prediction.error:
+                    not_read.add(f"{cell.id} ({cell.error or seen.prediction.error})")
             found = counted([seen.prediction for _, seen in batch])
             counts = [old + new for old, new in zip(counts, found, strict=True)]
             on_images(len(batch))
@@ -106,7 +112,7 @@ def predict_slide(
             _write_csv(watched(), out, slide.path, model.classes)
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    findings = gravest_first(read.findings())
+    findings = gravest_first([*read.findings(), *_not_read(not_read)])
     if page is not None:
         write_page(
             shown,
@@ -123,6 +129,13 @@ def predict_slide(
         num_out_of_distribution=counts[3],
         findings=tuple(findings),
     )
+
+
+def _not_read(cells: Cases) -> list[Finding]:
+    if not cells.count:
+        return []
+    text = f"{counted_text(cells.count, 'cell')} not read; {first(cells.examples)}."
+    return [finding("S711", text, count=cells.count, examples=cells.examples)]
 
 
 def _check_kind(out: Path, classes: Sequence[str]) -> None:

@@ -117,18 +117,44 @@ class Slide:
             )
         edges = (round(sizes[0]), round(sizes[1]))
         for position in positions:
-            x, y = position.x, position.y
-            if position.unit == "um":
-                x, y = x / self.mpp[0], y / self.mpp[1]
-            left, top = self._bounds() if position.origin == "bounds" else (0, 0)
+            x, y = self._shown_at(position)
             own: Plane | None = self._own_plane(position)
             plane: Plane = own if own is not None else self._plane or 0
-            pixels, error = self._crop((x + left, y + top), edges, plane)
+            pixels, error = self._crop(self._centre(position), edges, plane)
             feature = position.feature or {"geometry": _square(x, y, edges)}
             yield SlideCell(id=position.id, x=x, y=y, feature=feature, pixels=pixels, error=error)
 
+    def check_positions(self, positions: Sequence[Position]) -> None:
+        """Refuses positions of which not one lies on the slide: they are another's, or in another unit.
+
+        Raises:
+            DataError: If several are given and all lie outside.
+        """
+        centres = [self._centre(one) for one in positions]
+        if len(centres) > 1 and not any(map(self._is_inside, centres)):
+            raise DataError(
+                f"All {len(centres):,} cells lie outside {self.path} ({self.size[0]} x {self.size[1]} pixels), the "
+                f"first at ({centres[0][0]:.0f}, {centres[0][1]:.0f}). Name the slide that they belong to, or call "
+                "columns in micrometres x_um,y_um."
+            )
+
+    def _shown_at(self, position: Position) -> tuple[float, float]:
+        """Returns where a position lies in pixels, from the origin that it is counted from."""
+        if position.unit == "um":
+            return position.x / self.mpp[0], position.y / self.mpp[1]
+        return position.x, position.y
+
+    def _centre(self, position: Position) -> tuple[float, float]:
+        """Returns where a position lies in pixels of level 0."""
+        x, y = self._shown_at(position)
+        left, top = self._bounds() if position.origin == "bounds" else (0, 0)
+        return x + left, y + top
+
+    def _is_inside(self, centre: tuple[float, float]) -> bool:
+        return 0 <= centre[0] < self.size[0] and 0 <= centre[1] < self.size[1]
+
     def _crop(self, centre: tuple[float, float], edges: tuple[int, int], plane: Plane) -> tuple[Pixels | None, str]:
-        if not (0 <= centre[0] < self.size[0] and 0 <= centre[1] < self.size[1]):
+        if not self._is_inside(centre):
             at = f"({centre[0]:.0f}, {centre[1]:.0f})"
             return None, f"{at} lies outside the slide of {self.size[0]} x {self.size[1]} pixels"
         corner = (round(centre[0] - edges[0] / 2), round(centre[1] - edges[1] / 2))

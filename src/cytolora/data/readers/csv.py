@@ -12,7 +12,7 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.paths import NamesOnDisk, leaves_folder
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.tables import coarser, not_used, read_rows, refuse_other_names, subset_of
-from cytolora.data.similar_names import join_groups
+from cytolora.data.similar_names import join_groups, join_metadata
 from cytolora.data.walk import folders_in
 from cytolora.errors import DataError, unknown_name
 
@@ -51,12 +51,14 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
             f"Write paths as seen from the folder of the table, with their suffix, such as {_any_image(file.parent)}."
         )
     samples, of_groups = join_groups(file.name, samples)
+    samples, of_metadata = join_metadata(file.name, samples)
     has_groups = any(sample.group for sample in samples)
     findings = (
         *not_used(file.name, cells, {*columns.values(), *_REQUIRED, *METADATA}, has_groups=has_groups),
         *_joined(file.name, cells, ("label", columns["group"])),
         *names.findings(file.name),
         *of_groups,
+        *of_metadata,
         *coarser(file.name, cells, columns["group"], [sample.group for sample in samples]),
     )
     return Manifest(
@@ -109,7 +111,7 @@ def _sample(file: Path, line: int, row: Mapping[str, str], columns: Mapping[str,
         label=normal(texts["label"]),
         subset=subset_of(where, texts["subset"]) if normal(texts["subset"]) else None,
         group=normal(texts["group"]) or None,
-        metadata=tuple((name, row[name]) for name in METADATA if row.get(name)),
+        metadata=tuple((name, row[name]) for name in METADATA if normal(row.get(name, ""))),
     )
 
 

@@ -1,6 +1,6 @@
 """Split files, to cite and to share: the subset of every image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +8,13 @@ from cytolora.config.run import Subset
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.delimited import Row, csv_line
 from cytolora.core.files import canonical_json, sha256_text, write_text
-from cytolora.core.text import counted
+from cytolora.core.findings import Finding, finding, first
+from cytolora.core.text import counted, normal
+from cytolora.data.grouping import group_key
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.paths import PathIndex, slashed
 from cytolora.data.readers.tables import not_used, read_rows, subset_of
+from cytolora.data.similar_names import is_unknown_group
 from cytolora.errors import DataError
 
 _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
@@ -50,12 +53,14 @@ def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
     rows = read_rows(path, ("path", "subset"), keep_blanks=True)
     index = PathIndex(sample.path for sample in manifest.samples)
     subsets: dict[str, Subset] = {}
+    groups: dict[str, str] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
         image = index.find(where, row["path"]) or slashed(row["path"].strip())
         if image in subsets:
             raise DataError(f"{where}: {image} is listed twice; keep one of the lines.")
         subsets[image] = subset_of(where, row["subset"])
+        groups[image] = normal(row.get("group", ""))
     _check_same_images(path, subsets, manifest)
     expected, rule = (_about(path, rows, column) for column in ("fingerprint", "split_rule"))
     if expected and expected != images_fingerprint(manifest):
@@ -68,8 +73,38 @@ def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
         manifest,
         samples=samples,
         split_rule=f"{rule} (from {path.name})" if rule else f"from {path.name}",
-        findings=(*manifest.findings, *not_used(path.name, [row for _, row in rows], _COLUMNS, has_groups=True)),
+        findings=(
+            *manifest.findings,
+            *not_used(path.name, [row for _, row in rows], _COLUMNS, has_groups=True),
+            *_other_groups(path.name, groups, subsets, manifest),
+        ),
     )
+
+
+def _other_groups(
+    name: str, groups: Mapping[str, str], subsets: Mapping[str, Subset], manifest: Manifest
+) -> list[Finding]:
+    """Says where a file names other groups than the dataset, whose own count, and which of them the split tears."""
+    own = {sample.path: sample.group for sample in manifest.samples}
+    named = {image: group for image, group in groups.items() if group and not is_unknown_group(group)}
+    other = sorted(image for image, group in named.items() if group_key(group) != group_key(own[image] or ""))
+    if not other:
+        return []
+    images = counted(len(other), "image")
+    text = (
+        f"{name}: column 'group' is not used, and names other groups than {manifest.name} for {images}; "
+        f"{first(other)}. Write them into the table of the dataset."
+    )
+    found = [finding("T301", text, count=len(other), examples=other)]
+    homes: dict[str, set[Subset]] = {}
+    for image, group in named.items():
+        homes.setdefault(group_key(group), set()).add(subsets[image])
+    torn = sorted({group for group in named.values() if len(homes[group_key(group)]) > 1})
+    if torn:
+        groups_stand = counted(len(torn), "group stands", "groups stand")
+        text = f"{name}: {groups_stand} in more than one subset by its own column 'group'; {first(torn)}."
+        found.append(finding("D505", text, count=len(torn), examples=torn))
+    return found
 
 
 def images_fingerprint(manifest: Manifest) -> str:

@@ -16,7 +16,9 @@ from cytolora.models.backbones.zoo import clip, cytology, general, pathology
 
 __all__ = ["BACKBONES", "NANO", "BackboneSpec", "Format", "HubFile", "Pool", "read_backbone_file"]
 
-BACKBONES: Registry[BackboneSpec] = Registry("model")
+BACKBONES: Registry[BackboneSpec] = Registry(
+    "model", "Read it with --backbone-file, and give --model the name that stands in it."
+)
 
 NANO = BACKBONES.add(
     BackboneSpec(

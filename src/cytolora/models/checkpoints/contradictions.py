@@ -19,6 +19,7 @@ _WORDS = {
     "norm_eps": "epsilon of its norms",
     "width": "width",
     "layers": "number of layers",
+    "heads": "number of heads",
     "patch_px": "patch size",
     "image_px": "image size",
     "mean": "mean",
@@ -27,7 +28,7 @@ _WORDS = {
 }
 _NOTED = {"interpolation"}
 """Facts in which libraries differ without a change of the checkpoint: to know, and no contradiction."""
-_IMPLIED = {"activation": ("act_layer", "mlp_layer"), "norm_eps": ("norm_eps", "norm_layer")}
+_IMPLIED = {"activation": ("act_layer", "mlp_layer"), "norm_eps": ("norm_eps", "norm_layer"), "heads": ("num_heads",)}
 """Facts that the name of an architecture implies, by the arguments with which an entry sets its own."""
 _TOLERANCE = {"mean": 1e-3, "std": 1e-3}
 """Absolute: published values are rounded to three or four digits."""
@@ -97,6 +98,8 @@ def _facts_of_trunk(trunk: nn.Module) -> dict[str, Value]:
         facts["layers"] = float(sum(name.startswith("blocks.") and name.count(".") == 1 for name in modules))
         if isinstance(width := inside.get("embed_dim"), int):
             facts["width"] = float(width)
+    if isinstance(heads := getattr(modules.get("blocks.0.attn"), "num_heads", None), int):
+        facts["heads"] = float(heads)
     patch: Any = getattr(modules.get("patch_embed"), "patch_size", None)
     if isinstance(patch, tuple) and len(set(patch)) == 1:
         facts["patch_px"] = float(patch[0])

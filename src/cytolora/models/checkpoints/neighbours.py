@@ -28,6 +28,9 @@ _DEFAULTS = {
 """Activation and epsilon that transformers takes where a configuration leaves them out, by ``model_type``."""
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Pillow's numbers."""
+_SAME_SCALE = 1e-2
+_HEAD_WIDTH = 64
+"""Of open_clip's CLIPVisionCfg, where a configuration leaves it out."""
 
 Value = str | float | tuple[float, ...]
 
@@ -37,8 +40,8 @@ class Statement:
     """One fact of an encoder as a configuration states it."""
 
     fact: str
-    """``activation``, ``norm_eps``, ``width``, ``layers``, ``patch_px``, ``image_px``, ``mean``, ``std``,
-    ``interpolation``; or ``architecture``, timm's name, which implies some of these."""
+    """``activation``, ``norm_eps``, ``width``, ``layers``, ``heads``, ``patch_px``, ``image_px``, ``mean``,
+    ``std``, ``interpolation``; or ``architecture``, timm's name, which implies some of these."""
     value: Value
     key: str
     """Under which it stands in the file."""
@@ -120,7 +123,7 @@ def _timm(content: Mapping[str, Any]) -> _Facts:
         yield "image_px", "input_size", _edge(size[1:]) if isinstance(size, list) and len(size) == 3 else None
     for fact, key in (("image_px", "img_size"), ("patch_px", "patch_size")):
         yield fact, f"model_args.{key}", _edge(arguments.get(key))
-    for fact, key in (("width", "embed_dim"), ("layers", "depth")):
+    for fact, key in (("width", "embed_dim"), ("layers", "depth"), ("heads", "num_heads")):
         yield fact, f"model_args.{key}", _number(arguments.get(key))
     yield "activation", "model_args.act_layer", _activation(arguments.get("act_layer"))
 
@@ -139,15 +142,18 @@ def _transformers(content: Mapping[str, Any]) -> _Facts:
     yield "norm_eps", f"{prefix}layer_norm_eps", _number(own.get("layer_norm_eps", eps))
     yield "width", f"{prefix}hidden_size", _number(own.get("hidden_size"))
     yield "layers", f"{prefix}num_hidden_layers", _number(own.get("num_hidden_layers"))
+    yield "heads", f"{prefix}num_attention_heads", _number(own.get("num_attention_heads"))
     yield "patch_px", f"{prefix}patch_size", _edge(own.get("patch_size"))
     yield "image_px", f"{prefix}image_size", _edge(own.get("image_size"))
 
 
 def _preprocessor(content: Mapping[str, Any]) -> _Facts:
     is_normalised = content.get("do_normalize") is not False
-    mean, std = _channels(content.get("image_mean")), _channels(content.get("image_std"))
-    yield "mean", "image_mean" if is_normalised else "do_normalize", mean if is_normalised else (0.0, 0.0, 0.0)
-    yield "std", "image_std" if is_normalised else "do_normalize", std if is_normalised else (1.0, 1.0, 1.0)
+    rescaled, scale = _scale(content)
+    for fact, key, plain in (("mean", "image_mean", [0, 0, 0]), ("std", "image_std", [1, 1, 1])):
+        given = content.get(key) if is_normalised else plain
+        value = _channels(given, scale)
+        yield fact, rescaled if scale != 1 else key if is_normalised else "do_normalize", value
     if content.get("do_resize") is False:
         return
     is_cropped = content.get("do_center_crop") is not False and content.get("crop_size") is not None
@@ -156,6 +162,16 @@ def _preprocessor(content: Mapping[str, Any]) -> _Facts:
     resample = content.get("resample")
     is_number = isinstance(resample, int) and not isinstance(resample, bool)
     yield "interpolation", "resample", _RESAMPLE.get(int(resample or 0)) if is_number else _name(resample)
+
+
+def _scale(content: Mapping[str, Any]) -> tuple[str, float]:
+    """Returns the white of the values that are normalised, 1 where pixels are divided by 255, and who says so."""
+    if content.get("do_rescale") is False:
+        return "do_rescale", 255.0
+    factor = _number(content.get("rescale_factor"))
+    if factor is None or factor <= 0 or abs(factor * 255 - 1) < _SAME_SCALE:
+        return "rescale_factor", 1.0
+    return "rescale_factor", factor * 255
 
 
 def _open_clip(content: Mapping[str, Any]) -> _Facts:
@@ -170,6 +186,10 @@ def _open_clip(content: Mapping[str, Any]) -> _Facts:
     yield "norm_eps", "vision_cfg.norm_kwargs.eps", _number(_inner(vision, "norm_kwargs").get("eps"))
     for fact, key in (("width", "width"), ("layers", "layers")):
         yield fact, f"vision_cfg.{key}", _number(vision.get(key))
+    if "timm_model_name" not in vision:
+        width, head_width = _number(vision.get("width")), _number(vision.get("head_width", _HEAD_WIDTH))
+        heads = width / head_width if width and head_width else None
+        yield "heads", f"vision_cfg.{'head_width' if 'head_width' in vision else 'width'}", heads
     for fact, key in (("patch_px", "patch_size"), ("image_px", "image_size")):
         yield fact, f"vision_cfg.{key}", _edge(vision.get(key))
     yield from (("mean", "preprocess_cfg.mean", _channels(cfg.get("mean"))),)
@@ -203,11 +223,18 @@ def _edge(value: Any) -> float | None:
     return _number(value)
 
 
-def _channels(value: Any) -> tuple[float, ...] | None:
+def _channels(value: Any, scale: float = 1.0) -> tuple[float, ...] | None:
+    """Returns numbers of the channels for pixels of 0 to 1; those above 1 are meant for pixels of 0 to 255.
+
+    Args:
+        scale: The white that they are written for.
+    """
     numbers = [_number(one) for one in value] if isinstance(value, list) else []
     known = tuple(number for number in numbers if number is not None)
     if len(numbers) != 3 or len(known) != 3:
         return None
+    if scale != 1:
+        return tuple(number / scale for number in known)
     return tuple(number / 255 for number in known) if max(known) > 1 else known
 
 

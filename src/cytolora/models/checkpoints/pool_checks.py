@@ -55,7 +55,7 @@ def _output_shape(spec: BackboneSpec, encoder: Encoder) -> tuple[int, ...] | Non
     except Exception as error:  # timm's encoders refuse an image by an assertion, or fail at whatever layer it reaches
         raise ConfigError(
             f"{spec.name}: {spec.architecture} does not take an image of {size_px} x {size_px} px: "
-            f"{first_line(error)}. Let size_px of `preprocess` and img_size of `arguments` agree."
+            f"{first_line(error).rstrip('.')}. Let size_px of `preprocess` and img_size of `arguments` agree."
         ) from error
     finally:
         encoder.train(was_training)

@@ -154,9 +154,10 @@ function takeBack() {
 }
 
 function save() {
+  const inert = (text) => (/^'*[=+\-@\t\r]/.test(text) ? `'${text}` : text); // no formula of a spreadsheet
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = cells.filter((cell) => cell.set !== null).sort(ORDERS.path);
-  const lines = ["path,label", ...rows.map((cell) => `${quoted(cell.path)},${quoted(classes[cell.set])}`)];
+  const lines = ["path,label", ...rows.map((cell) => `${quoted(inert(cell.path))},${quoted(inert(classes[cell.set]))}`)];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
   link.download = "corrections.csv";
