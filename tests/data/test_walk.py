@@ -90,7 +90,7 @@ DRAWINGS = [
         "cell00_vis.png",
         "CELL00_BBOX.PNG",
     ),
-    *("cell00_attention_map_3.png", "cell00_annotated.png"),
+    *("cell00_attention_map_3.png", "cell00_annotated.png", "CELL00_BBOX.PNG"),
 ]
 
 
