@@ -1,57 +1,92 @@
 """The command `doctor` on machines where packages are missing, broken or too old."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-BLOCK = """
-import importlib.metadata, sys
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == {name!r}:
-            raise {error}
-sys.meta_path.insert(0, Finder())
-"""
-MAIN = "from cytolora.cli.app import main; main(['doctor', '--offline', '--json'])"
+from cytolora.cli import doctor as command
+from cytolora.cli.app import main
+
+INSTALL = "Install all that cytolora needs: `pip install '.'` in a clone"
+CHECKED = {"python", "cpus", "packages", "disk_free_gb", "hub"}
 
 
-def doctor(preamble: str, folder: Path) -> tuple[int, dict[str, object], str]:
-    done = subprocess.run(
-        [sys.executable, "-c", preamble + MAIN], cwd=folder, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    facts = json.loads(done.stdout)
-    return done.returncode, facts, "\n".join(facts["problems"])
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """What the packages import of each other is there before one of them is taken away."""
+    command._packages()
+
+
+def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object], str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--offline", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    return int(ended.value.code or 0), facts, "\n".join(facts["problems"])
+
+
+def test_no_required_package_that_is_installed_is_a_finding():
+    names = [command._MODULES.get(name, name.replace("-", "_")) for name, _ in command._requirements()]
+    assert len(names) > 20
+    assert [name for name in names if find_spec(name) is None] == []
 
 
 @pytest.mark.parametrize("name", ["torch", "numpy", "huggingface_hub"])
-def test_a_missing_package_is_a_finding_and_the_rest_is_still_checked(name: str, tmp_path: Path):
-    error = f"ModuleNotFoundError('No module named {name}', name='{name}')"
-    code, facts, problems = doctor(BLOCK.format(name=name, error=error), tmp_path)
+def test_a_missing_package_is_a_finding_and_the_rest_is_still_checked(name: str, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
+    code, facts, problems = doctor(capsys)
     assert code == 1
     assert f"{name} is not installed" in problems
-    assert "Install all that cytolora needs: `pip install '.'` in a clone" in problems
-    assert {"python", "cpus", "packages", "disk_free_gb", "hub"} <= facts.keys()
+    assert INSTALL in problems
+    assert facts.keys() >= CHECKED
 
 
-def test_a_broken_package_is_a_finding_with_its_error(tmp_path: Path):
-    error = "OSError('libtorch_cpu.so: cannot open\\nshared object file')"
-    code, _, problems = doctor(BLOCK.format(name="torch", error=error), tmp_path)
+def test_doctor_starts_where_the_large_packages_are_missing(tmp_path: Path):
+    missing = ["torch", "numpy", "huggingface_hub", "matplotlib", "timm", "sklearn", "scipy"]
+    program = f"""
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if (first := name.partition(".")[0]) in {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{first}}", name=first)
+sys.meta_path.insert(0, Finder())
+from cytolora.cli.app import main
+main(["doctor", "--offline", "--json"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    facts = json.loads(done.stdout)
+    problems = "\n".join(facts["problems"])
+    assert done.returncode == 1
+    assert [name for name in missing if f"{name} is not installed" not in problems] == []
+    assert INSTALL in problems
+    assert facts.keys() >= CHECKED
+
+
+def test_a_broken_package_is_a_finding_with_its_error(monkeypatch, capsys):
+    class Finder:
+        def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> None:
+            if name.partition(".")[0] == "torch":
+                raise OSError("libtorch_cpu.so: cannot open\nshared object file")
+
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    code, _, problems = doctor(capsys)
     assert code == 1
     assert "torch cannot be imported: OSError: libtorch_cpu.so: cannot open shared object file." in problems
 
 
 @pytest.mark.parametrize(("installed", "problem"), [("1.2.3", ""), ("0.9.1", "peft 0.9.1 is older than 0.21. Install")])
-@pytest.mark.slow
-def test_a_package_older_than_required_is_a_finding(installed: str, problem: str, tmp_path: Path):
-    preamble = f"""
-import importlib.metadata
-original = importlib.metadata.version
-importlib.metadata.version = lambda name: {installed!r} if name == "peft" else original(name)
-"""
-    code, _, problems = doctor(preamble, tmp_path)
+def test_a_package_older_than_required_is_a_finding(installed: str, problem: str, monkeypatch, capsys):
+    original = importlib.metadata.version
+    monkeypatch.setattr(command, "version", lambda name: installed if name == "peft" else original(name))
+    code, _, problems = doctor(capsys)
     assert (code, problems[: len(problem)]) == (1 if problem else 0, problem)
     assert bool(problems) == bool(problem)

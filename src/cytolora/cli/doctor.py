@@ -23,7 +23,7 @@ from cytolora.errors import how_to_install
 _PROBLEMS = 1
 _HUB_TIMEOUT_SECONDS = 3.0
 _LOW_DISK_GB = 5
-_MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+_MODULES = {"fonttools": "fontTools", "pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 """What a package is imported as, where that is not its name."""
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[[^\]]*\])?\s*>=\s*(?P<oldest>[\d.]+)")
 

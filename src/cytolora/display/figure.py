@@ -134,13 +134,19 @@ def save(figure: Figure, folder: Path, cache: Path | None = None, *, as_pdf: boo
     return _themed(svg, figure)
 
 
+def in_page(figure: Figure) -> str:
+    """Returns the SVG for a page, in the page's colours, and writes nothing."""
+    with look():
+        drawing = figure.plot()
+        return _themed(_svg(drawing, lay_out(drawing)).decode(), figure)
+
+
 def _draw(figure: Figure, *, as_pdf: bool) -> dict[str, bytes]:
     with look():
         drawing = figure.plot()
         box = lay_out(drawing)
-        padded = box.padded(_PAD)
-        png = _render(drawing, "png", padded, dpi=DPI, facecolor="white")
-        files = {"png": png, "svg": _render(drawing, "svg", padded, facecolor="none")}
+        png = _render(drawing, "png", box.padded(_PAD), dpi=DPI, facecolor="white")
+        files = {"png": png, "svg": _svg(drawing, box)}
         if as_pdf:
             files["2col.pdf"] = to_pdf(drawing, 2, box)  # last: a drawing that is too wide is scaled
             with for_columns(1):
@@ -213,6 +219,10 @@ def _tex(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if isinstance(value, float) else escape_latex(str(value))
+
+
+def _svg(drawing: Drawing, box: Bbox) -> bytes:
+    return _render(drawing, "svg", box.padded(_PAD), facecolor="none")
 
 
 def _render(drawing: Drawing, kind: str, box: Bbox, **options: Any) -> bytes:

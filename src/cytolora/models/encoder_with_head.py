@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cytolora.errors import StoreError
+from cytolora.models.adapters.peft_modules import is_peft_model
 from cytolora.models.encoder import Encoder
 
 _HEAD = "head."
@@ -65,7 +65,9 @@ def head_state(weight: Float[Tensor, "classes features"], bias: Float[Tensor, " 
 def trained_state(classifier: EncoderWithHead) -> dict[str, Tensor]:
     """Returns adapter and head by name; what is not PEFT's under the encoder's own names."""
     state = head_state(classifier.head.weight, classifier.head.bias)
-    if isinstance(classifier.encoder.trunk, PeftModel):
+    if is_peft_model(classifier.encoder.trunk):
+        from peft import get_peft_model_state_dict
+
         state |= get_peft_model_state_dict(classifier.encoder.trunk)
     else:
         state |= {_TOWER + name: tensor for name, tensor in _opened(classifier.encoder).items()}
@@ -85,7 +87,9 @@ def load_trained_state(classifier: EncoderWithHead, state: Mapping[str, Tensor])
     head = {name.removeprefix(_HEAD): tensor for name, tensor in state.items() if name.startswith(_HEAD)}
     classifier.head.load_state_dict(head, strict=True)
     adapter = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)}
-    if isinstance(classifier.encoder.trunk, PeftModel):
+    if is_peft_model(classifier.encoder.trunk):
+        from peft import set_peft_model_state_dict
+
         set_peft_model_state_dict(classifier.encoder.trunk, adapter)
         return
     with torch.no_grad():

@@ -168,7 +168,7 @@ def test_hundreds_of_slow_clients_of_the_command_keep_nobody_waiting(onnx_export
                 start = time.monotonic()
                 answer = httpx.post(f"{url}/v1/predict", files=form(png((9, 200, 3))), timeout=20)
                 assert answer.status_code == 200
-                assert time.monotonic() - start < 2
+                assert time.monotonic() - start < SLOW_FOR_A_BUSY_MACHINE
         process.terminate()
         assert process.wait(30) == 0
         assert process.stderr.read() == ""

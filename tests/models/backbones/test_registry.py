@@ -17,7 +17,7 @@ from cytolora.data.imaging.views import evaluation_view
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.split_qkv import attention_blocks
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
-from cytolora.models.checkpoints.building import build_encoder
+from cytolora.models.checkpoints.building import build_encoder, without_weights
 
 ENTRIES = pytest.mark.parametrize("spec", list(BACKBONES), ids=lambda spec: spec.name)
 
@@ -78,16 +78,27 @@ IN_NO_SOURCE = {
 """Facts that nothing we read says, by the first word or words of what the entry admits."""
 
 
+@pytest.fixture(scope="module")
+def built() -> dict[object, tuple[torch.Size, int, int]]:
+    """Output shape, number of blocks and of adapted modules, by all that decides them: entries share encoders."""
+    return {}
+
+
 @ENTRIES
-def test_it_builds_with_the_declared_width_and_every_block_is_adapted(spec: BackboneSpec):
-    with torch.device("meta"):
-        encoder = build_encoder(spec).requires_grad_(False).eval()
-        size_px = spec.preprocess.size_px
-        assert encoder(torch.empty(1, 3, size_px, size_px)).shape == (1, spec.feature_dim)
-        num_blocks = len(attention_blocks(encoder.trunk))
-        lora = attach(encoder, "lora", AdapterSpec(targets=("q", "k", "v", "o")))
-    adapted = [name for name, module in inside(lora).named_modules() if hasattr(module, "lora_A")]
-    assert len(adapted) == 4 * num_blocks
+def test_it_builds_with_the_declared_width_and_every_block_is_adapted(spec: BackboneSpec, built):
+    size_px = spec.preprocess.size_px
+    encoder_is = (spec.recipe, spec.pool_width, spec.projection_bias, spec.feature_dim, size_px)
+    if encoder_is not in built:
+        with without_weights(), torch.device("meta"):
+            encoder = build_encoder(spec).requires_grad_(False).eval()
+            shape = encoder(torch.empty(1, 3, size_px, size_px)).shape
+            num_blocks = len(attention_blocks(encoder.trunk))
+            lora = attach(encoder, "lora", AdapterSpec(targets=("q", "k", "v", "o")))
+        adapted = [name for name, module in inside(lora).named_modules() if hasattr(module, "lora_A")]
+        built[encoder_is] = shape, num_blocks, len(adapted)
+    shape, num_blocks, num_adapted = built[encoder_is]
+    assert shape == (1, spec.feature_dim)
+    assert num_adapted == 4 * num_blocks
     assert num_blocks == BLOCKS[spec.name]
 
 

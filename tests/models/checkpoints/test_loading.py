@@ -68,6 +68,34 @@ def test_modules_that_another_thread_builds_meanwhile_have_their_weights():
     assert not nn.Linear(3, 2).weight.is_meta
 
 
+def test_a_module_without_weights_leaves_the_random_numbers_of_what_follows_as_they_were():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with without_weights():
+        linear = nn.Linear(3, 2)
+        nn.init.trunc_normal_(linear.weight)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_tensors_with_memory_are_drawn_beside_modules_without_weights():
+    with without_weights():
+        drawn = [nn.init.constant_(torch.zeros(2), 3.0), torch.zeros(2).fill_(3), torch.zeros(2).add_(3)]
+        with pytest.raises(RuntimeError):
+            torch.zeros(2, device="meta").add_(torch.zeros(3, device="meta"))
+    assert all(tensor.tolist() == [3, 3] for tensor in drawn)
+
+
+def test_an_entry_that_is_built_again_is_checked_for_what_it_now_is():
+    """What was found of an encoder is kept for those of the same architecture, arguments, pool and size alone."""
+    assert build_encoder(SPEC).feature_dim
+    for size_px in (SPEC.preprocess.size_px + 1, SPEC.preprocess.size_px * 2):
+        other = replace(SPEC, preprocess=replace(SPEC.preprocess, size_px=size_px))
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="does not take an image of"):
+                build_encoder(other)
+
+
 def test_the_built_in_backbone_loads():
     nano = BACKBONES.get("nano")
     assert nano.weights is not None

@@ -3,14 +3,17 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from peft import PeftConfig, PeftModel
 from safetensors.torch import save
 from torch import Tensor
 
 from cytolora.classifier.bundle.files import HEAD, OPENED, PEFT_CONFIG, PEFT_WEIGHTS, Files
+from cytolora.models.adapters.peft_modules import is_peft_model
 from cytolora.models.encoder_with_head import EncoderWithHead, trained_state
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 _HEAD = "head."
 
@@ -28,9 +31,9 @@ def adapter_files(classifier: EncoderWithHead) -> Files:
     state = {name: tensor for name, tensor in trained_state(classifier).items() if not name.startswith(_HEAD)}
     if not state:
         return {}
-    if not isinstance(classifier.encoder.trunk, PeftModel):
+    if not is_peft_model(classifier.encoder.trunk):
         return {OPENED: save(state)}
-    config = cast(PeftConfig, classifier.encoder.trunk.peft_config["default"])
+    config = cast("PeftConfig", classifier.encoder.trunk.peft_config["default"])
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         written = (Path(folder) / "adapter_config.json").read_bytes()

@@ -1,8 +1,6 @@
 """Evaluation page of a classifier: one HTML file beside the bundle that opens without a network."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -15,7 +13,7 @@ from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.classifier.leakage.tables import Table, of
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
-from cytolora.display.figure import save
+from cytolora.display.figure import in_page
 from cytolora.metrics.intervals import LEGEND
 
 
@@ -40,8 +38,7 @@ def render_page(
     )
     environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
     environment.globals |= {"count": words.count}
-    with tempfile.TemporaryDirectory() as folder:
-        pictures = [(figure.caption, save(figure, Path(folder))) for figure in figures(contents)]
+    pictures = [(figure.caption, in_page(figure)) for figure in figures(contents)]
     return environment.get_template("fit.html.j2").render(
         contents=contents,
         training=contents.training,

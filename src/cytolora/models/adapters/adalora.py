@@ -1,12 +1,16 @@
 """AdaLoRA rank allocation during training (Zhang et al. 2023, arXiv:2303.10512), through PEFT, step by step."""
 
 from math import ceil
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from jaxtyping import Float
-from peft import AdaLoraConfig, AdaLoraModel, PeftModel
 from torch import Tensor, nn
+
+from cytolora.models.adapters.peft_modules import is_peft_model
+
+if TYPE_CHECKING:
+    from peft import AdaLoraConfig, AdaLoraModel
 
 START = 1.5
 """Ranks at the start, as a multiple of those kept: the paper's initial budget (Sec. 4, implementation details)."""
@@ -27,7 +31,7 @@ class RankAllocation:
     Ranks that are given up stay in the adapter as zeros: it keeps its shapes, so that it loads where any other does.
     """
 
-    def __init__(self, model: AdaLoraModel, num_steps: int) -> None:
+    def __init__(self, model: "AdaLoraModel", num_steps: int) -> None:
         self._model = model
         self._config: AdaLoraConfig = model.peft_config[model.trainable_adapter_name]  # pyright: ignore
         self._config.total_step = num_steps
@@ -40,7 +44,11 @@ class RankAllocation:
     def of(cls, encoder: nn.Module, num_steps: int) -> Self | None:
         """Returns what an encoder needs for a run of so many steps; None unless its adapter is AdaLoRA."""
         trunk = getattr(encoder, "trunk", None)
-        if not isinstance(trunk, PeftModel) or not isinstance(trunk.base_model, AdaLoraModel):
+        if not is_peft_model(trunk):
+            return None
+        from peft import AdaLoraModel
+
+        if not isinstance(trunk.base_model, AdaLoraModel):
             return None
         return cls(trunk.base_model, num_steps)
 

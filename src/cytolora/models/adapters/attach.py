@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from cytolora.config.run import AdapterSpec
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.methods import METHODS, Method, check_fits
+from cytolora.models.adapters.peft_modules import is_peft_layer, is_peft_model
 from cytolora.models.adapters.reference_attention import use_reference_attention
 from cytolora.models.adapters.split_qkv import attention_blocks, split_qkv
 from cytolora.models.adapters.vpt import add_prompts
@@ -93,7 +92,7 @@ def prove_attached(encoder: Encoder, images: Float[Tensor, "batch 3 size size"])
     }
     dead = [name for name, owned in owners.items() if not any(id(parameter) in alive for parameter in owned)]
     if dead:
-        is_projection = isinstance(encoder.get_submodule(dead[0]), BaseTunerLayer)
+        is_projection = is_peft_layer(encoder.get_submodule(dead[0]))
         why = "this encoder does not use that projection as a module" if is_projection else "no feature depends on it"
         raise ConfigError(f"The adapter has no effect at {dead[0]}; {why}. Choose another method or backbone.")
 
@@ -101,12 +100,14 @@ def prove_attached(encoder: Encoder, images: Float[Tensor, "batch 3 size size"])
 def merged(encoder: Encoder) -> Encoder:
     """Returns a copy of an adapted encoder with the adapter added into the weights; q, k, v stay split."""
     whole = copy.deepcopy(encoder)
-    if isinstance(whole.trunk, PeftModel):
+    if is_peft_model(whole.trunk):
         whole.trunk = whole.trunk.merge_and_unload()
     return whole
 
 
 def _attach_peft(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None:
+    from peft import get_peft_model
+
     assert method.peft_config is not None
     split_qkv(encoder.trunk)
     pattern = _pattern(encoder.trunk, adapter)
@@ -133,7 +134,7 @@ def _owned(encoder: Encoder) -> Iterator[tuple[str, list[nn.Parameter]]]:
     inside: set[int] = set()
     for name, module in encoder.named_modules():
         trains = [p for p in module.parameters() if p.requires_grad and id(p) not in inside]
-        if isinstance(module, BaseTunerLayer) and trains:
+        if is_peft_layer(module) and trains:
             inside |= {id(parameter) for parameter in trains}
             yield name, trains
     for name, module in encoder.named_modules():

@@ -7,9 +7,11 @@ from threading import get_ident
 from typing import Any
 
 import timm
+import torch
 from timm.layers.mlp import SwiGLUPacked
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
@@ -20,6 +22,26 @@ from cytolora.models.pooling import QueryPool
 
 _LAYERS = {"swiglu_packed": SwiGLUPacked}
 """Names for what timm takes only as a class; registry entries are plain data."""
+_DRAWS = frozenset(
+    [function for name, function in vars(nn.init).items() if name.endswith("_") and callable(function)]
+    + [
+        getattr(torch.Tensor, name)
+        for name in ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_")
+    ]
+)
+"""What initialisations consist of. Without memory they change nothing, and take torch most of the time of building."""
+
+
+class _WithoutDrawing(TorchFunctionMode):
+    """Leaves out the initialisation of tensors without memory, in the thread that entered it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _DRAWS:
+            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+            if len(tensors) == 1 and tensors[0].is_meta:
+                return tensors[0]
+        return func(*args, **kwargs)
 
 
 @contextmanager
@@ -38,7 +60,8 @@ def without_weights() -> Iterator[None]:
     hook: Any = weightless  # torch's annotation forgets that a hook may return another parameter
     handle = register_module_parameter_registration_hook(hook)
     try:
-        yield
+        with _WithoutDrawing():
+            yield
     finally:
         handle.remove()
 

@@ -6,16 +6,19 @@ and the intermediate results that plain autograd keeps.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from cytolora.models.adapters.peft_modules import is_lora_linear, is_stock_lora_linear
 from cytolora.models.adapters.split_qkv import SplitQKV
 from cytolora.models.kernels.packed import FrozenProduct, Precision, frozen_product
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear as LoraLinear
 
 NUM_BYTES = 256
 
@@ -46,7 +49,7 @@ class FusedLora:
         self._branches = [
             _branch(part, slice(index * width, (index + 1) * width))
             for index, part in enumerate(split.parts)
-            if isinstance(part, LoraLinear)
+            if is_lora_linear(part)
         ]
 
     def __call__(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens parts_x_width"]:
@@ -83,7 +86,7 @@ def can_fuse(split: SplitQKV) -> bool:
 
 def only_lora_trains(encoder: nn.Module) -> bool:
     """Whether all that trains is stock LoRA, whose layers take inputs of any precision and return what they got."""
-    layers = [module for module in encoder.modules() if isinstance(module, LoraLinear) and not module.lora_variant]
+    layers = [module for module in encoder.modules() if is_lora_linear(module) and not module.lora_variant]
     inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
     return all(id(parameter) in inside for parameter in encoder.parameters() if parameter.requires_grad)
 
@@ -94,7 +97,7 @@ def _is_frozen(part: nn.Module) -> bool:
 
 def _is_stock(part: nn.Module) -> bool:
     return (
-        type(part) is LoraLinear
+        is_stock_lora_linear(part)
         and list(part.active_adapters) == ["default"]
         and not part.lora_variant
         and not part.lora_bias["default"]
@@ -105,12 +108,12 @@ def _is_stock(part: nn.Module) -> bool:
 
 
 def _base(part: nn.Module) -> nn.Linear:
-    linear = part.base_layer if isinstance(part, LoraLinear) else part
+    linear = part.base_layer if is_lora_linear(part) else part
     assert isinstance(linear, nn.Linear)
     return linear
 
 
-def _branch(layer: LoraLinear, columns: slice) -> _Branch:
+def _branch(layer: "LoraLinear", columns: slice) -> _Branch:
     return _Branch(
         columns=columns,
         down=layer.lora_A["default"].weight,  # pyright: ignore[reportArgumentType]
@@ -120,7 +123,7 @@ def _branch(layer: LoraLinear, columns: slice) -> _Branch:
     )
 
 
-def _dropout(layer: LoraLinear) -> float:
+def _dropout(layer: "LoraLinear") -> float:
     return float(getattr(layer.lora_dropout["default"], "p", 0.0))
 
 

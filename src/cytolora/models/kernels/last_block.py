@@ -8,18 +8,18 @@ from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from peft import PeftModel
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from cytolora.models.adapters.peft_modules import is_peft_model
 from cytolora.models.adapters.split_qkv import SplitQKV
 from cytolora.models.encoder import Encoder
 
 
 def read_first_token_only(encoder: Encoder) -> None:
     """Changes the last block of an encoder in place where that gives the same features; leaves others as they are."""
-    trunk: Any = encoder.trunk.get_base_model() if isinstance(encoder.trunk, PeftModel) else encoder.trunk
+    trunk: Any = encoder.trunk.get_base_model() if is_peft_model(encoder.trunk) else encoder.trunk
     if encoder.pool != "cls" or type(trunk) is not VisionTransformer or not len(trunk.blocks):
         return
     block: Any = trunk.blocks[-1]
