@@ -144,6 +144,8 @@ def test_table_1_has_one_number_for_all_divisions(store: Store):
     assert row["accuracy_std"] == pytest.approx(stdev(means), abs=1e-6)
     expected = over_divisions(list(accuracies(settings).values()), test_over_train=1 / 3)
     assert row["accuracy_low"] == pytest.approx(expected.low, abs=1e-6)
+    assert expected.low is not None
+    assert expected.high is not None
     printed = dict(lines_of(table))
     assert printed["95 % interval"] == [f"{100 * expected.low:.2f}–{100 * expected.high:.2f} approximate"]
     assert "Over 3 divisions" in table.note
