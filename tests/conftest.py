@@ -17,7 +17,7 @@ shape_checks.install(["cytolora.metrics", "cytolora.models", "cytolora.training"
 settings.register_profile(
     "cytolora",
     deadline=None,  # a busy machine is no fault of the code
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     derandomize=True,  # the same examples for everybody, as nothing else here is left to chance
     database=None,
 )

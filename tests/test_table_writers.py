@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import cytolora
@@ -81,7 +81,7 @@ NAMES = st.lists(
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(names=NAMES)
 @example(names=["a\rb.png", "a\r\nb.png", "a\nb.png"])
 @example(names=['say "hsil".png', '"', '""', "'"])

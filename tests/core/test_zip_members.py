@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolora.classifier.bundle.files import read_bundle
@@ -73,7 +73,7 @@ def test_a_member_that_lies_about_its_size_is_named(tmp_path):
 
 
 @given(content=st.binary(max_size=3_000), method=st.sampled_from([0, 8, 12, 14]))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_honest_members_are_read_whole(tmp_path, content, method):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", method) as packed:
@@ -85,7 +85,7 @@ def test_honest_members_are_read_whole(tmp_path, content, method):
 
 
 @given(st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_a_damaged_member_gives_its_content_or_one_kind_of_error(tmp_path, data):
     path = tmp_path / "a.zip"
     content = bytes(range(256)) * 20

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from folders import photographs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolora.classifier.inference.image_sources import find_images, left_out
@@ -109,7 +109,7 @@ def test_images_that_a_table_names_through_a_link_are_not_called_left_out(tmp_pa
 _PLACES = ["cells", "cells/hsil", "cells/normal", "pool", "pool/sub"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), st.sampled_from([*_PLACES, *POOL, "."])), max_size=5, unique=True))
 def test_links_in_any_tangle_end_and_repeat_no_image(
     tmp_path_factory: pytest.TempPathFactory, links: list[tuple[str, str]]

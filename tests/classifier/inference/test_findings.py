@@ -170,7 +170,9 @@ def test_all_kinds_together_are_printed_by_code_the_gravest_first(
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines[:-1]][:2] == ["P104", "P106"]
     assert sorted(line.split()[1] for line in lines[:-1]) == sorted(counts)
-    assert "! F201 5 files are passed over: 2 .jp2, 1 .avif, 1 without a suffix (PNG), 1 .dcm." in "\n".join(lines)
+    assert "! F201 5 files are passed over: 2 .jp2, 1 .avif, 1 without a suffix (PNG), 1 .dcm, the first" in "\n".join(
+        lines
+    )
     assert "! P102 1 image uses at most 6.2% of the values of its bit depth: nearly black, namely " in "\n".join(lines)
     assert "P101" in "\n".join(lines)
 

@@ -50,7 +50,7 @@ def test_metadata_in_train_and_test_become_subsets(tmp_path: Path):
 
 def test_a_workbook_is_read_after_the_advice_of_the_error_that_names_it(tmp_path: Path):
     photographs(tmp_path, ["1.png", "2.png"])
-    (tmp_path / "labels.xlsx").write_bytes(b"PK\x03\x04")
+    (tmp_path / "labels.xlsx").write_bytes(b"PK\x03\x04[Content_Types].xml")
     for point_at in (tmp_path, tmp_path / "labels.xlsx"):
         with pytest.raises(DataError, match="CSV UTF-8"):
             load_manifest(point_at)

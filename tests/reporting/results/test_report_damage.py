@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from fake_store import FakeData, write_runs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cytolora.core.files
@@ -140,7 +140,7 @@ def _read_all(store: Path) -> None:
     "name", ["spec.json", "metrics.json", "predictions.parquet", "weights.safetensors", "provenance.json", SUMS]
 )
 @given(data=st.data())
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_one_changed_bit_of_a_stored_run_is_named(one_run: Path, name: str, data: st.DataObject):
     file = one_run / name
     content = file.read_bytes()

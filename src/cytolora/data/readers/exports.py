@@ -1,6 +1,5 @@
 """Exports of annotation programs and dataset libraries that are known and not read: their files, and the way out."""
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from cytolora.core.delimited import read_columns
+from cytolora.core.strict_json import read_json
 from cytolora.data.formats import is_passed_over
 from cytolora.data.readers.subset_folders import subset_named
 from cytolora.data.readers.tables import has_columns
@@ -142,7 +142,7 @@ def _as_manifest(path: Path, metadata: Path) -> str:
 def _key_of_label(metadata: Path) -> str:
     """Returns the key of the classes: label, or the first that may be one."""
     try:
-        first = json.loads(_head(metadata)) if metadata.suffix.lower() == ".jsonl" else read_columns(metadata)
+        first = read_json(_head(metadata)) if metadata.suffix.lower() == ".jsonl" else read_columns(metadata)
     except ValueError:
         return "label"
     names = [name for name in first if re.fullmatch(r"[\w .\-]+", name) and not name.endswith("file_name")]
