@@ -143,6 +143,7 @@ def test_fit_takes_text_paths_one_class_and_one_rate(drawn_cells: Path, cache: P
     assert found.contents.training["learning_rate"] == 0.01
 
 
+@pytest.mark.slow
 def test_a_grid_runs_into_a_text_path_and_is_reported_from_one(drawn_cells: Path, tmp_path: Path, kind: AsPath):
     plan = cytolora.run(tiny_grid(), {"synthetic": kind(drawn_cells)}, kind(tmp_path / "runs"), device="cpu")
     assert len(plan.runs) == len(list(Store(kind(tmp_path / "runs")).runs())) == 8

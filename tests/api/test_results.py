@@ -162,6 +162,7 @@ def test_an_argument_that_contradicts_the_options_is_refused(tmp_path: Path):
         cytolora.fit("cells", tmp_path / "model", model="nano", options=FitOptions(model="uni"))
 
 
+@pytest.mark.slow
 def test_fit_logs_its_stages(drawn_cells: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     options = FitOptions(model="nano", max_steps=2, learning_rates=0.01, cache=tmp_path / "cache")
     with caplog.at_level(logging.INFO, logger="cytolora"):

@@ -178,6 +178,7 @@ def test_damaged_inputs_are_one_line_and_leave_no_run(damage, tmp_path, capsys, 
 @pytest.mark.parametrize(
     "arguments", [["plan", "exp2"], ["plan", "exp3"], ["ls", "models"], ["ls", "datasets"], ["report", "RUNS"]]
 )
+@pytest.mark.slow
 def test_planning_listing_and_reporting_load_no_torch(arguments, tmp_path, capsys, drawn_cells):
     if arguments[-1] == "RUNS":
         run(

@@ -51,6 +51,7 @@ def test_split_tears_no_pair_and_run_and_report_are_silent_of_copies(twins, tmp_
     assert "D507" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_torn_copies_are_said_by_run_in_provenance_and_by_report_on_console_file_and_page(twins, tmp_path, capsys):
     assert run(twins, tmp_path / "runs") == 0
     said = capsys.readouterr().err

@@ -66,6 +66,7 @@ def test_ls_engines_names_the_extra_that_ray_needs(capsys, monkeypatch):
     assert all(entry["description"] in said for entry in json.loads(listed))
 
 
+@pytest.mark.slow
 def test_a_grid_and_folders_named_in_brackets_are_planned_run_and_reported_as_they_are(
     drawn_cells, tmp_path, capsys, monkeypatch
 ):

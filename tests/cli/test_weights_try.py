@@ -18,6 +18,7 @@ def run(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.slow
 def test_a_trial_passes_without_the_onnx_extra_and_its_result_names_no_user_or_folder(
     tmp_path: Path, capsys, monkeypatch
 ):

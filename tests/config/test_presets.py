@@ -205,6 +205,7 @@ def test_a_second_preset_on_top_of_one_is_refused():
         with_preset(once, load_preset("paper-code-2025"))
 
 
+@pytest.mark.slow
 def test_runs_of_a_preset_train_on_its_views_and_are_named_in_the_report(drawn_cells: Path, tmp_path: Path):
     preset = PresetSpec(
         name="other-views",

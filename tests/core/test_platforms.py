@@ -141,6 +141,7 @@ assert (here / "a.txt").read_text() == "new"
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_stays_open_elsewhere_is_left_as_it_is_and_the_error_says_why(tmp_path: Path):
     passes(
         "windows",
@@ -162,6 +163,7 @@ assert (here / "a.txt").read_text() == "old"
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.slow
 def test_the_cpus_of_a_ray_cluster_are_counted_where_the_system_tells_no_affinity(platform: str, tmp_path: Path):
     program = """
 from cytolora.core.machine import num_cpus

@@ -50,6 +50,7 @@ def _check(rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("start", range(0, 2000, 500))
+@pytest.mark.slow
 def test_no_group_is_torn_shots_are_nested_and_order_does_not_matter(start: int):
     """500 manifests each; the number is the seed that makes one of them again."""
     for number in range(start, start + 500):

@@ -66,6 +66,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("runs/*/metrics.json"))]
 
 
+@pytest.mark.slow
 def test_lora_in_bf16_of_a_encoder_with_a_projection_runs_to_its_report(
     drawn_cells: Path, clip_shaped: Path, tmp_path: Path
 ):

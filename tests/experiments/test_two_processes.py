@@ -141,6 +141,7 @@ def entries_of(runs: Path) -> dict[str, tuple[int, bytes | None]]:
 
 
 @pytest.mark.parametrize("command", ["plan", "report"])
+@pytest.mark.slow
 def test_plan_and_report_change_no_byte_of_a_store_with_leftovers(
     whole: Path, drawn_cells: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ):

@@ -26,6 +26,7 @@ def blobs() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return drawn[0].astype(np.float32), drawn[1]
 
 
+@pytest.mark.slow
 def test_it_passes_scikit_learns_own_checks():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

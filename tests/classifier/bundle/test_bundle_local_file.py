@@ -97,6 +97,7 @@ def test_a_folder_remembers_path_and_size_and_a_zip_file_neither(fitted_once: Pa
 
 
 @pytest.mark.parametrize("to", ["timm", "onnx"])
+@pytest.mark.slow
 def test_an_export_names_no_path_of_this_machine(fitted_once: Path, tmp_path: Path, to):
     if to == "onnx":
         pytest.importorskip("onnxscript", reason="onnxscript is not installed")

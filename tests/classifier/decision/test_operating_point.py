@@ -60,6 +60,7 @@ def drawn(num_groups: int, random: np.random.Generator, *, size_matters: bool) -
 
 @pytest.mark.parametrize("num_groups", [19, 30, 100])
 @pytest.mark.parametrize("size_matters", [False, True])
+@pytest.mark.slow
 def test_new_groups_get_the_sensitivity_asked_for_on_average_over_calibrations(num_groups: int, size_matters: bool):
     """Over images 19 groups gave 92.0 and 93.4 %, 30 groups 93.9 and 94.4 %."""
     random, reached = np.random.default_rng(num_groups), []

@@ -157,6 +157,7 @@ def exported(capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int,
     return int(ended.value.code or 0), said.out + said.err
 
 
+@pytest.mark.slow
 def test_the_command_says_which_images_it_was_compared_on(lora: Classifier, tmp_path: Path, capsys):
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.png")
     _, said = exported(capsys, lora.name, "--to", "peft", "--out", tmp_path / "one")

@@ -221,6 +221,7 @@ def test_published_datasets_give_new_cells_groups_by_their_names(here: Path):
     assert group_rule_of(Manifest(name="herlev", root=here, classes=("a", "b"), samples=sample)) is None
 
 
+@pytest.mark.slow
 def test_chosen_cells_decide_no_rate_temperature_or_prediction_set(here: Path):
     """Cells with random labels: scored, they would drag the accuracy of every fold down."""
     write_new(Path("new_cells"), [f"{number}.png" for number in range(60)])

@@ -29,6 +29,7 @@ from cytolora.training.protocol import FIT_LINEAR
 from cytolora.training.resources import Inputs
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes_but_for_the_card(fitted, lab_cells, tmp_path):
     quick_fit(
         *(lab_cells, tmp_path / "again"),
@@ -66,6 +67,7 @@ def test_the_operating_point_finds_what_was_asked_for_on_the_calibration_images(
     assert point.sensitivity >= point.asked == 0.95
 
 
+@pytest.mark.slow
 def test_too_few_groups_for_the_sensitivity_give_no_operating_point_and_the_page_says_what_they_could(
     fitted, lab_cells, lab_cache, tmp_path
 ):
@@ -133,6 +135,7 @@ def test_the_card_has_the_head_that_the_hub_reads(fitted):
         ("vpt", "cytolora"),
     ],
 )
+@pytest.mark.slow
 def test_the_card_names_peft_only_where_the_bundle_holds_what_peft_loads(
     method, library, lab_cells, lab_cache, tmp_path
 ):
@@ -182,6 +185,7 @@ def test_lora_is_fitted_and_goes_on_from_what_was_trained(lab_cells, lab_cache, 
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_a_kept_adapter_that_is_damaged_is_trained_again(lab_cells, tmp_path):
     cache = tmp_path / "cache"
     options = {"model": "nano", "method": "lora", "learning_rates": [1e-3, 3e-3], "max_steps": 4, "cache": cache}
@@ -194,6 +198,7 @@ def test_a_kept_adapter_that_is_damaged_is_trained_again(lab_cells, tmp_path):
     assert same_files(tmp_path / "first", tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_lora_in_bf16_is_another_bundle_with_nearly_the_same_probabilities(lab_cells, lab_cache, tmp_path):
     options = {"model": "nano", "method": "lora", "learning_rates": [1e-3], "max_steps": 3, "cache": lab_cache}
     exact = quick_fit(lab_cells, tmp_path / "fp32", **options)
@@ -203,6 +208,7 @@ def test_lora_in_bf16_is_another_bundle_with_nearly_the_same_probabilities(lab_c
     assert 0 < max(differences) < 1e-2
 
 
+@pytest.mark.slow
 def test_with_few_shots_only_these_are_trained_on(lab_cells, lab_cache, tmp_path):
     bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=1, max_steps=20, cache=lab_cache)
     assert bundle.contents.training["images"]["train"] == len(bundle.classes)
@@ -397,6 +403,7 @@ def test_calibration_groups_that_are_too_few_are_counted_with_those_of_training_
     assert said in (tmp_path / "model" / "card.md").read_text()
 
 
+@pytest.mark.slow
 def test_how_long_it_will_take_is_said_whatever_else_is_kept(lab_cells, tmp_path):
     """Of another dataset or backbone, kept features save no time."""
     cache, asked = tmp_path / "cache", {"model": "nano", "max_steps": 2}

@@ -79,6 +79,7 @@ def test_an_export_to_timm_whose_classifier_scales_nothing_is_refused(bundle, tm
         cytolora.Classifier.load(bundle).export("timm", tmp_path / "timm")
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_bytes_but_for_the_card(lab_cells, lab_cache, tmp_path):
     for name in ("first", "second"):
         quick_fit(lab_cells, tmp_path / name, model="nano", method="logistic", shots=4, cache=lab_cache)

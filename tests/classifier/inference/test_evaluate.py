@@ -52,6 +52,7 @@ def test_images_that_were_trained_on_are_refused_in_another_file_format(fitted, 
     assert found.metrics["n"] == bundle.contents.metrics["test"]["n"]
 
 
+@pytest.mark.slow
 def test_of_few_shots_the_images_left_over_in_their_groups_are_no_test(lab_cells, lab_cache, tmp_path):
     bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=2, max_steps=20, cache=lab_cache)
     found = evaluate(bundle, load_dataset(lab_cells), on_seen="drop")
@@ -82,6 +83,7 @@ def test_images_left_out_for_having_two_labels_are_no_test_where_their_group_was
     }
 
 
+@pytest.mark.slow
 def test_a_test_image_stays_one_though_a_copy_that_was_left_out_lies_in_a_trained_group(lab_cells, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
     rows = [(one.path, one.label, one.group or "") for one in load_dataset(cells).samples]

@@ -110,6 +110,7 @@ def test_an_image_of_one_colour_is_always_referred(tmp_path_factory: pytest.Temp
     assert blank.predicted in CLASSES
 
 
+@pytest.mark.slow
 def test_the_export_refers_images_of_one_colour_and_keeps_the_rules(tmp_path: Path):
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")

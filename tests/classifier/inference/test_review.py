@@ -140,6 +140,7 @@ def test_five_thousand_cells_open_and_scroll_with_few_elements(page: Any, tmp_pa
     assert "1 of 1 shown" in page.inner_text("#shown")
 
 
+@pytest.mark.slow
 def test_what_a_reader_corrects_on_the_page_of_an_evaluation_is_read_back(page: Any, drawn_cells: Path, tmp_path: Path):
     """The whole round: labels and predictions on a page, the most suspicious label set anew, saved, read by fit."""
     drawn = load_dataset(drawn_cells)

@@ -42,6 +42,7 @@ def tinted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinted(tmp_path_factory.mktemp("tinted") / "cells", strength=1)
 
 
+@pytest.mark.slow
 def test_a_tint_of_the_slide_is_found_and_plain_slides_are_not(tinted, cache, tmp_path, capsys):
     found = measured(capsys, tinted, "--model", "nano", "--cache", cache, "--repeats", 2)
     (source,) = found["by_features"][0]["sources"]

@@ -169,6 +169,7 @@ def test_a_curve_of_another_form_gets_no_number(form: str, num_units: int):
         assert any("lack of fit" in doubt or "back-test" in doubt for doubt in found.doubts)
 
 
+@pytest.mark.slow
 def test_nine_in_ten_power_laws_pass_both_checks():
     """Nominally 90 % pass the test of fit, and 95 % of each error's interval hold 0."""
     passed = [not forecast(_curve(_power(0.9, 0.6, 0.5), seed=seed, num_units=90), 0.8).doubts for seed in range(40)]
@@ -265,6 +266,7 @@ def _labels(*arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
+@pytest.mark.slow
 def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cells: Path, tmp_path, capsys):
     shots = ["--shots", "1", "2", "3", "4", "5"]
     options = [*shots, "--seeds", "1", "2", "--target", "0.9", "--cache", str(tmp_path / "c")]
@@ -284,6 +286,7 @@ def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cel
 
 
 @pytest.mark.parametrize("shots", [1, 4])
+@pytest.mark.slow
 def test_the_curve_is_measured_with_the_classifier_that_fit_trains(shots, lab_cells, lab_cache, tmp_path, capsys):
     """Seed 0 divides the groups as `fit` does; one shot has its rate chosen on held-out images, four by folds."""
     options = ["--shots", "1", "2", "3", "4", "--seeds", "0", "--cache", str(lab_cache), "--json"]
@@ -303,6 +306,7 @@ def test_the_curve_is_measured_with_the_classifier_that_fit_trains(shots, lab_ce
         (["--seeds", "-1"], "from 0 to 4294967295, got -1"),
     ],
 )
+@pytest.mark.slow
 def test_a_mistake_is_one_line(options, message, drawn_cells, tmp_path, capsys):
     assert _labels(str(drawn_cells), "--cache", str(tmp_path), *options) == 2
     err = capsys.readouterr().err

@@ -75,6 +75,7 @@ def test_thirty_megabytes_at_a_limit_of_two_are_refused(model: Colour, chunked: 
     assert refused.status_code == 413
 
 
+@pytest.mark.slow
 def test_a_sender_that_falls_silent_is_let_go_and_others_are_answered(model: Colour):
     head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
     form_type = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
@@ -125,6 +126,7 @@ def swapped_answers(model: Colour, requests: int, clients: int = 50) -> tuple[in
         return asyncio.run(everybody(url)), len(batches)
 
 
+@pytest.mark.slow
 def test_fifty_clients_get_their_own_answers(model: Colour):
     wrong, batches = swapped_answers(model, 1000)
     assert wrong == 0
@@ -139,6 +141,7 @@ def test_fifty_clients_get_their_own_answers_ten_thousand_times(model: Colour):
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.slow
 def test_the_whole_schema_is_answered_without_an_error_of_the_server(model: Colour, token: str | None):
     met = statuses_of_the_schema(make_app(model, token=token), 60, token=token)
     refused = set() if token is None else {401}

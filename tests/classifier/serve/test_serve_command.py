@@ -62,6 +62,7 @@ def test_ctrl_c_stops_the_service_without_an_error(onnx_export: tuple[Classifier
         process.kill()
 
 
+@pytest.mark.slow
 def test_sixty_requests_in_flight_at_sigterm_get_sixty_answers(onnx_export: tuple[Classifier, Path]):
     """The command itself, on a port of its own: the batch waits for more than will come, and is told to stop."""
     starts = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"

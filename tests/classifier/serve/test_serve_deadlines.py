@@ -75,6 +75,7 @@ def test_a_body_that_comes_at_the_lowest_rate_is_taken_however_long_it_takes_and
             assert seconds_until_closed(slow, b"\0")[1].startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_client_does_not_read_is_given_up(model: Colour):
     limits = Limits(header_seconds=1, body_seconds=1)
     app = make_app(model, limits)

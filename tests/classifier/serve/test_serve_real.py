@@ -80,6 +80,7 @@ def picture(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("requests", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_fifty_clients_with_different_images_get_their_own_answers(model: OnnxModel, requests: int):
     """Together with others the last bits of an answer move; another image's answer is further away by far."""
     pictures = [picture(number) for number in range(50)]

@@ -213,6 +213,7 @@ def test_what_nothing_can_be_added_to_is_refused_by_name(properties: Any, words:
 
 @given(cells=st.lists(features(), min_size=1, max_size=4), members=st.dictionaries(texts, anything, max_size=2))
 @settings(max_examples=25)
+@pytest.mark.slow
 def test_every_feature_comes_back_equal_but_for_what_is_ours(
     cells: list[dict[str, Any]],
     members: dict[str, Any],

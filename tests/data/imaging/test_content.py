@@ -59,7 +59,7 @@ def test_smooth_light_is_no_content_after_jpeg(name: str, quality: int):
     assert not has_content(decode(file, name))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.tuples(*[st.floats(-1, 1)] * 5), st.floats(0, 2), st.integers(24, 300), st.integers(24, 300), st.floats(60, 200)
 )

@@ -167,6 +167,7 @@ def test_no_images_have_no_pairs():
     assert near_pairs([]) == []
 
 
+@pytest.mark.slow
 def test_the_real_herlev_shows_one_cell_cut_twice(herlev_dir: Path):
     report = audit(assign_subsets(load_manifest(herlev_dir), SplitSpec()))
     assert report.unreadable == ()

@@ -213,6 +213,7 @@ def test_pale_and_small_cells_are_content(contrast: float):
         assert has_content(framed)
 
 
+@pytest.mark.slow
 def test_the_real_herlev_has_no_finding_of_pixels(herlev_dir: Path):
     manifest = load_manifest(herlev_dir, "herlev")
     assert {one.code for one in audit(manifest).findings()} & {f"P{code}" for code in range(101, 110)} == set()

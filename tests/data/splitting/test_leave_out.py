@@ -82,7 +82,7 @@ def test_official_subsets_give_way():
     assert "in place of the dataset's own subsets" in divided.split_rule
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(
@@ -158,6 +158,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_split_run_and_fit_test_on_the_site(folder: Path, tmp_path: Path):
     with pytest.raises(SystemExit) as stop:
         main(["split", str(folder), "--leave-out", "site=B", "--out", str(tmp_path / "split.csv"), "--quiet"])
@@ -171,6 +172,7 @@ def test_split_run_and_fit_test_on_the_site(folder: Path, tmp_path: Path):
     assert "of site C" in fitted.contents.training["split_rule"]
 
 
+@pytest.mark.slow
 def test_each_site_is_a_division_of_a_grid_and_one_row_of_the_report(folder: Path, tmp_path: Path):
     grid = GridSpec(
         name="sites", datasets=("csv",), models=("nano",), shots=("all",), seeds=(1,), learning_rates=(1e-2,),

@@ -83,6 +83,7 @@ def test_the_written_folder_reads_as_the_manifest_says(tmp_path: Path):
     assert len({sample.group for sample in manifest.samples}) == 5
 
 
+@pytest.mark.slow
 def test_an_absent_folder_is_drawn_and_read_again_as_it_was(tmp_path: Path):
     manifest = load_manifest(tmp_path / "cells", "synthetic")
     assert manifest.counts()["hsil"]["all"] == 300

@@ -56,6 +56,7 @@ def test_work_that_is_stuck_in_a_lost_cluster_is_left_with_a_word_on_what_is_saf
     assert left == [True]
 
 
+@pytest.mark.slow
 def test_silence_that_ends_in_time_is_no_loss():
     answers = iter([None, True] * 30)
     with pytest.raises(StopIteration):

@@ -18,6 +18,7 @@ from cytolora.training import session as workbench
 from cytolora.training.resources import Inputs
 
 
+@pytest.mark.slow
 def test_a_worker_loads_its_backbone_once_and_gives_the_numbers_of_one_process(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

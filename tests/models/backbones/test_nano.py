@@ -51,6 +51,7 @@ def test_its_file_says_what_made_it():
     assert {"seed", "steps"} <= metadata.keys()
 
 
+@pytest.mark.slow
 def test_it_separates_drawn_classes_far_better_than_chance_weights():
     cells = draw_cells(600, 0, num_slides=12)
     torch.manual_seed(0)

@@ -55,6 +55,7 @@ def embedding(cells: Path, *arguments: str) -> list[str]:
     return ["embed", str(cells), "--unlabelled", "--quiet", "--out", out, "--cache", cache, *arguments]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_the_cache_is_not_carried_and_fetched_anew(tmp_path: Path):
     with fake_hub(CONTENT) as hub:
         assert fetch(hub, tmp_path).returncode == 0

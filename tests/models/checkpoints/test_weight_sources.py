@@ -100,6 +100,7 @@ def test_a_hub_that_fails_again_and_again_is_given_up(behaviour, message: str, h
     assert not (tmp_path / "carried" / "uni").exists()
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_once_is_resumed(hub: FakeHub, tmp_path: Path):
     hub.behaviour = "cuts once"
     hub.content = bytes(range(256)) * 100_000  # the hub's client keeps what arrived in pieces of 10 MB
@@ -111,6 +112,7 @@ def test_a_download_that_breaks_off_once_is_resumed(hub: FakeHub, tmp_path: Path
 
 
 @pytest.mark.parametrize("behaviour", ["stalls", "drips"])
+@pytest.mark.slow
 def test_a_download_that_comes_to_a_halt_is_given_up_in_time(behaviour, hub: FakeHub, tmp_path: Path):
     """A byte now and then resets the deadline of the hub's client; what is stalled may be shorter than its patience."""
     hub.behaviour = behaviour

@@ -145,6 +145,7 @@ def test_what_was_stored_before_prompts_had_a_hash_still_counts(finished: Path, 
     assert trained.identity.prompts_sha256 != old.identity.prompts_sha256  # heads start from the paper's wording alone
 
 
+@pytest.mark.slow
 def test_biomedclips_bert_and_its_vocabulary_go_through_a_grid(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -236,6 +237,7 @@ def test_settings_that_mean_nothing_are_refused_in_the_file(method: dict[str, ob
         parse_spec(plain, GridSpec, "grid.yaml")
 
 
+@pytest.mark.slow
 def test_the_report_draws_zero_shot_as_a_level_and_names_no_learning_rate(
     small_clip: Official, drawn_cells: Path, tmp_path: Path
 ):

@@ -57,6 +57,7 @@ def test_the_papers_settings_are_those_of_its_grids(run: RunSpec, is_paper: bool
     assert is_of_paper(run) == is_paper
 
 
+@pytest.mark.slow
 def test_a_rank_that_the_paper_lacks_has_a_section_of_its_own(tmp_path: Path):
     store = Store(tmp_path / "runs")
     write_runs(store, methods=("lora",), shots=(1, 4), **ONE)

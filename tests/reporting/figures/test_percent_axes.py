@@ -56,6 +56,7 @@ def drawn(axes: Axes) -> Axes:
 @pytest.mark.parametrize("kind", ["percent_axis", "percent_ticks"])
 @given(low=SHARES, high=SHARES)
 @settings(max_examples=60)
+@pytest.mark.slow
 def test_a_label_in_percent_is_its_tick_over_any_range(kind: str, low: float, high: float):
     low, high = min(low, high), max(low, high)
     high = max(high, low + 1e-5)
@@ -76,6 +77,7 @@ def test_accuracies_from_6_6_to_17_5_percent_have_ticks_at_whole_percents():
     assert all(tick.is_integer() for tick in ticks)
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_report_labels_its_percents_rightly(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

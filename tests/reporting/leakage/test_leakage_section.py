@@ -143,6 +143,7 @@ def test_a_store_without_it_says_what_nobody_can_tell(tmp_path: Path):
     assert not report.path.with_name("leakage.csv").exists()
 
 
+@pytest.mark.slow
 def test_unknown_groups_and_features_that_no_run_needed_are_reasons(tinted: Path, tmp_path: Path):
     write_classes(tmp_path / "plain", a=10, b=10)
     cytolora.run(grid(LINEAR, "folder"), {"folder": tmp_path / "plain"}, tmp_path / "runs")

@@ -106,6 +106,7 @@ def test_class_names_and_models_cannot_inject_markup(store: Store, tmp_path: Pat
     assert "<b>bold</b>" not in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_so_before_any_number(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("lora",), train=CUT)
     text = visible(build_report(store.root, tmp_path / "out").read_text())
@@ -136,6 +137,7 @@ def test_a_refused_report_leaves_the_old_one_as_it_was(report_dir: Path, store: 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".staging")] == []
 
 
+@pytest.mark.slow
 def test_an_old_report_is_replaced_whole(report_dir: Path, store: Store, tmp_path: Path):
     out = tmp_path / "report"
     shutil.copytree(report_dir, out)

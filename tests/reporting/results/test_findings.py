@@ -22,6 +22,7 @@ def written(store: Store, folder: Path, provenance: dict) -> str:
     return report(store.root, folder / "report").path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_findings_of_runs_stand_beside_the_dataset_the_gravest_first(store: Store, tmp_path: Path):
     page = written(store, tmp_path, {"findings": [LAYOUT.plain(), TORN.plain()]})
     torn = "<code>D507</code> Byte-equal files: 3, namely [red]a[/red] = b."

@@ -251,6 +251,7 @@ def test_groups_are_counted_once_and_torn_where_they_stand_in_two_subsets():
     assert Grouping.of(images) == Grouping(num_images=6, num_grouped=5, num_groups=3, num_torn=1)
 
 
+@pytest.mark.slow
 def test_a_report_of_earlier_runs_is_marked_in_all_its_files_too(store: Store, tmp_path: Path):
     names = {"models": ("uni",), "seeds": (1, 2), "rates": (1e-3,)}
     write_runs(

@@ -215,6 +215,7 @@ def test_marks_stand_on_both_sides_of_a_comparison_and_in_its_notes(store: Store
     assert any("cannot have learned" in note for note in notes(compared))
 
 
+@pytest.mark.slow
 def test_marks_stand_at_the_top_of_the_page_and_in_every_file_of_numbers(store: Store, tmp_path):
     warm = TrainSpec(budget=Budget(amount=8, unit="epochs"), warmup_steps=50)
     write_runs(store, models=("uni",), methods=("lora", "linear"), shots=(1, 4), rates=(1e-3, 1e-2), train=warm)

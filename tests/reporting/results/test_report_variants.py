@@ -86,6 +86,7 @@ def test_equal_budgets_are_called_the_same_of_every_model(two_budgets: Store):
     assert [{row["model"] for row in figure.frame().to_pylist()} for figure in figures] == [{"uni", "vit-b16"}, {"uni"}]
 
 
+@pytest.mark.slow
 def test_two_budgets_in_one_store_give_a_report_with_both(two_budgets: Store, tmp_path: Path):
     folder = build_report(two_budgets.root, tmp_path / "report").parent
     table = (folder / "tables.md").read_text().splitlines()
