@@ -65,6 +65,7 @@ def test_a_wrong_return_value_is_refused(monkeypatch: pytest.MonkeyPatch):
         head.predict_proba(np.eye(4))
 
 
+@pytest.mark.slow
 def test_without_the_check_no_function_is_wrapped():
     """Shapes cost users nothing: the check is installed by tests/conftest.py alone."""
     code = "from cytolora.models.pooling import QueryPool as q; raise SystemExit(hasattr(q.forward, '__wrapped__'))"

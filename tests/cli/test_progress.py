@@ -166,6 +166,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict
         ("split {cells} --out {new}/split.csv", ""),
     ],
 )
+@pytest.mark.slow
 def test_in_a_log_every_long_command_writes_plain_lines_and_leaves_its_output_alone(
     arguments, begun, folders, tmp_path, capsys
 ):

@@ -99,6 +99,7 @@ def test_a_seed_that_comes_later_is_tested_too(finished: Path, drawn_cells: Path
         assert [one["test"] is not None for one in metrics(tmp_path / "runs", method).values()] == [True] * 3
 
 
+@pytest.mark.slow
 def test_fitted_heads_are_rows_of_the_tables_and_no_row_names_a_rate(finished: Path, tmp_path: Path):
     page = build_report(finished, tmp_path / "report").read_text()
     with (tmp_path / "report" / "tables.csv").open(encoding="utf-8") as file:

@@ -84,6 +84,7 @@ def test_a_second_run_does_nothing(finished, drawn_cells):
 @pytest.mark.parametrize(
     "num_writes", [3, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 6, 7, 8, 10, 11))]
 )
+@pytest.mark.slow
 def test_an_interruption_at_any_write_changes_no_number(finished, drawn_cells, tmp_path, monkeypatch, num_writes):
     """8 runs and 4 test scores are 12 writes; here a process stops before one of them, and the same grid goes on."""
     write, left = Store.write, [num_writes]

@@ -32,6 +32,7 @@ def table(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_predictions_and_report_carry_the_stain_of_every_image(table: Path, tmp_path: Path):
     grid = narrowed(tiny_grid(seeds=[1], learning_rates=[1e-3], methods=["linear"]), datasets=["csv"])
     inputs, store = Inputs(data={"csv": table}), Store(tmp_path / "runs")

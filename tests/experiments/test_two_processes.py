@@ -58,6 +58,7 @@ def interrupt_once(monkeypatch: pytest.MonkeyPatch, at: int, other: Callable[[],
 @pytest.mark.parametrize(
     "at", [1, NUM_VALIDATED, *(pytest.param(at, marks=pytest.mark.slow) for at in (0, 2, 3, NUM_VALIDATED + 1))]
 )
+@pytest.mark.slow
 def test_another_process_that_does_the_same_grid_meanwhile_changes_no_byte(
     whole: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
@@ -70,6 +71,7 @@ def test_another_process_that_does_the_same_grid_meanwhile_changes_no_byte(
 
 
 @pytest.mark.parametrize("at", [NUM_VALIDATED, pytest.param(NUM_VALIDATED + 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_further_seed_stored_meanwhile_leaves_one_rate_tested_with_all_seeds(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
@@ -86,6 +88,7 @@ def test_a_further_seed_stored_meanwhile_leaves_one_rate_tested_with_all_seeds(
     assert run_all(few, drawn_cells, tmp_path / "runs").jobs == ()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stored_meanwhile_from_other_images_is_not_overwritten(
     whole: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -125,6 +125,7 @@ def test_a_damaged_shard_is_made_anew(manifest: Manifest, tmp_path: Path, conten
     assert _extract(manifest, tmp_path)[1] == 0
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_in_a_shard_changes_no_feature(manifest: Manifest, tmp_path: Path):
     few = replace(manifest, samples=manifest.samples[:3])
     first, _ = _extract(few, tmp_path)

@@ -43,6 +43,7 @@ def test_the_bundle_predicts_its_own_test_images_as_its_page_says_and_names_no_l
         assert "earning rate 0" not in page
 
 
+@pytest.mark.slow
 def test_the_bundle_of_gda_has_scikit_learns_predictions(lab_cells, lab_cache, tmp_path):
     quick_fit(lab_cells, tmp_path / "gda", model="nano", method="gda", cache=lab_cache)
     manifest = assign_subsets(cytolora.load_dataset(lab_cells), SplitSpec())

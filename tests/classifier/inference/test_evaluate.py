@@ -65,6 +65,7 @@ def test_of_few_shots_the_images_left_over_in_their_groups_are_no_test(lab_cells
     assert left <= trained
 
 
+@pytest.mark.slow
 def test_images_left_out_for_having_two_labels_are_no_test_where_their_group_was_trained_on(lab_cells, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
     with (cells / "manifest.csv").open("a") as table:

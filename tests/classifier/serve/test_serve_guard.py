@@ -149,6 +149,7 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(model: Colour):
     assert "needs-token=yes" in ask(make_app(model, token=TOKEN), "GET", "/").text
 
 
+@pytest.mark.slow
 def test_a_picture_dropped_on_the_page_is_answered_there(model: Colour, tmp_path: Path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

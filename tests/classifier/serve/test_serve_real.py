@@ -52,6 +52,7 @@ def test_an_image_that_takes_more_memory_than_there_is_is_an_error_in_its_place(
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.slow
 def test_the_whole_schema_is_answered_without_an_error_of_the_server(model: OnnxModel, token: str | None):
     met = statuses_of_the_schema(make_app(model, token=token), 20, token=token)
     assert {("/v1/predict", "positive", 200), ("/v1/predict", "positive", 422), ("/v1/predict", "negative", 422)} <= met

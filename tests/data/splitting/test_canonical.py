@@ -115,6 +115,7 @@ def test_what_is_neither_file_nor_hash_is_refused(text):
         verify_division(herlev(), text)
 
 
+@pytest.mark.slow
 def test_split_canonical_writes_the_documented_file_which_verify_accepts(tmp_path, capsys):
     data, out = write_herlev(tmp_path / "smear2005"), tmp_path / "herlev.csv"
     assert called("split", data, "--canonical", "--out", out) == 0

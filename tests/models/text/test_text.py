@@ -61,6 +61,7 @@ def test_embeddings_equal_open_clips(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", OPEN_CLIP)
+@pytest.mark.slow
 def test_zero_shot_logits_agree_with_open_clips(name: str, tmp_path: Path):
     made, vocabulary = write(name, tmp_path)
     wording = prompts("herlev", WORDS["herlev"])

@@ -65,6 +65,7 @@ def test_a_label_in_percent_is_its_tick_over_any_range(kind: str, low: float, hi
 
 @given(ticks=st.lists(SHARES.map(lambda share: round(share, 7)), min_size=1, max_size=9, unique=True))
 @settings(max_examples=60)
+@pytest.mark.slow
 def test_shares_that_were_trained_on_are_written_out_whole(ticks: list[float]):
     axes = Drawing().subplots()
     lines.plain_ticks(axes, sorted(ticks), log=False, share=True)

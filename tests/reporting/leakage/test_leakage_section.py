@@ -119,6 +119,7 @@ def test_the_report_names_the_class_and_shows_the_numbers_in_page_and_file(runs:
     assert (report.path.parent / "figures" / "csv_leakage.svg").is_file()
 
 
+@pytest.mark.slow
 def test_the_measurement_is_made_once_and_again_where_it_is_missing_without_training(tinted: Path, runs: Path):
     (path,) = (runs / FOLDER).iterdir()
     before, stored = path.read_bytes(), {run.run_id: run.version for run in Store(runs).runs()}

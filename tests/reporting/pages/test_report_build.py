@@ -161,6 +161,7 @@ def one_setting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.root
 
 
+@pytest.mark.slow
 def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(one_setting: Path, tmp_path: Path):
     out = tmp_path / "report"
     build_report(one_setting, out)

@@ -132,6 +132,7 @@ def test_every_route_to_patients_on_both_sides_is_marked_and_no_other(route: str
 
 
 @pytest.mark.parametrize("route", ["by group", "file made elsewhere", "by image, groups unknown"])
+@pytest.mark.slow
 def test_a_report_says_on_top_in_tables_and_in_figures_that_patients_may_be_on_both_sides(
     route: str, finished: Callable[[str], Path], tmp_path: Path
 ):

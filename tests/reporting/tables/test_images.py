@@ -51,6 +51,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_split_file_of_the_runs_lies_in_the_report_and_reads_back_as_their_division(
     folders: tuple[Path, Path, Path],
 ):
