@@ -50,7 +50,8 @@ def test_a_trial_passes_without_the_onnx_extra_and_its_result_names_no_user_or_f
     [
         (["nano", "--steps", "0"], "at least 1, got 0"),
         (["nonesuch"], "Unknown model 'nonesuch'"),
-        (["nano", "--weights", "no/such.bin"], "no/such.bin"),
+        (["nano", "--weights", "no/such.bin"], " no/such.bin"),
+        (["nano", "--weights", "nano=no/such.bin"], " no/such.bin"),
         (["nano", "--data", "herlev"], "--data expects NAME=PATH"),
         (["nano", "--data", "herlev=no/such"], "no/such"),
         (["nano", "--out", "."], "name a file for the result, such as nano.json"),

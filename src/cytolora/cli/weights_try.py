@@ -20,6 +20,12 @@ from cytolora.errors import ConfigError
 _FAILED = 1
 
 
+def _file_of(name: str, weights: Path | None) -> Path | None:
+    """Takes ``NAME=PATH`` too, as other commands and the error about missing weights write it."""
+    text = "" if weights is None else str(weights)
+    return Path(text.removeprefix(f"{name}=")) if text.startswith(f"{name}=") else weights
+
+
 def try_(
     name: str,
     /,
@@ -49,8 +55,8 @@ def try_(
     name
         Backbone (`cytolora ls models`).
     weights
-        Its official checkpoint, file or folder, with its configuration beside it; otherwise --weights-dir, or the hub's
-        cache. Nothing is downloaded.
+        Its official checkpoint, file or folder (NAME=PATH too), with its configuration beside it; otherwise
+        --weights-dir, or the hub's cache. Nothing is downloaded.
     weights_dir
         Folder written by `cytolora weights fetch`.
     trust_weights
@@ -77,7 +83,7 @@ def try_(
     with show_progress(quiet=quiet, keep_bars=False) as progress:
         trial = try_weights(
             name,
-            weights,
+            _file_of(name, weights),
             data=folders,
             weights_dir=weights_dir,
             trust_weights=trust_weights,
