@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from cytolora.cli.console import PlainTable, make_console
+from cytolora.cli.console import make_console, print_rows
 from cytolora.core.registry import Registry
 
 _PROBLEMS = 1
@@ -39,10 +39,7 @@ def ls(
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        table = PlainTable(*rows[0], no_wrap="name")
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        make_console(soft_wrap=False).print(table)
+        print_rows(rows)
     return print_plugin_problems(kind)
 
 

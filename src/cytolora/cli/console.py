@@ -5,6 +5,7 @@ Names, paths, licences and messages of plug-ins come from others. No other modul
 
 import io
 import sys
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 from rich.console import Console
@@ -38,6 +39,47 @@ def print_item(console: Console, mark: str, text: str, *, style: str) -> None:
     lead = " " * (len(mark) + 1)
     for number, row in enumerate(rows or [""]):
         console.print(Text.assemble(*([(mark, style), " "] if number == 0 else [lead]), row))
+
+
+_NARROW = 120
+"""Columns of a terminal below which a table of many columns would be broken in every cell."""
+_FEW = 3
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], title: str = "name", description: str = "description") -> None:
+    """Prints rows of equal keys as a table; where it is too narrow for one, as a paragraph each.
+
+    Args:
+        rows: At least one.
+        title: Key of the name, which is never broken.
+        description: Key of the text that stands beside the name in a paragraph.
+    """
+    console = make_console(soft_wrap=False)
+    if console.width >= _NARROW or len(rows[0]) <= _FEW:
+        table = PlainTable(*rows[0], no_wrap=title)
+        for row in rows:
+            table.add_row(*map(str, row.values()))
+        console.print(table)
+        return
+    for row in rows:
+        others = [f"{key}: {value}" for key, value in row.items() if key not in (title, description) and value != ""]
+        lead, facts = f"{row[title]}  {row[description]}".rstrip(), ", ".join(others)
+        for line in [*_paragraph(lead, console.width, ""), *_paragraph(facts, console.width, _INDENT)]:
+            console.print(Text(line), soft_wrap=True)
+
+
+_INDENT = "    "
+
+
+def _paragraph(text: str, width: int, start: str) -> list[str]:
+    return wrap(
+        text,
+        width - 1,
+        initial_indent=start,
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class PlainTable:
