@@ -5,7 +5,7 @@ then right or wrong by that chance. The truth is known, so that intervals which 
 whole procedure, the choice between Korn-Graubard and credible included, and beside them the bootstrap percentiles that
 were printed before, the images taken for independent, and balanced accuracy and macro F1 of four classes.
 
-    python benchmarks/coverage.py --trials 2000
+    python benchmarks/coverage.py --trials 1500
 """
 
 import argparse
@@ -215,7 +215,7 @@ def _simulate(job: tuple[Setting, int]) -> Coverage:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--trials", type=int, default=1500)
     parser.add_argument("--groups", type=int, nargs="+", default=GROUPS)
     parser.add_argument("--accuracies", type=float, nargs="+", default=ACCURACIES)
     parser.add_argument("--workers", type=int, default=2)
