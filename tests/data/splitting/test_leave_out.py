@@ -191,3 +191,12 @@ def test_each_site_is_a_division_of_a_grid_and_one_row_of_the_report(folder: Pat
     assert (row["method"], row["n_divisions"], row["split_seeds"]) == ("linear", "3", "site=A site=B site=C")
     assert row["accuracy_low"] == ""
     assert "linear (tested on site=A)" in report.path.read_text()
+
+
+@pytest.mark.parametrize("number", [1, 3, 7])
+def test_images_of_unknown_site_are_told_as_ones_that_may_be_of_the_site_left_out(number: int):
+    manifest = of_sites()
+    bare = [replace(one, path=f"u{at}.png", group=f"u{at}", metadata=()) for at, one in enumerate(manifest.samples)]
+    divided = assign_subsets(made([*manifest.samples, *bare[:number]]), SplitSpec(leave_out="site=A"))
+    assert f"; {number} others, of which no site is known, are not tested and may be of it; " in divided.split_rule
+    assert "is known" not in assign_subsets(manifest, SplitSpec(leave_out="site=A")).split_rule

@@ -12,11 +12,13 @@ from fake_store import FakeData, fake_run
 from cytolora.config.run import Sampling, SplitSpec
 from cytolora.experiments.store import Store
 from cytolora.metrics.divisions import over_divisions
+from cytolora.reporting.figures.over_divisions import one_row_each
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.divided import divided, undivided
+from cytolora.reporting.results.flags import GRAVE
 from cytolora.reporting.results.settings import Setting, read_settings
-from cytolora.reporting.tables.divisions import division_rows
+from cytolora.reporting.tables.divisions import division_pivot, division_rows
 from cytolora.reporting.tables.table1 import lines_of, tables1, to_rows
 from cytolora.reporting.tables.tables import to_latex, to_markdown
 
@@ -148,7 +150,7 @@ def test_table_1_has_one_number_for_all_divisions(store: Store):
     assert expected.high is not None
     printed = dict(lines_of(table))
     assert printed["95 % interval"] == [f"{100 * expected.low:.2f}–{100 * expected.high:.2f} approximate"]
-    assert "Over 3 divisions" in table.note
+    assert "Over 3 divisions of herlev" in table.note
 
 
 def test_table_1_of_one_division_says_nothing_of_divisions(store: Store):
@@ -176,3 +178,76 @@ def test_rules_that_differ_in_their_seed_are_one_rule(store: Store):
     assert describe_dataset(read_settings(store.runs())).split_rule == (
         "divided by group, stratified by class, seed 0, 1 and 2"
     )
+
+
+def write_named(store: Store, name: str, split: SplitSpec, skill: float) -> None:
+    """Two runs on a division whose test images no other has."""
+    for seed in (1, 2):
+        run = fake_run(FakeData(), "uni", "linear", None, 1e-3, seed, skill, True, split=split)
+        rows = run.predictions
+        paths = [f"{name}/{path}" for path in rows["path"].to_pylist()]
+        store.write(replace(run, predictions=rows.set_column(rows.column_names.index("path"), "path", [paths])))
+
+
+RANDOM = (SplitSpec(seed=0), SplitSpec(seed=1))
+SITES = (SplitSpec(leave_out="site=A"), SplitSpec(leave_out="site=B"))
+SCANNERS = (SplitSpec(leave_out="scanner=x"), SplitSpec(leave_out="scanner=y"), SplitSpec(leave_out="scanner=z"))
+
+
+@pytest.mark.parametrize(
+    "kinds", [(RANDOM, SITES), (SITES, RANDOM), (SITES, SCANNERS), (RANDOM, SITES, SCANNERS), (SCANNERS, RANDOM[:1])]
+)
+def test_no_kind_of_division_stands_in_for_another(store: Store, kinds: tuple[tuple[SplitSpec, ...], ...]):
+    expected = {}
+    for place, splits in enumerate(kinds):
+        for at, split in enumerate(splits):
+            write_named(store, f"{place}.{at}", split, 0.2 + 1.5 * place + 0.2 * at)
+    settings = read_settings(store.runs())
+    for splits in kinds:
+        means = [fmean(r.metrics["test"]["accuracy"] for r in s.tested) for s in settings if s.spec.split in splits]
+        expected[fmean(means)] = len(splits)
+    assert len(expected) == len(kinds)
+    in_table_1 = [row for table in tables1(settings) for row in to_rows(table) if row["dataset"] == "herlev"]
+    drawn = one_row_each(settings, lambda one: {"mean": one.test("accuracy").mean, "method": one.method})  # pyright: ignore
+    families = division_rows(divided(settings))
+    several = {mean: number for mean, number in expected.items() if number > 1}
+    for rows, key, wanted in (
+        (in_table_1, "accuracy_mean", expected),
+        (drawn, "mean", expected),
+        (families, "accuracy_mean", several),
+    ):
+        assert sorted(row[key] for row in rows) == pytest.approx(sorted(wanted), abs=1e-6)
+        assert {round(row[key], 5): row["n_divisions"] for row in rows} == {round(m, 5): n for m, n in wanted.items()}
+    assert len({row["method"] for row in in_table_1}) == len({row["method"] for row in drawn}) == len(kinds)
+    assert len(division_pivot(divided(settings))) == len(several)
+    text = to_markdown(settings)
+    for mean in expected:
+        assert f" {100 * mean:.1f} ± " in text
+
+
+def test_another_seed_of_one_site_does_not_take_the_place_of_all_sites(store: Store):
+    for place, split in enumerate(SITES):
+        write_named(store, str(place), split, 0.2 + place)
+    write_named(store, "0", replace(SITES[0], seed=7), 3.0)
+    settings = read_settings(store.runs())
+    rows = [row for table in tables1(settings) for row in to_rows(table) if row["dataset"] == "herlev"]
+    assert sorted(row["n_divisions"] for row in rows) == [1, 2]
+    assert len({row["method"] for row in rows}) == 2
+
+
+def test_sites_left_out_are_named_and_promised_no_interval(store: Store):
+    for place, split in enumerate(SITES):
+        write_named(store, str(place), split, 0.2 + place)
+    settings = read_settings(store.runs())
+    (row,) = division_rows(divided(settings))
+    assert (row["method"], row["accuracy_low"]) == ("linear (one site left out)", None)
+    (table,) = tables1(settings)
+    assert table.note == " Over 2 divisions of herlev: their mean ± their standard deviation."
+
+
+def test_flags_of_all_divisions_stand_gravest_first_in_every_file(store: Store):
+    write(store, (0,), num_repeated=3)
+    write(store, (1,), grouping={"num_images": 300, "num_grouped": 0, "num_groups": 0, "num_torn": 0})
+    (family,) = divided(read_settings(store.runs()))
+    assert len(family.flags) > 1
+    assert list(family.flags) == sorted(family.flags, key=GRAVE.index)

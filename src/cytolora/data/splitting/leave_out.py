@@ -48,7 +48,10 @@ def left_out(manifest: Manifest, leave_out: str, *, by_group: bool, with_copies:
     more = len(taken) - len(held)
     beside = f", and {more} others of the same groups or files" if more else ""
     given = " in place of the dataset's own subsets" if any(sample.subset for sample in manifest.samples) else ""
-    return LeftOut(paths=frozenset(taken), in_words=f"test: {len(held)} images of {column} {value}{beside}{given}; ")
+    unknown = sum(column not in dict(one.metadata) for one in manifest.samples if one.path not in taken)
+    rest = f"; {unknown} others, of which no {column} is known, are not tested and may be of it" if unknown else ""
+    in_words = f"test: {len(held)} images of {column} {value}{beside}{given}{rest}; "
+    return LeftOut(paths=frozenset(taken), in_words=in_words)
 
 
 def _closed(samples: Iterable[Sample], held: set[str], *, by_group: bool, with_copies: bool) -> set[str]:

@@ -22,7 +22,8 @@ def one_row_each(
         metric: What its ``mean`` is of.
     """
     family_of = {one.setting_id: family for family in divided(settings) for one in family.settings}
-    names = Counter(_key(setting) for setting in settings if setting.setting_id not in family_of)
+    gathered = {one.setting_id for family in family_of.values() for one in family.settings[1:]}
+    names = Counter(_key(setting) for setting in settings if setting.setting_id not in gathered)
     rows = []
     for setting in settings:
         family = family_of.get(setting.setting_id)
@@ -49,7 +50,7 @@ def what_divisions(rows: Iterable[dict[str, Any]], *, bands: bool = True) -> str
         return f"{text}."
     return (
         f"{text}; dots: every seed of every division; band: standard deviation over divisions; bar: approximate "
-        "interval for a new division, none with few shots."
+        "interval for a new division, none with few shots or where sites (values of a column) were left out."
     )
 
 

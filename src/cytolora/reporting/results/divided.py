@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cytolora.config.leave_out import column_and_value
 from cytolora.config.run import RunSpec
 from cytolora.metrics.divisions import OverDivisions, over_divisions
-from cytolora.reporting.results.flags import flags
+from cytolora.reporting.results.flags import GRAVE, flags
 from cytolora.reporting.results.settings import Metric, Setting
 
 
@@ -42,8 +42,9 @@ class Divided:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Grave tags of any of its settings, each once."""
-        return tuple(dict.fromkeys(tag for setting in self.settings for tag in flags(setting)))
+        """Grave tags of any of its settings, each once, the gravest first."""
+        found = {tag for setting in self.settings for tag in flags(setting)}
+        return tuple(tag for tag in GRAVE if tag in found)
 
     def over(self, metric: Metric) -> OverDivisions:
         """Summarises a metric on the test sets."""

@@ -8,6 +8,7 @@ from math import inf
 from statistics import fmean, stdev
 from typing import Literal, TypeVar
 
+from cytolora.config.leave_out import column_and_value
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
@@ -82,8 +83,10 @@ class SettingRuns:
 
     @property
     def label(self) -> str:
-        """The method as ``method``, whatever the division."""
-        return self._called(self.variant.text)
+        """The method as ``method``, whatever the division; values left out are no random divisions, and named apart."""
+        left_out = self.spec.split.leave_out
+        kind = "" if left_out is None else f"one {column_and_value(left_out)[0]} left out"
+        return self._called(self.variant.text, kind)
 
     def _called(self, *apart: str) -> str:
         texts = ", ".join(filter(None, apart))

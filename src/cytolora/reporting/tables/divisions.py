@@ -19,8 +19,9 @@ COLUMNS = (
 LEGEND = (
     "Mean over the divisions; standard deviation of their means (divisions) and, within a division, over seeds. In "
     "brackets an approximate 95 % interval of the accuracy to expect of new data divided anew (Nadeau & Bengio 2003), "
-    "counted in groups; none with few shots, where the draw of the few images is the larger part. One more division of "
-    "the same data falls outside more often."
+    "counted in groups; none with few shots, where the draw of the few images is the larger part, and none where the "
+    "values of a column were left out, which are no random divisions. One more division of the same data falls outside "
+    "more often."
 )
 
 

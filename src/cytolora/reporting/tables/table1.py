@@ -77,24 +77,26 @@ class Table1:
     @property
     def note(self) -> str:
         """Says how numbers of several divisions are to be read; empty where there are none."""
-        numbers = sorted({len(entry.family.settings) for entry in self.entries.values() if entry.family})
-        if not numbers:
+        families = [(name, entry.family) for (name, _), entry in self.entries.items() if entry.family]
+        found = sorted({(len(family.settings), name) for name, family in families})
+        if not found:
             return ""
-        return (
-            f" Over {' or '.join(map(str, numbers))} divisions: their mean ± their standard deviation, and an "
-            "approximate interval for new data divided anew."
-        )
+        numbers = ", ".join(f"{number} divisions of {name}" for number, name in found)
+        has_interval = any(family.test_over_train is not None for _, family in families)
+        interval = ", and an approximate interval for new data divided anew" if has_interval else ""
+        return f" Over {numbers}: their mean ± their standard deviation{interval}."
 
 
 def tables1(settings: Sequence[Setting]) -> list[Table1]:
     """Gathers the tested linear settings on all images, a table for each variant of the method; none without any."""
     tested = [one for one in settings if one.spec.kind == "linear" and not (one.shots or one.fraction) and one.tested]
     family_of = {one.setting_id: family for family in divided(tested) for one in family.settings}
-    alone = Counter((one.dataset, one.model, one.label) for one in tested if one.setting_id not in family_of)
+    gathered = {one.setting_id for family in family_of.values() for one in family.settings[1:]}
+    number = Counter((one.dataset, one.model, one.label) for one in tested if one.setting_id not in gathered)
     found: dict[str, dict[tuple[str, str], Entry]] = {}
     for setting in tested:
         family = family_of.get(setting.setting_id)
-        is_one = family is not None or alone[setting.dataset, setting.model, setting.label] == 1
+        is_one = family is not None or number[setting.dataset, setting.model, setting.label] == 1
         members = found.setdefault(setting.label if is_one else setting.method, {})
         members[setting.dataset, setting.model] = _entry(setting, family)
     return [_table(method, members) for method, members in found.items()]
