@@ -27,6 +27,7 @@ from cytolora.data.datasets import load_manifest
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.leakage.kept import FOLDER
+from cytolora.reporting.results.predictions import read_test
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -117,6 +118,29 @@ def test_the_report_names_the_class_and_shows_the_numbers_in_page_and_file(runs:
     assert float(written[0]["source_read"]) == pytest.approx(frozen["sources"][0]["balanced_accuracy"], abs=1e-6)
     assert written[0]["classes_that_are_their_source"] == "hsil"
     assert (report.path.parent / "figures" / "csv_leakage.svg").is_file()
+
+
+@pytest.mark.slow
+def test_adapted_features_are_of_the_cells_that_the_run_tested_whatever_file_divides_them_today(
+    tinted: Path, tmp_path: Path
+):
+    runs = tmp_path / "runs"
+    cytolora.run(grid(LORA), {"csv": tinted}, runs)
+    (run,) = Store(runs).runs()
+    (path,) = (runs / FOLDER).iterdir()
+    path.unlink()
+    other = Inputs(data={"csv": tinted}).manifest("csv", SplitSpec(seed=5))
+    cytolora.split(tinted, tmp_path / "split.csv", "csv", seed=5)
+    cytolora.run(grid(LINEAR), {"csv": tinted}, runs, split=tmp_path / "split.csv")
+    found = kept(runs)
+    assert found["run_id"] == run.run_id
+    tested = set(read_test(run).paths)
+    today = {one.path for one in other.subset("test")}
+    assert today - tested, "or nothing is tried"
+    groups = {one.group for one in other.samples if one.path in tested}
+    assert (found["adapted"]["num_cells"], found["adapted"]["num_groups"]) == (len(tested), len(groups))
+    named = {name for one in found["adapted"]["classes_and_groups"] for name in one.get("groups", ())}
+    assert named <= groups
 
 
 @pytest.mark.slow

@@ -13,11 +13,12 @@ from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import SILENT, Progress
 from cytolora.data.manifest import Manifest
-from cytolora.errors import CytoloraError
+from cytolora.errors import CytoloraError, StoreError
 from cytolora.experiments.execute import open_session
 from cytolora.experiments.store import Store
 from cytolora.models.encoder_with_head import from_safetensors
 from cytolora.reporting.leakage.kept import KeptLeakage, Subject, keep, read_kept, subject_today
+from cytolora.reporting.results.predictions import read_test
 from cytolora.reporting.results.settings import SettingRuns, best, gather_settings
 from cytolora.training.adapt import rebuilt
 from cytolora.training.resources import Inputs
@@ -68,8 +69,12 @@ def _with_frozen(kept: KeptLeakage, session: Session) -> KeptLeakage:
 def _with_adapted(kept: KeptLeakage, session: Session, setting: SettingRuns) -> KeptLeakage:
     run, stored = setting.spec, setting.tested[0]
     run = replace(run, learning_rate=stored.spec["learning_rate"], seed=stored.spec["seed"])
-    test = session.inputs.split(run).test
-    weights = stored.weights()
+    try:
+        weights, tested = stored.weights(), frozenset(read_test(stored).paths)
+    except StoreError:
+        return kept
+    # as the run was divided then: a split file, or another rule, may divide the same cells otherwise today
+    test = tuple(sample for sample in session.manifest.samples if sample.path in tested)
     if weights is None or len({sample.group for sample in test} - {None}) < MIN_GROUPS:
         return kept
     adapted = Encoding(
