@@ -136,3 +136,19 @@ def test_a_resize_rule_that_an_entry_overrides_knowingly_is_said_with_its_reason
     assert part.verdict == "passed"
     assert "10 of 10 images are resized otherwise, knowingly" in part.text
     assert tried(made, replace(made.spec, overrides=None))["preprocessing"].verdict == "failed"
+
+
+@pytest.mark.parametrize("name", ["siglip2-b16", "eva02-clip-b16"])
+@pytest.mark.parametrize(
+    "change",
+    [{"mean": [0.1, 0.2, 0.3]}, {"std": [0.9, 0.5, 0.5]}, {"mean": [0.3, 0.2, 0.1], "std": [0.7, 0.7, 0.7]}],
+)
+def test_a_resize_rule_overridden_knowingly_hides_no_other_mean_or_deviation(change, name: str, tmp_path: Path):
+    writer = official_timm.eva02_clip if "eva" in name else partial(official_timm.timm_native, name=name)
+    made = writer(tmp_path, SMALL)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["pretrained_cfg"] |= {"crop_pct": 0.9, "crop_mode": "center"} | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    part = tried(made)["preprocessing"]
+    assert part.verdict == "failed", part.text
+    assert "10 of 10 images differ by up to" in part.text

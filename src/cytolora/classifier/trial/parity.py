@@ -1,9 +1,11 @@
 """Parity with the native library: pixels that an encoder is given, and features of equal pixels in float64."""
 
 from collections.abc import Sequence
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -18,7 +20,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.backbones.registry import BackboneSpec
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.native.library import open_native
-from cytolora.models.native.native import Native
+from cytolora.models.native.native import Native, View
 
 PIXELS, FEATURES = "preprocessing", "features"
 MAX_FEATURE_DIFFERENCE = 1e-6
@@ -26,6 +28,7 @@ MAX_FEATURE_DIFFERENCE = 1e-6
 (1e-6 for 1e-12) gives 2e-5, a mistaken activation 1e-2."""
 MAX_LEVELS = 0.01
 """Of 255: normalised pixels differ by float32 rounding at most."""
+_COLOURS = ((0, 0, 0), (255, 255, 255), (200, 90, 30))
 
 
 def try_parity(spec: BackboneSpec, path: Path, images: Sequence[Pixels]) -> list[Part]:
@@ -38,13 +41,14 @@ def try_parity(spec: BackboneSpec, path: Path, images: Sequence[Pixels]) -> list
     native = open_native(spec, path)
     ours = to_batch([evaluation_view(image, spec.preprocess) for image in images], spec.preprocess)
     theirs = None if native.view is None else [native.view(Image.fromarray(image)) for image in images]
+    flat = 0.0 if native.view is None else _flat_levels(native.view, spec.preprocess)
     native.model.double()
     expected = _features(native.features, ours)
     if theirs is None:
         pixels = _no_view(native)
     else:
         moved = _features(native.features, torch.stack(theirs)) if _same_size(theirs, ours) else None
-        pixels = _compare_pixels(spec, images, ours, theirs, _distance(moved, expected))
+        pixels = _compare_pixels(spec, images, ours, theirs, _distance(moved, expected), flat)
     figures = {"library": native.library, "configuration": native.configuration}
     del native  # of the largest encoders, two copies in float64 do not fit
     encoder = load_encoder(spec, path, trust_weights=True).double()
@@ -67,6 +71,21 @@ def _distance(found: Tensor | None, expected: Tensor) -> float | None:
     return float(((found - expected).abs().amax(dim=1) / expected.abs().amax(dim=1)).max())
 
 
+def _levels(one: Tensor, other: Tensor, preprocess: Preprocess) -> float:
+    """The largest difference of two views, in levels of 255; not a number differs infinitely."""
+    if one.shape != other.shape:
+        return inf
+    found = float(((one - other) * torch.tensor(preprocess.std).view(3, 1, 1) * 255).abs().max())
+    return inf if isnan(found) else found
+
+
+def _flat_levels(view: View, preprocess: Preprocess) -> float:
+    """The largest difference on images of one colour, which no resizing changes: of mean, deviation and channels."""
+    images = [np.full((preprocess.size_px, preprocess.size_px, 3), colour, np.uint8) for colour in _COLOURS]
+    ours = to_batch([evaluation_view(image, preprocess) for image in images], preprocess)
+    return max(_levels(view(Image.fromarray(image)), one, preprocess) for image, one in zip(images, ours, strict=True))
+
+
 def _no_view(native: Native) -> Part:
     return Part(
         name=PIXELS,
@@ -77,18 +96,22 @@ def _no_view(native: Native) -> Part:
 
 
 def _compare_pixels(
-    spec: BackboneSpec, images: Sequence[Pixels], ours: Tensor, theirs: Sequence[Tensor], effect: float | None
+    spec: BackboneSpec,
+    images: Sequence[Pixels],
+    ours: Tensor,
+    theirs: Sequence[Tensor],
+    effect: float | None,
+    flat: float,
 ) -> Part:
     if effect is None:
         sizes = f"{tuple(theirs[0].shape)}, expected {tuple(ours.shape[1:])}"
         return judged(PIXELS, good=False, text=f"The native library gives views of {sizes}.", figures={})
     preprocess = spec.preprocess
-    std = torch.tensor(preprocess.std).view(3, 1, 1) * 255
-    levels = [float(((one - other) * std).abs().max()) for one, other in zip(ours, theirs, strict=True)]
+    levels = [_levels(one, other, preprocess) for one, other in zip(ours, theirs, strict=True)]
     floored = [
         index
         for index, (image, view) in enumerate(zip(images, theirs, strict=True))
-        if levels[index] > MAX_LEVELS and float(((_floored(image, preprocess) - view) * std).abs().max()) <= MAX_LEVELS
+        if levels[index] > MAX_LEVELS and _levels(_floored(image, preprocess), view, preprocess) <= MAX_LEVELS
     ]
     others = [level for index, level in enumerate(levels) if level > MAX_LEVELS and index not in floored]
     figures = {
@@ -96,7 +119,7 @@ def _compare_pixels(
         "cut_one_pixel_off": len(floored),
         "feature_difference_through_it": effect,
     }
-    if others and (reason := (spec.overrides or {}).get("resize")):
+    if others and flat <= MAX_LEVELS and (reason := (spec.overrides or {}).get("resize")):
         text = f"{len(others)} of {len(levels)} images are resized otherwise, knowingly: {reason}."
         return judged(PIXELS, good=True, text=text, figures={**figures, "overridden": True})
     if others:
