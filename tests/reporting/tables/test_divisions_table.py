@@ -180,10 +180,10 @@ def test_rules_that_differ_in_their_seed_are_one_rule(store: Store):
     )
 
 
-def write_named(store: Store, name: str, split: SplitSpec, skill: float) -> None:
+def write_named(store: Store, name: str, split: SplitSpec, skill: float, data: FakeData | None = None) -> None:
     """Two runs on a division whose test images no other has."""
     for seed in (1, 2):
-        run = fake_run(FakeData(), "uni", "linear", None, 1e-3, seed, skill, True, split=split)
+        run = fake_run(data or FakeData(), "uni", "linear", None, 1e-3, seed, skill, True, split=split)
         rows = run.predictions
         paths = [f"{name}/{path}" for path in rows["path"].to_pylist()]
         store.write(replace(run, predictions=rows.set_column(rows.column_names.index("path"), "path", [paths])))
@@ -251,3 +251,34 @@ def test_flags_of_all_divisions_stand_gravest_first_in_every_file(store: Store):
     (family,) = divided(read_settings(store.runs()))
     assert len(family.flags) > 1
     assert list(family.flags) == sorted(family.flags, key=GRAVE.index)
+
+
+def test_a_division_without_a_score_marks_the_mean_over_the_others(store: Store):
+    write(store, (0, 1))
+    assert divided(read_settings(store.runs()))[0].flags == ()
+    for seed in (1, 2):
+        store.write(fake_run(FakeData(), "uni", "linear", None, 1e-3, seed, 1.0, False, split=SplitSpec(seed=2)))
+    settings = read_settings(store.runs())
+    (row,) = division_rows(divided(settings))
+    assert (row["n_divisions"], row["flags"]) == (2, "incomplete")
+    (table,) = tables1(settings)
+    assert [row["flags"] for row in to_rows(table) if row["dataset"] == "herlev"] == ["incomplete"]
+    assert "[incomplete]" in lines_of(table)[0][1][0]
+    assert to_markdown(settings).count("[incomplete]") == 2
+
+
+def test_nothing_is_published_of_sites_left_out(store: Store):
+    for place, split in enumerate((*RANDOM, *SITES)):
+        write_named(store, str(place), split, 0.2 + place, FakeData(name="sipakmed"))
+    rows = {table.method: row for table in tables1(read_settings(store.runs())) for row in to_rows(table)[:1]}
+    assert rows["linear"]["published_accuracy"] is not None
+    assert rows["linear (one site left out)"]["published_accuracy"] is None
+    assert rows["linear (one site left out)"]["difference"] is None
+
+
+def test_values_left_out_that_hold_blanks_are_told_apart(store: Store):
+    names = ("site=Lab 1", "site=Lab 2")
+    for place, name in enumerate(names):
+        write_named(store, str(place), SplitSpec(leave_out=name), 0.2 + place)
+    (row,) = division_rows(divided(read_settings(store.runs())))
+    assert row["split_seeds"].split("; ") == list(names)

@@ -1,6 +1,6 @@
 """Settings that were run on several divisions of one dataset, gathered to one row each."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,8 @@ class Divided:
 
     settings: tuple[Setting, ...]
     """Tested, one for each division, by split seed and value left out."""
+    num_unfinished: int = 0
+    """Divisions without a test score: not finished, or diverged, so that the mean is over the others."""
 
     @property
     def first(self) -> Setting:
@@ -44,6 +46,7 @@ class Divided:
     def flags(self) -> tuple[str, ...]:
         """Grave tags of any of its settings, each once, the gravest first."""
         found = {tag for setting in self.settings for tag in flags(setting)}
+        found |= {"incomplete"} if self.num_unfinished else set()
         return tuple(tag for tag in GRAVE if tag in found)
 
     def over(self, metric: Metric) -> OverDivisions:
@@ -58,10 +61,20 @@ def divided(settings: Iterable[Setting]) -> list[Divided]:
     Split seeds that leave the test set as it is, where a dataset names its own, are one division.
     """
     families: dict[str, dict[str, Setting]] = defaultdict(dict)
+    unfinished: Counter[str] = Counter()
     for setting in sorted(settings, key=lambda one: (one.spec.split.seed, one.spec.split.leave_out or "")):
-        if setting.evaluation is not None and setting.spec.split.file_sha256 is None:
-            families[_family(setting.spec)].setdefault(setting.evaluation.test_set, setting)
-    found = [Divided(settings=tuple(members.values())) for members in families.values() if len(members) > 1]
+        if setting.spec.split.file_sha256 is not None:
+            continue
+        family = _family(setting.spec)
+        if setting.evaluation is None:
+            unfinished[family] += 1
+        else:
+            families[family].setdefault(setting.evaluation.test_set, setting)
+    found = [
+        Divided(settings=tuple(members.values()), num_unfinished=unfinished[family])
+        for family, members in families.items()
+        if len(members) > 1
+    ]
     return sorted(found, key=lambda one: (one.first.dataset, one.first.model, one.first.label, one.first.amount_key))
 
 

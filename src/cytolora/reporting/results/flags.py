@@ -23,7 +23,7 @@ _SAID = {
     "repeated": "images repeated in small classes",
     "preset": "another preset than the paper's text",
     "retested": "test set scored at more than one learning rate",
-    "incomplete": "some seeds only",
+    "incomplete": "some seeds or divisions only",
     "few groups": "few test groups, the interval may be too narrow",
     "few images": "few test images, the interval may be too narrow",
     "few mistakes": "few mistakes, the interval rests on little",

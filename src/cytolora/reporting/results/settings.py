@@ -164,8 +164,8 @@ class SettingRuns:
 
     @property
     def published(self) -> Published | None:
-        """What the literature prints for this setting, with this rank and these targets, if anything."""
-        if self.shots is not None or not has_adapter_of_paper(self.spec):
+        """What the literature prints for this setting, with this rank and these targets, if anything; never of sites left out."""
+        if self.shots is not None or self.spec.split.leave_out is not None or not has_adapter_of_paper(self.spec):
             return None
         method = self.spec.method
         return find_published(dataset=self.dataset, model=self.model, method=method, fraction=self.fraction)

@@ -39,7 +39,7 @@ def _row(family: Divided) -> dict[str, Any]:
         "shots": "all" if first.shots is None and first.fraction is None else first.shots,
         "fraction": first.fraction,
         "n_divisions": len(family.settings),
-        "split_seeds": " ".join(family.divisions),
+        "split_seeds": (" " if first.spec.split.leave_out is None else "; ").join(family.divisions),
         "test_over_train": _rounded(ratio),
     }
     for metric in ALL_METRICS:

@@ -90,7 +90,7 @@ class Table1:
 def tables1(settings: Sequence[Setting]) -> list[Table1]:
     """Gathers the tested linear settings on all images, a table for each variant of the method; none without any."""
     tested = [one for one in settings if one.spec.kind == "linear" and not (one.shots or one.fraction) and one.tested]
-    family_of = {one.setting_id: family for family in divided(tested) for one in family.settings}
+    family_of = {one.setting_id: family for family in divided(settings) for one in family.settings}
     gathered = {one.setting_id for family in family_of.values() for one in family.settings[1:]}
     number = Counter((one.dataset, one.model, one.label) for one in tested if one.setting_id not in gathered)
     found: dict[str, dict[tuple[str, str], Entry]] = {}
