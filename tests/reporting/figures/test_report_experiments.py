@@ -1,15 +1,17 @@
 """The paper's Table 1 and figures, from a store of all its settings."""
 
 import csv
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 import pytest
 from blank_pdfs import blank_pdfs
-from fake_store import FakeData, write_runs
+from fake_store import FakeData, fake_run, write_runs
 
-from cytolora.config.run import AdapterSpec, Budget, Sampling, TrainSpec
+from cytolora.config.run import AdapterSpec, Budget, Sampling, SplitSpec, TrainSpec
 from cytolora.data.datasets import find_dataset
 from cytolora.display.column import WIDTHS, Columns, for_columns, to_pdf
 from cytolora.display.figure import look, save
@@ -21,6 +23,7 @@ from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.pages.build import build_report
+from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.settings import Setting, read_predictions, read_settings
 from cytolora.reporting.tables import table1
 
@@ -255,3 +258,25 @@ def test_every_file_of_a_report_holds_the_means_of_the_stored_runs(paper_report:
         amount = "100pct" if float(row["fraction"]) == 1 else "10pct"
         setting = stored[row["dataset"], row["model"], amount, row["method"]]
         assert float(row["mean"]) == pytest.approx(means[setting.setting_id], abs=1e-9)
+
+
+def test_the_dotted_line_of_several_divisions_is_their_mean_on_the_classes_of_the_published_model(tmp_path: Path):
+    store = Store(tmp_path / "runs")
+    for place, seed in product((0, 1), (1, 2)):
+        run = fake_run(
+            fake("hicervix:25"), "clip-vit-l14", "lora", None, 1e-3, seed, 0.5 + 2 * place, True,
+            sampling=Sampling(fraction=0.5), train=CUT, adapter=RANK_16, split=SplitSpec(seed=place),
+        )  # fmt: skip
+        rows = run.predictions
+        paths = [f"{place}/{path}" for path in rows["path"].to_pylist()]
+        store.write(replace(run, predictions=rows.set_column(rows.column_names.index("path"), "path", [paths])))
+    settings = read_settings(store.runs())
+    figure = Fractions(dataset="hicervix:25", settings=settings, of_paper=is_of_paper(settings[0].spec))
+    dotted = [row for row in figure.frame().to_pylist() if row["scored_on"] != "hicervix:25" and row["mean"]]
+    assert dotted
+    for row in dotted:
+        means = [fmean(one.evaluation.restricted[row["scored_on"]]) for one in settings if one.evaluation]  # pyright: ignore
+        assert means[0] != means[1]
+        assert (row["mean"], row["std"]) == (pytest.approx(fmean(means)), pytest.approx(stdev(means)))
+        assert (row["n_divisions"], row["n_seeds"], row["low"]) == (2, 4, None)
+    figure.plot()

@@ -1,8 +1,9 @@
 """The paper's Figure 2: accuracy against the share of training images, beside a published model on its own classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean, stdev
 from typing import Any
 
 import pyarrow as pa
@@ -156,17 +157,28 @@ class Fractions:
         return [row for scored_on in kinds for row in self._scored_on(scored_on)]
 
     def _scored_on(self, scored_on: str) -> list[dict[str, Any]]:
-        """The rows on one set of classes; of several divisions one row, on all classes."""
+        """The rows on one set of classes; of several divisions one row, with the interval on all classes alone."""
         found = {one.setting_id: row for one in self._shown for row in _rows(one) if row["scored_on"] == scored_on}
         shown = [setting for setting in self._shown if setting.setting_id in found]
+        rows = one_row_each(shown, lambda setting: found[setting.setting_id])
         if scored_on == self.dataset:
-            return one_row_each(shown, lambda setting: found[setting.setting_id])
-        gathered = {one.setting_id for family in divided(shown) for one in family.settings[1:]}
-        return [
-            {**found[one.setting_id], "method": one.label, "n_divisions": 1}
-            for one in shown
-            if one.setting_id not in gathered
-        ]
+            return rows
+        over = {
+            (family.first.model, family.first.label, family.first.fraction): [
+                found[one.setting_id]["mean"] for one in family.settings
+            ]
+            for family in divided(shown)
+        }
+        return [row if row["n_divisions"] == 1 else row | _means(over[_point(row)]) for row in rows]
+
+
+def _point(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["model"], row["method"], row["fraction"]
+
+
+def _means(values: Sequence[float]) -> dict[str, Any]:
+    """Of divisions, on some of the classes: metrics are stored of all classes alone."""
+    return {"mean": fmean(values), "std": stdev(values), "low": None, "high": None, "by_seed": ""}
 
 
 _DIAMOND: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 7}

@@ -164,7 +164,7 @@ class SettingRuns:
 
     @property
     def published(self) -> Published | None:
-        """What the literature prints for this setting, with this rank and these targets, if anything; never of sites left out."""
+        """What the literature prints for this setting, with this rank and these targets; never of sites left out."""
         if self.shots is not None or self.spec.split.leave_out is not None or not has_adapter_of_paper(self.spec):
             return None
         method = self.spec.method
