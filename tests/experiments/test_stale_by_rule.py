@@ -82,7 +82,7 @@ def test_runs_of_images_that_are_read_otherwise_since_are_stale_by_the_rule(
         plain = json.loads(file.read_text())
         assert plain["data_fingerprint"] == manifest.fingerprint
         file.write_text(json.dumps({**plain, "data_fingerprint": manifest.fingerprint_before}))
-    rule = "1 images: 16-bit RGB, divided by 257"
+    rule = "1 image: 16-bit RGB, divided by 257"
     _, plan, _ = call(capsys, command("plan", data, runs, "--steps", "2", "--json"))
     stale = json.loads(plan)["stale"]
     assert len(stale) == len(_IDS)
