@@ -188,7 +188,8 @@ def test_each_site_is_a_division_of_a_grid_and_one_row_of_the_report(folder: Pat
         assert {row["group"][0] for row in predictions if row["subset"] == "test"} == {site}
     report = cytolora.report(tmp_path / "runs", tmp_path / "report")
     (row,) = csv.DictReader(report.path.with_name("divisions.csv").open())
-    assert (row["method"], row["n_divisions"], row["split_seeds"]) == ("linear", "3", "site=A site=B site=C")
+    assert (row["method"], row["n_divisions"]) == ("linear (one site left out)", "3")
+    assert row["split_seeds"] == "site=A; site=B; site=C"
     assert row["accuracy_low"] == ""
     assert "linear (tested on site=A)" in report.path.read_text()
 
