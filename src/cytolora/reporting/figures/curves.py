@@ -17,17 +17,17 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from cytolora.display import format as words
 from cytolora.display.column import canvas, is_narrow, legend
 from cytolora.display.figure import FAINT, INK, PALETTE, stamp
-from cytolora.display.lines import extent, in_text, line, linear_last, markers, percent_ticks, what_is_drawn
-from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
-from cytolora.reporting.results.flags import caution, in_caption, in_file
+from cytolora.display.lines import extent, line, linear_last, markers, percent_ticks, what_is_drawn
+from cytolora.reporting.figures.over_divisions import MEASURED, measured, one_row_each, what_divisions
+from cytolora.reporting.results.flags import caution, in_caption
 from cytolora.reporting.results.settings import Metric, Setting
 from cytolora.reporting.tables.tables import TITLES
 
 Axis = Literal["shots", "fraction"]
 
 _COLUMNS = (
-    *("dataset", "metric", "model", "method", "axis", "amount", "mean", "std", "low", "high", "n_seeds"),
-    *("n_divisions", "by_seed", "flags"),
+    *("dataset", "metric", "model", "method", "axis", "amount"),
+    *MEASURED,
 )
 _LINEAR_DASH = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
@@ -101,7 +101,6 @@ class Curves:
         return one_row_each(self._drawn, self._row, self.metric)
 
     def _row(self, setting: Setting) -> dict[str, Any]:
-        spread, interval = setting.test(self.metric), setting.intervals[self.metric]
         amount = getattr(setting, self.axis) or None
         return {
             "dataset": setting.dataset,
@@ -110,13 +109,7 @@ class Curves:
             "method": setting.method,
             "axis": self.axis,
             "amount": None if amount is None else float(amount),
-            "mean": spread and spread.mean,
-            "std": spread and spread.std,
-            "low": interval.low,
-            "high": interval.high,
-            "n_seeds": len(setting.tested),
-            "by_seed": in_text(run.metrics["test"][self.metric] for run in setting.tested),
-            "flags": in_file(setting),
+            **measured(setting, self.metric),
         }
 
     @cached_property

@@ -16,7 +16,6 @@ from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import (
     colours,
     extent,
-    in_text,
     line,
     markers,
     panels,
@@ -24,8 +23,8 @@ from cytolora.display.lines import (
     plain_ticks,
     what_is_drawn,
 )
-from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
-from cytolora.reporting.results.flags import caution, in_caption, in_file
+from cytolora.reporting.figures.over_divisions import MEASURED, measured, one_row_each, what_divisions
+from cytolora.reporting.results.flags import caution, in_caption
 from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import Setting
@@ -36,14 +35,7 @@ _COLUMNS = (
     "model",
     "method",
     "shots",
-    "mean",
-    "std",
-    "low",
-    "high",
-    "n_seeds",
-    "n_divisions",
-    "by_seed",
-    "flags",
+    *MEASURED,
 )
 
 
@@ -195,17 +187,10 @@ def in_print_order(names: set[str], kind: int) -> list[str]:
 
 
 def _row(setting: Setting) -> dict[str, Any]:
-    spread, interval = setting.test("accuracy"), setting.intervals["accuracy"]
     return {
         "dataset": setting.dataset,
         "model": setting.model,
         "method": setting.method,
         "shots": setting.shots,
-        "mean": spread and spread.mean,
-        "std": spread and spread.std,
-        "low": interval.low,
-        "high": interval.high,
-        "n_seeds": len(setting.tested),
-        "by_seed": in_text(run.metrics["test"]["accuracy"] for run in setting.tested),
-        "flags": in_file(setting),
+        **measured(setting),
     }

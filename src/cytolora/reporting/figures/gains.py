@@ -71,8 +71,9 @@ class Gains:
             panel.set_title(dataset)
         handles = [Line2D([], [], color=inks[n], marker=marks[n], linestyle="none", label=n) for n in names]
         legend(drawing, handles, loc="outside upper left", ncols=2 if len(datasets) > 1 else 1)
-        shots_alone = all(_in_shots(row["amount"]) for row in self._rows)
-        drawing.supxlabel("Training images per class (shots)" if shots_alone else "Training images", fontsize=9)
+        drawing.supxlabel(
+            "Training images per class (shots)" if self._in_shots_alone else "Training images", fontsize=9
+        )
         drawing.supylabel("Adapter minus linear, points", fontsize=9)
         stamp(drawing, caution(self._drawn))
         return drawing
@@ -88,7 +89,7 @@ class Gains:
             interval_bars(axes, [point], "x", colour=inks[name])
             seeds(axes, [point], "x", colour=inks[name])
             axes.plot(place, row["difference"], marks[name], color=inks[name], markersize=5, zorder=3)
-        shots_alone = all(_in_shots(row["amount"]) for row in self._rows)
+        shots_alone = self._in_shots_alone
         labels = [amount.split()[0] if shots_alone else _of_what(amount) for amount in amounts]
         axes.set_xticks(range(len(amounts)), labels, fontsize=7 if not shots_alone and len(amounts) > 4 else None)
         axes.set_xlim(-0.6, len(amounts) - 0.4)
@@ -98,6 +99,10 @@ class Gains:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: words.difference(share, 0)))
         axes.grid(axis="y")
         axes.set_axisbelow(True)
+
+    @cached_property
+    def _in_shots_alone(self) -> bool:
+        return all(row["amount"].endswith(("shot", "shots")) for row in self._rows)
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -110,10 +115,6 @@ class Gains:
     def _drawn(self) -> list[Setting]:
         found = {setting.setting_id: setting for one in self.gains for setting in (one.adapted, one.linear)}
         return list(found.values())
-
-
-def _in_shots(amount: str) -> bool:
-    return amount.endswith(("shot", "shots"))
 
 
 def _of_what(amount: str) -> str:

@@ -16,7 +16,6 @@ from cytolora.display.figure import INK, stamp
 from cytolora.display.lines import (
     colours,
     extent,
-    in_text,
     line,
     linear_last,
     markers,
@@ -25,8 +24,8 @@ from cytolora.display.lines import (
     what_is_drawn,
 )
 from cytolora.reporting.figures.few_shot import in_print_order
-from cytolora.reporting.figures.over_divisions import one_row_each, what_divisions
-from cytolora.reporting.results.flags import caution, in_caption, in_file
+from cytolora.reporting.figures.over_divisions import MEASURED, measured, one_row_each, what_divisions
+from cytolora.reporting.results.flags import caution, in_caption
 from cytolora.reporting.results.settings import Setting
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (7, 1.5)))
@@ -41,14 +40,7 @@ _COLUMNS = (
     "method",
     "amount",
     "num_labels",
-    "mean",
-    "std",
-    "low",
-    "high",
-    "n_seeds",
-    "n_divisions",
-    "by_seed",
-    "flags",
+    *MEASURED,
 )
 
 
@@ -69,11 +61,9 @@ class Labels:
         """What is seen, in words that stand alone."""
         text = "Accuracy on the test set against the number of labelled training images, by model and dataset. "
         text += "An image drawn twice counts once; validation images, which choose the learning rate, come on top."
-        few = len({(row["dataset"], row["method"]) for row in self._rows}) <= _MAX_BANDS
-        drawn = (
-            what_is_drawn(self._rows) if few else "Points: mean over seeds; spread and intervals stand in the table."
-        )
-        text += f" {drawn}{what_divisions(self._rows, bands=few)}"
+        means = "Points: mean over seeds; spread and intervals stand in the table."
+        text += f" {what_is_drawn(self._rows) if self._has_bands else means}"
+        text += what_divisions(self._rows, bands=self._has_bands)
         return text + in_caption([setting for setting in self.settings if setting.tested])
 
     @property
@@ -91,18 +81,18 @@ class Labels:
         models = in_print_order({row["model"] for row in self._rows}, 1)
         methods = linear_last({row["method"] for row in self._rows})
         drawing, axes = panels(len(models), 3, share_y=True, size=(2.7 if len(models) > 1 else 6.0, 2.6))
-        by = datasets if len(datasets) > 1 else methods
+        several = len(datasets) > 1
+        by = datasets if several else methods
         inks, marks = colours(by), markers(by)
-        few = len(datasets) * len(methods) <= _MAX_BANDS
         seen = [row["num_labels"] for row in self._rows]
         for panel, model in zip(axes, models, strict=True):
             for dataset in datasets:
                 for index, method in enumerate(methods):
                     chosen = (dataset, model, method)
                     rows = [row for row in self._rows if (row["dataset"], row["model"], row["method"]) == chosen]
-                    name = dataset if len(datasets) > 1 else method
+                    name = dataset if several else method
                     style = _style(index, method, marks[name])
-                    line(panel, rows, "num_labels", colour=inks[name], band=few, **style)
+                    line(panel, rows, "num_labels", colour=inks[name], band=self._has_bands, **style)
             panel.set_xscale("log")
             panel.set_xlim(0.7 * min(seen), 1.5 * max(seen))
             panel.xaxis.set_major_locator(LogLocator(base=10))
@@ -110,7 +100,6 @@ class Labels:
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             panel.set_title(model, fontsize=9)
             percent_axis(panel, extent(self._rows))
-        several = len(datasets) > 1
         handles = [Line2D([], [], color=inks[n], marker=marks[n], label=n) for n in datasets if several]
         for index, method in enumerate(methods):
             style = _style(index, method, "" if several else marks[method])
@@ -123,6 +112,11 @@ class Labels:
         return drawing
 
     @cached_property
+    def _has_bands(self) -> bool:
+        """Whether the lines of a panel are few enough that their bands do not hide each other."""
+        return len({(row["dataset"], row["method"]) for row in self._rows}) <= _MAX_BANDS
+
+    @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         tested = [one for one in self.settings if one.num_labels and one.tested]
         found = one_row_each(tested, _row)
@@ -130,20 +124,13 @@ class Labels:
 
 
 def _row(setting: Setting) -> dict[str, Any]:
-    spread, interval = setting.test("accuracy"), setting.intervals["accuracy"]
     return {
         "dataset": setting.dataset,
         "model": setting.model,
         "method": setting.method,
         "amount": setting.spec.sampling.amount,
         "num_labels": setting.num_labels,
-        "mean": spread and spread.mean,
-        "std": spread and spread.std,
-        "low": interval.low,
-        "high": interval.high,
-        "n_seeds": len(setting.tested),
-        "by_seed": in_text(run.metrics["test"]["accuracy"] for run in setting.tested),
-        "flags": in_file(setting),
+        **measured(setting),
     }
 
 

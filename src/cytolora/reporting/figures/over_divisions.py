@@ -6,7 +6,25 @@ from typing import Any
 
 from cytolora.display.lines import in_text
 from cytolora.reporting.results.divided import Divided, divided
+from cytolora.reporting.results.flags import in_file, joined
 from cytolora.reporting.results.settings import Metric, Setting
+
+MEASURED = ("mean", "std", "low", "high", "n_seeds", "n_divisions", "by_seed", "flags")
+"""Columns of every line figure."""
+
+
+def measured(setting: Setting, metric: Metric = "accuracy") -> dict[str, Any]:
+    """Returns what is drawn of one setting: ``MEASURED`` but for the number of divisions, of which it has one."""
+    spread, interval = setting.test(metric), setting.intervals[metric]
+    return {
+        "mean": spread and spread.mean,
+        "std": spread and spread.std,
+        "low": interval.low,
+        "high": interval.high,
+        "n_seeds": len(setting.tested),
+        "by_seed": in_text(run.metrics["test"][metric] for run in setting.tested),
+        "flags": in_file(setting),
+    }
 
 
 def one_row_each(
@@ -70,5 +88,5 @@ def _over(family: Divided, metric: Metric) -> dict[str, Any]:
         "n_seeds": len(runs),
         "n_divisions": found.num_divisions,
         "by_seed": in_text(run.metrics["test"][metric] for run in runs),
-        "flags": "; ".join(family.flags),
+        "flags": joined(family.flags),
     }

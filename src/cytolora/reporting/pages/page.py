@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -114,12 +115,12 @@ class Section:
         found = Counter((mark.text, mark.tag) for setting in self.settings for mark in marks(setting))
         return [(text, tag, number) for (text, tag), number in found.items()]
 
-    @property
+    @cached_property
     def divided(self) -> list[Divided]:
         """The settings that were run on several divisions, a row each."""
         return divided(self.settings)
 
-    @property
+    @cached_property
     def alone(self) -> list[Setting]:
         """The settings that were run on one division."""
         return undivided(self.settings, self.divided)

@@ -1,6 +1,6 @@
 """Flags: marks grave enough to stand beside a number in tables, files and figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
 from cytolora.display import format as words
@@ -46,15 +46,24 @@ def flags(setting: Setting) -> tuple[str, ...]:
     return tuple(tag for tag in GRAVE if tag in tags)
 
 
-def suffix(setting: Setting) -> str:
+def bracketed(tags: Sequence[str]) -> str:
     """`` [cut, repeated]`` to put behind a number; empty where nothing is grave."""
-    found = flags(setting)
-    return f" [{', '.join(found)}]" if found else ""
+    return f" [{', '.join(tags)}]" if tags else ""
+
+
+def joined(tags: Iterable[str]) -> str:
+    """``cut; repeated`` for the column ``flags`` of a file; empty where nothing is grave."""
+    return "; ".join(tags)
+
+
+def suffix(setting: Setting) -> str:
+    """Returns the grave tags of a setting to put behind a number."""
+    return bracketed(flags(setting))
 
 
 def in_file(setting: Setting) -> str:
-    """``cut; repeated`` for the column ``flags`` of a file; empty where nothing is grave."""
-    return "; ".join(flags(setting))
+    """Returns the grave tags of a setting for the column ``flags`` of a file."""
+    return joined(flags(setting))
 
 
 def notices(settings: Iterable[Setting]) -> list[tuple[str, str]]:

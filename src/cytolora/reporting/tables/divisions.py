@@ -7,6 +7,7 @@ from typing import Any
 from cytolora.display import format as words
 from cytolora.metrics.divisions import OverDivisions
 from cytolora.reporting.results.divided import Divided
+from cytolora.reporting.results.flags import joined
 from cytolora.reporting.results.settings import ALL_METRICS
 
 COLUMNS = (
@@ -51,7 +52,7 @@ def _row(family: Divided) -> dict[str, Any]:
             f"{metric}_low": _rounded(found.low),
             f"{metric}_high": _rounded(found.high),
         }
-    row["flags"] = "; ".join(family.flags)
+    row["flags"] = joined(family.flags)
     row["setting_ids"] = " ".join(setting.setting_id for setting in family.settings)
     return row
 

@@ -9,7 +9,7 @@ from typing import Any
 from cytolora.display import format as words
 from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.reporting.results.divided import Divided, divided
-from cytolora.reporting.results.flags import in_caption, in_file, suffix
+from cytolora.reporting.results.flags import bracketed, flags, in_caption, joined
 from cytolora.reporting.results.published import printed_order
 from cytolora.reporting.results.settings import MeanStd, Setting
 from cytolora.reporting.tables.tables import bar, label
@@ -45,6 +45,13 @@ class Entry:
         if self.family is not None:
             return self.family.settings
         return () if self.setting is None else (self.setting,)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Grave tags of all that the number is of; none of an average."""
+        if self.family is not None:
+            return self.family.flags
+        return () if self.setting is None else flags(self.setting)
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -164,7 +171,7 @@ def to_rows(table: Table1) -> list[dict[str, Any]]:
                 "published_accuracy": _rounded(entry.published),
                 "published_std": entry.published_std,
                 "difference": _rounded(entry.difference),
-                "flags": _flags_in_file(entry),
+                "flags": joined(entry.flags),
                 "setting_id": " ".join(setting.setting_id for setting in entry.settings) or None,
                 "n_divisions": len(entry.settings) or None,
             }
@@ -231,15 +238,7 @@ def to_latex(tables: Sequence[Table1]) -> str:
 def _ours(entry: Entry) -> str:
     if entry.spread is None:
         return _NONE
-    grave = f" [{', '.join(entry.family.flags)}]" if entry.family is not None and entry.family.flags else ""
-    alone = suffix(entry.setting) if entry.setting is not None and entry.family is None else ""
-    return _say(entry.spread.mean, entry.spread.std) + grave + alone
-
-
-def _flags_in_file(entry: Entry) -> str:
-    if entry.family is not None:
-        return "; ".join(entry.family.flags)
-    return "" if entry.setting is None else in_file(entry.setting)
+    return _say(entry.spread.mean, entry.spread.std) + bracketed(entry.flags)
 
 
 def _interval(entry: Entry) -> str:

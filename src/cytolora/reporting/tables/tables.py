@@ -11,7 +11,7 @@ from cytolora.display.format import escape_latex, escape_markdown
 from cytolora.metrics.agreement import macro
 from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.results.divided import Divided, divided, undivided
-from cytolora.reporting.results.flags import in_caption, in_file, suffix
+from cytolora.reporting.results.flags import bracketed, in_caption, in_file, suffix
 from cytolora.reporting.results.marks import marks
 from cytolora.reporting.results.settings import ALL_METRICS, METRICS, MeanStd, Metric, Setting, by_dataset
 from cytolora.reporting.tables.divisions import LEGEND as DIVISIONS_LEGEND
@@ -196,7 +196,7 @@ def _tables(settings: Sequence[Setting], metric: Metric, *, intervals: bool = Tr
 def _over(family: Divided | None, metric: Metric) -> str:
     if family is None:
         return "–"
-    return in_words(family.over(metric)) + (f" [{', '.join(family.flags)}]" if family.flags else "")
+    return in_words(family.over(metric)) + bracketed(family.flags)
 
 
 def to_latex(settings: Sequence[Setting], *, intervals: bool = True) -> str:
