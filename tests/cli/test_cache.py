@@ -31,7 +31,8 @@ def store(tmp_path: Path) -> Path:
         CachedFiles(cache / "intervals").keep(f"{number:016x}.json", b"{}")
     drawing = f"{'a' * 64}/drawing.svg"
     CachedFiles(cache / "figures").keep(drawing, b"<svg>")
-    os.utime(cache / "figures" / drawing, (time.time() - 40 * 86_400,) * 2)
+    long_ago = time.time() - 40 * 86_400
+    os.utime(cache / "figures" / drawing, (long_ago, long_ago))
     ShardStore(cache / "features", key="k").add({"image": bytes(100)})
     return tmp_path / "runs"
 

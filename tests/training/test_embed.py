@@ -1,5 +1,6 @@
 """embed: one row an image, told where it came from, the same bytes again, whole or not at all."""
 
+import random
 import shutil
 from pathlib import Path
 
@@ -115,3 +116,31 @@ def test_findings_of_the_images_are_said_without_progress_too(tmp_path: Path, ca
         _embed(str(cells), "--unlabelled", "--out", str(tmp_path / "out.parquet"), "--cache", str(tmp_path / "c")) == 0
     )
     assert "! F201 1 file is passed over: 1 .jp2, namely a/scan.jp2." in capsys.readouterr().err
+
+
+def test_a_flipped_bit_in_an_embedding_is_told_or_changes_no_number(drawn_cells, tmp_path):
+    out, moment = tmp_path / "cells.parquet", random.Random(0)
+    embed(_session(drawn_cells, tmp_path / "cache"), out)
+    whole, first, num_told = out.read_bytes(), read_embedding(out), 0
+    assert embed_module._SHA256.encode() in (pq.read_metadata(out).metadata or {})
+    for _ in range(150):
+        bit, turned = moment.randrange(8 * len(whole)), bytearray(whole)
+        turned[bit // 8] ^= 1 << bit % 8
+        out.write_bytes(turned)
+        try:
+            found = read_embedding(out)
+        except DataError as error:
+            num_told += "cells.parquet" in str(error)
+            continue
+        np.testing.assert_array_equal(found.features, first.features)
+        assert found.made_from == first.made_from
+        assert found.table.drop_columns(["features"]).equals(first.table.drop_columns(["features"]))
+    assert num_told > 100
+
+
+def test_an_embedding_of_an_earlier_version_is_read_without_a_checksum(drawn_cells, tmp_path):
+    out = tmp_path / "cells.parquet"
+    embed(_session(drawn_cells, tmp_path / "cache"), out)
+    first = read_embedding(out)
+    pq.write_table(first.table, tmp_path / "older.parquet")
+    np.testing.assert_array_equal(read_embedding(tmp_path / "older.parquet").features, first.features)

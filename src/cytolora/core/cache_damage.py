@@ -18,8 +18,8 @@ class _Damage:
     lock: Lock = field(default_factory=Lock)
     depth: int = 0
     """Of blocks of ``one_notice`` that this process is in."""
-    found: dict[Path, tuple[int, Path]] = field(default_factory=dict)
-    """By folder: the number of entries, and the first."""
+    found: dict[Path, dict[Path, int]] = field(default_factory=dict)
+    """By folder: the files with damaged entries, in the order of their discovery, with the number of these."""
 
 
 _damage = _Damage()
@@ -32,8 +32,7 @@ def note_damage(folder: Path, entry: Path, number: int = 1) -> None:
         entry: The file with the first of them.
     """
     with _damage.lock:
-        before, first = _damage.found.get(folder, (0, entry))
-        _damage.found[folder] = before + number, first
+        _damage.found.setdefault(folder, {})[entry] = number  # read again before it is made anew, it counts once
         is_told_later = _damage.depth > 0
     if not is_told_later:
         _tell()
@@ -57,7 +56,8 @@ def one_notice() -> Iterator[None]:
 def _tell() -> None:
     with _damage.lock:
         found, _damage.found = _damage.found, {}
-    for folder, (number, first) in found.items():
+    for folder, files in found.items():
+        number, first = sum(files.values()), next(iter(files))
         if number == 1:
             log.warning("%s is damaged: what is damaged of it is not used but made anew.", first)
         else:
