@@ -97,7 +97,7 @@ def judge(kind: Kind, path: Path) -> tuple[str, str]:
 
 def flip(kind: Kind, moment: random.Random) -> tuple[str, str]:
     """Turns one bit of one file of a kind, judges, and puts everything back."""
-    path = moment.choice([path for path, content in kind.before.items() if content])
+    path = moment.choice(kind.flipped)
     content = bytearray(kind.before[path])
     bit = moment.randrange(8 * len(content))
     content[bit // 8] ^= 1 << bit % 8

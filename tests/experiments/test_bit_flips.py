@@ -39,7 +39,9 @@ def test_what_a_flip_does_is_told_apart(read, outcome: str, tmp_path: Path):
         next_one = read(path)
         return next(next_one) if outcome == "unnamed" else next_one
 
-    kind = flips.Kind(name="values", root=tmp_path, read=named, before={path: b"0.5"}, expected='"as before"')
+    kind = flips.Kind(
+        name="values", root=tmp_path, read=named, before={path: b"0.5"}, flipped=[path], expected='"as before"'
+    )
     found, _ = flips.flip(kind, random.Random(3))
     assert found == outcome
     assert path.read_text() == "0.5"
