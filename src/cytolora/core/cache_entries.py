@@ -65,8 +65,9 @@ def entries(root: Path, kinds: Iterable[str] = KINDS) -> Iterator[Entry]:
         folder, name = root / kind, re.compile(_NAMES[kind])
         if folder.is_symlink():
             continue
+        start = len(str(folder)) + 1  # pathlib takes ten times as long
         for found in _listed(folder) if kind == ARCHIVES else _files(folder):
-            if name.fullmatch(Path(found.path).relative_to(folder).as_posix()):
+            if name.fullmatch(found.path[start:].replace(os.sep, "/")):
                 with suppress(FileNotFoundError):
                     yield _entry(kind, found)
 
@@ -151,9 +152,9 @@ def _remove_archive(folder: Path) -> None:
 
 def _entry(kind: str, found: os.DirEntry[str]) -> Entry:
     about = found.stat(follow_symlinks=False)
-    path = Path(found.path)
-    size = sum(one.stat(follow_symlinks=False).st_size for one in _files(path)) if kind == ARCHIVES else about.st_size
-    return Entry(kind=kind, path=path, num_bytes=size, last_used=about.st_mtime)
+    inside = _files(found.path) if kind == ARCHIVES else ()
+    size = sum(one.stat(follow_symlinks=False).st_size for one in inside) if kind == ARCHIVES else about.st_size
+    return Entry(kind=kind, path=Path(found.path), num_bytes=size, last_used=about.st_mtime)
 
 
 def _listed(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
@@ -164,14 +165,14 @@ def _listed(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]
                 yield found
 
 
-def _files(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
+def _files(folder: Path | str, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
     """Yields the files below a folder, following no links."""
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as listing:
         for found in listing:
             if found.name.startswith(".") and not hidden:
                 continue
             if found.is_dir(follow_symlinks=False):
-                yield from _files(Path(found.path), hidden=hidden)
+                yield from _files(found.path, hidden=hidden)
             elif found.is_file(follow_symlinks=False):
                 yield found
 
