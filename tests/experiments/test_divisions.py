@@ -9,6 +9,7 @@ from PIL import Image
 import cytolora
 from cells import run_all, tiny_grid
 from cytolora.config.run import SplitSpec
+from cytolora.core.files import write_json
 from cytolora.errors import StoreError
 from cytolora.experiments.expand import narrowed
 from cytolora.experiments.names import NAMES, read_names, write_names
@@ -105,6 +106,30 @@ def test_damaged_names_are_one_line_that_says_what_to_do(content: bytes, tmp_pat
     (tmp_path / NAMES).write_bytes(content)
     with pytest.raises(StoreError, match=r"names\.json .*Move it away"):
         read_names(tmp_path)
+
+
+def test_a_flipped_bit_in_names_is_told_or_changes_no_name(tmp_path: Path):
+    store, names = Store(tmp_path / "runs"), {"a_lora_2-shot": "small", "b_lora_2-shot": "large"}
+    write_names(store, names)
+    path = store.root / NAMES
+    whole, num_told = path.read_bytes(), 0
+    for bit in range(8 * len(whole)):
+        turned = bytearray(whole)
+        turned[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(turned)
+        try:
+            assert read_names(store.root) == names, bit
+        except StoreError:
+            num_told += 1
+    assert num_told > 0.9 * 8 * len(whole)
+
+
+def test_names_of_an_earlier_version_are_read_without_a_checksum(tmp_path: Path):
+    names = {"a_lora_2-shot": "small", "b_lora_2-shot": "x" * 71}
+    write_json(tmp_path / NAMES, names)
+    assert read_names(tmp_path) == names
+    write_names(Store(tmp_path), {"c": "third"})
+    assert read_names(tmp_path) == names | {"c": "third"}
 
 
 def test_a_run_from_python_names_its_variants_in_the_store(drawn_cells: Path, tmp_path: Path):

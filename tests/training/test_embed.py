@@ -1,5 +1,6 @@
 """embed: one row an image, told where it came from, the same bytes again, whole or not at all."""
 
+import random
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from class_folders import write_classes
 
 from cytolora.cli.app import main
+from cytolora.core.cache_entries import entries
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.errors import DataError
@@ -115,3 +117,59 @@ def test_findings_of_the_images_are_said_without_progress_too(tmp_path: Path, ca
         _embed(str(cells), "--unlabelled", "--out", str(tmp_path / "out.parquet"), "--cache", str(tmp_path / "c")) == 0
     )
     assert "! F201 1 file is passed over: 1 .jp2, namely a/scan.jp2." in capsys.readouterr().err
+
+
+def test_a_flipped_bit_in_an_embedding_is_told_or_changes_no_number(drawn_cells, tmp_path):
+    out, moment = tmp_path / "cells.parquet", random.Random(0)
+    embed(_session(drawn_cells, tmp_path / "cache"), out)
+    whole, first, num_told = out.read_bytes(), read_embedding(out), 0
+    assert embed_module._SHA256.encode() in (pq.read_metadata(out).metadata or {})
+    for _ in range(150):
+        bit, turned = moment.randrange(8 * len(whole)), bytearray(whole)
+        turned[bit // 8] ^= 1 << bit % 8
+        out.write_bytes(turned)
+        try:
+            found = read_embedding(out)
+        except DataError as error:
+            num_told += "cells.parquet" in str(error)
+            continue
+        np.testing.assert_array_equal(found.features, first.features)
+        assert found.made_from == first.made_from
+        assert found.table.drop_columns(["features"]).equals(first.table.drop_columns(["features"]))
+    assert num_told > 100
+
+
+def test_an_embedding_of_an_earlier_version_is_read_without_a_checksum(drawn_cells, tmp_path):
+    out = tmp_path / "cells.parquet"
+    embed(_session(drawn_cells, tmp_path / "cache"), out)
+    first = read_embedding(out)
+    pq.write_table(first.table, tmp_path / "older.parquet")
+    np.testing.assert_array_equal(read_embedding(tmp_path / "older.parquet").features, first.features)
+
+
+def test_a_limit_of_the_cache_is_kept_and_changes_no_feature(drawn_cells, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    assert _embed(str(drawn_cells), "--out", str(tmp_path / "free.parquet"), "--cache", str(cache)) == 0
+    assert sum(entry.num_bytes for entry in entries(cache)) > 200_000
+    bounded = ["--cache", str(cache), "--cache-limit", "100kB"]
+    for name in ("first", "second"):
+        assert _embed(str(drawn_cells), "--out", str(tmp_path / f"{name}.parquet"), *bounded) == 0
+        assert 0 < sum(entry.num_bytes for entry in entries(cache)) <= 100_000
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "free.parquet").read_bytes()
+    assert _embed(str(drawn_cells), "--out", str(tmp_path / "x.parquet"), "--cache-limit", "a lot") == 2
+    assert "--cache-limit expects a size such as 20GB" in capsys.readouterr().err
+
+
+def test_every_damaged_cache_file_is_made_anew_with_one_line_a_kind(drawn_cells, tmp_path, caplog):
+    arguments = (str(drawn_cells), "--cache", str(tmp_path / "cache"), "--out")
+    _embed(*arguments, str(tmp_path / "first.parquet"))
+    files = [entry.path for entry in entries(tmp_path / "cache")]
+    for number, path in enumerate(files):
+        content = bytearray(path.read_bytes())
+        content[-1 - number % 50] ^= 0x41
+        path.write_bytes(content[: -1 if number % 3 else None])
+    assert _embed(*arguments, str(tmp_path / "second.parquet")) == 0
+    assert (tmp_path / "second.parquet").read_bytes() == (tmp_path / "first.parquet").read_bytes()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len({line.partition(str(tmp_path))[2].split("/")[2] for line in lines}) <= 2
+    assert any("features" in line for line in lines)

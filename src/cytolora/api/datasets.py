@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import DATASETS, load_manifest
@@ -19,6 +20,7 @@ def list_datasets() -> list[str]:
     return [spec.name for spec in DATASETS]
 
 
+@one_notice()
 def load_dataset(
     data: AnyPath,
     dataset: str | None = None,
@@ -51,6 +53,7 @@ def load_dataset(
     return manifest if split is None else read_split(split, manifest)
 
 
+@one_notice()
 def check(
     data: AnyPath | Manifest,
     dataset: str | None = None,
@@ -90,6 +93,7 @@ def check(
     return found
 
 
+@one_notice()
 def split(
     data: AnyPath | Manifest,
     out: AnyPath,

@@ -14,6 +14,7 @@ from cytolora.core.arguments import (
     as_path,
     as_path_or_none,
 )
+from cytolora.core.cache_damage import one_notice
 from cytolora.core.findings import lines
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _DEFAULTS = FitOptions()
 
 
+@one_notice()
 def fit(
     data: AnyPath,
     out: AnyPath,

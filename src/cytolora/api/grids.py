@@ -21,6 +21,7 @@ from cytolora.core.arguments import (
     as_path,
     as_whole_numbers,
 )
+from cytolora.core.cache_damage import one_notice
 from cytolora.core.findings import lines, summary
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
@@ -150,6 +151,7 @@ def _shots(given: OneOrMany[int | str]) -> list[int | Literal["all"]]:
     return ["all" if value == "all" else as_whole_numbers(value, "shots")[0] for value in values]  # pyright: ignore
 
 
+@one_notice()
 def run_grid(
     spec: GridSpec,
     inputs: Inputs,
@@ -265,6 +267,7 @@ class Report:
         return link + html_table(self.table.column_names, rows)
 
 
+@one_notice()
 def report(
     runs: AnyPath,
     out: AnyPath,
@@ -283,6 +286,7 @@ def report(
     return Report(build_report(runs, out, data, reading=reading))
 
 
+@one_notice()
 def compare(
     runs: AnyPath,
     by: "By",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cytolora.classifier.fit.config import DEFAULT_CACHE
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_names, as_path, as_path_or_none
+from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.data.manifest import Manifest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cytolora.classifier.leakage.report import LeakageReport
 
 
+@one_notice()
 def leakage(
     data: AnyPath | Manifest,
     *,

@@ -10,6 +10,7 @@ from cytolora.classifier.fit.config import DEFAULT_CACHE
 from cytolora.config.reading import AS_IT_STANDS, STANDARD, Decoding, ReadOptions
 from cytolora.config.run import AdapterSpec
 from cytolora.core.arguments import AnyPath, as_device, as_path
+from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.data.manifest import Manifest
@@ -162,6 +163,7 @@ def _unlabelled(data: AnyPath, reading: ReadOptions) -> Manifest:
     return unlabelled(data, reading.decoding)
 
 
+@one_notice()
 def embed(
     data: AnyPath | Manifest,
     out: AnyPath,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from cytolora.cli.console import make_console, print_any_text
+from cytolora.core.cache_damage import one_notice
 from cytolora.errors import CytoloraError, how_to_install
 
 _USER_MUST_CHANGE = 2
@@ -40,6 +41,7 @@ _COMMANDS = {
     ),
     "export": ("export:export", "Exports a classifier to ONNX, timm or PEFT, and verifies the export."),
     "serve": ("serve:serve", "Serves a classifier over HTTP (localhost unless a token is set)."),
+    "cache": ("cache:app", "Lists and clears what is kept to be read again: pixels, features, adapters, drawings."),
     "data": ("data:app", "Downloads datasets and lists their sources."),
     "weights": ("weights:app", "Lists, downloads and verifies checkpoints."),
     "doctor": ("doctor:doctor", "Diagnoses the installation: Python, devices, checkpoints, hub."),
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_any_text()
     console = make_console(stderr=True)
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        with one_notice():
+            code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CytoloraError as error:
         console.print(f"cytolora: {_one_line(error)}")
         sys.exit(_USER_MUST_CHANGE)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import make_console
 from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
 from cytolora.core.text import counted
@@ -22,7 +23,7 @@ def embed(
     split: Path | None = None,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path | None = None,
+    caching: CacheOptions = DEFAULT,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -47,8 +48,6 @@ def embed(
         Takes every image below the folder, in any sub-folder; the labels stay empty.
     split
         File written by `cytolora split`.
-    cache
-        Folder of decoded images and features; the user's cache folder by default. `RUNS/.cache` shares those of runs.
     quiet
         Shows no progress.
     """
@@ -76,7 +75,7 @@ def embed(
             else read_manifest(path, dataset, split, reading)
         )
         progress.begin("features", len(manifest.samples), "images")
-        session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
+        session = open_session(manifest, model, files, machine, cache=caching.folder(), progress=progress)
         num_images, feature_dim = write(session, out, on_images=progress.done)
     print_findings([*manifest.findings, *session.weight_findings], make_console(stderr=True))
     make_console().print(

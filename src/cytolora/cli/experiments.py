@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolora.api import grids
+from cytolora.cli.cache_options import NO_LIMIT_GIVEN, LimitOptions
 from cytolora.cli.console import make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
@@ -96,6 +97,7 @@ def run(
     engine: str = "inline",
     address: str | None = None,
     workers: int | None = None,
+    caching: LimitOptions = NO_LIMIT_GIVEN,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -128,6 +130,7 @@ def run(
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs, reading)
     require_writable(out)  # now, not after the first run
+    caching.apply(out / ".cache")
     chosen = resolve_device(machine)
     with show_progress(quiet=quiet) as progress:
         told = {} if quiet else {"announce": announcer(progress, device=chosen, store=Store(out))}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
@@ -22,7 +23,6 @@ from cytolora.cli.options import (
 from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_metrics, print_repeats
 from cytolora.cli.progress import show_progress
-from cytolora.core.cache_folder import default_cache
 
 
 def fit(
@@ -50,7 +50,7 @@ def fit(
     leave_out: str | None = None,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path | None = None,
+    caching: CacheOptions = DEFAULT,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -112,8 +112,6 @@ def fit(
         File written by `cytolora split`: train, val or test of each image.
     leave_out
         Metadata column and value (site=B) whose images are the test set.
-    cache
-        Folder of decoded images, features and trained adapters; may be deleted at any time.
     quiet
         Prints only findings and the result.
     json_
@@ -153,7 +151,7 @@ def fit(
                 reading=reading.options(),
                 weights_dir=files.weights_dir,
                 trust_weights=files.trust_weights,
-                cache=cache or default_cache(),
+                cache=caching.folder(),
                 own_backbones=own,
             ),
             progress=progress,

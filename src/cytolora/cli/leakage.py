@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import Console, PlainTable, make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
@@ -40,7 +41,7 @@ def leakage(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path | None = None,
+    caching: CacheOptions = DEFAULT,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -76,8 +77,6 @@ def leakage(
         HTML file to write.
     json_
         Prints one JSON document.
-    cache
-        Folder of decoded images and features; the user's cache folder by default. `RUNS/.cache` shares those of runs.
     quiet
         Shows no progress.
     """
@@ -85,7 +84,6 @@ def leakage(
     from cytolora.cli.machine import resolve_device
     from cytolora.cli.own_backbones import add_own, open_bundle
     from cytolora.cli.progress import show_progress
-    from cytolora.core.cache_folder import default_cache
 
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
@@ -106,7 +104,7 @@ def leakage(
             weights=None if opened is not None else pairs(files.weights, "--weights"),
             weights_dir=files.weights_dir,
             trust_weights=files.trust_weights,
-            cache=cache or default_cache(),
+            cache=caching.folder(),
             device=resolve_device(machine),
             progress=progress,
         )

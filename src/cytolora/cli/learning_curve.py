@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
@@ -38,7 +39,7 @@ def learning_curve(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
-    cache: Path | None = None,
+    caching: CacheOptions = DEFAULT,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -69,8 +70,6 @@ def learning_curve(
         Folder for labels.json and the figure (SVG, PNG, CSV).
     json_
         Prints one JSON document.
-    cache
-        Folder of decoded images and features; the user's cache folder by default. `RUNS/.cache` shares those of runs.
     quiet
         Shows no progress.
     """
@@ -88,7 +87,7 @@ def learning_curve(
         check_asked(manifest, shots, seeds)
         chosen = shots or default_shots(manifest, seeds)
         progress.begin("features", len(manifest.samples), "images")
-        session = open_session(manifest, model, files, machine, cache=cache, progress=progress)
+        session = open_session(manifest, model, files, machine, cache=caching.folder(), progress=progress)
         for _ in session.feature_chunks(progress.done):
             pass  # cached now, and read back at once
         progress.begin("classifiers", num_classifiers(chosen, seeds), "classifiers")

@@ -8,7 +8,6 @@ from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
 from cytolora.cli.options import MachineOptions, ReadingOptions, WeightOptions, add_backbones, pairs
-from cytolora.core.cache_folder import default_cache
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
@@ -38,14 +37,13 @@ def open_session(
     files: WeightOptions,
     machine: MachineOptions,
     *,
-    cache: Path | None,
+    cache: Path,
     progress: Progress,
 ) -> Session:
     """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
 
     Args:
         model: If None, what `fit` would take for a linear classifier.
-        cache: The user's cache folder if None.
 
     Raises:
         WeightsError: If the checkpoint is neither here nor to be had.
@@ -62,7 +60,7 @@ def open_session(
         manifest,
         model,
         inputs,
-        cache=cache or default_cache(),
+        cache=cache,
         device=resolve_device(machine),
         progress=progress,
         own=own,

@@ -1,13 +1,155 @@
-"""Default cache folder: the user's, so that no call writes into the working directory or beside the data."""
+"""Cache folder: values that can be computed anew, each under a checksum over key and content, within a limit of bytes.
 
+``CachedFiles`` keeps values of one kind, a file each; core/shards.py keeps many small ones in a file, and
+data/imaging/cache.py maps large ones into memory. All three check what they read, count as absent what is damaged
+(core/cache_damage.py tells of it), and report what they write to ``wrote``, which keeps the folder within its limit.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
+from cytolora.core.cache_damage import note_damage
+from cytolora.core.cache_entries import KINDS, entries, is_empty, mark_used, remove_abandoned, remove_least_used
+from cytolora.core.checksum import add_checksum, checked
+from cytolora.core.files import write_bytes
+
+DEFAULT_LIMIT = 50 * 10**9
+"""Bytes that a cache folder may take where nobody has said otherwise."""
+
+_LIMIT = "limit"
+"""The file in a cache folder that keeps its limit."""
+_FULL, _ROOM = 0.95, 0.9
+"""Shares of the limit: from where on entries are removed, and to where."""
+_UNFIT = (ValueError, KeyError, TypeError, IndexError, AttributeError)
+
+_Value = TypeVar("_Value")
+
 
 def default_cache() -> Path:
-    """Returns the folder that keeps decoded images, features and adapters: ``~/.cache/cytolora`` on Linux.
+    """Returns the user's folder of decoded images, features and adapters: ``~/.cache/cytolora`` on Linux.
 
-    Its contents can be computed anew; it may be deleted at any time.
+    No call writes into the working directory or beside the data. Its contents can be computed anew; it may be deleted
+    at any time.
     """
     return platformdirs.user_cache_path("cytolora", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFiles:
+    """Cached values of one kind, a file each under a name that says all that decides the value.
+
+    A value that is damaged, or that was kept under another name, counts as absent; it is told of, once.
+    """
+
+    folder: Path
+    """Named after the kind, in a cache folder."""
+
+    def read(self, name: str, decode: Callable[[bytes], _Value]) -> _Value | None:
+        """Returns the value of a name, or None where there is none.
+
+        Args:
+            decode: Reads and checks the content; a ValueError, KeyError or TypeError of it counts as damage.
+        """
+        path = self.folder / name
+        try:
+            kept = path.read_bytes()
+        except OSError:
+            return None
+        content = checked(memoryview(kept), key=self._key(name))
+        if content is not None:
+            with suppress(*_UNFIT):
+                value = decode(bytes(content))
+                if self.folder.name in KINDS:
+                    mark_used(path)
+                return value
+        note_damage(self.folder, path)
+        return None
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Writes a value, whole or not at all.
+
+        Raises:
+            OSError: If the disk is full or the folder may not be written to.
+        """
+        kept = add_checksum(content, key=self._key(name))
+        write_bytes(self.folder / name, kept, durable=False)  # what a power cut tears, the checksum finds
+        wrote(self.folder, len(kept))
+
+    def _key(self, name: str) -> str:
+        return f"{self.folder.name}/{name}"
+
+
+def is_cache(root: Path) -> bool:
+    """Whether a folder is a cache of this package: it holds an entry, a limit, or the empty folder of a kind."""
+    if any(True for _ in entries(root)) or (root / _LIMIT).is_file():
+        return True
+    return any(is_empty(root / kind) for kind in KINDS)
+
+
+def limit_of(root: Path) -> int | None:
+    """Returns the bytes that a cache folder may take; None: without limit."""
+    path = root / _LIMIT
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        return DEFAULT_LIMIT
+    content = checked(memoryview(kept), key=_LIMIT)
+    if content is None:
+        note_damage(root, path)
+        with suppress(OSError):
+            path.unlink()
+        return DEFAULT_LIMIT
+    return int(bytes(content)) if bytes(content).isdigit() else None
+
+
+def set_limit(root: Path, limit_bytes: int | None) -> None:
+    """Keeps a limit with a cache folder, for this and later commands, and removes what is beyond it.
+
+    Raises:
+        OSError: If the folder may not be written to.
+    """
+    if not root.is_dir() or limit_of(root) != limit_bytes:
+        content = b"none" if limit_bytes is None else str(limit_bytes).encode()
+        write_bytes(root / _LIMIT, add_checksum(content, key=_LIMIT))
+    bound(root)
+
+
+def bound(root: Path) -> None:
+    """Removes the least recently used entries of a cache folder that nears its limit, and what killed writers left."""
+    remove_abandoned(root)
+    limit = limit_of(root)
+    if limit is not None:
+        remove_least_used(root, if_beyond=int(limit * _FULL), to=int(limit * _ROOM))
+
+
+@dataclass(slots=True)
+class _Written:
+    """Bytes that this process wrote to a cache folder since it looked for room, and after how many it looks again."""
+
+    num_bytes: int = 0
+    room: float = 0
+
+
+_written: dict[Path, _Written] = {}
+
+
+def wrote(folder: Path, num_bytes: int) -> None:
+    """Counts what was written to the folder of a kind, and now and then makes room in the cache that it is in.
+
+    The first time that a process writes, and again after each twentieth of the limit: looking at every entry takes
+    seconds where there are a million.
+    """
+    root = folder.parent
+    if folder.name not in KINDS:
+        return
+    since = _written.setdefault(root, _Written())
+    since.num_bytes += num_bytes
+    if since.num_bytes > since.room:
+        limit = limit_of(root)
+        since.num_bytes, since.room = 0, float("inf") if limit is None else limit * (1 - _FULL)
+        bound(root)

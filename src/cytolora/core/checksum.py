@@ -1,14 +1,10 @@
 """Checksum of cached files, over key and content: what is damaged, or kept under another key, counts as absent."""
 
 import hashlib
-import logging
-from pathlib import Path
 
 _MAGIC = b"cytolora sha256 "
 _HEAD_BYTES = len(_MAGIC) + 64 + 1
 """Of the first line: hexadecimal digits and the line's end."""
-
-log = logging.getLogger(__name__)
 
 
 def add_checksum(content: bytes, *, key: str) -> bytes:
@@ -30,18 +26,6 @@ def checked(kept: memoryview, *, key: str, trusted: bool = False) -> memoryview 
     if len(head) < _HEAD_BYTES or head[: len(_MAGIC)] != _MAGIC:
         return None
     return content if trusted or head == _head(content, key) else None
-
-
-def read_checked(path: Path, *, key: str) -> bytes | None:
-    """Reads a cache file; None if there is none, one without a checksum, or, with a warning, one that fails it."""
-    try:
-        kept = path.read_bytes()
-    except OSError:
-        return None
-    content = checked(memoryview(kept), key=key)
-    if content is None and kept.startswith(_MAGIC):
-        log.warning("%s is damaged: it is not used but made anew.", path)
-    return None if content is None else bytes(content)
 
 
 def _head(content: memoryview, key: str) -> bytes:

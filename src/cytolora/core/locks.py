@@ -35,6 +35,16 @@ def acquire(descriptor: int) -> None:
             time.sleep(_RETRY_SECONDS)
 
 
+def share(descriptor: int) -> None:
+    """Waits for a lock of an open file or folder that several processes may hold at once, but none with another one.
+
+    On a file system or platform without locks it returns at once.
+    """
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
 def acquire_now(descriptor: int) -> None:
     """Takes the exclusive lock of an open file or folder.
 

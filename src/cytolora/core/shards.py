@@ -5,8 +5,6 @@ a name made from its content, and never changed; a reader merges the indexes of 
 change of a shard's file is that of its last use, so that whole shards can be dropped by age.
 """
 
-import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,6 +13,9 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
+from cytolora.core.cache_damage import note_damage
+from cytolora.core.cache_entries import mark_used
+from cytolora.core.cache_folder import wrote
 from cytolora.core.checksum import add_checksum, checked
 from cytolora.core.files import canonical_json, sha256_text, write_bytes
 from cytolora.core.strict_json import read_json
@@ -22,8 +23,6 @@ from cytolora.core.strict_json import read_json
 MAX_ENTRIES = 1024
 """Per shard."""
 _SUFFIX = ".shard"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +42,7 @@ class ShardStore:
     def __init__(self, folder: Path, *, key: str) -> None:
         """Opens the part of ``folder`` that belongs to ``key``, which says all that decides an entry but its name."""
         self._key = sha256_text(key)
+        self._kind = folder
         self._folder = folder / self._key[:32]
         self._indexes: dict[Path, dict[str, _Entry]] = {}
         self._entries: dict[str, _Entry] = {}
@@ -63,11 +63,10 @@ class ShardStore:
             whole = self._read(shard, wanted)
             entries |= whole
             if len(whole) < len(wanted):
-                self._replace(shard)
+                self._replace(shard, num_damaged=len(wanted) - len(whole))
             elif shard not in self._used:
                 self._used.add(shard)
-                with suppress(OSError):  # a cache that may only be read
-                    os.utime(shard)
+                mark_used(shard)
         return entries
 
     def add(self, entries: Mapping[str, bytes]) -> None:
@@ -83,6 +82,7 @@ class ShardStore:
             head = add_checksum(index, key=self._key)
             content = b"".join([len(head).to_bytes(4, "little"), head, *whole.values()])
             write_bytes(self._folder / f"{sha256(content).hexdigest()[:32]}{_SUFFIX}", content)
+            wrote(self._kind, len(content))
 
     def _entry_key(self, name: str) -> str:
         return f"{self._key}/{name}"
@@ -109,7 +109,9 @@ class ShardStore:
             return None
         content = checked(memoryview(head), key=self._key)
         if content is None:
-            _remove(shard)
+            note_damage(self._kind, shard)
+            with suppress(OSError):
+                shard.unlink()
             return None
         index, offset = {}, 4 + num_bytes
         for name, size in read_json(bytes(content).decode()):
@@ -129,17 +131,12 @@ class ShardStore:
                     entries[name] = bytes(content)
         return entries
 
-    def _replace(self, shard: Path) -> None:
+    def _replace(self, shard: Path, *, num_damaged: int) -> None:
         """Writes the whole entries of a damaged shard to a new one and removes it."""
-        if not shard.exists():  # another process has done it
+        if not shard.exists():  # another process has done it, or made room
             return
+        note_damage(self._kind, shard, num_damaged)
         whole = self._read(shard, self._indexes[shard])
         with suppress(OSError):
             self.add(whole)
-            _remove(shard)
-
-
-def _remove(shard: Path) -> None:
-    log.warning("%s is damaged: what is damaged of it is not used but made anew.", shard)
-    with suppress(OSError):
-        shard.unlink()
+            shard.unlink()

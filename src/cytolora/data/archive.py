@@ -10,19 +10,24 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from cytolora.core.cache_folder import default_cache
+from cytolora.core.cache_entries import ARCHIVES, hold
+from cytolora.core.cache_folder import default_cache, wrote
 from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.data.unpacked_archive import mend
 from cytolora.data.walk import folders_in, has_images
 from cytolora.errors import DataError
 
-DEFAULT_CACHE = default_cache() / "archives"
+DEFAULT_CACHE = default_cache() / ARCHIVES
 
 _MAX_MEMBERS = 1_000_000
 _MAX_RATIO = 200
 """Unpacked bytes to packed bytes, of one entry and of all; photographs reach 20, zeros 1000."""
 _FREE_BYTES = 64 * 2**20
 """Up to here no ratio is looked at: small blank images pack very well."""
+
+_MAX_TRIES = 5
+"""How often the folder of an archive may be removed by another process before it is held."""
 
 _OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
 _MAX_WRAPPERS = 4
@@ -53,9 +58,7 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
         with zipfile.ZipFile(archive) as packed:
             members = _checked(archive, packed.infolist())
             target = cache / _key(members) / archive.stem
-            recover_folders(target.parent)
-            if not target.is_dir():
-                _extract(packed, members, target)
+            _unpack_into(packed, members, target)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -70,6 +73,21 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
         hint = "free some space" if error.errno == errno.ENOSPC else "unpack it yourself and point at the folder"
         raise DataError(f"Cannot unpack {archive} into {cache}: {error.strerror or error}; {hint}.") from error
     return target
+
+
+def _unpack_into(packed: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], target: Path) -> None:
+    """Fills a folder, or mends it where it is there; nothing removes it while this process lives."""
+    if target.parent.is_dir():
+        recover_folders(target.parent)
+    for _ in range(_MAX_TRIES):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if hold(target.parent):
+            break
+    if target.is_dir():
+        mend(packed, members, target)
+    else:
+        _extract(packed, members, target)
+        wrote(target.parent.parent, sum(member.file_size for member in members.values()))
 
 
 def inner_folders(folder: Path) -> list[Path]:
@@ -140,7 +158,6 @@ def _key(members: dict[str, zipfile.ZipInfo]) -> str:
 
 def _extract(packed: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], target: Path) -> None:
     needed, cache = sum(member.file_size for member in members.values()), target.parent
-    cache.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(cache).free < needed:
         raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and the disk has less")
     with staged_folder(target) as staging:

@@ -15,7 +15,7 @@ import pyarrow.csv as pa_csv
 from matplotlib.figure import Figure as Drawing
 from matplotlib.transforms import Bbox
 
-from cytolora.core.checksum import add_checksum, read_checked
+from cytolora.core.cache_folder import CachedFiles
 from cytolora.core.delimited import no_formula
 from cytolora.core.files import sha256_file, write_bytes
 from cytolora.display.column import DPI, Columns, for_columns, lay_out, render, to_pdf
@@ -156,16 +156,15 @@ def _draw(figure: Figure, *, as_pdf: bool) -> dict[str, bytes]:
 
 def drawn(figure: Figure, table: bytes, cache: Path, *, as_pdf: bool = False) -> dict[str, bytes]:
     """Returns a kept drawing by file suffix, or draws and keeps it; a damaged one counts as absent."""
-    key = _key(figure, table)
-    names = ["svg", "png", *(f"{columns}col.pdf" for columns in _COLUMNS if as_pdf)]
-    files = {name: cache / key / f"drawing.{name}" for name in names}
-    kept = {name: read_checked(path, key=f"{key}/{path.name}") for name, path in files.items()}
-    if (whole := {name: content for name, content in kept.items() if content is not None}).keys() == files.keys():
+    kept, key = CachedFiles(cache), _key(figure, table)
+    names = {name: f"{key}/drawing.{name}" for name in ("svg", "png", *(f"{n}col.pdf" for n in _COLUMNS if as_pdf))}
+    found = {name: kept.read(file, bytes) for name, file in names.items()}
+    if (whole := {name: content for name, content in found.items() if content is not None}).keys() == names.keys():
         return whole
     made = _draw(figure, as_pdf=as_pdf)
     with suppress(OSError):  # a store on a read-only disk: drawn again next time
         for name, content in made.items():
-            write_bytes(files[name], add_checksum(content, key=f"{key}/{files[name].name}"), durable=False)
+            kept.keep(names[name], content)
     return made
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from string import hexdigits
 
-from cytolora.core.files import write_json
+from cytolora.core.files import canonical_json, sha256_text, write_json
 from cytolora.core.strict_json import read_json
 from cytolora.errors import StoreError
 from cytolora.experiments.store import Store, unwritable
@@ -25,7 +26,7 @@ def write_names(store: Store, names: Mapping[str, str]) -> None:
         together = known | dict(names)
         if together != known:
             try:
-                write_json(store.root / NAMES, dict(sorted(together.items())))
+                write_json(store.root / NAMES, {**dict(sorted(together.items())), _SUM: _sum_of(together)})
             except OSError as error:
                 raise unwritable(store.root, error) from error
 
@@ -45,7 +46,23 @@ def read_names(root: Path) -> dict[str, str]:
         raise StoreError(f"{path} cannot be read: {error}. {_CURE}") from error
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
         raise StoreError(f"{path} is no table of names by setting. {_CURE}")
+    is_checked = any(_is_sum(name) for name in names.values())  # files of earlier versions are not
+    promised = names.pop(_SUM, None)
+    if is_checked and promised != _sum_of(names):
+        raise StoreError(f"{path} was changed after it was written: its SHA-256 is not {promised}. {_CURE}")
     return names
 
 
+def _sum_of(names: Mapping[str, str]) -> str:
+    return f"sha256:{sha256_text(canonical_json(dict(names)))}"
+
+
+def _is_sum(name: str) -> bool:
+    """Whether a text is a checksum, perhaps with a damaged letter."""
+    return len(name) == len(_sum_of({})) and sum(letter in hexdigits for letter in name) >= _NUM_DIGITS
+
+
+_SUM = "sha256"
+"""Key of the checksum over all other entries: no id of a setting."""
+_NUM_DIGITS = 63
 _CURE = "Move it away; running the grid again writes it anew."

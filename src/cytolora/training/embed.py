@@ -1,5 +1,6 @@
 """Features of a folder of images as one Parquet file, with what they were computed from."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from cytolora.config.reading import STANDARD, Decoding
 from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.files import staged_file
+from cytolora.core.files import canonical_json, sha256_text, staged_file
 from cytolora.core.strict_json import read_json
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
@@ -27,6 +28,8 @@ from cytolora.training.session import Session
 _METADATA = b"cytolora"
 """Key of the JSON in the file's metadata."""
 _FEATURES = "features"
+_SHA256 = "cytolora_sha256"
+"""Key of the checksum in the file's metadata."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +67,33 @@ def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = 
     schema = _schema(session, feature_dim)
     try:
         with staged_file(out) as staging, pq.ParquetWriter(staging, schema) as writer:
+            sums = _Checksum(schema)
             for part in _chained(first, parts):
-                writer.write_table(_table(part, schema))
+                table = _table(part, schema)
+                writer.write_table(table)
+                sums.add(table)
+            writer.add_key_value_metadata({_SHA256: sums.hexdigest()})
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
     return len(session.manifest.samples), feature_dim
 
 
 def read_embedding(path: AnyPath) -> Embedding:
-    """Reads what ``embed`` wrote.
+    """Reads what ``embed`` wrote, and compares it with its checksum; files of earlier versions have none.
 
     Raises:
-        DataError: If the file is no such file.
+        DataError: If the file is no such file, or was changed after it was written.
     """
     try:
-        table = pq.read_table(as_path(path))
+        with pq.ParquetFile(as_path(path)) as file:
+            table, promised = file.read(), (file.metadata.metadata or {}).get(_SHA256.encode())
         made_from = read_json((table.schema.metadata or {})[_METADATA])
+        sums = _Checksum(table.schema)
+        sums.add(table)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise DataError(f"{path} is no file of features; expected what `cytolora embed DATA --out` wrote.") from error
+    if promised is not None and promised != sums.hexdigest().encode():
+        raise DataError(f"{path} was changed after it was written: its SHA-256 differs. Run `cytolora embed` again.")
     return Embedding(table=table, made_from=made_from)
 
 
@@ -105,6 +117,27 @@ def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:
         decoding=decoding,
         findings=(*findings_of(left, folder), *other_files(left, folder)),
     ).with_hashes()
+
+
+class _Checksum:
+    """SHA-256 of a table and of what it was made from, however its rows come in parts."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        about = canonical_json([schema.names, (schema.metadata or {})[_METADATA].decode()])
+        self._about, self._columns = about, {name: hashlib.sha256() for name in schema.names}
+
+    def add(self, table: pa.Table) -> None:
+        """Counts rows in."""
+        for name, column in self._columns.items():
+            for chunk in table[name].chunks:
+                if name == _FEATURES:
+                    column.update(np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False)).tobytes())
+                else:
+                    column.update("".join(f"{json.dumps(text)}\n" for text in chunk.to_pylist()).encode())
+
+    def hexdigest(self) -> str:
+        """Returns the checksum of all that was added."""
+        return sha256_text("".join([self._about, *(column.hexdigest() for column in self._columns.values())]))
 
 
 def _schema(session: Session, feature_dim: int) -> pa.Schema:

@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 
 from cytolora.config.run import Preprocess
+from cytolora.core.cache_damage import one_notice
+from cytolora.core.cache_entries import entries
+from cytolora.core.cache_folder import set_limit
 from cytolora.data.imaging.cache import MAX_PIXELS, PixelCache
 from cytolora.data.imaging.decode import decode
 from cytolora.data.imaging.views import evaluation_view, kept_evaluation_view
@@ -111,6 +114,29 @@ def test_a_damaged_file_is_noticed_and_made_anew(cells: Manifest, tmp_path: Path
     file.write_bytes(damage(content)[case])
     np.testing.assert_array_equal(PixelCache(tmp_path, cells.root).native(sample), decode(cells.root / sample.path))
     assert file.read_bytes() == content
+
+
+def test_damaged_images_are_told_of_in_one_line_with_their_number(cells: Manifest, tmp_path: Path, caplog):
+    cache = PixelCache(tmp_path / "pixels", cells.root)
+    for sample in cells.samples:
+        cache.whole(sample)
+    for case, file in enumerate(kept_files(tmp_path)):
+        file.write_bytes(damage(file.read_bytes())[case])
+    with one_notice():
+        again = PixelCache(tmp_path / "pixels", cells.root)
+        for sample in cells.samples:
+            np.testing.assert_array_equal(again.whole(sample), decode(cells.root / sample.path))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"4 entries of {tmp_path / 'pixels'} are damaged")
+
+
+def test_images_removed_to_make_room_are_decoded_again_without_a_word(cells: Manifest, tmp_path: Path, caplog):
+    cache = PixelCache(tmp_path / "pixels", cells.root)
+    set_limit(tmp_path, 100_000)
+    for sample in cells.samples[:3] * 2:
+        np.testing.assert_array_equal(cache.native(sample), decode(cells.root / sample.path))
+    assert sum(entry.num_bytes for entry in entries(tmp_path)) <= 100_000
+    assert not caplog.records
 
 
 def test_the_file_of_another_image_is_not_taken_for_this_ones(cells: Manifest, tmp_path: Path):

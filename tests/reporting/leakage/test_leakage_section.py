@@ -44,7 +44,7 @@ def grid(methods: dict[str, MethodSpec], dataset: str = "csv") -> GridSpec:
 
 def kept(runs: Path) -> dict:
     (path,) = (runs / FOLDER).iterdir()
-    return json.loads(path.read_text())
+    return json.loads(path.read_text().partition("\n")[2])  # behind the line of the checksum
 
 
 def rows(report: cytolora.Report) -> list[dict[str, str]]:

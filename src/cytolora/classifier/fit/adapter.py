@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.held_out import RateScores, best_rate
 from cytolora.config.run import RunSpec, to_plain
-from cytolora.core.checksum import add_checksum, read_checked
-from cytolora.core.files import canonical_json, sha256_text, write_bytes
+from cytolora.core.cache_folder import CachedFiles
+from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.provenance import software
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample, Split
@@ -90,24 +89,18 @@ def _rebuilt(session: Session, config: FitConfig, state: dict[str, Tensor]) -> E
 
 def _trained(session: Session, run: RunSpec, split: Split, start: Callable[[], None]) -> dict[str, Tensor]:
     """Returns the trained tensors, from the cache where a fit before this one trained them."""
-    path = session.cache / "adapters" / f"{_key(session, run, split)}.safetensors"
-    cached = _read(path)
-    if cached is not None:
+    kept, name = CachedFiles(session.cache / "adapters"), f"{_key(session, run, split)}.safetensors"
+    if (cached := kept.read(name, from_safetensors)) is not None:
         return cached
     start()
     state = train_adapter(session, run).state
     try:
-        write_bytes(path, add_checksum(to_safetensors(state), key=path.name))
+        kept.keep(name, to_safetensors(state))
     except OSError as error:
         raise DataError(
-            f"Cannot write the trained adapter to {path.parent}: {error.strerror}. Make room, and run again."
+            f"Cannot write the trained adapter to {kept.folder}: {error.strerror}. Make room, and run again."
         ) from error
     return state
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    content = read_checked(path, key=path.name)
-    return None if content is None else from_safetensors(content)
 
 
 def _key(session: Session, run: RunSpec, split: Split) -> str:

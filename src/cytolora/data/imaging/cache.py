@@ -13,6 +13,9 @@ import PIL
 from PIL import Image
 
 from cytolora.config.reading import STANDARD, Decoding
+from cytolora.core.cache_damage import note_damage
+from cytolora.core.cache_entries import mark_used
+from cytolora.core.cache_folder import wrote
 from cytolora.core.checksum import add_checksum, checked
 from cytolora.core.files import write_bytes
 from cytolora.data.imaging.decode import Pixels, decode
@@ -44,6 +47,7 @@ class PixelCache:
 
     def __init__(self, folder: Path, root: Path, decoding: Decoding = STANDARD) -> None:
         """Looks for images at ``root``, the manifest's, reads them as it says, and keeps them in ``folder``."""
+        self._kind = folder
         self._folder = folder / f"pillow-{PIL.__version__}"  # its decoders and filters make the pixels
         self._root = root
         self._decoding = decoding
@@ -112,18 +116,29 @@ class PixelCache:
         return pixels
 
     def _read(self, path: Path) -> _Kept | None:
-        """Maps a kept image; None if there is none, or none that is whole."""
+        """Maps a kept image; None if there is none, or, with a notice, none that is whole."""
         try:
             mapped = np.asarray(np.memmap(path, np.uint8, "r"))
-        except (OSError, ValueError):  # absent, or empty
+        except OSError:  # absent, or not to be read
             return None
+        except ValueError:  # empty
+            note_damage(self._kind, path)
+            return None
+        kept = self._unpacked(path, mapped)
+        if kept is None:
+            note_damage(self._kind, path)
+        elif path not in self._checked:
+            self._checked.add(path)
+            mark_used(path)
+        return kept
+
+    def _unpacked(self, path: Path, mapped: Pixels) -> _Kept | None:
         content = checked(mapped.data, key=self._key(path), trusted=path in self._checked)
         if content is None or len(content) < _HEADER.size:
             return None
         height, width, reduced = _HEADER.unpack_from(content)
         if len(content) != _HEADER.size + height * width * 3:  # changed since it was checked
             return None
-        self._checked.add(path)
         pixels = np.asarray(content)[_HEADER.size :].reshape(height, width, 3)
         return _Kept(pixels=pixels, is_reduced=bool(reduced))
 
@@ -133,6 +148,7 @@ class PixelCache:
         try:
             # not flushed to disk one by one, which takes longer than decoding: what a power cut tears, the sum finds
             write_bytes(path, add_checksum(content, key=self._key(path)), durable=False)
+            wrote(self._kind, len(content))
         except OSError as error:
             raise DataError(
                 f"Cannot keep decoded images in {self._folder}: {error.strerror}. Nothing half-written stays there; "

@@ -3,10 +3,13 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cytolora.core.files import recover_folders, staged_folder, write_json
+from cytolora.core.cache_damage import note_damage
+from cytolora.core.files import canonical_json, recover_folders, sha256_file, sha256_text, staged_folder, write_json
+from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
+from cytolora.data.unpacked_archive import stamp
 from cytolora.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,9 +18,15 @@ if TYPE_CHECKING:
 
 _MARKER = "unpacked.json"
 
+_whole: dict[Path, int] = {}
+"""Stamps of the folders that this process has found whole, or filled."""
+
 
 def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
     """Fills the folder ``target`` unless it was filled from the same source; it appears whole or not at all.
+
+    The files in it are compared with the hashes that were kept of them; where one differs, all are
+    written again.
 
     Args:
         key: Changes with the source; an older folder of ours is then replaced.
@@ -26,17 +35,20 @@ def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
     Raises:
         DataError: If something else stands there, or the disk is full or may not be written.
     """
-    if _key_of(target) == key:
+    if _key_of(target) == key and _is_whole(target):
         return
     try:
         recover_folders(target.parent)
         if _key_of(target) == key:
-            return
+            if _is_whole(target):
+                return
+            note_damage(target.parent, target)
         if target.exists() and _key_of(target) is None:
             raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
         with staged_folder(target) as staged:
             write(staged)
-            write_json(staged / _MARKER, {"unpacked_from": key})
+            write_json(staged / _MARKER, {"unpacked_from": key, "sha256": _hashed(staged)})
+        _whole[target] = stamp(target)
     except OSError as error:
         raise DataError(
             f"Cannot unpack images into {target}: {error.strerror or error}; free some space, or copy the download to "
@@ -54,9 +66,31 @@ def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:
     path.write_bytes(content.getvalue())
 
 
+def _is_whole(target: Path) -> bool:
+    """Compares the files with their hash; False where one was changed, added or taken away."""
+    if _whole.get(target) == stamp(target):
+        return True
+    kept = _marker(target).get("sha256")
+    if kept is not None and kept != _hashed(target):
+        return False
+    _whole[target] = stamp(target)
+    return True
+
+
+def _hashed(folder: Path) -> str:
+    """Hashes names and contents of all files but the marker."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MARKER)
+    files = [path for path in files if not is_litter(path.relative_to(folder).as_posix())]
+    return sha256_text(canonical_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files]))
+
+
 def _key_of(target: Path) -> str | None:
+    return _marker(target).get("unpacked_from")
+
+
+def _marker(target: Path) -> dict[str, Any]:
     try:
         marker = read_json((target / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return marker.get("unpacked_from") if isinstance(marker, dict) else None
+        return {}
+    return marker if isinstance(marker, dict) else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cytolora.core.cache_damage import one_notice
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import ConfigError, StoreError, WeightsError
@@ -74,6 +75,7 @@ class Worker:
             BACKBONES.put(spec)
         self.store = Store(self.setup.root)
 
+    @one_notice()
     def work(self, unit: Unit) -> int:
         """Does one unit and returns the number of images trained on."""
         assert self.store is not None

@@ -12,6 +12,8 @@ from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 INDEX = ".index.json"
 """How the name of an index ends: ``model.safetensors.index.json``, ``pytorch_model.bin.index.json``."""
 
@@ -85,12 +87,24 @@ def checkpoint_sha256(path: Path) -> str:
     """Returns the SHA-256 of a checkpoint: of its file; of a sharded one, over names and hashes of index and shards.
 
     Raises:
-        WeightsError: If it is an index that cannot be read, or shards are missing.
+        WeightsError: If it is an index that cannot be read, shards are missing, or a file of the hub's cache is not
+            what the hub names it by.
     """
     if not is_index(path):
-        return sha256_file(path)
-    hashes = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in checkpoint_files(path)}
+        return _file_sha256(path)
+    hashes = {file.relative_to(path.parent).as_posix(): _file_sha256(file) for file in checkpoint_files(path)}
     return sha256_text(canonical_json(hashes))
+
+
+def _file_sha256(file: Path) -> str:
+    """Hashes a file; a large one of the hub's cache is a link to a file that is named after its SHA-256."""
+    sha256, promised = sha256_file(file), file.resolve().name
+    if file.is_symlink() and _SHA256.fullmatch(promised) and promised != sha256:
+        raise WeightsError(
+            f"{file} is damaged: its SHA-256 is {sha256[:12]}…, the hub promised {promised[:12]}…. Delete it and "
+            f"{file.resolve()}; the same command then fetches it again, or `cytolora weights fetch` does."
+        )
+    return sha256
 
 
 def checkpoint_bytes(path: Path) -> int:

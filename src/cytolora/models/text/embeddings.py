@@ -10,9 +10,9 @@ from jaxtyping import Float, Float32
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cytolora.core.checksum import add_checksum, read_checked
-from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_bytes
-from cytolora.errors import ConfigError
+from cytolora.core.cache_folder import CachedFiles
+from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.errors import ConfigError, DataError
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.formats import State
 from cytolora.models.text.encoder import is_scale, load_text_encoder
@@ -65,7 +65,12 @@ def class_text(
     rows = [F.normalize(F.normalize(encoder.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
     text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=encoder.logit_scale)
     name = f"{_stem(spec, prompts, weights_sha256)}{_of_vocabulary(vocabulary)}.safetensors"
-    write_bytes(cache / name, add_checksum(save(text.state()), key=name))
+    try:
+        CachedFiles(cache).keep(name, save(text.state()))
+    except OSError as error:
+        raise DataError(
+            f"Cannot keep text embeddings in {cache}: {error.strerror}. Make room, and run again."
+        ) from error
     return text
 
 
@@ -84,7 +89,9 @@ def cached_text(
     stem = _stem(spec, prompts, weights_sha256)
     words = _of_vocabulary(vocabulary)
     files = [cache / f"{stem}{words}.safetensors"] if words else sorted(cache.glob(f"{stem}*.safetensors"))
-    return _read(files[0], len(prompts)) if len(files) == 1 else None
+    if len(files) != 1:
+        return None
+    return CachedFiles(cache).read(files[0].name, lambda content: _decoded(content, len(prompts)))
 
 
 def _stem(spec: BackboneSpec, prompts: Mapping[str, Sequence[str]], weights_sha256: str) -> str:
@@ -97,14 +104,13 @@ def _of_vocabulary(vocabulary: Path | None) -> str:
     return f"-{sha256_file(vocabulary)[:16]}" if vocabulary is not None and vocabulary.is_file() else ""
 
 
-def _read(path: Path, num_classes: int) -> ClassText | None:
-    """Reads cached embeddings; None if there are none or the file is damaged, which is then written again."""
-    content = read_checked(path, key=path.name)
-    if content is None:
-        return None
+def _decoded(content: bytes, num_classes: int) -> ClassText:
+    """Reads what ``class_text`` kept; a ValueError if it does not fit."""
     text = ClassText.of(load(content))
     is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes and is_scale(text.logit_scale)
-    return text if is_whole and bool(torch.isfinite(text.embeddings).all()) else None
+    if not is_whole or not bool(torch.isfinite(text.embeddings).all()):
+        raise ValueError("no embeddings of these classes")
+    return text
 
 
 def zero_shot_logits(features: Float[Tensor, "images width"], text: ClassText) -> Float[Tensor, "images classes"]:

@@ -1,4 +1,4 @@
-"""Leakage measured beside stored runs: one JSON file per dataset, data and backbone in the store's folder ``.leakage``.
+"""Leakage measured beside stored runs: a file per dataset, data and backbone in the store's folder ``.leakage``.
 
 No part of a run: its id, its folder and its identity do not know of it. Loads no torch.
 """
@@ -9,7 +9,8 @@ from pathlib import Path
 from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
-from cytolora.core.files import canonical_json, sha256_text, write_json
+from cytolora.core.cache_folder import CachedFiles
+from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.errors import CytoloraError
 from cytolora.experiments.store import Store, StoredRun
@@ -69,23 +70,26 @@ def read_kept(runs_dir: Path, subject: Subject) -> KeptLeakage | None:
 
     A damaged file, or one of another version, is measured again: it holds nothing that a run needs.
     """
-    path = runs_dir / FOLDER / subject.file
-    try:
-        kept = parse_spec(read_json(path.read_text(encoding="utf-8")), KeptLeakage, str(path))
-    except (OSError, ValueError, CytoloraError):
-        return None
-    return kept if kept.subject == subject else None
+
+    def decode(content: bytes) -> KeptLeakage:
+        try:
+            kept = parse_spec(read_json(content), KeptLeakage, subject.file)
+        except CytoloraError as error:
+            raise ValueError(str(error)) from error
+        if kept.subject != subject:
+            raise ValueError("of another subject")
+        return kept
+
+    return CachedFiles(runs_dir / FOLDER).read(subject.file, decode)
 
 
 def keep(runs_dir: Path, kept: KeptLeakage) -> None:
     """Writes it, whole or not at all."""
-    folder = runs_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     plain = asdict(kept)
     for part in (plain["frozen"], plain["adapted"]):
         if part is not None:
             part["of_data"] = []  # of reading and looking: the runs keep them
-    write_json(folder / kept.subject.file, plain)
+    CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
 
 
 def subject_today(run: RunSpec, inputs: Inputs) -> Subject | None:

@@ -1,33 +1,34 @@
 """Cache of computed results, under the hash of the predictions and of the code that computes them."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cytolora import metrics
-from cytolora.core.checksum import add_checksum, read_checked
-from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_bytes
+from cytolora.core.cache_folder import CachedFiles
+from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.experiments.run_folder import PREDICTIONS, unreadable
 from cytolora.experiments.store import StoredRun
 
+_Value = TypeVar("_Value")
 
-def read_cached(file: Path) -> Any:
-    """Returns what ``write_cached`` wrote, or None where there is nothing or it is damaged."""
-    content = read_checked(file, key=_key(file))
-    return None if content is None else read_json(content)
+
+def read_cached(file: Path, decode: Callable[[Any], _Value]) -> _Value | None:
+    """Returns what ``write_cached`` wrote, or None where there is nothing or it is damaged.
+
+    Args:
+        decode: Reads the plain data; a ValueError, KeyError or TypeError of it counts as damage.
+    """
+    return CachedFiles(file.parent).read(file.name, lambda content: decode(read_json(content)))
 
 
 def write_cached(file: Path, plain: Any) -> None:
-    """Writes plain data with its own hash; on a read-only disk nothing, so that it is computed again next time."""
-    content = add_checksum(canonical_json(plain).encode(), key=_key(file))
+    """Writes plain data under a checksum; on a read-only disk nothing, so that it is computed again next time."""
     with suppress(OSError):
-        write_bytes(file, content, durable=False)
-
-
-def _key(file: Path) -> str:
-    return f"{file.parent.name}/{file.name}"
+        CachedFiles(file.parent).keep(file.name, canonical_json(plain).encode())
 
 
 def predictions_hash(run: StoredRun) -> str:

@@ -1,7 +1,6 @@
 """Evaluation of a setting from its test predictions: computed once, then cached."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,8 +84,8 @@ def evaluate(runs: Sequence[StoredRun], facts: ClassFacts) -> Evaluation:
     A kept file that is damaged, or was made from other predictions or by other code, counts as absent.
     """
     file = runs[0].path.parent / ".cache" / "intervals" / f"{_key(runs, facts)}.json"
-    with suppress(KeyError, TypeError):
-        return _from_plain(read_cached(file))
+    if (kept := read_cached(file, _from_plain)) is not None:
+        return kept
     found = compute([read_test(run) for run in runs], facts)
     write_cached(file, asdict(found))
     return found

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,8 +82,8 @@ def breakdowns(settings: Sequence[Setting]) -> list[Breakdown]:
     if not any(setting.evaluation and setting.evaluation.has_metadata for setting in tested):
         return []
     file = tested[0].runs[0].path.parent / ".cache" / "metadata" / f"{_key(tested)}.json"
-    with suppress(KeyError, TypeError, ValueError):
-        return [_from_plain(plain, tested) for plain in read_cached(file)]
+    if (kept := read_cached(file, lambda rows: [_from_plain(plain, tested) for plain in rows])) is not None:
+        return kept
     seeds = [read_predictions(setting) for setting in tested]
     found = [_breakdown(column, values, tested, seeds) for column, values in _values(seeds).items()]
     write_cached(file, [_to_plain(breakdown) for breakdown in found])

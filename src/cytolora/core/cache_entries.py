@@ -1,0 +1,183 @@
+"""Entries of a cache folder by kind: listing, and removal of the least recently used.
+
+An entry is a file, of archives a folder, whose name is of the form that this package writes; whatever else lies in a
+cache folder is neither counted nor removed. Its time of change is that of its last use.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytolora.core import locks
+from cytolora.core.files import remove_unfinished
+
+ARCHIVES = "archives"
+KINDS = {
+    "pixels": "decoded images and views of them",
+    "features": "frozen features",
+    "adapters": "trained adapters of fit",
+    "text": "embeddings of class names",
+    "intervals": "metrics and intervals of stored runs",
+    "metadata": "metrics by stain, scanner, …",
+    "figures": "drawings of reports",
+    ARCHIVES: "unpacked zip files",
+}
+"""What is kept, by the name of its folder within a cache."""
+
+_STAGING = re.compile(r"\.staging-(.+)-[a-z0-9_]{8}")
+_HASH = "[0-9a-f]"
+_NAMES = {
+    "pixels": rf"pillow-[\w.+-]+/(native|{_HASH}{{16}})/{_HASH}{{2}}/{_HASH}{{64}}",
+    "features": rf"{_HASH}{{32}}/{_HASH}{{32}}\.shard|{_HASH}{{32}}\.safetensors",
+    "adapters": rf"{_HASH}{{32}}\.safetensors",
+    "text": rf"{_HASH}{{32}}(-{_HASH}{{16}})?\.safetensors",
+    "intervals": rf"{_HASH}{{16,64}}\.json",
+    "metadata": rf"{_HASH}{{16,64}}\.json",
+    "figures": rf"{_HASH}{{64}}/drawing\.(svg|png|\dcol\.pdf)",
+    ARCHIVES: rf"{_HASH}{{16}}",
+}
+"""Of entries within the folder of their kind; those of earlier versions too."""
+
+_held: dict[Path, int] = {}
+"""Open descriptors of archives that this process uses, until it ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A value that is kept."""
+
+    kind: str
+    path: Path
+    num_bytes: int
+    last_used: float
+    """Seconds since 1970."""
+
+
+def entries(root: Path, kinds: Iterable[str] = KINDS) -> Iterator[Entry]:
+    """Yields the entries of a cache in no order; those that another process removes meanwhile are left out."""
+    for kind in kinds:
+        folder, name = root / kind, re.compile(_NAMES[kind])
+        if folder.is_symlink():
+            continue
+        start = len(str(folder)) + 1  # pathlib takes ten times as long
+        for found in _listed(folder) if kind == ARCHIVES else _files(folder):
+            if name.fullmatch(found.path[start:].replace(os.sep, "/")):
+                with suppress(FileNotFoundError):
+                    yield _entry(kind, found)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether this is a folder that holds no file, but perhaps empty folders."""
+    return folder.is_dir() and not folder.is_symlink() and not any(True for _ in _files(folder, hidden=True))
+
+
+def mark_used(path: Path) -> None:
+    """Makes an entry the most recently used one; nothing where the folder may only be read."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def remove(entry: Entry) -> bool:
+    """Removes an entry; False if it is in use, or may not be removed."""
+    try:
+        _remove_archive(entry.path) if entry.kind == ARCHIVES else entry.path.unlink()
+    except FileNotFoundError:  # another process was faster
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def remove_abandoned(root: Path) -> None:
+    """Removes what killed processes had begun to write; what a living one writes is locked, and stays."""
+    for kind in KINDS:
+        folder = root / kind
+        begun = [Path(found.path) for found in _files(folder, hidden=True) if _STAGING.fullmatch(found.name)]
+        begun += [Path(found.path) for found in _listed(folder, hidden=True) if _STAGING.fullmatch(found.name)]
+        for path in begun:
+            if match := _STAGING.fullmatch(path.name):
+                remove_unfinished(path.parent / match[1])
+
+
+def remove_least_used(root: Path, *, if_beyond: int, to: int) -> None:
+    """Removes the least recently used entries until ``to`` bytes are left, if there are more than ``if_beyond``."""
+    found = sorted(entries(root), key=lambda entry: entry.last_used)
+    total = sum(entry.num_bytes for entry in found)
+    if total <= if_beyond:
+        return
+    for entry in found:
+        if total <= to:
+            return
+        if remove(entry):
+            total -= entry.num_bytes
+
+
+def hold(archive: Path) -> bool:
+    """Keeps an unpacked archive from being removed as long as this process lives; False if it is not there."""
+    if archive in _held:
+        if archive.is_dir():
+            return True
+        os.close(_held.pop(archive))
+    if not locks.can_lock_unfinished():  # where folders cannot be locked, no archive is removed either
+        return archive.is_dir()
+    try:
+        descriptor = os.open(archive, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    locks.share(descriptor)
+    if not archive.is_dir():  # removed before it was locked
+        os.close(descriptor)
+        return False
+    _held[archive] = descriptor
+    mark_used(archive)
+    return True
+
+
+def _remove_archive(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        locks.acquire_now(descriptor)
+        aside = folder.parent / f".staging-{folder.name}-{secrets.token_hex(4)}"  # swept where this is killed
+        folder.rename(aside)
+        shutil.rmtree(aside)
+    finally:
+        os.close(descriptor)
+
+
+def _entry(kind: str, found: os.DirEntry[str]) -> Entry:
+    about = found.stat(follow_symlinks=False)
+    inside = _files(found.path) if kind == ARCHIVES else ()
+    size = sum(one.stat(follow_symlinks=False).st_size for one in inside) if kind == ARCHIVES else about.st_size
+    return Entry(kind=kind, path=Path(found.path), num_bytes=size, last_used=about.st_mtime)
+
+
+def _listed(folder: Path, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
+    """Yields the folders in a folder."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as listing:
+        for found in listing:
+            if found.is_dir(follow_symlinks=False) and (hidden or not found.name.startswith(".")):
+                yield found
+
+
+def _files(folder: Path | str, *, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
+    """Yields the files below a folder, following no links."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as listing:
+        for found in listing:
+            if found.name.startswith(".") and not hidden:
+                continue
+            if found.is_dir(follow_symlinks=False):
+                yield from _files(found.path, hidden=hidden)
+            elif found.is_file(follow_symlinks=False):
+                yield found
+
+
+def older(found: Iterable[Entry], seconds: float) -> list[Entry]:
+    """Returns the entries that were last used so long ago."""
+    now = time.time()
+    return [entry for entry in found if now - entry.last_used >= seconds]

@@ -1,0 +1,133 @@
+"""The command cache: what is listed, what is cleared, and what is refused."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cytolora.cli.app import main
+from cytolora.cli.cache_options import VARIABLE, apply_limit, parse_size
+from cytolora.core.cache_folder import DEFAULT_LIMIT, CachedFiles, limit_of
+from cytolora.core.shards import ShardStore
+from cytolora.errors import ConfigError
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    return ended.value.code if isinstance(ended.value.code, int) else 1
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A folder of runs with two evaluations, an old drawing and a shard in its cache."""
+    run = tmp_path / "runs" / "herlev_nano_linear"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    cache = tmp_path / "runs" / ".cache"
+    for number in range(2):
+        CachedFiles(cache / "intervals").keep(f"{number:016x}.json", b"{}")
+    drawing = f"{'a' * 64}/drawing.svg"
+    CachedFiles(cache / "figures").keep(drawing, b"<svg>")
+    long_ago = time.time() - 40 * 86_400
+    os.utime(cache / "figures" / drawing, (long_ago, long_ago))
+    ShardStore(cache / "features", key="k").add({"image": bytes(100)})
+    return tmp_path / "runs"
+
+
+def listed(cache: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
+    capsys.readouterr()
+    assert command("cache", "ls", cache, "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    return {row["kind"]: row["num_entries"] for row in plain["kinds"] if row["num_entries"]}
+
+
+def test_kinds_are_listed_with_entries_size_last_use_and_limit(store: Path, capsys: pytest.CaptureFixture[str]):
+    assert command("cache", "ls", store / ".cache", "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["limit_bytes"] == DEFAULT_LIMIT
+    assert {row["kind"]: row["num_entries"] for row in plain["kinds"]} == {
+        **{"pixels": 0, "features": 1, "adapters": 0, "text": 0, "intervals": 2, "metadata": 0, "figures": 1},
+        "archives": 0,
+    }
+    sizes = {row["kind"]: row["num_bytes"] for row in plain["kinds"]}
+    files = [path for path in (store / ".cache").rglob("*") if path.is_file()]
+    assert plain["num_bytes"] == sum(sizes.values()) == sum(path.stat().st_size for path in files)
+    (drawn,) = [row for row in plain["kinds"] if row["kind"] == "figures"]
+    assert drawn["last_used"].startswith(time.strftime("%Y-%m-%d", time.gmtime(time.time() - 40 * 86_400)))
+    assert command("cache", "ls", store / ".cache") == 0
+    assert "intervals" in capsys.readouterr().out
+
+
+def test_what_is_old_or_of_a_kind_is_cleared_and_nothing_else(store: Path, capsys: pytest.CaptureFixture[str]):
+    cache = store / ".cache"
+    assert command("cache", "clear", cache, "--older-than", "30d", "--dry-run") == 0
+    assert listed(cache, capsys) == {"features": 1, "intervals": 2, "figures": 1}
+    assert command("cache", "clear", cache, "--older-than", "30d") == 0
+    assert listed(cache, capsys) == {"features": 1, "intervals": 2}
+    assert command("cache", "clear", cache, "--kind", "intervals", "text") == 0
+    assert listed(cache, capsys) == {"features": 1}
+    (cache / "intervals" / "notes.txt").write_text("mine")
+    assert command("cache", "clear", cache) == 0
+    assert listed(cache, capsys) == {}
+    assert (cache / "intervals" / "notes.txt").read_text() == "mine"
+    assert (store / "herlev_nano_linear" / "metrics.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("verb", ["ls", "clear"])
+def test_a_folder_that_is_no_cache_is_refused(verb: str, store: Path, capsys: pytest.CaptureFixture[str]):
+    for folder, word in [
+        (store, f"Its cache is {store / '.cache'}"),
+        (store / "herlev_nano_linear", "is no cache"),
+        (store / "herlev_nano_linear" / "metrics.json", "is no folder"),
+        (store / "nowhere", "is no folder"),
+        (store / ".cache" / "intervals", "is no cache"),
+        (store.parent, "is no cache"),
+    ]:
+        assert command("cache", verb, folder) == 2
+        assert word in capsys.readouterr().err
+    assert listed(store / ".cache", capsys) == {"features": 1, "intervals": 2, "figures": 1}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--kind", "pictures"), ("--older-than", "soon"), ("--older-than", "30"), ("--older-than", "-1d")]
+)
+def test_options_that_make_no_sense_clear_nothing(arguments, store: Path, capsys: pytest.CaptureFixture[str]):
+    assert command("cache", "clear", store / ".cache", *arguments) == 2
+    assert listed(store / ".cache", capsys) == {"features": 1, "intervals": 2, "figures": 1}
+
+
+def test_a_limit_is_kept_and_the_rest_removed_at_once(store: Path, capsys: pytest.CaptureFixture[str]):
+    assert command("cache", "limit", "300B", store / ".cache") == 0
+    assert limit_of(store / ".cache") == 300
+    assert "figures" not in listed(store / ".cache", capsys)
+    assert command("cache", "limit", "plenty", store / ".cache") == 2
+    assert limit_of(store / ".cache") == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [("20GB", 20 * 10**9), ("1.5 tb", 15 * 10**11), ("64MiB", 64 * 2**20), ("7", 7), ("500k", 500_000), ("0", 0),
+     ("none", None)],
+)  # fmt: skip
+def test_sizes_are_read(text: str, num_bytes: int | None):
+    assert parse_size(text, "--cache-limit") == num_bytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "GB", "1,5GB", "1e9", "10 parsecs", "nan", "٣GB..", "1GBB"])
+def test_what_is_no_size_is_refused_by_the_options_name(text: str):
+    with pytest.raises(ConfigError, match="--cache-limit expects a size such as 20GB"):
+        parse_size(text, "--cache-limit")
+
+
+def test_the_environment_gives_a_limit_and_the_option_goes_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, "3GB")
+    apply_limit(tmp_path / "cache", None)
+    assert limit_of(tmp_path / "cache") == 3 * 10**9
+    apply_limit(tmp_path / "cache", "2GB")
+    assert limit_of(tmp_path / "cache") == 2 * 10**9
+    monkeypatch.setenv(VARIABLE, "a lot")
+    with pytest.raises(ConfigError, match=f"{VARIABLE} expects a size"):
+        apply_limit(tmp_path / "cache", None)
