@@ -247,7 +247,7 @@ def test_without_the_private_product_nothing_is_packed(without_packing: set[torc
 def test_each_precision_is_packed_where_it_can_be_whatever_the_other_can(
     missing: torch.dtype, without_packing: set[torch.dtype]
 ):
-    both = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    both: dict[packed.Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     possible = [precision for precision, dtype in both.items() if dtype != missing and packing_works(precision)]
     packing_works.cache_clear()
     without_packing.add(missing)

@@ -69,7 +69,7 @@ def embedded(name: str, method: str) -> str:
 
 
 REFUSED = {name: {"vpt"} for name in ("relative-positions", "talking-heads", "cross-covariance")}
-"""Methods that a family does not take, and says so: its blocks that need a grid of patches, or take the class token late."""
+"""Methods that a family refuses: its blocks need a grid of patches, or take the class token late."""
 
 
 @pytest.mark.slow
@@ -114,6 +114,7 @@ def swin() -> Encoder:
         architecture="swin_tiny_patch4_window7_224",
         arguments={"num_classes": 0, "img_size": 64, **stages},
         pool="timm",
+        preprocess=replace(FUSED.preprocess, size_px=64),
     )
     encoder = build_encoder(spec)
     randomised(encoder)
