@@ -124,7 +124,7 @@ def test_more_images_than_a_page_holds_are_refused_before_the_first_is_looked_at
         evaluate(
             Classifier.load(fitted),
             load_dataset(lab_cells),
-            on_seen="keep",
+            on_seen="mark",
             page=tmp_path / "page.html",
             on_images=looked_at.append,
         )

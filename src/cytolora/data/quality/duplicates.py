@@ -81,15 +81,18 @@ def signature(pixels: Pixels) -> Signature:
         return np.zeros((8, _NUM_WORDS), np.uint64)
     cosines = _cosines()
     frequencies = np.round(cosines @ thumbnail @ cosines.T, _DECIMALS)
-    signs = np.where(np.arange(_HASH_SIZE) % 2, -1.0, 1.0)
-    views = [
-        view * (signs[:, None] if down else 1) * (signs if across else 1)
-        for view in (frequencies, frequencies.T)
-        for down, across in _MIRRORS
-    ]
-    bits = np.stack([view > np.median(view) for view in views])
+    mirrors = _mirrors()
+    views = np.concatenate([frequencies * mirrors, frequencies.T * mirrors])
+    bits = views > np.median(views, axis=(1, 2), keepdims=True)
     words = [bits[:, down::2, across::2].reshape(len(views), -1) for down, across in _PARITIES]
     return np.packbits(np.concatenate(words, axis=1), axis=1).view(np.uint64)
+
+
+@cache
+def _mirrors() -> NDArray[np.float64]:
+    """Signs by which the frequencies of an image are multiplied in each mirrored one: mirrors x down x across."""
+    odd, none = np.where(np.arange(_HASH_SIZE) % 2, -1.0, 1.0), np.ones(_HASH_SIZE)
+    return np.stack([np.outer(odd if down else none, odd if across else none) for down, across in _MIRRORS])
 
 
 @cache
