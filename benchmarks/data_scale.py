@@ -76,9 +76,9 @@ def draw(folder: Path, labels: Path, number: int) -> int:
             table.writeheader()
             table.writerows(rows)
         for row in rows:
-            size = tuple(int(edge) for edge in random.integers(MIN_PX, MAX_PX + 1, 2))
+            width, height = (int(edge) for edge in random.integers(MIN_PX, MAX_PX + 1, 2))
             path = folder / subset / row["image_name"]
-            next(cells).resize(size, Image.Resampling.BICUBIC).save(path, "JPEG", quality=90)
+            next(cells).resize((width, height), Image.Resampling.BICUBIC).save(path, "JPEG", quality=90)
             num_bytes += path.stat().st_size
     return num_bytes
 
