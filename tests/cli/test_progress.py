@@ -148,8 +148,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict
 @pytest.mark.parametrize(
     ("arguments", "begun"),
     [
-        ("run smoke --data synthetic={cells} --out {new}/runs", "4 runs: 40 training images"),
-        ("run smoke --method linear --data synthetic={cells} --out {new}/runs", "2 runs\n"),
+        ("run smoke --data synthetic={cells} --out {new}/runs", "synthetic, nano: 2 adapter runs: "),
+        (
+            "run smoke --method linear --data synthetic={cells} --out {new}/runs",
+            "synthetic, nano: heads on frozen features: 1 setting\n",
+        ),
         ("fit {cells} --model nano --steps 2 --cache {new} --out {new}/m", "features: 60 images"),
         (
             "fit {cells} --model nano --method lora --steps 2 --cache {new} --out {new}/m",
@@ -214,6 +217,15 @@ def test_a_log_of_a_process_names_the_stages_of_a_run_and_how_they_ended(drawn_c
     done = subprocess.run([*command, "--out", str(tmp_path), *TINY], capture_output=True, text=True, check=True)
     assert not set(BAR_ART) & set(done.stderr)
     lines = done.stderr.splitlines()
-    assert lines[0] == "4 runs: 40 training images"
-    assert any(re.fullmatch(r"4 runs: 40 of 40 training images \(100 %\) in [\d.]+ (s|min)", line) for line in lines)
+    stages = [
+        ("features", "60 images"),
+        ("heads on frozen features", "1 setting"),
+        ("2 adapter runs", r"(\d+) image passes"),
+    ]
+    for title, amount in stages:
+        begun = [found for line in lines if (found := re.fullmatch(f"synthetic, nano: {title}: {amount}", line))]
+        assert len(begun) == 1, title
+        number = re.findall(r"\d+", begun[0][0].removeprefix(f"synthetic, nano: {title}"))[-1]
+        ended = rf"synthetic, nano: {title}: {number} of {number} \w+( \w+)? \(100 %\) in [\d.]+ (ms|s|min)"
+        assert any(re.fullmatch(ended, line) for line in lines), title
     assert lines[-1].startswith(f"4 runs in {tmp_path}. Next: ")

@@ -55,13 +55,18 @@ def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_a
     monkeypatch.setattr("cytolora.experiments.probe._WORTH_FEATURES", 0)
     grid = tiny_grid(methods=["linear"], seeds=[1])
     inputs, store, cpu = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path), torch.device("cpu")
-    plan, said, steps = make_plan(grid, store, inputs), [], []
+    plan, said, stages, done = make_plan(grid, store, inputs), [], [], []
     total = len(inputs.manifest("synthetic", plan.to_do[0].split).samples)
     words = features_here(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
     assert re.match(rf"features of {total} images, besides reading these: (about |less than 1 s)", words)
     assert said == ["a few images through nano, for the time"]
-    run_jobs(plan.jobs, inputs, store, device=cpu, progress=Progress(step=lambda *at: steps.append(at)))
-    assert steps[-1] == ("synthetic: features with nano", total, total)
+    progress = Progress(begin=lambda *stage: stages.append(stage) or done.append(0), done=lambda n: done.append(n))
+    run_jobs(plan.jobs, inputs, store, device=cpu, progress=progress)
+    assert stages == [
+        ("synthetic, nano: features", total, "images"),
+        ("synthetic, nano: heads on frozen features", 1, "setting"),
+    ]
+    assert sum(done) == total + 1
     again = make_plan(tiny_grid(methods=["linear"], seeds=[1, 2]), store, inputs)
     assert features_here(again, inputs, store, device=cpu, progress=Progress()) == ""
 
@@ -74,8 +79,26 @@ def test_a_trial_is_worth_it_where_scoring_is_most_of_the_work(drawn_cells, tmp_
     splits = [inputs.split(run) for run in plan.to_do]
     num_trained = sum(len(split.train) for split in splits)
     scored = sum(len(split.val) + len(split.test) for split in splits)
-    assert num_passes(plan.to_do, inputs) == pytest.approx(num_trained + scored / 3)
+    assert num_passes(plan.to_do, inputs) == 3 * num_trained + scored
     steps_of_trial = 4 * len(splits[0].train)
     assert num_trained <= 10 * steps_of_trial < num_trained + scored / 3
     costs = costs_here(plan, inputs, store, device=torch.device("cpu"), progress=Progress())
     assert costs.keys() == {("nano", "lora")}
+
+
+def test_the_bar_of_adapter_runs_is_full_when_training_and_scoring_are_done(drawn_cells, tmp_path):
+    grid = tiny_grid(methods=["lora", "linear"], seeds=[1, 2])
+    inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
+    plan, stages, done = make_plan(grid, store, inputs), [], {}
+
+    def begin(title: str, total: int, unit: str) -> None:
+        stages.append((title, total, unit))
+        done[title] = 0
+
+    def count(number: int) -> None:
+        done[stages[-1][0]] += number
+
+    run_jobs(plan.jobs, inputs, store, device=torch.device("cpu"), progress=Progress(begin=begin, done=count))
+    title, total, unit = stages[-1]
+    assert (title, unit) == (f"synthetic, nano: {len(plan.to_do) // 2} adapter runs", "image passes")
+    assert done[title] == total > 0

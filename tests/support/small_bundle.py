@@ -25,7 +25,7 @@ from cytolora.models.encoder_with_head import EncoderWithHead, trained_state
 CLASSES = ("ascus", "hsil", "lsil", "nilm")
 HEAVY = (
     "torch", "torchvision", "timm", "peft", "transformers", "open_clip", "scipy", "huggingface_hub",
-    "matplotlib", "fonttools", "fontTools", "pooch", "imagehash", "requests", "tqdm",
+    "matplotlib", "fonttools", "fontTools", "pooch", "requests", "tqdm",
 )  # fmt: skip
 """What an ONNX export is used without."""
 

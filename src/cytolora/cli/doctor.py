@@ -119,13 +119,13 @@ def _in_one_line(error: Exception) -> str:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from cytolora.models.kernels.packed import packing_works
+    from cytolora.models.kernels.packed import DTYPES, packing_works
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "packed_cpu_layers": packing_works(),
+        "packed_cpu_layers": ", ".join(filter(packing_works, DTYPES)) or "none",
         "gpus": gpus,
         "mps": torch.backends.mps.is_available(),
     }

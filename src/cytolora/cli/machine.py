@@ -7,7 +7,6 @@ import torch
 from cytolora.cli.options import MachineOptions
 from cytolora.core.arguments import as_device
 from cytolora.core.progress import Progress
-from cytolora.core.text import counted
 from cytolora.errors import ConfigError
 from cytolora.experiments.cost import describe
 from cytolora.experiments.plan import Plan
@@ -18,15 +17,13 @@ from cytolora.training.resources import Inputs
 
 
 def announcer(progress: Progress, *, device: torch.device, store: Store) -> Callable[[Plan, Inputs], None]:
-    """Returns what says how long a plan will take, and begins the count of the training images of all adapter runs."""
+    """Returns what says how long a plan will take."""
 
     def announce(plan: Plan, inputs: Inputs) -> None:
         costs = costs_here(plan, inputs, store, device=device, progress=progress)
         features = features_here(plan, inputs, store, device=device, progress=progress)
         if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
             progress.say(f"On this machine, one at a time: {expected}.")
-        total = sum(run.num_images_seen(len(inputs.split(run).train)) for run in plan.to_do if run.kind == "adapter")
-        progress.begin(counted(len(set(plan.to_do)), "run"), total, "training images")
 
     return announce
 

@@ -135,8 +135,8 @@ class RunSpec:
 
     def num_images_seen(self, num_train: int) -> int:
         """Training images that pass through the model, each as often as it is drawn."""
-        steps_per_epoch = max(1, ceil(num_train / self.train.batch_size))
-        return self.num_steps(num_train) * num_train // steps_per_epoch
+        epochs, steps = divmod(self.num_steps(num_train), max(1, ceil(num_train / self.train.batch_size)))
+        return epochs * num_train + steps * self.train.batch_size  # the smaller batch is the last of an epoch
 
     @property
     def needs_text(self) -> bool:

@@ -9,15 +9,17 @@ from cytolora.config.run import RunSpec
 from cytolora.display.format import about
 from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import StoredRun
+from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs
+
+PASSES = "image passes"
+"""Unit of progress: forward passes of an image through an encoder."""
 
 BackboneMethod = tuple[str, str]
 """Backbone and method."""
 
 _BATCH_SIZE = 32
 """The default, for a stored spec that names none."""
-_SCORE_SHARE = 1 / 3
-"""Cost of scoring an image over training on it: a forward pass, against one forward and one of twice the work back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +67,15 @@ def adapter_runs(plan: Plan) -> dict[BackboneMethod, list[RunSpec]]:
     return dict(by_method)
 
 
-def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> float:
-    """Returns the work of adapter runs of one backbone and method, in images trained on; scoring counts its share."""
-    total, settings = 0.0, {run.setting_id: run for run in runs}
+def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> int:
+    """Returns the work of adapter runs in forward passes of an image: training counts three, scoring one."""
+    total, settings = 0, {run.setting_id: run for run in runs}
     for run in runs:
         split = inputs.split(run)
-        total += run.num_images_seen(len(split.train)) + _SCORE_SHARE * len(split.val)
+        total += PASSES_OF_TRAINING * run.num_images_seen(len(split.train)) + len(split.val)
     for run in settings.values():  # the test set is scored for one rate a setting, with every seed
         num_seeds = len({other.seed for other in runs if other.setting_id == run.setting_id})
-        total += num_seeds * _SCORE_SHARE * len(inputs.split(run).test)
+        total += num_seeds * len(inputs.split(run).test)
     return total
 
 
@@ -86,7 +88,7 @@ def mean_batch(run: RunSpec, inputs: Inputs) -> float:
 def seconds_left(runs: Sequence[RunSpec], inputs: Inputs, cost: Cost) -> float:
     """Returns how long adapter runs of one backbone and method take one after the other, with their scoring."""
     steps = sum(run.num_steps(len(inputs.split(run).train)) for run in runs)
-    return steps * cost.seconds + num_passes(runs, inputs) * cost.seconds_per_image
+    return steps * cost.seconds + num_passes(runs, inputs) / PASSES_OF_TRAINING * cost.seconds_per_image
 
 
 def describe(plan: Plan, inputs: Inputs, costs: Mapping[BackboneMethod, Cost]) -> str:

@@ -14,8 +14,10 @@ from cytolora.config.yaml import parse_spec
 from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
+from cytolora.core.text import counted
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.errors import StoreError
+from cytolora.experiments.cost import PASSES, num_passes
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
@@ -46,9 +48,32 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, pro
     Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
     """
     session = open_session(job.settings[0][0], inputs, store, device=device, progress=progress or Progress())
-    for setting in job.settings:
+    heads, adapters = (
+        [one for one in job.settings if (one[0].kind == "adapter") is adapts] for adapts in (False, True)
+    )
+    if heads and session.num_missing_features(heads[0][0].preprocess):
+        session.progress.begin(f"{title_of(job)}: features", len(session.manifest.samples), "images")
+        for _ in session.feature_chunks(session.progress.done, heads[0][0].preprocess):
+            pass  # kept, and read from there by the settings
+    if heads:
+        unit = "setting" if len(heads) == 1 else "settings"
+        session.progress.begin(f"{title_of(job)}: heads on frozen features", len(heads), unit)
+    for setting in heads:
         train_setting(session, store, setting)
         score_chosen(session, store, setting)
+        session.progress.done(1)
+    if adapters:
+        missing = [run for setting in adapters for run in setting if store.find(run.run_id) is None]
+        text = f"{title_of(job)}: {counted(len(missing), 'adapter run')}"
+        session.progress.begin(text, num_passes(missing, inputs), PASSES)
+    for setting in adapters:
+        train_setting(session, store, setting)
+        score_chosen(session, store, setting)
+
+
+def title_of(job: Job) -> str:
+    """Names what the runs of a job share, for people."""
+    return f"{job.dataset}, {job.backbone}"
 
 
 def open_session(
@@ -95,8 +120,11 @@ def train_setting(
             store.add(_validated(session, run, division, train(session, run)))
         return
     if missing and setting[0].kind == "linear":
-        session.progress.status(f"{title(setting[0])}: {len(setting)} heads in one pass")
-        trained = train_heads(session, setting)  # all of them: a head's last bits may depend on the batch it is in
+        text = f"{title(setting[0])}: {len(setting)} heads in one pass"
+        batch_size, num_steps = first.train.batch_size, first.num_steps(len(session.split(first).train))
+        tell = session.progress.counted(text, batch_size * num_steps)
+        # all of them: a head's last bits may depend on the batch it is in
+        trained = train_heads(session, setting, lambda steps: tell(batch_size * steps))
         draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
         beside = {seed: _neighbours(session, run) for seed, run in draws.items()}
         for run in missing:

@@ -22,6 +22,7 @@ from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import Store
 from cytolora.training.adapt import train_adapter
 from cytolora.training.features import seconds_per_image
+from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -44,7 +45,8 @@ def costs_here(
     """
     costs = stored_costs(store.runs(), device=str(device), threads=torch.get_num_threads())
     for encoder, runs in adapter_runs(plan).items():
-        if encoder not in costs and num_passes(runs, inputs) > _WORTH_TRIALS * _num_tried(runs, inputs):
+        tried = PASSES_OF_TRAINING * _num_tried(runs, inputs)
+        if encoder not in costs and num_passes(runs, inputs) > _WORTH_TRIALS * tried:
             progress.say(f"a few steps of {' with '.join(reversed(encoder))}, for the time")
             costs[encoder] = _tried(runs, inputs, store, device)
     return costs

@@ -1,6 +1,7 @@
 """AdamW for tensors without an autograd graph: ``torch.optim.AdamW`` without its overhead per step."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -9,21 +10,45 @@ from torch import Tensor
 _EPS = 1e-8
 
 
+@cache
 def has_fused() -> bool:
-    """Whether this torch has the operation behind ``torch.optim.AdamW(fused=True)``; the name is private."""
-    return hasattr(torch.ops.aten, "_fused_adamw_")
+    """Whether the operation behind ``torch.optim.AdamW(fused=True)`` is there and computes what the formula says.
+
+    The operation is private to torch: its name, its arguments and what it changes may be others one day.
+    """
+    results = []
+    for is_fused in (True, False):
+        tensor, grad = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
+        optimiser = AdamW([tensor], betas=(0.9, 0.95), weight_decay=0.1, is_fused=is_fused)
+        try:
+            for _ in range(2):
+                optimiser.step([grad], learning_rate=0.01)
+        except (AttributeError, RuntimeError, TypeError, NotImplementedError):
+            return False
+        results.append(tensor)
+    return torch.allclose(*results, rtol=0, atol=1e-6)
 
 
 class AdamW:
     """Decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2) on views of larger tensors."""
 
     def __init__(
-        self, tensors: Sequence[Float[Tensor, "..."]], *, betas: tuple[float, float], weight_decay: float
+        self,
+        tensors: Sequence[Float[Tensor, "..."]],
+        *,
+        betas: tuple[float, float],
+        weight_decay: float,
+        is_fused: bool | None = None,
     ) -> None:
+        """Starts at step 0.
+
+        Args:
+            is_fused: Whether torch's private operation computes a step; None: where it can.
+        """
         self._tensors, self._betas, self._weight_decay = list(tensors), betas, weight_decay
         self._means, self._squares = ([torch.zeros_like(tensor) for tensor in tensors] for _ in range(2))
         self._step = torch.zeros((), device=tensors[0].device)
-        self._is_fused = has_fused()
+        self._is_fused = has_fused() if is_fused is None else is_fused
 
     def step(self, grads: Sequence[Float[Tensor, "..."]], learning_rate: float) -> None:
         """Changes the tensors in place; one gradient each."""

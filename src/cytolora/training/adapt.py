@@ -1,7 +1,7 @@
 """Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -31,6 +31,7 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
+from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.session import Session
 from cytolora.training.views import training_batches
 
@@ -57,8 +58,14 @@ class Trained:
         return self.final_loss is not None and not math.isfinite(self.final_loss)
 
 
-def train_heads(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]:
-    """Trains all linear heads of a cell, every seed with every learning rate, in one batched pass; by run id."""
+def train_heads(
+    session: Session, cell: Sequence[RunSpec], on_steps: Callable[[int], None] = lambda steps: None
+) -> dict[str, Trained]:
+    """Trains all linear heads of a cell, every seed with every learning rate, in one batched pass; by run id.
+
+    Args:
+        on_steps: Told the number of steps of all heads together, some at a time.
+    """
     seeds = sorted({run.seed for run in cell})
     rates = sorted({run.learning_rate for run in cell})
     splits = {run.seed: session.split(run) for run in cell}
@@ -76,6 +83,7 @@ def train_heads(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]
         seeds=seeds,
         num_steps=num_steps,
         starts=_starts(session, [next(run for run in cell if run.seed == seed) for seed in seeds]),
+        on_steps=on_steps,
     )
     seconds = (perf_counter() - started) / len(cell)
     trained = {}
@@ -138,7 +146,7 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
             num_steps=num_steps,
             order=order,
             device=session.device,
-            on_step=session.progress.done,
+            on_step=lambda images: session.progress.done(PASSES_OF_TRAINING * images),
         )
     return Trained(
         state=trained_state(classifier),
@@ -205,8 +213,8 @@ def probabilities(
     def batch(indices: Sequence[int]) -> Tensor:
         return _evaluation_batch(session, run, [samples[index] for index in indices])
 
-    on_images = session.progress.counted(f"{title(run)}, seed {run.seed}: scoring", len(samples))
-    return predict(classifier, batch, len(samples), device=session.device, on_images=on_images)
+    session.progress.status(f"{title(run)}, seed {run.seed}: scoring")
+    return predict(classifier, batch, len(samples), device=session.device, on_images=session.progress.done)
 
 
 def rebuilt(session: Session, run: RunSpec, state: State) -> EncoderWithHead:

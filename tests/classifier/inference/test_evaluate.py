@@ -115,6 +115,22 @@ def test_nothing_left_and_unknown_classes_are_refused(fitted, lab_cells):
         only(only(manifest, "train"), "val")
 
 
+def test_more_images_than_a_page_holds_are_refused_before_the_first_is_looked_at(
+    fitted, lab_cells, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cytolora.classifier.inference.table.MAX_CELLS", 3)
+    looked_at: list[int] = []
+    with pytest.raises(DataError, match="3 cells at most"):
+        evaluate(
+            Classifier.load(fitted),
+            load_dataset(lab_cells),
+            on_seen="mark",
+            page=tmp_path / "page.html",
+            on_images=looked_at.append,
+        )
+    assert sum(looked_at) == 0
+
+
 def test_a_class_that_the_bundle_does_not_know_is_named(fitted, lab_cells, tmp_path):
     shutil.copytree(next(lab_cells.glob("slide_*")), tmp_path / "cells" / "scc")
     shutil.copytree(next(lab_cells.glob("slide_*")), tmp_path / "cells" / "hsil")

@@ -16,7 +16,7 @@ from cytolora.core.findings import finding
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.audit import audit
-from cytolora.data.quality.duplicates import near_pairs, signature, similar_pairs
+from cytolora.data.quality.duplicates import similar_pairs
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import DataError
 
@@ -154,17 +154,6 @@ def test_progress_is_told_for_every_image(cells: Path):
     ticks: list[int] = []
     audit(load_manifest(cells), on_image=lambda: ticks.append(1))
     assert len(ticks) == 12
-
-
-def test_many_pairs_over_many_blocks_are_found():
-    base = [signature(np.asarray(_cell(seed, (30, 30)))) for seed in range(600)]
-    mirrored = [signature(np.asarray(_cell(seed, (30, 30)))[:, ::-1]) for seed in range(600)]
-    pairs = near_pairs(base + mirrored, max_distance=10)
-    assert {(pair.first, pair.second) for pair in pairs} == {(seed, seed + 600) for seed in range(600)}
-
-
-def test_no_images_have_no_pairs():
-    assert near_pairs([]) == []
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from cytolora.classifier.export.onnx import export_program
 from cytolora.config.run import AdapterSpec
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.errors import ConfigError
-from cytolora.models.adapters.attach import attach
+from cytolora.models.adapters.attach import attach, merged
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, to_safetensors, trained_state
@@ -27,9 +27,13 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
-def test_every_kind_of_encoder_becomes_onnx_for_any_number_of_images(spec: BackboneSpec):
+def test_every_kind_of_encoder_becomes_onnx_with_its_adapter_for_any_number_of_images(spec: BackboneSpec):
     torch.manual_seed(0)
-    classifier = EncoderWithHead(small_encoder(spec), 3).eval().requires_grad_(False)
+    adapted = attach(small_encoder(spec), "lora", AdapterSpec())
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    classifier = EncoderWithHead(merged(adapted), 3).eval().requires_grad_(False)
     size_px = shrunk(spec).preprocess.size_px
     content = export_program(classifier, temperature=1.5, size_px=size_px, properties={})
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

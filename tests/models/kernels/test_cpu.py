@@ -1,4 +1,8 @@
 import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +24,7 @@ from cytolora.models.kernels.fused_lora import only_lora_trains
 from cytolora.models.kernels.last_block import read_first_token_only
 from cytolora.models.kernels.packed import PackedLinear, packing_works
 
-needs_packing = pytest.mark.skipif(not packing_works(), reason="this torch has no packed oneDNN product")
+needs_packing = pytest.mark.skipif(not packing_works("fp32"), reason="this torch has no packed oneDNN product")
 
 
 def frozen_linear(bias: bool = True) -> nn.Linear:
@@ -215,18 +219,56 @@ def test_a_encoder_in_evaluation_stays_in_evaluation_when_it_is_sped_up():
     assert not any(module.training for module in encoder.modules() if isinstance(module, ByteDropout))
 
 
-def test_without_the_private_product_nothing_is_packed(monkeypatch: pytest.MonkeyPatch):
-    def missing(*_: object) -> torch.Tensor:
-        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+@pytest.fixture
+def without_packing(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[torch.dtype]]:
+    """Takes the packed product of the precisions that are put into the set away, as another torch would."""
+    missing, product = set[torch.dtype](), packed._packed_product
 
-    monkeypatch.setattr(packed, "_packed_product", missing)
+    def partly_missing(rows: torch.Tensor, *others: Any) -> torch.Tensor:
+        if rows.dtype in missing:
+            raise RuntimeError("mkldnn_linear_pointwise: the processor has no such product")
+        return product(rows, *others)
+
+    monkeypatch.setattr(packed, "_packed_product", partly_missing)
     packed.packing_works.cache_clear()
-    try:
-        module = nn.Sequential(frozen_linear())
-        speed_up(module)
-        assert type(module[0]) is nn.Linear
-    finally:
-        packed.packing_works.cache_clear()
+    yield missing
+    packed.packing_works.cache_clear()
+
+
+def test_without_the_private_product_nothing_is_packed(without_packing: set[torch.dtype]):
+    without_packing |= {torch.float32, torch.bfloat16}
+    module = nn.Sequential(frozen_linear())
+    speed_up(module)
+    assert type(module[0]) is nn.Linear
+
+
+@needs_packing
+@pytest.mark.parametrize("missing", [torch.float32, torch.bfloat16])
+def test_each_precision_is_packed_where_it_can_be_whatever_the_other_can(
+    missing: torch.dtype, without_packing: set[torch.dtype]
+):
+    both: dict[packed.Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    possible = [precision for precision, dtype in both.items() if dtype != missing and packing_works(precision)]
+    packing_works.cache_clear()
+    without_packing.add(missing)
+    assert [precision for precision in both if packing_works(precision)] == possible
+    rows = torch.randn(3, 24)
+    for precision, dtype in both.items():
+        layer = frozen_linear()
+        product = packed.FrozenProduct([layer.weight], [layer.bias], precision)
+        assert product._forward.is_mkldnn == (precision in possible)
+        assert relative(product.forward(rows.to(dtype)).float(), layer(rows)) < 2e-2
+        grads = torch.randn(3, 40)
+        assert relative(product.backward(grads.to(dtype)).float(), grads @ layer.weight) < 2e-2
+
+
+@pytest.mark.slow
+def test_a_processor_without_avx512_packs_fp32():
+    """oneDNN reads its limit once a process."""
+    code = "from cytolora.models.kernels.packed import packing_works as p; print(p('fp32'))"
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", code], env=limited, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == str(packing_works("fp32"))
 
 
 @needs_packing
@@ -269,19 +311,48 @@ def test_only_a_encoder_that_reads_its_first_token_loses_the_others():
         assert encoder.trunk.forward_features(images(FUSED)).shape[1] == expected
 
 
-def test_merged_products_follow_the_weights_that_training_changes():
-    encoder = adapted()
-    speed_up(encoder)
+@pytest.mark.parametrize("how", ["in place", "data in place", "data put in its place", "loaded"])
+def test_merged_products_follow_the_weights_however_they_are_changed(how: str):
+    classifier = EncoderWithHead(adapted(), 3).eval()
+    speed_up(classifier.encoder)
     batch = images(FUSED)
     with torch.inference_mode():
-        before = encoder.eval()(batch)
-    with torch.no_grad():
-        for parameter in trained_of(encoder):
-            parameter.add_(0.1)
-    expected = encoder(batch)
+        before = classifier(batch)
+    changed = {name: tensor + 0.1 for name, tensor in trained_state(classifier).items()}
+    if how == "loaded":
+        load_trained_state(classifier, changed)
+    for parameter in [] if how == "loaded" else trained_of(classifier.encoder):
+        match how:
+            case "in place":
+                with torch.no_grad():
+                    parameter.add_(0.1)
+            case "data in place":
+                parameter.data.add_(0.1)
+            case _:
+                parameter.data = parameter.data + 0.1
+    expected = classifier(batch).detach()
     with torch.inference_mode():
-        assert relative(encoder(batch), expected.detach()) < 1e-5
-    assert relative(before, expected.detach()) > 1e-3
+        assert relative(classifier(batch), expected) < 1e-5
+    assert relative(before, expected) > 1e-3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_copy_of_a_prepared_classifier_computes_the_same_and_trains_apart(precision: Any):
+    classifier = EncoderWithHead(adapted(), 3).eval()
+    cpu.for_training(classifier.encoder, torch.device("cpu"), precision)
+    batch = images(FUSED)
+    with torch.inference_mode():
+        before = classifier(batch)
+    twin = copy.deepcopy(classifier)
+    with torch.inference_mode():
+        assert torch.equal(twin(batch), before)
+    optimiser = torch.optim.AdamW(twin.trainable(), lr=1e-2)
+    twin(batch).square().sum().backward()
+    assert all(parameter.grad is None for parameter in classifier.trainable())
+    optimiser.step()
+    with torch.inference_mode():
+        assert torch.equal(classifier(batch), before)
+        assert relative(twin(batch), before) > 1e-3
 
 
 def adapted_small(spec: BackboneSpec) -> Encoder:

@@ -9,6 +9,7 @@ from timm.layers.attention import Attention
 from torch import nn
 
 from cytolora.models.adapters.split_qkv import SplitQKV
+from cytolora.models.kernels import explicit_attention
 from cytolora.models.kernels.explicit_attention import attend_explicitly
 
 
@@ -26,8 +27,13 @@ def explicit(plain: Attention) -> Attention:
     return changed
 
 
+@pytest.mark.parametrize("has_fused_backward", [True, False])
 @pytest.mark.parametrize("scale_norm", [False, True])
-def test_output_and_gradients_are_those_of_timms_attention(scale_norm: bool):
+def test_output_and_gradients_are_those_of_timms_attention(
+    scale_norm: bool, has_fused_backward: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not has_fused_backward:
+        monkeypatch.setattr(explicit_attention, "has_fused_backward", lambda: False)
     plain = attention(scale_norm=scale_norm)
     changed = explicit(plain)
     assert "forward" in vars(changed)
@@ -57,3 +63,28 @@ def test_a_mask_is_timms_business():
 @pytest.mark.parametrize("arguments", [{"qk_norm": True}, {"gated": True}])
 def test_an_attention_with_more_in_it_stays_as_it_is(arguments: dict[str, bool]):
     assert "forward" not in vars(explicit(attention(**arguments)))
+
+
+@pytest.mark.parametrize("fault", ["gone", "other arguments", "other numbers"])
+def test_a_torch_whose_private_softmax_gradient_is_another_falls_back_to_the_formula(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+):
+    def other(grad: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        if fault == "gone":
+            raise AttributeError("'_OpNamespace' 'aten' object has no attribute '_softmax_backward_data'")
+        if fault == "other arguments":
+            raise TypeError("_softmax_backward_data() takes 3 positional arguments but 4 were given")
+        return grad
+
+    monkeypatch.setattr(explicit_attention, "_fused_backward", other)
+    explicit_attention.has_fused_backward.cache_clear()
+    try:
+        assert not explicit_attention.has_fused_backward()
+        inputs = torch.randn(2, 5, requires_grad=True)
+        weights, grad = inputs.softmax(dim=-1), torch.randn(2, 5)
+        weights.backward(grad)
+        found = explicit_attention._softmax_backward(grad, weights.detach())
+        assert inputs.grad is not None
+        torch.testing.assert_close(found, inputs.grad)
+    finally:
+        explicit_attention.has_fused_backward.cache_clear()

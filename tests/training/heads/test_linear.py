@@ -1,5 +1,7 @@
 """Many heads in one pass equal each head alone, with torch's own layers and optimiser."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 
 from cytolora.config.run import Budget, TrainSpec
 from cytolora.models.encoder_with_head import seeded_head
+from cytolora.training import adamw
 from cytolora.training.adamw import AdamW
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import batches, rate_at
@@ -34,15 +37,31 @@ def _alone(
     return head
 
 
+@pytest.mark.parametrize("fault", ["gone", "other arguments", "other numbers"])
+def test_a_torch_whose_private_adamw_is_another_falls_back_to_the_formula(fault: str, monkeypatch: pytest.MonkeyPatch):
+    def other(tensors: list[torch.Tensor], *_: object, **options: object) -> None:
+        if fault == "other arguments":
+            raise RuntimeError("aten::_fused_adamw_() is missing value for argument 'foreach'")
+        tensors[0].add_(1)
+
+    private = SimpleNamespace() if fault == "gone" else SimpleNamespace(_fused_adamw_=other)
+    adamw.has_fused.cache_clear()
+    monkeypatch.setattr(adamw.torch, "ops", SimpleNamespace(aten=private))
+    try:
+        assert not adamw.has_fused()
+    finally:
+        monkeypatch.undo()
+        adamw.has_fused.cache_clear()
+    assert adamw.has_fused(), "this torch has it: or the test above would say nothing"
+
+
 @pytest.mark.parametrize("fused", [True, False])
-def test_adamw_without_a_graph_equals_torchs_own(fused: bool, monkeypatch: pytest.MonkeyPatch):
-    if not fused:
-        monkeypatch.setattr("cytolora.training.adamw.has_fused", lambda: False)
+def test_adamw_without_a_graph_equals_torchs_own(fused: bool):
     generator = torch.Generator().manual_seed(0)
     ours = [torch.randn(3, 4, generator=generator), torch.randn(4, generator=generator)]
     theirs = [nn.Parameter(tensor.clone()) for tensor in ours]
     reference = torch.optim.AdamW(theirs, lr=1.0, betas=(0.8, 0.95), weight_decay=0.1)
-    optimiser = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.1)
+    optimiser = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.1, is_fused=fused)
     for rate in (0.1, 0.01, 0.05, 0.3):
         grads = [torch.randn(tensor.shape, generator=generator) for tensor in ours]
         reference.param_groups[0]["lr"] = rate

@@ -84,6 +84,8 @@ def evaluate(
         )
     where = _where_seen(bundle, manifest)
     used = _unseen(bundle, manifest, where, on_seen)
+    if page is not None:
+        check_room(page, len(used))
     on_images(len(manifest.samples) - len(used))
     sources = (Source(name=sample.path, file=sample.file_in(manifest.root)) for sample in used)
     predictions, cells, read = [], [], ImagesRead(bundle.decoding)
@@ -91,7 +93,6 @@ def evaluate(
         if page is not None:
             samples = used[len(predictions) : len(predictions) + len(batch)]
             cells += [_cell(one, sample, where) for one, sample in zip(batch, samples, strict=True)]
-            check_room(page, len(cells))
         predictions += [one.prediction for one in batch]
         read.add(batch)
         on_images(len(batch))

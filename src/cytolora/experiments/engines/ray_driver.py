@@ -16,7 +16,9 @@ import torch
 from cytolora.core.machine import num_cpus
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
+from cytolora.core.text import counted
 from cytolora.errors import CytoloraError, EngineError
+from cytolora.experiments.cost import PASSES, num_passes
 from cytolora.experiments.engines.ray_cluster import (
     check_address,
     free_resources,
@@ -70,6 +72,9 @@ def run_jobs(
     if not units.waiting:
         return
     store.make_root()
+    missing = [run for job in jobs for run in job.runs if store.find(run.run_id) is None]
+    adapters = [run for run in missing if run.kind == "adapter"]
+    progress.begin(counted(len(missing), "run"), num_passes(adapters, inputs), PASSES)
     threads = torch.get_num_threads()
     with _cluster(workers, threads, device) as ray:
         num_workers, resources = _sized(ray, workers, threads, device)

@@ -135,7 +135,7 @@ def _attends_in_one_precision(encoder: Encoder) -> bool:
 
 
 def _worth_it(precision: Precision) -> bool:
-    return precision == "bf16" or packing_works()
+    return precision == "bf16" or packing_works(precision)
 
 
 def _is_frozen(linear: nn.Linear) -> bool:

@@ -4,6 +4,7 @@ torch's fused kernel takes twice as long there, and timm's explicit form copies 
 docs/performance.md). The arithmetic is timm's; the scale goes into the product.
 """
 
+from functools import cache
 from types import MethodType
 from typing import Any
 
@@ -61,8 +62,33 @@ class _Attend(torch.autograd.Function):
         grad = grads[0].view(batch, tokens, num_heads, size).transpose(1, 2).reshape(-1, tokens, size)
         grad_parts, unused = torch.empty_like(parts), grad.new_empty(1)
         torch.bmm(weights.mT, grad, out=grad_parts[2])
-        scores = torch.ops.aten._softmax_backward_data(grad @ value.mT, weights, -1, weights.dtype)
+        scores = _softmax_backward(grad @ value.mT, weights)
         torch.baddbmm(unused, scores, key, beta=0, alpha=ctx.scale, out=grad_parts[0])
         torch.baddbmm(unused, scores.mT, query, beta=0, alpha=ctx.scale, out=grad_parts[1])
         side_by_side = grad_parts.view(ctx.shape).permute(1, 3, 0, 2, 4).reshape(batch, tokens, -1)
         return side_by_side, None, None
+
+
+def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    """Maps gradients of softmax's output along the last dimension to those of its input."""
+    return _fused_backward(grad, weights) if has_fused_backward() else _plain_backward(grad, weights)
+
+
+def _fused_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
+
+
+def _plain_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    weighted = grad * weights
+    return weighted.sub_(weights * weighted.sum(dim=-1, keepdim=True))
+
+
+@cache
+def has_fused_backward() -> bool:
+    """Whether torch's private operation behind softmax's gradient is there and computes it."""
+    weights = torch.tensor([[0.25, 0.75]])
+    grad = torch.tensor([[1.0, -1.0]])
+    try:
+        return torch.allclose(_fused_backward(grad, weights), _plain_backward(grad, weights))
+    except (AttributeError, RuntimeError, TypeError, NotImplementedError):
+        return False

@@ -44,7 +44,7 @@ class FusedLora:
         self._precision: Precision = precision
         self._linears = [_base(part) for part in split.parts]
         self._frozen = frozen_product(self._linears, precision)
-        self._merged: tuple[list[int], FrozenProduct] | None = None
+        self._merged: tuple[list[Tensor], FrozenProduct] | None = None
         width = self._linears[0].out_features
         self._branches = [
             _branch(part, slice(index * width, (index + 1) * width))
@@ -66,16 +66,20 @@ class FusedLora:
         return out.view(*tokens.shape[:-1], -1)
 
     def _merged_product(self) -> FrozenProduct:
-        """Returns the product with LoRA added into the weights: kept until a step changes them."""
+        """Returns the product with LoRA added into the weights: kept while A and B have the same values.
+
+        Values, not torch's count of changes, which misses those made through ``.data``; A and B are small.
+        """
         if not self._branches:
             return self._frozen
-        state = [parameter._version for branch in self._branches for parameter in (branch.down, branch.up)]
-        if self._merged is None or self._merged[0] != state:
+        trained = [parameter.detach() for branch in self._branches for parameter in (branch.down, branch.up)]
+        if self._merged is None or not all(map(torch.equal, self._merged[0], trained)):
             weights = [linear.weight.detach().clone() for linear in self._linears]
             for branch in self._branches:
                 index = branch.columns.start // self._linears[0].out_features
                 weights[index].addmm_(branch.up.detach(), branch.down.detach(), alpha=branch.scaling)
-            self._merged = (state, FrozenProduct(weights, [linear.bias for linear in self._linears], self._precision))
+            product = FrozenProduct(weights, [linear.bias for linear in self._linears], self._precision)
+            self._merged = ([tensor.clone() for tensor in trained], product)
         return self._merged[1]
 
 

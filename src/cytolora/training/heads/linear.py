@@ -1,6 +1,6 @@
 """Batched training of linear heads on the same frozen features: all seeds and learning rates in one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,9 @@ from cytolora.config.run import TrainSpec
 from cytolora.models.encoder_with_head import seeded_head
 from cytolora.training.adamw import AdamW
 from cytolora.training.loop import batches, rate_at
+
+_STEPS_TOLD = 100
+"""A step takes less than a millisecond: to tell of each would take a share of it."""
 
 
 @torch.no_grad()
@@ -24,6 +27,7 @@ def fit_heads(
     seeds: Sequence[int],
     num_steps: int,
     starts: Sequence[tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]] | None = None,
+    on_steps: Callable[[int], None] = lambda steps: None,
 ) -> tuple[
     Float32[Tensor, "seeds rates classes features"],
     Float32[Tensor, "seeds rates classes"],
@@ -38,6 +42,7 @@ def fit_heads(
         features: Features of the training images of each seed.
         labels: Class indices.
         starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
+        on_steps: Told the number of steps every 100 steps, and at the end.
 
     Returns:
         Weights, biases, and the losses of the last step.
@@ -73,6 +78,8 @@ def fit_heads(
         for rate_index, (optimiser, peak) in enumerate(zip(optimisers, learning_rates, strict=True)):
             grads = [*weight_grads[rate_index::num_rates], *bias_grads[rate_index::num_rates]]
             optimiser.step(grads, rate_at(step, num_steps, peak, train))
+        if (step + 1) % _STEPS_TOLD == 0 or step + 1 == num_steps:
+            on_steps(step % _STEPS_TOLD + 1)
     return weights, biases, losses
 
 

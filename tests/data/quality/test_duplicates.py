@@ -1,0 +1,96 @@
+"""Perceptual hashes are imagehash's in every orientation, and the search finds what comparing all pairs finds."""
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cytolora.data.quality.duplicates import NearPair, Signature, near_pairs, signature
+
+_FREQUENCIES = np.arange(256).reshape(16, 16)
+_BY_WORD = np.concatenate(
+    [_FREQUENCIES[down::2, across::2].ravel() for down, across in ((0, 0), (1, 0), (0, 1), (1, 1))]
+)
+"""Which frequency each bit of a signature is of."""
+
+
+def picture(seed: int) -> Image.Image:
+    """A smooth random picture of any shape, like no other seed's."""
+    generator = np.random.default_rng(seed)
+    rows, columns = generator.integers(3, 9, 2)
+    noise = generator.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    width, height = generator.integers(30, 120, 2)
+    return Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+
+
+def symmetric(seed: int) -> Image.Image:
+    half = np.asarray(picture(seed))
+    return Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1))
+
+
+def bits(hashes: Signature) -> np.ndarray:
+    """8 x 256, in the order of frequencies."""
+    found = np.empty((8, 256), bool)
+    found[:, _BY_WORD] = np.unpackbits(hashes.view(np.uint8).reshape(8, -1), axis=1)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_eight_hashes_are_those_of_imagehash_on_the_turned_and_mirrored_image(seed: int):
+    image = picture(seed)
+    gray = image.convert("L").resize((64, 64), Image.Resampling.LANCZOS)
+    way = Image.Transpose
+    ways = (None, way.FLIP_TOP_BOTTOM, way.FLIP_LEFT_RIGHT, way.ROTATE_180)
+    ways += (way.TRANSPOSE, way.ROTATE_90, way.ROTATE_270, way.TRANSVERSE)
+    found = bits(signature(np.asarray(image)))
+    for at, one in enumerate(ways):
+        expected = imagehash.phash(gray if one is None else gray.transpose(one), hash_size=16)
+        assert np.array_equal(found[at].reshape(16, 16), expected.hash), one
+
+
+def slowly(signatures: list[Signature], max_distance: int) -> list[NearPair]:
+    """Every pair, the first upright, the second in all orientations."""
+    pairs = []
+    for second, others in enumerate(signatures):
+        for first, (upright, *_) in enumerate(signatures[:second]):
+            distance = min(int(np.bitwise_count(upright ^ other).sum()) for other in others)
+            if upright.any() and others.any() and distance <= max_distance:
+                pairs.append(NearPair(first=first, second=second, distance=distance))
+    return sorted(pairs, key=lambda pair: (pair.distance, pair.first, pair.second))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(range(8)), st.booleans()), max_size=12), st.integers(0, 140)
+)
+def test_the_pairs_and_distances_are_those_of_comparing_all(kinds: list[tuple[int, int, bool]], max_distance: int):
+    """Also of symmetric images, half of whose bits hang on a median near 0, and of blank ones."""
+    signatures = []
+    for number, (seed, turns, is_symmetric) in enumerate(kinds):
+        image = symmetric(seed) if is_symmetric else picture(seed)
+        turned = image.rotate(90 * (turns % 4), expand=True)
+        if turns > 3:
+            turned = turned.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = np.asarray(turned.resize((turned.width + number, turned.height)))
+        signatures.append(signature(pixels if seed else np.full_like(pixels, 200)))
+    assert near_pairs(signatures, max_distance) == slowly(signatures, max_distance)
+
+
+def test_an_image_that_is_symmetric_has_one_hash_however_it_is_mirrored():
+    for seed in range(30):
+        pixels = np.asarray(symmetric(seed))
+        (pair,) = near_pairs([signature(pixels), signature(pixels[:, ::-1].copy())], 256)
+        assert pair.distance == 0
+
+
+def test_many_pairs_over_many_blocks_are_found():
+    base = [signature(np.asarray(picture(seed))) for seed in range(600)]
+    mirrored = [signature(np.asarray(picture(seed))[:, ::-1]) for seed in range(600)]
+    pairs = near_pairs(base + mirrored, max_distance=10)
+    assert {(pair.first, pair.second) for pair in pairs} == {(seed, seed + 600) for seed in range(600)}
+    assert near_pairs(base + mirrored, max_distance=10, num_threads=1) == pairs
+
+
+def test_no_images_have_no_pairs():
+    assert near_pairs([]) == []
