@@ -2,11 +2,20 @@
 
 import zipfile
 import zlib
+from pathlib import Path
 
 MAX_RATIO = 200
 """Unpacked bytes to packed bytes, of one entry and of all; photographs reach 20, zeros 1000."""
 _FREE_BYTES = 64 * 2**20
 """Up to here no ratio is looked at: small blank images pack very well."""
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip file, by its end; a damaged one is none."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of several disks, it says
+        return False
 
 
 def is_bomb(member: zipfile.ZipInfo) -> bool:

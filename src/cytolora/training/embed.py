@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import staged_file
 from cytolora.core.strict_json import read_json
+from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.readers.layout import relative_path
@@ -27,6 +29,8 @@ from cytolora.training.session import Session
 _METADATA = b"cytolora"
 """Key of the JSON in the file's metadata."""
 _FEATURES = "features"
+_ROWS_READ = 32
+"""At once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +82,34 @@ def read_embedding(path: AnyPath) -> Embedding:
         DataError: If the file is no such file.
     """
     try:
-        table = pq.read_table(as_path(path))
+        table = _read_table(as_path(path))
         made_from = read_json((table.schema.metadata or {})[_METADATA])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise DataError(f"{path} is no file of features; expected what `cytolora embed DATA --out` wrote.") from error
     return Embedding(table=table, made_from=made_from)
+
+
+def _read_table(path: Path) -> pa.Table:
+    """Reads a Parquet file whose features are as many as it says, some rows at a time.
+
+    Raises:
+        ValueError: If it has no features, or is a decompression bomb: repeated values take no place in the file.
+    """
+    size, num_bytes, batches = path.stat().st_size, 0, []
+    with pq.ParquetFile(path) as file:
+        features = file.schema_arrow.field(_FEATURES).type
+        if not pa.types.is_fixed_size_list(features) or not pa.types.is_float32(features.value_type):
+            raise ValueError(f"features are {features}, expected lists of one length of float")
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        stated = sum(max(0, group.total_byte_size) for group in groups)
+        if unpacks_too_far(max(stated, file.metadata.num_rows * features.list_size * 4), size):
+            raise ValueError(f"it would unpack to more than {MAX_RATIO} times its size")
+        for batch in file.iter_batches(batch_size=_ROWS_READ):
+            num_bytes += batch.nbytes
+            if unpacks_too_far(num_bytes, size):
+                raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+            batches.append(batch)
+        return pa.Table.from_batches(batches, file.schema_arrow)
 
 
 def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:

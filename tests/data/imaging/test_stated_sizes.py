@@ -131,7 +131,9 @@ def test_the_error_names_the_size_and_the_bytes():
 def test_a_tile_that_states_more_than_its_directory_is_refused():
     sink = io.BytesIO()
     large = imagecodecs.jpeg2k_encode(np.zeros((1100, 1100, 3), np.uint8), codecformat="j2k")
-    tifffile.imwrite(sink, iter([large]), shape=(64, 64, 3), dtype=np.uint8, tile=(64, 64), compression="jpeg2000")
+    tifffile.imwrite(
+        sink, iter([bytes(large)]), shape=(64, 64, 3), dtype=np.uint8, tile=(64, 64), compression="jpeg2000"
+    )
     with pytest.raises(DataError, match=r"a part of 4,096 pixels states 1100 x 1100 itself"):
         decode(io.BytesIO(sink.getvalue()), "a.tif")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from cytolora.data.imaging.ome import check_planes
 from cytolora.data.imaging.pixels import MAX_BYTES
 from cytolora.data.imaging.stated_sizes import Directory, Picture, check_directory, check_embedded, check_stored
 
@@ -65,6 +66,7 @@ class Tiff:
 
         _check_chain(handle)
         self._file = tifffile.TiffFile(handle, _multifile=False)  # pyright: ignore[reportCallIssue]
+        check_planes(self._file.pages.first.description)
         self._handle = handle
         self.num_copies = 0
         """Reduced copies (thumbnails, levels of a pyramid) that are left out."""
