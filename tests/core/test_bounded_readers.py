@@ -171,6 +171,17 @@ def test_a_parquet_file_without_features_is_no_file_of_features(tmp_path: Path):
         read_embedding(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize(("rows", "width"), [(0, 3), (2, 0), (0, 0)])
+def test_features_of_no_image_or_of_no_width_are_no_file_of_features(rows: int, width: int, tmp_path: Path):
+    values = pa.array(np.zeros(rows * width, np.float32))
+    features = pa.FixedSizeListArray.from_arrays(values, width) if width else pa.nulls(rows, pa.list_(pa.float32(), 0))
+    schema = pa.schema([("path", pa.string()), ("features", features.type)], metadata={"cytolora": "{}"})
+    table = pa.table([pa.array(["a"] * rows, pa.string()), features], schema=schema)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="is no file of features"):
+        read_embedding(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 900, 5_000, 200_000])
 def test_json_that_is_nested_deeper_than_code_can_follow_is_refused(depth: int):
     text = "[" * depth + "1" + "]" * depth

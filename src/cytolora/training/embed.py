@@ -47,7 +47,7 @@ class Embedding:
     def features(self) -> NDArray[np.float32]:
         """Images x feature_dim."""
         column = self.table[_FEATURES].combine_chunks()
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), -1)
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), column.type.list_size)
 
 
 def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
@@ -93,12 +93,13 @@ def _read_table(path: Path) -> pa.Table:
     """Reads a Parquet file whose features are as many as it says, some rows at a time.
 
     Raises:
-        ValueError: If it has no features, or is a decompression bomb: repeated values take no place in the file.
+        ValueError: If it has no features or no rows, or is a bomb: repeated values take no place in the file.
     """
     size, num_bytes, batches = path.stat().st_size, 0, []
     with pq.ParquetFile(path) as file:
         features = file.schema_arrow.field(_FEATURES).type
-        if not pa.types.is_fixed_size_list(features) or not pa.types.is_float32(features.value_type):
+        is_list = pa.types.is_fixed_size_list(features) and features.list_size > 0
+        if not is_list or not pa.types.is_float32(features.value_type):
             raise ValueError(f"features are {features}, expected lists of one length of float")
         groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
         stated = sum(max(0, group.total_byte_size) for group in groups)
@@ -109,6 +110,8 @@ def _read_table(path: Path) -> pa.Table:
             if unpacks_too_far(num_bytes, size):
                 raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
             batches.append(batch)
+        if not 0 < file.metadata.num_rows == sum(map(len, batches)):
+            raise ValueError("it has no rows, or others than it states")
         return pa.Table.from_batches(batches, file.schema_arrow)
 
 
