@@ -82,7 +82,8 @@ def boxes(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
 def in_parts(image: Image.Image, convert: Callable[[Image.Image], Any]) -> Pixels:
     """Converts an image part by part; ``convert`` makes RGB of one, whatever stands around it."""
     if image.width * image.height <= _PART_PIXELS:
-        return np.array(convert(image))
+        whole = convert(image)
+        return whole if isinstance(whole, np.ndarray) else np.array(whole)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for left, top, right, bottom in boxes(image.height, image.width):
         pixels[top:bottom, left:right] = convert(image.crop((left, top, right, bottom)))
