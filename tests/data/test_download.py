@@ -202,3 +202,18 @@ def test_for_data_of_ones_own_the_command_refuses(capsys: pytest.CaptureFixture[
         main(["data", "download", "folder", "--to", "x"])
     assert stopped.value.code == 2
     assert "'folder' has no download" in capsys.readouterr().err
+
+
+def test_a_server_that_sends_more_than_a_file_has_is_left(zenodo: Imitation, tmp_path: Path):
+    files = remote_files(RECORD, ["val.zip"], mirror=zenodo.address)
+    zenodo.files["val.zip"] = bytes(5_000_000)
+    with pytest.raises(DataError, match=r"val.zip has 100,000 bytes, and the server sends more. Nothing was kept"):
+        fetch(RECORD, files[0], tmp_path, mirror=zenodo.address)
+    assert not _names(tmp_path)
+
+
+@pytest.mark.parametrize("answer", [b" " * (17 << 20), b"[" * 2000, b'{"files": [' + b"9" * 5000 + b"]}"])
+def test_an_answer_that_is_no_record_is_refused_whatever_its_size(zenodo: Imitation, answer: bytes):
+    zenodo.entries = answer
+    with pytest.raises(DataError, match="did not answer with a record of Zenodo"):
+        remote_files(RECORD, mirror=zenodo.address)

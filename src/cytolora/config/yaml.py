@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cytolora.config.grid import GridSpec
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.strict_yaml import read_yaml_text
+from cytolora.core.strict_yaml import MAX_CHARACTERS, read_yaml_text
 from cytolora.errors import ConfigError, unknown_name
 
 Spec = TypeVar("Spec")
@@ -45,7 +45,8 @@ def read_spec(path: Path, kind: type[Spec]) -> Spec:
 def read_yaml(path: Path) -> Any:
     """Reads plain YAML; a missing file, a syntax error and what no spec needs (strict_yaml) are ConfigErrors."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
     try:
@@ -80,6 +81,7 @@ def _problem(detail: Any, kind: type) -> str:
     return f"{where}: {message}" + ("" if detail["type"] == "value_error" else f", got {detail['input']!r}")
 
 
+@cache
 def _keys(kind: type) -> Iterable[str]:
     """Names of a spec's fields and of the specs inside it, for suggestions."""
     schema = _adapter(kind).json_schema()

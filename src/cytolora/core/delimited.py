@@ -46,6 +46,8 @@ _NUMBER = re.compile(r"[+-](\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|-(inf|nan)")
 _NUM_LINES = 50
 """Rows that show which delimiter is meant."""
 _HEADER_BYTES = 65_536
+_MAX_BYTES = 2**30
+"""Of a table or list: ten million rows of a hundred characters."""
 
 Row = tuple[int, dict[str, str]]
 """Number of the line where it begins, and cells by column."""
@@ -126,9 +128,12 @@ def read_text(path: Path) -> str:
     """
     cannot = f"Cannot read {path} as UTF-8 text"
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{cannot}: {error.strerror or error}.") from error
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{cannot}: it has more than {_MAX_BYTES:,} bytes. Divide it into several tables.")
     other = _other_file(content)
     if other:
         raise DataError(f"{cannot}: it is {other[0]}, whatever its name says. {other[1]}")

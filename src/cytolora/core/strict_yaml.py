@@ -19,7 +19,7 @@ def read_yaml_text(text: str) -> Any:
         ValueError: If it is no YAML, goes beyond a bound, or a mapping has a key twice; with the line where known.
     """
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"it has {len(text):,} characters, expected at most {MAX_CHARACTERS:,}")
+        raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
     try:
         _check_bounds(text)
         return yaml.load(text, _Loader)

@@ -2,6 +2,30 @@
 
 import zipfile
 import zlib
+from pathlib import Path
+
+MAX_RATIO = 200
+"""Unpacked bytes to packed bytes, of one entry and of all; photographs reach 20, zeros 1000."""
+_FREE_BYTES = 64 * 2**20
+"""Up to here no ratio is looked at: small blank images pack very well."""
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip file, by its end; a damaged one is none."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of several disks, it says
+        return False
+
+
+def is_bomb(member: zipfile.ZipInfo) -> bool:
+    """Whether a member states that it unpacks to very much more than it takes."""
+    return unpacks_too_far(member.file_size, member.compress_size)
+
+
+def unpacks_too_far(num_bytes: int, num_packed: int) -> bool:
+    """Whether so many bytes from so few are a decompression bomb."""
+    return num_bytes > _FREE_BYTES and num_bytes > MAX_RATIO * num_packed
 
 
 def read_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, *, max_bytes: int | None = None) -> bytes:

@@ -14,6 +14,7 @@ from cytolora.core.cache_entries import ARCHIVES, hold
 from cytolora.core.cache_folder import default_cache, wrote
 from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.core.zip_members import MAX_RATIO, is_bomb, unpacks_too_far
 from cytolora.data.unpacked_archive import mend
 from cytolora.data.walk import folders_in, has_images
 from cytolora.errors import DataError
@@ -21,11 +22,6 @@ from cytolora.errors import DataError
 DEFAULT_CACHE = default_cache() / ARCHIVES
 
 _MAX_MEMBERS = 1_000_000
-_MAX_RATIO = 200
-"""Unpacked bytes to packed bytes, of one entry and of all; photographs reach 20, zeros 1000."""
-_FREE_BYTES = 64 * 2**20
-"""Up to here no ratio is looked at: small blank images pack very well."""
-
 _MAX_TRIES = 5
 """How often the folder of an archive may be removed by another process before it is held."""
 
@@ -120,10 +116,10 @@ def _checked(archive: Path, members: Iterable[zipfile.ZipInfo]) -> dict[str, zip
         if not member.is_dir() and not is_litter(path.as_posix()):
             files[path.as_posix()] = member
     total = sum(member.file_size for member in files.values())
-    if _is_bomb(total, sum(member.compress_size for member in files.values())) or _is_bomb(
+    if unpacks_too_far(total, sum(member.compress_size for member in files.values())) or unpacks_too_far(
         total, archive.stat().st_size
     ):
-        raise DataError(f"{archive} would unpack to {total:,} bytes, more than {_MAX_RATIO} times its size; refused.")
+        raise DataError(f"{archive} would unpack to {total:,} bytes, more than {MAX_RATIO} times its size; refused.")
     return files
 
 
@@ -141,13 +137,9 @@ def _why_hostile(path: PurePosixPath, member: zipfile.ZipInfo) -> str:
         return "is a device or another special file"
     if member.flag_bits & 0x1:
         return "has a password"
-    if _is_bomb(member.file_size, member.compress_size):
-        return f"would unpack to {member.file_size:,} bytes, more than {_MAX_RATIO} times its size"
+    if is_bomb(member):
+        return f"would unpack to {member.file_size:,} bytes, more than {MAX_RATIO} times its size"
     return ""
-
-
-def _is_bomb(num_bytes: int, num_packed: int) -> bool:
-    return num_bytes > _FREE_BYTES and num_bytes > _MAX_RATIO * num_packed
 
 
 def _key(members: dict[str, zipfile.ZipInfo]) -> str:

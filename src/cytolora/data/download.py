@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pooch
 import requests
 
+from cytolora.core.strict_json import read_json
 from cytolora.data.readers.spec import ZenodoRecord
 from cytolora.errors import DataError, unknown_name
 
@@ -18,6 +19,8 @@ ZENODO = "https://zenodo.org"
 _SECONDS = 60
 """Without an answer, or between two pieces of one."""
 _CHUNK = 1 << 20
+_MAX_RECORD_BYTES = 16 << 20
+"""Of the answer that lists the files of a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ def fetch(
             raise DataError(
                 f"{file.name} has {file.num_bytes:,} bytes, more than are free in {folder}; free some space."
             )
-        bar: Any = _Bar(on_bytes)
+        bar: Any = _Bar(on_bytes, file)
         downloader: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK, timeout=_SECONDS)
         pooch.retrieve(url, known_hash=f"md5:{file.md5}", fname=file.name, path=folder, downloader=downloader)
     except requests.RequestException as error:
@@ -89,13 +92,23 @@ def fetch(
 class _Bar:
     """What pooch takes for a progress bar."""
 
-    def __init__(self, on_bytes: Callable[[int, int], None]) -> None:
+    def __init__(self, on_bytes: Callable[[int, int], None], file: RemoteFile) -> None:
         self.total = 0
+        self._file, self._received = file, 0
         self._on_bytes = on_bytes
         self._done = 0
 
     def update(self, num_bytes: int) -> None:
-        """Counts a piece; pooch calls the last one as long as the others."""
+        """Counts a piece; pooch calls the last one as long as the others.
+
+        Raises:
+            DataError: If more has come than the file has.
+        """
+        self._received += num_bytes
+        if self._file.num_bytes and self._received > self._file.num_bytes + _CHUNK:
+            raise DataError(
+                f"{self._file.name} has {self._file.num_bytes:,} bytes, and the server sends more. Nothing was kept."
+            )
         self._done = min(self._done + num_bytes, self.total)
         self._on_bytes(self._done, self.total)
 
@@ -111,14 +124,17 @@ def _record(record: ZenodoRecord, mirror: str) -> list[RemoteFile]:
     """Asks Zenodo's interface for the files of a record."""
     url = f"{mirror.rstrip('/')}/api/records/{record.record}"
     try:
-        answer = requests.get(url, timeout=_SECONDS)
-        answer.raise_for_status()
-        return [_remote_file(url, entry) for entry in answer.json()["files"]]
-    except requests.JSONDecodeError as error:
-        raise DataError(f"{url} did not answer with a record of Zenodo; try again later.") from error
+        with requests.get(url, timeout=_SECONDS, stream=True) as answer:
+            answer.raise_for_status()
+            content = b""
+            for piece in answer.iter_content(_CHUNK):
+                content += piece
+                if len(content) > _MAX_RECORD_BYTES:
+                    raise ValueError(f"it has more than {_MAX_RECORD_BYTES:,} bytes")
+        return [_remote_file(url, entry) for entry in read_json(content)["files"]]
     except requests.RequestException as error:
         raise DataError(f"Cannot read {url}: {_reason(error)}. Is there a network? Try again later.") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{url} did not answer with a record of Zenodo; try again later.") from error
 
 

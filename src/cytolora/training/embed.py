@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cytolora.config.run import to_plain
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import canonical_json, sha256_text, staged_file
 from cytolora.core.strict_json import read_json
+from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.readers.layout import relative_path
@@ -30,6 +32,8 @@ _METADATA = b"cytolora"
 _FEATURES = "features"
 _SHA256 = "cytolora_sha256"
 """Key of the checksum in the file's metadata."""
+_ROWS_READ = 32
+"""At once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class Embedding:
     def features(self) -> NDArray[np.float32]:
         """Images x feature_dim."""
         column = self.table[_FEATURES].combine_chunks()
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), -1)
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(self.table), column.type.list_size)
 
 
 def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
@@ -85,8 +89,7 @@ def read_embedding(path: AnyPath) -> Embedding:
         DataError: If the file is no such file, or was changed after it was written.
     """
     try:
-        with pq.ParquetFile(as_path(path)) as file:
-            table, promised = file.read(), (file.metadata.metadata or {}).get(_SHA256.encode())
+        table, promised = _read_table(as_path(path))
         made_from = read_json((table.schema.metadata or {})[_METADATA])
         sums = _Checksum(table.schema)
         sums.add(table)
@@ -95,6 +98,33 @@ def read_embedding(path: AnyPath) -> Embedding:
     if promised is not None and promised != sums.hexdigest().encode():
         raise DataError(f"{path} was changed after it was written: its SHA-256 differs. Run `cytolora embed` again.")
     return Embedding(table=table, made_from=made_from)
+
+
+def _read_table(path: Path) -> tuple[pa.Table, bytes | None]:
+    """Reads a Parquet file whose features are as many as it says, some rows at a time; and the checksum it states.
+
+    Raises:
+        ValueError: If it has no features or no rows, or is a bomb: repeated values take no place in the file.
+    """
+    size, num_bytes, batches = path.stat().st_size, 0, []
+    with pq.ParquetFile(path) as file:
+        features = file.schema_arrow.field(_FEATURES).type
+        is_list = pa.types.is_fixed_size_list(features) and features.list_size > 0
+        if not is_list or not pa.types.is_float32(features.value_type):
+            raise ValueError(f"features are {features}, expected lists of one length of float")
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        stated = sum(max(0, group.total_byte_size) for group in groups)
+        if unpacks_too_far(max(stated, file.metadata.num_rows * features.list_size * 4), size):
+            raise ValueError(f"it would unpack to more than {MAX_RATIO} times its size")
+        for batch in file.iter_batches(batch_size=_ROWS_READ):
+            num_bytes += batch.nbytes
+            if unpacks_too_far(num_bytes, size):
+                raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+            batches.append(batch)
+        if not 0 < file.metadata.num_rows == sum(map(len, batches)):
+            raise ValueError("it has no rows, or others than it states")
+        table = pa.Table.from_batches(batches, file.schema_arrow)
+        return table, (file.metadata.metadata or {}).get(_SHA256.encode())
 
 
 def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:

@@ -26,7 +26,7 @@ def test_fit_decodes_every_image_once_and_hashes_its_pixels_once(drawn_cells: Pa
 
         return call
 
-    monkeypatch.setattr(decode_module, "_to_rgb", counted("decodes", decode_module._to_rgb))
+    monkeypatch.setattr(decode_module, "from_image", counted("decodes", decode_module.from_image))
     monkeypatch.setattr(scan_module, "pixel_sha256", counted("hashes", scan_module.pixel_sha256))
     options = FitOptions(max_steps=20, learning_rates=[0.01], cache=tmp_path / "cache")
     cytolora.fit(drawn_cells, tmp_path / "model", model="nano", options=options)

@@ -21,6 +21,7 @@ from cytolora.core.findings import Finding, gravest_first
 from cytolora.core.strict_json import read_json
 from cytolora.core.text import counted
 from cytolora.data.imaging.decode import decode, pixel_sha256
+from cytolora.data.imaging.room import one_image
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import ConfigError, DataError
 
@@ -179,7 +180,8 @@ def _where_seen(bundle: Classifier, manifest: Manifest) -> dict[str, str]:
 
 def _pixel_sha256(path: Path, decoding: Decoding) -> str:
     try:
-        return pixel_sha256(decode(path, decoding=decoding))
+        with one_image():
+            return pixel_sha256(decode(path, decoding=decoding))
     except DataError:
         return ""  # reported when it is predicted
 

@@ -12,10 +12,11 @@ from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
-from cytolora.core.zip_members import read_member
+from cytolora.core.zip_members import MAX_RATIO, is_bomb, read_member
 from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Decoded, Pixels, decode_image
 from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError
+from cytolora.data.imaging.room import one_image, take_room
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.walk import Found, walk, walk_zip
 from cytolora.errors import DataError
@@ -60,11 +61,18 @@ class Source:
             raise DecodeError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.", UNREAD_FORMAT)
         if self.member is None or self.packed is None:
             return decode_image(self.file, self.name, decoding=decoding)
+        with one_image():
+            return decode_image(BytesIO(self._unpacked(self.packed, self.member)), self.name, decoding=decoding)
+
+    def _unpacked(self, packed: zipfile.ZipFile, member: str) -> bytes:
         try:
-            content = read_member(self.packed, self.packed.getinfo(self.member), max_bytes=_MAX_BYTES)
+            entry = packed.getinfo(member)
+            if is_bomb(entry):
+                raise ValueError(f"it unpacks to {entry.file_size:,} bytes, more than {MAX_RATIO} times its size")
+            take_room(min(entry.file_size, _MAX_BYTES))
+            return read_member(packed, entry, max_bytes=_MAX_BYTES)
         except (OSError, ValueError, KeyError) as error:
             raise DecodeError(f"Cannot read {self.name}: {str(error) or type(error).__name__}.") from error
-        return decode_image(BytesIO(content), self.name, decoding=decoding)
 
 
 def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:

@@ -148,7 +148,7 @@ def _session(content: bytes, name: str, threads: int | None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     try:  # from memory, so that the model cannot name other files of this machine
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises classes of its own, derived from Exception alone
         if _is_short_of_memory(error):
             raise ConfigError(f"{name}: too little memory to open {MODEL}. Free some, and try again.") from error

@@ -23,6 +23,7 @@ from cytolora.core.arguments import AnyPath, OneOrMany
 from cytolora.data.imaging.content import has_content
 from cytolora.data.imaging.decode import Pixels, decode, to_rgb
 from cytolora.data.imaging.pixels import CANNOT_READ
+from cytolora.data.imaging.room import one_image
 from cytolora.errors import ConfigError, CytoloraError, DataError
 from cytolora.metrics.calibration import probabilities
 
@@ -174,7 +175,8 @@ class Predictor(ABC, Generic[View]):
 
     def _try_view(self, image: ImageLike | Source) -> View | DataError:
         try:
-            return self.view(image)
+            with one_image():
+                return self.view(image)
         except NOT_SEEN as error:
             return as_data_error(error)
 

@@ -23,6 +23,7 @@ from cytolora.core.delimited import csv_line
 from cytolora.core.files import staged_file
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import Decoded
+from cytolora.data.imaging.room import one_image
 from cytolora.errors import ConfigError, DataError
 
 BATCH_SIZE = 64
@@ -126,9 +127,10 @@ def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: 
 
 def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str, Decoded | None]:
     try:
-        decoded = source.decoded(bundle.decoding)
-        picture = review_thumbnail(decoded.pixels) if with_thumbnail else ""
-        return bundle.view(decoded.pixels), picture, replace(decoded, pixels=_NO_PIXELS)
+        with one_image():
+            decoded = source.decoded(bundle.decoding)
+            picture = review_thumbnail(decoded.pixels) if with_thumbnail else ""
+            return bundle.view(decoded.pixels), picture, replace(decoded, pixels=_NO_PIXELS)
     except NOT_SEEN as error:
         return as_data_error(error), "", None
 

@@ -22,6 +22,7 @@ from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
 from cytolora.core.files import sha256_text
 from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.imaging.room import one_image
 from cytolora.errors import CytoloraError
 
 _RETRY_SECONDS = "1"
@@ -120,7 +121,8 @@ class Service:
         return decode(BytesIO(content), "the file", decoding=self.predictor.decoding, max_pixels=self.limits.max_pixels)
 
     def _view(self, content: bytes) -> Any:
-        return self.predictor.view(self._pixels(content))
+        with one_image():
+            return self.predictor.view(self._pixels(content))
 
     def _answer(self, views: Sequence[Any]) -> list[Prediction]:
         return self.predictor.predict_views([""] * len(views), views)

@@ -12,6 +12,7 @@ from cytolora.classifier.slides.image_names import image_of
 from cytolora.classifier.slides.nesting import kind_of_feature, num_nested, without_nesting
 from cytolora.classifier.slides.objects import LEGACY_IDS, TYPES, Position, SlideObject, free_id
 from cytolora.core.files import write_bytes
+from cytolora.core.strict_json import check_depth, whole
 from cytolora.errors import DataError
 
 _COLOURS = (
@@ -37,7 +38,8 @@ def read_geojson_objects(path: Path, text: str) -> tuple[list[SlideObject], dict
         DataError: If it is no JSON, or its features are no list.
     """
     try:
-        plain = json.loads(text, parse_constant=str, parse_float=_finite_or_text)
+        plain = json.loads(text, parse_constant=str, parse_float=_finite_or_text, parse_int=whole)
+        check_depth(plain)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {error}. Export the cells as one GeoJSON FeatureCollection.") from error
     if not isinstance(plain, dict | list):

@@ -9,6 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cytolora.data.imaging.decode import Pixels
+from cytolora.data.imaging.ome import check_planes, parse_ome
+from cytolora.data.imaging.pixels import MAX_BYTES
+from cytolora.data.imaging.stated_sizes import Picture, check_embedded
 from cytolora.errors import DataError, missing_package
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -57,6 +60,7 @@ class PlaneReader:
         tifffile = _load_tifffile()
         try:
             self._file = tifffile.TiffFile(path)
+            check_planes(self._file.pages.first.description)
             self._series = self._file.series[0]
             self.layout = _layout(self._file.series)
         except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError) as error:
@@ -75,6 +79,8 @@ class PlaneReader:
         page = self._page(plane)
         if not page.is_tiled or page.dtype != np.uint8 or page.samplesperpixel != 3 or page.planarconfig != 1:
             raise DataError(f"{self._path}: plane {plane} is no tiled 8-bit RGB image.")
+        if page.tilewidth * page.tilelength * 3 > MAX_BYTES:
+            raise DataError(f"{self._path}: plane {plane} has tiles of {page.tilewidth} x {page.tilelength} pixels.")
         out = np.full((size[1], size[0], 3), 255, np.uint8)
         try:
             self._fill(page, out, corner)
@@ -104,6 +110,8 @@ class PlaneReader:
                 index = row * per_row + column
                 self._file.filehandle.seek(page.dataoffsets[index])
                 data = self._file.filehandle.read(page.databytecounts[index])
+                picture = Picture(str(self._path), page.imagewidth, page.imagelength)
+                check_embedded(picture, int(page.compression), data, page.tilewidth * page.tilelength)
                 tile = page.decode(data, index, jpegtables=page.jpegtables)[0]
                 if tile is None:
                     continue
@@ -132,11 +140,11 @@ def sharpness(pixels: Pixels) -> float:
 
 def ome_mpp(description: str, size: tuple[int, int]) -> tuple[float, float] | None:
     """Returns micrometres per pixel, across and down, that OME-XML gives for an image of a size, if any."""
-    if "<OME" not in description[:1000] and ":OME" not in description[:1000]:
-        return None
     try:
-        root = ElementTree.fromstring(description.strip().rstrip("\0"))
-    except (ElementTree.ParseError, ValueError):
+        root = parse_ome(description)
+    except ValueError:
+        return None
+    if root is None:
         return None
     for pixels in root.iterfind(".//{*}Pixels"):
         if (pixels.get("SizeX"), pixels.get("SizeY")) != tuple(map(str, size)):

@@ -19,6 +19,7 @@ from cytolora.core.cache_folder import wrote
 from cytolora.core.checksum import add_checksum, checked
 from cytolora.core.files import write_bytes
 from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.imaging.room import one_image
 from cytolora.data.manifest import Sample
 from cytolora.errors import DataError
 
@@ -86,12 +87,13 @@ class PixelCache:
     def _native(self, sample: Sample) -> _Kept:
         path = self._path(sample, _NATIVE)
         kept = self._read(path)
-        if kept is None:
+        if kept is not None:
+            return kept
+        with one_image():
             whole = self._decode(sample)
             pixels = _bounded(whole)
             is_reduced = pixels is not whole
-            kept = _Kept(pixels=self._keep(path, pixels, is_reduced=is_reduced), is_reduced=is_reduced)
-        return kept
+            return _Kept(pixels=self._keep(path, pixels, is_reduced=is_reduced), is_reduced=is_reduced)
 
     def _path(self, sample: Sample, name: str) -> Path:
         if not sample.sha256:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.config.reading import Decoding
-from cytolora.data.imaging.pixels import FEW
+from cytolora.data.imaging.pixels import FEW, boxes
 
 _MIN_BITS, _MAX_BITS = 8, 16
 MIN_USED_SHARE = 0.25
@@ -42,8 +42,6 @@ def value_range(values: NDArray[np.integer], bits: int, declared: int | None, de
         OSError: If a sample is negative, or more than a few hot ones are above the range.
     """
     lowest, highest = int(values.min()), int(values.max())
-    few = int(FEW * values.size)
-    most = int(np.partition(values, values.size - 1 - few, axis=None)[values.size - 1 - few]) if few else highest
     if lowest < 0:
         raise OSError(f"signed samples down to {lowest:,}, where black is is not said; save it with unsigned samples")
     if highest > 2**_MAX_BITS - 1:
@@ -51,6 +49,7 @@ def value_range(values: NDArray[np.integer], bits: int, declared: int | None, de
             f"{bits}-bit pixels have no fixed range, and values up to {highest:,} are more than 16 bits hold; save it "
             "with 8 bits per channel"
         )
+    most = _highest_but(values, int(FEW * values.size), highest)
     depth_top = 2 ** (min(bits, _MAX_BITS) - (values.dtype.kind == "i" and bits <= _MAX_BITS)) - 1
     if declared is not None and highest <= declared < depth_top and (declared + 1).bit_count() == 1 and declared >= 255:
         depth_top = declared
@@ -77,3 +76,13 @@ def eight_bits(values: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
         return np.minimum(values, top).astype(np.uint8)
     table = ((np.arange(top + 1, dtype=np.int64) * 255 + top // 2) // top).astype(np.uint8)
     return table[np.minimum(values, top)]
+
+
+def _highest_but(values: NDArray[np.integer], few: int, highest: int) -> int:
+    """Returns the highest of height x width x samples from 0 to 65,535 but for a few; sorting would copy them all."""
+    if not few:
+        return highest
+    counts = np.zeros(highest + 1, np.int64)
+    for left, top, right, bottom in boxes(*values.shape[:2]):
+        counts += np.bincount(values[top:bottom, left:right].ravel().astype(np.intp), minlength=highest + 1)
+    return int(np.searchsorted(counts.cumsum(), values.size - few))

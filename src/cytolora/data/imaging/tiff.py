@@ -4,14 +4,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isqrt, prod
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from cytolora.data.imaging.ome import check_planes
 from cytolora.data.imaging.pixels import MAX_BYTES
+from cytolora.data.imaging.stated_sizes import Directory, Picture, check_directory, check_embedded, check_stored
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Of classic TIFF and BigTIFF in both byte orders."""
@@ -25,6 +27,10 @@ _BY_PILLOW = frozenset(TiffImagePlugin.COMPRESSION_INFO) - {50001}
 _MAX_PAGES = 10_000
 _MIN_CORRELATION = 0.8
 """Between a page and a larger one reduced to its size, from which it counts as a copy."""
+_MAX_COMPARED = 2**24
+"""Pixels of a page that are compared with another page; of a larger one, only every second or third row and column."""
+_IMAGE_CODECS = frozenset((7, 22610, 33003, 33004, 33005, 34712, 34933, 34934, 50001, 50002, 52546))
+"""Compressions that are image formats of their own; their decoders take several times the pixels' bytes."""
 _WORDS = {"C": "channels", "Z": "focal planes", "T": "times"}
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says of damaged files is an error of ours
@@ -60,6 +66,7 @@ class Tiff:
 
         _check_chain(handle)
         self._file = tifffile.TiffFile(handle, _multifile=False)  # pyright: ignore[reportCallIssue]
+        check_planes(self._file.pages.first.description)
         self._handle = handle
         self.num_copies = 0
         """Reduced copies (thumbnails, levels of a pyramid) that are left out."""
@@ -79,6 +86,8 @@ class Tiff:
         if not is_alike or 2 * size[0] > full[0] + 1 or full[0] * full[1] * large.samplesperpixel > MAX_BYTES:
             return False
         try:
+            for page in (small, large):
+                self._check_page("", page, page)
             grays = [self._gray(page) for page in (small, large)]
         except Exception:  # a page that cannot be read is no copy of another; reading it says why
             return False
@@ -88,8 +97,9 @@ class Tiff:
         return bool(scale > 0 and (centred[0] * centred[1]).sum() / scale >= _MIN_CORRELATION)
 
     def _gray(self, page: Any) -> NDArray[np.float32]:
-        values = page.asarray().reshape(page.shape).astype(np.float32)
-        axes = page.axes
+        values, axes = page.asarray().reshape(page.shape), page.axes
+        step = max(1, isqrt(page.imagewidth * page.imagelength // _MAX_COMPARED))
+        values = values[tuple(slice(None, None, step if axis in "YX" else 1) for axis in axes)].astype(np.float32)
         return values.mean(axis=axes.index("S")) if "S" in axes else values
 
     @property
@@ -107,6 +117,44 @@ class Tiff:
     def num_bytes(self) -> int:
         """Of the samples that are held together: those of the largest series."""
         return max(prod(one.shape) * one.dtype.itemsize for one in self._series)
+
+    def check_stored(self, name: str) -> None:
+        """Raises a DecodeError where a page states more pixels than its strips or tiles can hold."""
+        for series in self._series:
+            key, pages = series.keyframe, series.pages
+            if len(pages) != _count(series) and int(key.compression) == 1:  # frames after each other, one directory
+                picture = Picture(name, key.imagewidth, key.imagelength)
+                check_stored(picture, prod(series.shape) * series.dtype.itemsize, 1, self._file.filehandle.size)
+                continue
+            for page in pages:
+                if page is not None:
+                    self._check_page(name, page, key)
+
+    def _check_page(self, name: str, page: Any, key: Any) -> None:
+        picture = Picture(name, key.imagewidth, key.imagelength)
+        tile = (int(key.tilewidth), int(key.tilelength)) if key.is_tiled else None
+        bits = int(key.bitspersample) * int(key.samplesperpixel)
+        directory = Directory(int(key.compression), int(key.photometric), bits, tile)
+        counts, offsets = page.databytecounts, page.dataoffsets
+        check_directory(picture, directory, min(sum(counts), self._file.filehandle.size))
+        if directory.compression in _IMAGE_CODECS:
+            for offset, count in zip(offsets, counts, strict=True):
+                self._handle.seek(offset)
+                check_embedded(picture, directory.compression, self._handle.read(count), _segment_pixels(key))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory, by estimate, in which the largest frame is decoded to RGB."""
+        return max(self._memory_of(series.keyframe, self.page(0) is None) for series in self._series)
+
+    def _memory_of(self, key: Any, is_deep: bool) -> int:
+        num_pixels = key.imagewidth * key.imagelength
+        if not is_deep:
+            return num_pixels * (4 + 3)
+        part = _segment_pixels(key) * int(key.samplesperpixel) * (key.dtype.itemsize if key.dtype else 1)
+        has_image = any(int(extra) in _ALPHA for extra in key.extrasamples) or key.samplesperpixel == 4
+        codec = part * (6 if int(key.compression) in _IMAGE_CODECS else 1)
+        return self.num_bytes + max(codec, num_pixels * (7 if has_image else 3))
 
     def words(self) -> str:
         """Says what the frames are, as far as the file does: ``3 channels, 5 focal planes``."""
@@ -240,6 +288,13 @@ def _check_chain(handle: BinaryIO) -> None:
 def _is_aside(page: Any) -> bool:
     """Whether a page says of itself that it is a reduced copy or a mask, or stands below another one."""
     return bool(int(page.subfiletype) & (_REDUCED | _MASK)) or not isinstance(page.index, int)
+
+
+def _segment_pixels(key: Any) -> int:
+    """Pixels of one strip or tile."""
+    if key.is_tiled:
+        return int(key.tilewidth) * int(key.tilelength)
+    return int(key.imagewidth) * min(int(key.rowsperstrip), int(key.imagelength))
 
 
 def _frames(series: Any) -> list[tuple[str, int]]:

@@ -1,20 +1,16 @@
 """Pixel rules of version 1, kept for bundles that name none: Pillow as it reads by itself, the first frame alone."""
 
-from pathlib import Path
-from typing import BinaryIO
-
 import numpy as np
 from PIL import Image, ImageOps
 
-from cytolora.data.imaging.pixels import FORMATS, SIXTEEN_BIT, Pixels, check_size, on_white
+from cytolora.data.imaging.pixels import SIXTEEN_BIT, Pixels, boxes, on_white, rgb_of
 
 
-def read(source: Path | BinaryIO, name: str, max_pixels: int) -> Pixels:
-    """Reads an image as 8-bit RGB; what Pillow raises is not caught here."""
-    with Image.open(source, formats=FORMATS) as image:
-        check_size(name, image.width, image.height, max_pixels)
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+def read(image: Image.Image) -> Pixels:
+    """Reads an opened image as 8-bit RGB; what Pillow raises is not caught here."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
@@ -22,12 +18,15 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return _from_sixteen_bit(image)
     if image.mode == "F":
         raise OSError("floating-point pixels have no fixed range; save it with 8 bits per channel")
-    return on_white(image) if image.has_transparency_data else np.array(image.convert("RGB"))
+    return on_white(image) if image.has_transparency_data else rgb_of(image)
 
 
 def _from_sixteen_bit(image: Image.Image) -> Pixels:
-    values = np.asarray(image, dtype=np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise OSError("32-bit pixels have no fixed range; save it with 8 bits per channel")
-    gray = ((values + 128) // 257).astype(np.uint8)
-    return np.repeat(gray[:, :, None], 3, axis=2)
+    pixels = np.empty((*values.shape, 3), np.uint8)
+    for left, top, right, bottom in boxes(*values.shape):
+        part = values[top:bottom, left:right].astype(np.int64)
+        pixels[top:bottom, left:right] = ((part + 128) // 257).astype(np.uint8)[:, :, None]
+    return pixels

@@ -13,6 +13,7 @@ from cytolora.core.findings import Finding, finding
 from cytolora.core.machine import num_cpus
 from cytolora.core.text import counted
 from cytolora.data.imaging.decode import Pixels, decode
+from cytolora.data.imaging.room import one_image
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.name_groups import NameGroups, groups_in_names
 from cytolora.errors import DataError
@@ -125,7 +126,8 @@ def _sampled(samples: Iterable[Sample], names: NameGroups) -> list[Sample]:
 
 def _appearance_of(manifest: Manifest, sample: Sample) -> Float[NDArray[np.float64], " values"] | None:
     try:
-        return appearance(decode(sample.file_in(manifest.root), decoding=manifest.decoding))
+        with one_image():
+            return appearance(decode(sample.file_in(manifest.root), decoding=manifest.decoding))
     except DataError:
         return None  # the scan says which files cannot be read
 

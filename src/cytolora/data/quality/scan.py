@@ -10,6 +10,7 @@ from cytolora.core.machine import num_cpus
 from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.imaging.content import has_content
 from cytolora.data.imaging.decode import decode_image, pixel_sha256, unreadable
+from cytolora.data.imaging.room import one_image
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.duplicates import Signature, signature
 from cytolora.errors import DataError
@@ -62,7 +63,8 @@ def scan(
 
     def record(sample: Sample) -> ImageRecord | DataError:
         try:
-            return _record(manifest, sample, pixels)
+            with one_image():
+                return _record(manifest, sample, pixels)
         except DataError as error:
             return error
         finally:

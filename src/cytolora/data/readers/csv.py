@@ -6,6 +6,7 @@ from pathlib import Path
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.delimited import Row
 from cytolora.core.findings import Finding, finding, first
+from cytolora.core.named_files import is_file
 from cytolora.core.text import counted, matching, normal, shown
 from cytolora.data.formats import TABLE_SUFFIXES, is_image_name, suffix_of
 from cytolora.data.manifest import Manifest, Sample
@@ -43,7 +44,7 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
     refuse_other_names(file, cells, [name for name, column in columns.items() if name != column])
     names = NamesOnDisk(file.parent)
     samples = [_sample(file, line, row, columns, names) for line, row in rows]
-    missing = [sample.path for sample in samples if not (file.parent / sample.path).is_file()]
+    missing = [sample.path for sample in samples if not is_file(file.parent / sample.path)]
     if missing:
         raise DataError(
             f"{file} lists {counted(len(missing), 'image that is', 'images that are')} not there, the first is "

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytolora.core.findings import Finding, finding, first
+from cytolora.core.named_files import is_file
 from cytolora.core.text import normal, shown
 from cytolora.errors import DataError
 
@@ -68,7 +69,7 @@ class NamesOnDisk:
             DataError: If two are meant.
         """
         written = slashed(text)
-        if (self._root / written).is_file():
+        if is_file(self._root / written):
             return written
         found = [""]
         for part in PurePosixPath(written).parts:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cytolora.config.run import SUBSETS, Subset
 from cytolora.core.delimited import lines_of, read_text
+from cytolora.core.named_files import is_file
 from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.class_folders import refusal
@@ -35,7 +36,7 @@ def read_txt(path: Path) -> Manifest:
             samples.append(sample)
     if len(set(numbers.values())) < len(numbers):
         raise DataError(f"{path / 'splits'}: one number stands for two classes: {numbers}.")
-    missing = [sample.path for sample in samples if not (root / sample.path).is_file()]
+    missing = [sample.path for sample in samples if not is_file(root / sample.path)]
     if missing:
         number = counted(len(missing), "image that is", "images that are")
         raise DataError(f"{path / 'splits'} lists {number} not in {root}: {missing[0]}, ….")

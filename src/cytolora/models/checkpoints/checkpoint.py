@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cytolora.core.zip_members import MAX_RATIO, is_zip, unpacks_too_far
 from cytolora.errors import WeightsError
 from cytolora.models.checkpoints.prefixes import unwrapped
 from cytolora.models.checkpoints.shards import is_index, read_index
@@ -17,6 +18,8 @@ from cytolora.models.checkpoints.shards import is_index, read_index
 PICKLED = (".bin", ".pt", ".pth")
 """Official files that only ``torch.load(weights_only=True)`` reads; this project writes none."""
 
+_DAMAGED = (zipfile.BadZipFile, NotImplementedError, OSError, ValueError)
+"""Errors of opening a zip file."""
 _AGAIN = "Fetch it again and compare its SHA-256."
 
 
@@ -54,7 +57,7 @@ def _read_file(path: Path, official: str | None, *, mapped: bool = False) -> dic
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
-        return _read_pickled(path, official, mapped=mapped and zipfile.is_zipfile(path))
+        return _read_pickled(path, official, mapped=mapped and is_zip(path))
     raise WeightsError(
         f"{path} is none of .safetensors, {', '.join(PICKLED)}. Name the file that holds the weights themselves."
     )
@@ -73,6 +76,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickled(path: Path, official: str | None, *, mapped: bool) -> dict[str, Tensor]:
+    if is_zip(path) and _unpacks_too_far(path):
+        raise WeightsError(f"{path} states more than {MAX_RATIO} times its size: damaged, or a bomb. {_AGAIN}")
     if _is_torchscript(path):
         copy = official or "a file such as model.safetensors, or pytorch_model.bin"
         raise WeightsError(
@@ -108,11 +113,19 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
+def _unpacks_too_far(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return unpacks_too_far(sum(part.file_size for part in archive.infolist()), path.stat().st_size)
+    except _DAMAGED:
+        return False  # torch's reader says so
+
+
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+    except _DAMAGED:
         return False  # damaged; torch's reader says so

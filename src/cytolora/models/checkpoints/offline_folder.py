@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.core.files import recover_folders, sha256_file, staged_folder, write_json
+from cytolora.core.named_files import is_file
 from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec
@@ -145,7 +146,7 @@ def find_carried(folder: Path, name: str) -> Path | None:
             f"{folder / name} is not listed in {MANIFEST}: written in part? Fetch it again: "
             f"`cytolora weights fetch {name} --to {folder}`."
         )
-    if record is not None and not (folder / record.file).is_file():
+    if record is not None and not is_file(folder / record.file):
         raise WeightsError(f"{folder / record.file} is not there, though {MANIFEST} lists it. Copy the folder again.")
     return None if record is None else folder / record.file
 
@@ -196,7 +197,7 @@ def _record(entry: Mapping[str, Any]) -> CheckpointRecord:
 
 def _problem(folder: Path, record: CheckpointRecord) -> str:
     path = folder / record.file
-    if not path.is_file():
+    if not is_file(path):
         return f"{record.file} is not there"
     try:
         num_bytes, sha256 = checkpoint_bytes(path), checkpoint_sha256(path)
@@ -213,7 +214,7 @@ def _difference(file: str, sha256: str, promised: str) -> str:
 
 def _problem_of_others(folder: Path, record: CheckpointRecord) -> str:
     for name, sha256 in record.others.items():
-        if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
+        if not is_file(folder / name) or sha256_file(folder / name) != sha256:
             return f"{name} is not there, or not as it was"
     return ""
 

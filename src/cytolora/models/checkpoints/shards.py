@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.named_files import is_file
 from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
 
@@ -48,7 +49,7 @@ def read_index(path: Path) -> ShardIndex:
         WeightsError: If it is no index, names files outside its folder, or a shard is missing.
     """
     index = ShardIndex(path=path, tensors=_by_shard(path, _weight_map(path)))
-    if missing := [shard.name for shard in index.shards if not shard.is_file()]:
+    if missing := [shard.name for shard in index.shards if not is_file(shard)]:
         raise WeightsError(
             f"{path} lists {len(index.shards)} shards, of which {len(missing)} are not there ({_some(missing)}). "
             "Copy them into its folder: all files of a checkpoint belong together."
