@@ -236,7 +236,12 @@ def test_a_hostile_bundle_is_one_line_and_exit_code_2(copied: Path, tmp_path: Pa
 
 
 def test_the_writer_is_held_to_the_same_ranges_as_the_reader(tmp_path: Path):
-    for changes in ({"temperature": 1e-300}, {"seed": -1}, {"classes": ("ascus", "hsil", "lsil", "a\0")}):
+    hostile: list[dict[str, Any]] = [
+        {"temperature": 1e-300},
+        {"seed": -1},
+        {"classes": ("ascus", "hsil", "lsil", "a\0")},
+    ]
+    for changes in hostile:
         with pytest.raises(CytoloraError):
             write_small_bundle(tmp_path / "model", **changes)
 
