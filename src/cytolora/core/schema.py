@@ -1,5 +1,6 @@
 """Schema checks: what a stored value must be, in words, with its test; for writers and readers."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,12 @@ from typing import Any
 from cytolora.errors import ConfigError
 
 _MAX_NAME = 200
+_MAX_FILE_NAME = 70
+"""Bytes: three of them and some numbers are the name of a run's folder, of 255 bytes on every file system."""
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]|^\.|[. ]$|^$')
+"""What no file name may hold, begin or end with on Windows: names are parts of run ids and of figures' files."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Devices of Windows, with any extension."""
 _MAX_SHOWN = 40
 """Characters of a wrong value in an error."""
 
@@ -76,12 +83,24 @@ def is_name(value: Any) -> bool:
     )
 
 
+def is_file_name(value: Any) -> bool:
+    """Whether a value is a text that can be a part of file names on every platform."""
+    if not is_name(value) or _FORBIDDEN.search(value) or _RESERVED.fullmatch(value):
+        return False
+    return len(value.encode()) <= _MAX_FILE_NAME
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 TEXT = Check("a text", lambda value: isinstance(value, str))
 NAME = Check(f"a name of 1 to {_MAX_NAME} characters without control characters", is_name)
+FILE_NAME = Check(
+    f"a name of 1 to {_MAX_FILE_NAME} bytes that may be part of a file name on every platform: letters, digits and any "
+    "of . _ + - and blanks inside",
+    is_file_name,
+)
 NUMBER = Check("a finite number", is_number)
 SHARE = between(0, 1)
 COUNT = Check("a whole number from 0 up", lambda value: _is_whole(value) and 0 <= value < 2**63)
