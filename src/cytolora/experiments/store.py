@@ -112,6 +112,12 @@ class StoredRun:
         content = self._content(PREDICTIONS)
         try:
             return pq.read_table(pa.BufferReader(content))
+        except (MemoryError, pa.ArrowNotImplementedError) as error:
+            why = " ".join(str(error).split()) or "too little memory"
+            raise StoreError(
+                f"Cannot read {PREDICTIONS} of stored run {self.path} with this installation: {why}. Nothing says that "
+                "it is damaged: free memory, or install what is missing."
+            ) from error
         except (OSError, ValueError, pa.ArrowException) as error:
             why = " ".join(str(error).split())
             raise damaged(self.path, f"{PREDICTIONS}: {why}") from error

@@ -62,7 +62,8 @@ def hostile(classes: tuple[str, ...]) -> BundleManifest:
     """A bundle that was fitted, with eight classes, the first of which names its dataset and all texts of training."""
     with zipfile.ZipFile(FORMAT_1) as packed:
         contents = from_text(packed.read(CONTENTS), CONTENTS)
-    name, renamed = classes[0], dict(zip(TAME, classes, strict=True))
+    name = classes[0]
+    renamed: dict[str, str] = dict(zip(TAME, classes, strict=True))
     finding = {"code": "D511", "name": "groups-suspected", "severity": "warning", "text": name, "count": 1}
     texts = dict.fromkeys(("dataset", "split_rule", "group_rule", "chosen_on"), name)
     return replace(
