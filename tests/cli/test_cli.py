@@ -209,7 +209,7 @@ def test_doctor_says_what_is_here_and_that_the_hub_is_out_of_reach(capsys, monke
     assert next(row for row in found["weights"] if row["name"] == "nano")["file"].endswith("nano.safetensors")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    code, out, _ = run("doctor", capture=capsys)
+    code, out, _ = run("doctor", "--online", capture=capsys)
     assert (code, "not reachable" in out) == (1, True)
 
 

@@ -90,3 +90,31 @@ def test_a_package_older_than_required_is_a_finding(installed: str, problem: str
     code, _, problems = doctor(capsys)
     assert (code, problems[: len(problem)]) == (1 if problem else 0, problem)
     assert bool(problems) == bool(problem)
+
+
+def _opened(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What the command looked up or connected to."""
+    asked: list[tuple[object, ...]] = []
+
+    def refuse(*address: object, **_: object):
+        asked.append(address)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(SystemExit):
+        main(["doctor", *arguments])
+    return asked
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--offline"], ["--offline", "--json"]])
+def test_doctor_asks_no_network_unless_told(arguments: list[str], monkeypatch, capsys):
+    assert _opened(arguments, monkeypatch) == []
+    assert "not asked (--online asks it)" in capsys.readouterr().out
+
+
+def test_doctor_asks_the_hub_with_online(monkeypatch, capsys):
+    assert _opened(["--online", "--json"], monkeypatch)
+    assert json.loads(capsys.readouterr().out)["hub"].startswith("not reachable")

@@ -15,6 +15,8 @@ from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES
 
 HOSTILE = "[ray] [/] [red]x :warning:"
+GRID = "[ray] [bold] [red]x"
+"""As hostile as the name of a grid may be: it holds no slash and no colon."""
 MAY_IMPORT_RICH = {"progress.py", "log_lines.py", "console.py"}
 
 
@@ -73,11 +75,11 @@ def test_a_grid_and_folders_named_in_brackets_are_planned_run_and_reported_as_th
     monkeypatch.chdir(tmp_path)
     grid, runs = tmp_path / "[grid].yaml", "[bold]runs :warning:"
     smoke = (Path(cytolora.__file__).parent / "config" / "grids" / "smoke.yaml").read_text()
-    grid.write_text(smoke.replace("name: smoke", f"name: '{HOSTILE}'"))
+    grid.write_text(smoke.replace("name: smoke", f"name: '{GRID}'"))
     options = (str(grid), "--data", f"synthetic={drawn_cells}", "--out", runs, "--shots", "1", "--seeds", "1")
     cut = ("--learning-rates", "0.01", "--steps", "1")
     _, said = printed("plan", *options, *cut, capture=capsys)
-    assert said.startswith(f"{HOSTILE}: 2 runs")
+    assert said.startswith(f"{GRID}: 2 runs")
     _, said = printed("run", *options, *cut, capture=capsys)
     assert f"2 runs in {runs}. Next: cytolora report {runs} --out report" in said
     _, said = printed("report", runs, "--out", "[b]report", capture=capsys)

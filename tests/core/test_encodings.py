@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 SOURCES = sorted((Path(__file__).resolve().parents[2] / "src" / "cytolora").rglob("*.py"))
 OPENS_TEXT = {"open": 1, "read_text": 0, "write_text": 1, "fdopen": 2, "TextIOWrapper": 1, "NamedTemporaryFile": 3}
@@ -116,3 +118,43 @@ for command in {commands!r}:
     done = subprocess.run(warned, cwd=tmp_path, env={**os.environ, **ASCII}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode("ascii", "replace")
     assert (tmp_path / "report" / "index.html").read_bytes().decode("utf-8")
+
+
+@pytest.mark.slow
+def test_names_of_a_table_are_utf_8_in_every_file_under_an_ascii_locale_and_names_of_files_are_named(tmp_path: Path):
+    """Names of classes that ASCII lacks, from a table; then the same in folders, which this Python cannot read."""
+    rng, rows = np.random.default_rng(0), ["path,label,group"]
+    for level, label in ((0, "Čelij µ – 癌"), (90, "naïve")):
+        (tmp_path / "folders" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = Image.fromarray((rng.integers(0, 120, (40, 40, 3)) + level).astype(np.uint8))
+            pixels.save(tmp_path / f"{level}_{number}.png")
+            pixels.save(tmp_path / "folders" / label / f"{number}.png")
+            rows.append(f"{level}_{number}.png,{label},pät{number % 10}")
+    (tmp_path / "cells.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    few = ("--steps", "3", "--learning-rates", "0.01", "--cache", "cache", "--quiet")
+    commands = [
+        ("fit", "cells.csv", "--out", "model", *few),
+        ("predict", "model", "0_1.png", "90_1.png", "--out", "p.csv", "--page", "p.html", "--quiet"),
+        ("split", "cells.csv", "--out", "s.csv", "--quiet"),
+        ("check", "folders", "--quiet"),
+    ]
+    program = f"""
+from cytolora.cli.app import main
+for command in {commands!a}:
+    try:
+        main(command)
+    except SystemExit as stop:
+        print("ended", command[0], stop.code, flush=True)
+"""
+    environment = {**os.environ, **ASCII, "PYTHONIOENCODING": "ascii", "PYTHONWARNDEFAULTENCODING": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    said = done.stderr.decode("ascii")
+    assert "Traceback" not in said
+    codes = [line for line in done.stdout.decode("ascii").splitlines() if line.startswith("ended ")]
+    assert codes == ["ended fit 0", "ended predict 0", "ended split 0", "ended check 2"]
+    assert "this Python reads names as ascii. Set PYTHONUTF8=1" in said
+    for name in ("p.csv", "s.csv", "model/card.md", "model/report.html"):
+        assert "Čelij µ – 癌" in (tmp_path / name).read_text(encoding="utf-8"), name

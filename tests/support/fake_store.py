@@ -97,7 +97,7 @@ def fake_run(
     name = f"{data.name} {model} {method} {run.sampling.amount} {rate:g} {seed}"
     test, val = _predict(data, name, skill), _predict(data, f"val {name}", skill)
     val = val.slice(0, min(shots or 4, 4) * len(data.classes))
-    metrics = {"val": _score(val, data), "test": _score(test, data) if tested else None}
+    metrics = {"val": score_of(val, data), "test": score_of(test, data) if tested else None}
     num_images = round(len(data.classes) * (shots or 40 * (run.sampling.fraction or 1)))
     train = {"num_images": num_images, "num_steps": 50 * (shots or 40) + 50, "final_loss": 0.2}
     return RunResult(
@@ -137,7 +137,8 @@ def _subset(table: pa.Table, name: str) -> pa.Table:
     return table.set_column(2, "subset", pa.array([name] * len(table)))
 
 
-def _score(table: pa.Table, data: FakeData) -> dict[str, float | int]:
+def score_of(table: pa.Table, data: FakeData) -> dict[str, float | int]:
+    """Scores predictions as a run does."""
     labels = [data.classes.index(label) for label in table["label"].to_pylist()]
     return score(labels, np.column_stack([table[name].to_numpy() for name in data.classes]))
 

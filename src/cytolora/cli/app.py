@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from cytolora.cli.console import make_console, print_any_text
+from cytolora.cli.console import Console, make_console, print_any_text
+from cytolora.cli.library_warnings import folded
 from cytolora.core.cache_damage import one_notice
 from cytolora.errors import CytoloraError, how_to_install
 
@@ -55,15 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 1 done but problems were found, 2 the user must change something."""
     print_any_text()
     console = make_console(stderr=True)
+    with folded() as of_libraries:
+        code = _run(arguments, console)
+    if line := of_libraries.line():
+        console.print(f"cytolora: {line}")
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None, console: Console) -> int:
+    """Runs one command and returns its exit code; errors that a user can mend are one line."""
     try:
         with one_notice():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CytoloraError as error:
         console.print(f"cytolora: {_one_line(error)}")
-        sys.exit(_USER_MUST_CHANGE)
+        return _USER_MUST_CHANGE
     except CycloptsError as error:
         console.print(f"cytolora: {_one_line(error)} See `cytolora --help`.")
-        sys.exit(_USER_MUST_CHANGE)
+        return _USER_MUST_CHANGE
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "cytolora":
             raise
@@ -71,13 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"cytolora: This command needs {error.name}, which is not installed here. Install all that cytolora needs: "
             f"{how_to_install()}. Without torch, `predict` and `serve` work with ONNX exports."
         )
-        sys.exit(_USER_MUST_CHANGE)
+        return _USER_MUST_CHANGE
     except BrokenPipeError:
-        sys.exit(0)  # the reader of our output, such as `head`, has closed it
+        return 0  # the reader of our output, such as `head`, has closed it
     except KeyboardInterrupt:
         console.print("cytolora: stopped. Finished work is kept; the same command resumes.")
-        sys.exit(_INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0
 
 
 def _one_line(error: Exception) -> str:

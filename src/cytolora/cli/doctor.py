@@ -1,4 +1,4 @@
-"""doctor: checks packages, plug-ins, devices, disk, hub and checkpoints; runs also where packages are missing."""
+"""doctor: checks packages, plug-ins, devices, disk and checkpoints, on request the hub; runs where packages lack."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from cytolora.cli.catalogue import plugin_problems
 from cytolora.cli.console import make_console
 from cytolora.core.machine import num_cpus
-from cytolora.errors import how_to_install
+from cytolora.errors import ConfigError, how_to_install
 
 _PROBLEMS = 1
 _HUB_TIMEOUT_SECONDS = 3.0
@@ -33,32 +33,39 @@ _INSTALL = f"Install all that cytolora needs: {how_to_install()}."
 def doctor(
     *,
     weights_dir: Path | None = None,
-    offline: Annotated[bool, Parameter(negative="")] = False,
+    online: Annotated[bool, Parameter(negative="")] = False,
+    offline: Annotated[bool, Parameter(negative="", show=False)] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Checks this machine: Python, packages, plug-ins, devices, disk, the hub, checkpoints with licences and gates.
+    """Checks this machine: Python, packages, plug-ins, devices, disk, checkpoints with licences and gates.
 
-    Exits with 1 if a problem was found.
+    Exits with 1 if a problem was found. Nothing is sent or fetched but with `--online`.
 
-    Example:
+    Examples:
 
         cytolora doctor
+
+        cytolora doctor --online
 
     Parameters
     ----------
     weights_dir
         Folder written by `cytolora weights fetch`.
+    online
+        Asks the hub too whether it can be reached.
     offline
-        Skips the connection to the hub.
+        The default; taken as before.
     json_
         Prints one JSON document.
     """
+    if online and offline:
+        raise ConfigError("--online and --offline exclude each other; give one of them.")
     packages, problems = _packages()
     facts = {"python": platform.python_version(), "cpus": num_cpus(), "packages": packages}
     sections: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
         ("Devices", _devices),
         ("The disk", _disk),
-        ("The hub", lambda: {"hub": "not asked" if offline else _hub()}),
+        ("The hub", lambda: {"hub": _hub() if online else "not asked (--online asks it)"}),
         ("Checkpoints", lambda: {"weights": _weights(weights_dir)}),
         ("Plug-ins", lambda: {"plugins": plugin_problems()}),
     )

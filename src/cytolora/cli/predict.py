@@ -1,6 +1,5 @@
 """The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +72,6 @@ def predict(
             "--crop-um, --mpp and --plane belong to a whole slide; name where its cells are: --cells FILE."
         )
     refuse_slides(paths)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged files, which the table reports
     from cytolora.classifier.inference.image_sources import find_images, left_out
     from cytolora.classifier.inference.table import check_out, check_room, predict_table
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from cytolora.config.groups_from import NONE, check_groups_from
 from cytolora.config.leave_out import column_and_value
+from cytolora.core.schema import between, check_fields, list_of, whole
 from cytolora.errors import ConfigError
 
 Subset = Literal["train", "val", "test"]
@@ -45,6 +46,13 @@ Channels = tuple[float, float, float]
 
 _MAX_SIZE_PX = 4096
 """Far above any encoder; a larger number is a slip of the pen, and fills the memory."""
+_MIN_STD = 1e-3
+"""Far below that of any images; a smaller one makes every pixel a number beyond float."""
+_MAX_COUNT = 1_000_000_000
+"""Of steps and epochs; a larger number is a slip of the pen, and ends never."""
+_MAX_SHOTS = 1_000_000
+_MAX_RANK = 65_536
+_MAX_BLOCKS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +119,7 @@ def _check_channels(mean: Channels | None, std: Channels | None) -> None:
     for name, values in (("mean", mean), ("std", std)):
         if values is None or _of_unit_range(name, values):
             continue
-        span = "(0, 1]" if name == "std" else "[0, 1]"
+        span = f"[{_MIN_STD:g}, 1]" if name == "std" else "[0, 1]"
         wrong = f"{name} is three numbers, one a channel, of pixels in 0..1: each in {span}, got {_numbers(values)}"
         given = {"mean": mean, "std": std} if name == "mean" else {"std": std}
         divided = {key: [value / 255 for value in numbers] for key, numbers in given.items() if numbers is not None}
@@ -122,8 +130,8 @@ def _check_channels(mean: Channels | None, std: Channels | None) -> None:
 
 
 def _of_unit_range(name: str, values: Sequence[float]) -> bool:
-    above_zero = name != "std" or min(values, default=0) > 0
-    return len(values) == 3 and above_zero and all(0 <= value <= 1 for value in values)
+    lowest = _MIN_STD if name == "std" else 0
+    return len(values) == 3 and all(lowest <= value <= 1 for value in values)
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -171,7 +179,7 @@ class SplitSpec:
             )
         if self.groups_from is not None:
             check_groups_from(self.groups_from)
-        if min(self.ratios) <= 0 or abs(sum(self.ratios) - 1) > 1e-9:
+        if not (min(self.ratios) > 0 and abs(sum(self.ratios) - 1) <= 1e-9):
             raise ConfigError(f"ratios are the shares of train, val and test and add up to 1, got {self.ratios}.")
 
 
@@ -201,6 +209,7 @@ class Sampling:
             raise ConfigError(f"fraction is a share of each class in (0, 1], got {self.fraction}. For 10 % write 0.1.")
         if self.max_val_shots is not None and self.max_val_shots < 1:
             raise ConfigError(f"max_val_shots is a number of images per class, at least 1, got {self.max_val_shots}.")
+        check_fields(self, dict.fromkeys(("shots", "max_val_shots"), whole(0, _MAX_SHOTS)))
 
     @property
     def amount(self) -> str:
@@ -242,6 +251,19 @@ class AdapterSpec:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ConfigError(f"rank must be at least 1, got {self.rank}.")
+        check_fields(
+            self,
+            {
+                "rank": whole(1, _MAX_RANK),
+                "alpha": between(-1e6, 1e6),
+                "prompts": whole(-_MAX_RANK, _MAX_RANK),
+                "last_blocks": whole(-_MAX_BLOCKS, _MAX_BLOCKS),
+            },
+        )
+        if self.blocks != "all" and not list_of(whole(0, _MAX_BLOCKS), at_least=1).is_right(self.blocks):
+            raise ConfigError(
+                f"blocks is all, or numbers of blocks from 0 to {_MAX_BLOCKS:,}, got {list(self.blocks)}."
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is a probability in [0, 1), got {self.dropout}.")
         if not self.targets or len(set(self.targets)) != len(self.targets):
@@ -275,6 +297,7 @@ class HeadSpec:
             raise ConfigError(f"penalty is a finite number above 0, got {self.penalty}.")
         if self.neighbours is not None and self.neighbours < 1:
             raise ConfigError(f"neighbours is a number of images, at least 1, got {self.neighbours}.")
+        check_fields(self, {"neighbours": whole(1, _MAX_SHOTS), "penalty": between(1e-30, 1e30)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +316,9 @@ class Budget:
     def __post_init__(self) -> None:
         if self.amount < 1 or self.plus_steps < 0 or (self.max_steps is not None and self.max_steps < 1):
             raise ConfigError(f"A budget needs amount >= 1, plus_steps >= 0 and max_steps >= 1 or none, got {self}.")
+
+        counts = ("amount", "plus_steps", "max_steps")
+        check_fields(self, dict.fromkeys(counts, whole(0, _MAX_COUNT)))
 
     def num_steps(self, *, num_train: int, batch_size: int, shots: int | None) -> int:
         """Optimiser steps of a run that sees ``num_train`` images in batches of ``batch_size``."""
@@ -353,6 +379,15 @@ class TrainSpec:
             raise ConfigError(f"batch_size is at least 1 and warmup_steps at least 0, got {self}.")
         if self.cosine_steps is not None and self.cosine_steps < 1:
             raise ConfigError(f"cosine_steps is at least 1, or none, got {self.cosine_steps}.")
+        check_fields(
+            self,
+            {
+                "batch_size": whole(1, _MAX_SHOTS),
+                **dict.fromkeys(("warmup_steps", "cosine_steps"), whole(0, _MAX_COUNT)),
+                **dict.fromkeys(("weight_decay", "min_learning_rate"), between(0, 1e6)),
+                "betas": list_of(between(0, 1, opens="high")),
+            },
+        )
 
     def num_steps(self, *, num_train: int, shots: int | None) -> int:
         """Optimiser steps with ``num_train`` training images."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from math import isfinite, prod
 from typing import Any, Literal
 
 from cytolora.config.components import (
@@ -19,12 +19,16 @@ from cytolora.config.components import (
     method_kind,
 )
 from cytolora.config.run import PAPER, HeadStart
+from cytolora.core.schema import COUNT, FILE_NAME, Check, between, check_fields, list_of, whole
 from cytolora.errors import ConfigError
 
 _SPLIT, _AUGMENT = SplitSpec(), AugmentSpec()
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 
+_SHOTS = Check("all or at most 1,000,000 images", lambda value: value == "all" or value <= 1_000_000)
+_MAX_RUNS = 1_000_000
+"""Product of the axes: a grid of more is a slip of the pen, and fills the memory before anything runs."""
 _END_OF_SEEDS = 2**63
 """Upper limit of seeds that PyTorch's and NumPy's generators both take."""
 
@@ -89,6 +93,7 @@ class GridSpec:
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        check_fields(self, {"name": FILE_NAME, "preset": FILE_NAME})
         for name, method in self.methods.items():
             _check_name(name, method)
             kind = self.kind_of(name)
@@ -108,6 +113,8 @@ class GridSpec:
                 f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
             )
         _check_axes(self)
+        check_fields(self, {"batch_size": whole(1, 1_000_000), "warmup_steps": COUNT, "weight_decay": between(0, 1e6)})
+        check_fields(self, {"shots": list_of(_SHOTS)})
         _check_divisions(self)
 
     def method_of(self, name: str) -> str:
@@ -157,6 +164,13 @@ def _check_axes(grid: GridSpec) -> None:
     for axis in ("datasets", "models", "methods", "seeds", "learning_rates"):
         if not getattr(grid, axis):
             raise ConfigError(f"{name} has no {axis}; name at least one.")
+    lengths = (len(getattr(grid, axis)) for axis in ("datasets", "models", "methods", "seeds", "learning_rates"))
+    amounts, divisions = (
+        len(grid.shots) + len(grid.fractions),
+        len(grid.split_seeds or (0,)) * len(grid.leave_out or (0,)),
+    )
+    if (runs := prod(lengths) * max(1, amounts) * divisions) > _MAX_RUNS:
+        raise ConfigError(f"{name} has {runs:,} runs, expected {_MAX_RUNS:,} at most; take values out of its axes.")
     for where, value in _numbers(asdict(grid)):
         if not isfinite(value):
             raise ConfigError(f"{name}: {where} is a finite number, got {value}.")

@@ -9,6 +9,7 @@ from typing import Literal
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import PAPER, AugmentSpec, PreprocessChange
 from cytolora.config.yaml import read_spec
+from cytolora.core.schema import FILE_NAME, check_fields
 from cytolora.errors import ConfigError, unknown_name
 
 
@@ -36,6 +37,9 @@ class PresetSpec:
     """See GridSpec."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (read by pydantic; a slot cannot be annotated ClassVar)
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"name": FILE_NAME})
 
 
 def shipped_presets() -> dict[str, Path]:

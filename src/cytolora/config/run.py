@@ -31,6 +31,7 @@ from cytolora.config.components import (
     method_kind,
 )
 from cytolora.core.files import canonical_json, sha256_text
+from cytolora.core.schema import FILE_NAME, WHOLE, Check, check_fields
 from cytolora.errors import ConfigError
 
 __all__ = [
@@ -61,6 +62,11 @@ _LATER = frozenset({"leave_out", "resize_px", "local_file", "overrides", "head",
 
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""
+
+_DATASET = Check(
+    FILE_NAME.expected, lambda value: isinstance(value, str) and FILE_NAME.is_right(value.replace(":", "-"))
+)
+"""Its label set stands behind a colon, which is a dash in the names of folders."""
 
 HeadStart = Literal["random", "text"]
 """text: the rows of the head start as the embeddings of the class names, the option of the paper's public code."""
@@ -97,6 +103,7 @@ class RunSpec:
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        check_fields(self, {"dataset": _DATASET, "backbone": FILE_NAME, "method": FILE_NAME, "seed": WHOLE})
         if self.head == HeadSpec():
             object.__setattr__(self, "head", None)  # the same run has one id, however its defaults are written
         if (self.adapter is not None) != (self.kind == "adapter"):

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cytolora.config.grid import GridSpec
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.schema import shown
 from cytolora.core.strict_yaml import MAX_CHARACTERS, read_yaml_text
 from cytolora.errors import ConfigError, unknown_name
 
@@ -78,7 +79,9 @@ def _problem(detail: Any, kind: type) -> str:
     if detail["type"] == "missing_argument" or detail["type"] == "missing":
         return f"{where} is missing"
     message = detail["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{where}: {message}" + ("" if detail["type"] == "value_error" else f", got {detail['input']!r}")
+    if detail["type"] == "value_error":  # of a check of ours, which names the field
+        return f"{where}: {message}" if detail["loc"] else message
+    return f"{where}: {message}, got {shown(detail['input'])}"
 
 
 @cache

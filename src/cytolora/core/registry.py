@@ -1,16 +1,11 @@
 """Registry of named entries, built-in and from plug-ins, with one look-up."""
 
-import re
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, Protocol, TypeVar
 
+from cytolora.core.schema import is_file_name
 from cytolora.errors import ConfigError, unknown_name
-
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^\.|[. ]$|^$')
-"""What no file name may hold, begin or end with on Windows: names are parts of run ids and of figures' files."""
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""Devices of Windows, with any extension."""
 
 
 class Named(Protocol):
@@ -78,7 +73,7 @@ class Registry(Generic[Entry]):
         return tuple(self._problems)
 
     def _check_name(self, name: str) -> None:
-        if _FORBIDDEN.search(name) or _RESERVED.fullmatch(name):
+        if not is_file_name(name):
             raise ConfigError(
                 f"A {self.kind} cannot be named {name!r}: names are parts of file names on every platform. Use "
                 "letters, digits, '-', '_' and '.'."

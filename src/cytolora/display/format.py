@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from cytolora.config.components import MethodKind, method_kind
@@ -123,8 +124,8 @@ def _two_digits(number: float) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escapes what Markdown would read."""
-    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text)
+    """Escapes what Markdown or HTML would read, in one line; an underscore inside a word is none of it."""
+    return re.sub(r"([|\\`*~$\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 def escape_latex(text: str) -> str:

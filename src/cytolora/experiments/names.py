@@ -42,8 +42,12 @@ def read_names(root: Path) -> dict[str, str]:
         names = read_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}. {_CURE}") from error
+    except OSError as error:
+        raise StoreError(
+            f"Cannot read {path}: {error.strerror or error}. Nothing says that it is damaged: make it readable."
+        ) from error
+    except ValueError as error:
+        raise StoreError(f"{path} is no table of names by setting: {error}. {_CURE}") from error
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
         raise StoreError(f"{path} is no table of names by setting. {_CURE}")
     is_checked = any(_is_sum(name) for name in names.values())  # files of earlier versions are not

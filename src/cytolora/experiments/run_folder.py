@@ -1,11 +1,11 @@
 """Files of a run folder: their names, what they must hold, their checksums, and the errors for those that are wrong."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from math import isfinite
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cytolora.core.schema import COUNT, OBJECT, SHARE, TEXT, WHOLE, Check, between, problem_in
 from cytolora.errors import StoreError
 
 SPEC = "spec.json"
@@ -56,73 +56,79 @@ def verify(path: Path, checksums: Mapping[str, str], contents: Mapping[str, byte
             raise damaged(path, f"{name} was changed after it was written ({CHECKSUMS})")
 
 
-_Check = tuple[str, Callable[[Any], bool]]
-"""What a value must be, in words, and the test of it."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-_TEXT: _Check = ("a text", lambda value: isinstance(value, str))
-_NUMBER: _Check = ("a finite number", _is_number)
-_COUNT: _Check = ("a whole number", _is_count)
-_WHOLE: _Check = ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
-_OBJECT: _Check = ("an object", lambda value: isinstance(value, dict))
-_SCORES: _Check = ("an object or null", lambda value: value is None or isinstance(value, dict))
-_NAMES: _Check = (
+_SCORES = Check("an object or null", lambda value: value is None or isinstance(value, dict))
+_NAMES = Check(
     "a list of texts",
     lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
 )
+_RATE = between(0, noun="a finite number")
+_LOSS = between(0, noun="a finite number")
 
-_SCORE = {"accuracy": _NUMBER, "balanced_accuracy": _NUMBER, "macro_f1": _NUMBER, "n": _COUNT}
+_SCORE = {"accuracy": SHARE, "balanced_accuracy": SHARE, "macro_f1": SHARE, "n": COUNT}
 _SPEC = {
-    **{"dataset": _TEXT, "backbone": _TEXT, "method": _TEXT, "learning_rate": _NUMBER, "seed": _WHOLE},
-    **{"sampling": _OBJECT, "split": _OBJECT, "train": _OBJECT},
+    **{"dataset": TEXT, "backbone": TEXT, "method": TEXT, "learning_rate": _RATE, "seed": WHOLE},
+    **{"sampling": OBJECT, "split": OBJECT, "train": OBJECT},
 }
-_METRICS = {"val": _SCORES, "test": _SCORES, "num_trainable": _COUNT, "train": _OBJECT}
-_PROVENANCE = {"weights_sha256": _TEXT, "data_fingerprint": _TEXT, "split_fingerprint": _TEXT, "classes": _NAMES}
+_METRICS = {"val": _SCORES, "test": _SCORES, "num_trainable": COUNT, "train": OBJECT}
+_PROVENANCE = {"weights_sha256": TEXT, "data_fingerprint": TEXT, "split_fingerprint": TEXT, "classes": _NAMES}
 _GROUPING = ("num_images", "num_grouped", "num_groups", "num_torn")
-_COUNTS: _Check = (
+_COUNTS = Check(
     f"an object of the whole numbers {', '.join(_GROUPING)}",
-    lambda value: isinstance(value, dict) and all(_is_count(value.get(name)) for name in _GROUPING),
+    lambda value: isinstance(value, dict) and all(COUNT.is_right(value.get(name)) for name in _GROUPING),
 )
-_OPTIONAL = {"grouping": _COUNTS, "seconds": _NUMBER, "num_repeated": _COUNT, "threads": _COUNT}
+_OPTIONAL = {"grouping": _COUNTS, "seconds": _LOSS, "num_repeated": COUNT, "threads": COUNT}
 """Of provenance: earlier runs may lack them."""
+_TEXT_COLUMNS = ("path", "label", "subset")
 
 
 def _problem_in_spec(content: Any) -> str:
     """Names what is missing or wrong in a run's spec; empty where nothing is."""
-    return _problem(content, _SPEC)
+    return problem_in(content, _SPEC)
 
 
 def _problem_in_metrics(content: Any) -> str:
     """Names what is missing or wrong in a run's metrics; empty where nothing is."""
-    train = {"num_images": _COUNT, "num_steps": _COUNT}
-    problem = _problem(content, _METRICS) or _problem(content["train"], train, "train.")
-    for name, checks in (("val", _SCORE | {"loss": _NUMBER}), ("test", _SCORE)):
+    train = {"num_images": COUNT, "num_steps": COUNT}
+    problem = problem_in(content, _METRICS) or problem_in(content["train"], train, "train.")
+    for name, checks in (("val", _SCORE | {"loss": _LOSS}), ("test", _SCORE)):
         if not problem and content[name] is not None:
-            problem = _problem(content[name], checks, f"{name}.")
+            problem = problem_in(content[name], checks, f"{name}.")
     return problem
 
 
 def _problem_in_provenance(content: Any) -> str:
     """Names what is missing or wrong in a run's provenance; empty where nothing is."""
-    return _problem(content, _PROVENANCE) or _problem(
+    return problem_in(content, _PROVENANCE) or problem_in(
         content, {name: check for name, check in _OPTIONAL.items() if content.get(name)}
     )
 
 
-def _problem(content: Any, checks: Mapping[str, _Check], prefix: str = "") -> str:
-    for name, (kind, is_right) in checks.items():
-        if not isinstance(content, dict) or name not in content:
-            return f"has no {prefix + name!r}"
-        if not is_right(content[name]):
-            return f"has {prefix + name!r} {content[name]!r:.40}, which is not {kind}"
+def problem_in_table(table: Any, classes: Sequence[str]) -> str:
+    """Names what is missing or wrong in the columns of a table of predictions; empty where nothing is.
+
+    Args:
+        table: ``pyarrow.Table``.
+        classes: Of the run's provenance; a column of probabilities each.
+    """
+    columns = {name: str(table.schema.field(name).type) for name in table.column_names}
+    if len(columns) != len(table.column_names):
+        return f"{PREDICTIONS} has two columns of one name"
+    if lacking := [name for name in (*_TEXT_COLUMNS, "group") if name not in columns]:
+        return f"{PREDICTIONS} has no column {lacking[0]!r}"
+    if strange := [name for name in _TEXT_COLUMNS if columns[name] not in ("string", "large_string")]:
+        return f"{PREDICTIONS} has a column {strange[0]!r} of {columns[strange[0]]}, expected texts"
+    if strange := [name for name in classes if columns.get(name, "float") not in ("float", "double", "halffloat")]:
+        return f"{PREDICTIONS} has a column {strange[0]!r} of {columns[strange[0]]}, expected probabilities"
+    unknown = set(table["label"].unique().to_pylist()) - set(classes)
+    if unknown or len(set(classes)) != len(classes) or not set(classes) <= columns.keys():
+        return f"its predictions do not fit its classes ({', '.join(classes)})"
+    if others := set(table["subset"].unique().to_pylist()) - {"val", "test"}:
+        return f"{PREDICTIONS} has rows of {min(map(str, others))!r:.40}, expected val and test"
+    import pyarrow.compute as pc  # slow to load, and planning needs none of it
+
+    tested = table.filter(pc.field("subset") == "test")["path"]
+    if len(tested.unique()) != len(tested):
+        return f"{PREDICTIONS} holds test images twice: {len(tested):,} rows of {len(tested.unique()):,} images"
     return ""
 
 

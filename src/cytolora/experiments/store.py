@@ -40,6 +40,7 @@ from cytolora.experiments.run_folder import (
     WEIGHTS,
     checksum_lines,
     damaged,
+    problem_in_table,
     read_checksums,
     unreadable,
     verify,
@@ -111,6 +112,12 @@ class StoredRun:
         content = self._content(PREDICTIONS)
         try:
             return pq.read_table(pa.BufferReader(content))
+        except (MemoryError, pa.ArrowNotImplementedError) as error:
+            why = " ".join(str(error).split()) or "too little memory"
+            raise StoreError(
+                f"Cannot read {PREDICTIONS} of stored run {self.path} with this installation: {why}. Nothing says that "
+                "it is damaged: free memory, or install what is missing."
+            ) from error
         except (OSError, ValueError, pa.ArrowException) as error:
             why = " ".join(str(error).split())
             raise damaged(self.path, f"{PREDICTIONS}: {why}") from error
@@ -235,6 +242,7 @@ class Store:
         import pyarrow.parquet as pq
 
         self.make_root()
+        _check_storable(result)
         sink = pa.BufferOutputStream()
         pq.write_table(result.predictions.combine_chunks(), sink)  # how it was put together leaves no trace
         contents = {
@@ -252,6 +260,15 @@ class Store:
                     write_bytes(folder / name, content, durable=False)  # flushed whole, before the folder's rename
         except OSError as error:
             raise unwritable(self.root, error) from error
+
+
+def _check_storable(result: RunResult) -> None:
+    """Raises a StoreError if a run is not what reading expects: it would be called damaged ever after."""
+    parts = {SPEC: to_plain(result.spec), METRICS: result.metrics, PROVENANCE: result.provenance}
+    wrong = [f"{name} {problem}" for name, problem_in in PROBLEMS.items() if (problem := problem_in(parts[name]))]
+    wrong += filter(None, [problem_in_table(result.predictions, result.provenance.get("classes", ()))])
+    if wrong:
+        raise StoreError(f"Run {result.spec.run_id} cannot be stored: {wrong[0]}.")
 
 
 def require_writable(folder: Path) -> None:

@@ -83,7 +83,7 @@ def load_trained_state(classifier: EncoderWithHead, state: Mapping[str, Tensor])
     expected = trained_state(classifier)
     wrong = sorted(expected.keys() ^ state.keys()) or [k for k in sorted(state) if state[k].shape != expected[k].shape]
     if wrong:
-        raise StoreError(f"Stored weights do not fit this encoder and adapter, first at {wrong[0]}. Remove the run.")
+        raise StoreError(f"Stored weights do not fit this encoder and adapter, first at {wrong[0]}.")
     head = {name.removeprefix(_HEAD): tensor for name, tensor in state.items() if name.startswith(_HEAD)}
     classifier.head.load_state_dict(head, strict=True)
     adapter = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)}

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from fake_store import RATES, FakeData, fake_run, write_runs
+from fake_store import RATES, FakeData, fake_run, score_of, write_runs
 
 from cytolora.config.run import Budget, SplitSpec, TrainSpec
 from cytolora.core.finding_kinds import KINDS
@@ -78,12 +79,8 @@ def named(run: RunResult, label: str) -> RunResult:
         share = 0.5 if name == label else 0.5 / (width - 1)
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, pa.array(np.full(len(table), share, dtype=np.float32)))
-    is_right = np.array(table["label"].to_pylist()) == label
-    metrics = dict(run.metrics)
-    for subset in ("val", "test"):
-        inside = np.array(table["subset"].to_pylist()) == subset
-        metrics[subset] = {**run.metrics[subset], "accuracy": float(is_right[inside].mean())}
-    return replace(run, predictions=table, metrics=metrics)
+    scores = {subset: score_of(table.filter(pc.field("subset") == subset), data) for subset in ("val", "test")}
+    return replace(run, predictions=table, metrics={**run.metrics, **scores})
 
 
 @pytest.mark.parametrize("label", FakeData().classes)
@@ -249,10 +246,16 @@ def _again(run: Any) -> RunResult:
     )
 
 
+def with_val(run: RunResult, accuracy: float) -> RunResult:
+    """The run with another validation score, and without the predictions that contradict it."""
+    tested = run.predictions.filter(pc.field("subset") == "test")
+    changed = {**run.metrics["val"], "accuracy": accuracy}
+    return replace(run, metrics={**run.metrics, "val": changed}, predictions=tested)
+
+
 def test_the_best_setting_is_chosen_by_validation_and_never_by_test(store: Store):
-    lucky, steady = a_run(skill=3.0, shots=1), a_run(skill=1.0, shots=4)
-    store.write(replace(lucky, metrics={**lucky.metrics, "val": {**lucky.metrics["val"], "accuracy": 0.5}}))
-    store.write(replace(steady, metrics={**steady.metrics, "val": {**steady.metrics["val"], "accuracy": 0.9}}))
+    store.write(with_val(a_run(skill=3.0, shots=1), 0.5))
+    store.write(with_val(a_run(skill=1.0, shots=4), 0.9))
     settings = read_settings(store.runs())
     found, top = best(settings), highest(settings)
     assert found is not None
@@ -262,29 +265,39 @@ def test_the_best_setting_is_chosen_by_validation_and_never_by_test(store: Store
 
 def test_of_equal_validation_accuracies_the_one_on_more_images_is_the_best(store: Store):
     for run in (a_run(shots=1), a_run(shots=4)):
-        store.write(replace(run, metrics={**run.metrics, "val": {**run.metrics["val"], "accuracy": 0.9}}))
+        store.write(with_val(run, 0.9))
     found = best(read_settings(store.runs()))
     assert found is not None
     assert found.shots == 4
 
 
-def with_val(run: RunResult, accuracy: float) -> RunResult:
-    return replace(run, metrics={**run.metrics, "val": {**run.metrics["val"], "accuracy": accuracy}})
+def with_hits(run: RunResult, hits: int) -> RunResult:
+    """The run with so many validation images predicted rightly, the others as the next class."""
+    data, val = FakeData(), run.predictions.filter(pc.field("subset") == "val")
+    width, truth = len(data.classes), [data.classes.index(label) for label in val["label"].to_pylist()]
+    shares = np.full((len(val), width), 0.01, np.float32)
+    for row, label in enumerate(truth):
+        shares[row, label if row < hits else (label + 1) % width] = 1 - 0.01 * (width - 1)
+    for column, name in enumerate(data.classes):
+        val = val.set_column(val.schema.get_field_index(name), name, pa.array(shares[:, column]))
+    others = run.predictions.filter(pc.field("subset") != "val")
+    metrics = {**run.metrics, "val": score_of(val, data)}
+    return replace(run, metrics=metrics, predictions=pa.concat_tables([val, others]))
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "is_close"), [(0.8, 0.79, True), (0.8, 0.55, False), (1.0, 0.99, True), (0.9, 0.9, True)]
+    ("first", "second", "is_close"), [(23, 22, True), (23, 15, False), (28, 28, True), (26, 25, True)]
 )
-def test_a_runner_up_within_one_standard_error_is_said(store: Store, first: float, second: float, is_close: bool):
-    store.write(with_val(a_run(RATES[1]), first))
-    store.write(with_val(a_run(RATES[0], tested=False), second))
+def test_a_runner_up_within_one_standard_error_is_said(store: Store, first: int, second: int, is_close: bool):
+    store.write(with_hits(a_run(RATES[1]), first))
+    store.write(with_hits(a_run(RATES[0], tested=False), second))
     found = runner_up(only_setting(store))
     assert found is not None
     number = only_setting(store).runs[0].metrics["val"]["n"]
     assert number == 28
-    share = (first * 28 + 1) / 30
+    share = (first + 1) / 30
     assert found.standard_error == pytest.approx((share * (1 - share) / 28) ** 0.5)
-    assert found.difference == pytest.approx(first - second)
+    assert found.difference == pytest.approx((first - second) / 28)
     assert found.is_close == is_close
 
 

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cytolora.core.files
-from cytolora.config.run import Budget, TrainSpec
+from cytolora.config.run import Budget, RunSpec, TrainSpec
+from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
-from cytolora.experiments.store import Store
+from cytolora.experiments.store import RunResult, Store
 from cytolora.reporting.pages.build import build_report
 
 SMALL = FakeData(num_groups=12)
@@ -65,6 +66,34 @@ def _other_numbers(run: Path) -> None:
     pq.write_table(table, run / "predictions.parquet")
 
 
+def _column(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[Path], None]:
+    """Puts other values into a column of the predictions."""
+
+    def damage(run: Path) -> None:
+        table = pq.read_table(run / "predictions.parquet")
+        values = change(np.array(table[name].to_pylist()))
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+        pq.write_table(table, run / "predictions.parquet")
+
+    return damage
+
+
+def _first(value: Any) -> Callable[[np.ndarray], Any]:
+    return lambda values: [value, *values[1:].tolist()]
+
+
+def _twice(run: Path) -> None:
+    table = pq.read_table(run / "predictions.parquet")
+    pq.write_table(pa.concat_tables([table, table.slice(len(table) - 1)]), run / "predictions.parquet")
+
+
+def _other_labels(run: Path) -> None:
+    """Two labels change places: as many are right, and not as many of each class."""
+    table = pq.read_table(run / "predictions.parquet")
+    labels = ["mild dysplasia" if label == "carcinoma in situ" else label for label in table["label"].to_pylist()]
+    pq.write_table(table.set_column(1, "label", pa.array(labels)), run / "predictions.parquet")
+
+
 def _other_version(run: Path) -> None:
     spec = json.loads((run / "spec.json").read_text())
     (run / "spec.json").write_text(json.dumps(spec | {"later": 1}))
@@ -104,6 +133,13 @@ def _without(file: str, *keys: str, value: Any = None) -> Callable[[Path], None]
         (_without("spec.json", "sampling"), r"spec\.json has no 'sampling'"),
         (_without("spec.json", "learning_rate", value="high"), r"has 'learning_rate' 'high', which is not a finite"),
         (_without("spec.json", "seed", value=1.5), r"has 'seed' 1\.5, which is not a whole number"),
+        (_without("metrics.json", "test", "accuracy", value=85), r"has 'test\.accuracy' 85, which is not a number in"),
+        (_without("metrics.json", "val", "macro_f1", value=-0.1), r"has 'val\.macro_f1' -0\.1, which is not a number"),
+        (_without("metrics.json", "val", "loss", value=-2), r"has 'val\.loss' -2, which is not a finite number from 0"),
+        (_without("metrics.json", "test", "n", value=True), r"has 'test\.n' True, which is not a whole number"),
+        (_without("metrics.json", "num_trainable", value=2**70), r"has 'num_trainable' 1\d+, which is not a whole"),
+        (_without("provenance.json", "seconds", value=-3), r"has 'seconds' -3, which is not a finite number from 0 up"),
+        (_without("spec.json", "learning_rate", value=-0.1), r"has 'learning_rate' -0\.1, which is not a finite"),
         (lambda run: (run / "metrics.json").write_text("[]"), r"metrics\.json has no 'val'"),
         (lambda run: (run / "metrics.json").write_text('{"val": null}'), r"metrics\.json has no 'test'"),
         (lambda run: (run / "provenance.json").write_text("{}"), r"provenance\.json has no 'weights_sha256'"),
@@ -111,7 +147,29 @@ def _without(file: str, *keys: str, value: Any = None) -> Callable[[Path], None]
         (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1"), r"predictions\.parquet: "),
         (_not_a_number, "the probabilities of 60 of 60 test images are no numbers"),
         (_no_test_image, "no test image"),
-        (_other_numbers, r"metrics\.json counts \d+ right of 180 test images, the predictions \d+ of 180"),
+        (_other_numbers, r"metrics\.json says test (accuracy|loss) \d\.\d+, its predictions give \d\.\d+"),
+        (_twice, "holds test images twice: 61 rows of 60 images"),
+        (_other_labels, r"metrics\.json says (test|val) (accuracy|balanced_accuracy) 0\.\d+, its predictions give"),
+        (
+            _column("columnar", _first(7.5)),
+            "the probabilities of 1 of \\d+ \\w+ images are not from 0 up with a sum of 1",
+        ),
+        (_column("columnar", lambda values: 0 * values), "images are not from 0 up with a sum of 1, first '"),
+        (_column("columnar", lambda values: values - 1), "are not from 0 up with a sum of 1"),
+        (_column("columnar", lambda values: values.astype(str)), "has a column 'columnar' of string, expected prob"),
+        (
+            _column("columnar", lambda values: [None, *values[1:].tolist()]),
+            "the probabilities of 1 of .* are no numbers",
+        ),
+        (_column("label", _first("scc")), "its predictions do not fit its classes"),
+        (_column("label", _first(None)), "its predictions do not fit its classes"),
+        (_column("subset", _first("train")), "has rows of 'train', expected val and test"),
+        (_column("path", lambda values: np.arange(len(values))), "has a column 'path' of int64, expected texts"),
+        (_without("metrics.json", "test", "accuracy", value=0.99), r"metrics\.json says test accuracy 0\.99, its"),
+        (_without("metrics.json", "test", "macro_f1", value=0.99), r"metrics\.json says test macro_f1 0\.99, its"),
+        (_without("metrics.json", "test", "n", value=61), r"metrics\.json says test n 61, its predictions give 60"),
+        (_without("metrics.json", "val", "balanced_accuracy", value=0.99), r"metrics\.json says val balanced_acc"),
+        (_without("metrics.json", "val", "loss", value=0.001), r"metrics\.json says val loss 0\.001, its pred"),
         (_other_version, "cannot be read by this version of cytolora: .*unknown key 'later'"),
     ],
 )
@@ -122,6 +180,29 @@ def test_a_damaged_run_is_named_and_no_report_is_made(
     with pytest.raises(StoreError, match=f"Stored run .*{said}"):
         build_report(store.root, tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_metrics_that_changed_after_a_report_are_named_by_the_next(store: Store, run: Path, tmp_path: Path):
+    build_report(store.root, tmp_path / "report")
+    _without("metrics.json", "test", "balanced_accuracy", value=0.99)(run)
+    with pytest.raises(StoreError, match=r"metrics\.json says test balanced_accuracy 0\.99, its predictions give 0\."):
+        build_report(store.root, tmp_path / "again")
+
+
+def test_a_run_that_reading_would_call_damaged_is_not_stored(one_run: Path, tmp_path: Path):
+    stored = next(Store(one_run.parent).runs())
+    result = RunResult(
+        spec=parse_spec(stored.spec, RunSpec, "spec.json"),
+        metrics={**stored.metrics, "test": {**stored.metrics["test"], "accuracy": 85}},
+        predictions=stored.predictions(),
+        weights=None,
+        provenance=stored.provenance,
+    )
+    with pytest.raises(
+        StoreError, match=r"cannot be stored: metrics\.json has 'test\.accuracy' 85, which is not a num"
+    ):
+        Store(tmp_path / "new").write(result)
+    assert list((tmp_path / "new").glob("*/*")) == []
 
 
 def test_a_copied_run_is_refused_for_it_would_count_as_a_further_seed(store: Store, run: Path, tmp_path: Path):

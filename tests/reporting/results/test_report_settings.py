@@ -2,6 +2,7 @@ import shutil
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fake_store import RATES, FakeData, fake_run, write_runs
 
@@ -161,7 +162,9 @@ def test_predictions_that_do_not_fit_the_classes_are_refused_by_folder(store: St
     write_runs(store, **ONE, rates=(1e-3,), seeds=(1,))
     run = fake_run(FakeData(), "uni", "lora", 4, 1e-3, 1, skill=1, tested=True)
     strange = run.predictions.set_column(1, "label", pa.array(["no such class"] * len(run.predictions)))
-    store.write(type(run)(**{**{n: getattr(run, n) for n in run.__dataclass_fields__}, "predictions": strange}))
+    folder = store.root / run.spec.run_id
+    (folder / "sha256sums.txt").unlink()
+    pq.write_table(strange, folder / "predictions.parquet")
     with pytest.raises(StoreError, match=r"is damaged: its predictions do not fit its classes .* run again"):
         _ = only_setting(store).intervals
 

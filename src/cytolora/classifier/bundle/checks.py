@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, deserialize
+from safetensors.numpy import load
 
 from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, SEEN
 from cytolora.classifier.bundle.manifest import BundleManifest
@@ -12,6 +14,7 @@ from cytolora.core.strict_json import read_json
 from cytolora.errors import BundleError
 
 _AGAIN = "Get the bundle again."
+_UNIT_ROUNDING = 1e-3
 
 
 def check_whole(path: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
@@ -29,6 +32,8 @@ def check_whole(path: Path, manifest: BundleManifest, files: Mapping[str, bytes]
             f"{path}: the head does not fit {len(manifest.classes)} classes ({', '.join(manifest.classes)}); it has "
             f"{rows}. {_AGAIN}"
         )
+    for name in (HEAD, *adapters):
+        _check_finite(path, files, name)
     check_bank(path, manifest, files, width)
     _check_seen(path, files[SEEN])
 
@@ -44,6 +49,14 @@ def check_bank(path: Path, manifest: BundleManifest, files: Mapping[str, bytes],
     rows, found = _shape(path, files, BANK, "features")
     if not rows or (width is not None and found != width):
         raise BundleError(f"{path}: {BANK} holds {rows} x {found} numbers, expected rows of {width}. {_AGAIN}")
+    _check_finite(path, files, BANK)
+    features = load(files[BANK])["features"]
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1)
+    if features.dtype != np.float32 or not ((np.abs(lengths - 1) < _UNIT_ROUNDING) | (lengths == 0)).all():
+        raise BundleError(
+            f"{path}: {BANK} holds features of {features.dtype} and lengths from {lengths.min():.3g} to "
+            f"{lengths.max():.3g}, expected float32 and length 1. {_AGAIN}"
+        )
 
 
 def _shape(path: Path, files: Mapping[str, bytes], name: str, tensor: str) -> tuple[int, int]:
@@ -53,6 +66,28 @@ def _shape(path: Path, files: Mapping[str, bytes], name: str, tensor: str) -> tu
     except (SafetensorError, KeyError, ValueError) as error:
         raise BundleError(f"{path}: {name} holds no table {tensor!r}. {_AGAIN}") from error
     return rows, width
+
+
+def _check_finite(path: Path, files: Mapping[str, bytes], name: str) -> None:
+    """Raises a BundleError if a tensor holds NaN or an infinity: predictions would be nonsense, and say nothing."""
+    try:
+        tensors = dict(deserialize(files[name]))
+    except SafetensorError as error:
+        raise BundleError(f"{path}: {name} is no safetensors file: {error}. {_AGAIN}") from error
+    wrong = next(
+        (tensor for tensor, stored in tensors.items() if not _is_finite(stored["dtype"], stored["data"])), None
+    )
+    if wrong is not None:
+        raise BundleError(f"{path}: {name}, tensor {wrong!r:.60}, holds numbers that are not finite. {_AGAIN}")
+
+
+def _is_finite(dtype: str, content: bytes) -> bool:
+    """Whether no number of a tensor is NaN or infinite: no exponent has all bits set."""
+    if dtype in ("F64", "F32", "F16"):
+        return bool(np.isfinite(np.frombuffer(content, f"<f{int(dtype[1:]) // 8}")).all())
+    if dtype == "BF16":
+        return bool(((np.frombuffer(content, "<u2") & 0x7F80) != 0x7F80).all())
+    return True
 
 
 def _measured(metrics: Mapping[str, Any]) -> Sequence[str]:

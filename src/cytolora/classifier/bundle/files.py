@@ -162,7 +162,11 @@ def _zip_files(path: Path) -> Files:
         with zipfile.ZipFile(path) as packed:
             members = _checked(path, packed.infolist())
             files = {name: read_member(packed, member) for name, member in members.items()}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except NotImplementedError as error:
+        raise BundleError(
+            f"{path} is packed by a method that is not read here ({error}). Pack its folder again, by plain zip."
+        ) from error
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
         raise BundleError(f"{path} is no zip file of a bundle, or damaged: {error}. Get it again.") from error
     tops = {name.partition("/")[0] for name in files}
     if CONTENTS not in files and len(tops) == 1:  # the folder itself was packed

@@ -13,8 +13,21 @@ from cytolora.config.reading import Decoding
 from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json, sha256_text
+from cytolora.core.schema import (
+    COUNT,
+    NAME,
+    SEED,
+    SHA256,
+    SHARE,
+    Checks,
+    check_fields,
+    check_plain,
+    present,
+    problem_in,
+)
+from cytolora.core.schema import shown as short
 from cytolora.core.strict_json import read_json
-from cytolora.errors import BundleError, CytoloraError, WeightsError
+from cytolora.errors import BundleError, ConfigError, CytoloraError, WeightsError
 from cytolora.models.backbones.spec import BackboneSpec, what_else_it_loads
 from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_sha256
 
@@ -70,6 +83,11 @@ class UsedBackbone:
 
     __pydantic_config__ = CLOSED
 
+    def __post_init__(self) -> None:
+        check_fields(self, {"name": NAME, "sha256": SHA256, "revision": NAME})
+        if self.spec.weights is not None:
+            raise ConfigError(f"spec.weights is null, for a bundle names no file, got {short(str(self.spec.weights))}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class BundleManifest:
@@ -103,10 +121,16 @@ class BundleManifest:
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        check_fields(self, {"method": NAME, "seed": SEED})
         if self.preprocess != self.backbone.spec.preprocess:
             raise BundleError("preprocess is not that of the backbone.")
         if (self.adapter is None) != (method_kind(self.method) in ("linear", "head")):
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
+        if wrong := _wrong_in_metrics(self.metrics):
+            raise ConfigError(f"metrics {wrong}.")
+        for name, digest in self.files.items():
+            if not SHA256.is_right(digest):
+                raise ConfigError(f"files: {name} has {short(digest)}, expected {SHA256.expected}.")
         _ = self.rules  # checked now, not when a prediction is made
 
     @cached_property
@@ -119,6 +143,22 @@ class BundleManifest:
             conformal=self.conformal,
             out_of_distribution=self.unfamiliar,
         )
+
+
+_TEST = {"accuracy": SHARE, "balanced_accuracy": SHARE, "macro_f1": SHARE, "calibration_error": SHARE, "n": COUNT}
+_LIMITS: Checks = {"low": SHARE, "high": SHARE}
+
+
+def _wrong_in_metrics(metrics: Mapping[str, Any]) -> str:
+    """Names what is wrong in those metrics that are read again when a bundle is opened; empty where nothing is."""
+    test = metrics.get("test", {})
+    if not isinstance(test, Mapping):
+        return f"has 'test' {short(test)}, which is not an object"
+    intervals = test.get("intervals", {})
+    if not isinstance(intervals, Mapping):
+        return f"has 'test.intervals' {short(intervals)}, which is not an object"
+    wrong = (problem_in(limits, _LIMITS, f"test.intervals.{name}.") for name, limits in intervals.items())
+    return problem_in(test, present(test, _TEST), "test.") or next(filter(None, wrong), "")
 
 
 def check_harmless(spec: BackboneSpec) -> None:
@@ -160,6 +200,8 @@ def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> BundleMan
     promised = plain.pop(_OWN_HASH, None)
     if promised != sha256_text(canonical_json(plain)) or content != _text({**plain, _OWN_HASH: promised}).encode():
         raise _changed(source, "its hash of itself does not fit")
+    if wrong := check_plain(plain):
+        raise BundleError(f"{source} {wrong}. Get the bundle again.")
     try:
         manifest = parse_spec(plain, BundleManifest, source)
         check_harmless(manifest.backbone.spec)
@@ -167,9 +209,8 @@ def _from_plain(plain: dict[str, Any], content: bytes, source: str) -> BundleMan
         raise BundleError(f"{source}: {error}") from error
     except CytoloraError as error:
         raise BundleError(str(error)) from error
-    unknown = _unknown_key(plain, to_plain(manifest))
-    if unknown:
-        raise BundleError(f"{source} holds the unknown key {unknown!r}; it was written by another version, or by hand.")
+    if wrong := _read_otherwise(plain, to_plain(manifest)):
+        raise BundleError(f"{source} {wrong}; it was written by another version, or by hand.")
     return manifest
 
 
@@ -190,14 +231,20 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _unknown_key(given: Any, known: Any, where: str = "") -> str:
-    """Returns the first key that reading did not take up, with the keys above it; empty if there is none."""
-    if isinstance(given, dict):
+def _read_otherwise(given: Any, known: Any, where: str = "") -> str:
+    """Names the first key that reading did not take up, or value that it took for another; empty if there is none."""
+    if isinstance(given, dict) and isinstance(known, dict):
         for key, value in given.items():
             path = f"{where}.{key}" if where else key
-            unknown = path if key not in known else _unknown_key(value, known[key], path)
-            if unknown:
-                return unknown
+            wrong = _read_otherwise(value, known[key], path) if key in known else f"holds the unknown key {path!r}"
+            if wrong:
+                return wrong
+        return ""
+    if isinstance(given, list) and isinstance(known, list) and len(given) == len(known):
+        pairs = zip(given, known, strict=True)
+        return next(filter(None, (_read_otherwise(value, read, where) for value, read in pairs)), "")
+    if given != known or isinstance(given, bool) != isinstance(known, bool):
+        return f"has {where!r} {short(given)}, expected a value of the type of {short(known)}"
     return ""
 
 

@@ -9,6 +9,7 @@ import yaml
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.core.text import counted
+from cytolora.display.format import escape_markdown as plain
 from cytolora.display.format import interval, percent, with_interval
 from cytolora.metrics.intervals import LEGEND
 
@@ -33,8 +34,8 @@ def render_card(
     """
     head = yaml.safe_dump(_head(manifest, files), sort_keys=False, allow_unicode=True)
     sections = [
-        f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}",
-        f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis.",
+        plain(f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}"),
+        plain(f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis."),
         *_results(manifest.metrics["test"], _marked(manifest.training.get("findings", ()))),
         *_cautions(manifest.training.get("findings", ()), notes),
         *_training(manifest),
@@ -50,7 +51,8 @@ def _head(manifest: BundleManifest, files: Collection[str]) -> dict[str, Any]:
     licence = _LICENCES.get(spec.licence, "other")
     names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
     metrics = [{"type": name, "name": title, "value": round(test[name], 4)} for name, title in names.items()]
-    dataset = {"type": "image-folder", "name": manifest.training["dataset"], "split": "test"}
+    name = " ".join(manifest.training["dataset"].split())  # no line of it may end the head
+    dataset = {"type": "image-folder", "name": name, "split": "test"}
     task = {"type": "image-classification"}
     return {
         "library_name": "peft" if PEFT_CONFIG in files else "cytolora",
@@ -61,7 +63,7 @@ def _head(manifest: BundleManifest, files: Collection[str]) -> dict[str, Any]:
         "tags": ["cytology", "cytolora", manifest.method],
         "model-index": [
             {
-                "name": f"{manifest.training['dataset']}-{manifest.backbone.name}-{manifest.method}",
+                "name": f"{name}-{manifest.backbone.name}-{manifest.method}",
                 "results": [{"task": task, "dataset": dataset, "metrics": metrics}],
             }
         ],
@@ -101,7 +103,7 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
     if point is None:
         return []
     return [
-        f"Positive ({', '.join(point['positive'])}) from a summed probability of {point['threshold']:.4f}: "
+        f"Positive ({plain(', '.join(point['positive']))}) from a summed probability of {point['threshold']:.4f}: "
         f"sensitivity {with_interval(point['sensitivity'])} % over images, "
         f"{with_interval(point['sensitivity_over_groups'])} % over groups; specificity "
         f"{with_interval(point['specificity'])} %."
@@ -111,7 +113,7 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
 def _cautions(findings: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[str]:
     elsewhere = "The numbers are those of this collection: another laboratory, stain or scanner may give others."
     coded = [f"{one['code']}: {one['text']}" for one in findings]
-    return ["## Caution", "\n".join(f"* {text}" for text in (*coded, *notes, elsewhere))]
+    return ["## Caution", "\n".join(f"* {plain(text)}" for text in (*coded, *notes, elsewhere))]
 
 
 def _how(training: Mapping[str, Any]) -> str:
@@ -131,11 +133,11 @@ def _training(manifest: BundleManifest) -> list[str]:
     training, backbone = manifest.training, manifest.backbone
     return [
         "## Training",
-        f"{counted(training['images']['train'], 'image')} ({training['amount']}); {training['split_rule']}. "
-        f"{_groups(training)}{_how(training)}; "
+        f"{counted(training['images']['train'], 'image')} ({training['amount']}); {plain(training['split_rule'])}. "
+        f"{plain(_groups(training) + _how(training))}; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
-        f"Backbone {backbone.name} (`{backbone.sha256}`), licence {backbone.spec.licence}; its weights are not in this "
-        "bundle.",
+        f"Backbone {plain(backbone.name)} (`{backbone.sha256}`), licence {plain(backbone.spec.licence)}; its weights "
+        "are not in this bundle.",
     ]
 
 
@@ -152,9 +154,9 @@ print(classifier.predict("cell.png"))
 
 def _written(manifest: BundleManifest, written: datetime, seconds: float) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-    return f"{written:%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s on {manifest.training['device']}; {versions}.\n"
+    return f"{written:%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s on {manifest.training['device']}; {plain(versions)}.\n"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(plain(str(cell)) for cell in line)} |" for line in lines)

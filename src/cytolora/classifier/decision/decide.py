@@ -44,19 +44,35 @@ class Prediction:
     """Whether the image has no content: one colour or smooth light; no column, a finding says so."""
 
     def row(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Returns the columns of a table: those of ``COLUMNS``, and each class's probability under its own name."""
+        """Returns the columns of a table: those of ``COLUMNS``, and each class's probability (``class_columns``)."""
         by_class = self.probabilities or (None,) * len(classes)
         labels = None if self.prediction_set is None else join_labels(self.prediction_set)
         return {
             "path": self.name,
             "predicted": self.predicted,
-            **dict(zip(classes, by_class, strict=True)),
+            **dict(zip(class_columns(classes), by_class, strict=True)),
             "positive": self.positive,
             "prediction_set": labels,
             "referred": self.is_referred,
             "unfamiliar": self.is_out_of_distribution,
             "error": self.error,
         }
+
+
+def class_columns(classes: Sequence[str]) -> list[str]:
+    """Returns the column of each class's probability: its own name, or ``p NAME`` where another column has that.
+
+    A laboratory that tells ``positive`` from ``negative`` keeps both, and the truth value at the operating point.
+    """
+    taken = {*COLUMNS, *classes}
+    columns = []
+    for label in classes:
+        column = label
+        while column in COLUMNS or (column != label and column in taken):
+            column = f"p {column}"
+        taken.add(column)
+        columns.append(column)
+    return columns
 
 
 def join_labels(labels: Sequence[str]) -> str:

@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 
 from cytolora.config.components import CLOSED
-from cytolora.errors import BundleError
+from cytolora.core.schema import COUNT, NAME, SHARE, Check, between, check_fields, list_of, whole
+from cytolora.errors import ConfigError
+
+_ASKED = between(0, 1, noun="a share", opens="low")
+_INSIDE = between(0, 1, noun="a share", opens="both")
+_GROUPS = whole(1, 2**31)
+_ROUNDED_SHARE = between(0, 1 + 1e-6)
+"""Sums of probabilities are 1 up to rounding."""
+
+MAX_CLASSES = 10_000
+TEMPERATURE: Check = between(1e-3, 1e3)
+"""Fitted ones are in [0.05, 20] (metrics/calibration.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +43,24 @@ class OperatingPoint:
 
     __pydantic_config__ = CLOSED
 
+    def __post_init__(self) -> None:
+        shares = ("sensitivity", "sensitivity_low", "sensitivity_high")
+        shares += tuple(name.replace("sensitivity", "specificity") for name in shares)
+        check_fields(
+            self,
+            {
+                **{"positive": list_of(NAME, at_least=1), "asked": _ASKED, "promised": _ASKED},
+                **{"threshold": _ROUNDED_SHARE, "num_positive": COUNT, "num_groups": _GROUPS},
+                **dict.fromkeys(shares, SHARE),
+            },
+        )
+        if len(set(self.positive)) != len(self.positive):
+            raise ConfigError(f"positive names each class once, got {list(self.positive)}.")
+        for name in ("sensitivity", "specificity"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if low > high:
+                raise ConfigError(f"{name}_low is at most {name}_high, got {low} and {high}.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conformal:
@@ -48,6 +77,9 @@ class Conformal:
 
     __pydantic_config__ = CLOSED
 
+    def __post_init__(self) -> None:
+        check_fields(self, {"coverage": _INSIDE, "quantile": _ROUNDED_SHARE, "num_groups": _GROUPS})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfDistribution:
@@ -60,6 +92,13 @@ class OutOfDistribution:
     """Share of the calibration images below the threshold."""
 
     __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        farthest = 2 + 1e-3  # of two features of length one, and the margin of a threshold
+        check_fields(
+            self,
+            {"neighbours": whole(1, 1_000_000), "threshold": between(0, farthest), "quantile": _ASKED},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +114,18 @@ class DecisionRules:
     out_of_distribution: OutOfDistribution | None = None
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise BundleError(f"classes are two or more different names, got {list(self.classes)}.")
-        if self.temperature <= 0:
-            raise BundleError(f"temperature is above 0, got {self.temperature}.")
+        if not 2 <= len(self.classes) <= MAX_CLASSES or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(
+                f"classes are two or more different names, {MAX_CLASSES:,} at most, got {_shortened(self.classes)}."
+            )
+        check_fields(self, {"classes": list_of(NAME), "temperature": TEMPERATURE})
         positive = self.operating_point.positive if self.operating_point else ()
         unknown = sorted(set(positive) - set(self.classes))
         if unknown:
-            raise BundleError(f"the operating point names {unknown[0]!r}, which is none of the classes.")
+            raise ConfigError(f"the operating point names {unknown[0]!r}, which is none of the classes.")
+        if len(positive) == len(self.classes):
+            raise ConfigError("the operating point names every class, and at least one is negative.")
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return f"{list(names[:5])}" if len(names) <= 5 else f"{list(names[:5])} and {len(names) - 5:,} more"

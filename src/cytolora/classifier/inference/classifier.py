@@ -27,7 +27,7 @@ from cytolora.data.datasets import load_manifest
 from cytolora.data.imaging.pixels import Pixels
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.data.manifest import Manifest
-from cytolora.errors import BundleError
+from cytolora.errors import BundleError, ConfigError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
@@ -139,7 +139,13 @@ class Classifier(Predictor[Tensor]):
 
     @cached_property
     def _classifier(self) -> EncoderWithHead:
-        encoder = load_encoder(self.backbone, self.checkpoint(), trust_weights=True)
+        checkpoint = self.checkpoint()
+        try:
+            return self._rebuilt(load_encoder(self.backbone, checkpoint, trust_weights=True))
+        except ConfigError as error:  # of what the description says, which no user wrote
+            raise BundleError(f"{self.name}: {error}") from error
+
+    def _rebuilt(self, encoder: Encoder) -> EncoderWithHead:
         contents = self.contents
         if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
             raise BundleError(f"{self.name}: the head does not fit {len(contents.classes)} classes and this backbone.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.decision.decide import Prediction, class_columns
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.core.text import counted
 
@@ -75,5 +75,5 @@ def schema(classes: Sequence[str]) -> "pa.Schema":
     """Returns the columns of a table of predictions with their types."""
     import pyarrow as pa
 
-    kinds = {label: pa.float64() for label in classes} | {name: pa.bool_() for name in _BOOLEANS}
+    kinds = {name: pa.float64() for name in class_columns(classes)} | {name: pa.bool_() for name in _BOOLEANS}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in Prediction(name="").row(classes)])

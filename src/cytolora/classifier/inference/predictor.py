@@ -24,7 +24,7 @@ from cytolora.data.imaging.content import has_content
 from cytolora.data.imaging.decode import Pixels, decode, to_rgb
 from cytolora.data.imaging.pixels import CANNOT_READ
 from cytolora.data.imaging.room import one_image
-from cytolora.errors import ConfigError, CytoloraError, DataError
+from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError
 from cytolora.metrics.calibration import probabilities
 
 ImageLike = AnyPath | bytes | Image.Image | NDArray[np.uint8]
@@ -130,7 +130,7 @@ class Predictor(ABC, Generic[View]):
 
     def _all_outputs(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         batches = _batches(named_images(images), BATCH_SIZE)
-        outputs = [self.outputs([self.view(image) for _, image in batch]) for batch in batches]
+        outputs = [self._finite_outputs([self.view(image) for _, image in batch]) for batch in batches]
         if not outputs:
             return np.empty((0, len(self.classes)), np.float32), np.empty((0, 0), np.float32)
         logits, features = zip(*outputs, strict=True)
@@ -160,7 +160,7 @@ class Predictor(ABC, Generic[View]):
         good = [(index, view) for index, view in enumerate(views) if not isinstance(view, CytoloraError)]
         predictions = [_not_read(name, view) for name, view in zip(names, views, strict=True)]
         if good:
-            logits, features = self.outputs([view for _, view in good])
+            logits, features = self._finite_outputs([view for _, view in good])
             decided = decide(
                 self.contents.rules,
                 [names[index] for index, _ in good],
@@ -172,6 +172,17 @@ class Predictor(ABC, Generic[View]):
             for (index, _), prediction in zip(good, decided, strict=True):
                 predictions[index] = prediction
         return predictions
+
+    def _finite_outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns ``outputs``; of NaN or an infinity some class would be the most probable all the same."""
+        logits, features = self.outputs(views)
+        wrong = int((~np.isfinite(logits)).any(axis=1).sum())
+        if wrong:
+            raise BundleError(
+                f"{self.name} gives logits that are not finite for {wrong} of {len(logits)} images: its weights, or "
+                "those of its backbone, are not what they were in training. Get the bundle again."
+            )
+        return logits, features
 
     def _try_view(self, image: ImageLike | Source) -> View | DataError:
         try:

@@ -1,6 +1,7 @@
 """Path rules that readers share: image files, subset folders, relative paths."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,5 +38,17 @@ def relative_path(path: Path, root: Path) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"The file name {text!r} is not valid UTF-8; rename this file.") from error
+        raise DataError(_why_no_text(text)) from error
     return text
+
+
+def _why_no_text(name: str) -> str:
+    """Says why a file name is no text: of its own, or because Python was told to read names in another encoding."""
+    try:
+        meant = os.fsencode(name).decode("utf-8")
+    except UnicodeError:
+        return f"The file name {name!r} is not valid UTF-8; rename this file."
+    return (
+        f"The file name {meant!r} is UTF-8, and this Python reads names as {sys.getfilesystemencoding()}. Set "
+        "PYTHONUTF8=1, or a UTF-8 locale, and run the same command again."
+    )

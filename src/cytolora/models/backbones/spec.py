@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from cytolora.config.run import Preprocess
 from cytolora.core.files import canonical_json
+from cytolora.core.schema import NAME, Check, check_fields, is_number, shown, whole
+from cytolora.errors import ConfigError
 
 Pool = Literal["cls", "mean_patch", "cls+mean", "timm", "query"]
 """cls: the class token after the last norm. mean_patch: the mean of the patch tokens after it. cls+mean: both, side by
@@ -21,6 +23,26 @@ Format = Literal[
 """How the official file names its tensors; a file in any other of these is recognised too (checkpoints/formats.py)."""
 
 
+_REPO = Check(
+    "OWNER/NAME of letters, digits and . _ -",
+    lambda value: (
+        isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", value))
+    ),
+)
+_FILENAME = Check(
+    "a path inside the repository",
+    lambda value: NAME.is_right(value) and not {"", ".", ".."} & set(value.split("/")) and not set(value) & set(":\\"),
+)
+_WIDTH = whole(1, 65_536)
+_LARGEST = {
+    **{"depth": 200, "num_heads": 256, "embed_dim": 16_384, "img_size": 4096, "patch_size": 1024, "mlp_ratio": 64},
+    **{"reg_tokens": 1024, "in_chans": 1024, "num_classes": 1_000_000},
+}
+_LARGEST_OTHER = 65_536
+"""Numbers of ``arguments``: far above those of any encoder; larger ones build for hours and fill the memory."""
+_MAX_ARGUMENTS = 100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFile:
     """One file of one repository on the Hugging Face hub."""
@@ -30,6 +52,9 @@ class HubFile:
     filename: str
     revision: str | None = None
     """Commit, 40 hexadecimal digits; None where none is known: then the newest is taken, and its SHA-256 recorded."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"repo": _REPO, "filename": _FILENAME, "revision": NAME})
 
     def __str__(self) -> str:
         return f"the file {self.filename} of {self.repo} on the hub"
@@ -53,6 +78,22 @@ def what_else_it_loads(architecture: str, arguments: Mapping[str, Any]) -> str:
     return ""
 
 
+def problem_in_arguments(arguments: Mapping[str, Any]) -> str:
+    """Returns what keeps arguments of ``timm.create_model`` from building in reasonable time; empty: nothing."""
+    if len(arguments) > _MAX_ARGUMENTS:
+        return f"arguments are {_MAX_ARGUMENTS} at most, got {len(arguments):,}"
+    for name, value in arguments.items():
+        if name in _LOADING:
+            continue  # refused by what_else_it_loads, with its reason
+        values = value if isinstance(value, list | tuple) else [value]
+        largest = _LARGEST.get(name, _LARGEST_OTHER)
+        if len(values) > _MAX_ARGUMENTS or any(isinstance(one, Mapping | list | tuple) for one in values):
+            return f"arguments: {name} is a text, a number or a short list of them, got {shown(value)}"
+        if any(isinstance(one, int | float) and not (is_number(float(one)) and abs(one) <= largest) for one in values):
+            return f"arguments: {name} is at most {largest:,}, got {shown(value)}"
+    return ""
+
+
 TEXT_PACKAGES = {"clip": "open_clip", "bert": "transformers"}
 """What a text encoder is built with, by its kind: the extra ``text``."""
 
@@ -73,6 +114,11 @@ class TextSpec:
     quick_gelu: bool = True
     vocabulary: HubFile | None = None
     """Words of a BERT; CLIP's come with open_clip."""
+
+    def __post_init__(self) -> None:
+        small = dict.fromkeys(("heads", "layers"), whole(1, 256))
+        check_fields(self, {**small, "width": _WIDTH, "mlp": _WIDTH, "context_length": whole(1, 8192)})
+        check_fields(self, {"vocab_size": whole(1, 1_000_000)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +166,12 @@ class BackboneSpec:
     unverified: tuple[str, ...] = ()
     """Facts above that no source settles, in words; the entry is marked wherever it is listed."""
     description: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"name": NAME, "licence": NAME})
+        check_fields(self, dict.fromkeys(("pool_width", "projection", "feature_dim"), _WIDTH))
+        if wrong := problem_in_arguments(self.arguments):
+            raise ConfigError(f"{wrong}.")
 
     @property
     def recipe(self) -> str:

@@ -22,6 +22,8 @@ from cytolora.models.pooling import QueryPool
 
 _LAYERS = {"swiglu_packed": SwiGLUPacked}
 """Names for what timm takes only as a class; registry entries are plain data."""
+_MAX_TOKENS = 8192
+"""Patches of an image, far above the 1,024 of the largest known: attention takes their square in time."""
 _DRAWS = frozenset(
     [function for name, function in vars(nn.init).items() if name.endswith("_") and callable(function)]
     + [
@@ -75,6 +77,7 @@ def build_encoder(spec: BackboneSpec) -> Encoder:
     if (spec.pool == "query") != (spec.pool_width is not None):
         raise ConfigError(f"{spec.name}: the pool `query` and pool_width go together, got {spec.pool}.")
     trunk: Any = build_trunk(spec)
+    _check_tokens(spec, trunk)
     pooler = QueryPool(int(trunk.num_features), spec.pool_width) if spec.pool_width else None
     encoder = Encoder(trunk, spec.pool, pooler=pooler)
     projection = None
@@ -85,6 +88,19 @@ def build_encoder(spec: BackboneSpec) -> Encoder:
         raise ConfigError(f"{spec.name}: features are {encoder.feature_dim} wide, declared are {spec.feature_dim}.")
     check_pool(spec, encoder)
     return encoder
+
+
+def _check_tokens(spec: BackboneSpec, trunk: Any) -> None:
+    patch = getattr(getattr(trunk, "patch_embed", None), "patch_size", None)
+    if patch is None:
+        return
+    across, down = patch if isinstance(patch, tuple | list) else (patch, patch)
+    tokens = (spec.preprocess.size_px // max(1, across)) * (spec.preprocess.size_px // max(1, down))
+    if tokens > _MAX_TOKENS:
+        raise ConfigError(
+            f"{spec.name}: size_px {spec.preprocess.size_px} in patches of {across} x {down} px makes {tokens:,} "
+            f"tokens of each image, expected {_MAX_TOKENS:,} at most."
+        )
 
 
 def build_trunk(spec: BackboneSpec) -> nn.Module:

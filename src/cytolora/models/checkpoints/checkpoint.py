@@ -68,10 +68,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _unreadable(path: Path, error: OSError | MemoryError) -> WeightsError:
+    """The error for a file that could not be read: nothing says that a byte of it is wrong."""
+    if isinstance(error, MemoryError):
+        return WeightsError(f"Too little memory to read {path}. Free some, and try again.")
+    why = error.strerror or first_line(error)
+    return WeightsError(f"Cannot read {path}: {why}. Nothing says that it is damaged: make it readable, and try again.")
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (OSError, MemoryError) as error:
+        raise _unreadable(path, error) from error
+    except SafetensorError as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {first_line(error)}. {_AGAIN}") from error
 
 
@@ -90,6 +100,8 @@ def _read_pickled(path: Path, official: str | None, *, mapped: bool) -> dict[str
             f"{path} holds more than weights, or is no file of weights; nothing in it was run. "
             "Ask its author for a .safetensors file."
         ) from error
+    except (PermissionError, MemoryError) as error:
+        raise _unreadable(path, error) from error
     except Exception as error:  # of a damaged file torch's reader fails in any way: IndexError, AssertionError, …
         raise WeightsError(f"{path} is damaged or cut off: {first_line(error)}. {_AGAIN}") from error
     if not isinstance(content, Mapping):

@@ -112,10 +112,14 @@ def read_manifest(folder: Path) -> list[CheckpointRecord]:
         entries = [_record(entry) for entry in read_json(path.read_text(encoding="utf-8"))["checkpoints"]]
         if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
             raise ValueError(f"{min(twice)} is listed twice")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise WeightsError(
+            f"Cannot read {path}: {error.strerror or error}. Nothing says that it is damaged: make it readable."
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
         why = f"{type(error).__name__}, {error}".encode("ascii", "backslashreplace").decode()
         raise WeightsError(
-            f"{path} is damaged: {why}. Delete it and fetch again: `cytolora weights fetch NAME --to {folder}`."
+            f"{path} is damaged: {why}. Move it away and fetch again: `cytolora weights fetch NAME --to {folder}`."
         ) from error
     return entries
 

@@ -158,7 +158,8 @@ def _restricted_interval(seeds: Sequence[TestPredictions], kept: Sequence[int]) 
 def _key(runs: Sequence[StoredRun], facts: ClassFacts) -> str:
     code = code_hash(*(module.__file__ for module in _MODULES), __file__)
     hashes = [predictions_hash(run) for run in runs]
-    return sha256_text(canonical_json([code, hashes, list(runs[0].provenance["classes"]), asdict(facts)]))
+    scores = [[run.metrics["val"], run.metrics["test"]] for run in runs]  # what is kept was compared with these
+    return sha256_text(canonical_json([code, hashes, scores, list(runs[0].provenance["classes"]), asdict(facts)]))
 
 
 def _from_plain(plain: dict[str, Any]) -> Evaluation:

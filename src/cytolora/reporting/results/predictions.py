@@ -9,10 +9,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cytolora.data.manifest import METADATA_PREFIX
-from cytolora.experiments.run_folder import PREDICTIONS, damaged
+from cytolora.experiments.run_folder import PREDICTIONS, damaged, problem_in_table
 from cytolora.experiments.store import StoredRun
 from cytolora.metrics.bootstrap import REPLICATES, Replicates, draw_metrics
 from cytolora.metrics.counts import SeedCounts, count_by_unit
+from cytolora.metrics.scores import other_scores
+
+_SUM_ROUNDING = 1e-3
+"""Probabilities are stored in float32, those of a bf16 run come from logits of 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,34 +43,36 @@ class TestPredictions:
 
 
 def read_test(run: StoredRun, subset: Literal["test", "val"] = "test") -> TestPredictions:
-    """Reads the predictions of a run on its test images.
+    """Reads the predictions of a run on its test images; its metrics are computed again from them and compared.
 
     Args:
         subset: ``val`` reads those of its validation images in their stead.
 
     Raises:
         StoreError: If the predictions do not fit the classes that the run says it knows, hold no such image though
-            the run has a score of them, or are not all numbers.
+            the run has a score of them, are not all probabilities, or give other scores than the run has.
     """
     classes = tuple(run.provenance["classes"])
     table = run.predictions()
-    unknown = sorted(set(table["label"].unique().to_pylist()) - set(classes))
-    if unknown or not set(classes) <= set(table.column_names):
-        raise damaged(run.path, f"its predictions do not fit its classes ({', '.join(classes)})")
-    val = table.filter(pc.field("subset") == "val")
-    table = table.filter(pc.field("subset") == subset)
+    if wrong := problem_in_table(table, classes):
+        raise damaged(run.path, wrong)
+    parts = {name: table.filter(pc.field("subset") == name) for name in ("test", "val")}
+    table, val = parts[subset], parts["val"]
     if not len(table):
         raise damaged(run.path, f"its metrics have a {subset} score, {PREDICTIONS} no {subset} image")
-    probabilities = np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64)
-    wrong = int((~np.isfinite(probabilities)).any(axis=1).sum())
-    if wrong:
-        raise damaged(run.path, f"the probabilities of {wrong} of {len(table)} {subset} images are no numbers")
     index = {name: position for position, name in enumerate(classes)}
+    arrays: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+    for name, part in parts.items():
+        labels = np.array([index[label] for label in part["label"].to_pylist()], dtype=np.int64)
+        arrays[name] = labels, _probabilities(run, name, part, classes)
+        if len(part) and (wrong := other_scores(run.metrics.get(name), *arrays[name])):
+            raise damaged(run.path, f"metrics.json says {name} {wrong}")
+    labels, probabilities = arrays[subset]
     return TestPredictions(
         classes=classes,
         paths=table["path"].to_pylist(),
         groups=table["group"].to_pylist(),
-        labels=np.array([index[label] for label in table["label"].to_pylist()], dtype=np.int64),
+        labels=labels,
         metadata={
             name.removeprefix(METADATA_PREFIX): table[name].to_pylist()
             for name in table.column_names
@@ -75,6 +81,23 @@ def read_test(run: StoredRun, subset: Literal["test", "val"] = "test") -> TestPr
         val_groups=dict(zip(val["path"].to_pylist(), val["group"].to_pylist(), strict=True)),
         probabilities=probabilities,
     )
+
+
+def _probabilities(run: StoredRun, subset: str, table: Any, classes: Sequence[str]) -> NDArray[np.float64]:
+    probabilities = np.column_stack([table[name].to_numpy() for name in classes]).astype(np.float64)
+    wrong = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if wrong:
+        raise damaged(run.path, f"the probabilities of {wrong} of {len(table)} {subset} images are no numbers")
+    sums = probabilities.sum(axis=1)
+    is_wrong = (probabilities < 0).any(axis=1) | (np.abs(sums - 1) > _SUM_ROUNDING)
+    if is_wrong.any():
+        first = int(is_wrong.argmax())
+        raise damaged(
+            run.path,
+            f"the probabilities of {int(is_wrong.sum())} of {len(table)} {subset} images are not from 0 up with a sum "
+            f"of 1, first {table['path'][first].as_py()!r:.60} with {sums[first]:.4g}",
+        )
+    return probabilities
 
 
 def draw_seeds(seeds: Sequence[TestPredictions], replicates: int = REPLICATES) -> Replicates:

@@ -13,7 +13,6 @@ from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
 from cytolora.experiments.names import read_names
-from cytolora.experiments.run_folder import damaged
 from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate
 from cytolora.experiments.store import StoredRun
@@ -238,28 +237,16 @@ def evaluate_setting(gathered: SettingRuns) -> Setting:
     """Evaluates the tested runs of a setting; reads their predictions, or what the store has cached of them.
 
     Raises:
-        StoreError: If the predictions are damaged, or count other images than the metrics stored beside them.
+        StoreError: If the predictions are damaged, or give other scores than the metrics stored beside them.
     """
     facts = class_facts(gathered.spec, gathered.runs[0].provenance["classes"])
     evaluation = evaluate(gathered.tested, facts) if gathered.tested else None
-    if evaluation is not None:
-        _refuse_another_count(gathered, evaluation)
     return Setting(
         **{entry.name: getattr(gathered, entry.name) for entry in fields(SettingRuns)},
         facts=facts,
         evaluation=evaluation,
         group_warnings=group_warnings(gathered.spec, gathered.runs, evaluation and evaluation.grouping),
     )
-
-
-def _refuse_another_count(gathered: SettingRuns, evaluation: Evaluation) -> None:
-    """Means are read from metrics.json, intervals from the predictions: both must tell of the same images."""
-    scores = [run.metrics["test"] for run in gathered.tested]
-    right, number = (sum(score["accuracy"] * score["n"] for score in scores), sum(score["n"] for score in scores))
-    total, hits = sum(map(sum, evaluation.confusion)), sum(row[index] for index, row in enumerate(evaluation.confusion))
-    if number != total or abs(right - hits) > 0.5:
-        counts = f"metrics.json counts {right:.0f} right of {number} test images, the predictions {hits} of {total}"
-        raise damaged(gathered.tested[0].path, f"{counts} (all seeds of the setting together)")
 
 
 def read_predictions(setting: SettingRuns) -> tuple[TestPredictions, ...]:
