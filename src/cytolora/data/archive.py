@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from cytolora.core.cache_folder import default_cache
-from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
+from cytolora.core.files import canonical_json, sha256_text
+from cytolora.core.folders import recover_folders, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.data.walk import folders_in, has_images
 from cytolora.errors import DataError

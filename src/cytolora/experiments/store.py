@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Any
 from cytolora.config.run import RunSpec, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.files import (
+from cytolora.core.files import json_bytes, write_bytes
+from cytolora.core.folders import (
     Version,
     current_folder,
     folder_names,
     folder_version,
-    json_bytes,
-    locked,
     read_together,
     recover_folders,
     staged_folder,
-    write_bytes,
 )
 from cytolora.core.identity import Identity
+from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.run_folder import (

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cytolora.classifier.bundle.manifest import BundleManifest, from_text, to_text
-from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
+from cytolora.core.files import write_bytes
+from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
 from cytolora.core.zip_members import read_member
@@ -99,7 +100,6 @@ def check_free(out: Path) -> None:
     except OSError as error:
         raise _cannot_write(out, error) from error
     recover_folder(out)
-    remove_unfinished(out)
     if out.is_dir():
         check_replaceable(out, CONTENTS, CARD)
     elif out.is_file() and out.suffix != ".zip":

@@ -15,7 +15,7 @@ from cytolora.classifier.decision.decide import Prediction, decide
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, OnnxModel
 from cytolora.core.arguments import AnyPath, OneOrMany, as_path, as_paths
-from cytolora.core.files import recover_folder, remove_unfinished, staged_folder
+from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
 from cytolora.data.synthetic.dataset import write_synthetic
@@ -181,7 +181,6 @@ def _check_free(out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
         recover_folder(out)
-        remove_unfinished(out)
     except OSError as error:
         raise ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out.") from error
     if out.is_dir():

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cytolora.core.files import recover_folders, staged_folder, write_json
+from cytolora.core.files import write_json
+from cytolora.core.folders import recover_folders, staged_folder
 from cytolora.core.strict_json import read_json
 from cytolora.errors import DataError
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cytolora.core.files import recover_folders, sha256_file, staged_folder, write_json
+from cytolora.core.files import sha256_file, write_json
+from cytolora.core.folders import recover_folders, staged_folder
 from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.spec import BackboneSpec

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
-from cytolora.core.files import staged_folder, write_json, write_text
+from cytolora.core.files import write_json, write_text
+from cytolora.core.folders import staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
