@@ -57,25 +57,25 @@ def staged_together(folder: Path) -> Iterator[Path]:
     Of several processes that write the same names, all files of one stay, never some of each; what a killed one had
     not moved yet is moved by the next.
     """
-    ready = folder / _TOGETHER
-    _move_out(ready)
-    with staged_folder(ready) as staging:
+    finish_together(folder)
+    with staged_folder(folder / _TOGETHER) as staging:
         yield staging
-    _move_out(ready)
+    finish_together(folder)
 
 
-def _move_out(ready: Path) -> None:
-    """Moves the files of a folder beside it and removes it; in another process's stead if that one was faster."""
+def finish_together(folder: Path) -> None:
+    """Moves the files to ``folder`` that this process or a killed one wrote for it together, if there are any."""
+    ready = folder / _TOGETHER
     if not current_folder(ready).exists():
         return
     recover_folder(ready)
-    with locked(ready.parent / _LOCK):
+    with locked(folder / _LOCK):
         with suppress(FileNotFoundError):
             for file in sorted(ready.iterdir()):
-                rename(os.replace, file, ready.parent / file.name)
+                rename(os.replace, file, folder / file.name)
         with suppress(OSError):  # gone, or filled by another process again
             ready.rmdir()
-        sync_folder(ready.parent)
+        sync_folder(folder)
 
 
 def recover_folders(parent: Path) -> None:

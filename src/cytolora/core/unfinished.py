@@ -74,6 +74,12 @@ def sweep_once(folder: Path) -> None:
         sweep(folder)
 
 
+def sweep_below(folder: Path) -> None:
+    """Like ``sweep`` for a folder and all folders in it."""
+    for path, _, _ in os.walk(folder):
+        sweep(Path(path))
+
+
 def _new_name(target: Path) -> Path:
     return target.parent / f"{_PREFIX}{target.name}-{secrets.token_hex(4)}"
 

@@ -14,6 +14,7 @@ from cytolora.core.cache_folder import default_cache
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.folders import recover_folders, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.core.locks import locked
 from cytolora.data.walk import folders_in, has_images
 from cytolora.errors import DataError
 
@@ -27,6 +28,7 @@ _FREE_BYTES = 64 * 2**20
 
 _OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
 _MAX_WRAPPERS = 4
+_LOCK = ".unpack.lock"
 """Folders around a dataset that are looked through."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -54,9 +56,12 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
         with zipfile.ZipFile(archive) as packed:
             members = _checked(archive, packed.infolist())
             target = cache / _key(members) / archive.stem
-            recover_folders(target.parent)
             if not target.is_dir():
-                _extract(packed, members, target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with locked(target.parent / _LOCK):  # unpacked once: another process may be reading it already
+                    recover_folders(target.parent)
+                    if not target.is_dir():
+                        _extract(packed, members, target)
     except (
         zipfile.BadZipFile,
         zlib.error,

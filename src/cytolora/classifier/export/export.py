@@ -80,6 +80,13 @@ def export(
     _check_free(out)
     progress = progress or Progress()
     progress.begin(f"writing {out}", 0, "")
+    try:
+        return _export(bundle, to, out, files, progress)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _export(bundle: Classifier, to: Target, out: Path, files: Sequence[Path], progress: Progress) -> Agreement:
     with _compared_on(list(dict.fromkeys(files))) as paths, staged_folder(out) as staging:
         _write(bundle, to, staging)
         reopened = _reopened(bundle, to, staging)
@@ -181,10 +188,14 @@ def _check_free(out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
         recover_folder(out)
+        if out.is_dir():
+            check_replaceable(out, EXPORT)
     except OSError as error:
-        raise ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out.") from error
-    if out.is_dir():
-        check_replaceable(out, EXPORT)
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out, or make room there.")
 
 
 def _write(bundle: Classifier, to: Target, folder: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytolora.core.files import write_json
-from cytolora.core.folders import recover_folders, staged_folder
+from cytolora.core.folders import recover_folder, recover_folders, staged_folder
+from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
 from cytolora.errors import DataError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MARKER = "unpacked.json"
+UNPACK_LOCK = ".unpack.lock"
+"""Not the lock of core/folders.py, which is taken for each replacement."""
 
 
 def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
@@ -28,21 +31,26 @@ def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
         DataError: If something else stands there, or the disk is full or may not be written.
     """
     if _key_of(target) == key:
-        return
+        return recover_folder(target)  # removes the older images if a process was killed while it replaced them
     try:
-        recover_folders(target.parent)
-        if _key_of(target) == key:
-            return
-        if target.exists() and _key_of(target) is None:
-            raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
-        with staged_folder(target) as staged:
-            write(staged)
-            write_json(staged / _MARKER, {"unpacked_from": key})
+        with locked(target.parent / UNPACK_LOCK):  # unpacked once: another process may be reading it already
+            _unpack(target, key, write)
     except OSError as error:
         raise DataError(
             f"Cannot unpack images into {target}: {error.strerror or error}; free some space, or copy the download to "
             "a folder that you may write to."
         ) from error
+
+
+def _unpack(target: Path, key: str, write: Callable[[Path], None]) -> None:
+    recover_folders(target.parent)
+    if _key_of(target) == key:
+        return
+    if target.exists() and _key_of(target) is None:
+        raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
+    with staged_folder(target) as staged:
+        write(staged)
+        write_json(staged / _MARKER, {"unpacked_from": key})
 
 
 def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:

@@ -70,6 +70,7 @@ def run_jobs(
     if not units.waiting:
         return
     store.make_root()
+    store.sweep()
     threads = torch.get_num_threads()
     with _cluster(workers, threads, device) as ray:
         num_workers, resources = _sized(ray, workers, threads, device)

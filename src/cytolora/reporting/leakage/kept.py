@@ -78,14 +78,19 @@ def read_kept(runs_dir: Path, subject: Subject) -> KeptLeakage | None:
 
 
 def keep(runs_dir: Path, kept: KeptLeakage) -> None:
-    """Writes it, whole or not at all."""
-    folder = runs_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes it, whole or not at all; what another process measured of adapted features meanwhile stays.
+
+    Raises:
+        StoreError: If the store cannot be written to.
+    """
     plain = asdict(kept)
     for part in (plain["frozen"], plain["adapted"]):
         if part is not None:
             part["of_data"] = []  # of reading and looking: the runs keep them
-    write_json(folder / kept.subject.file, plain)
+    with Store(runs_dir).exclusive():
+        present = read_kept(runs_dir, kept.subject)
+        if present is None or present.adapted is None or kept.adapted is not None:
+            write_json(runs_dir / FOLDER / kept.subject.file, plain)
 
 
 def subject_today(run: RunSpec, inputs: Inputs) -> Subject | None:
