@@ -232,13 +232,13 @@ def targets(cells: tuple[Path, Path], made: Path) -> list[Target]:
 def target_rows(root: Path, made: Path, cells: tuple[Path, Path], rounds: int, moment: random.Random) -> list[Row]:
     """Every other command beside itself, and those that read what it writes."""
     return [
-        _target_row(target, root / target.name, rounds, number, moment)
+        target_row(target, root / target.name, rounds, number, moment)
         for target in targets(cells, made)
         for number in (2, 4)
     ]
 
 
-def _target_row(target: Target, root: Path, rounds: int, number: int, moment: random.Random) -> Row:
+def target_row(target: Target, root: Path, rounds: int, number: int, moment: random.Random) -> Row:
     row = Row(name=f"{target.name} x {number}")
     alone, seconds = [], 0.0
     for name, index in (("alone0", 0), ("alone1", 1)):
@@ -284,7 +284,7 @@ def kill_row(root: Path, cells: Path, kills: int, moment: random.Random) -> Row:
         row.counts["lost"] += len(lost := {name.partition("/")[0] for name in before} - after)
         if lost or (ended.code and not ended.was_killed):
             row.problems.append(f"kill {turn}: lost {sorted(lost)}, exit {ended.code}: {ended.said}")
-        if len(after) == 8 and turn + 1 < kills:  # done: the next one starts anew
+        if not ended.code and turn + 1 < kills:  # done: the next one starts anew
             _count_end(row, out, root / "whole")
             shutil.rmtree(root / "killed")
     run_all(grid, cells, out)
