@@ -122,7 +122,7 @@ class FaultyFiles:
 
     def _opened(self, file: Any, mode: str = "r", buffering: int = -1, *more: Any, **options: Any) -> Any:
         path = _path_of(file) if isinstance(file, int) else file
-        if not _WRITES & set(mode) or not self._is_ours(path):
+        if not _WRITES & set(mode) or not self._is_ours(path) or options.get("opener"):
             return _io_open(file, mode, buffering, *more, **options)
         raw_mode = mode.replace("b", "").replace("t", "")
         layer = self

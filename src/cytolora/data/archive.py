@@ -57,8 +57,8 @@ def unpack(archive: Path, cache: Path = DEFAULT_CACHE) -> Path:
             members = _checked(archive, packed.infolist())
             target = cache / _key(members) / archive.stem
             if not target.is_dir():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with locked(target.parent / _LOCK):  # unpacked once: another process may be reading it already
+                cache.mkdir(parents=True, exist_ok=True)
+                with locked(cache / _LOCK):  # unpacked once: another process may be reading it already
                     recover_folders(target.parent)
                     if not target.is_dir():
                         _extract(packed, members, target)
