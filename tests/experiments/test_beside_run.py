@@ -78,9 +78,19 @@ def test_compare_beside_a_run_that_replaces_what_it_reads_compares(store: Store,
 def test_what_was_measured_of_adapted_features_meanwhile_is_not_lost(tmp_path: Path):
     subject = Subject(dataset="a", label_map_sha256=None, backbone="b", data_fingerprint="c", weights_sha256="d")
     report = LeakageReport(
-        **{"dataset": "a", "model": "b", "classes": ("x", "y"), "num_cells": 9, "num_groups": 3, "group_rule": ""},
-        **{"num_without_group": 0, "num_not_drawn": 0, "num_trained_on": 0, "positive": (), "sensitivity": 0.9},
-        **{"classes_and_groups": (), "by_features": ()},
+        dataset="a",
+        model="b",
+        classes=("x", "y"),
+        num_cells=9,
+        num_groups=3,
+        group_rule="",
+        num_without_group=0,
+        num_not_drawn=0,
+        num_trained_on=0,
+        positive=(),
+        sensitivity=0.9,
+        classes_and_groups=(),
+        by_features=(),
     )
     with_adapted = KeptLeakage(subject=subject, frozen=report, adapted=report, run_id="a_run", method="lora")
     keep(tmp_path, with_adapted)
