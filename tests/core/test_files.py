@@ -7,7 +7,7 @@ import pytest
 from cytolora.core import files
 from cytolora.core.files import staged_file, write_bytes, write_json
 from cytolora.core.folders import recover_folders, staged_folder
-from cytolora.core.unfinished import sweep
+from cytolora.core.unfinished import sweep, temporary_name
 
 
 def _names(folder: Path) -> list[str]:
@@ -74,10 +74,10 @@ def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_pat
 
 
 def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    killed = tmp_path / ".staging-model-abcdefg1"
+    killed = temporary_name(tmp_path / "model")
     killed.mkdir()
     (killed / "half").write_text("")
-    (tmp_path / ".staging-model-abcdefg2").write_text("")
+    temporary_name(tmp_path / "table.csv").write_text("")
     (tmp_path / ".staging-notes").write_text("of somebody else")
     with staged_folder(tmp_path / "model") as folder, staged_file(tmp_path / "table.csv") as table:
         (folder / "one").write_text("1")

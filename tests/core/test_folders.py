@@ -12,6 +12,7 @@ from contention import at_once, contents, leftovers
 
 from cytolora.core.files import staged_file, write_bytes
 from cytolora.core.folders import read_unreplaced, recover_folders, staged_folder, staged_together
+from cytolora.core.unfinished import temporary_name
 from cytolora.data import archive
 from cytolora.data.archive import unpack
 from cytolora.data.readers.unpacked import unpack_once
@@ -99,10 +100,22 @@ def test_four_processes_that_replace_one_folder_leave_one_of_theirs_whoever_is_k
 
 
 def test_what_a_killed_process_had_begun_for_a_file_is_gone_when_the_next_one_writes_there(tmp_path: Path):
-    for number, name in enumerate(("a.json", "b.json")):
-        (tmp_path / f".staging-{name}-abcdefg{number}").write_text("half")
+    for name in ("a.json", "b.json"):
+        temporary_name(tmp_path / name).write_text("half")
     write_bytes(tmp_path / "a.json", b"{}")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_process_of_another_machine_writes_is_left_for_a_day(tmp_path: Path, monkeypatch: Any):
+    """Its lock may not be known here."""
+    monkeypatch.setattr("cytolora.core.unfinished._HOST", "else")
+    paths = [temporary_name(tmp_path / name) for name in ("new", "old")]
+    monkeypatch.undo()
+    for path in paths:
+        path.write_text("half")
+    os.utime(paths[1], (0, 0))
+    write_bytes(tmp_path / "a.json", b"{}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.json", paths[0].name])
 
 
 def test_an_error_after_the_new_folder_stands_there_takes_it_away_from_nobody(tmp_path: Path, monkeypatch: Any):

@@ -14,6 +14,7 @@ from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.cli.app import main
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
+from cytolora.core.unfinished import temporary_name
 from cytolora.experiments.divisions import keep_division
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.reporting.comparison.compare import to_rows
@@ -103,7 +104,7 @@ def test_the_split_file_of_a_store_leaves_nothing_else_there(tmp_path: Path):
 
     cells = _cells(tmp_path / "cells")
     (tmp_path / "runs" / ".splits").mkdir(parents=True)
-    (tmp_path / "runs" / ".splits" / f".staging-{'0' * 64}.csv-abcdefg1").write_text("half")
+    temporary_name(tmp_path / "runs" / ".splits" / f"{'0' * 64}.csv").write_text("half")
     sha256 = keep_division(tmp_path / "runs", cells)
     assert [path.name for path in (tmp_path / "runs" / ".splits").iterdir()] == [f"{sha256}.csv"]
 

@@ -43,6 +43,6 @@ def test_report_and_load_read_what_others_replace(benchmark: Any, prepared: Any,
 def test_a_target_of_several_commands_is_that_of_one(benchmark: Any, prepared: Any, tmp_path: Path, name: str):
     cells, made = prepared
     (target,) = [one for one in benchmark.targets(cells, made) if one.name == name]
-    row = benchmark.target_row(target, tmp_path / "race", 2, 3, random.Random(name))
+    row = benchmark.target_row(target, tmp_path / "race", 2, 2, random.Random(name))
     assert row.problems == []
     assert [row.counts[name] for name in ("mixed or lost", "leftovers")] == [0, 0]

@@ -1,6 +1,8 @@
 """Unfinished files and folders: a temporary name, a lock while they are written, removal once their process is gone."""
 
+import hashlib
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -12,8 +14,11 @@ from cytolora.core import locks
 
 _PREFIX = ".staging-"
 _NAME = re.compile(re.escape(_PREFIX) + r".+-[a-z0-9_]{8}")
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
+"""Stands in every name: on some shared file systems a lock is known on the machine alone that took it."""
 _ABANDONED_SECONDS = 86_400
-"""Age at which unfinished work counts as that of a killed process, where no lock tells."""
+"""Age at which unfinished work counts as that of a killed process, where no lock tells: none is known, or it is that of
+another machine."""
 
 _swept: set[Path] = set()
 """Folders that this process has swept."""
@@ -21,10 +26,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_swept.clear)
 
 
+def temporary_name(target: Path) -> Path:
+    """Draws a path beside ``target`` to write it to."""
+    return target.parent / f"{_PREFIX}{target.name}-{_HOST}{secrets.token_hex(2)}"
+
+
 def begin_file(target: Path) -> tuple[int, Path]:
     """Makes an empty file beside ``target``, locked as long as the descriptor is open; the umask says who reads it."""
     while True:
-        path = _new_name(target)
+        path = temporary_name(target)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         except FileExistsError:
@@ -40,7 +50,7 @@ def begin_file(target: Path) -> tuple[int, Path]:
 def begin_folder(target: Path) -> tuple[int | None, Path]:
     """Makes an empty folder beside ``target``, locked as long as the descriptor is open; None: locks are not known."""
     while True:
-        path = _new_name(target)
+        path = temporary_name(target)
         try:
             path.mkdir()
         except FileExistsError:
@@ -80,16 +90,13 @@ def sweep_below(folder: Path) -> None:
         sweep(Path(path))
 
 
-def _new_name(target: Path) -> Path:
-    return target.parent / f"{_PREFIX}{target.name}-{secrets.token_hex(4)}"
-
-
 def _remove_unlocked(path: Path) -> None:
     with suppress(OSError):  # gone, locked, or (on Windows) open
-        if not locks.can_lock_unfinished():
-            if _newest_change(path) < time.time() - _ABANDONED_SECONDS:
-                _remove(path)
+        is_told = locks.can_lock_unfinished() and path.name[-8:-4] == _HOST
+        if not is_told and _newest_change(path) >= time.time() - _ABANDONED_SECONDS:
             return
+        if not locks.can_lock_unfinished():
+            return _remove(path)
         descriptor = os.open(path, os.O_RDONLY)
         try:
             locks.acquire_now(descriptor)
