@@ -22,6 +22,8 @@ import torch
 from disk_writers import Bench, Injected, Writer, library_writers
 from faulty_files import choose
 
+from cytolora.core.folders import finish_together
+
 _SHARE_OF_COMMANDS = 0.2
 """Of all injections: a command takes a second and more, a function milliseconds."""
 
@@ -41,11 +43,17 @@ def command_writers(root: Path) -> list[Writer]:
             name=f"cytolora {target.name}",
             old=lambda to, target=target: target.works(to)[0](),
             new=lambda to, target=target: target.works(to)[1](),
-            read=lambda to, target=target: target.state(to),
+            read=lambda to, target=target: state(to, target),
             is_command=True,
         )
         for target in concurrent.targets(cells, made)
     ]
+
+
+def state(folder: Path, target: Any) -> Any:
+    """What a command's target holds; files that a killed one had not moved to it yet count as moved."""
+    finish_together(folder / target.file)
+    return target.state(folder)
 
 
 def inject(bench: Bench, number: int, moment: random.Random) -> list[Injected]:

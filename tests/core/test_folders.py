@@ -90,7 +90,11 @@ def test_files_written_together_are_those_of_one_process_whoever_is_killed(tmp_p
 
 def test_four_processes_that_replace_one_folder_leave_one_of_theirs_whoever_is_killed(tmp_path: Path):
     def replace_often(text: str) -> Callable[[], None]:
-        return lambda: [_write(tmp_path / "out" / "folder", text) for _ in range(25)] and None
+        def replace() -> None:
+            for _ in range(25):
+                _write(tmp_path / "out" / "folder", text)
+
+        return replace
 
     ended = at_once([replace_often(text) for text in "wxyz"], tmp_path / "logs", kills=[0.02, 0.05, None])
     assert [one.code for one in ended[2:]] == [0, 0], ended
