@@ -5,6 +5,7 @@
     ├── DataError             images, folders, tables of labels
     ├── WeightsError          checkpoint files and the encoders built from them
     ├── StoreError            stored runs: damaged, stale or in the way
+    │   └── ReplacedError     a stored run that another process replaced while it was read
     ├── EngineError           a cluster that cannot be reached, or whose workers die
     └── BundleError           a trained classifier that is damaged, was changed, or lacks its backbone
 
@@ -33,6 +34,10 @@ class WeightsError(CytoloraError):
 
 class StoreError(CytoloraError):
     """A stored run that cannot be read, or may not be overwritten."""
+
+
+class ReplacedError(StoreError):
+    """A stored run that another process replaced or removed while it was in use."""
 
 
 class EngineError(CytoloraError):

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from cytolora.core import files
-from cytolora.core.files import recover_folders, remove_unfinished, staged_file, staged_folder, write_bytes, write_json
+from cytolora.core.files import staged_file, write_bytes, write_json
+from cytolora.core.folders import recover_folders, staged_folder
+from cytolora.core.unfinished import sweep, temporary_name
 
 
 def _names(folder: Path) -> list[str]:
@@ -72,19 +74,16 @@ def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_pat
 
 
 def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    killed = tmp_path / ".staging-model-abcdefg1"
+    killed = temporary_name(tmp_path / "model")
     killed.mkdir()
     (killed / "half").write_text("")
-    (tmp_path / ".staging-model-abcdefg2").write_text("")
-    (tmp_path / ".staging-model-onnx-abcdefg3").write_text("of another target")
+    temporary_name(tmp_path / "table.csv").write_text("")
+    (tmp_path / ".staging-notes").write_text("of somebody else")
     with staged_folder(tmp_path / "model") as folder, staged_file(tmp_path / "table.csv") as table:
         (folder / "one").write_text("1")
-        remove_unfinished(tmp_path / "model")
-        remove_unfinished(tmp_path / "table.csv")
-        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".staging-model-onnx-abcdefg3"])
-    assert _names(tmp_path) == [".staging-model-onnx-abcdefg3", "model", "table.csv"]
-    recover_folders(tmp_path)
-    assert _names(tmp_path) == ["model", "table.csv"]
+        sweep(tmp_path)
+        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".staging-notes"])
+    assert _names(tmp_path) == [".staging-notes", "model", "table.csv"]
 
 
 def test_nan_is_no_json(tmp_path):

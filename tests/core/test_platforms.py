@@ -10,7 +10,7 @@ from cytolora.core.machine import num_cpus
 GRID = ("run", "smoke", "--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--steps", "2", "--quiet")
 FILES = """
 from pathlib import Path
-from cytolora.core import files
+from cytolora.core import files, folders, locks, unfinished
 here = Path.cwd()
 """
 
@@ -46,7 +46,7 @@ for text in ("old", "new"):
     files.write_text(here / "a.txt", text)
     with files.staged_file(here / "b.txt") as file:
         file.write_text(text)
-    with files.staged_folder(here / "folder") as folder:
+    with folders.staged_folder(here / "folder") as folder:
         (folder / text).write_text(text)
         (folder / text).chmod(0o444)
 assert sorted(path.name for path in here.rglob("*") if path.name != ".lock") == ["a.txt", "b.txt", "folder", "new"]
@@ -61,7 +61,7 @@ def test_windows_reads_files_of_one_version_of_a_folder_that_is_replaced_between
         "windows",
         """
 def write(text):
-    with files.staged_folder(here / "run") as folder:
+    with folders.staged_folder(here / "run") as folder:
         for name in "ab":
             (folder / name).write_text(text)
 
@@ -73,12 +73,12 @@ def interrupted(path):
         write("new")
     return read(path)
 Path.read_bytes = interrupted
-found, version = files.read_together(here / "run", ["a", "b"])
+found, version = folders.read_together(here / "run", ["a", "b"])
 assert calls and found == {"a": b"new", "b": b"new"}, found
-assert version == files.folder_version(here / "run")
+assert version == folders.folder_version(here / "run")
 for path, name in (("run", "c"), ("absent", str(here / "absent"))):
     try:
-        files.read_together(here / path, ["c"])
+        folders.read_together(here / path, ["c"])
     except FileNotFoundError as error:
         assert error.filename == name, error.filename
     else:
@@ -95,9 +95,9 @@ def test_windows_waits_for_the_lock_that_another_holds(tmp_path: Path):
 import threading, time
 order = []
 def second():
-    with files.locked(here / "lock"):
+    with locks.locked(here / "lock"):
         order.append("second")
-with files.locked(here / "lock"):
+with locks.locked(here / "lock"):
     thread = threading.Thread(target=second)
     thread.start()
     time.sleep(0.2)
@@ -119,7 +119,7 @@ for name in ("abcdefg1", "abcdefg2"):
 for path in (here / ".staging-run-abcdefg1", here / ".staging-run-abcdefg1" / "half"):
     os.utime(path, (0, 0))
 os.utime(here / ".staging-run-abcdefg2", (0, 0))
-files.remove_unfinished(here / "run")
+unfinished.sweep(here)
 assert [path.name for path in here.iterdir()] == [".staging-run-abcdefg2"], list(here.iterdir())
 """,
         tmp_path,

@@ -18,6 +18,7 @@ from cells import run_all, tiny_grid
 from cytolora.cli.app import main
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
+from cytolora.core.unfinished import temporary_name
 from cytolora.errors import StoreError
 from cytolora.experiments import execute as run_module
 from cytolora.experiments.select import by_setting, choose_rate
@@ -128,7 +129,7 @@ def with_leftovers(whole: Path, folder: Path) -> tuple[Path, list[str]]:
     runs = copied(whole, folder)
     names = sorted(run.run_id for run in Store(runs).runs())
     (runs / names[0]).rename(runs / f".replaced-{names[0]}")
-    for left in (runs / f".replaced-{names[1]}", runs / f".staging-{names[2]}-abcdefg1"):
+    for left in (runs / f".replaced-{names[1]}", temporary_name(runs / names[2])):
         left.mkdir()
         (left / "spec.json").write_text("half")
     return runs, names

@@ -33,7 +33,7 @@ from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
-from cytolora.experiments.store import Store
+from cytolora.experiments.store import Store, again_if_replaced, require_writable
 from cytolora.training.resources import Inputs
 
 if TYPE_CHECKING:
@@ -176,6 +176,8 @@ def run_grid(
     progress.status("comparing what is stored with data and checkpoints")
     store = Store(out)
     plan = _checked_plan(spec, store, inputs)
+    if plan.jobs:
+        require_writable(out)  # now, not after the first run; a finished store may be one to read
     if any([inputs.fetch_weights(job.backbone, progress) for job in plan.jobs]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
     for job in plan.jobs:
@@ -311,7 +313,9 @@ def compare(
     from cytolora.reporting.comparison.compare import compare as compare_settings
 
     runs = as_path(runs, "runs")
-    comparison = compare_settings(_settings(runs, as_names(dataset, "dataset")), by, metric=metric, only_best=best)
+    names = as_names(dataset, "dataset")
+    settings = again_if_replaced(lambda: _settings(runs, names))
+    comparison = compare_settings(settings, by, metric=metric, only_best=best)
     if not comparison.pairs and not comparison.skipped:
         raise ConfigError(
             f"No two tested settings in {runs} differ in {by} alone; choose another --by, or run more of the grid."
@@ -323,7 +327,7 @@ def _settings(runs: Path, datasets: tuple[str, ...]) -> "list[Setting]":
     from cytolora.reporting.results.checks import refuse_mixed
     from cytolora.reporting.results.settings import evaluate_setting, gather_settings
 
-    stored = list(Store(runs).runs()) if runs.is_dir() else []
+    stored = Store(runs).runs_at_once() if runs.is_dir() else []
     if not stored:
         raise StoreError(f"No finished runs in {runs}. Point at the folder given to `cytolora run --out`.")
     refuse_mixed(stored)

@@ -1,5 +1,6 @@
 """Command line: parses, calls one function, prints user errors as one line. Commands are loaded when called."""
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from cytolora.errors import CytoloraError, how_to_install
 
 _USER_MUST_CHANGE = 2
 _INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of a disk that is full or may only be read, wherever a command meets it."""
 
 app = App(
     name="cytolora",
@@ -84,6 +87,12 @@ def _run(arguments: Sequence[str] | None, console: Console) -> int:
         return _USER_MUST_CHANGE
     except BrokenPipeError:
         return 0  # the reader of our output, such as `head`, has closed it
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or "to disk"
+        console.print(f"cytolora: Cannot write {where}: {error.strerror}. Make room, and run the same command again.")
+        return _USER_MUST_CHANGE
     except KeyboardInterrupt:
         console.print("cytolora: stopped. Finished work is kept; the same command resumes.")
         return _INTERRUPTED

@@ -12,6 +12,7 @@ from cytolora.api.grids import compare as compare_stored
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import Several
 from cytolora.core.files import write_json, write_text
+from cytolora.core.folders import staged_together
 from cytolora.display.format import escape_markdown
 from cytolora.experiments.store import require_writable, unwritable
 from cytolora.reporting.comparison.compare import COLUMNS, HEADER, Comparison, notes, to_lines, to_rows
@@ -83,9 +84,10 @@ def _write(out: Path, comparison: Comparison) -> None:
     lines += [bar(map(escape_markdown, line)) for line in to_lines(comparison)]
     text = "\n".join([*lines, "", *(f"* {note}" for note in notes(comparison))]) + "\n"
     try:
-        write_text(out / "compare.md", text)
-        write_text(out / "compare.csv", to_csv(to_rows(comparison), COLUMNS))
-        write_json(out / "compare.json", _plain(comparison))
+        with staged_together(out) as staging:
+            write_text(staging / "compare.md", text)
+            write_text(staging / "compare.csv", to_csv(to_rows(comparison), COLUMNS))
+            write_json(staging / "compare.json", _plain(comparison))
     except OSError as error:
         raise unwritable(out, error) from error
 

@@ -30,7 +30,7 @@ from cytolora.core.text import counted
 from cytolora.experiments.cost import describe, stored_costs
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
-from cytolora.experiments.store import Store, require_writable
+from cytolora.experiments.store import Store
 
 
 def plan(
@@ -129,7 +129,6 @@ def run(
 
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs, reading)
-    require_writable(out)  # now, not after the first run
     caching.apply(out / ".cache")
     chosen = resolve_device(machine)
     with show_progress(quiet=quiet) as progress:

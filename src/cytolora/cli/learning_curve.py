@@ -106,12 +106,14 @@ def learning_curve(
 def _write(result: "Forecast", document: dict[str, object], out: Path, title: str) -> None:
     from cytolora.classifier.learning_curve.figure import LabelsFigure
     from cytolora.core.files import write_json
+    from cytolora.core.folders import staged_together
     from cytolora.display.figure import save
     from cytolora.errors import ConfigError
 
     try:
-        write_json(out / "labels.json", document)
-        save(LabelsFigure(found=result, title=title), out)
+        with staged_together(out) as staging:
+            write_json(staging / "labels.json", document)
+            save(LabelsFigure(found=result, title=title), staging)
     except OSError as error:
         raise ConfigError(f"Cannot write to {out}: {error.strerror}.") from error
 

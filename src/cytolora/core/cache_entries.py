@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolora.core import locks
-from cytolora.core.files import remove_unfinished
+from cytolora.core.unfinished import remove_unfinished
 
 ARCHIVES = "archives"
 KINDS = {

@@ -2,7 +2,9 @@
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 fcntl: ModuleType | None = None
@@ -67,3 +69,17 @@ def _locked_byte(descriptor: int) -> bool:
     except OSError:  # a file system without locks
         return True
     return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process or thread is in a block with the same lock file; not to be nested.
+
+    On a file system without locks the block is entered at once.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        acquire(descriptor)
+        yield
+    finally:
+        os.close(descriptor)

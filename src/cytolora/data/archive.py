@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from cytolora.core.cache_entries import ARCHIVES, hold
 from cytolora.core.cache_folder import default_cache, wrote
-from cytolora.core.files import canonical_json, recover_folders, sha256_text, staged_folder
+from cytolora.core.files import canonical_json, sha256_text
+from cytolora.core.folders import recover_folders, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.core.locks import locked
 from cytolora.core.zip_members import MAX_RATIO, is_bomb, unpacks_too_far
 from cytolora.data.unpacked_archive import mend
 from cytolora.data.walk import folders_in, has_images
@@ -27,6 +29,7 @@ _MAX_TRIES = 5
 
 _OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
 _MAX_WRAPPERS = 4
+_LOCK = ".unpack.lock"
 """Folders around a dataset that are looked through."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -79,11 +82,13 @@ def _unpack_into(packed: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], t
         target.parent.mkdir(parents=True, exist_ok=True)
         if hold(target.parent):
             break
-    if target.is_dir():
-        mend(packed, members, target)
-    else:
-        _extract(packed, members, target)
-        wrote(target.parent.parent, sum(member.file_size for member in members.values()))
+    cache = target.parent.parent
+    if not target.is_dir():
+        with locked(cache / _LOCK):  # unpacked once: another process may be reading it already
+            if not target.is_dir():
+                _extract(packed, members, target)
+                return wrote(cache, sum(member.file_size for member in members.values()))
+    mend(packed, members, target)
 
 
 def inner_folders(folder: Path) -> list[Path]:

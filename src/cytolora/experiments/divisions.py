@@ -3,27 +3,27 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from cytolora.core.files import sha256_file
+from cytolora.core.files import sha256_file, sha256_text, write_text
 from cytolora.data.manifest import Manifest, Sample, Split
-from cytolora.data.splitting.split_files import write_split
+from cytolora.data.splitting.split_files import split_text
+from cytolora.experiments.store import unwritable
 
 FOLDER = ".splits"
 """Within a store; a file is named by its SHA-256."""
-_NEW = "new.csv"
 
 
 def keep_division(runs_dir: Path, manifest: Manifest) -> str:
     """Writes the split file of a divided dataset where the store lacks it; returns its SHA-256."""
-    folder = runs_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as made:
-        new = Path(made) / _NEW
-        write_split(manifest, new)
-        sha256 = sha256_file(new)
-        new.replace(folder / f"{sha256}.csv")
+    text = split_text(manifest)
+    sha256 = sha256_text(text)
+    if kept_division(runs_dir, sha256) is None:
+        path = runs_dir / FOLDER / f"{sha256}.csv"
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise unwritable(runs_dir, error) from error
     return sha256
 
 

@@ -19,8 +19,8 @@ def write_names(store: Store, names: Mapping[str, str]) -> None:
     Raises:
         StoreError: If the folder cannot be written to, or the names in it are damaged.
     """
-    if not names:
-        return
+    if names.items() <= read_names(store.root).items():
+        return  # also where nothing may be written
     with store.exclusive():
         known = read_names(store.root)
         together = known | dict(names)

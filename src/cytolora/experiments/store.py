@@ -6,30 +6,30 @@ which is short; training and scoring are done outside of it.
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cytolora.config.run import RunSpec, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.files import (
+from cytolora.core.files import json_bytes, write_bytes
+from cytolora.core.folders import (
     Version,
     current_folder,
     folder_names,
     folder_version,
-    json_bytes,
-    locked,
     read_together,
     recover_folders,
     staged_folder,
-    write_bytes,
 )
 from cytolora.core.identity import Identity
+from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
-from cytolora.errors import ConfigError, StoreError
+from cytolora.core.unfinished import sweep_below
+from cytolora.errors import ConfigError, ReplacedError, StoreError
 from cytolora.experiments.run_folder import (
     CHECKSUMS,
     METRICS,
@@ -50,7 +50,10 @@ if TYPE_CHECKING:
     import pyarrow as pa  # slow to load, and planning needs none of it
 
 _LOCK = ".store.lock"
-"""Not the lock of core/files.py, which is taken for each replacement within."""
+"""Not the lock of core/folders.py, which is taken for each replacement within."""
+_MAX_READINGS = 5
+"""How often results are read that another process replaces at the same time."""
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +146,9 @@ class StoredRun:
         return current_folder(self.path) / name
 
     def check_unchanged(self) -> None:
-        """Raises a StoreError if another process replaced the folder since it was read: what is there is not ours."""
+        """Raises a ReplacedError if another process replaced the folder since it was read."""
         if self.version is not None and folder_version(self.path) != self.version:
-            raise StoreError(
+            raise ReplacedError(
                 f"Stored run {self.path} was replaced or removed by another process while it was in use. Run the same "
                 "command again, best when the other one has ended."
             )
@@ -183,6 +186,12 @@ class Store:
             recover_folders(self.root)
             self._is_recovered = True
 
+    def sweep(self) -> None:
+        """Removes what killed processes left in the store and its caches; nothing where nothing may be written."""
+        recover_folders(self.root)
+        for path in self.root.glob(".*/"):
+            sweep_below(path)
+
     def find(self, run_id: str) -> StoredRun | None:
         """Returns a stored run, or None where there is none."""
         return _read(self.root / run_id)
@@ -198,6 +207,20 @@ class Store:
         for name in folder_names(self.root):
             if name.rsplit("_", 3)[0] in settings and (run := self.find(name)) is not None:
                 yield run
+
+    def runs_at_once(self) -> list[StoredRun]:
+        """Returns the stored runs as they were at one moment, though another process may be replacing some.
+
+        Raises:
+            ReplacedError: If some are replaced again and again.
+        """
+        return again_if_replaced(self._runs_unchanged)
+
+    def _runs_unchanged(self) -> list[StoredRun]:
+        runs = list(self.runs())
+        for run in runs:
+            run.check_unchanged()
+        return runs
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -271,11 +294,23 @@ def _check_storable(result: RunResult) -> None:
         raise StoreError(f"Run {result.spec.run_id} cannot be stored: {wrong[0]}.")
 
 
+def again_if_replaced(read: Callable[[], _Value]) -> _Value:
+    """Returns what ``read`` makes of stored runs; again where another process replaced one of them meanwhile.
+
+    Raises:
+        ReplacedError: If that happens again and again.
+    """
+    for _ in range(_MAX_READINGS - 1):
+        with suppress(ReplacedError):
+            return read()
+    return read()
+
+
 def require_writable(folder: Path) -> None:
     """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
-        tempfile.TemporaryDirectory(dir=existing).cleanup()
+        tempfile.TemporaryFile(dir=existing).close()  # one without a name, where the system knows such
     except OSError as error:
         raise unwritable(folder, error) from error
 

@@ -17,7 +17,7 @@ from fake_store import FakeData, write_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cytolora.core.files
+import cytolora.core.unfinished
 from cytolora.config.run import Budget, RunSpec, TrainSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
@@ -251,7 +251,7 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(one_run: Path, monkeyp
     def refuse(*_: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("cytolora.core.files._read_in", refuse)
+    monkeypatch.setattr("cytolora.core.folders._read_in", refuse)
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(StoreError, match=r"Cannot read stored run .*Input/output error.*Nothing says that it is dam"):
         list(Store(one_run.parent).runs())
@@ -262,15 +262,15 @@ def test_a_store_that_may_not_be_written_is_reported_and_left_as_it_is(
 ):
     """As on a disk that is mounted to be read: permissions do not bind the user that tests may run as."""
     (store.root / ".lock").unlink(missing_ok=True)
-    held, write = store.root, cytolora.core.files._begin_file
+    held, write = store.root, cytolora.core.unfinished.begin_file
 
     def refuse(target: Path):
         if held in target.parents:
             raise PermissionError(target)
         return write(target)
 
-    monkeypatch.setattr("cytolora.core.files.os.access", lambda path, _mode: Path(path) != held)
-    monkeypatch.setattr("cytolora.core.files._begin_file", refuse)
+    monkeypatch.setattr("cytolora.core.folders.os.access", lambda path, _mode: Path(path) != held)
+    monkeypatch.setattr("cytolora.core.unfinished.begin_file", refuse)
     before = sorted(held.rglob("*"))
     assert build_report(held, tmp_path / "report").is_file()
     assert [path for path in sorted(held.rglob("*")) if path.is_file()] == [path for path in before if path.is_file()]

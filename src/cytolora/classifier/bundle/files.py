@@ -5,13 +5,13 @@ import io
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cytolora.classifier.bundle.manifest import BundleManifest, from_text, to_text
-from cytolora.core.files import recover_folder, remove_unfinished, staged_folder, write_bytes
+from cytolora.core.files import write_bytes
+from cytolora.core.folders import read_unreplaced, recover_folder, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
 from cytolora.core.zip_members import read_member
@@ -40,21 +40,25 @@ Files = dict[str, bytes]
 def read_bundle(path: Path) -> tuple[BundleManifest, Files]:
     """Reads a bundle and compares every file with its hash.
 
-    The bytes that were compared are the bytes that are used: nothing is read a second time, nothing is unpacked.
+    The bytes that were compared are the bytes that are used: nothing is read a second time, nothing is unpacked. A
+    bundle that another process replaces meanwhile is read again.
 
     Raises:
         BundleError: If it is no bundle, a file is missing, changed or not listed, or a path leaves the bundle.
     """
-    with suppress(PermissionError):
-        recover_folder(path)
-    if not path.exists():
+    try:
+        return read_unreplaced(path, lambda here: _checked_files(path, here))
+    except OSError as error:
+        raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
+
+
+def _checked_files(path: Path, here: Path) -> tuple[BundleManifest, Files]:
+    """Reads the bundle ``path``, which stands at ``here`` now."""
+    if not here.exists():
         raise BundleError(
             f"{path} does not exist; expected a bundle, the folder or zip file that `cytolora fit` wrote."
         )
-    try:
-        files = dict(_folder_files(path)) if path.is_dir() else _zip_files(path)
-    except OSError as error:
-        raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
+    files = dict(_folder_files(here)) if here.is_dir() else _zip_files(here)
     if CONTENTS not in files:
         raise BundleError(f"{path} is no bundle: it has no {CONTENTS}. Name what `cytolora fit --out` wrote.")
     manifest = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
@@ -99,7 +103,6 @@ def check_free(out: Path) -> None:
     except OSError as error:
         raise _cannot_write(out, error) from error
     recover_folder(out)
-    remove_unfinished(out)
     if out.is_dir():
         check_replaceable(out, CONTENTS, CARD)
     elif out.is_file() and out.suffix != ".zip":
@@ -114,15 +117,19 @@ def check_replaceable(folder: Path, description: str, *others: str) -> None:
     Args:
         description: Name of the JSON file in it whose ``files`` are the paths of all others but ``others``.
     """
+    strange = read_unreplaced(folder, lambda here: _strange_files(here, description, others))
+    if strange:
+        raise ConfigError(f"{folder} holds {strange[0]}, which would be lost. Move it away, or choose another --out.")
+
+
+def _strange_files(folder: Path, description: str, others: Iterable[str]) -> list[str]:
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     try:
         listed = read_json((folder / description).read_bytes())["files"]
         known = {*listed, description, *others}
     except (OSError, ValueError, KeyError, TypeError):
         known = set[str]()
-    strange = [name for name in found if name not in known and not is_litter(name)]
-    if strange:
-        raise ConfigError(f"{folder} holds {strange[0]}, which would be lost. Move it away, or choose another --out.")
+    return [name for name in found if name not in known and not is_litter(name)]
 
 
 def _is_zipped_bundle(path: Path) -> bool:

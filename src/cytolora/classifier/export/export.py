@@ -15,7 +15,7 @@ from cytolora.classifier.decision.decide import Prediction, decide
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, OnnxModel
 from cytolora.core.arguments import AnyPath, OneOrMany, as_path, as_paths
-from cytolora.core.files import recover_folder, remove_unfinished, staged_folder
+from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
 from cytolora.data.synthetic.dataset import write_synthetic
@@ -80,6 +80,13 @@ def export(
     _check_free(out)
     progress = progress or Progress()
     progress.begin(f"writing {out}", 0, "")
+    try:
+        return _export(bundle, to, out, files, progress)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _export(bundle: Classifier, to: Target, out: Path, files: Sequence[Path], progress: Progress) -> Agreement:
     with _compared_on(list(dict.fromkeys(files))) as paths, staged_folder(out) as staging:
         _write(bundle, to, staging)
         reopened = _reopened(bundle, to, staging)
@@ -181,11 +188,14 @@ def _check_free(out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
         recover_folder(out)
-        remove_unfinished(out)
+        if out.is_dir():
+            check_replaceable(out, EXPORT)
     except OSError as error:
-        raise ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out.") from error
-    if out.is_dir():
-        check_replaceable(out, EXPORT)
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out, or make room there.")
 
 
 def _write(bundle: Classifier, to: Target, folder: Path) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.core.cache_damage import note_damage
-from cytolora.core.files import canonical_json, recover_folders, sha256_file, sha256_text, staged_folder, write_json
+from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_json
+from cytolora.core.folders import recover_folder, recover_folders, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
 from cytolora.data.unpacked_archive import stamp
 from cytolora.errors import DataError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MARKER = "unpacked.json"
+UNPACK_LOCK = ".unpack.lock"
+"""Not the lock of core/folders.py, which is taken for each replacement."""
 
 _whole: dict[Path, int] = {}
 """Stamps of the folders that this process has found whole, or filled."""
@@ -36,24 +40,29 @@ def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
         DataError: If something else stands there, or the disk is full or may not be written.
     """
     if _key_of(target) == key and _is_whole(target):
-        return
+        return recover_folder(target)  # removes the older images if a process was killed while it replaced them
     try:
-        recover_folders(target.parent)
-        if _key_of(target) == key:
-            if _is_whole(target):
-                return
-            note_damage(target.parent, target)
-        if target.exists() and _key_of(target) is None:
-            raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
-        with staged_folder(target) as staged:
-            write(staged)
-            write_json(staged / _MARKER, {"unpacked_from": key, "sha256": _hashed(staged)})
-        _whole[target] = stamp(target)
+        with locked(target.parent / UNPACK_LOCK):  # unpacked once: another process may be reading it already
+            _unpack(target, key, write)
     except OSError as error:
         raise DataError(
             f"Cannot unpack images into {target}: {error.strerror or error}; free some space, or copy the download to "
             "a folder that you may write to."
         ) from error
+
+
+def _unpack(target: Path, key: str, write: Callable[[Path], None]) -> None:
+    recover_folders(target.parent)
+    if _key_of(target) == key:
+        if _is_whole(target):
+            return
+        note_damage(target.parent, target)
+    if target.exists() and _key_of(target) is None:
+        raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
+    with staged_folder(target) as staged:
+        write(staged)
+        write_json(staged / _MARKER, {"unpacked_from": key, "sha256": _hashed(staged)})
+    _whole[target] = stamp(target)
 
 
 def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:

@@ -28,8 +28,19 @@ def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) ->
         by_names: Leaves the fingerprint out: the split is of file names, whatever the files hold.
 
     Raises:
-        DataError: If the manifest is not divided yet.
+        DataError: If the manifest is not divided yet, or the file cannot be written.
     """
+    path, text = as_path(path), split_text(manifest, by_names=by_names)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise DataError(
+            f"Cannot write {path}: {error.strerror or error}. Choose another --out, or make room."
+        ) from error
+
+
+def split_text(manifest: Manifest, *, by_names: bool = False) -> str:
+    """Returns what ``write_split`` writes."""
     if not manifest.has_subsets:
         raise DataError(f"{manifest.name} is not divided into train, val and test yet; there is no split to write.")
     lines = [csv_line(_COLUMNS)]
@@ -37,7 +48,7 @@ def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) ->
     for sample in manifest.samples:
         lines.append(csv_line([sample.path, sample.label, sample.subset, sample.group, *about]))
         about = ("", "")
-    write_text(as_path(path), "".join(lines))
+    return "".join(lines)
 
 
 def read_split(path: AnyPath, manifest: Manifest) -> Manifest:

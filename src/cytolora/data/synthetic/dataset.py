@@ -15,7 +15,8 @@ from PIL import Image
 
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.delimited import csv_line
-from cytolora.core.files import staged_folder, write_bytes, write_json, write_text
+from cytolora.core.files import write_bytes, write_json, write_text
+from cytolora.core.folders import staged_folder
 from cytolora.data.synthetic.drawing import Floats, Grain, Ints, bell
 from cytolora.data.synthetic.names import CLASSES, MARKER
 from cytolora.data.synthetic.scene import Stains, render

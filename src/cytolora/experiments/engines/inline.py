@@ -13,5 +13,6 @@ from cytolora.training.resources import Inputs
 
 def run_jobs(jobs: Sequence[Job], inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> None:
     """Executes every job; what is finished is stored at once."""
+    store.sweep()
     for job in jobs:
         execute(job, inputs, store, device=device, progress=progress)

@@ -72,6 +72,7 @@ def run_jobs(
     if not units.waiting:
         return
     store.make_root()
+    store.sweep()
     missing = [run for job in jobs for run in job.runs if store.find(run.run_id) is None]
     adapters = [run for run in missing if run.kind == "adapter"]
     progress.begin(counted(len(missing), "run"), num_passes(adapters, inputs), PASSES)

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cytolora.core.files import staged_folder
+from cytolora.core.folders import staged_folder
 from cytolora.errors import ConfigError
 from cytolora.models.encoder import Encoder
 

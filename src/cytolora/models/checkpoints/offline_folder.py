@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cytolora.core.files import recover_folders, sha256_file, staged_folder, write_json
+from cytolora.core.files import sha256_file, write_json
+from cytolora.core.folders import recover_folders, staged_folder
+from cytolora.core.locks import locked
 from cytolora.core.named_files import is_file
 from cytolora.core.strict_json import read_json
 from cytolora.errors import WeightsError
@@ -16,6 +18,8 @@ from cytolora.models.checkpoints.hub_cache import commit_of
 from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_files, checkpoint_sha256, is_index
 
 MANIFEST = "weights.json"
+_LOCK = ".weights.lock"
+"""Not the lock of core/folders.py, which is taken for each replacement."""
 
 _NAME = r"[A-Za-z0-9._-]+"
 
@@ -93,9 +97,10 @@ def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[P
         citation=spec.citation,
         others={f"{spec.name}/{other.name}": sha256_file(folder / spec.name / other.name) for other in others},
     )
-    present = [entry for entry in read_manifest(folder) if entry.name != spec.name]
-    entries = sorted([*present, record], key=lambda entry: entry.name)
-    write_json(folder / MANIFEST, {"checkpoints": [asdict(entry) for entry in entries]})
+    with locked(folder / _LOCK):  # another process may add another checkpoint
+        present = [entry for entry in read_manifest(folder) if entry.name != spec.name]
+        entries = sorted([*present, record], key=lambda entry: entry.name)
+        write_json(folder / MANIFEST, {"checkpoints": [asdict(entry) for entry in entries]})
     return record
 
 

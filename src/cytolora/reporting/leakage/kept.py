@@ -84,12 +84,19 @@ def read_kept(runs_dir: Path, subject: Subject) -> KeptLeakage | None:
 
 
 def keep(runs_dir: Path, kept: KeptLeakage) -> None:
-    """Writes it, whole or not at all."""
+    """Writes it, whole or not at all; what another process measured of adapted features meanwhile stays.
+
+    Raises:
+        StoreError: If the store cannot be written to.
+    """
     plain = asdict(kept)
     for part in (plain["frozen"], plain["adapted"]):
         if part is not None:
             part["of_data"] = []  # of reading and looking: the runs keep them
-    CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
+    with Store(runs_dir).exclusive():
+        present = read_kept(runs_dir, kept.subject)
+        if present is None or present.adapted is None or kept.adapted is not None:
+            CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
 
 
 def subject_today(run: RunSpec, inputs: Inputs) -> Subject | None:

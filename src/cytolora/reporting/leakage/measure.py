@@ -47,9 +47,12 @@ def measure_beside(
         progress.status(f"{run.dataset}, {run.backbone}: leakage and shortcuts")
         session = open_session(run, inputs, store, device=device, progress=SILENT)
         kept = before if before.frozen is not None else _with_frozen(before, session)
-        keep(store.root, kept)
-        if kept.frozen is not None and adapted is not None:
-            keep(store.root, _with_adapted(kept, session, adapted))
+        try:
+            keep(store.root, kept)
+            if kept.frozen is not None and adapted is not None:
+                keep(store.root, _with_adapted(kept, session, adapted))
+        except StoreError as error:  # the runs are done; the next command measures it again
+            progress.say(f"Leakage was measured and not kept. {error}")
 
 
 def _with_frozen(kept: KeptLeakage, session: Session) -> KeptLeakage:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path
-from cytolora.core.files import staged_folder, write_json, write_text
+from cytolora.core.files import write_json, write_text
+from cytolora.core.folders import read_unreplaced, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
-from cytolora.experiments.store import Store, unwritable
+from cytolora.experiments.store import Store, again_if_replaced, unwritable
 from cytolora.reporting.comparison import gains as gain_tables
 from cytolora.reporting.comparison.gains import gains
 from cytolora.reporting.figures.confusion import confusion_matrix
@@ -94,7 +95,8 @@ def build_report(
 ) -> Path:
     """Writes the report of a store and returns its page, ``out/index.html``.
 
-    An older report at ``out`` is replaced whole; if anything fails it stays as it was.
+    An older report at ``out`` is replaced whole; if anything fails it stays as it was. Runs that another process
+    replaces meanwhile are read again.
 
     Args:
         data: Folder of each dataset, by name; the page shows example cells of those that are given.
@@ -106,7 +108,11 @@ def build_report(
         DataError: If the images at a folder of ``data`` are not those of the runs.
     """
     runs_dir, out, named = as_path(runs_dir, "runs"), as_path(out, "out"), as_named_paths(data, "data")
-    runs = list(Store(runs_dir).runs())
+    return again_if_replaced(lambda: _build(runs_dir, out, named, reading))
+
+
+def _build(runs_dir: Path, out: Path, named: Mapping[str, Path], reading: ReadOptions) -> Path:
+    runs = Store(runs_dir).runs_at_once()
     if not runs:
         raise StoreError(
             f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`, or run a grid first: "
@@ -114,7 +120,7 @@ def build_report(
         )
     refuse_mixed(runs)
     target = out.absolute()
-    _refuse_foreign(target)
+    read_unreplaced(target, _refuse_foreign)
     gathered = gather_settings(runs)
     folders = _folders(named, by_dataset(gathered))  # a wrong name is refused before anything is computed
     settings = [evaluate_setting(one) for one in gathered]

@@ -1,0 +1,286 @@
+"""Atomic replacement of folders, and reading of folders that other processes may replace at any moment."""
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from cytolora.core import locks, unfinished
+from cytolora.core.files import rename, sync, sync_folder
+from cytolora.core.locks import locked
+from cytolora.errors import CytoloraError
+
+_REPLACED_PREFIX = ".replaced-"
+_TOGETHER = ".together"
+_LOCK = ".lock"
+_MAX_REPLACEMENTS = 20
+"""How often a folder may be replaced by others while it is being read or replaced."""
+
+Version = tuple[int, int, int]
+"""Tells a folder from the one that replaced it: device, inode, and time of change, since inodes are used again."""
+
+_Value = TypeVar("_Value")
+
+
+@contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder that becomes ``target`` by rename when the block ends well.
+
+    An existing ``target`` is replaced whole, also where other processes replace it at the same time: the last one
+    stays. If the block raises, nothing of it stays. What killed processes had begun there is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(target)
+    unfinished.sweep(target.parent)
+    descriptor, staging = unfinished.begin_folder(target)
+    try:
+        yield staging
+        for path in (*sorted(staging.rglob("*")), staging):
+            sync(path)
+        _swap_in(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def staged_together(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder whose files are moved to ``folder``, beside what is there, when the block ends well.
+
+    Of several processes that write the same names, all files of one stay, never some of each; what a killed one had
+    not moved yet is moved by the next.
+    """
+    finish_together(folder)
+    with staged_folder(folder / _TOGETHER) as staging:
+        yield staging
+    finish_together(folder)
+
+
+def finish_together(folder: Path) -> None:
+    """Moves the files to ``folder`` that this process or a killed one wrote for it together, if there are any."""
+    ready = folder / _TOGETHER
+    if not current_folder(ready).exists():
+        return
+    recover_folder(ready)
+    with locked(folder / _LOCK):
+        with suppress(FileNotFoundError):
+            for file in sorted(ready.iterdir()):
+                rename(os.replace, file, folder / file.name)
+        with suppress(OSError):  # gone, or filled by another process again
+            ready.rmdir()
+        sync_folder(folder)
+
+
+def recover_folders(parent: Path) -> None:
+    """Takes back the half-done replacements that a killed process left in ``parent``; removes what it had begun.
+
+    Where nothing may be written, everything is left as it is: what is whole can still be read.
+    """
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        return
+    unfinished.sweep(parent)
+    with suppress(PermissionError), locked(parent / _LOCK):  # Windows tells only now that nothing may be written
+        for old in sorted(parent.glob(f"{_REPLACED_PREFIX}*")):
+            target = parent / old.name.removeprefix(_REPLACED_PREFIX)
+            if not target.exists():
+                with suppress(OSError):  # another process was faster
+                    old.rename(target)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Like ``recover_folders`` for one folder; writes nothing where nothing was left half-done."""
+    if _aside(target).exists():
+        recover_folders(target.parent)
+
+
+def folder_names(parent: Path) -> list[str]:
+    """Lists the folders and files in ``parent`` that are not hidden, also those that are being replaced; sorted."""
+    names: set[str] = set()
+    for _ in range(2):  # one listing may miss what is renamed at that moment
+        with suppress(FileNotFoundError, NotADirectoryError):
+            names |= {path.name.removeprefix(_REPLACED_PREFIX) for path in parent.iterdir()}
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def current_folder(folder: Path) -> Path:
+    """Returns the path to read a folder from: where it is set aside if a process was killed while it replaced it.
+
+    Waits for a living process that replaces it. Writes nothing: ``recover_folders`` is for those who write.
+    """
+    if not folder.exists() and _aside(folder).exists():
+        _wait_for_replacement(folder.parent)
+        if not folder.exists() and _aside(folder).exists():
+            return _aside(folder)
+    return folder
+
+
+def folder_version(folder: Path) -> Version | None:
+    """Returns what another folder of this name would differ in; None where there is none."""
+    try:
+        return _version(current_folder(folder).stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_unreplaced(folder: Path, read: Callable[[Path], _Value]) -> _Value:
+    """Returns what ``read`` makes of a folder or file, all of one version: again where another process replaced it.
+
+    What ``read`` raises is raised only if the folder was the same before and after.
+
+    Raises:
+        OSError: If it is replaced again and again.
+    """
+    for _ in range(_MAX_REPLACEMENTS):
+        here, before = current_folder(folder), folder_version(folder)
+        try:
+            value = read(here)
+        except (OSError, ValueError, CytoloraError):
+            if (current_folder(folder), folder_version(folder)) == (here, before):
+                raise
+            continue
+        if folder_version(folder) == before:
+            return value
+    raise _busy(folder)
+
+
+def read_together(
+    folder: Path, names: Iterable[str], *, optional: Iterable[str] = ()
+) -> tuple[dict[str, bytes], Version]:
+    """Reads files of a folder that other processes may replace: all from one version of it, which is returned too.
+
+    Args:
+        optional: Further files, which may be missing; they are then absent from what is returned.
+
+    Raises:
+        OSError: If the folder or a file is missing or cannot be read; ``filename`` tells which.
+    """
+    names = dict.fromkeys(names, True) | dict.fromkeys(optional, False)
+    read = _read_open if hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd else _read_by_path
+    for _ in range(_MAX_REPLACEMENTS):
+        try:
+            here = current_folder(folder)
+            version = _version(here.stat())
+        except FileNotFoundError as error:
+            if not folder.exists() and not _aside(folder).exists():
+                raise FileNotFoundError(error.errno, error.strerror, str(folder)) from error
+            continue  # it came back between two looks
+        try:
+            files, versions = read(here, names)
+        except OSError:
+            if folder_version(folder) == version:
+                raise
+            continue
+        if len(versions) == 1:
+            return files, versions.pop()
+    raise _busy(folder)
+
+
+def _busy(folder: Path) -> OSError:
+    return OSError(errno.EBUSY, "Another process is replacing it, or was killed while it did", str(folder))
+
+
+def _read_open(folder: Path, names: Mapping[str, bool]) -> tuple[dict[str, bytes], set[Version]]:
+    """Reads files of a folder that is held open, wherever it is renamed to meanwhile: always of one version."""
+    descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return _read_each(names, lambda name: _read_in(descriptor, name)), {_version(os.fstat(descriptor))}
+    finally:
+        os.close(descriptor)
+
+
+def _read_by_path(folder: Path, names: Mapping[str, bool]) -> tuple[dict[str, bytes], set[Version]]:
+    """Reads files of a folder where folders cannot be opened; returns its versions before and after."""
+    before = _version(folder.stat())
+    return _read_each(names, lambda name: (folder / name).read_bytes()), {before, _version(folder.stat())}
+
+
+def _read_each(names: Mapping[str, bool], read: Callable[[str], bytes]) -> dict[str, bytes]:
+    """Reads files by name; the value says whether the file must be there."""
+    files = {}
+    for name, is_required in names.items():
+        try:
+            files[name] = read(name)
+        except OSError as error:
+            if is_required or not isinstance(error, FileNotFoundError):
+                error.filename = name
+                raise
+    return files
+
+
+def _read_in(descriptor: int, name: str) -> bytes:
+    with open(name, "rb", opener=lambda path, flags: os.open(path, flags, dir_fd=descriptor)) as file:
+        return file.read()
+
+
+def _wait_for_replacement(parent: Path) -> None:
+    """Waits until no living process replaces a folder in ``parent``."""
+    time.sleep(0.001)  # on a file system without locks
+    with suppress(OSError):  # no lock file: no process is at work
+        descriptor = os.open(parent / _LOCK, os.O_RDONLY)
+        try:
+            locks.acquire(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _version(found: os.stat_result) -> Version:
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _swap_in(staging: Path, target: Path) -> None:
+    """Renames ``staging`` to ``target``; folders cannot be exchanged in one step, so the old one steps aside first."""
+    if not _is_new(staging, target):
+        with locked(target.parent / _LOCK):
+            _replace(staging, target)
+            sync_folder(target.parent)
+            shutil.rmtree(_aside(target), ignore_errors=True)  # locked: or it would be the next one's old folder
+    else:
+        sync_folder(target.parent)
+
+
+def _is_new(staging: Path, target: Path) -> bool:
+    """Renames to where nothing is; False where something is, or another process was faster: then it is replaced."""
+    if target.exists() or _aside(target).exists():
+        return False
+    try:
+        rename(os.rename, staging, target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
+
+
+def _replace(staging: Path, target: Path) -> None:
+    for left in reversed(range(_MAX_REPLACEMENTS)):
+        try:
+            return _step_in(staging, target)
+        except OSError as error:
+            # a new folder is renamed to where there was none without a lock, and some file systems know no locks
+            if not left or error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+                raise
+
+
+def _step_in(staging: Path, target: Path) -> None:
+    if target.exists():
+        shutil.rmtree(_aside(target), ignore_errors=True)
+        rename(os.rename, target, _aside(target))
+    try:
+        rename(os.rename, staging, target)
+    except OSError:
+        with suppress(OSError):  # the old one comes back, unless a new one stands there
+            _aside(target).rename(target)
+        raise
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f"{_REPLACED_PREFIX}{target.name}"
