@@ -73,7 +73,8 @@ def loaded_by(
         preloaded: Modules that all of them may load, and that are loaded once: a command shows what these bring along.
         images: Folder of the images to look out for.
     """
-    arguments = json.dumps([[list(command) for command in commands], list(preloaded), os.path.realpath(images or folder / "none")])
+    seen = os.path.realpath(images or folder / "none")
+    arguments = json.dumps([[list(command) for command in commands], list(preloaded), seen])
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, arguments], capture_output=True, text=True, cwd=folder, check=False
     )

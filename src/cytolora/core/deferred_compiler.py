@@ -58,9 +58,8 @@ class _Utils(ModuleType):
 
 @contextmanager
 def _deferred() -> Iterator[None]:
-    import torch
-
-    compiler: Any = torch.compiler
+    torch: Any = import_module("torch")
+    compiler = torch.compiler
     before, utils_before = compiler.disable, sys.modules.get(_UTILS)
     utils = utils_before or _Utils(_UTILS)
 
