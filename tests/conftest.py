@@ -36,9 +36,12 @@ def real_pdfs() -> None:
 
 @pytest.fixture(autouse=True)
 def _pdfs(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Spares fast tests the PDFs of reports but where they ask for ``real_pdfs``; fixtures of wider scope draw them."""
-    drawn = "real_pdfs" in request.fixturenames or request.node.get_closest_marker("slow")
-    with nullcontext() if drawn or "cytolora.display.figure" not in sys.modules else blank_pdfs():
+    """Spares tests the PDFs, half of a report's time, but where they ask for ``real_pdfs``.
+
+    Fixtures of wider scope draw them. Matplotlib is loaded here for slow tests only, which may report first of all.
+    """
+    can_report = "cytolora.display.figure" in sys.modules or request.node.get_closest_marker("slow")
+    with blank_pdfs() if can_report and "real_pdfs" not in request.fixturenames else nullcontext():
         yield
 
 

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cytolora.core.deferred_compiler import defer_compiler
+
 if TYPE_CHECKING:
     from cytolora.api.datasets import check, list_datasets, load_dataset, split
     from cytolora.api.fit import fit
@@ -82,6 +84,8 @@ _MODULES = {
     "training.resources": ("Inputs",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+defer_compiler()
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ _MOST_SECONDS = 120
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("real_pdfs")
 def test_every_block_of_the_page_works_within_two_minutes_of_one_thread(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     threads, started = torch.get_num_threads(), time.process_time()

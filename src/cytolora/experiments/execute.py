@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from cytolora.config.run import SUBSETS, RunSpec
@@ -40,6 +39,9 @@ from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.neighbours import choose_k, score_neighbours
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # 26 MiB, which nothing needs before results are written
 
 
 def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress | None = None) -> None:
@@ -144,7 +146,7 @@ class _TestScore:
     metrics: Mapping[str, Any]
     neighbours: Mapping[str, Any] | None
     """None where none stand beside the run."""
-    rows: pa.Table
+    rows: "pa.Table"
 
 
 def score_chosen(session: Session, store: Store, setting: Sequence[RunSpec]) -> None:
@@ -242,12 +244,16 @@ def _tested(run: RunResult, test: _TestScore) -> RunResult:
     if test.neighbours is not None:
         beside = run.metrics["neighbours"]
         metrics["neighbours"] = {name: {**beside[name], "test": test.neighbours[name]} for name in beside}
+    import pyarrow as pa
+
     rows = pa.concat_tables([run.predictions, test.rows], promote_options="default")
     return replace(run, metrics=metrics, predictions=rows)
 
 
 def _sealed(stored: StoredRun) -> RunResult:
     """Reads a run without its test score."""
+    import pyarrow as pa
+
     predictions = stored.predictions()
     is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
     metrics = {**stored.metrics, "test": None}
@@ -279,7 +285,9 @@ def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tupl
     return labelled(session, run, session.split(run).train), beside.features, beside.labels
 
 
-def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> pa.Table:
+def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> "pa.Table":
+    import pyarrow as pa
+
     columns: dict[str, Any] = {
         name: pa.array([getattr(sample, name) for sample in samples], pa.string())
         for name in ("path", "label", "subset", "group")

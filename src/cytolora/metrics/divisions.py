@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev, variance
 
-from scipy.stats import t as student_t
-
 LEVEL = 0.95
 
 
@@ -49,7 +47,9 @@ def over_divisions(values: Sequence[Sequence[float]], *, test_over_train: float 
     mean, spread, count = fmean(means), stdev(means), len(means)
     low = high = None
     if test_over_train is not None:
-        reach = float(student_t.ppf((1 + LEVEL) / 2, count - 1)) * spread * sqrt(1 / count + test_over_train)
+        from scipy.special import stdtrit  # the quantile of Student's t, without the half second of scipy.stats
+
+        reach = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * spread * sqrt(1 / count + test_over_train)
         low, high = max(0.0, mean - reach), min(1.0, mean + reach)
     return OverDivisions(
         mean=mean,

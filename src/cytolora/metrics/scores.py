@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from cytolora.errors import ConfigError
 from cytolora.metrics.counts import MEASURES, tally
@@ -34,6 +33,13 @@ def score(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int]
     Raises:
         ConfigError: If a probability is not finite, which is what training that diverged leaves behind.
     """
+    from sklearn.metrics import (  # a second of processor time
+        accuracy_score,
+        balanced_accuracy_score,
+        f1_score,
+        log_loss,
+    )
+
     truth = np.asarray(labels, dtype=np.int64)
     by_class = _normalised(np.asarray(probabilities, dtype=np.float64))
     predicted = by_class.argmax(axis=1)

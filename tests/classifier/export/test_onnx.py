@@ -110,7 +110,7 @@ def test_the_command_predicts_where_torch_cannot_be_imported(onnx_export: tuple[
     (tmp_path / "cells" / "bad.png").write_bytes(b"no image")
     program = (
         "import sys\n"
-        f"for name in {(*HEAVY, 'sklearn')}:\n"
+        f"for name in {(*HEAVY, 'sklearn', 'pyarrow', 'jinja2')}:\n"
         "    sys.modules[name] = None\n"
         "from cytolora.cli.app import main\n"
         "main(sys.argv[1:])\n"

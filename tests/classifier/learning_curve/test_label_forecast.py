@@ -237,10 +237,11 @@ def test_nine_in_ten_forecasts_that_are_not_withheld_hold_the_true_number_whatev
     """benchmarks/lab_coverage.py in small; targets 1.7, 2.4, 4 and 7 times beyond what is measured.
 
     Few curves of another form pass the checks, each with four targets that are missed together: 15 trials left
-    eleven sigmoids, so that a few missed at the farthest targets decided.
+    eleven sigmoids, so that a few missed at the farthest targets decided. Of power laws nearly none is withheld, and 20
+    trials of three curves leave more than 200 forecasts.
     """
     lab_coverage = load_benchmark("lab_coverage")
-    held, num_trials = [], 60
+    held, num_trials = [], 20 if form == "power law" else 60
     for true in lab_coverage.CURVES[form]:
         for found in lab_coverage.forecasts(true, num_groups, trials=num_trials, seed=1).values():
             held.extend(found.holds[~found.is_withheld])

@@ -16,7 +16,6 @@ from cytolora.classifier.bundle.rebuild import attached
 from cytolora.classifier.decision import ood
 from cytolora.classifier.fit.assess import Metrics
 from cytolora.classifier.fit.calibrate import Calibrated
-from cytolora.classifier.fit.page import render_page
 from cytolora.classifier.fit.prepare import Prepared, summary
 from cytolora.classifier.fit.train import Trained
 from cytolora.config.run import to_plain
@@ -57,6 +56,8 @@ def assemble(
         notes: What the user should know before trusting it, besides the findings.
         marks: Findings about its numbers.
     """
+    from cytolora.classifier.fit.page import render_page  # matplotlib, which nothing needs before the figures
+
     rules, config = calibrated.rules, prepared.config
     manifest = BundleManifest(
         classes=rules.classes,

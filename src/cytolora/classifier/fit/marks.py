@@ -5,7 +5,6 @@ from math import log
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
@@ -49,6 +48,8 @@ def _loss(prepared: Prepared, trained: Trained) -> Iterator[Finding]:
     """Whether the loss of training images is no lower than that of guessing all classes alike."""
     if not trained.num_steps:
         return
+    from scipy.special import logsumexp  # a quarter of a second, after the training it looks at
+
     samples = prepared.split.train
     if prepared.config.adapter is not None:  # of heads features are at hand
         samples = samples[:: -(-len(samples) // _NUM_LOOKED_AT)]

@@ -6,7 +6,6 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.core.files import canonical_json, sha256_text, write_text
@@ -81,6 +80,8 @@ def write_page(
     Raises:
         DataError: If there is nothing to show, too much, or a path stands twice.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # not where no page is asked for
+
     rows = [_row(cell, classes) for cell in cells]
     if not rows:
         raise DataError(f"{out} would show nothing: there are no images.")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.image_sources import Source
@@ -205,5 +204,7 @@ def as_cells(values: Iterable[Any]) -> list[Any]:
 
 @contextmanager
 def _parquet(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
+    import pyarrow.parquet as pq  # 26 MiB, which CSV does not need
+
     with pq.ParquetWriter(path, schema(bundle.classes)) as writer:
         yield lambda predictions: writer.write_table(Predictions(tuple(predictions), bundle.classes).to_arrow())

@@ -14,7 +14,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.backbones.spec import BackboneSpec, Format, HubFile, Pool, what_else_it_loads
 from cytolora.models.backbones.zoo import clip, cytology, general, pathology
 
-__all__ = ["BACKBONES", "NANO", "BackboneSpec", "Format", "HubFile", "Pool", "read_backbone_file"]
+__all__ = ["BACKBONES", "NANO", "SHIPPED", "BackboneSpec", "Format", "HubFile", "Pool", "read_backbone_file"]
 
 BACKBONES: Registry[BackboneSpec] = Registry(
     "model", "Read it with --backbone-file, and give --model the name that stands in it."
@@ -36,8 +36,8 @@ NANO = BACKBONES.add(
     )
 )
 
-for _entry in (*clip.ENTRIES, *general.ENTRIES, *pathology.ENTRIES, *cytology.ENTRIES):
-    BACKBONES.add(_entry)
+SHIPPED = (NANO, *map(BACKBONES.add, (*clip.ENTRIES, *general.ENTRIES, *pathology.ENTRIES, *cytology.ENTRIES)))
+"""Entries of this package, whose facts its tests prove; neither plug-ins nor backbone files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

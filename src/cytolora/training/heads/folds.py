@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 MAX_FOLDS = 5
 
@@ -29,6 +28,8 @@ def num_folds(
 
 def divide(labels: NDArray[np.int64], groups: Sequence[str], number: int, *, seed: int) -> list[Fold]:
     """Divides images into so many folds, stratified by class, each group whole."""
+    from sklearn.model_selection import StratifiedGroupKFold  # a second of processor time
+
     splitter = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class in y has only")

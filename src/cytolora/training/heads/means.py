@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.linalg import cho_factor, cho_solve
 
 from cytolora.config.run import HeadSpec
 from cytolora.training.heads.affine import AffineHead, scaled
@@ -62,6 +61,8 @@ def _solved(
     covariance: Float64[np.ndarray, "features features"], means: Float64[np.ndarray, "classes features"]
 ) -> Float64[np.ndarray, "classes features"]:
     """Multiplies by the inverse covariance; the least-squares solution where it is singular, as with shrinkage 0."""
+    from scipy.linalg import cho_factor, cho_solve  # slow to load, and other heads need none of it
+
     try:
         return cho_solve(cho_factor(covariance, lower=True), means.T).T
     except np.linalg.LinAlgError:

@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, probabilities
@@ -63,6 +61,9 @@ def _penalised(known: Labelled, spec: HeadSpec, fit: Fit, *, seed: int, with_tem
 
 def _fit_logistic(rows: Rows, labels: Labels, penalty: float) -> Map:
     """Fits on centred rows, which is the same problem, for the bias bears no penalty, and a better conditioned one."""
+    from sklearn.exceptions import ConvergenceWarning  # a second of processor time, which linear heads need not
+    from sklearn.linear_model import LogisticRegression
+
     centre = rows.mean(axis=0)
     model = LogisticRegression(C=1 / penalty, max_iter=_MAX_ITERATIONS, tol=1e-6)
     with warnings.catch_warnings():
@@ -75,6 +76,8 @@ def _fit_logistic(rows: Rows, labels: Labels, penalty: float) -> Map:
 
 
 def _fit_ridge(rows: Rows, labels: Labels, penalty: float) -> Map:
+    from sklearn.linear_model import Ridge
+
     targets = 2.0 * np.eye(labels.max() + 1)[labels] - 1
     model = Ridge(alpha=penalty).fit(rows, targets)
     return model.coef_, model.intercept_
