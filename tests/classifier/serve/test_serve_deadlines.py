@@ -1,5 +1,6 @@
 """Clients that keep the service waiting: each is let go in time, and nobody else waits for them."""
 
+import json
 import os
 import resource
 import socket
@@ -30,6 +31,7 @@ from cytolora.classifier.serve.server import fit_open_files
 
 SLOW_FOR_A_BUSY_MACHINE = 8
 """Seconds; a deadline of one or two that does not hold takes sixty."""
+HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 WAYS = (NOTHING, HALF_HEADER, HALF_BODY, UNASKED_BODY)
 
 
@@ -54,6 +56,56 @@ def test_a_client_that_is_silent_or_drips_is_let_go_in_time(model: Colour, begin
         assert received.startswith(status)
         assert bool(received) == bool(status)
     assert 0.5 < seconds < SLOW_FOR_A_BUSY_MACHINE
+
+
+@pytest.mark.parametrize(
+    "sent", [b"garbage\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST /v1/predict HTTP/1.1\r\n\r\n", b"\0" * 100_000]
+)
+def test_what_is_no_http_is_refused_as_the_schema_says(model: Colour, sent: bytes):
+    with running(make_app(model)) as url, connect(url, sent) as opened:
+        received = seconds_until_closed(opened)[1]
+        head, _, content = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert b"application/json" in head
+        assert json.loads(content) == {"detail": "No valid HTTP request."}
+
+
+def status(opened: socket.socket) -> int:
+    """Reads one answer to its end; 0 where the connection is closed instead."""
+    received = b""
+    while not received.endswith(b"}"):
+        if not (piece := opened.recv(4096)):
+            return 0
+        received += piece
+    return int(received.split(b" ", 2)[1])
+
+
+def test_a_service_that_stood_still_does_not_close_on_clients_that_it_did_not_listen_to(model: Colour):
+    limits = Limits(header_seconds=0.5, body_seconds=0.5)
+    app = make_app(model, limits)
+
+    @app.get("/stand-still")
+    async def stand_still() -> None:
+        time.sleep(1.5)  # the loop reads no socket and notices no deadline
+
+    with running(app, limits) as url, connect(url, HEALTH) as idle, connect(url, HEALTH[:20]) as begun:
+        assert status(idle) == 200
+        assert httpx.get(f"{url}/stand-still", timeout=60).status_code == 200
+        time.sleep(0.2)
+        idle.sendall(HEALTH)
+        begun.sendall(HEALTH[20:])
+        assert status(idle) == 200
+        assert status(begun) == 200
+        assert seconds_until_closed(idle)[0] < SLOW_FOR_A_BUSY_MACHINE  # the deadlines hold as before
+
+
+@pytest.mark.slow
+def test_a_connection_between_two_requests_has_the_time_of_a_header(model: Colour):
+    with running(make_app(model)) as url, connect(url, HEALTH) as idle:
+        assert status(idle) == 200
+        time.sleep(6)  # uvicorn's own limit is five
+        idle.sendall(HEALTH)
+        assert status(idle) == 200
 
 
 def test_a_body_that_comes_at_the_lowest_rate_is_taken_however_long_it_takes_and_a_slower_one_is_not(model: Colour):
