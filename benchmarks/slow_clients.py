@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -53,7 +54,8 @@ class Siege:
 
     name: str
     seconds: list[float]
-    num_refused: int
+    refusals: Counter[int]
+    """Answers other than 200 by status; 0 is a connection that was closed."""
     num_came: int
     rss_mb: tuple[float, float, float]
     """Before, in the middle, at the end."""
@@ -62,7 +64,7 @@ class Siege:
     @property
     def is_kept(self) -> bool:
         is_flat = self.rss_mb[2] - self.rss_mb[1] < _GROWTH_MB
-        return bool(self.seconds) and not self.num_refused and max(self.seconds) < LIMIT_SECONDS and is_flat
+        return bool(self.seconds) and not self.refusals and max(self.seconds) < LIMIT_SECONDS and is_flat
 
 
 class _Besiegers:
@@ -151,7 +153,7 @@ def hold(service: Service, name: str, num_sockets: int, num_addresses: int, seco
     return Siege(
         name=name,
         seconds=[one for one, _ in answers],
-        num_refused=sum(status != 200 for _, status in answers),
+        refusals=Counter(status for _, status in answers if status != 200),
         num_came=came.value,
         rss_mb=(states[0][0], states[1][0], states[-1][0]),
         num_handles=(states[0][1], states[1][1], states[-1][1]),
@@ -185,7 +187,7 @@ def main() -> None:
             is_kept &= siege.is_kept
             p50, p99 = np.percentile(siege.seconds, (50, 99))
             print(
-                f"| {siege.name} | {siege.num_came:,} | {len(siege.seconds)} | {siege.num_refused} | {p50:.2f} | "
+                f"| {siege.name} | {siege.num_came:,} | {len(siege.seconds)} | {dict(siege.refusals) or 0} | {p50:.2f} | "
                 f"{p99:.2f} | {max(siege.seconds):.2f} | {' > '.join(f'{one:.0f}' for one in siege.rss_mb)} | "
                 f"{' > '.join(map(str, siege.num_handles))} | {'yes' if siege.is_kept else 'NO'} |",
                 flush=True,

@@ -164,6 +164,21 @@ def test_connections_without_a_whole_request_yield_to_those_that_have_one(model:
         assert received.startswith(b"HTTP/1.1 503") or not received
 
 
+def test_a_request_among_a_burst_of_connections_is_read_before_they_could_push_it_out(model: Colour):
+    """All wait to be accepted while the service is busy; then it takes many of them at once."""
+    limits = Limits(max_connections=40, max_connections_per_client=40)
+    app = make_app(model, limits)
+
+    @app.get("/stand-still")
+    async def stand_still() -> None:
+        time.sleep(1)
+
+    with running(app, limits) as url, connect(url, HEALTH.replace(b"/health", b"/stand-still")):
+        time.sleep(0.2)
+        with slow_clients(url, 100, (NOTHING,)), connect(url, HEALTH) as normal, slow_clients(url, 200, (NOTHING,)):
+            assert status(normal) == 200
+
+
 def test_requests_that_are_being_answered_are_not_closed_for_new_connections(model: Colour):
     limits = Limits(max_connections=4, max_connections_per_client=4)
     gate = threading.Event()

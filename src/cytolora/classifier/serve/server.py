@@ -21,7 +21,9 @@ from cytolora.classifier.serve.limits import Limits
 BACKLOG = 2048
 """Clients that connect at once and wait to be accepted; none is refused."""
 _ACCEPTED_AT_ONCE = 100
-"""Accepted before any of them is looked at; bounds the files that are open beyond ``max_connections``."""
+"""Accepted at most before any of them is looked at; bounds the files that are open beyond ``max_connections``."""
+_READ_BEFORE_PUSHED_OUT = 10
+"""Times that others are accepted before a new connection could be closed for them; it is read at the third."""
 _FILES_PER_CONNECTION = 2
 """Its socket, and the temporary file of a large upload."""
 _OTHER_FILES = 2 * _ACCEPTED_AT_ONCE
@@ -59,9 +61,15 @@ def make_server(app: FastAPI, limits: Limits) -> "Server":
         log_level="error",  # what clients do wrong is answered, and fills no log
         access_log=False,
         server_header=False,
-        backlog=_ACCEPTED_AT_ONCE,
+        backlog=accepted_at_once(limits),
     )
     return Server(config)
+
+
+def accepted_at_once(limits: Limits) -> int:
+    """Returns how many connections are accepted at once: few enough that each is read before it could yield."""
+    fewest = min(limits.max_connections, limits.max_connections_per_client)
+    return max(1, min(_ACCEPTED_AT_ONCE, fewest // _READ_BEFORE_PUSHED_OUT))
 
 
 def fit_open_files(num_connections: int) -> int:
