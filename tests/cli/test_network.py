@@ -79,8 +79,8 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     ],
     "split": lambda folder: [["split", str(folder / "cells"), "--out", str(folder / "split.csv")]],
     "fit": lambda folder: [
-        ["fit", str(folder / "cells"), "--model", "nano", "--method", method, "--steps", "2", "--quiet", "--threads", "1",
-         "--out", str(folder / f"fitted-{method}"), "--cache", str(folder / "cache")] for method in ("linear", "lora")
+        ["fit", str(folder / "cells"), "--model", "nano", "--steps", "2", "--quiet", "--threads", "1",
+         "--out", str(folder / "fitted"), "--cache", str(folder / "cache")]
     ],
     "evaluate": lambda folder: [
         ["evaluate", str(folder / "bundle"), str(folder / "cells"), "--page", str(folder / "page.html"), "--quiet"]
@@ -97,13 +97,11 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
          "--quiet"]
     ],
     "export": lambda folder: [
-        ["export", str(folder / "bundle"), "--to", format, "--out", str(folder / format), "--quiet"]
-        for format in ("onnx", "timm", "peft")
+        ["export", str(folder / "bundle"), "--to", "onnx", "--out", str(folder / "onnx"), "--quiet"]
     ],
     "weights list": lambda folder: [["weights", "list"]],
     "weights verify": lambda folder: [["weights", "verify", str(folder / "cells")]],
-    "weights try": lambda folder: [["weights", "try", "nano", "--steps", "2", "--quiet", "--threads", "1"],
-                                   ["weights", "try", "vit-b16"]],
+    "weights try": lambda folder: [["weights", "try", "vit-b16"]],
     "doctor": lambda folder: [["doctor", "--json"] + (["--offline"] if _has_offline() else [])],
     "ls": lambda folder: [["ls", kind] for kind in
                           ("models", "datasets", "grids", "presets", "methods", "engines")],
