@@ -1,4 +1,4 @@
-"""A service in a process of its own, for the benchmarks of the service: its model, its start, its memory and handles."""
+"""A service in a process of its own, for benchmarks: its model, its start, its memory and handles."""
 
 import os
 import signal
@@ -33,9 +33,14 @@ class Service:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def cpu_seconds(self) -> float:
+        """CPU time so far (Linux)."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def num_handles(self) -> int:
         """Open files and sockets (Linux)."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
 
 def small_model(folder: Path) -> Path:
