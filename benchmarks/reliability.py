@@ -91,11 +91,18 @@ def merge(bench: Bench) -> Measured:
     """A merged adapter gives the logits of the unmerged one."""
     import torch
 
-    from cytolora.models.adapters.attach import merged
+    from cytolora.models.adapters.attach import attach, merged
+    from cytolora.models.checkpoints.loading import load_encoder
+    from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state
 
     opened = Classifier.load(bench.lora)
-    network = opened.classifier().eval()
-    views = torch.stack([opened.view(Image.open(path)) for path in bench.images])
+    contents = opened.contents
+    assert contents.adapter is not None
+    encoder = attach(load_encoder(opened.backbone, opened.checkpoint()), contents.method, contents.adapter)
+    network = EncoderWithHead(encoder, len(contents.classes))
+    load_trained_state(network, opened.state())
+    network.eval()
+    views = torch.stack([opened.view(Image.open(path)).float() / 255 for path in bench.images])
     with torch.no_grad():
         before = network(views)
         network.encoder = merged(network.encoder)

@@ -193,7 +193,7 @@ def test_a_bundle_whose_download_stalls_ends_with_a_word_on_what_is_kept(monkeyp
     moments = [time.monotonic()]
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr("cytolora.models.checkpoints.hub.STALL_SECONDS", 0.7)
-    with pytest.raises(cytolora.BundleError, match="hf://owner/name came to a halt.*What has arrived is kept"):
+    with pytest.raises(cytolora.BundleError, match=r"hf://owner/name came to a halt.*What has arrived is kept"):
         cytolora.load("hf://owner/name")
     assert len(moments) == 2
     assert time.monotonic() - moments[0] < 20

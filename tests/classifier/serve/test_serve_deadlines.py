@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from service import LOCAL, Colour, form, httpx, png, running
+from service import LOCAL, TOKEN, Colour, form, httpx, png, running
 from slow_clients import (
     HALF_BODY,
     HALF_CHUNKED_BODY,
@@ -242,3 +242,19 @@ def test_hundreds_of_slow_clients_of_the_command_keep_nobody_waiting(onnx_export
         assert process.stderr.read() == ""
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(model: Colour, token: str | None):
+    right = "" if token is None else f"Authorization: Bearer {token}\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n{right}Content-Type: multipart/form-data; boundary=x\r\n"
+    named = f"{head}Content-Length: {30 * 2**20}\r\n\r\n".encode()
+    with running(make_app(model, token=token)) as url:
+        for sent, refusal in (
+            (named, b"HTTP/1.1 413"),
+            (named.replace(b"/v1/predict", b"/nowhere"), b"HTTP/1.1 413"),
+            (named.replace(b"127.0.0.1", b"evil.example"), b"HTTP/1.1 421"),
+            (named.replace(b"Bearer ", b"Bearer x"), b"HTTP/1.1 401" if token else b"HTTP/1.1 413"),
+        ):
+            with connect(url, sent) as opened:
+                assert opened.recv(65536).startswith(refusal), sent

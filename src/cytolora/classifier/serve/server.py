@@ -147,7 +147,7 @@ class _Connection(H11Protocol):
         super().on_response_complete()
         self._follow()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's words, as plain text)
+    def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP in the form of every other refusal."""
         self.dismiss(_INVALID)
 
