@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,29 @@ def test_a_bundle_on_the_hub_that_cannot_be_fetched_is_one_line(name: str, monke
     assert "\n" not in str(raised.value)
 
 
+def test_a_bundle_whose_download_stalls_ends_with_a_word_on_what_is_kept(monkeypatch: pytest.MonkeyPatch):
+    def snapshot_download(name: str, revision: str | None, tqdm_class: type) -> str:
+        bar = tqdm_class(total=10, disable=True)
+        for _ in range(4):  # progress, which is waited for, and then none
+            time.sleep(0.2)
+            bar.update(1)
+        moments.append(time.monotonic())
+        time.sleep(60)
+        return name
+
+    moments = [time.monotonic()]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("cytolora.models.checkpoints.hub.STALL_SECONDS", 0.7)
+    with pytest.raises(cytolora.BundleError, match=r"hf://owner/name came to a halt.*What has arrived is kept"):
+        cytolora.load("hf://owner/name")
+    assert len(moments) == 2
+    assert time.monotonic() - moments[0] < 20
+
+
 def test_a_bundle_is_loaded_from_the_hub(classifier: Classifier, monkeypatch: pytest.MonkeyPatch):
     asked: list[tuple[str, str | None]] = []
 
-    def snapshot_download(name: str, revision: str | None) -> str:
+    def snapshot_download(name: str, revision: str | None, tqdm_class: type) -> str:
         asked.append((name, revision))
         return classifier.name
 

@@ -16,6 +16,7 @@ from cytolora.core.cache_entries import KINDS, entries, hold, remove
 from cytolora.core.cache_folder import DEFAULT_LIMIT, CachedFiles, is_cache, limit_of, set_limit
 from cytolora.core.shards import ShardStore
 from cytolora.core.strict_json import read_json
+from cytolora.core.unfinished import temporary_name
 
 CONTENT = b'{"accuracy":0.5}'
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -212,7 +213,7 @@ def test_the_limit_stays_with_the_folder_and_a_damaged_one_is_the_default(tmp_pa
 def test_what_killed_writers_left_is_removed_and_a_living_ones_is_not(tmp_path: Path):
     folder = tmp_path / "pixels" / "pillow-1" / "native" / "00"
     folder.mkdir(parents=True)
-    abandoned = folder / f".staging-{'0' * 64}-abcdefgh"
+    abandoned = temporary_name(folder / ("0" * 64))
     abandoned.write_bytes(b"half")
     set_limit(tmp_path, 100)
     assert not abandoned.exists()

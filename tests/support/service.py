@@ -5,6 +5,7 @@ import io
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,42 +77,69 @@ def running(app: Any, limits: Limits | None = None) -> Iterator[str]:
     assert not thread.is_alive()
 
 
-def statuses_of_the_schema(app: Any, max_examples: int, *, token: str | None = None) -> set[tuple[str, str, int]]:
-    """Asks what Schemathesis makes of the schema, by its rules and against them; returns path, mode and status.
+def statuses_of_the_schema(
+    app: Any, max_examples: int, *, token: str | None = None
+) -> Counter[tuple[str, str, str, int]]:
+    """Asks what Schemathesis makes of the schema, by its rules and against them; every answer is held to the schema.
 
-    No generator finds an image by itself, so some of the lists of files that follow the schema get one. With a token
-    each request goes once without it, which /v1/ has to refuse, and once with it.
+    Returns:
+        Answers by path, mode, who asked ("token" or "nobody") and status. With a token each request goes once without
+        it, which /v1/ has to refuse, and once with it.
     """
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     from hypothesis import HealthCheck, given, settings
-    from hypothesis import strategies as st
 
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     positive, negative = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
-    seen: set[tuple[str, str, int]] = set()
+    seen: Counter[tuple[str, str, str, int]] = Counter()
     quietly = (*settings().suppress_health_check, HealthCheck.filter_too_much, HealthCheck.data_too_large)
-    pictures = st.sampled_from([None, None, png((0, 0, 0)), png((9, 200, 3), (1, 7)), png((255, 255, 255), (30, 20))])
+    headers_by_asker: dict[str, dict[str, str]] = {"nobody": {}}
+    if token is not None:
+        headers_by_asker["token"] = {"Authorization": f"Bearer {token}"}
 
-    def try_all(operation: Any, mode: Any, takes_images: bool) -> None:
-        @given(case=operation.as_strategy(generation_mode=mode), picture=pictures)
+    def try_all(operation: Any, mode: Any) -> None:
+        @given(case=operation.as_strategy(generation_mode=mode))
         @settings(max_examples=max_examples, suppress_health_check=quietly)
-        def holds(case: Any, picture: bytes | None) -> None:
-            if takes_images and mode is positive and picture is not None:
-                case.body["images"] = [picture, *case.body["images"][1:]]
-            for right in [{}] if token is None else [{}, {"Authorization": f"Bearer {token}"}]:
-                status = case.call(headers={"Host": "127.0.0.1", **right}).status_code
-                seen.add((case.path, mode.value, status))
-                assert status < 500
-                is_asked = token is not None and case.path.startswith("/v1/")
-                if is_asked and not right:
-                    assert status == 401
-                elif not is_asked or mode is positive:  # against the schema may be: without the token
-                    assert status != 401
+        def holds(case: Any) -> None:
+            for asker, headers in headers_by_asker.items():
+                answer = case.call(headers={"Host": "127.0.0.1", **headers})
+                seen[case.path, mode.value, asker, answer.status_code] += 1
+                case.validate_response(answer, checks=_checks(answer.status_code))
 
         holds()
 
     for operation in (result.ok() for result in schema.get_all_operations()):
-        takes_images = bool(operation.body.items)
-        for mode in (positive, negative) if takes_images else (positive,):  # nothing is wrong without a body
-            try_all(operation, mode, takes_images)
+        for mode in (positive, negative) if operation.body.items else (positive,):  # nothing is wrong without a body
+            try_all(operation, mode)
     return seen
+
+
+def _checks(status: int) -> list[Any]:
+    """Checks of an answer; that a request by the rules is taken is none, for bytes that are no image keep them too."""
+    from schemathesis import checks
+    from schemathesis.specs.openapi import checks as of_schema
+
+    always = [checks.not_a_server_error, of_schema.status_code_conformance, of_schema.content_type_conformance]
+    rejects = [] if status == 401 else [of_schema.negative_data_rejection]
+    return [*always, of_schema.response_headers_conformance, of_schema.response_schema_conformance, *rejects]
+
+
+def assert_both_modes_are_reached(met: Counter[tuple[str, str, str, int]], token: str | None) -> None:
+    """Fails unless predictions were given and refused, by the schema and against it, and nobody was taken unasked."""
+    asker = "nobody" if token is None else "token"
+
+    def share(mode: str, *statuses: int, asker: str = asker) -> float:
+        of_mode = {key: count for key, count in met.items() if key[:3] == ("/v1/predict", mode, asker)}
+        return sum(count for key, count in of_mode.items() if key[3] in statuses) / sum(of_mode.values())
+
+    assert share("positive", 200) > 0.1, met  # about half of the files that it makes are images
+    assert share("positive", 200, 422, 413) == 1, met
+    assert share("positive", 422) > 0.1, met
+    assert share("negative", 400, 413, 422) > 0.3, met
+    if token is None:
+        assert share("negative", 400, 413, 422) == 1, met
+    else:  # there its rules ask for a token: some requests break that one alone, and the right token mends it
+        assert share("negative", 200, 400, 401, 413, 422) == 1, met
+        assert share("positive", 401, asker="nobody") == share("negative", 401, asker="nobody") == 1, met
+    for path in ("/health", "/ready"):
+        assert {key[3] for key in met if key[0] == path} == {200}, met

@@ -14,7 +14,7 @@ def cytolora(
 ) -> subprocess.CompletedProcess[str]:
     code = (
         "from cytolora.models.checkpoints import hub; from cytolora.cli.app import main; "
-        f"hub._STALL_SECONDS = {stall_seconds}; main()"
+        f"hub.STALL_SECONDS = {stall_seconds}; main()"
     )
     hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "2"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}

@@ -1,7 +1,7 @@
 """Classifiers, backbones and features from Python: load, attach an adapter, embed images."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,10 +70,23 @@ def load(
 def _download(address: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import tqdm
+
+    from cytolora.models.checkpoints.hub import STALL_SECONDS
+    from cytolora.models.checkpoints.stalls import StalledError, telling, unless_stalled
 
     name, _, revision = address.removeprefix(_HUB).partition("@")
+
+    def download(tell: Callable[[], None]) -> str:
+        return snapshot_download(name, revision=revision or None, tqdm_class=telling(tqdm, tell))
+
     try:
-        return Path(snapshot_download(name, revision=revision or None))
+        return Path(unless_stalled(download, seconds=STALL_SECONDS))
+    except StalledError as error:
+        raise BundleError(
+            f"The download of {address} came to a halt: less than 10 MB in {STALL_SECONDS:.0f} s. What has arrived is "
+            "kept; load it again, and it goes on from there."
+        ) from error
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"Cannot fetch {address}: {reason} Expected hf://OWNER/NAME[@REVISION].") from error

@@ -6,7 +6,6 @@ cache folder is neither counted nor removed. Its time of change is that of its l
 
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolora.core import locks
-from cytolora.core.unfinished import remove_unfinished
+from cytolora.core.unfinished import sweep_below, temporary_name
 
 ARCHIVES = "archives"
 KINDS = {
@@ -30,7 +29,6 @@ KINDS = {
 }
 """What is kept, by the name of its folder within a cache."""
 
-_STAGING = re.compile(r"\.staging-(.+)-[a-z0-9_]{8}")
 _HASH = "[0-9a-f]"
 _NAMES = {
     "pixels": rf"pillow-[\w.+-]+/(native|{_HASH}{{16}})/{_HASH}{{2}}/{_HASH}{{64}}",
@@ -97,12 +95,7 @@ def remove(entry: Entry) -> bool:
 def remove_abandoned(root: Path) -> None:
     """Removes what killed processes had begun to write; what a living one writes is locked, and stays."""
     for kind in KINDS:
-        folder = root / kind
-        begun = [Path(found.path) for found in _files(folder, hidden=True) if _STAGING.fullmatch(found.name)]
-        begun += [Path(found.path) for found in _listed(folder, hidden=True) if _STAGING.fullmatch(found.name)]
-        for path in begun:
-            if match := _STAGING.fullmatch(path.name):
-                remove_unfinished(path.parent / match[1])
+        sweep_below(root / kind)
 
 
 def remove_least_used(root: Path, *, if_beyond: int, to: int) -> None:
@@ -143,7 +136,7 @@ def _remove_archive(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         locks.acquire_now(descriptor)
-        aside = folder.parent / f".staging-{folder.name}-{secrets.token_hex(4)}"  # swept where this is killed
+        aside = temporary_name(folder)  # swept where this is killed
         folder.rename(aside)
         shutil.rmtree(aside)
     finally:

@@ -1,5 +1,6 @@
 """Clients that keep the service waiting: each is let go in time, and nobody else waits for them."""
 
+import json
 import os
 import resource
 import socket
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from service import LOCAL, Colour, form, httpx, png, running
+from service import LOCAL, TOKEN, Colour, form, httpx, png, running
 from slow_clients import (
     HALF_BODY,
     HALF_CHUNKED_BODY,
@@ -30,6 +31,7 @@ from cytolora.classifier.serve.server import fit_open_files
 
 SLOW_FOR_A_BUSY_MACHINE = 8
 """Seconds; a deadline of one or two that does not hold takes sixty."""
+HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 WAYS = (NOTHING, HALF_HEADER, HALF_BODY, UNASKED_BODY)
 
 
@@ -54,6 +56,56 @@ def test_a_client_that_is_silent_or_drips_is_let_go_in_time(model: Colour, begin
         assert received.startswith(status)
         assert bool(received) == bool(status)
     assert 0.5 < seconds < SLOW_FOR_A_BUSY_MACHINE
+
+
+@pytest.mark.parametrize(
+    "sent", [b"garbage\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST /v1/predict HTTP/1.1\r\n\r\n", b"\0" * 100_000]
+)
+def test_what_is_no_http_is_refused_as_the_schema_says(model: Colour, sent: bytes):
+    with running(make_app(model)) as url, connect(url, sent) as opened:
+        received = seconds_until_closed(opened)[1]
+        head, _, content = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert b"application/json" in head
+        assert json.loads(content) == {"detail": "No valid HTTP request."}
+
+
+def status(opened: socket.socket) -> int:
+    """Reads one answer to its end; 0 where the connection is closed instead."""
+    received = b""
+    while not received.endswith(b"}"):
+        if not (piece := opened.recv(4096)):
+            return 0
+        received += piece
+    return int(received.split(b" ", 2)[1])
+
+
+def test_a_service_that_stood_still_does_not_close_on_clients_that_it_did_not_listen_to(model: Colour):
+    limits = Limits(header_seconds=0.5, body_seconds=0.5)
+    app = make_app(model, limits)
+
+    @app.get("/stand-still")
+    async def stand_still() -> None:
+        time.sleep(1.5)  # the loop reads no socket and notices no deadline
+
+    with running(app, limits) as url, connect(url, HEALTH) as idle, connect(url, HEALTH[:20]) as begun:
+        assert status(idle) == 200
+        assert httpx.get(f"{url}/stand-still", timeout=60).status_code == 200
+        time.sleep(0.2)
+        idle.sendall(HEALTH)
+        begun.sendall(HEALTH[20:])
+        assert status(idle) == 200
+        assert status(begun) == 200
+        assert seconds_until_closed(idle)[0] < SLOW_FOR_A_BUSY_MACHINE  # the deadlines hold as before
+
+
+@pytest.mark.slow
+def test_a_connection_between_two_requests_has_the_time_of_a_header(model: Colour):
+    with running(make_app(model)) as url, connect(url, HEALTH) as idle:
+        assert status(idle) == 200
+        time.sleep(6)  # uvicorn's own limit is five
+        idle.sendall(HEALTH)
+        assert status(idle) == 200
 
 
 def test_a_body_that_comes_at_the_lowest_rate_is_taken_however_long_it_takes_and_a_slower_one_is_not(model: Colour):
@@ -110,6 +162,21 @@ def test_connections_without_a_whole_request_yield_to_those_that_have_one(model:
             opened[-2].recv(1)
         _, received = seconds_until_closed(opened[1])
         assert received.startswith(b"HTTP/1.1 503") or not received
+
+
+def test_a_request_among_a_burst_of_connections_is_read_before_they_could_push_it_out(model: Colour):
+    """All wait to be accepted while the service is busy; then it takes many of them at once."""
+    limits = Limits(max_connections=40, max_connections_per_client=40)
+    app = make_app(model, limits)
+
+    @app.get("/stand-still")
+    async def stand_still() -> None:
+        time.sleep(1)
+
+    with running(app, limits) as url, connect(url, HEALTH.replace(b"/health", b"/stand-still")):
+        time.sleep(0.2)
+        with slow_clients(url, 100, (NOTHING,)), connect(url, HEALTH) as normal, slow_clients(url, 200, (NOTHING,)):
+            assert status(normal) == 200
 
 
 def test_requests_that_are_being_answered_are_not_closed_for_new_connections(model: Colour):
@@ -175,3 +242,19 @@ def test_hundreds_of_slow_clients_of_the_command_keep_nobody_waiting(onnx_export
         assert process.stderr.read() == ""
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(model: Colour, token: str | None):
+    right = "" if token is None else f"Authorization: Bearer {token}\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n{right}Content-Type: multipart/form-data; boundary=x\r\n"
+    named = f"{head}Content-Length: {30 * 2**20}\r\n\r\n".encode()
+    with running(make_app(model, token=token)) as url:
+        for sent, refusal in (
+            (named, b"HTTP/1.1 413"),
+            (named.replace(b"/v1/predict", b"/nowhere"), b"HTTP/1.1 413"),
+            (named.replace(b"127.0.0.1", b"evil.example"), b"HTTP/1.1 421"),
+            (named.replace(b"Bearer ", b"Bearer x"), b"HTTP/1.1 401" if token else b"HTTP/1.1 413"),
+        ):
+            with connect(url, sent) as opened:
+                assert opened.recv(65536).startswith(refusal), sent

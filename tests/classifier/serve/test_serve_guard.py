@@ -166,3 +166,43 @@ def test_a_picture_dropped_on_the_page_is_answered_there(model: Colour, tmp_path
         assert page.inner_text(".result .what") == CLASSES[1]
         assert "Cannot read" in page.inner_text(".result .wrong")
         browser.close()
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [
+    ("GET", "/", 200), ("GET", "/openapi.json", 200), ("GET", "/health", 200), ("GET", "/ready", 200),
+    ("GET", "/nowhere", 404), ("GET", "/v1/predict", 405), ("OPTIONS", "/v1/predict", 405),
+    ("POST", "/v1/predict", 422),
+    ("GET", "/docs", 404), ("GET", "/redoc", 404), ("GET", "/v1/../../etc/passwd", 404), ("GET", "/static/x", 404),
+    ("DELETE", "/v1/predict", 405), ("PUT", "/", 405), ("GET", "/v2/predict", 404), ("TRACE", "/health", 405),
+])  # fmt: skip
+def test_every_answer_forbids_sniffing_framing_and_other_origins(model: Colour, method: str, path: str, status: int):
+    answer = ask(make_app(model), method, path)
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert "server" not in answer.headers
+
+
+def test_the_token_is_compared_in_constant_time(model: Colour, monkeypatch: pytest.MonkeyPatch):
+    compared: list[tuple[bytes, bytes]] = []
+    monkeypatch.setattr(
+        "cytolora.classifier.serve.guard.compare_digest", lambda one, other: (compared.append((one, other)), False)[1]
+    )
+    right = {"Authorization": f"Bearer {TOKEN}"}
+    assert ask(make_app(model, token=TOKEN), "POST", "/v1/predict", headers=right).status_code == 401
+    assert compared == [(TOKEN.encode(), TOKEN.encode())]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "C:\\x", "https://192.0.2.1/a.png", "a\0b", "x" * 3000]
+)
+def test_the_name_of_a_file_is_text_and_opens_nothing(model: Colour, name: str, monkeypatch: pytest.MonkeyPatch):
+    opened: list[str] = []
+    app = make_app(model)
+    monkeypatch.setattr("builtins.open", lambda path, *others, **more: opened.append(str(path)))
+    answer = ask(app, "POST", "/v1/predict", files=[("images", (name, png((9, 200, 3)), "image/png"))])
+    assert answer.status_code == 200
+    assert len(answer.json()["predictions"][0]["name"]) <= 200
+    assert opened == []

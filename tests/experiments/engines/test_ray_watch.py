@@ -1,8 +1,13 @@
 """The end of work on a cluster that is lost, without a cluster."""
 
 import atexit
+import shutil
+import signal
 import socket
+import subprocess
+import threading
 import time
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +16,7 @@ import pytest
 
 from cytolora.errors import EngineError
 from cytolora.experiments.engines import ray_driver, ray_watch
-from cytolora.experiments.engines.ray_watch import leave, raise_if_dead, run_watched
+from cytolora.experiments.engines.ray_watch import leave, raise_if_dead, run_watched, started
 from cytolora.experiments.engines.units import Units
 
 SAFE = "What was finished is kept."
@@ -22,6 +27,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_watch, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(ray_watch, "SILENT_SECONDS", 0.3)
     monkeypatch.setattr(ray_watch, "_LEAVE_SECONDS", 0.3)
+    monkeypatch.setattr(ray_watch, "_STEP_SECONDS", 0.05)
 
 
 def test_work_that_ends_is_waited_for_and_what_it_raises_is_raised():
@@ -144,3 +150,59 @@ def test_workers_that_cannot_start_are_waited_for_only_where_there_is_room(
     with pytest.raises(EngineError, match=r"no room for one. What was finished is kept"):
         pool.run(1, Event())
     assert max(starts, 30) <= now[0] <= max(starts, 30) + 4
+
+
+@pytest.mark.parametrize("error", [EngineError("too small"), KeyboardInterrupt("of a user")])
+def test_a_start_that_ends_gives_its_result_or_its_error(error: BaseException):
+    assert started(lambda: 7, safe=SAFE) == 7
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        started(fail, safe=SAFE)
+
+
+def test_what_ray_raises_at_the_start_is_one_line_with_a_word_on_what_is_safe():
+    def fail() -> None:
+        raise RuntimeError("Timed out waiting for file gcs_port.\nTraceback of a helper")
+
+    with pytest.raises(EngineError, match=f"^The Ray cluster did not start: Timed out .* gcs_port. {SAFE}$"):
+        started(fail, safe=SAFE)
+
+
+def test_a_start_that_takes_too_long_is_left(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray_watch, "START_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(EngineError, match=f"did not start within 0 s. {SAFE}"):
+        started(lambda: time.sleep(60), safe=SAFE)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the names of dead processes stand in /proc alone")
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_start_whose_process_died_is_left_at_once(name: str, tmp_path: Path):
+    program = shutil.copy("/bin/sleep", tmp_path / name)
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        begun.append(subprocess.Popen([program, "300"]))
+        begun[0].send_signal(signal.SIGKILL)
+        Event().wait(60)
+
+    start_seconds = time.monotonic()
+    with pytest.raises(EngineError, match=f"did not start: its process {name} has died. {SAFE}"):
+        started(start, safe=SAFE)
+    assert time.monotonic() - start_seconds < 10
+    begun[0].wait(10)
+    assert ray_watch.dead_child() is None
+
+
+def test_the_thread_of_a_start_lives_as_long_as_the_cluster():
+    """Linux sends a process its death signal when the thread that started it ends."""
+    ended = Event()
+    thread = started(threading.current_thread, safe=SAFE, until=ended)
+    assert thread.is_alive()
+    ended.set()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, File, HTTPException, UploadFile
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from cytolora.classifier.bundle.manifest import to_text
@@ -27,6 +27,8 @@ from cytolora.errors import CytoloraError
 
 _RETRY_SECONDS = "1"
 _NAME_LENGTH = 200
+_FORMATS = "Image files: PNG, JPEG, BMP, TIFF or WebP; what is one is told by its content."
+_BYTES = "application/octet-stream"
 _HINT = " Run `cytolora"
 """Where an error turns to somebody at the command line."""
 
@@ -64,6 +66,31 @@ class Problem(BaseModel):
     """Why a request was refused."""
 
     detail: Any
+
+
+ImageFile = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary", "contentMediaType": _BYTES})]
+"""A file in a form, named as tools of either OpenAPI 3.0 or 3.1 know it."""
+
+
+def _problems(**descriptions: str) -> dict[int | str, dict[str, Any]]:
+    return {int(name[1:]): {"model": Problem, "description": why} for name, why in descriptions.items()}
+
+
+_REFUSALS = _problems(
+    _400="No valid HTTP request.",
+    _403="A page of another site asks, and no token is asked for.",
+    _408="The request did not come whole in time.",
+    _413="The request is too large.",
+    _421="Meant for another host.",
+    _503="Stopping, or too many connections; ask again after Retry-After seconds.",
+)
+"""Of every path: the guard and the limits of connections know no paths."""
+_REFUSALS_OF_IMAGES = _REFUSALS | _problems(
+    _400="No valid HTTP request, or no multipart form.",
+    _401="No token, or a wrong one.",
+    _422="No image of the request can be read.",
+    _503="Too many images or connections, or stopping; ask again after Retry-After seconds.",
+)
 
 
 class Service:
@@ -183,11 +210,11 @@ def _add_routes(app: FastAPI, service: Service, token: str | None) -> None:
     async def drop_page() -> str:
         return page.replace("needs-token=no", f"needs-token={'no' if token is None else 'yes'}")
 
-    @app.get("/health", summary="The process runs.")
+    @app.get("/health", summary="The process runs.", responses=_REFUSALS)
     async def health() -> Status:
         return Status(status="ok", pending=service.pending)
 
-    @app.get("/ready", summary="The model is loaded and takes images.", responses={503: {"model": Problem}})
+    @app.get("/ready", summary="The model is loaded and takes images.", responses=_REFUSALS)
     async def ready() -> Status:
         if not service.is_ready:
             raise HTTPException(503, "stopping", headers={"Retry-After": _RETRY_SECONDS})
@@ -197,20 +224,12 @@ def _add_routes(app: FastAPI, service: Service, token: str | None) -> None:
 
 
 def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
-    refusals: dict[int | str, dict[str, Any]] = {
-        400: {"model": Problem, "description": "No multipart form."},
-        401: {"model": Problem, "description": "No token, or a wrong one."},
-        403: {"model": Problem, "description": "A page of another site asks, and no token is asked for."},
-        408: {"model": Problem, "description": "The request did not come whole in time."},
-        413: {"model": Problem, "description": "The request is too large."},
-        421: {"model": Problem, "description": "Meant for another host."},
-        422: {"model": Problem, "description": "No image of the request can be read."},
-        503: {"model": Problem, "description": "Too many images or connections; ask again after Retry-After seconds."},
-    }
     secured = [] if token is None else [Depends(HTTPBearer(auto_error=False))]  # says so in the schema; Guard checks
 
-    @app.post("/v1/predict", summary="Predicts one or many images.", responses=refusals, dependencies=secured)
-    async def predict(images: Annotated[list[UploadFile], File(description="Image files.", min_length=1)]) -> Answers:
+    @app.post(
+        "/v1/predict", summary="Predicts one or many images.", responses=_REFUSALS_OF_IMAGES, dependencies=secured
+    )
+    async def predict(images: Annotated[list[ImageFile], File(description=_FORMATS, min_length=1)]) -> Answers:
         if len(images) > service.limits.max_images:
             raise HTTPException(413, f"{len(images)} images in one request; at most {service.limits.max_images}.")
         named = [

@@ -67,10 +67,10 @@ class MicroBatcher(Generic[Question, Answer]):
             if not self._is_stopped:
                 self._is_stopped = True
                 self._queue.put(None)
-        self._thread.join()
+        self._thread.join()  # no deadline: it computes what was taken, and is asked nothing more
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
+        while (first := self._queue.get()) is not None:  # no deadline: nothing to do until somebody asks
             batch, ended = self._collect(first)
             self._reply([one for one in batch if one[1].set_running_or_notify_cancel()])
             if ended:

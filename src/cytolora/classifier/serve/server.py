@@ -4,6 +4,7 @@ The deadlines hold before a token can be looked at: a client that never ends its
 """
 
 import json
+import logging
 from asyncio import TimerHandle, Transport
 from contextlib import suppress
 from socket import socket
@@ -20,10 +21,15 @@ from cytolora.classifier.serve.limits import Limits
 BACKLOG = 2048
 """Clients that connect at once and wait to be accepted; none is refused."""
 _ACCEPTED_AT_ONCE = 100
-"""Accepted before any of them is looked at; bounds the files that are open beyond ``max_connections``."""
+"""Accepted at most before any of them is looked at; bounds the files that are open beyond ``max_connections``."""
+_READ_BEFORE_PUSHED_OUT = 10
+"""Times that others are accepted before a new connection could be closed for them; it is read at the third."""
 _FILES_PER_CONNECTION = 2
 """Its socket, and the temporary file of a large upload."""
 _OTHER_FILES = 2 * _ACCEPTED_AT_ONCE
+_HELD_UP_SECONDS = 0.25
+"""A deadline that is noticed later than this fell into a time in which the service itself stood still: the client,
+which may have sent all in time, has the whole time once more."""
 
 _Phase = Literal["header", "body", "answer", "unread"]
 
@@ -35,11 +41,13 @@ def _refusal(status: str, why: str, *headers: str) -> bytes:
 
 
 _LATE = _refusal("408 Request Timeout", "The request did not come whole in time.")
+_INVALID = _refusal("400 Bad Request", "No valid HTTP request.")
 _FULL = _refusal("503 Service Unavailable", "Too many connections.", "retry-after: 1")
 
 
 def make_server(app: FastAPI, limits: Limits) -> "Server":
     """Builds the server of an app; ``run(sockets=[listener])`` serves until it is told to stop."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # as log_level below
     in_all = fit_open_files(limits.max_connections)
     connections: Connections[_Connection] = Connections(in_all=in_all, per_client=limits.max_connections_per_client)
 
@@ -50,12 +58,18 @@ def make_server(app: FastAPI, limits: Limits) -> "Server":
         app,
         http=cast(Any, protocol),  # called like a class, once a connection
         ws="none",  # a socket that is upgraded would have no deadline
-        log_level="warning",
+        log_level="error",  # what clients do wrong is answered, and fills no log
         access_log=False,
         server_header=False,
-        backlog=_ACCEPTED_AT_ONCE,
+        backlog=accepted_at_once(limits),
     )
     return Server(config)
+
+
+def accepted_at_once(limits: Limits) -> int:
+    """Returns how many connections are accepted at once: few enough that each is read before it could yield."""
+    fewest = min(limits.max_connections, limits.max_connections_per_client)
+    return max(1, min(_ACCEPTED_AT_ONCE, fewest // _READ_BEFORE_PUSHED_OUT))
 
 
 def fit_open_files(num_connections: int) -> int:
@@ -98,6 +112,7 @@ class _Connection(H11Protocol):
         self._num_received = 0
         """Bytes of the phase."""
         self._timer: TimerHandle | None = None
+        self._is_last_look = False
         self._is_refused = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -132,6 +147,13 @@ class _Connection(H11Protocol):
         super().on_response_complete()
         self._follow()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP in the form of every other refusal."""
+        self.dismiss(_INVALID)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Does nothing: a connection between two requests has the deadline of a header."""
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._begin("unread")
@@ -164,6 +186,7 @@ class _Connection(H11Protocol):
 
     def _begin(self, phase: _Phase) -> None:
         self._phase, self._began, self._num_received = phase, self.loop.time(), 0
+        self._is_last_look = False
         self._stop_timer()
         if phase == "answer":
             self._all.is_answered(self)
@@ -179,11 +202,18 @@ class _Connection(H11Protocol):
         return self._limits.body_seconds + counted / self._limits.min_body_rate
 
     def _when_late(self) -> None:
-        left = self._began + self._allowed() - self.loop.time()
-        if left > 0:  # more of the body has come since
-            self._timer = self.loop.call_later(left, self._when_late)
-        else:
+        now = self.loop.time()
+        left = self._began + self._allowed() - now
+        if left <= 0 and not self._is_last_look:
+            self._is_last_look = True
+            if left < -_HELD_UP_SECONDS:
+                self._began, left = now, self._allowed()
+            else:
+                left = 0.0  # what has come meanwhile is read before a timer of now
+        elif left <= 0:
             self.dismiss(_LATE)
+            return
+        self._timer = self.loop.call_later(left, self._when_late)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

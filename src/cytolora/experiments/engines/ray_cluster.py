@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from ipaddress import ip_address
+from threading import Event
 from types import ModuleType
 from typing import Any
 
 from cytolora.errors import ConfigError, EngineError, missing_package
-from cytolora.experiments.engines.ray_watch import leave
+from cytolora.experiments.engines.ray_watch import leave, started
 
 _INLINE_BYTES = 256 * 2**20
 """Of arguments inside a message; Ray's messages have at most 512 MB."""
@@ -51,11 +52,17 @@ _OPEN, _SHUT = 0, 3
 
 
 @contextmanager
-def local_cluster(*, num_cpus: int, num_gpus: int) -> Iterator[ModuleType]:
+def local_cluster(*, num_cpus: int, num_gpus: int, safe: str = "") -> Iterator[ModuleType]:
     """Starts a cluster of this machine for the block, and ends all its processes.
 
     It listens on the loopback address only, for those who hold a token made for it; it has no dashboard, reports
     nothing, and keeps its files in a temporary folder.
+
+    Args:
+        safe: Sentence on what is kept, for the error where it does not start.
+
+    Raises:
+        EngineError: If a process of it dies while it starts, or it does not start in time.
     """
     require_ray()
     parent = tempfile.gettempdir()
@@ -67,23 +74,29 @@ def local_cluster(*, num_cpus: int, num_gpus: int) -> Iterator[ModuleType]:
         with _environment(secret, without=("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")):
             import ray
 
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                num_gpus=num_gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                object_store_memory=_STORE_BYTES,
-                _temp_dir=folder,
-                _node_ip_address="127.0.0.1",
-            )
+            ended = Event()
             try:
+                started(lambda: _start(ray, folder, num_cpus=num_cpus, num_gpus=num_gpus), safe=safe, until=ended)
                 yield ray
             finally:
                 leave(ray)
+                ended.set()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(ray: ModuleType, folder: str, *, num_cpus: int, num_gpus: int) -> None:
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        object_store_memory=_STORE_BYTES,
+        _temp_dir=folder,
+        _node_ip_address="127.0.0.1",
+    )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from cytolora.experiments.engines.ray_cluster import (
     running_cluster,
     too_small,
 )
-from cytolora.experiments.engines.ray_watch import look_at, raise_if_dead, run_watched
+from cytolora.experiments.engines.ray_watch import look_at, raise_if_dead, run_watched, started
 from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units, split_up
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
@@ -76,12 +76,14 @@ def run_jobs(
     missing = [run for job in jobs for run in job.runs if store.find(run.run_id) is None]
     adapters = [run for run in missing if run.kind == "adapter"]
     progress.begin(counted(len(missing), "run"), num_passes(adapters, inputs), PASSES)
+    _read_once(jobs, inputs)
     threads = torch.get_num_threads()
-    with _cluster(workers, threads, device) as ray:
-        num_workers, resources = _sized(ray, workers, threads, device)
+    safe = f"What was finished is kept in {store.root}; the same command goes on from there."
+    with _cluster(workers, threads, device, safe) as ray:
+        (num_workers, resources), look = started(
+            lambda: (_sized(ray, workers, threads, device), look_at(ray)), safe=safe
+        )
         setup = _setup(jobs, inputs, store, device, int(resources["num_cpus"]) if device.type == "cuda" else threads)
-        safe = f"What was finished is kept in {store.root}; the same command goes on from there."
-        look = look_at(ray)
         pool = _Pool(
             ray=ray,
             new=_actors(ray, setup, resources),
@@ -94,7 +96,7 @@ def run_jobs(
         run_watched(lambda is_left: pool.run(num_workers, is_left), look, safe=safe)
 
 
-def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractContextManager[ModuleType]:
+def _cluster(workers: Workers, threads: int, device: torch.device, safe: str) -> AbstractContextManager[ModuleType]:
     if workers.address is not None:
         return running_cluster(workers.address)
     cpus = num_cpus()
@@ -102,6 +104,7 @@ def _cluster(workers: Workers, threads: int, device: torch.device) -> AbstractCo
     return local_cluster(
         num_cpus=cpus if device.type == "cuda" else worker_cpus,
         num_gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
+        safe=safe,
     )
 
 
@@ -118,13 +121,17 @@ def _sized(ray: ModuleType, workers: Workers, threads: int, device: torch.device
     return num_workers, {"num_cpus": max(1, min(threads, cpus // num_workers)), "num_gpus": min(1, gpus / num_workers)}
 
 
+def _read_once(jobs: Sequence[Job], inputs: Inputs) -> None:
+    """Reads data and hashes weights here, not in every worker; it takes a while, before there is a cluster to lose."""
+    for job in jobs:
+        first = job.settings[0][0]
+        inputs.manifest(first.dataset, first.split)
+        inputs.weights_sha256(job.backbone)
+
+
 def _setup(jobs: Sequence[Job], inputs: Inputs, store: Store, device: torch.device, threads: int) -> Any:
     from cytolora.experiments.engines.ray_worker import WorkerSetup
 
-    for job in jobs:
-        first = job.settings[0][0]
-        inputs.manifest(first.dataset, first.split)  # read and hashed here once, not by every worker
-        inputs.weights_sha256(job.backbone)
     return WorkerSetup(
         inputs=inputs.absolute(),
         root=store.root.resolve(),

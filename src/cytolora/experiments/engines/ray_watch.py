@@ -5,13 +5,19 @@ Ray's own calls may wait for a part that is gone, or end this process; so the wo
 
 import atexit
 import logging
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from types import ModuleType
+from typing import TypeVar
 
-from cytolora.errors import EngineError
+from cytolora.errors import CytoloraError, EngineError
+
+Result = TypeVar("Result")
 
 _LOG = logging.getLogger("cytolora")
 
@@ -24,8 +30,62 @@ SILENT_SECONDS = 25.0
 _LEAVE_SECONDS = 15.0
 """For Ray to end its processes; without its control process it takes about 8."""
 
+START_SECONDS = 300.0
+"""For a cluster of this machine to start, which takes up to a minute where other programs take the CPUs."""
+_STEP_SECONDS = 0.5
+_VITAL = ("gcs_server", "raylet")
+"""Programs without which no cluster starts; Ray waits for them without an end, or ends without a word."""
+
 Look = Callable[[], bool | None]
 """Returns whether this machine's node is alive; None if the control process does not answer."""
+
+
+def started(start: Callable[[], Result], *, safe: str, until: Event | None = None) -> Result:
+    """Returns what ``start`` returns, unless a process that it started dies first, or it takes too long.
+
+    Args:
+        safe: Sentence of the error on what is kept.
+        until: The thread lives until it is set: Linux ends what a thread started when the thread ends.
+
+    Raises:
+        EngineError: If the cluster does not start; else whatever ``start`` raises.
+    """
+    results, raised, has_ended = list[Result](), list[BaseException](), Event()
+
+    def run() -> None:
+        try:
+            results.append(start())
+        except BaseException as error:
+            raised.append(error)
+        has_ended.set()
+        if until is not None:
+            until.wait()  # no deadline: a thread that does nothing and holds nobody up
+
+    Thread(target=run, name="cytolora-ray-start", daemon=True).start()
+    latest = monotonic() + START_SECONDS
+    while not has_ended.wait(_STEP_SECONDS):
+        if (name := dead_child()) is not None:
+            raise EngineError(f"The Ray cluster did not start: its process {name} has died. {safe}")
+        if monotonic() > latest:
+            raise EngineError(f"The Ray cluster did not start within {START_SECONDS:.0f} s. {safe}")
+    if raised:
+        if isinstance(raised[0], Exception) and not isinstance(raised[0], CytoloraError):
+            why = (str(raised[0]).strip().splitlines() or [type(raised[0]).__name__])[0].rstrip(".")
+            raise EngineError(f"The Ray cluster did not start: {why}. {safe}") from raised[0]
+        raise raised[0]
+    return results[0]
+
+
+def dead_child() -> str | None:
+    """Returns the name of a vital process that this one started and that has died; None where /proc is missing."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):  # gone meanwhile
+            _, _, rest = stat.read_text(encoding="utf-8", errors="replace").partition(" (")
+            name, _, fields = rest.rpartition(") ")
+            state, parent = fields.split()[:2]
+            if name in _VITAL and state == "Z" and int(parent) == os.getpid():
+                return name
+    return None
 
 
 def run_watched(work: Callable[[Event], None], look: Look, *, safe: str) -> None:

@@ -26,7 +26,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 _PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
-_STALL_SECONDS = 600.0
+STALL_SECONDS = 600.0
 """Longest time without progress. The hub's client has a deadline for silence (HF_HUB_DOWNLOAD_TIMEOUT, 10 s) and none
 for a connection that drips; it counts pieces of 10 MB, so that this is a rate of 17 kB a second."""
 
@@ -141,7 +141,7 @@ def _download(spec: BackboneSpec, hub: HubFile, progress: Progress | None = None
         return hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=telling(bar, tell))
 
     try:
-        path = Path(unless_stalled(download, seconds=_STALL_SECONDS))
+        path = Path(unless_stalled(download, seconds=STALL_SECONDS))
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the system
         raise _explained(spec, hub, error) from error
     return intact(spec, path)
@@ -156,7 +156,7 @@ def _if_there(hub: HubFile) -> Path | None:
         return hf_hub_download(hub.repo, hub.filename, revision=hub.revision, tqdm_class=bar)
 
     try:
-        return Path(unless_stalled(download, seconds=_STALL_SECONDS))
+        return Path(unless_stalled(download, seconds=STALL_SECONDS))
     except (HfHubHTTPError, LocalEntryNotFoundError, StalledError, OSError) as error:
         _log.info("%s of %s is not there: %s", hub.filename, hub.repo, type(error).__name__)
         return None
@@ -233,7 +233,7 @@ def _explained(spec: BackboneSpec, hub: HubFile, error: Exception) -> WeightsErr
         case StalledError():
             return WeightsError(
                 f"The download of {hub.filename} from {hub.repo} came to a halt: less than 10 MB in "
-                f"{_STALL_SECONDS:.0f} s. What has arrived is kept; fetch it again, and it goes on from there. {else_}"
+                f"{STALL_SECONDS:.0f} s. What has arrived is kept; fetch it again, and it goes on from there. {else_}"
             )
         case errors.GatedRepoError():
             return WeightsError(
