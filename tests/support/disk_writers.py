@@ -15,7 +15,7 @@ from faulty_files import Crash, Fault, FaultyFiles
 
 from cytolora.classifier.bundle.files import CARD, read_bundle, write_bundle
 from cytolora.core import unfinished
-from cytolora.core.checksum import add_checksum, read_checked
+from cytolora.core.cache_folder import CachedFiles
 from cytolora.core.files import staged_file, write_bytes, write_json
 from cytolora.core.folders import current_folder, finish_together, staged_folder, staged_together
 from cytolora.core.shards import ShardStore
@@ -111,14 +111,14 @@ def library_writers(bundle: Path, folder: Path) -> list[Writer]:
             "evaluation",
             lambda to, value: write_cached(to / "e.json", value),
             *([1], [1, 2]),
-            read=lambda to: read_cached(to / "e.json"),
+            read=lambda to: read_cached(to / "e.json", list),
             is_cache=True,
         ),
         _pair(
             "cached adapter",
-            lambda to, text: write_bytes(to / "a", add_checksum(text, key="a")),
+            lambda to, text: CachedFiles(to).keep("a", text),
             *(_TEXT, _TEXT * 2),
-            read=lambda to: read_checked(to / "a", key="a"),
+            read=lambda to: CachedFiles(to).read("a", bytes),
             is_cache=True,
         ),
         Writer(

@@ -95,7 +95,8 @@ def remove(entry: Entry) -> bool:
 def remove_abandoned(root: Path) -> None:
     """Removes what killed processes had begun to write; what a living one writes is locked, and stays."""
     for kind in KINDS:
-        sweep_below(root / kind)
+        if not (root / kind).is_symlink():
+            sweep_below(root / kind)
 
 
 def remove_least_used(root: Path, *, if_beyond: int, to: int) -> None:
