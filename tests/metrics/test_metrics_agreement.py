@@ -105,6 +105,14 @@ def test_probabilities_that_are_right_as_often_as_they_say_have_hardly_an_error(
     assert expected_calibration_error(reliability(labels, np.column_stack([sure, 1 - sure]))) < 0.01
 
 
+def test_bins_lie_edge_to_edge_and_hold_what_is_above_their_lower_edge():
+    bins = reliability([0, 0, 0, 0], [[0.5, 0.5], [0.5001, 0.4999], [0.75, 0.25], [0.9, 0.1]], num_bins=4)
+    assert [(one.low, one.high) for one in bins] == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
+    assert [one.num_images for one in bins] == [0, 1, 2, 1]
+    assert [one.confidence for one in bins] == pytest.approx([0, 0.5, (0.5001 + 0.75) / 2, 0.9])
+    assert [one.accuracy for one in bins] == [0, 1, 1, 1]
+
+
 def test_certainty_of_1_falls_into_the_last_bin():
     assert reliability([0], [[1.0, 0.0]])[-1].num_images == 1
 
