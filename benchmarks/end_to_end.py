@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/end_to_end.py --data herlev=smear2005 --backbone-file vit_tiny6/backbone.yaml --steps 20
 
-4 shots, one seed, five learning rates, LoRA of rank 2 on q and v, batch 32, the same images and numbers of steps on both
-sides. The paper's budget at 4 shots is 250 steps (``--steps 250``).
+4 shots, one seed, five learning rates, LoRA of rank 2 on q and v, batch 32, the same images and numbers of steps on
+both sides. The paper's budget at 4 shots is 250 steps (``--steps 250``).
 "Each run alone" is the same work on both sides: a process a run, validated after every epoch; ours keeps decoded images
 from one run to the next, as it does. "The whole protocol" is what each side would do: ours loads once, validates once
 and tests the chosen rate, theirs does all of it for every rate. fp32 on both sides; bf16 of ours is set against theirs

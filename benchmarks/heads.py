@@ -5,8 +5,8 @@
     .venv/bin/python benchmarks/heads.py --logistic                 (scikit-learn's LogisticRegression, 18 penalties)
 
 The protocol is the same on both sides (mini-batches of 32, AdamW, schedule); tests/training/heads/test_linear.py shows
-the heads to be equal to 1e-5. Epochs are few because the baseline is slow; both sides scale with them. With ``--heads`` the
-baseline trains so many heads and is scaled to 18.
+the heads to be equal to 1e-5. Epochs are few because the baseline is slow; both sides scale with them. With ``--heads``
+the baseline trains so many heads and is scaled to 18, which each line then says.
 """
 
 import argparse
@@ -86,9 +86,7 @@ def against_loader(options: argparse.Namespace) -> None:
             ours = cpu_seconds(lambda data=data: in_one_pass(*data))
             ratios.append(theirs * NUM_HEADS / options.heads / ours)
         shown = f"{statistics.median(ratios):.1f} [{min(ratios):.1f}, {max(ratios):.1f}]"
-        trained = (
-            "" if options.heads == NUM_HEADS else f" (the baseline trained {options.heads}, scaled to {NUM_HEADS})"
-        )
+        trained = "" if options.heads == NUM_HEADS else f" (the baseline trained {options.heads} of them, scaled)"
         print(f"{num_images} x {feature_dim}, {num_classes} classes, {options.workers} workers: ratio {shown}{trained}")
 
 

@@ -80,6 +80,7 @@ class Run:
         sys.dont_write_bytecode = True
         sys.path[:0] = [str(self._src), str(ROOT / "tests" / "support")]
         os.environ["PYTHONPATH"] = str(self._src)
+        os.environ["CYTOLORA_TEST_DATA"] = str(folder / "none")  # the same tests on every machine
         for name in _PRELOADED:
             importlib.import_module(name)
 
@@ -155,11 +156,11 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=400, help="of mutants, over all files")
     parser.add_argument("--all", action="store_true", help="every mutant")
     parser.add_argument("--quick", action="store_true", help="60 mutants")
-    parser.add_argument("--only", default="*", help="files below src/cytolora, as a pattern")
+    parser.add_argument("--only", nargs="+", default=["*"], help="files below src/cytolora, as patterns")
     parser.add_argument("--key", default="", help="of mutants, a part of it: `FILE | CODE`, as it is printed")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    names = [name for name in TESTS if fnmatch(name, arguments.only)]
+    names = [name for name in TESTS if any(fnmatch(name, pattern) for pattern in arguments.only)]
     number = None if arguments.all or arguments.key else 60 if arguments.quick else arguments.number
     picked = [
         entry for entry in chosen(names, number, arguments.seed) if arguments.key in f"{entry[0]} | {entry[1].key}"
