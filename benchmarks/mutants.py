@@ -157,14 +157,14 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every mutant")
     parser.add_argument("--quick", action="store_true", help="60 mutants")
     parser.add_argument("--only", nargs="+", default=["*"], help="files below src/cytolora, as patterns")
-    parser.add_argument("--key", default="", help="of mutants, a part of it: `FILE | CODE`, as it is printed")
+    parser.add_argument("--key", nargs="+", help="of mutants, parts of them: `FILE | CODE`, as they are printed")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     names = [name for name in TESTS if any(fnmatch(name, pattern) for pattern in arguments.only)]
     number = None if arguments.all or arguments.key else 60 if arguments.quick else arguments.number
-    picked = [
-        entry for entry in chosen(names, number, arguments.seed) if arguments.key in f"{entry[0]} | {entry[1].key}"
-    ]
+    picked = chosen(names, number, arguments.seed)
+    if arguments.key:
+        picked = [entry for entry in picked if any(key in f"{entry[0]} | {entry[1].key}" for key in arguments.key)]
     with tempfile.TemporaryDirectory() as folder:
         outcomes = _run(Run(Path(folder)), picked)
     return _report(names, picked, outcomes)
@@ -199,9 +199,9 @@ def _report(names: Sequence[str], picked: Sequence[tuple[str, Mutant]], outcomes
     for name, mutant in new:
         print(f"new survivor: {name}:{mutant.line}\n{name} | {mutant.key}")
     share = len(lived) / max(len(picked), 1)
-    print(
-        json.dumps({"mutants": len(picked), "survived": len(lived), "of_these_new": len(new), "share": round(share, 3)})
-    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = {"mutants": len(picked), "survived": len(lived), "of_these_new": len(new), "share": round(share, 3)}
+    print(json.dumps({**found, "cpu_seconds": round(used.ru_utime + used.ru_stime)}))
     return int(share > LIMIT)
 
 
