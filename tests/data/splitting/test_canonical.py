@@ -109,6 +109,10 @@ def test_a_hash_is_verified_from_twelve_digits_on(number):
         assert verify_division(herlev(), text) == sha256
 
 
+def test_the_documented_file_is_verified_and_its_hash_given():
+    assert verify_division(herlev(), str(DOCS / "herlev.csv")) == cited("herlev")
+
+
 @pytest.mark.parametrize("text", ["", "sha256:", "abc", "sha256:32d833b24a0", "no_such_file.csv", "g" * 64])
 def test_what_is_neither_file_nor_hash_is_refused(text):
     with pytest.raises(ConfigError, match=r"neither a split file nor a hash"):
@@ -134,7 +138,8 @@ def test_verify_names_the_number_of_images_that_stand_elsewhere_and_the_first(tm
     number = sum(old != new for old, new in zip(lines, moved, strict=True))
     out.write_text("\n".join(moved), encoding="utf-8")
     assert called("split", data, "--verify", out) == 2
-    assert f"{number} of 917 images stand in another subset, the first is {lines[2].partition(',')[0]}" in (
+    first = lines[2].partition(",")[0]
+    assert f"{number} of 917 images stand in another subset, the first is {first} (val, canonical: test)" in (
         capsys.readouterr().err
     )
 
