@@ -80,6 +80,7 @@ class Run:
         sys.dont_write_bytecode = True
         sys.path[:0] = [str(self._src), str(ROOT / "tests" / "support")]
         os.environ["PYTHONPATH"] = str(self._src)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # some are slow to load
         os.environ["CYTOLORA_TEST_DATA"] = str(folder / "none")  # the same tests on every machine
         for name in _PRELOADED:
             importlib.import_module(name)
@@ -108,7 +109,7 @@ class Run:
             os.dup2(silence, 2)
             os.chdir(ROOT)
             files = [f"tests/{test}" for test in TESTS[name] if (ROOT / "tests" / test).exists()]
-            options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=line"]
+            options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin", "--tb=line"]
             code = int(importlib.import_module("pytest").main([*options, f"--basetemp={self._folder}/t", *files]))
         finally:
             os._exit(code)
