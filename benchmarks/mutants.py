@@ -53,7 +53,7 @@ TESTS: dict[str, Sequence[str]] = {
     "metrics/scores.py": ["metrics/test_metrics.py"],
     "metrics/units.py": ["metrics/test_units.py", "metrics/test_intervals.py"],
     "data/splitting/canonical.py": ["data/splitting/test_canonical.py"],
-    "data/splitting/findings.py": ["data/splitting/test_copies.py", "data/quality/test_audit.py"],
+    "data/splitting/findings.py": ["data/splitting/test_division_findings.py", "data/splitting/test_copies.py"],
     "data/splitting/leave_out.py": ["data/splitting/test_leave_out.py", "data/test_similar_names.py"],
     "data/splitting/partition.py": ["data/splitting/test_splits.py", "data/splitting/test_copies.py"],
     "data/splitting/split_files.py": ["data/splitting/test_split_files.py", "data/splitting/test_canonical.py"],
@@ -109,7 +109,19 @@ class Run:
             os.dup2(silence, 2)
             os.chdir(ROOT)
             files = [f"tests/{test}" for test in TESTS[name] if (ROOT / "tests" / test).exists()]
-            options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin", "--tb=line"]
+            options = [
+                "-x",
+                "-q",
+                "-m",
+                "not slow",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "pytest_timeout",
+                "-p",
+                "_hypothesis_pytestplugin",
+                "--tb=line",
+            ]
             code = int(importlib.import_module("pytest").main([*options, f"--basetemp={self._folder}/t", *files]))
         finally:
             os._exit(code)
