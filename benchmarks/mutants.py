@@ -57,7 +57,7 @@ TESTS: dict[str, Sequence[str]] = {
     "data/splitting/leave_out.py": ["data/splitting/test_leave_out.py", "data/test_similar_names.py"],
     "data/splitting/partition.py": ["data/splitting/test_splits.py", "data/splitting/test_copies.py"],
     "data/splitting/split_files.py": ["data/splitting/test_split_files.py", "data/splitting/test_canonical.py"],
-    "data/splitting/splits.py": ["data/splitting/test_splits.py", "data/splitting/test_copies.py"],
+    "data/splitting/splits.py": ["data/splitting/test_splits.py", "data/splitting/test_leave_out.py"],
     "experiments/select.py": ["experiments/test_select.py"],
     "experiments/store.py": ["experiments/test_store.py", "reporting/results/test_report_damage.py"],
     "experiments/run_folder.py": ["experiments/test_run_folder.py", "reporting/results/test_report_damage.py"],

@@ -4,20 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from cytolora.config.run import Subset
 from cytolora.core.findings import RefusedDataError
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splitting.findings import of_division, of_groups, refuse_one_class, torn_copies
 
 BY_IMAGE = "divided by image, so that images of one group may stand in two subsets"
 
+_SUBSETS: dict[str, Subset | None] = {"train": "train", "val": "val", "test": "test", "": None}
+_GROUPS = {"-": None}
+
 
 def divided(rows: str, *, rule: str = "") -> Manifest:
     """Images written as subset, group (or -) and content: ``train:g1:c1 test:g1:c2``."""
     samples = tuple(
         Sample(
-            path=f"{number}.png", label="a", subset=subset or None, group=None if group == "-" else group, sha256=sha
-        )  # pyright: ignore[reportArgumentType]
-        for number, (subset, group, sha) in enumerate(row.split(":") for row in rows.split())
+            path=f"{number}.png", label="a", subset=_SUBSETS[subset], group=_GROUPS.get(group, group), sha256=content
+        )
+        for number, (subset, group, content) in enumerate(row.split(":") for row in rows.split())
     )
     return Manifest(name="toy", root=Path(), classes=("a",), samples=samples, split_rule=rule)
 

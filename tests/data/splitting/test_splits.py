@@ -224,6 +224,29 @@ def test_slides_of_many_sizes_are_divided_so(changes: dict[str, Any], sizes: tup
     assert hashlib.sha256(rows.encode()).hexdigest()[:12] == digest
 
 
+@pytest.mark.parametrize(
+    ("slides", "expected"),
+    [
+        ("cc c cc", "test val train"),
+        ("cc acbb ba ac b", "val train val test test"),
+        ("ac ba ab bbac bca", "test val test train val"),
+    ],
+)
+def test_where_slides_by_size_leave_a_subset_without_a_class_the_smallest_that_can_be_spared_moves(
+    slides: str, expected: str
+):
+    """Each word is a slide, each letter a cell of that class."""
+    samples = [
+        Sample(path=f"{slide}-{cell}.png", label=label, group=f"g{slide}")
+        for slide, cells in enumerate(slides.split())
+        for cell, label in enumerate(cells)
+    ]
+    assigned = assign_subsets(_manifest(samples), SplitSpec())
+    homes = {sample.group: sample.subset for sample in assigned.samples}
+    assert [homes[f"g{slide}"] for slide in range(len(homes))] == expected.split()
+    assert all(row[subset] for row in assigned.counts().values() for subset in SUBSETS)
+
+
 @st.composite
 def _grouped(draw_value: st.DrawFn) -> list[Sample]:
     """Images whose classes come from at least three groups each; groups may mix classes, some images have none."""
