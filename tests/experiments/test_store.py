@@ -15,7 +15,7 @@ from fake_store import FakeData, fake_run
 
 import cytolora.experiments.store as store_module
 from cytolora.core.identity import Identity
-from cytolora.errors import StoreError
+from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.store import RunResult, Store, require_writable
 
 SMALL = FakeData(num_groups=4)
@@ -228,3 +228,8 @@ def test_a_spec_of_another_version_is_left_to_its_reader_under_any_name(filled: 
     assert stored is not None
     assert stored.spec["later"] == 1
     assert stored.checksums is None
+
+
+def test_a_root_that_is_no_path_is_refused_by_its_name():
+    with pytest.raises(ConfigError, match=r"^root is a path"):
+        Store(3)  # pyright: ignore[reportArgumentType]
