@@ -171,6 +171,7 @@ def test_leftovers_are_taken_back_once_by_who_writes_and_never_by_who_reads(
     list(fresh.runs())
     assert calls == []
     fresh.write(result())
+    assert calls == [fresh.root]
     fresh.make_root()
     assert calls == [fresh.root]
 
@@ -233,3 +234,19 @@ def test_a_spec_of_another_version_is_left_to_its_reader_under_any_name(filled: 
 def test_a_root_that_is_no_path_is_refused_by_its_name():
     with pytest.raises(ConfigError, match=r"^root is a path"):
         Store(3)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_store_is_made_with_all_folders_above_it(tmp_path: Path):
+    store = Store(tmp_path / "a" / "b" / "runs")
+    store.make_root()
+    assert store.root.is_dir()
+    Store(tmp_path / "c" / "d" / "runs").add(result())
+    assert len(list(Store(tmp_path / "c" / "d" / "runs").runs())) == 1
+
+
+@pytest.mark.parametrize("name", ["spec.json", "metrics.json", "provenance.json"])
+def test_a_file_that_still_reads_well_but_was_changed_is_named(name: str, filled: Store):
+    file = filled.root / result().spec.run_id / name
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(StoreError, match=rf"{name} was changed after it was written"):
+        filled.find(result().spec.run_id)
