@@ -254,3 +254,19 @@ def test_a_table_on_which_no_rule_acts_keeps_its_fingerprint(tmp_path: Path):
     manifest = load_manifest(tmp_path, "csv")
     assert not manifest.findings
     assert manifest.fingerprint == "8ef96ab0df035d78c29ad40923df516e9fc5e199a5a35187477c14324416db69"
+
+
+@pytest.mark.parametrize("column", ["class", "Class Name", "category", "diagnosis", "labels", "TARGET"])
+def test_a_column_of_labels_by_another_name_is_to_be_renamed(cells: Path, column: str):
+    (cells / "manifest.csv").write_text(f"path,{column}\n{NAMES[0]},a\n")
+    with pytest.raises(DataError, match=rf"no column 'label'; .* Rename '{column}' to label\."):
+        load_manifest(cells, "csv")
+
+
+@pytest.mark.parametrize(
+    "column", ["image", "img", "file", "File_Name", "filepath", "image name", "imagefile", "Image Path"]
+)
+def test_a_column_of_images_by_another_name_is_to_be_renamed(cells: Path, column: str):
+    (cells / "manifest.csv").write_text(f"{column},label\n{NAMES[0]},a\n")
+    with pytest.raises(DataError, match=rf"no column 'path'; .* Rename '{column}' to path\."):
+        load_manifest(cells, "csv")
