@@ -270,3 +270,21 @@ def test_a_column_of_images_by_another_name_is_to_be_renamed(cells: Path, column
     (cells / "manifest.csv").write_text(f"{column},label\n{NAMES[0]},a\n")
     with pytest.raises(DataError, match=rf"no column 'path'; .* Rename '{column}' to path\."):
         load_manifest(cells, "csv")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [("0", "1"), ("0.0", "1.0"), ("True", "False"), ("yes", "no"), ("Y", "N"), ("t", "f"), ("x", ""), ("1", "1")],
+)
+@pytest.mark.parametrize("column", ["is_train", "test", "for validation", "InTestSet", "holdout", "use_val_split"])
+def test_a_column_that_says_of_one_subset_yes_or_no_is_refused(cells: Path, column: str, values: tuple[str, str]):
+    with pytest.raises(DataError, match=rf"found column '{column}', expected 'subset' .* Write train, val or test for"):
+        read(cells, f",{column}", values * 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("is_train", ("maybe", "1")), ("is_trained", "01"), ("test_score", "01")]
+)
+def test_a_column_that_says_anything_else_is_only_named(cells: Path, column: str, values: tuple[str, str]):
+    (one,) = read(cells, f",{column}", tuple(values) * 2).findings
+    assert (one.code, one.examples) == ("T301", (column,))
