@@ -288,3 +288,8 @@ def test_a_column_that_says_of_one_subset_yes_or_no_is_refused(cells: Path, colu
 def test_a_column_that_says_anything_else_is_only_named(cells: Path, column: str, values: tuple[str, str]):
     (one,) = read(cells, f",{column}", tuple(values) * 2).findings
     assert (one.code, one.examples) == ("T301", (column,))
+
+
+def test_two_subsets_in_a_column_of_any_name_are_enough_to_refuse_it(cells: Path):
+    with pytest.raises(DataError, match="found column 'usage', expected 'subset'"):
+        read(cells, ",usage", ("train", "test") * 2)

@@ -14,7 +14,7 @@ from PIL import Image
 from cytolora.cli.app import main
 from cytolora.config.reading import ReadOptions
 from cytolora.data.datasets import load_manifest
-from cytolora.data.readers.tables import GROUP, SUBSET, meant_as
+from cytolora.data.readers.tables import GROUP, SUBSET, how_to_name, meant_as
 from cytolora.data.splitting.split_files import read_split
 from cytolora.errors import DataError
 
@@ -309,3 +309,11 @@ def test_only_some_words_keep_their_meaning_after_others():
     kept = {word for word in SUBSET_WORDS.split() if meant_as(f"repo_{word}") == "subset"}
     assert {"split", "subset", "fold", "partition"} <= kept
     assert "set" not in kept
+
+
+def test_a_table_that_nobody_named_is_told_how_to_be_read_and_a_workbook_how_to_be_saved():
+    said = how_to_name(Path("my cells.csv"))
+    assert "name it (`cytolora check 'my cells.csv'`), or call it manifest.csv, with columns path,label" in said
+    for name in ("cells.xlsx", "cells.ods"):
+        assert "save it as manifest.csv (CSV UTF-8), with columns path,label" in how_to_name(Path(name))
+        assert "cytolora check" not in how_to_name(Path(name))
