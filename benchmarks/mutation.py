@@ -92,7 +92,7 @@ def _is_silent(node: ast.AST) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.JoinedStr() | ast.Expr(value=ast.Constant()):
             return True
-        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")) | ast.keyword(arg="strict"):  # of zip: never unequal lengths
             return True
         case ast.Subscript(value=ast.Name(id=name)):
             return name in SHAPES
