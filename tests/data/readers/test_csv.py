@@ -293,3 +293,17 @@ def test_a_column_that_says_anything_else_is_only_named(cells: Path, column: str
 def test_two_subsets_in_a_column_of_any_name_are_enough_to_refuse_it(cells: Path):
     with pytest.raises(DataError, match="found column 'usage', expected 'subset'"):
         read(cells, ",usage", ("train", "test") * 2)
+
+
+def test_two_texts_of_a_group_that_count_as_one_are_said_once_and_one_text_is_not(cells: Path):
+    manifest = read(cells, ",group", ("P 0", "P\u00a00", "P1", "P1"))
+    assert [one.group for one in sorted(manifest.samples, key=lambda one: NAMES.index(one.path))] == [
+        "P 0",
+        "P 0",
+        "P1",
+        "P1",
+    ]
+    (one,) = manifest.findings
+    assert (one.code, one.count) == ("T302", 1)
+    assert "texts of column 'group' that count as one: 1, " in str(one)
+    assert not read(cells, ",group", ("P 0", "P 0", "P1", "P1")).findings
