@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import beta, binomtest, t
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from cytolora.metrics.beta_binomial import beta_binomial_interval
 from cytolora.metrics.counts import count_by_unit, effective_number
 from cytolora.metrics.intervals import Interval, IntervalKind, metric_intervals, share_interval
 from cytolora.metrics.korn_graubard import jackknife_variance
@@ -204,3 +205,16 @@ def test_groups_alike_up_to_the_priors_limit_are_the_models_and_beyond_it_are_no
     rho = (len(hits) * variance / (value * (1 - value)) - 1) / (3 - 1)
     assert rho == pytest.approx({10: 0.679, 0: 1.025}[num_wrong_groups], abs=0.005)
     assert of_share(hits, [str(index // 3) for index in range(180)]).kind == kind
+
+
+def test_a_credible_interval_is_that_of_the_hits_and_sizes_of_the_groups():
+    sizes = [3, 8, 1, 5, 12, 4, 6, 2, 9, 7] * 4
+    groups = [f"{group:02}" for group, size in enumerate(sizes) for _ in range(size)]
+    hits = [not (group % 5 == 0 and cell % 3 == 0) for group, size in enumerate(sizes) for cell in range(size)]
+    by_group = [sum(hit for hit, name in zip(hits, groups, strict=True) if name == f"{n:02}") for n in range(40)]
+    found, expected = of_share(hits, groups), beta_binomial_interval(by_group, sizes)
+    assert found.kind == "credible"
+    assert (found.low, found.high, found.n_eff) == pytest.approx(
+        (expected.low, expected.high, expected.n_eff), abs=1e-12
+    )
+    assert found.high - found.low < 0.15
