@@ -64,6 +64,7 @@ def test_at_most_twenty_rows_are_shown_and_the_rest_is_counted_across_the_whole_
 
 def test_without_pandas_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> None:
+        assert name == "pandas"
         raise ImportError(name)
 
     monkeypatch.setattr(tables, "import_module", missing)

@@ -103,3 +103,8 @@ def test_a_percentile_interval_says_what_it_is():
     tail = bootstrap.expanded_tail(0.05, 25)
     assert (found.low, found.high) == pytest.approx((tail, 1 - tail), abs=1e-12)
     assert 0 < tail < 0.05
+
+
+def test_draws_that_are_shared_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        bootstrap._times_drawn(3, 0, 4)[0, 0] = 7
