@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/heads.py --workers 5 --heads 1      (with, as the paper's public code has them)
     .venv/bin/python benchmarks/heads.py --logistic                 (scikit-learn's LogisticRegression, 18 penalties)
 
-The protocol is the same on both sides (mini-batches of 32, AdamW, schedule); tests/training/test_heads.py shows the
-heads to be equal to 1e-5. Epochs are few because the baseline is slow; both sides scale with them. With ``--heads`` the
-baseline trains so many heads and is scaled to 18.
+The protocol is the same on both sides (mini-batches of 32, AdamW, schedule); tests/training/heads/test_linear.py shows
+the heads to be equal to 1e-5. Epochs are few because the baseline is slow; both sides scale with them. With ``--heads``
+the baseline trains so many heads and is scaled to 18, which each line then says.
 """
 
 import argparse
@@ -86,7 +86,8 @@ def against_loader(options: argparse.Namespace) -> None:
             ours = cpu_seconds(lambda data=data: in_one_pass(*data))
             ratios.append(theirs * NUM_HEADS / options.heads / ours)
         shown = f"{statistics.median(ratios):.1f} [{min(ratios):.1f}, {max(ratios):.1f}]"
-        print(f"{num_images} x {feature_dim}, {num_classes} classes, {options.workers} workers: ratio {shown}")
+        trained = "" if options.heads == NUM_HEADS else f" (the baseline trained {options.heads} of them, scaled)"
+        print(f"{num_images} x {feature_dim}, {num_classes} classes, {options.workers} workers: ratio {shown}{trained}")
 
 
 def against_logistic_regression(options: argparse.Namespace) -> None:
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--heads", type=int, default=NUM_HEADS)
+    parser.add_argument("--heads", type=int, default=NUM_HEADS, choices=range(1, NUM_HEADS + 1), metavar="1..18")
     parser.add_argument("--logistic", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

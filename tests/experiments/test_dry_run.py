@@ -5,7 +5,8 @@ the time of these tests, would only show again that rates are tried one after th
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from xml.etree import ElementTree
@@ -18,6 +19,7 @@ from cytolora.cli.app import main
 from cytolora.config.yaml import load_grid
 from cytolora.experiments.select import by_setting
 from cytolora.experiments.store import Store, StoredRun
+from cytolora.reporting.results.settings import read_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -112,7 +114,8 @@ def test_every_row_says_that_its_budget_was_cut(report):
     assert "dry run" in (report / "index.html").read_text(encoding="utf-8")
 
 
-def test_every_figure_is_drawn(report):
+def test_every_figure_is_a_picture_of_more_than_paper_and_a_drawing(report):
+    """What is drawn in it: tests/reporting/figures."""
     figures = report / "figures"
     assert {f"{name}.png" for name in FIGURES} <= {path.name for path in figures.iterdir()}
     for path in figures.glob("*.png"):
@@ -121,10 +124,23 @@ def test_every_figure_is_drawn(report):
         ElementTree.parse(path.with_suffix(".svg"))
 
 
-def test_figures_show_every_setting_once_and_nothing_else(runs, report):
+def _points(rows: Iterable[dict[str, str]], amount: Callable[[dict[str, str]], str]) -> Counter[tuple[str, ...]]:
+    return Counter((row["dataset"], row["model"], amount(row), f"{float(row['mean']):.6f}") for row in rows)
+
+
+def test_figures_show_every_setting_once_with_the_mean_of_its_runs_and_nothing_else(runs, report):
     few_shot, fractions, labels = (
         _rows(report / "figures" / f"{name}.csv") for name in ("figure1", "figure2", "labels")
     )
-    assert len(few_shot) == 120 + 20
-    assert len([row for row in fractions if row["num_classes"] == "25" and row["mean"]]) == 11
-    assert len(labels) == NUM_SETTINGS
+    on_all_classes = [row for row in fractions if row["num_classes"] == "25" and row["mean"]]
+    stored: dict[str, Counter[tuple[str, ...]]] = {"shots": Counter(), "fraction": Counter(), "all": Counter()}
+    for setting in read_settings(Store(runs).runs()):
+        mean = fmean(run.metrics["test"]["accuracy"] for run in setting.tested)
+        kind = "shots" if setting.shots else "fraction" if setting.fraction else "all"
+        stored[kind][setting.dataset, setting.model, setting.spec.sampling.amount, f"{mean:.6f}"] += 1
+    assert [found.total() for found in stored.values()] == [120, 11, 20]
+    assert _points(few_shot, lambda row: f"{row['shots']}-shot" if row["shots"] else "all") == (
+        stored["shots"] + stored["all"]
+    )
+    assert _points(on_all_classes, lambda row: f"{round(100 * float(row['fraction']))}pct") == stored["fraction"]
+    assert _points(labels, lambda row: row["amount"]) == stored["shots"] + stored["fraction"] + stored["all"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cytolora.config.run import Budget, RunSpec, Sampling, SplitSpec, TrainSpec, to_plain
 from cytolora.errors import StoreError
-from cytolora.experiments.select import by_setting, choose_rate, setting_id
+from cytolora.experiments.select import by_setting, choose_rate, decide, setting_id, with_all_rates
 from cytolora.experiments.store import StoredRun
 
 SPEC = RunSpec(
@@ -93,3 +93,51 @@ def test_no_rate_with_all_seeds_is_an_error_that_says_what_to_do():
 )
 def test_the_order_of_the_runs_does_not_matter(runs: list[StoredRun]):
     assert choose_rate(runs) == 1e-3
+
+
+def untested(one: StoredRun) -> StoredRun:
+    return replace(one, metrics={**one.metrics, "test": None})
+
+
+def test_a_seed_that_lacks_a_rate_is_left_out_and_further_rates_do_no_harm():
+    whole = [run(rate=rate, seed=1) for rate in (1e-3, 1e-2)]
+    further = [run(rate=rate, seed=2) for rate in (1e-3, 1e-2, 1e-1)]
+    part = [run(rate=1e-3, seed=3)]
+    assert with_all_rates([*whole, *part, *further], [1e-2, 1e-3]) == [*whole, *further]
+
+
+def test_the_chosen_rate_is_scored_where_it_was_not_and_scores_of_other_rates_are_taken_away():
+    good = [run(rate=1e-2, seed=seed, accuracy=0.9) for seed in (1, 2)]
+    worse = [run(rate=1e-3, seed=seed, accuracy=0.5) for seed in (1, 2)]
+    found = decide([untested(good[0]), good[1], worse[0], untested(worse[1])], [1e-3, 1e-2])
+    assert found.to_score == (untested(good[0]),)
+    assert found.to_seal == (worse[0],)
+    done = decide([*good, *map(untested, worse)], [1e-3, 1e-2])
+    assert (done.to_score, done.to_seal) == ((), ())
+
+
+def test_a_seed_that_is_not_done_is_neither_scored_nor_has_it_a_say():
+    good = [untested(run(rate=1e-2, seed=1, accuracy=0.6)), untested(run(rate=1e-3, seed=1, accuracy=0.5))]
+    early = untested(run(rate=1e-3, seed=2, accuracy=1.0))
+    found = decide([*good, early], [1e-3, 1e-2])
+    assert found.to_score == (good[0],)
+    scored = run(rate=1e-3, seed=2, accuracy=1.0)
+    assert decide([*good, scored], [1e-3, 1e-2]).to_seal == (scored,)
+
+
+def test_a_run_of_another_version_is_named_and_not_taken_for_another_setting():
+    later = replace(run(), spec={**run().spec, "later": 1})
+    with pytest.raises(StoreError, match=r"cannot be read by this version of cytolora: .*'later'.* Update, or move"):
+        by_setting([later])
+
+
+def test_a_head_that_is_fitted_without_a_rate_keeps_its_setting():
+    fitted = replace(SPEC, method="gda", learning_rate=0.0)
+    assert setting_id(to_plain(fitted)) == fitted.setting_id
+
+
+def test_settings_are_sorted_by_name_and_an_empty_one_has_no_rate():
+    names = list(by_setting([run(sampling=Sampling(shots=shots)) for shots in (8, 1, 4)]))
+    assert names == sorted(names)
+    with pytest.raises(StoreError, match="An empty setting: no learning rate"):
+        choose_rate([])

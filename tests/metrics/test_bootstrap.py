@@ -95,3 +95,16 @@ def test_draws_of_four_thousand_cells_take_less_than_a_second_and_intervals_half
             seconds[name].append(process_time() - start)
     assert min(seconds["draws"]) < 1
     assert min(seconds["intervals"]) < 0.5
+
+
+def test_a_percentile_interval_says_what_it_is():
+    found = bootstrap.percentile(np.linspace(0, 1, 1001), unit="group", num_units=25, effective_units=None, level=0.9)
+    assert (found.kind, found.unit, found.num_units, found.level) == ("bootstrap", "group", 25, 0.9)
+    tail = bootstrap.expanded_tail(0.05, 25)
+    assert (found.low, found.high) == pytest.approx((tail, 1 - tail), abs=1e-12)
+    assert 0 < tail < 0.05
+
+
+def test_draws_that_are_shared_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        bootstrap._times_drawn(3, 0, 4)[0, 0] = 7

@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import beta, binomtest, t
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from cytolora.metrics.beta_binomial import beta_binomial_interval
 from cytolora.metrics.counts import count_by_unit, effective_number
-from cytolora.metrics.intervals import Interval, metric_intervals, share_interval
+from cytolora.metrics.intervals import Interval, IntervalKind, metric_intervals, share_interval
 from cytolora.metrics.korn_graubard import jackknife_variance
 
 
@@ -178,3 +179,42 @@ def test_very_few_images_give_a_wide_interval_that_holds_the_share(hits: list[bo
     found = of_share(hits)
     assert 0 <= found.low <= np.mean(hits) <= found.high <= 1
     assert found.high - found.low > 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("korn-graubard", "under about 20 the interval rests on how few units there are, each counted as one image."),
+        ("credible", "under about 20 the interval is that of a model (beta-binomial), which takes large and small"),
+        ("approximate", "under about 20 the interval may be too narrow."),
+        ("bootstrap", "under about 20 the interval may be too narrow."),
+    ],
+)
+def test_each_kind_of_interval_says_of_few_mistakes_what_they_do_to_it(kind: IntervalKind, said: str):
+    one = Interval(low=0.9, high=0.99, level=0.95, kind=kind, unit="group", num_units=80, num_wrong=3)
+    assert said in one.warnings["few mistakes"]
+
+
+@pytest.mark.parametrize(("num_wrong_groups", "kind"), [(10, "credible"), (0, "korn-graubard")])
+def test_groups_alike_up_to_the_priors_limit_are_the_models_and_beyond_it_are_not(num_wrong_groups: int, kind: str):
+    """60 groups of 3, 9 of them wholly wrong: rho 1; with 10 more of a single mistake it falls below 0.7."""
+    rows = [[False] * 3] * 9 + [[False, True, True]] * num_wrong_groups + [[True] * 3] * (51 - num_wrong_groups)
+    hits = np.ravel(rows)
+    value = hits.mean()
+    variance = jackknife_variance(value, [np.delete(rows, place, axis=0).mean() for place in range(60)])
+    rho = (len(hits) * variance / (value * (1 - value)) - 1) / (3 - 1)
+    assert rho == pytest.approx({10: 0.679, 0: 1.025}[num_wrong_groups], abs=0.005)
+    assert of_share(hits, [str(index // 3) for index in range(180)]).kind == kind
+
+
+def test_a_credible_interval_is_that_of_the_hits_and_sizes_of_the_groups():
+    sizes = [3, 8, 1, 5, 12, 4, 6, 2, 9, 7] * 4
+    groups = [f"{group:02}" for group, size in enumerate(sizes) for _ in range(size)]
+    hits = [not (group % 5 == 0 and cell % 3 == 0) for group, size in enumerate(sizes) for cell in range(size)]
+    by_group = [sum(hit for hit, name in zip(hits, groups, strict=True) if name == f"{n:02}") for n in range(40)]
+    found, expected = of_share(hits, groups), beta_binomial_interval(by_group, sizes)
+    assert found.kind == "credible"
+    assert (found.low, found.high, found.n_eff) == pytest.approx(
+        (expected.low, expected.high, expected.n_eff), abs=1e-12
+    )
+    assert found.high - found.low < 0.15

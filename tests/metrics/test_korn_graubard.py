@@ -63,3 +63,9 @@ def test_the_limits_hold_the_value_and_stay_in_0_and_1(value, variance, num_imag
     found = korn_graubard(value, variance, num_images=num_images, effective_units=units)
     assert 0 <= found.low <= value <= found.high <= 1
     assert 0 <= found.n_eff <= num_images
+
+
+def test_two_images_of_two_groups_say_a_little():
+    found = korn_graubard(0.5, 0.25, num_images=2, effective_units=2)
+    assert found.n_eff == 1
+    assert 0 < found.low < 0.5 < found.high < 1

@@ -54,3 +54,9 @@ def test_accuracy_is_the_diagonal_of_the_confusion_matrix(pairs: list[tuple[int,
     counts = confusion(labels, predicted, 4)
     assert counts.sum() == len(pairs)
     assert score(labels, np.eye(4)[list(predicted)])["accuracy"] == pytest.approx(np.trace(counts) / len(pairs))
+
+
+def test_balanced_accuracy_is_the_mean_over_the_true_classes_not_over_the_predicted():
+    found = score([0, 0, 0, 1], np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]))
+    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["accuracy"] == 0.75

@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss, cohen_kappa_score, confusion_matri
 from cytolora.data.datasets import DATASETS
 from cytolora.metrics.agreement import class_scores, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.calibration import (
+    bin_index,
     brier,
     expected_calibration_error,
     fit_temperature,
@@ -103,6 +104,18 @@ def test_probabilities_that_are_right_as_often_as_they_say_have_hardly_an_error(
     sure = draws.uniform(0.5, 1, 200_000)
     labels = (draws.random(200_000) > sure).astype(int)
     assert expected_calibration_error(reliability(labels, np.column_stack([sure, 1 - sure]))) < 0.01
+
+
+def test_bins_lie_edge_to_edge_and_hold_what_is_above_their_lower_edge():
+    bins = reliability([0, 0, 0, 0], [[0.5, 0.5], [0.5001, 0.4999], [0.75, 0.25], [0.9, 0.1]], num_bins=4)
+    assert [(one.low, one.high) for one in bins] == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
+    assert [one.num_images for one in bins] == [0, 1, 2, 1]
+    assert [one.confidence for one in bins] == pytest.approx([0, 0.5, (0.5001 + 0.75) / 2, 0.9])
+    assert [one.accuracy for one in bins] == [0, 1, 1, 1]
+
+
+def test_a_bin_holds_its_upper_edge_and_the_first_one_0_too():
+    assert bin_index([0, 0.01, 0.1, 0.11, 0.2, 0.95, 1], num_bins=10).tolist() == [0, 0, 0, 1, 1, 9, 9]
 
 
 def test_certainty_of_1_falls_into_the_last_bin():

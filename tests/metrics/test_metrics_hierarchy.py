@@ -70,3 +70,8 @@ def test_hicervix_scores_on_three_levels():
     spec = find_dataset("hicervix:25")
     shares = np.random.default_rng(0).dirichlet(np.ones(25), 100)
     assert len(tree_score(np.arange(100) % 25, shares, spec.classes, spec.tree).accuracies) == 3
+
+
+def test_a_tree_of_one_level_has_one_accuracy_and_is_always_consistent():
+    found = tree_score([0, 1, 1], [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], ("a", "b"), {"a": ("a",), "b": ("b",)})
+    assert (found.accuracies, found.consistency, found.mistake_distance) == ((pytest.approx(2 / 3),), 1, 2)

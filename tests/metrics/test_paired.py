@@ -91,6 +91,19 @@ def test_draws_in_which_both_methods_score_the_same_lie_beyond_zero_in_neither_d
         assert found.p == pytest.approx(min(1.0, 2 * nominal_tail(401 / 1001, 40)), abs=1e-12)
 
 
+@pytest.mark.parametrize("num_draws", [20, 21, 400])
+def test_where_no_draw_lies_beyond_zero_students_tail_decides_once_there_are_enough_draws(num_draws: int):
+    """p by count needs draws; by Student's t of 4 degrees of freedom it is that of the widened standard error."""
+    values = np.linspace(0.2, 0.4, num_draws)
+    first = replace(_EMPTY, values={"accuracy": values}, observed={"accuracy": 0.3}, effective_units=5)
+    second = replace(_EMPTY, values={"accuracy": np.zeros(num_draws)}, effective_units=5)
+    found = difference(first, second, "accuracy").p
+    by_count = 2 * nominal_tail(1 / (num_draws + 1), 5)
+    by_tail = 2 * t.sf(0.3 / (values.std() * (5 / 4) ** 0.5), 4)
+    assert by_tail < 2 * nominal_tail(10 / (num_draws + 1), 5)
+    assert found == pytest.approx(by_count if num_draws <= 20 else by_tail, abs=1e-12)
+
+
 def test_test_sets_of_other_sizes_are_refused():
     with pytest.raises(ConfigError, match=r"on the same test images, got 20 images and 30 images"):
         difference(drawn([True] * 20), drawn([True] * 30), "accuracy")
@@ -141,6 +154,15 @@ def test_the_cluster_robust_test_keeps_its_level_where_nothing_differs():
 def test_groups_that_all_differ_alike_leave_no_variance_to_test_against(one, two, expected):
     assert difference(drawn(one), drawn(two), "accuracy").p_cluster == expected
     assert difference(drawn(one, ["a"] * 8), drawn(two, ["a"] * 8), "accuracy").p_cluster == expected
+
+
+def test_two_groups_are_enough_to_test_and_one_is_not():
+    one, two = [True] * 10, [True] * 4 + [False] * 6
+    pair = ["a"] * 5 + ["b"] * 5
+    found = difference(drawn(one, pair), drawn(two, pair), "accuracy")
+    error = (1 / 2 * ((1 - 0.6) ** 2 + (0.2 - 0.6) ** 2)) ** 0.5  # without b, without a; 0.6 on the whole
+    assert found.p_cluster == pytest.approx(2 * t.sf(0.6 / error, 1), abs=1e-12)
+    assert difference(drawn(one, ["a"] * 10), drawn(two, ["a"] * 10), "accuracy").p_cluster is None
 
 
 def test_mcnemar_gives_the_published_example():

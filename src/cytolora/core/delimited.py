@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from cytolora.core.text import folded, normal
 from cytolora.errors import DataError
 
-DELIMITERS: dict[str, str] = {",": "comma", ";": "semicolon", "\t": "tab"}
-"""With their names; the first wins where nothing tells."""
+DELIMITERS = (",", ";", "\t")
+"""The first wins where nothing tells."""
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16

@@ -7,7 +7,7 @@ from cytolora.classifier.decision.conformal import calibrate, contains, needed_g
 from cytolora.classifier.decision.ood import distances, threshold_of, unit
 from cytolora.classifier.decision.operating_point import choose, summed
 from cytolora.classifier.decision.referral import referral_curve
-from cytolora.classifier.decision.rules import OperatingPoint
+from cytolora.classifier.decision.rules import Conformal, OperatingPoint
 from cytolora.errors import ConfigError
 from cytolora.metrics.calibration import probabilities
 
@@ -113,6 +113,32 @@ def test_no_image_that_set_the_distance_is_flagged_on_another_machine():
             assert (distances(moved, bank, 5) > threshold).tolist() == expected
 
 
-def test_coverage_is_a_share():
-    with pytest.raises(ConfigError, match=r"For 90 % write 0\.9"):
-        calibrate(np.array([[1.0]]), np.array([0]), ["a"], 90)
+@pytest.mark.parametrize("coverage", [90, 1, 1.0, 0, -0.1, float("nan")])
+def test_coverage_is_a_share(coverage: float):
+    with pytest.raises(ConfigError, match=r"a share in \(0, 1\), got .*For 90 % write 0\.9"):
+        calibrate(np.array([[1.0]]), np.array([0]), ["a"], coverage)
+
+
+def test_the_quantile_is_the_score_at_which_the_weights_of_groups_reach_the_coverage():
+    """Scores 0.1 to 0.4 of groups a, a, b, c: weights 1/8, 1/8, 1/4, 1/4 of four, the fourth is a new group's."""
+    shares = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    labels, names = np.zeros(4, dtype=np.int64), ["a", "a", "b", "c"]
+    for coverage, score in ((0.1, 0.1), (0.125, 0.1), (0.2, 0.2), (0.25, 0.2), (0.3, 0.3), (0.5, 0.3), (0.75, 0.4)):
+        found = calibrate(shares, labels, names, coverage)
+        assert (found.coverage, found.num_groups) == (coverage, 3)
+        assert found.quantile == pytest.approx(score, abs=1e-3)
+        assert found.quantile >= score
+    assert calibrate(shares, labels, names, 0.76).quantile == 1.0
+
+
+def test_a_set_holds_the_classes_whose_score_is_at_most_the_quantile():
+    shares, found = (
+        np.array([[0.5, 0.25, 0.25], [0.875, 0.125, 0.0]]),
+        Conformal(coverage=0.9, quantile=0.75, num_groups=9),
+    )
+    assert sizes(shares, found).tolist() == [3, 1]
+    assert [contains(shares, np.full(2, label), found).tolist() for label in range(3)] == [
+        [True, True],
+        [True, False],
+        [True, False],
+    ]

@@ -254,3 +254,56 @@ def test_a_table_on_which_no_rule_acts_keeps_its_fingerprint(tmp_path: Path):
     manifest = load_manifest(tmp_path, "csv")
     assert not manifest.findings
     assert manifest.fingerprint == "8ef96ab0df035d78c29ad40923df516e9fc5e199a5a35187477c14324416db69"
+
+
+@pytest.mark.parametrize("column", ["class", "Class Name", "category", "diagnosis", "labels", "TARGET"])
+def test_a_column_of_labels_by_another_name_is_to_be_renamed(cells: Path, column: str):
+    (cells / "manifest.csv").write_text(f"path,{column}\n{NAMES[0]},a\n")
+    with pytest.raises(DataError, match=rf"no column 'label'; .* Rename '{column}' to label\."):
+        load_manifest(cells, "csv")
+
+
+@pytest.mark.parametrize(
+    "column", ["image", "img", "file", "File_Name", "filepath", "image name", "imagefile", "Image Path"]
+)
+def test_a_column_of_images_by_another_name_is_to_be_renamed(cells: Path, column: str):
+    (cells / "manifest.csv").write_text(f"{column},label\n{NAMES[0]},a\n")
+    with pytest.raises(DataError, match=rf"no column 'path'; .* Rename '{column}' to path\."):
+        load_manifest(cells, "csv")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [("0", "1"), ("0.0", "1.0"), ("True", "False"), ("yes", "no"), ("Y", "N"), ("t", "f"), ("x", ""), ("1", "1")],
+)
+@pytest.mark.parametrize("column", ["is_train", "test", "for validation", "InTestSet", "holdout", "use_val_split"])
+def test_a_column_that_says_of_one_subset_yes_or_no_is_refused(cells: Path, column: str, values: tuple[str, str]):
+    with pytest.raises(DataError, match=rf"found column '{column}', expected 'subset' .* Write train, val or test for"):
+        read(cells, f",{column}", values * 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("is_train", ("maybe", "1")), ("is_trained", "01"), ("test_score", "01")]
+)
+def test_a_column_that_says_anything_else_is_only_named(cells: Path, column: str, values: tuple[str, str]):
+    (one,) = read(cells, f",{column}", tuple(values) * 2).findings
+    assert (one.code, one.examples) == ("T301", (column,))
+
+
+def test_two_subsets_in_a_column_of_any_name_are_enough_to_refuse_it(cells: Path):
+    with pytest.raises(DataError, match="found column 'usage', expected 'subset'"):
+        read(cells, ",usage", ("train", "test") * 2)
+
+
+def test_two_texts_of_a_group_that_count_as_one_are_said_once_and_one_text_is_not(cells: Path):
+    manifest = read(cells, ",group", ("P 0", "P\u00a00", "P1", "P1"))
+    assert [one.group for one in sorted(manifest.samples, key=lambda one: NAMES.index(one.path))] == [
+        "P 0",
+        "P 0",
+        "P1",
+        "P1",
+    ]
+    (one,) = manifest.findings
+    assert (one.code, one.count) == ("T302", 1)
+    assert "texts of column 'group' that count as one: 1, " in str(one)
+    assert not read(cells, ",group", ("P 0", "P 0", "P1", "P1")).findings

@@ -14,7 +14,7 @@ from PIL import Image
 from cytolora.cli.app import main
 from cytolora.config.reading import ReadOptions
 from cytolora.data.datasets import load_manifest
-from cytolora.data.readers.tables import GROUP, SUBSET, meant_as
+from cytolora.data.readers.tables import GROUP, SUBSET, how_to_name, meant_as
 from cytolora.data.splitting.split_files import read_split
 from cytolora.errors import DataError
 
@@ -281,3 +281,39 @@ def test_an_image_that_is_not_there_is_refused_with_a_path_that_would_be(cells: 
     (cells / "manifest.csv").write_text(f"path,label\n{path},a\n1.png,b\n")
     with pytest.raises(DataError, match=re.escape(said)):
         load_manifest(cells, "csv")
+
+
+GROUP_WORDS = (
+    "group patient subject donor participant individual person pid mrn case accession specimen smear slide wsi"
+)
+GROUP_WORDS += " field fieldofview fov micrograph"
+SUBSET_WORDS = "subset split set fold partition datasplit datasetsplit traintest trainval trainvaltest traintestsplit"
+SUBSET_WORDS += " trainvalsplit trainvaltestsplit"
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"), [(GROUP_WORDS, "group"), (SUBSET_WORDS, "subset")], ids=["group", "subset"]
+)
+def test_each_of_these_words_alone_or_with_an_ending_has_its_meaning(words: str, meaning: str):
+    endings = ("", "s", "_id", "IDs", " no", "Nr", "_num", "-number", "Name", "_code", ".key", "Index", "_idx")
+    endings += ("UID", "_uuid", "File", "_path")
+    for word in words.split():
+        for ending in endings:
+            assert meant_as(f"{word}{ending}") == meaning, (word, ending)
+        assert meant_as(f"{word}x{word}") is None
+
+
+def test_only_some_words_keep_their_meaning_after_others():
+    kept = {word for word in GROUP_WORDS.split() if meant_as(f"pseudo_{word}") == "group"}
+    assert kept == {"patient", "subject", "donor"}
+    kept = {word for word in SUBSET_WORDS.split() if meant_as(f"repo_{word}") == "subset"}
+    assert {"split", "subset", "fold", "partition"} <= kept
+    assert "set" not in kept
+
+
+def test_a_table_that_nobody_named_is_told_how_to_be_read_and_a_workbook_how_to_be_saved():
+    said = how_to_name(Path("my cells.csv"))
+    assert "name it (`cytolora check 'my cells.csv'`), or call it manifest.csv, with columns path,label" in said
+    for name in ("cells.xlsx", "cells.ods"):
+        assert "save it as manifest.csv (CSV UTF-8), with columns path,label" in how_to_name(Path(name))
+        assert "cytolora check" not in how_to_name(Path(name))

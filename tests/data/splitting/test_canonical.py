@@ -1,6 +1,7 @@
 """The canonical division is the same from names alone, and its hash can be cited and checked."""
 
 import csv
+import hashlib
 import re
 import runpy
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from cytolora.cli.app import main
+from cytolora.core.files import canonical_json
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.herlev import HERLEV
@@ -109,6 +111,32 @@ def test_a_hash_is_verified_from_twelve_digits_on(number):
         assert verify_division(herlev(), text) == sha256
 
 
+def test_the_documented_file_is_verified_and_its_hash_given():
+    assert verify_division(herlev(), str(DOCS / "herlev.csv")) == cited("herlev")
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["x/1.png", "y/2.png"], ["a/1", "a/2"]),
+        (["x/1.png", "y/1.bmp"], ["x/1", "y/1"]),
+        (["x/1.png", "x/1.bmp"], ["x/1.png", "x/1.bmp"]),
+    ],
+)
+def test_an_image_counts_as_the_least_of_its_name_that_tells_it_from_others(paths: list[str], names: list[str]):
+    samples = tuple(
+        Sample(path=path, label="a", subset=subset) for path, subset in zip(paths, ("train", "test"), strict=True)
+    )
+    manifest = Manifest(name="toy", root=Path(), classes=("a",), samples=samples)
+    rows = sorted([name, subset] for name, subset in zip(names, ("train", "test"), strict=True))
+    assert division_sha256(manifest) == hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+
+
+def test_what_is_not_divided_has_no_hash():
+    with pytest.raises(DataError, match=r"^herlev is not divided into train, val and test yet; there is no hash"):
+        division_sha256(herlev())
+
+
 @pytest.mark.parametrize("text", ["", "sha256:", "abc", "sha256:32d833b24a0", "no_such_file.csv", "g" * 64])
 def test_what_is_neither_file_nor_hash_is_refused(text):
     with pytest.raises(ConfigError, match=r"neither a split file nor a hash"):
@@ -134,7 +162,8 @@ def test_verify_names_the_number_of_images_that_stand_elsewhere_and_the_first(tm
     number = sum(old != new for old, new in zip(lines, moved, strict=True))
     out.write_text("\n".join(moved), encoding="utf-8")
     assert called("split", data, "--verify", out) == 2
-    assert f"{number} of 917 images stand in another subset, the first is {lines[2].partition(',')[0]}" in (
+    first = lines[2].partition(",")[0]
+    assert f"{number} of 917 images stand in another subset, the first is {first} (val, canonical: test)" in (
         capsys.readouterr().err
     )
 

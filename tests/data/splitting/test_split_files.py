@@ -14,7 +14,7 @@ from cytolora.core.findings import Finding
 from cytolora.data.datasets import load_manifest
 from cytolora.data.label_map import LabelMap, apply_label_map
 from cytolora.data.manifest import Manifest
-from cytolora.data.splitting.split_files import read_split, write_split
+from cytolora.data.splitting.split_files import images_fingerprint, read_split, write_split
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import DataError
 
@@ -91,6 +91,34 @@ def test_a_split_made_by_hand_needs_path_and_subset_only(tmp_path: Path, cells: 
 def test_a_wrong_line_is_named(tmp_path: Path, divided: Manifest, row: str, message: str):
     (tmp_path / "split.csv").write_text(f"path,subset\n{row}\n")
     with pytest.raises(DataError, match=re.escape(message)):
+        read_split(tmp_path / "split.csv", divided)
+
+
+def test_a_split_by_names_holds_no_fingerprint_and_fits_other_bytes(cells: Path, divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv", by_names=True)
+    rows = list(csv.DictReader((tmp_path / "split.csv").open()))
+    assert {row["fingerprint"] for row in rows} == {""}
+    assert [row["split_rule"] for row in rows] == [divided.split_rule, *[""] * 19]
+    Image.new("RGB", (3, 3), (99, 0, 0)).save(cells / divided.samples[0].path)
+    again = read_split(tmp_path / "split.csv", load_manifest(cells))
+    assert [one.subset for one in again.samples] == [one.subset for one in divided.samples]
+
+
+def test_images_whose_bytes_were_not_hashed_yet_have_the_same_fingerprint(cells: Path):
+    manifest = load_manifest(cells).with_hashes()
+    bare = replace(manifest, samples=tuple(replace(sample, sha256="") for sample in manifest.samples))
+    assert images_fingerprint(bare) == images_fingerprint(manifest)
+    assert len(images_fingerprint(manifest)) == 64
+
+
+def test_what_a_file_says_of_itself_stands_in_one_row_and_twice_is_refused(divided: Manifest, tmp_path: Path):
+    write_split(divided, tmp_path / "split.csv")
+    rows = list(csv.reader((tmp_path / "split.csv").open()))
+    assert len(rows[1][4]) == 64
+    assert [row[4:] for row in rows[2:]] == [["", ""]] * 19
+    rows[7][5] = "by hand"
+    (tmp_path / "split.csv").write_text("".join(map(csv_line, rows)))
+    with pytest.raises(DataError, match=r"column 'split_rule' has several values, expected one: by hand and divided"):
         read_split(tmp_path / "split.csv", divided)
 
 

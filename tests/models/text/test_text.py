@@ -19,7 +19,7 @@ from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TextSpec
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.text.embeddings import class_text, text_head, zero_shot_logits
+from cytolora.models.text.embeddings import ClassText, class_text, text_head, zero_shot_logits
 from cytolora.models.text.encoder import load_text_encoder
 from cytolora.models.text.prompts import TEMPLATES, WORDS, prompts
 
@@ -80,9 +80,23 @@ def test_zero_shot_logits_agree_with_open_clips(name: str, tmp_path: Path):
     ours = zero_shot_logits(features, text)
     assert relative(ours, theirs) < 1e-5
     weight, bias = text_head(text, features)
-    head = features @ weight.T + bias
-    assert torch.equal(head.argmax(dim=1), ours.argmax(dim=1))
-    assert float(head.norm()) == pytest.approx(float(ours.norm()), rel=0.1)
+    lengths = features.norm(dim=1, keepdim=True)
+    assert relative(features @ weight.T + bias, theirs * lengths / lengths.mean()) < 1e-5
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_a_head_starts_with_the_zero_shot_logits_of_features_of_mean_length_and_others_in_proportion(spread: float):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = F.normalize(torch.randn(7, 32, generator=generator), dim=1)
+    text = ClassText(embeddings=embeddings, logit_scale=37.0)
+    lengths = 5 * (1 + spread * torch.rand(300, 1, generator=generator) ** 3)
+    features = lengths * F.normalize(torch.randn(300, 32, generator=generator), dim=1)
+    weight, bias = text_head(text, features)
+    expected = 37 * F.normalize(features, dim=1) @ embeddings.T
+    assert relative(zero_shot_logits(features, text), expected) < 1e-6
+    torch.testing.assert_close(features @ weight.T, expected * lengths / lengths.mean(), atol=1e-4, rtol=1e-5)
+    assert torch.equal(bias, torch.zeros(7))
+    assert (features @ weight.T).argmax(dim=1).bincount(minlength=7).min() > 0, "every class is named"
 
 
 @pytest.mark.parametrize("safetensors", [True, False])
