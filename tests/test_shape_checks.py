@@ -1,5 +1,6 @@
 """Shapes and dtypes in signatures are checked while tests run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_module_imported_too_early_is_an_error_and_not_left_unchecked():
         "shape_checks.install(['cytolora.metrics'])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert "cytolora.metrics.scores was imported before its shapes could be checked" in done.stderr
+    assert re.search(r"cytolora\.metrics\.\w+ was imported before its shapes could be checked", done.stderr)
 
 
 def test_an_adapted_encoder_still_exports_with_a_free_batch_size():

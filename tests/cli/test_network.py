@@ -1,6 +1,5 @@
 """Network use of the commands: none, but of those whose purpose it is, and of the service on loopback."""
 
-import inspect
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ import pytest
 from small_bundle import write_small_bundle
 
 from cytolora.cli.app import app, main
-from cytolora.cli.doctor import doctor
 
 _EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg")
 _Attempt = tuple[str, str]
@@ -83,8 +81,12 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
          "--out", str(folder / "fitted"), "--cache", str(folder / "cache")]
     ],
     "evaluate": lambda folder: [
-        ["evaluate", str(folder / "bundle"), str(folder / "cells"), "--page", str(folder / "page.html"), "--quiet"]
+        ["evaluate", str(folder / "fitted"), str(folder / "cells"), "--seen", "mark",
+         "--page", str(folder / "page.html"), "--quiet"]
     ],
+    "cache ls": lambda folder: [["cache", "ls", str(folder / "cache")]],
+    "cache limit": lambda folder: [["cache", "limit", "1GB", str(folder / "cache")]],
+    "cache clear": lambda folder: [["cache", "clear", str(folder / "cache"), "--older-than", "1d"]],
     "predict": lambda folder: [
         ["predict", str(folder / model), str(folder / "cells"), "--out", str(folder / f"{model}.csv"), "--quiet"]
         for model in ("bundle", "onnx")
@@ -102,7 +104,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "weights list": lambda folder: [["weights", "list"]],
     "weights verify": lambda folder: [["weights", "verify", str(folder / "cells")]],
     "weights try": lambda folder: [["weights", "try", "vit-b16"]],
-    "doctor": lambda folder: [["doctor", "--json"] + (["--offline"] if _has_offline() else [])],
+    "doctor": lambda folder: [["doctor", "--json"]],
     "ls": lambda folder: [["ls", kind] for kind in
                           ("models", "datasets", "grids", "presets", "methods", "engines")],
 }  # fmt: skip
@@ -114,10 +116,6 @@ ELSEWHERE = {
     "data download": "Its purpose: test_what_downloads_is_seen_to_ask.",
     "weights fetch": "Its purpose: test_what_downloads_is_seen_to_ask.",
 }
-
-
-def _has_offline() -> bool:
-    return "offline" in inspect.signature(doctor).parameters
 
 
 def commands(parent: Any = app, prefix: str = "") -> Iterator[str]:
@@ -215,6 +213,7 @@ def test_the_service_asks_for_no_connection(folder: Folder):
 def test_what_downloads_is_seen_to_ask(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between two tries
     with audited() as attempts:
         assert code_of([*arguments, "--to", str(tmp_path / "to")]) == 2
     assert attempts

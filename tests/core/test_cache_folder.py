@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolora.core import cache_folder
@@ -51,7 +51,7 @@ def test_a_damaged_value_is_absent_told_of_once_and_can_be_kept_again(damage, tm
     assert len(caplog.records) == 1
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 @given(content=st.binary(max_size=40), data=st.data())
 def test_no_flipped_bit_is_taken_for_a_value(content: bytes, data: st.DataObject, tmp_path: Path):
     kept = CachedFiles(tmp_path / "text")

@@ -59,7 +59,7 @@ def test_a_text_file_opened_in_the_encoding_of_the_locale_is_recognised(source: 
 
 
 def test_no_module_opens_a_text_file_in_the_encoding_of_the_locale():
-    archives = {(f"{name}.py", "packed") for name in ("archive", "zip_members", "signatures")} | {
+    archives = {(f"{name}.py", "packed") for name in ("archive", "unpacked_archive", "zip_members", "signatures")} | {
         ("bloodmnist.py", "archive")
     }  # zip members are bytes
     found = {}

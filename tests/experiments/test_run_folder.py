@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cytolora.config.run import to_plain
+from cytolora.core.schema import shown
 from cytolora.errors import StoreError
 from cytolora.experiments.run_folder import (
     METRICS,
@@ -56,19 +57,24 @@ TEXTS = [(SPEC, key) for key in ("dataset", "backbone", "method")] + [
 OBJECTS = [(SPEC, ("sampling",)), (SPEC, ("split",)), (SPEC, ("train",)), (METRICS, ("train",))]
 COUNTED = [(METRICS, ("num_trainable",)), (METRICS, ("train", "num_images")), (METRICS, ("train", "num_steps"))]
 COUNTED += [(METRICS, ("val", "n")), (METRICS, ("test", "n"))]
-NUMBERS = [(SPEC, ("learning_rate",)), (METRICS, ("val", "loss"))]
-NUMBERS += [
+SHARES = [
     (METRICS, (subset, name)) for subset in ("val", "test") for name in ("accuracy", "balanced_accuracy", "macro_f1")
 ]
+SIZES = [(SPEC, ("learning_rate",)), (METRICS, ("val", "loss"))]
+NUMBERS = [*SIZES, *SHARES]
 CASES = [(name, (key,), "a text", value) for name, key in TEXTS for value in (1, None, ["a"])]
 CASES += [(name, keys, "an object", value) for name, keys in OBJECTS[:3] for value in (1, None, [], "{}")]
-CASES += [(name, keys, "a whole number", value) for name, keys in COUNTED for value in (-1, 1.5, True, "1", None)]
-CASES += [(name, keys, "a finite number", value) for name, keys in NUMBERS for value in ("1", None, True, float("inf"))]
+CASES += [
+    (name, keys, "a whole number from 0 up", value) for name, keys in COUNTED for value in (-1, 1.5, True, "1", None)
+]
+NO_NUMBERS = ("1", None, True, float("inf"))
+CASES += [(name, keys, "a finite number from 0 up", value) for name, keys in SIZES for value in (*NO_NUMBERS, -0.1)]
+CASES += [(name, keys, "a number in [0, 1]", value) for name, keys in SHARES for value in (*NO_NUMBERS, -0.1, 1.1)]
 CASES += [(SPEC, ("seed",), "a whole number", value) for value in (1.0, True, "1", None)]
 CASES += [(METRICS, (subset,), "an object or null", value) for subset in ("val", "test") for value in (1, [], "x")]
 CASES += [(PROVENANCE, ("classes",), "a list of texts", value) for value in ([], "ab", ["a", 1], {"a": 1}, None)]
-CASES += [(PROVENANCE, ("seconds",), "a finite number", value) for value in ("long", True, [1])]
-CASES += [(PROVENANCE, (key,), "a whole number", v) for key in ("num_repeated", "threads") for v in (-1, 0.5, "1")]
+CASES += [(PROVENANCE, ("seconds",), "a finite number from 0 up", value) for value in ("long", True, [1])]
+CASES += [(PROVENANCE, (key,), COUNT, v) for key in ("num_repeated", "threads") for v in (-1, 0.5, "1")]
 GROUPED = "an object of the whole numbers num_images, num_grouped, num_groups, num_torn"
 CASES += [(PROVENANCE, ("grouping",), GROUPED, value) for value in ([1], {**COUNTS, "num_torn": -1}, {"num_torn": 1})]
 
@@ -76,7 +82,7 @@ CASES += [(PROVENANCE, ("grouping",), GROUPED, value) for value in ([1], {**COUN
 @pytest.mark.parametrize(("name", "keys", "kind", "value"), CASES)
 def test_a_value_of_another_kind_is_named_with_what_it_should_be(name: str, keys: tuple[str, ...], kind: str, value):
     said = PROBLEMS[name](changed(name, *keys, value=value))
-    assert said == f"has {'.'.join(keys)!r} {value!r:.40}, which is not {kind}"
+    assert said == f"has {'.'.join(keys)!r} {shown(value)}, which is not {kind}"
 
 
 REQUIRED = [(name, (key,)) for name, key in TEXTS]

@@ -12,9 +12,6 @@ from cytolora.experiments.store import StoredRun
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs
 
-PASSES = "image passes"
-"""Unit of progress: forward passes of an image through an encoder."""
-
 BackboneMethod = tuple[str, str]
 """Backbone and method."""
 

@@ -16,7 +16,7 @@ from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.errors import StoreError
-from cytolora.experiments.cost import PASSES, num_passes
+from cytolora.experiments.cost import num_passes
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
@@ -37,6 +37,7 @@ from cytolora.training.adapt import (
 )
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.neighbours import choose_k, score_neighbours
+from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 

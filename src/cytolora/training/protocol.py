@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from cytolora.config.run import LINEAR, AugmentSpec, Budget, TrainSpec
 from cytolora.training.selection import Metric
 
+PASSES = "image passes"
+"""Unit of progress: forward passes of an image through an encoder."""
 PASSES_OF_TRAINING = 3
 """Cost of training on an image over scoring it: a forward pass, and one of twice the work back."""
 

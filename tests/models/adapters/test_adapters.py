@@ -153,7 +153,7 @@ def test_a_block_that_is_not_there_is_named_with_the_number_of_blocks():
 @pytest.mark.parametrize("method", ["lora", "vpt", "bitfit"])
 @pytest.mark.parametrize("blocks", [(), (0, 0)])
 def test_no_blocks_and_a_block_named_twice_are_refused(blocks: tuple[int, ...], method: str):
-    with pytest.raises(ConfigError, match="one or more blocks, counted from 0, once each"):
+    with pytest.raises(ConfigError, match=r"counted from 0, once each|numbers of blocks from 0"):
         attach(small_encoder(FUSED), method, AdapterSpec(blocks=blocks))
 
 

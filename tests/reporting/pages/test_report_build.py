@@ -96,10 +96,10 @@ def test_the_page_lists_every_run(page: str, runs_dir: Path):
     assert all(run.run_id in page for run in Store(runs_dir).runs())
 
 
-def test_class_names_and_models_cannot_inject_markup(store: Store, tmp_path: Path):
+def test_class_names_and_rules_cannot_inject_markup(store: Store, tmp_path: Path):
     data = FakeData(classes=("<script>alert(1)</script>", "b"))
-    names = {"models": ("<img src=x>",), "methods": ("lora",), "shots": (1,)}
-    write_runs(store, data=data, **names, seeds=(1,), rates=(1e-3,), provenance={"group_rule": "<b>bold</b>"})
+    provenance = {"group_rule": "<b>bold</b>", "split_rule": "<img src=x>"}
+    write_runs(store, data=data, methods=("lora",), shots=(1,), seeds=(1,), rates=(1e-3,), provenance=provenance)
     text = build_report(store.root, tmp_path / "out").read_text()
     assert "<script>" not in text
     assert "<img src=x>" not in text

@@ -90,11 +90,6 @@ def test_latex_escapes_what_latex_would_read(store: Store):
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
 
 
-def test_markdown_escapes_bars_so_that_columns_stay_where_they_are(store: Store):
-    write_runs(store, models=("a|b",), methods=("linear",), shots=(1,), seeds=(1,), rates=(1e-3,))
-    assert r"| a\|b | linear |" in to_markdown(read_settings(store.runs()))
-
-
 def test_csv_fields_with_commas_come_back_whole():
     text = to_csv([{"model": 'a,"b"', "shots": None}], ("model", "shots"))
     assert next(csv.DictReader(io.StringIO(text))) == {"model": 'a,"b"', "shots": ""}

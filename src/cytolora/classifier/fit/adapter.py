@@ -21,6 +21,7 @@ from cytolora.data.manifest import Sample, Split
 from cytolora.errors import DataError
 from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors, to_safetensors
 from cytolora.training.adapt import train_adapter
+from cytolora.training.protocol import PASSES, PASSES_OF_TRAINING
 from cytolora.training.session import Session
 
 _BATCH_SIZE = 64
@@ -45,9 +46,8 @@ def fit_adapter(session: Session, config: FitConfig, split: Split, select: Seque
     """Trains at every learning rate that is not cached, and chooses the best on ``select``."""
     rates, states, held_out = config.protocol.learning_rates, [], []
     for rate in rates:
-        start = partial(
-            session.progress.begin, f"{config.method}, rate {rate:g}", config.num_seen(len(split.train)), "images"
-        )
+        num_passes = PASSES_OF_TRAINING * config.num_seen(len(split.train))
+        start = partial(session.progress.begin, f"{config.method}, rate {rate:g}", num_passes, PASSES)
         states.append(_trained(session, config.run(session.dataset, rate), split, start))
         classifier = _rebuilt(session, config, states[-1])
         session.progress.begin(f"{config.method}, rate {rate:g}, held out", len(select), "images")

@@ -146,7 +146,9 @@ class FitConfig:
 
     def num_seen(self, num_train: int) -> int:
         """Images that one training looks at, each as often as it comes up."""
-        return round(self.num_steps(num_train) * num_train / ceil(num_train / self.protocol.train.batch_size))
+        batch_size = self.protocol.train.batch_size
+        epochs, steps = divmod(self.num_steps(num_train), max(1, ceil(num_train / batch_size)))
+        return epochs * num_train + steps * batch_size  # the smaller batch is the last of an epoch
 
 
 def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequence[str] = ()) -> FitConfig:

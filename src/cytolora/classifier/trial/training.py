@@ -16,6 +16,7 @@ from cytolora.core.process_memory import peak_memory_bytes
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.models.kernels.packed import Precision
 from cytolora.training.adapt import Trained, probabilities, train_adapter
+from cytolora.training.protocol import PASSES, PASSES_OF_TRAINING
 from cytolora.training.session import Session
 
 LORA_FP32, LORA_BF16, SPEED = "LoRA fp32", "LoRA bf16", "speed"
@@ -65,7 +66,8 @@ def step(session: Session, precision: Precision, *, steps: int) -> Stepped:
     run = run_spec(session.backbone.name, precision, steps=steps)
     samples = session.split(run).train
     labels = session.labels_of(samples)
-    session.progress.begin(f"LoRA {precision}", (steps + 1) * BATCH_SIZE, "images")
+    num_passes = PASSES_OF_TRAINING * (steps + 1) * BATCH_SIZE + 2 * len(samples)
+    session.progress.begin(f"LoRA {precision}", num_passes, PASSES)
     trained = train_adapter(session, run)
     after = probabilities(session, run, trained.state, samples, trained.classifier)
     start = train_adapter(session, _untrained(run))

@@ -18,7 +18,7 @@ from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.errors import CytoloraError, EngineError
-from cytolora.experiments.cost import PASSES, num_passes
+from cytolora.experiments.cost import num_passes
 from cytolora.experiments.engines.ray_cluster import (
     check_address,
     free_resources,
@@ -33,6 +33,7 @@ from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
+from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
 
 _MAX_FAILED_STARTS = 3
