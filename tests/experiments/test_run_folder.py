@@ -62,11 +62,10 @@ SHARES = [
 ]
 SIZES = [(SPEC, ("learning_rate",)), (METRICS, ("val", "loss"))]
 NUMBERS = [*SIZES, *SHARES]
+COUNT = "a whole number from 0 up"
 CASES = [(name, (key,), "a text", value) for name, key in TEXTS for value in (1, None, ["a"])]
 CASES += [(name, keys, "an object", value) for name, keys in OBJECTS[:3] for value in (1, None, [], "{}")]
-CASES += [
-    (name, keys, "a whole number from 0 up", value) for name, keys in COUNTED for value in (-1, 1.5, True, "1", None)
-]
+CASES += [(name, keys, COUNT, value) for name, keys in COUNTED for value in (-1, 1.5, True, "1", None)]
 NO_NUMBERS = ("1", None, True, float("inf"))
 CASES += [(name, keys, "a finite number from 0 up", value) for name, keys in SIZES for value in (*NO_NUMBERS, -0.1)]
 CASES += [(name, keys, "a number in [0, 1]", value) for name, keys in SHARES for value in (*NO_NUMBERS, -0.1, 1.1)]
