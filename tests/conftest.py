@@ -11,6 +11,7 @@ import pytest
 import shape_checks
 from blank_pdfs import blank_pdfs
 from hypothesis import HealthCheck, settings
+from thin_slices import mark_rest_slow, read_slices
 
 shape_checks.install(["cytolora.metrics", "cytolora.models", "cytolora.training"])
 
@@ -27,6 +28,11 @@ settings.load_profile("cytolora")
 def pytest_configure(config: pytest.Config) -> None:
     """One thread a process, before torch is loaded: test processes of several threads stand in each other's way."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves thin slices of long tables to the fast tests."""
+    mark_rest_slow(items, read_slices(Path(__file__).with_name("thin_slices.txt")))
 
 
 @pytest.fixture
