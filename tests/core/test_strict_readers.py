@@ -58,6 +58,15 @@ def test_shipped_files_are_read_as_the_library_reads_them(path):
     assert read_yaml(path) == yaml.safe_load(path.read_text())
 
 
+def test_a_number_that_is_tagged_as_a_text_is_a_text():
+    assert read_yaml_text("group: !!str 007") == {"group": "007"}
+
+
+def test_keys_that_python_takes_for_one_are_named_with_both():
+    with pytest.raises(ValueError, match="line 2: the key True is the same as 1"):
+        read_yaml_text("1: a\ntrue: b")
+
+
 def test_anchors_and_merges_are_read():
     text = "base: &base {rank: 2, alpha: 1}\nwide: {<<: *base, rank: 16}\nsame: *base"
     assert read_yaml_text(text) == {

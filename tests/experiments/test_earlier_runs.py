@@ -10,6 +10,7 @@ import pytest
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.experiments.store import Store
+from cytolora.reporting.results.predictions import read_test
 from cytolora.reporting.results.settings import gather_settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "herlev"
@@ -40,3 +41,11 @@ def test_the_learning_rates_and_accuracies_are_those_of_the_published_report(sto
         assert setting.rate == float(row["learning_rate"])
         accuracy = fmean(run.metrics["test"]["accuracy"] for run in setting.tested)
         assert accuracy == pytest.approx(float(row["accuracy_mean"]), abs=1e-6)
+
+
+def test_the_scores_of_every_run_are_those_of_its_predictions(store: Store):
+    """Also where the true class has next to no probability: a report calls runs damaged whose scores differ."""
+    tested = [run for run in store.runs() if run.metrics["test"] is not None]
+    assert len(tested) > 200
+    for run in tested:
+        read_test(run)

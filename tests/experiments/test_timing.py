@@ -1,6 +1,7 @@
 """Forecast of the time that a plan takes: the fitted line, and its text."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from cells import run_all, tiny_grid
 from cytolora.core.progress import Progress
 from cytolora.experiments.cost import Cost, describe, fit_cost, num_passes, seconds_left, stored_costs
 from cytolora.experiments.engines.inline import run_jobs
+from cytolora.experiments.execute import _sealed
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.probe import costs_here, features_here
 from cytolora.experiments.store import Store
@@ -102,3 +104,22 @@ def test_the_bar_of_adapter_runs_is_full_when_training_and_scoring_are_done(draw
     title, total, unit = stages[-1]
     assert (title, unit) == (f"synthetic, nano: {len(plan.to_do) // 2} adapter runs", "image passes")
     assert done[title] == total > 0
+
+
+@pytest.mark.parametrize("lost", ["a run", "the scores", "nothing"])
+def test_the_bar_of_a_plan_that_goes_on_is_full_at_its_end(drawn_cells, tmp_path, lost):
+    grid = tiny_grid(methods=["lora"], seeds=[1, 2], learning_rates=[1e-3])
+    run_all(grid, drawn_cells, tmp_path)
+    inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
+    stored = sorted(store.runs(), key=lambda run: run.run_id)
+    if lost == "a run":
+        shutil.rmtree(stored[0].path)
+    if lost == "the scores":
+        for one in stored:
+            store.write(_sealed(one))
+    stages, done = [], []
+    progress = Progress(begin=lambda *stage: stages.append(stage), done=done.append)
+    run_jobs(make_plan(grid, store, inputs).jobs, inputs, store, device=torch.device("cpu"), progress=progress)
+    named = {"a run": ["synthetic, nano: 1 adapter run"], "the scores": ["synthetic, nano: test set"], "nothing": []}
+    assert [title for title, _, _ in stages] == named[lost]
+    assert sum(done) == sum(total for _, total, _ in stages)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cytolora.errors import ConfigError
 from cytolora.metrics.agreement import confusion
-from cytolora.metrics.scores import score
+from cytolora.metrics.scores import other_scores, score
 
 SURE = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
 
@@ -60,3 +60,11 @@ def test_balanced_accuracy_is_the_mean_over_the_true_classes_not_over_the_predic
     found = score([0, 0, 0, 1], np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]))
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["accuracy"] == 0.75
+
+
+@pytest.mark.parametrize("of_truth", [0.9, 1e-7, 1e-15, 1e-16, 1e-20, 1e-29, 1e-40, 0.0])
+def test_stored_scores_follow_from_stored_probabilities_however_small_those_of_the_true_class_are(of_truth: float):
+    probabilities = np.array([[of_truth, 1 - of_truth], [0.3, 0.7], [0.6, 0.4]])
+    said, kept = score([0, 1, 0], probabilities), probabilities.astype(np.float32).astype(np.float64)
+    assert other_scores(said, np.array([0, 1, 0]), kept) == ""
+    assert other_scores({**said, "loss": said["loss"] * 1.01}, np.array([0, 1, 0]), kept).startswith("loss ")

@@ -31,7 +31,7 @@ from cytolora.config.components import (
     method_kind,
 )
 from cytolora.core.files import canonical_json, sha256_text
-from cytolora.core.schema import FILE_NAME, WHOLE, Check, check_fields
+from cytolora.core.schema import FILE_NAME, NAME, WHOLE, Check, check_fields
 from cytolora.errors import ConfigError
 
 __all__ = [
@@ -64,9 +64,10 @@ PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""
 
 _DATASET = Check(
-    FILE_NAME.expected, lambda value: isinstance(value, str) and FILE_NAME.is_right(value.replace(":", "-"))
+    f"{NAME.expected}, and no path",
+    lambda value: NAME.is_right(value) and "/" not in value and value not in (".", ".."),
 )
-"""Its label set stands behind a colon, which is a dash in the names of folders."""
+"""That of a grid is registered; ``fit`` takes the name of any folder, and only for what decides a run."""
 
 HeadStart = Literal["random", "text"]
 """text: the rows of the head start as the embeddings of the class names, the option of the paper's public code."""

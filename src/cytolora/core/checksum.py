@@ -28,6 +28,11 @@ def checked(kept: memoryview, *, key: str, trusted: bool = False) -> memoryview 
     return content if trusted or head == _head(content, key) else None
 
 
+def has_checksum(kept: bytes) -> bool:
+    """Whether a file begins with a checksum, right or wrong; files of earlier versions have none."""
+    return kept.startswith(_MAGIC)
+
+
 def _head(content: memoryview, key: str) -> bytes:
     digest = hashlib.sha256(hashlib.sha256(key.encode()).digest())
     digest.update(content)

@@ -71,7 +71,12 @@ def list_of(check: Check, *, at_least: int = 0) -> Check:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number; a truth value is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
 
 
 def is_name(value: Any) -> bool:

@@ -27,12 +27,16 @@ def read_yaml_text(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
+_PLAIN_TAGS = (None, "!", "tag:yaml.org,2002:str")
+"""What may stand before a value: nothing, or ``!!str``, which keeps 007 a text."""
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses keys that stand twice, of which the last would be taken, and numbers that Python cannot hold."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
+    seen: dict[Any, Any] = {}
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
@@ -40,8 +44,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if not isinstance(key, str | int | float | bool | None):
             raise _at(key_node, f"a key is a {type(key).__name__}, expected a text or a number")
         if key in seen:
-            raise _at(key_node, f"the key {key!r} stands twice; remove one of them")
-        seen.add(key)
+            twice = "stands twice" if type(key) is type(seen[key]) else f"is the same as {seen[key]!r}"
+            raise _at(key_node, f"the key {key!r} {twice}; remove one of them, or write texts in quotes")
+        seen[key] = key
     loader.flatten_mapping(node)
     return {
         loader.construct_object(key_node, deep=True): loader.construct_object(value_node, deep=True)
@@ -73,7 +78,7 @@ def _check_bounds(text: str) -> None:
     anchors: list[str | None] = []  # of the collections that are open
     size_of: dict[str, int] = {}
     for event in yaml.parse(text, yaml.SafeLoader):
-        if getattr(event, "tag", None) not in (None, "!"):
+        if getattr(event, "tag", None) not in _PLAIN_TAGS:
             raise _at(event, f"the tag {event.tag} is not read; write plain values")
         if isinstance(event, yaml.CollectionStartEvent):
             sizes.append(1)

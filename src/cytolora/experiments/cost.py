@@ -65,14 +65,20 @@ def adapter_runs(plan: Plan) -> dict[BackboneMethod, list[RunSpec]]:
 
 
 def num_passes(runs: Sequence[RunSpec], inputs: Inputs) -> int:
-    """Returns the work of adapter runs in forward passes of an image: training counts three, scoring one."""
-    total, settings = 0, {run.setting_id: run for run in runs}
-    for run in runs:
-        split = inputs.split(run)
-        total += PASSES_OF_TRAINING * run.num_images_seen(len(split.train)) + len(split.val)
+    """Returns the work of adapter runs in forward passes of an image, with the scoring of their test sets."""
+    total, settings = num_training_passes(runs, inputs), {run.setting_id: run for run in runs}
     for run in settings.values():  # the test set is scored for one rate a setting, with every seed
         num_seeds = len({other.seed for other in runs if other.setting_id == run.setting_id})
         total += num_seeds * len(inputs.split(run).test)
+    return total
+
+
+def num_training_passes(runs: Iterable[RunSpec], inputs: Inputs) -> int:
+    """Returns the work of training and validation in forward passes of an image: training counts three, scoring one."""
+    total = 0
+    for run in runs:
+        split = inputs.split(run)
+        total += PASSES_OF_TRAINING * run.num_images_seen(len(split.train)) + len(split.val)
     return total
 
 

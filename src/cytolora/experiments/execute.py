@@ -16,7 +16,7 @@ from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.errors import StoreError
-from cytolora.experiments.cost import num_passes
+from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
@@ -65,13 +65,23 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, pro
         train_setting(session, store, setting)
         score_chosen(session, store, setting)
         session.progress.done(1)
-    if adapters:
-        missing = [run for setting in adapters for run in setting if store.find(run.run_id) is None]
-        text = f"{title_of(job)}: {counted(len(missing), 'adapter run')}"
-        session.progress.begin(text, num_passes(missing, inputs), PASSES)
+    missing = [run for setting in adapters for run in setting if store.find(run.run_id) is None]
+    if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, store) for one in adapters):
+        what = counted(len(missing), "adapter run") if missing else "test set"
+        session.progress.begin(f"{title_of(job)}: {what}", total, PASSES)
     for setting in adapters:
         train_setting(session, store, setting)
         score_chosen(session, store, setting)
+
+
+def _num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, store: Store) -> int:
+    """Counts the test images that are scored when a setting is complete, for every seed that has no score of its rate.
+
+    Should another rate be chosen then, all seeds are scored anew, and more is done than was counted.
+    """
+    found = {run.run_id: store.find(run.run_id) for run in setting}
+    tested = {run.seed for run in setting if (stored := found[run.run_id]) and stored.metrics["test"] is not None}
+    return len({run.seed for run in setting} - tested) * len(inputs.split(setting[0]).test)
 
 
 def title_of(job: Job) -> str:

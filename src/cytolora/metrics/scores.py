@@ -13,8 +13,8 @@ from cytolora.metrics.counts import MEASURES, tally
 _SAME_SCORE = 1e-6
 _SAME_LOSS = 1e-3
 """Of a loss plus 1: float32 keeps 7 digits of a probability."""
-_MIN_PROBABILITY = 1e-30
-"""Below it float32 keeps nothing, and no loss can be computed again."""
+_CLIPPED_AT = np.finfo(np.float64).eps
+"""Where scikit-learn's log_loss clips a probability of float64."""
 
 
 def score(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int]:
@@ -78,9 +78,9 @@ def other_scores(
     tolerances = {"n": 0.0, "accuracy": tied / number + _SAME_SCORE}
     if not tied:
         tolerances |= dict.fromkeys(("balanced_accuracy", "macro_f1"), _SAME_SCORE)
-    of_truth = probabilities[np.arange(number), labels] / probabilities.sum(axis=1)
-    if "loss" in said and of_truth.min() > _MIN_PROBABILITY:
-        found["loss"] = float(-np.log(of_truth).mean())
+    if "loss" in said:
+        of_truth = probabilities[np.arange(number), labels] / probabilities.sum(axis=1)
+        found["loss"] = float(-np.log(np.clip(of_truth, _CLIPPED_AT, 1)).mean())
         tolerances["loss"] = _SAME_LOSS * (1 + found["loss"])
     for name, tolerance in tolerances.items():
         if not abs(said[name] - found[name]) <= tolerance:

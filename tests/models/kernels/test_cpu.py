@@ -193,6 +193,15 @@ def test_a_layer_that_changed_since_it_was_laid_out_is_laid_out_anew(what: str):
     assert relative(PackedLinear(linear)(inputs), linear(inputs)) < 1e-5
 
 
+def test_a_copy_computes_with_the_weights_that_are_loaded_into_it():
+    layer, inputs = PackedLinear(frozen_linear()), torch.randn(3, 24)
+    other = nn.Linear(24, 40)
+    twin = copy.deepcopy(layer)
+    twin.load_state_dict(other.state_dict())
+    assert relative(twin(inputs), other(inputs)) < 1e-5
+    assert relative(layer(inputs), frozen_linear()(inputs)) < 1e-5
+
+
 @needs_packing
 def test_layers_with_one_weight_and_two_biases_are_told_apart():
     linear, inputs = frozen_linear(), torch.randn(3, 24)

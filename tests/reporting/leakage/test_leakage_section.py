@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import asdict, replace
 from html import unescape
 from pathlib import Path
@@ -26,7 +27,7 @@ from cytolora.core.progress import SILENT
 from cytolora.data.datasets import load_manifest
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES
-from cytolora.reporting.leakage.kept import FOLDER
+from cytolora.reporting.leakage.kept import FOLDER, Subject, read_kept
 from cytolora.reporting.results.predictions import read_test
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -144,6 +145,18 @@ def test_adapted_features_are_of_the_cells_that_the_run_tested_whatever_file_div
 
 
 @pytest.mark.slow
+def test_a_measurement_that_an_earlier_version_kept_without_a_checksum_is_read(runs: Path, tmp_path: Path, caplog):
+    earlier = shutil.copytree(runs, tmp_path / "runs")
+    (path,) = (earlier / FOLDER).iterdir()
+    subject = Subject.of(next(iter(Store(earlier).runs())))
+    today = read_kept(earlier, subject)
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])
+    assert read_kept(earlier, subject) == today
+    assert not caplog.records
+    path.write_bytes(path.read_bytes()[:-40])
+    assert read_kept(earlier, subject) is None
+
+
 def test_the_measurement_is_made_once_and_again_where_it_is_missing_without_training(tinted: Path, runs: Path):
     (path,) = (runs / FOLDER).iterdir()
     before, stored = path.read_bytes(), {run.run_id: run.version for run in Store(runs).runs()}

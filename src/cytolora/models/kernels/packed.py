@@ -80,6 +80,13 @@ class PackedLinear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias  # the plain layout: for merging, saving and copying
         self._frozen = frozen_product([linear], precision)
+        self._precision: Precision = precision
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Lays out what is loaded; a copy shares the layout of the original until then."""
+        super()._load_from_state_dict(*args, **kwargs)
+        biases = [None if self.bias is None else self.bias]
+        self._frozen = FrozenProduct([self.weight], biases, self._precision)
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """Applies the layer."""

@@ -3,6 +3,7 @@
 No part of a run: its id, its folder and its identity do not know of it. Loads no torch.
 """
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.cache_folder import CachedFiles
+from cytolora.core.checksum import has_checksum
 from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.errors import CytoloraError
@@ -68,7 +70,8 @@ class KeptLeakage:
 def read_kept(runs_dir: Path, subject: Subject) -> KeptLeakage | None:
     """Returns what a store holds of a subject; None where it holds nothing that can be read.
 
-    A damaged file, or one of another version, is measured again: it holds nothing that a run needs.
+    A damaged file, or one that another version wrote in another form, is measured again: it holds nothing that a run
+    needs. Files without a checksum, of earlier versions, are read as they are.
     """
 
     def decode(content: bytes) -> KeptLeakage:
@@ -80,6 +83,10 @@ def read_kept(runs_dir: Path, subject: Subject) -> KeptLeakage | None:
             raise ValueError("of another subject")
         return kept
 
+    with suppress(OSError, ValueError):
+        content = (runs_dir / FOLDER / subject.file).read_bytes()
+        if not has_checksum(content):
+            return decode(content)
     return CachedFiles(runs_dir / FOLDER).read(subject.file, decode)
 
 
