@@ -53,7 +53,7 @@ def test_kinds_are_listed_with_entries_size_last_use_and_limit(store: Path, caps
         "archives": 0,
     }
     sizes = {row["kind"]: row["num_bytes"] for row in plain["kinds"]}
-    files = [path for path in (store / ".cache").rglob("*") if path.is_file()]
+    files = [path for path in (store / ".cache").rglob("[!.]*") if path.is_file()]
     assert plain["num_bytes"] == sum(sizes.values()) == sum(path.stat().st_size for path in files)
     (drawn,) = [row for row in plain["kinds"] if row["kind"] == "figures"]
     assert drawn["last_used"].startswith(time.strftime("%Y-%m-%d", time.gmtime(time.time() - 40 * 86_400)))
@@ -131,3 +131,25 @@ def test_the_environment_gives_a_limit_and_the_option_goes_before_it(tmp_path: P
     monkeypatch.setenv(VARIABLE, "a lot")
     with pytest.raises(ConfigError, match=f"{VARIABLE} expects a size"):
         apply_limit(tmp_path / "cache", None)
+
+
+@pytest.mark.parametrize("verb", ["ls", "clear"])
+def test_no_command_touches_a_folder_of_the_users_with_files_named_like_those_of_a_cache(verb: str, tmp_path: Path):
+    mine = ["limit", f"metadata/{'d' * 32}.json", "archives/2024013120240131/scan.tif"]
+    for name in mine:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"50 km/h")
+    assert command("cache", verb, tmp_path) == 2
+    assert all((tmp_path / name).read_bytes() == b"50 km/h" for name in mine)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archives", "limit", "metadata"]
+
+
+def test_the_users_own_cache_of_an_earlier_version_is_listed_and_cleared_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("cytolora.cli.cache.default_cache", lambda: tmp_path)
+    (tmp_path / "archives" / ("0" * 16)).mkdir(parents=True)
+    (tmp_path / "archives" / ("0" * 16) / "a.png").write_bytes(bytes(100))
+    assert command("cache", "clear") == 0
+    assert "Removed 1 entry (100 bytes)" in " ".join(capsys.readouterr().out.split())
+    assert list((tmp_path / "archives").iterdir()) == []

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytolora.core import cache_folder
+from cytolora.core import cache_entries, cache_folder
 from cytolora.core.cache_damage import note_damage, one_notice
-from cytolora.core.cache_entries import KINDS, entries, hold, remove
+from cytolora.core.cache_entries import KINDS, claim, entries, hold, remove
 from cytolora.core.cache_folder import DEFAULT_LIMIT, CachedFiles, is_cache, limit_of, set_limit
 from cytolora.core.shards import ShardStore
 from cytolora.core.strict_json import read_json
@@ -223,6 +223,7 @@ def test_an_archive_in_use_is_not_removed(tmp_path: Path):
     archive = tmp_path / "archives" / ("0" * 16)
     (archive / "cells").mkdir(parents=True)
     (archive / "cells" / "a.png").write_bytes(bytes(100))
+    claim(tmp_path, is_ours=True)
     (unused,) = entries(tmp_path)
     assert (unused.kind, unused.num_bytes) == ("archives", 100)
     assert hold(archive)
@@ -234,6 +235,7 @@ def test_an_archive_that_nobody_uses_is_removed_whole(tmp_path: Path):
     archive = tmp_path / "archives" / ("1" * 16)
     (archive / "cells").mkdir(parents=True)
     (archive / "cells" / "a.png").write_bytes(bytes(100))
+    claim(tmp_path, is_ours=True)
     assert remove(next(entries(tmp_path)))
     assert list((tmp_path / "archives").iterdir()) == []
     assert not hold(archive)
@@ -241,3 +243,86 @@ def test_an_archive_that_nobody_uses_is_removed_whole(tmp_path: Path):
 
 def test_every_kind_says_what_it_holds():
     assert all(KINDS.values())
+
+
+FOREIGN_LIMITS = [
+    b"50 km/h\n",
+    b"",
+    b"none",
+    b"20000000000",
+    bytes(100),
+    b"\x89PNG limit",
+    "Geschwindigkeit".encode("utf-16"),
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN_LIMITS)
+def test_a_file_of_the_users_named_limit_makes_no_cache_and_stays_as_it_is(content: bytes, tmp_path: Path, caplog):
+    (tmp_path / "limit").write_bytes(content)
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / f"{'a' * 32}.json").write_bytes(b"mine")
+    assert not is_cache(tmp_path)
+    assert limit_of(tmp_path) == DEFAULT_LIMIT
+    with pytest.raises(OSError, match="none of cytolora"):
+        set_limit(tmp_path, 0)
+    assert (tmp_path / "limit").read_bytes() == content
+    assert not caplog.records
+
+
+def test_a_damaged_limit_is_left_where_it_is_and_told_of_once(tmp_path: Path, caplog):
+    set_limit(tmp_path, 12_345)
+    file = tmp_path / cache_folder._LIMIT
+    file.write_bytes(damaged := file.read_bytes()[:-1])
+    assert [limit_of(tmp_path) for _ in range(3)] == [DEFAULT_LIMIT] * 3
+    assert file.read_bytes() == damaged
+    assert len(caplog.records) == 1
+
+
+FOREIGN = {
+    f"archives/{'20240131' * 2}/scan.tif": "time stamps",
+    f"archives/{'deadbeef' * 2}/a/b.txt": "hashes",
+    f"metadata/{'d41d8cd98f00b204e9800998ecf8427e'}.json": "MD5",
+    f"intervals/{'0' * 64}.json": "SHA-256",
+    f"text/{'a' * 32}.safetensors": "weights",
+    f"adapters/{'b' * 32}.safetensors": "adapters of others",
+    f"features/{'c' * 32}.safetensors": "features of others",
+    f"figures/{'e' * 64}/drawing.svg": "drawings",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN, ids=FOREIGN.values())
+def test_a_folder_of_the_users_with_names_like_entries_is_no_cache_and_loses_nothing(name: str, tmp_path: Path):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(b"mine")
+    assert not is_cache(tmp_path)
+    assert list(entries(tmp_path)) == []
+    CachedFiles(tmp_path / "intervals").keep(name_of(1), CONTENT)  # it was named as the --cache
+    assert [entry.path.name for entry in entries(tmp_path)] == [name_of(1)]
+    set_limit(tmp_path, 0)
+    assert list(entries(tmp_path)) == []
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_a_cache_of_an_earlier_version_is_known_by_the_checksums_of_its_entries(tmp_path: Path):
+    store = ShardStore(tmp_path / "features", key="k")
+    store.add({"a": bytes(100)})
+    (tmp_path / cache_entries._MARK).unlink()
+    assert is_cache(tmp_path)
+    assert len(list(entries(tmp_path))) == 1
+    set_limit(tmp_path, 0)
+    assert list(entries(tmp_path)) == []
+
+
+def test_a_cache_is_known_once_its_first_entry_was_written(tmp_path: Path):
+    CachedFiles(tmp_path / "intervals").keep(name_of(1), CONTENT)
+    assert cache_entries.is_marked(tmp_path)
+    assert remove(next(entries(tmp_path)))
+    assert is_cache(tmp_path)
+
+
+def test_an_archive_that_is_unpacked_makes_a_cache_of_a_new_folder_alone(tmp_path: Path):
+    for name, others in {"new": [], "old": ["archives/2024013120240131"]}.items():
+        for folder in [*others, f"archives/{'0' * 16}"]:
+            (tmp_path / name / folder).mkdir(parents=True)
+        assert hold(tmp_path / name / "archives" / ("0" * 16))
+        assert cache_entries.is_marked(tmp_path / name) == (name == "new")

@@ -14,7 +14,7 @@ from cytolora.cli.cache_options import apply_limit
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.log_lines import amount
 from cytolora.cli.options import Several
-from cytolora.core.cache_entries import KINDS, Entry, entries, older, remove, remove_abandoned
+from cytolora.core.cache_entries import KINDS, Entry, claim, entries, older, remove, remove_abandoned
 from cytolora.core.cache_folder import default_cache, is_cache, limit_of
 from cytolora.core.text import counted
 from cytolora.errors import ConfigError
@@ -133,7 +133,10 @@ def limit(size: str, folder: Path | None = None, /) -> None:
 def _opened(folder: Path | None) -> Path:
     """Returns the folder; a ConfigError if it was named and is no cache."""
     if folder is None:
-        return default_cache()
+        root = default_cache()
+        if root.is_dir():
+            claim(root, is_ours=True)  # of an earlier version, without a mark
+        return root
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder. Name a cache, such as RUNS/.cache.")
     if not is_cache(folder):

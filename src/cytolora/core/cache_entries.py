@@ -1,7 +1,8 @@
 """Entries of a cache folder by kind: listing, and removal of the least recently used.
 
-An entry is a file, of archives a folder, whose name is of the form that this package writes; whatever else lies in a
-cache folder is neither counted nor removed. Its time of change is that of its last use.
+An entry is a file, of archives a folder, whose name is of the form that this package writes, in a cache that bears its
+mark; where there is none, a file that begins with a checksum. Whatever else lies in a cache folder is neither counted
+nor removed. The time of change of an entry is that of its last use.
 """
 
 import os
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolora.core import locks
+from cytolora.core.checksum import has_checksum
+from cytolora.core.files import write_bytes
 from cytolora.core.unfinished import sweep_below, temporary_name
 
 ARCHIVES = "archives"
@@ -42,6 +45,12 @@ _NAMES = {
 }
 """Of entries within the folder of their kind; those of earlier versions too."""
 
+_MARK = ".cytolora-cache"
+"""The file that tells a cache of this package from a folder of the user's with files of like names."""
+_MARK_TEXT = b"Values that cytolora can compute anew: this folder may be deleted at any time.\n"
+_HEAD_BYTES = 24
+"""Of a file, as many as tell whether it begins with a checksum."""
+
 _held: dict[Path, int] = {}
 """Open descriptors of archives that this process uses, until it ends."""
 
@@ -57,8 +66,32 @@ class Entry:
     """Seconds since 1970."""
 
 
+def claim(root: Path, *, is_ours: bool = False) -> None:
+    """Marks a folder as a cache of this package, unless it holds what looks like entries and may be the user's own.
+
+    Args:
+        is_ours: Looks at nothing: for the user's cache folder.
+    """
+    if is_marked(root):
+        return
+    if is_ours or all(entry.path in _held or _is_checksummed(entry) for entry in _named(root, KINDS)):
+        with suppress(OSError):  # nothing may be written here: nothing can be removed either
+            write_bytes(root / _MARK, _MARK_TEXT, durable=False)
+
+
+def is_marked(root: Path) -> bool:
+    """Whether a folder is known for a cache of this package."""
+    return (root / _MARK).is_file()
+
+
 def entries(root: Path, kinds: Iterable[str] = KINDS) -> Iterator[Entry]:
     """Yields the entries of a cache in no order; those that another process removes meanwhile are left out."""
+    found = _named(root, kinds)
+    return found if is_marked(root) else (entry for entry in found if _is_checksummed(entry))
+
+
+def _named(root: Path, kinds: Iterable[str]) -> Iterator[Entry]:
+    """Yields what is named like an entry."""
     for kind in kinds:
         folder, name = root / kind, re.compile(_NAMES[kind])
         if folder.is_symlink():
@@ -68,6 +101,16 @@ def entries(root: Path, kinds: Iterable[str] = KINDS) -> Iterator[Entry]:
             if name.fullmatch(found.path[start:].replace(os.sep, "/")):
                 with suppress(FileNotFoundError):
                     yield _entry(kind, found)
+
+
+def _is_checksummed(entry: Entry) -> bool:
+    if entry.kind == ARCHIVES:
+        return False
+    try:
+        with entry.path.open("rb") as file:
+            return has_checksum(file.read(_HEAD_BYTES))
+    except OSError:
+        return False
 
 
 def is_empty(folder: Path) -> bool:
@@ -130,6 +173,7 @@ def hold(archive: Path) -> bool:
         return False
     _held[archive] = descriptor
     mark_used(archive)
+    claim(archive.parent.parent)
     return True
 
 

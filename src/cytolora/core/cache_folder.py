@@ -5,6 +5,7 @@ data/imaging/cache.py maps large ones into memory. All three check what they rea
 (core/cache_damage.py tells of it), and report what they write to ``wrote``, which keeps the folder within its limit.
 """
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +15,17 @@ from typing import TypeVar
 import platformdirs
 
 from cytolora.core.cache_damage import note_damage
-from cytolora.core.cache_entries import KINDS, entries, is_empty, mark_used, remove_abandoned, remove_least_used
-from cytolora.core.checksum import add_checksum, checked
+from cytolora.core.cache_entries import (
+    KINDS,
+    claim,
+    entries,
+    is_empty,
+    is_marked,
+    mark_used,
+    remove_abandoned,
+    remove_least_used,
+)
+from cytolora.core.checksum import add_checksum, checked, has_checksum
 from cytolora.core.files import write_bytes
 
 DEFAULT_LIMIT = 50 * 10**9
@@ -85,8 +95,8 @@ class CachedFiles:
 
 
 def is_cache(root: Path) -> bool:
-    """Whether a folder is a cache of this package: it holds an entry, a limit, or the empty folder of a kind."""
-    if any(True for _ in entries(root)) or (root / _LIMIT).is_file():
+    """Whether a folder is a cache of this package: it bears its mark, or holds an entry, a limit, or an empty kind."""
+    if is_marked(root) or any(True for _ in entries(root)) or _is_ours(root / _LIMIT):
         return True
     return any(is_empty(root / kind) for kind in KINDS)
 
@@ -100,9 +110,9 @@ def limit_of(root: Path) -> int | None:
         return DEFAULT_LIMIT
     content = checked(memoryview(kept), key=_LIMIT)
     if content is None:
-        note_damage(root, path)
-        with suppress(OSError):
-            path.unlink()
+        if path not in _told and (has_checksum(kept) or is_marked(root)):  # else a file of the user's
+            _told.add(path)
+            note_damage(root, path)
         return DEFAULT_LIMIT
     return int(bytes(content)) if bytes(content).isdigit() else None
 
@@ -114,9 +124,22 @@ def set_limit(root: Path, limit_bytes: int | None) -> None:
         OSError: If the folder may not be written to.
     """
     if not root.is_dir() or limit_of(root) != limit_bytes:
+        claim(root)
+        path = root / _LIMIT
+        if path.exists() and not is_marked(root) and not _is_ours(path):
+            raise OSError(errno.EEXIST, f"its file `{_LIMIT}` is none of cytolora", str(path))
         content = b"none" if limit_bytes is None else str(limit_bytes).encode()
-        write_bytes(root / _LIMIT, add_checksum(content, key=_LIMIT))
+        write_bytes(path, add_checksum(content, key=_LIMIT))
+        _told.discard(path)
     bound(root)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file begins with a checksum of this package."""
+    try:
+        return has_checksum(path.read_bytes())
+    except OSError:
+        return False
 
 
 def bound(root: Path) -> None:
@@ -135,6 +158,8 @@ class _Written:
     room: float = 0
 
 
+_told: set[Path] = set()
+"""Damaged limits that a line was written of."""
 _written: dict[Path, _Written] = {}
 
 
@@ -150,6 +175,7 @@ def wrote(folder: Path, num_bytes: int) -> None:
     since = _written.setdefault(root, _Written())
     since.num_bytes += num_bytes
     if since.num_bytes > since.room:
+        claim(root, is_ours=root == default_cache())
         limit = limit_of(root)
         since.num_bytes, since.room = 0, float("inf") if limit is None else limit * (1 - _FULL)
         bound(root)

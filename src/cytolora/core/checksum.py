@@ -28,6 +28,11 @@ def checked(kept: memoryview, *, key: str, trusted: bool = False) -> memoryview 
     return content if trusted or head == _head(content, key) else None
 
 
+def has_checksum(start: bytes) -> bool:
+    """Whether the first bytes of a file, or of a shard, are those of a checksum of this package."""
+    return start.startswith(_MAGIC) or start[4:].startswith(_MAGIC)
+
+
 def _head(content: memoryview, key: str) -> bytes:
     digest = hashlib.sha256(hashlib.sha256(key.encode()).digest())
     digest.update(content)
