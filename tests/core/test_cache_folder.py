@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load
 
 from cytolora.core import cache_entries, cache_folder
 from cytolora.core.cache_damage import note_damage, one_notice
 from cytolora.core.cache_entries import KINDS, claim, entries, hold, remove
 from cytolora.core.cache_folder import DEFAULT_LIMIT, CachedFiles, is_cache, limit_of, set_limit
+from cytolora.core.checksum import add_checksum
 from cytolora.core.shards import ShardStore
 from cytolora.core.strict_json import read_json
 from cytolora.core.unfinished import temporary_name
@@ -27,7 +29,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "first bit": lambda kept: bytes([kept[0] ^ 1]) + kept[1:],
     "a digit of the checksum": lambda kept: kept[:20] + bytes([kept[20] ^ 1]) + kept[21:],
     "last bit": lambda kept: kept[:-1] + bytes([kept[-1] ^ 1]),
-    "content alone": lambda kept: CONTENT,
     "zeros": lambda kept: bytes(len(kept)),
 }
 
@@ -326,3 +327,47 @@ def test_an_archive_that_is_unpacked_makes_a_cache_of_a_new_folder_alone(tmp_pat
             (tmp_path / name / folder).mkdir(parents=True)
         assert hold(tmp_path / name / "archives" / ("0" * 16))
         assert cache_entries.is_marked(tmp_path / name) == (name == "new")
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"archives"}))
+def test_a_value_of_an_earlier_version_under_its_name_alone_is_read_without_a_word(kind: str, tmp_path: Path, caplog):
+    (tmp_path / kind).mkdir()
+    (tmp_path / kind / name_of(1)).write_bytes(add_checksum(CONTENT, key=name_of(1)))
+    kept = CachedFiles(tmp_path / kind)
+    assert kept.read(name_of(1), read_json) == {"accuracy": 0.5}
+    assert not caplog.records
+    (tmp_path / kind / name_of(2)).write_bytes(add_checksum(CONTENT, key=name_of(1)))  # copied to another name
+    assert kept.read(name_of(2), read_json) is None
+    assert len(caplog.records) == 1
+
+
+WITHOUT_SUM = [CONTENT, b"[]", b"1", b'{"a": "cyto"}', b'"Met\xc3\xa9"', b'{\n  "accuracy": 0.5\n}\n', b"null"]
+
+
+@pytest.mark.parametrize("content", WITHOUT_SUM)
+def test_a_value_without_a_checksum_is_another_versions_and_made_anew_silently(content: bytes, tmp_path: Path, caplog):
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / name_of(1)).write_bytes(content)
+    assert CachedFiles(tmp_path / "metadata").read(name_of(1), read_json) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("place", range(16))
+def test_a_flipped_bit_in_the_mark_of_a_checksum_is_told_of_whatever_is_decoded(place: int, tmp_path: Path, caplog):
+    kept = CachedFiles(tmp_path / "figures")
+    kept.keep("a", CONTENT)
+    whole = bytearray((tmp_path / "figures" / "a").read_bytes())
+    whole[place] ^= 4
+    (tmp_path / "figures" / "a").write_bytes(whole)
+    assert kept.read("a", bytes) is None
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\x10" + bytes(7) + b"{}", bytes(300), b"weights", CONTENT, bytes([255]) * 20]
+)
+def test_whatever_stands_where_tensors_were_kept_is_absent_and_stops_nothing(content: bytes, tmp_path: Path, caplog):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.safetensors").write_bytes(content)
+    assert CachedFiles(tmp_path / "text").read("a.safetensors", load) is None
+    assert len(caplog.records) == 1

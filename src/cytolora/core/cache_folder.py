@@ -25,7 +25,7 @@ from cytolora.core.cache_entries import (
     remove_abandoned,
     remove_least_used,
 )
-from cytolora.core.checksum import add_checksum, checked, has_checksum
+from cytolora.core.checksum import add_checksum, checked, has_checksum, is_like_checksum
 from cytolora.core.files import write_bytes
 
 DEFAULT_LIMIT = 50 * 10**9
@@ -71,13 +71,16 @@ class CachedFiles:
         except OSError:
             return None
         content = checked(memoryview(kept), key=self._key(name))
+        if content is None:
+            content = checked(memoryview(kept), key=name)  # an earlier version's
         if content is not None:
             with suppress(*_UNFIT):
                 value = decode(bytes(content))
                 if self.folder.name in KINDS:
                     mark_used(path)
                 return value
-        note_damage(self.folder, path)
+        if content is not None or not _is_without_checksum(kept, decode):
+            note_damage(self.folder, path)
         return None
 
     def keep(self, name: str, content: bytes) -> None:
@@ -92,6 +95,16 @@ class CachedFiles:
 
     def _key(self, name: str) -> str:
         return f"{self.folder.name}/{name}"
+
+
+def _is_without_checksum(kept: bytes, decode: Callable[[bytes], object]) -> bool:
+    """Whether this is a whole value that another version kept without a checksum: no damage, but nothing to rely on."""
+    if is_like_checksum(kept) or not kept.strip(b"\0"):
+        return False
+    with suppress(Exception):  # of whatever bytes, each decoder raises its own
+        decode(kept)
+        return True
+    return False
 
 
 def is_cache(root: Path) -> bool:

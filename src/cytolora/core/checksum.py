@@ -33,6 +33,12 @@ def has_checksum(start: bytes) -> bool:
     return start.startswith(_MAGIC) or start[4:].startswith(_MAGIC)
 
 
+def is_like_checksum(start: bytes) -> bool:
+    """Whether the first bytes of a file are, or were before a part of them was damaged, those of a checksum."""
+    equal = sum(found == expected for found, expected in zip(start, _MAGIC, strict=False))
+    return equal >= len(_MAGIC) // 2
+
+
 def _head(content: memoryview, key: str) -> bytes:
     digest = hashlib.sha256(hashlib.sha256(key.encode()).digest())
     digest.update(content)
