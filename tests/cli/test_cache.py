@@ -1,5 +1,6 @@
 """The command cache: what is listed, what is cleared, and what is refused."""
 
+import errno
 import json
 import os
 import time
@@ -10,6 +11,7 @@ import pytest
 from cytolora.cli.app import main
 from cytolora.cli.cache_options import VARIABLE, apply_limit, parse_size
 from cytolora.core.cache_folder import DEFAULT_LIMIT, CachedFiles, limit_of
+from cytolora.core.checksum import add_checksum
 from cytolora.core.shards import ShardStore
 from cytolora.errors import ConfigError
 
@@ -153,3 +155,69 @@ def test_the_users_own_cache_of_an_earlier_version_is_listed_and_cleared_whole(
     assert command("cache", "clear") == 0
     assert "Removed 1 entry (100 bytes)" in " ".join(capsys.readouterr().out.split())
     assert list((tmp_path / "archives").iterdir()) == []
+
+
+def entered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Returns the list of cache folders that are walked through from now on."""
+    walked: list[Path] = []
+    monkeypatch.setattr("cytolora.core.cache_folder.bound", walked.append)
+    return walked
+
+
+def test_a_limit_that_a_cache_has_already_is_not_written_again_and_nothing_is_walked_through(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cache = store / ".cache"
+    walked = entered(cache, monkeypatch)
+    for text in ("3GB", "3GB", "3000MB", "none", "none", "50GB"):
+        apply_limit(cache, text)
+    assert walked == [cache] * 3
+
+
+READ_ONLY = [errno.EROFS, errno.EACCES, errno.EPERM]
+
+
+def refuse_writing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("cytolora.core.cache_folder.write_bytes", refuse)
+
+
+@pytest.mark.parametrize("number", READ_ONLY)
+def test_the_limit_of_the_environment_is_left_out_where_a_cache_may_only_be_read(
+    number: int, store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_writing(number, monkeypatch)
+    monkeypatch.setenv(VARIABLE, "3GB")
+    apply_limit(store / ".cache", None)
+    assert limit_of(store / ".cache") == DEFAULT_LIMIT
+    with pytest.raises(ConfigError, match="Leave --cache-limit out"):
+        apply_limit(store / ".cache", "3GB")
+
+
+@pytest.mark.parametrize("number", READ_ONLY)
+def test_a_limit_that_cannot_be_kept_names_the_folder_and_no_option_that_was_not_given(
+    number: int, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    refuse_writing(number, monkeypatch)
+    assert command("cache", "limit", "1GB", store / ".cache") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert os.strerror(number) in told
+    assert "Make it writable" in told
+    assert "--cache-limit" not in told
+    assert command("cache", "limit", "much", store / ".cache") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "expects a size" in told
+    assert "--cache-limit" not in told
+
+
+def test_the_command_limit_removes_what_is_beyond_it_also_where_the_limit_is_the_same(
+    store: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert command("cache", "limit", "2kB", store / ".cache") == 0
+    for number in range(10, 40):
+        kept = add_checksum(bytes(200), key=f"intervals/{number:016x}.json")
+        (store / ".cache" / "intervals" / f"{number:016x}.json").write_bytes(kept)
+    assert command("cache", "limit", "2kB", store / ".cache") == 0
+    assert sum(listed(store / ".cache", capsys).values()) < 10

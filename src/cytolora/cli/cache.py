@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from cytolora.cli.cache_options import apply_limit
+from cytolora.cli.cache_options import parse_size
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.log_lines import amount
 from cytolora.cli.options import Several
 from cytolora.core.cache_entries import KINDS, Entry, claim, entries, older, remove, remove_abandoned
-from cytolora.core.cache_folder import default_cache, is_cache, limit_of
+from cytolora.core.cache_folder import bound, default_cache, is_cache, limit_of, set_limit
 from cytolora.core.text import counted
 from cytolora.errors import ConfigError
 
@@ -59,8 +59,8 @@ def ls(folder: Path | None = None, /, *, json_: Annotated[bool, Parameter(name="
         )
     console = make_console()
     console.print(table)
-    bound = "without limit" if limit is None else f"of at most {amount(limit, 'bytes')}"
-    console.print(f"{root}: {amount(total, 'bytes')} {bound}.")
+    allowed = "without limit" if limit is None else f"of at most {amount(limit, 'bytes')}"
+    console.print(f"{root}: {amount(total, 'bytes')} {allowed}.")
 
 
 @app.command
@@ -126,7 +126,13 @@ def limit(size: str, folder: Path | None = None, /) -> None:
         A cache: `.cache` of a folder of runs, or what --cache named; the user's cache folder if not given.
     """
     root = _opened(folder)
-    apply_limit(root, size)
+    try:
+        set_limit(root, parse_size(size, "cytolora cache limit"))
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot keep the limit of {root}: {error.strerror or error}. Make it writable, or name another cache."
+        ) from error
+    bound(root)  # an equal limit removes nothing
     ls(root)
 
 

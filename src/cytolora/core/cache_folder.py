@@ -133,17 +133,20 @@ def limit_of(root: Path) -> int | None:
 def set_limit(root: Path, limit_bytes: int | None) -> None:
     """Keeps a limit with a cache folder, for this and later commands, and removes what is beyond it.
 
+    Writes and removes nothing where the folder has this limit already.
+
     Raises:
         OSError: If the folder may not be written to.
     """
-    if not root.is_dir() or limit_of(root) != limit_bytes:
-        claim(root)
-        path = root / _LIMIT
-        if path.exists() and not is_marked(root) and not _is_ours(path):
-            raise OSError(errno.EEXIST, f"its file `{_LIMIT}` is none of cytolora", str(path))
-        content = b"none" if limit_bytes is None else str(limit_bytes).encode()
-        write_bytes(path, add_checksum(content, key=_LIMIT))
-        _told.discard(path)
+    path = root / _LIMIT
+    if root.is_dir() and limit_of(root) == limit_bytes and path not in _told:
+        return
+    claim(root)
+    if path.exists() and not is_marked(root) and not _is_ours(path):
+        raise OSError(errno.EEXIST, f"its file `{_LIMIT}` is none of cytolora", str(path))
+    content = b"none" if limit_bytes is None else str(limit_bytes).encode()
+    write_bytes(path, add_checksum(content, key=_LIMIT))
+    _told.discard(path)
     bound(root)
 
 
