@@ -1,7 +1,9 @@
 """Cache folders: what is damaged or under another name is made anew, the least recently used goes beyond the limit."""
 
+import errno
 import multiprocessing
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load
 
-from cytolora.core import cache_entries, cache_folder
+from cytolora.core import cache_entries, cache_folder, locks
 from cytolora.core.cache_damage import note_damage, one_notice
 from cytolora.core.cache_entries import KINDS, claim, entries, hold, remove
 from cytolora.core.cache_folder import DEFAULT_LIMIT, CachedFiles, is_cache, limit_of, set_limit
@@ -371,3 +373,96 @@ def test_whatever_stands_where_tensors_were_kept_is_absent_and_stops_nothing(con
     (tmp_path / "text" / "a.safetensors").write_bytes(content)
     assert CachedFiles(tmp_path / "text").read("a.safetensors", load) is None
     assert len(caplog.records) == 1
+
+
+def archive_of(root: Path, number: int, num_bytes: int) -> Path:
+    archive = root / "archives" / f"{number:016x}"
+    archive.mkdir(parents=True)
+    (archive / "a.png").write_bytes(bytes(num_bytes))
+    return archive
+
+
+def replaced(archive: Path) -> None:
+    archive.rename(archive.with_name("aside"))
+    archive.mkdir()
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_an_archive_that_was_replaced_is_held_again(again: int, tmp_path: Path):
+    archive = archive_of(tmp_path, 1, 100)
+    assert hold(archive)
+    for _ in range(again):
+        shutil.rmtree(tmp_path / "archives" / "aside", ignore_errors=True)
+        replaced(archive)
+        assert hold(archive)
+    (entry,) = entries(tmp_path)
+    assert not remove(entry)
+    assert archive.is_dir()
+
+
+def test_an_archive_that_is_replaced_while_it_is_locked_is_held_as_it_is_then(tmp_path: Path, monkeypatch):
+    archive, share = archive_of(tmp_path, 2, 100), locks.share
+
+    def replacing(descriptor: int) -> None:
+        if not archive.with_name("aside").exists():
+            replaced(archive)
+        share(descriptor)
+
+    monkeypatch.setattr(locks, "share", replacing)
+    assert hold(archive)
+    (entry,) = entries(tmp_path)
+    assert not remove(entry)
+    assert archive.is_dir()
+
+
+def test_an_archive_that_was_removed_is_not_held(tmp_path: Path):
+    archive = archive_of(tmp_path, 3, 100)
+    assert hold(archive)
+    shutil.rmtree(archive)
+    assert not hold(archive)
+
+
+@pytest.mark.parametrize("held", [7_000, 8_900, 9_200, 9_900])
+def test_beside_a_large_archive_in_use_a_cache_keeps_what_the_rest_of_the_limit_allows(held: int, tmp_path: Path):
+    set_limit(tmp_path, 10_000)
+    assert hold(archive_of(tmp_path, 4, held))
+    most = 0
+    for number in range(60):
+        CachedFiles(tmp_path / "metadata").keep(name_of(number), bytes(9))
+        most = max(most, sum(entry.num_bytes for entry in entries(tmp_path)))
+        assert CachedFiles(tmp_path / "metadata").read(name_of(number), bytes) == bytes(9)
+    left = sum(entry.kind == "metadata" for entry in entries(tmp_path))
+    assert left >= max(1, 0.8 * (10_000 - held) // 90)
+    assert most <= max(10_000, held) + 10_000 / 20 + 90
+
+
+@pytest.mark.parametrize("held", [10_000, 12_000, 50_000])
+def test_where_what_is_in_use_fills_the_limit_the_last_value_stays_and_one_line_says_so(
+    held: int, tmp_path: Path, caplog
+):
+    set_limit(tmp_path, 10_000)
+    assert hold(archive_of(tmp_path, 5, held))
+    for number in range(30):
+        CachedFiles(tmp_path / "metadata").keep(name_of(number), bytes(900))
+        assert CachedFiles(tmp_path / "metadata").read(name_of(number), bytes) == bytes(900)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The limit of {tmp_path}, 10,000 bytes, is too small for what is in use, {held:,} bytes: little else is kept. "
+        "Give a larger --cache-limit."
+    ]
+
+
+def test_an_archive_that_cannot_be_removed_whole_is_an_entry_as_before(tmp_path: Path, monkeypatch):
+    archive = archive_of(tmp_path, 6, 100)
+    claim(tmp_path, is_ours=True)
+    (entry,) = entries(tmp_path)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refuse)
+        assert not remove(entry)
+    assert [found.path for found in entries(tmp_path)] == [archive]
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+    assert remove(entry)
+    assert list(archive.parent.iterdir()) == []

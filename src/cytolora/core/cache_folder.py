@@ -6,6 +6,7 @@ data/imaging/cache.py maps large ones into memory. All three check what they rea
 """
 
 import errno
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,13 +29,15 @@ from cytolora.core.cache_entries import (
 from cytolora.core.checksum import add_checksum, checked, has_checksum, is_like_checksum
 from cytolora.core.files import write_bytes
 
+log = logging.getLogger(__name__)
+
 DEFAULT_LIMIT = 50 * 10**9
 """Bytes that a cache folder may take where nobody has said otherwise."""
 
 _LIMIT = "limit"
 """The file in a cache folder that keeps its limit."""
-_FULL, _ROOM = 0.95, 0.9
-"""Shares of the limit: from where on entries are removed, and to where."""
+_LOOKS = 20
+"""How often a process looks for room while it writes as many bytes as the limit."""
 _UNFIT = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 _Value = TypeVar("_Value")
@@ -146,7 +149,7 @@ def set_limit(root: Path, limit_bytes: int | None) -> None:
         raise OSError(errno.EEXIST, f"its file `{_LIMIT}` is none of cytolora", str(path))
     content = b"none" if limit_bytes is None else str(limit_bytes).encode()
     write_bytes(path, add_checksum(content, key=_LIMIT))
-    _told.discard(path)
+    _told.difference_update((path, root))
     bound(root)
 
 
@@ -158,12 +161,22 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def bound(root: Path) -> None:
+def bound(root: Path, *, spares_last: bool = False) -> None:
     """Removes the least recently used entries of a cache folder that nears its limit, and what killed writers left."""
     remove_abandoned(root)
     limit = limit_of(root)
-    if limit is not None:
-        remove_least_used(root, if_beyond=int(limit * _FULL), to=int(limit * _ROOM))
+    if limit is None:
+        return
+    in_use = remove_least_used(root, limit, spares_last=spares_last and limit > 0)
+    if in_use >= limit > 0 and root not in _told:
+        _told.add(root)
+        log.warning(
+            "The limit of %s, %s bytes, is too small for what is in use, %s bytes: little else is kept. "
+            "Give a larger --cache-limit.",
+            root,
+            f"{limit:,}",
+            f"{in_use:,}",
+        )
 
 
 @dataclass(slots=True)
@@ -175,7 +188,7 @@ class _Written:
 
 
 _told: set[Path] = set()
-"""Damaged limits that a line was written of."""
+"""Damaged limits, and folders with one that is too small, that a line was written of."""
 _written: dict[Path, _Written] = {}
 
 
@@ -193,5 +206,5 @@ def wrote(folder: Path, num_bytes: int) -> None:
     if since.num_bytes > since.room:
         claim(root, is_ours=root == default_cache())
         limit = limit_of(root)
-        since.num_bytes, since.room = 0, float("inf") if limit is None else limit * (1 - _FULL)
-        bound(root)
+        since.num_bytes, since.room = 0, float("inf") if limit is None else limit / _LOOKS
+        bound(root, spares_last=True)
