@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -221,3 +222,24 @@ def test_the_command_limit_removes_what_is_beyond_it_also_where_the_limit_is_the
         (store / ".cache" / "intervals" / f"{number:016x}.json").write_bytes(kept)
     assert command("cache", "limit", "2kB", store / ".cache") == 0
     assert sum(listed(store / ".cache", capsys).values()) < 10
+
+
+def test_a_kind_that_is_a_link_is_named_and_not_counted(store: Path, capsys: pytest.CaptureFixture[str]):
+    cache, elsewhere = store / ".cache", store.parent / "elsewhere"
+    for kind in ("pixels", "intervals"):
+        if (cache / kind).exists():
+            shutil.rmtree(cache / kind)
+        elsewhere.mkdir(exist_ok=True)
+        (cache / kind).symlink_to(elsewhere)
+    assert command("cache", "ls", cache) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert told == "pixels, intervals are links: what they lead to is used, but neither counted, bounded nor cleared."
+    assert command("cache", "ls", cache, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["kinds"][4]["num_entries"] == 0
+    (cache / "pixels").unlink()
+    assert command("cache", "ls", cache) == 0
+    assert "intervals is a link: what it leads to is used" in " ".join(capsys.readouterr().err.split())
+    (cache / "intervals").unlink()
+    assert command("cache", "ls", cache) == 0
+    assert capsys.readouterr().err == ""

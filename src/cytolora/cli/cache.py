@@ -61,6 +61,11 @@ def ls(folder: Path | None = None, /, *, json_: Annotated[bool, Parameter(name="
     console.print(table)
     allowed = "without limit" if limit is None else f"of at most {amount(limit, 'bytes')}"
     console.print(f"{root}: {amount(total, 'bytes')} {allowed}.")
+    if linked := [kind for kind in KINDS if (root / kind).is_symlink()]:
+        one_or_more = "is a link: what it leads" if len(linked) == 1 else "are links: what they lead"
+        make_console(stderr=True).print(
+            f"{', '.join(linked)} {one_or_more} to is used, but neither counted, bounded nor cleared."
+        )
 
 
 @app.command

@@ -96,6 +96,14 @@ class CachedFiles:
         write_bytes(self.folder / name, kept, durable=False)  # what a power cut tears, the checksum finds
         wrote(self.folder, len(kept))
 
+    def keep_if_possible(self, name: str, content: bytes) -> None:
+        """Writes a value that took long to make; where it cannot be written, a warning says so."""
+        try:
+            self.keep(name, content)
+        except OSError as error:
+            why = error.strerror or error
+            log.warning("Cannot keep values in %s: %s. They are made anew next time.", self.folder, why)
+
     def _key(self, name: str) -> str:
         return f"{self.folder.name}/{name}"
 
