@@ -153,7 +153,7 @@ def remove_least_used(root: Path, limit: int, *, spares_last: bool = False) -> i
     What is in use counts, and stays: the others share what it leaves of the limit.
 
     Args:
-        spares_last: Leaves the entry that was used last, however little room there is.
+        spares_last: Leaves the entry that was used last, however little room what is in use leaves.
     """
     found = sorted(entries(root), key=lambda entry: entry.last_used)
     if sum(entry.num_bytes for entry in found) <= limit * _FULL:
@@ -162,7 +162,7 @@ def remove_least_used(root: Path, limit: int, *, spares_last: bool = False) -> i
     others = [entry for entry in found if entry.path not in in_use]
     total, room = sum(entry.num_bytes for entry in others), max(0, limit - sum(in_use.values()))
     if total > room * _FULL:
-        for entry in others[:-1] if spares_last else others:
+        for entry in others[:-1] if spares_last and in_use else others:
             if total <= room * _ROOM:
                 break
             if remove(entry):
@@ -187,7 +187,8 @@ def hold(archive: Path) -> bool:
         if _is_open_as(descriptor, archive):
             _held[archive] = descriptor
             mark_used(archive)
-            claim(archive.parent.parent)
+            if archive.parent.name == ARCHIVES:
+                claim(archive.parent.parent)
             return True
         os.close(descriptor)  # removed or replaced before it was locked
     return False

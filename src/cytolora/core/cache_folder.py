@@ -175,7 +175,7 @@ def bound(root: Path, *, spares_last: bool = False) -> None:
     limit = limit_of(root)
     if limit is None:
         return
-    in_use = remove_least_used(root, limit, spares_last=spares_last and limit > 0)
+    in_use = remove_least_used(root, limit, spares_last=spares_last)
     if in_use >= limit > 0 and root not in _told:
         _told.add(root)
         log.warning(
