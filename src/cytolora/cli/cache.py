@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from cytolora.cli.cache_options import apply_limit
+from cytolora.cli.cache_options import parse_size
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.log_lines import amount
 from cytolora.cli.options import Several
-from cytolora.core.cache_entries import KINDS, Entry, entries, older, remove, remove_abandoned
-from cytolora.core.cache_folder import default_cache, is_cache, limit_of
+from cytolora.core.cache_entries import KINDS, Entry, claim, entries, older, remove, remove_abandoned
+from cytolora.core.cache_folder import bound, default_cache, is_cache, limit_of, set_limit
 from cytolora.core.text import counted
 from cytolora.errors import ConfigError
 
@@ -59,8 +59,13 @@ def ls(folder: Path | None = None, /, *, json_: Annotated[bool, Parameter(name="
         )
     console = make_console()
     console.print(table)
-    bound = "without limit" if limit is None else f"of at most {amount(limit, 'bytes')}"
-    console.print(f"{root}: {amount(total, 'bytes')} {bound}.")
+    allowed = "without limit" if limit is None else f"of at most {amount(limit, 'bytes')}"
+    console.print(f"{root}: {amount(total, 'bytes')} {allowed}.")
+    if linked := [kind for kind in KINDS if (root / kind).is_symlink()]:
+        one_or_more = "is a link: what it leads" if len(linked) == 1 else "are links: what they lead"
+        make_console(stderr=True).print(
+            f"{', '.join(linked)} {one_or_more} to is used, but neither counted, bounded nor cleared."
+        )
 
 
 @app.command
@@ -126,14 +131,23 @@ def limit(size: str, folder: Path | None = None, /) -> None:
         A cache: `.cache` of a folder of runs, or what --cache named; the user's cache folder if not given.
     """
     root = _opened(folder)
-    apply_limit(root, size)
+    try:
+        set_limit(root, parse_size(size, "cytolora cache limit"))
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot keep the limit of {root}: {error.strerror or error}. Make it writable, or name another cache."
+        ) from error
+    bound(root)  # an equal limit removes nothing
     ls(root)
 
 
 def _opened(folder: Path | None) -> Path:
     """Returns the folder; a ConfigError if it was named and is no cache."""
     if folder is None:
-        return default_cache()
+        root = default_cache()
+        if root.is_dir():
+            claim(root, is_ours=True)  # of an earlier version, without a mark
+        return root
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder. Name a cache, such as RUNS/.cache.")
     if not is_cache(folder):

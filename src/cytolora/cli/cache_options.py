@@ -1,5 +1,6 @@
 """Options of the cache: its folder, and the bytes that it may take."""
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ VARIABLE = "CYTOLORA_CACHE_LIMIT"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(k|M|G|T|P)?(i)?(B|bytes?)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _NONE = "none"
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @Parameter(name="*", group="Cache")
@@ -52,8 +54,10 @@ NO_LIMIT_GIVEN = LimitOptions()
 def apply_limit(folder: Path, text: str | None) -> None:
     """Keeps a limit with a cache folder where one was given as an option or in the environment.
 
+    That of the environment, which is meant for all folders, is left out where one may only be read.
+
     Raises:
-        ConfigError: If the text is no size, or the folder cannot be written to.
+        ConfigError: If the text is no size, or the folder of the option cannot be written to.
     """
     option = "--cache-limit"
     if text is None:
@@ -63,6 +67,8 @@ def apply_limit(folder: Path, text: str | None) -> None:
     try:
         set_limit(folder, parse_size(text, option))
     except OSError as error:
+        if option == VARIABLE and error.errno in _READ_ONLY:
+            return
         raise ConfigError(
             f"Cannot keep the limit of {folder}: {error.strerror or error}. Leave {option} out, or name a --cache that "
             "may be written to."

@@ -1,7 +1,8 @@
 """Entries of a cache folder by kind: listing, and removal of the least recently used.
 
-An entry is a file, of archives a folder, whose name is of the form that this package writes; whatever else lies in a
-cache folder is neither counted nor removed. Its time of change is that of its last use.
+An entry is a file, of archives a folder, whose name is of the form that this package writes, in a cache that bears its
+mark; where there is none, a file that begins with a checksum. Whatever else lies in a cache folder is neither counted
+nor removed. The time of change of an entry is that of its last use.
 """
 
 import os
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolora.core import locks
+from cytolora.core.checksum import has_checksum
+from cytolora.core.files import write_bytes
 from cytolora.core.unfinished import sweep_below, temporary_name
 
 ARCHIVES = "archives"
@@ -42,6 +45,17 @@ _NAMES = {
 }
 """Of entries within the folder of their kind; those of earlier versions too."""
 
+_MARK = ".cytolora-cache"
+"""The file that tells a cache of this package from a folder of the user's with files of like names."""
+_MARK_TEXT = b"Values that cytolora can compute anew: this folder may be deleted at any time.\n"
+_HEAD_BYTES = 24
+"""Of a file, as many as tell whether it begins with a checksum."""
+
+_FULL, _ROOM = 0.95, 0.9
+"""Shares of the limit: from where on entries are removed, and to where."""
+_MAX_TRIES = 5
+"""How often an archive may be replaced before it is held."""
+
 _held: dict[Path, int] = {}
 """Open descriptors of archives that this process uses, until it ends."""
 
@@ -57,8 +71,32 @@ class Entry:
     """Seconds since 1970."""
 
 
+def claim(root: Path, *, is_ours: bool = False) -> None:
+    """Marks a folder as a cache of this package, unless it holds what looks like entries and may be the user's own.
+
+    Args:
+        is_ours: Looks at nothing: for the user's cache folder.
+    """
+    if is_marked(root):
+        return
+    if is_ours or all(entry.path in _held or _is_checksummed(entry) for entry in _named(root, KINDS)):
+        with suppress(OSError):  # nothing may be written here: nothing can be removed either
+            write_bytes(root / _MARK, _MARK_TEXT, durable=False)
+
+
+def is_marked(root: Path) -> bool:
+    """Whether a folder is known for a cache of this package."""
+    return (root / _MARK).is_file()
+
+
 def entries(root: Path, kinds: Iterable[str] = KINDS) -> Iterator[Entry]:
     """Yields the entries of a cache in no order; those that another process removes meanwhile are left out."""
+    found = _named(root, kinds)
+    return found if is_marked(root) else (entry for entry in found if _is_checksummed(entry))
+
+
+def _named(root: Path, kinds: Iterable[str]) -> Iterator[Entry]:
+    """Yields what is named like an entry."""
     for kind in kinds:
         folder, name = root / kind, re.compile(_NAMES[kind])
         if folder.is_symlink():
@@ -68,6 +106,16 @@ def entries(root: Path, kinds: Iterable[str] = KINDS) -> Iterator[Entry]:
             if name.fullmatch(found.path[start:].replace(os.sep, "/")):
                 with suppress(FileNotFoundError):
                     yield _entry(kind, found)
+
+
+def _is_checksummed(entry: Entry) -> bool:
+    if entry.kind == ARCHIVES:
+        return False
+    try:
+        with entry.path.open("rb") as file:
+            return has_checksum(file.read(_HEAD_BYTES))
+    except OSError:
+        return False
 
 
 def is_empty(folder: Path) -> bool:
@@ -99,38 +147,74 @@ def remove_abandoned(root: Path) -> None:
             sweep_below(root / kind)
 
 
-def remove_least_used(root: Path, *, if_beyond: int, to: int) -> None:
-    """Removes the least recently used entries until ``to`` bytes are left, if there are more than ``if_beyond``."""
+def remove_least_used(root: Path, limit: int, *, spares_last: bool = False) -> int:
+    """Removes the least recently used entries of a cache that nears its limit; returns the bytes that are in use.
+
+    What is in use counts, and stays: the others share what it leaves of the limit.
+
+    Args:
+        spares_last: Leaves the entry that was used last, however little room what is in use leaves.
+    """
     found = sorted(entries(root), key=lambda entry: entry.last_used)
-    total = sum(entry.num_bytes for entry in found)
-    if total <= if_beyond:
-        return
-    for entry in found:
-        if total <= to:
-            return
-        if remove(entry):
-            total -= entry.num_bytes
+    if sum(entry.num_bytes for entry in found) <= limit * _FULL:
+        return 0
+    in_use = {entry.path: entry.num_bytes for entry in found if entry.kind == ARCHIVES and _is_locked(entry.path)}
+    others = [entry for entry in found if entry.path not in in_use]
+    total, room = sum(entry.num_bytes for entry in others), max(0, limit - sum(in_use.values()))
+    if total > room * _FULL:
+        for entry in others[:-1] if spares_last and in_use else others:
+            if total <= room * _ROOM:
+                break
+            if remove(entry):
+                total -= entry.num_bytes
+    return sum(in_use.values())
 
 
 def hold(archive: Path) -> bool:
     """Keeps an unpacked archive from being removed as long as this process lives; False if it is not there."""
     if archive in _held:
-        if archive.is_dir():
+        if _is_open_as(_held[archive], archive):
             return True
         os.close(_held.pop(archive))
     if not locks.can_lock_unfinished():  # where folders cannot be locked, no archive is removed either
         return archive.is_dir()
+    for _ in range(_MAX_TRIES):
+        try:
+            descriptor = os.open(archive, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        locks.share(descriptor)
+        if _is_open_as(descriptor, archive):
+            _held[archive] = descriptor
+            mark_used(archive)
+            if archive.parent.name == ARCHIVES:
+                claim(archive.parent.parent)
+            return True
+        os.close(descriptor)  # removed or replaced before it was locked
+    return False
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    """Whether a path leads to what is open; not to another folder that took its name."""
     try:
-        descriptor = os.open(archive, os.O_RDONLY)
-    except FileNotFoundError:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
         return False
-    locks.share(descriptor)
-    if not archive.is_dir():  # removed before it was locked
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a living process holds an archive, or nothing can be locked here."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        locks.acquire_now(descriptor)
+    except OSError:
+        return True
+    finally:
         os.close(descriptor)
-        return False
-    _held[archive] = descriptor
-    mark_used(archive)
-    return True
+    return False
 
 
 def _remove_archive(folder: Path) -> None:
@@ -139,7 +223,12 @@ def _remove_archive(folder: Path) -> None:
         locks.acquire_now(descriptor)
         aside = temporary_name(folder)  # swept where this is killed
         folder.rename(aside)
-        shutil.rmtree(aside)
+        try:
+            shutil.rmtree(aside)
+        except OSError:
+            with suppress(OSError):  # it is unpacked again already
+                aside.rename(folder)  # where it is counted
+            raise
     finally:
         os.close(descriptor)
 

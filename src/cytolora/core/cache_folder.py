@@ -5,6 +5,8 @@ data/imaging/cache.py maps large ones into memory. All three check what they rea
 (core/cache_damage.py tells of it), and report what they write to ``wrote``, which keeps the folder within its limit.
 """
 
+import errno
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,17 +16,28 @@ from typing import TypeVar
 import platformdirs
 
 from cytolora.core.cache_damage import note_damage
-from cytolora.core.cache_entries import KINDS, entries, is_empty, mark_used, remove_abandoned, remove_least_used
-from cytolora.core.checksum import add_checksum, checked
+from cytolora.core.cache_entries import (
+    KINDS,
+    claim,
+    entries,
+    is_empty,
+    is_marked,
+    mark_used,
+    remove_abandoned,
+    remove_least_used,
+)
+from cytolora.core.checksum import add_checksum, checked, has_checksum, is_like_checksum
 from cytolora.core.files import write_bytes
+
+log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 50 * 10**9
 """Bytes that a cache folder may take where nobody has said otherwise."""
 
 _LIMIT = "limit"
 """The file in a cache folder that keeps its limit."""
-_FULL, _ROOM = 0.95, 0.9
-"""Shares of the limit: from where on entries are removed, and to where."""
+_LOOKS = 20
+"""How often a process looks for room while it writes as many bytes as the limit."""
 _UNFIT = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 _Value = TypeVar("_Value")
@@ -61,13 +74,16 @@ class CachedFiles:
         except OSError:
             return None
         content = checked(memoryview(kept), key=self._key(name))
+        if content is None:
+            content = checked(memoryview(kept), key=name)  # an earlier version's
         if content is not None:
             with suppress(*_UNFIT):
                 value = decode(bytes(content))
                 if self.folder.name in KINDS:
                     mark_used(path)
                 return value
-        note_damage(self.folder, path)
+        if content is not None or not _is_without_checksum(kept, decode):
+            note_damage(self.folder, path)
         return None
 
     def keep(self, name: str, content: bytes) -> None:
@@ -80,13 +96,31 @@ class CachedFiles:
         write_bytes(self.folder / name, kept, durable=False)  # what a power cut tears, the checksum finds
         wrote(self.folder, len(kept))
 
+    def keep_if_possible(self, name: str, content: bytes) -> None:
+        """Writes a value that took long to make; where it cannot be written, a warning says so."""
+        try:
+            self.keep(name, content)
+        except OSError as error:
+            why = error.strerror or error
+            log.warning("Cannot keep values in %s: %s. They are made anew next time.", self.folder, why)
+
     def _key(self, name: str) -> str:
         return f"{self.folder.name}/{name}"
 
 
+def _is_without_checksum(kept: bytes, decode: Callable[[bytes], object]) -> bool:
+    """Whether this is a whole value that another version kept without a checksum: no damage, but nothing to rely on."""
+    if is_like_checksum(kept) or not kept.strip(b"\0"):
+        return False
+    with suppress(Exception):  # of whatever bytes, each decoder raises its own
+        decode(kept)
+        return True
+    return False
+
+
 def is_cache(root: Path) -> bool:
-    """Whether a folder is a cache of this package: it holds an entry, a limit, or the empty folder of a kind."""
-    if any(True for _ in entries(root)) or (root / _LIMIT).is_file():
+    """Whether a folder is a cache of this package: it bears its mark, or holds an entry, a limit, or an empty kind."""
+    if is_marked(root) or any(True for _ in entries(root)) or _is_ours(root / _LIMIT):
         return True
     return any(is_empty(root / kind) for kind in KINDS)
 
@@ -100,9 +134,9 @@ def limit_of(root: Path) -> int | None:
         return DEFAULT_LIMIT
     content = checked(memoryview(kept), key=_LIMIT)
     if content is None:
-        note_damage(root, path)
-        with suppress(OSError):
-            path.unlink()
+        if path not in _told and (has_checksum(kept) or is_marked(root)):  # else a file of the user's
+            _told.add(path)
+            note_damage(root, path)
         return DEFAULT_LIMIT
     return int(bytes(content)) if bytes(content).isdigit() else None
 
@@ -110,21 +144,47 @@ def limit_of(root: Path) -> int | None:
 def set_limit(root: Path, limit_bytes: int | None) -> None:
     """Keeps a limit with a cache folder, for this and later commands, and removes what is beyond it.
 
+    Writes and removes nothing where the folder has this limit already.
+
     Raises:
         OSError: If the folder may not be written to.
     """
-    if not root.is_dir() or limit_of(root) != limit_bytes:
-        content = b"none" if limit_bytes is None else str(limit_bytes).encode()
-        write_bytes(root / _LIMIT, add_checksum(content, key=_LIMIT))
+    path = root / _LIMIT
+    if root.is_dir() and limit_of(root) == limit_bytes and path not in _told:
+        return
+    claim(root)
+    if path.exists() and not is_marked(root) and not _is_ours(path):
+        raise OSError(errno.EEXIST, f"its file `{_LIMIT}` is none of cytolora", str(path))
+    content = b"none" if limit_bytes is None else str(limit_bytes).encode()
+    write_bytes(path, add_checksum(content, key=_LIMIT))
+    _told.difference_update((path, root))
     bound(root)
 
 
-def bound(root: Path) -> None:
+def _is_ours(path: Path) -> bool:
+    """Whether a file begins with a checksum of this package."""
+    try:
+        return has_checksum(path.read_bytes())
+    except OSError:
+        return False
+
+
+def bound(root: Path, *, spares_last: bool = False) -> None:
     """Removes the least recently used entries of a cache folder that nears its limit, and what killed writers left."""
     remove_abandoned(root)
     limit = limit_of(root)
-    if limit is not None:
-        remove_least_used(root, if_beyond=int(limit * _FULL), to=int(limit * _ROOM))
+    if limit is None:
+        return
+    in_use = remove_least_used(root, limit, spares_last=spares_last)
+    if in_use >= limit > 0 and root not in _told:
+        _told.add(root)
+        log.warning(
+            "The limit of %s, %s bytes, is too small for what is in use, %s bytes: little else is kept. "
+            "Give a larger --cache-limit.",
+            root,
+            f"{limit:,}",
+            f"{in_use:,}",
+        )
 
 
 @dataclass(slots=True)
@@ -135,6 +195,8 @@ class _Written:
     room: float = 0
 
 
+_told: set[Path] = set()
+"""Damaged limits, and folders with one that is too small, that a line was written of."""
 _written: dict[Path, _Written] = {}
 
 
@@ -150,6 +212,7 @@ def wrote(folder: Path, num_bytes: int) -> None:
     since = _written.setdefault(root, _Written())
     since.num_bytes += num_bytes
     if since.num_bytes > since.room:
+        claim(root, is_ours=root == default_cache())
         limit = limit_of(root)
-        since.num_bytes, since.room = 0, float("inf") if limit is None else limit * (1 - _FULL)
-        bound(root)
+        since.num_bytes, since.room = 0, float("inf") if limit is None else limit / _LOOKS
+        bound(root, spares_last=True)

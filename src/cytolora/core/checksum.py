@@ -28,9 +28,15 @@ def checked(kept: memoryview, *, key: str, trusted: bool = False) -> memoryview 
     return content if trusted or head == _head(content, key) else None
 
 
-def has_checksum(kept: bytes) -> bool:
-    """Whether a file begins with a checksum, right or wrong; files of earlier versions have none."""
-    return kept.startswith(_MAGIC)
+def has_checksum(start: bytes) -> bool:
+    """Whether the first bytes of a file, or of a shard, are those of a checksum of this package."""
+    return start.startswith(_MAGIC) or start[4:].startswith(_MAGIC)
+
+
+def is_like_checksum(start: bytes) -> bool:
+    """Whether the first bytes of a file are, or were before a part of them was damaged, those of a checksum."""
+    equal = sum(found == expected for found, expected in zip(start, _MAGIC, strict=False))
+    return equal >= len(_MAGIC) // 2
 
 
 def _head(content: memoryview, key: str) -> bytes:

@@ -8,7 +8,7 @@ change of a shard's file is that of its last use, so that whole shards can be dr
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,14 @@ class _Entry:
     shard: Path
     offset: int
     num_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Read:
+    whole: dict[str, bytes] = field(default_factory=dict)
+    num_damaged: int = 0
+    """With a checksum that was read, and is wrong."""
+    num_unread: int = 0
 
 
 class ShardStore:
@@ -60,10 +68,10 @@ class ShardStore:
                 by_shard[index[name].shard].append(name)
         entries: dict[str, bytes] = {}
         for shard, wanted in by_shard.items():
-            whole = self._read(shard, wanted)
-            entries |= whole
-            if len(whole) < len(wanted):
-                self._replace(shard, num_damaged=len(wanted) - len(whole))
+            read = self._read(shard, wanted)
+            entries |= read.whole
+            if read.num_damaged:
+                self._replace(shard, read.num_damaged)
             elif shard not in self._used:
                 self._used.add(shard)
                 mark_used(shard)
@@ -88,55 +96,69 @@ class ShardStore:
         return f"{self._key}/{name}"
 
     def _merged(self) -> dict[str, _Entry]:
-        """Merges the indexes of today's shards; those of shards seen before are not read again."""
+        """Merges the indexes of today's shards; those of shards seen before are not looked at again."""
         try:
             shards = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
         except FileNotFoundError:
             shards = []
         if shards != list(self._indexes):
-            self._indexes = {shard: known for shard in shards if (known := self._index(shard)) is not None}
+            self._indexes = {shard: self._index(shard) for shard in shards}
             self._entries = {name: entry for index in self._indexes.values() for name, entry in index.items()}
         return self._entries
 
-    def _index(self, shard: Path) -> dict[str, _Entry] | None:
+    def _index(self, shard: Path) -> dict[str, _Entry]:
+        """Reads the index of a shard; empty where it cannot be read, or is damaged."""
         if shard in self._indexes:
             return self._indexes[shard]
         try:
             with shard.open("rb") as file:
                 num_bytes = int.from_bytes(file.read(4), "little")
                 head = file.read(min(num_bytes, shard.stat().st_size))
-        except OSError:  # dropped by another process
-            return None
+        except OSError:  # dropped by another process, or a disk at fault
+            return {}
         content = checked(memoryview(head), key=self._key)
         if content is None:
             note_damage(self._kind, shard)
             with suppress(OSError):
                 shard.unlink()
-            return None
+            return {}
         index, offset = {}, 4 + num_bytes
         for name, size in read_json(bytes(content).decode()):
             index[name] = _Entry(shard=shard, offset=offset, num_bytes=size)
             offset += size
         return index
 
-    def _read(self, shard: Path, names: Iterable[str]) -> dict[str, bytes]:
-        """Reads the entries of a shard that are whole."""
-        entries = {}
-        with suppress(OSError), shard.open("rb") as file:
+    def _read(self, shard: Path, names: Iterable[str]) -> _Read:
+        """Reads entries of a shard, and tells those that are damaged from those that could not be read."""
+        names, read = list(names), _Read()
+        try:
+            file = shard.open("rb")
+        except OSError:
+            return _Read(num_unread=len(names))
+        with file:
             for name in names:
                 entry = self._indexes[shard][name]
-                file.seek(entry.offset)
-                content = checked(memoryview(file.read(entry.num_bytes)), key=self._entry_key(name))
-                if content is not None:
-                    entries[name] = bytes(content)
-        return entries
+                try:
+                    file.seek(entry.offset)
+                    kept = file.read(entry.num_bytes)
+                except OSError:  # of a disk or a network at fault: it may be read another time
+                    read.num_unread += 1
+                    continue
+                content = checked(memoryview(kept), key=self._entry_key(name))
+                if content is None:
+                    read.num_damaged += 1
+                else:
+                    read.whole[name] = bytes(content)
+        return read
 
-    def _replace(self, shard: Path, *, num_damaged: int) -> None:
-        """Writes the whole entries of a damaged shard to a new one and removes it."""
+    def _replace(self, shard: Path, num_damaged: int) -> None:
+        """Writes the whole entries of a damaged shard to a new one and removes it, if all of it can be read."""
         if not shard.exists():  # another process has done it, or made room
             return
         note_damage(self._kind, shard, num_damaged)
-        whole = self._read(shard, self._indexes[shard])
+        read = self._read(shard, self._indexes[shard])
+        if read.num_unread or not read.num_damaged:
+            return
         with suppress(OSError):
-            self.add(whole)
+            self.add(read.whole)
             shard.unlink()

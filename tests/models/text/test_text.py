@@ -279,3 +279,14 @@ def test_registered_text_encoders_are_as_wide_as_the_images(name: str):
     assert spec.text is not None
     assert spec.projection is not None
     assert spec.text.width % spec.text.heads == 0
+
+
+def test_text_embeddings_are_returned_with_one_line_where_they_cannot_be_kept(tmp_path: Path, caplog):
+    made, _ = write("CLIP", tmp_path)
+    call = partial(class_text, made.spec, made.weights, {"a": ["one"], "b": ["three"]}, weights_sha256="0")
+    expected = call(cache=tmp_path / "cache")
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "text"):
+        assert torch.equal(call(cache=folder).embeddings, expected.embeddings)
+    told = [one.getMessage() for one in caplog.records if one.name == "cytolora.core.cache_folder"]
+    assert [f"Cannot keep values in {tmp_path / 'file'}" in line for line in told] == [True] * 2

@@ -18,7 +18,6 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.provenance import software
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample, Split
-from cytolora.errors import DataError
 from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors, to_safetensors
 from cytolora.training.adapt import train_adapter
 from cytolora.training.protocol import PASSES, PASSES_OF_TRAINING
@@ -94,12 +93,7 @@ def _trained(session: Session, run: RunSpec, split: Split, start: Callable[[], N
         return cached
     start()
     state = train_adapter(session, run).state
-    try:
-        kept.keep(name, to_safetensors(state))
-    except OSError as error:
-        raise DataError(
-            f"Cannot write the trained adapter to {kept.folder}: {error.strerror}. Make room, and run again."
-        ) from error
+    kept.keep_if_possible(name, to_safetensors(state))
     return state
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cytolora.core.cache_folder import CachedFiles
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
-from cytolora.errors import ConfigError, DataError
+from cytolora.errors import ConfigError
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.formats import State
 from cytolora.models.text.encoder import is_scale, load_text_encoder
@@ -65,12 +65,7 @@ def class_text(
     rows = [F.normalize(F.normalize(encoder.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
     text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=encoder.logit_scale)
     name = f"{_stem(spec, prompts, weights_sha256)}{_of_vocabulary(vocabulary)}.safetensors"
-    try:
-        CachedFiles(cache).keep(name, save(text.state()))
-    except OSError as error:
-        raise DataError(
-            f"Cannot keep text embeddings in {cache}: {error.strerror}. Make room, and run again."
-        ) from error
+    CachedFiles(cache).keep_if_possible(name, save(text.state()))
     return text
 
 

@@ -11,11 +11,11 @@ from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.cache_folder import CachedFiles
-from cytolora.core.checksum import has_checksum
+from cytolora.core.checksum import is_like_checksum
 from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.errors import CytoloraError
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store, StoredRun, unwritable
 from cytolora.training.resources import Inputs
 
 FOLDER = ".leakage"
@@ -85,7 +85,7 @@ def read_kept(runs_dir: Path, subject: Subject) -> KeptLeakage | None:
 
     with suppress(OSError, ValueError):
         content = (runs_dir / FOLDER / subject.file).read_bytes()
-        if not has_checksum(content):
+        if not is_like_checksum(content):
             return decode(content)
     return CachedFiles(runs_dir / FOLDER).read(subject.file, decode)
 
@@ -103,7 +103,10 @@ def keep(runs_dir: Path, kept: KeptLeakage) -> None:
     with Store(runs_dir).exclusive():
         present = read_kept(runs_dir, kept.subject)
         if present is None or present.adapted is None or kept.adapted is not None:
-            CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
+            try:
+                CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
+            except OSError as error:
+                raise unwritable(runs_dir, error) from error
 
 
 def subject_today(run: RunSpec, inputs: Inputs) -> Subject | None:
