@@ -11,7 +11,15 @@ import pytest
 from contention import at_once, contents, leftovers
 
 from cytolora.core.files import staged_file, write_bytes
-from cytolora.core.folders import read_unreplaced, recover_folders, staged_folder, staged_together
+from cytolora.core.folders import (
+    _aside,
+    current_folder,
+    read_unreplaced,
+    recover_folder,
+    recover_folders,
+    staged_folder,
+    staged_together,
+)
 from cytolora.core.unfinished import temporary_name
 from cytolora.data import archive
 from cytolora.data.archive import unpack
@@ -170,3 +178,59 @@ def test_what_one_process_reads_already_is_not_unpacked_over_by_another(
     others[0].join()
     now = tmp_path / "images" if kind == "images" else next((tmp_path / "cache").glob("*/cells"))
     assert found == {"first": now.stat().st_ino, "other": now.stat().st_ino}
+
+
+@pytest.fixture(params=["there", "dangling"])
+def linked(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A link and what it leads to, on what may be another disk."""
+    link, target = tmp_path / "link", tmp_path / "disk" / "target"
+    target.parent.mkdir()
+    if request.param == "there":
+        _write(target, "first")
+    link.symlink_to(Path("disk") / "target")
+    return link, target
+
+
+def test_a_folder_that_is_a_link_is_written_where_it_leads_again_and_again(linked: tuple[Path, Path], tmp_path: Path):
+    link, target = linked
+    for text in ("one", "two", "three"):
+        _write(link, text)
+        assert set(contents(target).values()) == {text.encode()}
+        assert link.is_symlink()
+        assert leftovers(tmp_path) == []
+
+
+def test_a_linked_folder_that_a_killed_process_had_set_aside_is_found_and_comes_back(tmp_path: Path):
+    link, target = tmp_path / "link", tmp_path / "disk" / "target"
+    _write(target, "old")
+    link.symlink_to(target)
+    target.rename(_aside(target))
+    assert (current_folder(link) / "a").read_text() == "old"
+    recover_folder(link)
+    assert set(contents(target).values()) == {b"old"}
+
+
+def test_a_link_that_was_set_aside_is_removed_and_not_what_it_leads_to(tmp_path: Path):
+    _write(tmp_path / "disk" / "target", "theirs")
+    _write(tmp_path / "run", "new")
+    _aside(tmp_path / "run").symlink_to(tmp_path / "disk" / "target")
+    recover_folders(tmp_path)
+    assert set(contents(tmp_path / "disk" / "target").values()) == {b"theirs"}
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_is_a_link_is_written_where_it_leads(tmp_path: Path, is_there: bool):
+    link, target = tmp_path / "link.csv", tmp_path / "disk" / "table.csv"
+    target.parent.mkdir()
+    if is_there:
+        target.write_text("old")
+    link.symlink_to(target)
+    for text in ("new", "newer"):
+        write_bytes(link, text.encode())
+        assert target.read_text() == text
+    with staged_file(link) as path:
+        path.write_text("newest")
+        assert path.parent == target.parent
+    assert target.read_text() == "newest"
+    assert link.is_symlink()

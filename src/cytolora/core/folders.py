@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cytolora.core import locks, unfinished
-from cytolora.core.files import rename, sync, sync_folder
+from cytolora.core.files import link_target, rename, sync, sync_folder
 from cytolora.core.locks import locked
 from cytolora.errors import CytoloraError
 
@@ -31,8 +31,10 @@ def staged_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes ``target`` by rename when the block ends well.
 
     An existing ``target`` is replaced whole, also where other processes replace it at the same time: the last one
-    stays. If the block raises, nothing of it stays. What killed processes had begun there is removed first.
+    stays. One that is a symbolic link is replaced where it leads. If the block raises, nothing of it stays. What killed
+    processes had begun there is removed first.
     """
+    target = link_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
     unfinished.sweep(target.parent)
@@ -93,13 +95,13 @@ def recover_folders(parent: Path) -> None:
                 with suppress(OSError):  # another process was faster
                     old.rename(target)
             if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
+                _remove(old)
 
 
 def recover_folder(target: Path) -> None:
     """Like ``recover_folders`` for one folder; writes nothing where nothing was left half-done."""
     if _aside(target).exists():
-        recover_folders(target.parent)
+        recover_folders(_aside(target).parent)
 
 
 def folder_names(parent: Path) -> list[str]:
@@ -117,7 +119,7 @@ def current_folder(folder: Path) -> Path:
     Waits for a living process that replaces it. Writes nothing: ``recover_folders`` is for those who write.
     """
     if not folder.exists() and _aside(folder).exists():
-        _wait_for_replacement(folder.parent)
+        _wait_for_replacement(_aside(folder).parent)
         if not folder.exists() and _aside(folder).exists():
             return _aside(folder)
     return folder
@@ -242,7 +244,7 @@ def _swap_in(staging: Path, target: Path) -> None:
         with locked(target.parent / _LOCK):
             _replace(staging, target)
             sync_folder(target.parent)
-            shutil.rmtree(_aside(target), ignore_errors=True)  # locked: or it would be the next one's old folder
+            _remove(_aside(target))  # locked: or it would be the next one's old folder
     else:
         sync_folder(target.parent)
 
@@ -272,7 +274,7 @@ def _replace(staging: Path, target: Path) -> None:
 
 def _step_in(staging: Path, target: Path) -> None:
     if target.exists():
-        shutil.rmtree(_aside(target), ignore_errors=True)
+        _remove(_aside(target))
         rename(os.rename, target, _aside(target))
     try:
         rename(os.rename, staging, target)
@@ -282,5 +284,13 @@ def _step_in(staging: Path, target: Path) -> None:
         raise
 
 
+def _remove(aside: Path) -> None:
+    """Removes a folder, or a link to one, which earlier versions set aside itself."""
+    if aside.is_symlink():
+        return aside.unlink(missing_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _aside(target: Path) -> Path:
+    target = link_target(target)
     return target.parent / f"{_REPLACED_PREFIX}{target.name}"

@@ -34,6 +34,8 @@ def mend(packed: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], folder
         path = folder / name
         if not _is_whole(path, member):
             note_damage(folder.parent.parent, path)
+            if path.is_symlink():  # what it leads to is not ours
+                path.unlink()
             with staged_file(path) as staging, packed.open(member) as source, staging.open("wb") as sink:
                 shutil.copyfileobj(source, sink, _BLOCK_BYTES)
     _whole[folder] = stamp(folder)
