@@ -59,10 +59,11 @@ def test_an_existing_folder_is_replaced_whole(tmp_path):
     assert _names(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("prefix", [".cytolora-replaced-", ".replaced-"], ids=["ours", "earlier"])
 @pytest.mark.parametrize("crash_after", ["stepping aside", "stepping in"])
-def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_path, crash_after):
+def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_path, crash_after, prefix):
     """The state on disk after a kill between the two renames, and after the second one."""
-    target, aside = tmp_path / "run", tmp_path / ".replaced-run"
+    target, aside = tmp_path / "run", tmp_path / f"{prefix}run"
     aside.mkdir()
     (aside / "old").write_text("")
     if crash_after == "stepping in":
@@ -78,12 +79,12 @@ def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes
     killed.mkdir()
     (killed / "half").write_text("")
     temporary_name(tmp_path / "table.csv").write_text("")
-    (tmp_path / ".staging-notes").write_text("of somebody else")
+    (tmp_path / ".cytolora-staging-notes").write_text("of somebody else")
     with staged_folder(tmp_path / "model") as folder, staged_file(tmp_path / "table.csv") as table:
         (folder / "one").write_text("1")
         sweep(tmp_path)
-        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".staging-notes"])
-    assert _names(tmp_path) == [".staging-notes", "model", "table.csv"]
+        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".cytolora-staging-notes"])
+    assert _names(tmp_path) == [".cytolora-staging-notes", "model", "table.csv"]
 
 
 def test_nan_is_no_json(tmp_path):

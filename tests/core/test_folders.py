@@ -14,13 +14,14 @@ from cytolora.core.files import staged_file, write_bytes
 from cytolora.core.folders import (
     _aside,
     current_folder,
+    folder_names,
     read_unreplaced,
     recover_folder,
     recover_folders,
     staged_folder,
     staged_together,
 )
-from cytolora.core.unfinished import temporary_name
+from cytolora.core.unfinished import sweep_below, temporary_name
 from cytolora.data import archive
 from cytolora.data.archive import unpack
 from cytolora.data.readers.unpacked import unpack_once
@@ -234,3 +235,54 @@ def test_a_file_that_is_a_link_is_written_where_it_leads(tmp_path: Path, is_ther
         assert path.parent == target.parent
     assert target.read_text() == "newest"
     assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".staging-photos-20240101",
+        ".staging-area-security",
+        ".staging-db-deadbeef",
+        ".replaced-photos",
+        ".replaced-run",
+        ".replaced-model.zip",
+    ],
+)
+def test_what_others_named_like_leftovers_beside_an_output_stays(tmp_path: Path, name: str):
+    (tmp_path / "photos").mkdir()
+    _write(tmp_path / "run", "old")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "theirs").write_text("kept")
+    for path in (tmp_path / name, tmp_path / name / "theirs"):
+        os.utime(path, (0, 0))
+    _aside(tmp_path / "run").mkdir()  # of a process that was killed
+    recover_folder(tmp_path / "run")
+    for text in ("new", "newer"):
+        _write(tmp_path / "run", text)
+        write_bytes(tmp_path / "table.csv", text.encode())
+        with staged_file(tmp_path / "model.zip") as path:
+            path.write_text(text)
+    assert (tmp_path / name / "theirs").read_text() == "kept"
+    assert set(contents(tmp_path / "run").values()) == {b"newer"}
+
+
+def test_leftovers_of_earlier_versions_are_removed_in_stores_and_caches(tmp_path: Path):
+    lefts = [tmp_path / ".staging-run-ab12cd_9", tmp_path / "pixels" / "aa" / ".staging-x.bin-0123abcd"]
+    for left in lefts:
+        left.mkdir(parents=True)
+        (left / "half").write_text("")
+        for path in (left / "half", left):
+            os.utime(path, (0, 0))
+    recover_folders(tmp_path)
+    assert [left.exists() for left in lefts] == [False, True]
+    sweep_below(tmp_path / "pixels")
+    assert not lefts[1].exists()
+
+
+def test_a_folder_that_an_earlier_version_set_aside_comes_back(tmp_path: Path):
+    _write(tmp_path / ".replaced-model", "old")
+    assert current_folder(tmp_path / "model") == tmp_path / ".replaced-model"
+    assert folder_names(tmp_path) == ["model"]
+    recover_folder(tmp_path / "model")
+    assert set(contents(tmp_path / "model").values()) == {b"old"}
+    assert not (tmp_path / ".replaced-model").exists()

@@ -73,7 +73,8 @@ def write_json(path: Path, value: Any) -> None:
 def staged_file(target: Path) -> Iterator[Path]:
     """Yields a path to write to, which becomes ``target`` when the block ends well; for what outgrows ``write_bytes``.
 
-    An existing ``target`` is replaced, or what it leads to where it is a symbolic link. If the block raises, nothing of it stays.
+    An existing ``target`` is replaced, or what it leads to where it is a symbolic link. If the block raises, nothing of
+    it stays.
     """
     target = link_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)

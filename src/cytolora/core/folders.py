@@ -14,7 +14,9 @@ from cytolora.core.files import link_target, rename, sync, sync_folder
 from cytolora.core.locks import locked
 from cytolora.errors import CytoloraError
 
-_REPLACED_PREFIX = ".replaced-"
+_REPLACED_PREFIX = ".cytolora-replaced-"
+_EARLIER_PREFIX = ".replaced-"
+"""Of earlier versions; a user's own folder may be named like that."""
 _TOGETHER = ".together"
 _LOCK = ".lock"
 _MAX_REPLACEMENTS = 20
@@ -36,7 +38,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     """
     target = link_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(target)
+    _recover(target)
     unfinished.sweep(target.parent)
     descriptor, staging = unfinished.begin_folder(target)
     try:
@@ -81,27 +83,44 @@ def finish_together(folder: Path) -> None:
 
 
 def recover_folders(parent: Path) -> None:
-    """Takes back the half-done replacements that a killed process left in ``parent``; removes what it had begun.
+    """Takes back the half-done replacements that killed processes left in a store or cache; removes what they had begun.
 
     Where nothing may be written, everything is left as it is: what is whole can still be read.
     """
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         return
-    unfinished.sweep(parent)
+    unfinished.sweep(parent, is_ours=True)
     with suppress(PermissionError), locked(parent / _LOCK):  # Windows tells only now that nothing may be written
-        for old in sorted(parent.glob(f"{_REPLACED_PREFIX}*")):
-            target = parent / old.name.removeprefix(_REPLACED_PREFIX)
-            if not target.exists():
-                with suppress(OSError):  # another process was faster
-                    old.rename(target)
-            if target.exists():
-                _remove(old)
+        for prefix in (_REPLACED_PREFIX, _EARLIER_PREFIX):
+            for old in sorted(parent.glob(f"{prefix}*")):
+                _take_back(old, parent / old.name.removeprefix(prefix))
 
 
 def recover_folder(target: Path) -> None:
-    """Like ``recover_folders`` for one folder; writes nothing where nothing was left half-done."""
-    if _aside(target).exists():
-        recover_folders(_aside(target).parent)
+    """Takes back a half-done replacement of one folder, wherever it is; writes nothing where none was left half-done.
+
+    What an earlier version set aside comes back where ``target`` is missing, and is otherwise left alone.
+    """
+    _recover(target)
+    if (earlier := _left_aside(target)) and not target.exists() and os.access(earlier.parent, os.W_OK):
+        with suppress(OSError):  # another process was faster
+            earlier.rename(link_target(target))
+
+
+def _recover(target: Path) -> None:
+    aside = _aside(target)
+    if aside.exists() and os.access(aside.parent, os.W_OK):
+        with suppress(PermissionError), locked(aside.parent / _LOCK):
+            _take_back(aside, link_target(target))
+
+
+def _take_back(old: Path, target: Path) -> None:
+    """Renames what was set aside back, unless a new folder stands there: then it is removed."""
+    if not target.exists():
+        with suppress(OSError):  # another process was faster
+            old.rename(target)
+    if target.exists():
+        _remove(old)
 
 
 def folder_names(parent: Path) -> list[str]:
@@ -109,7 +128,8 @@ def folder_names(parent: Path) -> list[str]:
     names: set[str] = set()
     for _ in range(2):  # one listing may miss what is renamed at that moment
         with suppress(FileNotFoundError, NotADirectoryError):
-            names |= {path.name.removeprefix(_REPLACED_PREFIX) for path in parent.iterdir()}
+            found = {path.name.removeprefix(_REPLACED_PREFIX) for path in parent.iterdir()}
+            names |= {name.removeprefix(_EARLIER_PREFIX) for name in found}
     return sorted(name for name in names if not name.startswith("."))
 
 
@@ -118,10 +138,10 @@ def current_folder(folder: Path) -> Path:
 
     Waits for a living process that replaces it. Writes nothing: ``recover_folders`` is for those who write.
     """
-    if not folder.exists() and _aside(folder).exists():
-        _wait_for_replacement(_aside(folder).parent)
-        if not folder.exists() and _aside(folder).exists():
-            return _aside(folder)
+    if not folder.exists() and (aside := _left_aside(folder)):
+        _wait_for_replacement(aside.parent)
+        if not folder.exists() and (aside := _left_aside(folder)):
+            return aside
     return folder
 
 
@@ -172,7 +192,7 @@ def read_together(
             here = current_folder(folder)
             version = _version(here.stat())
         except FileNotFoundError as error:
-            if not folder.exists() and not _aside(folder).exists():
+            if not folder.exists() and not _left_aside(folder):
                 raise FileNotFoundError(error.errno, error.strerror, str(folder)) from error
             continue  # it came back between two looks
         try:
@@ -289,6 +309,13 @@ def _remove(aside: Path) -> None:
     if aside.is_symlink():
         return aside.unlink(missing_ok=True)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _left_aside(target: Path) -> Path | None:
+    """Returns where a killed process, perhaps of an earlier version, or one that is at work, set a folder aside."""
+    aside = _aside(target)
+    earlier = aside.with_name(f"{_EARLIER_PREFIX}{link_target(target).name}")
+    return next((path for path in (aside, earlier) if path.exists()), None)
 
 
 def _aside(target: Path) -> Path:
