@@ -70,19 +70,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def staged_file(target: Path) -> Iterator[Path]:
+def staged_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a path to write to, which becomes ``target`` when the block ends well; for what outgrows ``write_bytes``.
 
     An existing ``target`` is replaced, or what it leads to where it is a symbolic link. If the block raises, nothing of
     it stays.
+
+    Args:
+        durable: See ``write_bytes``.
     """
     target = link_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.sweep(target.parent)
+    unfinished.sweep_once(target.parent)
     with _new_file(target) as (_, path):
         yield path
-        sync(path)
-    sync_folder(target.parent)
+        if durable:
+            sync(path)
+    if durable:
+        sync_folder(target.parent)
 
 
 def link_target(path: Path) -> Path:

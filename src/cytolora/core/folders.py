@@ -83,7 +83,7 @@ def finish_together(folder: Path) -> None:
 
 
 def recover_folders(parent: Path) -> None:
-    """Takes back the half-done replacements that killed processes left in a store or cache; removes what they had begun.
+    """Takes back half-done replacements that killed processes left in a store or cache; removes what they had begun.
 
     Where nothing may be written, everything is left as it is: what is whole can still be read.
     """
