@@ -1,6 +1,7 @@
 """Folders and files that several processes replace, read and sweep."""
 
 import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from contention import at_once, contents, leftovers
 
+from cytolora.core import folders
 from cytolora.core.files import staged_file, write_bytes
 from cytolora.core.folders import (
     _aside,
@@ -286,3 +288,44 @@ def test_a_folder_that_an_earlier_version_set_aside_comes_back(tmp_path: Path):
     recover_folder(tmp_path / "model")
     assert set(contents(tmp_path / "model").values()) == {b"old"}
     assert not (tmp_path / ".replaced-model").exists()
+
+
+def test_files_of_two_commands_that_write_to_one_folder_at_once_all_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second command, which began first, ends when the files of the first one are ready and not yet moved."""
+    begun, may_end, rename = threading.Event(), threading.Event(), folders.rename
+
+    def write(command: str, wait: Callable[[], object]) -> None:
+        with staged_together(tmp_path / "out") as staging:
+            for kind in ("json", "csv"):
+                (staging / f"{command}.{kind}").write_text(command)
+            wait()
+
+    def rename_before_the_other_ends(step: Callable[[Path, Path], object], source: Path, target: Path) -> None:
+        rename(step, source, target)
+        if not may_end.is_set():
+            may_end.set()
+            other.join(timeout=0.3)
+
+    other = threading.Thread(target=write, args=("compare", lambda: (begun.set(), may_end.wait())))
+    other.start()
+    begun.wait()
+    monkeypatch.setattr(folders, "rename", rename_before_the_other_ends)
+    write("curve", lambda: None)
+    other.join()
+    assert contents(tmp_path / "out") == {
+        f"{command}.{kind}": command.encode() for command in ("compare", "curve") for kind in ("json", "csv")
+    }
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_what_a_killed_command_had_not_moved_is_moved_before_the_next_ones_files(tmp_path: Path):
+    (tmp_path / ".together").mkdir()
+    for name in ("curve.json", "both.csv"):
+        (tmp_path / ".together" / name).write_text("killed")
+    with staged_together(tmp_path) as staging:
+        for name in ("compare.json", "both.csv"):
+            (staging / name).write_text("next")
+    assert contents(tmp_path) == {"curve.json": b"killed", "compare.json": b"next", "both.csv": b"next"}
+    assert leftovers(tmp_path) == []

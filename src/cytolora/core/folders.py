@@ -36,22 +36,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
     stays. One that is a symbolic link is replaced where it leads. If the block raises, nothing of it stays. What killed
     processes had begun there is removed first.
     """
-    target = link_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _recover(target)
-    unfinished.sweep(target.parent)
-    descriptor, staging = unfinished.begin_folder(target)
-    try:
+    with _staged(link_target(target), _swap_in) as staging:
         yield staging
-        for path in (*sorted(staging.rglob("*")), staging):
-            sync(path)
-        _swap_in(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 @contextmanager
@@ -62,24 +48,60 @@ def staged_together(folder: Path) -> Iterator[Path]:
     not moved yet is moved by the next.
     """
     finish_together(folder)
-    with staged_folder(folder / _TOGETHER) as staging:
+    with _staged(folder / _TOGETHER, _move_together) as staging:
         yield staging
-    finish_together(folder)
 
 
 def finish_together(folder: Path) -> None:
-    """Moves the files to ``folder`` that this process or a killed one wrote for it together, if there are any."""
+    """Moves the files to ``folder`` that a killed process wrote for it together, if there are any."""
     ready = folder / _TOGETHER
-    if not current_folder(ready).exists():
-        return
-    recover_folder(ready)
-    with locked(folder / _LOCK):
-        with suppress(FileNotFoundError):
-            for file in sorted(ready.iterdir()):
-                rename(os.replace, file, folder / file.name)
-        with suppress(OSError):  # gone, or filled by another process again
-            ready.rmdir()
-        sync_folder(folder)
+    if current_folder(ready).exists():
+        recover_folder(ready)
+        with locked(folder / _LOCK):
+            _move_ready(ready)
+
+
+@contextmanager
+def _staged(target: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
+    """Yields an empty folder that ``put`` brings to ``target`` when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _recover(target)
+    unfinished.sweep(target.parent)
+    descriptor, staging = unfinished.begin_folder(target)
+    try:
+        yield staging
+        for path in (*sorted(staging.rglob("*")), staging):
+            sync(path)
+        put(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _move_together(staging: Path, ready: Path) -> None:
+    """Moves the files of ``staging`` to the folder of ``ready``: from there, so that the next one ends what is killed.
+
+    All within one lock: another process would replace ``ready``, with files in it that were not moved.
+    """
+    with locked(ready.parent / _LOCK):
+        _move_ready(ready)
+        _replace(staging, ready)
+        sync_folder(ready.parent)
+        _move_ready(ready)
+        _remove(_aside(ready))
+
+
+def _move_ready(ready: Path) -> None:
+    folder = ready.parent
+    with suppress(FileNotFoundError):
+        for file in sorted(ready.iterdir()):
+            rename(os.replace, file, folder / file.name)
+    with suppress(OSError):  # gone, or filled by another process again
+        ready.rmdir()
+    sync_folder(folder)
 
 
 def recover_folders(parent: Path) -> None:
