@@ -29,8 +29,8 @@ _MAX_TRIES = 5
 
 _OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
 _MAX_WRAPPERS = 4
-_LOCK = ".unpack.lock"
 """Folders around a dataset that are looked through."""
+_LOCK = ".unpack.lock"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
