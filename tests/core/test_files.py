@@ -91,3 +91,17 @@ def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert not (tmp_path / "a.json").exists()
+
+
+def test_a_rename_that_the_system_forbids_fails_at_once_in_the_systems_own_words(tmp_path, monkeypatch):
+    calls = []
+
+    def forbidden(source: Path, target: Path) -> None:
+        calls.append(source)
+        raise PermissionError(13, "Permission denied", str(source), None, str(target))
+
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: pytest.fail("waits"))
+    with pytest.raises(PermissionError) as caught:
+        files.rename(forbidden, tmp_path / "a", tmp_path / "b")
+    assert (caught.value.strerror, caught.value.filename) == ("Permission denied", str(tmp_path / "a"))
+    assert len(calls) == 1

@@ -118,13 +118,15 @@ def _new_file(target: Path) -> Iterator[tuple[int, Path]]:
 
 
 def rename(step: Callable[[Path, Path], object], source: Path, target: Path) -> None:
-    """Renames a file or folder by ``step``; tries again while another program has one of them open."""
+    """Renames a file or folder by ``step``; on Windows tries again while another program has one of them open."""
     until = time.monotonic() + _RENAME_SECONDS
     while True:
         try:
             step(source, target)
             return
         except PermissionError as error:
+            if locks.can_lock_unfinished():  # as on all systems that rename what is open
+                raise
             if time.monotonic() > until:
                 why = "Another program has it open, or it may not be written; close it there and try again"
                 raise PermissionError(error.errno, why, str(target)) from error
