@@ -1,7 +1,6 @@
 """Folders and files that several processes replace, read and sweep."""
 
 import os
-import shutil
 import threading
 import zipfile
 from collections.abc import Callable
