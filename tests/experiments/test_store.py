@@ -250,3 +250,48 @@ def test_a_file_that_still_reads_well_but_was_changed_is_named(name: str, filled
     file.write_bytes(file.read_bytes() + b"\n")
     with pytest.raises(StoreError, match=rf"{name} was changed after it was written"):
         filled.find(result().spec.run_id)
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found", "System Volume Information", "herlev", "old_s1", "a_lr0.1_s1_xyz", "tmp"]
+)
+def test_a_foreign_folder_that_may_not_be_read_is_skipped_with_one_warning(
+    name: str, filled: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    names = [run.run_id for run in filled.runs()]
+    (filled.root / name).mkdir()
+    _forbid(monkeypatch, filled.root / name, str(filled.root / name))
+    assert [run.run_id for run in filled.runs()] == names
+    assert [run.run_id for run in filled.runs_at_once()] == names
+    assert [record.message for record in caplog.records] == [
+        f"{filled.root / name} may not be read (Permission denied) and is not named like a run: it is left out."
+    ]
+
+
+@pytest.mark.parametrize("file", ["", "spec.json"])
+def test_a_run_that_may_not_be_read_stops_the_reading(file: str, filled: Store, monkeypatch: pytest.MonkeyPatch):
+    folder = filled.root / result().spec.run_id
+    _forbid(monkeypatch, folder, file or str(folder))
+    with pytest.raises(StoreError, match=r"Cannot read stored run .*Permission denied"):
+        list(filled.runs())
+
+
+def test_a_file_that_may_not_be_read_in_a_folder_of_another_name_stops_the_reading(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+):
+    """It may be a run that was renamed."""
+    (filled.root / "renamed").mkdir()
+    _forbid(monkeypatch, filled.root / "renamed", "metrics.json")
+    with pytest.raises(StoreError, match=r"Cannot read stored run .*renamed: metrics.json: Permission denied"):
+        list(filled.runs())
+
+
+def _forbid(monkeypatch: pytest.MonkeyPatch, folder: Path, what: str) -> None:
+    read = store_module.read_together
+
+    def forbidden(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", what)
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(store_module, "read_together", forbidden)

@@ -4,7 +4,9 @@ Several processes may work on one store. Whoever changes a stored run reads, dec
 which is short; training and scoring are done outside of it.
 """
 
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -49,8 +51,11 @@ from cytolora.experiments.run_folder import (
 if TYPE_CHECKING:
     import pyarrow as pa  # slow to load, and planning needs none of it
 
+log = logging.getLogger(__name__)
+
 _LOCK = ".store.lock"
 """Not the lock of core/folders.py, which is taken for each replacement within."""
+_RUN_ID = re.compile(r".+_lr[^_]+_s\d+_[0-9a-f]{8}")
 _MAX_READINGS = 5
 """How often results are read that another process replaces at the same time."""
 _Value = TypeVar("_Value")
@@ -172,6 +177,7 @@ class Store:
     def __init__(self, root: AnyPath) -> None:
         self.root = as_path(root, "root")
         self._is_recovered = False
+        self._left_out: set[str] = set()
 
     def make_root(self) -> None:
         """Makes the folder, for processes that share it; once, recovers what killed processes left in it.
@@ -199,8 +205,24 @@ class Store:
     def runs(self, prefix: str = "") -> Iterator[StoredRun]:
         """Yields the stored runs whose ids begin with ``prefix``, sorted by id."""
         for name in folder_names(self.root):
-            if name.startswith(prefix) and (run := self.find(name)) is not None:
+            if name.startswith(prefix) and (run := self._find_listed(name)) is not None:
                 yield run
+
+    def _find_listed(self, name: str) -> StoredRun | None:
+        """Like ``find``; None with a warning for a folder of others, such as lost+found, that may not be opened."""
+        try:
+            return self.find(name)
+        except StoreError as error:
+            why = error.__cause__
+            if not isinstance(why, PermissionError) or why.filename in (*PROBLEMS, CHECKSUMS):
+                raise
+            if _RUN_ID.fullmatch(name):
+                raise
+            if name not in self._left_out:
+                self._left_out.add(name)
+                path = self.root / name
+                log.warning("%s may not be read (%s) and is not named like a run: it is left out.", path, why.strerror)
+            return None
 
     def runs_of(self, settings: Collection[str]) -> Iterator[StoredRun]:
         """Yields the stored runs of settings, named by what their ids have before rate, seed and hash; sorted by id."""
