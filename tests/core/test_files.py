@@ -105,3 +105,24 @@ def test_a_rename_that_the_system_forbids_fails_at_once_in_the_systems_own_words
         files.rename(forbidden, tmp_path / "a", tmp_path / "b")
     assert (caught.value.strerror, caught.value.filename) == ("Permission denied", str(tmp_path / "a"))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "ä" * 127, "細" * 83 + ".csv", "b" * 240 + ".json", "🔬" * 63, "c" * 229], ids=len
+)
+def test_a_file_may_have_the_longest_name_that_the_system_knows(tmp_path, name):
+    for content in (b"old", b"new"):
+        write_bytes(tmp_path / name, content)
+        assert (tmp_path / name).read_bytes() == content
+    with staged_file(tmp_path / name) as path:
+        path.write_bytes(b"newest")
+        assert path.name.startswith(".cytolora-staging-")
+        assert len(path.name.encode()) <= 143  # the limit of eCryptfs
+    assert _names(tmp_path) == [name]
+
+
+def test_a_folder_may_have_any_name_that_another_can_be_set_aside_under(tmp_path):
+    for text in ("old", "new"):
+        with staged_folder(tmp_path / ("a" * 236)) as folder:
+            (folder / text).write_text("")
+    assert _names(tmp_path / ("a" * 236)) == ["new"]

@@ -13,9 +13,10 @@ from pathlib import Path
 from cytolora.core import locks
 
 _PREFIX = ".cytolora-staging-"
-_NAME = re.compile(re.escape(_PREFIX) + r".+-[a-z0-9]{8}")
+_NAME = re.compile(re.escape(_PREFIX) + r".*-[a-z0-9]{8}")
 _EARLIER_NAME = re.compile(r"\.staging-.+-[a-z0-9_]{8}")
 """Of earlier versions; a user's own file may be named like that, and so it counts in stores and caches only."""
+_MAX_NAME_BYTES = 100
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
 """Stands in every name: on some shared file systems a lock is known on the machine alone that took it."""
 _ABANDONED_SECONDS = 86_400
@@ -29,8 +30,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def temporary_name(target: Path) -> Path:
-    """Draws a path beside ``target`` to write it to."""
-    return target.parent / f"{_PREFIX}{target.name}-{_HOST}{secrets.token_hex(2)}"
+    """Draws a path beside ``target`` to write it to: not longer than a name may be, for that of ``target`` is cut."""
+    name = os.fsencode(target.name)[:_MAX_NAME_BYTES].decode(errors="ignore")
+    return target.parent / f"{_PREFIX}{name}-{_HOST}{secrets.token_hex(2)}"
 
 
 def begin_file(target: Path) -> tuple[int, Path]:
