@@ -199,8 +199,32 @@ def test_a_disk_that_takes_nothing_is_said_in_the_systems_words(
     assert filled.find(result(seed=9).spec.run_id) is None
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO])
+def test_room_is_asked_for_only_where_it_is_missing(number: int):
+    told = str(store_module.unwritable(Path("a"), OSError(number, "words")))
+    assert told == "Cannot write to a: words. Choose another --out."
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "other/image.png"),
+        OSError(errno.EIO, "Input/output error", "weights"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "other"),
+    ],
+)
+def test_a_fault_within_an_exclusive_block_is_not_said_to_be_one_of_writing_the_store(filled: Store, fault: OSError):
+    def read() -> None:
+        with filled.exclusive():
+            raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        read()
+    assert caught.value is fault
+
+
 def test_an_error_without_words_is_said_as_it_is():
-    assert "Cannot write to a: 5. " in str(store_module.unwritable(Path("a"), OSError(5)))
+    assert "Cannot write to a: 5. Choose" in str(store_module.unwritable(Path("a"), OSError(5)))
 
 
 def test_a_folder_that_could_be_written_is_tried_and_left_as_it_was(tmp_path: Path):

@@ -4,12 +4,13 @@ Several processes may work on one store. Whoever changes a stored run reads, dec
 which is short; training and scoring are done outside of it.
 """
 
+import errno
 import logging
 import os
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -253,11 +254,12 @@ class Store:
         until the same command is run again.
         """
         self.make_root()
-        try:
-            with locked(self.root / _LOCK):
-                yield
-        except OSError as error:
-            raise unwritable(self.root, error) from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.root / _LOCK))
+            except OSError as error:
+                raise unwritable(self.root, error) from error
+            yield
 
     def add(self, result: RunResult) -> None:
         """Stores a run, unless another process has stored it meanwhile: then that one stays.
@@ -341,7 +343,8 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
     """The error for a folder that nothing can be written to."""
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     why = "a file is in the way" if in_the_way else error.strerror or error
-    return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")
+    room = ", or make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return StoreError(f"Cannot write to {folder}: {why}. Choose another --out{room}.")
 
 
 def _read(path: Path) -> StoredRun | None:

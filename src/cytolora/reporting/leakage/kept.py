@@ -13,7 +13,7 @@ from cytolora.core.cache_folder import CachedFiles
 from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.errors import CytoloraError
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store, StoredRun, unwritable
 from cytolora.training.resources import Inputs
 
 FOLDER = ".leakage"
@@ -96,7 +96,10 @@ def keep(runs_dir: Path, kept: KeptLeakage) -> None:
     with Store(runs_dir).exclusive():
         present = read_kept(runs_dir, kept.subject)
         if present is None or present.adapted is None or kept.adapted is not None:
-            CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
+            try:
+                CachedFiles(runs_dir / FOLDER).keep(kept.subject.file, json_bytes(plain))
+            except OSError as error:
+                raise unwritable(runs_dir, error) from error
 
 
 def subject_today(run: RunSpec, inputs: Inputs) -> Subject | None:
