@@ -8,7 +8,6 @@ import errno
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from cytolora.core.folders import (
 from cytolora.core.identity import Identity
 from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
-from cytolora.core.unfinished import sweep_below
+from cytolora.core.unfinished import sweep_below, temporary_name
 from cytolora.errors import ConfigError, ReplacedError, StoreError
 from cytolora.experiments.run_folder import (
     CHECKSUMS,
@@ -334,7 +333,9 @@ def require_writable(folder: Path) -> None:
     """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
-        tempfile.TemporaryFile(dir=existing).close()  # one without a name, where the system knows such
+        tried = temporary_name(existing / "writable")  # swept where this is killed
+        tried.mkdir()
+        tried.rmdir()
     except OSError as error:
         raise unwritable(folder, error) from error
 
