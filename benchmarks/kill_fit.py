@@ -79,7 +79,7 @@ def torment(cells: Path, folder: Path, method: str, kills: int, moment: random.R
         found["killed" if was_killed else "finished_before"] += 1
         if not was_killed and moment.random() < 0.5:  # otherwise the next child replaces the bundle that is there
             shutil.rmtree(killed, ignore_errors=True)
-        elif (killed / "model").exists() or list(killed.glob(".replaced-*")):
+        elif (killed / "model").exists() or list(killed.glob(".cytolora-replaced-*")):
             Classifier.load(killed / "model")
             found["opened"] += 1
             found["bad"] += contents(killed / "model") != expected

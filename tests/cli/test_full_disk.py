@@ -23,9 +23,16 @@ def test_a_full_disk_in_split_is_one_line_and_leaves_nothing(
     assert [path.name for path in (tmp_path / "out").iterdir()] in ([], ["split.csv"])
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Make room, and run the same command again."),
+        (errno.EDQUOT, "Make room, and run the same command again."),
+        (errno.EROFS, "Name a folder on a disk that may be written, or make this one writable."),
+    ],
+)
 def test_a_full_disk_that_no_command_expects_is_one_line_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, advice: str
 ):
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), "/disk/file")
@@ -34,9 +41,7 @@ def test_a_full_disk_that_no_command_expects_is_one_line_too(
     with pytest.raises(SystemExit, match="2"):
         command_line.main(["ls"])
     told = " ".join(capsys.readouterr().err.split())
-    assert told == (
-        f"cytolora: Cannot write /disk/file: {os.strerror(number)}. Make room, and run the same command again."
-    )
+    assert told == f"cytolora: Cannot write /disk/file: {os.strerror(number)}. {advice}"
 
 
 def test_other_faults_of_the_system_are_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch):

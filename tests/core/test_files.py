@@ -59,10 +59,11 @@ def test_an_existing_folder_is_replaced_whole(tmp_path):
     assert _names(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("prefix", [".cytolora-replaced-", ".replaced-"], ids=["ours", "earlier"])
 @pytest.mark.parametrize("crash_after", ["stepping aside", "stepping in"])
-def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_path, crash_after):
+def test_a_process_killed_while_replacing_a_folder_loses_neither_version(tmp_path, crash_after, prefix):
     """The state on disk after a kill between the two renames, and after the second one."""
-    target, aside = tmp_path / "run", tmp_path / ".replaced-run"
+    target, aside = tmp_path / "run", tmp_path / f"{prefix}run"
     aside.mkdir()
     (aside / "old").write_text("")
     if crash_after == "stepping in":
@@ -78,15 +79,50 @@ def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes
     killed.mkdir()
     (killed / "half").write_text("")
     temporary_name(tmp_path / "table.csv").write_text("")
-    (tmp_path / ".staging-notes").write_text("of somebody else")
+    (tmp_path / ".cytolora-staging-notes").write_text("of somebody else")
     with staged_folder(tmp_path / "model") as folder, staged_file(tmp_path / "table.csv") as table:
         (folder / "one").write_text("1")
         sweep(tmp_path)
-        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".staging-notes"])
-    assert _names(tmp_path) == [".staging-notes", "model", "table.csv"]
+        assert sorted(_names(tmp_path)) == sorted([folder.name, table.name, ".cytolora-staging-notes"])
+    assert _names(tmp_path) == [".cytolora-staging-notes", "model", "table.csv"]
 
 
 def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert not (tmp_path / "a.json").exists()
+
+
+def test_a_rename_that_the_system_forbids_fails_at_once_in_the_systems_own_words(tmp_path, monkeypatch):
+    calls = []
+
+    def forbidden(source: Path, target: Path) -> None:
+        calls.append(source)
+        raise PermissionError(13, "Permission denied", str(source), None, str(target))
+
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: pytest.fail("waits"))
+    with pytest.raises(PermissionError) as caught:
+        files.rename(forbidden, tmp_path / "a", tmp_path / "b")
+    assert (caught.value.strerror, caught.value.filename) == ("Permission denied", str(tmp_path / "a"))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "ä" * 127, "細" * 83 + ".csv", "b" * 240 + ".json", "🔬" * 63, "c" * 229], ids=len
+)
+def test_a_file_may_have_the_longest_name_that_the_system_knows(tmp_path, name):
+    for content in (b"old", b"new"):
+        write_bytes(tmp_path / name, content)
+        assert (tmp_path / name).read_bytes() == content
+    with staged_file(tmp_path / name) as path:
+        path.write_bytes(b"newest")
+        assert path.name.startswith(".cytolora-staging-")
+        assert len(path.name.encode()) <= 143  # the limit of eCryptfs
+    assert _names(tmp_path) == [name]
+
+
+def test_a_folder_may_have_any_name_that_another_can_be_set_aside_under(tmp_path):
+    for text in ("old", "new"):
+        with staged_folder(tmp_path / ("a" * 236)) as folder:
+            (folder / text).write_text("")
+    assert _names(tmp_path / ("a" * 236)) == ["new"]

@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 from contention import at_once, contents, leftovers
 
+from cytolora.core import folders
 from cytolora.core.files import staged_file, write_bytes
-from cytolora.core.folders import read_unreplaced, recover_folders, staged_folder, staged_together
-from cytolora.core.unfinished import temporary_name
+from cytolora.core.folders import (
+    _aside,
+    current_folder,
+    folder_names,
+    read_unreplaced,
+    recover_folder,
+    recover_folders,
+    staged_folder,
+    staged_together,
+)
+from cytolora.core.unfinished import sweep_below, temporary_name
 from cytolora.data import archive
 from cytolora.data.archive import unpack
 from cytolora.data.readers.unpacked import unpack_once
@@ -170,3 +180,151 @@ def test_what_one_process_reads_already_is_not_unpacked_over_by_another(
     others[0].join()
     now = tmp_path / "images" if kind == "images" else next((tmp_path / "cache").glob("*/cells"))
     assert found == {"first": now.stat().st_ino, "other": now.stat().st_ino}
+
+
+@pytest.fixture(params=["there", "dangling"])
+def linked(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A link and what it leads to, on what may be another disk."""
+    link, target = tmp_path / "link", tmp_path / "disk" / "target"
+    target.parent.mkdir()
+    if request.param == "there":
+        _write(target, "first")
+    link.symlink_to(Path("disk") / "target")
+    return link, target
+
+
+def test_a_folder_that_is_a_link_is_written_where_it_leads_again_and_again(linked: tuple[Path, Path], tmp_path: Path):
+    link, target = linked
+    for text in ("one", "two", "three"):
+        _write(link, text)
+        assert set(contents(target).values()) == {text.encode()}
+        assert link.is_symlink()
+        assert leftovers(tmp_path) == []
+
+
+def test_a_linked_folder_that_a_killed_process_had_set_aside_is_found_and_comes_back(tmp_path: Path):
+    link, target = tmp_path / "link", tmp_path / "disk" / "target"
+    _write(target, "old")
+    link.symlink_to(target)
+    target.rename(_aside(target))
+    assert (current_folder(link) / "a").read_text() == "old"
+    recover_folder(link)
+    assert set(contents(target).values()) == {b"old"}
+
+
+def test_a_link_that_was_set_aside_is_removed_and_not_what_it_leads_to(tmp_path: Path):
+    _write(tmp_path / "disk" / "target", "theirs")
+    _write(tmp_path / "run", "new")
+    _aside(tmp_path / "run").symlink_to(tmp_path / "disk" / "target")
+    recover_folders(tmp_path)
+    assert set(contents(tmp_path / "disk" / "target").values()) == {b"theirs"}
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_is_a_link_is_written_where_it_leads(tmp_path: Path, is_there: bool):
+    link, target = tmp_path / "link.csv", tmp_path / "disk" / "table.csv"
+    target.parent.mkdir()
+    if is_there:
+        target.write_text("old")
+    link.symlink_to(target)
+    for text in ("new", "newer"):
+        write_bytes(link, text.encode())
+        assert target.read_text() == text
+    with staged_file(link) as path:
+        path.write_text("newest")
+        assert path.parent == target.parent
+    assert target.read_text() == "newest"
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".staging-photos-20240101",
+        ".staging-area-security",
+        ".staging-db-deadbeef",
+        ".replaced-photos",
+        ".replaced-run",
+        ".replaced-model.zip",
+    ],
+)
+def test_what_others_named_like_leftovers_beside_an_output_stays(tmp_path: Path, name: str):
+    (tmp_path / "photos").mkdir()
+    _write(tmp_path / "run", "old")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "theirs").write_text("kept")
+    for path in (tmp_path / name, tmp_path / name / "theirs"):
+        os.utime(path, (0, 0))
+    _aside(tmp_path / "run").mkdir()  # of a process that was killed
+    recover_folder(tmp_path / "run")
+    for text in ("new", "newer"):
+        _write(tmp_path / "run", text)
+        write_bytes(tmp_path / "table.csv", text.encode())
+        with staged_file(tmp_path / "model.zip") as path:
+            path.write_text(text)
+    assert (tmp_path / name / "theirs").read_text() == "kept"
+    assert set(contents(tmp_path / "run").values()) == {b"newer"}
+
+
+def test_leftovers_of_earlier_versions_are_removed_in_stores_and_caches(tmp_path: Path):
+    lefts = [tmp_path / ".staging-run-ab12cd_9", tmp_path / "pixels" / "aa" / ".staging-x.bin-0123abcd"]
+    for left in lefts:
+        left.mkdir(parents=True)
+        (left / "half").write_text("")
+        for path in (left / "half", left):
+            os.utime(path, (0, 0))
+    recover_folders(tmp_path)
+    assert [left.exists() for left in lefts] == [False, True]
+    sweep_below(tmp_path / "pixels")
+    assert not lefts[1].exists()
+
+
+def test_a_folder_that_an_earlier_version_set_aside_comes_back(tmp_path: Path):
+    _write(tmp_path / ".replaced-model", "old")
+    assert current_folder(tmp_path / "model") == tmp_path / ".replaced-model"
+    assert folder_names(tmp_path) == ["model"]
+    recover_folder(tmp_path / "model")
+    assert set(contents(tmp_path / "model").values()) == {b"old"}
+    assert not (tmp_path / ".replaced-model").exists()
+
+
+def test_files_of_two_commands_that_write_to_one_folder_at_once_all_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second command, which began first, ends when the files of the first one are ready and not yet moved."""
+    begun, may_end, rename = threading.Event(), threading.Event(), folders.rename
+
+    def write(command: str, wait: Callable[[], object]) -> None:
+        with staged_together(tmp_path / "out") as staging:
+            for kind in ("json", "csv"):
+                (staging / f"{command}.{kind}").write_text(command)
+            wait()
+
+    def rename_before_the_other_ends(step: Callable[[Path, Path], object], source: Path, target: Path) -> None:
+        rename(step, source, target)
+        if not may_end.is_set():
+            may_end.set()
+            other.join(timeout=0.3)
+
+    other = threading.Thread(target=write, args=("compare", lambda: (begun.set(), may_end.wait())))
+    other.start()
+    begun.wait()
+    monkeypatch.setattr(folders, "rename", rename_before_the_other_ends)
+    write("curve", lambda: None)
+    other.join()
+    assert contents(tmp_path / "out") == {
+        f"{command}.{kind}": command.encode() for command in ("compare", "curve") for kind in ("json", "csv")
+    }
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_what_a_killed_command_had_not_moved_is_moved_before_the_next_ones_files(tmp_path: Path):
+    (tmp_path / ".together").mkdir()
+    for name in ("curve.json", "both.csv"):
+        (tmp_path / ".together" / name).write_text("killed")
+    with staged_together(tmp_path) as staging:
+        for name in ("compare.json", "both.csv"):
+            (staging / name).write_text("next")
+    assert contents(tmp_path) == {"curve.json": b"killed", "compare.json": b"next", "both.csv": b"next"}
+    assert leftovers(tmp_path) == []

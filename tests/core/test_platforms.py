@@ -35,7 +35,7 @@ for command in {commands!r}:
     passes("windows", program, tmp_path)
     assert (tmp_path / "report" / "index.html").is_file()
     assert len([path for path in (tmp_path / "runs").iterdir() if (path / "metrics.json").is_file()]) == 4
-    assert not [path for path in tmp_path.rglob(".[sr]*") if path.name.startswith((".staging-", ".replaced-"))]
+    assert not list(tmp_path.rglob(".cytolora-*"))
 
 
 def test_windows_writes_files_and_folders_and_replaces_them(tmp_path: Path):
@@ -113,14 +113,14 @@ def test_windows_keeps_unfinished_work_of_today_and_removes_that_of_killed_proce
     passes(
         "windows",
         """
-for name in ("abcdefg1", "abcdefg2"):
-    (here / f".staging-run-{name}").mkdir()
-    (here / f".staging-run-{name}" / "half").write_text("")
-for path in (here / ".staging-run-abcdefg1", here / ".staging-run-abcdefg1" / "half"):
+for name in ("abcdef01", "abcdef02"):
+    (here / f".cytolora-staging-run-{name}").mkdir()
+    (here / f".cytolora-staging-run-{name}" / "half").write_text("")
+for path in (here / ".cytolora-staging-run-abcdef01", here / ".cytolora-staging-run-abcdef01" / "half"):
     os.utime(path, (0, 0))
-os.utime(here / ".staging-run-abcdefg2", (0, 0))
+os.utime(here / ".cytolora-staging-run-abcdef02", (0, 0))
 unfinished.sweep(here)
-assert [path.name for path in here.iterdir()] == [".staging-run-abcdefg2"], list(here.iterdir())
+assert [path.name for path in here.iterdir()] == [".cytolora-staging-run-abcdef02"], list(here.iterdir())
 """,
         tmp_path,
     )

@@ -1,5 +1,6 @@
 """Unpacked images that were changed after they were unpacked are unpacked again, whatever was done to them."""
 
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -104,3 +105,38 @@ def test_whole_images_are_not_written_again(tmp_path: Path):
     target = tmp_path / "cut"
     unpack_once(target, "key", write)
     unpack_once(target, "key", lambda folder: pytest.fail("written again"))
+
+
+def test_thousands_of_missing_files_are_unpacked_again_in_one_listing_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    names, listed, flushed = [f"{number}.png" for number in range(300)], list[Path](), list[int]()
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    folder = unpack(tmp_path / "cells.zip", tmp_path / "archives")
+    for name in names:
+        (folder / name).unlink()
+    list_folder, flush = Path.iterdir, os.fsync
+    monkeypatch.setattr(Path, "iterdir", lambda path: (listed.append(path), list_folder(path))[1])
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushed.append(descriptor), flush(descriptor))[1])
+    unpack(tmp_path / "cells.zip", tmp_path / "archives")
+    assert [(folder / name).read_text() for name in names] == names
+    assert listed.count(folder) <= 1
+    assert len(flushed) <= 5
+    assert [record.message for record in caplog.records] == [f"{folder}: 300 missing files are unpacked again."]
+
+
+def test_damaged_files_of_an_archive_are_told_in_one_line_and_not_counted_as_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = unpack(packed(tmp_path), tmp_path / "archives")
+    for name in list(CONTENTS)[:2]:
+        flip(folder / name)
+    (folder / "b" / "3.png").unlink()
+    unpack(tmp_path / "cells.zip", tmp_path / "archives")
+    assert read(folder) == CONTENTS
+    assert sorted(record.message.split(": ", 1)[1] for record in caplog.records) == [
+        "1 missing file is unpacked again.",
+        "1.png): they are not used but made anew.",
+    ]

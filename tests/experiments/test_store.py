@@ -199,8 +199,32 @@ def test_a_disk_that_takes_nothing_is_said_in_the_systems_words(
     assert filled.find(result(seed=9).spec.run_id) is None
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO])
+def test_room_is_asked_for_only_where_it_is_missing(number: int):
+    told = str(store_module.unwritable(Path("a"), OSError(number, "words")))
+    assert told == "Cannot write to a: words. Choose another --out."
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "other/image.png"),
+        OSError(errno.EIO, "Input/output error", "weights"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "other"),
+    ],
+)
+def test_a_fault_within_an_exclusive_block_is_not_said_to_be_one_of_writing_the_store(filled: Store, fault: OSError):
+    def read() -> None:
+        with filled.exclusive():
+            raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        read()
+    assert caught.value is fault
+
+
 def test_an_error_without_words_is_said_as_it_is():
-    assert "Cannot write to a: 5. " in str(store_module.unwritable(Path("a"), OSError(5)))
+    assert "Cannot write to a: 5. Choose" in str(store_module.unwritable(Path("a"), OSError(5)))
 
 
 def test_a_folder_that_could_be_written_is_tried_and_left_as_it_was(tmp_path: Path):
@@ -250,3 +274,48 @@ def test_a_file_that_still_reads_well_but_was_changed_is_named(name: str, filled
     file.write_bytes(file.read_bytes() + b"\n")
     with pytest.raises(StoreError, match=rf"{name} was changed after it was written"):
         filled.find(result().spec.run_id)
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found", "System Volume Information", "herlev", "old_s1", "a_lr0.1_s1_xyz", "tmp"]
+)
+def test_a_foreign_folder_that_may_not_be_read_is_skipped_with_one_warning(
+    name: str, filled: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    names = [run.run_id for run in filled.runs()]
+    (filled.root / name).mkdir()
+    _forbid(monkeypatch, filled.root / name, str(filled.root / name))
+    assert [run.run_id for run in filled.runs()] == names
+    assert [run.run_id for run in filled.runs_at_once()] == names
+    assert [record.message for record in caplog.records] == [
+        f"{filled.root / name} may not be read (Permission denied) and is not named like a run: it is left out."
+    ]
+
+
+@pytest.mark.parametrize("file", ["", "spec.json"])
+def test_a_run_that_may_not_be_read_stops_the_reading(file: str, filled: Store, monkeypatch: pytest.MonkeyPatch):
+    folder = filled.root / result().spec.run_id
+    _forbid(monkeypatch, folder, file or str(folder))
+    with pytest.raises(StoreError, match=r"Cannot read stored run .*Permission denied"):
+        list(filled.runs())
+
+
+def test_a_file_that_may_not_be_read_in_a_folder_of_another_name_stops_the_reading(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+):
+    """It may be a run that was renamed."""
+    (filled.root / "renamed").mkdir()
+    _forbid(monkeypatch, filled.root / "renamed", "metrics.json")
+    with pytest.raises(StoreError, match=r"Cannot read stored run .*renamed: metrics.json: Permission denied"):
+        list(filled.runs())
+
+
+def _forbid(monkeypatch: pytest.MonkeyPatch, folder: Path, what: str) -> None:
+    read = store_module.read_together
+
+    def forbidden(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", what)
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(store_module, "read_together", forbidden)

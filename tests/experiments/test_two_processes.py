@@ -107,7 +107,7 @@ def test_a_run_that_was_stored_meanwhile_from_other_images_is_not_overwritten(
 def test_a_run_is_found_while_its_folder_is_being_replaced(whole: Path, tmp_path: Path):
     runs = copied(whole, tmp_path)
     store, names = Store(runs), sorted(run.run_id for run in Store(runs).runs())
-    target, aside = runs / names[1], runs / f".replaced-{names[1]}"
+    target, aside = runs / names[1], runs / f".cytolora-replaced-{names[1]}"
     (tmp_path / "new").mkdir()
     for file in target.iterdir():
         (tmp_path / "new" / file.name).write_bytes(file.read_bytes())

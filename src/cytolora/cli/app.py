@@ -91,7 +91,12 @@ def _run(arguments: Sequence[str] | None, console: Console) -> int:
         if error.errno not in _NO_ROOM:
             raise
         where = error.filename or "to disk"
-        console.print(f"cytolora: Cannot write {where}: {error.strerror}. Make room, and run the same command again.")
+        advice = (
+            "Name a folder on a disk that may be written, or make this one writable."
+            if error.errno == errno.EROFS
+            else "Make room, and run the same command again."
+        )
+        console.print(f"cytolora: Cannot write {where}: {error.strerror}. {advice}")
         return _USER_MUST_CHANGE
     except KeyboardInterrupt:
         console.print("cytolora: stopped. Finished work is kept; the same command resumes.")

@@ -36,12 +36,13 @@ def sha256_file(path: Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file whole or not at all; one that is a symbolic link is written where it leads.
 
     Args:
         durable: False leaves flushing to the system: a power cut may tear the file. For what has a checksum of its
             own and can be made anew.
     """
+    path = link_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished.sweep_once(path.parent)
     with _new_file(path) as (descriptor, _), open(descriptor, "wb", closefd=False) as file:
@@ -69,17 +70,32 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def staged_file(target: Path) -> Iterator[Path]:
+def staged_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a path to write to, which becomes ``target`` when the block ends well; for what outgrows ``write_bytes``.
 
-    An existing ``target`` is replaced. If the block raises, nothing of it stays.
+    An existing ``target`` is replaced, or what it leads to where it is a symbolic link. If the block raises, nothing of
+    it stays.
+
+    Args:
+        durable: See ``write_bytes``.
     """
+    target = link_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.sweep(target.parent)
+    unfinished.sweep_once(target.parent)
     with _new_file(target) as (_, path):
         yield path
-        sync(path)
-    sync_folder(target.parent)
+        if durable:
+            sync(path)
+    if durable:
+        sync_folder(target.parent)
+
+
+def link_target(path: Path) -> Path:
+    """Returns where a symbolic link leads, or would lead; other paths as they are.
+
+    A rename to a link replaces the link itself, and fails where it is one to a folder.
+    """
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 @contextmanager
@@ -102,13 +118,15 @@ def _new_file(target: Path) -> Iterator[tuple[int, Path]]:
 
 
 def rename(step: Callable[[Path, Path], object], source: Path, target: Path) -> None:
-    """Renames a file or folder by ``step``; tries again while another program has one of them open."""
+    """Renames a file or folder by ``step``; on Windows tries again while another program has one of them open."""
     until = time.monotonic() + _RENAME_SECONDS
     while True:
         try:
             step(source, target)
             return
         except PermissionError as error:
+            if locks.can_lock_unfinished():  # as on all systems that rename what is open
+                raise
             if time.monotonic() > until:
                 why = "Another program has it open, or it may not be written; close it there and try again"
                 raise PermissionError(error.errno, why, str(target)) from error

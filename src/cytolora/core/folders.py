@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from cytolora.core import locks, unfinished
-from cytolora.core.files import rename, sync, sync_folder
+from cytolora.core.files import link_target, rename, sync, sync_folder
 from cytolora.core.locks import locked
 from cytolora.errors import CytoloraError
 
-_REPLACED_PREFIX = ".replaced-"
+_REPLACED_PREFIX = ".cytolora-replaced-"
+_EARLIER_PREFIX = ".replaced-"
+"""Of earlier versions; a user's own folder may be named like that."""
 _TOGETHER = ".together"
 _LOCK = ".lock"
 _MAX_REPLACEMENTS = 20
@@ -31,23 +33,11 @@ def staged_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes ``target`` by rename when the block ends well.
 
     An existing ``target`` is replaced whole, also where other processes replace it at the same time: the last one
-    stays. If the block raises, nothing of it stays. What killed processes had begun there is removed first.
+    stays. One that is a symbolic link is replaced where it leads. If the block raises, nothing of it stays. What killed
+    processes had begun there is removed first.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(target)
-    unfinished.sweep(target.parent)
-    descriptor, staging = unfinished.begin_folder(target)
-    try:
+    with _staged(link_target(target), _swap_in) as staging:
         yield staging
-        for path in (*sorted(staging.rglob("*")), staging):
-            sync(path)
-        _swap_in(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 @contextmanager
@@ -58,48 +48,101 @@ def staged_together(folder: Path) -> Iterator[Path]:
     not moved yet is moved by the next.
     """
     finish_together(folder)
-    with staged_folder(folder / _TOGETHER) as staging:
+    with _staged(folder / _TOGETHER, _move_together) as staging:
         yield staging
-    finish_together(folder)
 
 
 def finish_together(folder: Path) -> None:
-    """Moves the files to ``folder`` that this process or a killed one wrote for it together, if there are any."""
+    """Moves the files to ``folder`` that a killed process wrote for it together, if there are any."""
     ready = folder / _TOGETHER
-    if not current_folder(ready).exists():
-        return
-    recover_folder(ready)
-    with locked(folder / _LOCK):
-        with suppress(FileNotFoundError):
-            for file in sorted(ready.iterdir()):
-                rename(os.replace, file, folder / file.name)
-        with suppress(OSError):  # gone, or filled by another process again
-            ready.rmdir()
-        sync_folder(folder)
+    if current_folder(ready).exists():
+        recover_folder(ready)
+        with locked(folder / _LOCK):
+            _move_ready(ready)
+
+
+@contextmanager
+def _staged(target: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
+    """Yields an empty folder that ``put`` brings to ``target`` when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _recover(target)
+    unfinished.sweep(target.parent)
+    descriptor, staging = unfinished.begin_folder(target)
+    try:
+        yield staging
+        for path in (*sorted(staging.rglob("*")), staging):
+            sync(path)
+        put(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _move_together(staging: Path, ready: Path) -> None:
+    """Moves the files of ``staging`` to the folder of ``ready``: from there, so that the next one ends what is killed.
+
+    All within one lock: another process would replace ``ready``, with files in it that were not moved.
+    """
+    with locked(ready.parent / _LOCK):
+        _move_ready(ready)
+        _replace(staging, ready)
+        sync_folder(ready.parent)
+        _move_ready(ready)
+        _remove(_aside(ready))
+
+
+def _move_ready(ready: Path) -> None:
+    folder = ready.parent
+    with suppress(FileNotFoundError):
+        for file in sorted(ready.iterdir()):
+            rename(os.replace, file, folder / file.name)
+    with suppress(OSError):  # gone, or filled by another process again
+        ready.rmdir()
+    sync_folder(folder)
 
 
 def recover_folders(parent: Path) -> None:
-    """Takes back the half-done replacements that a killed process left in ``parent``; removes what it had begun.
+    """Takes back half-done replacements that killed processes left in a store or cache; removes what they had begun.
 
     Where nothing may be written, everything is left as it is: what is whole can still be read.
     """
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         return
-    unfinished.sweep(parent)
+    unfinished.sweep(parent, is_ours=True)
     with suppress(PermissionError), locked(parent / _LOCK):  # Windows tells only now that nothing may be written
-        for old in sorted(parent.glob(f"{_REPLACED_PREFIX}*")):
-            target = parent / old.name.removeprefix(_REPLACED_PREFIX)
-            if not target.exists():
-                with suppress(OSError):  # another process was faster
-                    old.rename(target)
-            if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
+        for prefix in (_REPLACED_PREFIX, _EARLIER_PREFIX):
+            for old in sorted(parent.glob(f"{prefix}*")):
+                _take_back(old, parent / old.name.removeprefix(prefix))
 
 
 def recover_folder(target: Path) -> None:
-    """Like ``recover_folders`` for one folder; writes nothing where nothing was left half-done."""
-    if _aside(target).exists():
-        recover_folders(target.parent)
+    """Takes back a half-done replacement of one folder, wherever it is; writes nothing where none was left half-done.
+
+    What an earlier version set aside comes back where ``target`` is missing, and is otherwise left alone.
+    """
+    _recover(target)
+    if (earlier := _left_aside(target)) and not target.exists() and os.access(earlier.parent, os.W_OK):
+        with suppress(OSError):  # another process was faster
+            earlier.rename(link_target(target))
+
+
+def _recover(target: Path) -> None:
+    aside = _aside(target)
+    if aside.exists() and os.access(aside.parent, os.W_OK):
+        with suppress(PermissionError), locked(aside.parent / _LOCK):
+            _take_back(aside, link_target(target))
+
+
+def _take_back(old: Path, target: Path) -> None:
+    """Renames what was set aside back, unless a new folder stands there: then it is removed."""
+    if not target.exists():
+        with suppress(OSError):  # another process was faster
+            old.rename(target)
+    if target.exists():
+        _remove(old)
 
 
 def folder_names(parent: Path) -> list[str]:
@@ -107,7 +150,8 @@ def folder_names(parent: Path) -> list[str]:
     names: set[str] = set()
     for _ in range(2):  # one listing may miss what is renamed at that moment
         with suppress(FileNotFoundError, NotADirectoryError):
-            names |= {path.name.removeprefix(_REPLACED_PREFIX) for path in parent.iterdir()}
+            found = {path.name.removeprefix(_REPLACED_PREFIX) for path in parent.iterdir()}
+            names |= {name.removeprefix(_EARLIER_PREFIX) for name in found}
     return sorted(name for name in names if not name.startswith("."))
 
 
@@ -116,10 +160,10 @@ def current_folder(folder: Path) -> Path:
 
     Waits for a living process that replaces it. Writes nothing: ``recover_folders`` is for those who write.
     """
-    if not folder.exists() and _aside(folder).exists():
-        _wait_for_replacement(folder.parent)
-        if not folder.exists() and _aside(folder).exists():
-            return _aside(folder)
+    if not folder.exists() and (aside := _left_aside(folder)):
+        _wait_for_replacement(aside.parent)
+        if not folder.exists() and (aside := _left_aside(folder)):
+            return aside
     return folder
 
 
@@ -170,7 +214,7 @@ def read_together(
             here = current_folder(folder)
             version = _version(here.stat())
         except FileNotFoundError as error:
-            if not folder.exists() and not _aside(folder).exists():
+            if not folder.exists() and not _left_aside(folder):
                 raise FileNotFoundError(error.errno, error.strerror, str(folder)) from error
             continue  # it came back between two looks
         try:
@@ -242,7 +286,7 @@ def _swap_in(staging: Path, target: Path) -> None:
         with locked(target.parent / _LOCK):
             _replace(staging, target)
             sync_folder(target.parent)
-            shutil.rmtree(_aside(target), ignore_errors=True)  # locked: or it would be the next one's old folder
+            _remove(_aside(target))  # locked: or it would be the next one's old folder
     else:
         sync_folder(target.parent)
 
@@ -272,7 +316,7 @@ def _replace(staging: Path, target: Path) -> None:
 
 def _step_in(staging: Path, target: Path) -> None:
     if target.exists():
-        shutil.rmtree(_aside(target), ignore_errors=True)
+        _remove(_aside(target))
         rename(os.rename, target, _aside(target))
     try:
         rename(os.rename, staging, target)
@@ -282,5 +326,20 @@ def _step_in(staging: Path, target: Path) -> None:
         raise
 
 
+def _remove(aside: Path) -> None:
+    """Removes a folder, or a link to one, which earlier versions set aside itself."""
+    if aside.is_symlink():
+        return aside.unlink(missing_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _left_aside(target: Path) -> Path | None:
+    """Returns where a killed process, perhaps of an earlier version, or one that is at work, set a folder aside."""
+    aside = _aside(target)
+    earlier = aside.with_name(f"{_EARLIER_PREFIX}{link_target(target).name}")
+    return next((path for path in (aside, earlier) if path.exists()), None)
+
+
 def _aside(target: Path) -> Path:
+    target = link_target(target)
     return target.parent / f"{_REPLACED_PREFIX}{target.name}"

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from cytolora.core import locks
 
-_PREFIX = ".staging-"
-_NAME = re.compile(re.escape(_PREFIX) + r".+-[a-z0-9_]{8}")
+_PREFIX = ".cytolora-staging-"
+_NAME = re.compile(re.escape(_PREFIX) + r".*-[a-z0-9]{8}")
+_EARLIER_NAME = re.compile(r"\.staging-.+-[a-z0-9_]{8}")
+"""Of earlier versions; a user's own file may be named like that, and so it counts in stores and caches only."""
+_MAX_NAME_BYTES = 100
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
 """Stands in every name: on some shared file systems a lock is known on the machine alone that took it."""
 _ABANDONED_SECONDS = 86_400
@@ -27,8 +30,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def temporary_name(target: Path) -> Path:
-    """Draws a path beside ``target`` to write it to."""
-    return target.parent / f"{_PREFIX}{target.name}-{_HOST}{secrets.token_hex(2)}"
+    """Draws a path beside ``target`` to write it to: not longer than a name may be, for that of ``target`` is cut."""
+    name = os.fsencode(target.name)[:_MAX_NAME_BYTES].decode(errors="ignore")
+    return target.parent / f"{_PREFIX}{name}-{_HOST}{secrets.token_hex(2)}"
 
 
 def begin_file(target: Path) -> tuple[int, Path]:
@@ -70,10 +74,15 @@ def begin_folder(target: Path) -> tuple[int | None, Path]:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
-    """Removes what killed processes had begun to write in ``folder``; what a living one writes is locked: it stays."""
+def sweep(folder: Path, *, is_ours: bool = False) -> None:
+    """Removes what killed processes had begun to write in ``folder``; what a living one writes is locked: it stays.
+
+    Args:
+        is_ours: Whether it is a store or part of a cache, where leftovers of earlier versions are removed too.
+    """
+    names = (_NAME, _EARLIER_NAME) if is_ours else (_NAME,)
     with suppress(OSError):
-        for path in [one for one in folder.iterdir() if _NAME.fullmatch(one.name)]:
+        for path in [path for path in folder.iterdir() if any(name.fullmatch(path.name) for name in names)]:
             _remove_unlocked(path)
 
 
@@ -85,9 +94,9 @@ def sweep_once(folder: Path) -> None:
 
 
 def sweep_below(folder: Path) -> None:
-    """Like ``sweep`` for a folder and all folders in it."""
+    """Like ``sweep`` for a folder of a store or cache, and all folders in it."""
     for path, _, _ in os.walk(folder):
-        sweep(Path(path))
+        sweep(Path(path), is_ours=True)
 
 
 def _remove_unlocked(path: Path) -> None:

@@ -29,8 +29,9 @@ _MAX_TRIES = 5
 
 _OTHER_ARCHIVES = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+|7z|rar|gz|xz|bz2)$", re.IGNORECASE)
 _MAX_WRAPPERS = 4
-_LOCK = ".unpack.lock"
 """Folders around a dataset that are looked through."""
+_LOCK = ".unpack.lock"
+"""In the folder of each archive: another one need not wait."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -78,17 +79,23 @@ def _unpack_into(packed: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], t
     """Fills a folder, or mends it where it is there; nothing removes it while this process lives."""
     if target.parent.is_dir():
         recover_folders(target.parent)
-    for _ in range(_MAX_TRIES):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if hold(target.parent):
-            break
-    cache = target.parent.parent
+    _hold(target.parent)
     if not target.is_dir():
-        with locked(cache / _LOCK):  # unpacked once: another process may be reading it already
-            if not target.is_dir():
+        with locked(target.parent / _LOCK):  # unpacked once: another process may be reading it already
+            is_new = not target.is_dir()
+            if is_new:
                 _extract(packed, members, target)
-                return wrote(cache, sum(member.file_size for member in members.values()))
+        if is_new:
+            return wrote(target.parent.parent, sum(member.file_size for member in members.values()))
     mend(packed, members, target)
+
+
+def _hold(folder: Path) -> None:
+    for _ in range(_MAX_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        if hold(folder):
+            return
+    raise OSError(errno.EBUSY, "another process removes its folder again and again")
 
 
 def inner_folders(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Check of an unpacked zip file against its table of contents: what is missing or damaged is unpacked again."""
 
+import logging
 import os
 import shutil
 import zipfile
@@ -7,8 +8,10 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from cytolora.core.cache_damage import note_damage
+from cytolora.core.cache_damage import note_damage, one_notice
 from cytolora.core.files import staged_file
+
+log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1 << 20
 
@@ -30,13 +33,29 @@ def mend(packed: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], folder
     """Unpacks those files again that are missing in a folder or are not what the archive holds."""
     if _whole.get(folder) == stamp(folder):
         return
-    for name, member in members.items():
-        path = folder / name
-        if not _is_whole(path, member):
-            note_damage(folder.parent.parent, path)
-            with staged_file(path) as staging, packed.open(member) as source, staging.open("wb") as sink:
-                shutil.copyfileobj(source, sink, _BLOCK_BYTES)
+    num_missing = 0
+    with one_notice():
+        for name, member in members.items():
+            path = folder / name
+            if _is_whole(path, member):
+                continue
+            if os.path.lexists(path):
+                note_damage(folder.parent.parent, path)
+            else:
+                num_missing += 1
+            _unpack_again(packed, member, path)
+    if num_missing:
+        files = "1 missing file is" if num_missing == 1 else f"{num_missing:,} missing files are"
+        log.warning("%s: %s unpacked again.", folder, files)
     _whole[folder] = stamp(folder)
+
+
+def _unpack_again(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    """Writes one file; not flushed to disk, for what a power cut tears is found by its checksum."""
+    if path.is_symlink():  # what it leads to is not ours
+        path.unlink()
+    with staged_file(path, durable=False) as staging, packed.open(member) as source, staging.open("wb") as sink:
+        shutil.copyfileobj(source, sink, _BLOCK_BYTES)
 
 
 def _is_whole(path: Path, member: zipfile.ZipInfo) -> bool:

@@ -4,10 +4,12 @@ Several processes may work on one store. Whoever changes a stored run reads, dec
 which is short; training and scoring are done outside of it.
 """
 
+import errno
+import logging
 import os
-import tempfile
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +30,7 @@ from cytolora.core.folders import (
 from cytolora.core.identity import Identity
 from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
-from cytolora.core.unfinished import sweep_below
+from cytolora.core.unfinished import sweep_below, temporary_name
 from cytolora.errors import ConfigError, ReplacedError, StoreError
 from cytolora.experiments.run_folder import (
     CHECKSUMS,
@@ -49,8 +51,11 @@ from cytolora.experiments.run_folder import (
 if TYPE_CHECKING:
     import pyarrow as pa  # slow to load, and planning needs none of it
 
+log = logging.getLogger(__name__)
+
 _LOCK = ".store.lock"
 """Not the lock of core/folders.py, which is taken for each replacement within."""
+_RUN_ID = re.compile(r".+_lr[^_]+_s\d+_[0-9a-f]{8}")
 _MAX_READINGS = 5
 """How often results are read that another process replaces at the same time."""
 _Value = TypeVar("_Value")
@@ -172,6 +177,7 @@ class Store:
     def __init__(self, root: AnyPath) -> None:
         self.root = as_path(root, "root")
         self._is_recovered = False
+        self._left_out: set[str] = set()
 
     def make_root(self) -> None:
         """Makes the folder, for processes that share it; once, recovers what killed processes left in it.
@@ -199,8 +205,24 @@ class Store:
     def runs(self, prefix: str = "") -> Iterator[StoredRun]:
         """Yields the stored runs whose ids begin with ``prefix``, sorted by id."""
         for name in folder_names(self.root):
-            if name.startswith(prefix) and (run := self.find(name)) is not None:
+            if name.startswith(prefix) and (run := self._find_listed(name)) is not None:
                 yield run
+
+    def _find_listed(self, name: str) -> StoredRun | None:
+        """Like ``find``; None with a warning for a folder of others, such as lost+found, that may not be opened."""
+        try:
+            return self.find(name)
+        except StoreError as error:
+            why = error.__cause__
+            if not isinstance(why, PermissionError) or why.filename in (*PROBLEMS, CHECKSUMS):
+                raise
+            if _RUN_ID.fullmatch(name):
+                raise
+            if name not in self._left_out:
+                self._left_out.add(name)
+                path = self.root / name
+                log.warning("%s may not be read (%s) and is not named like a run: it is left out.", path, why.strerror)
+            return None
 
     def runs_of(self, settings: Collection[str]) -> Iterator[StoredRun]:
         """Yields the stored runs of settings, named by what their ids have before rate, seed and hash; sorted by id."""
@@ -231,11 +253,12 @@ class Store:
         until the same command is run again.
         """
         self.make_root()
-        try:
-            with locked(self.root / _LOCK):
-                yield
-        except OSError as error:
-            raise unwritable(self.root, error) from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.root / _LOCK))
+            except OSError as error:
+                raise unwritable(self.root, error) from error
+            yield
 
     def add(self, result: RunResult) -> None:
         """Stores a run, unless another process has stored it meanwhile: then that one stays.
@@ -310,7 +333,9 @@ def require_writable(folder: Path) -> None:
     """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
-        tempfile.TemporaryFile(dir=existing).close()  # one without a name, where the system knows such
+        tried = temporary_name(existing / "writable")  # swept where this is killed
+        tried.mkdir()
+        tried.rmdir()
     except OSError as error:
         raise unwritable(folder, error) from error
 
@@ -319,7 +344,8 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
     """The error for a folder that nothing can be written to."""
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     why = "a file is in the way" if in_the_way else error.strerror or error
-    return StoreError(f"Cannot write to {folder}: {why}. Choose another --out, or make room.")
+    room = ", or make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return StoreError(f"Cannot write to {folder}: {why}. Choose another --out{room}.")
 
 
 def _read(path: Path) -> StoredRun | None:

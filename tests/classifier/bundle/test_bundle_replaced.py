@@ -54,9 +54,10 @@ def test_a_bundle_that_another_process_replaces_is_not_taken_for_somebody_elses_
     assert not (folder / "adapter").exists()
 
 
+@pytest.mark.parametrize("aside", [".cytolora-replaced-model", ".replaced-model"], ids=["ours", "earlier"])
 def test_a_bundle_that_a_killed_process_had_set_aside_is_read_and_left_as_it_is(
-    bundles: tuple[Path, Path], tmp_path: Path
+    bundles: tuple[Path, Path], tmp_path: Path, aside: str
 ):
-    shutil.copytree(bundles[0], tmp_path / ".replaced-model")
+    shutil.copytree(bundles[0], tmp_path / aside)
     assert read_bundle(tmp_path / "model") == read_bundle(bundles[0])
-    assert [path.name for path in tmp_path.iterdir()] == [".replaced-model"]
+    assert [path.name for path in tmp_path.iterdir()] == [aside]

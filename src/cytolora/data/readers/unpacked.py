@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cytolora.core.cache_damage import note_damage
 from cytolora.core.files import canonical_json, sha256_file, sha256_text, write_json
-from cytolora.core.folders import recover_folder, recover_folders, staged_folder
+from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
@@ -52,7 +52,7 @@ def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
 
 
 def _unpack(target: Path, key: str, write: Callable[[Path], None]) -> None:
-    recover_folders(target.parent)
+    recover_folder(target)
     if _key_of(target) == key:
         if _is_whole(target):
             return

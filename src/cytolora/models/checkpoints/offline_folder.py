@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.core.files import sha256_file, write_json
-from cytolora.core.folders import recover_folders, staged_folder
+from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.locks import locked
 from cytolora.core.named_files import is_file
 from cytolora.core.strict_json import read_json
@@ -76,7 +76,7 @@ def _unwritable(folder: Path, error: OSError) -> WeightsError:
 def _keep(spec: BackboneSpec, checkpoint: Path, folder: Path, others: Sequence[Path]) -> CheckpointRecord:
     filename = spec.hub.filename if spec.hub is not None and not is_index(checkpoint) else checkpoint.name
     first, *shards = checkpoint_files(checkpoint)
-    recover_folders(folder)
+    recover_folder(folder / spec.name)
     with staged_folder(folder / spec.name) as staging:
         for name, file in [(filename, first), *((shard.relative_to(first.parent), shard) for shard in shards)]:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
