@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from cytolora.data.imaging.byte_counts import has_holes, mend_counts
 from cytolora.data.imaging.ome import check_planes
 from cytolora.data.imaging.pixels import MAX_BYTES
 from cytolora.data.imaging.stated_sizes import Directory, Picture, check_directory, check_embedded, check_stored
@@ -134,13 +135,23 @@ class Tiff:
         picture = Picture(name, key.imagewidth, key.imagelength)
         tile = (int(key.tilewidth), int(key.tilelength)) if key.is_tiled else None
         bits = int(key.bitspersample) * int(key.samplesperpixel)
-        directory = Directory(int(key.compression), int(key.photometric), bits, tile)
+        mend_counts(page, key, self._file.filehandle.size)
         counts, offsets = page.databytecounts, page.dataoffsets
-        check_directory(picture, directory, min(sum(counts), self._file.filehandle.size))
+        directory = Directory(int(key.compression), int(key.photometric), bits, tile, offsets, counts)
+        check_directory(picture, directory, self._file.filehandle.size)
         if directory.compression in _IMAGE_CODECS:
             for offset, count in zip(offsets, counts, strict=True):
+                if not count:
+                    continue
                 self._handle.seek(offset)
                 check_embedded(picture, directory.compression, self._handle.read(count), _segment_pixels(key))
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of the largest frame as it stands in the file, before it was packed."""
+        keys = [series.keyframe for series in self._series]
+        bits = [k.imagewidth * k.imagelength * int(k.bitspersample) * int(k.samplesperpixel) for k in keys]
+        return max(bits) // 8
 
     @property
     def memory_bytes(self) -> int:
@@ -177,7 +188,7 @@ class Tiff:
         if not is_shallow or is_odd or _has_channels(series) or len(series.pages) != _count(series):
             return None
         page = series.pages[inside]
-        return None if page is None else int(page.index)
+        return None if page is None or has_holes(page) else int(page.index)
 
     @property
     def has_alpha(self) -> bool:
