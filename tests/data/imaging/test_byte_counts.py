@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ _SHALLOW = np.random.default_rng(0).integers(0, 256, (640, 700, 3), dtype=np.uin
 _DEEP = _SHALLOW[..., 0].astype(np.uint16) * 257
 
 
-def _written(values: np.ndarray, **options: object) -> bytes:
+def _written(values: np.ndarray, **options: Any) -> bytes:
     sink = io.BytesIO()
     options = {"photometric": "rgb" if values.shape[-1] == 3 else "minisblack", **options}
     tifffile.imwrite(sink, values, **options)

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -66,7 +67,7 @@ def _stating(content: bytes, old: bytes, new: bytes) -> bytes:
     return content.replace(old, new, 1)
 
 
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     sink = io.BytesIO()
     image.save(sink, kind, **options)
     return sink.getvalue()
@@ -147,7 +148,7 @@ def test_a_tile_that_states_more_than_its_directory_is_refused():
         decode(io.BytesIO(sink.getvalue()), "a.tif")
 
 
-_DEEP_JPEG: dict[str, tuple[int, dict[str, object]]] = {
+_DEEP_JPEG: dict[str, tuple[int, dict[str, Any]]] = {
     "12 bits": (12, {"bitspersample": 12, "level": 100}),
     "16 bits without loss": (16, {"bitspersample": 16, "lossless": True}),
     "12 bits without loss": (12, {"bitspersample": 12, "lossless": True}),
@@ -218,7 +219,7 @@ def _slide(edge: int, num_cells: int) -> np.ndarray:
     return pixels
 
 
-def _tiled(pixels: np.ndarray, **options: object) -> bytes:
+def _tiled(pixels: np.ndarray, **options: Any) -> bytes:
     sink = io.BytesIO()
     tifffile.imwrite(sink, pixels, tile=(512, 512), photometric="rgb", **options)
     return sink.getvalue()
