@@ -101,7 +101,7 @@ def test_a_small_file_that_holds_no_tile_at_all_is_no_large_image():
         decode(io.BytesIO(_without(content, lambda number: True)), "a.tif")
 
 
-_PACKED = ("none", "jpeg2000", "aperio_jp2000_rgb", "png", "webp", "lzw", "deflate", "zstd", "lzma")
+_PACKED = ("none", "jpeg", "jpeg2000", "aperio_jp2000_rgb", "png", "webp", "lzw", "deflate", "zstd", "lzma")
 
 
 @pytest.mark.parametrize("left_out", ["few", "most"])
@@ -116,7 +116,8 @@ def test_tiles_that_are_left_out_are_black_and_the_others_as_they_were(packed: s
             down, across = divmod(number, 3)
             expected[down * 256 : down * 256 + 256, across * 256 : across * 256 + 256] = 0
     assert expected.any()
-    np.testing.assert_array_equal(decode(io.BytesIO(content), packed), expected)
+    difference = decode(io.BytesIO(content), packed).astype(int) - expected
+    assert np.abs(difference).max() <= (2 if packed == "jpeg" else 0)  # two builds of libjpeg
 
 
 def test_tiles_as_they_are_that_are_left_out_need_no_room_in_the_file():

@@ -19,6 +19,8 @@ from cytolora.data.imaging.stated_sizes import Directory, Picture, check_directo
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Of classic TIFF and BigTIFF in both byte orders."""
 COLOR_MAP = 320
+_JPEG, _YCBCR = 7, 6
+"""Compression, and photometric interpretation."""
 _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _ALPHA = (1, 2)
@@ -218,6 +220,8 @@ class Tiff:
         key = series.keyframe
         _check_kind(key)
         colours = {0: 1, 1: 1, 2: 3, 5: 4}.get(int(key.photometric))
+        if int(key.photometric) == _YCBCR and int(key.compression) == _JPEG:
+            colours = 3  # tifffile's decoder makes RGB of it
         has_channels = _has_channels(series)
         if colours is None:
             raise OSError(f"{key.bitspersample}-bit samples of photometric interpretation {key.photometric.name}")
