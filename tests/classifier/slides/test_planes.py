@@ -10,7 +10,7 @@ from slide_files import tifffile
 from small_bundle import write_small_bundle
 
 from cytolora.classifier.slides.objects import Position
-from cytolora.classifier.slides.planes import ome_mpp, sharpness
+from cytolora.classifier.slides.planes import PlaneReader, ome_mpp, sharpness
 from cytolora.classifier.slides.slide import Plane, Slide
 from cytolora.cli.app import main
 from cytolora.errors import ConfigError, DataError
@@ -202,3 +202,35 @@ def test_a_slide_among_the_images_to_predict_asks_for_its_cells(name: str, tmp_p
         assert ended.value.code == 2
         assert "a slide needs --cells" in capsys.readouterr().err
     assert not Path("out.csv").exists()
+
+
+@pytest.mark.parametrize("packed", ["none", "jpeg", "jpeg2000", "aperio_jp2000_rgb", "png", "webp", "lzw", "zlib"])
+def test_tiles_that_are_left_out_of_a_slide_are_white_and_the_others_as_they_were(packed: str, tmp_path: Path):
+    path, pixels = tmp_path / "slide.tif", planes(1)[0]
+    tifffile.imwrite(path, pixels, **(TILES | {"compression": packed}))
+    reader = PlaneReader(path)
+    expected = reader.region(0, (0, 0), (EDGE, EDGE)).copy()
+    reader.close()
+    expected[:128, 128:384] = 255
+    with tifffile.TiffFile(path) as file:
+        tags = [file.pages.first.tags[code] for code in (324, 325)]
+    content = bytearray(path.read_bytes())
+    for tag in tags:
+        size = {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
+        content[tag.valueoffset + size : tag.valueoffset + 3 * size] = bytes(2 * size)
+    path.write_bytes(content)
+    reader = PlaneReader(path)
+    np.testing.assert_array_equal(reader.region(0, (0, 0), (EDGE, EDGE)), expected)
+    assert (reader.region(0, (120, 60), (16, 9))[:, 8:] == 255).all()
+    reader.close()
+
+
+def test_a_tile_of_a_slide_that_cannot_be_read_names_the_plane_and_no_place_in_memory(tmp_path: Path):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, planes(1)[0], **(TILES | {"compression": "jpeg2000"}))
+    path.write_bytes(path.read_bytes().replace(b"\xff\x4f\xff\x51", b"\xff\x4e\xff\x50"))
+    reader = PlaneReader(path)
+    with pytest.raises(DataError, match=r"plane 0 cannot be read") as raised:
+        reader.region(0, (0, 0), (EDGE, EDGE))
+    assert "0x" not in str(raised.value)
+    reader.close()

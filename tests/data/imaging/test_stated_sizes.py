@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -18,6 +19,7 @@ from cytolora.config.reading import VERSION_1, Decoding
 from cytolora.data.imaging.decode import decode
 from cytolora.data.imaging.pixels import on_white, rgb_of, upright
 from cytolora.data.imaging.samples import eight_bits, value_range
+from cytolora.data.imaging.stated_sizes import Picture, check_embedded, memory_of
 from cytolora.errors import DataError
 
 _MAX_BYTES = 24 * 2**20
@@ -65,7 +67,7 @@ def _stating(content: bytes, old: bytes, new: bytes) -> bytes:
     return content.replace(old, new, 1)
 
 
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     sink = io.BytesIO()
     image.save(sink, kind, **options)
     return sink.getvalue()
@@ -79,6 +81,13 @@ def _jpeg_stating(width: int, height: int) -> bytes:
 def _bmp_stating(width: int, height: int) -> bytes:
     content = _encoded(Image.new("RGB", (37, 41)), "BMP")
     return _stating(content, struct.pack("<II", 37, 41), struct.pack("<II", width, height))
+
+
+def _webp_stating(width: int, height: int) -> bytes:
+    content = _encoded(Image.new("RGB", (37, 41)), "WEBP", lossless=True)
+    bits = int.from_bytes(content[21:25], "little")
+    assert bits & 0xFFFFFFF == 36 | 40 << 14
+    return content[:21] + struct.pack("<I", bits >> 28 << 28 | width - 1 | height - 1 << 14) + content[25:]
 
 
 def _big_tiff_stating(width: int, height: int) -> bytes:
@@ -107,7 +116,8 @@ _LIES: dict[str, Callable[[], bytes]] = {
     "PNG of 16-bit RGBA": lambda: _png(5700, 5700, depth=16, colour=6, num_rows=1),
     "JPEG": lambda: _jpeg_stating(9000, 9900),
     "BMP": lambda: _bmp_stating(9000, 9900),
-    "flat PNG beyond what is given to any file": lambda: _png(9300, 9300, num_rows=1, padding=300_000),
+    "PNG of one row with a long text": lambda: _png(9300, 9300, num_rows=1, padding=300_000),
+    "WebP without loss": lambda: _webp_stating(16_000, 5_000),
 }
 
 
@@ -124,7 +134,7 @@ def test_an_image_that_states_more_than_its_file_holds_is_refused_before_it_is_a
 
 
 def test_the_error_names_the_size_and_the_bytes():
-    with pytest.raises(DataError, match=r"it states 40 x 2228264 pixels, which no 100 bytes as they are can hold"):
+    with pytest.raises(DataError, match=r"it states 40 x 2228264 pixels, which no 228 bytes as they are can hold"):
         decode(io.BytesIO(_tiff(40, 2_228_264)), "a.tif")
 
 
@@ -136,6 +146,142 @@ def test_a_tile_that_states_more_than_its_directory_is_refused():
     )
     with pytest.raises(DataError, match=r"a part of 4,096 pixels states 1100 x 1100 itself"):
         decode(io.BytesIO(sink.getvalue()), "a.tif")
+
+
+_DEEP_JPEG: dict[str, tuple[int, dict[str, Any]]] = {
+    "12 bits": (12, {"bitspersample": 12, "level": 100}),
+    "16 bits without loss": (16, {"bitspersample": 16, "lossless": True}),
+    "12 bits without loss": (12, {"bitspersample": 12, "lossless": True}),
+}
+"""JPEG that Pillow does not open."""
+
+
+@pytest.mark.parametrize("tile", [(64, 64), None], ids=["tiles", "strips"])
+@pytest.mark.parametrize("kind", _DEEP_JPEG)
+def test_a_tiff_of_jpeg_that_pillow_does_not_open_is_read(kind: str, tile: tuple[int, int] | None):
+    bits, options = _DEEP_JPEG[kind]
+    down, across = np.mgrid[:150, :200]
+    values = ((down * 3 + across * 5) % 2**8 << bits - 8).astype(np.uint16)
+    values = np.sort(values, axis=1)  # smooth
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, values, compression="jpeg", compressionargs=options, tile=tile, rowsperstrip=32)
+    content = sink.getvalue()
+    changed = content.replace(struct.pack("<HHII", 258, 3, 1, 16), struct.pack("<HHII", 258, 3, 1, bits))
+    expected = np.round(values.astype(float) * 255 / (2**bits - 1))[..., None]
+    assert np.abs(decode(io.BytesIO(changed), kind).astype(int) - expected).max() <= (0 if "without" in kind else 1)
+
+
+def _embedded(compression: str) -> bytes:
+    """Encodes an image of 1,100 x 1,100 pixels as a strip or tile would hold it."""
+    large = np.zeros((1100, 1100, 3), np.uint8)
+    deep = large[..., 0].astype(np.uint16)
+    return bytes({
+        "JPEG": lambda: imagecodecs.jpeg8_encode(large),
+        "JPEG of 12 bits": lambda: imagecodecs.jpeg8_encode(deep, bitspersample=12),
+        "JPEG without loss": lambda: imagecodecs.jpeg8_encode(deep, bitspersample=16, lossless=True),
+        "progressive JPEG": lambda: _encoded(Image.fromarray(large), "JPEG", progressive=True),
+        "JPEG with a comment and fill bytes": lambda: _encoded(Image.fromarray(large), "JPEG", comment=b"\xff\xc0" * 9)
+        .replace(b"\xff\xc0\0\x11", b"\xff\xff\xff\xc0\0\x11"),
+        "JPEG 2000": lambda: imagecodecs.jpeg2k_encode(large, codecformat="j2k"),
+        "JPEG 2000 in boxes": lambda: imagecodecs.jpeg2k_encode(large, codecformat="jp2"),
+        "JPEG 2000 of five samples": lambda: imagecodecs.jpeg2k_encode(np.zeros((1100, 1100, 5), np.uint8)),
+        "PNG": lambda: imagecodecs.png_encode(large),
+        "WebP": lambda: imagecodecs.webp_encode(large),
+    }[compression]())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("JPEG", 7), ("JPEG of 12 bits", 7), ("JPEG without loss", 7), ("progressive JPEG", 7),
+        ("JPEG with a comment and fill bytes", 7), ("JPEG 2000", 33003), ("JPEG 2000 in boxes", 34712),
+        ("JPEG 2000 of five samples", 33005), ("PNG", 34933), ("WebP", 50001),
+    ],
+)  # fmt: skip
+def test_the_size_that_a_part_states_is_found_in_every_kind_of_image(kind: str, number: int):
+    content, picture = _embedded(kind), Picture("a.tif", 64, 64)
+    check_embedded(picture, number, content, 1100 * 1100)
+    with pytest.raises(DataError, match=r"a part of 4,096 pixels states 1100 x 1100 itself"):
+        check_embedded(picture, number, content, 64 * 64)
+
+
+@given(content=st.binary(max_size=300), number=st.sampled_from([7, 33003, 34712, 34933, 50001, 1]))
+def test_bytes_that_are_no_image_are_left_to_the_decoder(content: bytes, number: int):
+    check_embedded(Picture("a.tif", 64, 64), number, b"\xff\xd8" + content.replace(b"\xff", b"\xfe"), 2**64)
+
+
+def _slide(edge: int, num_cells: int) -> np.ndarray:
+    """Draws a white image with a few cells of noise."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((edge, edge, 3), 245, np.uint8)
+    for left, top in rng.integers(0, edge - 60, (num_cells, 2)):
+        pixels[top : top + 50, left : left + 50] = rng.integers(60, 200, (50, 50, 3))
+    return pixels
+
+
+def _tiled(pixels: np.ndarray, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, pixels, tile=(512, 512), photometric="rgb", **options)
+    return sink.getvalue()
+
+
+_WHITE: dict[str, tuple[int, int, Callable[[np.ndarray], bytes]]] = {
+    "progressive JPEG": (7500, 15, lambda drawn: _encoded(Image.fromarray(drawn), "JPEG", progressive=True)),
+    "tiles packed with LZW": (9000, 40, lambda drawn: _tiled(drawn, compression="lzw")),
+    "tiles packed with deflate": (9000, 40, lambda drawn: _tiled(drawn, compression="deflate", bigtiff=True)),
+    "tiles packed with zstd": (9000, 5, lambda drawn: _tiled(drawn, compression="zstd")),
+    "tiles of JPEG 2000, all white": (8400, 0, lambda drawn: _tiled(drawn, compression="jpeg2000")),
+    "white PNG": (8700, 0, lambda drawn: _encoded(Image.fromarray(drawn), "PNG")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", _WHITE)
+def test_a_large_white_image_is_read_whatever_packs_it(kind: str):
+    edge, num_cells, encoded = _WHITE[kind]
+    drawn = _slide(edge, num_cells)
+    content = encoded(drawn)
+    assert 3 * edge * edge > 200 * len(content)
+    difference = decode(io.BytesIO(content), kind)[::7, ::7].astype(np.int16) - drawn[::7, ::7]
+    assert np.abs(difference).mean() <= (0.1 if kind == "progressive JPEG" else 0)
+
+
+@pytest.mark.parametrize("size", [(9920, 7016), (9000, 9000), (7016, 9920)])
+def test_a_blank_page_of_fax_is_read(size: tuple[int, int]):
+    def least() -> int:
+        content = _encoded(Image.new("1", size, 1), "TIFF", compression="group4", strip_size=2**30)
+        assert len(content) < 3000
+        pixels = decode(io.BytesIO(content), "a.tif")
+        assert pixels.shape == (size[1], size[0], 3)
+        return int(pixels.min())
+
+    value, num_bytes = peak_of(least)
+    assert value == 255
+    assert num_bytes < 512 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("needed", "pixel_bytes", "stored", "is_read"),
+    [
+        (482_344_960, 10**12, 1, True),
+        (482_344_961, 20_000, 1, True),
+        (482_344_961, 20_001, 1, False),
+        (2**30, 20_000, 1, True),
+        (2**30 + 1, 200, 1, True),
+        (2**30 + 1, 201, 1, False),
+    ],
+)
+def test_memory_above_460_mib_takes_a_20000th_of_the_pixels_and_above_1_gib_a_200th(
+    needed: int, pixel_bytes: int, stored: int, is_read: bool
+):
+    def check() -> int:
+        return memory_of(Picture("a.webp", 64, 64), needed, pixel_bytes, stored)
+
+    if is_read:
+        assert check() == needed
+    else:
+        with pytest.raises(DataError, match=r"would take [\d,]+ bytes of memory"):
+            check()
 
 
 def _flat() -> Image.Image:

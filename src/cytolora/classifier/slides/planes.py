@@ -108,6 +108,8 @@ class PlaneReader:
         for row in range(max(top, 0) // page.tilelength, -(-max(bottom, 0) // page.tilelength)):
             for column in range(max(left, 0) // page.tilewidth, -(-max(right, 0) // page.tilewidth)):
                 index = row * per_row + column
+                if not page.databytecounts[index]:
+                    continue  # left out of the file
                 self._file.filehandle.seek(page.dataoffsets[index])
                 data = self._file.filehandle.read(page.databytecounts[index])
                 picture = Picture(str(self._path), page.imagewidth, page.imagelength)

@@ -39,6 +39,7 @@ from cytolora.data.imaging.stated_sizes import (
     Picture,
     check_opened,
     check_pillow_directory,
+    fewest_bytes,
     file_bytes,
     memory_of,
     webp_size,
@@ -154,15 +155,16 @@ def _opened_by_pillow(
         check = check_pillow_directory if image.format == "TIFF" else check_opened
         check(picture, image, stored)
         if decoding.version == 1:
-            _take_room(file, memory_of(picture, _memory_of_pillow(image), stored))
+            _take_room(file, memory_of(picture, _memory_of_pillow(image), fewest_bytes(image), stored))
             return Decoded(pixels=version1.read(image)), None
         if not is_deep_png(head) and not (image.mode in SIXTEEN_BIT and "transparency" in image.info):
-            _take_room(file, memory_of(picture, _memory_of_pillow(image), stored))
+            _take_room(file, memory_of(picture, _memory_of_pillow(image), fewest_bytes(image), stored))
             decoded, orientation = _from_pillow(file, image, name, decoding)
             return replace(decoded, format=image.format or ""), orientation
         check_size(name, image.width, image.height, max_pixels, num_bytes=num_pixels * 8)
         is_opaque_rgb = head[25] == _PNG_RGB and "transparency" not in image.info
-        _take_room(file, memory_of(picture, num_pixels * (6 + 3 if is_opaque_rgb else 8 + 4 + 3), stored))
+        needed = num_pixels * (6 + 3 if is_opaque_rgb else 8 + 4 + 3)
+        _take_room(file, memory_of(picture, needed, fewest_bytes(image), stored))
         orientation, profile = image.getexif().get(_ORIENTATION), image.info.get("icc_profile")
     del image  # to find where EXIF stands, Pillow has decoded the pixels
     return replace(_from_png(file, profile, name, decoding), format="PNG"), orientation
@@ -243,7 +245,7 @@ def _read_tiff(file: BinaryIO, name: str, decoding: Decoding, max_pixels: int) -
         return _shallow(file, 0, name, decoding, max_pixels, only=True)
     check_size(name, *tiff.size, max_pixels, num_bytes=tiff.num_bytes if tiff.page(0) is None else 0)
     tiff.check_stored(name)
-    _take_room(file, memory_of(Picture(name, *tiff.size), tiff.memory_bytes, file_bytes(file)))
+    _take_room(file, memory_of(Picture(name, *tiff.size), tiff.memory_bytes, tiff.pixel_bytes, file_bytes(file)))
     decodings: list[Decoded] = []
 
     def frame(number: int) -> Pixels:
@@ -292,7 +294,7 @@ def _shallow(
         if only:  # nothing else has looked at it
             picture, stored = Picture(name, image.width, image.height), file_bytes(file)
             check_pillow_directory(picture, image, stored)
-            _take_room(file, memory_of(picture, _memory_of_pillow(image), stored))
+            _take_room(file, memory_of(picture, _memory_of_pillow(image), fewest_bytes(image), stored))
         if only and (getattr(image, "n_frames", 1) > 1 or max(_bits(image)) > 8):
             raise OSError("its directories are damaged")
         image.load()

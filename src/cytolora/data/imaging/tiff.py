@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from cytolora.data.imaging.byte_counts import has_holes, mend_counts
 from cytolora.data.imaging.ome import check_planes
 from cytolora.data.imaging.pixels import MAX_BYTES
 from cytolora.data.imaging.stated_sizes import Directory, Picture, check_directory, check_embedded, check_stored
@@ -18,6 +19,8 @@ from cytolora.data.imaging.stated_sizes import Directory, Picture, check_directo
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Of classic TIFF and BigTIFF in both byte orders."""
 COLOR_MAP = 320
+_JPEG, _YCBCR = 7, 6
+"""Compression, and photometric interpretation."""
 _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _ALPHA = (1, 2)
@@ -134,13 +137,23 @@ class Tiff:
         picture = Picture(name, key.imagewidth, key.imagelength)
         tile = (int(key.tilewidth), int(key.tilelength)) if key.is_tiled else None
         bits = int(key.bitspersample) * int(key.samplesperpixel)
-        directory = Directory(int(key.compression), int(key.photometric), bits, tile)
+        mend_counts(page, key, self._file.filehandle.size)
         counts, offsets = page.databytecounts, page.dataoffsets
-        check_directory(picture, directory, min(sum(counts), self._file.filehandle.size))
+        directory = Directory(int(key.compression), int(key.photometric), bits, tile, offsets, counts)
+        check_directory(picture, directory, self._file.filehandle.size)
         if directory.compression in _IMAGE_CODECS:
             for offset, count in zip(offsets, counts, strict=True):
+                if not count:
+                    continue
                 self._handle.seek(offset)
                 check_embedded(picture, directory.compression, self._handle.read(count), _segment_pixels(key))
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of the largest frame as it stands in the file, before it was packed."""
+        keys = [series.keyframe for series in self._series]
+        bits = [k.imagewidth * k.imagelength * int(k.bitspersample) * int(k.samplesperpixel) for k in keys]
+        return max(bits) // 8
 
     @property
     def memory_bytes(self) -> int:
@@ -177,7 +190,7 @@ class Tiff:
         if not is_shallow or is_odd or _has_channels(series) or len(series.pages) != _count(series):
             return None
         page = series.pages[inside]
-        return None if page is None else int(page.index)
+        return None if page is None or has_holes(page) else int(page.index)
 
     @property
     def has_alpha(self) -> bool:
@@ -207,6 +220,8 @@ class Tiff:
         key = series.keyframe
         _check_kind(key)
         colours = {0: 1, 1: 1, 2: 3, 5: 4}.get(int(key.photometric))
+        if int(key.photometric) == _YCBCR and int(key.compression) == _JPEG:
+            colours = 3  # tifffile's decoder makes RGB of it
         has_channels = _has_channels(series)
         if colours is None:
             raise OSError(f"{key.bitspersample}-bit samples of photometric interpretation {key.photometric.name}")
