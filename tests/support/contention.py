@@ -129,5 +129,5 @@ def leftovers(folder: Path) -> list[str]:
 def _hidden(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         name = path.name
-        if name.startswith((".cytolora-", ".together", "tmp")) and name not in LOCKS:
+        if name.startswith((".cytolora-staging-", ".cytolora-replaced-", ".together", "tmp")) and name not in LOCKS:
             yield path

@@ -42,6 +42,7 @@ def unpack_once(target: Path, key: str, write: Callable[[Path], None]) -> None:
     if _key_of(target) == key and _is_whole(target):
         return recover_folder(target)  # removes the older images if a process was killed while it replaced them
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent / UNPACK_LOCK):  # unpacked once: another process may be reading it already
             _unpack(target, key, write)
     except OSError as error:
