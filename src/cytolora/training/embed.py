@@ -93,7 +93,7 @@ def read_embedding(path: AnyPath) -> Embedding:
         made_from = read_json((table.schema.metadata or {})[_METADATA])
         sums = _Checksum(table.schema)
         sums.add(table)
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is no file of features; expected what `cytolora embed DATA --out` wrote.") from error
     if promised is not None and promised != sums.hexdigest().encode():
         raise DataError(f"{path} was changed after it was written: its SHA-256 differs. Run `cytolora embed` again.")
