@@ -392,3 +392,8 @@ class TrainSpec:
     def num_steps(self, *, num_train: int, shots: int | None) -> int:
         """Optimiser steps with ``num_train`` training images."""
         return self.budget.num_steps(num_train=num_train, batch_size=self.batch_size, shots=shots)
+
+    def num_images_seen(self, *, num_train: int, num_steps: int) -> int:
+        """Training images that so many steps look at, each as often as it comes up."""
+        epochs, steps = divmod(num_steps, max(1, ceil(num_train / self.batch_size)))
+        return epochs * num_train + steps * self.batch_size  # the smaller batch is the last of an epoch

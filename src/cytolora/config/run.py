@@ -7,7 +7,7 @@ are defined in config/components.py and imported from here.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
-from math import ceil, inf
+from math import inf
 from typing import Any, Literal
 
 from cytolora.config.components import (
@@ -143,8 +143,7 @@ class RunSpec:
 
     def num_images_seen(self, num_train: int) -> int:
         """Training images that pass through the model, each as often as it is drawn."""
-        epochs, steps = divmod(self.num_steps(num_train), max(1, ceil(num_train / self.train.batch_size)))
-        return epochs * num_train + steps * self.train.batch_size  # the smaller batch is the last of an epoch
+        return self.train.num_images_seen(num_train=num_train, num_steps=self.num_steps(num_train))
 
     @property
     def needs_text(self) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -146,9 +145,7 @@ class FitConfig:
 
     def num_seen(self, num_train: int) -> int:
         """Images that one training looks at, each as often as it comes up."""
-        batch_size = self.protocol.train.batch_size
-        epochs, steps = divmod(self.num_steps(num_train), max(1, ceil(num_train / batch_size)))
-        return epochs * num_train + steps * batch_size  # the smaller batch is the last of an epoch
+        return self.protocol.train.num_images_seen(num_train=num_train, num_steps=self.num_steps(num_train))
 
 
 def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequence[str] = ()) -> FitConfig:
