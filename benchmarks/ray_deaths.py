@@ -15,9 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from child_processes import below
 
 PROCESSES = {
     "gcs": "gcs/gcs_server",
@@ -64,23 +67,6 @@ def start(cells: Path, store: Path, steps: int, *options: str) -> "subprocess.Po
     plan = ["run", *_PLAN, "--steps", str(steps), "--data", f"synthetic={cells}", "--quiet", "--out", str(store)]
     command = [sys.executable, "-c", _STARTS, *plan, *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def below(ancestor: int) -> dict[int, str]:
-    """Command lines of the processes that an ancestor started, by id."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue
-
-    def ancestors(number: int) -> Iterator[int]:
-        while number := parents.get(number, 0):
-            yield number
-
-    return {number: line for number, line in lines.items() if ancestor in ancestors(number)}
 
 
 def numbers(store: Path) -> dict[str, bytes]:

@@ -65,8 +65,9 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, pro
         train_setting(session, store, setting)
         score_chosen(session, store, setting)
         session.progress.done(1)
-    missing = [run for setting in adapters for run in setting if store.find(run.run_id) is None]
-    if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, store) for one in adapters):
+    stored = {run.run_id: store.find(run.run_id) for setting in adapters for run in setting}
+    missing = [run for setting in adapters for run in setting if stored[run.run_id] is None]
+    if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, stored) for one in adapters):
         what = counted(len(missing), "adapter run") if missing else "test set"
         session.progress.begin(f"{title_of(job)}: {what}", total, PASSES)
     for setting in adapters:
@@ -74,13 +75,12 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, pro
         score_chosen(session, store, setting)
 
 
-def _num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, store: Store) -> int:
+def _num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, stored: Mapping[str, StoredRun | None]) -> int:
     """Counts the test images that are scored when a setting is complete, for every seed that has no score of its rate.
 
     Should another rate be chosen then, all seeds are scored anew, and more is done than was counted.
     """
-    found = {run.run_id: store.find(run.run_id) for run in setting}
-    tested = {run.seed for run in setting if (stored := found[run.run_id]) and stored.metrics["test"] is not None}
+    tested = {run.seed for run in setting if (found := stored[run.run_id]) and found.metrics["test"] is not None}
     return len({run.seed for run in setting} - tested) * len(inputs.split(setting[0]).test)
 
 

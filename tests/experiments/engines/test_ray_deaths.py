@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from child_processes import below
 
 from cells import contents
 
@@ -27,23 +27,6 @@ STARTS = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
 def start(cells: Path, runs: Path, *options: str) -> subprocess.Popen[str]:
     command = ["run", *PLAN, "--data", f"synthetic={cells}", "--quiet", "--out", str(runs), *options]
     return subprocess.Popen([sys.executable, "-c", STARTS, *command], stderr=subprocess.PIPE, text=True)
-
-
-def below(ancestor: int) -> dict[int, str]:
-    """Command lines of the processes that an ancestor started, by id."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue
-
-    def ancestors(number: int) -> Iterator[int]:
-        while number := parents.get(number, 0):
-            yield number
-
-    return {number: line for number, line in lines.items() if ancestor in ancestors(number)}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from cytolora.core.files import write_bytes
 from cytolora.core.folders import read_unreplaced, recover_folder, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
-from cytolora.core.zip_members import read_member
+from cytolora.core.zip_members import MAX_RATIO, read_member, unpacks_too_far
 from cytolora.errors import BundleError, ConfigError
 
 CONTENTS = "bundle.json"
@@ -28,10 +28,6 @@ OPENED = "encoder.safetensors"
 """What methods that are not PEFT's have trained."""
 PEFT_WEIGHTS = "adapter/adapter_model.safetensors"
 PEFT_CONFIG = "adapter/adapter_config.json"
-
-_MAX_RATIO = 200
-"""Unpacked to packed bytes of a zip file: weights hardly pack at all."""
-_FREE_BYTES = 64 * 2**20
 
 Files = dict[str, bytes]
 """Content by path in the bundle, with forward slashes."""
@@ -195,8 +191,8 @@ def _checked(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.Zi
         if not member.is_dir() and not _is_hidden(name):
             found[name] = member
     total, packed = (sum(getattr(one, size) for one in found.values()) for size in ("file_size", "compress_size"))
-    if total > _FREE_BYTES and total > _MAX_RATIO * packed:
-        raise BundleError(f"{path} would unpack to {total:,} bytes, more than {_MAX_RATIO} times its size; refused.")
+    if unpacks_too_far(total, packed):
+        raise BundleError(f"{path} would unpack to {total:,} bytes, more than {MAX_RATIO} times its size; refused.")
     return found
 
 

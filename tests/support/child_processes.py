@@ -1,0 +1,21 @@
+"""Processes that a process started, and those that these started; on Linux."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def below(ancestor: int) -> dict[int, str]:
+    """Command lines of the processes that an ancestor started, by id."""
+    parents, lines = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+
+    def ancestors(number: int) -> Iterator[int]:
+        while number := parents.get(number, 0):
+            yield number
+
+    return {number: line for number, line in lines.items() if ancestor in ancestors(number)}
