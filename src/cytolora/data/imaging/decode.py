@@ -34,6 +34,7 @@ from cytolora.data.imaging.pixels import (
     unreadable,
     upright,
 )
+from cytolora.data.imaging.png import check_rows, data_bytes, is_deep_png, is_true_colour
 from cytolora.data.imaging.room import one_image, take_room
 from cytolora.data.imaging.stated_sizes import (
     Picture,
@@ -67,12 +68,8 @@ _SEVERAL = {"MPO": "first of several pictures", "PNG": "first picture of an anim
 _FRAME_WORDS = {"middle": "middle", "sharpest": "sharpest", "max": "maximum"}
 _BYTE_PALETTE = "palette of 8 bits in a file that should hold 16, looked up"
 _ORIENTATION, _ICC = 274, 34675
-_PNG, _PNG_HEADER_BYTES = b"\x89PNG\r\n\x1a\n", 26
 _HEADER_BYTES = 30
 """As many tell the size of a WebP."""
-_PNG_RGB = 2
-_PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
-"""By colour type, the samples of PNG files that Pillow reads with their upper 8 bits alone."""
 _LARGE_WEBP = 2**22
 """Pixels of WebP from which Pillow does not decode it: it takes 22 bytes a pixel."""
 
@@ -148,21 +145,25 @@ def _opened_by_pillow(
     file: BinaryIO, head: bytes, name: str, decoding: Decoding, max_pixels: int
 ) -> tuple[Decoded, Any]:
     """Returns an image, and how it has to be turned."""
-    stored = file_bytes(file)
     with Image.open(file, formats=FORMATS) as image:
         check_size(name, image.width, image.height, max_pixels)
+        is_png = image.format == "PNG"
+        stored = data_bytes(file) if is_png else file_bytes(file)
         picture, num_pixels = Picture(name, image.width, image.height), image.width * image.height
         check = check_pillow_directory if image.format == "TIFF" else check_opened
         check(picture, image, stored)
-        if decoding.version == 1:
+        is_deep = is_deep_png(head) or (image.mode in SIXTEEN_BIT and "transparency" in image.info)
+        if decoding.version == 1 or not is_deep:
             _take_room(file, memory_of(picture, _memory_of_pillow(image), fewest_bytes(image), stored))
-            return Decoded(pixels=version1.read(image)), None
-        if not is_deep_png(head) and not (image.mode in SIXTEEN_BIT and "transparency" in image.info):
-            _take_room(file, memory_of(picture, _memory_of_pillow(image), fewest_bytes(image), stored))
+            if is_png:
+                image.load()
+                check_rows(file, image, name)
+            if decoding.version == 1:
+                return Decoded(pixels=version1.read(image)), None
             decoded, orientation = _from_pillow(file, image, name, decoding)
             return replace(decoded, format=image.format or ""), orientation
         check_size(name, image.width, image.height, max_pixels, num_bytes=num_pixels * 8)
-        is_opaque_rgb = head[25] == _PNG_RGB and "transparency" not in image.info
+        is_opaque_rgb = is_true_colour(head) and "transparency" not in image.info
         needed = num_pixels * (6 + 3 if is_opaque_rgb else 8 + 4 + 3)
         _take_room(file, memory_of(picture, needed, fewest_bytes(image), stored))
         orientation, profile = image.getexif().get(_ORIENTATION), image.info.get("icc_profile")
@@ -212,11 +213,6 @@ def _memory_of_pillow(image: Image.Image) -> int:
     if image.format in ("JPEG", "MPO"):  # progressive ones keep all coefficients, of two bytes, until the end
         return num_pixels * (own + max(3, 2 * len(image.getbands())))
     return num_pixels * (own + 3)
-
-
-def is_deep_png(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a PNG with 16 bits in more than one sample."""
-    return len(head) >= _PNG_HEADER_BYTES and head.startswith(_PNG) and head[24] == 16 and head[25] in _PNG_SAMPLES
 
 
 def _from_png(file: BinaryIO, profile: Any, name: str, decoding: Decoding) -> Decoded:

@@ -10,9 +10,10 @@ import numpy as np
 from cytolora.config.reading import VERSION_1, Decoding
 from cytolora.core.finding_kinds import KINDS
 from cytolora.core.findings import Finding
-from cytolora.data.imaging.decode import ON_WHITE, OPAQUE, Decoded, decode, decode_image, is_deep_png
+from cytolora.data.imaging.decode import ON_WHITE, OPAQUE, Decoded, decode, decode_image
 from cytolora.data.imaging.findings import Cases, is_small, small_range
 from cytolora.data.imaging.pixels import DecodeError
+from cytolora.data.imaging.png import is_deep_png
 from cytolora.data.imaging.samples import bits_top
 from cytolora.data.imaging.tiff import SIGNATURES, Tiff
 from cytolora.errors import DataError
