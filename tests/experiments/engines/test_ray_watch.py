@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -206,3 +207,37 @@ def test_the_thread_of_a_start_lives_as_long_as_the_cluster():
     ended.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+_ENDS = """
+import ctypes, sys, threading
+from cytolora.errors import EngineError
+from cytolora.experiments.engines import ray_watch
+ctypes.CDLL(None).__cxa_atexit(ctypes.CDLL(None).abort, None, None)  # as Ray's objects that a thread still uses
+ray_watch._LOOK_SECONDS = ray_watch._STEP_SECONDS = ray_watch._LEAVE_SECONDS = 0.01
+ray_watch.dead_child = lambda: "raylet"
+stuck = threading.Event().wait
+try:
+    {call}
+except EngineError as error:
+    print(error)
+sys.exit({code})
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the C library has no such call")
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("ray_watch.started(stuck, safe='Kept.')", "its process raylet has died. Kept."),
+        ("ray_watch.run_watched(lambda _: stuck(), lambda: False, safe='Kept.')", "(raylet) has died. Kept."),
+        ("ray_watch.leave(type('Ray', (), {'shutdown': stuck}))", ""),
+    ],
+)
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_process_that_leaves_a_thread_of_ray_at_work_ends_with_its_own_exit_code(call: str, words: str, code: int):
+    """Where the C library destroyed what such a thread uses, Ray would abort the process: exit code -6 for 2."""
+    program = _ENDS.format(call=call, code=code)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert words in done.stdout

@@ -4,11 +4,12 @@ Ray's own calls may wait for a part that is gone, or end this process; so the wo
 """
 
 import atexit
+import ctypes
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
@@ -40,6 +41,28 @@ Look = Callable[[], bool | None]
 """Returns whether this machine's node is alive; None if the control process does not answer."""
 
 
+@contextmanager
+def _left_on_error() -> Iterator[None]:
+    """Keeps this process's exit code where a block is left by an error, and threads of Ray perhaps with it."""
+    try:
+        yield
+    except BaseException:
+        atexit.register(_end_before_destructors)
+        raise
+
+
+def _end_before_destructors() -> None:
+    """Has the C library end this process with its exit code before it destroys the objects of C++.
+
+    Threads of Ray that are left go on to the end, and abort the process (SIGABRT, code -6) once their token is
+    destroyed. Python has done all that it does at the end by then. Other systems than Linux have no ``on_exit``.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.on_exit(library._exit, None)
+
+
+@_left_on_error()
 def started(start: Callable[[], Result], *, safe: str, until: Event | None = None) -> Result:
     """Returns what ``start`` returns, unless a process that it started dies first, or it takes too long.
 
@@ -88,6 +111,7 @@ def dead_child() -> str | None:
     return None
 
 
+@_left_on_error()
 def run_watched(work: Callable[[Event], None], look: Look, *, safe: str) -> None:
     """Runs work in a thread until it ends or the cluster is lost; then its event is set, and it is left alone.
 
@@ -181,3 +205,4 @@ def leave(ray: ModuleType) -> None:
     if ending.is_alive():
         _LOG.warning("Ray does not end in %.0f s; its processes end after this one.", _LEAVE_SECONDS)
         atexit.unregister(ray.shutdown)  # it would be called again when this process ends, and wait there
+        atexit.register(_end_before_destructors)
