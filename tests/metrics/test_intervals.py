@@ -98,6 +98,25 @@ def test_fewer_than_20_groups_with_a_mistake_give_a_credible_interval(num_wrong:
     assert found.low <= np.mean(hits) <= found.high
 
 
+@pytest.mark.parametrize(("num_wrong", "kind"), [(0, "korn-graubard"), (1, "credible"), (19, "credible")])
+def test_few_mistakes_among_single_images_give_jeffreys_interval(num_wrong: int, kind: str):
+    found = of_share([False] * num_wrong + [True] * (200 - num_wrong))
+    assert (found.kind, found.unit) == (kind, "image")
+    if kind == "credible":
+        jeffreys = beta.ppf([0.025, 0.975], 200 - num_wrong + 0.5, num_wrong + 0.5)
+        assert (found.low, found.high, found.n_eff) == pytest.approx((*jeffreys, 200), abs=1e-9)
+
+
+def test_two_groups_that_differ_leave_other_metrics_nearly_unknown():
+    """Recalls of 1 and 0.5: a variance of 1/16 over two groups is that of 3 images, not of 80."""
+    labels, said = [0, 1] * 40, [0, 1] * 20 + [0, 0] * 20
+    images, groups = [str(n) for n in range(80)], ["a"] * 40 + ["b"] * 40
+    found = metric_intervals(labels, said, images=images, groups=groups, num_classes=2)["balanced_accuracy"]
+    assert found.n_eff == pytest.approx(0.75 * 0.25 / (1 / 2 * (0.25**2 + 0.25**2)), abs=1e-9)
+    assert found.low < 0.05
+    assert found.high == pytest.approx(1, abs=0.01)
+
+
 def test_a_share_near_0_mirrors_one_near_1():
     """A referral rate of 3 % is as little known as an accuracy of 97 %."""
     hits, groups = spread_out(60, 5, 9)
