@@ -15,6 +15,7 @@ from fake_store import FakeData, fake_run
 
 import cytolora.experiments.store as store_module
 from cytolora.core.identity import Identity
+from cytolora.core.unfinished import temporary_name
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.store import RunResult, Store, require_writable
 
@@ -114,6 +115,36 @@ def test_predictions_that_are_no_table_are_damage_in_one_line(filled: Store):
     assert "\n" not in str(caught.value)
 
 
+def test_what_arrow_says_of_damage_is_kept_word_for_word_in_one_line(filled: Store, monkeypatch: pytest.MonkeyPatch):
+    def invalid(source: object) -> None:
+        raise pa.ArrowInvalid("Not a\n  Parquet file")
+
+    stored = next(iter(filled.runs()))
+    monkeypatch.setattr(pq, "read_table", invalid)
+    with pytest.raises(StoreError, match=r"is damaged: predictions\.parquet: Not a Parquet file\. Restore it"):
+        stored.predictions()
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (pa.ArrowNotImplementedError("Support for codec 'zstd'\n  not built"), "Support for codec 'zstd' not built"),
+        (MemoryError(), "too little memory"),
+        (MemoryError("malloc of\n9 GB failed"), "malloc of 9 GB failed"),
+    ],
+)
+def test_predictions_that_this_installation_cannot_read_are_not_called_damaged(
+    fault: Exception, why: str, filled: Store, monkeypatch: pytest.MonkeyPatch
+):
+    def unable(source: object) -> None:
+        raise fault
+
+    stored = next(iter(filled.runs()))
+    monkeypatch.setattr(pq, "read_table", unable)
+    with pytest.raises(StoreError, match=f"with this installation: {why}\\. Nothing says that it is damaged"):
+        stored.predictions()
+
+
 def test_a_run_that_is_there_already_stays(filled: Store):
     before = filled.find(result().spec.run_id)
     filled.add(result(tested=False))
@@ -174,6 +205,23 @@ def test_leftovers_are_taken_back_once_by_who_writes_and_never_by_who_reads(
     assert calls == [fresh.root]
     fresh.make_root()
     assert calls == [fresh.root]
+
+
+def test_what_a_killed_process_left_is_swept_out_of_the_store_and_of_its_caches_and_nothing_else(filled: Store):
+    cached = filled.root / ".features" / "ab" / "whole.npy"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"whole")
+    runs = list(filled.runs())
+    temporary_name(cached).write_bytes(b"half")
+    temporary_name(runs[0].path).mkdir()
+    own = filled.root / "notes" / "half"
+    own.parent.mkdir()
+    temporary_name(own).write_bytes(b"somebody else's")
+    filled.sweep()
+    assert [path.name for path in cached.parent.iterdir()] == ["whole.npy"]
+    assert len(list(own.parent.iterdir())) == 1
+    names = [path.name for path in filled.root.iterdir() if path.is_dir()]
+    assert sorted(names) == sorted([".features", "notes", *(run.run_id for run in runs)])
 
 
 @pytest.mark.parametrize("kind", ["root", "parent"])
