@@ -29,6 +29,8 @@ def test_scores_are_ready_for_json():
 def test_a_class_missing_from_a_small_validation_set_is_no_warning_and_no_fault():
     found = score([0, 0], np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0]], dtype=np.float32))
     assert found["accuracy"] == found["balanced_accuracy"] == 0.5
+    alone = score([0, 0], np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0]]))
+    assert alone["accuracy"] == alone["balanced_accuracy"] == 1
 
 
 @pytest.mark.filterwarnings("error")
@@ -81,6 +83,25 @@ def test_a_stored_score_that_its_predictions_do_not_give_is_named_with_both_valu
         other_scores(wrong, labels, SURE)
         == f"{name} {wrong[name]:.6g}, its predictions give {score(labels, SURE)[name]:.6g}"
     )
+
+
+def test_the_loss_may_differ_by_a_thousandth_of_itself_and_one():
+    labels = np.array([0, 1, 1, 2])
+    said = score(labels, SURE)
+    for by, is_told in ((9e-4, False), (11e-4, True)):
+        for sign in (1, -1):
+            wrong = {**said, "loss": said["loss"] + sign * by * (1 + said["loss"])}
+            assert bool(other_scores(wrong, labels, SURE)) == is_told
+
+
+def test_stored_scores_are_those_of_normalised_probabilities_and_of_the_true_classes():
+    """Rows that add up to 0.8; recalls of 2/3 and 1, where those by the predicted class are 1 and 1/2."""
+    shares = 0.8 * np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
+    labels = np.array([0, 0, 0, 1])
+    said = score(labels, shares)
+    assert said["balanced_accuracy"] == pytest.approx(5 / 6)
+    assert said["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.9]).mean())
+    assert other_scores(said, labels, shares) == ""
 
 
 def test_scores_that_are_not_stored_differ_from_nothing():
