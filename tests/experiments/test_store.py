@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,8 +17,8 @@ from fake_store import FakeData, fake_run
 import cytolora.experiments.store as store_module
 from cytolora.core.identity import Identity
 from cytolora.core.unfinished import temporary_name
-from cytolora.errors import ConfigError, StoreError
-from cytolora.experiments.store import RunResult, Store, require_writable
+from cytolora.errors import ConfigError, ReplacedError, StoreError
+from cytolora.experiments.store import RunResult, Store, StoredRun, again_if_replaced, require_writable
 
 SMALL = FakeData(num_groups=4)
 
@@ -177,6 +178,59 @@ def test_equal_results_give_equal_files_however_their_table_was_put_together(tmp
         path.name: path.read_bytes() for path in second.iterdir()
     }
     assert pq.read_table(first / "predictions.parquet").equals(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"predictions": result().predictions.drop_columns(["group"])}, "predictions.parquet has no column 'group'"),
+        ({"metrics": {**result().metrics, "num_trainable": -1}}, "metrics.json has 'num_trainable' -1"),
+        ({"provenance": {**result().provenance, "classes": []}}, "provenance.json has 'classes'"),
+    ],
+)
+def test_a_run_that_would_be_called_damaged_when_read_is_not_stored(
+    changes: dict[str, Any], problem: str, tmp_path: Path
+):
+    with pytest.raises(StoreError, match=f"cannot be stored: {re.escape(problem)}"):
+        Store(tmp_path).write(result(**changes))
+    assert list(Store(tmp_path).runs()) == []
+
+
+def test_runs_at_once_are_read_again_where_another_process_replaces_one_meanwhile(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+):
+    listed, readings = filled.runs, []
+
+    def replaced_meanwhile() -> Iterator[StoredRun]:
+        readings.append(1)
+        yield from listed()
+        if len(readings) == 1:
+            filled.write(result(weights=b"other"))
+
+    monkeypatch.setattr(filled, "runs", replaced_meanwhile)
+    found = {run.run_id: run for run in filled.runs_at_once()}
+    assert len(readings) == 2
+    assert found[result().spec.run_id].weights() == b"other"
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("num_replaced", [0, 1, 4, 5])
+def test_runs_that_are_replaced_again_and_again_are_read_five_times(num_replaced: int):
+    readings = []
+
+    def read() -> str:
+        readings.append(1)
+        if len(readings) <= num_replaced:
+            raise ReplacedError("replaced")
+        return "whole"
+
+    if num_replaced < 5:
+        assert again_if_replaced(read) == "whole"
+        assert len(readings) == num_replaced + 1
+    else:
+        with pytest.raises(ReplacedError):
+            again_if_replaced(read)
+        assert len(readings) == 5
 
 
 def test_two_blocks_of_one_store_never_overlap(filled: Store, monkeypatch: pytest.MonkeyPatch):
