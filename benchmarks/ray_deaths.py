@@ -10,6 +10,7 @@ not kept. Needs /proc (Linux) and the extra ``ray``.
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,17 +24,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from child_processes import below
 
 PROCESSES = {
-    "gcs": "gcs/gcs_server",
-    "raylet": "raylet/raylet",
+    "gcs": r"gcs/gcs_server",
+    "raylet": r"raylet/raylet",
     "dashboard-agent": "ray::DashboardAgent",
     "runtime-env-agent": "ray::RuntimeEnvAgent",
-    "log-monitor": "log_monitor.py",
-    "dashboard": "dashboard/dashboard.py",
-    "monitor": "autoscaler/_private/monitor.py",
-    "worker": "ray::Worker",
-    "idle-worker": "ray::IDLE",
+    "log-monitor": r"log_monitor\.py",
+    "dashboard": r"dashboard/dashboard\.py",
+    "monitor": r"autoscaler/_private/monitor\.py",
+    "worker": r"ray::Worker\.",
+    "idle-worker": r"ray::(IDLE|Worker(?!\.))",
 }
-"""Parts of command lines. The object store (plasma) is a thread of the raylet."""
+"""Parts of command lines, as patterns. The object store (plasma) is a thread of the raylet; a worker is idle before it
+gets its first unit and between two of them."""
 MOMENTS = ("start", "work")
 END_SECONDS = 60
 PATIENCE_SECONDS = 240
@@ -82,11 +84,11 @@ def kill(process: "subprocess.Popen[str]", part: str, moment: str, store: Path) 
     while process.poll() is None and time.monotonic() < until:
         if moment == "start" or numbers(store):
             started = below(process.pid)
-            named = [number for number, line in started.items() if part in line]
+            named = [number for number, line in started.items() if re.search(part, line)]
             if named:
                 os.kill(named[0], signal.SIGKILL)
                 return set(started)
-        time.sleep(0.02 if moment == "start" else 0.2)
+        time.sleep(0.05)
     return None
 
 

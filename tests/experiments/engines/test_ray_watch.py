@@ -1,6 +1,7 @@
 """The end of work on a cluster that is lost, without a cluster."""
 
 import atexit
+import os
 import shutil
 import signal
 import socket
@@ -207,6 +208,37 @@ def test_the_thread_of_a_start_lives_as_long_as_the_cluster():
     ended.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who started whom stands in /proc alone")
+def test_leaving_ends_what_the_raylet_has_started_and_nothing_else(tmp_path: Path):
+    """Its agents outlive it by a minute where the control process is dead."""
+    program = shutil.copy(os.path.realpath("/bin/sh"), tmp_path / "raylet")
+    numbers = tmp_path / "numbers"
+    starts = f"(sleep 300 & echo $! >> {numbers}; wait) & echo $! >> {numbers}; wait"
+    raylet = subprocess.Popen([program, "-c", starts])
+    other = subprocess.Popen(["sleep", "300"])
+    try:
+        until = time.monotonic() + 20
+        while not numbers.exists() or len(numbers.read_text().split()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        agents = set(map(int, numbers.read_text().split()))
+
+        def shutdown() -> None:
+            raylet.kill()
+            raylet.wait(10)
+
+        leave(SimpleNamespace(shutdown=shutdown))  # type: ignore[arg-type]
+        while agents & {one.number for one in ray_watch._processes() if one.state != "Z"}:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert other.poll() is None
+    finally:
+        raylet.kill()
+        other.kill()
+        raylet.wait(10)
+        other.wait(10)
 
 
 _ENDS = """
