@@ -176,6 +176,28 @@ def test_the_command_line_refuses_in_one_line(
     assert not (cells / "s.csv").exists()
 
 
+@pytest.mark.parametrize("word", ["dev", "trains", "0", "train/val", "tst"])
+def test_a_subset_that_is_none_of_the_three_is_refused_with_its_line(cells: Path, word: str):
+    table = write_table(cells, subset=("train", word, "val", "test"))
+    with pytest.raises(DataError) as caught:
+        load_manifest(cells, "csv")
+    assert str(caught.value) == f"{table}, line 3: subset {word!r} is none of train, val and test."
+
+
+@pytest.mark.parametrize(
+    ("words", "subset"),
+    [
+        (("train", "Training", " TRAIN "), "train"),
+        (("val", "valid", "Validation", "VAL"), "val"),
+        (("test", "Testing", "TEST"), "test"),
+    ],
+)
+def test_a_subset_is_read_in_any_case_and_in_its_longer_forms(cells: Path, words: tuple[str, ...], subset: str):
+    for word in words:
+        write_table(cells, subset=word)
+        assert {sample.subset for sample in load_manifest(cells, "csv").samples} == {subset}
+
+
 def test_a_name_stands_for_one_thing_alone():
     assert not set(GROUP) & set(SUBSET)
 
