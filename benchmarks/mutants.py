@@ -1,8 +1,9 @@
 """Mutation test: the share of small faults in metrics, splits, the store and readers of tables that no fast test sees.
 
-Each mutant is one change of one source file (``mutation.py``), made in a copy of ``src``; the fast tests of that file
-then run in a forked child until the first one fails. What survives is printed, and compared with ``mutants.txt``, where
-each known survivor stands with the reason why it may stay. Exits 1 where more than 10 % survive.
+Each mutant is one change of one source file (``mutation.py``), made in a copy of the project, which may be edited
+meanwhile; the fast tests of that file then run in a forked child until the first one fails. What survives is printed,
+and compared with ``mutants.txt``, where each known survivor stands with the reason why it may stay. Exits 1 where more
+than 10 % survive.
 
     python benchmarks/mutants.py                                     # 400 mutants, drawn with a seed over all files
     python benchmarks/mutants.py --all --only 'metrics/*'            # every mutant of some files
@@ -20,17 +21,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from mutation import Mutant, mutants, mutated
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = Path("src/cytolora")
 KNOWN = Path(__file__).with_suffix(".txt")
 LIMIT = 0.1
 """Share of survivors at which the command fails."""
+_COPIED = ("src", "tests", "docs", "scripts", "benchmarks")
+"""Folders that the tests look into."""
 _AT_LEAST = 4
 """Mutants of a file in a sample."""
 _MEMORY = 16 * 2**30
@@ -71,19 +73,25 @@ TESTS: dict[str, Sequence[str]] = {
 
 
 class Run:
-    """A copy of ``src`` in which one file at a time is mutated, and the tests that are run on it."""
+    """A copy of the project in which one file at a time is mutated and its tests are run."""
 
     def __init__(self, folder: Path) -> None:
         self._src = folder / "src"
-        shutil.copytree(ROOT / "src", self._src)
+        for name in _COPIED:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
         self._folder = folder
         sys.dont_write_bytecode = True
-        sys.path[:0] = [str(self._src), str(ROOT / "tests" / "support")]
+        sys.path[:0] = [str(self._src), str(folder / "tests" / "support")]
         os.environ["PYTHONPATH"] = str(self._src)
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # some are slow to load
         os.environ["CYTOLORA_TEST_DATA"] = str(folder / "none")  # the same tests on every machine
         for name in _PRELOADED:
             importlib.import_module(name)
+
+    def source(self, name: str) -> str:
+        """Reads a file without any mutant."""
+        return (self._src / "cytolora" / name).read_text(encoding="utf-8")
 
     def outcome(self, name: str, source: str | None, seconds: float) -> str:
         """Runs the tests of a file on a mutant, or with None on the file as it is: killed, survived or timed out."""
@@ -107,8 +115,8 @@ class Run:
             silence = os.open(self._folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
-            os.chdir(ROOT)
-            files = [f"tests/{test}" for test in TESTS[name] if (ROOT / "tests" / test).exists()]
+            os.chdir(self._folder)
+            files = [f"tests/{test}" for test in TESTS[name] if (self._folder / "tests" / test).exists()]
             options = [
                 "-x",
                 "-q",
@@ -139,9 +147,9 @@ def _wait(child: int, seconds: float) -> str:
     return "timed out"
 
 
-def chosen(names: Sequence[str], number: int | None, seed: int) -> list[tuple[str, Mutant]]:
+def chosen(sources: Mapping[str, str], number: int | None, seed: int) -> list[tuple[str, Mutant]]:
     """Draws mutants over the files, as many of each as it has its share of them; None: all."""
-    of_file = {name: mutants((ROOT / PACKAGE / name).read_text(encoding="utf-8")) for name in names}
+    of_file = {name: mutants(source) for name, source in sources.items()}
     total, draw = sum(map(len, of_file.values())), random.Random(seed)
     picked = []
     for name, entries in of_file.items():
@@ -175,11 +183,12 @@ def main() -> int:
     arguments = parser.parse_args()
     names = [name for name in TESTS if any(fnmatch(name, pattern) for pattern in arguments.only)]
     number = None if arguments.all or arguments.key else 60 if arguments.quick else arguments.number
-    picked = chosen(names, number, arguments.seed)
-    if arguments.key:
-        picked = [entry for entry in picked if any(key in f"{entry[0]} | {entry[1].key}" for key in arguments.key)]
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = _run(Run(Path(folder)), picked)
+        run = Run(Path(folder))
+        picked = chosen({name: run.source(name) for name in names}, number, arguments.seed)
+        if arguments.key:
+            picked = [entry for entry in picked if any(key in f"{entry[0]} | {entry[1].key}" for key in arguments.key)]
+        outcomes = _run(run, picked)
     return _report(names, picked, outcomes)
 
 
@@ -193,8 +202,7 @@ def _run(run: Run, picked: Sequence[tuple[str, Mutant]]) -> list[str]:
                 raise SystemExit(f"The tests of {name} fail without any mutant.")
             limits[name] = 15 + 4 * (time.monotonic() - started)
             print(f"{name}: {time.monotonic() - started:.1f} s without a mutant", flush=True)
-        source = mutated((ROOT / PACKAGE / name).read_text(encoding="utf-8"), mutant)
-        outcomes.append(run.outcome(name, source, limits[name]))
+        outcomes.append(run.outcome(name, mutated(run.source(name), mutant), limits[name]))
         if outcomes[-1] != "killed":
             print(f"  {outcomes[-1]}: {name}:{mutant.line} {mutant.key}", flush=True)
     return outcomes

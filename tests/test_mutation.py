@@ -75,3 +75,19 @@ def test_every_mutant_of_a_module_is_another_program(mutation: Any):
     found = [ast.dump(ast.parse(mutation.mutated(source, mutant))) for mutant in mutation.mutants(source)[:12]]
     assert len(found) == len(set(found)) == 12
     assert ast.dump(ast.parse(source)) not in found
+
+
+def test_every_survivor_that_may_stay_still_exists_and_has_a_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    module = load_benchmark("mutants")
+    package = module.ROOT / "src" / "cytolora"
+    known = module.known_survivors()
+    files = {entry.partition(" | ")[0] for entry in known}
+    assert files <= set(module.TESTS)
+    existing = {
+        f"{name} | {mutant.key}"
+        for name in files
+        for mutant in module.mutants((package / name).read_text(encoding="utf-8"))
+    }
+    assert [entry for entry in known if entry not in existing] == []
+    assert [entry for entry, reason in known.items() if not reason] == []

@@ -45,9 +45,10 @@ def test_one_table_is_the_same_in_every_dialect(tmp_path: Path, delimiter: str, 
         assert read_columns(tmp_path / "t.csv") == table.columns
 
 
-def test_utf16_is_read_in_both_byte_orders(tmp_path: Path):
-    for order in ("le", "be"):
-        assert cells_of(read(tmp_path, ("\ufeff" + PLAIN).encode(f"utf-16-{order}"))) == ROWS
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_utf16_and_utf32_are_read_in_both_byte_orders(tmp_path: Path, encoding: str):
+    assert cells_of(read(tmp_path, ("\ufeff" + PLAIN).encode(encoding))) == ROWS
+    assert read_columns(tmp_path / "t.csv") == ("path", "label", "group")
 
 
 @given(

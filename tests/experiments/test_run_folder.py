@@ -4,6 +4,8 @@ import errno
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from fake_store import FakeData, fake_run
 from hypothesis import given
@@ -21,6 +23,7 @@ from cytolora.experiments.run_folder import (
     WEIGHTS,
     checksum_lines,
     damaged,
+    problem_in_table,
     read_checksums,
     unreadable,
     verify,
@@ -166,3 +169,66 @@ def test_what_is_missing_is_damage_and_what_cannot_be_read_is_not():
     assert str(unreadable(FOLDER, locked)).startswith(
         "Cannot read stored run runs/one: spec.json: Permission denied. N"
     )
+
+
+TABLE, CLASSES = RUN.predictions, RUN.provenance["classes"]
+
+
+def of_column(name: str, values: pa.Array) -> pa.Table:
+    """The table of predictions with another column in the place of one."""
+    return TABLE.set_column(TABLE.column_names.index(name), name, values)
+
+
+WHOLE_NUMBERS = pa.array(range(len(TABLE)))
+TEST_ROWS = TABLE.filter(pc.field("subset") == "test")
+NUM_TESTED = len(TEST_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (TABLE, ""),
+        (TABLE.slice(0, 0), ""),
+        (TABLE.append_column("meta_site", WHOLE_NUMBERS), ""),
+        (of_column(CLASSES[0], TABLE[CLASSES[0]].cast(pa.float64())), ""),
+        (of_column("label", TABLE["label"].cast(pa.large_string())), ""),
+        (TABLE.append_column("path", TABLE["path"]), "has two columns of one name"),
+        *((TABLE.drop_columns([name]), f"has no column '{name}'") for name in ("path", "label", "subset", "group")),
+        *(
+            (of_column(name, WHOLE_NUMBERS), f"has a column '{name}' of int64, expected texts")
+            for name in ("path", "label", "subset")
+        ),
+        (of_column(CLASSES[1], WHOLE_NUMBERS), f"has a column '{CLASSES[1]}' of int64, expected probabilities"),
+        (
+            of_column("subset", pa.array(["train"] + ["test"] * (len(TABLE) - 1))),
+            "has rows of 'train', expected val and test",
+        ),
+        (
+            pa.concat_tables([TABLE, TEST_ROWS.slice(0, 2)]),
+            f"holds test images twice: {NUM_TESTED + 2} rows of {NUM_TESTED} images",
+        ),
+    ],
+)
+def test_a_table_of_predictions_that_no_run_has_is_named_with_what_is_wrong(table: pa.Table, problem: str):
+    assert problem_in_table(table, CLASSES) == (problem and f"predictions.parquet {problem}")
+
+
+@pytest.mark.parametrize(
+    ("table", "classes"),
+    [
+        (of_column("label", pa.array(["other"] * len(TABLE))), CLASSES),
+        (TABLE, [*CLASSES, CLASSES[0]]),
+        (TABLE, [*CLASSES, "one without a column"]),
+        (TABLE, CLASSES[1:]),
+        (TABLE.drop_columns([CLASSES[-1]]), CLASSES),
+    ],
+)
+def test_predictions_of_other_classes_than_the_runs_do_not_fit(table: pa.Table, classes: list[str]):
+    expected = f"its predictions do not fit its classes ({', '.join(classes)})"
+    assert problem_in_table(table, classes) == expected
+
+
+def test_validation_images_may_be_those_of_the_test_and_stand_twice():
+    val = TABLE.filter(pc.field("subset") == "val")
+    assert len(val)
+    assert problem_in_table(pa.concat_tables([TABLE, val]), CLASSES) == ""

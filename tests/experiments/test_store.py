@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +16,9 @@ from fake_store import FakeData, fake_run
 
 import cytolora.experiments.store as store_module
 from cytolora.core.identity import Identity
-from cytolora.errors import ConfigError, StoreError
-from cytolora.experiments.store import RunResult, Store, require_writable
+from cytolora.core.unfinished import temporary_name
+from cytolora.errors import ConfigError, ReplacedError, StoreError
+from cytolora.experiments.store import RunResult, Store, StoredRun, again_if_replaced, require_writable
 
 SMALL = FakeData(num_groups=4)
 
@@ -114,6 +116,36 @@ def test_predictions_that_are_no_table_are_damage_in_one_line(filled: Store):
     assert "\n" not in str(caught.value)
 
 
+def test_what_arrow_says_of_damage_is_kept_word_for_word_in_one_line(filled: Store, monkeypatch: pytest.MonkeyPatch):
+    def invalid(source: object) -> None:
+        raise pa.ArrowInvalid("Not a\n  Parquet file")
+
+    stored = next(iter(filled.runs()))
+    monkeypatch.setattr(pq, "read_table", invalid)
+    with pytest.raises(StoreError, match=r"is damaged: predictions\.parquet: Not a Parquet file\. Restore it"):
+        stored.predictions()
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (pa.ArrowNotImplementedError("Support for codec 'zstd'\n  not built"), "Support for codec 'zstd' not built"),
+        (MemoryError(), "too little memory"),
+        (MemoryError("malloc of\n9 GB failed"), "malloc of 9 GB failed"),
+    ],
+)
+def test_predictions_that_this_installation_cannot_read_are_not_called_damaged(
+    fault: Exception, why: str, filled: Store, monkeypatch: pytest.MonkeyPatch
+):
+    def unable(source: object) -> None:
+        raise fault
+
+    stored = next(iter(filled.runs()))
+    monkeypatch.setattr(pq, "read_table", unable)
+    with pytest.raises(StoreError, match=f"with this installation: {why}\\. Nothing says that it is damaged"):
+        stored.predictions()
+
+
 def test_a_run_that_is_there_already_stays(filled: Store):
     before = filled.find(result().spec.run_id)
     filled.add(result(tested=False))
@@ -148,6 +180,59 @@ def test_equal_results_give_equal_files_however_their_table_was_put_together(tmp
     assert pq.read_table(first / "predictions.parquet").equals(rows)
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"predictions": result().predictions.drop_columns(["group"])}, "predictions.parquet has no column 'group'"),
+        ({"metrics": {**result().metrics, "num_trainable": -1}}, "metrics.json has 'num_trainable' -1"),
+        ({"provenance": {**result().provenance, "classes": []}}, "provenance.json has 'classes'"),
+    ],
+)
+def test_a_run_that_would_be_called_damaged_when_read_is_not_stored(
+    changes: dict[str, Any], problem: str, tmp_path: Path
+):
+    with pytest.raises(StoreError, match=f"cannot be stored: {re.escape(problem)}"):
+        Store(tmp_path).write(result(**changes))
+    assert list(Store(tmp_path).runs()) == []
+
+
+def test_runs_at_once_are_read_again_where_another_process_replaces_one_meanwhile(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+):
+    listed, readings = filled.runs, []
+
+    def replaced_meanwhile() -> Iterator[StoredRun]:
+        readings.append(1)
+        yield from listed()
+        if len(readings) == 1:
+            filled.write(result(weights=b"other"))
+
+    monkeypatch.setattr(filled, "runs", replaced_meanwhile)
+    found = {run.run_id: run for run in filled.runs_at_once()}
+    assert len(readings) == 2
+    assert found[result().spec.run_id].weights() == b"other"
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("num_replaced", [0, 1, 4, 5])
+def test_runs_that_are_replaced_again_and_again_are_read_five_times(num_replaced: int):
+    readings = []
+
+    def read() -> str:
+        readings.append(1)
+        if len(readings) <= num_replaced:
+            raise ReplacedError("replaced")
+        return "whole"
+
+    if num_replaced < 5:
+        assert again_if_replaced(read) == "whole"
+        assert len(readings) == num_replaced + 1
+    else:
+        with pytest.raises(ReplacedError):
+            again_if_replaced(read)
+        assert len(readings) == 5
+
+
 def test_two_blocks_of_one_store_never_overlap(filled: Store, monkeypatch: pytest.MonkeyPatch):
     """The lock is asked for with the store's own file, not with that of single replacements."""
     seen = []
@@ -174,6 +259,23 @@ def test_leftovers_are_taken_back_once_by_who_writes_and_never_by_who_reads(
     assert calls == [fresh.root]
     fresh.make_root()
     assert calls == [fresh.root]
+
+
+def test_what_a_killed_process_left_is_swept_out_of_the_store_and_of_its_caches_and_nothing_else(filled: Store):
+    cached = filled.root / ".features" / "ab" / "whole.npy"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"whole")
+    runs = list(filled.runs())
+    temporary_name(cached).write_bytes(b"half")
+    temporary_name(runs[0].path).mkdir()
+    own = filled.root / "notes" / "half"
+    own.parent.mkdir()
+    temporary_name(own).write_bytes(b"somebody else's")
+    filled.sweep()
+    assert [path.name for path in cached.parent.iterdir()] == ["whole.npy"]
+    assert len(list(own.parent.iterdir())) == 1
+    names = [path.name for path in filled.root.iterdir() if path.is_dir()]
+    assert sorted(names) == sorted([".features", "notes", *(run.run_id for run in runs)])
 
 
 @pytest.mark.parametrize("kind", ["root", "parent"])

@@ -19,12 +19,9 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("name", GROUPS)
-def test_the_interval_is_that_of_numerical_integration(name: str):
-    """The posterior integrated over the correlation at 150 nodes, its quantiles on 1,500 cells."""
-    hits, sizes = (np.array(counts, dtype=float) for counts in GROUPS[name])
-    middles = (np.arange(1500) + 0.5) / 1500 * np.pi / 2
-    shares = np.sin(middles) ** 2
+def integrated(hits: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The posterior integrated over the correlation at 150 nodes: 1,500 shares, and the mass of each."""
+    shares = np.sin((np.arange(1500) + 0.5) / 1500 * np.pi / 2) ** 2
     nodes, weights = np.polynomial.legendre.leggauss(150)
     density = np.zeros(1500)
     scale = None
@@ -34,10 +31,28 @@ def test_the_interval_is_that_of_numerical_integration(name: str):
         log = (betaln(a + hits, b + sizes - hits) - betaln(a, b)).sum(axis=1)
         scale = log.max() + 20 if scale is None else scale
         density += weight * np.exp(log - scale)
-    below = np.concatenate([[0], np.cumsum(density) / density.sum()])
+    return shares, density / density.sum()
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_interval_is_that_of_numerical_integration(name: str):
+    hits, sizes = (np.array(counts, dtype=float) for counts in GROUPS[name])
+    below = np.concatenate([[0], np.cumsum(integrated(hits, sizes)[1])])
     expected = np.sin(np.interp([0.025, 0.975], below, np.linspace(0, np.pi / 2, 1501))) ** 2
     found = beta_binomial_interval(hits, sizes)
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=5e-4)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_effective_number_is_of_independent_images_that_leave_the_share_as_uncertain(name: str):
+    """Jeffreys' posterior of n_eff images has the variance of this one, by scipy's beta distribution."""
+    hits, sizes = (np.array(counts, dtype=float) for counts in GROUPS[name])
+    shares, mass = integrated(hits, sizes)
+    mean = mass @ shares
+    n_eff = beta_binomial_interval(hits, sizes).n_eff
+    assert 0 < n_eff < sizes.sum()
+    equal = beta(mean * (n_eff + 1), (1 - mean) * (n_eff + 1))
+    assert equal.var() == pytest.approx(mass @ (shares - mean) ** 2, rel=1e-3)
 
 
 def test_the_posterior_of_two_groups_is_that_of_quadpack():

@@ -98,6 +98,25 @@ def test_fewer_than_20_groups_with_a_mistake_give_a_credible_interval(num_wrong:
     assert found.low <= np.mean(hits) <= found.high
 
 
+@pytest.mark.parametrize(("num_wrong", "kind"), [(0, "korn-graubard"), (1, "credible"), (19, "credible")])
+def test_few_mistakes_among_single_images_give_jeffreys_interval(num_wrong: int, kind: str):
+    found = of_share([False] * num_wrong + [True] * (200 - num_wrong))
+    assert (found.kind, found.unit) == (kind, "image")
+    if kind == "credible":
+        jeffreys = beta.ppf([0.025, 0.975], 200 - num_wrong + 0.5, num_wrong + 0.5)
+        assert (found.low, found.high, found.n_eff) == pytest.approx((*jeffreys, 200), abs=1e-9)
+
+
+def test_two_groups_that_differ_leave_other_metrics_nearly_unknown():
+    """Recalls of 1 and 0.5: a variance of 1/16 over two groups is that of 3 images, not of 80."""
+    labels, said = [0, 1] * 40, [0, 1] * 20 + [0, 0] * 20
+    images, groups = [str(n) for n in range(80)], ["a"] * 40 + ["b"] * 40
+    found = metric_intervals(labels, said, images=images, groups=groups, num_classes=2)["balanced_accuracy"]
+    assert found.n_eff == pytest.approx(0.75 * 0.25 / (1 / 2 * (0.25**2 + 0.25**2)), abs=1e-9)
+    assert found.low < 0.05
+    assert found.high == pytest.approx(1, abs=0.01)
+
+
 def test_a_share_near_0_mirrors_one_near_1():
     """A referral rate of 3 % is as little known as an accuracy of 97 %."""
     hits, groups = spread_out(60, 5, 9)
@@ -110,6 +129,8 @@ def test_a_perfect_share_has_the_exact_limit_of_as_many_trials_as_groups():
     found = of_share([True] * 60, [str(index // 4) for index in range(60)])
     exact = binomtest(15, 15).proportion_ci(method="exact")
     assert (found.low, found.high) == (pytest.approx(exact.low, abs=1e-12), 1.0)
+    none = of_share([False] * 60, [str(index // 4) for index in range(60)])
+    assert (none.kind, none.low, none.high) == ("korn-graubard", 0.0, pytest.approx(1 - exact.low, abs=1e-12))
 
 
 def test_large_groups_harder_than_small_ones_are_not_given_an_interval_without_the_share_seen():
@@ -121,12 +142,13 @@ def test_large_groups_harder_than_small_ones_are_not_given_an_interval_without_t
     assert found.high - found.low > 0.9  # hardly more than one group's worth
 
 
+@pytest.mark.parametrize("num_copies", [2, 10])
 @pytest.mark.parametrize("num_wrong", [1, 5, 10, 19, 20, 30])
-def test_copies_of_a_cell_in_its_group_add_no_certainty(num_wrong: int):
+def test_copies_of_a_cell_in_its_group_add_no_certainty(num_wrong: int, num_copies: int):
     """Copies are more alike than the prior of the correlation allows: the variance over groups decides."""
     correct = [True] * 30 + [False] * num_wrong
-    groups = [str(index // 10) for index in range(10 * len(correct))]
-    copied = of_share(np.repeat(correct, 10), groups)
+    groups = [str(index // num_copies) for index in range(num_copies * len(correct))]
+    copied = of_share(np.repeat(correct, num_copies), groups)
     exact = binomtest(30, len(correct)).proportion_ci(method="exact")
     assert (copied.kind, copied.num_units) == ("korn-graubard", len(correct))
     assert copied.n_eff == pytest.approx(len(correct) - 1)
@@ -159,6 +181,28 @@ def test_few_groups_are_warned_about_by_number_sooner_of_metrics_that_are_no_sha
     assert "12 groups only; under about 30" in fewer.warnings["few groups"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "enough"), [("korn-graubard", 30), ("credible", 30), ("approximate", 50), ("bootstrap", 50)]
+)
+def test_groups_are_few_below_30_for_a_share_and_below_50_for_the_rest(kind: IntervalKind, enough: int):
+    for num_units in (enough - 1, enough):
+        one = Interval(low=0.8, high=0.9, level=0.95, kind=kind, unit="group", num_units=num_units)
+        assert list(one.warnings) == (["few groups"] if num_units < enough else [])
+
+
+def test_an_interval_without_width_says_that_it_knows_nothing_of_rarer_mistakes():
+    one = Interval(low=0, high=0, level=0.95, kind="bootstrap", unit="image", num_units=80, num_wrong=3)
+    assert one.warnings == {
+        "no width": "Every resample gave the same value; the interval knows nothing of rarer mistakes."
+    }
+
+
+@pytest.mark.parametrize(("num_units", "is_warned"), [(19, False), (20, True)])
+def test_with_fewer_units_than_mistakes_ought_to_lie_in_their_number_is_warning_enough(num_units: int, is_warned: bool):
+    one = Interval(low=0.8, high=0.9, level=0.95, kind="credible", unit="group", num_units=num_units, num_wrong=3)
+    assert list(one.warnings) == ["few groups", *(["few mistakes"] if is_warned else [])]
+
+
 def test_few_mistakes_are_warned_about_however_many_units_there_are():
     found = of_share(*spread_out(100, 4, 16))
     assert list(found.warnings) == ["few mistakes"]
@@ -172,6 +216,9 @@ def test_a_single_group_says_nothing_of_others():
     assert found.low < 0.2
     assert found.high > 0.95
     assert set(found.warnings) == {"few groups"}
+    assert found.kind == "credible"
+    other = metric_intervals([0, 1, 0], [0, 0, 0], images=list("abc"), groups=["only"] * 3, num_classes=2)["macro_f1"]
+    assert (other.low, other.high, other.n_eff) == (0, 1, 0)
 
 
 @pytest.mark.parametrize("hits", [[True], [False], [True, False], [True] * 2, [False] * 3])

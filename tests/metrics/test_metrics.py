@@ -29,6 +29,8 @@ def test_scores_are_ready_for_json():
 def test_a_class_missing_from_a_small_validation_set_is_no_warning_and_no_fault():
     found = score([0, 0], np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0]], dtype=np.float32))
     assert found["accuracy"] == found["balanced_accuracy"] == 0.5
+    alone = score([0, 0], np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0]]))
+    assert alone["accuracy"] == alone["balanced_accuracy"] == 1
 
 
 @pytest.mark.filterwarnings("error")
@@ -68,3 +70,54 @@ def test_stored_scores_follow_from_stored_probabilities_however_small_those_of_t
     said, kept = score([0, 1, 0], probabilities), probabilities.astype(np.float32).astype(np.float64)
     assert other_scores(said, np.array([0, 1, 0]), kept) == ""
     assert other_scores({**said, "loss": said["loss"] * 1.01}, np.array([0, 1, 0]), kept).startswith("loss ")
+
+
+@pytest.mark.parametrize("name", ["n", "accuracy", "balanced_accuracy", "macro_f1", "loss"])
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_stored_score_that_its_predictions_do_not_give_is_named_with_both_values(name: str, by: int):
+    labels = np.array([0, 1, 1, 2])
+    right = score(labels, SURE)
+    wrong = {**right, name: right[name] + by * (1 if name == "n" else 0.01)}
+    assert other_scores(right, labels, SURE) == ""
+    assert (
+        other_scores(wrong, labels, SURE)
+        == f"{name} {wrong[name]:.6g}, its predictions give {score(labels, SURE)[name]:.6g}"
+    )
+
+
+def test_the_loss_may_differ_by_a_thousandth_of_itself_and_one():
+    labels = np.array([0, 1, 1, 2])
+    said = score(labels, SURE)
+    for by, is_told in ((9e-4, False), (11e-4, True)):
+        for sign in (1, -1):
+            wrong = {**said, "loss": said["loss"] + sign * by * (1 + said["loss"])}
+            assert bool(other_scores(wrong, labels, SURE)) == is_told
+
+
+def test_stored_scores_are_those_of_normalised_probabilities_and_of_the_true_classes():
+    """Rows that add up to 0.8; recalls of 2/3 and 1, where those by the predicted class are 1 and 1/2."""
+    shares = 0.8 * np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
+    labels = np.array([0, 0, 0, 1])
+    said = score(labels, shares)
+    assert said["balanced_accuracy"] == pytest.approx(5 / 6)
+    assert said["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.9]).mean())
+    assert other_scores(said, labels, shares) == ""
+
+
+def test_scores_that_are_not_stored_differ_from_nothing():
+    labels = np.array([0, 1, 1, 2])
+    assert other_scores(None, labels, SURE) == ""
+    without_loss = {name: value for name, value in score(labels, SURE).items() if name != "loss"}
+    assert other_scores(without_loss, labels, SURE) == ""
+
+
+@pytest.mark.parametrize(("num_off", "is_told"), [(0, False), (1, False), (2, False), (3, True)])
+def test_images_whose_two_highest_probabilities_became_equal_leave_room_for_themselves_and_no_more(
+    num_off: int, is_told: bool
+):
+    """Of ten images two are tied: either class may have been predicted before digits were lost."""
+    labels = np.array([0] * 5 + [1] * 5)
+    kept = np.array([[0.8, 0.1, 0.1]] * 5 + [[0.1, 0.8, 0.1]] * 3 + [[0.45, 0.45, 0.1]] * 2)
+    said = {**score(labels, kept), "accuracy": 0.8 + num_off / 10, "balanced_accuracy": 0.123, "macro_f1": 0.456}
+    assert bool(other_scores(said, labels, kept)) == is_told
+    assert bool(other_scores({**said, "accuracy": 0.8 - num_off / 10}, labels, kept)) == is_told

@@ -9,6 +9,7 @@ from cytolora.metrics.agreement import class_scores, kappa, macro, one_against_r
 from cytolora.metrics.calibration import (
     bin_index,
     brier,
+    cross_entropy,
     expected_calibration_error,
     fit_temperature,
     probabilities,
@@ -130,6 +131,30 @@ def test_the_temperature_that_logits_were_sharpened_by_is_found():
     assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
     errors = [expected_calibration_error(reliability(labels, each)) for each in (calibrated, sharpened)]
     assert errors[0] < 0.02 < errors[1]
+
+
+def test_temperatures_are_looked_for_from_a_twentieth_to_twenty():
+    """Logits that are always right can be sharpened without end, logits without information flattened."""
+    labels = np.arange(300) % 3
+    right = np.eye(3)[labels]
+    assert fit_temperature(right, labels) == pytest.approx(0.05, rel=1e-4)
+    assert fit_temperature(right, (labels + 1) % 3) == pytest.approx(20, rel=1e-4)
+
+
+def test_logits_that_are_too_flat_are_sharpened():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20000, 4))
+    labels = np.array([random.choice(4, p=row) for row in probabilities(logits, 1.0)])
+    assert fit_temperature(logits / 4, labels) == pytest.approx(0.25, rel=0.05)
+
+
+def test_probabilities_of_logits_of_any_size_are_finite():
+    assert probabilities(np.array([[1000.0, 0.0], [-1000.0, -1000.0]]), 0.5).tolist() == [[1, 0], [0.5, 0.5]]
+
+
+def test_cross_entropy_counts_a_probability_of_0_as_1e_minus_12():
+    shares = np.array([[1.0, 0.0], [0.5, 0.5]])
+    assert cross_entropy(np.array([1, 0]), shares) == pytest.approx((12 * np.log(10) + np.log(2)) / 2, **EXACT)
 
 
 def test_a_dataset_that_is_ordered_orders_each_of_its_classes_once_and_says_who_does():

@@ -60,6 +60,14 @@ def test_classes_of_one_branch_stand_together_in_the_order_of_the_tree():
     assert sorted(ordered) == sorted(spec.classes)
 
 
+def test_classes_of_one_branch_stand_together_however_far_apart_they_were_listed():
+    """Branches in the order of their first class, at every level; a class that is a node above others comes first."""
+    classes = ("gland-b", "yeast", "gland", "normal", "gland-a", "mould")
+    tree = TREE | {"mould": ("microbe", "mould")}
+    ordered = [classes[index] for index in tree_order(classes, tree)]
+    assert ordered == ["gland", "gland-b", "gland-a", "yeast", "mould", "normal"]
+
+
 def test_a_classifier_of_25_classes_is_scored_on_23_as_if_it_knew_no_others():
     shares = [[0.5, 0.1, 0.3, 0.1], [0.2, 0.5, 0.2, 0.1], [0.1, 0.1, 0.7, 0.1]]
     assert restricted_accuracy([2, 1, 0], shares, [1, 2]) == 1

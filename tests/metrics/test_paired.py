@@ -89,6 +89,7 @@ def test_draws_in_which_both_methods_score_the_same_lie_beyond_zero_in_neither_d
         replicates = replace(_EMPTY, values=values, observed={"accuracy": 0.01})
         found = difference(replicates, _EMPTY, "accuracy")
         assert found.p == pytest.approx(min(1.0, 2 * nominal_tail(401 / 1001, 40)), abs=1e-12)
+        assert str(found.interval.low) == "0.0"  # not -0.0
 
 
 @pytest.mark.parametrize("num_draws", [20, 21, 400])
@@ -102,6 +103,31 @@ def test_where_no_draw_lies_beyond_zero_students_tail_decides_once_there_are_eno
     by_tail = 2 * t.sf(0.3 / (values.std() * (5 / 4) ** 0.5), 4)
     assert by_tail < 2 * nominal_tail(10 / (num_draws + 1), 5)
     assert found == pytest.approx(by_count if num_draws <= 20 else by_tail, abs=1e-12)
+
+
+def test_from_ten_draws_beyond_zero_on_they_are_counted():
+    for beyond in (9, 10):
+        values = np.concatenate([np.linspace(0.01, 0.4, 400 - beyond), np.full(beyond, -0.01)])
+        first = replace(_EMPTY, values={"accuracy": values}, observed={"accuracy": 0.2}, effective_units=5)
+        second = replace(_EMPTY, values={"accuracy": np.zeros(400)}, effective_units=5)
+        by_tail = 2 * t.sf(0.2 / (values.std() * (5 / 4) ** 0.5), 4)
+        expected = 2 * nominal_tail(11 / 401, 5) if beyond == 10 else min(by_tail, 2 * nominal_tail(10 / 401, 5))
+        assert difference(first, second, "accuracy").p == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_single_group_tells_no_difference_from_none():
+    found = difference(drawn([True] * 40, ["a"] * 40), drawn([False] * 40, ["a"] * 40), "accuracy")
+    assert (found.value, found.p, found.p_cluster) == (1, 1, None)
+
+
+def test_students_tail_never_gives_more_than_counting_draws_does():
+    """Draws above zero with a long tail to the right: their spread says nothing of how near zero they come."""
+    values = np.concatenate([np.full(380, 0.05), np.full(20, 1.0)])
+    first = replace(_EMPTY, values={"accuracy": values}, observed={"accuracy": 0.05}, effective_units=5)
+    second = replace(_EMPTY, values={"accuracy": np.zeros(400)}, effective_units=5)
+    by_count = 2 * nominal_tail(10 / 401, 5)
+    assert by_count < 2 * t.sf(0.05 / (values.std() * (5 / 4) ** 0.5), 4)
+    assert difference(first, second, "accuracy").p == pytest.approx(by_count, abs=1e-12)
 
 
 def test_test_sets_of_other_sizes_are_refused():
@@ -182,6 +208,17 @@ def test_exact_mcnemar_is_scipys_binomial_test():
     found = mcnemar(labels, one, two)
     expected = binomtest(found.only_first, found.only_first + found.only_second).pvalue
     assert found.exact == pytest.approx(expected, abs=1e-10)
+
+
+def test_no_p_of_mcnemar_is_above_1():
+    for only_first in range(60):
+        for only_second in (only_first, only_first + 1):
+            labels = np.zeros(only_first + only_second + 1, dtype=int)
+            one, two = labels.copy(), labels.copy()
+            one[:only_first] = 1
+            two[only_first : only_first + only_second] = 1
+            found = mcnemar(labels, one, two)
+            assert 0 < found.mid_p <= found.exact <= 1
 
 
 def test_mcnemar_of_equal_predictions_is_1():

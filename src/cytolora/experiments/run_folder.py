@@ -110,7 +110,7 @@ def problem_in_table(table: Any, classes: Sequence[str]) -> str:
         table: ``pyarrow.Table``.
         classes: Of the run's provenance; a column of probabilities each.
     """
-    columns = {name: str(table.schema.field(name).type) for name in table.column_names}
+    columns = {field.name: str(field.type) for field in table.schema}
     if len(columns) != len(table.column_names):
         return f"{PREDICTIONS} has two columns of one name"
     if lacking := [name for name in (*_TEXT_COLUMNS, "group") if name not in columns]:

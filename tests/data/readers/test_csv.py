@@ -76,6 +76,12 @@ def test_a_group_that_was_chosen_leaves_a_split_refused(cells: Path):
     assert {(one.group, one.subset) for one in manifest.samples} == {("P0", "train"), ("P1", "test")}
 
 
+def test_a_table_that_was_found_is_told_as_the_reader_that_was_taken(cells: Path):
+    read(cells, "")
+    texts = [str(one) for one in load_manifest(cells).findings]
+    assert texts == ["Read as A table of one's own (--dataset csv): the table manifest.csv."]
+
+
 def test_a_column_that_is_absent_or_empty_cannot_be_chosen(cells: Path):
     with pytest.raises(ConfigError, match=r"'patiend'\. Did you mean 'patient'\? Known: label, path, patient"):
         read(cells, ",patient", PATIENTS, group_column="patiend")

@@ -14,7 +14,7 @@ from PIL import Image
 from cytolora.cli.app import main
 from cytolora.config.reading import ReadOptions
 from cytolora.data.datasets import load_manifest
-from cytolora.data.readers.tables import GROUP, SUBSET, how_to_name, meant_as
+from cytolora.data.readers.tables import GROUP, SUBSET, how_to_name, meant_as, refuse_other_names
 from cytolora.data.splitting.split_files import read_split
 from cytolora.errors import DataError
 
@@ -174,6 +174,36 @@ def test_the_command_line_refuses_in_one_line(
     assert (stopped.value.code, said.count("\n")) == (2, 1)
     assert f"found column {column!r}" in said
     assert not (cells / "s.csv").exists()
+
+
+@pytest.mark.parametrize("word", ["dev", "trains", "0", "train/val", "tst"])
+def test_a_subset_that_is_none_of_the_three_is_refused_with_its_line(cells: Path, word: str):
+    table = write_table(cells, subset=("train", word, "val", "test"))
+    with pytest.raises(DataError) as caught:
+        load_manifest(cells, "csv")
+    assert str(caught.value) == f"{table}, line 3: subset {word!r} is none of train, val and test."
+
+
+@pytest.mark.parametrize(
+    ("words", "subset"),
+    [
+        (("train", "Training", " TRAIN "), "train"),
+        (("val", "valid", "Validation", "VAL"), "val"),
+        (("test", "Testing", "TEST"), "test"),
+    ],
+)
+def test_a_subset_is_read_in_any_case_and_in_its_longer_forms(cells: Path, words: tuple[str, ...], subset: str):
+    for word in words:
+        write_table(cells, subset=word)
+        assert {sample.subset for sample in load_manifest(cells, "csv").samples} == {subset}
+
+
+def test_a_column_that_holds_every_word_for_a_subset_is_one_of_subsets():
+    words = ("train", "training", "val", "valid", "validation", "test", "testing")
+    with pytest.raises(
+        DataError, match=r"found column 'usage', expected 'subset'\. Take it with --subset-column usage"
+    ):
+        refuse_other_names(Path("t.csv"), [{"path": f"{word}.png", "usage": word} for word in words])
 
 
 def test_a_name_stands_for_one_thing_alone():

@@ -159,6 +159,28 @@ def test_groups_of_a_split_file_that_the_dataset_does_not_have_are_named_and_whe
 
 
 @pytest.mark.parametrize(
+    ("groups", "counts"),
+    [
+        (("p1", *[""] * 19), ["names other groups than cells for 1 image; namely a/0,"]),
+        (
+            ("p1", "p1", *[""] * 18),
+            ["names other groups than cells for 2 images; namely a/0,", "split.csv: 1 group stands in more than one"],
+        ),
+        (
+            ("p2", "p2", "p1", "p1", *[""] * 16),
+            ["for 4 images; the first are a/0,", "split.csv: 2 groups stand in more than one subset"],
+        ),
+    ],
+)
+def test_other_groups_of_a_split_file_are_told_with_the_numbers_of_images_and_torn_groups(
+    cells: Path, tmp_path: Path, groups: tuple[str, ...], counts: list[str]
+):
+    texts = [str(one) for one in with_groups(cells, tmp_path, groups)]
+    assert len(texts) == len(counts)
+    assert all(part in text for part, text in zip(counts, texts, strict=True)), texts
+
+
+@pytest.mark.parametrize(
     ("groups", "named"),
     [(("p1", "p2"), ("p1", "p2")), (("7", "08"), ("007", "8")), (("", "nan"), ()), (("", "p2"), ("p1", "p2"))],
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cytolora.config.run import SUBSETS, Sampling, SplitSpec
 from cytolora.data.datasets import load_manifest
+from cytolora.data.grouping import DIVIDED_BY_IMAGE
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, DataError
@@ -177,6 +178,35 @@ def test_without_groups_each_class_is_divided_to_the_image():
     assert "groups are not known" in assigned.split_rule
     other = assign_subsets(_manifest(samples), SplitSpec(seed=1))
     assert [s.subset for s in other.samples] != [s.subset for s in assigned.samples]
+
+
+_PARTS = "; train 60 % / val 20 % / test 20 %, stratified by class, seed 3"
+
+
+@pytest.mark.parametrize(
+    ("groups", "spec", "rule"),
+    [
+        ("abcdefghij", {}, f"divided by group (10 groups), none stands in two subsets{_PARTS}"),
+        ("abcdefghi-", {}, f"divided by group, and by image for the 2 whose group is not known{_PARTS}"),
+        ("----------", {}, f"divided by image, for groups are not known{_PARTS}"),
+        ("abcdefghij", {"by": "image"}, f"{DIVIDED_BY_IMAGE}{_PARTS}"),
+        (
+            "----------",
+            {"copies": "together"},
+            f"divided by image, for groups are not known, 4 byte-equal files beside each other{_PARTS}",
+        ),
+        ("abcdefghij", {"ratios": (0.5, 0.25, 0.25)}, "train 50 % / val 25 % / test 25 %, stratified by class, seed 3"),
+    ],
+)
+def test_the_rule_of_a_division_is_one_sentence_to_cite(groups: str, spec: dict[str, Any], rule: str):
+    """Of 20 images in ten groups, or in none, two pairs are copies."""
+    samples = [
+        Sample(path=f"{n:02}.png", label="ab"[n % 2], group=None if (name := groups[n // 2]) == "-" else name)
+        for n in range(20)
+    ]
+    samples = [replace(one, sha256=f"{n if n not in (2, 9) else n + 6:064}") for n, one in enumerate(samples)]
+    found = assign_subsets(_manifest(samples), SplitSpec(seed=3, **spec)).split_rule
+    assert found.endswith(rule) if "ratios" in spec else found == rule
 
 
 def test_seed_0_divides_these_images():
