@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from opened_files import opened_below
 
 import cytolora
 from cytolora import FitOptions
@@ -31,9 +32,22 @@ def test_fit_decodes_every_image_once_and_hashes_its_pixels_once(drawn_cells: Pa
     monkeypatch.setattr(decode_module, "from_image", counted("decodes", decode_module.from_image))
     monkeypatch.setattr(scan_module, "pixel_sha256", counted("hashes", scan_module.pixel_sha256))
     options = FitOptions(max_steps=20, learning_rates=[0.01], cache=tmp_path / "cache")
-    cytolora.fit(drawn_cells, tmp_path / "model", model="nano", options=options)
+    with opened_below(drawn_cells) as opened:
+        cytolora.fit(drawn_cells, tmp_path / "model", model="nano", options=options)
+    assert _of_images(opened) == {2: 60}  # to be hashed, and to be decoded
     assert calls == {"decodes": 60, "hashes": 60}
     assert not (tmp_path / "cache" / "pixels").exists()  # a head is trained on features alone
+
+
+def test_check_opens_every_image_twice_to_hash_and_to_decode_it(drawn_cells: Path):
+    with opened_below(drawn_cells) as opened:
+        cytolora.check(drawn_cells)
+    assert _of_images(opened) == {2: 60}
+
+
+def _of_images(opened: Counter[str]) -> Counter[int]:
+    """Returns how many images were opened how often."""
+    return Counter(times for name, times in opened.items() if name.endswith(".png"))
 
 
 def test_an_audit_of_records_says_what_one_that_scans_says(drawn_cells: Path):
