@@ -119,6 +119,20 @@ def test_a_damaged_file_is_noticed_and_made_anew(cells: Manifest, tmp_path: Path
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("case", range(7))
+def test_a_damaged_file_is_told_of_once_though_nothing_is_kept_in_its_place(
+    cells: Manifest, tmp_path: Path, caplog, case: int
+):
+    sample = cells.samples[0]
+    PixelCache(tmp_path, cells.root).native(sample)
+    (file,) = kept_files(tmp_path)
+    file.write_bytes(damage(file.read_bytes())[case])
+    for _ in range(2):
+        np.testing.assert_array_equal(PixelCache(tmp_path, cells.root).whole(sample), decode(cells.root / sample.path))
+    assert len(caplog.records) == 1
+    assert kept_files(tmp_path) == []
+
+
 def test_damaged_images_are_told_of_in_one_line_with_their_number(cells: Manifest, tmp_path: Path, caplog):
     cache = PixelCache(tmp_path / "pixels", cells.root)
     for sample in cells.samples:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -152,15 +153,20 @@ class PixelCache:
         except OSError:  # absent, or not to be read
             return None
         except ValueError:  # empty
-            note_damage(self._kind, path)
-            return None
+            return self._drop(path)
         kept = self._unpacked(path, mapped)
         if kept is None:
-            note_damage(self._kind, path)
-        elif path not in self._checked:
+            return self._drop(path)
+        if path not in self._checked:
             self._checked.add(path)
             mark_used(path)
         return kept
+
+    def _drop(self, path: Path) -> None:
+        """Removes a damaged file, which is told of: whoever asks for its image need not keep it anew."""
+        note_damage(self._kind, path)
+        with suppress(OSError):
+            path.unlink()
 
     def _unpacked(self, path: Path, mapped: Pixels) -> _Kept | None:
         content = checked(mapped.data, key=self._key(path), trusted=path in self._checked)
