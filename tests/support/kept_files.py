@@ -162,7 +162,7 @@ def read_pixels(world: World) -> Any:
     pixels = PixelCache(world.cache / "pixels", session.manifest.root, session.manifest.decoding)
     preprocess = session.backbone.preprocess
     return [
-        [digest(pixels.whole(one)), digest(kept_evaluation_view(pixels, one, preprocess))]
+        [digest(pixels.native(one)), digest(kept_evaluation_view(pixels, one, preprocess))]
         for one in session.manifest.samples
     ]
 

@@ -1,6 +1,7 @@
 """Frozen features: computed once per image, in any company the same, made anew when damaged, never half cached."""
 
 import errno
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -48,6 +49,7 @@ def _extract(
     folder: Path,
     preprocess: Preprocess = PREPROCESS,
     on_images: Callable[[int], None] = lambda images: None,
+    augment: AugmentSpec | None = None,
 ) -> tuple[Tensor, int]:
     """Returns the features, and how many images the encoder had to see."""
     encoder = _Mean()
@@ -61,6 +63,7 @@ def _extract(
         cache=folder / "features",
         device=torch.device("cpu"),
         on_images=on_images,
+        augment=augment,
     )
     return torch.cat([part.features for part in parts]), encoder.num_images
 
@@ -189,14 +192,37 @@ def test_features_that_are_no_numbers_are_refused_and_not_kept(manifest: Manifes
     assert not (tmp_path / "features").exists()
 
 
-def test_a_full_disk_is_one_clear_error(manifest: Manifest, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_where_features_cannot_be_kept_they_are_computed_all_the_same(
+    manifest: Manifest, tmp_path: Path, monkeypatch, caplog, code: int
+):
+    expected, _ = _extract(manifest, tmp_path / "kept")
+
     def full(path: Path, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("cytolora.core.shards.write_bytes", full)
-    with pytest.raises(DataError, match=r"Cannot keep features in .*: No space left on device\..*make room"):
-        _extract(manifest, tmp_path)
+    monkeypatch.setattr(features_module, "_CHUNK", 25)  # three that cannot be kept
+    features, num_seen = _extract(manifest, tmp_path)
+    assert torch.equal(features, expected)
+    assert num_seen == 60
     assert not (tmp_path / "features").exists()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cannot keep features in {tmp_path / 'features'}: {os.strerror(code)}. "
+        "They are computed again whenever they are needed."
+    ]
+
+
+@pytest.mark.parametrize("augment", [None, AugmentSpec()], ids=["evaluation view", "random view"])
+def test_frozen_features_leave_no_pixels_and_are_equal_to_those_of_kept_pixels(
+    manifest: Manifest, tmp_path: Path, augment: AugmentSpec | None
+):
+    features, kept = _extract(manifest, tmp_path, augment=augment)[0], PixelCache(tmp_path / "b/pixels", manifest.root)
+    assert not (tmp_path / "pixels").exists()
+    for sample in manifest.samples:
+        kept.native(sample)
+    without_files = replace(manifest, root=tmp_path / "gone")  # what is kept is read
+    assert torch.equal(_extract(without_files, tmp_path / "b", augment=augment)[0], features)
 
 
 def test_chunks_come_in_order_and_ask_for_the_encoder_only_where_something_is_missing(manifest, tmp_path, monkeypatch):

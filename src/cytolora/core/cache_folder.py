@@ -195,6 +195,19 @@ class _Written:
     room: float = 0
 
 
+def tell_unkept(what: str, folder: Path, error: OSError, then: str) -> None:
+    """Warns that values cannot be kept in the folder of a kind, once a process: the work goes on without.
+
+    Args:
+        then: What becomes of them, without a full stop.
+    """
+    if folder not in _unkept:
+        _unkept.add(folder)
+        log.warning("Cannot keep %s in %s: %s. %s.", what, folder, error.strerror or error, then)
+
+
+_unkept: set[Path] = set()
+"""Folders that a line was written of, since nothing can be kept there."""
 _told: set[Path] = set()
 """Damaged limits, and folders with one that is too small, that a line was written of."""
 _written: dict[Path, _Written] = {}

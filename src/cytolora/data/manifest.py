@@ -1,15 +1,16 @@
 """Dataset manifest: a checked, sorted and fingerprinted table of images."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from cytolora.config.reading import DECODE_VERSION, STANDARD, Decoding
 from cytolora.config.run import SUBSETS, Subset
-from cytolora.core.files import canonical_json, sha256_file, sha256_text
+from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.findings import Finding
 from cytolora.core.tables import html_table
 from cytolora.core.text import counted
@@ -20,6 +21,8 @@ METADATA_PREFIX = "meta_"
 """Before the name of a metadata column wherever it stands beside classes."""
 _COLUMNS = ("path", "label", "subset", "group")
 """Stand beside the classes in every table of predictions."""
+_HASHED_TOGETHER = 16
+"""Files that a thread takes at once: handing each over takes longer than hashing a cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -120,7 +123,7 @@ class Manifest:
 
         Images that use few of their values (P102) are among its findings from then on, whatever command reads them.
         """
-        from cytolora.data.imaging.marks import Mark, mark_of, small_range_of, used_range  # not while only listed
+        from cytolora.data.imaging.marks import Mark, hash_and_mark, small_range_of, used_range  # not while only listed
 
         new = [sample.file_in(self.root) for sample in self.samples if not sample.sha256]
         decoding = used_range(new, self.decoding)
@@ -131,13 +134,18 @@ class Manifest:
                 return sample
             file = sample.file_in(self.root)
             try:
-                marks[sample.path] = mark = mark_of(file, decoding)
-                return replace(sample, sha256=sha256_file(file), pixel_rules=mark.rules)
+                sha256, mark = hash_and_mark(file, decoding)
             except OSError as error:
                 raise DataError(f"Cannot read {file}: {error.strerror}.") from error
+            marks[sample.path] = mark
+            return replace(sample, sha256=sha256, pixel_rules=mark.rules)
 
+        def all_hashed(some: Sequence[Sample]) -> list[Sample]:
+            return [hashed(sample) for sample in some]
+
+        parts = [self.samples[at : at + _HASHED_TOGETHER] for at in range(0, len(self.samples), _HASHED_TOGETHER)]
         with ThreadPoolExecutor() as pool:
-            samples = tuple(pool.map(hashed, self.samples))
+            samples = tuple(chain.from_iterable(pool.map(all_hashed, parts)))
         in_order = {sample.path: marks[sample.path] for sample in samples if sample.path in marks}
         findings = (*self.findings, *small_range_of(in_order, decoding))
         return replace(self, samples=samples, decoding=decoding, findings=findings)

@@ -56,7 +56,8 @@ def masks_among(names: Iterable[str], open_: Open) -> set[str]:
     by_stem: dict[str, list[str]] = {}
     for name in images:
         by_stem.setdefault(_stem(name), []).append(name)
-    pairs = {name: partner for name in images if (partner := _partner(name, by_stem))}
+    lengths = sorted({len(stem) for stem in by_stem}, reverse=True)
+    pairs = {name: partner for name in images if (partner := _partner(name, by_stem, lengths))}
     tried = dict(list(pairs.items())[:: max(1, len(pairs) // _NUM_TRIED)])
     found = {name for name, partner in tried.items() if _is_mask_of(name, partner, open_)}
     if len(found) == len(tried):
@@ -115,15 +116,21 @@ def _is_larger(image: tuple[int, int] | None, thumbnail: tuple[int, int] | None)
     return min(scales) > 1.5 and max(scales) < 1.1 * min(scales)
 
 
-def _partner(name: str, by_stem: Mapping[str, Sequence[str]]) -> str | None:
-    """Finds the image that a file may be the mask of: by its name, or of the same name with another suffix."""
+def _partner(name: str, by_stem: Mapping[str, Sequence[str]], lengths: Sequence[int]) -> str | None:
+    """Finds the image that a file may be the mask of: by its name, or of the same name with another suffix.
+
+    Args:
+        lengths: Of the stems, the longest first: names of hexadecimal digits hold ``d`` and are all of one length.
+    """
     stem = _stem(name)
     twins = [other for other in by_stem[stem] if other != name]
     if twins and suffix_of(name) in (".png", ".bmp", ".tif", ".tiff"):
         return twins[0]
     if not _HINT.search(stem):
         return None
-    for at in range(len(stem) - 1, 0, -1):
+    for at in lengths:
+        if not 0 < at < len(stem):
+            continue
         for of, rest, patterns in ((stem[:at], stem[at:], (_AFTER, _DRAWING)), (stem[-at:], stem[:-at], (_BEFORE,))):
             if of in by_stem and any(pattern.fullmatch(rest) for pattern in patterns):
                 return by_stem[of][0]

@@ -18,6 +18,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from cytolora.config.run import AugmentSpec, Preprocess, to_plain
+from cytolora.core.cache_folder import tell_unkept
 from cytolora.core.files import canonical_json
 from cytolora.core.shards import MAX_ENTRIES, ShardStore
 from cytolora.data.imaging.cache import PixelCache
@@ -64,17 +65,19 @@ def chunks(
         recipe: The encoder's own, ``BackboneSpec.recipe``.
         cache: Folder of cached features; images that were computed with the same weights and preprocessing are read.
         augment: One random view of each image instead of the evaluation view; equal images give equal views.
+        pixels: Decodes the images; none is kept.
         on_images: Told the number of images after every batch.
 
     Raises:
-        DataError: If an image cannot be read, or the disk is full.
+        DataError: If an image cannot be read.
         WeightsError: If the encoder gives features that are no finite numbers.
     """
 
     def view(sample: Sample) -> Tensor:
         if augment is None:
             return _evaluation_view(sample, pixels.whole(sample), preprocess)
-        return training_view(pixels.native(sample), preprocess, augment, seed=(int(sample.sha256[:_SEED_DIGITS], 16),))
+        image, seed = pixels.native(sample, keep=False), int(sample.sha256[:_SEED_DIGITS], 16)
+        return training_view(image, preprocess, augment, seed=(seed,))
 
     store = _store(cache, preprocess, augment, recipe, weights_sha256)
     for samples in _divided(manifest):
@@ -169,7 +172,4 @@ def _add(store: ShardStore, cache: Path, features: dict[str, Tensor]) -> None:
     try:
         store.add({image: row.numpy().astype("<f4").tobytes() for image, row in features.items()})
     except OSError as error:
-        raise DataError(
-            f"Cannot keep features in {cache}: {error.strerror}. Nothing half-written stays there; make room "
-            "(the folder may be deleted at any time), and run again."
-        ) from error
+        tell_unkept("features", cache, error, "They are computed again whenever they are needed")

@@ -42,6 +42,8 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     dataset: str = ""
     """Name of the dataset in the grid; the manifest's if empty."""
+    looked_at: PixelCache | None = None
+    """Holds images of the manifest that were decoded to look at them; None: nobody has."""
     given_split: Split | None = None
     """The one split of all runs, drawn elsewhere; None: the inputs draw that of each run."""
     encoders: dict[str, Encoder] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class Session:
     @cached_property
     def pixels(self) -> PixelCache:
         """Decoded images."""
-        return PixelCache(self.cache / "pixels", self.manifest.root, self.manifest.decoding)
+        return self.looked_at or PixelCache(self.cache / "pixels", self.manifest.root, self.manifest.decoding)
 
     @cached_property
     def features(self) -> Float32[Tensor, "images features"]:

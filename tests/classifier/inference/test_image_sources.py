@@ -1,10 +1,13 @@
 """Images of a folder or zip file to predict: rows for images alone, the rest counted and named."""
 
+import errno
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 from folders import mask, photograph, photographs, texts, tree
+from opened_files import opened_below
 from PIL import Image
 from prediction_files import rows_of
 from small_bundle import write_small_bundle
@@ -90,6 +93,22 @@ def test_a_link_that_leads_nowhere_is_a_row_with_an_error_and_a_repeated_one_is_
     (folder / "all").symlink_to(folder)
     assert [Path(source.name).name for source in find_images(folder)] == ["1.png", "2.png"]
     assert sorted(example for one in left_out(folder) for example in one.examples) == ["3.png", "all"]
+
+
+def test_an_image_is_opened_once_to_be_decoded_and_a_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch):
+    folder = photographs(tmp_path / "cells", ["1.png", "2.png"])
+    sources = list(find_images(folder))
+    sources[0].pixels()  # which loads modules
+    with opened_below(folder) as opened:
+        assert [source.pixels().shape for source in sources] == [(20, 24, 3)] * 2
+    assert opened == {"1.png": 1, "2.png": 1}
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(DataError, match=r"^Cannot read .*2\.png as an image: Permission denied\. Run `cytolora check"):
+        sources[1].pixels()
 
 
 def test_a_pattern_does_not_reach_into_leftovers_of_a_system(tmp_path: Path):

@@ -1,7 +1,7 @@
 """Data preparation for `fit`: label corrections, unusable images, division by group, and the draw of a run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -53,6 +53,8 @@ class Cells:
     num_corrected: int
     num_added: int = 0
     """Images from elsewhere in train."""
+    pixels: PixelCache | None = field(default=None, compare=False, repr=False)
+    """Holds images until they are asked for, so that they are not decoded again; None without a cache."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ def read_cells(
         labels: Table with columns path and label; what is not in it keeps its label.
         add: Folders and zip files of further images; those that ``labels`` names are added to train (added.py).
         reading: What the files leave to choose.
-        cache: Folder that keeps the decoded images, so that `fit` decodes none of them again.
+        cache: Of the fit that follows; images are then held in memory for it, as many as there is room for.
         begin: Told what is being done and to how many images, before ``on_image`` is called for each.
 
     Raises:
@@ -138,6 +140,7 @@ def read_cells(
         findings=tuple(gravest_first(findings)),
         num_corrected=num_corrected,
         num_added=num_added,
+        pixels=pixels,
     )
 
 
@@ -202,6 +205,7 @@ def prepare(
     inputs.fetch_weights(config.backbone.name, progress)
     session = Session(
         manifest=manifest,
+        looked_at=cells.pixels,
         given_split=split,
         backbone=config.backbone,
         inputs=inputs,

@@ -15,7 +15,7 @@ from cytolora.core.litter import is_litter
 from cytolora.core.zip_members import MAX_RATIO, is_bomb, read_member
 from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Decoded, Pixels, decode_image
-from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError
+from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError, unreadable
 from cytolora.data.imaging.room import one_image, take_room
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.walk import Found, walk, walk_zip
@@ -60,7 +60,11 @@ class Source:
         if self.is_unread or suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
             raise DecodeError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.", UNREAD_FORMAT)
         if self.member is None or self.packed is None:
-            return decode_image(self.file, self.name, decoding=decoding)
+            try:
+                with self.file.open("rb") as file:  # once: a path is opened to be recognised, and again to be decoded
+                    return decode_image(file, self.name, decoding=decoding)
+            except OSError as error:  # of opening it: decoding raises DecodeErrors alone
+                raise unreadable(self.name, error.strerror or "it cannot be opened") from error
         with one_image():
             return decode_image(BytesIO(self._unpacked(self.packed, self.member)), self.name, decoding=decoding)
 

@@ -36,16 +36,26 @@ class Encoding:
     weights_sha256: str
 
     def features(
-        self, manifest: Manifest, cache: Path, device: torch.device, on_images: Callable[[int], None]
+        self,
+        manifest: Manifest,
+        cache: Path,
+        device: torch.device,
+        on_images: Callable[[int], None],
+        *,
+        pixels: PixelCache | None = None,
     ) -> Float32[Tensor, "images features"]:
-        """Returns the features of all images of a manifest, in its order."""
+        """Returns the features of all images of a manifest, in its order.
+
+        Args:
+            pixels: Holds images that were looked at; None: nobody has.
+        """
         parts = chunks(
             self.encoder,
             manifest,
             self.preprocess,
             recipe=self.recipe,
             weights_sha256=self.weights_sha256,
-            pixels=PixelCache(cache / "pixels", manifest.root, manifest.decoding),
+            pixels=pixels or PixelCache(cache / "pixels", manifest.root, manifest.decoding),
             cache=cache / "features",
             device=device,
             on_images=on_images,

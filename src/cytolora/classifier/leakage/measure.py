@@ -53,11 +53,8 @@ def measure_leakage(
     samples, num_not_drawn = sourced(manifest, effort.max_cells)
     progress.begin("looking at images", len(samples), "images")
     looked_at = replace(manifest, samples=samples)
-    records = scan(
-        looked_at,
-        pixels=PixelCache(cache / "pixels", manifest.root, manifest.decoding),
-        on_image=lambda: progress.done(1),
-    )
+    pixels = PixelCache(cache / "pixels", manifest.root, manifest.decoding)
+    records = scan(looked_at, pixels=pixels, on_image=lambda: progress.done(1))
     found = audit(looked_at, records=records)
     bad = {one.path for one in found.unreadable}
     readable = [sample for sample in samples if sample.path not in bad]
@@ -80,7 +77,7 @@ def measure_leakage(
     reports = []
     for encoding in encodings:
         progress.begin(f"{encoding.kind} features", len(unseen), "images")
-        rows = encoding.features(used, cache, device, progress.done)
+        rows = encoding.features(used, cache, device, progress.done, pixels=pixels)
         reports.append(
             measure_features(
                 cells.with_features(rows),

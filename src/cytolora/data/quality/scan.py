@@ -1,4 +1,4 @@
-"""Scan of image files: each is read and decoded once, for the audit, the check of seen images and the pixel cache."""
+"""Scan of image files: each is read and decoded once, for the audit, the check of seen images and what comes next."""
 
 import hashlib
 import io
@@ -57,7 +57,7 @@ def scan(
     """Reads and decodes every image of a manifest once; raises for nothing that an image can do.
 
     Args:
-        pixels: Keeps the decoded images, so that nothing later decodes them again.
+        pixels: Holds the decoded images in memory, as many as it has room for: these are not decoded again.
         on_image: Called after each image.
     """
 
@@ -93,7 +93,7 @@ def _record(manifest: Manifest, sample: Sample, pixels: PixelCache | None) -> Im
     height, width, _ = values.shape
     sha256 = hashlib.sha256(content).hexdigest()
     if pixels is not None and sha256 == sample.sha256:
-        pixels.add(sample, values)
+        pixels.hold(sample, values)
     return ImageRecord(
         sha256=sha256,
         pixel_sha256=pixel_sha256(values),

@@ -60,8 +60,9 @@ def read_hicervix(path: Path, label_set: str) -> Manifest:
             stand = "stands in no table and is" if unlisted == 1 else "stand in no table and are"
             text = f"{_NAME}: {number} in {folder} {stand} left out."
             findings.append(finding("F204", text, count=unlisted))
+        within = folder.relative_to(path).as_posix()
         samples += [
-            Sample(path=f"{folder.relative_to(path).as_posix()}/{name}", label=label, subset=subset)
+            Sample(path=f"{within}/{name}", label=label, subset=subset)
             for name, class_name in rows.items()
             if (label := LABEL_SETS[label_set][1](NODES[class_name]))
         ]

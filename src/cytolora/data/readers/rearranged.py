@@ -30,7 +30,7 @@ def read_dataset(path: Path, spec: DatasetSpec, reading: ReadOptions = AS_IT_STA
     if spec.classes and not spec.generic:
         if TXT.looks_like(path):
             return _renamed(TXT.read(path), spec)
-        if FLAT.looks_like(path) and not spec.looks_like(path):
+        if not spec.looks_like(path) and FLAT.looks_like(path):  # which asks for the name of every image
             return _renamed(FLAT.read(path), spec)
     return spec.read(path) if spec.read_decoded is None else spec.read_decoded(path, reading.decoding)
 
