@@ -16,6 +16,7 @@ from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.errors import StoreError
+from cytolora.experiments import beside
 from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
@@ -28,15 +29,12 @@ from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
     Trained,
     fit_head,
-    labelled,
     probabilities,
     title,
     train_adapter,
     train_heads,
     zero_shot,
 )
-from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.neighbours import choose_k, score_neighbours
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -138,10 +136,8 @@ def train_setting(
         tell = session.progress.counted(text, batch_size * num_steps)
         # all of them: a head's last bits may depend on the batch it is in
         trained = train_heads(session, setting, lambda steps: tell(batch_size * steps))
-        draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
-        beside = {seed: _neighbours(session, run) for seed, run in draws.items()}
         for run in missing:
-            store.add(_validated(session, run, division, trained[run.run_id], beside[run.seed]))
+            store.add(_validated(session, run, division, trained[run.run_id], beside.val_scores(session, run)))
         return
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
@@ -239,8 +235,8 @@ def _test_score(session: Session, result: RunResult) -> _TestScore:
     run, split = result.spec, session.split(result.spec)
     class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
     neighbours = None
-    if (beside := result.metrics.get("neighbours")) is not None:
-        neighbours = score_neighbours(*_known_and(session, run, split.test), k=beside["knn"]["k"])
+    if (compared := result.metrics.get("neighbours")) is not None:
+        neighbours = beside.test_scores(session, run, compared["knn"]["k"])
     return _TestScore(
         weights_sha256=_sha256(result.weights),
         metrics=score(session.labels_of(split.test), class_probabilities),
@@ -253,8 +249,8 @@ def _tested(run: RunResult, test: _TestScore) -> RunResult:
     """Adds a test score to a run that has none."""
     metrics = {**run.metrics, "test": test.metrics}
     if test.neighbours is not None:
-        beside = run.metrics["neighbours"]
-        metrics["neighbours"] = {name: {**beside[name], "test": test.neighbours[name]} for name in beside}
+        compared = run.metrics["neighbours"]
+        metrics["neighbours"] = {name: {**compared[name], "test": test.neighbours[name]} for name in compared}
     import pyarrow as pa
 
     rows = pa.concat_tables([run.predictions, test.rows], promote_options="default")
@@ -268,8 +264,8 @@ def _sealed(stored: StoredRun) -> RunResult:
     predictions = stored.predictions()
     is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
     metrics = {**stored.metrics, "test": None}
-    if (beside := stored.metrics.get("neighbours")) is not None:
-        metrics["neighbours"] = {name: {**beside[name], "test": None} for name in beside}
+    if (compared := stored.metrics.get("neighbours")) is not None:
+        metrics["neighbours"] = {name: {**compared[name], "test": None} for name in compared}
     return RunResult(
         spec=_spec(stored),
         metrics=metrics,
@@ -277,23 +273,6 @@ def _sealed(stored: StoredRun) -> RunResult:
         weights=stored.weights(),
         provenance=stored.provenance,
     )
-
-
-def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
-    """Scores what needs no training on the draw of a linear head."""
-    split = session.split(run)
-    compared = _known_and(session, run, split.val)
-    k = choose_k(*compared)
-    scores = score_neighbours(*compared, k=k)
-    return {
-        "knn": {"k": k, "val": scores["knn"], "test": None},
-        "nearest_mean": {"val": scores["nearest_mean"], "test": None},
-    }
-
-
-def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Labelled, torch.Tensor, torch.Tensor]:
-    beside = labelled(session, run, others)
-    return labelled(session, run, session.split(run).train), beside.features, beside.labels
 
 
 def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> "pa.Table":
