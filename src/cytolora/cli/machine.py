@@ -7,7 +7,6 @@ import torch
 from cytolora.cli.options import MachineOptions
 from cytolora.core.arguments import as_device
 from cytolora.core.progress import Progress
-from cytolora.errors import ConfigError
 from cytolora.experiments.cost import describe
 from cytolora.experiments.plan import Plan
 from cytolora.experiments.probe import costs_here, features_here
@@ -16,10 +15,10 @@ from cytolora.models.kernels.cpu import keep_freed_memory
 from cytolora.training.resources import Inputs
 
 
-def announcer(progress: Progress, *, device: torch.device, store: Store) -> Callable[[Plan, Inputs], None]:
+def announcer(progress: Progress, *, store: Store) -> Callable[[Plan, Inputs, torch.device], None]:
     """Returns what says how long a plan will take."""
 
-    def announce(plan: Plan, inputs: Inputs) -> None:
+    def announce(plan: Plan, inputs: Inputs, device: torch.device) -> None:
         costs = costs_here(plan, inputs, store, device=device, progress=progress)
         features = features_here(plan, inputs, store, device=device, progress=progress)
         if expected := "; ".join(filter(None, (features, describe(plan, inputs, costs)))):
@@ -34,9 +33,8 @@ def resolve_device(machine: MachineOptions) -> torch.device:
     Raises:
         ConfigError: If the device is not there.
     """
+    machine.check()
     if machine.threads is not None:
-        if machine.threads < 1:
-            raise ConfigError(f"--threads is at least 1, got {machine.threads}.")
         torch.set_num_threads(machine.threads)
     keep_freed_memory()
     return as_device(machine.device)
