@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from cytolora.experiments.workload import Rates
     from cytolora.reporting.comparison.compare import Comparison
     from cytolora.reporting.comparison.fields import By
     from cytolora.reporting.results.settings import Metric, Setting
@@ -160,7 +161,7 @@ def run_grid(
     *,
     device: "str | torch.device | Callable[[], torch.device] | None" = None,
     progress: Progress | None = None,
-    announce: "Callable[[Plan, Inputs, torch.device], None]" = lambda plan, inputs, device: None,
+    announce: "Callable[[Plan, Inputs, torch.device], Rates | None]" = lambda plan, inputs, device: None,
     engine: str = "inline",
     workers: Workers = THIS_PROCESS,
 ) -> Plan:
@@ -170,7 +171,7 @@ def run_grid(
 
     Args:
         device: Or what chooses it, called if there is something to do.
-        announce: Called with the plan and the device before the first run.
+        announce: Called with the plan and the device before the first run; returns what it knows of the speed.
         workers: The cluster and the number of workers, for an engine that has some.
     """
     chosen, progress = ENGINES.get(engine), progress or default_progress()
@@ -191,8 +192,8 @@ def run_grid(
     write_names(store, plan.names)
     if plan.jobs:
         on = on() if callable(on) else as_device(on)
-        announce(plan, inputs, on)
-        chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
+        rates = announce(plan, inputs, on)
+        chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
     if runs := plan.runs if plan.jobs else _not_measured(plan, inputs, store):
         from cytolora.reporting.leakage.measure import measure_beside
 

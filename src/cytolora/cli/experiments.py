@@ -36,6 +36,8 @@ from cytolora.training.resources import Inputs
 if TYPE_CHECKING:
     import torch
 
+    from cytolora.experiments.workload import Rates
+
 
 def plan(
     grid: str,
@@ -142,11 +144,13 @@ def run(
     device = chosen if machine.device in ("auto", "cpu") else chosen()  # one that is not here is told of at once
     with show_progress(quiet=quiet) as progress:
 
-        def announce(plan: Plan, inputs: Inputs, device: "torch.device") -> None:
-            from cytolora.cli.machine import announcer
+        def announce(plan: Plan, inputs: Inputs, device: "torch.device") -> "Rates | None":
+            from cytolora.cli.machine import speed_of
 
-            if not quiet:
-                announcer(progress, store=Store(out))(plan, inputs, device)
+            shared, store = engine != "inline", Store(out)
+            if quiet:
+                return None
+            return speed_of(plan, inputs, store, device=device, progress=progress, is_shared=shared)
 
         plan = grids.run_grid(
             spec,

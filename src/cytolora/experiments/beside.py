@@ -38,10 +38,22 @@ def test_scores(session: Session, run: RunSpec, k: int) -> Scores:
     )
 
 
+def num_pairs(session: Session, run: RunSpec, subset: Literal["val", "test"]) -> int:
+    """Counts the pairs of images that scoring compares; 0 where a run of the same draw was scored."""
+    if any(key[:3] == _draw(session, run, subset) for key in session.scores_beside):
+        return 0
+    split = session.split(run)
+    return len(split.train) * (2 * len(split.val) if subset == "val" else len(split.test))
+
+
+def _draw(session: Session, run: RunSpec, subset: Literal["val", "test"]) -> tuple[Any, ...]:
+    return run.preprocess, session.split(run).fingerprint, subset
+
+
 def _once(
     session: Session, run: RunSpec, subset: Literal["val", "test"], k: int | None, score: Callable[[], Scores]
 ) -> Scores:
-    key = (run.preprocess, session.split(run).fingerprint, subset, k)
+    key = (*_draw(session, run, subset), k)
     if key not in session.scores_beside:
         session.scores_beside[key] = score()
     return session.scores_beside[key]
