@@ -49,11 +49,29 @@ def test_the_time_left_follows_what_is_measured_and_not_what_was_known_before():
     assert shown.left == [pytest.approx(10)]
     assert shown.said == [], "nothing is measured yet"
     work(tracker, clock, FEATURES, 500, 50, reports=100)  # ten times slower than known before
-    assert tracker.seconds_left == pytest.approx(50, rel=0.02)
+    assert tracker.seconds_left == pytest.approx(50, rel=0.01)
     work(tracker, clock, FEATURES, 500, 50, reports=100)
     assert tracker.seconds_left == pytest.approx(0)
     tracker.end_job()
     assert shown.left[-1] is None, "no work is left: whatever follows is not part of it"
+
+
+@pytest.mark.parametrize("known", [1e-9, 1e-3, 1.0, 1e3])
+def test_a_speed_known_before_however_wrong_is_forgotten_after_some_seconds(known):
+    clock = Clock()
+    tracker = Tracker(SILENT, [{LORA: 10_000}], {LORA: known}, clock)
+    work(tracker, clock, LORA, 1000, 10, reports=100)
+    assert tracker.seconds_left == pytest.approx(90)
+
+
+def test_the_building_of_an_adapter_before_the_first_step_does_not_make_the_rest_look_slow():
+    clock = Clock()
+    tracker = Tracker(SILENT, [{LORA: 10_000}], {LORA: 0.01}, clock)
+    work(tracker, clock, LORA, 12, 2)  # of which a tenth is the step
+    assert tracker.seconds_left is not None
+    assert tracker.seconds_left < 600
+    work(tracker, clock, LORA, 1988, 20, reports=100)
+    assert tracker.seconds_left == pytest.approx(8000 * 0.011, rel=0.02)
 
 
 def test_work_not_begun_is_as_much_slower_as_the_work_that_was_measured():

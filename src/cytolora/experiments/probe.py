@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -135,11 +137,15 @@ def _tried(runs: list[RunSpec], inputs: Inputs, store: Store, device: torch.devi
 
 
 def _step_seconds(session: Session, run: RunSpec) -> float:
-    """Times two steps as the difference of three and one: building the encoder and warming up are in both."""
-    if session.device.type != "cpu":
+    """Times steps, after one that warms up."""
+    if session.device.type != "cpu":  # which computes on its own: only the end of a training waits for it
         train_adapter(session, _cut(run, 1))  # a GPU loads its kernels in the first step of all
-    one, three = (train_adapter(session, _cut(run, steps)).seconds for steps in (1, 3))
-    return max(three - one, 1e-6) / 2
+        one, three = (train_adapter(session, _cut(run, steps)).seconds for steps in (1, 3))
+        return max(three - one, three / 100) / 2
+    ends: list[float] = []
+    watched = replace(session, progress=replace(SILENT, done=lambda passes: ends.append(perf_counter())))
+    train_adapter(watched, _cut(run, _TRIAL_STEPS))
+    return median(end - begin for begin, end in pairwise(ends))
 
 
 def _cut(run: RunSpec, steps: int) -> RunSpec:

@@ -30,6 +30,8 @@ _FITTED_SECONDS = 1e-3
 """A training image of a head without steps, likewise."""
 _TRUST_SECONDS = 0.3
 """A rate known before counts as much as one measured for so long."""
+_SURE_SECONDS, _SURE_SHARE = 3.0, 0.01
+"""Of measuring, and of the work: what was known before counts no more then."""
 _FORGET_SECONDS = 600.0
 """Time over which speed is averaged: runs of one grid differ in theirs, and so does what else a machine does."""
 _ENOUGH_SECONDS = 0.3
@@ -178,8 +180,8 @@ class Tracker:
 
     def _rate(self, kind: Kind) -> float | None:
         seconds, units, known = self._seconds[kind], self._units[kind], self._known.get(kind)
-        if known is not None:
-            known *= self._slowdown()
+        if known is not None and not self._is_sure(kind):
+            known *= self._slowdown(kind)
             return (_TRUST_SECONDS + seconds) / (_TRUST_SECONDS / known + units)
         if units and seconds >= _ENOUGH_SECONDS:
             return seconds / units
@@ -193,8 +195,13 @@ class Tracker:
             return sum(rates) / len(rates)
         return None if kind[0] in _TRIED else _FITTED_SECONDS
 
-    def _slowdown(self) -> float:
-        timed = [kind for kind in self._seconds if kind in self._known and kind != STORING]
+    def _is_sure(self, kind: Kind) -> bool:
+        units, left = self._units[kind], sum(job[kind] for job in self._jobs)
+        return self._seconds[kind] >= _SURE_SECONDS and units >= _SURE_SHARE * (units + left)
+
+    def _slowdown(self, of: Kind) -> float:
+        """Returns how much slower work of other kinds was than known before."""
+        timed = [kind for kind in self._seconds if kind in self._known and kind not in (STORING, of)]
         expected = sum(self._units[kind] * self._known[kind] for kind in timed)
         measured = sum(self._seconds[kind] for kind in timed)
         return (_TRUST_SECONDS + measured) / (_TRUST_SECONDS + expected)
