@@ -11,7 +11,7 @@ from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.heads.neighbours import choose_k
 
-_NUM_STEPS, _NUM_KNOWN, _NUM_QUERIES = 20, 2048, 128
+_NUM_STEPS, _NUM_KNOWN, _NUM_QUERIES = 50, 2048, 128
 
 
 def head_rates(job: Job, *, feature_dim: int, num_classes: int, device: torch.device) -> dict[Kind, float]:

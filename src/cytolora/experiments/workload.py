@@ -22,7 +22,7 @@ Rates = Mapping[Kind, float]
 """Seconds a unit, by kind."""
 
 STORING: Kind = ("results",)
-_STORE_SECONDS = 0.05
+_STORE_SECONDS = 0.1
 """Writing, and scoring, one result where nothing was measured yet."""
 _TRIED = ("heads", "nearest neighbours")
 """Kinds that a trial times, once the width of the features is known."""
