@@ -33,7 +33,7 @@ def test_two_arguments_must_agree_in_a_dimension_of_one_name():
 
 def test_a_keyword_only_function_refuses_another_dtype():
     train = TrainSpec(budget=Budget(amount=1, unit="epochs"))
-    with pytest.raises(TypeCheckError, match="seeds images"):
+    with pytest.raises(TypeCheckError, match="draws images"):
         fit_heads(
             torch.randn(1, 8, 4),
             torch.zeros(1, 8),

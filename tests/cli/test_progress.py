@@ -120,6 +120,32 @@ def test_a_terminal_has_a_bar_and_names_in_brackets_stand_on_it_as_they_are():
     assert "predicting [red]x [/] :smile: ━━━━━━━━━━━━━━━━━━━━ 4/4 images" in shown
 
 
+def test_the_time_left_of_all_the_work_is_shown_in_place_of_the_stages_and_counts_down():
+    lines, clock, written = lines_and_clock()
+    lines.begin("features", 600, "images")
+    lines.left(3600)
+    clock.now += 20
+    lines.done(60)
+    assert written[-1] == "features: 60 of 600 images (10 %), 20 s elapsed, about 60 min left in all"
+    lines.left(100)
+    clock.now += 60
+    lines.done(60)
+    assert written[-1].endswith("80 s elapsed, about 40 s left in all")
+    lines.left(None)
+    clock.now += 60
+    lines.done(60)
+    assert re.search(r"2.3 min elapsed, about [\d.]+ min left$", written[-1])
+
+
+def test_a_bar_shows_the_time_left_of_all_the_work():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120, markup=False)
+    with show_progress(quiet=False, console=console) as progress:
+        progress.left(2 * 3600 + 61)
+        progress.begin("features", 600, "images")
+    assert "2:01:01" in out.getvalue() or "2:01:00" in out.getvalue()
+
+
 def test_quiet_shows_nothing_on_a_terminal_and_in_a_log():
     for is_terminal in (True, False):
         out = io.StringIO()
@@ -151,7 +177,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict
         ("run smoke --data synthetic={cells} --out {new}/runs", "synthetic, nano: 2 adapter runs: "),
         (
             "run smoke --method linear --data synthetic={cells} --out {new}/runs",
-            "synthetic, nano: heads on frozen features: 1 setting\n",
+            "synthetic, nano: heads on frozen features: 2 steps\n",
         ),
         ("fit {cells} --model nano --steps 2 --cache {new} --out {new}/m", "features: 60 images"),
         (
@@ -219,7 +245,7 @@ def test_a_log_of_a_process_names_the_stages_of_a_run_and_how_they_ended(drawn_c
     lines = done.stderr.splitlines()
     stages = [
         ("features", "60 images"),
-        ("heads on frozen features", "1 setting"),
+        ("heads on frozen features", "2 steps"),
         ("2 adapter runs", r"(\d+) image passes"),
     ]
     for title, amount in stages:

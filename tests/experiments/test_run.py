@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from cells import contents, run_all, tiny_grid
-from cytolora.errors import StoreError
+from cytolora.api.grids import run_grid
+from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.select import by_setting, choose_rate
 from cytolora.experiments.store import Store
@@ -79,6 +81,25 @@ def test_a_second_run_does_nothing(finished, drawn_cells):
     plan = run_all(tiny_grid(), drawn_cells, finished)
     assert (len(plan.stored), plan.to_do, plan.jobs) == (8, (), ())
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")} == before
+
+
+def test_no_device_is_chosen_where_all_is_stored_and_one_that_is_not_here_is_refused_at_once(drawn_cells, tmp_path):
+    grid, inputs = tiny_grid(methods=["linear"]), Inputs(data={"synthetic": drawn_cells})
+    chosen, announced = [], []
+
+    def choose() -> torch.device:
+        chosen.append("cpu")
+        return torch.device("cpu")
+
+    for _ in range(2):
+        run_grid(grid, inputs, tmp_path, device=choose, announce=lambda *arguments: announced.append(arguments))
+    assert chosen
+    assert len(announced) == 1
+    chosen.clear()
+    run_grid(grid, inputs, tmp_path, device=choose)
+    assert chosen == []
+    with pytest.raises(ConfigError, match="No cuda:99 device on this machine"):
+        run_grid(grid, Inputs(data={"synthetic": tmp_path / "none"}), tmp_path / "new", device="cuda:99")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cytolora.experiments.cost import Cost, describe, fit_cost, num_passes, seco
 from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.execute import _sealed
 from cytolora.experiments.plan import make_plan
-from cytolora.experiments.probe import costs_here, features_here
+from cytolora.experiments.probe import adapter_rates, costs_here, feature_rates
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
@@ -51,26 +51,29 @@ def test_stored_runs_tell_how_long_the_missing_ones_take(drawn_cells, tmp_path):
     assert describe(plan, Inputs(data={}), costs) == ""
     two_a_step = Cost(seconds=2.0, seconds_per_image=0.0)
     assert seconds_left(plan.to_do, inputs, two_a_step) == 2 * 3 * 2.0
+    rates = adapter_rates(plan, inputs, {("nano", "lora"): two_a_step})
+    assert rates == {("adapters", "nano", "lora"): 12.0 / num_passes(plan.to_do, inputs)}
 
 
-def test_features_that_are_not_kept_are_part_of_the_time_and_tell_how_far_they_are(drawn_cells, tmp_path, monkeypatch):
+def test_features_that_are_not_kept_are_timed_once_and_stages_count_what_is_done(drawn_cells, tmp_path, monkeypatch):
     monkeypatch.setattr("cytolora.experiments.probe._WORTH_FEATURES", 0)
     grid = tiny_grid(methods=["linear"], seeds=[1])
     inputs, store, cpu = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path), torch.device("cpu")
     plan, said, stages, done = make_plan(grid, store, inputs), [], [], []
     total = len(inputs.manifest("synthetic", plan.to_do[0].split).samples)
-    words = features_here(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
-    assert re.match(rf"features of {total} images, besides reading these: (about |less than 1 s)", words)
+    rates = feature_rates(plan, inputs, store, device=cpu, progress=Progress(say=said.append))
     assert said == ["a few images through nano, for the time"]
+    assert rates.keys() == {("features", "nano")}
+    assert 0 < rates["features", "nano"] < 5
     progress = Progress(begin=lambda *stage: stages.append(stage) or done.append(0), done=lambda n: done.append(n))
     run_jobs(plan.jobs, inputs, store, device=cpu, progress=progress)
     assert stages == [
         ("synthetic, nano: features", total, "images"),
-        ("synthetic, nano: heads on frozen features", 1, "setting"),
+        ("synthetic, nano: heads on frozen features", 3, "steps"),
     ]
-    assert sum(done) == total + 1
+    assert sum(done) == total + 3
     again = make_plan(tiny_grid(methods=["linear"], seeds=[1, 2]), store, inputs)
-    assert features_here(again, inputs, store, device=cpu, progress=Progress()) == ""
+    assert feature_rates(again, inputs, store, device=cpu, progress=Progress()) == {}
 
 
 def test_a_trial_is_worth_it_where_scoring_is_most_of_the_work(drawn_cells, tmp_path, monkeypatch):

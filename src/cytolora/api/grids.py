@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cytolora.config.grid import GridSpec
 from cytolora.config.preset import load_preset, with_preset
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
+from cytolora.config.run import RunSpec
 from cytolora.config.yaml import load_grid
 from cytolora.core.arguments import (
     AnyPath,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from cytolora.experiments.workload import Rates
     from cytolora.reporting.comparison.compare import Comparison
     from cytolora.reporting.comparison.fields import By
     from cytolora.reporting.results.settings import Metric, Setting
@@ -157,22 +159,24 @@ def run_grid(
     inputs: Inputs,
     out: Path,
     *,
-    device: "str | torch.device | None" = None,
+    device: "str | torch.device | Callable[[], torch.device] | None" = None,
     progress: Progress | None = None,
-    announce: Callable[[Plan, Inputs], None] = lambda plan, inputs: None,
+    announce: "Callable[[Plan, Inputs, torch.device], Rates | None]" = lambda plan, inputs, device: None,
     engine: str = "inline",
     workers: Workers = THIS_PROCESS,
 ) -> Plan:
     """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
 
+    Where all is stored already, torch is not loaded.
+
     Args:
-        announce: Called with the plan before the first run.
+        device: Or what chooses it, called if there is something to do.
+        announce: Called with the plan and the device before the first run; returns what it knows of the speed.
         workers: The cluster and the number of workers, for an engine that has some.
     """
-    from cytolora.training.class_text import has_text
-
-    chosen, on, progress = ENGINES.get(engine), as_device(device), progress or default_progress()
+    chosen, progress = ENGINES.get(engine), progress or default_progress()
     chosen.check(workers)
+    on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
     progress.status("comparing what is stored with data and checkpoints")
     store = Store(out)
     plan = _checked_plan(spec, store, inputs)
@@ -180,29 +184,41 @@ def run_grid(
         require_writable(out)  # now, not after the first run; a finished store may be one to read
     if any([inputs.fetch_weights(job.backbone, progress) for job in plan.jobs]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now
-    for job in plan.jobs:
-        if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
-            inputs.fetch_vocabulary(job.backbone)  # now, not after hours of other runs
+    _fetch_vocabularies(plan, inputs, out)
     for text in plan.notes:
         progress.say(text)
     for text in _findings(plan, inputs):
         progress.finding(text)
     write_names(store, plan.names)
-    announce(plan, inputs)
-    chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers)
-    _measure_leakage(plan, inputs, store, on, progress)
+    if plan.jobs:
+        on = on() if callable(on) else as_device(on)
+        rates = announce(plan, inputs, on)
+        chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+    if runs := plan.runs if plan.jobs else _not_measured(plan, inputs, store):
+        from cytolora.reporting.leakage.measure import measure_beside
+
+        measure_beside(runs, inputs, store, device=on() if callable(on) else as_device(on), progress=progress)
     return plan
 
 
-def _measure_leakage(plan: Plan, inputs: Inputs, store: Store, device: "torch.device", progress: Progress) -> None:
-    """Measures what the datasets give away beside the classes, once; loads torch only where that was not done yet."""
+def _not_measured(plan: Plan, inputs: Inputs, store: Store) -> list[RunSpec]:
+    """Returns a run for each dataset, backbone and kind of which it is not known what the data give away."""
     from cytolora.reporting.leakage.kept import is_complete
 
-    runs = plan.runs if plan.jobs else [run for run in plan.runs if not is_complete(run, inputs, store)]
-    if runs:
-        from cytolora.reporting.leakage.measure import measure_beside
+    subjects = {(run.dataset, run.split, run.label_map_sha256, run.backbone, run.kind): run for run in plan.runs}
+    return [run for run in subjects.values() if not is_complete(run, inputs, store)]
 
-        measure_beside(runs, inputs, store, device=device, progress=progress)
+
+def _fetch_vocabularies(plan: Plan, inputs: Inputs, out: Path) -> None:
+    """Fetches what texts of the runs to do need: now, not after hours of other runs."""
+    needing = [job for job in plan.jobs if any(run.needs_text for run in job.runs)]
+    if not needing:
+        return
+    from cytolora.training.class_text import has_text  # loads torch
+
+    for job in needing:
+        if any(run.needs_text and not has_text(run, inputs, out / ".cache" / "text") for run in job.runs):
+            inputs.fetch_vocabulary(job.backbone)
 
 
 def _findings(plan: Plan, inputs: Inputs) -> list[str]:

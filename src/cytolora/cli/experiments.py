@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -31,6 +31,12 @@ from cytolora.experiments.cost import describe, stored_costs
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
+from cytolora.training.resources import Inputs
+
+if TYPE_CHECKING:
+    import torch
+
+    from cytolora.experiments.workload import Rates
 
 
 def plan(
@@ -125,21 +131,34 @@ def run(
     quiet
         Shows no progress.
     """
-    from cytolora.cli.machine import announcer, resolve_device
 
+    def chosen() -> "torch.device":
+        from cytolora.cli.machine import resolve_device
+
+        return resolve_device(machine)
+
+    machine.check()
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs, reading)
     caching.apply(out / ".cache")
-    chosen = resolve_device(machine)
+    device = chosen if machine.device in ("auto", "cpu") else chosen()  # one that is not here is told of at once
     with show_progress(quiet=quiet) as progress:
-        told = {} if quiet else {"announce": announcer(progress, device=chosen, store=Store(out))}
+
+        def announce(plan: Plan, inputs: Inputs, device: "torch.device") -> "Rates | None":
+            from cytolora.cli.machine import speed_of
+
+            shared, store = engine != "inline", Store(out)
+            if quiet:
+                return None
+            return speed_of(plan, inputs, store, device=device, progress=progress, is_shared=shared)
+
         plan = grids.run_grid(
             spec,
             read_inputs(inputs, reading, spec, out),
             out,
-            device=chosen,
+            device=device,
             progress=progress,
-            **told,
+            announce=announce,
             engine=engine,
             workers=Workers(address=address, count=workers),
         )

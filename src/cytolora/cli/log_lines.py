@@ -69,6 +69,7 @@ class Lines:
         self._write, self._clock, self._lock = write, clock, Lock()
         self._title = self._text = ""
         self._step: _Count | None = None
+        self._left: tuple[float, float] | None = None
         self._start("", 0, "")
 
     def say(self, text: str) -> None:
@@ -110,6 +111,11 @@ class Lines:
             self._stage.wait(now)
         self.tick()
 
+    def left(self, seconds: float | None) -> None:
+        """Takes the time that all the work still takes, of which the stage may be one part; None: not known."""
+        with self._lock:
+            self._left = None if seconds is None else (seconds, self._clock())
+
     def tick(self) -> None:
         """Writes how far the work is, if it is time for that."""
         with self._lock:
@@ -126,14 +132,22 @@ class Lines:
         """Ends the last stage."""
         with self._lock:
             self._end()
+            self._left = None
             self._start("", 0, "")
 
     def _how_far(self, now: float) -> str:
         stage, step = self._stage, self._step
         parts = [stage.how_far()] if stage.total else []
-        whole = ", ".join([*parts, f"{duration(now - self._begun)} elapsed", *stage.left(now)])
+        whole = ", ".join([*parts, f"{duration(now - self._begun)} elapsed", *self._time_left(now)])
         part = f"{', '.join([step.how_far(), *step.left(now)])}; " if step is not None and step.total else ""
         return f"{self._text or 'at work'}: {part}{whole}"
+
+    def _time_left(self, now: float) -> list[str]:
+        """Says how long the rest takes: all of it where that was told, else the stage's."""
+        if self._left is None:
+            return self._stage.left(now)
+        seconds, told = self._left
+        return [f"{about(max(0, seconds - (now - told)))} left in all"]
 
     def _start(self, title: str, total: int, unit: str) -> None:
         self._begun = now = self._clock()

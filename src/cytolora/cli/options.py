@@ -53,6 +53,11 @@ class MachineOptions:
     threads: int | None = None
     """CPU threads; whatever is trained records the number: sums in another order differ in their last bits."""
 
+    def check(self) -> None:
+        """Raises a ConfigError if fewer threads than one are asked for."""
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"--threads is at least 1, got {self.threads}.")
+
 
 @Parameter(name="*", group="Inputs")
 @dataclass(frozen=True, kw_only=True)

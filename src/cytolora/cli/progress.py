@@ -73,7 +73,9 @@ def _in_log(console: Console, clock: Callable[[], float]) -> Iterator[Progress]:
     thread = Thread(target=tick, daemon=True)
     thread.start()
     try:
-        yield Progress(say=lines.say, begin=lines.begin, done=lines.done, status=lines.status, step=lines.step)
+        yield Progress(
+            say=lines.say, begin=lines.begin, done=lines.done, status=lines.status, step=lines.step, left=lines.left
+        )
         lines.end()
     finally:
         stopped.set()
@@ -89,7 +91,7 @@ def _on_terminal(console: Console, *, keep_bars: bool) -> Iterator[Progress]:
         _Amount(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        left := _Left(),
     )
     with Bars(*columns, console=console, speed_estimate_period=_SPEED_SECONDS) as bars:
 
@@ -117,8 +119,29 @@ def _on_terminal(console: Console, *, keep_bars: bool) -> Iterator[Progress]:
             done=done,
             status=status,
             step=lambda text, done, total: status(f"{text}, {done:,} of {total:,} images"),
+            left=left.told,
         )
         finish()
+
+
+class _Left(TimeRemainingColumn):
+    """The time left: of all the work where that was told, else of the stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: tuple[float, float] | None = None
+
+    def told(self, seconds: float | None) -> None:
+        """Takes the time that all the work still takes; None: not known."""
+        self._told = None if seconds is None else (seconds, time.monotonic())
+
+    def render(self, task: Task) -> Text:
+        """Renders it, counting down until it is told anew."""
+        if self._told is None or task.finished_time is not None or task.stop_time is not None:
+            return super().render(task)
+        seconds, at = self._told
+        whole = round(max(0.0, seconds - (time.monotonic() - at)))
+        return Text(f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}", style="progress.remaining")
 
 
 class _Amount(ProgressColumn):

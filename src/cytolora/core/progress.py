@@ -39,6 +39,9 @@ class Progress:
     """Takes what is being done now, as often as that changes."""
     step: Callable[[str, int, int], None] = lambda text, done, total: None
     """Takes the count of a part of the stage: text, images done, images in total."""
+    left: Callable[[float | None], None] = lambda seconds: None
+    """Takes the time in seconds that all the work still takes, not only the stage, as often as it is known anew; None:
+    it is not known, or no work is left."""
     find: Callable[[str], None] | None = None
     """Takes the line of a finding, which is shown also where nothing else is; ``say`` takes it if None."""
 

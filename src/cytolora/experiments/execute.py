@@ -16,11 +16,14 @@ from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.errors import StoreError
+from cytolora.experiments import beside
 from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
+from cytolora.experiments.trials import head_rates
+from cytolora.experiments.workload import STORING, Kind, Tracker, adapters, features, fitted, heads, neighbours
 from cytolora.metrics.scores import score
 from cytolora.metrics.units import unit_names
 from cytolora.models.backbones.registry import BACKBONES
@@ -28,15 +31,12 @@ from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
     Trained,
     fit_head,
-    labelled,
     probabilities,
     title,
     train_adapter,
     train_heads,
     zero_shot,
 )
-from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.neighbours import choose_k, score_neighbours
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -45,34 +45,63 @@ if TYPE_CHECKING:
     import pyarrow as pa  # 26 MiB, which nothing needs before results are written
 
 
-def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, progress: Progress | None = None) -> None:
+def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tracker: Tracker | None = None) -> None:
     """Does what is missing of a job: trains, chooses each setting's learning rate, scores the test set for that one.
 
     Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
     """
-    session = open_session(job.settings[0][0], inputs, store, device=device, progress=progress or Progress())
-    heads, adapters = (
+    tracker = tracker or Tracker(Progress())
+    first = job.settings[0][0]
+    session = open_session(first, inputs, store, device=device, progress=tracker.progress)
+    frozen, adapted = (
         [one for one in job.settings if (one[0].kind == "adapter") is adapts] for adapts in (False, True)
     )
-    if heads and session.num_missing_features(heads[0][0].preprocess):
-        session.progress.begin(f"{title_of(job)}: features", len(session.manifest.samples), "images")
-        for _ in session.feature_chunks(session.progress.done, heads[0][0].preprocess):
-            pass  # kept, and read from there by the settings
-    if heads:
-        unit = "setting" if len(heads) == 1 else "settings"
-        session.progress.begin(f"{title_of(job)}: heads on frozen features", len(heads), unit)
-    for setting in heads:
-        train_setting(session, store, setting)
-        score_chosen(session, store, setting)
-        session.progress.done(1)
-    stored = {run.run_id: store.find(run.run_id) for setting in adapters for run in setting}
-    missing = [run for setting in adapters for run in setting if stored[run.run_id] is None]
-    if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, stored) for one in adapters):
+    if frozen:
+        _on_frozen_features(job, frozen, session, store, tracker)
+    stored = {run.run_id: store.find(run.run_id) for setting in adapted for run in setting}
+    missing = [run for setting in adapted for run in setting if stored[run.run_id] is None]
+    if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, stored) for one in adapted):
         what = counted(len(missing), "adapter run") if missing else "test set"
-        session.progress.begin(f"{title_of(job)}: {what}", total, PASSES)
-    for setting in adapters:
-        train_setting(session, store, setting)
-        score_chosen(session, store, setting)
+        tracker.begin(adapters(adapted[0][0]), f"{title_of(job)}: {what}", total, PASSES)
+    for setting in adapted:
+        tracker.kind = adapters(setting[0])
+        train_setting(session, store, setting, tracker=tracker)
+        score_chosen(session, store, setting, tracker)
+    tracker.end_job()
+
+
+def _on_frozen_features(
+    job: Job, settings: Sequence[Sequence[RunSpec]], session: Session, store: Store, tracker: Tracker
+) -> None:
+    preprocess = settings[0][0].preprocess
+    if session.num_missing_features(preprocess):
+        title, num_images = f"{title_of(job)}: features", len(session.manifest.samples)
+        tracker.begin(features(job.backbone), title, num_images, "images")
+        feature_dim = session.inference_encoder.feature_dim
+        tracker.know(_head_rates(job, session, feature_dim))
+        for _ in session.feature_chunks(session.progress.done, preprocess):
+            pass  # kept, and read from there by the settings
+    missing = {one[0].setting_id: [run for run in one if store.find(run.run_id) is None] for one in settings}
+    total = sum(_num_head_steps(setting, missing[setting[0].setting_id], session) for setting in settings)
+    tracker.begin(STORING, f"{title_of(job)}: heads on frozen features", total, "steps")
+    if any(setting[0].kind == "linear" and missing[setting[0].setting_id] for setting in settings):
+        tracker.know(_head_rates(job, session, session.features_of(session.manifest.samples[:1], preprocess).shape[1]))
+    for setting in settings:
+        tracker.kind = heads(setting) if setting[0].kind == "linear" else fitted(setting[0])
+        train_setting(session, store, setting, tracker=tracker)
+        score_chosen(session, store, setting, tracker)
+
+
+def _head_rates(job: Job, session: Session, feature_dim: int) -> dict[Kind, float]:
+    num_classes = len(session.manifest.classes)
+    return head_rates(job, feature_dim=feature_dim, num_classes=num_classes, device=session.device)
+
+
+def _num_head_steps(setting: Sequence[RunSpec], missing: Sequence[RunSpec], session: Session) -> int:
+    """Counts steps of all heads at once; a head without steps is one."""
+    if not missing or setting[0].kind != "linear":
+        return len(missing)
+    return setting[0].num_steps(len(session.split(setting[0]).train))
 
 
 def _num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, stored: Mapping[str, StoredRun | None]) -> int:
@@ -116,37 +145,48 @@ def open_session(
 
 
 def train_setting(
-    session: Session, store: Store, setting: Sequence[RunSpec], only: Sequence[RunSpec] | None = None
+    session: Session,
+    store: Store,
+    setting: Sequence[RunSpec],
+    only: Sequence[RunSpec] | None = None,
+    tracker: Tracker | None = None,
 ) -> None:
     """Trains and stores the runs of a setting that are not stored yet.
 
     Args:
         only: Those of its runs to look at; all if None. Heads on frozen features know no part.
+        tracker: Told what was done besides the image passes of adapters.
     """
+    tracker = tracker or Tracker()
     missing = [run for run in only or setting if store.find(run.run_id) is None]
     first = setting[0]  # all runs of a setting share its division
     division = keep_division(store.root, session.inputs.manifest(first.dataset, first.split)) if missing else ""
-    if missing and not setting[0].has_steps:
-        session.progress.status(f"{title(setting[0])}: {len(missing)} without training steps")
-        train = zero_shot if setting[0].kind == "zero_shot" else fit_head
+    tracker.lap()
+    if missing and not first.has_steps:
+        session.progress.status(f"{title(first)}: {len(missing)} without training steps")
+        train = zero_shot if first.kind == "zero_shot" else fit_head
         for run in missing:
-            store.add(_validated(session, run, division, train(session, run)))
+            trained = train(session, run)
+            tracker.count(1, {fitted(run): len(session.split(run).train)} if run.kind == "head" else {})
+            store.add(_validated(session, run, division, trained))
+            tracker.did(STORING, 1)
         return
-    if missing and setting[0].kind == "linear":
-        text = f"{title(setting[0])}: {len(setting)} heads in one pass"
-        batch_size, num_steps = first.train.batch_size, first.num_steps(len(session.split(first).train))
-        tell = session.progress.counted(text, batch_size * num_steps)
+    if missing and first.kind == "linear":
+        session.progress.status(f"{title(first)}: {len(setting)} heads in one pass")
         # all of them: a head's last bits may depend on the batch it is in
-        trained = train_heads(session, setting, lambda steps: tell(batch_size * steps))
-        draws = {run.seed: run for run in missing}  # the rates of a seed share its draw
-        beside = {seed: _neighbours(session, run) for seed, run in draws.items()}
+        trained = train_heads(session, setting, lambda steps: tracker.count(steps, {heads(setting): steps}))
         for run in missing:
-            store.add(_validated(session, run, division, trained[run.run_id], beside[run.seed]))
+            num_pairs = beside.num_pairs(session, run, "val")
+            compared = beside.val_scores(session, run)
+            tracker.did(neighbours(run), num_pairs)
+            store.add(_validated(session, run, division, trained[run.run_id], compared))
+            tracker.did(STORING, 1)
         return
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
             store.add(_validated(session, run, division, train_adapter(session, run)))
+            tracker.did(STORING, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,16 +200,18 @@ class _TestScore:
     rows: "pa.Table"
 
 
-def score_chosen(session: Session, store: Store, setting: Sequence[RunSpec]) -> None:
+def score_chosen(session: Session, store: Store, setting: Sequence[RunSpec], tracker: Tracker | None = None) -> None:
     """Scores the test set for the learning rate that validation chose over all stored seeds, and for no other.
 
     A rate that was chosen before more seeds or rates were run loses its test score again: there is one test result.
     Other processes may store runs meanwhile, so that the choice is made again whenever something is to be written.
     """
     scores: dict[str, _TestScore] = {}
+    tracker = tracker or Tracker()
     while (left := _settle(session, store, setting, scores)) is not None:
         session.progress.status(f"{title(left.spec)}, seed {left.spec.seed}: test set")
-        scores[left.spec.run_id] = _test_score(session, left)
+        scores[left.spec.run_id] = _test_score(session, left, tracker)
+        tracker.did(STORING, 1)
 
 
 def _settle(
@@ -234,17 +276,20 @@ def _validated(
     )
 
 
-def _test_score(session: Session, result: RunResult) -> _TestScore:
+def _test_score(session: Session, result: RunResult, tracker: Tracker) -> _TestScore:
     assert result.weights is not None, "_settle asks for no score of a run without weights"
     run, split = result.spec, session.split(result.spec)
     class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
-    neighbours = None
-    if (beside := result.metrics.get("neighbours")) is not None:
-        neighbours = score_neighbours(*_known_and(session, run, split.test), k=beside["knn"]["k"])
+    scores = None
+    if (compared := result.metrics.get("neighbours")) is not None:
+        tracker.lap()
+        num_pairs = beside.num_pairs(session, run, "test")
+        scores = beside.test_scores(session, run, compared["knn"]["k"])
+        tracker.did(neighbours(run), num_pairs)
     return _TestScore(
         weights_sha256=_sha256(result.weights),
         metrics=score(session.labels_of(split.test), class_probabilities),
-        neighbours=neighbours,
+        neighbours=scores,
         rows=_table(session.manifest, split.test, class_probabilities),
     )
 
@@ -253,8 +298,8 @@ def _tested(run: RunResult, test: _TestScore) -> RunResult:
     """Adds a test score to a run that has none."""
     metrics = {**run.metrics, "test": test.metrics}
     if test.neighbours is not None:
-        beside = run.metrics["neighbours"]
-        metrics["neighbours"] = {name: {**beside[name], "test": test.neighbours[name]} for name in beside}
+        compared = run.metrics["neighbours"]
+        metrics["neighbours"] = {name: {**compared[name], "test": test.neighbours[name]} for name in compared}
     import pyarrow as pa
 
     rows = pa.concat_tables([run.predictions, test.rows], promote_options="default")
@@ -268,8 +313,8 @@ def _sealed(stored: StoredRun) -> RunResult:
     predictions = stored.predictions()
     is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
     metrics = {**stored.metrics, "test": None}
-    if (beside := stored.metrics.get("neighbours")) is not None:
-        metrics["neighbours"] = {name: {**beside[name], "test": None} for name in beside}
+    if (compared := stored.metrics.get("neighbours")) is not None:
+        metrics["neighbours"] = {name: {**compared[name], "test": None} for name in compared}
     return RunResult(
         spec=_spec(stored),
         metrics=metrics,
@@ -277,23 +322,6 @@ def _sealed(stored: StoredRun) -> RunResult:
         weights=stored.weights(),
         provenance=stored.provenance,
     )
-
-
-def _neighbours(session: Session, run: RunSpec) -> dict[str, Any]:
-    """Scores what needs no training on the draw of a linear head."""
-    split = session.split(run)
-    compared = _known_and(session, run, split.val)
-    k = choose_k(*compared)
-    scores = score_neighbours(*compared, k=k)
-    return {
-        "knn": {"k": k, "val": scores["knn"], "test": None},
-        "nearest_mean": {"val": scores["nearest_mean"], "test": None},
-    }
-
-
-def _known_and(session: Session, run: RunSpec, others: Sequence[Sample]) -> tuple[Labelled, torch.Tensor, torch.Tensor]:
-    beside = labelled(session, run, others)
-    return labelled(session, run, session.split(run).train), beside.features, beside.labels
 
 
 def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> "pa.Table":

@@ -68,10 +68,13 @@ def train_heads(
     """
     seeds = sorted({run.seed for run in cell})
     rates = sorted({run.learning_rate for run in cell})
-    splits = {run.seed: session.split(run) for run in cell}
+    splits = {run.seed: session.split(run).train for run in cell}
+    drawn = [splits[seed] for seed in seeds]
+    if all(samples == drawn[0] for samples in drawn):  # all images, whatever the seed
+        drawn = drawn[:1]
     preprocess, augment = cell[0].preprocess, cell[0].train.augment
-    features = torch.stack([session.features_of(splits[seed].train, preprocess, augment) for seed in seeds])
-    labels = torch.stack([session.labels_of(splits[seed].train) for seed in seeds])
+    features = torch.stack([session.features_of(samples, preprocess, augment) for samples in drawn])
+    labels = torch.stack([session.labels_of(samples) for samples in drawn])
     num_steps = cell[0].num_steps(features.shape[1])
     started = perf_counter()
     weights, biases, losses = fit_heads(

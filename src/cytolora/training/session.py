@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64
@@ -50,6 +51,8 @@ class Session:
     """The backbone's encoder as it is, with q, k and v apart, and for inference; may serve another dataset too."""
     proven: set[str] = field(default_factory=set)
     """Adapters that were shown to attach to this encoder, and ``weights``: its entry was compared."""
+    scores_beside: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    """Of nearest neighbours and nearest means, by what they depend on: seeds that draw the same images share them."""
     _other_features: dict[_View, dict[str, Tensor]] = field(default_factory=dict)
     """By path, for runs whose preset asks for other views."""
 

@@ -90,6 +90,29 @@ def test_heads_trained_together_equal_heads_trained_alone():
     assert losses[0, 1] == pytest.approx(alone.item(), abs=0.5), "of the last batch: near the loss of all images"
 
 
+def test_one_draw_for_all_seeds_gives_the_bits_of_the_same_draw_for_each():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(1, 70, 24, generator=generator), torch.randint(0, 4, (1, 70), generator=generator)
+    train = {"num_classes": 4, "learning_rates": RATES, "seeds": SEEDS, "num_steps": NUM_STEPS}
+    shared = fit_heads(features, labels, TRAIN, **train)
+    repeated = fit_heads(features.repeat(2, 1, 1), labels.repeat(2, 1), TRAIN, **train)
+    assert all(torch.equal(one, other) for one, other in zip(shared, repeated, strict=True))
+    assert not torch.equal(shared[0][0], shared[0][1]), "seeds still differ in start and order"
+
+
+def test_other_draws_than_one_or_one_a_seed_are_refused():
+    with pytest.raises(ValueError, match="2 draws of training images for 3 seeds"):
+        fit_heads(
+            torch.randn(2, 8, 4),
+            torch.zeros(2, 8, dtype=torch.int64),
+            TRAIN,
+            num_classes=2,
+            learning_rates=[0.1],
+            seeds=[1, 2, 3],
+            num_steps=1,
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("feature_dim", [512, 768])
 def test_at_the_size_of_an_encoder_and_the_steps_of_the_grids_heads_trained_together_equal_heads_trained_alone(

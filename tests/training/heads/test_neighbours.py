@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 
 from cells import contents, run_all, tiny_grid
+from cytolora.training import adapt
+from cytolora.training.heads import neighbours
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.neighbours import choose_k, mean_shares, score_neighbours, vote_shares
 
@@ -72,3 +75,30 @@ def test_they_are_scored_with_every_linear_head_and_on_test_with_the_chosen_rate
             assert beside[method]["val"]["n"] == metrics["val"]["n"]
             assert (beside[method]["test"] is None) == (metrics["test"] is None)
     assert sum(metrics["test"] is not None for metrics in found) == 2
+
+
+@pytest.mark.parametrize(("shots", "times"), [("all", 1), (2, 2)])
+def test_seeds_that_draw_the_same_images_share_products_and_features(shots, times, drawn_cells, tmp_path, monkeypatch):
+    compared, stacked = [], []
+
+    def nearest(known: Labelled, queries: torch.Tensor, k: int) -> torch.Tensor:
+        compared.append(len(queries))
+        return original(known, queries, k)
+
+    def fit_heads(features: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        stacked.append(len(features))
+        return trains(features, *arguments, **options)
+
+    original, trains = neighbours._nearest_labels, adapt.fit_heads
+    monkeypatch.setattr(neighbours, "_nearest_labels", nearest)
+    monkeypatch.setattr(adapt, "fit_heads", fit_heads)
+    run_all(tiny_grid(methods=["linear"], shots=[shots]), drawn_cells, tmp_path)
+    assert stacked == [times]
+    assert len(compared) == 3 * times, "the choice of k, val, and test"
+    found = [json.loads(text)["neighbours"] for text in contents(tmp_path).values()]
+    assert len(found) == 4
+    if shots == "all":
+        assert len({json.dumps([one["knn"]["k"], one["knn"]["val"], one["nearest_mean"]["val"]]) for one in found}) == 1
+        tested = [one["knn"]["test"] for one in found if one["knn"]["test"] is not None]
+        assert len(tested) == 2
+        assert tested[0] == tested[1]

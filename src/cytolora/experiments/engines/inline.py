@@ -4,15 +4,38 @@ from collections.abc import Sequence
 
 import torch
 
-from cytolora.core.progress import Progress
-from cytolora.experiments.execute import execute
+from cytolora.core.progress import SILENT, Progress
+from cytolora.experiments.execute import execute, open_session
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
+from cytolora.experiments.workload import Rates, Tracker, Work, work_of
 from cytolora.training.resources import Inputs
 
 
-def run_jobs(jobs: Sequence[Job], inputs: Inputs, store: Store, *, device: torch.device, progress: Progress) -> None:
-    """Executes every job; what is finished is stored at once."""
+def run_jobs(
+    jobs: Sequence[Job],
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    progress: Progress,
+    rates: Rates | None = None,
+) -> None:
+    """Executes every job; what is finished is stored at once.
+
+    Args:
+        rates: Of the work, as far as they are known before it begins.
+    """
     store.sweep()
+    tracker = Tracker(progress, [_work_of(job, inputs, store, device) for job in jobs], rates)
     for job in jobs:
-        execute(job, inputs, store, device=device, progress=progress)
+        execute(job, inputs, store, device=device, tracker=tracker)
+
+
+def _work_of(job: Job, inputs: Inputs, store: Store, device: torch.device) -> Work:
+    frozen = next((setting[0] for setting in job.settings if setting[0].kind != "adapter"), None)
+    num_missing = 0
+    if frozen is not None:
+        session = open_session(frozen, inputs, store, device=device, progress=SILENT)
+        num_missing = session.num_missing_features(frozen.preprocess)
+    return work_of(job, inputs, store, num_missing_features=num_missing)

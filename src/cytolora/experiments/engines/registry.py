@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cytolora.core.progress import Progress
     from cytolora.experiments.plan import Job
     from cytolora.experiments.store import Store
+    from cytolora.experiments.workload import Rates
     from cytolora.training.resources import Inputs
 
 
@@ -29,8 +30,9 @@ class RunJobs(Protocol):
         device: "torch.device",
         progress: "Progress",
         workers: Workers,
+        rates: "Rates | None" = None,
     ) -> None:
-        """Does it, on ``device``, telling ``progress``."""
+        """Does it, on ``device``, telling ``progress``; ``rates``: of the work, as far as they are known."""
         ...
 
 
@@ -62,10 +64,11 @@ def _inline(
     device: "torch.device",
     progress: "Progress",
     workers: Workers,
+    rates: "Rates | None" = None,
 ) -> None:
     from cytolora.experiments.engines.inline import run_jobs
 
-    run_jobs(jobs, inputs, store, device=device, progress=progress)
+    run_jobs(jobs, inputs, store, device=device, progress=progress, rates=rates)
 
 
 def _ray(
@@ -76,6 +79,7 @@ def _ray(
     device: "torch.device",
     progress: "Progress",
     workers: Workers,
+    rates: "Rates | None" = None,
 ) -> None:
     from cytolora.experiments.engines.ray_driver import run_jobs
 

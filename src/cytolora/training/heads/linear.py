@@ -18,8 +18,8 @@ _STEPS_TOLD = 100
 
 @torch.no_grad()
 def fit_heads(
-    features: Float32[Tensor, "seeds images features"],
-    labels: Int64[Tensor, "seeds images"],
+    features: Float32[Tensor, "draws images features"],
+    labels: Int64[Tensor, "draws images"],
     train: TrainSpec,
     *,
     num_classes: int,
@@ -39,7 +39,7 @@ def fit_heads(
     of cross-entropy is written out, softmax minus one-hot label: a step is a dozen operations for any number of heads.
 
     Args:
-        features: Features of the training images of each seed.
+        features: Features of the training images of each seed; one draw alone where all seeds train on the same.
         labels: Class indices.
         starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
         on_steps: Told the number of steps every 100 steps, and at the end.
@@ -47,7 +47,10 @@ def fit_heads(
     Returns:
         Weights, biases, and the losses of the last step.
     """
-    num_seeds, num_images, feature_dim = features.shape
+    num_draws, num_images, feature_dim = features.shape
+    num_seeds = len(seeds)
+    if num_draws not in (1, num_seeds):
+        raise ValueError(f"{num_draws} draws of training images for {num_seeds} seeds; give one, or one a seed.")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     drawn = [seeded_head(feature_dim, num_classes, generator) for generator in generators]
     device, num_rates = features.device, len(learning_rates)
@@ -61,7 +64,7 @@ def fit_heads(
     ]
     table = features.reshape(-1, feature_dim)
     truth = F.one_hot(labels.reshape(-1), num_classes).to(features.dtype)
-    offsets = torch.arange(num_seeds).unsqueeze(1) * num_images
+    offsets = (torch.arange(num_seeds) % num_draws).unsqueeze(1) * num_images
     losses = torch.zeros(num_seeds, num_rates, device=device)
     orders = [batches(num_images, train.batch_size, num_steps, generator) for generator in generators]
     for step, indices in enumerate(zip(*orders, strict=True)):
