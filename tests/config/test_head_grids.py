@@ -1,17 +1,20 @@
 """Fitted heads in grids: a run for each seed and amount, no rate and no budget, ids that stay."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
 from cytolora.cli.catalogue import ls
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import FITTED_HEADS, HeadSpec, RunSpec, Sampling, to_plain
+from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, HeadSpec, RunSpec, Sampling, to_plain
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import count_runs, expand, narrowed
 
+PLAIN_HEADS = tuple(name for name in FITTED_HEADS if name not in TEXT_HEADS)
+"""Those that any backbone has."""
 PLAIN = {"name": "g", "datasets": ["synthetic"], "models": ["nano"], "shots": [1, 4], "seeds": [1, 2, 3]}
 
 
@@ -20,8 +23,8 @@ def grid(methods: dict[str, object], **changes: object) -> GridSpec:
 
 
 def test_a_fitted_head_is_one_run_for_each_amount_and_seed_whatever_the_grids_rates():
-    found = expand(grid({name: {} for name in FITTED_HEADS}, fractions=[0.5], learning_rates=[0.1, 0.2]))
-    assert len(found) == count_runs(grid({name: {} for name in FITTED_HEADS}, fractions=[0.5])) == 5 * 3 * 3
+    found = expand(grid({name: {} for name in PLAIN_HEADS}, fractions=[0.5], learning_rates=[0.1, 0.2]))
+    assert len(found) == count_runs(grid({name: {} for name in PLAIN_HEADS}, fractions=[0.5])) == 5 * 3 * 3
     assert {run.learning_rate for run in found} == {0.0}
     assert {(run.kind, run.num_steps(100), run.num_images_seen(100)) for run in found} == {("head", 0, 0)}
     assert len({run.run_id for run in found}) == len(found)
@@ -30,13 +33,31 @@ def test_a_fitted_head_is_one_run_for_each_amount_and_seed_whatever_the_grids_ra
 
 def test_the_ids_of_fitted_heads_are_pinned():
     """They stand in stores: a default that changes makes every stored run a stranger."""
-    first = {run.method: run.run_id for run in reversed(expand(grid({name: {} for name in FITTED_HEADS})))}
+    first = {run.method: run.run_id for run in reversed(expand(grid({name: {} for name in PLAIN_HEADS})))}
     assert first == {
         "gda": "synthetic_nano_gda_1-shot_lr0_s1_6f31f56d",
         "knn": "synthetic_nano_knn_1-shot_lr0_s1_c2fccb02",
         "logistic": "synthetic_nano_logistic_1-shot_lr0_s1_d0175258",
         "nearest-mean": "synthetic_nano_nearest-mean_1-shot_lr0_s1_2772a5eb",
         "ridge": "synthetic_nano_ridge_1-shot_lr0_s1_2cffb4ac",
+    }
+
+
+@pytest.mark.parametrize("name", TEXT_HEADS)
+def test_a_head_that_reads_text_is_refused_with_a_backbone_that_has_none(name: str):
+    with pytest.raises(ConfigError, match=rf"{re.escape(name)} needs a text encoder, and nano has none. Those that ha"):
+        expand(grid({name: {}}))
+
+
+def test_the_ids_of_heads_that_read_text_are_pinned():
+    found = expand(grid({name: {} for name in TEXT_HEADS}, models=["clip-vit-b16"]))
+    first = {run.method: run.run_id for run in reversed(found)}
+    assert all(run.needs_text for run in found)
+    assert first == {
+        "lp++": "synthetic_clip-vit-b16_lp++_1-shot_lr0_s1_bc89b038",
+        "proker": "synthetic_clip-vit-b16_proker_1-shot_lr0_s1_47bad3c9",
+        "ss-text": "synthetic_clip-vit-b16_ss-text_1-shot_lr0_s1_89229b6b",
+        "tip-adapter": "synthetic_clip-vit-b16_tip-adapter_1-shot_lr0_s1_09c46afb",
     }
 
 
@@ -90,6 +111,10 @@ def test_settings_of_a_head_have_ids_of_their_own_and_defaults_none_however_they
         ({"logistic": {"head": {"penalty": 0}}}, "penalty is a finite number above 0, got 0"),
         ({"knn": {"head": {"neighbours": 0}}}, "neighbours is a number of images, at least 1, got 0"),
         ({"gda": {"head": {"rank": 2}}}, "rank"),
+        ({"tip-adapter": {"head": {"alpha": 0}}}, "alpha is a finite number above 0, got 0"),
+        ({"proker": {"head": {"lam": -1}}}, "lam is a finite number above 0, got -1"),
+        ({"tip-adapter": {"head": {"beta": float("inf")}}}, "beta is a finite number above 0, got inf"),
+        ({"ss-text": {"head_start": "text"}}, "ss-text is trained without steps"),
     ],
 )
 def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, object], message: str):
@@ -105,6 +130,9 @@ def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, ob
         ("ridge", HeadSpec(neighbours=3), "ridge does not use neighbours of the head; it reads penalty"),
         ("nearest-mean", HeadSpec(shrinkage=0.0), "nearest-mean does not use shrinkage"),
         ("logistic", HeadSpec(shrinkage=0.5, neighbours=1), "logistic does not use shrinkage, neighbours"),
+        ("tip-adapter", HeadSpec(lam=0.5), "tip-adapter does not use lam of the head; it reads alpha, beta"),
+        ("proker", HeadSpec(alpha=0.5), "proker does not use alpha of the head; it reads beta, lam"),
+        ("lp++", HeadSpec(alpha=0.5), r"lp\+\+ does not use alpha of the head; it reads nothing of it"),
     ],
 )
 def test_a_setting_that_a_head_does_not_read_is_refused(method: str, head: HeadSpec, message: str):
@@ -139,7 +167,7 @@ def test_methods_are_listed_with_kind_and_in_json_with_what_a_head_needs_and_its
     assert {name for name, row in rows.items() if row["kind"] == "head"} == set(FITTED_HEADS)
     assert rows["knn"]["head"]["needs_validation"]
     assert not rows["gda"]["head"]["needs_validation"]
-    assert not rows["gda"]["head"]["needs_text"]
+    assert {name for name, row in rows.items() if row.get("head", {}).get("needs_text")} == set(TEXT_HEADS)
     assert [rows[name]["solved"] for name in ("gda", "logistic", "linear", "lora")] == [
         *("closed form", "iterative", "batched"),
         "",

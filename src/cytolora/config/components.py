@@ -19,7 +19,10 @@ LINEAR = "linear"
 ZERO_SHOT = "zero-shot"
 """The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
 
-FITTED_HEADS = ("gda", "knn", "logistic", "nearest-mean", "ridge")
+TEXT_HEADS = ("lp++", "proker", "ss-text", "tip-adapter")
+"""Those of ``FITTED_HEADS`` that read the text embeddings of the classes."""
+
+FITTED_HEADS = ("gda", "knn", "logistic", "nearest-mean", "ridge", *TEXT_HEADS)
 """Methods that solve for a head on frozen features; models/adapters/head_methods.py says what each is. The names are
 part of run ids."""
 
@@ -287,6 +290,13 @@ class HeadSpec:
     """Of knn, at least 1; None: chosen on the validation images."""
     centre: bool = False
     """Whether nearest-mean takes the mean of the training features away before it scales them to length 1."""
+    alpha: float | None = None
+    """Weight of the training images beside the text in tip-adapter, above 0; None: chosen on the validation images."""
+    beta: float | None = None
+    """How fast the likeness of images falls with their distance in tip-adapter and proker, above 0; None: chosen on the
+    validation images, or the authors' for the number of shots."""
+    lam: float | None = None
+    """Of proker, above 0: the smaller, the nearer to zero-shot; None: the authors' for the number of shots."""
 
     __pydantic_config__ = CLOSED
 
@@ -297,7 +307,12 @@ class HeadSpec:
             raise ConfigError(f"penalty is a finite number above 0, got {self.penalty}.")
         if self.neighbours is not None and self.neighbours < 1:
             raise ConfigError(f"neighbours is a number of images, at least 1, got {self.neighbours}.")
-        check_fields(self, {"neighbours": whole(1, _MAX_SHOTS), "penalty": between(1e-30, 1e30)})
+        for name in ("alpha", "beta", "lam"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                raise ConfigError(f"{name} is a finite number above 0, got {value}.")
+        factors = dict.fromkeys(("penalty", "alpha", "beta", "lam"), between(1e-30, 1e30))
+        check_fields(self, {"neighbours": whole(1, _MAX_SHOTS), **factors})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from cytolora.config.components import (
     FITTED_HEADS,
     LINEAR,
     SUBSETS,
+    TEXT_HEADS,
     ZERO_SHOT,
     AdapterSpec,
     AugmentSpec,
@@ -39,6 +40,7 @@ __all__ = [
     "LINEAR",
     "PAPER",
     "SUBSETS",
+    "TEXT_HEADS",
     "ZERO_SHOT",
     "AdapterSpec",
     "AugmentSpec",
@@ -58,7 +60,7 @@ __all__ = [
     "to_plain",
 ]
 
-_LATER = frozenset({"leave_out", "resize_px", "local_file", "overrides", "head", "decoding"})
+_LATER = frozenset({"leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "alpha", "beta", "lam"})
 
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""
@@ -148,7 +150,7 @@ class RunSpec:
     @property
     def needs_text(self) -> bool:
         """Whether the class names are asked of a text encoder."""
-        return self.kind == "zero_shot" or self.head_start == "text"
+        return self.kind == "zero_shot" or self.method in TEXT_HEADS or self.head_start == "text"
 
     @property
     def run_id(self) -> str:

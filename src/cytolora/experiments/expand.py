@@ -12,6 +12,7 @@ from cytolora.config.groups_from import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
+    TEXT_HEADS,
     AugmentSpec,
     Budget,
     Preprocess,
@@ -218,12 +219,12 @@ def count_runs(grid: GridSpec) -> int:
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
     kind = grid.kind_of(name)
-    if kind != "zero_shot" and method.head_start != "text":
+    if kind != "zero_shot" and grid.method_of(name) not in TEXT_HEADS and method.head_start != "text":
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:
         able = ", ".join(sorted(spec.name for spec in BACKBONES if spec.text is not None))
-        option = name if kind == "zero_shot" else f"head_start: text of {name}"
+        option = f"head_start: text of {name}" if method.head_start == "text" else name
         raise ConfigError(f"{option} needs a text encoder, and {', '.join(mute)} has none. Those that have: {able}.")
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from cytolora.config.run import AugmentSpec, HeadSpec, RunSpec
+from cytolora.config.run import TEXT_HEADS, AugmentSpec, HeadSpec, RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.metrics.units import unit_names
@@ -173,6 +173,7 @@ def labelled(session: Session, run: RunSpec, samples: Sequence[Sample], augment:
         labels=session.labels_of(samples),
         num_classes=len(session.manifest.classes),
         groups=unit_names([sample.group for sample in samples], [sample.path for sample in samples]),
+        text=run_text(run, session.inputs, session.cache / "text") if run.method in TEXT_HEADS else None,
     )
 
 

@@ -225,9 +225,10 @@ class Inputs:
     def prompts(self, spec: RunSpec) -> dict[str, list[str]] | None:
         """Returns what a run asks the text encoder, by class; None where it asks nothing.
 
-        Zero-shot averages all templates; a head starts from the paper's alone, as in its public code.
+        Zero-shot and heads that read text average all templates; a head starts from the paper's alone, as in its public
+        code.
         """
         if not spec.needs_text:
             return None
-        templates = TEMPLATES if spec.kind == "zero_shot" else [PAPER_TEMPLATE]
+        templates = [PAPER_TEMPLATE] if spec.head_start == "text" else TEMPLATES
         return prompts(spec.dataset, self.manifest(spec.dataset, spec.split).classes, templates)

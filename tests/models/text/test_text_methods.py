@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from official import SMALL, Official, biomedclip, open_clip_vit
 
 from cells import contents, tiny_grid
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import ZERO_SHOT, RunSpec, TrainSpec
+from cytolora.config.run import TEXT_HEADS, ZERO_SHOT, HeadSpec, RunSpec, TrainSpec, to_plain
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
+from cytolora.data.manifest import Sample
 from cytolora.errors import ConfigError
 from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import count_runs, expand, narrowed
@@ -26,10 +27,12 @@ from cytolora.experiments.store import Store, StoredRun
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TextSpec
 from cytolora.models.encoder_with_head import from_safetensors
-from cytolora.models.text.embeddings import class_text, text_head
+from cytolora.models.text.embeddings import ClassText, class_text, text_head
 from cytolora.models.text.prompts import PAPER_TEMPLATE, TEMPLATES, WORDS, prompts
 from cytolora.reporting.pages.build import build_report
 from cytolora.training.adapt import train_adapter, train_heads
+from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.labelled import Labelled
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -114,6 +117,41 @@ def test_a_zero_shot_run_says_that_it_trained_nothing_and_what_it_asked(finished
     assert weights is not None
     assert set(from_safetensors(weights)) == {"text.embeddings", "text.logit_scale"}
     assert run.provenance["prompts"] == prompts("synthetic", run.provenance["classes"])
+
+
+def test_heads_that_read_text_go_through_a_grid_with_the_prompts_of_zero_shot(
+    small_clip: Official, drawn_cells: Path, tmp_path: Path
+):
+    """The stored probabilities are those of the head on the features and texts of the official checkpoint."""
+    grid = replace(tiny_grid(), models=(NAME,), methods={name: MethodSpec() for name in TEXT_HEADS})
+    plan = run_it(grid, drawn_cells, tmp_path / "runs")
+    stored = list(Store(tmp_path / "runs").runs())
+    assert {run.spec["method"] for run in stored} == set(TEXT_HEADS)
+    assert len(stored) == len(plan.runs)
+    manifest = Inputs(data={"synthetic": drawn_cells}).manifest("synthetic", tiny_grid().split)
+    words = [[t.format(WORDS["synthetic"][label]) for t in TEMPLATES] for label in manifest.classes]
+    with torch.inference_mode():
+        tokens = [open_clip.get_tokenizer(f"local-dir:{small_clip.weights.parent}")(texts) for texts in words]
+        each = [F.normalize(small_clip.model.encode_text(one), dim=-1) for one in tokens]
+    text = ClassText(embeddings=torch.stack([F.normalize(one.mean(dim=0), dim=0) for one in each]), logit_scale=100.0)
+    split = Inputs(data={"synthetic": drawn_cells}).split(plan.runs[0])
+
+    def seen(samples: Sequence[Sample]) -> Labelled:
+        with torch.inference_mode():
+            features = torch.stack([small_clip.native(drawn_cells / sample.path) for sample in samples])
+        labels = torch.tensor([manifest.classes.index(sample.label) for sample in samples])
+        return Labelled(features=features, labels=labels, num_classes=len(manifest.classes), text=text)
+
+    for run in stored:
+        assert run.provenance["prompts"] == prompts("synthetic", manifest.classes)
+        if run.spec["seed"] != plan.runs[0].seed or run.spec["sampling"] != to_plain(plan.runs[0].sampling):
+            continue
+        head = HEADS[run.spec["method"]]
+        state = head.fit(seen(split.train), seen(split.val), HeadSpec(), run.spec["seed"])
+        rows = run.predictions().to_pylist()
+        of = {row["path"]: [row[label] for label in manifest.classes] for row in rows}
+        expected = head.probabilities(state, seen(split.train), seen(split.test).features)
+        np.testing.assert_allclose([of[sample.path] for sample in split.test], expected, atol=2e-3)
 
 
 def test_a_second_run_does_nothing_and_the_text_is_kept_in_the_cache(finished: Path, drawn_cells: Path):

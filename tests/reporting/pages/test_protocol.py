@@ -71,7 +71,15 @@ def test_settings_are_said_in_these_words(store: Store, method: str, adapter: di
     assert said in settings(store, method, AdapterSpec(**adapter))
 
 
-HEAD_CHANGES: dict[str, Any] = {"shrinkage": 0.25, "penalty": 0.5, "neighbours": 7, "centre": True}
+HEAD_CHANGES: dict[str, Any] = {
+    "shrinkage": 0.25,
+    "penalty": 0.5,
+    "neighbours": 7,
+    "centre": True,
+    "alpha": 0.3,
+    "beta": 9.5,
+    "lam": 0.7,
+}
 
 
 @pytest.mark.parametrize("method", FITTED_HEADS)

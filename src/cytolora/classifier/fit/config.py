@@ -163,6 +163,11 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
+    if entry.head is not None and entry.head.needs_text:
+        raise ConfigError(
+            f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
+            "have. Compare it in `cytolora run`, and fit linear, gda, logistic, ridge, nearest-mean, or an adapter."
+        )
     if entry.head is not None and not entry.head.is_affine:
         raise ConfigError(
             f"{method} keeps its training images and is no map of features, so it fits into no bundle. Choose linear, "

@@ -91,5 +91,53 @@ FITTED: Mapping[str, HeadFacts] = {
             )
         },
     ),
+    "ss-text": HeadFacts(
+        description="Text embeddings of the classes moved towards their images and away from each other (SS-Text+, "
+        "Silva-Rodríguez et al. 2025).",
+        solution="closed form",
+        needs_text=True,
+    ),
+    "lp++": HeadFacts(
+        description="Linear classifier and a factor of each class's text, by gradient steps of computed size (Huang et "
+        "al. 2024).",
+        solution="iterative",
+        needs_text=True,
+        needs_validation=True,
+    ),
+    "tip-adapter": HeadFacts(
+        description="Zero-shot logits and votes of all training images by likeness, without training (Zhang et al. "
+        "2022).",
+        solution="closed form",
+        needs_text=True,
+        needs_validation=True,
+        is_affine=False,
+        values={
+            "alpha": Value(
+                default="of 2 and 20 values from 0.1 to 10 the one with the highest validation accuracy",
+                source="Zhang et al. 2022, arXiv:2207.09519; range and start of the public code of Dausort et al.'s "
+                "later benchmark",
+            ),
+            "beta": Value(
+                default="of 1 and 200 values from 0.1 to 12, chosen with alpha",
+                source="as alpha",
+            ),
+        },
+    ),
+    "proker": HeadFacts(
+        description="Kernel ridge regression of what zero-shot leaves (Bendou et al. 2025).",
+        solution="closed form",
+        needs_text=True,
+        is_affine=False,
+        values={
+            "beta": Value(
+                default="3, 2.6, 1.5, 1.66, 1.7 at 1, 2, 4, 8, 16 images of each class; rounded down between",
+                source="Bendou et al. 2025, arXiv:2501.11175; public fork of its code, hyperparameters.json",
+            ),
+            "lam": Value(
+                default="0.05, 0.05, 0.05, 0.07, 0.1 at the same numbers of images",
+                source="as beta",
+            ),
+        },
+    ),
 }
 """By method."""

@@ -1,7 +1,7 @@
 """Backbone registry: the built-in encoder, the published ones of ``zoo``, and backbone files of users."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,33 @@ from cytolora.config.yaml import read_spec
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
-from cytolora.models.backbones.spec import BackboneSpec, Format, HubFile, Pool, what_else_it_loads
+from cytolora.models.backbones.spec import BackboneSpec, Format, HubFile, Pool, TextSpec, what_else_it_loads
 from cytolora.models.backbones.zoo import clip, cytology, general, pathology
 
-__all__ = ["BACKBONES", "NANO", "SHIPPED", "BackboneSpec", "Format", "HubFile", "Pool", "read_backbone_file"]
+__all__ = [
+    "BACKBONES",
+    "NANO",
+    "NANO_CLIP",
+    "SHIPPED",
+    "BackboneSpec",
+    "Format",
+    "HubFile",
+    "Pool",
+    "read_backbone_file",
+]
 
 BACKBONES: Registry[BackboneSpec] = Registry(
     "model", "Read it with --backbone-file, and give --model the name that stands in it."
 )
+
+_WEIGHTS = Path(str(files("cytolora.models.backbones") / "weights"))
 
 NANO = BACKBONES.add(
     BackboneSpec(
         name="nano",
         architecture="vit_tiny_patch16_224",
         arguments={"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "num_classes": 0},
-        weights=Path(str(files("cytolora.models.backbones") / "weights" / "nano.safetensors")),
+        weights=_WEIGHTS / "nano.safetensors",
         pool="mean_patch",
         feature_dim=96,
         preprocess=Preprocess(
@@ -36,7 +48,28 @@ NANO = BACKBONES.add(
     )
 )
 
-SHIPPED = (NANO, *map(BACKBONES.add, (*clip.ENTRIES, *general.ENTRIES, *pathology.ENTRIES, *cytology.ENTRIES)))
+NANO_CLIP = BACKBONES.add(
+    replace(
+        NANO,
+        name="nano-clip",
+        weights=_WEIGHTS / "nano-clip" / "model.safetensors",
+        format="open_clip_timm",
+        text=TextSpec(
+            kind="bert", width=64, heads=2, layers=2, context_length=48, vocab_size=76, vocabulary="vocab.txt"
+        ),
+        pool="cls",
+        projection=64,
+        feature_dim=64,
+        description="Image encoder of nano and a small BERT, trained on drawn cells and their captions; for demos and "
+        "tests, not real cells.",
+    )
+)
+
+SHIPPED = (
+    NANO,
+    NANO_CLIP,
+    *map(BACKBONES.add, (*clip.ENTRIES, *general.ENTRIES, *pathology.ENTRIES, *cytology.ENTRIES)),
+)
 """Entries of this package, whose facts its tests prove; neither plug-ins nor backbone files."""
 
 

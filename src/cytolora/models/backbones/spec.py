@@ -112,8 +112,8 @@ class TextSpec:
     """Tokens of a prompt, at most."""
     vocab_size: int = 49408
     quick_gelu: bool = True
-    vocabulary: HubFile | None = None
-    """Words of a BERT; CLIP's come with open_clip."""
+    vocabulary: HubFile | str | None = None
+    """Words of a BERT: a file on the hub, or the name of one beside the weights; CLIP's come with open_clip."""
 
     def __post_init__(self) -> None:
         small = dict.fromkeys(("heads", "layers"), whole(1, 256))

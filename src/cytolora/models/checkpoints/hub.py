@@ -86,10 +86,13 @@ def intact(spec: BackboneSpec, path: Path) -> Path:
 
 def find_vocabulary(spec: BackboneSpec, weights: Path) -> Path | None:
     """Returns the text encoder's vocabulary: beside the weights, or in the hub's cache; None where it needs none."""
-    if spec.text is None or spec.text.vocabulary is None:
+    named = spec.text and spec.text.vocabulary
+    if named is None:
         return None
-    beside = weights.parent / spec.text.vocabulary.filename
-    return beside if beside.is_file() else _cached(spec.text.vocabulary)
+    if isinstance(named, str):
+        return weights.parent / named
+    beside = weights.parent / named.filename
+    return beside if beside.is_file() else _cached(named)
 
 
 def fetch_neighbours(spec: BackboneSpec, checkpoint: Path) -> list[Path]:
@@ -111,10 +114,9 @@ def fetch_neighbours(spec: BackboneSpec, checkpoint: Path) -> list[Path]:
 
 
 def fetch_vocabulary(spec: BackboneSpec) -> Path | None:
-    """Like ``fetch``, for the text encoder's vocabulary; None where it needs none."""
-    if spec.text is None or spec.text.vocabulary is None:
-        return None
-    return _download(spec, spec.text.vocabulary)
+    """Like ``fetch``, for the text encoder's vocabulary; None where it needs none, or has it with its weights."""
+    named = spec.text and spec.text.vocabulary
+    return _download(spec, named) if isinstance(named, HubFile) else None
 
 
 def missing(spec: BackboneSpec, lost: str = "") -> WeightsError:

@@ -36,14 +36,14 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.logit_scale = math.nan  # until a checkpoint is loaded
         if text.kind == "clip":
-            self.encoder, self._tokenise = _clip_encoder(text, projection)
+            self.encoder, self.tokens = _clip_encoder(text, projection)
         else:
-            self.encoder, self._tokenise = _bert_encoder(text, projection, vocabulary)
+            self.encoder, self.tokens = _bert_encoder(text, projection, vocabulary)
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
         """Returns embeddings, not normalised."""
-        return self.encoder(self._tokenise(list(prompts)))
+        return self.encoder(self.tokens(list(prompts)))
 
 
 def load_text_encoder(spec: BackboneSpec, weights: Path, vocabulary: Path | None = None) -> TextEncoder:

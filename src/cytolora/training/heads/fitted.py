@@ -14,10 +14,19 @@ from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.means import gaussian, nearest_mean
 from cytolora.training.heads.neighbours import choose_k, smoothed_votes
 from cytolora.training.heads.penalised import logistic, ridge
+from cytolora.training.heads.text_affine import lp_plus_plus, ss_text
+from cytolora.training.heads.text_kernels import (
+    proker_logits,
+    proker_solve,
+    proker_values,
+    tip_logits,
+    tip_search,
+)
 
 State = dict[str, Tensor]
 """What is stored of a head, by name."""
 _NEIGHBOURS = "neighbours"
+_ALPHA, _BETA, _COEFFICIENTS = "alpha", "beta", "coefficients"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +39,9 @@ class FittedHead:
     """State, training images, and features of the images to classify."""
 
 
-def _affine(fit: Callable[[Labelled, HeadSpec, int], AffineHead]) -> FittedHead:
+def _affine(fit: Callable[[Labelled, Labelled, HeadSpec, int], AffineHead]) -> FittedHead:
     return FittedHead(
-        fit=lambda known, _, spec, seed: fit(known, spec, seed).state(),
+        fit=lambda known, val, spec, seed: fit(known, val, spec, seed).state(),
         probabilities=lambda state, _, features: AffineHead.of(state).logits(features).softmax(dim=1),
     )
 
@@ -46,14 +55,41 @@ def _choose_neighbours(known: Labelled, val: Labelled, spec: HeadSpec, seed: int
     return {_NEIGHBOURS: torch.tensor(k)}
 
 
+def _tip(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
+    alpha, beta = tip_search(known, val, spec)
+    return {_ALPHA: torch.tensor(alpha, dtype=torch.float64), _BETA: torch.tensor(beta, dtype=torch.float64)}
+
+
+def _proker(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
+    beta, lam = proker_values(known, spec)
+    return {
+        _COEFFICIENTS: proker_solve(known, beta=beta, lam=lam),
+        _BETA: torch.tensor(beta, dtype=torch.float64),
+    }
+
+
 HEADS: Mapping[str, FittedHead] = {
-    "gda": _affine(lambda known, spec, seed: gaussian(known, spec)),
-    "logistic": _affine(lambda known, spec, seed: logistic(known, spec, seed=seed)),
-    "ridge": _affine(lambda known, spec, seed: ridge(known, spec, seed=seed)),
-    "nearest-mean": _affine(lambda known, spec, seed: nearest_mean(known, spec)),
+    "gda": _affine(lambda known, val, spec, seed: gaussian(known, spec)),
+    "logistic": _affine(lambda known, val, spec, seed: logistic(known, spec, seed=seed)),
+    "ridge": _affine(lambda known, val, spec, seed: ridge(known, spec, seed=seed)),
+    "nearest-mean": _affine(lambda known, val, spec, seed: nearest_mean(known, spec)),
     "knn": FittedHead(
         fit=_choose_neighbours,
         probabilities=lambda state, known, features: smoothed_votes(known, features, k=int(state[_NEIGHBOURS])),
+    ),
+    "ss-text": _affine(lambda known, val, spec, seed: ss_text(known)),
+    "lp++": _affine(lambda known, val, spec, seed: lp_plus_plus(known, val, seed=seed)),
+    "tip-adapter": FittedHead(
+        fit=_tip,
+        probabilities=lambda state, known, features: tip_logits(
+            known, features, alpha=float(state[_ALPHA]), beta=float(state[_BETA])
+        ).softmax(dim=1),
+    ),
+    "proker": FittedHead(
+        fit=_proker,
+        probabilities=lambda state, known, features: proker_logits(
+            known, features, state[_COEFFICIENTS], beta=float(state[_BETA])
+        ).softmax(dim=1),
     ),
 }
 """By method, those of ``models.adapters.head_methods.FITTED``."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from cytolora.models.text.embeddings import ClassText
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
@@ -17,6 +19,14 @@ class Labelled:
     num_classes: int
     groups: Sequence[str] = ()
     """Unit of each image: its group, or itself where that is unknown; empty: every image for itself."""
+    text: ClassText | None = None
+    """Text embeddings of the classes, where the head reads them."""
+
+    @property
+    def class_text(self) -> ClassText:
+        """The text embeddings, for a head that cannot do without."""
+        assert self.text is not None, "the head needs the text embeddings of the classes"
+        return self.text
 
     @property
     def units(self) -> list[str]:
