@@ -45,7 +45,7 @@ class Part:
     """Arguments of the shortened one."""
     full: tuple[str, ...] = ()
     minutes: float
-    """Of the shortened one, on two idle cores of a Zen 4; for --list and for the limit of time."""
+    """Of the shortened one, on two idle cores of a Zen 4 (without a GPU); for --list and for the limit of time."""
     full_minutes: float
 
 
@@ -72,7 +72,7 @@ PARTS: Mapping[str, Part] = {
         script="heads.py",
         quick=("--both", "--heads", "3", "--epochs", "1"),
         full=("--both",),
-        minutes=1.5,
+        minutes=1,
         full_minutes=12,
     ),
     "end-to-end": Part(
@@ -84,28 +84,28 @@ PARTS: Mapping[str, Part] = {
         full_minutes=60,
     ),
     "start-up": Part(
-        title="Start-up of commands", script="startup.py", full=("--rounds", "5"), minutes=1.5, full_minutes=2
+        title="Start-up of commands", script="startup.py", full=("--rounds", "5"), minutes=1, full_minutes=2
     ),
     "data-scale": Part(
         title="Commands on a dataset like HiCervix",
         script="small_data_scale.py",
         full=("--images", "38140"),
-        minutes=1.5,
+        minutes=1.2,
         full_minutes=25,
     ),
     "two-workers": Part(
         title="Two workers against one",
         script="two_workers.py",
-        quick=("--steps", "50", "--rounds", "1"),
-        minutes=3.5,
-        full_minutes=12,
+        quick=("--rounds", "1"),
+        minutes=4,
+        full_minutes=8,
     ),
     "augmentation": Part(title="Views of a training batch", script="augmentation.py", minutes=0.3, full_minutes=0.3),
     "embed-memory": Part(
         title="`embed` with the number of images",
         script="embed_memory.py",
         quick=("--images", "2000"),
-        minutes=0.5,
+        minutes=0.4,
         full_minutes=1.5,
     ),
     "load-encoder": Part(
@@ -115,15 +115,15 @@ PARTS: Mapping[str, Part] = {
         minutes=0.8,
         full_minutes=4,
     ),
-    "plan": Part(title="`plan exp2`", script="plan.py", quick=("--rounds", "2"), minutes=0.5, full_minutes=0.6),
+    "plan": Part(title="`plan exp2`", script="plan.py", quick=("--rounds", "2"), minutes=0.4, full_minutes=0.6),
     "report": Part(
-        title="A report of stored runs", script="report.py", quick=("--models", "1"), minutes=0.7, full_minutes=3
+        title="A report of stored runs", script="report.py", quick=("--models", "1"), minutes=0.8, full_minutes=3
     ),
     "gpu": Part(
         title="A GPU",
         script="gpu.py",
         quick=("--models", "vit_base_patch16_224", "--batches", "32", "--ways", "eager", "graph"),
-        minutes=0.5,
+        minutes=0.1,
         full_minutes=10,
     ),
 }

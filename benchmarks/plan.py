@@ -36,7 +36,7 @@ def stored(run: RunSpec) -> RunResult:
             "num_trainable": 77_000,
             "train": {"num_images": 28, "num_steps": 250, "final_loss": 0.2},
         },
-        predictions=pa.table({"path": ["a.png"], "label": ["a"]}),
+        predictions=pa.table({"subset": ["val"], "path": ["a.png"], "group": ["g"], "label": ["a"], "a": [1.0]}),
         weights=b"",
         provenance={
             "weights_sha256": "w",

@@ -60,11 +60,19 @@ def test_a_planted_fall_is_marked_and_a_fall_within_the_noise_is_not(row: Any, f
     assert fell([row(95, 96, 97), row(90, 91, 92, name="ours, bf16")], before) == []
 
 
-def test_the_noise_is_the_widest_range_of_the_part_and_of_no_other(row: Any, fell: Any):
+def test_the_noise_is_the_widest_range_of_the_part_and_of_no_other(row: Any, programs: SimpleNamespace):
     before = [row(90, 90, 90), row(50, 50, 50, name="peer"), row(90, 90, 90, part="embedding")]
     now = [row(80, 80, 80), row(45, 50, 55, name="peer"), row(80, 80, 80, part="embedding")]
-    assert fell(now, before) == ["ours"]  # of embedding: the noise of lora-step, a fifth, is not its own
-    assert [found for found in before if found.part == "embedding"][0].name == "ours"
+    found = {(one.row.part, one.row.name): one for one in programs.recorded.compare(now, before)}
+    assert found["lora-step", "ours"].noise == pytest.approx(90 * 0.2)
+    assert not found["lora-step", "ours"].fell
+    assert found["embedding", "ours"].noise == 0
+    assert found["embedding", "ours"].fell
+
+
+def test_the_noise_of_the_recorded_run_counts_where_it_was_wider(row: Any, fell: Any):
+    assert fell([row(84, 85, 86)], [row(86, 90, 94)]) == []
+    assert fell([row(84, 85, 86)], [row(89, 90, 91)]) == ["ours"]
 
 
 @given(
