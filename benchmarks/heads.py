@@ -90,6 +90,7 @@ def against_logistic_regression(options: argparse.Namespace) -> Iterator[Row]:
     """Measures the ratio to scikit-learn's solver: another estimator, which stops when it has converged."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     penalties = np.logspace(-4, 2, NUM_HEADS)
     for num_images, feature_dim, num_classes in SIZES:
@@ -102,7 +103,8 @@ def against_logistic_regression(options: argparse.Namespace) -> Iterator[Row]:
         chosen = penalties[:: max(1, NUM_HEADS // options.heads)]
         solvers = [LogisticRegression(C=penalty) for penalty in chosen]
         known = features.numpy(), labels.numpy()
-        theirs = cpu_seconds(lambda solvers=solvers, known=known: [solver.fit(*known) for solver in solvers])
+        with threadpool_limits(options.threads):  # numpy's products have threads of their own
+            theirs = cpu_seconds(lambda solvers=solvers, known=known: [solver.fit(*known) for solver in solvers])
         theirs, iterations = theirs * NUM_HEADS / len(chosen), [int(solver.n_iter_.max()) for solver in solvers]
         data = (features, labels, num_classes, options.epochs)
         ours = cpu_seconds(lambda data=data: in_one_pass(*data)) * PROTOCOL_EPOCHS / options.epochs

@@ -24,7 +24,10 @@ from cytolora.models.checkpoints.checkpoint import read_state
 
 
 def _spec(architecture: str) -> BackboneSpec:
-    return replace(BACKBONES.get("nano"), architecture=architecture, arguments={"num_classes": 0}, feature_dim=None)
+    nano = BACKBONES.get("nano")
+    preprocess = replace(nano.preprocess, size_px=224)
+    arguments = {"num_classes": 0}
+    return replace(nano, architecture=architecture, arguments=arguments, preprocess=preprocess, feature_dim=None)
 
 
 def _make(architecture: str, folder: Path) -> None:
