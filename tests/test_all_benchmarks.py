@@ -1,5 +1,6 @@
 """benchmarks/all.py: every benchmark of speed is a part of it, and what fell below the recorded rows is marked."""
 
+import importlib
 import json
 import os
 import re
@@ -24,14 +25,8 @@ def programs() -> Iterator[SimpleNamespace]:
     """all.py and the modules that it is made of, in the path for as long as this file's tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        import machine
-        import measuring
-        import recorded
-        import rows
-
-        yield SimpleNamespace(
-            all=load_benchmark("all"), rows=rows, recorded=recorded, measuring=measuring, machine=machine
-        )
+        modules = {name: importlib.import_module(name) for name in ("rows", "recorded", "measuring", "machine")}
+        yield SimpleNamespace(all=load_benchmark("all"), **modules)
 
 
 @pytest.fixture
