@@ -6,16 +6,15 @@ Every measurement is a process of its own, so that its peak is its own. The imag
 """
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from measuring import cytolora, process
 from PIL import Image
+from rows import Row, add_rows_option, show
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -30,44 +29,32 @@ def draw(folder: Path, num_images: int) -> None:
         Image.fromarray(pixels).save(folder / CLASSES[number % len(CLASSES)] / f"{number:06}.png", compress_level=0)
 
 
-def measure(data: Path, out: Path, cache: Path, model: str) -> None:
-    """Runs in the process of its own; prints one line of JSON."""
-    from cytolora.cli.app import app
-
-    started = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    options = ["--out", str(out), "--cache", str(cache), "--model", model, "--threads", "1", "--quiet"]
-    app(["embed", str(data), *options], result_action="return_value")
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found = {"seconds": time.perf_counter() - started, "cpu": cpu, "peak_mib": after.ru_maxrss / 1024}
-    print(json.dumps(found), file=sys.stderr)
-
-
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[2000, 10000])
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--one", nargs=3, type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        measure(*options.one, options.model)
-        return
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Embeds each number of images twice."""
     for num_images in options.images:
         with tempfile.TemporaryDirectory() as name:
             data, out, cache = (Path(name) / part for part in ("data", "cells.parquet", "cache"))
             draw(data, num_images)
+            arguments = ["--out", out, "--cache", cache, "--model", options.model, "--threads", "1", "--quiet"]
             for title in ("first time", "second time"):
-                command = [sys.executable, __file__, "--model", options.model, "--one", str(data), str(out), str(cache)]
-                done = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=True)
-                found = json.loads(done.stderr.splitlines()[-1])
-                print(
-                    f"{num_images} images, {title}: {found['seconds']:.1f} s ({found['cpu']:.1f} s of CPU), "
-                    f"peak {found['peak_mib']:.0f} MiB",
-                    flush=True,
+                cost = process(cytolora("embed", data, *arguments))
+                figures = {"CPU s": cost.cpu_seconds, "wall s": cost.wall_seconds, "MiB": cost.peak_mib}
+                yield Row(
+                    part="embed-memory",
+                    name=f"{num_images:,} images, {title}",
+                    figures={title: (value,) for title, value in figures.items()},
+                    conditions=f"{options.model}, 1 thread",
                 )
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[2000, 10000])
+    parser.add_argument("--model", default="nano")
+    add_rows_option(parser)
+    options = parser.parse_args()
+    return show(measure(options), options)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

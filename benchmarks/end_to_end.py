@@ -1,28 +1,43 @@
 """A slice of the few-shot grid, from files to accuracies: ours against timm + PEFT + DataLoader, wall and CPU seconds.
 
-    .venv/bin/python benchmarks/end_to_end.py --data herlev=smear2005 --backbone-file vit_tiny6/backbone.yaml --steps 20
+    .venv/bin/python benchmarks/end_to_end.py --steps 20          (drawn cells; six blocks of width 192, random weights)
+    .venv/bin/python benchmarks/end_to_end.py --data herlev=smear2005 --backbone-file vit_tiny6/backbone.yaml
 
 4 shots, one seed, five learning rates, LoRA of rank 2 on q and v, batch 32, the same images and numbers of steps on
 both sides. The paper's budget at 4 shots is 250 steps (``--steps 250``).
 "Each run alone" is the same work on both sides: a process a run, validated after every epoch; ours keeps decoded images
 from one run to the next, as it does. "The whole protocol" is what each side would do: ours loads once, validates once
 and tests the chosen rate, theirs does all of it for every rate. fp32 on both sides; bf16 of ours is set against theirs
-in fp32 and under autocast. Memory is that of the main process. The fewer the steps, the more starting counts.
+in fp32 and under autocast. Memory is that of the main process. The fewer the steps, the more starting counts. With
+``--rates 1`` one run of five is made where each is alone, and its time taken five times.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+from measuring import process
+from rows import Row, add_rows_option, last_line, ratios, show
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+NUM_IMAGES = 900
 SEED, SHOTS = 1, 4
+OWN_ENCODER = """
+name: six-blocks
+architecture: vit_tiny_patch16_224
+arguments: {depth: 6, num_classes: 0}
+weights: model.safetensors
+pool: mean_patch
+preprocess:
+  {size_px: 224, resize: squash, interpolation: bicubic, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+licence: Apache-2.0
+"""
+"""Of the structure of vit-tiny6; weights are random, on which no time depends."""
 
 
 def grid(options: argparse.Namespace):
@@ -205,77 +220,132 @@ def _score(model, loader, autocast) -> None:
 SIDES = {"ours_each": ours_each, "ours_whole": ours_whole, "theirs_each": theirs_each}
 
 
-def run_side(side: str, cache: str, precision: str = "fp32", *, rates: int = len(RATES), workers: int = 0) -> dict:
-    """Runs one side in processes of its own; wall seconds, CPU seconds and the largest peak memory, MiB."""
-    wall, cpu, memory = 0.0, 0.0, 0.0
-    for rate in range(rates):
-        command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--rate", str(rate), "--cache", cache]
-        command += ["--workers", str(workers), "--precision", precision]
-        started = time.perf_counter()
-        found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
-        wall += time.perf_counter() - started
-        report = json.loads(found.stdout.strip().splitlines()[-1])
-        cpu, memory = cpu + report["cpu"], max(memory, report["memory"])
-    return {"wall": wall, "cpu": cpu, "memory": memory}
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One row."""
+
+    side: str
+    precision: str = "fp32"
+    workers: int = 0
 
 
-def main() -> None:
-    """Measures and prints, or runs one side."""
+ROWS = {
+    "theirs, 0 workers": Side(side="theirs_each"),
+    "theirs, 2 workers": Side(side="theirs_each", workers=2),
+    "theirs, bf16 autocast": Side(side="theirs_each", precision="bf16"),
+    "ours, each run alone, fp32": Side(side="ours_each"),
+    "ours, each run alone, bf16": Side(side="ours_each", precision="bf16"),
+    "ours, whole protocol, fp32": Side(side="ours_whole"),
+    "ours, whole protocol, bf16": Side(side="ours_whole", precision="bf16"),
+}
+FIGURES = ("CPU s", "wall s", "MiB")
+Found = dict[str, dict[str, list[float]]]
+
+
+def run_side(side: Side, cache: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Runs one side in processes of its own; CPU seconds, wall seconds and the largest peak memory, MiB."""
+    rates = 1 if side.side == "ours_whole" else options.rates
+    command = [sys.executable, __file__, "--data", options.data, "--model", options.model, "--side", side.side]
+    command += ["--backbone-file", options.backbone_file] if options.backbone_file else []
+    command += ["--steps", str(options.steps), "--threads", str(options.threads), *(["--fused"] * options.fused)]
+    command += ["--workers", str(side.workers), "--precision", side.precision, "--cache", cache / side.precision]
+    costs = [process([*command, "--rate", str(rate)]) for rate in range(rates)]
+    scale = 1 if side.side == "ours_whole" else len(RATES) / rates
+    cpu, wall = sum(cost.cpu_seconds for cost in costs), sum(cost.wall_seconds for cost in costs)
+    return dict(zip(FIGURES, (cpu * scale, wall * scale, max(cost.peak_mib for cost in costs)), strict=True))
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Measures every side in turn, round by round."""
+    found, problems = Found(), dict[str, str]()
+    sides = {name: side for name, side in ROWS.items() if not side.workers or options.with_workers}
+    for number in range(options.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, side in sides.items():
+                if name in problems:
+                    continue
+                print(f"end-to-end: {name}, round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+                try:
+                    values = run_side(side, Path(folder) / side.side, options)
+                except RuntimeError as error:
+                    problems[name] = f"failed: {last_line(str(error))}"
+                    continue
+                for title, value in values.items():
+                    found.setdefault(name, {}).setdefault(title, []).append(value)
+    for name, side in sides.items():
+        common = {
+            "part": "end-to-end",
+            "name": name,
+            "conditions": f"{options.steps} steps, {options.threads} thread{'s' * (options.threads > 1)}, "
+            f"{options.data.partition('=')[0]}, {options.model}",
+            "is_scaled": options.rates < len(RATES) and side.side != "ours_whole",
+        }
+        if name in problems:
+            yield Row(**common, problem=problems[name])
+        else:
+            yield Row(**common, figures={**found[name], **against_theirs(name, side, found)})
+
+
+def against_theirs(name: str, side: Side, found: Found) -> dict[str, Sequence[float]]:
+    """Theirs over ours: against the faster of theirs in fp32, and in bf16 against autocast too."""
+    slow = [other for other in found if other.startswith("theirs") and ROWS[other].precision == "fp32"]
+    others = {min(slow, key=lambda other: statistics.median(found[other]["wall s"])): "theirs"} if slow else {}
+    if side.precision == "bf16" and "theirs, bf16 autocast" in found:
+        others["theirs, bf16 autocast"] = "autocast"
+    if not name.startswith("ours"):
+        return {}
+    return {
+        f"{title} / ours, {kind}": ratios(found[other][kind], found[name][kind])
+        for other, title in others.items()
+        for kind in FIGURES
+    }
+
+
+def draw(folder: Path, num_images: int) -> tuple[str, Path]:
+    """Draws cells and writes an encoder with random weights; returns the data as NAME=PATH, and the encoder's file."""
+    import timm
+    from safetensors.torch import save_file
+
+    from cytolora.data.synthetic.dataset import write_synthetic
+
+    write_synthetic(folder / "cells", num_images=num_images, num_slides=20, seed=0)
+    model = timm.create_model("vit_tiny_patch16_224", depth=6, num_classes=0)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "backbone.yaml").write_text(OWN_ENCODER, encoding="utf-8")
+    return f"synthetic={folder / 'cells'}", folder / "backbone.yaml"
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="NAME=PATH")
+    parser.add_argument("--data", help="NAME=PATH; cells are drawn if not given")
+    parser.add_argument("--images", type=int, default=NUM_IMAGES, help="how many are drawn")
     parser.add_argument("--model", default="vit-tiny6")
     parser.add_argument("--backbone-file", type=Path)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rates", type=int, default=len(RATES), help="so many runs are made where each is alone")
+    parser.add_argument("--with-workers", action="store_true", help="theirs with two loader processes too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fused", action="store_true", help="theirs adapts timm's qkv as a whole, as scripts often do")
-    parser.add_argument("--side", choices=SIDES)
-    parser.add_argument("--rate", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--cache", default="")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--cache", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="fp32", help=argparse.SUPPRESS)
+    add_rows_option(parser)
     options = parser.parse_args()
     if options.side:
         import torch
 
         torch.set_num_threads(options.threads)
         SIDES[options.side](options)
-        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
-        cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-        print(json.dumps({"cpu": cpu, "memory": own.ru_maxrss / 1024}))
-        return
-    found: dict[str, list[dict]] = {}
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-            for name, run in {
-                "theirs, 0 workers": partial(run_side, "theirs_each", first),
-                "theirs, 2 workers": partial(run_side, "theirs_each", first, workers=2),
-                "theirs, bf16 autocast": partial(run_side, "theirs_each", first, "bf16"),
-                "ours, each run alone": partial(run_side, "ours_each", first),
-                "ours, each run alone, bf16": partial(run_side, "ours_each", f"{first}/bf16", "bf16"),
-                "ours, whole protocol": partial(run_side, "ours_whole", second, rates=1),
-                "ours, whole protocol, bf16": partial(run_side, "ours_whole", f"{second}/bf16", "bf16", rates=1),
-            }.items():
-                found.setdefault(name, []).append(run())
-                print(f"{name}: {found[name][-1]}", file=sys.stderr, flush=True)
-    for name, sides in found.items():
-        shown = ", ".join(f"{key} {statistics.median(side[key] for side in sides):.1f}" for key in sides[0])
-        print(f"{name}: {shown}")
-    theirs = ("theirs, 0 workers", "theirs, 2 workers")
-    best = min(theirs, key=lambda name: statistics.median(side["wall"] for side in found[name]))
-    print(f"Theirs: {best}, or bf16 autocast where that is said.")
-    for name in (one for one in found if one.startswith("ours")):
-        print_ratios(name, found[best], found[name])
-        if name.endswith("bf16"):
-            print_ratios(f"{name} (autocast)", found["theirs, bf16 autocast"], found[name])
-
-
-def print_ratios(name: str, theirs: list[dict], ours: list[dict]) -> None:
-    """Prints how many times as much theirs took: the median of the rounds, the smallest and the largest."""
-    for key in ("wall", "cpu", "memory"):
-        ratios = [left[key] / right[key] for left, right in zip(theirs, ours, strict=True)]
-        print(f"{name}: {key}, theirs / ours {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        if options.data is None:
+            options.data, options.backbone_file = draw(Path(folder), options.images)
+            options.model = "six-blocks"
+        return show(measure(options), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

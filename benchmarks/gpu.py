@@ -6,18 +6,21 @@
 
 One row each for eager, compiled (reduce-overhead), CUDA graphs, and five adapters in one step (the learning rates of a
 seed, which share their images). Random weights, images on the device. The peak is that of a large product, measured in
-the same run. Prints a Markdown table; what a device cannot do is a row "not measured".
+the same run; what a device cannot do is a row "not measured".
 """
 
 import argparse
 import gc
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import timm
 import torch
 import torch.nn.functional as F
+from rows import PEAK_SHARE, Figures, Row, add_rows_option, show
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -157,43 +160,49 @@ def row(name: str, work: str, way: str, batch: int, device: torch.device) -> tup
     return num_images / took, flops / took
 
 
-def measured(name: str, work: str, way: str, batch: int, device: torch.device, peak: float) -> str:
-    """Returns the last two columns of a row; memory of earlier rows (graphs, compiled code) is released first."""
+def measured(name: str, work: str, way: str, batch: int, device: torch.device, peak: float) -> Figures:
+    """Returns the figures of a row; memory of earlier rows (graphs, compiled code) is released first."""
     torch.compiler.reset()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    try:
-        rate, flops = row(name, work, way, batch, device)
-    except torch.OutOfMemoryError:
-        return "out of memory | |"
-    return f"{rate:.0f} | {100 * flops / peak:.0f} % |"
+    rate, flops = row(name, work, way, batch, device)
+    return {"images/s": (rate,), PEAK_SHARE: (100 * flops / peak,)}
 
 
-def main() -> None:
-    """Measures and prints."""
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Measures every combination that exists."""
+    device = None if options.device == "none" else torch.device(options.device)
+    peak = peak_flops(device) if device else 0.0
+    if device is not None:
+        shown = torch.cuda.get_device_name() if device.type == "cuda" else device.type
+        yield Row(part="gpu", name=f"peak, bf16, {shown}", figures={"TFLOP/s": (peak / 1e12,)})
+    for name, work, batch, way in product(options.models, options.work, options.batches, options.ways):
+        if way == "adapters" and work == "inference":
+            continue
+        figures, problem = {}, "not measured: no GPU" if device is None else ""
+        if device is not None and way == "graph" and device.type != "cuda":
+            problem = "not measured: needs CUDA"
+        if device is not None and not problem:
+            try:
+                figures = measured(name, work, way, batch, device, peak)
+            except torch.OutOfMemoryError:
+                problem = "not measured: out of memory"
+        title, conditions = f"{name}, {work}, {way}", f"batch {batch}"
+        yield Row(part="gpu", name=f"{title}, {conditions}", figures=figures, conditions=conditions, problem=problem)
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "none")
     parser.add_argument("--models", nargs="+", default=["vit_base_patch16_224", "vit_large_patch14_clip_224"])
     parser.add_argument("--batches", nargs="+", type=int, default=[10, 32, 256])
     parser.add_argument("--work", nargs="+", choices=("training", "inference"), default=["training", "inference"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    add_rows_option(parser)
     options = parser.parse_args()
-    device = None if options.device == "none" else torch.device(options.device)
-    peak = peak_flops(device) if device else 0.0
-    shown = "none" if device is None else torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(f"Device: {shown}; peak {peak / 1e12:.1f} TFLOP/s, torch {torch.__version__}\n")
-    print("| model | work | way | batch | images/s | of peak |\n| --- | --- | --- | ---: | ---: | ---: |")
-    for name in options.models:
-        for work in options.work:
-            for batch in options.batches:
-                for way in options.ways:
-                    if device is None or (way == "graph" and device.type != "cuda"):
-                        print(f"| {name} | {work} | {way} | {batch} | not measured | |", flush=True)
-                        continue
-                    result = measured(name, work, way, batch, device, peak)
-                    print(f"| {name} | {work} | {way} | {batch} | {result}", flush=True)
+    return show(measure(options), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,12 +10,13 @@ the baseline trains so many heads and is scaled to 18, which each line then says
 """
 
 import argparse
-import statistics
-from collections.abc import Callable
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+import sys
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from measuring import cpu_seconds
+from rows import Row, add_rows_option, show
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -63,37 +64,33 @@ def in_one_pass(features: Tensor, labels: Tensor, num_classes: int, num_epochs: 
     )
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process and of those that it started and waited for."""
-
-    def used() -> float:
-        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
-        return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-    started = used()
-    work()
-    return used() - started
-
-
-def against_loader(options: argparse.Namespace) -> None:
-    """Prints the ratio to one run per head."""
+def against_loader(options: argparse.Namespace) -> Iterator[Row]:
+    """Measures the ratio to one run per head."""
     for num_images, feature_dim, num_classes in SIZES:
         features = torch.randn(num_images, feature_dim)
         labels = torch.randint(0, num_classes, (num_images,))
-        data, ratios = (features, labels, num_classes, options.epochs), []
+        data, found = (features, labels, num_classes, options.epochs), dict[str, list[float]]()
+        one_by_one(features[:64], labels[:64], num_classes, 1, options.workers, 1)  # whatever the first call loads
+        in_one_pass(features[:64], labels[:64], num_classes, 1)
         for _ in range(options.rounds):
             theirs = cpu_seconds(lambda data=data: one_by_one(*data, options.workers, options.heads))
             ours = cpu_seconds(lambda data=data: in_one_pass(*data))
-            ratios.append(theirs * NUM_HEADS / options.heads / ours)
-        shown = f"{statistics.median(ratios):.1f} [{min(ratios):.1f}, {max(ratios):.1f}]"
-        trained = "" if options.heads == NUM_HEADS else f" (the baseline trained {options.heads} of them, scaled)"
-        print(f"{num_images} x {feature_dim}, {num_classes} classes, {options.workers} workers: ratio {shown}{trained}")
+            found.setdefault("loader / ours", []).append(theirs * NUM_HEADS / options.heads / ours)
+            found.setdefault("ours, ms of CPU a step", []).append(1000 * ours / options.epochs / -(-num_images // 32))
+        yield Row(
+            part="heads",
+            name=f"{num_images:,} x {feature_dim}, {num_classes} classes",
+            figures=found,
+            conditions=f"{options.workers} loader processes, the loader trained {options.heads} of {NUM_HEADS} heads",
+            is_scaled=options.heads < NUM_HEADS,
+        )
 
 
-def against_logistic_regression(options: argparse.Namespace) -> None:
-    """Prints the ratio to scikit-learn's solver: another estimator, which stops when it has converged."""
+def against_logistic_regression(options: argparse.Namespace) -> Iterator[Row]:
+    """Measures the ratio to scikit-learn's solver: another estimator, which stops when it has converged."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     penalties = np.logspace(-4, 2, NUM_HEADS)
     for num_images, feature_dim, num_classes in SIZES:
@@ -106,34 +103,36 @@ def against_logistic_regression(options: argparse.Namespace) -> None:
         chosen = penalties[:: max(1, NUM_HEADS // options.heads)]
         solvers = [LogisticRegression(C=penalty) for penalty in chosen]
         known = features.numpy(), labels.numpy()
-        theirs = cpu_seconds(lambda solvers=solvers, known=known: [solver.fit(*known) for solver in solvers])
+        with threadpool_limits(options.threads):  # numpy's products have threads of their own
+            theirs = cpu_seconds(lambda solvers=solvers, known=known: [solver.fit(*known) for solver in solvers])
         theirs, iterations = theirs * NUM_HEADS / len(chosen), [int(solver.n_iter_.max()) for solver in solvers]
         data = (features, labels, num_classes, options.epochs)
         ours = cpu_seconds(lambda data=data: in_one_pass(*data)) * PROTOCOL_EPOCHS / options.epochs
-        print(
-            f"{num_images} x {feature_dim}, {num_classes} classes, a fifth of the labels drawn again: "
-            f"LogisticRegression, {NUM_HEADS} penalties {theirs:.1f} s ({len(chosen)} solved, "
-            f"iterations {iterations}); "
-            f"ours, {NUM_HEADS} heads, {PROTOCOL_EPOCHS} epochs {ours:.1f} s; ratio {theirs / ours:.2f}"
+        yield Row(
+            part="heads",
+            name=f"LogisticRegression, {num_images:,} x {feature_dim}, {num_classes} classes",
+            figures={"theirs, CPU s": (theirs,), "ours, CPU s": (ours,), "theirs / ours": (theirs / ours,)},
+            conditions=f"a fifth of the labels drawn again, {len(chosen)} of {NUM_HEADS} penalties solved in "
+            f"{' '.join(map(str, iterations))} iterations; {options.epochs} of our {PROTOCOL_EPOCHS} epochs",
+            is_scaled=True,
         )
 
 
-def main() -> None:
-    """Measures and prints."""
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--heads", type=int, default=NUM_HEADS, choices=range(1, NUM_HEADS + 1), metavar="1..18")
-    parser.add_argument("--logistic", action="store_true")
+    parser.add_argument("--logistic", action="store_true", help="against scikit-learn's LogisticRegression instead")
+    parser.add_argument("--both", action="store_true", help="against the loader, then against LogisticRegression")
+    add_rows_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.logistic:
-        against_logistic_regression(options)
-    else:
-        against_loader(options)
+    code = 0 if options.logistic and not options.both else show(against_loader(options), options)
+    return code | (show(against_logistic_regression(options), options) if options.logistic or options.both else 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

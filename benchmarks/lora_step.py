@@ -1,26 +1,25 @@
 """One LoRA training step of a ViT-B/16 on the CPU: ours against transformers + PEFT, interleaved, in CPU seconds.
 
     .venv/bin/python benchmarks/lora_step.py --rounds 3
-    .venv/bin/python benchmarks/lora_step.py --memory     (each contender in a process of its own: peak memory)
+    .venv/bin/python benchmarks/lora_step.py --memory     (peak memory too, each contender in a process of its own)
 
 Random weights in the official architecture, images in memory: arithmetic alone; once with transformers' Trainer and its
 loader around it. The share of peak is that of the faster of torch's own and oneDNN's packed product of the same
-precision, measured in the same run at the shape of the MLP.
+precision, measured in the same run at the shape of the MLP (benchmarks/peak.py).
 """
 
 import argparse
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import timm
 import torch
 import torch.nn.functional as F
+from measuring import Contender, Work, process, race
+from peak import peaks
+from rows import Figures, Row, add_rows_option, show
 from torch import Tensor, nn
 
 from cytolora.config.run import AdapterSpec
@@ -29,10 +28,10 @@ from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead
 from cytolora.models.kernels.cpu import keep_freed_memory, speed_up
 from cytolora.models.kernels.last_block import read_first_token_only
-from cytolora.models.kernels.packed import DTYPES, FrozenProduct, Precision
+from cytolora.models.kernels.packed import Precision
 from cytolora.training.loop import add_gradients, images_at_once
 
-CLASSES, SIZE_PX = 5, 224
+CLASSES, SIZE_PX, BATCH = 5, 224, 32
 GFLOP_PER_IMAGE = {"whole": 70.75, "first token": 65.77}
 """Of a step, multiplication and addition apart: forward and input gradients of ViT-B/16 at 224 px, all products of
 frozen weights and attention; with the last block for all tokens, and for what its first token needs."""
@@ -127,98 +126,78 @@ def _step(trained: list[nn.Parameter], add: Callable[[Tensor, Tensor], object]) 
     return step
 
 
-def contenders(adapter: AdapterSpec) -> dict[str, Callable[[], Step]]:
-    """Each by name; made when called."""
-    return {
-        "transformers + PEFT, fp32": lambda: transformers_peft(adapter, autocast=False),
-        "transformers + PEFT in its Trainer, fp32": lambda: transformers_trainer(adapter),
-        "transformers + PEFT, bf16 autocast": lambda: transformers_peft(adapter, autocast=True),
-        "timm + PEFT, fp32": lambda: timm_peft(adapter),
-        "ours, fp32": lambda: ours("fp32", adapter),
-        "ours, bf16": lambda: ours("bf16", adapter),
-    }
+def contenders(options: argparse.Namespace) -> list[Contender]:
+    """Lists all; the first one is what others are set against."""
+    adapter = AdapterSpec(rank=options.rank, targets=tuple(options.targets))
 
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def peak_gflops(precision: Precision) -> Callable[[], float]:
-    """Returns what measures the rate of the faster of two large products."""
-    rows, weight = (torch.randn(*size).to(DTYPES[precision]) for size in ((6304, 768), (3072, 768)))
-    products = (lambda: F.linear(rows, weight), partial(FrozenProduct([weight], [None], precision).forward, rows))
-
-    def rate(product: Callable[[], Tensor]) -> float:
-        with torch.inference_mode():
-            product()
-            return 4 * 2 * 6304 * 768 * 3072 / cpu_seconds(lambda: [product() for _ in range(4)]) / 1e9
-
-    return lambda: max(map(rate, products))
-
-
-def measure(options: argparse.Namespace, adapter: AdapterSpec) -> None:
-    """Prints images per CPU second, ratios and shares of peak."""
-    images = torch.randn(options.batch, 3, SIZE_PX, SIZE_PX)
-    labels = torch.randint(0, CLASSES, (options.batch,))
-    steps = {name: make() for name, make in contenders(adapter).items()}
-    peaks = {"fp32": peak_gflops("fp32"), "bf16": peak_gflops("bf16")}
-    rates: dict[str, list[float]] = {name: [] for name in (*steps, *peaks)}
-    for step in steps.values():
+    def ready(make: Callable[[AdapterSpec], Step]) -> Work:
+        step = make(adapter)
+        images = torch.randn(options.batch, 3, SIZE_PX, SIZE_PX)
+        labels = torch.randint(0, CLASSES, (options.batch,))
         step(images[:2], labels[:2])
-    for _ in range(options.rounds):
-        for name, step in steps.items():
-            rates[name].append(options.batch / cpu_seconds(lambda step=step: step(images, labels)))
-        for name, peak in peaks.items():
-            rates[name].append(peak())
-    baseline = rates["transformers + PEFT, fp32"]
-    for name in steps:
-        ratios = [rate / base for rate, base in zip(rates[name], baseline, strict=True)]
+        return lambda: step(images, labels)
+
+    def peer(name: str, make: Callable[[AdapterSpec], Step], *needs: str) -> Contender:
         precision = "bf16" if "bf16" in name else "fp32"
-        work = GFLOP_PER_IMAGE["first token" if name.startswith("ours") else "whole"]
-        shares = [work * rate / peak for rate, peak in zip(rates[name], rates[precision], strict=True)]
-        print(
-            f"{name}: {statistics.median(rates[name]):.2f} images per CPU second, "
-            f"ratio {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}], "
-            f"{100 * statistics.median(shares):.0f} % of the {precision} peak"
-        )
-    for name in peaks:
-        print(f"peak {name}: {statistics.median(rates[name]):.0f} GFLOP/s")
+        whole = GFLOP_PER_IMAGE["whole"]
+        return Contender(name=name, make=partial(ready, make), precision=precision, gflop=whole, needs=needs)
+
+    def own(precision: Precision) -> Contender:
+        gflop, make = GFLOP_PER_IMAGE["first token"], partial(ready, partial(ours, precision))
+        return Contender(name=f"ours, {precision}", make=make, precision=precision, gflop=gflop)
+
+    libraries = ("transformers", "peft")
+    return [
+        peer("transformers + PEFT, fp32", partial(transformers_peft, autocast=False), *libraries),
+        peer("transformers + PEFT in its Trainer, fp32", transformers_trainer, *libraries, "accelerate"),
+        peer("transformers + PEFT, bf16 autocast", partial(transformers_peft, autocast=True), *libraries),
+        peer("timm + PEFT, fp32", timm_peft),
+        own("fp32"),
+        own("bf16"),
+    ]
 
 
-def measure_memory(options: argparse.Namespace, adapter: AdapterSpec) -> None:
-    """Prints the peak memory of each contender in a process of its own."""
-    for name in contenders(adapter):
-        command = [sys.executable, __file__, "--only", name, "--batch", str(options.batch), "--rank", str(adapter.rank)]
-        command += ["--targets", *adapter.targets]
-        print(f"{name}: {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()}")
+def peak_memory(contender: Contender, options: argparse.Namespace) -> Figures:
+    """Runs two steps, one of them of two images, in a process of their own."""
+    arguments = ["--only", contender.name, "--batch", str(options.batch), "--threads", str(options.threads)]
+    arguments += ["--rank", str(options.rank), "--targets", *options.targets]
+    cost = process([sys.executable, __file__, *arguments])
+    return {"peak GiB": (cost.peak_mib / 1024,)}
 
 
-def main() -> None:
-    """Measures and prints."""
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Measures images per CPU second, ratios and shares of the peak; with ``--memory`` peak memory too."""
+    yield from race(
+        "lora-step",
+        contenders(options),
+        num_images=options.batch,
+        rounds=options.rounds,
+        peaks=peaks(),
+        conditions=f"batch {options.batch}, rank {options.rank} on {' '.join(options.targets)}, "
+        f"{options.threads} thread{'s' * (options.threads > 1)}",
+        is_scaled=options.batch < BATCH,
+        extra=partial(peak_memory, options=options) if options.memory else lambda contender: {},
+    )
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rank", type=int, default=2)
     parser.add_argument("--targets", nargs="+", default=["q", "v"])
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--only", help="run two steps of one contender and print its peak memory")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too")
+    parser.add_argument("--only", help="run two steps of one contender, and print nothing")
+    add_rows_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    adapter = AdapterSpec(rank=options.rank, targets=tuple(options.targets))
     if options.only:
-        step = contenders(adapter)[options.only]()
-        for _ in range(2):
-            step(torch.randn(options.batch, 3, SIZE_PX, SIZE_PX), torch.randint(0, CLASSES, (options.batch,)))
-        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at the peak")
-    elif options.memory:
-        measure_memory(options, adapter)
-    else:
-        measure(options, adapter)
+        (chosen,) = (contender for contender in contenders(options) if contender.name == options.only)
+        chosen.make()()
+        return 0
+    return show(measure(options), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,18 +2,19 @@
 
     .venv/bin/python benchmarks/plan.py --rounds 3
 
-Prints the whole command, start of Python included, and the planning in it; the least of some rounds.
+The whole command, start of Python included, and the planning in it.
 """
 
 import argparse
-import subprocess
+import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+from measuring import cpu_seconds, cytolora, process
+from rows import Row, add_rows_option, show
 
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import load_grid
@@ -35,7 +36,7 @@ def stored(run: RunSpec) -> RunResult:
             "num_trainable": 77_000,
             "train": {"num_images": 28, "num_steps": 250, "final_loss": 0.2},
         },
-        predictions=pa.table({"path": ["a.png"], "label": ["a"]}),
+        predictions=pa.table({"subset": ["val"], "path": ["a.png"], "group": ["g"], "label": ["a"], "a": [1.0]}),
         weights=b"",
         provenance={
             "weights_sha256": "w",
@@ -47,40 +48,38 @@ def stored(run: RunSpec) -> RunResult:
     )
 
 
-def least(work: Callable[[], object], rounds: int) -> float:
-    """Seconds of the fastest of some rounds."""
-    times = []
+def measure(name: str, out: Path, rounds: int) -> Row:
+    """Plans some times."""
+    grid, figures = load_grid("exp2"), dict[str, list[float]]()
     for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
-def measure(label: str, out: Path, rounds: int) -> None:
-    """Prints one line."""
-    program = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", program, "plan", "exp2", "--json", "--out", str(out)]
-    grid = load_grid("exp2")
-    whole = least(lambda: subprocess.run(command, capture_output=True, check=True), rounds)
-    planning = least(lambda: make_plan(grid, Store(out), Inputs(data={})), rounds)
+        cost = process(cytolora("plan", "exp2", "--json", "--out", out))
+        planning = cpu_seconds(lambda: make_plan(grid, Store(out), Inputs(data={})))
+        figures.setdefault("command, CPU s", []).append(cost.cpu_seconds)
+        figures.setdefault("planning, CPU s", []).append(planning)
     plan = make_plan(grid, Store(out), Inputs(data={}))
-    print(f"{label}: {len(plan.stored)} of {len(plan.runs)} stored, {whole:.2f} s, of it planning {planning:.2f} s")
+    stored = f"{len(plan.stored):,} of {len(plan.runs):,} runs stored"
+    return Row(part="plan", name=name, figures=figures, conditions=stored)
 
 
-def main() -> None:
+def rows(rounds: int) -> Iterator[Row]:
     """Measures both, in a folder of their own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        measure("empty store", out, rounds)
+        yield measure("empty store", out, rounds)
         store = Store(out)
+        os.fsync = lambda _: None  # a store to be thrown away need not survive a power cut
         for run in expand(load_grid("exp2")):
             store.write(stored(run))
-        measure("full store", out, rounds)
+        yield measure("full store", out, rounds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    add_rows_option(parser)
+    options = parser.parse_args()
+    return show(rows(options.rounds), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,19 +4,22 @@ The store is made of drawn predictions in the sizes of the paper's second experi
 among them; nothing is trained.
 
     python benchmarks/report.py --folder FOLDER
+    python benchmarks/report.py --models 1        (420 runs, in a temporary folder)
 """
 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from fake_store import FakeData, write_runs
+from measuring import process
+from rows import Row, add_rows_option, show
 
 from cytolora.data.datasets import find_dataset
 from cytolora.experiments.store import Store
@@ -29,8 +32,8 @@ METADATA = {"stain": ("Pap", "Giemsa", "H&E"), "scanner": ("A", "B")}
 """Of the groups in turn: every measure once more for each value."""
 
 
-def make_store(folder: Path) -> Store:
-    """Writes 1,800 runs of LoRA and 300 linear ones: 140 settings of 3 seeds and 5 rates."""
+def make_store(folder: Path, num_models: int) -> Store:
+    """Writes runs of 3 seeds and 5 rates; with all five backbones 1,800 of LoRA and 300 linear ones, 140 settings."""
     store = Store(folder)
     os.fsync = lambda _: None  # a store to be thrown away need not survive a power cut
     for name, groups in SIZES.items():
@@ -38,35 +41,44 @@ def make_store(folder: Path) -> Store:
         data = FakeData(
             name=name, classes=classes, num_groups=groups, groups_known=name != "hicervix:25", metadata=METADATA
         )
-        write_runs(store, data=data, models=MODELS, methods=("lora",), shots=(1, 2, 4, 8, 16, 50), rates=RATES)
-        write_runs(store, data=data, models=MODELS, methods=("linear",), shots=(None,), rates=RATES)
+        common = {"data": data, "models": MODELS[:num_models], "rates": RATES}
+        write_runs(store, **common, methods=("lora",), shots=(1, 2, 4, 8, 16, 50))
+        write_runs(store, **common, methods=("linear",), shots=(None,))
     return store
 
 
-def seconds(runs: Path, out: Path) -> tuple[float, float]:
-    """Reports in a process of its own, imports included; returns the time that passed, and that of the processor."""
-    code = "import sys; from pathlib import Path; from cytolora.reporting.pages.build import build_report; "
-    code += "build_report(Path(sys.argv[1]), Path(sys.argv[2]))"
-    start, before = perf_counter(), os.times()
-    subprocess.run([sys.executable, "-c", code, str(runs), str(out)], check=True)
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return perf_counter() - start, used
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="where the store and the reports are put")
-    folder = parser.parse_args().folder
+def measure(folder: Path, num_models: int) -> Iterator[Row]:
+    """Reports twice, in processes of their own, imports included."""
     runs = folder / "runs"
     if not runs.exists():
-        make_store(runs)
+        make_store(runs, num_models)
     shutil.rmtree(runs / ".cache", ignore_errors=True)  # of an earlier measurement: the first report would not be one
     number = len(list(runs.glob("*/spec.json")))
     settings = number // 15
-    first, first_used = seconds(runs, folder / "first")
-    again, again_used = seconds(runs, folder / "second")
-    print(f"{number} runs, {settings} settings; seconds passed, and of the processor:")
-    print(f"first report {first:.1f} and {first_used:.1f}")
-    print(f"a setting {first / settings:.2f} and {first_used / settings:.2f}")
-    print(f"again {again:.1f} and {again_used:.1f}")
+    code = "import sys; from pathlib import Path; from cytolora.reporting.pages.build import build_report; "
+    code += "build_report(Path(sys.argv[1]), Path(sys.argv[2]))"
+    for name in ("first time", "again"):
+        cost = process([sys.executable, "-c", code, runs, folder / name])
+        figures = {"CPU s": cost.cpu_seconds, "wall s": cost.wall_seconds, "MiB": cost.peak_mib}
+        figures["CPU s a setting"] = cost.cpu_seconds / settings
+        yield Row(
+            part="report",
+            name=name,
+            figures={title: (value,) for title, value in figures.items()},
+            conditions=f"{number:,} runs, {settings} settings",
+            is_scaled=num_models < len(MODELS),
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where the store and the reports are put and stay")
+    parser.add_argument("--models", type=int, default=len(MODELS), help="backbones in the store, at most 5")
+    add_rows_option(parser)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        return show(measure(options.folder or Path(name), options.models), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

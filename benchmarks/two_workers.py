@@ -1,0 +1,83 @@
+"""Scaling of a CPU-bound sweep: wall seconds of one worker of `run --engine ray` over those of two; goal at least 1.7.
+
+    .venv/bin/python benchmarks/two_workers.py
+
+LoRA of the built-in backbone on drawn cells, one thread a worker, 8 runs that do not wait for each other (4 seeds, two
+learning rates). Start and end of the cluster are part of both sides: the fewer the steps, the less is gained. Needs two
+cores with nothing else to do; a row says where others used them.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from machine import busy_cores, idleness, num_cores
+from measuring import cytolora, not_installed, process
+from rows import Row, add_rows_option, last_line, ratios, show
+
+from cytolora.data.synthetic.dataset import write_synthetic
+
+STEPS = 78
+"""Of the grid at 16 shots."""
+PLAN = (
+    "smoke",
+    "--method",
+    "lora",
+    "--shots",
+    "4",
+    "--seeds",
+    "1",
+    "2",
+    "3",
+    "4",
+    "--learning-rates",
+    "0.001",
+    "0.003",
+)
+GOAL = 1.7
+
+
+def sweep(cells: Path, out: Path, steps: int, workers: int) -> float:
+    """Runs the sweep from nothing; returns wall seconds."""
+    options = ["--steps", str(steps), "--threads", "1", "--engine", "ray", "--workers", str(workers), "--quiet"]
+    return process(cytolora("run", *PLAN, *options, "--data", f"synthetic={cells}", "--out", out)).wall_seconds
+
+
+def measure(steps: int, rounds: int) -> Iterator[Row]:
+    """Measures one and two workers in turn, round by round."""
+    common = {"part": "two-workers", "name": "LoRA sweep, 8 runs", "is_scaled": steps < STEPS}
+    conditions = [f"{steps} steps, goal at least {GOAL}"]
+    if problem := not_installed(["ray"]) or ("not measured: one core" if num_cores() < 2 else ""):
+        yield Row(**common, conditions=conditions[0], problem=problem)
+        return
+    found, busy = dict[int, list[float]]({1: [], 2: []}), [busy_cores()]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_synthetic(folder / "cells", num_images=300, num_slides=20, seed=0)
+        for number in range(rounds):
+            for workers, seconds in found.items():
+                print(f"two-workers: {workers}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+                try:
+                    seconds.append(sweep(folder / "cells", folder / f"{number}-{workers}" / "runs", steps, workers))
+                except RuntimeError as error:
+                    yield Row(**common, conditions=conditions[0], problem=f"failed: {last_line(str(error))}")
+                    return
+                busy.append(busy_cores())
+    conditions += [said] if (said := idleness(max(busy))) else []
+    figures = {"one worker, wall s": found[1], "two workers, wall s": found[2], "one / two": ratios(found[1], found[2])}
+    yield Row(**common, conditions="; ".join(conditions), figures=figures)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rounds", type=int, default=2)
+    add_rows_option(parser)
+    options = parser.parse_args()
+    return show(measure(options.steps, options.rounds), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
