@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         spec = read_backbone_file(options.backbone_file)
         BACKBONES.add(spec)
-        encoder, preprocess = load_encoder(spec, spec.weights, trust_weights=True), spec.preprocess
+        encoder, preprocess = load_encoder(spec, spec.weights or Path(), trust_weights=True), spec.preprocess
     cpu, images = torch.device("cpu"), views(options.images, options.num_images, preprocess)
     embeds: dict[str, Embed] = {
         "bf16": for_inference(encoder, cpu, "bf16"),

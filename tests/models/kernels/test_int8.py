@@ -127,7 +127,9 @@ def test_an_encoder_without_blocks_is_refused_in_one_line():
 
 
 def test_int8_is_refused_on_another_device_than_a_cpu():
-    with pytest.raises(ConfigError, match=r"^int8 is computed on a CPU, not on cuda\. .*choose device cpu\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^int8 is computed on a CPU, not on cuda\. Choose precision fp32, or device cpu\.$"
+    ):
         for_inference(encoder_of("vit-b16"), torch.device("cuda"), "int8")
 
 

@@ -204,6 +204,7 @@ def prepare(
         manifest=manifest,
         given_split=split,
         backbone=config.backbone,
+        precision=config.precision,
         inputs=inputs,
         cache=cache,
         device=device,

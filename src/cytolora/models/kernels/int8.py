@@ -55,7 +55,7 @@ class Int8Product:
         """Multiplies float32 rows by the weight."""
         least, most = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
         step = (most - least).div_(_MAX_LEVEL).clamp_min_(_LEAST_STEP)
-        levels = torch.addcmul(torch.full((1, 1), 0.5), rows - least, step.reciprocal())
+        levels = (rows - least).mul_(step.reciprocal()).add_(0.5)
         whole = levels.to(torch.int32).to(torch.uint8)  # directly to uint8 takes three times as long
         product = _multiply(whole, self._packed, self._scales)
         return torch.addcmul(torch.addcmul(self._bias, least, self._sums), product, step)
@@ -68,8 +68,9 @@ class Int8Product:
 def round_blocks(encoder: Encoder, attention_dtype: torch.dtype) -> None:
     """Replaces the linear layers in the blocks of an encoder by ``Int8Linear``, in place.
 
-    Norms, attention products, pooling, projection and the residual stream keep their precision; so do q, k and v of a
-    last block that is read by its first token alone, which are a product of their own kind (last_block.py).
+    Norms, attention products, pooling, projection and the residual stream keep their precision. So do the first block,
+    whose errors go through all others, and q, k and v of a last block that is read by its first token alone, which are
+    a product of their own kind (last_block.py).
 
     Args:
         attention_dtype: What the layers of the attention return: that of its products.
@@ -77,8 +78,8 @@ def round_blocks(encoder: Encoder, attention_dtype: torch.dtype) -> None:
     Raises:
         ConfigError: If the encoder has no blocks, or none that calls a linear layer.
     """
-    blocks = getattr(encoder.trunk, "blocks", None)
-    if not (isinstance(blocks, nn.Module) and _round(blocks, torch.float32, attention_dtype)):
+    blocks = list(getattr(encoder.trunk, "blocks", ()))
+    if not sum(_round(block, torch.float32, attention_dtype) for block in blocks[1:] or blocks):
         raise ConfigError(
             f"{type(encoder.trunk).__name__} has no blocks of attention, whose layers alone are computed in int8. "
             "Leave out the precision, or choose another backbone."
@@ -88,11 +89,11 @@ def round_blocks(encoder: Encoder, attention_dtype: torch.dtype) -> None:
 def check_int8(device: str | torch.device) -> None:
     """Raises a ConfigError where int8 cannot be computed."""
     if torch.device(device).type != "cpu":
-        raise ConfigError(f"int8 is computed on a CPU, not on {device}. Leave out the precision, or choose device cpu.")
+        raise ConfigError(f"int8 is computed on a CPU, not on {device}. Choose precision fp32, or device cpu.")
     if not int8_works():
         raise ConfigError(
-            "int8 needs torch with oneDNN and a processor with VNNI (AVX-512 or AVX), and this one multiplies no whole "
-            "numbers, or wrongly. Choose precision fp32."
+            "int8 needs torch with oneDNN and a processor with AVX-512 VNNI, and here its products are missing or not "
+            "exact. Choose precision fp32."
         )
 
 
