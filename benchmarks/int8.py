@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         encoder, preprocess = load_encoder(spec, spec.weights or Path(), trust_weights=True), spec.preprocess
     cpu, images = torch.device("cpu"), views(options.images, options.num_images, preprocess)
     embeds: dict[str, Embed] = {
+        "fp32": for_inference(encoder, cpu),
         "bf16": for_inference(encoder, cpu, "bf16"),
         "int8": for_inference(encoder, cpu, "int8"),
         "ONNX Runtime, int8": onnx_int8(encoder, preprocess.size_px),

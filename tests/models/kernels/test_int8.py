@@ -148,7 +148,7 @@ def test_int8_is_refused_where_torch_lacks_the_product(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(int8, "_pack", missing)
     assert not int8_works()
-    with pytest.raises(ConfigError, match="int8 needs torch with oneDNN and a processor with VNNI"):
+    with pytest.raises(ConfigError, match="int8 needs torch with oneDNN and a processor with AVX-512 VNNI"):
         check_int8("cpu")
 
 
