@@ -71,7 +71,8 @@ def test_a_cache_keeps_features_of_two_precisions_apart(drawn_cells, tmp_path):
     rounded = low.features
     assert 0 < (features - rounded).abs().max() < 0.05 * features.abs().max()
     assert torch.cosine_similarity(features, rounded).min() >= 0.9995
-    for precision, first in (("fp32", features), ("int8", rounded)):
+    both: list[tuple[FeaturePrecision, torch.Tensor]] = [("fp32", features), ("int8", rounded)]
+    for precision, first in both:
         again = session(drawn_cells, tmp_path, precision)
         assert again.num_missing_features() == 0
         assert torch.equal(again.features, first)
@@ -126,7 +127,7 @@ def test_a_classifier_fitted_in_fp32_names_no_precision(tmp_path):
 @needs_int8
 @pytest.mark.parametrize(("fitted", "asked"), [("int8", "fp32"), ("fp32", "int8")])
 def test_predictions_in_another_precision_than_that_of_fit_are_marked(
-    fitted: str, asked: str, in_int8, drawn_cells, tmp_path, capsys
+    fitted: str, asked: FeaturePrecision, in_int8, drawn_cells, tmp_path, capsys
 ):
     path = in_int8 if fitted == "int8" else write_small_bundle(tmp_path / "model")
     predictions = []
