@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytolora.classifier.fit.config import FitOptions, choose_config
-from cytolora.config.run import LINEAR
+from cytolora.config.run import LINEAR, FeaturePrecision
 from cytolora.core.progress import Progress
 from cytolora.data.manifest import Manifest
 from cytolora.training.resources import Inputs
@@ -24,6 +24,7 @@ def open_session(
     cache: Path,
     device: "torch.device",
     progress: Progress,
+    precision: FeaturePrecision = "fp32",
     own: Sequence[str] = (),
     note: Callable[[str], None] | None = None,
 ) -> "Session":
@@ -31,18 +32,26 @@ def open_session(
 
     Args:
         model: If None, what `fit` would take for a linear classifier.
+        precision: Of the features.
         own: Names of backbones that the user described in a file.
         note: Takes what to know of the choice; ``progress.say`` if None.
 
     Raises:
+        ConfigError: If the precision cannot be computed here.
         WeightsError: If the checkpoint is neither here nor to be had.
     """
     from cytolora.training.session import Session
 
-    config = choose_config(FitOptions(model=model, method=LINEAR), inputs, device.type, own)
+    config = choose_config(FitOptions(model=model, method=LINEAR, precision=precision), inputs, device.type, own)
     for text in config.notes:
         (note or progress.say)(text)
     inputs.fetch_weights(config.backbone.name, progress)
     return Session(
-        backbone=config.backbone, manifest=manifest, inputs=inputs, cache=cache, device=device, progress=progress
+        backbone=config.backbone,
+        manifest=manifest,
+        inputs=inputs,
+        cache=cache,
+        device=device,
+        precision=precision,
+        progress=progress,
     )

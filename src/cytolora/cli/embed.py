@@ -8,7 +8,15 @@ from cyclopts import Parameter
 
 from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import make_console
-from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
+from cytolora.cli.options import (
+    AS_IT_STANDS,
+    NO_WEIGHTS,
+    THIS_MACHINE,
+    MachineOptions,
+    OfFeatures,
+    ReadingOptions,
+    WeightOptions,
+)
 from cytolora.core.text import counted
 
 
@@ -21,6 +29,7 @@ def embed(
     dataset: str | None = None,
     unlabelled: Annotated[bool, Parameter(negative="")] = False,
     split: Path | None = None,
+    precision: OfFeatures = "auto",
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     caching: CacheOptions = DEFAULT,
@@ -48,6 +57,8 @@ def embed(
         Takes every image below the folder, in any sub-folder; the labels stay empty.
     split
         File written by `cytolora split`.
+    precision
+        Of the features: auto is fp32; int8 is faster on a CPU with VNNI and nearly the same (docs/performance.md).
     quiet
         Shows no progress.
     """
@@ -75,7 +86,9 @@ def embed(
             else read_manifest(path, dataset, split, reading)
         )
         progress.begin("features", len(manifest.samples), "images")
-        session = open_session(manifest, model, files, machine, cache=caching.folder(), progress=progress)
+        session = open_session(
+            manifest, model, files, machine, cache=caching.folder(), progress=progress, precision=precision
+        )
         num_images, feature_dim = write(session, out, on_images=progress.done)
     print_findings([*manifest.findings, *session.weight_findings], make_console(stderr=True))
     make_console().print(

@@ -13,8 +13,8 @@ from cytolora.cli.options import (
     AS_IT_STANDS,
     NO_WEIGHTS,
     THIS_MACHINE,
+    FitPrecision,
     MachineOptions,
-    Precision,
     ReadingOptions,
     Several,
     WeightOptions,
@@ -42,7 +42,7 @@ def fit(
     learning_rates: Annotated[tuple[float, ...], Several] = (),
     steps: int | None = None,
     repeats: int = 0,
-    precision: Precision = "auto",
+    precision: FitPrecision = "auto",
     labels: Path | None = None,
     add: Annotated[tuple[Path, ...], Several] = (),
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
@@ -100,7 +100,8 @@ def fit(
         Divisions into train, held-out and test images, the bundle's among them, on which a head is trained and tested:
         the accuracy to expect whatever the division, with its spread. For heads on frozen features (linear, gda, ...).
     precision
-        Precision of adapter training: auto is fp32; bf16 is twice as fast on processors that have it.
+        Of adapter training auto is fp32; bf16 is twice as fast on processors that have it. Of frozen features (linear,
+        gda, ...) int8 is faster on a CPU with VNNI, and the classifier then predicts in int8 (docs/performance.md).
     labels
         CSV with columns path,label that replaces labels: what the review page saves.
     add

@@ -18,6 +18,9 @@ from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
 from cytolora.training.resources import Inputs
 
 Precision = Literal["auto", "fp32", "bf16"]
+FitPrecision = Literal["auto", "fp32", "bf16", "int8"]
+OfFeatures = Literal["auto", "fp32", "int8"]
+"""Precisions of frozen features."""
 Several = Parameter(consume_multiple=True, negative="")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytolora.cli.options import MachineOptions, WeightOptions, add_backbones, pairs
+from cytolora.cli.options import MachineOptions, OfFeatures, WeightOptions, add_backbones, pairs
 from cytolora.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
 
 
-def open_any(path: Path, files: WeightOptions, machine: MachineOptions) -> "Predictor[Any]":
+def open_any(
+    path: Path, files: WeightOptions, machine: MachineOptions, precision: OfFeatures = "auto"
+) -> "Predictor[Any]":
     """Opens a bundle, or an ONNX export of one, which needs neither torch nor the backbone's file."""
     from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
 
     _refuse_trust(files)
     if is_export(path):
+        if precision != "auto":
+            raise ConfigError(f"{path} is an export, which computes in its own precision. Leave out --precision.")
         return OnnxModel.load(path, threads=machine.threads)
     try:
         import torch  # noqa: F401
@@ -26,10 +30,12 @@ def open_any(path: Path, files: WeightOptions, machine: MachineOptions) -> "Pred
             f"{path} is no ONNX export, and a bundle needs torch, which is not installed here. Where it is: "
             f"cytolora export {path} --to onnx --out DIR."
         ) from error
-    return open_bundle(path, files, machine)
+    return open_bundle(path, files, machine, precision)
 
 
-def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "Classifier":
+def open_bundle(
+    path: Path, files: WeightOptions, machine: MachineOptions, precision: OfFeatures = "auto"
+) -> "Classifier":
     """Opens a bundle with the options that every command on bundles has."""
     from cytolora.classifier.bundle.files import read_bundle
     from cytolora.classifier.inference.classifier import Classifier
@@ -42,7 +48,13 @@ def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions) -> "C
     if named and backbone not in named:
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
     chosen = resolve_device(machine)
-    return Classifier.load(path, weights=named.get(backbone), weights_dir=files.weights_dir, device=chosen)
+    return Classifier.load(
+        path,
+        weights=named.get(backbone),
+        weights_dir=files.weights_dir,
+        device=chosen,
+        precision=None if precision == "auto" else precision,
+    )
 
 
 def _refuse_trust(files: WeightOptions) -> None:

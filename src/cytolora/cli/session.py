@@ -7,7 +7,7 @@ from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
-from cytolora.cli.options import MachineOptions, ReadingOptions, WeightOptions, add_backbones, pairs
+from cytolora.cli.options import MachineOptions, OfFeatures, ReadingOptions, WeightOptions, add_backbones, pairs
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
@@ -39,10 +39,12 @@ def open_session(
     *,
     cache: Path,
     progress: Progress,
+    precision: OfFeatures = "auto",
 ) -> Session:
     """Finds or fetches a backbone's checkpoint and lays it beside a dataset; what to know of the choice goes to stderr.
 
     Args:
+        precision: Of the features; auto is fp32.
         model: If None, what `fit` would take for a linear classifier.
 
     Raises:
@@ -63,6 +65,7 @@ def open_session(
         cache=cache,
         device=resolve_device(machine),
         progress=progress,
+        precision="fp32" if precision == "auto" else precision,
         own=own,
         note=make_console(stderr=True).print,
     )

@@ -60,7 +60,9 @@ __all__ = [
     "to_plain",
 ]
 
-_LATER = frozenset({"leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "alpha", "beta", "lam"})
+_LATER = frozenset(
+    {"leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"}
+)
 
 PAPER = "paper"
 """The preset that changes nothing: the paper's text, and each backbone's own preprocessing."""
@@ -70,6 +72,9 @@ _DATASET = Check(
     lambda value: NAME.is_right(value) and "/" not in value and value not in (".", ".."),
 )
 """That of a grid is registered; ``fit`` takes the name of any folder, and only for what decides a run."""
+
+FeaturePrecision = Literal["fp32", "int8"]
+"""Of a frozen encoder; int8 is its linear layers, on a CPU (docs/performance.md)."""
 
 HeadStart = Literal["random", "text"]
 """text: the rows of the head start as the embeddings of the class names, the option of the paper's public code."""

@@ -429,6 +429,16 @@ NUMBERS = _kinds(
         "Run the grid again, which does what is missing.",
     ),
     (
+        *(816, "computed-in-int8", "note"),
+        "Features were computed in int8, which differ a little from those in fp32 (docs/performance.md).",
+        "Nothing; leave out `--precision int8` where the speed is not needed.",
+    ),
+    (
+        *(817, "other-precision", "warning"),
+        "A classifier computes features in another precision than those that it was fitted to.",
+        "Leave out `--precision`; or fit in this precision.",
+    ),
+    (
         *(841, "class-is-its-source", "warning"),
         "The patients, slides or fields of a class hold no other class, while those of other classes are mixed.",
         "Add cells of other classes from the same slides, or of this class from mixed ones; its scores show nothing.",

@@ -44,7 +44,8 @@ class Embedding:
     """Columns path, label, subset, group, sha256 (of the image), ``meta_`` and the name of each metadata column, and
     features: a list of float32 of one fixed length."""
     made_from: dict[str, Any]
-    """backbone, weights_sha256, preprocess, recipe, dataset, data_fingerprint, classes, cytolora (version)."""
+    """backbone, weights_sha256, preprocess, recipe (and precision, unless fp32), dataset, data_fingerprint, classes,
+    cytolora (version)."""
 
     @property
     def features(self) -> NDArray[np.float32]:
@@ -176,7 +177,7 @@ def _schema(session: Session, feature_dim: int) -> pa.Schema:
         "backbone": backbone.name,
         "weights_sha256": session.inputs.weights_sha256(backbone.name),
         "preprocess": to_plain(backbone.preprocess),
-        "recipe": backbone.recipe,
+        "recipe": session.recipe,
         "dataset": manifest.name,
         "data_fingerprint": manifest.fingerprint,
         "classes": [label for label in manifest.classes if label],

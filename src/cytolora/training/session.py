@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from cytolora.config.run import AugmentSpec, Preprocess, RunSpec
+from cytolora.config.run import AugmentSpec, FeaturePrecision, Preprocess, RunSpec
 from cytolora.core.arguments import AnyPath, Converted, as_device, as_path
 from cytolora.core.findings import Finding, mark
 from cytolora.core.progress import Progress
@@ -22,6 +22,7 @@ from cytolora.models.backbones.registry import BackboneSpec
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
+from cytolora.models.kernels.int8 import check_int8
 from cytolora.training.features import Chunk, chunks, num_missing
 from cytolora.training.resources import Inputs
 
@@ -45,6 +46,8 @@ class Session:
     """Name of the dataset in the grid; the manifest's if empty."""
     looked_at: PixelCache | None = None
     """Holds images of the manifest that were decoded to look at them; None: nobody has."""
+    precision: FeaturePrecision = "fp32"
+    """Of frozen features; what is trained starts from fp32 in any case."""
     given_split: Split | None = None
     """The one split of all runs, drawn elsewhere; None: the inputs draw that of each run."""
     encoders: dict[str, Encoder] = field(default_factory=dict)
@@ -57,6 +60,8 @@ class Session:
     """By path, for runs whose preset asks for other views."""
 
     def __post_init__(self) -> None:
+        if self.precision == "int8":
+            check_int8(self.device)
         if not self.dataset:
             object.__setattr__(self, "dataset", self.manifest.name)
         if (split := self.given_split) is not None:
@@ -100,9 +105,15 @@ class Session:
     @property
     def inference_encoder(self) -> Encoder:
         """The encoder as it gives features fastest."""
-        if "inference" not in self.encoders:
-            self.encoders["inference"] = for_inference(self.encoder, self.device)
-        return self.encoders["inference"]
+        key = f"inference, {self.precision}"
+        if key not in self.encoders:
+            self.encoders[key] = for_inference(self.encoder, self.device, self.precision)
+        return self.encoders[key]
+
+    @property
+    def recipe(self) -> str:
+        """What, besides weights, preprocessing and image, decides a frozen feature: part of its key in the cache."""
+        return self.backbone.recipe if self.precision == "fp32" else f"{self.backbone.recipe}, {self.precision}"
 
     @cached_property
     def pixels(self) -> PixelCache:
@@ -122,7 +133,7 @@ class Session:
         return num_missing(
             self.manifest,
             preprocess or self.backbone.preprocess,
-            recipe=self.backbone.recipe,
+            recipe=self.recipe,
             weights_sha256=self.inputs.weights_sha256(self.backbone.name),
             cache=self.cache / "features",
         )
@@ -153,7 +164,7 @@ class Session:
             manifest,
             preprocess or self.backbone.preprocess,
             augment=augment,
-            recipe=self.backbone.recipe,
+            recipe=self.recipe,
             weights_sha256=self.inputs.weights_sha256(self.backbone.name),
             pixels=self.pixels,
             cache=self.cache / "features",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
 from cytolora.config.components import CLOSED
@@ -100,6 +100,8 @@ class BundleManifest:
     preprocess: Preprocess
     decoding: Decoding | None = None
     """How image files became pixels in training; None in bundles of before: the rules of version 1."""
+    precision: Literal["int8"] | None = None
+    """Of the features that the head was fitted to, and predicts from; None: fp32."""
     method: str
     adapter: AdapterSpec | None = None
     """None for ``linear``."""
@@ -126,6 +128,8 @@ class BundleManifest:
             raise BundleError("preprocess is not that of the backbone.")
         if (self.adapter is None) != (method_kind(self.method) in ("linear", "head")):
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
+        if self.precision and self.adapter is not None:
+            raise BundleError(f"precision {self.precision} is for frozen encoders, and {self.method} trains one.")
         if wrong := _wrong_in_metrics(self.metrics):
             raise ConfigError(f"metrics {wrong}.")
         for name, digest in self.files.items():

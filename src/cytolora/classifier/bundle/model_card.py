@@ -137,7 +137,8 @@ def _training(manifest: BundleManifest) -> list[str]:
         f"{plain(_groups(training) + _how(training))}; "
         f"{training['num_trainable']:,} trainable parameters. Data fingerprint `{training['data_fingerprint']}`.",
         f"Backbone {plain(backbone.name)} (`{backbone.sha256}`), licence {plain(backbone.spec.licence)}; its weights "
-        "are not in this bundle.",
+        "are not in this bundle."
+        + (f" Features in {manifest.precision}, in predictions too." if manifest.precision else ""),
     ]
 
 

@@ -70,12 +70,14 @@ def export(
         force_licence: Writes others' weights, changed by an adapter or not, against their licence.
 
     Raises:
-        ConfigError: If the licence forbids it, the target cannot express the model, or ``out`` holds something else.
+        ConfigError: If the licence forbids it, the target cannot express the model, the bundle predicts in int8, or
+            ``out`` holds something else.
         BundleError: If the export answers differently; nothing of it is kept.
     """
     out, files = as_path(out, "out"), _files(as_paths(images, "images"))
     if to not in get_args(Target):
         raise unknown_name("export target", to, get_args(Target))
+    _check_precision(bundle)
     _check_licence(bundle, to, force=force_licence)
     _check_free(out)
     progress = progress or Progress()
@@ -84,6 +86,13 @@ def export(
         return _export(bundle, to, out, files, progress)
     except OSError as error:
         raise _unwritable(out, error) from error
+
+
+def _check_precision(bundle: Classifier) -> None:
+    if bundle.precision != "fp32":
+        raise ConfigError(
+            f"{bundle.name} predicts in {bundle.precision}, and an export in fp32. Fit it again without the precision."
+        )
 
 
 def _export(bundle: Classifier, to: Target, out: Path, files: Sequence[Path], progress: Progress) -> Agreement:

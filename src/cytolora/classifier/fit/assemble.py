@@ -64,6 +64,7 @@ def assemble(
         backbone=_used_backbone(prepared),
         preprocess=config.backbone.preprocess,
         decoding=prepared.cells.manifest.decoding,
+        precision=None if config.precision == "fp32" else config.precision,
         method=config.method,
         adapter=config.adapter,
         seed=config.seed,

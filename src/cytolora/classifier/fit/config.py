@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import LINEAR, AdapterSpec, RunSpec, Sampling, SplitSpec, method_kind
+from cytolora.config.run import LINEAR, AdapterSpec, FeaturePrecision, RunSpec, Sampling, SplitSpec, method_kind
 from cytolora.core.arguments import (
     AnyPath,
     Converted,
@@ -70,8 +70,8 @@ class FitOptions:
     """Truncates training, for a dry run."""
     repeats: int = 0
     """Divisions, from 2 to 100, that a head is trained and tested on besides: the accuracy to expect; 0: none."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of adapter training; heads are trained in fp32 in any case."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """bf16: of adapter training; int8: of frozen features, on a CPU. Heads are trained in fp32 in any case."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
     """CSV with columns from,to[,order] that renames or joins classes."""
     split: _MaybePath = Converted(as_path_or_none, None)
@@ -122,6 +122,8 @@ class FitConfig:
     sampling: Sampling
     protocol: Protocol
     seed: int
+    precision: FeaturePrecision = "fp32"
+    """Of frozen features."""
     notes: tuple[str, ...] = ()
     """What the user should know of the choice."""
 
@@ -155,7 +157,7 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         own: Names of backbones that the user described in a file: the first is used if no model is named.
 
     Raises:
-        ConfigError: If the method trains nothing, or is unknown.
+        ConfigError: If the method trains nothing, or is unknown, or the precision cannot be computed here.
     """
     method = options.method or (LINEAR if device == "cpu" else "lora")
     entry = METHODS.get(method)
@@ -173,6 +175,8 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
             f"{method} keeps its training images and is no map of features, so it fits into no bundle. Choose linear, "
             "gda, logistic, ridge, nearest-mean, or an adapter such as lora."
         )
+    if options.precision == "int8":
+        _check_int8(method, device)
     name, notes = _model(options, inputs, method, own)
     if options.max_steps is not None and entry.kind != "head":
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
@@ -184,6 +188,7 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         protocol=_protocol(options, method),
         seed=options.seed,
+        precision="int8" if options.precision == "int8" else "fp32",
         notes=tuple(notes),
     )
 
@@ -198,13 +203,24 @@ def _protocol(options: FitOptions, method: str) -> Protocol:
         protocol = FIT_LINEAR
     else:
         protocol = _adapter_protocol(options.shots)
-        protocol = replace(protocol, train=replace(protocol.train, precision=options.precision))
+        if options.precision != "int8":  # which was refused
+            protocol = replace(protocol, train=replace(protocol.train, precision=options.precision))
     budget = replace(protocol.train.budget, max_steps=options.max_steps)
     return replace(
         protocol,
         train=replace(protocol.train, budget=budget),
         learning_rates=tuple(sorted(set(options.learning_rates))) or protocol.learning_rates,
     )
+
+
+def _check_int8(method: str, device: str) -> None:
+    if method_kind(method) == "adapter":
+        raise ConfigError(
+            f"int8 is for frozen encoders, and {method} trains one. Choose precision fp32 or bf16, or method linear."
+        )
+    from cytolora.models.kernels.int8 import check_int8  # torch, which the options of other precisions do without
+
+    check_int8(device)
 
 
 def _adapter_protocol(shots: int | None) -> Protocol:

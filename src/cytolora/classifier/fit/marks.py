@@ -25,12 +25,19 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
     """
     warmup_steps = prepared.config.protocol.train.warmup_steps
     return [
+        *_precision(prepared),
         *_training(trained, warmup_steps),
         *_loss(prepared, trained),
         *_one_class(test["confusion"]),
         *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
         *_interval(test["intervals"]["accuracy"]),
     ]
+
+
+def _precision(prepared: Prepared) -> Iterator[Finding]:
+    if prepared.config.precision == "int8":
+        text = "Features were computed in int8, those of the test images too; the classifier predicts in int8."
+        yield finding("N816", text)
 
 
 def _training(trained: Trained, warmup_steps: int) -> Iterator[Finding]:

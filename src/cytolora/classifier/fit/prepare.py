@@ -208,6 +208,7 @@ def prepare(
         looked_at=cells.pixels,
         given_split=split,
         backbone=config.backbone,
+        precision=config.precision,
         inputs=inputs,
         cache=cache,
         device=device,

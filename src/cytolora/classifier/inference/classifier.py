@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
+from cytolora.config.run import FeaturePrecision
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path, as_path_or_none
+from cytolora.core.findings import Finding, finding
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table
 from cytolora.data.datasets import load_manifest
@@ -36,6 +38,7 @@ from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors
 from cytolora.models.kernels.cpu import for_inference
+from cytolora.models.kernels.int8 import check_int8
 
 if TYPE_CHECKING:
     from cytolora.classifier.export.export import Agreement, Target
@@ -62,12 +65,17 @@ class Classifier(Predictor[Tensor]):
         checkpoint: AnyPath | None,
         device: str | torch.device | None = None,
         lost: str = "",
+        precision: FeaturePrecision | None = None,
     ) -> None:
         """Takes a bundle that was read and checked.
 
         Args:
             checkpoint: The backbone's file; None where it is not here.
             lost: Reason why the file that training read is not the checkpoint.
+            precision: Of the frozen encoder; that of ``fit`` if None.
+
+        Raises:
+            ConfigError: If the precision cannot be computed.
         """
         super().__init__(contents, name)
         self.files = files
@@ -75,6 +83,11 @@ class Classifier(Predictor[Tensor]):
         self._checkpoint = as_path_or_none(checkpoint, "checkpoint")
         self._device = as_device(device)
         self._lost = lost
+        self._precision: FeaturePrecision = precision or contents.precision or "fp32"
+        if self._precision == "int8":
+            if contents.adapter is not None:
+                raise ConfigError(f"int8 is for frozen encoders, and {name} adapts its own. Leave out the precision.")
+            check_int8(self._device)
 
     @classmethod
     def load(
@@ -84,22 +97,26 @@ class Classifier(Predictor[Tensor]):
         weights: AnyPath | None = None,
         weights_dir: AnyPath | None = None,
         device: str | torch.device | None = "cpu",
+        precision: FeaturePrecision | None = None,
     ) -> "Classifier":
         """Opens a bundle, a folder or a zip file, and checks every byte of it and of the backbone's file.
 
         Args:
             weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``,
                 where training read it (a folder remembers that), and in the hub's cache, without a network.
+            precision: Of the frozen encoder; that of ``fit`` if None.
 
         Raises:
             BundleError: If anything is not as it was written, or the checkpoint is another.
+            ConfigError: If the precision cannot be computed here.
         """
         path = as_path(path)
         contents, files = read_bundle(path)
         check_whole(path, contents, files)
         named, folder = as_path_or_none(weights, "weights"), as_path_or_none(weights_dir, "weights_dir")
         checkpoint, lost = _find_checkpoint(path, contents, named, folder)
-        return cls(contents, files, name=str(path), checkpoint=checkpoint, device=device, lost=lost)
+        options: dict[str, Any] = {"device": device, "lost": lost, "precision": precision}
+        return cls(contents, files, name=str(path), checkpoint=checkpoint, **options)
 
     @property
     def backbone(self) -> BackboneSpec:
@@ -110,6 +127,19 @@ class Classifier(Predictor[Tensor]):
     def device(self) -> torch.device:
         """Device that the classifier computes on."""
         return self._device
+
+    @property
+    def precision(self) -> FeaturePrecision:
+        """Precision of the frozen encoder's features; adapters compute in fp32."""
+        return self._precision
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Says where features are computed otherwise than those that the head was fitted to."""
+        fitted = self.contents.precision or "fp32"
+        if self.precision == fitted:
+            return ()
+        text = f"Features are computed in {self.precision}, and the classifier was fitted to those in {fitted}."
+        return (finding("N817", f"{text} Its thresholds and test scores are those of {fitted}."),)
 
     def state(self) -> dict[str, Tensor]:
         """Returns the trained parameters by name: head, and the adapter where there is one."""
@@ -153,7 +183,7 @@ class Classifier(Predictor[Tensor]):
 
     @cached_property
     def _fast_encoder(self) -> Encoder:
-        return for_inference(self.classifier().encoder, self._device)
+        return for_inference(self.classifier().encoder, self._device, self._precision)
 
     def evaluate(
         self,

@@ -97,7 +97,7 @@ def evaluate(
         predictions += [one.prediction for one in batch]
         read.add(batch)
         on_images(len(batch))
-    findings = gravest_first([*manifest.findings, *read.findings()])
+    findings = gravest_first([*bundle.findings(), *manifest.findings, *read.findings()])
     if page is not None:
         source = f"Labels, and predictions of {bundle.name}"
         write_page(cells, page, classes=bundle.classes, title=manifest.name, source=source, findings=findings)

@@ -20,6 +20,7 @@ from cytolora.classifier.inference.predictions import Predictions
 from cytolora.config.reading import STANDARD, VERSION_1, Decoding
 from cytolora.config.run import Preprocess
 from cytolora.core.arguments import AnyPath, OneOrMany
+from cytolora.core.findings import Finding
 from cytolora.data.imaging.content import has_content
 from cytolora.data.imaging.decode import Pixels, decode, to_rgb
 from cytolora.data.imaging.pixels import CANNOT_READ
@@ -89,6 +90,10 @@ class Predictor(ABC, Generic[View]):
     def _shows_something(self, view: View) -> bool:
         picture = self.picture(view)
         return picture is None or has_content(picture)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Returns what to know of the way this computes, besides the findings of ``fit``."""
+        return ()
 
     @abstractmethod
     def outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

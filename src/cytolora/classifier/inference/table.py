@@ -97,7 +97,7 @@ def predict_table(
                     cells |= {one.prediction.name: review_cell(one) for one in batch}
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    findings = gravest_first([*read.findings(), *left_out])
+    findings = gravest_first([*bundle.findings(), *read.findings(), *left_out])
     if page is not None:
         check_room(page, len(cells))
         source = f"By {bundle.name}"

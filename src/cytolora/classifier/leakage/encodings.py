@@ -70,7 +70,7 @@ def of_session(session: Session) -> tuple[Encoding, ...]:
         kind=FROZEN,
         encoder=lambda: session.inference_encoder,
         preprocess=backbone.preprocess,
-        recipe=backbone.recipe,
+        recipe=session.recipe,
         weights_sha256=session.inputs.weights_sha256(backbone.name),
     )
     return (frozen,)

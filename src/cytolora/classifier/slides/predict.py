@@ -112,7 +112,7 @@ def predict_slide(
             _write_csv(watched(), out, slide.path, model.classes)
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    findings = gravest_first([*read.findings(), *_not_read(not_read)])
+    findings = gravest_first([*model.findings(), *read.findings(), *_not_read(not_read)])
     if page is not None:
         write_page(
             shown,
