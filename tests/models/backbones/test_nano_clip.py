@@ -23,7 +23,7 @@ from cytolora.models.text.prompts import prompts
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_nano_clip.py"
 assert NANO.weights is not None
 assert NANO_CLIP.weights is not None
-WEIGHTS = NANO_CLIP.weights
+NANO_WEIGHTS, WEIGHTS = NANO.weights, NANO_CLIP.weights
 VOCABULARY = WEIGHTS.parent / "vocab.txt"
 
 
@@ -47,7 +47,7 @@ def _features(num: int, seed: int, population: str = "classes"):
 
 def test_it_takes_less_than_4_megabytes_and_its_image_encoder_is_nano():
     assert WEIGHTS.stat().st_size + VOCABULARY.stat().st_size < 4_000_000
-    state, trunk = load_file(WEIGHTS), load_file(NANO.weights)
+    state, trunk = load_file(WEIGHTS), load_file(NANO_WEIGHTS)
     assert all(torch.equal(state[f"visual.trunk.{name}"], value) for name, value in trunk.items())
 
 
