@@ -1,5 +1,6 @@
 """embed: one row an image, told where it came from, the same bytes again, whole or not at all."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from cytolora.cli.app import main
 from cytolora.core.cache_entries import entries
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
+from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.errors import DataError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.training import embed as embed_module
@@ -150,11 +152,15 @@ def test_an_embedding_of_an_earlier_version_is_read_without_a_checksum(drawn_cel
 def test_a_limit_of_the_cache_is_kept_and_changes_no_feature(drawn_cells, tmp_path, capsys):
     cache = tmp_path / "cache"
     assert _embed(str(drawn_cells), "--out", str(tmp_path / "free.parquet"), "--cache", str(cache)) == 0
-    assert sum(entry.num_bytes for entry in entries(cache)) > 200_000
-    bounded = ["--cache", str(cache), "--cache-limit", "100kB"]
+    write_synthetic(tmp_path / "others", num_images=60, num_slides=6, seed=9)
+    assert _embed(str(tmp_path / "others"), "--out", str(tmp_path / "others.parquet"), "--cache", str(cache)) == 0
+    assert sum(entry.num_bytes for entry in entries(cache)) > 50_000
+    for entry in entries(cache):
+        os.utime(entry.path, (1e9, 1e9))  # what a command has just used is spared
+    bounded = ["--cache", str(cache), "--cache-limit", "40kB"]
     for name in ("first", "second"):
         assert _embed(str(drawn_cells), "--out", str(tmp_path / f"{name}.parquet"), *bounded) == 0
-        assert 0 < sum(entry.num_bytes for entry in entries(cache)) <= 100_000
+        assert 0 < sum(entry.num_bytes for entry in entries(cache)) <= 40_000
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "free.parquet").read_bytes()
     assert _embed(str(drawn_cells), "--out", str(tmp_path / "x.parquet"), "--cache-limit", "a lot") == 2
     assert "--cache-limit expects a size such as 20GB" in capsys.readouterr().err

@@ -92,6 +92,7 @@ def test_seeds_that_draw_the_same_images_share_products_and_features(shots, time
     original, trains = neighbours._nearest_labels, adapt.fit_heads
     monkeypatch.setattr(neighbours, "_nearest_labels", nearest)
     monkeypatch.setattr(adapt, "fit_heads", fit_heads)
+    monkeypatch.setattr("cytolora.experiments.execute.head_rates", lambda *_, **__: {})  # trials for the forecast
     run_all(tiny_grid(methods=["linear"], shots=[shots]), drawn_cells, tmp_path)
     assert stacked == [times]
     assert len(compared) == 3 * times, "the choice of k, val, and test"
