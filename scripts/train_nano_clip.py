@@ -111,6 +111,7 @@ def main() -> None:
     write_text(words, "\n".join(vocabulary()) + "\n")
     features, texts = drawn(arguments.parts, arguments.seed)
     state = train(features, texts, words, arguments.steps, arguments.seed)
+    assert NANO.weights is not None
     state |= {f"visual.trunk.{name}": value for name, value in load_file(NANO.weights).items()}
     made = {"script": "scripts/train_nano_clip.py", "seed": str(arguments.seed)}
     made |= {"parts": str(arguments.parts), "steps": str(arguments.steps)}
