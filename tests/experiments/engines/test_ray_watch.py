@@ -1,12 +1,10 @@
 """The end of work on a cluster that is lost, without a cluster."""
 
 import atexit
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -208,68 +206,3 @@ def test_the_thread_of_a_start_lives_as_long_as_the_cluster():
     ended.set()
     thread.join(10)
     assert not thread.is_alive()
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who started whom stands in /proc alone")
-def test_leaving_ends_what_the_raylet_has_started_and_nothing_else(tmp_path: Path):
-    """Its agents outlive it by a minute where the control process is dead."""
-    program = shutil.copy(os.path.realpath("/bin/sh"), tmp_path / "raylet")
-    numbers = tmp_path / "numbers"
-    starts = f"(sleep 300 & echo $! >> {numbers}; wait) & echo $! >> {numbers}; wait"
-    raylet = subprocess.Popen([program, "-c", starts])
-    other = subprocess.Popen(["sleep", "300"])
-    try:
-        until = time.monotonic() + 20
-        while not numbers.exists() or len(numbers.read_text().split()) < 2:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        agents = set(map(int, numbers.read_text().split()))
-
-        def shutdown() -> None:
-            raylet.kill()
-            raylet.wait(10)
-
-        leave(SimpleNamespace(shutdown=shutdown))  # type: ignore[arg-type]
-        while agents & {one.number for one in ray_watch._processes() if one.state != "Z"}:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        assert other.poll() is None
-    finally:
-        raylet.kill()
-        other.kill()
-        raylet.wait(10)
-        other.wait(10)
-
-
-_ENDS = """
-import ctypes, sys, threading
-from cytolora.errors import EngineError
-from cytolora.experiments.engines import ray_watch
-ctypes.CDLL(None).__cxa_atexit(ctypes.CDLL(None).abort, None, None)  # as Ray's objects that a thread still uses
-ray_watch._LOOK_SECONDS = ray_watch._STEP_SECONDS = ray_watch._LEAVE_SECONDS = 0.01
-ray_watch.dead_child = lambda: "raylet"
-stuck = threading.Event().wait
-try:
-    {call}
-except EngineError as error:
-    print(error)
-sys.exit({code})
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the C library has no such call")
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        ("ray_watch.started(stuck, safe='Kept.')", "its process raylet has died. Kept."),
-        ("ray_watch.run_watched(lambda _: stuck(), lambda: False, safe='Kept.')", "(raylet) has died. Kept."),
-        ("ray_watch.leave(type('Ray', (), {'shutdown': stuck}))", ""),
-    ],
-)
-@pytest.mark.parametrize("code", [0, 2])
-def test_a_process_that_leaves_a_thread_of_ray_at_work_ends_with_its_own_exit_code(call: str, words: str, code: int):
-    """Where the C library destroyed what such a thread uses, Ray would abort the process: exit code -6 for 2."""
-    program = _ENDS.format(call=call, code=code)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.returncode == code, done.stderr
-    assert words in done.stdout

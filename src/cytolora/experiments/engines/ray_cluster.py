@@ -74,7 +74,6 @@ def local_cluster(*, num_cpus: int, num_gpus: int, safe: str = "") -> Iterator[M
         with _environment(secret, without=("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")):
             import ray
 
-            _silence()
             ended = Event()
             try:
                 started(lambda: _start(ray, folder, num_cpus=num_cpus, num_gpus=num_gpus), safe=safe, until=ended)
@@ -84,16 +83,6 @@ def local_cluster(*, num_cpus: int, num_gpus: int, safe: str = "") -> Iterator[M
                 ended.set()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _silence() -> None:
-    """Keeps Ray from printing what it hears of dead processes to standard output: some twenty lines of a raylet's log.
-
-    ``log_to_driver`` is about the workers' output alone.
-    """
-    from ray._private import worker
-
-    worker._worker_logs_enabled = False
 
 
 def _start(ray: ModuleType, folder: str, *, num_cpus: int, num_gpus: int) -> None:
@@ -129,7 +118,6 @@ def running_cluster(address: str) -> Iterator[ModuleType]:
         import ray
         from ray.exceptions import AuthenticationError
 
-        _silence()
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except AuthenticationError as error:
