@@ -39,6 +39,11 @@ def method_kind(name: str) -> MethodKind:
     return _KIND_OF.get(name, "adapter")
 
 
+def needs_text(method: str, head_start: str) -> bool:
+    """Whether a method asks the class names of a text encoder, given how its head starts."""
+    return method == ZERO_SHOT or method in TEXT_HEADS or head_start == "text"
+
+
 CLOSED = {"extra": "forbid"}
 """Read by pydantic at the YAML edge (config/yaml.py): an unknown key is an error, never ignored."""
 

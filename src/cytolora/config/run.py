@@ -30,6 +30,7 @@ from cytolora.config.components import (
     Target,
     TrainSpec,
     method_kind,
+    needs_text,
 )
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.schema import FILE_NAME, NAME, WHOLE, Check, check_fields
@@ -57,6 +58,7 @@ __all__ = [
     "Target",
     "TrainSpec",
     "method_kind",
+    "needs_text",
     "to_plain",
 ]
 
@@ -155,7 +157,7 @@ class RunSpec:
     @property
     def needs_text(self) -> bool:
         """Whether the class names are asked of a text encoder."""
-        return self.kind == "zero_shot" or self.method in TEXT_HEADS or self.head_start == "text"
+        return needs_text(self.method, self.head_start)
 
     @property
     def run_id(self) -> str:

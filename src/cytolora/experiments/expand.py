@@ -12,7 +12,6 @@ from cytolora.config.groups_from import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
-    TEXT_HEADS,
     AugmentSpec,
     Budget,
     Preprocess,
@@ -21,6 +20,7 @@ from cytolora.config.run import (
     SplitSpec,
     TrainSpec,
     method_kind,
+    needs_text,
 )
 from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
@@ -218,8 +218,7 @@ def count_runs(grid: GridSpec) -> int:
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
-    kind = grid.kind_of(name)
-    if kind != "zero_shot" and grid.method_of(name) not in TEXT_HEADS and method.head_start != "text":
+    if not needs_text(grid.method_of(name), method.head_start):
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from png_chunks import chunk
 
 from cytolora.config.reading import VERSION_1, Decoding
 from cytolora.data.imaging.decode import decode
@@ -19,10 +20,6 @@ _DECODINGS = pytest.mark.parametrize("decoding", [Decoding(), VERSION_1], ids=["
 _KINDS = {"gray": 0, "RGB": 2, "palette": 3, "gray and alpha": 4, "RGBA": 6}
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _rows(width: int, height: int, bits: int, value: int) -> bytes:
@@ -54,9 +51,9 @@ def _png(
     rows = make(width, height, depth * _SAMPLES[colour], value)
     data = zlib.compress(rows[: len(rows) - less])
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    palette = _chunk(b"PLTE", bytes(768)) if colour == 3 else b""
-    parts = (_chunk(b"IHDR", header), palette, *(_chunk(b"IDAT", part) for part in (data[:cut], data[cut:]) if part))
-    return b"\x89PNG\r\n\x1a\n" + b"".join((*parts, _chunk(b"tEXt", b"a\0b"), _chunk(b"IEND", b"")))
+    palette = chunk(b"PLTE", bytes(768)) if colour == 3 else b""
+    parts = (chunk(b"IHDR", header), palette, *(chunk(b"IDAT", part) for part in (data[:cut], data[cut:]) if part))
+    return b"\x89PNG\r\n\x1a\n" + b"".join((*parts, chunk(b"tEXt", b"a\0b"), chunk(b"IEND", b"")))
 
 
 @_DECODINGS
@@ -106,7 +103,7 @@ def test_every_png_that_pillow_writes_is_whole(width: int, height: int, mode: st
 
 def test_only_the_chunks_of_pixels_count_as_their_bytes_whatever_else_the_file_holds():
     content = _png(30, 30, colour=2, cut=5)
-    file = io.BytesIO(content[:33] + _chunk(b"tEXt", bytes(100_000)) + content[33:])
+    file = io.BytesIO(content[:33] + chunk(b"tEXt", bytes(100_000)) + content[33:])
     file.seek(7)
     assert data_bytes(file) == data_bytes(io.BytesIO(content)) == len(zlib.compress(bytes(91 * 30)))
     assert file.tell() == 7

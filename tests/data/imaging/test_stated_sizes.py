@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peak_memory import peak_of
 from PIL import Image, ImageOps
+from png_chunks import chunk
 
 from cytolora.config.reading import VERSION_1, Decoding
 from cytolora.data.imaging.decode import decode
@@ -26,10 +27,6 @@ _MAX_BYTES = 24 * 2**20
 """Above what was there: libraries are loaded, nothing of the image is."""
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def _png(
     width: int, height: int, *, depth: int = 8, colour: int = 2, num_rows: int | None = None, padding: int = 0
 ) -> bytes:
@@ -38,10 +35,10 @@ def _png(
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(bytes(row)) for _ in range(height if num_rows is None else num_rows))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    text = _chunk(b"tEXt", bytes(padding)) if padding else b""
-    palette = _chunk(b"PLTE", bytes(6)) if colour == 3 else b""
+    text = chunk(b"tEXt", bytes(padding)) if padding else b""
+    palette = chunk(b"PLTE", bytes(6)) if colour == 3 else b""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        (_chunk(b"IHDR", header), text, palette, _chunk(b"IDAT", data + packer.flush()), _chunk(b"IEND", b""))
+        (chunk(b"IHDR", header), text, palette, chunk(b"IDAT", data + packer.flush()), chunk(b"IEND", b""))
     )
 
 

@@ -1,13 +1,13 @@
 """The built-in backbone: small, whole, made by its script, and better than chance weights."""
 
 import sys
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from benchmark_files import load_script
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
@@ -21,20 +21,13 @@ from cytolora.models.checkpoints.building import build_trunk
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "train_nano.py"
 assert NANO.weights is not None
 WEIGHTS = NANO.weights
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = util.spec_from_file_location("train_nano", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules["train_nano"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("train_nano")
 
 
 def test_it_has_at_most_3_million_parameters_in_6_megabytes():

@@ -1,7 +1,6 @@
 """The built-in image and text encoder: small, whole, made by its script, and its text means what is drawn."""
 
 import sys
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from benchmark_files import load_script
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -20,7 +20,6 @@ from cytolora.models.text.embeddings import class_text, zero_shot_logits
 from cytolora.models.text.encoder import load_text_encoder
 from cytolora.models.text.prompts import prompts
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "train_nano_clip.py"
 assert NANO.weights is not None
 assert NANO_CLIP.weights is not None
 NANO_WEIGHTS, WEIGHTS = NANO.weights, NANO_CLIP.weights
@@ -29,13 +28,7 @@ VOCABULARY = WEIGHTS.parent / "vocab.txt"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = util.spec_from_file_location("train_nano_clip", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules["train_nano_clip"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("train_nano_clip")
 
 
 def _features(num: int, seed: int, population: str = "classes"):

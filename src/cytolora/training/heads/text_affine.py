@@ -48,8 +48,8 @@ def lp_plus_plus(known: Labelled, val: Labelled, *, seed: int) -> AffineHead:
     z, z_val = scaled(known.features).double(), scaled(val.features).double()
     one_hot = F.one_hot(known.labels, known.num_classes).double()
     cosines, sums = z @ text.T, one_hot.T @ z
-    present = one_hot.sum(dim=0) > 0
-    means = sums[present] / one_hot.sum(dim=0)[present].unsqueeze(1)
+    counts = one_hot.sum(dim=0)
+    means = sums[counts > 0] / counts[counts > 0].unsqueeze(1)
     weight, factor = sums, (_FACTOR_START * (means @ text.T).mean()).repeat(known.num_classes)
     bias = seeded_head(z.shape[1], known.num_classes, torch.Generator().manual_seed(seed))[1].double()
     step_size = 4 * len(z) / _largest_eigenvalue(z)
