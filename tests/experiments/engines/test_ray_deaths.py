@@ -26,7 +26,9 @@ STARTS = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
 
 def start(cells: Path, runs: Path, *options: str) -> subprocess.Popen[str]:
     command = ["run", *PLAN, "--data", f"synthetic={cells}", "--quiet", "--out", str(runs), *options]
-    return subprocess.Popen([sys.executable, "-c", STARTS, *command], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", STARTS, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_after_the_death_of_any_process_the_run_ends_in_time_or_finishes(
         killed = time.monotonic()
         for target in targets:
             os.kill(target, signal.SIGKILL)
-        error = process.communicate(timeout=300)[1]
+        output, error = process.communicate(timeout=300)
         seconds = time.monotonic() - killed
     finally:
         process.kill()
@@ -75,6 +77,7 @@ def test_after_the_death_of_any_process_the_run_ends_in_time_or_finishes(
         assert end
         assert end in error
         assert f"What was finished is kept in {runs}; the same command goes on from there." in error
+        assert len((output + error).splitlines()) == 1  # nothing of Ray's own logs
     else:
         assert len(contents(runs)) == NUM_RUNS
     until = time.monotonic() + 90

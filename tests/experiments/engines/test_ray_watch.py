@@ -1,10 +1,12 @@
 """The end of work on a cluster that is lost, without a cluster."""
 
 import atexit
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -206,3 +208,101 @@ def test_the_thread_of_a_start_lives_as_long_as_the_cluster():
     ended.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+_NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who started whom is in /proc alone")
+
+
+class _Raylet:
+    """A process of that name with two below it, one of them the other's child."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        program = shutil.copy(os.path.realpath("/bin/sh"), folder / "raylet")
+        numbers = folder / "numbers"
+        starts = f"(sleep 300 & echo $! >> {numbers}; wait) & echo $! >> {numbers}; wait"
+        self.process = subprocess.Popen([program, "-c", starts])
+        until = time.monotonic() + 20
+        while not numbers.exists() or len(numbers.read_text().split()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        self.agents = set(map(int, numbers.read_text().split()))
+
+    def alive(self) -> set[int]:
+        return self.agents & {one.number for one in ray_watch._processes() if one.state != "Z"}
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        for number in self.alive():
+            os.kill(number, signal.SIGKILL)
+
+
+@_NEEDS_PROC
+@pytest.mark.parametrize("is_own", [True, False])
+def test_leaving_ends_what_the_raylet_of_its_own_cluster_has_started_and_nothing_else(is_own: bool, tmp_path: Path):
+    """Agents outlive it by a minute where the control process is dead; a cluster that was joined goes on."""
+    other = _Raylet(tmp_path / "other")
+    others = ray_watch.vital_children()
+    raylet = _Raylet(tmp_path / "own")
+    own = ray_watch.vital_children() - others if is_own else frozenset()
+    try:
+        leave(SimpleNamespace(shutdown=raylet.process.kill), started=own)  # type: ignore[arg-type]
+        until = time.monotonic() + 20
+        while is_own and raylet.alive():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert raylet.alive() == (set() if is_own else raylet.agents)
+        assert other.alive() == other.agents
+    finally:
+        raylet.end()
+        other.end()
+
+
+@_NEEDS_PROC
+def test_a_start_is_not_ended_by_the_death_of_another_cluster(tmp_path: Path):
+    program = shutil.copy("/bin/sleep", tmp_path / "raylet")
+    dead = subprocess.Popen([program, "300"])
+    dead.kill()
+    try:
+        until = time.monotonic() + 20
+        while ray_watch.dead_child() is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert started(lambda: time.sleep(4 * ray_watch._STEP_SECONDS) or 7, safe=SAFE) == 7
+    finally:
+        dead.wait(10)
+
+
+_ENDS = """
+import ctypes, sys, threading
+from cytolora.errors import EngineError
+from cytolora.experiments.engines import ray_watch
+ctypes.CDLL(None).__cxa_atexit(ctypes.CDLL(None).abort, None, None)  # as Ray's objects that a thread still uses
+ray_watch._LOOK_SECONDS = ray_watch._STEP_SECONDS = ray_watch._LEAVE_SECONDS = 0.01
+ray_watch.dead_child = lambda others: "raylet"
+stuck = threading.Event().wait
+try:
+    {call}
+except EngineError as error:
+    print(error)
+sys.exit({code})
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the C library has no such call")
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("ray_watch.started(stuck, safe='Kept.')", "its process raylet has died. Kept."),
+        ("ray_watch.run_watched(lambda _: stuck(), lambda: False, safe='Kept.')", "(raylet) has died. Kept."),
+        ("ray_watch.leave(type('Ray', (), {'shutdown': stuck}))", ""),
+    ],
+)
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_process_that_leaves_a_thread_of_ray_at_work_ends_with_its_own_exit_code(call: str, words: str, code: int):
+    """Where the C library destroyed what such a thread uses, Ray would abort the process: exit code -6 for 2."""
+    program = _ENDS.format(call=call, code=code)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert words in done.stdout

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from cytolora.errors import ConfigError, EngineError, missing_package
-from cytolora.experiments.engines.ray_watch import leave, started
+from cytolora.experiments.engines.ray_watch import leave, started, vital_children
 
 _INLINE_BYTES = 256 * 2**20
 """Of arguments inside a message; Ray's messages have at most 512 MB."""
@@ -74,15 +74,26 @@ def local_cluster(*, num_cpus: int, num_gpus: int, safe: str = "") -> Iterator[M
         with _environment(secret, without=("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")):
             import ray
 
-            ended = Event()
+            _silence()
+            ended, others = Event(), vital_children()
             try:
                 started(lambda: _start(ray, folder, num_cpus=num_cpus, num_gpus=num_gpus), safe=safe, until=ended)
                 yield ray
             finally:
-                leave(ray)
+                leave(ray, started=vital_children() - others)
                 ended.set()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _silence() -> None:
+    """Keeps Ray from printing what it hears of dead processes to standard output: some twenty lines of a raylet's log.
+
+    ``log_to_driver`` is about the workers' output alone.
+    """
+    from ray._private import worker
+
+    worker._worker_logs_enabled = False
 
 
 def _start(ray: ModuleType, folder: str, *, num_cpus: int, num_gpus: int) -> None:
@@ -118,6 +129,7 @@ def running_cluster(address: str) -> Iterator[ModuleType]:
         import ray
         from ray.exceptions import AuthenticationError
 
+        _silence()
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except AuthenticationError as error:
