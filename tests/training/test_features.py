@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -114,6 +116,65 @@ def test_progress_counts_every_image_whether_cached_or_not(manifest: Manifest, t
     _extract(manifest, tmp_path, on_images=told.append)
     assert sum(told) == 60
     assert told[0] == 30
+
+
+class _Meeting(_Mean):
+    """Waits, with each of its first images, until as many threads are inside; and notes torch's threads there."""
+
+    def __init__(self, num_threads: int) -> None:
+        super().__init__()
+        self.barrier, self.counts = Barrier(num_threads), list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.counts.append(torch.get_num_threads())
+        if len(self.counts) <= self.barrier.parties:
+            self.barrier.wait(60)
+        return images.mean(dim=(2, 3))
+
+
+@pytest.fixture
+def three_threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+def _in_threads(encoder: nn.Module, manifest: Manifest, folder: Path) -> Iterator[Tensor]:
+    parts = chunks(
+        lambda: encoder,  # pyright: ignore[reportArgumentType]
+        manifest,
+        PREPROCESS,
+        recipe=_Mean.recipe,
+        weights_sha256="0",
+        pixels=PixelCache(folder / "pixels", manifest.root),
+        cache=folder / "features",
+        device=torch.device("cpu"),
+    )
+    return (part.features for part in parts)
+
+
+def test_on_a_cpu_every_thread_computes_an_image_of_its_own(manifest: Manifest, tmp_path: Path, three_threads: int):
+    encoder = _Meeting(three_threads)
+    features = torch.cat(list(_in_threads(encoder, manifest, tmp_path / "three")))
+    assert set(encoder.counts) == {1}
+    assert torch.equal(features, _extract(manifest, tmp_path / "one")[0])
+
+
+def test_an_image_that_fails_in_a_thread_ends_all_and_leaves_torch_its_threads(
+    manifest: Manifest, tmp_path: Path, three_threads: int
+):
+    paths = [
+        Path(shutil.copy(manifest.root / sample.path, tmp_path / f"{place}.png"))
+        for place, sample in enumerate(manifest.samples[:20])
+    ]
+    moved = [replace(sample, path=path.name) for sample, path in zip(manifest.samples, paths, strict=False)]
+    paths[5].write_bytes(b"no image")
+    some = replace(manifest, root=tmp_path, samples=tuple(moved))
+    with pytest.raises(DataError, match=r"5\.png"):
+        list(_in_threads(_Mean(), some, tmp_path / "three"))
+    assert torch.get_num_threads() == three_threads
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", None], ids=["empty", "foreign", "cut"])

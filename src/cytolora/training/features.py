@@ -8,6 +8,8 @@ tests/training/test_features.py compares features bit for bit for every encoder 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -87,13 +89,37 @@ def chunks(
             on_images(len(samples) - len(missing))
         if missing:
             frozen = encoder().to(device)
-            for some in _batches(missing, batch_size(device)):
-                rows = encode(frozen, [view(sample) for sample in some], preprocess, device)
-                features |= {sample.pixels_key: row for sample, row in zip(some, rows, strict=True)}
-                on_images(len(some))
+
+            def rows_of(some: Sequence[Sample], frozen: Encoder = frozen) -> Tensor:
+                return encode(frozen, [view(sample) for sample in some], preprocess, device)
+
+            batches = list(_batches(missing, batch_size(device)))
+            with _side_by_side(device) as mapped:
+                for some, rows in zip(batches, mapped(rows_of, batches), strict=True):
+                    features |= {sample.pixels_key: row for sample, row in zip(some, rows, strict=True)}
+                    on_images(len(some))
             _require_finite(missing, features)
             _add(store, cache, {sample.pixels_key: features[sample.pixels_key] for sample in missing})
         yield Chunk(samples=samples, features=torch.stack([features[sample.pixels_key] for sample in samples]))
+
+
+@contextmanager
+def _side_by_side(device: torch.device) -> Iterator[Callable[..., Iterator[Tensor]]]:
+    """Gives what maps batches: on a CPU as many at a time as torch has threads, and each in one of them.
+
+    Threads that share one image wait for each other at every product: with two, a ViT-B/16 takes a tenth longer so, and
+    a small encoder gains nothing from the second (docs/performance.md).
+    """
+    num_threads = torch.get_num_threads()
+    if device.type != "cpu" or num_threads == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)  # the number is also that of threads to come
 
 
 def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weights_sha256: str, cache: Path) -> int:
