@@ -1,9 +1,10 @@
-"""Scaling of a CPU-bound sweep: wall seconds of one worker of `run --engine ray` over those of two; goal at least 1.7.
+"""Scaling of a CPU-bound sweep: wall seconds of one worker of an engine over those of two; goal at least 1.7.
 
     .venv/bin/python benchmarks/two_workers.py
+    .venv/bin/python benchmarks/two_workers.py --engines processes --steps 300
 
 LoRA of the built-in backbone on drawn cells, one thread a worker, 8 runs that do not wait for each other (4 seeds, two
-learning rates). Start and end of the cluster are part of both sides: the fewer the steps, the less is gained. Needs two
+learning rates). Start and end of the workers are part of both sides: the fewer the steps, the less is gained. Needs two
 cores with nothing else to do; a row says where others used them.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from machine import busy_cores, idleness, num_cores
@@ -37,19 +39,21 @@ PLAN = (
     "0.003",
 )
 GOAL = 1.7
+ENGINES = ("processes", "ray")
 
 
-def sweep(cells: Path, out: Path, steps: int, workers: int) -> float:
+def sweep(cells: Path, out: Path, engine: str, steps: int, workers: int) -> float:
     """Runs the sweep from nothing; returns wall seconds."""
-    options = ["--steps", str(steps), "--threads", "1", "--engine", "ray", "--workers", str(workers), "--quiet"]
+    options = ["--steps", str(steps), "--threads", "1", "--engine", engine, "--workers", str(workers), "--quiet"]
     return process(cytolora("run", *PLAN, *options, "--data", f"synthetic={cells}", "--out", out)).wall_seconds
 
 
-def measure(steps: int, rounds: int) -> Iterator[Row]:
+def measure(engine: str, steps: int, rounds: int) -> Iterator[Row]:
     """Measures one and two workers in turn, round by round."""
-    common = {"part": "two-workers", "name": "LoRA sweep, 8 runs", "is_scaled": steps < STEPS}
+    common = {"part": "two-workers", "name": f"LoRA sweep, 8 runs, {engine}", "is_scaled": steps < STEPS}
     conditions = [f"{steps} steps, goal at least {GOAL}"]
-    if problem := not_installed(["ray"]) or ("not measured: one core" if num_cores() < 2 else ""):
+    missing = not_installed(["ray"]) if engine == "ray" else ""
+    if problem := missing or ("not measured: one core" if num_cores() < 2 else ""):
         yield Row(**common, conditions=conditions[0], problem=problem)
         return
     found, busy = dict[int, list[float]]({1: [], 2: []}), [busy_cores()]
@@ -58,9 +62,10 @@ def measure(steps: int, rounds: int) -> Iterator[Row]:
         write_synthetic(folder / "cells", num_images=300, num_slides=20, seed=0)
         for number in range(rounds):
             for workers, seconds in found.items():
-                print(f"two-workers: {workers}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+                print(f"two-workers: {engine}, {workers}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
                 try:
-                    seconds.append(sweep(folder / "cells", folder / f"{number}-{workers}" / "runs", steps, workers))
+                    out = folder / f"{number}-{workers}" / "runs"
+                    seconds.append(sweep(folder / "cells", out, engine, steps, workers))
                 except RuntimeError as error:
                     yield Row(**common, conditions=conditions[0], problem=f"failed: {last_line(str(error))}")
                     return
@@ -72,11 +77,13 @@ def measure(steps: int, rounds: int) -> Iterator[Row]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rounds", type=int, default=2)
     add_rows_option(parser)
     options = parser.parse_args()
-    return show(measure(options.steps, options.rounds), options)
+    rows = chain.from_iterable(measure(engine, options.steps, options.rounds) for engine in options.engines)
+    return show(rows, options)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError, StoreError, unknown_name
-from cytolora.experiments.engines.registry import ENGINES
+from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.experiments.names import write_names
@@ -73,7 +73,7 @@ def run(
     label_map: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
     device: "str | torch.device | None" = None,
-    engine: str = "inline",
+    engine: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Plan:
@@ -102,7 +102,8 @@ def run(
         label_map: CSV with columns from,to[,order] that renames or joins classes.
         reading: What the files of the datasets leave to choose.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
-        engine: Where runs are executed: ``inline`` or ``ray``.
+        engine: Where runs are executed: ``inline``, ``processes`` or ``ray``; if None, in this process, or in several
+            of this machine where ``workers`` are given.
         workers: Runs at a time, for an engine of several workers.
 
     Returns:
@@ -162,7 +163,7 @@ def run_grid(
     device: "str | torch.device | Callable[[], torch.device] | None" = None,
     progress: Progress | None = None,
     announce: "Callable[[Plan, Inputs, torch.device], Rates | None]" = lambda plan, inputs, device: None,
-    engine: str = "inline",
+    engine: str | None = None,
     workers: Workers = THIS_PROCESS,
 ) -> Plan:
     """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
@@ -174,8 +175,7 @@ def run_grid(
         announce: Called with the plan and the device before the first run; returns what it knows of the speed.
         workers: The cluster and the number of workers, for an engine that has some.
     """
-    chosen, progress = ENGINES.get(engine), progress or default_progress()
-    chosen.check(workers)
+    chosen, progress = chosen_engine(engine, workers), progress or default_progress()
     on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
     progress.status("comparing what is stored with data and checkpoints")
     store = Store(out)

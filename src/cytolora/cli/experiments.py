@@ -28,6 +28,7 @@ from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
 from cytolora.experiments.cost import describe, stored_costs
+from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
@@ -100,7 +101,7 @@ def run(
     axes: AxisOptions = NO_CHANGE,
     inputs: InputOptions = NO_INPUTS,
     reading: ReadingOptions = AS_IT_STANDS,
-    engine: str = "inline",
+    engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
     caching: LimitOptions = NO_LIMIT_GIVEN,
@@ -122,12 +123,14 @@ def run(
     out
         Folder of stored runs; each finished run is a folder in it.
     engine
-        Engine that executes runs: inline (this process) or ray (many workers, on this machine or others).
+        Engine that executes runs: inline (this process), processes (several of this machine) or ray (many workers, on
+        this machine or others). Without it, processes where --workers is given, ray with --address, else inline.
     address
         HOST:PORT of a running Ray cluster, on the loopback address or protected by a token; without it, ray starts one
         on this machine.
     workers
-        Runs at a time with ray; without it, one a GPU, or as many as the CPUs hold at the threads given to each.
+        Runs at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at the threads given
+        to each.
     quiet
         Shows no progress.
     """
@@ -138,6 +141,7 @@ def run(
         return resolve_device(machine)
 
     machine.check()
+    given = Workers(address=address, count=workers)
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs, reading)
     caching.apply(out / ".cache")
@@ -147,7 +151,7 @@ def run(
         def announce(plan: Plan, inputs: Inputs, device: "torch.device") -> "Rates | None":
             from cytolora.cli.machine import speed_of
 
-            shared, store = engine != "inline", Store(out)
+            shared, store = chosen_engine(engine, given).name != "inline", Store(out)
             if quiet:
                 return None
             return speed_of(plan, inputs, store, device=device, progress=progress, is_shared=shared)
@@ -160,7 +164,7 @@ def run(
             progress=progress,
             announce=announce,
             engine=engine,
-            workers=Workers(address=address, count=workers),
+            workers=given,
         )
     make_console(stderr=True).print(
         f"{counted(len(plan.runs), 'run')} in {out}. Next: cytolora report {out} --out report"

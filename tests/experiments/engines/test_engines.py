@@ -24,18 +24,20 @@ def _refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     return lines[0]
 
 
-def test_ls_lists_the_two_engines_and_no_other(capsys):
+def test_ls_lists_the_engines_and_no_other(capsys):
     with pytest.raises(SystemExit):
         main(["ls", "engines", "--json"])
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["inline", "ray"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["inline", "processes", "ray"]
 
 
 def test_an_engine_that_does_not_exist_is_refused_in_one_line(capsys):
-    assert "Unknown engine 'slurm'. Known: inline, ray." in _refused(capsys, "--engine", "slurm")
+    assert "Unknown engine 'slurm'. Known: inline, processes, ray." in _refused(capsys, "--engine", "slurm")
 
 
 def test_the_options_of_a_cluster_are_refused_without_one(capsys):
-    assert "--address and --workers are for --engine ray" in _refused(capsys, "--workers", "2")
+    said = _refused(capsys, "--engine", "inline", "--workers", "2")
+    assert "--workers is for --engine processes or ray; inline is this process alone" in said
+    assert "--address is for --engine ray" in _refused(capsys, "--engine", "processes", "--address", "127.0.0.1:1")
     ENGINES.get("inline").check(THIS_PROCESS)
 
 

@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from cytolora.core.progress import Progress
 from cytolora.errors import EngineError
+from cytolora.experiments.engines import pool as pool_module
 from cytolora.experiments.engines import ray_driver, ray_watch
+from cytolora.experiments.engines.pool import Pool
 from cytolora.experiments.engines.ray_watch import leave, raise_if_dead, run_watched, started
 from cytolora.experiments.engines.units import Units
 
@@ -91,14 +94,14 @@ def test_a_worker_that_died_with_its_node_is_not_replaced():
     died = type("RayError", (Exception,), {})("The actor died.")
     exceptions = SimpleNamespace(RayTaskError=type("RayTaskError", (Exception,), {}), RayError=type(died))
     asked: list[str] = []
-    pool = ray_driver._Pool(
+    crew = ray_driver.RayCrew(
         ray=SimpleNamespace(get=get, exceptions=exceptions),  # type: ignore[arg-type]
-        new=lambda: asked.append("another worker"),
-        has_room=lambda: True,
-        check=lambda: raise_if_dead(lambda: False, safe=SAFE),
-        units=Units(waiting=[]),
-        progress=ray_driver.Progress(),
+        setup=None,
+        resources={},
+        check_alive=lambda: raise_if_dead(lambda: False, safe=SAFE),
     )
+    crew.new = lambda: asked.append("another worker")
+    pool = Pool(crew=crew, units=Units(waiting=[]), progress=Progress())
     with pytest.raises(EngineError, match=f"raylet.*{SAFE}"):
         pool._result(object(), None)
     assert not asked
@@ -139,16 +142,16 @@ def test_workers_that_cannot_start_are_waited_for_only_where_there_is_room(
         now[0] += timeout
         return [], promises
 
-    monkeypatch.setattr(ray_driver, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pool_module, "monotonic", lambda: now[0])
     actor = SimpleNamespace(start=SimpleNamespace(remote=object))
-    pool = ray_driver._Pool(
+    crew = ray_driver.RayCrew(
         ray=SimpleNamespace(wait=wait),  # type: ignore[arg-type]
-        new=lambda: actor,
-        has_room=lambda: has_room,
-        check=lambda: None,
-        units=Units(waiting=[None]),  # type: ignore[list-item]
-        progress=ray_driver.Progress(),
+        setup=None,
+        resources={},
+        check_alive=lambda: None,
     )
+    crew.new, crew.has_room = lambda: actor, lambda: has_room
+    pool = Pool(crew=crew, units=Units(waiting=[None]), progress=Progress())  # type: ignore[list-item]
     with pytest.raises(EngineError, match=r"no room for one. What was finished is kept"):
         pool.run(1, Event())
     assert max(starts, 30) <= now[0] <= max(starts, 30) + 4

@@ -9,8 +9,8 @@ import torch
 
 from cells import contents, run_all, tiny_grid
 from cytolora.core.provenance import software
-from cytolora.experiments.engines.ray_worker import Worker, WorkerSetup
 from cytolora.experiments.engines.units import split_up
+from cytolora.experiments.engines.worker import Worker, WorkerSetup
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES

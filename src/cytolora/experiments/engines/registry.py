@@ -45,15 +45,35 @@ class Engine:
     run_jobs: RunJobs
     has_workers: bool = False
     """Whether it distributes runs over ``Workers``."""
+    has_cluster: bool = False
+    """Whether these may be those of a cluster that runs already."""
 
     def check(self, workers: Workers) -> None:
         """Raises a ConfigError if something is asked for that this engine does not do."""
+        if workers.address is not None and not self.has_cluster:
+            raise ConfigError(f"--address is for --engine {_able('has_cluster')}, not {self.name}.")
         if workers != THIS_PROCESS and not self.has_workers:
-            able = ", ".join(engine.name for engine in ENGINES if engine.has_workers)
-            raise ConfigError(f"--address and --workers are for --engine {able}; {self.name} is this process alone.")
+            raise ConfigError(f"--workers is for --engine {_able('has_workers')}; {self.name} is this process alone.")
 
 
 ENGINES: Registry[Engine] = Registry("engine")
+
+
+def chosen_engine(name: str | None, workers: Workers) -> Engine:
+    """Returns the engine of a name, or without one that which the workers ask for: none, some, or a cluster's.
+
+    Raises:
+        ConfigError: If it does not do what is asked for.
+    """
+    if name is None:
+        name = "ray" if workers.address is not None else "inline" if workers == THIS_PROCESS else "processes"
+    engine = ENGINES.get(name)
+    engine.check(workers)
+    return engine
+
+
+def _able(what: str) -> str:
+    return " or ".join(engine.name for engine in ENGINES if getattr(engine, what))
 
 
 def _inline(
@@ -69,6 +89,21 @@ def _inline(
     from cytolora.experiments.engines.inline import run_jobs
 
     run_jobs(jobs, inputs, store, device=device, progress=progress, rates=rates)
+
+
+def _processes(
+    jobs: "Sequence[Job]",
+    inputs: "Inputs",
+    store: "Store",
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    rates: "Rates | None" = None,
+) -> None:
+    from cytolora.experiments.engines.processes import run_jobs
+
+    run_jobs(jobs, inputs, store, device=device, progress=progress, workers=workers)
 
 
 def _ray(
@@ -89,9 +124,18 @@ def _ray(
 ENGINES.add(Engine(name="inline", description="One run after the other, in this process.", run_jobs=_inline))
 ENGINES.add(
     Engine(
+        name="processes",
+        description="Several processes of this machine: one a GPU, or as many as its CPUs hold.",
+        run_jobs=_processes,
+        has_workers=True,
+    )
+)
+ENGINES.add(
+    Engine(
         name="ray",
         description="Many workers of a Ray cluster, on this machine or others; needs cytolora[ray].",
         run_jobs=_ray,
         has_workers=True,
+        has_cluster=True,
     )
 )

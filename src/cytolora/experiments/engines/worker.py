@@ -1,4 +1,4 @@
-"""Worker of the ray engine: keeps an encoder, images and features, and does one unit after another."""
+"""Worker of the engines: keeps an encoder, images and features, and does one unit after another."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class WorkerSetup:
 
 @dataclass(kw_only=True)
 class Worker:
-    """One process; an actor of Ray wraps it."""
+    """One process; an actor of Ray, or a child process, wraps it."""
 
     setup: WorkerSetup
     session: Session | None = None

@@ -1,0 +1,155 @@
+"""Pool of workers: gives units out, takes results in, and replaces workers that die; knows no engine."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from time import monotonic
+from typing import Any, Protocol
+
+from cytolora.core.progress import Progress
+from cytolora.errors import EngineError
+from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units
+
+_MAX_FAILED_STARTS = 3
+_START_SECONDS = 600
+"""Longest time without any event while no worker has started: nodes may still be joining."""
+_ROOM_SECONDS = 30
+"""Longest time without any event while there is no room for a worker."""
+_WAIT_SECONDS = 2
+"""For one wait: in between, whether anybody still waits is looked at."""
+
+
+class WorkerDiedError(Exception):
+    """A worker is gone, and with it what it was at; says why in a line."""
+
+
+class Crew(Protocol):
+    """Workers of an engine. A promise, which can be hashed, stands for what a worker was told to do."""
+
+    def new(self) -> Any:
+        """Returns another worker."""
+        ...
+
+    def start(self, worker: Any) -> Any:
+        """Has a worker make ready; returns a promise."""
+        ...
+
+    def work(self, worker: Any, unit: Unit) -> Any:
+        """Has a worker do a unit; returns the promise of the number of images that it trained on."""
+        ...
+
+    def wait(self, promises: Sequence[Any], seconds: float) -> list[Any]:
+        """Waits for one of the promises; returns it, none if there is none in time."""
+        ...
+
+    def result(self, promise: Any) -> int:
+        """Returns what a promise became.
+
+        Raises:
+            CytoloraError: That of the worker.
+            WorkerDiedError: If the worker is gone, and another can take its place.
+        """
+        ...
+
+    def has_room(self) -> bool:
+        """Whether there is room for a worker at all."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Pool:
+    """The workers of one run of a plan. Retries are ours: a new worker must load and check before it works."""
+
+    crew: Crew
+    units: Units
+    progress: Progress
+    starting: dict[Any, Any] = field(default_factory=dict)
+    """Workers by the promise that they are ready."""
+    busy: dict[Any, tuple[Any, Unit]] = field(default_factory=dict)
+    """Workers and their units by the promise of the unit's result."""
+    idle: list[tuple[Any, DatasetBackbone | None]] = field(default_factory=list)
+    failed_starts: int = 0
+
+    def run(self, num_workers: int, is_left: Event | None = None) -> None:
+        """Works until no unit is left, or the event is set.
+
+        Raises:
+            EngineError: If workers cannot be started, or die at one unit again and again.
+        """
+        is_left = is_left or Event()
+        self.progress.say(f"starting {num_workers} workers")
+        for _ in range(num_workers):
+            self._start()
+        while (self.units.waiting or self.busy) and not is_left.is_set():
+            self._give_out()
+            for promise in self._ready(is_left):
+                self._take_in(promise)
+
+    def _ready(self, is_left: Event) -> list[Any]:
+        """Waits for the next event; returns its promise, none if the event is set.
+
+        Raises:
+            EngineError: If no worker is at work and none starts.
+        """
+        began = monotonic()
+        while not is_left.is_set():
+            if ready := self.crew.wait([*self.starting, *self.busy], _WAIT_SECONDS):
+                return ready
+            seconds = monotonic() - began
+            if self.busy or seconds < _ROOM_SECONDS:
+                continue
+            if seconds > _START_SECONDS or not self.crew.has_room():
+                raise EngineError(
+                    f"No worker has started within {seconds:.0f} s; the cluster has no room for one. What was finished "
+                    "is kept; the same command goes on from there."
+                )
+        return []
+
+    def _start(self) -> None:
+        worker = self.crew.new()
+        self.starting[self.crew.start(worker)] = worker
+
+    def _give_out(self) -> None:
+        at_work = Counter(unit.key for _, unit in self.busy.values())
+        still_idle = []
+        for worker, loaded in self.idle:
+            unit = self.units.take(loaded, at_work)
+            if unit is None:
+                still_idle.append((worker, loaded))
+                continue
+            at_work[unit.key] += 1
+            self.busy[self.crew.work(worker, unit)] = worker, unit
+        self.idle = still_idle
+
+    def _take_in(self, promise: Any) -> None:
+        if promise in self.starting:
+            worker = self.starting.pop(promise)
+            if self._result(promise, None) is not None:
+                self.idle.append((worker, None))
+            return
+        worker, unit = self.busy.pop(promise)
+        images = self._result(promise, unit)
+        if images is None:
+            return
+        self.units.done(unit)
+        self.idle.append((worker, unit.key))
+        self.progress.done(images)
+        self.progress.status(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
+
+    def _result(self, promise: Any, unit: Unit | None) -> int | None:
+        """Returns what a worker gave, or None if it died; then another one starts in its place."""
+        try:
+            return self.crew.result(promise)
+        except WorkerDiedError as error:
+            if unit is not None:
+                self.units.lost(unit, str(error))
+                self.progress.say(f"a worker died; once more: {unit}")
+            else:
+                self.failed_starts += 1
+                if self.failed_starts >= _MAX_FAILED_STARTS:
+                    raise EngineError(
+                        f"{self.failed_starts} workers died while they started, the last: {error}"
+                    ) from error
+        self._start()
+        return None

@@ -1,0 +1,216 @@
+"""Distributes the units of a plan over processes of this machine; needs no package besides this one.
+
+A worker is a new Python process with two pipes. It does not import the program that called: a script needs no guard,
+and a notebook works. A process that ends closes its pipe, which is how its death is seen; a worker whose driver is gone
+ends at once. The store on disk records what is done.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import IO, Any
+
+import torch
+
+from cytolora.core.machine import num_cpus
+from cytolora.core.progress import Progress
+from cytolora.core.text import counted
+from cytolora.errors import EngineError
+from cytolora.experiments.engines.driver import open_units, worker_setup
+from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.units import Unit
+from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.plan import Job
+from cytolora.experiments.store import Store
+from cytolora.training.resources import Inputs
+
+_END_SECONDS = 10
+"""For a process to end that was told to."""
+_STARTS = "import sys; sys.path[:] = {path!r}; from cytolora.experiments.engines.process_worker import main; main()"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    progress: Progress,
+    workers: Workers,
+) -> None:
+    """Executes every job in processes of this machine; what is finished is stored at once.
+
+    A worker that dies is replaced and its unit given out again, three times at most. Each computes with as many threads
+    as this process is set to, and fewer where that were more than the machine has: then its numbers are those of the
+    engine ``inline`` with so many threads.
+
+    Raises:
+        EngineError: If workers cannot be started, or die at one unit again and again.
+    """
+    num_workers, threads = sized(workers, device, torch.get_num_threads())
+    units = open_units(jobs, inputs, store, progress)
+    if not units.waiting:
+        return
+    num_workers = min(num_workers, len(units.waiting))
+    progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
+    setup = worker_setup(jobs, inputs, store, device=device, threads=threads)
+    crew = ProcessCrew(setup=pickle.dumps(setup), gpus=_gpus(device))
+    try:
+        Pool(crew=crew, units=units, progress=progress).run(num_workers)
+    finally:
+        crew.end()
+
+
+def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, int]:
+    """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold."""
+    cpus = num_cpus()
+    if device.type == "cuda":
+        count = workers.count or max(1, torch.cuda.device_count())
+    else:
+        count = workers.count or max(1, cpus // threads)
+    return count, max(1, min(threads, cpus // count))
+
+
+def _gpus(device: torch.device) -> list[str]:
+    """Returns the names of the GPUs that workers may use, as the driver's environment has them; none on a CPU."""
+    if device.type != "cuda":
+        return []
+    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
+    return names or [str(index) for index in range(torch.cuda.device_count())]
+
+
+@dataclass(eq=False, kw_only=True)
+class _Process:
+    """One child; it is also the promise of the one thing that it was told to do last."""
+
+    popen: "subprocess.Popen[bytes]"
+    errors: IO[bytes]
+    """File of what it writes to standard error."""
+    message: Any = None
+    """Its last answer: a word and a value; None if it is gone."""
+    is_gone: bool = False
+
+    def tell(self, what: bytes) -> None:
+        assert self.popen.stdin is not None
+        with suppress(OSError):  # it is gone, which its other pipe tells
+            self.popen.stdin.write(what)
+            self.popen.stdin.flush()
+
+
+@dataclass(kw_only=True)
+class ProcessCrew:
+    """Workers that are child processes."""
+
+    setup: bytes
+    gpus: Sequence[str]
+    """One of them for each worker, in turn."""
+    processes: list[_Process] = field(default_factory=list)
+    events: "SimpleQueue[tuple[_Process, Any]]" = field(default_factory=SimpleQueue)
+    num_started: int = 0
+
+    def new(self) -> _Process:
+        """Returns another process."""
+        environment = dict(os.environ)
+        if self.gpus:
+            environment[_VISIBLE] = self.gpus[self.num_started % len(self.gpus)]
+        self.num_started += 1
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
+        path = [str(Path(folder).resolve()) for folder in sys.path]
+        try:
+            popen = subprocess.Popen(
+                [sys.executable, "-c", _STARTS.format(path=path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+            )
+        except OSError as error:
+            raise EngineError(
+                f"A worker cannot be started: {error.strerror or error}. Take fewer --workers."
+            ) from error
+        process = _Process(popen=popen, errors=errors)
+        self.processes.append(process)
+        Thread(target=self._listen, args=(process,), name="cytolora-worker", daemon=True).start()
+        return process
+
+    def start(self, worker: _Process) -> _Process:
+        """Has a process make ready."""
+        return self._told(worker, self.setup)
+
+    def work(self, worker: _Process, unit: Unit) -> _Process:
+        """Has a process do a unit."""
+        return self._told(worker, pickle.dumps(unit))
+
+    def wait(self, promises: Sequence[_Process], seconds: float) -> list[_Process]:
+        """Waits for one of the promises."""
+        try:
+            process, message = self.events.get(timeout=seconds)
+        except Empty:
+            return []
+        process.message, process.is_gone = message, message is None
+        return [process] if process in promises else []  # else an idle one died
+
+    def result(self, promise: _Process) -> int:
+        """Returns what a process answered.
+
+        Raises:
+            CytoloraError: That of the process.
+            WorkerDiedError: If it is gone.
+            RuntimeError: If it met anything else, with its stack trace.
+        """
+        if promise.message is None:
+            raise WorkerDiedError(self._why_gone(promise))
+        word, value = promise.message
+        if word == "done":
+            return value
+        if word == "refused":
+            raise value
+        raise RuntimeError(f"A worker failed:\n{value}")
+
+    def has_room(self) -> bool:
+        """Always: processes are started at once, or not at all."""
+        return True
+
+    def end(self) -> None:
+        """Ends all processes; what they have not stored is lost, and computed by the next command."""
+        for process in self.processes:
+            process.popen.kill()
+        for process in self.processes:
+            process.popen.wait(_END_SECONDS)
+            process.errors.close()
+
+    def _told(self, process: _Process, what: bytes) -> _Process:
+        process.tell(what)
+        if process.is_gone:  # while it was idle, and nobody hears of it twice
+            self.events.put((process, None))
+        return process
+
+    def _listen(self, process: _Process) -> None:
+        assert process.popen.stdout is not None
+        while True:
+            try:
+                message = pickle.load(process.popen.stdout)
+            except Exception:  # of a half-written answer: whatever pickle makes of it
+                message = None
+            self.events.put((process, message))
+            if message is None:
+                return
+
+    def _why_gone(self, process: _Process) -> str:
+        code = process.popen.wait(_END_SECONDS)
+        with suppress(ValueError):  # a number that is no signal's
+            if code < 0:
+                return f"ended by {signal.Signals(-code).name}"
+        process.errors.seek(0)
+        lines = process.errors.read().decode(errors="replace").strip().splitlines()
+        return f"exit code {code}" + (f", {lines[-1].strip()}" if lines else "")

@@ -1,0 +1,264 @@
+"""Several processes of one machine: the numbers of one process, whoever of them dies."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from child_processes import below
+
+from cells import run_all, tiny_grid
+from cytolora.api.grids import run_grid
+from cytolora.cli.app import main
+from cytolora.core.progress import SILENT
+from cytolora.errors import ConfigError, DataError, EngineError
+from cytolora.experiments.engines import processes
+from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.processes import ProcessCrew, sized
+from cytolora.experiments.engines.registry import chosen_engine
+from cytolora.experiments.engines.units import Unit, Units
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.training.resources import Inputs
+
+_STAND_IN = """
+import os, signal, sys, time
+sys.path[:] = {path!r}
+sys.modules['cytolora.experiments.engines.worker'] = own = type(sys)('worker')
+class Worker:
+    def __init__(self, setup): self.setup = setup
+    def start(self): print('a library prints', flush=True)
+    def work(self, unit):
+        key = unit.key[0]
+        if key == 'die' and not os.path.exists(self.setup):
+            open(self.setup, 'w').close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if key == 'always die': sys.exit('no memory is left')
+        if key == 'refuse':
+            from cytolora.errors import DataError
+            raise DataError('cell.png is no image.')
+        if key == 'fail': raise ZeroDivisionError('of a programmer')
+        if key == 'wait': time.sleep(60)
+        return 7
+own.Worker = Worker
+from cytolora.experiments.engines.process_worker import main
+main()
+"""
+"""A worker without torch, which does what the dataset's name says."""
+
+
+@pytest.fixture
+def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessCrew]:
+    monkeypatch.setattr(processes, "_STARTS", _STAND_IN)
+    made = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
+    yield made
+    made.end()
+    assert all(process.popen.poll() is not None for process in made.processes)
+
+
+class _Run(NamedTuple):
+    run_id: str = "run"
+    method: str = "linear"
+
+
+def _units(*names: str) -> Units:
+    settings: Any = ((_Run(),), (_Run(),))
+    return Units(waiting=[Unit(key=(name, "nano"), settings=settings, cost=1) for name in names])
+
+
+def _run(crew: ProcessCrew, *names: str, workers: int = 1) -> Units:
+    units = _units(*names)
+    Pool(crew=crew, units=units, progress=SILENT).run(workers)
+    assert not units.waiting
+    return units
+
+
+def test_units_are_done_and_what_a_library_prints_is_no_answer(crew: ProcessCrew):
+    _run(crew, "one", "two", "three", workers=2)
+    assert len(crew.processes) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_a_worker_that_is_killed_is_replaced_and_its_unit_done(crew: ProcessCrew):
+    units = _run(crew, "die", "other")
+    assert len(crew.processes) == 2
+    assert [unit.key[0] for unit in units.attempts] == ["die"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_a_worker_that_dies_while_it_is_idle_is_replaced(crew: ProcessCrew):
+    worker = crew.new()
+    assert crew.wait([crew.start(worker)], 30) == [worker]
+    worker.popen.kill()
+    until = time.monotonic() + 30
+    while not worker.is_gone and time.monotonic() < until:
+        assert crew.wait([], 0.1) == []
+    unit = _units("one").waiting[0]
+    assert crew.wait([crew.work(worker, unit)], 30) == [worker]
+    with pytest.raises(WorkerDiedError, match="ended by SIGKILL"):
+        crew.result(worker)
+
+
+def test_a_unit_that_kills_every_worker_ends_the_run_with_the_last_reason(crew: ProcessCrew):
+    with pytest.raises(EngineError, match=r"3 workers died at .*no memory is left.*fewer --workers"):
+        _run(crew, "always die")
+
+
+def test_what_a_worker_refuses_is_the_error_of_the_run(crew: ProcessCrew):
+    with pytest.raises(DataError, match=r"^cell\.png is no image\.$"):
+        _run(crew, "refuse")
+
+
+def test_a_fault_of_the_program_keeps_its_stack_trace(crew: ProcessCrew):
+    with pytest.raises(RuntimeError, match=r"A worker failed:\n(.|\n)*of a programmer") as raised:
+        _run(crew, "fail")
+    assert "in work" in str(raised.value)
+
+
+def test_workers_that_die_at_the_start_are_tried_three_times(crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "_STARTS", "{path!r}; raise SystemExit('no such package')")
+    with pytest.raises(EngineError, match="3 workers died while they started, the last: exit code 1, no such package"):
+        _run(crew, "one")
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path):
+    program = f"""
+import pickle, sys
+from cytolora.experiments.engines import processes
+from cytolora.experiments.engines.pool import Pool
+from cytolora.experiments.engines.units import Unit, Units
+from cytolora.core.progress import SILENT
+processes._STARTS = {_STAND_IN!r}
+crew = processes.ProcessCrew(setup=pickle.dumps({str(tmp_path / "died")!r}), gpus=())
+Pool(crew=crew, units=Units(waiting=[Unit(key=("wait", "nano"), settings=(), cost=1)]), progress=SILENT).run(1)
+"""
+    driver = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        until = time.monotonic() + 60
+        while not (started := below(driver.pid)):
+            assert driver.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(0.5)
+    finally:
+        driver.kill()
+        driver.wait(10)
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{number}").exists() for number in started):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("count", "threads", "cpus", "expected"),
+    [(None, 1, 8, (8, 1)), (None, 4, 8, (2, 4)), (None, 16, 8, (1, 8)), (2, 8, 8, (2, 4)), (3, 1, 2, (3, 1))],
+)
+def test_workers_times_threads_are_no_more_than_the_machine_has(
+    count: int | None, threads: int, cpus: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(processes, "num_cpus", lambda: cpus)
+    assert sized(Workers(count=count), torch.device("cpu"), threads) == expected
+
+
+def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
+    assert chosen_engine(None, THIS_PROCESS).name == "inline"
+    assert chosen_engine(None, Workers(count=2)).name == "processes"
+    assert chosen_engine(None, Workers(address="127.0.0.1:1")).name == "ray"
+    assert chosen_engine("ray", Workers(count=2)).name == "ray"
+    with pytest.raises(ConfigError, match="--address is for --engine ray, not processes"):
+        chosen_engine("processes", Workers(address="127.0.0.1:1"))
+    with pytest.raises(ConfigError, match="--workers is for --engine processes or ray; inline is this process alone"):
+        chosen_engine("inline", Workers(count=2))
+
+
+def _results(runs: Path) -> dict[str, bytes]:
+    names = ("metrics.json", "spec.json", "predictions.parquet")
+    return {str(path.relative_to(runs)): path.read_bytes() for name in names for path in runs.glob(f"[!.]*/{name}")}
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one_from_a_script_without_a_guard(drawn_cells: Path, tmp_path: Path):
+    run_all(tiny_grid(), drawn_cells, tmp_path / "inline")
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2] / "support")!r})
+from pathlib import Path
+from cells import tiny_grid
+from cytolora.api.grids import run_grid
+from cytolora.experiments.engines.workers import Workers
+from cytolora.training.resources import Inputs
+import torch
+torch.set_num_threads(1)
+print("once")
+run_grid(tiny_grid(), Inputs(data={{"synthetic": Path({str(drawn_cells)!r})}}), Path("runs"), workers=Workers(count=2))
+""")
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "once\n"
+    assert _results(tmp_path / "runs") == _results(tmp_path / "inline")
+
+
+@pytest.mark.slow
+def test_a_bad_image_is_one_line_and_no_process_is_left(
+    drawn_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import shutil
+
+    cells = shutil.copytree(drawn_cells, tmp_path / "cells")
+    bad = sorted(cells.rglob("*.png"))[0]
+    bad.write_bytes(b"no image")
+    with pytest.raises(SystemExit) as exit_:
+        main(
+            [
+                "run",
+                "smoke",
+                "--method",
+                "linear",
+                "--shots",
+                "1",
+                "--data",
+                f"synthetic={cells}",
+                "--workers",
+                "2",
+                "--quiet",
+                "--out",
+                str(tmp_path / "runs"),
+            ]
+        )
+    assert exit_.value.code == 2
+    assert bad.name in capsys.readouterr().err
+    assert not [line for line in below(os.getpid()).values() if "process_worker" in line]
+
+
+@pytest.mark.slow
+def test_a_run_whose_workers_are_killed_again_and_again_ends_with_the_same_numbers(
+    drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run_all(tiny_grid(), drawn_cells, tmp_path / "inline")
+    killed: list[int] = []
+
+    class Watched(Pool):
+        def _take_in(self, promise: Any) -> None:
+            super()._take_in(promise)
+            if self.busy and len(killed) < 2:
+                victim = next(iter(self.busy))
+                os.kill(victim.popen.pid, signal.SIGKILL)
+                killed.append(victim.popen.pid)
+
+    monkeypatch.setattr(processes, "Pool", Watched)
+    run_grid(
+        tiny_grid(),
+        Inputs(data={"synthetic": drawn_cells}),
+        tmp_path / "runs",
+        progress=SILENT,
+        workers=Workers(count=2),
+    )
+    assert len(killed) == 2
+    assert _results(tmp_path / "runs") == _results(tmp_path / "inline")
