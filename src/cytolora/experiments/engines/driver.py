@@ -1,4 +1,4 @@
-"""What the driver of several workers does before there are any: units, what is read once, and the workers' setup."""
+"""Preparation of a plan for several workers: its units, what is read once, and what every worker is told."""
 
 from collections.abc import Sequence
 from dataclasses import replace
