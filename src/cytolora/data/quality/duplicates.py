@@ -116,10 +116,14 @@ def near_pairs(
         return []
     oriented = np.stack([signatures[int(place)] for place in places], axis=1)
     reach = _reach(oriented, max_distance)
+    views = np.ascontiguousarray(oriented[:: len(_MIRRORS)].transpose(0, 2, 1))  # the image, its transpose
 
     def within(block: tuple[int, int]) -> list[NearPair]:
         first, second = (slice(start, start + _BLOCK) for start in block)
-        candidates = np.argwhere(_least(oriented[0, first], oriented[:, second]) <= reach[second])
+        is_near = _least(views[0][:, first], views[:, :, second]) <= reach[second]
+        if not is_near.any():
+            return []
+        candidates = np.argwhere(is_near)
         rows, columns = (candidates + block)[candidates[:, 0] + block[0] < candidates[:, 1] + block[1]].T
         distances = _distances(oriented[0, rows], oriented[:, columns])
         found = zip(places[rows].tolist(), places[columns].tolist(), distances.tolist(), strict=True)
@@ -162,28 +166,30 @@ def _distances(upright: NDArray[np.uint64], oriented: NDArray[np.uint64]) -> NDA
     return np.bitwise_count(upright ^ oriented).sum(axis=-1, dtype=np.int64).min(axis=0)
 
 
-def _least(upright: NDArray[np.uint64], oriented: NDArray[np.uint64]) -> NDArray[np.int8]:
+def _least(upright: NDArray[np.uint64], views: NDArray[np.uint64]) -> NDArray[np.int8]:
     """Estimates the distance of every pair in the best orientation, less 96, from a quarter of the counts.
 
     Mirroring changes the sign of odd frequencies and so turns their bits round, up to those between the medians of both
     orientations (``_reach``): of a word that differs in n of its 64 bits, the mirrored one differs in 64 - n. With
     a, b and c counted from the middle, 32, the best of the four is the even word's count + 96 + min(c - |a + b|,
     -c - |a - b|).
+
+    Args:
+        upright: words x first images.
+        views: 2 x words x second images, these and their transposes.
     """
     best: NDArray[np.int8] | None = None
-    for view in (oriented[0], oriented[len(_MIRRORS)]):
-        even, down, across, both = (
-            np.bitwise_count(upright[:, None, word] ^ view[None, :, word]).view(np.int8) for word in range(_NUM_WORDS)
-        )
-        for counts in (down, across, both):
-            counts -= 32
+    for view in views:
+        counts = np.bitwise_count(upright[:, :, None] ^ view[:, None]).view(np.int8)
+        counts[1:] -= 32
+        even, down, across, both = counts
         even += np.minimum(both - np.abs(down + across), -both - np.abs(down - across))
         best = even if best is None else np.minimum(best, even, out=best)
     assert best is not None
     return best
 
 
-def _reach(oriented: NDArray[np.uint64], max_distance: int) -> NDArray[np.int64]:
+def _reach(oriented: NDArray[np.uint64], max_distance: int) -> NDArray[np.int8]:
     """Returns up to which estimate of ``_least`` a pair may be within the distance, for every second image of a pair.
 
     The estimate is off by at most the bits that mirroring does not turn round.
@@ -196,4 +202,4 @@ def _reach(oriented: NDArray[np.uint64], max_distance: int) -> NDArray[np.int64]
         for start in (0, len(_MIRRORS))
         for at in range(len(_MIRRORS))
     ]
-    return max_distance - 96 + np.max(off, axis=0)
+    return np.minimum(max_distance - 96 + np.max(off, axis=0), np.iinfo(np.int8).max).astype(np.int8)
