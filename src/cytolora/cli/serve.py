@@ -33,17 +33,20 @@ def serve(
     max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
+    request_log: Path | None = None,
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
 ) -> None:
-    """Serves a classifier over HTTP: predictions at POST /v1/predict, a page at /, the schema at /openapi.json.
+    """Serves a classifier over HTTP: predictions at POST /v1/predict, a page at /.
+
+    The schema is at /openapi.json, counts for Prometheus are at /metrics.
 
     On SIGTERM or Ctrl-C no new connection is accepted, and every accepted request is answered.
 
     Examples:
 
         cytolora serve model1-onnx
-        cytolora serve model1 --host 0.0.0.0 --token-file token.txt
+        cytolora serve model1 --host 0.0.0.0 --token-file token.txt --request-log requests.jsonl
         curl -F images=@cell.png http://127.0.0.1:8000/v1/predict
 
     Parameters
@@ -75,6 +78,9 @@ def serve(
         Connections open at once, at most; for a new one the oldest without a whole request is closed.
     max_connections_per_client
         Of these, from one address; a proxy is one address, so behind one set both to the same number.
+    request_log
+        File to whose end every request is written as a line of JSON: time, id, client, path, status, seconds, number of
+        images; - is standard output. No names and no results.
     threads
         CPU threads that compute.
     """
@@ -86,8 +92,10 @@ def serve(
         from cytolora.classifier.serve.app import make_app
         from cytolora.classifier.serve.limits import Limits
         from cytolora.classifier.serve.server import BACKLOG, make_server
+        from cytolora.classifier.serve.telemetry import request_log as log_to
     except ImportError as error:
         raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
+    log = log_to(request_log)
     predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads))
     predictor.warm_up()
     limits = Limits(
@@ -100,7 +108,7 @@ def serve(
         max_connections=max_connections,
         max_connections_per_client=max_connections_per_client,
     )
-    app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host), root_path=root_path)
+    app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host), root_path=root_path, log=log)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
     with _listening(host, port, BACKLOG) as listener:
         address = f"[{host}]" if ":" in host else host

@@ -1,15 +1,16 @@
 """HTTP service of a classifier: images in, predictions out, bounded in size, with a clean shutdown."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
 from importlib.resources import files
 from io import BytesIO
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, File, HTTPException, UploadFile
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field, WithJsonSchema
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -17,9 +18,10 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from cytolora.classifier.bundle.manifest import to_text
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
-from cytolora.classifier.serve.guard import Guard
+from cytolora.classifier.serve.guard import Guard, JsonProblems
 from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
+from cytolora.classifier.serve.telemetry import METRICS_TYPE, Metrics, Telemetry, note_images
 from cytolora.core.files import sha256_text
 from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.data.imaging.room import one_image
@@ -93,13 +95,20 @@ _REFUSALS_OF_IMAGES = _REFUSALS | _problems(
 )
 
 
+class _Metrics(Response):
+    media_type = METRICS_TYPE
+
+
 class Service:
     """The model and its queue."""
 
     def __init__(self, predictor: Predictor[Any], limits: Limits) -> None:
         self.predictor, self.limits = predictor, limits
         self.model_id = sha256_text(to_text(predictor.contents))[:16]
+        about = {"model": self.model_id, "backbone": predictor.contents.backbone.spec.name}
+        self.metrics = Metrics(tuple(predictor.classes), **about, cytolora=version("cytolora"))
         self.pending = 0
+        self.metrics.pending.set_function(lambda: self.pending)
         self._decoders = CapacityLimiter(limits.num_decoders)
         self._batcher: MicroBatcher[Any, Prediction] = MicroBatcher(
             self._answer,
@@ -152,10 +161,12 @@ class Service:
             return self.predictor.view(self._pixels(content))
 
     def _answer(self, views: Sequence[Any]) -> list[Prediction]:
+        self.metrics.batches.observe(len(views))
         return self.predictor.predict_views([""] * len(views), views)
 
     def _as_answer(self, name: str, found: Prediction) -> Answer:
         shares = found.probabilities
+        self.metrics.count(found)
         return Answer(
             name=name,
             error=found.error or None,
@@ -175,11 +186,13 @@ def make_app(
     token: str | None = None,
     loopback_only: bool = True,
     root_path: str = "",
+    log: Callable[[dict[str, Any]], None] = lambda request: None,
 ) -> FastAPI:
     """Builds the service.
 
     Args:
-        token: Asked for by everything below /v1.
+        log: Told every request that was answered (telemetry.py).
+        token: Asked for by everything below /v1, and by /metrics.
         loopback_only: Answers to requests for localhost only.
         root_path: Prefix that a proxy adds (``clean_root_path``); requests come with it or without.
     """
@@ -199,7 +212,9 @@ def make_app(
     )
     _add_routes(app, service, token)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
-    app.add_middleware(Guard, token=token, loopback_only=loopback_only, root_path=root_path)  # added last: asked first
+    app.add_middleware(JsonProblems)
+    app.add_middleware(Guard, token=token, loopback_only=loopback_only, root_path=root_path)
+    app.add_middleware(Telemetry, metrics=service.metrics, log=log, root_path=root_path)  # added last: asked first
     return app
 
 
@@ -220,6 +235,10 @@ def _add_routes(app: FastAPI, service: Service, token: str | None) -> None:
             raise HTTPException(503, "stopping", headers={"Retry-After": _RETRY_SECONDS})
         return Status(status="ready", pending=service.pending)
 
+    @app.get("/metrics", summary="Counts and durations for Prometheus.", response_class=_Metrics, responses=_REFUSALS)
+    async def metrics() -> Response:
+        return _Metrics(service.metrics.text())
+
     _add_predict(app, service, token)
 
 
@@ -232,6 +251,7 @@ def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
     async def predict(images: Annotated[list[ImageFile], File(description=_FORMATS, min_length=1)]) -> Answers:
         if len(images) > service.limits.max_images:
             raise HTTPException(413, f"{len(images)} images in one request; at most {service.limits.max_images}.")
+        note_images(len(images))
         named = [
             ((image.filename or str(number))[:_NAME_LENGTH], await image.read()) for number, image in enumerate(images)
         ]

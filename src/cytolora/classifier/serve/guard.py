@@ -31,6 +31,8 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})
 _ORIGIN = re.compile(r"https?://(?P<host>.+)", re.IGNORECASE)
 PROTECTED = "/v1/"
 """Paths below it need the token."""
+METRICS = "/metrics"
+"""Needs the token too: it says how much the service is used, and what for."""
 
 
 def is_loopback(host: str) -> bool:
@@ -118,7 +120,8 @@ class Guard:
             await self._app(self._rooted(scope), receive, send_with_headers)
 
     def _needs_token(self, scope: Scope) -> bool:
-        return self._token is not None and self._inner(scope).startswith(PROTECTED)
+        path = self._inner(scope)
+        return self._token is not None and (path.startswith(PROTECTED) or path == METRICS)
 
     def _inner(self, scope: Scope) -> str:
         """The path without the prefix, which a proxy passes on or strips."""
@@ -138,6 +141,30 @@ class Guard:
         return (
             self._token is not None and scheme.lower() == b"bearer" and compare_digest(token.strip(b" "), self._token)
         )
+
+
+class JsonProblems:
+    """Writes refusals in plain text as JSON: the limit of bodies has no other form."""
+
+    def __init__(self, app: App) -> None:
+        """Takes what is inside."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection, as ASGI has it."""
+        is_refused = False
+
+        async def send_json(message: Any) -> None:
+            nonlocal is_refused
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                kind = dict(message["headers"]).get(b"content-type", b"")
+                is_refused = kind.startswith(b"text/plain")
+                if is_refused:
+                    await _refuse(send, 413, "The request is too large.")
+            if not is_refused:
+                await send(message)
+
+        await self._app(scope, receive, send_json)
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:

@@ -1,0 +1,174 @@
+"""Telemetry of the service: metrics for Prometheus, an id for every request, and a log of requests as JSON lines.
+
+Neither metrics nor log hold names, contents or results of single images.
+"""
+
+import json
+import logging
+import logging.handlers
+import re
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.serve.guard import App, Receive, Scope, Send
+from cytolora.errors import ConfigError
+
+METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""Media type of ``Metrics.text``."""
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+"""Of an id that a caller may give; any other text could forge lines of a log."""
+_PATHS = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/v1/predict"))
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """What a service has done since it started."""
+
+    def __init__(self, classes: tuple[str, ...], **about: str) -> None:
+        """Takes the classes, and what says which model it is."""
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("cytolora_requests", "Requests answered.", "path", "status")
+        self.seconds = Histogram(
+            "cytolora_request_seconds",
+            "From a request's head to the end of its answer.",
+            ["path"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.images = self._counter("cytolora_images", "Images predicted, or unreadable.", "outcome")
+        self.predicted = self._counter("cytolora_predicted", "Images by predicted class.", "class")
+        self.referred = self._counter("cytolora_referred", "Images that a person should decide.")
+        self.unfamiliar = self._counter("cytolora_unfamiliar", "Images unlike those of the training.")
+        self.batches = Histogram(
+            "cytolora_batch_images", "Images computed at once.", buckets=_BATCHES, registry=self.registry
+        )
+        self.pending = Gauge("cytolora_pending_images", "Images waiting for an answer.", registry=self.registry)
+        Info("cytolora_model", "The model that answers.", registry=self.registry).info(about)
+        ProcessCollector(registry=self.registry)
+        for outcome in ("predicted", "unreadable"):
+            self.images.labels(outcome)
+        for label in classes:
+            self.predicted.labels(label)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
+
+    def count(self, found: Prediction) -> None:
+        """Counts one image."""
+        self.images.labels("unreadable" if found.error else "predicted").inc()
+        if found.predicted is not None:
+            self.predicted.labels(found.predicted).inc()
+        self.referred.inc(bool(found.is_referred))
+        self.unfamiliar.inc(bool(found.is_out_of_distribution))
+
+    def text(self) -> bytes:
+        """Returns all of them in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+@dataclass(slots=True)
+class _Request:
+    """What is learnt of a request while it is answered."""
+
+    status: int = 0
+    num_images: int = 0
+
+
+_REQUEST: ContextVar[_Request | None] = ContextVar("request", default=None)
+
+
+def note_images(number: int) -> None:
+    """Notes how many images the request has that is being answered."""
+    if (request := _REQUEST.get()) is not None:
+        request.num_images = number
+
+
+class Telemetry:
+    """Gives every request an id, and counts and logs its answer."""
+
+    def __init__(self, app: App, *, metrics: Metrics, log: Callable[[dict[str, Any]], None], root_path: str) -> None:
+        """Takes what ``make_app`` was given."""
+        self._app, self._metrics, self._log, self._root_path = app, metrics, log, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request, name, started = _Request(), _id(scope), perf_counter()
+        token = _REQUEST.set(request)
+
+        async def send_with_id(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", name)]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _REQUEST.reset(token)
+            self._note(scope, request, name.decode(), perf_counter() - started)
+
+    def _note(self, scope: Scope, request: _Request, name: str, seconds: float) -> None:
+        path = scope["path"].removeprefix(self._root_path)
+        path = path if path in _PATHS else "other"  # whoever asks for many would fill the memory
+        status = request.status or 499  # the client has gone
+        self._metrics.requests.labels(path, str(status)).inc()
+        self._metrics.seconds.labels(path).observe(seconds)
+        client = scope.get("client")
+        self._log(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "id": name,
+                "client": client[0] if client else None,
+                "method": scope["method"],
+                "path": path,
+                "status": status,
+                "seconds": round(seconds, 4),
+                "images": request.num_images,
+            }
+        )
+
+
+def request_log(path: Path | None) -> Callable[[dict[str, Any]], None]:
+    """Returns what writes a request as a line of JSON to the end of a file, which may be moved away meanwhile.
+
+    Args:
+        path: ``-`` is standard output; None writes nothing.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    if path is None:
+        return lambda row: None
+    try:
+        handler = logging.StreamHandler(sys.stdout) if str(path) == "-" else _file(path)
+    except OSError as error:
+        raise ConfigError(f"--request-log: cannot write {path}: {error.strerror or error}.") from error
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.Logger("cytolora.requests")
+    log.addHandler(handler)
+    return lambda row: log.info(json.dumps(row))
+
+
+def _file(path: Path) -> logging.Handler:
+    return logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+
+
+def _id(scope: Scope) -> bytes:
+    """Returns the id that the caller or a proxy gave, else a new one."""
+    given = [value for key, value in scope["headers"] if key == b"x-request-id"]
+    return given[0] if len(given) == 1 and _ID.fullmatch(given[0]) else uuid4().hex.encode()
