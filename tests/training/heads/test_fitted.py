@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -21,7 +22,7 @@ from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.folds import MAX_FOLDS, group_folds
 from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.means import gaussian, nearest_mean
+from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
 from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, logistic, ridge
 
 
@@ -142,6 +143,34 @@ def test_nearest_mean_is_scikit_learns_nearest_centroid_and_its_centre_is_the_me
     ours_centred = nearest_mean(known, HeadSpec(centre=True)).logits(queries).argmax(dim=1).numpy()
     np.testing.assert_array_equal(ours_centred, centred.predict(unit(queries - mean)))
     assert (ours_centred != ours).any()
+
+
+def test_prototypes_are_the_softmax_of_squared_distances_at_the_temperature_that_fits_groups_left_out():
+    known, queries = drawn([9, 6, 15], 12, per_group=3)
+    z, labels = unit(known.features), known.labels.numpy()
+
+    def minus_squares(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        means = np.stack([z[train][labels[train] == c].mean(axis=0) for c in range(3)])
+        return -((rows[:, None] - means[None]) ** 2).sum(axis=2)
+
+    folds = group_folds(labels, known.units, seed=4)
+    assert len(folds) == 2
+    held_out = np.concatenate([minus_squares(train, z[left]) for train, left in folds])
+    truth = labels[np.concatenate([left for _, left in folds])]
+    temperatures = np.exp(np.linspace(np.log(0.05), np.log(20), 20_001))
+    losses = [-log_softmax(held_out / t, axis=1)[np.arange(len(truth)), truth].mean() for t in temperatures]
+    expected = softmax(minus_squares(np.arange(30), unit(queries)) / temperatures[np.argmin(losses)], axis=1)
+    head = prototypes(known, seed=4)
+    np.testing.assert_allclose(head.logits(queries).softmax(dim=1).numpy(), expected, atol=2e-4)
+    same = nearest_mean(known, HeadSpec()).logits(queries).argmax(dim=1)
+    assert torch.equal(head.logits(queries).argmax(dim=1), same)
+
+
+def test_prototypes_of_one_image_a_class_have_the_temperature_1():
+    known, queries = drawn([1] * 4, 12)
+    squares = ((unit(queries)[:, None] - unit(known.features)[None]) ** 2).sum(axis=2)
+    found = prototypes(known, seed=0).logits(queries).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, softmax(-squares, axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("neighbours", [1, 3, 8])

@@ -119,15 +119,15 @@ def test_tip_adapters_logits_are_the_papers_with_the_classes_weighed_alike(sizes
 
 def test_tip_adapter_chooses_by_validation_accuracy_and_keeps_its_start_where_nothing_is_better():
     known, val, _ = drawn([4, 4, 4])
-    alpha, beta = tip_search(known, val, HeadSpec())
+    alpha, beta, num_right = tip_search(known, val, HeadSpec())
     hits = [
         int((tip_logits(known, val.features, alpha=a, beta=b).argmax(dim=1) == val.labels).sum())
         for a, b in [(alpha, beta), (2.0, 1.0), (0.1, 0.1), (9.0, 11.0)]
     ]
-    assert hits[0] == max(hits)
+    assert hits[0] == max(hits) == num_right
     easy = replace(val, features=val.class_text.embeddings[val.labels])
-    assert tip_search(known, easy, HeadSpec()) == (2.0, 1.0)
-    assert tip_search(known, val, HeadSpec(alpha=3.0, beta=0.5)) == (3.0, 0.5)
+    assert tip_search(known, easy, HeadSpec()) == (2.0, 1.0, len(easy.labels))
+    assert tip_search(known, val, HeadSpec(alpha=3.0, beta=0.5))[:2] == (3.0, 0.5)
     assert tip_search(known, val, HeadSpec(alpha=3.0))[0] == 3.0
 
 
@@ -176,7 +176,7 @@ def test_a_class_without_a_training_image_leans_on_its_text_and_nothing_is_infin
         assert shares[1].argmax() == 1
 
 
-@pytest.mark.parametrize("method", TEXT_HEADS)
+@pytest.mark.parametrize("method", [name for name in TEXT_HEADS if name != "clip-adapter"])
 def test_the_length_of_features_changes_nothing(method: str):
     known, val, queries = drawn([3, 3, 3])
     longer = replace(known, features=7 * known.features), replace(val, features=0.1 * val.features)
