@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 from torch import Tensor
@@ -23,7 +23,7 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.folds import MAX_FOLDS, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
-from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, logistic, ridge
+from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, _Logistic, _Ridge, logistic, ridge
 
 
 def drawn(sizes: list[int], dim: int, *, seed: int = 0, per_group: int = 1) -> tuple[Labelled, Tensor]:
@@ -267,3 +267,37 @@ def test_every_fitted_head_has_facts_a_solution_and_a_place_in_the_registry_of_m
         assert METHODS.get(name).head is facts
         assert facts.values or re.search(r"al\. 20\d\d\)", facts.description), "a paper that leaves nothing to choose"
         assert all(value.default and value.source for value in facts.values.values())
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize(("per_class", "dim"), [(12, 10), (6, 64)])
+def test_scores_of_folds_left_out_are_scikit_learns_of_each_fold_trained_alone(
+    num_classes: int, per_class: int, dim: int
+):
+    """More images than features, and fewer, where they are turned into as many dimensions as they span."""
+    known, _ = drawn([per_class] * num_classes, dim, per_group=2)
+    z, labels = unit(known.features), known.labels.numpy()
+    folds = group_folds(labels, known.units, seed=0)
+    penalties = (10.0, 0.1, 0.001)
+    signs = 2.0 * np.eye(num_classes)[labels] - 1
+    for solver, tolerance in ((_Ridge(z, labels), 1e-8), (_Logistic(z, labels), 5e-3)):
+        for penalty, scores in zip(penalties, solver.held_out(folds, penalties), strict=True):
+            expected = []
+            for train, left in folds:
+                if isinstance(solver, _Ridge):
+                    expected.append(Ridge(alpha=penalty).fit(z[train], signs[train]).predict(z[left]))
+                    continue
+                theirs = LogisticRegression(C=1 / penalty, max_iter=20_000, tol=1e-8)
+                expected.append(theirs.fit(z[train], labels[train]).predict_log_proba(z[left]))
+            found = scores if isinstance(solver, _Ridge) else log_softmax(scores, axis=1)
+            np.testing.assert_allclose(found, np.concatenate(expected), atol=tolerance)
+
+
+def test_a_penalty_below_the_rounding_of_ridges_equations_gives_the_shortest_solution():
+    known, _ = drawn([3] * 3, 32)
+    head = ridge(known, HeadSpec(penalty=1e-30), seed=0)
+    signs = 2.0 * np.eye(3)[known.labels.numpy()] - 1
+    z = unit(known.features)
+    weight = np.linalg.pinv(z - z.mean(axis=0)) @ (signs - signs.mean(axis=0))
+    factor = np.abs(weight.T).max() / head.weight.abs().max().item()
+    np.testing.assert_allclose(head.weight.double().numpy() * factor, weight.T, atol=1e-4 * np.abs(weight).max())

@@ -85,9 +85,7 @@ def _class_means(
 ) -> tuple[Int64[np.ndarray, " present"], Float64[np.ndarray, "present features"], Rows]:
     """Returns the classes that occur, their means, and every row less the mean of its class."""
     present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(present), rows.shape[1]))
-    np.add.at(sums, index, rows)
-    means = sums / counts[:, None]
+    means = (np.eye(len(present))[:, index] @ rows) / counts[:, None]
     return present, means, rows - means[index]
 
 
