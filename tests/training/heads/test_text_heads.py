@@ -12,6 +12,7 @@ from cytolora.config.run import TEXT_HEADS, HeadSpec
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.text.embeddings import ClassText, zero_shot_logits
+from cytolora.training.heads.affine import AffineHead
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.text_affine import lp_plus_plus, ss_text
@@ -77,7 +78,13 @@ def test_ss_text_minimises_the_papers_objective_before_its_repulsion():
 def test_lp_plus_plus_is_its_gradient_descent_by_torchs_own_gradients_and_optimiser():
     known, val, queries = drawn([3, 5, 2, 4])
     z, t = torch.from_numpy(unit(known.features)), known.class_text.embeddings.double()
-    start = lp_plus_plus(replace(known), val, seed=7)
+    other_known, other_val = (replace(one, text=known.text) for one in drawn([3, 5, 2, 4], seed=5)[:2])
+    beside, trained = lp_plus_plus([other_known, known], [other_val, val], [4, 7])
+    ours = AffineHead.of(trained.state)
+    assert trained.num_trainable == 4 * DIM + 4 + 4, "weights, biases and factors"
+    assert trained.num_steps == 300
+    alone = lp_plus_plus([other_known], [other_val], [4])[0]
+    assert all(torch.equal(beside.state[name], tensor) for name, tensor in alone.state.items())
     weight = torch.stack([z[known.labels == c].sum(dim=0) for c in range(4)]).requires_grad_()
     means = torch.stack([z[known.labels == c].mean(dim=0) for c in range(4)])
     factor = (250 * (means @ t.T).mean()).repeat(4).requires_grad_()
@@ -102,7 +109,7 @@ def test_lp_plus_plus_is_its_gradient_descent_by_torchs_own_gradients_and_optimi
         if accuracy >= best[0]:
             best = (accuracy, whole.clone(), bias.detach().clone())
     expected = torch.from_numpy(unit(queries)) @ best[1].T + best[2]
-    np.testing.assert_allclose(start.logits(queries), expected.float(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours.logits(queries), expected.float(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [[2, 2, 2], [5, 1, 3]])

@@ -128,7 +128,7 @@ FITTED: Mapping[str, HeadFacts] = {
     "lp++": HeadFacts(
         description="Linear classifier and a factor of each class's text, by gradient steps of computed size (Huang et "
         "al. 2024).",
-        solution="iterative",
+        solution="batched",
         needs_text=True,
         needs_validation=True,
     ),

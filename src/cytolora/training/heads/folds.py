@@ -61,3 +61,8 @@ def _group_folds(content: bytes, groups: tuple[str, ...], number: int, seed: int
     for part in (part for fold in folds for part in fold):
         part.flags.writeable = False
     return tuple(fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes)
+
+
+def forget_folds() -> None:
+    """Forgets divisions made before, so that a measurement makes them."""
+    _group_folds.cache_clear()
