@@ -208,6 +208,18 @@ def test_folds_tear_no_group_and_leave_every_class_to_train_on(sizes: list[int],
         assert set(labels[train]) == set(labels)
 
 
+def test_folds_are_the_callers_own_though_a_division_is_made_once():
+    labels, groups = np.arange(12) % 2, [str(index) for index in range(12)]
+    first = group_folds(labels, groups, seed=0)
+    again = group_folds(labels, groups, seed=0)
+    first[0][0][:] = 0
+    for (train, left), (train_anew, left_anew) in zip(again, group_folds(labels, groups, seed=0), strict=True):
+        np.testing.assert_array_equal(train, train_anew)
+        np.testing.assert_array_equal(left, left_anew)
+    other = group_folds(labels, groups, seed=1)
+    assert any(not np.array_equal(one[1], two[1]) for one, two in zip(again, other, strict=True))
+
+
 @pytest.mark.parametrize("fit", [logistic, ridge])
 def test_a_class_of_one_group_leaves_no_penalty_to_choose_and_takes_1(fit):
     known, queries = drawn([6] * 3, 16, per_group=6)

@@ -49,7 +49,8 @@ def group_folds(labels: Int64[np.ndarray, " images"], groups: Sequence[str], *, 
     number = num_folds(labels, groups)
     if number < 2:
         return []
-    return list(_group_folds(labels.tobytes(), tuple(groups), number, seed))
+    kept = _group_folds(np.asarray(labels, dtype=np.int64).tobytes(), tuple(groups), number, seed)
+    return [(train.copy(), left.copy()) for train, left in kept]
 
 
 @lru_cache(maxsize=16)
@@ -58,8 +59,6 @@ def _group_folds(content: bytes, groups: tuple[str, ...], number: int, seed: int
     labels = np.frombuffer(content, dtype=np.int64)
     num_classes = len(np.unique(labels))
     folds = divide(labels, groups, number, seed=seed)
-    for part in (part for fold in folds for part in fold):
-        part.flags.writeable = False
     return tuple(fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes)
 
 

@@ -28,7 +28,7 @@ def mlp(known: Sequence[Labelled], val: Sequence[Labelled], spec: HeadSpec, seed
         generator = torch.Generator().manual_seed(seed)
         sizes = ((draws.features.shape[2], width), (width, known[0].num_classes))
         starts.append([tensor for wide, out in sizes for tensor in seeded_head(wide, out, generator)])
-    start = dict(zip(_NAMES, map(torch.stack, zip(*starts, strict=True)), strict=True))
+    start: dict[str, Tensor] = dict(zip(_NAMES, map(torch.stack, zip(*starts, strict=True)), strict=True))
     stepped, chosen = train_and_choose(start, _logits, draws, MLP, spec)
     return [
         stepped.head({name: stepped.parameters[name][index, best].contiguous() for name in _NAMES}, index, best)
