@@ -75,6 +75,13 @@ PARTS: Mapping[str, Part] = {
         minutes=1,
         full_minutes=12,
     ),
+    "head-speed": Part(
+        title="Every head on frozen features",
+        script="head_speed.py",
+        quick=("--quick",),
+        minutes=0.3,
+        full_minutes=2,
+    ),
     "end-to-end": Part(
         title="A few-shot run from files to accuracies",
         script="end_to_end.py",

@@ -24,11 +24,13 @@ def grid(methods: dict[str, object], **changes: object) -> GridSpec:
 
 def test_a_fitted_head_is_one_run_for_each_amount_and_seed_whatever_the_grids_rates():
     found = expand(grid({name: {} for name in PLAIN_HEADS}, fractions=[0.5], learning_rates=[0.1, 0.2]))
-    assert len(found) == count_runs(grid({name: {} for name in PLAIN_HEADS}, fractions=[0.5])) == 5 * 3 * 3
+    assert (
+        len(found) == count_runs(grid({name: {} for name in PLAIN_HEADS}, fractions=[0.5])) == len(PLAIN_HEADS) * 3 * 3
+    )
     assert {run.learning_rate for run in found} == {0.0}
     assert {(run.kind, run.num_steps(100), run.num_images_seen(100)) for run in found} == {("head", 0, 0)}
     assert len({run.run_id for run in found}) == len(found)
-    assert len({run.setting_id for run in found}) == 5 * 3
+    assert len({run.setting_id for run in found}) == len(PLAIN_HEADS) * 3
 
 
 def test_the_ids_of_fitted_heads_are_pinned():
@@ -38,7 +40,9 @@ def test_the_ids_of_fitted_heads_are_pinned():
         "gda": "synthetic_nano_gda_1-shot_lr0_s1_6f31f56d",
         "knn": "synthetic_nano_knn_1-shot_lr0_s1_c2fccb02",
         "logistic": "synthetic_nano_logistic_1-shot_lr0_s1_d0175258",
+        "mlp": "synthetic_nano_mlp_1-shot_lr0_s1_0a4894fc",
         "nearest-mean": "synthetic_nano_nearest-mean_1-shot_lr0_s1_2772a5eb",
+        "prototypes": "synthetic_nano_prototypes_1-shot_lr0_s1_49a0de90",
         "ridge": "synthetic_nano_ridge_1-shot_lr0_s1_2cffb4ac",
     }
 
@@ -54,10 +58,14 @@ def test_the_ids_of_heads_that_read_text_are_pinned():
     first = {run.method: run.run_id for run in reversed(found)}
     assert all(run.needs_text for run in found)
     assert first == {
+        "clap": "synthetic_clip-vit-b16_clap_1-shot_lr0_s1_2f25d5ec",
+        "clip-adapter": "synthetic_clip-vit-b16_clip-adapter_1-shot_lr0_s1_8871df80",
         "lp++": "synthetic_clip-vit-b16_lp++_1-shot_lr0_s1_bc89b038",
         "proker": "synthetic_clip-vit-b16_proker_1-shot_lr0_s1_47bad3c9",
         "ss-text": "synthetic_clip-vit-b16_ss-text_1-shot_lr0_s1_89229b6b",
+        "task-residual": "synthetic_clip-vit-b16_task-residual_1-shot_lr0_s1_b9b1cdc2",
         "tip-adapter": "synthetic_clip-vit-b16_tip-adapter_1-shot_lr0_s1_09c46afb",
+        "tip-adapter-f": "synthetic_clip-vit-b16_tip-adapter-f_1-shot_lr0_s1_05d89126",
     }
 
 
@@ -115,6 +123,12 @@ def test_settings_of_a_head_have_ids_of_their_own_and_defaults_none_however_they
         ({"proker": {"head": {"lam": -1}}}, "lam is a finite number above 0, got -1"),
         ({"tip-adapter": {"head": {"beta": float("inf")}}}, "beta is a finite number above 0, got inf"),
         ({"ss-text": {"head_start": "text"}}, "ss-text is trained without steps"),
+        ({"mlp": {"head": {"hidden": 0}}}, "hidden is a number of units, at least 1, got 0"),
+        ({"mlp": {"head": {"rates": [0.1, 0]}}}, r"rates is one or more finite learning rates above 0, got \[0.1, 0.0"),
+        ({"mlp": {"head": {"rates": []}}}, "rates is one or more finite learning rates above 0"),
+        ({"clap": {"head": {"epochs": -1}}}, "epochs is a number of passes .* at least 0, got -1"),
+        ({"clip-adapter": {"head": {"ratio": 1.5}}}, r"ratio is a share in \(0, 1\], got 1.5"),
+        ({"task-residual": {"head": {"scale": 0}}}, "scale is a finite number above 0, got 0"),
     ],
 )
 def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, object], message: str):
@@ -132,6 +146,13 @@ def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, ob
         ("logistic", HeadSpec(shrinkage=0.5, neighbours=1), "logistic does not use shrinkage, neighbours"),
         ("tip-adapter", HeadSpec(lam=0.5), "tip-adapter does not use lam of the head; it reads alpha, beta"),
         ("proker", HeadSpec(alpha=0.5), "proker does not use alpha of the head; it reads beta, lam"),
+        ("mlp", HeadSpec(ratio=0.5), "mlp does not use ratio of the head; it reads rates, epochs, hidden"),
+        ("prototypes", HeadSpec(rates=(0.1,)), "prototypes does not use rates of the head; it reads nothing of it"),
+        (
+            "task-residual",
+            HeadSpec(ratio=0.5),
+            "task-residual does not use ratio of the head; it reads",
+        ),
         ("lp++", HeadSpec(alpha=0.5), r"lp\+\+ does not use alpha of the head; it reads nothing of it"),
     ],
 )

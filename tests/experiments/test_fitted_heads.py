@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ from sklearn.preprocessing import normalize
 
 from cells import contents, run_all, tiny_grid
 from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, RunSpec
-from cytolora.config.yaml import parse_spec
+from cytolora.config.yaml import load_grid, parse_spec
+from cytolora.errors import ConfigError
+from cytolora.experiments.expand import expand, narrowed
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.comparison.compare import compare
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.settings import read_settings
+from cytolora.training.adapt import fit_heads_together
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -38,13 +42,13 @@ def metrics(runs: Path, method: str) -> dict[str, dict]:
     return {name: json.loads(text) for name, text in contents(runs).items() if f"_{method}_" in name}
 
 
-def test_every_fitted_head_is_tested_with_every_seed_and_says_that_it_took_no_steps(finished: Path):
+def test_every_fitted_head_is_tested_with_every_seed_and_says_how_many_steps_it_took(finished: Path):
     for method in HEADS:
         found = metrics(finished, method)
         assert len(found) == 2, "two seeds, no rates"
         for one in found.values():
-            assert one["train"]["num_steps"] == 0
-            assert one["train"]["final_loss"] is None
+            assert one["train"]["num_steps"] == (100 if method == "mlp" else 0)
+            assert (one["train"]["final_loss"] is None) == (method != "mlp")
             assert one["test"]["n"] > 0
             assert one["val"]["n"] > 0
             assert np.isfinite([one["test"]["loss"], one["val"]["loss"]]).all()
@@ -119,3 +123,25 @@ def test_every_fitted_head_is_compared_with_the_linear_head(finished: Path):
     settings = read_settings(list(Store(finished).runs()))
     pairs = {frozenset((pair.first, pair.second)) for pair in compare(settings, by="method").pairs}
     assert {frozenset(("linear", method)) for method in HEADS} <= pairs
+
+
+@pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])
+def test_a_class_without_a_training_cell_is_refused_by_heads_that_compare_with_each(
+    method: str, drawn_cells: Path, tmp_path: Path
+):
+    """All images, of a division in which a class is on the test side alone."""
+    grid = load_grid("heads")
+    run = expand(narrowed(grid, methods=[method], shots=["all"], seeds=[1]))[0]
+    inputs = Inputs(data={"synthetic": drawn_cells})
+    session = Session(
+        manifest=inputs.manifest(run.dataset, run.split),
+        backbone=BACKBONES.get("nano-clip"),
+        inputs=inputs,
+        cache=tmp_path,
+        device="cpu",
+    )
+    split, gone = session.split(run), session.manifest.classes[2]
+    kept = tuple(sample for sample in split.train if sample.label != gone)
+    session = replace(session, given_split=replace(split, train=kept))
+    with pytest.raises(ConfigError, match=rf"{method} compares .* '{gone}' of synthetic has none. Name shots, join"):
+        fit_heads_together(session, [run])

@@ -19,12 +19,21 @@ LINEAR = "linear"
 ZERO_SHOT = "zero-shot"
 """The method that trains nothing: images go to the class whose prompts are nearest (Radford et al. 2021)."""
 
-TEXT_HEADS = ("lp++", "proker", "ss-text", "tip-adapter")
+TEXT_HEADS = (
+    "clap",
+    "clip-adapter",
+    "lp++",
+    "proker",
+    "ss-text",
+    "task-residual",
+    "tip-adapter",
+    "tip-adapter-f",
+)
 """Those of ``FITTED_HEADS`` that read the text embeddings of the classes."""
 
-FITTED_HEADS = ("gda", "knn", "logistic", "nearest-mean", "ridge", *TEXT_HEADS)
-"""Methods that solve for a head on frozen features; models/adapters/head_methods.py says what each is. The names are
-part of run ids."""
+FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "ridge", *TEXT_HEADS)
+"""Methods that fit a head on frozen features by a rule of their own, without a grid's budget and learning rates;
+models/adapters/head_methods.py says what each is. The names are part of run ids."""
 
 MethodKind = Literal["linear", "head", "adapter", "zero_shot"]
 """linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
@@ -296,12 +305,24 @@ class HeadSpec:
     centre: bool = False
     """Whether nearest-mean takes the mean of the training features away before it scales them to length 1."""
     alpha: float | None = None
-    """Weight of the training images beside the text in tip-adapter, above 0; None: chosen on the validation images."""
+    """Weight of the training images beside the text in tip-adapter and tip-adapter-f, above 0; None: chosen on the
+    validation images."""
     beta: float | None = None
-    """How fast the likeness of images falls with their distance in tip-adapter and proker, above 0; None: chosen on the
-    validation images, or the authors' for the number of shots."""
+    """How fast the likeness of images falls with their distance in tip-adapter, tip-adapter-f and proker, above 0;
+    None: chosen on the validation images, or the authors' for the number of shots."""
     lam: float | None = None
     """Of proker, above 0: the smaller, the nearer to zero-shot; None: the authors' for the number of shots."""
+    rates: tuple[float, ...] | None = None
+    """Peak learning rates of a head that is trained by steps, each above 0; of several, validation chooses one; None:
+    the method's own."""
+    epochs: int | None = None
+    """Passes over the training images of such a head, at least 0: 0 leaves it at its start; None: the method's own."""
+    scale: float | None = None
+    """Weight of the trained residual in task-residual, above 0; None: the authors'."""
+    ratio: float | None = None
+    """Share of the adapted feature beside the frozen one in clip-adapter, in (0, 1]; None: the authors'."""
+    hidden: int | None = None
+    """Width of the hidden layer of mlp, at least 1; None: 256."""
 
     __pydantic_config__ = CLOSED
 
@@ -312,12 +333,23 @@ class HeadSpec:
             raise ConfigError(f"penalty is a finite number above 0, got {self.penalty}.")
         if self.neighbours is not None and self.neighbours < 1:
             raise ConfigError(f"neighbours is a number of images, at least 1, got {self.neighbours}.")
-        for name in ("alpha", "beta", "lam"):
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise ConfigError(f"ratio is a share in (0, 1], got {self.ratio}.")
+        if self.hidden is not None and self.hidden < 1:
+            raise ConfigError(f"hidden is a number of units, at least 1, got {self.hidden}.")
+        if self.epochs is not None and self.epochs < 0:
+            raise ConfigError(f"epochs is a number of passes over the training images, at least 0, got {self.epochs}.")
+        if self.rates is not None and not (self.rates and all(0 < rate < inf for rate in self.rates)):
+            raise ConfigError(f"rates is one or more finite learning rates above 0, got {list(self.rates)}.")
+        for name in ("alpha", "beta", "lam", "scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise ConfigError(f"{name} is a finite number above 0, got {value}.")
-        factors = dict.fromkeys(("penalty", "alpha", "beta", "lam"), between(1e-30, 1e30))
-        check_fields(self, {"neighbours": whole(1, _MAX_SHOTS), **factors})
+        factors = dict.fromkeys(("penalty", "alpha", "beta", "lam", "scale"), between(1e-30, 1e30))
+        counts = {"neighbours": whole(1, _MAX_SHOTS), "epochs": whole(0, _MAX_COUNT), "hidden": whole(1, _MAX_RANK)}
+        check_fields(self, {**counts, **factors})
+        if self.rates is not None:
+            check_fields(self, {"rates": list_of(between(1e-30, 1e30))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

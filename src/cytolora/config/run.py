@@ -64,6 +64,7 @@ __all__ = [
 
 _LATER = frozenset(
     {"leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"}
+    | {"rates", "epochs", "scale", "ratio", "hidden"}
 )
 
 PAPER = "paper"

@@ -31,12 +31,14 @@ from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
     Trained,
     fit_head,
+    fit_heads_together,
     probabilities,
     title,
     train_adapter,
     train_heads,
     zero_shot,
 )
+from cytolora.training.heads.fitted import HEADS
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -164,9 +166,12 @@ def train_setting(
     tracker.lap()
     if missing and not first.has_steps:
         session.progress.status(f"{title(first)}: {len(missing)} without training steps")
+        # all seeds of heads that are trained together, as below
+        is_together = first.kind == "head" and HEADS[first.method].train is not None
+        together = fit_heads_together(session, setting) if is_together else {}
         train = zero_shot if first.kind == "zero_shot" else fit_head
         for run in missing:
-            trained = train(session, run)
+            trained = together[run.run_id] if together else train(session, run)
             tracker.count(1, {fitted(run): len(session.split(run).train)} if run.kind == "head" else {})
             store.add(_validated(session, run, division, trained))
             tracker.did(STORING, 1)

@@ -45,8 +45,16 @@ def fit_temperature(logits: Float[np.ndarray, "images classes"], labels: Int[np.
     """
     from scipy.optimize import minimize_scalar  # slow to load, and applying a temperature needs none of it
 
+    below_top = np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T, dtype=np.float64)
+    of_truth, highest = below_top[labels, np.arange(len(labels))], -np.log(_MIN_PROBABILITY)
+
+    def loss(log_temperature: float) -> float:
+        factor = np.exp(-log_temperature)
+        each = np.log(np.exp(factor * below_top).sum(axis=0)) - factor * of_truth  # classes by rows: quick to add up
+        return float(np.minimum(each, highest).mean())
+
     optimum = minimize_scalar(
-        lambda log_temperature: cross_entropy(labels, probabilities(logits, float(np.exp(log_temperature)))),
+        loss,
         bounds=_LOG_TEMPERATURES,
         method="bounded",
         options={"xatol": 1e-6},

@@ -38,14 +38,16 @@ class AdamW:
         *,
         betas: tuple[float, float],
         weight_decay: float,
+        eps: float = _EPS,
         is_fused: bool | None = None,
     ) -> None:
         """Starts at step 0.
 
         Args:
+            eps: Added to the root of the mean squared gradient.
             is_fused: Whether torch's private operation computes a step; None: where it can.
         """
-        self._tensors, self._betas, self._weight_decay = list(tensors), betas, weight_decay
+        self._tensors, self._betas, self._weight_decay, self._eps = list(tensors), betas, weight_decay, eps
         self._means, self._squares = ([torch.zeros_like(tensor) for tensor in tensors] for _ in range(2))
         self._step = torch.zeros((), device=tensors[0].device)
         self._is_fused = has_fused() if is_fused is None else is_fused
@@ -65,7 +67,7 @@ class AdamW:
                 beta1=self._betas[0],
                 beta2=self._betas[1],
                 weight_decay=self._weight_decay,
-                eps=_EPS,
+                eps=self._eps,
                 amsgrad=False,
                 maximize=False,
             )
@@ -74,6 +76,6 @@ class AdamW:
         for tensor, grad, mean, square in zip(self._tensors, grads, self._means, self._squares, strict=True):
             mean.lerp_(grad, 1 - first)
             square.mul_(second).addcmul_(grad, grad, value=1 - second)
-            scale = (square / (1 - second**step)).sqrt_().add_(_EPS)
+            scale = (square / (1 - second**step)).sqrt_().add_(self._eps)
             tensor.mul_(1 - learning_rate * self._weight_decay)
             tensor.addcdiv_(mean, scale, value=-learning_rate / (1 - first**step))

@@ -13,6 +13,7 @@ from torch import Tensor
 from cytolora.config.run import TEXT_HEADS, AugmentSpec, HeadSpec, RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
+from cytolora.errors import ConfigError
 from cytolora.metrics.units import unit_names
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
@@ -105,7 +106,7 @@ def train_heads(
 
 def fit_head(session: Session, run: RunSpec) -> Trained:
     """Fits the head of one run on frozen features, without steps or learning rate."""
-    known, val = _training_images(session, run), labelled(session, run, session.split(run).val)
+    known, val = _labelled_draw(session, run)
     started = perf_counter()
     state = HEADS[run.method].fit(known, val, run.head or HeadSpec(), run.seed)
     return Trained(
@@ -115,6 +116,52 @@ def fit_head(session: Session, run: RunSpec) -> Trained:
         final_loss=None,
         seconds=perf_counter() - started,
     )
+
+
+def fit_heads_together(session: Session, cell: Sequence[RunSpec]) -> dict[str, Trained]:
+    """Fits the heads of a cell, which differ in seed alone; by run id.
+
+    Those that are trained by steps are trained in one batched pass, and each where draws differ in size.
+    """
+    train = HEADS[cell[0].method].train
+    if train is None:
+        return {run.run_id: fit_head(session, run) for run in cell}
+    draws = {run.run_id: _labelled_draw(session, run) for run in cell}
+    sizes = {(len(known.labels), len(val.labels)) for known, val in draws.values()}
+    trained = {}
+    for runs in [cell] if len(sizes) == 1 else [[run] for run in cell]:
+        started = perf_counter()
+        known, val = (list(part) for part in zip(*(draws[run.run_id] for run in runs), strict=True))
+        heads = train(known, val, runs[0].head or HeadSpec(), [run.seed for run in runs])
+        seconds = (perf_counter() - started) / len(runs)
+        for run, head in zip(runs, heads, strict=True):
+            trained[run.run_id] = Trained(
+                state=head.state,
+                num_trainable=head.num_trainable,
+                num_steps=head.num_steps,
+                final_loss=head.final_loss,
+                seconds=seconds,
+            )
+    return trained
+
+
+def _labelled_draw(session: Session, run: RunSpec) -> tuple[Labelled, Labelled]:
+    """Returns training and validation images of a fitted head.
+
+    Raises:
+        ConfigError: If a class has no training image, and the head can say nothing of it.
+    """
+    known, val = _training_images(session, run), labelled(session, run, session.split(run).val)
+    facts = METHODS.get(run.method).head
+    if facts is not None and facts.needs_every_class:
+        drawn = set(known.labels.tolist())
+        absent = [name for index, name in enumerate(session.manifest.classes) if index not in drawn]
+        if absent:
+            raise ConfigError(
+                f"{run.method} compares with training images of every class, and {absent[0]!r} of {run.dataset} has "
+                "none. Name shots, join classes by a label map, or choose another head: ss-text, task-residual."
+            )
+    return known, val
 
 
 def zero_shot(session: Session, run: RunSpec) -> Trained:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cytolora.config.run import RunSpec
+from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import fetch_vocabulary, find_vocabulary
 from cytolora.models.text.embeddings import ClassText, cached_text, class_text
@@ -28,6 +29,7 @@ def run_text(run: RunSpec, inputs: Inputs, cache: Path) -> ClassText | None:
         cache=cache,
         vocabulary=find_vocabulary(backbone, weights),
         fetch_vocabulary=lambda: fetch_vocabulary(backbone),
+        with_lengths=_reads_lengths(run),
     )
 
 
@@ -38,4 +40,17 @@ def has_text(run: RunSpec, inputs: Inputs, cache: Path) -> bool:
         return True
     backbone, weights = BACKBONES.get(run.backbone), inputs.weights_path(run.backbone)
     sha256, vocabulary = inputs.weights_sha256(run.backbone), find_vocabulary(backbone, weights)
-    return cached_text(backbone, wording, weights_sha256=sha256, cache=cache, vocabulary=vocabulary) is not None
+    kept = cached_text(
+        backbone,
+        wording,
+        weights_sha256=sha256,
+        cache=cache,
+        vocabulary=vocabulary,
+        with_lengths=_reads_lengths(run),
+    )
+    return kept is not None
+
+
+def _reads_lengths(run: RunSpec) -> bool:
+    head = METHODS.get(run.method).head
+    return head is not None and head.reads_text_lengths

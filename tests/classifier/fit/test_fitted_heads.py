@@ -92,8 +92,14 @@ def test_the_same_call_gives_the_same_bytes_but_for_the_card(lab_cells, lab_cach
     ("options", "message"),
     [
         ({"method": "ss-text"}, "ss-text reads the text embeddings .* which a folder of cells does not have"),
-        ({"method": "tip-adapter"}, "tip-adapter reads the text embeddings .* and fit linear, gda, logistic, ridge"),
-        ({"method": "knn"}, "knn keeps its training images .* Choose linear, gda, logistic, ridge, nearest-mean"),
+        (
+            {"method": "tip-adapter"},
+            "tip-adapter reads the text .* and fit linear, gda, logistic, nearest-mean",
+        ),
+        (
+            {"method": "knn"},
+            "no affine map .* Choose linear, gda, logistic, nearest-mean, prototypes, ridge, or",
+        ),
         ({"method": "gda", "learning_rates": [0.1]}, "gda is fitted without steps and has no learning rates"),
     ],
 )

@@ -15,6 +15,7 @@ from official import SMALL, Official, Size
 from safetensors.torch import load_file, save
 from small_encoders import FUSED, relative
 
+from cytolora.core.cache_folder import CachedFiles
 from cytolora.errors import ConfigError, WeightsError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TextSpec
@@ -124,6 +125,34 @@ def test_class_embeddings_are_read_from_the_cache_the_second_time(tmp_path: Path
             class_text(made.spec, made.weights, other, weights_sha256="0", cache=tmp_path / "cache")
     with pytest.raises(WeightsError):
         class_text(made.spec, made.weights, wording, weights_sha256="1", cache=tmp_path / "cache")
+
+
+def test_the_length_of_embeddings_is_kept_and_asked_anew_only_by_who_reads_it(tmp_path: Path):
+    """A file that an earlier version kept holds none, and still serves all others."""
+    made, _ = write("CLIP", tmp_path)
+    wording, cache = {"a": ["one", "two"], "b": ["three"]}, tmp_path / "cache"
+    first = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache)
+    encoder = load_text_encoder(made.spec, made.weights)
+    raw = [encoder.embed(texts).mean(dim=0) for texts in wording.values()]
+    assert first.lengths is not None
+    torch.testing.assert_close(first.lengths, torch.stack([one.norm() for one in raw]))
+    torch.testing.assert_close(first.unscaled[1], raw[1])
+    (file,) = cache.iterdir()
+    file.unlink()
+    CachedFiles(cache).keep_if_possible(file.name, save(first.state()))  # as it was
+    weights = made.weights.read_bytes()
+    made.weights.unlink()
+    again = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache)
+    assert again.lengths is None
+    assert torch.equal(again.embeddings, first.embeddings)
+    with pytest.raises(WeightsError):
+        class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache, with_lengths=True)
+    made.weights.write_bytes(weights)
+    anew = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache, with_lengths=True)
+    assert torch.equal(anew.unscaled, first.unscaled)
+    made.weights.unlink()
+    kept = class_text(made.spec, made.weights, wording, weights_sha256="0", cache=cache, with_lengths=True)
+    assert torch.equal(kept.unscaled, first.unscaled)
 
 
 @pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "bit", "other", "nan", "scale"])

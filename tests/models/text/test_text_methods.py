@@ -123,7 +123,8 @@ def test_heads_that_read_text_go_through_a_grid_with_the_prompts_of_zero_shot(
     small_clip: Official, drawn_cells: Path, tmp_path: Path
 ):
     """The stored probabilities are those of the head on the features and texts of the official checkpoint."""
-    grid = replace(tiny_grid(), models=(NAME,), methods={name: MethodSpec() for name in TEXT_HEADS})
+    few = {"clap": HeadSpec(epochs=5)}  # with random weights its steps are so large that more tear rounding apart
+    grid = replace(tiny_grid(), models=(NAME,), methods={name: MethodSpec(head=few.get(name)) for name in TEXT_HEADS})
     plan = run_it(grid, drawn_cells, tmp_path / "runs")
     stored = list(Store(tmp_path / "runs").runs())
     assert {run.spec["method"] for run in stored} == set(TEXT_HEADS)
@@ -132,8 +133,13 @@ def test_heads_that_read_text_go_through_a_grid_with_the_prompts_of_zero_shot(
     words = [[t.format(WORDS["synthetic"][label]) for t in TEMPLATES] for label in manifest.classes]
     with torch.inference_mode():
         tokens = [open_clip.get_tokenizer(f"local-dir:{small_clip.weights.parent}")(texts) for texts in words]
-        each = [F.normalize(small_clip.model.encode_text(one), dim=-1) for one in tokens]
-    text = ClassText(embeddings=torch.stack([F.normalize(one.mean(dim=0), dim=0) for one in each]), logit_scale=100.0)
+        raw = [small_clip.model.encode_text(one) for one in tokens]
+    means = [F.normalize(one, dim=-1).mean(dim=0) for one in raw]
+    text = ClassText(
+        embeddings=F.normalize(torch.stack(means), dim=1),
+        logit_scale=100.0,
+        lengths=torch.stack([one.mean(dim=0).norm() for one in raw]),
+    )
     split = Inputs(data={"synthetic": drawn_cells}).split(plan.runs[0])
 
     def seen(samples: Sequence[Sample]) -> Labelled:
@@ -147,11 +153,12 @@ def test_heads_that_read_text_go_through_a_grid_with_the_prompts_of_zero_shot(
         if run.spec["seed"] != plan.runs[0].seed or run.spec["sampling"] != to_plain(plan.runs[0].sampling):
             continue
         head = HEADS[run.spec["method"]]
-        state = head.fit(seen(split.train), seen(split.val), HeadSpec(), run.spec["seed"])
+        spec = few.get(run.spec["method"], HeadSpec())
+        state = head.fit(seen(split.train), seen(split.val), spec, run.spec["seed"])
         rows = run.predictions().to_pylist()
         of = {row["path"]: [row[label] for label in manifest.classes] for row in rows}
         expected = head.probabilities(state, seen(split.train), seen(split.test).features)
-        np.testing.assert_allclose([of[sample.path] for sample in split.test], expected, atol=2e-3)
+        np.testing.assert_allclose([of[sample.path] for sample in split.test], expected, atol=2e-3, err_msg=run.run_id)
 
 
 def test_a_second_run_does_nothing_and_the_text_is_kept_in_the_cache(finished: Path, drawn_cells: Path):

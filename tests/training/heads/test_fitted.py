@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 from torch import Tensor
@@ -21,8 +22,8 @@ from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.folds import MAX_FOLDS, group_folds
 from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.means import gaussian, nearest_mean
-from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, logistic, ridge
+from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
+from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, _Logistic, _Ridge, logistic, ridge
 
 
 def drawn(sizes: list[int], dim: int, *, seed: int = 0, per_group: int = 1) -> tuple[Labelled, Tensor]:
@@ -144,6 +145,34 @@ def test_nearest_mean_is_scikit_learns_nearest_centroid_and_its_centre_is_the_me
     assert (ours_centred != ours).any()
 
 
+def test_prototypes_are_the_softmax_of_squared_distances_at_the_temperature_that_fits_groups_left_out():
+    known, queries = drawn([9, 6, 15], 12, per_group=3)
+    z, labels = unit(known.features), known.labels.numpy()
+
+    def minus_squares(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        means = np.stack([z[train][labels[train] == c].mean(axis=0) for c in range(3)])
+        return -((rows[:, None] - means[None]) ** 2).sum(axis=2)
+
+    folds = group_folds(labels, known.units, seed=4)
+    assert len(folds) == 2
+    held_out = np.concatenate([minus_squares(train, z[left]) for train, left in folds])
+    truth = labels[np.concatenate([left for _, left in folds])]
+    temperatures = np.exp(np.linspace(np.log(0.05), np.log(20), 20_001))
+    losses = [-log_softmax(held_out / t, axis=1)[np.arange(len(truth)), truth].mean() for t in temperatures]
+    expected = softmax(minus_squares(np.arange(30), unit(queries)) / temperatures[np.argmin(losses)], axis=1)
+    head = prototypes(known, seed=4)
+    np.testing.assert_allclose(head.logits(queries).softmax(dim=1).numpy(), expected, atol=2e-4)
+    same = nearest_mean(known, HeadSpec()).logits(queries).argmax(dim=1)
+    assert torch.equal(head.logits(queries).argmax(dim=1), same)
+
+
+def test_prototypes_of_one_image_a_class_have_the_temperature_1():
+    known, queries = drawn([1] * 4, 12)
+    squares = ((unit(queries)[:, None] - unit(known.features)[None]) ** 2).sum(axis=2)
+    found = prototypes(known, seed=0).logits(queries).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, softmax(-squares, axis=1), atol=1e-5)
+
+
 @pytest.mark.parametrize("neighbours", [1, 3, 8])
 def test_knn_is_scikit_learns_and_gives_no_class_a_probability_of_0(neighbours: int):
     known, queries = drawn([10] * 4, 12)
@@ -177,6 +206,18 @@ def test_folds_tear_no_group_and_leave_every_class_to_train_on(sizes: list[int],
     for train, left in folds:
         assert not {groups[index] for index in train} & {groups[index] for index in left}
         assert set(labels[train]) == set(labels)
+
+
+def test_folds_are_the_callers_own_though_a_division_is_made_once():
+    labels, groups = np.arange(12) % 2, [str(index) for index in range(12)]
+    first = group_folds(labels, groups, seed=0)
+    again = group_folds(labels, groups, seed=0)
+    first[0][0][:] = 0
+    for (train, left), (train_anew, left_anew) in zip(again, group_folds(labels, groups, seed=0), strict=True):
+        np.testing.assert_array_equal(train, train_anew)
+        np.testing.assert_array_equal(left, left_anew)
+    other = group_folds(labels, groups, seed=1)
+    assert any(not np.array_equal(one[1], two[1]) for one, two in zip(again, other, strict=True))
 
 
 @pytest.mark.parametrize("fit", [logistic, ridge])
@@ -238,3 +279,37 @@ def test_every_fitted_head_has_facts_a_solution_and_a_place_in_the_registry_of_m
         assert METHODS.get(name).head is facts
         assert facts.values or re.search(r"al\. 20\d\d\)", facts.description), "a paper that leaves nothing to choose"
         assert all(value.default and value.source for value in facts.values.values())
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize(("per_class", "dim"), [(12, 10), (6, 64)])
+def test_scores_of_folds_left_out_are_scikit_learns_of_each_fold_trained_alone(
+    num_classes: int, per_class: int, dim: int
+):
+    """More images than features, and fewer, where they are turned into as many dimensions as they span."""
+    known, _ = drawn([per_class] * num_classes, dim, per_group=2)
+    z, labels = unit(known.features), known.labels.numpy()
+    folds = group_folds(labels, known.units, seed=0)
+    penalties = (10.0, 0.1, 0.001)
+    signs = 2.0 * np.eye(num_classes)[labels] - 1
+    for solver, tolerance in ((_Ridge(z, labels), 1e-8), (_Logistic(z, labels), 5e-3)):
+        for penalty, scores in zip(penalties, solver.held_out(folds, penalties), strict=True):
+            expected = []
+            for train, left in folds:
+                if isinstance(solver, _Ridge):
+                    expected.append(Ridge(alpha=penalty).fit(z[train], signs[train]).predict(z[left]))
+                    continue
+                theirs = LogisticRegression(C=1 / penalty, max_iter=20_000, tol=1e-8)
+                expected.append(theirs.fit(z[train], labels[train]).predict_log_proba(z[left]))
+            found = scores if isinstance(solver, _Ridge) else log_softmax(scores, axis=1)
+            np.testing.assert_allclose(found, np.concatenate(expected), atol=tolerance)
+
+
+def test_a_penalty_below_the_rounding_of_ridges_equations_gives_the_shortest_solution():
+    known, _ = drawn([3] * 3, 32)
+    head = ridge(known, HeadSpec(penalty=1e-30), seed=0)
+    signs = 2.0 * np.eye(3)[known.labels.numpy()] - 1
+    z = unit(known.features)
+    weight = np.linalg.pinv(z - z.mean(axis=0)) @ (signs - signs.mean(axis=0))
+    factor = np.abs(weight.T).max() / head.weight.abs().max().item()
+    np.testing.assert_allclose(head.weight.double().numpy() * factor, weight.T, atol=1e-4 * np.abs(weight).max())

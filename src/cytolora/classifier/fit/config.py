@@ -168,12 +168,12 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     if entry.head is not None and entry.head.needs_text:
         raise ConfigError(
             f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
-            "have. Compare it in `cytolora run`, and fit linear, gda, logistic, ridge, nearest-mean, or an adapter."
+            f"have. Compare it in `cytolora run`, and fit {_fitting_heads()}, or an adapter."
         )
     if entry.head is not None and not entry.head.is_affine:
         raise ConfigError(
-            f"{method} keeps its training images and is no map of features, so it fits into no bundle. Choose linear, "
-            "gda, logistic, ridge, nearest-mean, or an adapter such as lora."
+            f"{method} is no affine map of features, so it fits into no bundle. Choose {_fitting_heads()}, or an "
+            "adapter such as lora."
         )
     if options.precision == "int8":
         _check_int8(method, device)
@@ -191,6 +191,12 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         precision="int8" if options.precision == "int8" else "fp32",
         notes=tuple(notes),
     )
+
+
+def _fitting_heads() -> str:
+    """Names the heads that a bundle can hold."""
+    able = [one.name for one in METHODS if one.head is not None and one.head.is_affine and not one.head.needs_text]
+    return ", ".join([LINEAR, *sorted(name for name in able if name != LINEAR)])
 
 
 def _protocol(options: FitOptions, method: str) -> Protocol:

@@ -10,6 +10,7 @@ from typing import Literal
 Solution = Literal["closed form", "iterative", "batched"]
 """closed form: linear algebra once; iterative: an optimiser run to convergence; batched: gradient steps, all learning
 rates and seeds in one pass."""
+_BENCHMARK = "public code of Dausort et al.'s later benchmark (mdausort/Cytology_Benchmark)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,10 @@ class HeadFacts:
     """Whether it reads the validation images: those of a run, beside the training images of each class."""
     is_affine: bool = True
     """Whether its logits are an affine map of the features scaled to length 1, so that it can stand in a bundle."""
+    reads_text_lengths: bool = False
+    """Whether it needs the length of text embeddings too, for which its authors' values are."""
+    needs_every_class: bool = False
+    """Whether it says nothing sensible of a class without a training image, and is refused there."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """By field of HeadSpec; any other that is set is an error."""
 
@@ -41,6 +46,12 @@ _PENALTY = Value(
     "most); 1 where a class comes from one group only, as with 1 shot",
     source="1: scikit-learn's default; the range is ours, and holds the 1 / 0.316 of the CLIP repository's example",
 )
+
+
+def _steps(rates: str, epochs: str, source: str, **others: Value) -> dict[str, Value]:
+    """Hyper-parameters of a head that is trained by steps."""
+    return {"rates": Value(default=rates, source=source), "epochs": Value(default=epochs, source=source), **others}
+
 
 LINEAR_FACTS = HeadFacts(description="Linear classifier on frozen features.", solution="batched", needs_validation=True)
 """Validation chooses its learning rate."""
@@ -91,6 +102,23 @@ FITTED: Mapping[str, HeadFacts] = {
             )
         },
     ),
+    "prototypes": HeadFacts(
+        description="Softmax over squared distances to class means, its temperature by cross-validation over groups "
+        "(Snell et al. 2017).",
+        solution="closed form",
+    ),
+    "mlp": HeadFacts(
+        description="Multilayer perceptron with one hidden layer, its learning rate by validation.",
+        solution="batched",
+        needs_validation=True,
+        is_affine=False,
+        values=_steps(
+            "0.001, 0.003, 0.01 in batches of 32, cosine; of several the one with the highest validation accuracy",
+            "100",
+            "AdamW, weight decay 0.01, as the linear heads of the shipped grids; rates and width are ours",
+            hidden=Value(default="256", source="ours"),
+        ),
+    ),
     "ss-text": HeadFacts(
         description="Text embeddings of the classes moved towards their images and away from each other (SS-Text+, "
         "Silva-Rodríguez et al. 2025).",
@@ -100,7 +128,7 @@ FITTED: Mapping[str, HeadFacts] = {
     "lp++": HeadFacts(
         description="Linear classifier and a factor of each class's text, by gradient steps of computed size (Huang et "
         "al. 2024).",
-        solution="iterative",
+        solution="batched",
         needs_text=True,
         needs_validation=True,
     ),
@@ -111,6 +139,7 @@ FITTED: Mapping[str, HeadFacts] = {
         needs_text=True,
         needs_validation=True,
         is_affine=False,
+        needs_every_class=True,
         values={
             "alpha": Value(
                 default="of 2 and 20 values from 0.1 to 10 the one with the highest validation accuracy",
@@ -122,6 +151,57 @@ FITTED: Mapping[str, HeadFacts] = {
                 source="as alpha",
             ),
         },
+    ),
+    "tip-adapter-f": HeadFacts(
+        description="Tip-Adapter with its keys trained, epoch by validation (Zhang et al. 2022).",
+        solution="batched",
+        needs_text=True,
+        needs_validation=True,
+        is_affine=False,
+        needs_every_class=True,
+        values=_steps(
+            "0.001 in batches of 256, cosine",
+            "100, the best of them and the start by validation accuracy",
+            f"AdamW, epsilon 0.0001: Zhang et al. 2022, arXiv:2207.09519, main.py:66-141; epochs: {_BENCHMARK}",
+            alpha=Value(default="2 in training, then as tip-adapter", source="as tip-adapter"),
+            beta=Value(default="1 in training, then as tip-adapter", source="as tip-adapter"),
+        ),
+    ),
+    "clip-adapter": HeadFacts(
+        description="Bottleneck of two layers beside the feature, compared with the text (Gao et al. 2021).",
+        solution="batched",
+        needs_text=True,
+        is_affine=False,
+        values=_steps(
+            "0.001 in batches of 8, 10 epochs of linear warm-up, cosine",
+            "100",
+            f"SGD, momentum 0.9, weight decay 0.0005: {_BENCHMARK}, and the defaults of Dassl",
+            ratio=Value(default="0.2", source="Gao et al. 2021, arXiv:2110.04544; public code, clip_adapter.py"),
+        ),
+    ),
+    "task-residual": HeadFacts(
+        description="Text embeddings of the classes with a trained residual (Yu et al. 2023).",
+        solution="batched",
+        needs_text=True,
+        reads_text_lengths=True,
+        values=_steps(
+            "0.002 in batches of 256, 1 warm-up epoch, cosine",
+            "100; 200 from 8 images of each class on",
+            "Adam, weight decay 0.0005: Yu et al. 2023, arXiv:2211.10277; public code, configs/trainers/TaskRes",
+            scale=Value(default="0.5", source="Yu et al. 2023; 1.0 for one of their eleven datasets"),
+        ),
+    ),
+    "clap": HeadFacts(
+        description="Linear probe from the text embeddings, held near them class by class (Silva-Rodríguez et al. "
+        "2024).",
+        solution="batched",
+        needs_text=True,
+        reads_text_lengths=True,
+        values=_steps(
+            "0.1 in batches of 256, 1 warm-up epoch, cosine",
+            "300",
+            "SGD, momentum 0.9: Silva-Rodríguez et al. 2024, arXiv:2312.12730; public code, SGD_lr1e-1_B256_ep300.yaml",
+        ),
     ),
     "proker": HeadFacts(
         description="Kernel ridge regression of what zero-shot leaves (Bendou et al. 2025).",

@@ -1,7 +1,7 @@
 """Class text embeddings from prompts (extra ``text``), cached on disk, so that training needs no text encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,9 @@ from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.formats import State
 from cytolora.models.text.encoder import is_scale, load_text_encoder
 
+_LENGTHS = "text.lengths"
+"""In the cache; not in files that were kept before heads read lengths."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassText:
@@ -26,9 +29,16 @@ class ClassText:
     """Rows of length 1: the mean over a class's prompts."""
     logit_scale: float
     """The checkpoint's own factor from cosine to logit."""
+    lengths: Float32[Tensor, " classes"] | None = None
+    """Of the mean over a class's prompts before it was scaled to length 1; None: not known, and taken as 1."""
+
+    @property
+    def unscaled(self) -> Float32[Tensor, "classes width"]:
+        """The embeddings with the length that the text encoder gave them."""
+        return self.embeddings if self.lengths is None else self.lengths.unsqueeze(1) * self.embeddings
 
     def state(self) -> State:
-        """Names its tensors as they are stored."""
+        """Names its tensors as they are stored beside a run."""
         return {"text.embeddings": self.embeddings, "text.logit_scale": torch.tensor(self.logit_scale)}
 
     @classmethod
@@ -46,6 +56,7 @@ def class_text(
     cache: Path,
     vocabulary: Path | None = None,
     fetch_vocabulary: Callable[[], Path | None] = lambda: None,
+    with_lengths: bool = False,
 ) -> ClassText:
     """Returns one embedding a class, in the order of ``prompts``; a second call reads it from ``cache``.
 
@@ -54,18 +65,23 @@ def class_text(
             wordings, weights or another vocabulary are kept in a file of their own.
         vocabulary: The vocabulary file of a text encoder that needs one, where it is on this machine.
         fetch_vocabulary: Called for it where it is not, and nothing is cached.
+        with_lengths: Whether ``lengths`` are asked for: what was kept before there were any is then computed anew.
     """
     if empty := [label for label, wordings in prompts.items() if not wordings]:
         raise ConfigError(f"Class {empty[0]!r} has no prompt. Give every class at least one.")
-    cached = cached_text(spec, prompts, weights_sha256=weights_sha256, cache=cache, vocabulary=vocabulary)
+    cached = cached_text(
+        spec, prompts, weights_sha256=weights_sha256, cache=cache, vocabulary=vocabulary, with_lengths=with_lengths
+    )
     if cached is not None:
         return cached
     vocabulary = vocabulary or fetch_vocabulary()
     encoder = load_text_encoder(spec, weights, vocabulary)
-    rows = [F.normalize(F.normalize(encoder.embed(texts), dim=-1).mean(dim=0), dim=-1) for texts in prompts.values()]
-    text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=encoder.logit_scale)
+    embedded = [encoder.embed(texts) for texts in prompts.values()]
+    rows = [F.normalize(F.normalize(each, dim=-1).mean(dim=0), dim=-1) for each in embedded]
+    lengths = torch.stack([each.mean(dim=0).norm() for each in embedded])
+    text = ClassText(embeddings=torch.stack(rows).contiguous(), logit_scale=encoder.logit_scale, lengths=lengths)
     name = f"{_stem(spec, prompts, weights_sha256)}{_of_vocabulary(vocabulary)}.safetensors"
-    CachedFiles(cache).keep_if_possible(name, save(text.state()))
+    CachedFiles(cache).keep_if_possible(name, save({**text.state(), _LENGTHS: lengths}))
     return text
 
 
@@ -76,6 +92,7 @@ def cached_text(
     weights_sha256: str,
     cache: Path,
     vocabulary: Path | None = None,
+    with_lengths: bool = False,
 ) -> ClassText | None:
     """Returns the cached result of ``class_text``, or None.
 
@@ -86,7 +103,8 @@ def cached_text(
     files = [cache / f"{stem}{words}.safetensors"] if words else sorted(cache.glob(f"{stem}*.safetensors"))
     if len(files) != 1:
         return None
-    return CachedFiles(cache).read(files[0].name, lambda content: _decoded(content, len(prompts)))
+    text = CachedFiles(cache).read(files[0].name, lambda content: _decoded(content, len(prompts)))
+    return None if text is not None and text.lengths is None and with_lengths else text
 
 
 def _stem(spec: BackboneSpec, prompts: Mapping[str, Sequence[str]], weights_sha256: str) -> str:
@@ -101,9 +119,11 @@ def _of_vocabulary(vocabulary: Path | None) -> str:
 
 def _decoded(content: bytes, num_classes: int) -> ClassText:
     """Reads what ``class_text`` kept; a ValueError if it does not fit."""
-    text = ClassText.of(load(content))
+    state = load(content)
+    text = replace(ClassText.of(state), lengths=state.get(_LENGTHS))
     is_whole = text.embeddings.ndim == 2 and len(text.embeddings) == num_classes and is_scale(text.logit_scale)
-    if not is_whole or not bool(torch.isfinite(text.embeddings).all()):
+    is_whole &= text.lengths is None or text.lengths.shape == (num_classes,)
+    if not is_whole or not bool(torch.isfinite(text.unscaled).all()):
         raise ValueError("no embeddings of these classes")
     return text
 

@@ -125,7 +125,8 @@ def _method_in_words(spec: RunSpec) -> str:
         return "nothing is trained: images go to the class whose prompts are nearest"
     if spec.kind == "head":
         parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
-        return "; ".join([*parts, _view(spec.preprocess), "no steps, no learning rate"])
+        steps = [] if "rates" in FITTED[spec.method].values else ["no steps, no learning rate"]
+        return "; ".join([*parts, _view(spec.preprocess), *steps])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if spec.adapter is not None:
@@ -178,7 +179,9 @@ def head_settings(method: str, head: HeadSpec) -> list[str]:
     return [f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values]
 
 
-def _plain(value: float | bool) -> str:
+def _plain(value: float | bool | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{one:g}" for one in value)
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 

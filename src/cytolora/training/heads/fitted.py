@@ -1,7 +1,7 @@
 """Fitted heads by method: training images to what is stored, and that to class probabilities."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float32
@@ -11,9 +11,11 @@ from cytolora.config.run import HeadSpec
 from cytolora.errors import ConfigError
 from cytolora.training.heads.affine import AffineHead
 from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.means import gaussian, nearest_mean
+from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
 from cytolora.training.heads.neighbours import choose_k, smoothed_votes
 from cytolora.training.heads.penalised import logistic, ridge
+from cytolora.training.heads.perceptron import mlp, mlp_logits
+from cytolora.training.heads.steps import SteppedHead
 from cytolora.training.heads.text_affine import lp_plus_plus, ss_text
 from cytolora.training.heads.text_kernels import (
     proker_logits,
@@ -22,11 +24,23 @@ from cytolora.training.heads.text_kernels import (
     tip_logits,
     tip_search,
 )
+from cytolora.training.heads.text_steps import (
+    RATIO_NAME,
+    adapted_logits,
+    clap,
+    clip_adapter,
+    task_residual,
+    tip_adapter_f,
+)
 
 State = dict[str, Tensor]
 """What is stored of a head, by name."""
 _NEIGHBOURS = "neighbours"
-_ALPHA, _BETA, _COEFFICIENTS = "alpha", "beta", "coefficients"
+_ALPHA, _BETA, _COEFFICIENTS, _KEYS = "alpha", "beta", "coefficients", "keys"
+
+
+Train = Callable[[Sequence[Labelled], Sequence[Labelled], HeadSpec, Sequence[int]], list[SteppedHead]]
+"""Training and validation images of every seed, hyper-parameters and seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +51,28 @@ class FittedHead:
     """Training images, validation images, hyper-parameters and seed."""
     probabilities: Callable[[State, Labelled, Tensor], Float32[Tensor, "queries classes"]]
     """State, training images, and features of the images to classify."""
+    train: Train | None = None
+    """Of heads that are trained by steps: all seeds in one pass; ``fit`` does the same for one."""
 
 
 def _affine(fit: Callable[[Labelled, Labelled, HeadSpec, int], AffineHead]) -> FittedHead:
     return FittedHead(
-        fit=lambda known, val, spec, seed: fit(known, val, spec, seed).state(),
-        probabilities=lambda state, _, features: AffineHead.of(state).logits(features).softmax(dim=1),
+        fit=lambda known, val, spec, seed: fit(known, val, spec, seed).state(), probabilities=_affine_probabilities
+    )
+
+
+def _affine_probabilities(state: State, known: Labelled, features: Tensor) -> Float32[Tensor, "queries classes"]:
+    return AffineHead.of(state).logits(features).softmax(dim=1)
+
+
+def _trained(
+    train: Train,
+    probabilities: Callable[[State, Labelled, Tensor], Float32[Tensor, "queries classes"]] = _affine_probabilities,
+) -> FittedHead:
+    return FittedHead(
+        fit=lambda known, val, spec, seed: train([known], [val], spec, [seed])[0].state,
+        probabilities=probabilities,
+        train=train,
     )
 
 
@@ -56,8 +86,13 @@ def _choose_neighbours(known: Labelled, val: Labelled, spec: HeadSpec, seed: int
 
 
 def _tip(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
-    alpha, beta = tip_search(known, val, spec)
+    alpha, beta, _ = tip_search(known, val, spec)
     return {_ALPHA: torch.tensor(alpha, dtype=torch.float64), _BETA: torch.tensor(beta, dtype=torch.float64)}
+
+
+def _tip_probabilities(state: State, known: Labelled, features: Tensor) -> Float32[Tensor, "queries classes"]:
+    keys = replace(known, features=state[_KEYS]) if _KEYS in state else known
+    return tip_logits(keys, features, alpha=float(state[_ALPHA]), beta=float(state[_BETA])).softmax(dim=1)
 
 
 def _proker(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
@@ -73,18 +108,24 @@ HEADS: Mapping[str, FittedHead] = {
     "logistic": _affine(lambda known, val, spec, seed: logistic(known, spec, seed=seed)),
     "ridge": _affine(lambda known, val, spec, seed: ridge(known, spec, seed=seed)),
     "nearest-mean": _affine(lambda known, val, spec, seed: nearest_mean(known, spec)),
+    "prototypes": _affine(lambda known, val, spec, seed: prototypes(known, seed=seed)),
+    "mlp": _trained(mlp, lambda state, _, features: mlp_logits(state, features).softmax(dim=1)),
     "knn": FittedHead(
         fit=_choose_neighbours,
         probabilities=lambda state, known, features: smoothed_votes(known, features, k=int(state[_NEIGHBOURS])),
     ),
     "ss-text": _affine(lambda known, val, spec, seed: ss_text(known)),
-    "lp++": _affine(lambda known, val, spec, seed: lp_plus_plus(known, val, seed=seed)),
-    "tip-adapter": FittedHead(
-        fit=_tip,
-        probabilities=lambda state, known, features: tip_logits(
-            known, features, alpha=float(state[_ALPHA]), beta=float(state[_BETA])
+    "lp++": _trained(lambda known, val, spec, seeds: lp_plus_plus(known, val, seeds)),
+    "tip-adapter": FittedHead(fit=_tip, probabilities=_tip_probabilities),
+    "tip-adapter-f": _trained(tip_adapter_f, _tip_probabilities),
+    "clip-adapter": _trained(
+        clip_adapter,
+        lambda state, known, features: adapted_logits(
+            state, features, known.class_text, float(state[RATIO_NAME])
         ).softmax(dim=1),
     ),
+    "task-residual": _trained(task_residual),
+    "clap": _trained(clap),
     "proker": FittedHead(
         fit=_proker,
         probabilities=lambda state, known, features: proker_logits(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 MAX_FOLDS = 5
 
-Fold = tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]
+Fold = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]
 """Indices of the images to train on, and of those left out."""
 
 
@@ -48,6 +49,19 @@ def group_folds(labels: Int64[np.ndarray, " images"], groups: Sequence[str], *, 
     number = num_folds(labels, groups)
     if number < 2:
         return []
+    kept = _group_folds(np.asarray(labels, dtype=np.int64).tobytes(), tuple(groups), number, seed)
+    return [(train.copy(), left.copy()) for train, left in kept]
+
+
+@lru_cache(maxsize=16)
+def _group_folds(content: bytes, groups: tuple[str, ...], number: int, seed: int) -> tuple[Fold, ...]:
+    """Divides once for all heads of a draw: it takes longer than to fit some of them."""
+    labels = np.frombuffer(content, dtype=np.int64)
     num_classes = len(np.unique(labels))
     folds = divide(labels, groups, number, seed=seed)
-    return [fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes]
+    return tuple(fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes)
+
+
+def forget_folds() -> None:
+    """Forgets divisions made before, so that a measurement makes them."""
+    _group_folds.cache_clear()

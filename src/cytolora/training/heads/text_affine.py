@@ -1,13 +1,16 @@
 """Affine heads on frozen features that start from the text embeddings of the classes: SS-Text+ and LP++."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float64
-from torch import Tensor
 
 from cytolora.models.encoder_with_head import seeded_head
 from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.steps import SteppedHead
 
 _NUM_EPOCHS, _MOMENTUM = 300, 0.9
 _FACTOR_START, _FACTOR_EVERY = 250.0, 10
@@ -33,8 +36,8 @@ def ss_text(known: Labelled) -> AffineHead:
     return AffineHead(weight=weight.float(), bias=torch.zeros(known.num_classes))
 
 
-def lp_plus_plus(known: Labelled, val: Labelled, *, seed: int) -> AffineHead:
-    """Trains LP++ (Huang et al. 2024, arXiv:2404.02285; public code, linear_probe_p2.py) on the whole training set.
+def lp_plus_plus(known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequence[int]) -> list[SteppedHead]:
+    """Trains LP++ (Huang et al. 2024, arXiv:2404.02285; public code, linear_probe_p2.py) on the whole training sets.
 
     The logit is ``w_c z + b_c + a_c z t_c`` of unit features z and unit text embeddings t, without a temperature.
     Cross-entropy is minimised in 300 steps with momentum 0.9 and the step size 4 N / l, l the largest eigenvalue of
@@ -42,34 +45,64 @@ def lp_plus_plus(known: Labelled, val: Labelled, *, seed: int) -> AffineHead:
     images, a as 250 times their mean cosine with all texts. Validation accuracy chooses the step, of equals the latest.
 
     The public code never clears the gradient of a, so that every move of it uses the sum since the start; here it uses
-    the gradient.
+    the gradient. Arrays are [seeds, ...], images in columns: products of few classes are quick that way.
     """
-    text = known.class_text.embeddings.double()
-    z, z_val = scaled(known.features).double(), scaled(val.features).double()
-    one_hot = F.one_hot(known.labels, known.num_classes).double()
-    cosines, sums = z @ text.T, one_hot.T @ z
-    counts = one_hot.sum(dim=0)
-    means = sums[counts > 0] / counts[counts > 0].unsqueeze(1)
-    weight, factor = sums, (_FACTOR_START * (means @ text.T).mean()).repeat(known.num_classes)
-    bias = seeded_head(z.shape[1], known.num_classes, torch.Generator().manual_seed(seed))[1].double()
-    step_size = 4 * len(z) / _largest_eigenvalue(z)
-    factor_step = len(z) / (4 * (cosines**2).sum(dim=0).max())
-    moves = [torch.zeros_like(weight), torch.zeros_like(bias)]
-    best, chosen = -1.0, (weight, bias)
+    text, num_classes = known[0].class_text.embeddings.double().numpy(), known[0].num_classes
+    z, z_val = (np.stack([scaled(one.features).double().numpy() for one in images]) for images in (known, val))
+    truth, truth_val = (np.stack([one.labels.numpy() for one in images]) for images in (known, val))
+    one_hot = np.moveaxis(np.eye(num_classes)[truth], 2, 1)
+    cosines, weight, counts = text @ np.moveaxis(z, 2, 1), one_hot @ z, one_hot.sum(axis=2)
+    starts = [_FACTOR_START * _mean_cosine(*each, text) for each in zip(weight, counts, strict=True)]
+    factor = np.repeat(np.array(starts)[:, None], num_classes, axis=1)
+    bias = np.stack([_bias_of(seed, z.shape[2], num_classes) for seed in seeds])
+    num_images = z.shape[1]
+    step_size = np.array([4 * num_images / _largest_eigenvalue(rows) for rows in z])[:, None]
+    factor_step = num_images / (4 * (cosines**2).sum(axis=2).max(axis=1, keepdims=True))
+    moves = [np.zeros_like(weight), np.zeros_like(bias)]
+    best, chosen, loss = np.full(len(seeds), -1), (weight.copy(), bias.copy()), np.zeros(len(seeds))
     for epoch in range(1, _NUM_EPOCHS + 1):
-        errors = ((z @ weight.T + bias + cosines * factor).softmax(dim=1) - one_hot) / len(z)
-        moves = [_MOMENTUM * move + grad for move, grad in zip(moves, (errors.T @ z, errors.sum(dim=0)), strict=True)]
-        weight, bias = weight - step_size * moves[0], bias - step_size * moves[1]
+        shares = _softmax(weight @ np.moveaxis(z, 2, 1) + bias[:, :, None] + cosines * factor[:, :, None])
+        loss = -np.log((shares * one_hot).sum(axis=1)).mean(axis=1)
+        errors = (shares - one_hot) / num_images
+        moves = [_MOMENTUM * move + grad for move, grad in zip(moves, (errors @ z, errors.sum(axis=2)), strict=True)]
+        weight, bias = weight - step_size[:, :, None] * moves[0], bias - step_size * moves[1]
         if epoch % _FACTOR_EVERY == 0:
-            factor = factor - factor_step * (errors * cosines).sum(dim=0)
-        whole = weight + factor.unsqueeze(1) * text
-        right = ((z_val @ whole.T + bias).argmax(dim=1) == val.labels).double().sum().item()
-        if right >= best:
-            best, chosen = right, (whole, bias)
-    return AffineHead(weight=chosen[0].float(), bias=chosen[1].float())
+            factor = factor - factor_step * (errors * cosines).sum(axis=2)
+        whole = weight + factor[:, :, None] * text
+        found = whole @ np.moveaxis(z_val, 2, 1) + bias[:, :, None]
+        right = (found.argmax(axis=1) == truth_val).sum(axis=1)
+        for index in np.flatnonzero(right >= best):
+            best[index], chosen[0][index], chosen[1][index] = right[index], whole[index], bias[index]
+    return [
+        SteppedHead(
+            state=AffineHead(weight=torch.from_numpy(rows).float(), bias=torch.from_numpy(offsets).float()).state(),
+            num_trainable=rows.size + 2 * num_classes,
+            num_steps=_NUM_EPOCHS,
+            final_loss=float(last),
+        )
+        for rows, offsets, last in zip(*chosen, loss, strict=True)
+    ]
 
 
-def _largest_eigenvalue(rows: Float64[Tensor, "images features"]) -> float:
+def _mean_cosine(
+    sums: Float64[np.ndarray, "classes features"],
+    counts: Float64[np.ndarray, " classes"],
+    text: Float64[np.ndarray, "classes features"],
+) -> float:
+    """Of the class means, of classes that have any image, with all texts."""
+    return float((sums[counts > 0] / counts[counts > 0, None] @ text.T).mean())
+
+
+def _bias_of(seed: int, feature_dim: int, num_classes: int) -> Float64[np.ndarray, " classes"]:
+    return seeded_head(feature_dim, num_classes, torch.Generator().manual_seed(seed))[1].double().numpy()
+
+
+def _softmax(logits: Float64[np.ndarray, "seeds classes images"]) -> Float64[np.ndarray, "seeds classes images"]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _largest_eigenvalue(rows: Float64[np.ndarray, "images features"]) -> float:
     """Of ``rows' rows``, by the smaller of the two products, which share it."""
     product = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-    return float(torch.linalg.eigvalsh(product)[-1])
+    return float(np.linalg.eigvalsh(product)[-1])

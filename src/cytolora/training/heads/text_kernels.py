@@ -1,5 +1,8 @@
 """Heads that compare images with all training images and with the text of the classes: Tip-Adapter and ProKeR."""
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Float64
@@ -13,7 +16,7 @@ from cytolora.training.heads.labelled import Labelled
 TIP_BETAS = tuple(0.1 + step * (12 - 0.1) / 200 for step in range(200))
 TIP_ALPHAS = tuple(0.1 + step * (10 - 0.1) / 20 for step in range(20))
 """The grid of Tip-Adapter's code with the ranges that the cytology benchmark of the paper's authors has (12 and 10)."""
-_TIP_START = (2.0, 1.0)
+TIP_START = (2.0, 1.0)
 """Alpha and beta before the search, in the same benchmark: what equal accuracies fall to."""
 _PROKER = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 """By images of each class, beta and lambda (public code, configs_proker/hyperparameters.json)."""
@@ -23,24 +26,45 @@ MAX_SOLVED = 10_000
 Rows = Float64[Tensor, "images features"]
 
 
-def tip_search(known: Labelled, val: Labelled, spec: HeadSpec) -> tuple[float, float]:
+class TipChoice(NamedTuple):
+    """Tip-Adapter's factors, and how many validation images they classify rightly."""
+
+    alpha: float
+    beta: float
+    num_right: int
+
+
+def tip_search(known: Labelled, val: Labelled, spec: HeadSpec) -> TipChoice:
     """Chooses Tip-Adapter's alpha and beta by validation accuracy, where they are not set.
 
     Of equals the start, then the smallest beta and alpha.
     """
-    start_alpha, start_beta = spec.alpha or _TIP_START[0], spec.beta or _TIP_START[1]
+    start_alpha, start_beta = spec.alpha or TIP_START[0], spec.beta or TIP_START[1]
     alphas = (start_alpha,) if spec.alpha is not None else (start_alpha, *TIP_ALPHAS)
     betas = (start_beta,) if spec.beta is not None else (start_beta, *TIP_BETAS)
-    if not len(val.labels) or len(alphas) == len(betas) == 1:
-        return start_alpha, start_beta
+    if not len(val.labels):
+        return TipChoice(start_alpha, start_beta, 0)
     base, cosines, classes = _tip_parts(known, val.features)
-    found = {}
-    for beta in betas:
-        votes = _votes(cosines, classes, beta)
-        for alpha in alphas:
-            right = (base + alpha * votes).argmax(dim=1) == val.labels
-            found.setdefault((alpha, beta), int(right.sum()))
-    return max(found, key=found.__getitem__)  # the first of equals
+    factors = torch.tensor(alphas, dtype=torch.float64).view(-1, 1, 1)
+    best = TipChoice(start_alpha, start_beta, -1)
+    for beta, votes in zip(betas, _votes_at(betas, cosines, classes), strict=True):
+        right = ((base + factors * votes).argmax(dim=2) == val.labels).sum(dim=1)
+        most = int(right.max())
+        if most > best.num_right:  # the first of equals
+            best = TipChoice(alphas[int((right == most).nonzero()[0])], beta, most)
+    return best
+
+
+def _votes_at(
+    betas: Sequence[float], cosines: Float64[Tensor, "queries images"], classes: Float64[Tensor, "images classes"]
+) -> Iterator[Float64[Tensor, "queries classes"]]:
+    """Yields ``_votes`` for one beta and then for ``TIP_BETAS``, from one to the next by a product, not a power."""
+    yield _votes(cosines, classes, betas[0])
+    if len(betas) == 1:
+        return
+    likeness, factor = (torch.exp(-beta * (1 - cosines)) for beta in (TIP_BETAS[0], TIP_BETAS[1] - TIP_BETAS[0]))
+    for index in range(len(TIP_BETAS)):
+        yield (likeness if index == 0 else likeness.mul_(factor)) @ classes
 
 
 def tip_logits(
@@ -99,10 +123,14 @@ def _tip_parts(
 ) -> tuple[Float64[Tensor, "queries classes"], Float64[Tensor, "queries images"], Float64[Tensor, "images classes"]]:
     """Returns zero-shot logits, cosines with the training images, and their classes, one-hot, weighed by size."""
     z, keys, text = scaled(queries).double(), scaled(known.features).double(), known.class_text
+    return text.logit_scale * z @ text.embeddings.double().T, z @ keys.T, class_weights(known)
+
+
+def class_weights(known: Labelled) -> Float64[Tensor, "images classes"]:
+    """Returns the classes of training images, one-hot, each class weighed as one of mean size."""
     one_hot = F.one_hot(known.labels, known.num_classes).double()
     counts = one_hot.sum(dim=0)
-    mean_size = counts[counts > 0].mean()
-    return text.logit_scale * z @ text.embeddings.double().T, z @ keys.T, one_hot * (mean_size / counts.clamp(min=1))
+    return one_hot * (counts[counts > 0].mean() / counts.clamp(min=1))
 
 
 def _votes(
