@@ -1,9 +1,9 @@
 """Scaling of a CPU-bound sweep: wall seconds of one worker of an engine over those of two; goal at least 1.7.
 
     .venv/bin/python benchmarks/two_workers.py
-    .venv/bin/python benchmarks/two_workers.py --engines processes --steps 300
+    .venv/bin/python benchmarks/two_workers.py --engines processes --steps 20
 
-LoRA of the built-in backbone on drawn cells, one thread a worker, 8 runs that do not wait for each other (4 seeds, two
+LoRA of the built-in backbone on drawn cells, one thread a worker, 16 runs that do not wait for each other (8 seeds, two
 learning rates). Start and end of the workers are part of both sides: the fewer the steps, the less is gained. Needs two
 cores with nothing else to do; a row says where others used them.
 """
@@ -28,12 +28,9 @@ PLAN = (
     "--method",
     "lora",
     "--shots",
-    "4",
+    "16",
     "--seeds",
-    "1",
-    "2",
-    "3",
-    "4",
+    *map(str, range(1, 9)),
     "--learning-rates",
     "0.001",
     "0.003",
@@ -50,7 +47,7 @@ def sweep(cells: Path, out: Path, engine: str, steps: int, workers: int) -> floa
 
 def measure(engine: str, steps: int, rounds: int) -> Iterator[Row]:
     """Measures one and two workers in turn, round by round."""
-    common = {"part": "two-workers", "name": f"LoRA sweep, 8 runs, {engine}", "is_scaled": steps < STEPS}
+    common = {"part": "two-workers", "name": f"LoRA sweep, 16 runs, {engine}", "is_scaled": steps < STEPS}
     conditions = [f"{steps} steps, goal at least {GOAL}"]
     missing = not_installed(["ray"]) if engine == "ray" else ""
     if problem := missing or ("not measured: one core" if num_cores() < 2 else ""):
