@@ -111,7 +111,7 @@ class AxisOptions:
     processors that have it, and not yet shown to reach the same accuracy everywhere (docs/performance.md)."""
     preset: str = PAPER
     """Differences applied to the grid before its axes are replaced: `paper` (none), `paper-code-2024`,
-    `paper-code-2025` (`cytolora ls presets`), or a YAML file."""
+    `paper-code-2025`, `benchmark-2026` (`cytolora ls presets`), or a YAML file."""
 
 
 @Parameter(name="*", group="Reading the data")
