@@ -42,7 +42,7 @@ def preset_runs(grid: str, preset: str) -> tuple[RunSpec, ...]:
 
 def test_the_preset_of_the_paper_changes_nothing():
     assert with_preset(load_grid("exp2"), load_preset("paper")) == load_grid("exp2")
-    assert list(shipped_presets()) == ["paper", "paper-code-2024", "paper-code-2025"]
+    assert list(shipped_presets()) == ["benchmark-2026", "paper", "paper-code-2024", "paper-code-2025"]
 
 
 @pytest.mark.parametrize("preset", ["paper-code-2024", "paper-code-2025"])

@@ -65,6 +65,8 @@ def run(
     learning_rates: OneOrMany[float] = (),
     steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
+    val_shots: int | Literal["none"] | None = None,
+    sampling: Literal["per_class", "natural"] | None = None,
     preset: AnyPath | None = None,
     weights: Mapping[str, AnyPath] | None = None,
     weights_dir: AnyPath | None = None,
@@ -95,6 +97,8 @@ def run(
         leave_out: Metadata values, ``"site=A"``, whose images are the test set: a division for each.
         steps: Truncates every budget: a dry run, marked in the report.
         precision: Of training; the grid's own if None.
+        val_shots: Validation images per class whatever the shots, or ``"none"``; the grid's own if None.
+        sampling: ``natural`` draws as many labels in the data's own prevalence; the grid's own if None.
         preset: Differences applied before the axes are replaced: a shipped name or a YAML file.
         weights: Checkpoints on disk, by backbone; otherwise ``weights_dir``, the hub's cache, then the hub.
         trust_weights: Goes on by a backbone's entry where a configuration beside its weights says otherwise.
@@ -127,6 +131,8 @@ def run(
         learning_rates=as_numbers(learning_rates, "learning_rates"),
         max_steps=steps,
         precision=precision,
+        val_shots=val_shots,
+        sampling=sampling,
     )
     inputs = Inputs(
         data=dataset_folders(spec, folders, out),

@@ -98,6 +98,12 @@ class AxisOptions:
     """Metadata values whose images are the test set, a division each: `site=A site=B`."""
     learning_rates: Annotated[Sequence[float], Several] = ()
     """Learning rates to choose from."""
+    val_shots: str | None = None
+    """Validation images per class whatever the shots, or `none`: then one value is given of all that validation would
+    choose. The grid's own if not given."""
+    sampling: Literal["per_class", "natural"] | None = None
+    """natural: as many labels as --shots of every class make, in the data's own prevalence; per_class: --shots of each.
+    The grid's own if not given."""
     steps: int | None = None
     """Truncates every budget to this many steps: a quick dry run, marked in the report."""
     precision: Precision = "auto"
@@ -105,7 +111,7 @@ class AxisOptions:
     processors that have it, and not yet shown to reach the same accuracy everywhere (docs/performance.md)."""
     preset: str = PAPER
     """Differences applied to the grid before its axes are replaced: `paper` (none), `paper-code-2024`,
-    `paper-code-2025` (`cytolora ls presets`), or a YAML file."""
+    `paper-code-2025`, `benchmark-2026` (`cytolora ls presets`), or a YAML file."""
 
 
 @Parameter(name="*", group="Reading the data")
@@ -177,6 +183,8 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: Readi
         learning_rates=axes.learning_rates,
         max_steps=axes.steps,
         precision=None if axes.precision == "auto" else axes.precision,
+        val_shots=None if axes.val_shots is None else _parse_val_shots(axes.val_shots),
+        sampling=axes.sampling,
     )
     return tied_to_files(grid, inputs.split, inputs.map, reading.groups_from)
 
@@ -218,3 +226,12 @@ def _parse_shots(text: str) -> int | Literal["all"]:
         return int(text)
     except ValueError:
         raise ConfigError(f"shots is a number of images per class or the word all, got {text!r}.") from None
+
+
+def _parse_val_shots(text: str) -> int | Literal["none"]:
+    if text == "none":
+        return "none"
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"val-shots is a number of images per class or the word none, got {text!r}.") from None

@@ -214,10 +214,19 @@ class Sampling:
     4 as in the public code of Dausort et al. 2025."""
     on_small_class: Literal["error", "repeat"] = "error"
     """A class with fewer images than asked for: refuse, or draw its images again (the paper's public code)."""
+    val_shots: int | None = None
+    """Validation images per class whatever the amount, or as many as a class has; 0: none. None: ``max_val_shots``."""
+    sampling: Literal["natural"] | None = None
+    """natural: as many labels as ``shots`` of every class make, drawn from all images alike: each class comes in
+    its own prevalence, a rare one perhaps not at all. None: ``shots`` of every class."""
 
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        if self.sampling is not None and (self.sampling != "natural" or not self.shots):
+            raise ConfigError(
+                f"sampling is natural, with a number of shots, or per_class; got {self.sampling} and {self.amount}."
+            )
         if self.shots is not None and self.fraction is not None:
             raise ConfigError("shots and fraction exclude each other; give one of them.")
         if self.shots is not None and self.shots < 1 and (self.shots, self.max_val_shots) != (0, None):
@@ -226,13 +235,22 @@ class Sampling:
             raise ConfigError(f"fraction is a share of each class in (0, 1], got {self.fraction}. For 10 % write 0.1.")
         if self.max_val_shots is not None and self.max_val_shots < 1:
             raise ConfigError(f"max_val_shots is a number of images per class, at least 1, got {self.max_val_shots}.")
-        check_fields(self, dict.fromkeys(("shots", "max_val_shots"), whole(0, _MAX_SHOTS)))
+        check_fields(self, dict.fromkeys(("shots", "max_val_shots", "val_shots"), whole(0, _MAX_SHOTS)))
+
+    @property
+    def val_per_class(self) -> int | None:
+        """Validation images per class, at most; None: all."""
+        if self.val_shots is not None:
+            return self.val_shots
+        if self.shots is None or self.max_val_shots is None:
+            return None
+        return min(self.shots, self.max_val_shots)
 
     @property
     def amount(self) -> str:
-        """Name of the amount in ids and tables: ``4-shot``, ``10pct`` or ``all``."""
+        """Name of the amount in ids and tables: ``4-shot``, ``4-shot-natural``, ``10pct`` or ``all``."""
         if self.shots is not None:
-            return f"{self.shots}-shot"
+            return f"{self.shots}-shot" + (f"-{self.sampling}" if self.sampling else "")
         return "all" if self.fraction is None else f"{100 * self.fraction:g}pct"
 
 
@@ -353,6 +371,30 @@ class HeadSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStopping:
+    """Validation after every epoch: training ends when accuracy has not risen for some epochs; the best one is kept.
+
+    The rule of the LoRA code of Dausort et al.'s later benchmark (github.com/mdausort/Cytology_Benchmark, run_lora): an
+    epoch is better where its accuracy is strictly higher than that of all before it.
+    """
+
+    patience: int = 10
+    """Epochs in a row without a higher validation accuracy that end training, at least 1."""
+    uncounted_epochs: int = 10
+    """First epochs, of which none counts towards ``patience``; the best of them may be kept all the same."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or self.uncounted_epochs < 0:
+            raise ConfigError(
+                "early_stopping needs a patience of at least 1 epoch and uncounted_epochs of at least 0, got "
+                f"{self.patience} and {self.uncounted_epochs}."
+            )
+        check_fields(self, dict.fromkeys(("patience", "uncounted_epochs"), whole(0, _MAX_COUNT)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Length of training, with its unit."""
 
@@ -362,6 +404,8 @@ class Budget:
     """Added to the product; the paper's public code trains 50 x shots + 50 steps."""
     max_steps: int | None = None
     """Truncates the budget, for dry runs; the report marks every run that has it."""
+    early_stopping: EarlyStopping | None = None
+    """May end training before; None trains to the end and keeps the last iterate."""
 
     __pydantic_config__ = CLOSED
 
@@ -423,6 +467,8 @@ class TrainSpec:
     augment: AugmentSpec | None = AugmentSpec()
     """None trains on the evaluation view. Frozen features: one random view of each image, made once for all runs."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    warmup_epochs: int | None = None
+    """Warm-up in passes over the training images, at any number of them; replaces ``warmup_steps``."""
 
     __pydantic_config__ = CLOSED
 
@@ -435,7 +481,7 @@ class TrainSpec:
             self,
             {
                 "batch_size": whole(1, _MAX_SHOTS),
-                **dict.fromkeys(("warmup_steps", "cosine_steps"), whole(0, _MAX_COUNT)),
+                **dict.fromkeys(("warmup_steps", "cosine_steps", "warmup_epochs"), whole(0, _MAX_COUNT)),
                 **dict.fromkeys(("weight_decay", "min_learning_rate"), between(0, 1e6)),
                 "betas": list_of(between(0, 1, opens="high")),
             },
@@ -444,6 +490,18 @@ class TrainSpec:
     def num_steps(self, *, num_train: int, shots: int | None) -> int:
         """Optimiser steps with ``num_train`` training images."""
         return self.budget.num_steps(num_train=num_train, batch_size=self.batch_size, shots=shots)
+
+    def num_warmup_steps(self, num_train: int) -> int:
+        """Optimiser steps of the warm-up with ``num_train`` training images."""
+        if self.warmup_epochs is None:
+            return self.warmup_steps
+        return self.warmup_epochs * ceil(num_train / self.batch_size)
+
+    def in_steps(self, num_train: int) -> "TrainSpec":
+        """Returns the same training of ``num_train`` images, its warm-up in steps."""
+        if self.warmup_epochs is None:
+            return self
+        return replace(self, warmup_steps=self.num_warmup_steps(num_train), warmup_epochs=None)
 
     def num_images_seen(self, *, num_train: int, num_steps: int) -> int:
         """Training images that so many steps look at, each as often as it comes up."""

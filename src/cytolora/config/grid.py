@@ -74,9 +74,16 @@ class GridSpec:
     """``COLUMN=VALUE`` each: a division for each metadata value, whose images are the test set (SplitSpec)."""
     max_val_shots: int | None = 4
     on_small_class: Literal["error", "repeat"] = "error"
+    val_shots: int | Literal["none"] | None = None
+    """Validation images per class whatever the amount; ``none`` or 0: no validation, so that every choice that needs it
+    is given as one value. None: ``max_val_shots``."""
+    sampling: Literal["per_class", "natural"] = "per_class"
+    """natural: as many labels as ``shots`` of every class make, in the data's own prevalence (Sampling)."""
     batch_size: int = 32
     weight_decay: float = 0.01
     warmup_steps: int = 50
+    warmup_epochs: int | None = None
+    """Replaces ``warmup_steps`` by passes over the training images."""
     augment: AugmentSpec | None = _AUGMENT
     augment_frozen: bool = False
     """Whether the linear classifier too trains on augmented images, one view of each (the paper's public code)."""
@@ -112,6 +119,7 @@ class GridSpec:
             raise ConfigError(
                 f"Grid {self.name!r} has neither shots nor fractions; give at least one (`shots: [all]`)."
             )
+        _check_sampling(self)
         _check_axes(self)
         check_fields(self, {"batch_size": whole(1, 1_000_000), "warmup_steps": COUNT, "weight_decay": between(0, 1e6)})
         check_fields(self, {"shots": list_of(_SHOTS)})
@@ -143,6 +151,28 @@ def _check_name(name: str, method: MethodSpec) -> None:
             f"methods: a variant's name is up to 40 letters, digits and any of . _ + - after the first, no number, "
             f"got {name!r}."
         )
+
+
+def _check_sampling(grid: GridSpec) -> None:
+    """Raises a ConfigError where the draw cannot be made, or nothing could choose what is left to validation."""
+    name, whole_shots = f"Grid {grid.name!r}", [shots for shots in grid.shots if shots != "all"]
+    if grid.sampling == "natural" and (grid.fractions or len(whole_shots) < len(grid.shots)):
+        raise ConfigError(f"{name}: sampling: natural needs shots; fractions and all images have their prevalence.")
+    check_fields(grid, {"warmup_epochs": COUNT})
+    if grid.val_shots is None:
+        return
+    if grid.val_shots == "none":
+        object.__setattr__(grid, "val_shots", 0)  # the same grid, however it is written
+    check_fields(grid, {"val_shots": whole(0, 1_000_000)})
+    for method, spec in grid.methods.items() if grid.val_shots == 0 else ():
+        rates = grid.learning_rates if spec.learning_rates is None else spec.learning_rates
+        if spec.budget is not None and spec.budget.early_stopping is not None:
+            raise ConfigError(f"{name}, {method}: early_stopping needs validation images, and val_shots is none.")
+        if spec.budget is not None and len(rates) != 1:
+            raise ConfigError(
+                f"{name}, {method}: without validation images (val_shots: none) nothing chooses among {len(rates)} "
+                "learning rates; give one (`--learning-rates 0.001`)."
+            )
 
 
 def _check_divisions(grid: GridSpec) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import PAPER, AugmentSpec, PreprocessChange
+from cytolora.config.run import PAPER, AugmentSpec, Budget, PreprocessChange
 from cytolora.config.yaml import read_spec
 from cytolora.core.schema import FILE_NAME, check_fields
 from cytolora.errors import ConfigError, unknown_name
@@ -35,6 +35,16 @@ class PresetSpec:
     """Of all adapters."""
     reference_attention_bug: bool = False
     """See GridSpec."""
+    budget: Budget | None = None
+    """Of all methods with steps, whatever the grid gives them; a dry run's cut is made afterwards."""
+    learning_rates: tuple[float, ...] | None = None
+    """Of all methods with steps, whatever the grid gives them."""
+    batch_size: int | None = None
+    warmup_epochs: int | None = None
+    """In place of the grid's warm-up in steps."""
+    val_shots: int | Literal["none"] | None = None
+    """See GridSpec."""
+    on_small_class: Literal["error", "repeat"] | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (read by pydantic; a slot cannot be annotated ClassVar)
 
@@ -74,8 +84,10 @@ def with_preset(grid: GridSpec, preset: PresetSpec) -> GridSpec:
     if grid.preset != PAPER:
         raise ConfigError(f"Grid {grid.name!r} has the preset {grid.preset} already; give one.")
     models = tuple((preset.models or {}).get(name, name) for name in grid.models)
+    named = ("learning_rates", "batch_size", "warmup_epochs", "val_shots", "on_small_class")
     return replace(
         grid,
+        **{name: value for name in named if (value := getattr(preset, name)) is not None},
         preset=preset.name,
         models=tuple(dict.fromkeys(models)),
         methods={name: _changed(method, preset) for name, method in grid.methods.items()},
@@ -88,11 +100,13 @@ def with_preset(grid: GridSpec, preset: PresetSpec) -> GridSpec:
 
 def _changed(method: MethodSpec, preset: PresetSpec) -> MethodSpec:
     budget, adapter = method.budget, method.adapter
+    if budget is not None and preset.budget is not None:
+        budget = preset.budget
     if budget is not None and budget.unit == "steps_per_shot" and preset.steps_per_shot is not None:
         budget = replace(budget, amount=preset.steps_per_shot)
     if adapter is not None and preset.scaling is not None:
         adapter = replace(adapter, scaling=preset.scaling)
-    cosine_steps, rates = method.cosine_steps, method.learning_rates
+    cosine_steps, rates = method.cosine_steps, None if preset.learning_rates else method.learning_rates
     if adapter is None and budget is not None:
         cosine_steps = cosine_steps if preset.cosine_steps_frozen is None else preset.cosine_steps_frozen
         rates = rates if preset.learning_rates_frozen is None else preset.learning_rates_frozen

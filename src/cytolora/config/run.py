@@ -20,6 +20,7 @@ from cytolora.config.components import (
     AdapterSpec,
     AugmentSpec,
     Budget,
+    EarlyStopping,
     HeadSpec,
     MethodKind,
     Preprocess,
@@ -46,6 +47,7 @@ __all__ = [
     "AdapterSpec",
     "AugmentSpec",
     "Budget",
+    "EarlyStopping",
     "HeadSpec",
     "HeadStart",
     "MethodKind",
@@ -63,8 +65,11 @@ __all__ = [
 ]
 
 _LATER = frozenset(
-    {"leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"}
-    | {"rates", "epochs", "scale", "ratio", "hidden"}
+    {
+        *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
+        *("rates", "epochs", "scale", "ratio", "hidden"),
+        *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
+    }
 )
 
 PAPER = "paper"
@@ -128,6 +133,8 @@ class RunSpec:
             raise ConfigError(
                 f"method {self.method!r} does not fit {self.sampling.amount}: only zero-shot has 0 shots."
             )
+        if self.train.budget.early_stopping and self.sampling.val_shots == 0:
+            raise ConfigError("early_stopping needs validation images; leave it out, or give val_shots above 0.")
         if not self.has_steps:
             if self.learning_rate != 0 or self.head_start != "random":
                 why = "trains nothing" if self.kind == "zero_shot" else "is trained without steps"

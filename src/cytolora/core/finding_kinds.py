@@ -271,6 +271,11 @@ DIVISION = _kinds(
         "Groups from file names were refused with `--groups-from none`: groups are unknown.",
         "Nothing, where the images come from as many patients, slides or fields; else `--groups-from names`.",
     ),
+    (
+        *(513, "class-not-drawn", "note"),
+        "A draw in natural prevalence holds no training image of a class: it can hardly be predicted.",
+        "Give more shots, or draw as many of every class: `--sampling per_class`.",
+    ),
 )
 
 WEIGHTS = _kinds(

@@ -96,6 +96,9 @@ def budget(spec: "Budget") -> str:
         text += f" + {spec.plus_steps} steps"
     elif spec.unit == "steps_per_shot":
         text += " steps"
+    if spec.early_stopping is not None:
+        text += f", early stopping (patience {count(spec.early_stopping.patience, 'epoch')}"
+        text += f" after {spec.early_stopping.uncounted_epochs})"
     return text if spec.max_steps is None else f"{text}, cut to {count(spec.max_steps, 'step')}"
 
 

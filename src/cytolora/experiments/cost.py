@@ -78,7 +78,10 @@ def num_training_passes(runs: Iterable[RunSpec], inputs: Inputs) -> int:
     total = 0
     for run in runs:
         split = inputs.split(run)
-        total += PASSES_OF_TRAINING * run.num_images_seen(len(split.train)) + len(split.val)
+        num_scored = 1
+        if run.train.budget.early_stopping is not None and run.kind == "adapter":
+            num_scored += ceil(run.num_steps(len(split.train)) / ceil(len(split.train) / run.train.batch_size))
+        total += PASSES_OF_TRAINING * run.num_images_seen(len(split.train)) + num_scored * len(split.val)
     return total
 
 

@@ -15,6 +15,7 @@ from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
+from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
 from cytolora.experiments.cost import num_training_passes
@@ -182,7 +183,7 @@ def train_setting(
         trained = train_heads(session, setting, lambda steps: tracker.count(steps, {heads(setting): steps}))
         for run in missing:
             num_pairs = beside.num_pairs(session, run, "val")
-            compared = beside.val_scores(session, run)
+            compared = beside.val_scores(session, run) if session.split(run).val else None
             tracker.did(neighbours(run), num_pairs)
             store.add(_validated(session, run, division, trained[run.run_id], compared))
             tracker.did(STORING, 1)
@@ -265,8 +266,11 @@ def _validated(
         "num_steps": trained.num_steps,
         "final_loss": trained.final_loss,
     }
-    if trained.diverged:
-        metrics["train"]["final_loss"], metrics["val"] = None, None
+    if trained.kept_step is not None:
+        metrics["train"]["kept_step"] = trained.kept_step
+    if trained.diverged or not split.val:
+        metrics["train"]["final_loss"] = None if trained.diverged else trained.final_loss
+        metrics["val"] = None
         predictions = _table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
     else:
         class_probabilities = probabilities(session, run, trained.state, split.val, trained.classifier).numpy()
@@ -347,6 +351,8 @@ def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndar
 def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
     split, identity = session.split(run), session.inputs.identity(run)
     prompts = session.inputs.prompts(run)
+    of_run = of_draw(session.manifest, split) if run.sampling.sampling == "natural" else []
+    found = (*session.manifest.findings, *session.weight_findings, *of_run)
     return {
         **({} if prompts is None else {"prompts": prompts}),
         **{name: known for name in identity.__dataclass_fields__ if (known := getattr(identity, name)) is not None},
@@ -356,7 +362,7 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
         "division_counts": _division_counts(session.manifest),
-        "findings": [one.plain() for one in gravest_first((*session.manifest.findings, *session.weight_findings))],
+        "findings": [one.plain() for one in gravest_first(found)],
         "counts": counts(split),
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
         "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},

@@ -49,6 +49,8 @@ def narrowed(
     learning_rates: Sequence[float] | None = None,
     max_steps: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
+    val_shots: int | Literal["none"] | None = None,
+    sampling: Literal["per_class", "natural"] | None = None,
 ) -> GridSpec:
     """Replaces axes of a grid; None leaves an axis as it is.
 
@@ -69,8 +71,8 @@ def narrowed(
         changes["shots"] = ()
     if shots and not fractions:
         changes["fractions"] = ()
-    if precision:
-        changes["precision"] = precision
+    given = {"precision": precision, "val_shots": val_shots, "sampling": sampling}
+    changes |= {name: value for name, value in given.items() if value is not None}
     chosen = _chosen_methods(grid, methods) if methods else grid.methods
     changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
@@ -189,8 +191,11 @@ def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
     check_head(method, spec.head)
     if spec.adapter is not None:
         check_fits(method, spec.adapter)
+    if method.plans_all_steps and spec.budget is not None and spec.budget.early_stopping is not None:
+        raise ConfigError(f"methods.{name}: {method.name} takes rank away over all steps; leave out early_stopping.")
     _check_text(grid, name, spec)
     _check_budget(grid, name, spec)
+    _check_without_validation(grid, name, spec)
 
 
 def _refuse_twins(grid: GridSpec, named: Sequence[tuple[str, RunSpec]]) -> None:
@@ -240,6 +245,20 @@ def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:
         )
 
 
+def _check_without_validation(grid: GridSpec, name: str, spec: MethodSpec) -> None:
+    """Refuses heads that would choose on validation images where a grid has none."""
+    head = METHODS.get(grid.method_of(name)).head
+    if grid.val_shots != 0 or head is None or not head.needs_validation or spec.budget is not None:
+        return
+    open_ = [field for field in head.values if spec.head is None or getattr(spec.head, field) is None]
+    if open_ or not head.values:
+        cure = f"give {' and '.join(open_)} below `head`" if open_ else "leave it out"
+        raise ConfigError(
+            f"Grid {grid.name!r}, {name}: it chooses on validation images, and val_shots is none; {cure}, or give "
+            "val_shots above 0."
+        )
+
+
 def _check_attention(grid: GridSpec) -> None:
     """Refuses the public code's wrong attention where it was never computed; a preset brings it to all grids."""
     had = [spec.name for spec in BACKBONES if spec.reference_attention_bug]
@@ -278,7 +297,12 @@ def _runs(grid: GridSpec, dataset: str, backbone: str, split: SplitSpec) -> Iter
 
 
 def _samplings(grid: GridSpec) -> Iterator[Sampling]:
-    common = {"max_val_shots": grid.max_val_shots, "on_small_class": grid.on_small_class}
+    common = {
+        "max_val_shots": grid.max_val_shots,
+        "on_small_class": grid.on_small_class,
+        "val_shots": grid.val_shots,
+        "sampling": None if grid.sampling == "per_class" else grid.sampling,
+    }
     for shots in grid.shots:
         yield Sampling(shots=None if shots == "all" else shots, **common)
     for fraction in grid.fractions:
@@ -302,7 +326,8 @@ def _setting(
         budget=budget,
         batch_size=grid.batch_size,
         weight_decay=grid.weight_decay,
-        warmup_steps=grid.warmup_steps,
+        warmup_steps=50 if grid.warmup_epochs is not None else grid.warmup_steps,
+        warmup_epochs=grid.warmup_epochs,
         cosine_steps=method.cosine_steps,
         augment=_augment(grid, spec, preprocess) if adapter is not None or grid.augment_frozen else None,
         precision="fp32" if method.adapter is None else grid.precision,  # heads are trained in fp32 in any case

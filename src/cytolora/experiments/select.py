@@ -101,6 +101,8 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
     for run in runs:
         if run.metrics["val"] is not None:
             by_rate[run.spec["learning_rate"]].append(run)
+    if (only := _without_validation(runs)) is not None:
+        return only
     rivals = {rate: members for rate, members in by_rate.items() if {run.spec["seed"] for run in members} == seeds}
     if not rivals:
         name = setting_id(runs[0].spec) if runs else "An empty setting"
@@ -110,6 +112,30 @@ def choose_rate(runs: Sequence[StoredRun]) -> float:
         )
     means = {rate: {name: _mean(rivals[rate], name) for name in (_METRIC, "loss")} for rate in rivals}
     return choose_learning_rate(means, _METRIC)
+
+
+def _without_validation(runs: Sequence[StoredRun]) -> float | None:
+    """Returns the one learning rate of a setting that has no validation images; None: it has some, or diverged.
+
+    Raises:
+        StoreError: If there are several, among which nothing chooses.
+    """
+    if not runs or runs[0].spec["sampling"].get("val_shots") != 0:
+        return None
+    rates = sorted({run.spec["learning_rate"] for run in runs})
+    if len(rates) > 1:
+        raise StoreError(
+            f"{setting_id(runs[0].spec)}: it has no validation images, and was run with the learning rates "
+            f"{', '.join(f'{rate:g}' for rate in rates)}, among which nothing chooses. Keep the runs of one rate."
+        )
+    return None if any(is_diverged(run) for run in runs) else rates[0]
+
+
+def is_diverged(run: StoredRun) -> bool:
+    """Whether training of a stored run diverged: without validation images its loss says so."""
+    if run.spec["sampling"].get("val_shots") != 0:
+        return run.metrics["val"] is None
+    return bool(run.metrics["train"]["num_steps"]) and run.metrics["train"]["final_loss"] is None
 
 
 def _mean(runs: Sequence[StoredRun], metric: str) -> float:

@@ -28,6 +28,7 @@ from cytolora.models.encoder_with_head import (
 from cytolora.models.kernels.cpu import for_training
 from cytolora.models.text.embeddings import ClassText, text_head, zero_shot_logits
 from cytolora.training.class_text import run_text
+from cytolora.training.early_stopping import KeptHeads, KeptWeights, Patience
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
@@ -50,6 +51,8 @@ class Trained:
     final_loss: float | None
     """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
     seconds: float
+    kept_step: int | None = None
+    """Step whose weights were kept by early stopping; None: the last."""
     classifier: EncoderWithHead | None = None
     """What was trained, to score it without building it anew; None for heads on frozen features."""
 
@@ -77,6 +80,7 @@ def train_heads(
     features = torch.stack([session.features_of(samples, preprocess, augment) for samples in drawn])
     labels = torch.stack([session.labels_of(samples) for samples in drawn])
     num_steps = cell[0].num_steps(features.shape[1])
+    kept = _kept_heads(session, cell, seeds, len(rates))
     started = perf_counter()
     weights, biases, losses = fit_heads(
         features.to(session.device),
@@ -88,20 +92,37 @@ def train_heads(
         num_steps=num_steps,
         starts=_starts(session, [next(run for run in cell if run.seed == seed) for seed in seeds]),
         on_steps=on_steps,
+        on_epoch=kept and kept.after_epoch,
     )
     seconds = (perf_counter() - started) / len(cell)
     trained = {}
     for run in cell:
         at = seeds.index(run.seed), rates.index(run.learning_rate)
-        state = head_state(weights[at].cpu(), biases[at].cpu())
+        last = weights[at], biases[at], losses[at]
+        weight, bias, loss = kept.kept.get(at, last) if kept else last
+        patience = kept.patience[at[0]][at[1]] if kept else None
+        state = head_state(weight.cpu(), bias.cpu())
         trained[run.run_id] = Trained(
             state=state,
             num_trainable=sum(tensor.numel() for tensor in state.values()),
-            num_steps=num_steps,
-            final_loss=float(losses[at]),
+            num_steps=patience.num_steps if patience else num_steps,
+            final_loss=float(loss),
             seconds=seconds,
+            kept_step=patience.kept_step if patience else None,
         )
     return trained
+
+
+def _kept_heads(session: Session, cell: Sequence[RunSpec], seeds: Sequence[int], num_rates: int) -> KeptHeads | None:
+    """Returns what stops the heads of a cell early, on the validation images of each seed; None: nothing does."""
+    spec = cell[0].train.budget.early_stopping
+    if spec is None:
+        return None
+    of_seed = {run.seed: session.split(run).val for run in cell}
+    samples = [of_seed[seed] for seed in seeds]
+    features = torch.stack([session.features_of(part, cell[0].preprocess) for part in samples])
+    labels = torch.stack([session.labels_of(part) for part in samples])
+    return KeptHeads(spec, features.to(session.device), labels.to(session.device), num_rates)
 
 
 def fit_head(session: Session, run: RunSpec) -> Trained:
@@ -187,6 +208,7 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
         classifier = _new_classifier(session, encoder, run, order)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
+        kept = _kept_weights(session, run, classifier)
         final_loss = fit(
             classifier,
             _training_batches(session, run),
@@ -197,14 +219,31 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
             order=order,
             device=session.device,
             on_step=lambda images: session.progress.done(PASSES_OF_TRAINING * images),
+            on_epoch=kept and kept.after_epoch,
         )
+        if kept:
+            final_loss = kept.restore(final_loss)
     return Trained(
         state=trained_state(classifier),
         num_trainable=classifier.num_trainable(),
-        num_steps=num_steps,
+        num_steps=kept.patience.num_steps if kept else num_steps,
         final_loss=final_loss,
         seconds=perf_counter() - started,
+        kept_step=kept.patience.kept_step if kept else None,
         classifier=classifier,
+    )
+
+
+def _kept_weights(session: Session, run: RunSpec, classifier: EncoderWithHead) -> KeptWeights | None:
+    """Returns what stops the training of an adapter early; None: nothing does."""
+    spec, samples = run.train.budget.early_stopping, session.split(run).val
+    if spec is None:
+        return None
+    return KeptWeights(
+        model=classifier,
+        validate=lambda: _scored(session, run, classifier, samples),
+        labels=session.labels_of(samples),
+        patience=Patience(spec=spec),
     )
 
 
@@ -260,11 +299,16 @@ def probabilities(
         return logits.softmax(dim=-1)
     if classifier is None:
         classifier = rebuilt(session, run, state)
+    session.progress.status(f"{title(run)}, seed {run.seed}: scoring")
+    return _scored(session, run, classifier, samples)
 
+
+def _scored(
+    session: Session, run: RunSpec, classifier: EncoderWithHead, samples: Sequence[Sample]
+) -> Float32[Tensor, "images classes"]:
     def batch(indices: Sequence[int]) -> Tensor:
         return _evaluation_batch(session, run, [samples[index] for index in indices])
 
-    session.progress.status(f"{title(run)}, seed {run.seed}: scoring")
     return predict(classifier, batch, len(samples), device=session.device, on_images=session.progress.done)
 
 

@@ -42,6 +42,7 @@ def fit(
     order: torch.Generator,
     device: torch.device,
     on_step: Callable[[int], None] = lambda images: None,
+    on_epoch: Callable[[int, float], bool] | None = None,
 ) -> float:
     """Trains adapter and head in place; the last iterate stays, as in the paper's public code.
 
@@ -49,6 +50,8 @@ def fit(
         labels: Class indices of the training images.
         order: Decides which images stand in which batch; dropout draws from torch's global state.
         on_step: Told the number of images after every step.
+        on_epoch: Given steps and loss after every epoch and the last step; training ends where it returns True. It may
+            set the classifier to evaluation, and draws nothing.
 
     Returns:
         The loss of the last step; not finite if training diverged.
@@ -62,7 +65,8 @@ def fit(
         fused=device.type == "cuda",  # one launch for all parameters
     )
     ranks, loss = RankAllocation.of(classifier.encoder, num_steps), torch.zeros(())
-    num_batches, labels = math.ceil(len(labels) / train.batch_size), labels.to(device)
+    train, num_batches = train.in_steps(len(labels)), math.ceil(len(labels) / train.batch_size)
+    labels = labels.to(device)
     requests = (
         (indices, step // num_batches)
         for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
@@ -79,6 +83,10 @@ def fit(
         if ranks is not None:
             ranks.after_step(step)
         on_step(len(indices))
+        if on_epoch is not None and ((step + 1) % num_batches == 0 or step + 1 == num_steps):
+            if on_epoch(step + 1, loss.item()):
+                break
+            classifier.train()
     if ranks is not None:
         ranks.settle()
     return loss.item()

@@ -3,8 +3,9 @@
 from collections import defaultdict
 
 from cytolora.core.findings import Finding, RefusedDataError, finding, first
+from cytolora.core.text import counted
 from cytolora.data.grouping import GROUPS_UNKNOWN, SPLIT_BY_IMAGE
-from cytolora.data.manifest import Manifest
+from cytolora.data.manifest import Manifest, Split
 
 _NUM_SHOWN = 3
 """Paths that one case names."""
@@ -42,6 +43,17 @@ def torn_copies(manifest: Manifest) -> list[Finding]:
         return []
     text = f"Byte-equal files in more than one of train, val and test: {len(cases)}, {first(cases)}."
     return [finding("D507", text, count=len(cases), examples=cases)]
+
+
+def of_draw(manifest: Manifest, split: Split) -> list[Finding]:
+    """Returns the classes that a draw in natural prevalence left without a training image."""
+    drawn = {sample.label for sample in split.train}
+    absent = [label for label in manifest.classes if label not in drawn]
+    if not absent or not split.train:
+        return []
+    number = counted(len(absent), "class", "classes")
+    text = f"The {counted(len(split.train), 'training image')} drawn hold none of {number}: {first(absent)}."
+    return [finding("D513", text, count=len(absent), examples=absent)]
 
 
 def refuse_one_class(manifest: Manifest) -> None:

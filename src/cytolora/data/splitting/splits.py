@@ -76,21 +76,30 @@ def draw(manifest: Manifest, sampling: Sampling, seed: int) -> Split:
     Args:
         seed: 0 is a seed like any other.
 
+    With ``sampling: natural`` the first images in that order are taken, whatever their class: a simple random sample
+    without replacement, so that classes come as often as they do in the data, give or take chance, and fewer labels are
+    a part of more.
+
     Raises:
         ConfigError: If a class has fewer training images than ``sampling.shots``, unless they are to be repeated.
     """
     if not manifest.has_subsets:
         raise DataError(f"{manifest.name} is not divided into train, val and test yet; assign subsets before drawing.")
     train, val = manifest.subset("train"), manifest.subset("val")
-    if sampling.shots is not None:
-        limit = sampling.max_val_shots
-        val_shots = None if limit is None else min(sampling.shots, limit)
+    val_shots = sampling.val_per_class
+    if sampling.sampling == "natural":
+        train = _natural(train, seed, _num_natural(manifest, len(train), sampling))
+        val = _natural(val, seed, None if val_shots is None else val_shots * len(manifest.classes))
+    elif sampling.shots is not None:
         train = _per_class(manifest, train, lambda label, pool: _shots(manifest.name, label, pool, sampling), seed)
         val = _per_class(manifest, val, lambda _, pool: pool[:val_shots], seed)
     elif sampling.fraction is not None:
         share = Fraction(str(sampling.fraction))  # 29 % of 100 images are 29, not int(28.999…)
         train = _per_class(manifest, train, lambda _, pool: _part(pool, share), seed)
-        val = _per_class(manifest, val, lambda _, pool: _part(pool, share), seed)
+        if val_shots is None:
+            val = _per_class(manifest, val, lambda _, pool: _part(pool, share), seed)
+    if sampling.shots is None and val_shots is not None:
+        val = _per_class(manifest, val, lambda _, pool: pool[:val_shots], seed)
     return Split(train=train, val=val, test=manifest.subset("test"))
 
 
@@ -105,6 +114,24 @@ def _per_class(manifest: Manifest, samples: Iterable[Sample], take: Take, seed: 
         sample for label, pool in pools.items() for sample in take(label, _in_drawn_order(pool, seed))
     )
     return tuple(sorted(taken, key=lambda sample: sample.path))
+
+
+def _natural(samples: Iterable[Sample], seed: int, number: int | None) -> tuple[Sample, ...]:
+    """Takes the first images in the order of the draw, whatever their class; ``number`` None: all."""
+    return tuple(sorted(_in_drawn_order(list(samples), seed)[:number], key=lambda sample: sample.path))
+
+
+def _num_natural(manifest: Manifest, num_train: int, sampling: Sampling) -> int:
+    """Labels of a draw in natural prevalence: as many as ``shots`` of every class make."""
+    assert sampling.shots is not None
+    number = sampling.shots * len(manifest.classes)
+    if number > num_train:
+        most = num_train // len(manifest.classes)
+        raise ConfigError(
+            f"{manifest.name}: {sampling.shots} shots of {len(manifest.classes)} classes are {number} labels, and "
+            f"there are {counted(num_train, 'training image')}. Ask for at most {most} shots."
+        )
+    return number
 
 
 def _in_drawn_order(pool: list[Sample], seed: int) -> list[Sample]:

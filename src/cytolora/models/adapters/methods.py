@@ -37,6 +37,8 @@ class Method:
     """Fields of AdapterSpec that the method reads; any other that is set is an error."""
     writes_weights: bool = False
     """The start moves a part of the frozen weights into the adapter."""
+    plans_all_steps: bool = False
+    """Spreads a schedule of its own over all steps, which no early end may cut."""
     head: HeadFacts | None = None
     """Of methods that are a head on frozen features."""
 
@@ -181,6 +183,7 @@ for _method in (
         description="Low-rank adaptation that starts with half as many ranks again and gives up the least important "
         "(Zhang et al. 2023).",
         peft_config=_adalora,
+        plans_all_steps=True,
         uses=("rank", "alpha", "dropout", *_WHERE),
     ),
     Method(

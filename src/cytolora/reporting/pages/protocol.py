@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Preprocess, RunSpec
+from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Preprocess, RunSpec, TrainSpec
 from cytolora.core.findings import ORDER
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
@@ -132,11 +132,17 @@ def _method_in_words(spec: RunSpec) -> str:
     if spec.adapter is not None:
         parts += adapter_settings(spec.adapter, fields_read(spec.method, spec.adapter))
     again = "" if train.cosine_steps is None else f" that turns every {train.cosine_steps} steps"
-    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {train.warmup_steps} warm-up steps, cosine{again}")
+    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {_warm_up(train)}, cosine{again}")
     parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
         parts.append("head starts from the class names")
     return "; ".join([*parts, train.precision])
+
+
+def _warm_up(train: TrainSpec) -> str:
+    if train.warmup_epochs is not None:
+        return f"warm-up {words.count(train.warmup_epochs, 'epoch')}"
+    return f"{train.warmup_steps} warm-up steps"
 
 
 def fields_read(method: str, adapter: AdapterSpec) -> frozenset[str]:

@@ -89,7 +89,7 @@ def _training(setting: Setting) -> Iterator[Mark]:
         text = f"The budget was cut to {words.count(max_steps, 'step')} a run: a dry run, no result."
         yield Mark(code="N803", tag="cut", text=text)
     if setting.ends_in_warm_up:
-        steps, warm_up = setting.num_steps, setting.spec.train.warmup_steps
+        steps, warm_up = setting.num_steps, setting.num_warmup_steps
         text = f"Training ends after {words.count(steps, 'step')}, within its warm-up of {warm_up}: no result."
         yield Mark(code="N804", tag="ends in warm-up", text=text)
     found = setting.evaluation

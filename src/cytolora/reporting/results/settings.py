@@ -14,7 +14,7 @@ from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
 from cytolora.experiments.names import read_names
 from cytolora.experiments.select import by_setting as group_runs
-from cytolora.experiments.select import choose_rate
+from cytolora.experiments.select import choose_rate, is_diverged
 from cytolora.experiments.store import StoredRun
 from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.division import group_warnings
@@ -138,7 +138,7 @@ class SettingRuns:
     @cached_property
     def diverged(self) -> tuple[float, ...]:
         """The rates at which training diverged for some seed."""
-        return tuple(sorted({run.spec["learning_rate"] for run in self.runs if run.metrics["val"] is None}))
+        return tuple(sorted({run.spec["learning_rate"] for run in self.runs if is_diverged(run)}))
 
     @property
     def is_cut(self) -> bool:
@@ -153,7 +153,15 @@ class SettingRuns:
     @property
     def ends_in_warm_up(self) -> bool:
         """Whether training ends before its learning rate has warmed up, however its budget came about."""
-        return self.spec.has_steps and 0 < self.num_steps <= self.spec.train.warmup_steps
+        return self.spec.has_steps and 0 < self.num_steps <= self.num_warmup_steps
+
+    @property
+    def num_warmup_steps(self) -> int:
+        """Steps of the warm-up of a run, those of the longest where runs differ."""
+        train = self.spec.train
+        if train.warmup_epochs is None:
+            return train.warmup_steps
+        return train.num_warmup_steps(max(run.metrics["train"]["num_images"] for run in self.runs))
 
     @property
     def is_result(self) -> bool:
@@ -283,6 +291,8 @@ def best(settings: Iterable[AnySetting], metric: Metric = "accuracy") -> AnySett
 
 def _on_validation(setting: SettingRuns, metric: Metric) -> tuple[bool, float, int, float]:
     scores = [run.metrics["val"] for run in setting.chosen]
+    if None in scores:  # a setting without validation images, of which nothing is known but its test
+        return setting.is_result, -inf, 0, -inf
     mean = {name: fmean(score[name] for score in scores) for name in (metric, "loss")}
     return setting.is_result, mean[metric], min(score["n"] for score in scores), -mean["loss"]
 

@@ -77,6 +77,9 @@ def name_variants(specs: Mapping[str, RunSpec], names: Mapping[str, str] = _NO_N
 _PHRASES: Mapping[str, Callable[[Any], str]] = {
     BUDGET: str,
     LEFT_OUT: lambda value: f"tested on {value}",
+    "sampling.val_shots": lambda value: f"{words.count(value, 'validation image')} a class",
+    "sampling.sampling": lambda value: f"labels in {value} prevalence",
+    "train.warmup_epochs": lambda value: f"warm-up {words.count(value, 'epoch')}",
     "adapter.rank": lambda value: f"rank {value}",
     "adapter.targets": lambda value: f"on {', '.join(value)}",
     "adapter.blocks": lambda value: f"in {'all blocks' if value == 'all' else f'blocks {_listed(value)}'}",

@@ -1,6 +1,7 @@
 """Batched training of linear heads on the same frozen features: all seeds and learning rates in one pass."""
 
 from collections.abc import Callable, Sequence
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ def fit_heads(
     num_steps: int,
     starts: Sequence[tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]] | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
+    on_epoch: Callable[[int, Tensor, Tensor, Tensor], bool] | None = None,
 ) -> tuple[
     Float32[Tensor, "seeds rates classes features"],
     Float32[Tensor, "seeds rates classes"],
@@ -43,6 +45,8 @@ def fit_heads(
         labels: Class indices.
         starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
         on_steps: Told the number of steps every 100 steps, and at the end.
+        on_epoch: Given steps, weights, biases and losses after every epoch and the last step; training ends where it
+            returns True.
 
     Returns:
         Weights, biases, and the losses of the last step.
@@ -54,6 +58,7 @@ def fit_heads(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     drawn = [seeded_head(feature_dim, num_classes, generator) for generator in generators]
     device, num_rates = features.device, len(learning_rates)
+    train, num_batches = train.in_steps(num_images), ceil(num_images / train.batch_size)
     weights, biases = (
         torch.stack(part).to(device).unsqueeze(1).repeat_interleave(num_rates, dim=1)
         for part in zip(*(starts or drawn), strict=True)
@@ -73,7 +78,8 @@ def fit_heads(
         one_hot = truth.index_select(0, rows).view(num_seeds, -1, 1, num_classes)
         logits = torch.baddbmm(biases.flatten(1).unsqueeze(1), batch, weights.flatten(1, 2).transpose(1, 2))
         logits = logits.view(num_seeds, -1, num_rates, num_classes)
-        if step == num_steps - 1:
+        ends_epoch = step == num_steps - 1 or (on_epoch is not None and (step + 1) % num_batches == 0)
+        if ends_epoch:
             losses = -(logits.log_softmax(dim=-1) * one_hot).sum(dim=-1).mean(dim=1)
         errors = _softmax(logits).sub_(one_hot).div_(batch.shape[1])
         weight_grads = torch.bmm(errors.flatten(2).transpose(1, 2), batch).view(-1, num_classes, feature_dim).unbind()
@@ -81,8 +87,11 @@ def fit_heads(
         for rate_index, (optimiser, peak) in enumerate(zip(optimisers, learning_rates, strict=True)):
             grads = [*weight_grads[rate_index::num_rates], *bias_grads[rate_index::num_rates]]
             optimiser.step(grads, rate_at(step, num_steps, peak, train))
-        if (step + 1) % _STEPS_TOLD == 0 or step + 1 == num_steps:
+        is_over = ends_epoch and on_epoch is not None and on_epoch(step + 1, weights, biases, losses)
+        if (step + 1) % _STEPS_TOLD == 0 or step + 1 == num_steps or is_over:
             on_steps(step % _STEPS_TOLD + 1)
+        if is_over:
+            break
     return weights, biases, losses
 
 

@@ -1,0 +1,89 @@
+"""The follow-up's protocol: the grid and the preset say what it does, and all of it runs."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from later_benchmark import write_datasets
+
+from cytolora.cli.app import main
+from cytolora.config.preset import load_preset, with_preset
+from cytolora.config.run import FITTED_HEADS, Budget, EarlyStopping, RunSpec
+from cytolora.config.yaml import load_grid
+from cytolora.data.datasets import find_dataset
+from cytolora.experiments.expand import expand, narrowed
+from cytolora.experiments.store import Store
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.reporting.results.settings import read_settings
+
+BUDGET = Budget(amount=100, unit="epochs", early_stopping=EarlyStopping(patience=10, uncounted_epochs=10))
+
+
+def _runs(*methods: str) -> list[RunSpec]:
+    return [run for run in expand(load_grid("benchmark-2026")) if run.method in methods]
+
+
+def test_the_followups_grid_has_its_shots_seeds_and_protocol():
+    grid, runs = load_grid("benchmark-2026"), _runs("linear", "lora")
+    assert len(grid.datasets) == 10
+    assert len(grid.models) == 8
+    assert all(BACKBONES.get(name).text for name in grid.models)
+    assert {run.sampling.shots for run in runs} == {1, 2, 4, 8, 16}
+    assert {run.seed for run in runs} == {1, 2, 3}
+    assert {run.sampling.val_per_class for run in runs} == {16}
+    assert {run.sampling.on_small_class for run in runs} == {"repeat"}
+    assert {(run.train.budget, run.train.batch_size, run.learning_rate) for run in runs} == {(BUDGET, 8, 1e-3)}
+    assert set(FITTED_HEADS) <= grid.methods.keys()
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
+def test_the_followups_warm_up_is_a_tenth_of_training_at_every_number_of_shots(shots: int):
+    for run in _runs("lora"):
+        if run.sampling.shots == shots:
+            num_train = shots * len(find_dataset(run.dataset).classes)
+            assert 10 * run.train.num_warmup_steps(num_train) == run.num_steps(num_train)
+
+
+def test_the_followups_lora_is_of_rank_2_on_four_projections_of_the_image_tower():
+    adapters = {run.adapter for run in _runs("lora")}
+    assert len(adapters) == 1
+    (adapter,) = adapters
+    assert adapter is not None
+    assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.targets) == (2, 1, 0.25, ("q", "k", "v", "o"))
+    assert (adapter.scaling, adapter.blocks) == ("alpha_over_sqrt_rank", "all")
+
+
+def test_the_preset_brings_the_followups_protocol_to_other_grids_and_changes_no_protocol_of_its_own():
+    preset = load_preset("benchmark-2026")
+    own = load_grid("benchmark-2026")
+    assert with_preset(own, preset) == replace(own, preset="benchmark-2026")
+    for name in ("exp2", "smoke", "exp1"):
+        runs = [run for run in expand(with_preset(load_grid(name), preset)) if run.has_steps]
+        assert {(run.train.budget, run.train.batch_size, run.learning_rate) for run in runs} == {(BUDGET, 8, 1e-3)}
+        assert {(run.sampling.val_shots, run.sampling.on_small_class) for run in runs} == {(16, "repeat")}
+        assert {run.train.warmup_epochs for run in runs} == {10}
+        assert not {run.run_id for run in runs} & {run.run_id for run in expand(load_grid(name))}
+    cut = narrowed(with_preset(load_grid("exp2"), preset), max_steps=2)
+    assert cut.methods["lora"].budget == replace(BUDGET, max_steps=2)
+
+
+@pytest.mark.slow
+def test_the_followups_grid_is_planned_and_rehearsed_on_all_its_datasets(tmp_path: Path):
+    data = write_datasets(tmp_path / "data")
+    axes = ["--model", "nano-clip", "--shots", "1", "16", "--seeds", "1", "--preset", "benchmark-2026", "--steps", "2"]
+    places = [f"{name}={path}" for name, path in data.items()]
+    for command in ("plan", "run"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "benchmark-2026", *axes, "--data", *places, "--out", str(tmp_path / "runs")])
+        assert not stop.value.code
+    settings = read_settings(Store(tmp_path / "runs").runs())
+    num_methods = len(load_grid("benchmark-2026").methods)
+    assert Counter(one.spec.dataset for one in settings) == dict.fromkeys(data, 2 * (num_methods - 1) + 1)
+    for one in settings:
+        num_classes = len(find_dataset(one.spec.dataset).classes)
+        (run,) = one.tested
+        assert run.metrics["val"]["n"] == 3 * num_classes, "all that a class has, where it has no 16"
+        if one.spec.has_steps:
+            assert run.metrics["train"]["num_images"] == (one.shots or 0) * num_classes
+            assert 1 <= run.metrics["train"]["kept_step"] <= run.metrics["train"]["num_steps"] == 2

@@ -1,0 +1,147 @@
+"""Runs with a validation size of their own, without validation, in natural prevalence and with early stopping."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cells import contents, run_all, tiny_grid
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import AdapterSpec, EarlyStopping, HeadSpec
+from cytolora.errors import ConfigError, StoreError
+from cytolora.experiments.expand import expand, narrowed
+from cytolora.experiments.store import Store
+from cytolora.reporting.pages.build import build_report
+from cytolora.reporting.results.settings import read_settings
+
+
+def _stopping(grid: GridSpec, **values: int) -> GridSpec:
+    methods = {
+        name: replace(spec, budget=spec.budget and replace(spec.budget, early_stopping=EarlyStopping(**values)))
+        for name, spec in grid.methods.items()
+    }
+    return replace(grid, methods=methods)
+
+
+def _metrics(runs: Path) -> list[dict]:
+    return [json.loads(text) for text in contents(runs).values()]
+
+
+def test_runs_without_validation_are_tested_reported_and_told_from_diverged_ones(drawn_cells: Path, tmp_path: Path):
+    grid = tiny_grid(methods=["linear", "ridge"], learning_rates=[1e-2], val_shots="none")
+    run_all(grid, drawn_cells, tmp_path / "runs")
+    for one in _metrics(tmp_path / "runs"):
+        assert one["val"] is None
+        assert one["test"]["n"] > 0
+        assert "neighbours" not in one, "their number is chosen on validation"
+    found = read_settings(Store(tmp_path / "runs").runs())
+    assert [(one.rate, one.diverged, len(one.tested)) for one in found] == [(1e-2, (), 2), (0, (), 2)]
+    build_report(tmp_path / "runs", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "No setting has validation images" in page
+    assert "diverged" not in page.partition("<h3>Software")[2]
+    other = narrowed(grid, methods=["linear"], learning_rates=[1e-3])
+    with pytest.raises(StoreError, match=r"no validation images, and was run with the learning rates 0\.001, 0\.01,"):
+        run_all(other, drawn_cells, tmp_path / "runs")
+
+
+def test_validation_of_its_own_size_is_scored_whatever_the_shots(drawn_cells: Path, tmp_path: Path):
+    grid = tiny_grid(methods=["linear"], shots=[1, 2], val_shots=2)
+    run_all(grid, drawn_cells, tmp_path / "runs")
+    metrics = _metrics(tmp_path / "runs")
+    num_classes = len(next(iter(Store(tmp_path / "runs").runs())).provenance["classes"])
+    assert {one["train"]["num_images"] for one in metrics} == {num_classes, 2 * num_classes}
+    assert {one["val"]["n"] for one in metrics} == {2 * num_classes}, "the rule would give 1 at 1 shot"
+
+
+@pytest.mark.slow
+def test_heads_and_adapters_stop_early_twice_alike_and_say_where(drawn_cells: Path, tmp_path: Path):
+    grid = _stopping(tiny_grid(seeds=[1], learning_rates=[3e-2], max_steps=None), patience=1, uncounted_epochs=1)
+    for name in ("runs", "again"):
+        run_all(grid, drawn_cells, tmp_path / name)
+    assert contents(tmp_path / "runs") == contents(tmp_path / "again")
+    for run in Store(tmp_path / "runs").runs():
+        train = run.metrics["train"]
+        assert 0 < train["kept_step"] <= train["num_steps"]
+        assert train["num_steps"] < (100 if run.spec["method"] == "linear" else 36)
+    rows = read_settings(Store(tmp_path / "runs").runs())
+    assert {one.num_steps for one in rows} == {run.metrics["train"]["num_steps"] for one in rows for run in one.runs}
+
+
+def test_natural_draws_run_with_every_head_and_name_the_classes_they_lack(drawn_cells: Path, tmp_path: Path):
+    heads = ["linear", "gda", "knn", "logistic", "nearest-mean", "ridge"]
+    run_all(tiny_grid(methods=heads, shots=[1], sampling="natural"), drawn_cells, tmp_path / "runs")
+    stored = list(Store(tmp_path / "runs").runs())
+    assert {run.spec["method"] for run in stored} == set(heads)
+    assert all(run.spec["sampling"]["sampling"] == "natural" for run in stored)
+    assert all("1-shot-natural" in run.run_id for run in stored)
+    lacking = [one for run in stored for one in run.provenance["findings"] if one["code"] == "D513"]
+    assert lacking
+    assert "hold none of" in lacking[0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rates": (1e-3, 1e-2)}, r"nothing chooses among 2 learning rates; give one"),
+        ({"methods": {"knn": MethodSpec()}}, r"knn: it chooses on validation .* give neighbours below `head`"),
+        ({"methods": {"tip-adapter": MethodSpec()}, "models": ("nano-clip",)}, r"give alpha and beta below `head`"),
+        (
+            {
+                "methods": {"tip-adapter": MethodSpec(head=HeadSpec(alpha=1.0))},
+                "models": ("nano-clip",),
+            },
+            r"give beta below `head`",
+        ),
+        ({"methods": {"lp++": MethodSpec()}, "models": ("nano-clip",)}, r"lp\+\+: it chooses .* leave it out, or give"),
+    ],
+)
+def test_without_validation_every_choice_has_one_value_or_one_clear_line(changes, message):
+    grid = replace(tiny_grid(methods=["linear"], learning_rates=[1e-3], max_steps=None), val_shots="none")
+    with pytest.raises(ConfigError, match=message) as found:
+        expand(replace(grid, **changes))
+    assert "\n" not in str(found.value)
+
+
+def test_heads_with_their_values_given_need_no_validation():
+    grid = tiny_grid(methods=["linear"], learning_rates=[1e-3], val_shots=0)
+    assert grid == tiny_grid(methods=["linear"], learning_rates=[1e-3], val_shots="none")
+    methods = {"knn": MethodSpec(head=HeadSpec(neighbours=1)), "gda": MethodSpec(), "ridge": MethodSpec()}
+    assert len(expand(replace(grid, methods=methods))) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": "natural", "shots": ("all",)}, "natural needs shots"),
+        ({"sampling": "natural", "shots": (), "fractions": (0.5,)}, "natural needs shots"),
+        ({"val_shots": -1}, "val_shots is a whole number from 0"),
+        ({"val_shots": "all"}, "val_shots is a whole number from 0"),
+        ({"warmup_epochs": -1}, "warmup_epochs is a whole number from 0"),
+        ({"warmup_epochs": 0.5}, "warmup_epochs is a whole number from 0"),
+    ],
+)
+def test_a_wrong_protocol_is_refused_before_anything_runs(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(tiny_grid(), **changes)
+
+
+def test_early_stopping_needs_validation_and_is_no_part_of_a_plan_of_ranks():
+    with pytest.raises(ConfigError, match="early_stopping needs validation images"):
+        replace(_stopping(tiny_grid(learning_rates=[1e-3]), patience=1), val_shots=0)
+    grid = _stopping(tiny_grid(methods=["lora"]), patience=1)
+    with pytest.raises(ConfigError, match="adalora takes rank away over all steps"):
+        expand(replace(grid, methods={"adalora": replace(grid.methods["lora"], adapter=AdapterSpec())}))
+
+
+def test_the_ids_of_a_protocol_at_its_defaults_are_those_without_it():
+    plain = [run.run_id for run in expand(tiny_grid())]
+    assert plain == [run.run_id for run in expand(replace(tiny_grid(), sampling="per_class", val_shots=None))]
+    for changed in (
+        replace(tiny_grid(), sampling="natural"),
+        replace(tiny_grid(), val_shots=16),
+        replace(tiny_grid(), warmup_epochs=10),
+        _stopping(tiny_grid(), patience=10),
+    ):
+        assert not set(plain) & {run.run_id for run in expand(changed)}
