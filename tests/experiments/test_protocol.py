@@ -32,6 +32,7 @@ def _metrics(runs: Path) -> list[dict]:
     return [json.loads(text) for text in contents(runs).values()]
 
 
+@pytest.mark.slow
 def test_runs_without_validation_are_tested_reported_and_told_from_diverged_ones(drawn_cells: Path, tmp_path: Path):
     grid = tiny_grid(methods=["linear", "ridge"], learning_rates=[1e-2], val_shots="none")
     run_all(grid, drawn_cells, tmp_path / "runs")
@@ -46,8 +47,9 @@ def test_runs_without_validation_are_tested_reported_and_told_from_diverged_ones
     assert "No setting has validation images" in page
     assert "diverged" not in page.partition("<h3>Software")[2]
     other = narrowed(grid, methods=["linear"], learning_rates=[1e-3])
-    with pytest.raises(StoreError, match=r"no validation images, and was run with the learning rates 0\.001, 0\.01,"):
+    with pytest.raises(StoreError, match=r"no validation images, and the learning rates 0\.001, 0\.01, among"):
         run_all(other, drawn_cells, tmp_path / "runs")
+    assert len(contents(tmp_path / "runs")) == 4, "refused before anything was trained"
 
 
 def test_validation_of_its_own_size_is_scored_whatever_the_shots(drawn_cells: Path, tmp_path: Path):
