@@ -133,8 +133,8 @@ def refuse_several_rates(setting: str, rates: Iterable[float]) -> None:
     if len(values) > 1:
         listed = ", ".join(f"{one:g}" for one in values)
         raise StoreError(
-            f"{setting}: it has no validation images, and the learning rates {listed}, among which nothing chooses. Keep "
-            "the runs of one rate, or take another store."
+            f"{setting}: it has no validation images, and the learning rates {listed}, among which nothing chooses. "
+            "Keep the runs of one rate, or take another store."
         )
 
 
