@@ -7,6 +7,7 @@ from cytolora.core.deferred_compiler import defer_compiler
 
 if TYPE_CHECKING:
     from cytolora.api.datasets import check, list_datasets, load_dataset, split
+    from cytolora.api.ensembles import ensemble
     from cytolora.api.fit import fit
     from cytolora.api.grids import Report, compare, report, run
     from cytolora.api.leakage import leakage
@@ -53,6 +54,7 @@ __all__ = [
     "check",
     "compare",
     "embed",
+    "ensemble",
     "fit",
     "leakage",
     "list_backbones",
@@ -69,6 +71,7 @@ __all__ = [
 
 _MODULES = {
     "api.datasets": ("check", "list_datasets", "load_dataset", "split"),
+    "api.ensembles": ("ensemble",),
     "api.fit": ("fit",),
     "api.grids": ("Report", "compare", "report", "run"),
     "api.leakage": ("leakage",),

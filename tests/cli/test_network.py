@@ -71,6 +71,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "plan": lambda folder: [["plan", "smoke"], ["plan", "exp2", "--dataset", "synthetic", "--model", "nano"]],
     "report": lambda folder: [["report", str(folder / "runs"), "--out", str(folder / "report")]],
     "compare": lambda folder: [["compare", str(folder / "runs"), "--by", "method"]],
+    "ensemble": lambda folder: [["ensemble", str(folder / "runs"), "--over", "method"]],
     "check": lambda folder: [["check", str(folder / "cells")]],
     "leakage": lambda folder: [
         ["leakage", str(folder / "cells"), "--model", "nano", "--repeats", "1", "--head", "nearest-mean", "--quiet"]

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
+import cytolora
 from cells import contents, run_all, tiny_grid
+from cytolora.cli.app import main
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import AdapterSpec, EarlyStopping, HeadSpec
 from cytolora.errors import ConfigError, StoreError
+from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.expand import expand, narrowed
 from cytolora.experiments.store import Store
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.settings import read_settings
+from cytolora.training.resources import Inputs
 
 
 def _stopping(grid: GridSpec, **values: int) -> GridSpec:
@@ -28,6 +32,7 @@ def _metrics(runs: Path) -> list[dict]:
     return [json.loads(text) for text in contents(runs).values()]
 
 
+@pytest.mark.slow
 def test_runs_without_validation_are_tested_reported_and_told_from_diverged_ones(drawn_cells: Path, tmp_path: Path):
     grid = tiny_grid(methods=["linear", "ridge"], learning_rates=[1e-2], val_shots="none")
     run_all(grid, drawn_cells, tmp_path / "runs")
@@ -42,8 +47,9 @@ def test_runs_without_validation_are_tested_reported_and_told_from_diverged_ones
     assert "No setting has validation images" in page
     assert "diverged" not in page.partition("<h3>Software")[2]
     other = narrowed(grid, methods=["linear"], learning_rates=[1e-3])
-    with pytest.raises(StoreError, match=r"no validation images, and was run with the learning rates 0\.001, 0\.01,"):
+    with pytest.raises(StoreError, match=r"no validation images, and the learning rates 0\.001, 0\.01, among"):
         run_all(other, drawn_cells, tmp_path / "runs")
+    assert len(contents(tmp_path / "runs")) == 4, "refused before anything was trained"
 
 
 def test_validation_of_its_own_size_is_scored_whatever_the_shots(drawn_cells: Path, tmp_path: Path):
@@ -145,3 +151,38 @@ def test_the_ids_of_a_protocol_at_its_defaults_are_those_without_it():
         _stopping(tiny_grid(), patience=10),
     ):
         assert not set(plain) & {run.run_id for run in expand(changed)}
+
+
+def test_the_forecast_counts_the_validation_after_every_epoch_of_an_adapter(drawn_cells: Path):
+    inputs = Inputs(data={"synthetic": drawn_cells})
+    plain, stopping = (
+        expand(narrowed(grid, methods=["lora"], seeds=[1], learning_rates=[1e-3], max_steps=7))[0]
+        for grid in (tiny_grid(), _stopping(tiny_grid(), patience=3))
+    )
+    split = inputs.split(plain)
+    epochs = -(-7 // -(-len(split.train) // plain.train.batch_size))
+    more = num_training_passes([stopping], inputs) - num_training_passes([plain], inputs)
+    assert more == epochs * len(split.val) > 0
+
+
+def test_the_command_line_and_python_replace_validation_size_and_sampling(drawn_cells: Path, tmp_path: Path, capsys):
+    axes = ["--method", "linear", "--shots", "1", "--seeds", "1", "--learning-rates", "0.01", "--steps", "1"]
+    data = ["--data", f"synthetic={drawn_cells}", "--out", str(tmp_path / "runs")]
+    for options, code, message in (
+        (["--val-shots", "none", "--sampling", "natural"], 0, "1 run, 0 stored"),
+        (["--val-shots", "many"], 2, "val-shots is a number of images per class or the word none, got 'many'."),
+        (["--val-shots", "-1"], 2, "val_shots is a whole number from 0 to 1,000,000, got -1."),
+        (["--val-shots", "none", "--learning-rates", "0.1", "0.01"], 2, "nothing chooses among 2 learning rates"),
+        (["--sampling", "natural", "--shots", "all"], 2, "sampling: natural needs shots"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["plan", "smoke", *axes, *options, *data])
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert (stop.value.code, message in said) == (code, True), said
+    chosen = {"method": "linear", "shots": 1, "seeds": 1, "learning_rates": 0.01, "steps": 1}
+    plan = cytolora.run(
+        "smoke", {"synthetic": drawn_cells}, tmp_path / "runs", val_shots=2, sampling="natural", **chosen
+    )
+    (run,) = plan.runs
+    assert (run.sampling.val_shots, run.sampling.sampling) == (2, "natural")
+    assert next(Store(tmp_path / "runs").runs()).metrics["val"]["n"] == 10

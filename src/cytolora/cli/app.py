@@ -29,6 +29,10 @@ _COMMANDS = {
     "plan": ("experiments:plan", "Lists the runs of a grid: stored, stale, to do."),
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
     "compare": ("compare:compare", "Compares models, methods or shots in pairs on the same test images."),
+    "ensemble": (
+        "ensemble:ensemble",
+        "Averages stored predictions over models, methods or seeds, beside the members.",
+    ),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
     "leakage": (
         "leakage:leakage",

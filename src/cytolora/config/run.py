@@ -10,8 +10,8 @@ from functools import cache
 from math import inf
 from typing import Any, Literal
 
+from cytolora.config.budget import CLOSED, Budget, EarlyStopping
 from cytolora.config.components import (
-    CLOSED,
     FITTED_HEADS,
     LINEAR,
     SUBSETS,
@@ -19,8 +19,6 @@ from cytolora.config.components import (
     ZERO_SHOT,
     AdapterSpec,
     AugmentSpec,
-    Budget,
-    EarlyStopping,
     HeadSpec,
     MethodKind,
     Preprocess,

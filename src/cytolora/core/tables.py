@@ -29,11 +29,13 @@ def to_pandas(table: "pa.Table") -> Any:
     return table.to_pandas()
 
 
-def html_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "") -> str:
-    """Returns an HTML table of at most ``MAX_ROWS`` rows; every text is escaped."""
+def html_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "", max_rows: int = MAX_ROWS
+) -> str:
+    """Returns an HTML table of at most ``max_rows`` rows; every text is escaped."""
     listed = list(rows)
-    body = "".join(f"<tr>{_fields('td', row)}</tr>" for row in listed[:MAX_ROWS])
-    more = len(listed) - MAX_ROWS
+    body = "".join(f"<tr>{_fields('td', row)}</tr>" for row in listed[:max_rows])
+    more = len(listed) - max_rows
     rest = f"<tr><td colspan='{len(header)}'>and {more:,} more</td></tr>" if more > 0 else ""
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{above}<thead><tr>{_fields('th', header)}</tr></thead><tbody>{body}{rest}</tbody></table>"

@@ -25,6 +25,7 @@ from cytolora.config.run import (
 from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, missing_package, unknown_name
+from cytolora.experiments.without_validation import check_needs_no_validation
 from cytolora.models.adapters.methods import METHODS, check_fits, check_head
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TEXT_PACKAGES, BackboneSpec
@@ -195,7 +196,7 @@ def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
         raise ConfigError(f"methods.{name}: {method.name} takes rank away over all steps; leave out early_stopping.")
     _check_text(grid, name, spec)
     _check_budget(grid, name, spec)
-    _check_without_validation(grid, name, spec)
+    check_needs_no_validation(grid, name)
 
 
 def _refuse_twins(grid: GridSpec, named: Sequence[tuple[str, RunSpec]]) -> None:
@@ -242,20 +243,6 @@ def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:
         raise ConfigError(
             f"Grid {grid.name!r}, {name}: a budget in steps_per_shot needs shots, and "
             f"{' and '.join(wholes)} have none. Name shots, or write a grid with a budget in epochs."
-        )
-
-
-def _check_without_validation(grid: GridSpec, name: str, spec: MethodSpec) -> None:
-    """Refuses heads that would choose on validation images where a grid has none."""
-    head = METHODS.get(grid.method_of(name)).head
-    if grid.val_shots != 0 or head is None or not head.needs_validation or spec.budget is not None:
-        return
-    open_ = [field for field in head.values if spec.head is None or getattr(spec.head, field) is None]
-    if open_ or not head.values:
-        cure = f"give {' and '.join(open_)} below `head`" if open_ else "leave it out"
-        raise ConfigError(
-            f"Grid {grid.name!r}, {name}: it chooses on validation images, and val_shots is none; {cure}, or give "
-            "val_shots above 0."
         )
 
 

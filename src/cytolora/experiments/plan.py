@@ -7,7 +7,7 @@ from cytolora.config.grid import GridSpec
 from cytolora.config.run import RunSpec, SplitSpec
 from cytolora.core.identity import Identity
 from cytolora.experiments.expand import expand, variant_names
-from cytolora.experiments.select import decide, setting_id
+from cytolora.experiments.select import decide, refuse_several_rates, setting_id
 from cytolora.experiments.store import Store, StoredRun
 from cytolora.training.resources import Inputs
 
@@ -77,7 +77,10 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
     stored_by_setting = _stored_runs(store, by_setting)
     stored_by_id = {run.run_id: run for members in stored_by_setting.values() for run in members}
     stored, stale = set(), []
-    for setting in by_setting.values():
+    for name, setting in by_setting.items():
+        if setting[0].sampling.val_shots == 0:
+            before = [run.spec["learning_rate"] for run in stored_by_setting.get(name, ())]
+            refuse_several_rates(name, [*before, *(run.learning_rate for run in setting)])
         today: dict[int, Identity] = {}  # by seed: rates share it
         for run in setting:
             if (old := stored_by_id.get(run.run_id)) is None:

@@ -122,13 +122,20 @@ def _without_validation(runs: Sequence[StoredRun]) -> float | None:
     """
     if not runs or runs[0].spec["sampling"].get("val_shots") != 0:
         return None
-    rates = sorted({run.spec["learning_rate"] for run in runs})
-    if len(rates) > 1:
+    rates = {run.spec["learning_rate"] for run in runs}
+    refuse_several_rates(setting_id(runs[0].spec), rates)
+    return None if any(is_diverged(run) for run in runs) else rates.pop()
+
+
+def refuse_several_rates(setting: str, rates: Iterable[float]) -> None:
+    """Raises a StoreError if a setting without validation images has several learning rates, stored or planned."""
+    values = sorted(set(rates))
+    if len(values) > 1:
+        listed = ", ".join(f"{one:g}" for one in values)
         raise StoreError(
-            f"{setting_id(runs[0].spec)}: it has no validation images, and was run with the learning rates "
-            f"{', '.join(f'{rate:g}' for rate in rates)}, among which nothing chooses. Keep the runs of one rate."
+            f"{setting}: it has no validation images, and the learning rates {listed}, among which nothing chooses. "
+            "Keep the runs of one rate, or take another store."
         )
-    return None if any(is_diverged(run) for run in runs) else rates[0]
 
 
 def is_diverged(run: StoredRun) -> bool:

@@ -52,7 +52,7 @@ def of_draw(manifest: Manifest, split: Split) -> list[Finding]:
     if not absent or not split.train:
         return []
     number = counted(len(absent), "class", "classes")
-    text = f"The {counted(len(split.train), 'training image')} drawn hold none of {number}: {first(absent)}."
+    text = f"The {counted(len(split.train), 'training image')} drawn hold none of {number}, {first(absent)}."
     return [finding("D513", text, count=len(absent), examples=absent)]
 
 

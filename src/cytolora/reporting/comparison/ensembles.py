@@ -1,0 +1,253 @@
+"""Ensembles of stored predictions: weighted means of probabilities, beside their members with paired differences."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolora.errors import ConfigError
+from cytolora.experiments.store import StoredRun
+from cytolora.metrics.intervals import Interval, intervals_of
+from cytolora.metrics.paired import Difference, difference, holm
+from cytolora.reporting.results.flags import suffix
+from cytolora.reporting.results.predictions import TestPredictions, count_seeds, draw_seeds, read_test
+from cytolora.reporting.results.settings import Metric, Setting
+
+Over = Literal["all", "model", "method", "seed"]
+Weighting = Literal["equal", "validation"]
+_MAX_STEPS, _TOLERANCE = 2000, 1e-10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Predictions that an ensemble is made of, or its own: on test images, a value per seed."""
+
+    name: str
+    test: tuple[TestPredictions, ...]
+    """In the order of the paths."""
+    val: tuple[TestPredictions | None, ...]
+    """None where a run has no validation images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A member beside its ensemble."""
+
+    member: Member
+    weight: float
+    """Mean over the seeds."""
+    interval: Interval
+    difference: Difference
+    """Of the ensemble minus the member."""
+    p_holm: float
+    """Corrected for all members of all ensembles that were made together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ensemble:
+    """One mean of several members' probabilities."""
+
+    dataset: str
+    setting: str
+    """What the members share besides the dataset."""
+    metric: Metric
+    own: Member
+    interval: Interval
+    rows: tuple[Row, ...]
+    weights: tuple[tuple[float, ...], ...]
+    """By seed, one per member."""
+
+
+def mean_probabilities(members: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
+    """Returns the weighted mean of arrays of images x classes; weights are non-negative and add up to 1."""
+    return np.einsum("m,mic->ic", np.asarray(weights, dtype=np.float64), np.stack(members))
+
+
+def likeliest_weights(members: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]) -> list[float]:
+    """Returns the weights of the mean under which the true classes are most probable.
+
+    Mixture weights by expectation maximisation from equal ones: the likelihood is concave in the weights, so that there
+    is one optimum. Members that are equal on these images keep equal weights.
+
+    Args:
+        members: Probabilities of images x classes, all of images that chose no test score.
+        labels: Their true classes; at least one.
+    """
+    truth = np.stack([np.maximum(one[np.arange(len(labels)), labels], 1e-12) for one in members])
+    weights = np.full(len(members), 1 / len(members))
+    for _ in range(_MAX_STEPS):
+        shares = weights[:, None] * truth
+        updated = (shares / shares.sum(axis=0)).mean(axis=1)
+        if np.abs(updated - weights).max() < _TOLERANCE:
+            break
+        weights = updated
+    return (weights / weights.sum()).tolist()
+
+
+def make_ensembles(
+    settings: Sequence[Setting],
+    *,
+    over: Over = "all",
+    weights: Weighting = "equal",
+    metric: Metric = "accuracy",
+    together: bool = False,
+    replicates: int = 2000,
+) -> list[Ensemble]:
+    """Makes an ensemble of every group of tested settings that share dataset, amount and what ``over`` leaves.
+
+    Args:
+        over: What members differ in: ``all`` takes every setting of a dataset and amount, seed by seed; ``seed`` the
+            seeds of each setting. A group of one setting is made over its seeds.
+        weights: ``validation`` chooses them on the validation images that all members share, seed by seed.
+        together: Makes one ensemble of all settings, whatever they share.
+        replicates: Draws of the test set.
+
+    Raises:
+        ConfigError: If no group has two members, or members have other classes, test images, or no seed in common.
+    """
+    groups: dict[tuple[str, ...], list[Setting]] = defaultdict(list)
+    for setting in settings:
+        if setting.tested:
+            groups[("",) if together else _key(setting, over)].append(setting)
+    made = [
+        _ensemble(group[0].dataset, ", ".join(shared), members, weights, metric, replicates)
+        for (_, *shared), group in groups.items()
+        if len(members := _members(group, over)) > 1
+    ]
+    if not made:
+        raise ConfigError(
+            f"No ensemble over {over}: no dataset and amount has two tested {_PLURALS[over]}. Run more of the grid, or "
+            "choose another --over."
+        )
+    corrected = iter(holm([row.difference.p for one in made for row in one.rows]))
+    return [replace(one, rows=tuple(replace(row, p_holm=next(corrected)) for row in one.rows)) for one in made]
+
+
+_PLURALS = {"all": "settings or seeds", "model": "models", "method": "methods", "seed": "seeds"}
+
+
+def _key(setting: Setting, over: Over) -> tuple[str, ...]:
+    kept = {"model": setting.model, "method": setting.method}
+    shared = [value for name, value in kept.items() if over == "seed" or (over != "all" and name != over)]
+    return setting.dataset, *shared, setting.spec.sampling.amount
+
+
+def _members(group: Sequence[Setting], over: Over) -> list[Member]:
+    """Reads the members of a group: settings seed by seed, or the seeds of one setting, each a member."""
+    if over == "seed" or (over == "all" and len(group) == 1):
+        return [
+            Member(name=_name(setting, run.spec["seed"]), test=(_test(run),), val=(_val(run),))
+            for setting in group
+            for run in setting.tested
+        ]
+    seeds = set.intersection(*({run.spec["seed"] for run in setting.tested} for setting in group))
+    if not seeds:
+        names = " and ".join(map(_name, group[:2]))
+        raise ConfigError(f"{group[0].dataset}: {names} have no seed in common, and an ensemble is made seed by seed.")
+    return [
+        Member(
+            name=_name(setting),
+            test=tuple(_test(run) for run in setting.tested if run.spec["seed"] in seeds),
+            val=tuple(_val(run) for run in setting.tested if run.spec["seed"] in seeds),
+        )
+        for setting in group
+    ]
+
+
+def _name(setting: Setting, seed: int | None = None) -> str:
+    of_seed = "" if seed is None else f", seed {seed}"
+    return f"{setting.model}, {setting.method}{of_seed}{suffix(setting)}"
+
+
+def _test(run: StoredRun) -> TestPredictions:
+    return _in_order(read_test(run))
+
+
+def _val(run: StoredRun) -> TestPredictions | None:
+    return None if run.metrics["val"] is None else _in_order(read_test(run, "val"))
+
+
+def _in_order(rows: TestPredictions) -> TestPredictions:
+    order = sorted(range(len(rows.paths)), key=rows.paths.__getitem__)
+    return _taken(rows, order)
+
+
+def _taken(rows: TestPredictions, places: Sequence[int]) -> TestPredictions:
+    return TestPredictions(
+        classes=rows.classes,
+        paths=[rows.paths[place] for place in places],
+        groups=[rows.groups[place] for place in places],
+        labels=rows.labels[list(places)],
+        probabilities=rows.probabilities[list(places)],
+    )
+
+
+def _ensemble(
+    dataset: str, setting: str, members: Sequence[Member], weights: Weighting, metric: Metric, replicates: int
+) -> Ensemble:
+    _refuse_others(dataset, members)
+    num_seeds = len(members[0].test)
+    of_seeds = [
+        _weights([one.val[seed] for one in members], dataset) if weights == "validation" else _equal(len(members))
+        for seed in range(num_seeds)
+    ]
+    test = tuple(
+        replace(
+            members[0].test[seed],
+            probabilities=mean_probabilities([one.test[seed].probabilities for one in members], of_seeds[seed]),
+        )
+        for seed in range(num_seeds)
+    )
+    own, drawn = Member(name=f"ensemble of {len(members)}", test=test, val=()), draw_seeds(test, replicates)
+    rows = [
+        Row(
+            member=one,
+            weight=fmean(of_seed[index] for of_seed in of_seeds),
+            interval=intervals_of(count_seeds(one.test))[metric],
+            difference=(apart := difference(drawn, draw_seeds(one.test, replicates), metric)),
+            p_holm=apart.p,
+        )
+        for index, one in enumerate(members)
+    ]
+    return Ensemble(
+        dataset=dataset,
+        setting=setting,
+        metric=metric,
+        own=own,
+        interval=intervals_of(count_seeds(test))[metric],
+        rows=tuple(rows),
+        weights=tuple(map(tuple, of_seeds)),
+    )
+
+
+def _equal(number: int) -> list[float]:
+    return [1 / number] * number
+
+
+def _refuse_others(dataset: str, members: Sequence[Member]) -> None:
+    """Raises a ConfigError unless all members know the same classes and were tested on the same images."""
+    first = members[0]
+    for one in members[1:]:
+        pair = f"{dataset}: {first.name} and {one.name} make no ensemble"
+        for here, there in zip(first.test, one.test, strict=True):
+            if here.classes != there.classes:
+                raise ConfigError(f"{pair}: their classes differ ({len(here.classes)} and {len(there.classes)}).")
+            if here.paths != there.paths or (here.labels != there.labels).any():
+                raise ConfigError(
+                    f"{pair}: they did not see the same test images ({len(here.paths)} and {len(there.paths)}; another "
+                    "split or other labels)."
+                )
+
+
+def _weights(members: Sequence[TestPredictions | None], dataset: str) -> list[float]:
+    """Chooses weights on the validation images that all members share."""
+    known = [one for one in members if one is not None]
+    shared = set.intersection(*(set(one.paths) for one in known)) if len(known) == len(members) else set()
+    if not shared:
+        raise ConfigError(f"{dataset}: the members share no validation image to choose weights on; take `equal`.")
+    parts = [_taken(one, [place for place, path in enumerate(one.paths) if path in shared]) for one in known]
+    return likeliest_weights([one.probabilities for one in parts], parts[0].labels)
