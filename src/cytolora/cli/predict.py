@@ -1,14 +1,14 @@
 """The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
-from cytolora.cli.slides import predict_on_slide, print_summary, refuse_slides
+from cytolora.cli.slides import check_several, make_pool, predict_on_slide, print_summary, refuse_slides
 from cytolora.errors import ConfigError
 
 
@@ -23,6 +23,8 @@ def predict(
     crop_um: float | None = None,
     mpp: float | None = None,
     plane: str | None = None,
+    transductive: Annotated[bool, Parameter(negative="")] = False,
+    slide_by: Literal["command", "folder"] | None = None,
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
@@ -35,6 +37,7 @@ def predict(
 
         cytolora predict model1 new_cells --out predictions.csv --page review.html
         cytolora predict model1 "slides/*/cells/*.png" more.zip --out predictions.parquet
+        cytolora predict model1 slides --transductive --slide-by folder --out predictions.csv
         cytolora predict model1 slide.svs --cells cells.geojson --crop-um 30 --out predictions.geojson
 
     Parameters
@@ -57,6 +60,10 @@ def predict(
     plane
         Focal plane of a slide that has several, for cells that name none: its number from 0, middle, or sharpest, which
         is looked for at every cell.
+    transductive
+        Classifies all cells of a slide together, in columns beside the usual ones (docs/transduction.md).
+    slide_by
+        Images that --transductive takes for one slide: all of the command (default), or those of each folder.
     precision
         Of a frozen encoder: auto is that of `fit`; int8 is faster on a CPU with VNNI (docs/performance.md).
     json_
@@ -64,10 +71,22 @@ def predict(
     quiet
         Shows no progress.
     """
+    if slide_by is not None and (cells is not None or not transductive):
+        raise ConfigError("--slide-by says which images are one slide for --transductive; leave it out here.")
     if cells is not None:
         opened = open_any(bundle, files, machine, precision)
         predict_on_slide(
-            opened, paths, cells, out, page=page, crop_um=crop_um, mpp=mpp, plane=plane, json_=json_, quiet=quiet
+            opened,
+            paths,
+            cells,
+            out,
+            page=page,
+            crop_um=crop_um,
+            mpp=mpp,
+            plane=plane,
+            transductive=transductive,
+            json_=json_,
+            quiet=quiet,
         )
         return
     if crop_um is not None or mpp is not None or plane is not None:
@@ -86,9 +105,14 @@ def predict(
     check_out(out, *map(Path, paths))
     if page is not None:
         check_room(page, len({source.name for source in find_images(paths)}))
+    if transductive:
+        check_several(sum(1 for _ in find_images(paths)))
     with show_progress(quiet=quiet) as progress:
         progress.status(f"opening {bundle}")
         opened = open_any(bundle, files, machine, precision)
+        pool = make_pool(opened, by_folder=slide_by == "folder") if transductive else None
         progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
-        result = predict_table(opened, sources, out, page=page, left_out=left_out(paths), on_images=progress.done)
+        result = predict_table(
+            opened, sources, out, page=page, pool=pool, left_out=left_out(paths), on_images=progress.done
+        )
     print_summary(result, "images", out, page, json_=json_)

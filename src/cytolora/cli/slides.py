@@ -18,6 +18,7 @@ from cytolora.errors import ConfigError
 if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
     from cytolora.classifier.inference.table import Summary
+    from cytolora.classifier.inference.transductive import Pool
     from cytolora.classifier.slides.slide import Plane
 
 
@@ -31,6 +32,7 @@ def predict_on_slide(
     crop_um: float | None,
     mpp: float | None,
     plane: str | None,
+    transductive: bool,
     json_: bool,
     quiet: bool,
 ) -> None:
@@ -51,8 +53,11 @@ def predict_on_slide(
     if crop_um is None:
         raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
     check_out(out, cells)
+    pool = make_pool(model) if transductive else None
     with Slide(Path(paths[0]), mpp=mpp, plane=_plane(plane)) as slide:
         collection = read_collection(cells, Target(image=slide.path.name, mpp=max(slide.mpp), crop_um=crop_um))
+        if transductive:
+            check_several(len(collection.positions))
         of_input = [*collection.findings, *slide.findings(collection.positions)]
         if not json_:  # before the work, which may be in vain
             print_findings(of_input, make_console(stderr=True))
@@ -65,6 +70,7 @@ def predict_on_slide(
                 out,
                 crop_um=crop_um,
                 page=page,
+                pool=pool,
                 members=collection.members,
                 passed_over=collection.passed_over,
                 on_images=progress.done,
@@ -74,6 +80,20 @@ def predict_on_slide(
     if json_:
         result = replace(result, findings=tuple(gravest_first([*of_input, *result.findings])))
     print_summary(result, "cells", out, page, of_errors=kept, json_=json_)
+
+
+def make_pool(model: "Predictor[Any]", *, by_folder: bool = False) -> "Pool":
+    """Makes what --transductive collects cells in: one slide, or a slide for each folder."""
+    from cytolora.classifier.inference import transductive
+
+    return transductive.Pool(model, transductive.by_folder) if by_folder else transductive.Pool(model)
+
+
+def check_several(num_cells: int) -> None:
+    """Refuses --transductive for a single cell."""
+    from cytolora.classifier.inference import transductive
+
+    transductive.check_several(num_cells)
 
 
 def refuse_slides(paths: Sequence[str]) -> None:

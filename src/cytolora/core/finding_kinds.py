@@ -354,6 +354,16 @@ SLIDES = _kinds(
         "Cells lie outside the slide, or where its file is damaged: each gets a row with an error and no class.",
         "Name the slide that they belong to; copy a damaged one again.",
     ),
+    (
+        *(712, "not-transductive", "note"),
+        "A slide keeps the classifier's own answer: its cells do not show that a second class is present.",
+        "Nothing; use the columns of either answer, which are equal.",
+    ),
+    (
+        *(713, "sets-withheld", "note"),
+        "No prediction sets stand beside the transductive answer: a class has too few held-out patients or slides.",
+        "Fit with more of them; the sets of the classifier's own answer are as always.",
+    ),
 )
 
 NUMBERS = _kinds(

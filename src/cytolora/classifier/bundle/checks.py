@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import load
 
-from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, SEEN
+from cytolora.classifier.bundle.files import ANCHORS, BANK, HEAD, OPENED, PEFT_WEIGHTS, SEEN
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.core.strict_json import read_json
 from cytolora.errors import BundleError
@@ -35,6 +35,7 @@ def check_whole(path: Path, manifest: BundleManifest, files: Mapping[str, bytes]
     for name in (HEAD, *adapters):
         _check_finite(path, files, name)
     check_bank(path, manifest, files, width)
+    check_anchors(path, manifest, files, width)
     _check_seen(path, files[SEEN])
 
 
@@ -57,6 +58,33 @@ def check_bank(path: Path, manifest: BundleManifest, files: Mapping[str, bytes],
             f"{path}: {BANK} holds features of {features.dtype} and lengths from {lengths.min():.3g} to "
             f"{lengths.max():.3g}, expected float32 and length 1. {_AGAIN}"
         )
+
+
+def check_anchors(path: Path, manifest: BundleManifest, files: Mapping[str, bytes], width: int | None) -> None:
+    """Raises a BundleError if the anchors of transductive prediction do not fit classes, features and each other."""
+    if ANCHORS not in files:
+        return
+    _check_finite(path, files, ANCHORS)
+    stored = load(files[ANCHORS])
+    num_classes, labels = len(manifest.classes), stored.get("held_out.labels", np.empty(0, np.int64))
+    held_out, (feature_dim, dimensions) = len(labels), np.shape(stored.get("axes", np.empty((0, 0))))
+    expected: dict[str, tuple[tuple[int, ...], type]] = {
+        "centre": ((feature_dim,), np.float64),
+        "axes": ((feature_dim, dimensions), np.float64),
+        "means": ((num_classes, dimensions), np.float64),
+        "held_out.points": ((held_out, dimensions), np.float64),
+        "held_out.logits": ((held_out, num_classes), np.float32),
+        "held_out.labels": ((held_out,), np.int64),
+        "held_out.groups": ((held_out,), np.int64),
+    }
+    for name, (shape, kind) in expected.items():
+        found = stored.get(name)
+        if found is None or found.shape != shape or found.dtype != kind or not dimensions:
+            raise BundleError(f"{path}: {ANCHORS} holds no {name!r} of shape {shape}. {_AGAIN}")
+    if stored.keys() != expected.keys() or (width is not None and feature_dim != width):
+        raise BundleError(f"{path}: {ANCHORS} does not fit features of {width}. {_AGAIN}")
+    if not held_out or not ((labels >= 0) & (labels < num_classes)).all():
+        raise BundleError(f"{path}: {ANCHORS} has no held-out cell, or one of no class of the bundle. {_AGAIN}")
 
 
 def _shape(path: Path, files: Mapping[str, bytes], name: str, tensor: str) -> tuple[int, int]:

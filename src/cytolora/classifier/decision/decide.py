@@ -19,6 +19,20 @@ _SEPARATOR, _ESCAPE = "|", "\\"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transductive:
+    """The answer for one image among all of its slide, beside its own."""
+
+    predicted: str
+    """The most probable class."""
+    probabilities: tuple[float, ...]
+    """By class; together 1."""
+    prediction_set: tuple[str, ...] | None
+    """At the nominal coverage of each class; None where it is withheld: too few held-out groups of a class."""
+    is_applied: bool
+    """False: the slide kept the head's answer, as a finding says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """The prediction for one image; for one that cannot be read, nothing but the error."""
 
@@ -42,9 +56,15 @@ class Prediction:
     """The column ``unfamiliar``."""
     is_blank: bool = False
     """Whether the image has no content: one colour or smooth light; no column, a finding says so."""
+    transductive: Transductive | None = None
+    """Where it was asked for."""
 
-    def row(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Returns the columns of a table: those of ``COLUMNS``, and each class's probability (``class_columns``)."""
+    def row(self, classes: Sequence[str], *, with_transductive: bool = False) -> dict[str, Any]:
+        """Returns the columns of a table: those of ``COLUMNS``, and each class's probability (``class_columns``).
+
+        Args:
+            with_transductive: Adds ``transductive_columns``, after the others.
+        """
         by_class = self.probabilities or (None,) * len(classes)
         labels = None if self.prediction_set is None else join_labels(self.prediction_set)
         return {
@@ -56,7 +76,15 @@ class Prediction:
             "referred": self.is_referred,
             "unfamiliar": self.is_out_of_distribution,
             "error": self.error,
+            **(self._transductive_row(classes) if with_transductive else {}),
         }
+
+    def _transductive_row(self, classes: Sequence[str]) -> dict[str, Any]:
+        columns, one = transductive_columns(classes), self.transductive
+        if one is None:
+            return dict.fromkeys(columns)
+        labels = None if one.prediction_set is None else join_labels(one.prediction_set)
+        return dict(zip(columns, (one.predicted, *one.probabilities, labels, one.is_applied), strict=True))
 
 
 def class_columns(classes: Sequence[str]) -> list[str]:
@@ -70,6 +98,18 @@ def class_columns(classes: Sequence[str]) -> list[str]:
         column = label
         while column in COLUMNS or (column != label and column in taken):
             column = f"p {column}"
+        taken.add(column)
+        columns.append(column)
+    return columns
+
+
+def transductive_columns(classes: Sequence[str]) -> list[str]:
+    """Returns the columns of the transductive answer: class, probability of each class, set, and whether it is one."""
+    taken, columns = {*COLUMNS, *class_columns(classes)}, []
+    for name in ("predicted", *(f"p {label}" for label in classes), "prediction_set", "applied"):
+        column = f"transductive {name}"
+        while column in taken:
+            column = f"transductive {column}"
         taken.add(column)
         columns.append(column)
     return columns

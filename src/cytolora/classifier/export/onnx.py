@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytolora.classifier.bundle.files import BANK
+from cytolora.classifier.bundle.files import ANCHORS, BANK
 from cytolora.classifier.bundle.manifest import to_text
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.onnx_predictor import EXPORT, INPUT, MODEL, OUTPUTS
@@ -40,9 +40,10 @@ def write_onnx(bundle: Classifier, folder: Path) -> None:
     described = json_bytes(describe(bundle))
     write_bytes(folder / PREPROCESSING, described)
     hashes = {MODEL: sha256(content).hexdigest(), PREPROCESSING: sha256(described).hexdigest()}
-    if BANK in bundle.files:
-        write_bytes(folder / BANK, bundle.files[BANK])
-        hashes[BANK] = sha256(bundle.files[BANK]).hexdigest()
+    for name in (BANK, ANCHORS):
+        if name in bundle.files:
+            write_bytes(folder / name, bundle.files[name])
+            hashes[name] = sha256(bundle.files[name]).hexdigest()
     write_text(folder / EXPORT, to_text(replace(bundle.contents, files=hashes)))
 
 

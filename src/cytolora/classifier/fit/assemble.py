@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from cytolora.classifier.bundle.files import BANK, REPORT, SEEN, Files, write_bundle
+from cytolora.classifier.bundle.files import ANCHORS, BANK, REPORT, SEEN, Files, write_bundle
 from cytolora.classifier.bundle.manifest import BundleManifest, LocalFile, UsedBackbone
 from cytolora.classifier.bundle.model_card import render_card
 from cytolora.classifier.bundle.pack import adapter_files, head_file
 from cytolora.classifier.bundle.rebuild import attached
-from cytolora.classifier.decision import ood
+from cytolora.classifier.decision import ood, transduction
 from cytolora.classifier.fit.assess import Metrics
 from cytolora.classifier.fit.calibrate import Calibrated
 from cytolora.classifier.fit.prepare import Prepared, summary
@@ -78,7 +78,7 @@ def assemble(
     )
     counts = prepared.cells.manifest.counts()
     page = render_page(manifest, summary(prepared.cells), notes, counts)
-    files = {**_files(prepared, trained, calibrated.bank), REPORT: page.encode()}
+    files = {**_files(prepared, trained, calibrated), REPORT: page.encode()}
     return Assembled(manifest=manifest, files=files, notes=tuple(notes))
 
 
@@ -121,9 +121,11 @@ def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) ->
     }
 
 
-def _files(prepared: Prepared, trained: Trained, bank: ood.Features) -> Files:
+def _files(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Files:
     config = prepared.config
-    files = {**head_file(trained.state), BANK: ood.to_bytes(bank), SEEN: json_bytes(_seen(prepared))}
+    files = {**head_file(trained.state), BANK: ood.to_bytes(calibrated.bank), SEEN: json_bytes(_seen(prepared))}
+    if calibrated.anchors is not None:
+        files[ANCHORS] = transduction.to_bytes(calibrated.anchors)
     if config.adapter is None:
         return files
     encoder = prepared.session.encoder

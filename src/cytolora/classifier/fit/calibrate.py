@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolora.classifier.decision import conformal, ood, operating_point
+from cytolora.classifier.decision import conformal, ood, operating_point, transduction
 from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
 from cytolora.classifier.fit.config import FitOptions
 from cytolora.classifier.fit.held_out import unit_names
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
+from cytolora.data.manifest import Sample
 from cytolora.metrics.calibration import probabilities
 
 
@@ -23,6 +24,8 @@ class Calibrated:
     """In place of the operating point that was asked for, where no threshold can promise its sensitivity."""
     bank: ood.Features
     """Of training images, of length one."""
+    anchors: transduction.Anchors | None
+    """Of transductive prediction; None where the bank lacks a class."""
 
 
 def calibrate(prepared: Prepared, trained: Trained, options: FitOptions) -> Calibrated:
@@ -39,7 +42,8 @@ def calibrate(prepared: Prepared, trained: Trained, options: FitOptions) -> Cali
         out_of_distribution=rule,
     )
     too_few_groups = point if isinstance(point, operating_point.TooFewGroups) else None
-    return Calibrated(rules=rules, too_few_groups=too_few_groups, bank=bank)
+    anchors = _anchors(prepared, trained, bank, logits, features)
+    return Calibrated(rules=rules, too_few_groups=too_few_groups, bank=bank, anchors=anchors)
 
 
 def _operating_point(
@@ -74,8 +78,34 @@ def _conformal(prepared: Prepared, trained: Trained, coverage: float, by_image: 
 def _out_of_distribution(
     prepared: Prepared, trained: Trained, features: ood.Features
 ) -> tuple[OutOfDistribution, ood.Features]:
-    train = prepared.split.train
-    bank = ood.unit(trained.outputs([train[row] for row in ood.bank_rows([one.sha256 for one in train])])[1])
+    bank = ood.unit(trained.outputs(_of_bank(prepared))[1])
     distances = ood.distances(features, bank, ood.NEIGHBOURS)
     rule = OutOfDistribution(neighbours=ood.NEIGHBOURS, threshold=ood.threshold_of(distances), quantile=ood.QUANTILE)
     return rule, bank
+
+
+def _of_bank(prepared: Prepared) -> list[Sample]:
+    """Returns the training images whose features are kept."""
+    train = prepared.split.train
+    return [train[row] for row in ood.bank_rows([one.sha256 for one in train])]
+
+
+def _anchors(
+    prepared: Prepared,
+    trained: Trained,
+    bank: ood.Features,
+    logits: NDArray[np.float32],
+    features: NDArray[np.float32],
+) -> transduction.Anchors | None:
+    """Makes the anchors from the bank, and from the calibration images, at most as many."""
+    rows = ood.bank_rows([one.sha256 for one in trained.calibration])
+    held_out = [trained.calibration[row] for row in rows]
+    return transduction.make_anchors(
+        bank,
+        prepared.session.labels_of(_of_bank(prepared)).numpy(),
+        len(prepared.session.manifest.classes),
+        held_out_features=features[rows],
+        held_out_logits=logits[rows],
+        held_out_labels=prepared.session.labels_of(held_out).numpy(),
+        held_out_groups=unit_names(held_out),
+    )

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cytolora.classifier.bundle.checks import check_whole
-from cytolora.classifier.bundle.files import BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
+from cytolora.classifier.bundle.files import ANCHORS, BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.decision.ood import Features, from_bytes
@@ -257,6 +257,10 @@ class Classifier(Predictor[Tensor]):
     def read_bank(self) -> Features | None:
         """Reads the features of training images; None where there are none."""
         return from_bytes(self.files[BANK]) if BANK in self.files else None
+
+    def anchors_file(self) -> bytes | None:
+        """Returns the file of the anchors; None where there is none."""
+        return self.files.get(ANCHORS)
 
     def view(self, image: ImageLike | Source) -> Tensor:
         """Decodes and resizes one image: uint8 [3, size, size]; safe to call from several threads.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolora.classifier.bundle.checks import check_bank
-from cytolora.classifier.bundle.files import BANK
+from cytolora.classifier.bundle.checks import check_anchors, check_bank
+from cytolora.classifier.bundle.files import ANCHORS, BANK
 from cytolora.classifier.bundle.manifest import BundleManifest, from_text
 from cytolora.classifier.decision.ood import Features, from_bytes
 from cytolora.classifier.inference.image_sources import Source
@@ -51,7 +51,7 @@ class OnnxModel(Predictor[Pixels]):
         path = as_path(path)
         try:
             contents = from_text((path / EXPORT).read_bytes(), f"{path}: {EXPORT}")
-            files = {name: (path / name).read_bytes() for name in (MODEL, BANK) if name in contents.files}
+            files = {name: (path / name).read_bytes() for name in (MODEL, BANK, ANCHORS) if name in contents.files}
         except OSError as error:
             raise BundleError(
                 f"Cannot read {error.filename or path}: {error.strerror}. Name what `cytolora export --to onnx` wrote."
@@ -62,7 +62,9 @@ class OnnxModel(Predictor[Pixels]):
         if MODEL not in files:
             raise BundleError(f"{path}: {EXPORT} names no {MODEL}. Export again.")
         opened = cls(contents, files, name=str(path), threads=threads)
-        check_bank(path, contents, files, opened.check_outputs())
+        width = opened.check_outputs()
+        check_bank(path, contents, files, width)
+        check_anchors(path, contents, files, width)
         return opened
 
     def check_outputs(self) -> int:
@@ -84,6 +86,10 @@ class OnnxModel(Predictor[Pixels]):
     def read_bank(self) -> Features | None:
         """Reads the features of training images; None where there are none."""
         return from_bytes(self._files[BANK]) if BANK in self._files else None
+
+    def anchors_file(self) -> bytes | None:
+        """Returns the file of the anchors; None where there is none."""
+        return self._files.get(ANCHORS)
 
     def view(self, image: ImageLike | Source) -> Pixels:
         """Decodes and resizes one image: uint8 [size, size, 3]; safe to call from several threads.

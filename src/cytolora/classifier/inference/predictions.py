@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from cytolora.classifier.decision.decide import Prediction, class_columns
+from cytolora.classifier.decision.decide import Prediction, class_columns, transductive_columns
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.core.text import counted
 
@@ -41,11 +41,12 @@ class Predictions(Sequence[Prediction]):
             return Predictions(self.values[index], self.classes)
         return self.values[index]
 
-    def to_arrow(self) -> "pa.Table":
+    def to_arrow(self, *, with_transductive: bool = False) -> "pa.Table":
         """Returns the columns that ``cytolora predict`` writes: one row per image, one column per class."""
         import pyarrow as pa
 
-        return pa.Table.from_pylist([value.row(self.classes) for value in self.values], schema=schema(self.classes))
+        rows = [value.row(self.classes, with_transductive=with_transductive) for value in self.values]
+        return pa.Table.from_pylist(rows, schema=schema(self.classes, with_transductive=with_transductive))
 
     def to_pandas(self) -> Any:
         """Returns ``to_arrow`` as a pandas DataFrame.
@@ -71,9 +72,12 @@ class Predictions(Sequence[Prediction]):
         return html_table(header, [list(row.values()) for row in rows], caption=self._title())
 
 
-def schema(classes: Sequence[str]) -> "pa.Schema":
+def schema(classes: Sequence[str], *, with_transductive: bool = False) -> "pa.Schema":
     """Returns the columns of a table of predictions with their types."""
     import pyarrow as pa
 
     kinds = {name: pa.float64() for name in class_columns(classes)} | {name: pa.bool_() for name in _BOOLEANS}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in Prediction(name="").row(classes)])
+    _, *by_class, _, applied = transductive_columns(classes)
+    kinds |= {name: pa.float64() for name in by_class} | {applied: pa.bool_()}
+    names = Prediction(name="").row(classes, with_transductive=with_transductive)
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])

@@ -1,7 +1,7 @@
 """Prediction of images by an opened classifier, whatever computes it; needs no torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO, IOBase
 from itertools import count, islice
@@ -37,6 +37,8 @@ BATCH_SIZE = 64
 
 NOT_SEEN = (DataError, MemoryError)
 """Errors of one image: it becomes a prediction with an error, and the others go on."""
+
+OnOutputs = Callable[[Sequence[int], NDArray[np.float32], NDArray[np.float32]], None]
 
 Item = TypeVar("Item")
 View = TypeVar("View")
@@ -74,6 +76,10 @@ class Predictor(ABC, Generic[View]):
     @abstractmethod
     def read_bank(self) -> Features | None:
         """Reads ``bank``."""
+
+    def anchors_file(self) -> bytes | None:
+        """Returns the file of the anchors of transductive prediction; None where there is none."""
+        return None
 
     @abstractmethod
     def view(self, image: ImageLike | Source) -> View:
@@ -160,12 +166,20 @@ class Predictor(ABC, Generic[View]):
         for batch in _batches(named_images(images), batch_size):
             yield from self.predict_views([name for name, _ in batch], [self._try_view(image) for _, image in batch])
 
-    def predict_views(self, names: Sequence[str], views: Sequence[View | CytoloraError]) -> list[Prediction]:
-        """Predicts decoded images; an error among the views becomes a prediction with that error."""
+    def predict_views(
+        self, names: Sequence[str], views: Sequence[View | CytoloraError], on_outputs: OnOutputs | None = None
+    ) -> list[Prediction]:
+        """Predicts decoded images; an error among the views becomes a prediction with that error.
+
+        Args:
+            on_outputs: Told the indices, logits and features of the images that could be read.
+        """
         good = [(index, view) for index, view in enumerate(views) if not isinstance(view, CytoloraError)]
         predictions = [_not_read(name, view) for name, view in zip(names, views, strict=True)]
         if good:
             logits, features = self._finite_outputs([view for _, view in good])
+            if on_outputs is not None:
+                on_outputs([index for index, _ in good], logits, features)
             decided = decide(
                 self.contents.rules,
                 [names[index] for index, _ in good],

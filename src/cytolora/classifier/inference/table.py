@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import Decoded
 from cytolora.data.imaging.room import one_image
 from cytolora.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from cytolora.classifier.inference.transductive import Pool
 
 BATCH_SIZE = 64
 _NUM_THREADS = 4
@@ -62,12 +65,14 @@ def predict_table(
     out: AnyPath,
     *,
     page: AnyPath | None = None,
+    pool: "Pool | None" = None,
     left_out: Iterable[Finding] = (),
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Summary:
     """Writes one row per image to a CSV or Parquet file, and a review page if asked for.
 
     Args:
+        pool: Classifies the images of each slide together; its columns are added, and the table is written at the end.
         left_out: Findings of files that are no images, for summary and page.
         on_images: Told the number of images after every batch.
 
@@ -77,7 +82,7 @@ def predict_table(
             table is then written.
     """
     out, page = as_path(out, "out"), as_path_or_none(page, "page")
-    kinds: dict[str, Callable[[Path, Predictor[Any]], AbstractContextManager[Write]]] = {
+    kinds: dict[str, Callable[[Path, Predictor[Any], bool], AbstractContextManager[Write]]] = {
         ".csv": _csv,
         ".parquet": _parquet,
     }
@@ -86,18 +91,22 @@ def predict_table(
     check_page(page, out)
     counts, cells, read = [0, 0, 0, 0], dict[str, ReviewCell](), ImagesRead(bundle.decoding)
     try:
-        with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle) as write:
-            for batch in look(bundle, sources, with_thumbnails=page is not None):
+        with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle, pool is not None) as write:
+            for batch in look(bundle, sources, with_thumbnails=page is not None, pool=pool):
                 predictions = [one.prediction for one in batch]
-                write(predictions)
+                if pool is None:
+                    write(predictions)
                 on_images(len(batch))
                 read.add(batch)
                 counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
                 if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
                     cells |= {one.prediction.name: review_cell(one) for one in batch}
+            if pool is not None:
+                write(pool.predictions())
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    findings = gravest_first([*bundle.findings(), *read.findings(), *left_out])
+    of_slides = () if pool is None else pool.findings()
+    findings = gravest_first([*bundle.findings(), *read.findings(), *left_out, *of_slides])
     if page is not None:
         check_room(page, len(cells))
         source = f"By {bundle.name}"
@@ -111,13 +120,18 @@ def predict_table(
     )
 
 
-def look(bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False) -> Iterator[list[Seen]]:
-    """Yields the predictions of the images in batches, in their order."""
-    rest = iter(sources)
+def look(
+    bundle: Predictor[Any], sources: Iterable[Source], *, with_thumbnails: bool = False, pool: "Pool | None" = None
+) -> Iterator[list[Seen]]:
+    """Yields the predictions of the images in batches, in their order; ``pool`` gets all of them."""
+    rest, on_outputs = iter(sources), None if pool is None else pool.on_outputs
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         while batch := list(islice(rest, BATCH_SIZE)):
             read = list(pool.map(lambda source: _read(bundle, source, with_thumbnails), batch))
-            predicted = bundle.predict_views([source.name for source in batch], [view for view, _, _ in read])
+            views = [view for view, _, _ in read]
+            predicted = bundle.predict_views([source.name for source in batch], views, on_outputs)
+            if pool is not None:
+                pool.add(predicted)
             yield [
                 Seen(prediction=one, thumbnail=picture, decoded=decoded)
                 for one, (_, picture, decoded) in zip(predicted, read, strict=True)
@@ -189,11 +203,12 @@ def _check_writable(path: Path, option: str) -> None:
 
 
 @contextmanager
-def _csv(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
+def _csv(path: Path, bundle: Predictor[Any], with_transductive: bool) -> Iterator[Write]:
     with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(csv_line(Prediction(name="").row(bundle.classes)))
+        file.write(csv_line(Prediction(name="").row(bundle.classes, with_transductive=with_transductive)))
         yield lambda predictions: file.writelines(
-            csv_line(as_cells(one.row(bundle.classes).values())) for one in predictions
+            csv_line(as_cells(one.row(bundle.classes, with_transductive=with_transductive).values()))
+            for one in predictions
         )
 
 
@@ -203,8 +218,10 @@ def as_cells(values: Iterable[Any]) -> list[Any]:
 
 
 @contextmanager
-def _parquet(path: Path, bundle: Predictor[Any]) -> Iterator[Write]:
+def _parquet(path: Path, bundle: Predictor[Any], with_transductive: bool) -> Iterator[Write]:
     import pyarrow.parquet as pq  # 26 MiB, which CSV does not need
 
-    with pq.ParquetWriter(path, schema(bundle.classes)) as writer:
-        yield lambda predictions: writer.write_table(Predictions(tuple(predictions), bundle.classes).to_arrow())
+    with pq.ParquetWriter(path, schema(bundle.classes, with_transductive=with_transductive)) as writer:
+        yield lambda predictions: writer.write_table(
+            Predictions(tuple(predictions), bundle.classes).to_arrow(with_transductive=with_transductive)
+        )

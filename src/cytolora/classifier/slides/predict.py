@@ -1,11 +1,11 @@
 """Predicts the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cytolora.classifier.decision.decide import Prediction
+from cytolora.classifier.decision.decide import Prediction, transductive_columns
 from cytolora.classifier.inference.image_sources import as_text
 from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.predictor import Predictor
@@ -34,6 +34,9 @@ from cytolora.data.imaging.decode import Decoded
 from cytolora.data.imaging.findings import Cases
 from cytolora.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from cytolora.classifier.inference.transductive import Pool
+
 _COLUMNS = ("slide", "id", "x", "y")
 """Of a table, before those of every prediction."""
 _MARKS = {"positive": "positive", "is_referred": "referred", "is_out_of_distribution": "unfamiliar"}
@@ -61,6 +64,7 @@ def predict_slide(
     *,
     crop_um: float,
     page: AnyPath | None = None,
+    pool: "Pool | None" = None,
     members: Mapping[str, Any] | None = None,
     passed_over: Sequence[PassedOver] = (),
     on_images: Callable[[int], None] = lambda images: None,
@@ -70,6 +74,7 @@ def predict_slide(
     Args:
         out: .geojson, the features of the positions with a class, its colour and the probabilities of every cell; or
             .csv, with one row a cell.
+        pool: Classifies the cells together; its columns or measurements are added.
         members: Of the FeatureCollection that the positions come from; they go into that of ``out``.
         passed_over: Features of that file that are no cells; they go into a .geojson as they are.
         crop_um: Edge of the square crops, micrometres: that of the images that the model was trained on.
@@ -91,8 +96,12 @@ def predict_slide(
 
     def watched() -> Iterator[tuple[SlideCell, Prediction]]:
         nonlocal counts
-        for batch in _looked(model, slide, positions, crop_um, with_thumbnails=page is not None):
-            yield from ((cell, seen.prediction) for cell, seen in batch)
+        cells: list[SlideCell] = []
+        for batch in _looked(model, slide, positions, crop_um, with_thumbnails=page is not None, pool=pool):
+            if pool is None:
+                yield from ((cell, seen.prediction) for cell, seen in batch)
+            else:
+                cells += [replace(cell, pixels=None) for cell, _ in batch]
             if page is not None:
                 shown.extend(review_cell(seen) for _, seen in batch)
             read.add(seen for _, seen in batch if not seen.prediction.error)
@@ -102,17 +111,22 @@ def predict_slide(
             found = counted([seen.prediction for _, seen in batch])
             counts = [old + new for old, new in zip(counts, found, strict=True)]
             on_images(len(batch))
+        if pool is not None:
+            yield from zip(cells, pool.predictions(), strict=True)
 
     try:
         if is_geojson(out):
-            prefix = free_prefix(positions, [*(_probability(name) for name in model.classes), *_MARKS.values()])
+            names = [*(_probability(name) for name in model.classes), *_MARKS.values()]
+            prefix = free_prefix(positions, names if pool is None else [*names, *_measured(model.classes)])
             found = (_classified(*one, model.classes, prefix) for one in watched())
             write_geojson(found, out, model.classes, members, passed_over)
         else:
-            _write_csv(watched(), out, slide.path, model.classes)
+            _write_csv(watched(), out, slide.path, model.classes, with_transductive=pool is not None)
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    findings = gravest_first([*model.findings(), *read.findings(), *_not_read(not_read)])
+    findings = gravest_first(
+        [*model.findings(), *read.findings(), *_not_read(not_read), *(pool.findings() if pool else ())]
+    )
     if page is not None:
         write_page(
             shown,
@@ -147,7 +161,13 @@ def _check_kind(out: Path, classes: Sequence[str]) -> None:
 
 
 def _looked(
-    model: Predictor[Any], slide: Slide, positions: Iterable[Position], crop_um: float, *, with_thumbnails: bool
+    model: Predictor[Any],
+    slide: Slide,
+    positions: Iterable[Position],
+    crop_um: float,
+    *,
+    with_thumbnails: bool,
+    pool: "Pool | None",
 ) -> Iterator[list[tuple[SlideCell, Seen]]]:
     waiting: list[SlideCell] = []
 
@@ -156,7 +176,7 @@ def _looked(
             waiting.append(cell)
             yield _Source(name=cell.id, cell=cell)
 
-    for batch in look(model, sources(), with_thumbnails=with_thumbnails):
+    for batch in look(model, sources(), with_thumbnails=with_thumbnails, pool=pool):
         cells = waiting[: len(batch)]
         del waiting[: len(batch)]
         yield list(zip(cells, batch, strict=True))
@@ -167,19 +187,36 @@ def _classified(cell: SlideCell, found: Prediction, classes: tuple[str, ...], pr
     marks = {said: getattr(found, name) for name, said in _MARKS.items()}
     numbers = {_probability(name): share for name, share in shares.items()}
     numbers |= {name: float(value) for name, value in marks.items() if value is not None}
+    if found.transductive is not None:
+        one = found.transductive
+        numbers |= dict(zip(_measured(classes), (*one.probabilities, float(one.is_applied)), strict=True))
     measurements = {f"{prefix}{name}": number for name, number in numbers.items()}
     return Classified(feature=cell.feature, id=cell.id, predicted=found.predicted, measurements=measurements)
+
+
+def _measured(classes: Sequence[str]) -> list[str]:
+    """Names the measurements of the transductive answer: each class's probability, and whether it is one."""
+    _, *by_class, _, applied = transductive_columns(classes)
+    return [*by_class, applied]
 
 
 def _probability(label: str) -> str:
     return f"p {label}"
 
 
-def _write_csv(cells: Iterable[tuple[SlideCell, Prediction]], out: Path, slide: Path, classes: tuple[str, ...]) -> None:
+def _write_csv(
+    cells: Iterable[tuple[SlideCell, Prediction]],
+    out: Path,
+    slide: Path,
+    classes: tuple[str, ...],
+    *,
+    with_transductive: bool,
+) -> None:
     with staged_file(out) as staging, staging.open("w", newline="", encoding="utf-8") as file:
-        columns = [name for name in Prediction(name="").row(classes) if name != "path"]
+        empty = Prediction(name="").row(classes, with_transductive=with_transductive)
+        columns = [name for name in empty if name != "path"]
         file.write(csv_line([*_COLUMNS, *columns]))
         for cell, found in cells:
-            row = found.row(classes)
+            row = found.row(classes, with_transductive=with_transductive)
             values = as_cells(row[name] for name in columns)
             file.write(csv_line([as_text(slide.name), cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *values]))
