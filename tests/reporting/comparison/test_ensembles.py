@@ -109,7 +109,7 @@ def test_weights_are_of_validation_images_and_a_changed_test_set_changes_none(ru
     settings = [one for one in read_settings(Store(runs).runs()) if one.shots == 4]
     (made,) = make_ensembles(settings, weights="validation")
     for seed, weights in enumerate(made.weights):
-        shares, labels = [], np.empty(0)
+        shares, labels = [], np.empty(0, dtype=np.int64)
         for one in settings:
             rows = [row for row in one.tested[seed].predictions().to_pylist() if row["subset"] == "val"]
             classes = one.tested[seed].provenance["classes"]
