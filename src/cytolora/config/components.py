@@ -359,7 +359,7 @@ class HeadSpec:
             if value is not None and not 0 < value < inf:
                 raise ConfigError(f"{name} is a finite number above 0, got {value}.")
         factors = dict.fromkeys(("penalty", "alpha", "beta", "lam", "scale"), between(1e-30, 1e30))
-        counts = {"neighbours": whole(1, _MAX_SHOTS), "epochs": whole(0, _MAX_COUNT), "hidden": whole(1, _MAX_RANK)}
+        counts = {"neighbours": whole(1, _MAX_SHOTS), "epochs": whole(0, MAX_COUNT), "hidden": whole(1, _MAX_RANK)}
         check_fields(self, {**counts, **factors})
         if self.rates is not None:
             check_fields(self, {"rates": list_of(between(1e-30, 1e30))})

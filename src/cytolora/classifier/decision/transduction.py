@@ -140,7 +140,7 @@ def class_conditional_sets(
     quantiles = []
     for label in range(found.shape[1]):
         rows = np.flatnonzero(labels == label)
-        of_class = [groups[row] for row in rows]
+        of_class = [groups[row] for row in rows.tolist()]
         level = _level(coverage, len(set(of_class)))
         if level is None:
             return None

@@ -125,9 +125,9 @@ def look(
 ) -> Iterator[list[Seen]]:
     """Yields the predictions of the images in batches, in their order; ``pool`` gets all of them."""
     rest, on_outputs = iter(sources), None if pool is None else pool.on_outputs
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
         while batch := list(islice(rest, BATCH_SIZE)):
-            read = list(pool.map(lambda source: _read(bundle, source, with_thumbnails), batch))
+            read = list(threads.map(lambda source: _read(bundle, source, with_thumbnails), batch))
             views = [view for view, _, _ in read]
             predicted = bundle.predict_views([source.name for source in batch], views, on_outputs)
             if pool is not None:

@@ -28,7 +28,10 @@ class Discriminants:
         points = np.empty((len(features), self.axes.shape[1]))
         for start in range(0, len(features), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            points[rows] = (_unit(features[rows]) - self.centre) @ self.axes
+            block = features[rows].astype(np.float64)
+            lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+            points[rows] = block @ self.axes / np.maximum(lengths, _TINY)[:, None]
+        points -= self.centre @ self.axes
         return points
 
 

@@ -1,0 +1,201 @@
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from prediction_files import rows_of
+from sklearn.linear_model import LogisticRegression
+from small_bundle import CLASSES, rewrite, write_small_bundle
+
+import cytolora
+from cytolora.classifier.bundle.files import ANCHORS, CONTENTS, read_bundle, write_bundle
+from cytolora.classifier.bundle.pack import head_file
+from cytolora.classifier.decision.decide import Prediction, Transductive, transductive_columns
+from cytolora.classifier.decision.transduction import make_anchors, to_bytes
+from cytolora.classifier.inference.classifier import Classifier
+from cytolora.classifier.inference.transductive import by_folder
+from cytolora.cli.app import main
+from cytolora.data.synthetic.dataset import CLASSES as SYNTHETIC
+from cytolora.data.synthetic.dataset import DrawnCells, draw_cells, write_synthetic
+
+EXTRA = transductive_columns(CLASSES)
+DRAWN = {"koilocytic": "ascus", "hsil": "hsil", "lsil": "lsil", "normal": "nilm"}
+"""Class of the bundle by class of the drawn cells."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a head and anchors of 300 drawn training cells, and 30 slides held out. Read only."""
+    folder = tmp_path_factory.mktemp("transductive") / "model"
+    plain = Classifier.load(write_small_bundle(folder))
+    train, held_out = ((cells, _labels(cells)) for cells in (draw_cells(n, n, num_slides=30) for n in (300, 600)))
+    features, others = (plain.features(cells.images[known >= 0]) for cells, known in (train, held_out))
+    labels, held_out_labels = (known[known >= 0] for _, known in (train, held_out))
+    head = LogisticRegression(max_iter=500).fit(features, labels)
+    anchors = make_anchors(
+        features,
+        labels,
+        len(CLASSES),
+        held_out_features=others,
+        held_out_logits=head.decision_function(others).astype(np.float32),
+        held_out_labels=held_out_labels,
+        held_out_groups=[str(slide) for slide in held_out[0].slides[held_out[1] >= 0]],
+    )
+    assert anchors is not None
+    contents, files = read_bundle(folder)
+    weights = {"head.weight": head.coef_, "head.bias": head.intercept_}
+    files |= head_file({name: torch.tensor(value, dtype=torch.float32).contiguous() for name, value in weights.items()})
+    write_bundle(folder, replace(contents, temperature=1.0), {**files, ANCHORS: to_bytes(anchors)}, "A card.\n")
+    return folder
+
+
+def _labels(cells: DrawnCells) -> np.ndarray:
+    named = [DRAWN.get(SYNTHETIC[label], "") for label in cells.labels]
+    return np.array([CLASSES.index(name) if name else -1 for name in named])
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two slides of 48 drawn cells, an equal share of each class; read only."""
+    folder = tmp_path_factory.mktemp("slides") / "new"
+    write_synthetic(folder, num_images=120, num_slides=2, seed=9)
+    for path in [*folder.rglob("*_glandular.png"), *folder.glob("*.json"), *folder.glob("*.csv")]:
+        path.unlink()
+    return folder
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments), "--quiet"])
+    return int(ended.value.code or 0)
+
+
+def test_the_answer_of_the_slide_stands_beside_the_one_of_each_image(model, slides, tmp_path):
+    assert run("predict", model, slides, "--out", tmp_path / "plain.csv") == 0
+    assert run("predict", model, slides, "--transductive", "--slide-by", "folder", "--out", tmp_path / "both.csv") == 0
+    plain, both = rows_of(tmp_path / "plain.csv"), rows_of(tmp_path / "both.csv")
+    assert [{name: row[name] for name in plain[0]} for row in both] == plain
+    assert list(both[0]) == [*plain[0], *EXTRA]
+    assert {row["transductive applied"] for row in both} == {"true"}
+    changed = sum(row["predicted"] != row["transductive predicted"] for row in both)
+    assert changed < 40
+    moved = [abs(float(row[name]) - float(row[f"transductive p {name}"])) for row in both for name in CLASSES]
+    assert max(moved) > 0.01
+    for row in both:
+        by_class = {name: float(row[f"transductive p {name}"]) for name in CLASSES}
+        assert sum(by_class.values()) == pytest.approx(1)
+        assert row["transductive predicted"] == max(by_class, key=lambda name: by_class[name])
+    truth = [DRAWN[Path(row["path"]).stem.split("_")[1]] for row in both]
+    sets = [row["transductive prediction_set"].split("|") for row in both]
+    assert np.mean([label in labels for label, labels in zip(truth, sets, strict=True)]) >= 0.9
+
+
+def test_parquet_and_python_hold_what_csv_does(model, slides, tmp_path):
+    for name in ("a.csv", "a.parquet"):
+        assert run("predict", model, slides, "--transductive", "--out", tmp_path / name) == 0
+    table, rows = pq.read_table(tmp_path / "a.parquet").to_pylist(), rows_of(tmp_path / "a.csv")
+    assert list(table[0]) == list(rows[0])
+    assert [row["transductive p hsil"] for row in table] == [float(row["transductive p hsil"]) for row in rows]
+    assert {row["transductive applied"] for row in table} == {True}
+
+
+def test_a_slide_of_one_class_keeps_its_answer_and_a_finding_says_so(model, slides, tmp_path, capsys):
+    cells = sorted(slides.rglob("*_normal.png"))
+    out = tmp_path / "one.csv"
+    assert run("predict", model, *cells, "--transductive", "--out", out, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [one["code"] for one in found] == ["S712"]
+    assert "is shown to be present" in found[0]["text"]
+    for row in rows_of(out):
+        assert row["transductive applied"] == "false"
+        assert row["transductive predicted"] == row["predicted"]
+        assert row["transductive p hsil"] == row["hsil"]
+
+
+def test_an_unreadable_image_has_no_transductive_answer(model, slides, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    cells = sorted(slides.rglob("*.png"))[:40]
+    assert run("predict", model, *cells[:20], tmp_path / "bad.png", *cells[20:], "--transductive", "--out",
+               tmp_path / "out.csv") == 0  # fmt: skip
+    rows = rows_of(tmp_path / "out.csv")
+    assert [bool(row["error"]) for row in rows] == [number == 20 for number in range(41)]
+    assert [not row["transductive predicted"] for row in rows] == [number == 20 for number in range(41)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ONE", "--transductive"], "got 1 cell"),
+        (["SLIDES", "--slide-by", "folder"], "--slide-by says which images"),
+        (["OLD", "--transductive"], "Fit it again"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(model, slides, tmp_path, capsys, arguments, message):
+    one = next(slides.rglob("*.png"))
+    bundle = write_small_bundle(tmp_path / "old") if "OLD" in arguments else model
+    named = {"ONE": one, "SLIDES": slides, "OLD": slides}
+    given = [named.get(argument, argument) for argument in arguments]
+    assert run("predict", bundle, *given, "--out", tmp_path / "out.csv") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.slow
+def test_without_the_option_nothing_of_it_is_loaded(model, slides, tmp_path):
+    import subprocess
+    import sys
+
+    arguments = ["predict", str(model), str(next(slides.rglob("*.png"))), "--out", str(tmp_path / "out.csv")]
+    code = (
+        f"import sys\nfrom cytolora.cli.app import main\ntry:\n    main({arguments!r})\nexcept SystemExit:\n"
+        "    print([name for name in sys.modules if 'transducti' in name])\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_anchors_are_part_of_the_bundle_and_refused_where_they_do_not_fit(model, tmp_path):
+    import shutil
+    from hashlib import sha256
+
+    from safetensors.numpy import load, save
+
+    arrays = load((model / ANCHORS).read_bytes())
+    changes = {
+        "classes": {"means": arrays["means"][:-1]},
+        "width": {"axes": arrays["axes"][:-1], "centre": arrays["centre"][:-1]},
+        "labels": {"held_out.labels": arrays["held_out.labels"] + 4},
+        "numbers": {"held_out.points": arrays["held_out.points"] * np.nan},
+        "types": {"means": arrays["means"].astype(np.float32)},
+        "rows": {"held_out.groups": arrays["held_out.groups"][1:]},
+        "names": {"more": arrays["means"]},
+    }
+    for name, change in changes.items():
+        copied = tmp_path / name
+        shutil.copytree(model, copied)
+        content = save({**arrays, **change})
+        (copied / ANCHORS).write_bytes(content)
+        digest = sha256(content).hexdigest()
+        rewrite(copied, lambda plain, digest=digest: plain["files"].update({ANCHORS: digest}), CONTENTS)
+        with pytest.raises(cytolora.CytoloraError, match=ANCHORS):
+            cytolora.load(copied)
+
+
+def test_classes_named_like_the_new_columns_keep_theirs():
+    classes = ("predicted", "p hsil", "transductive predicted", "hsil")
+    one = Transductive(predicted="hsil", probabilities=(0.1, 0.2, 0.3, 0.4), prediction_set=("hsil",), is_applied=True)
+    row = replace(Prediction(name="a", probabilities=(0.25,) * 4), transductive=one).row(
+        classes, with_transductive=True
+    )
+    assert Counter(row.values())["hsil"] == 2
+    assert sorted(value for value in row.values() if isinstance(value, float)) == [0.1, 0.2, *[0.25] * 4, 0.3, 0.4]
+
+
+def test_a_folder_is_a_slide_inside_a_zip_file_too():
+    assert by_folder("more.zip/slide_3/a.png") == "more.zip/slide_3"
