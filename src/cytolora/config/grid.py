@@ -12,12 +12,12 @@ from cytolora.config.components import (
     AdapterSpec,
     AugmentSpec,
     Budget,
-    HeadSpec,
     MethodKind,
     PreprocessChange,
     SplitSpec,
     method_kind,
 )
+from cytolora.config.heads import HeadSpec
 from cytolora.config.run import PAPER, HeadStart
 from cytolora.core.schema import COUNT, FILE_NAME, Check, between, check_fields, list_of, whole
 from cytolora.errors import ConfigError

@@ -19,7 +19,6 @@ from cytolora.config.components import (
     ZERO_SHOT,
     AdapterSpec,
     AugmentSpec,
-    HeadSpec,
     MethodKind,
     Preprocess,
     PreprocessChange,
@@ -31,6 +30,7 @@ from cytolora.config.components import (
     method_kind,
     needs_text,
 )
+from cytolora.config.heads import HeadSpec
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.schema import FILE_NAME, NAME, WHOLE, Check, check_fields
 from cytolora.errors import ConfigError

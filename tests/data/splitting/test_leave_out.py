@@ -15,9 +15,8 @@ from PIL import Image
 
 import cytolora
 from cytolora.cli.app import main
-from cytolora.config.components import AdapterSpec, Budget
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import RunSpec, Sampling, SplitSpec, TrainSpec, to_plain
+from cytolora.config.run import AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec, to_plain
 from cytolora.core.findings import RefusedDataError
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splitting.splits import assign_subsets

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from fake_store import FakeData, write_runs
 
-from cytolora.config.components import AdapterSpec, Budget, HeadSpec, Sampling, SplitSpec, TrainSpec
-from cytolora.config.run import RunSpec
+from cytolora.config.run import AdapterSpec, Budget, HeadSpec, RunSpec, Sampling, SplitSpec, TrainSpec
 from cytolora.display.figure import look
 from cytolora.experiments.store import Store
 from cytolora.reporting.figures.curves import Curves

@@ -19,10 +19,9 @@ import cytolora
 from cytolora.classifier.leakage.encodings import of_session
 from cytolora.classifier.leakage.features import Effort
 from cytolora.classifier.leakage.measure import measure_leakage
-from cytolora.config.components import AdapterSpec, Budget
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.reading import Decoding, ReadOptions
-from cytolora.config.run import SplitSpec
+from cytolora.config.run import AdapterSpec, Budget, SplitSpec
 from cytolora.core.progress import SILENT
 from cytolora.data.datasets import load_manifest
 from cytolora.experiments.store import Store

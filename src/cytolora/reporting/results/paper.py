@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
-from cytolora.config.components import AdapterSpec, Budget
-from cytolora.config.run import PAPER, RunSpec
+from cytolora.config.run import PAPER, AdapterSpec, Budget, RunSpec
 from cytolora.config.yaml import load_grid
 
 _GRIDS: Mapping[str, str] = {"all": "exp1", "shots": "exp2", "fraction": "exp3"}
