@@ -155,6 +155,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "name_groups": _SIMULATION,
     "int8": "compares cosines too, on real cells, and needs a processor with VNNI",
     "duplicates": "counts altered copies found, on real cells",
+    "transduction": "measures gains and coverage on pseudo-slides; --scale takes one slide of 100,000 cells",
     "odd_images": "counts images referred, on real cells",
     "precision": "compares accuracies in bf16 and fp32, on stored runs of real cells",
     "wrong_attention": "compares features with those of the public code",

@@ -36,14 +36,14 @@ def _written(path: Path, text: str | bytes) -> Path:
 
 
 def by_predict(folder: Path, names: Names) -> Path:
-    with _csv(folder / "p.csv", cast(Any, SimpleNamespace(classes=CLASSES))) as write:
+    with _csv(folder / "p.csv", cast(Any, SimpleNamespace(classes=CLASSES)), False) as write:
         write([said(name) for name in names])
     return folder / "p.csv"
 
 
 def by_slides(folder: Path, names: Names) -> Path:
     cells = [(SlideCell(id=name, x=1.0, y=2.0, feature={}, pixels=None, error=name), said(name)) for name in names]
-    _write_csv(cells, folder / "p.csv", Path("slide, 1\r.svs"), CLASSES)
+    _write_csv(cells, folder / "p.csv", Path("slide, 1\r.svs"), CLASSES, with_transductive=False)
     return folder / "p.csv"
 
 

@@ -14,7 +14,7 @@ import cytolora
 
 NAMES = """
 AdapterSpec BundleError Classifier ConfigError CytoloraError DataError EngineError FitOptions Inputs LinearHead
-Predictions Progress ReadOptions Report StoreError WeightsError __version__ attach check compare embed fit
+Predictions Progress ReadOptions Report StoreError WeightsError __version__ attach check compare embed ensemble fit
 leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images report run split
 """
 
@@ -23,6 +23,7 @@ attach(encoder, method='lora', adapter=None)
 check(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), page=None, progress=None)
 compare(runs, by, *, dataset=(), metric='accuracy', best=False)
 embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, precision='fp32', progress=None)
+ensemble(runs, *, over='all', weights='equal', dataset=(), model=(), method=(), shots=(), metric='accuracy')
 fit(data, out, *, dataset=None, model=None, method=None, shots=None, seed=0, positive=(), labels=None, add=(), weights=None, device=None, options=FitOptions(), progress=None)
 leakage(data, *, model=None, bundle=None, dataset=None, positive=(), sensitivity=0.95, head='gda', repeats=10, seed=0, page=None, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
 list_backbones()
@@ -40,7 +41,7 @@ Classifier.predict_proba(self, images)
 Classifier.features(self, images)
 Classifier.evaluate(self, data, *, dataset=None, on_seen='refuse', page=None, reading=ReadOptions())
 Classifier.export(self, to, out, *, images=(), force_licence=False, progress=None)
-Predictions.to_arrow(self)
+Predictions.to_arrow(self, *, with_transductive=False)
 Predictions.to_pandas(self)
 Report.to_arrow(self)
 Report.to_pandas(self)

@@ -105,6 +105,7 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(crew: ProcessCrew):
         crew.result(worker)
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_every_worker_ends_the_run_with_the_last_reason(crew: ProcessCrew):
     with pytest.raises(EngineError, match=r"3 workers died at .*no memory is left.*fewer --workers"):
         _run(crew, "always die")
@@ -121,12 +122,14 @@ def test_a_fault_of_the_program_keeps_its_stack_trace(crew: ProcessCrew):
     assert "in work" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_workers_that_die_at_the_start_are_tried_three_times(crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "_STARTS", "{path!r}; raise SystemExit('no such package')")
     with pytest.raises(EngineError, match="3 workers died while they started, the last: exit code 1, no such package"):
         _run(crew, "one")
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path):
     program = f"""
 import pickle, sys

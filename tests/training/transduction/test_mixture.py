@@ -73,7 +73,7 @@ def test_the_mixture_equals_its_equations_in_plain_loops(alpha, lam, number):
     assert np.abs(found - prior).max() > 0.05
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), cells=st.integers(2, 60), copies=st.integers(0, 5))
 def test_a_permutation_of_the_cells_permutes_the_answer_to_the_last_bit(seed, cells, copies):
     points, prior, anchors = drawn(seed, cells)
