@@ -69,6 +69,7 @@ def test_the_order_of_the_cells_is_the_order_of_the_answer():
     options = {"temperature": 1.3, "coverage": 0.9, "classes": CLASSES}
     plain, permuted = answer(made, points, logits, **options), answer(made, points[order], logits[order], **options)
     assert plain.is_transductive
+    assert plain.sets is not None
     np.testing.assert_array_equal(permuted.probabilities, plain.probabilities[order])
     np.testing.assert_array_equal(permuted.sets, plain.sets[order])
 
