@@ -169,6 +169,28 @@ def test_workers_times_threads_are_no_more_than_the_machine_has(
     assert sized(Workers(count=count), torch.device("cpu"), threads) == expected
 
 
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("cpu", "0,1", []),
+        ("cuda", None, ["0", "1", "2", "3"]),
+        ("cuda", "2, GPU-5f", ["2", "GPU-5f"]),
+        ("cuda:1", "2,7", ["7"]),
+        ("cuda:3", None, ["3"]),
+    ],
+)
+def test_workers_take_the_gpus_that_this_process_may_use(
+    device: str, visible: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert processes.gpus_of(torch.device(device)) == expected
+    if device != "cpu":
+        assert sized(Workers(), torch.device(device), 1)[0] == len(expected)
+
+
 def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
     assert chosen_engine(None, THIS_PROCESS).name == "inline"
     assert chosen_engine(None, Workers(count=2)).name == "processes"

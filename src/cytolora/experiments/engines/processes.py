@@ -63,8 +63,9 @@ def run_jobs(
         return
     num_workers = min(num_workers, len(units.waiting))
     progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
-    setup = worker_setup(jobs, inputs, store, device=device, threads=threads)
-    crew = ProcessCrew(setup=pickle.dumps(setup), gpus=_gpus(device))
+    own = torch.device(device.type)  # a worker sees one GPU, which is its first
+    setup = worker_setup(jobs, inputs, store, device=own, threads=threads)
+    crew = ProcessCrew(setup=pickle.dumps(setup), gpus=gpus_of(device))
     try:
         Pool(crew=crew, units=units, progress=progress).run(num_workers)
     finally:
@@ -75,18 +76,19 @@ def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, in
     """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold."""
     cpus = num_cpus()
     if device.type == "cuda":
-        count = workers.count or max(1, torch.cuda.device_count())
+        count = workers.count or len(gpus_of(device))
     else:
         count = workers.count or max(1, cpus // threads)
     return count, max(1, min(threads, cpus // count))
 
 
-def _gpus(device: torch.device) -> list[str]:
-    """Returns the names of the GPUs that workers may use, as the driver's environment has them; none on a CPU."""
+def gpus_of(device: torch.device) -> list[str]:
+    """Returns the names of the GPUs that workers may use, as this process's environment has them; none on a CPU."""
     if device.type != "cuda":
         return []
-    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
-    return names or [str(index) for index in range(torch.cuda.device_count())]
+    named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
+    names = named or [str(index) for index in range(max(1, torch.cuda.device_count()))]
+    return names if device.index is None else names[device.index : device.index + 1]
 
 
 @dataclass(eq=False, kw_only=True)
