@@ -75,10 +75,7 @@ def run_jobs(
 def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, int]:
     """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold."""
     cpus = num_cpus()
-    if device.type == "cuda":
-        count = workers.count or len(gpus_of(device))
-    else:
-        count = workers.count or max(1, cpus // threads)
+    count = workers.count or len(gpus_of(device)) or max(1, cpus // threads)
     return count, max(1, min(threads, cpus // count))
 
 
