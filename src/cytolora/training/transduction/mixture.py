@@ -3,7 +3,8 @@
 StatA (Zanella, Fuchs, De Vleeschouwer & Ben Ayed, CVPR 2025, arXiv:2501.03729) with its hyper-parameters. Its text
 anchors are here the class means of the training features in their discriminant space, where the anchors' covariance is
 the identity, and its zero-shot posterior is that of the fitted head. A class without cells keeps its anchor; in the
-authors' code it becomes 0/0. Neighbours are those in the same space, each with weight 1.
+authors' code it becomes 0/0. Neighbours are those in the same space, each with weight 1. Unlike there, the logarithm of
+the variances is part of a density, and class means are not scaled to length one.
 """
 
 from dataclasses import dataclass
