@@ -87,9 +87,18 @@ _REFUSALS = _problems(
     _503="Stopping, or too many connections; ask again after Retry-After seconds.",
 )
 """Of every path: the guard and the limits of connections know no paths."""
+
+
+def _in_json(refusals: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """Says so of a path whose own answers are none; FastAPI would take its media type for refusals too."""
+    schema = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+    return {code: {"description": one["description"], "content": schema} for code, one in refusals.items()}
+
+
+_NO_TOKEN = "No token, or a wrong one."
 _REFUSALS_OF_IMAGES = _REFUSALS | _problems(
     _400="No valid HTTP request, or no multipart form.",
-    _401="No token, or a wrong one.",
+    _401=_NO_TOKEN,
     _422="No image of the request can be read.",
     _503="Too many images or connections, or stopping; ask again after Retry-After seconds.",
 )
@@ -235,18 +244,30 @@ def _add_routes(app: FastAPI, service: Service, token: str | None) -> None:
             raise HTTPException(503, "stopping", headers={"Retry-After": _RETRY_SECONDS})
         return Status(status="ready", pending=service.pending)
 
-    @app.get("/metrics", summary="Counts and durations for Prometheus.", response_class=_Metrics, responses=_REFUSALS)
+    @app.get(
+        "/metrics",
+        summary="Counts and durations for Prometheus.",
+        response_class=_Metrics,
+        responses=_in_json(_REFUSALS | _problems(_401=_NO_TOKEN)),
+        dependencies=_secured(token),
+    )
     async def metrics() -> Response:
         return _Metrics(service.metrics.text())
 
     _add_predict(app, service, token)
 
 
-def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
-    secured = [] if token is None else [Depends(HTTPBearer(auto_error=False))]  # says so in the schema; Guard checks
+def _secured(token: str | None) -> list[Any]:
+    """Says in the schema that a path needs the token; Guard looks at it."""
+    return [] if token is None else [Depends(HTTPBearer(auto_error=False))]
 
+
+def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
     @app.post(
-        "/v1/predict", summary="Predicts one or many images.", responses=_REFUSALS_OF_IMAGES, dependencies=secured
+        "/v1/predict",
+        summary="Predicts one or many images.",
+        responses=_REFUSALS_OF_IMAGES,
+        dependencies=_secured(token),
     )
     async def predict(images: Annotated[list[ImageFile], File(description=_FORMATS, min_length=1)]) -> Answers:
         if len(images) > service.limits.max_images:
