@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 import torch
@@ -46,15 +47,14 @@ def manifest(drawn_cells: Path) -> Manifest:
     return load_manifest(drawn_cells)
 
 
-def _extract(
+def _parts(
+    encoder: _Mean,
     manifest: Manifest,
     folder: Path,
     preprocess: Preprocess = PREPROCESS,
     on_images: Callable[[int], None] = lambda images: None,
     augment: AugmentSpec | None = None,
-) -> tuple[Tensor, int]:
-    """Returns the features, and how many images the encoder had to see."""
-    encoder = _Mean()
+) -> Iterator[Tensor]:
     parts = chunks(
         lambda: encoder,  # pyright: ignore[reportArgumentType]
         manifest,
@@ -67,7 +67,15 @@ def _extract(
         on_images=on_images,
         augment=augment,
     )
-    return torch.cat([part.features for part in parts]), encoder.num_images
+    return (part.features for part in parts)
+
+
+def _extract(
+    manifest: Manifest, folder: Path, preprocess: Preprocess = PREPROCESS, **options: Any
+) -> tuple[Tensor, int]:
+    """Returns the features, and how many images the encoder had to see."""
+    encoder = _Mean()
+    return torch.cat(list(_parts(encoder, manifest, folder, preprocess, **options))), encoder.num_images
 
 
 def test_a_second_extraction_only_reads(manifest: Manifest, tmp_path: Path):
@@ -141,23 +149,9 @@ def three_threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def _in_threads(encoder: nn.Module, manifest: Manifest, folder: Path) -> Iterator[Tensor]:
-    parts = chunks(
-        lambda: encoder,  # pyright: ignore[reportArgumentType]
-        manifest,
-        PREPROCESS,
-        recipe=_Mean.recipe,
-        weights_sha256="0",
-        pixels=PixelCache(folder / "pixels", manifest.root),
-        cache=folder / "features",
-        device=torch.device("cpu"),
-    )
-    return (part.features for part in parts)
-
-
 def test_on_a_cpu_every_thread_computes_an_image_of_its_own(manifest: Manifest, tmp_path: Path, three_threads: int):
     encoder = _Meeting(three_threads)
-    features = torch.cat(list(_in_threads(encoder, manifest, tmp_path / "three")))
+    features = torch.cat(list(_parts(encoder, manifest, tmp_path / "three")))
     assert set(encoder.counts) == {1}
     assert torch.equal(features, _extract(manifest, tmp_path / "one")[0])
 
@@ -173,7 +167,7 @@ def test_an_image_that_fails_in_a_thread_ends_all_and_leaves_torch_its_threads(
     paths[5].write_bytes(b"no image")
     some = replace(manifest, root=tmp_path, samples=tuple(moved))
     with pytest.raises(DataError, match=r"5\.png"):
-        list(_in_threads(_Mean(), some, tmp_path / "three"))
+        list(_parts(_Mean(), some, tmp_path / "three"))
     assert torch.get_num_threads() == three_threads
 
 
