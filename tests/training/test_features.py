@@ -379,3 +379,9 @@ def test_features_are_equal_alone_in_any_company_and_at_any_position(spec, preci
     for seed, size in enumerate((40, 33, 16, 7, 2)):
         order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))[:size].tolist()
         assert torch.equal(features(order), expected[order]), size
+
+
+def test_a_cache_below_a_file_is_told_and_computing_goes_on(manifest: Manifest, tmp_path: Path):
+    (tmp_path / "features").write_text("no folder")
+    features, num_seen = _extract(_some(manifest, range(5)), tmp_path)
+    assert (len(features), num_seen) == (5, 5)

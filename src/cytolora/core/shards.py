@@ -99,7 +99,7 @@ class ShardStore:
         """Merges the indexes of today's shards; those of shards seen before are not looked at again."""
         try:
             shards = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
-        except FileNotFoundError:
+        except OSError:  # not there yet, or of somebody else: then nothing can be kept either, which is told
             shards = []
         if shards != list(self._indexes):
             self._indexes = {shard: self._index(shard) for shard in shards}

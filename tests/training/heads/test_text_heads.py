@@ -192,3 +192,19 @@ def test_the_length_of_features_changes_nothing(method: str):
         for a, b in ((known, val), longer)
     )
     np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_lp_plus_plus_has_a_finite_loss_where_a_share_rounds_to_nothing():
+    known, val, _ = drawn([4000, 30])
+    (head,) = lp_plus_plus([known], [val], [0])
+    assert head.final_loss is not None
+    assert np.isfinite(head.final_loss)
+
+
+def test_lp_plus_plus_of_features_without_length_stays_finite():
+    known, val, _ = drawn([5, 5])
+    known = replace(known, features=torch.zeros_like(known.features))
+    (head,) = lp_plus_plus([known], [val], [0])
+    assert head.final_loss is not None
+    assert np.isfinite(head.final_loss)
+    assert all(torch.isfinite(part).all() for part in head.state.values())

@@ -15,6 +15,8 @@ from cytolora.training.heads.steps import SteppedHead
 _NUM_EPOCHS, _MOMENTUM = 300, 0.9
 _FACTOR_START, _FACTOR_EVERY = 250.0, 10
 """Of LP++'s factors of the text."""
+_LEAST = 1e-12
+"""Of a curvature: features without length have none, and nothing to move either."""
 
 
 def ss_text(known: Labelled) -> AffineHead:
@@ -44,6 +46,9 @@ def lp_plus_plus(known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequ
     Z'Z; every tenth step also moves the factors a, by N / (4 max_c sum (z t_c)^2). w starts as the sum of a class's
     images, a as 250 times their mean cosine with all texts. Validation accuracy chooses the step, of equals the latest.
 
+    Made for equal numbers of images: as a sum, the start of a class with hundreds of times the images of another is so
+    far ahead that 300 steps may leave the rare class unpredicted.
+
     The public code never clears the gradient of a, so that every move of it uses the sum since the start; here it uses
     the gradient. Arrays are [seeds, ...], images in columns: products of few classes are quick that way.
     """
@@ -56,13 +61,15 @@ def lp_plus_plus(known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequ
     factor = np.repeat(np.array(starts)[:, None], num_classes, axis=1)
     bias = np.stack([_bias_of(seed, z.shape[2], num_classes) for seed in seeds])
     num_images = z.shape[1]
-    step_size = np.array([4 * num_images / _largest_eigenvalue(rows) for rows in z])[:, None]
-    factor_step = num_images / (4 * (cosines**2).sum(axis=2).max(axis=1, keepdims=True))
+    step_size = np.array([4 * num_images / max(_largest_eigenvalue(rows), _LEAST) for rows in z])[:, None]
+    factor_step = num_images / (4 * np.maximum((cosines**2).sum(axis=2).max(axis=1, keepdims=True), _LEAST))
     moves = [np.zeros_like(weight), np.zeros_like(bias)]
     best, chosen, loss = np.full(len(seeds), -1), (weight.copy(), bias.copy()), np.zeros(len(seeds))
     for epoch in range(1, _NUM_EPOCHS + 1):
-        shares = _softmax(weight @ np.moveaxis(z, 2, 1) + bias[:, :, None] + cosines * factor[:, :, None])
-        loss = -np.log((shares * one_hot).sum(axis=1)).mean(axis=1)
+        logits = weight @ np.moveaxis(z, 2, 1) + bias[:, :, None] + cosines * factor[:, :, None]
+        shares = _softmax(logits)
+        if epoch == _NUM_EPOCHS:
+            loss = _cross_entropy(logits, one_hot)
         errors = (shares - one_hot) / num_images
         moves = [_MOMENTUM * move + grad for move, grad in zip(moves, (errors @ z, errors.sum(axis=2)), strict=True)]
         weight, bias = weight - step_size[:, :, None] * moves[0], bias - step_size * moves[1]
@@ -100,6 +107,15 @@ def _bias_of(seed: int, feature_dim: int, num_classes: int) -> Float64[np.ndarra
 def _softmax(logits: Float64[np.ndarray, "seeds classes images"]) -> Float64[np.ndarray, "seeds classes images"]:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _cross_entropy(
+    logits: Float64[np.ndarray, "seeds classes images"], one_hot: Float64[np.ndarray, "seeds classes images"]
+) -> Float64[np.ndarray, " seeds"]:
+    """Finite for finite logits, where the share of the true class rounds to 0."""
+    high = logits.max(axis=1, keepdims=True)
+    whole = high[:, 0] + np.log(np.exp(logits - high).sum(axis=1))
+    return (whole - (logits * one_hot).sum(axis=1)).mean(axis=1)
 
 
 def _largest_eigenvalue(rows: Float64[np.ndarray, "images features"]) -> float:
