@@ -138,3 +138,18 @@ def test_the_log_on_standard_output_is_one_line_a_request(model: Colour, capsys:
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["path"] == "/health"
     assert not logging.getLogger("cytolora.requests").handlers  # of its own, not the process's
+
+
+def test_a_fault_of_the_program_is_counted_and_logged_as_500(model: Colour):
+    rows: list[dict[str, Any]] = []
+    app = make_app(model, log=rows.append)
+
+    @app.get("/fault")
+    async def fault() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ask(app, "GET", "/fault")
+    ask(app, "A" * 1000, "/health")
+    assert [(row["status"], row["method"]) for row in rows] == [(500, "GET"), (405, "other")]
+    assert _numbers(app)["cytolora_requests_total", "other", "500"] == 1

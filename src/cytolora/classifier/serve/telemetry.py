@@ -29,6 +29,7 @@ METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """Of an id that a caller may give; any other text could forge lines of a log."""
 _PATHS = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/v1/predict"))
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -118,6 +119,9 @@ class Telemetry:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception:
+            request.status = request.status or 500  # answered further out
+            raise
         finally:
             _REQUEST.reset(token)
             self._note(scope, request, name.decode(), perf_counter() - started)
@@ -134,7 +138,7 @@ class Telemetry:
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "id": name,
                 "client": client[0] if client else None,
-                "method": scope["method"],
+                "method": scope["method"] if scope["method"] in _METHODS else "other",
                 "path": path,
                 "status": status,
                 "seconds": round(seconds, 4),
