@@ -79,8 +79,8 @@ PARTS: Mapping[str, Part] = {
         title="Every head on frozen features",
         script="head_speed.py",
         quick=("--quick",),
-        minutes=0.3,
-        full_minutes=2,
+        minutes=0.8,
+        full_minutes=15,
     ),
     "end-to-end": Part(
         title="A few-shot run from files to accuracies",
