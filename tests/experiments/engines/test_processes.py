@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any
 
 import pytest
 import torch
 from child_processes import below
+from stand_in_runs import run_and_its_test_set, units_of
 
 from cells import run_all, tiny_grid
 from cytolora.api.grids import run_grid
@@ -23,7 +25,7 @@ from cytolora.experiments.engines import processes
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.processes import ProcessCrew, sized
 from cytolora.experiments.engines.registry import chosen_engine
-from cytolora.experiments.engines.units import Unit, Units
+from cytolora.experiments.engines.units import Units
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.training.resources import Inputs
 
@@ -45,6 +47,7 @@ class Worker:
             raise DataError('cell.png is no image.')
         if key == 'fail': raise ZeroDivisionError('of a programmer')
         if key == 'wait': time.sleep(60)
+        while key == 'until told' and not os.path.exists(self.setup): time.sleep(0.02)
         return 7
 own.Worker = Worker
 from cytolora.experiments.engines.process_worker import main
@@ -62,18 +65,8 @@ def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessCre
     assert all(process.popen.poll() is not None for process in made.processes)
 
 
-class _Run(NamedTuple):
-    run_id: str = "run"
-    method: str = "linear"
-
-
-def _units(*names: str) -> Units:
-    settings: Any = ((_Run(),), (_Run(),))
-    return Units(waiting=[Unit(key=(name, "nano"), settings=settings, cost=1) for name in names])
-
-
 def _run(crew: ProcessCrew, *names: str, workers: int = 1) -> Units:
-    units = _units(*names)
+    units = units_of(*names)
     Pool(crew=crew, units=units, progress=SILENT).run(workers)
     assert not units.waiting
     return units
@@ -99,10 +92,32 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(crew: ProcessCrew):
     until = time.monotonic() + 30
     while not worker.is_gone and time.monotonic() < until:
         assert crew.wait([], 0.1) == []
-    unit = _units("one").waiting[0]
+    unit = units_of("one").waiting[0]
     assert crew.wait([crew.work(worker, unit)], 30) == [worker]
     with pytest.raises(WorkerDiedError, match="ended by SIGKILL"):
         crew.result(worker)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_three_workers_that_are_killed_while_idle_do_not_end_the_run(crew: ProcessCrew, tmp_path: Path):
+    units = run_and_its_test_set("until told")
+    pool = Pool(crew=crew, units=units, progress=SILENT)
+
+    def kill_idle() -> None:
+        while len(pool.idle) < 3:
+            time.sleep(0.01)
+        for worker, _ in list(pool.idle):
+            worker.popen.kill()
+            worker.popen.wait(30)
+        (tmp_path / "died").touch()
+
+    killing = Thread(target=kill_idle, daemon=True)
+    killing.start()
+    pool.run(4)
+    killing.join(30)
+    assert not units.waiting
+    assert not units.attempts
+    assert len(crew.processes) == 7
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ from typing import Any, BinaryIO
 
 from cytolora.errors import CytoloraError
 
+TAKEN = "taken"
+"""Word of the message that what was told last is begun with; all others are answers."""
+
 
 def main() -> None:
     """Works until the process that started it closes the pipe; whatever else ends it stands on standard error."""
@@ -37,6 +40,7 @@ def _work() -> None:
     _answer(answers, lambda: worker.start() or 0)
     while True:
         unit = told.get()
+        _send(answers, (TAKEN, None))
         _answer(answers, lambda unit=unit: worker.work(unit))
 
 
@@ -55,5 +59,9 @@ def _answer(answers: BinaryIO, work: Callable[[], int]) -> None:
         answer = "refused", error
     except Exception:
         answer = "failed", traceback.format_exc()
-    pickle.dump(answer, answers)
+    _send(answers, answer)
+
+
+def _send(answers: BinaryIO, message: tuple[str, Any]) -> None:
+    pickle.dump(message, answers)
     answers.flush()

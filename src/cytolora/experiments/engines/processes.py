@@ -27,6 +27,7 @@ from cytolora.core.text import counted
 from cytolora.errors import EngineError
 from cytolora.experiments.engines.driver import open_units, worker_setup
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.process_worker import TAKEN
 from cytolora.experiments.engines.units import Unit
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
@@ -98,6 +99,8 @@ class _Process:
     message: Any = None
     """Its last answer: a word and a value; None if it is gone."""
     is_gone: bool = False
+    has_taken: bool = True
+    """Whether it has begun with what it was told last."""
 
     def tell(self, what: bytes) -> None:
         assert self.popen.stdin is not None
@@ -156,6 +159,9 @@ class ProcessCrew:
             process, message = self.events.get(timeout=seconds)
         except Empty:
             return []
+        if message is not None and message[0] == TAKEN:
+            process.has_taken = True
+            return []
         process.message, process.is_gone = message, message is None
         return [process] if process in promises else []  # else an idle one died
 
@@ -168,13 +174,17 @@ class ProcessCrew:
             RuntimeError: If it met anything else, with its stack trace.
         """
         if promise.message is None:
-            raise WorkerDiedError(self._why_gone(promise))
+            raise WorkerDiedError(self._why_gone(promise), has_taken=promise.has_taken)
         word, value = promise.message
         if word == "done":
             return value
         if word == "refused":
             raise value
         raise RuntimeError(f"A worker failed:\n{value}")
+
+    def is_gone(self, worker: _Process) -> bool:
+        """Whether a process has ended."""
+        return worker.is_gone or worker.popen.poll() is not None
 
     def has_room(self) -> bool:
         """Always: processes are started at once, or not at all."""
@@ -189,6 +199,7 @@ class ProcessCrew:
             process.errors.close()
 
     def _told(self, process: _Process, what: bytes) -> _Process:
+        process.has_taken = False
         process.tell(what)
         if process.is_gone:  # while it was idle, and nobody hears of it twice
             self.events.put((process, None))
