@@ -206,6 +206,34 @@ def test_workers_take_the_gpus_that_this_process_may_use(
         assert sized(Workers(), torch.device(device), 1)[0] == len(expected)
 
 
+@pytest.mark.parametrize(
+    ("visible", "count", "expected"),
+    [
+        ("0,1,2,3", 2, ["0", "1"]),  # more names than GPUs
+        ("1,0", 2, ["1", "0"]),
+        ("0,-1,1", 1, ["0"]),  # CUDA reads no further than the first name that is none
+        ("1,7,0", 1, ["1"]),
+        ("0,,1", 1, ["0"]),
+        (" 1 , 0 ", 2, ["1", "0"]),
+        ("-1", 0, []),
+        ("", 0, []),
+        ("NoDevFiles", 0, []),
+        ("0,0", 0, []),  # for CUDA a name that comes twice leaves none
+        ("GPU-77bb,GPU-5f00", 2, ["GPU-77bb", "GPU-5f00"]),
+        ("GPU-77,GPU-not-there,GPU-5f", 1, ["GPU-77"]),
+        ("MIG-1a,MIG-2b", 2, ["MIG-1a", "MIG-2b"]),
+    ],
+)
+def test_of_the_gpus_that_are_named_those_are_taken_that_cuda_counts(
+    visible: str, count: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """The counts are those of torch 2.15 on a machine with the GPUs 0 (GPU-5f00aa) and 1 (GPU-77bb)."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert processes.gpus_of(torch.device("cuda")) == expected
+    assert processes.gpus_of(torch.device("cuda:1")) == expected[1:2]
+
+
 def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
     assert chosen_engine(None, THIS_PROCESS).name == "inline"
     assert chosen_engine(None, Workers(count=2)).name == "processes"

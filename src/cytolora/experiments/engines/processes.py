@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -81,12 +82,17 @@ def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, in
 
 
 def gpus_of(device: torch.device) -> list[str]:
-    """Returns the names of the GPUs that workers may use, as this process's environment has them; none on a CPU."""
+    """Returns the names of the GPUs that workers may use, as this process's environment has them; none on a CPU.
+
+    CUDA reads CUDA_VISIBLE_DEVICES up to the first name that is no GPU of the machine, and torch counts what it has
+    read: the names after those are nobody's.
+    """
     if device.type != "cuda":
         return []
-    named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
-    names = named or [str(index) for index in range(max(1, torch.cuda.device_count()))]
-    return names if device.index is None else names[device.index : device.index + 1]
+    count, visible = torch.cuda.device_count(), os.environ.get(_VISIBLE)
+    names = map(str, range(count)) if visible is None else map(str.strip, visible.split(","))
+    usable = list(islice(names, count))
+    return usable if device.index is None else usable[device.index : device.index + 1]
 
 
 @dataclass(eq=False, kw_only=True)
