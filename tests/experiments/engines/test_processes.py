@@ -1,5 +1,6 @@
 """Several processes of one machine: the numbers of one process, whoever of them dies."""
 
+import errno
 import os
 import pickle
 import signal
@@ -19,6 +20,7 @@ from stand_in_runs import run_and_its_test_set, units_of
 from cells import run_all, tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.cli.app import main
+from cytolora.core.findings import RefusedDataError
 from cytolora.core.progress import SILENT
 from cytolora.errors import ConfigError, DataError, EngineError
 from cytolora.experiments.engines import processes
@@ -45,6 +47,18 @@ class Worker:
         if key == 'refuse':
             from cytolora.errors import DataError
             raise DataError('cell.png is no image.')
+        if key == 'refuse with a code':
+            from cytolora.core.findings import RefusedDataError
+            raise RefusedDataError('D509', 'Some images have a subset.')
+        if key == 'full disk': raise OSError(28, 'No space left on device', 'runs/metrics.json')
+        if key == 'read-only disk': raise OSError(30, 'Read-only file system', 'runs/metrics.json')
+        if key == 'unreachable': raise OSError(107, 'Transport endpoint is not connected')
+        if key == 'broken pipe': raise BrokenPipeError(32, 'Broken pipe')
+        if key == 'no package': raise ModuleNotFoundError("No module named 'peft'", name='peft')
+        if key == 'odd error':
+            class OddError(OSError):
+                def __init__(self, one, *, two): super().__init__(one)
+            raise OddError('of a kind of its own', two=2)
         if key == 'fail': raise ZeroDivisionError('of a programmer')
         if key == 'wait': time.sleep(60)
         while key == 'until told' and not os.path.exists(self.setup): time.sleep(0.02)
@@ -131,6 +145,69 @@ def test_what_a_worker_refuses_is_the_error_of_the_run(crew: ProcessCrew):
         _run(crew, "refuse")
 
 
+def test_what_a_worker_refuses_keeps_its_kind_whatever_its_class_takes(crew: ProcessCrew):
+    with pytest.raises(RefusedDataError, match=r"^Some images have a subset\.$") as raised:
+        _run(crew, "refuse with a code")
+    assert raised.value.code == "D509"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "number", "filename"),
+    [
+        ("full disk", errno.ENOSPC, "runs/metrics.json"),
+        ("read-only disk", errno.EROFS, "runs/metrics.json"),
+        ("unreachable", errno.ENOTCONN, None),
+    ],
+)
+def test_an_error_of_the_system_in_a_worker_is_the_drivers_with_its_place(
+    crew: ProcessCrew, dataset: str, number: int, filename: str | None
+):
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        _run(crew, dataset)
+    assert (raised.value.errno, raised.value.filename) == (number, filename)
+    assert "in work" in raised.value.__notes__[0]
+
+
+def test_a_package_that_a_worker_lacks_is_named_by_the_driver(crew: ProcessCrew):
+    with pytest.raises(ModuleNotFoundError) as raised:
+        _run(crew, "no package")
+    assert raised.value.name == "peft"
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("broken pipe", "Broken pipe"), ("odd error", "of a kind of its own")])
+def test_an_error_that_the_driver_cannot_raise_as_its_own_is_a_fault_with_its_stack_trace(
+    crew: ProcessCrew, dataset: str, said: str
+):
+    with pytest.raises(RuntimeError, match=rf"A worker failed:\n(.|\n)*{said}"):
+        _run(crew, dataset)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "line"),
+    [
+        ("full disk", "cytolora: Cannot write runs/metrics.json: No space left on device. Make room, and run the same"),
+        ("read-only disk", "cytolora: Cannot write runs/metrics.json: Read-only file system. Name a folder on a disk"),
+        ("no package", "cytolora: This command needs peft, which is not installed here."),
+    ],
+)
+def test_run_says_in_one_line_what_a_worker_lacks(
+    dataset: str,
+    line: str,
+    crew: ProcessCrew,
+    drawn_cells: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(processes, "worker_setup", lambda *_, **__: str(tmp_path / "died"))
+    monkeypatch.setattr(processes, "open_units", lambda *_: units_of(dataset))
+    options = ("--shots", "1", "--data", f"synthetic={drawn_cells}", "--out", str(tmp_path / "runs"), "--quiet")
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "smoke", *options, "--workers", "1"])
+    assert exit_.value.code == 2
+    assert " ".join(capsys.readouterr().err.split()).startswith(line)
+
+
 def test_a_fault_of_the_program_keeps_its_stack_trace(crew: ProcessCrew):
     with pytest.raises(RuntimeError, match=r"A worker failed:\n(.|\n)*of a programmer") as raised:
         _run(crew, "fail")
@@ -151,6 +228,7 @@ import pickle, sys
 from cytolora.experiments.engines import processes
 from cytolora.experiments.engines.pool import Pool
 from cytolora.experiments.engines.units import Unit, Units
+from cytolora.core.findings import RefusedDataError
 from cytolora.core.progress import SILENT
 processes._STARTS = {_STAND_IN!r}
 crew = processes.ProcessCrew(setup=pickle.dumps({str(tmp_path / "died")!r}), gpus=())

@@ -7,13 +7,19 @@ import sys
 import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from cytolora.errors import CytoloraError
 
 TAKEN = "taken"
-"""Word of the message that what was told last is begun with; all others are answers."""
+"""Word of the message that what was told last is begun with."""
+DONE = "done"
+"""Word of an answer: with the number of images trained on."""
+REFUSED = "refused"
+"""Word of an answer: with the error for the driver to raise, and its stack trace."""
+FAILED = "failed"
+"""Word of an answer: with the stack trace of a fault of the program."""
 
 
 def main() -> None:
@@ -29,7 +35,7 @@ def main() -> None:
 def _work() -> None:
     """Makes ready by the first thing that comes in, and does all others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what any library prints is no answer
     told: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(sys.stdin.buffer, told), name="cytolora-driver", daemon=True).start()
@@ -40,28 +46,56 @@ def _work() -> None:
     _answer(answers, lambda: worker.start() or 0)
     while True:
         unit = told.get()
-        _send(answers, (TAKEN, None))
+        answers.send(TAKEN, None)
         _answer(answers, lambda unit=unit: worker.work(unit))
 
 
 def _listen(told: BinaryIO, queue: "SimpleQueue[Any]") -> None:
+    code = 0
     try:
         while True:
             queue.put(pickle.load(told))
+    except EOFError:
+        pass  # the pipe is closed: nobody waits for what this process is at
+    except BaseException:  # what was told cannot be read here
+        traceback.print_exc()
+        sys.stderr.flush()
+        code = 1
     finally:
-        os._exit(0)  # the pipe is closed: nobody waits for what this process is at
+        os._exit(code)
 
 
-def _answer(answers: BinaryIO, work: Callable[[], int]) -> None:
+class Answers:
+    """The pipe to the driver, into which any thread may write."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        """Takes the open pipe."""
+        self._pipe, self._lock = pipe, Lock()
+
+    def send(self, word: str, value: Any) -> None:
+        """Sends a message whole."""
+        message = pickle.dumps((word, value))
+        with self._lock:
+            self._pipe.write(message)
+            self._pipe.flush()
+
+
+def _answer(answers: Answers, work: Callable[[], int]) -> None:
     try:
-        answer = "done", work()
-    except CytoloraError as error:
-        answer = "refused", error
+        answer = DONE, work()
+    except (CytoloraError, OSError, ModuleNotFoundError) as error:
+        text = traceback.format_exc()
+        answer = (REFUSED, (error, text)) if _is_sendable(error) else (FAILED, text)
     except Exception:
-        answer = "failed", traceback.format_exc()
-    _send(answers, answer)
+        answer = FAILED, traceback.format_exc()
+    answers.send(*answer)
 
 
-def _send(answers: BinaryIO, message: tuple[str, Any]) -> None:
-    pickle.dump(message, answers)
-    answers.flush()
+def _is_sendable(error: Exception) -> bool:
+    """Whether the driver can raise it as its own; a pipe that is broken here is not the driver's output."""
+    if isinstance(error, ConnectionError):
+        return False
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:  # whatever the class makes of its own arguments
+        return False

@@ -25,10 +25,10 @@ import torch
 from cytolora.core.machine import num_cpus
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
-from cytolora.errors import EngineError
+from cytolora.errors import CytoloraError, EngineError
 from cytolora.experiments.engines.driver import open_units, worker_setup
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
-from cytolora.experiments.engines.process_worker import TAKEN
+from cytolora.experiments.engines.process_worker import DONE, FAILED, TAKEN
 from cytolora.experiments.engines.units import Unit
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
@@ -175,18 +175,21 @@ class ProcessCrew:
         """Returns what a process answered.
 
         Raises:
-            CytoloraError: That of the process.
+            CytoloraError: That of the process; so an OSError, and a ModuleNotFoundError.
             WorkerDiedError: If it is gone.
             RuntimeError: If it met anything else, with its stack trace.
         """
         if promise.message is None:
             raise WorkerDiedError(self._why_gone(promise), has_taken=promise.has_taken)
         word, value = promise.message
-        if word == "done":
+        if word == DONE:
             return value
-        if word == "refused":
-            raise value
-        raise RuntimeError(f"A worker failed:\n{value}")
+        if word == FAILED:
+            raise RuntimeError(f"A worker failed:\n{value}")
+        error, text = value
+        if not isinstance(error, CytoloraError):  # where the command has no line for it, its place helps
+            error.add_note(f"In a worker:\n{text}")
+        raise error
 
     def is_gone(self, worker: _Process) -> bool:
         """Whether a process has ended."""
