@@ -1,28 +1,24 @@
-"""Telemetry of the service: metrics for Prometheus, an id for every request, and a log of requests as JSON lines.
+"""Telemetry of the service: metrics for Prometheus, an id for every request, and a row of each for the log.
 
 Neither metrics nor log hold names, contents or results of single images.
 """
 
-import json
-import logging
-import logging.handlers
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from cytolora.classifier.decision.decide import Prediction
 from cytolora.classifier.serve.guard import App, Receive, Scope, Send
-from cytolora.errors import ConfigError
 
 METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Media type of ``Metrics.text``."""
@@ -58,6 +54,9 @@ class Metrics:
         self.pending = Gauge("cytolora_pending_images", "Images waiting for an answer.", registry=self.registry)
         Info("cytolora_model", "The model that answers.", registry=self.registry).info(about)
         ProcessCollector(registry=self.registry)
+        self.num_unlogged: Callable[[], int] = lambda: 0
+        """Returns how many rows the log of requests has dropped."""
+        self.registry.register(_Unlogged(self))
         for outcome in ("predicted", "unreadable"):
             self.images.labels(outcome)
         for label in classes:
@@ -77,6 +76,18 @@ class Metrics:
     def text(self) -> bytes:
         """Returns all of them in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Unlogged(Collector):
+    """The count that the log keeps, read when it is asked for."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "cytolora_request_log_dropped", "Lines that the request log lacks.", self._metrics.num_unlogged()
+        )
 
 
 @dataclass(slots=True)
@@ -145,31 +156,6 @@ class Telemetry:
                 "images": request.num_images,
             }
         )
-
-
-def request_log(path: Path | None) -> Callable[[dict[str, Any]], None]:
-    """Returns what writes a request as a line of JSON to the end of a file, which may be moved away meanwhile.
-
-    Args:
-        path: ``-`` is standard output; None writes nothing.
-
-    Raises:
-        ConfigError: If the file cannot be written.
-    """
-    if path is None:
-        return lambda row: None
-    try:
-        handler = logging.StreamHandler(sys.stdout) if str(path) == "-" else _file(path)
-    except OSError as error:
-        raise ConfigError(f"--request-log: cannot write {path}: {error.strerror or error}.") from error
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.Logger("cytolora.requests")
-    log.addHandler(handler)
-    return lambda row: log.info(json.dumps(row))
-
-
-def _file(path: Path) -> logging.Handler:
-    return logging.handlers.WatchedFileHandler(path, encoding="utf-8")
 
 
 def _id(scope: Scope) -> bytes:
