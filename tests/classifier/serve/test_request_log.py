@@ -84,6 +84,7 @@ def test_requests_are_answered_while_nobody_reads_the_fifo(
         "Lines of the request log are dropped: 20 lines wait to be written. /metrics counts them.",
         "21 lines of the request log could not be written within 0.1 s.",
     ]
+    assert isinstance(log, RequestLog)
     assert log.num_dropped == 61  # with the question for /metrics: all
 
 
