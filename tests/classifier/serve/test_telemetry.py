@@ -185,6 +185,9 @@ def test_a_fault_behind_a_token_says_nothing_to_those_without(model: Colour):
 
 
 class _Slow(Colour):
+    begun: Event
+    goes_on: Event
+
     def outputs(self, views: Any) -> Any:
         self.begun.set()
         self.goes_on.wait(20)
@@ -194,7 +197,7 @@ class _Slow(Colour):
 @pytest.fixture
 def slow(model: Colour) -> _Slow:
     made = _Slow(model.contents, "slow")
-    made.begun, made.goes_on = Event(), Event()  # pyright: ignore[reportAttributeAccessIssue]
+    made.begun, made.goes_on = Event(), Event()
     return made
 
 

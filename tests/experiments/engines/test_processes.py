@@ -1,13 +1,11 @@
 """Several processes of one machine: the numbers of one process, whoever of them dies."""
 
-import errno
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,84 +14,24 @@ import pytest
 import torch
 from child_processes import below
 from stand_in_runs import run_and_its_test_set, units_of
+from stand_in_workers import STAND_IN, run_units
 
 from cells import run_all, tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.cli.app import main
-from cytolora.core.findings import RefusedDataError
 from cytolora.core.progress import SILENT
-from cytolora.errors import ConfigError, DataError, EngineError
+from cytolora.errors import ConfigError, EngineError
 from cytolora.experiments.engines import processes
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.processes import ProcessCrew, sized
 from cytolora.experiments.engines.registry import chosen_engine
-from cytolora.experiments.engines.units import Units
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.training.resources import Inputs
-
-_STAND_IN = """
-import os, signal, sys, time
-sys.path[:] = {path!r}
-sys.modules['cytolora.experiments.engines.worker'] = own = type(sys)('worker')
-class Worker:
-    def __init__(self, setup): self.setup = setup
-    def start(self): print('a library prints', flush=True)
-    def work(self, unit):
-        key = unit.key[0]
-        if key == 'die' and not os.path.exists(self.setup):
-            open(self.setup, 'w').close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if key == 'always die': sys.exit('no memory is left')
-        if key == 'refuse':
-            from cytolora.errors import DataError
-            raise DataError('cell.png is no image.')
-        if key == 'refuse with a code':
-            from cytolora.core.findings import RefusedDataError
-            raise RefusedDataError('D509', 'Some images have a subset.')
-        if key == 'full disk': raise OSError(28, 'No space left on device', 'runs/metrics.json')
-        if key == 'read-only disk': raise OSError(30, 'Read-only file system', 'runs/metrics.json')
-        if key == 'unreachable': raise OSError(107, 'Transport endpoint is not connected')
-        if key == 'broken pipe': raise BrokenPipeError(32, 'Broken pipe')
-        if key == 'no package': raise ModuleNotFoundError("No module named 'peft'", name='peft')
-        if key == 'odd error':
-            class OddError(OSError):
-                def __init__(self, one, *, two): super().__init__(one)
-            raise OddError('of a kind of its own', two=2)
-        if key == 'fail': raise ZeroDivisionError('of a programmer')
-        if key == 'wait': time.sleep(60)
-        while key == 'until told' and not os.path.exists(self.setup): time.sleep(0.02)
-        return 7
-own.Worker = Worker
-from cytolora.experiments.engines.process_worker import main
-main()
-"""
-"""A worker without torch, which does what the dataset's name says."""
-
-
-@pytest.fixture
-def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessCrew]:
-    monkeypatch.setattr(processes, "_STARTS", _STAND_IN)
-    made = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
-    yield made
-    made.end()
-    assert all(process.popen.poll() is not None for process in made.processes)
-
-
-def _run(crew: ProcessCrew, *names: str, workers: int = 1) -> Units:
-    units = units_of(*names)
-    Pool(crew=crew, units=units, progress=SILENT).run(workers)
-    assert not units.waiting
-    return units
-
-
-def test_units_are_done_and_what_a_library_prints_is_no_answer(crew: ProcessCrew):
-    _run(crew, "one", "two", "three", workers=2)
-    assert len(crew.processes) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_a_worker_that_is_killed_is_replaced_and_its_unit_done(crew: ProcessCrew):
-    units = _run(crew, "die", "other")
+    units = run_units(crew, "die", "other")
     assert len(crew.processes) == 2
     assert [unit.key[0] for unit in units.attempts] == ["die"]
 
@@ -113,7 +51,7 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(crew: ProcessCrew):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
-def test_three_workers_that_are_killed_while_idle_do_not_end_the_run(crew: ProcessCrew, tmp_path: Path):
+def test_three_workers_that_are_killed_while_idle_do_not_end_therun_units(crew: ProcessCrew, tmp_path: Path):
     units = run_and_its_test_set("until told")
     pool = Pool(crew=crew, units=units, progress=SILENT)
 
@@ -134,91 +72,52 @@ def test_three_workers_that_are_killed_while_idle_do_not_end_the_run(crew: Proce
     assert len(crew.processes) == 7
 
 
+def test_a_worker_that_closes_its_pipe_and_stays_is_ended_and_replaced(
+    crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(processes, "_END_SECONDS", 0.1)
+    why = r"3 workers died at .*the last: its pipe was closed, and it did not end within 0\.1 s"
+    with pytest.raises(EngineError, match=why):
+        run_units(crew, "close and stay")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts what is open through /proc")
+def test_a_run_leaves_no_pipe_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "_STARTS", STAND_IN)
+    before = set(Path("/proc/self/fd").iterdir())
+    crew = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
+    run_units(crew, "one", "die", "two", workers=2)
+    assert len(list(Path("/proc/self/fd").iterdir())) > len(before)
+    crew.end()
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_process_that_the_system_does_not_end_holds_up_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "_STARTS", STAND_IN)
+    crew = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
+    workers = [crew.new(), crew.new()]
+    waits = workers[0].popen.wait
+
+    def never(seconds: float) -> int:
+        raise subprocess.TimeoutExpired("worker", seconds)
+
+    monkeypatch.setattr(workers[0].popen, "wait", never)
+    crew.end()
+    assert workers[1].popen.poll() is not None
+    waits(10)
+
+
 @pytest.mark.slow
 def test_a_unit_that_kills_every_worker_ends_the_run_with_the_last_reason(crew: ProcessCrew):
     with pytest.raises(EngineError, match=r"3 workers died at .*no memory is left.*fewer --workers"):
-        _run(crew, "always die")
-
-
-def test_what_a_worker_refuses_is_the_error_of_the_run(crew: ProcessCrew):
-    with pytest.raises(DataError, match=r"^cell\.png is no image\.$"):
-        _run(crew, "refuse")
-
-
-def test_what_a_worker_refuses_keeps_its_kind_whatever_its_class_takes(crew: ProcessCrew):
-    with pytest.raises(RefusedDataError, match=r"^Some images have a subset\.$") as raised:
-        _run(crew, "refuse with a code")
-    assert raised.value.code == "D509"
-
-
-@pytest.mark.parametrize(
-    ("dataset", "number", "filename"),
-    [
-        ("full disk", errno.ENOSPC, "runs/metrics.json"),
-        ("read-only disk", errno.EROFS, "runs/metrics.json"),
-        ("unreachable", errno.ENOTCONN, None),
-    ],
-)
-def test_an_error_of_the_system_in_a_worker_is_the_drivers_with_its_place(
-    crew: ProcessCrew, dataset: str, number: int, filename: str | None
-):
-    with pytest.raises(OSError, match=os.strerror(number)) as raised:
-        _run(crew, dataset)
-    assert (raised.value.errno, raised.value.filename) == (number, filename)
-    assert "in work" in raised.value.__notes__[0]
-
-
-def test_a_package_that_a_worker_lacks_is_named_by_the_driver(crew: ProcessCrew):
-    with pytest.raises(ModuleNotFoundError) as raised:
-        _run(crew, "no package")
-    assert raised.value.name == "peft"
-
-
-@pytest.mark.parametrize(("dataset", "said"), [("broken pipe", "Broken pipe"), ("odd error", "of a kind of its own")])
-def test_an_error_that_the_driver_cannot_raise_as_its_own_is_a_fault_with_its_stack_trace(
-    crew: ProcessCrew, dataset: str, said: str
-):
-    with pytest.raises(RuntimeError, match=rf"A worker failed:\n(.|\n)*{said}"):
-        _run(crew, dataset)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "line"),
-    [
-        ("full disk", "cytolora: Cannot write runs/metrics.json: No space left on device. Make room, and run the same"),
-        ("read-only disk", "cytolora: Cannot write runs/metrics.json: Read-only file system. Name a folder on a disk"),
-        ("no package", "cytolora: This command needs peft, which is not installed here."),
-    ],
-)
-def test_run_says_in_one_line_what_a_worker_lacks(
-    dataset: str,
-    line: str,
-    crew: ProcessCrew,
-    drawn_cells: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    monkeypatch.setattr(processes, "worker_setup", lambda *_, **__: str(tmp_path / "died"))
-    monkeypatch.setattr(processes, "open_units", lambda *_: units_of(dataset))
-    options = ("--shots", "1", "--data", f"synthetic={drawn_cells}", "--out", str(tmp_path / "runs"), "--quiet")
-    with pytest.raises(SystemExit) as exit_:
-        main(["run", "smoke", *options, "--workers", "1"])
-    assert exit_.value.code == 2
-    assert " ".join(capsys.readouterr().err.split()).startswith(line)
-
-
-def test_a_fault_of_the_program_keeps_its_stack_trace(crew: ProcessCrew):
-    with pytest.raises(RuntimeError, match=r"A worker failed:\n(.|\n)*of a programmer") as raised:
-        _run(crew, "fail")
-    assert "in work" in str(raised.value)
+        run_units(crew, "always die")
 
 
 @pytest.mark.slow
 def test_workers_that_die_at_the_start_are_tried_three_times(crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "_STARTS", "{path!r}; raise SystemExit('no such package')")
     with pytest.raises(EngineError, match="3 workers died while they started, the last: exit code 1, no such package"):
-        _run(crew, "one")
+        run_units(crew, "one")
 
 
 @pytest.mark.slow
@@ -230,7 +129,7 @@ from cytolora.experiments.engines.pool import Pool
 from cytolora.experiments.engines.units import Unit, Units
 from cytolora.core.findings import RefusedDataError
 from cytolora.core.progress import SILENT
-processes._STARTS = {_STAND_IN!r}
+processes._STARTS = {STAND_IN!r}
 crew = processes.ProcessCrew(setup=pickle.dumps({str(tmp_path / "died")!r}), gpus=())
 Pool(crew=crew, units=Units(waiting=[Unit(key=("wait", "nano"), settings=(), cost=1)]), progress=SILENT).run(1)
 """
@@ -339,6 +238,7 @@ from pathlib import Path
 from cells import tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 import torch
 torch.set_num_threads(1)

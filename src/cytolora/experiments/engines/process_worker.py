@@ -1,16 +1,20 @@
 """Child process of the engine ``processes``: does what comes in on standard input, answers on standard output."""
 
+import logging
 import os
 import pickle
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from cytolora.errors import CytoloraError
+from cytolora.experiments.engines.notices import Notice
 
 TAKEN = "taken"
 """Word of the message that what was told last is begun with."""
@@ -18,6 +22,8 @@ DONE = "done"
 """Word of an answer: with the number of images trained on."""
 REFUSED = "refused"
 """Word of an answer: with the error for the driver to raise, and its stack trace."""
+NOTICE = "notice"
+"""Word of a message besides: with a log record, or a warning, for the driver to show."""
 FAILED = "failed"
 """Word of an answer: with the stack trace of a fault of the program."""
 
@@ -37,6 +43,7 @@ def _work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
     answers = Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what any library prints is no answer
+    _send_notices(answers)
     told: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(sys.stdin.buffer, told), name="cytolora-driver", daemon=True).start()
 
@@ -78,6 +85,31 @@ class Answers:
         with self._lock:
             self._pipe.write(message)
             self._pipe.flush()
+
+
+class _Notices(logging.Handler):
+    """Sends what is logged or warned of where nobody else handles it, as it comes to the terminal in one process."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(logging.WARNING)
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send(Notice(name=record.name, level=record.levelno, text=record.getMessage()))
+
+    def warn(self, message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        """Takes the place of ``warnings.showwarning``."""
+        known = next(kind.__name__ for kind in category.__mro__ if kind.__module__ == "builtins")
+        self._send(Notice(name=known, text=str(message), filename=filename, line=lineno))
+
+    def _send(self, notice: Notice) -> None:
+        with suppress(OSError):  # the driver is gone, and this process ends
+            self._answers.send(NOTICE, notice)
+
+
+def _send_notices(answers: Answers) -> None:
+    notices: Any = _Notices(answers)
+    logging.lastResort, warnings.showwarning = notices, notices.warn
 
 
 def _answer(answers: Answers, work: Callable[[], int]) -> None:
