@@ -91,8 +91,8 @@ def serve(
     try:
         from cytolora.classifier.serve.app import make_app
         from cytolora.classifier.serve.limits import Limits
+        from cytolora.classifier.serve.request_log import request_log as log_to
         from cytolora.classifier.serve.server import BACKLOG, make_server
-        from cytolora.classifier.serve.telemetry import request_log as log_to
     except ImportError as error:
         raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
     log = log_to(request_log)
