@@ -10,6 +10,7 @@ import pytest
 import torch
 from quick_fit import quick_fit
 from small_bundle import write_small_bundle
+from vnni import needs_int8
 
 from cytolora import Classifier, ConfigError
 from cytolora.classifier.bundle.files import CONTENTS
@@ -24,8 +25,6 @@ from cytolora.models.kernels.int8 import int8_works
 from cytolora.training.embed import read_embedding
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
-
-needs_int8 = pytest.mark.skipif(not int8_works(), reason="no int8 products on this processor (VNNI)")
 
 
 def session(cells: Path, cache: Path, precision: FeaturePrecision) -> Session:
