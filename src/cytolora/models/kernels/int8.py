@@ -94,7 +94,7 @@ def check_int8(device: str | torch.device) -> None:
     if not int8_works():
         raise ConfigError(
             "int8 needs torch with oneDNN and a processor with AVX-512 VNNI, and here its products are missing or not "
-            "exact. Choose precision fp32."
+            'exact. Choose precision fp32: --precision fp32, or precision="fp32" from Python.'
         )
 
 
