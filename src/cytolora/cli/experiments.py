@@ -177,6 +177,7 @@ def report(
     *,
     out: Path = Path("report"),
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    checklist: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
@@ -185,6 +186,7 @@ def report(
 
         cytolora report runs --out report
         cytolora report runs --out report --data herlev=smear2005
+        cytolora report runs --out report --checklist tripod-ai claim-2024
 
     Parameters
     ----------
@@ -194,8 +196,10 @@ def report(
         Folder of the report; `index.html` is the page. An older report there is replaced whole.
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
+    checklist
+        Reporting checklists to fill from what the runs know, as Markdown and CSV: tripod-ai, claim-2024, stard-ai.
     """
-    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options())
+    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options(), checklist=checklist)
     print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 

@@ -38,13 +38,14 @@ def open_bundle(
 ) -> "Classifier":
     """Opens a bundle with the options that every command on bundles has."""
     from cytolora.classifier.bundle.files import read_bundle
+    from cytolora.classifier.bundle.hub import local
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.cli.machine import resolve_device
 
     _refuse_trust(files)
     add_backbones(files.backbone_file)
     named = pairs(files.weights, "--weights")
-    backbone = read_bundle(path)[0].backbone.name if named else ""
+    backbone = read_bundle(local(path))[0].backbone.name if named else ""
     if named and backbone not in named:
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
     chosen = resolve_device(machine)
