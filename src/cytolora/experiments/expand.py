@@ -24,6 +24,7 @@ from cytolora.config.run import (
 )
 from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
+from cytolora.data.pooling import Pool
 from cytolora.errors import ConfigError, missing_package, unknown_name
 from cytolora.experiments.without_validation import check_needs_no_validation
 from cytolora.models.adapters.methods import METHODS, check_fits, check_head
@@ -113,6 +114,19 @@ def dataset_folders(grid: GridSpec, named: Mapping[str, Path], out: Path) -> dic
     if _SYNTHETIC in grid.datasets:
         data.setdefault(_SYNTHETIC, out / "data" / _SYNTHETIC)
     return data
+
+
+def pooled(pool: Pool, datasets: Sequence[str], label_map: Path | None) -> list[str]:
+    """Returns what takes the place of a grid's datasets where these are pooled.
+
+    Raises:
+        ConfigError: If datasets of the grid, or a label map of one dataset, are named too.
+    """
+    if datasets:
+        raise ConfigError(f"--pool makes one dataset of those of --data; leave out --dataset {' '.join(datasets)}.")
+    if label_map is not None:
+        raise ConfigError("--map is for one dataset, and --pool has the map of several; give one of them.")
+    return [pool.name]
 
 
 def tied_to_files(
