@@ -12,6 +12,7 @@ from cytolora.config.groups_from import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
+    TREE_HEADS,
     AugmentSpec,
     Budget,
     Preprocess,
@@ -209,6 +210,7 @@ def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
     if method.plans_all_steps and spec.budget is not None and spec.budget.early_stopping is not None:
         raise ConfigError(f"methods.{name}: {method.name} takes rank away over all steps; leave out early_stopping.")
     _check_text(grid, name, spec)
+    _check_tree(grid, name)
     _check_budget(grid, name, spec)
     check_needs_no_validation(grid, name)
 
@@ -248,6 +250,23 @@ def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
         raise missing_package("Text encoders need", absent[0], extra="text")
+
+
+def _check_tree(grid: GridSpec, name: str) -> None:
+    """Refuses heads that read a tree of classes with a dataset that has none, before anything is read."""
+    if grid.method_of(name) not in TREE_HEADS:
+        return
+    without = [dataset for dataset in grid.datasets if not _has_tree(dataset)]
+    if without or grid.label_map_sha256:
+        which = f"{', '.join(without)} has none" if without else "a label map leaves none"
+        able = ", ".join(sorted(spec.name for spec in DATASETS if spec.tree))
+        raise ConfigError(f"{name} needs classes in a tree, and {which}. Datasets with one: {able}.")
+
+
+def _has_tree(dataset: str) -> bool:
+    base, _, label_set = dataset.partition(":")
+    spec = DATASETS.get(base)
+    return bool(spec.label_sets[label_set].tree if label_set in spec.label_sets else spec.tree)
 
 
 def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:
