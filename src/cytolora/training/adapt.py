@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from cytolora.config.run import TEXT_HEADS, AugmentSpec, HeadSpec, RunSpec
+from cytolora.config.run import TEXT_HEADS, TREE_HEADS, AugmentSpec, HeadSpec, RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.errors import ConfigError
@@ -260,7 +260,15 @@ def labelled(session: Session, run: RunSpec, samples: Sequence[Sample], augment:
         num_classes=len(session.manifest.classes),
         groups=unit_names([sample.group for sample in samples], [sample.path for sample in samples]),
         text=run_text(run, session.inputs, session.cache / "text") if run.method in TEXT_HEADS else None,
+        tree=_class_paths(session, run) if run.method in TREE_HEADS else (),
     )
+
+
+def _class_paths(session: Session, run: RunSpec) -> tuple[tuple[str, ...], ...]:
+    manifest = session.manifest
+    if not set(manifest.classes) <= set(manifest.tree):
+        raise ConfigError(f"{run.method} needs classes in a tree, and those of {run.dataset} have none.")
+    return tuple(manifest.tree[label] for label in manifest.classes)
 
 
 def _training_images(session: Session, run: RunSpec) -> Labelled:

@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, HeadSpec
+from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, TREE_HEADS, HeadSpec
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
@@ -271,7 +271,7 @@ def test_the_penalty_is_the_best_on_groups_left_out_not_on_images():
     assert strength["images"] == pytest.approx(weakest), "copies on both sides: the weakest penalty"
 
 
-@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in TEXT_HEADS])
+@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in (*TEXT_HEADS, *TREE_HEADS)])
 def test_a_class_without_training_images_is_never_predicted_and_all_stays_finite(method: str):
     known, queries = drawn([5, 6], 8)
     gap = Labelled(features=known.features, labels=known.labels * 2, num_classes=4, groups=known.groups)
@@ -282,7 +282,10 @@ def test_a_class_without_training_images_is_never_predicted_and_all_stays_finite
     np.testing.assert_allclose(shares.sum(dim=1).numpy(), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", [name for name, facts in FITTED.items() if facts.is_affine and not facts.needs_text])
+@pytest.mark.parametrize(
+    "method",
+    [name for name, facts in FITTED.items() if facts.is_affine and not facts.needs_text and not facts.needs_tree],
+)
 @pytest.mark.parametrize("factor", [0.01, 50.0])
 def test_an_affine_head_reads_directions_not_lengths_and_comes_back_from_its_state(method: str, factor: float):
     known, queries = drawn([6] * 3, 12)

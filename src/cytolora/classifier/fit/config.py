@@ -170,6 +170,11 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
             f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
             f"have. Compare it in `cytolora run`, and fit {_fitting_heads()}, or an adapter."
         )
+    if entry.head is not None and entry.head.needs_tree:
+        raise ConfigError(
+            f"{method} reads the tree of a registered dataset's classes, which `fit` does not. Compare it in `cytolora "
+            f"run`, and fit {_fitting_heads()}, or an adapter."
+        )
     if entry.head is not None and not entry.head.is_affine:
         raise ConfigError(
             f"{method} is no affine map of features, so it fits into no bundle. Choose {_fitting_heads()}, or an "
@@ -195,7 +200,8 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
 
 def _fitting_heads() -> str:
     """Names the heads that a bundle can hold."""
-    able = [one.name for one in METHODS if one.head is not None and one.head.is_affine and not one.head.needs_text]
+    heads = [(one.name, one.head) for one in METHODS if one.head is not None]
+    able = [name for name, head in heads if head.is_affine and not (head.needs_text or head.needs_tree)]
     return ", ".join([LINEAR, *sorted(name for name in able if name != LINEAR)])
 
 

@@ -32,6 +32,7 @@ from cytolora.training.heads.text_steps import (
     task_residual,
     tip_adapter_f,
 )
+from cytolora.training.heads.tree import hxe, tree_probabilities, tree_softmax
 
 State = dict[str, Tensor]
 """What is stored of a head, by name."""
@@ -136,6 +137,8 @@ _HEADS: Mapping[str, FittedHead] = {
     "nearest-mean": _affine(lambda known, val, spec, seed: nearest_mean(known, spec)),
     "prototypes": _affine(lambda known, val, spec, seed: prototypes(known, seed=seed)),
     "mlp": _trained(mlp, lambda state, _, features: mlp_logits(state, features).softmax(dim=1)),
+    "tree-softmax": _trained(tree_softmax, tree_probabilities),
+    "hxe": _trained(hxe),
     "knn": FittedHead(
         fit=_choose_neighbours,
         probabilities=lambda state, known, features: smoothed_votes(known, features, k=int(state[_NEIGHBOURS])),

@@ -22,12 +22,20 @@ class Labelled:
     """Unit of each image: its group, or itself where that is unknown; empty: every image for itself."""
     text: ClassText | None = None
     """Text embeddings of the classes, where the head reads them."""
+    tree: tuple[tuple[str, ...], ...] = ()
+    """By class, its ancestors from the coarsest level down, and itself; empty where classes have no hierarchy."""
 
     @property
     def class_text(self) -> ClassText:
         """The text embeddings, for a head that cannot do without."""
         assert self.text is not None, "the head needs the text embeddings of the classes"
         return self.text
+
+    @property
+    def class_paths(self) -> tuple[tuple[str, ...], ...]:
+        """The place of each class in the tree, for a head that cannot do without."""
+        assert self.tree, "the head needs classes in a tree"
+        return self.tree
 
     @property
     def units(self) -> list[str]:
