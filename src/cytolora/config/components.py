@@ -26,11 +26,19 @@ FITTED_HEADS = ("gda", "knn", "logistic", "nearest-mean", "ridge", *TEXT_HEADS)
 """Methods that solve for a head on frozen features; models/adapters/head_methods.py says what each is. The names are
 part of run ids."""
 
-MethodKind = Literal["linear", "head", "adapter", "zero_shot"]
-"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
-trains inside the encoder too, zero_shot trains nothing."""
+PROMPT_METHODS = ("cocoop", "coop", "kgcoop", "prograd")
+"""Methods that train the words around the class names; models/adapters/prompt_methods.py says what each is."""
 
-_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot", **dict.fromkeys(FITTED_HEADS, "head")}
+MethodKind = Literal["linear", "head", "adapter", "zero_shot", "prompt"]
+"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
+trains inside the encoder too, zero_shot trains nothing, prompt trains the input of the text encoder."""
+
+_KIND_OF: dict[str, MethodKind] = {
+    LINEAR: "linear",
+    ZERO_SHOT: "zero_shot",
+    **dict.fromkeys(FITTED_HEADS, "head"),
+    **dict.fromkeys(PROMPT_METHODS, "prompt"),
+}
 """Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
 
 
@@ -41,7 +49,7 @@ def method_kind(name: str) -> MethodKind:
 
 def needs_text(method: str, head_start: str) -> bool:
     """Whether a method asks the class names of a text encoder, given how its head starts."""
-    return method == ZERO_SHOT or method in TEXT_HEADS or head_start == "text"
+    return method == ZERO_SHOT or method in (*TEXT_HEADS, *PROMPT_METHODS) or head_start == "text"
 
 
 CLOSED = {"extra": "forbid"}
@@ -61,6 +69,7 @@ _MAX_COUNT = 1_000_000_000
 _MAX_SHOTS = 1_000_000
 _MAX_RANK = 65_536
 _MAX_BLOCKS = 1_000
+_MAX_TOKENS = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +327,34 @@ class HeadSpec:
                 raise ConfigError(f"{name} is a finite number above 0, got {value}.")
         factors = dict.fromkeys(("penalty", "alpha", "beta", "lam"), between(1e-30, 1e30))
         check_fields(self, {"neighbours": whole(1, _MAX_SHOTS), **factors})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSpec:
+    """Hyper-parameters of a method that trains the words around the class names."""
+
+    template: str = "a photo of a {} cell."
+    """Wording with one ``{}`` for the words of the class: what stands before it is trained, what comes after stays."""
+    tokens: int | None = None
+    """Context vectors in place of the words before the class, drawn from N(0, 0.02^2); None: one for each token of
+    these words, which start as their embeddings."""
+    lam: float | None = None
+    """Weight of the zero-shot knowledge in kgcoop and prograd, above 0; None: the authors'."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        before, mark, after = self.template.partition("{}")
+        if not mark or {"{", "}"} & set(before + after):
+            raise ConfigError(f"template is a wording with one {{}} for the class, got {self.template!r}.")
+        if self.tokens is None and not before.strip():
+            raise ConfigError(
+                f"template has no word before {{}} that could be trained, got {self.template!r}. Put words there, or "
+                "set tokens."
+            )
+        if self.lam is not None and not 0 < self.lam < inf:
+            raise ConfigError(f"lam is a finite number above 0, got {self.lam}.")
+        check_fields(self, {"tokens": whole(1, _MAX_TOKENS), "lam": between(1e-30, 1e30)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from cytolora.config.groups_from import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
+    PROMPT_METHODS,
     AugmentSpec,
     Budget,
     Preprocess,
@@ -25,7 +26,7 @@ from cytolora.config.run import (
 from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError, missing_package, unknown_name
-from cytolora.models.adapters.methods import METHODS, check_fits, check_head
+from cytolora.models.adapters.methods import METHODS, check_fits, check_head, check_prompt
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TEXT_PACKAGES, BackboneSpec
 
@@ -181,12 +182,13 @@ def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
     method = METHODS.get(grid.method_of(name))
     if (method.kind == "adapter") != (spec.adapter is not None):
         raise ConfigError(
-            f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join(FITTED_HEADS)} have no adapter, all "
-            "others need one."
+            f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join((*FITTED_HEADS, *PROMPT_METHODS))} have no "
+            "adapter, all others need one."
         )
     if spec.method is not None and name != spec.method and name in {entry.name for entry in METHODS}:
         raise ConfigError(f"methods.{name}: {name} is a method itself, no name of a variant of {spec.method}.")
     check_head(method, spec.head)
+    check_prompt(method, spec.prompt)
     if spec.adapter is not None:
         check_fits(method, spec.adapter)
     _check_text(grid, name, spec)
@@ -322,6 +324,7 @@ def _setting(
             head_start=method.head_start,
             preset=grid.preset,
             preprocess=preprocess,
+            prompt=method.prompt,
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cytolora.config.groups_from import NONE
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import RunSpec, Sampling, SplitSpec
+from cytolora.config.run import PromptSpec, RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.findings import Finding, refuse_errors
 from cytolora.core.identity import Identity, prompts_hash
@@ -226,9 +226,12 @@ class Inputs:
         """Returns what a run asks the text encoder, by class; None where it asks nothing.
 
         Zero-shot and heads that read text average all templates; a head starts from the paper's alone, as in its public
-        code.
+        code. Prompt learning starts from its own template, the first of each class; the others are its zero-shot
+        teacher.
         """
         if not spec.needs_text:
             return None
         templates = [PAPER_TEMPLATE] if spec.head_start == "text" else TEMPLATES
+        if spec.kind == "prompt":
+            templates = [(spec.prompt or PromptSpec()).template, *TEMPLATES]
         return prompts(spec.dataset, self.manifest(spec.dataset, spec.split).classes, templates)
