@@ -140,9 +140,12 @@ def _methods() -> list[dict[str, Any]]:
 
 
 def _methods_in_full() -> list[dict[str, Any]]:
-    """Adds what a head on frozen features needs, and its hyper-parameters with their sources."""
-    heads = {method.name: asdict(method.head) for method in _adaptation_methods() if method.head is not None}
-    return [{**row, **({"head": heads[row["name"]]} if row["name"] in heads else {})} for row in _methods()]
+    """Adds what a head or prompt learning needs, and its hyper-parameters with their sources."""
+    full = []
+    for row, method in zip(_methods(), _adaptation_methods(), strict=True):
+        head, prompt = (facts and asdict(facts) for facts in (method.head, method.prompt))
+        full.append({**row, **({"head": head} if head else {}), **({"prompt": prompt} if prompt else {})})
+    return full
 
 
 def _engines() -> list[dict[str, Any]]:

@@ -30,9 +30,7 @@ class PromptSpec:
         if not mark or {"{", "}"} & set(before + after):
             raise ConfigError(f"template is a wording with one {{}} for the class, got {self.template!r}.")
         if before and not before[-1].isspace():
-            raise ConfigError(
-                f"template has a space before {{}}, to part the words: {self.template!r}."
-            )
+            raise ConfigError(f"template has a space before {{}}, to part the words: {self.template!r}.")
         if self.tokens is None and not before.strip():
             raise ConfigError(
                 f"template has no word before {{}} that could be trained, got {self.template!r}. Put words there, or "

@@ -18,7 +18,7 @@ from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
-from cytolora.experiments.cost import num_training_passes
+from cytolora.experiments.cost import num_training_passes, prompts_a_step
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
@@ -37,7 +37,6 @@ from cytolora.experiments.workload import (
     num_test_passes,
     on_frozen,
     prompts,
-    prompts_a_step,
 )
 from cytolora.metrics.scores import score
 from cytolora.metrics.units import unit_names

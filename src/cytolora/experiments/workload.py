@@ -9,10 +9,9 @@ from math import exp
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import SILENT, Progress
 from cytolora.display.format import about
-from cytolora.experiments.cost import num_training_passes
+from cytolora.experiments.cost import num_training_passes, prompts_a_step
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store, StoredRun
-from cytolora.models.adapters.methods import METHODS
 from cytolora.training.resources import Inputs
 
 Kind = tuple[str, ...]
@@ -64,12 +63,6 @@ def fitted(run: RunSpec) -> Kind:
 def prompts(run: RunSpec) -> Kind:
     """Prompts that go through the text encoder in training, with the work back."""
     return ("prompts", run.backbone, run.method)
-
-
-def prompts_a_step(run: RunSpec, num_classes: int) -> int:
-    """Returns the prompts that one step of prompt learning takes through the text encoder."""
-    facts = METHODS.get(run.method).prompt
-    return num_classes * (run.train.batch_size if facts is not None and facts.per_image else 1)
 
 
 def on_frozen(setting: Sequence[RunSpec]) -> Kind:
