@@ -188,11 +188,15 @@ def _datasets_in_full() -> list[dict[str, Any]]:
 
 
 def _methods_in_full() -> list[dict[str, Any]]:
-    """Adds what to cite, and of a head on frozen features what it needs and its hyper-parameters with their sources."""
+    """Adds what to cite, and what a head or prompt learning needs, with its hyper-parameters and their sources."""
     from cytolora.reporting.manuscript.references import of_method
 
-    heads = {method.name: {"head": asdict(method.head)} for method in _adaptation_methods() if method.head is not None}
-    return [{**row, "bibtex": to_bibtex(of_method(row["name"])), **heads.get(row["name"], {})} for row in _methods()]
+    full = []
+    for row, method in zip(_methods(), _adaptation_methods(), strict=True):
+        head, prompt = (facts and asdict(facts) for facts in (method.head, method.prompt))
+        needs = {**({"head": head} if head else {}), **({"prompt": prompt} if prompt else {})}
+        full.append({**row, "bibtex": to_bibtex(of_method(row["name"])), **needs})
+    return full
 
 
 def _engines() -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
 from cytolora.data.pooling import Pool, account
-from cytolora.experiments.cost import describe, stored_costs
+from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
@@ -93,6 +93,8 @@ def plan(
         console.print(_pool_table(present.pool, reading))
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
+    if prompts := describe_prompts(planned, present):
+        console.print(f"Prompts through the text encoder, forward and back: {prompts}.")
     if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
         console.print(f"At the speed of the stored runs, one at a time: {expected}.")
 

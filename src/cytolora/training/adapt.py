@@ -1,9 +1,7 @@
 """Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 
 import torch
@@ -33,33 +31,11 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
+from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.session import Session
+from cytolora.training.trained import State, Trained
 from cytolora.training.views import training_batches
-
-State = dict[str, Tensor]
-"""Adapter and head by name, on the CPU."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What training one run gave."""
-
-    state: State
-    num_trainable: int
-    num_steps: int
-    final_loss: float | None
-    """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
-    seconds: float
-    kept_step: int | None = None
-    """Step whose weights were kept by early stopping; None: the last."""
-    classifier: EncoderWithHead | None = None
-    """What was trained, to score it without building it anew; None for heads on frozen features."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the result is no classifier."""
-        return self.final_loss is not None and not math.isfinite(self.final_loss)
 
 
 def train_heads(
@@ -302,6 +278,8 @@ def probabilities(
     if run.kind == "head":
         features = session.features_of(samples, run.preprocess)
         return HEADS[run.method].probabilities(state, _training_images(session, run), features)
+    if run.kind == "prompt":
+        return prompt_probabilities(session, run, state, samples)
     if run.kind == "linear":
         logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)

@@ -19,10 +19,12 @@ from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.models.adapters.attach import with_split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
+from cytolora.models.checkpoints.hub import fetch_vocabulary, find_vocabulary
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.models.kernels.int8 import check_int8
+from cytolora.models.text.encoder import TextEncoder, load_text_encoder
 from cytolora.training.features import Chunk, chunks, num_missing
 from cytolora.training.resources import Inputs
 
@@ -87,6 +89,14 @@ class Session:
             path = self.inputs.weights_path(self.backbone.name)
             self.encoders["whole"] = load_encoder(self.backbone, path, trust_weights=True)
         return self.encoders["whole"]
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The frozen text encoder of the backbone, for what trains through it; others read ``run_text``."""
+        path, name = self.inputs.weights_path(self.backbone.name), self.backbone.name
+        self.progress.say(f"loading the text encoder of {name}")
+        vocabulary = find_vocabulary(self.backbone, path) or fetch_vocabulary(self.backbone)
+        return load_text_encoder(self.backbone, path, vocabulary).to(self.device)
 
     @property
     def weight_findings(self) -> tuple[Finding, ...]:

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import LINEAR, AdapterSpec, FeaturePrecision, RunSpec, Sampling, SplitSpec, method_kind
+from cytolora.config.run import (
+    LINEAR,
+    AdapterSpec,
+    FeaturePrecision,
+    RunSpec,
+    Sampling,
+    SplitSpec,
+    method_kind,
+    needs_text,
+)
 from cytolora.core.arguments import (
     AnyPath,
     Converted,
@@ -165,7 +174,7 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
-    if entry.head is not None and entry.head.needs_text:
+    if needs_text(method, "random"):
         raise ConfigError(
             f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
             f"have. Compare it in `cytolora run`, and fit {_fitting_heads()}, or an adapter."
