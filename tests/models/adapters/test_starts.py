@@ -115,7 +115,7 @@ def test_eva_starts_from_the_principal_directions_of_what_comes_to_each_layer(ki
         np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-4)
         tokens = tokens - tokens.mean(axis=0)
         explained, best = (((part @ tokens.T) ** 2).sum() for part in (rows, directions[:3]))
-        assert explained >= (0.99 if number <= 16 else 0.95) * best  # PEFT stops before it has seen all batches
+        assert explained >= (0.99 if number <= 16 else 0.9) * best  # PEFT stops before it has seen all batches
         compared += 1
     assert compared == (len(parameters(adapted, "A")))
     assert not any(matrix.any() for matrix in parameters(adapted, "B").values())
