@@ -262,6 +262,9 @@ class Sampling:
 
 Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
 
+LoraInit = Literal["eva", "olora", "pissa"]
+"""Starts of LoRA's two matrices besides its own, random A and B = 0; models/adapters/starts.py says what each is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
@@ -286,6 +289,8 @@ class AdapterSpec:
     reference_attention_bug: bool = False
     """Computes attention as the paper's public code does for UNI and BiomedCLIP, which is wrong: see
     models/adapters/reference_attention.py. Never for anything but measuring what it does."""
+    init: LoraInit | None = None
+    """Start of the low-rank matrices of ``lora``; None: A random, B zero (Hu et al. 2021)."""
 
     __pydantic_config__ = CLOSED
 
@@ -313,6 +318,8 @@ class AdapterSpec:
             raise ConfigError(f"last_blocks is at least 1 and excludes blocks, got {self.last_blocks}, {self.blocks}.")
         if self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
+        if self.init is not None and self.init not in get_args(LoraInit):
+            raise ConfigError(f"init is one of {', '.join(get_args(LoraInit))}, or left out, got {self.init!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

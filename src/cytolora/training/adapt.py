@@ -15,6 +15,7 @@ from cytolora.errors import ConfigError
 from cytolora.metrics.units import unit_names
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
+from cytolora.models.adapters.starts import start_from_images
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import (
     EncoderWithHead,
@@ -181,7 +182,7 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
     starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
     encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
     with _seeded(run.seed):
-        classifier = _new_classifier(session, encoder, run, order)
+        classifier = _new_classifier(session, encoder, run, order, samples)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
         kept = _kept_weights(session, run, classifier)
@@ -319,10 +320,15 @@ def _encoder_of(session: Session, run: RunSpec) -> Encoder:
     return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
 
 
-def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator) -> EncoderWithHead:
+def _new_classifier(
+    session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator, drawn: Sequence[Sample] = ()
+) -> EncoderWithHead:
     """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
 
     ``encoder`` is loaded before that state is seeded: building one draws from it.
+
+    Args:
+        drawn: The run's training images, for an adapter that starts from them; none where a stored one replaces it.
     """
     if run.adapter is None:
         raise ValueError(f"{run.method} trains on features; it has no encoder of its own")
@@ -333,6 +339,12 @@ def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: tor
         home = next(encoder.parameters()).device  # an earlier use may have moved what is shared there, and only that
         prove_attached(adapted.to(home).eval(), noise.to(home))
         session.proven.add(recipe)
+    if run.adapter.init == "eva" and drawn:
+        start_from_images(
+            adapted.to(session.device),
+            lambda indices: _evaluation_batch(session, run, [drawn[index] for index in indices]),
+            len(drawn),
+        )
     autocast = for_training(adapted, session.device, run.train.precision)
     classifier = EncoderWithHead(adapted, len(session.manifest.classes), autocast=autocast)
     weight, bias = seeded_head(adapted.feature_dim, len(session.manifest.classes), start)

@@ -41,7 +41,6 @@ _BUILT_IN = "nano"
 
 _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
-_LAST_BLOCKS = 2
 _NUM_SEEDS = 2**32
 _MAX_REPEATS = 100
 DEFAULT_CACHE = default_cache()
@@ -194,11 +193,10 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     name, notes = _model(options, inputs, method, own)
     if options.max_steps is not None and entry.kind != "head":
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
-    adapter = AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None)
     return FitConfig(
         backbone=BACKBONES.get(name),
         method=method,
-        adapter=adapter if entry.kind == "adapter" else None,
+        adapter=entry.fit_adapter if entry.kind == "adapter" else None,
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         protocol=_protocol(options, method),
         seed=options.seed,

@@ -12,7 +12,7 @@ from cytolora.experiments.store import StoredRun
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.reporting.results.settings import Setting
-from cytolora.reporting.results.variants import SCALING
+from cytolora.reporting.results.variants import INITS, SCALING
 
 _SEED = ", seed "
 """What a rule of division ends with, before the number."""
@@ -182,6 +182,8 @@ def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
         "dropout": f"dropout {adapter.dropout:g}",
     }
     parts = [" ".join(filter(None, [size, where])), ", ".join(text for name, text in branch.items() if name in reads)]
+    if adapter.init is not None and "init" in reads:
+        parts.append(f"started by {INITS[adapter.init]}")
     if adapter.reference_attention_bug and "reference_attention_bug" in reads:
         parts.append("the wrong attention of the paper's public code")
     return list(filter(None, parts))
