@@ -56,9 +56,23 @@ def _as_written(
 ) -> Any:
     if signature is None:
         return None
+    signature = signature.replace("<factory>", "...")
     for constant, written in _DEFAULTS.items():
         signature = re.sub(rf"=\s*{constant}\b", f"= {written}", signature)
     return signature, returns
+
+
+_COLON = "\ue000"
+"""Stands for a colon while napoleon looks for a type before it."""
+
+
+def _hide_colons(app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    if what in ("attribute", "property"):
+        lines[:] = [line.replace(":", _COLON) for line in lines]
+
+
+def _show_colons(app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
 def setup(app: "Sphinx") -> dict[str, Any]:
@@ -67,4 +81,6 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.add_source_parser(NotebookParser)
     app.add_transform(ReportLinks)
     app.connect("autodoc-process-signature", _as_written)
+    app.connect("autodoc-process-docstring", _hide_colons, priority=400)  # napoleon's own priority is 500
+    app.connect("autodoc-process-docstring", _show_colons, priority=600)
     return {"parallel_read_safe": True}
