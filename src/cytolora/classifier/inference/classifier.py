@@ -23,7 +23,6 @@ from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import FeaturePrecision
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path_or_none
-from cytolora.core.findings import Finding, finding
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table
 from cytolora.data.datasets import load_manifest
@@ -134,14 +133,6 @@ class Classifier(Predictor[Tensor]):
     def precision(self) -> FeaturePrecision:
         """Precision of the frozen encoder's features; adapters compute in fp32."""
         return self._precision
-
-    def findings(self) -> tuple[Finding, ...]:
-        """Says where features are computed otherwise than those that the head was fitted to."""
-        fitted = self.contents.precision or "fp32"
-        if self.precision == fitted:
-            return ()
-        text = f"Features are computed in {self.precision}, and the classifier was fitted to those in {fitted}."
-        return (finding("N817", f"{text} Its thresholds and test scores are those of {fitted}."),)
 
     def state(self) -> dict[str, Tensor]:
         """Returns the trained parameters by name: head, and the adapter where there is one."""
