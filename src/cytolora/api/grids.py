@@ -304,16 +304,22 @@ def report(
     data: Mapping[str, AnyPath] | None = None,
     *,
     reading: ReadOptions = AS_IT_STANDS,
+    checklist: OneOrMany[str] = (),
 ) -> Report:
     """Builds tables, figures and one page from stored runs.
 
     Args:
         data: Folder of a dataset, by name: the page then shows examples of right and wrong predictions.
         reading: Of these datasets, as they were read for the runs.
+        checklist: Reporting checklists to fill from what the runs know: ``tripod-ai``, ``claim-2024``, ``stard-ai``.
+
+    Raises:
+        ConfigError: If there is no such checklist.
     """
+    from cytolora.reporting.manuscript.checklist import named
     from cytolora.reporting.pages.build import build_report
 
-    return Report(build_report(runs, out, data, reading=reading))
+    return Report(build_report(runs, out, data, reading=reading, checklist=named(as_names(checklist, "checklist"))))
 
 
 @one_notice()

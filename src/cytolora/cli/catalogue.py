@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from cytolora.cli.console import make_console, print_rows
 from cytolora.core.registry import Registry
+from cytolora.reporting.manuscript.bibtex import to_bibtex
 
 _PROBLEMS = 1
 
@@ -34,7 +35,7 @@ def ls(
     kind
         What to list.
     json_
-        Prints a list of objects, each with `name`.
+        Prints a list of objects, each with `name`; models, datasets and methods with `bibtex` to cite them by.
     """
     rows = (_ROWS_IN_FULL if json_ else _ROWS)[kind]()
     if json_:
@@ -172,10 +173,30 @@ def _methods() -> list[dict[str, Any]]:
     ]
 
 
+def _models_in_full() -> list[dict[str, Any]]:
+    """Adds what asks to be cited, as BibTeX."""
+    from cytolora.reporting.manuscript.references import of_backbone
+
+    return [{**row, "bibtex": to_bibtex(of_backbone(row["name"]))} for row in _models()]
+
+
+def _datasets_in_full() -> list[dict[str, Any]]:
+    """Adds what asks to be cited, as BibTeX."""
+    from cytolora.reporting.manuscript.references import of_dataset
+
+    return [{**row, "bibtex": to_bibtex(of_dataset(row["name"]))} for row in _datasets()]
+
+
 def _methods_in_full() -> list[dict[str, Any]]:
-    """Adds what a head on frozen features needs, and its hyper-parameters with their sources."""
-    heads = {method.name: asdict(method.head) for method in _adaptation_methods() if method.head is not None}
-    return [{**row, **({"head": heads[row["name"]]} if row["name"] in heads else {})} for row in _methods()]
+    """Adds what to cite, and what a head or prompt learning needs, with its hyper-parameters and their sources."""
+    from cytolora.reporting.manuscript.references import of_method
+
+    full = []
+    for row, method in zip(_methods(), _adaptation_methods(), strict=True):
+        head, prompt = (facts and asdict(facts) for facts in (method.head, method.prompt))
+        needs = {**({"head": head} if head else {}), **({"prompt": prompt} if prompt else {})}
+        full.append({**row, "bibtex": to_bibtex(of_method(row["name"])), **needs})
+    return full
 
 
 def _engines() -> list[dict[str, Any]]:
@@ -197,4 +218,10 @@ _ROWS = {
     "methods": _methods,
     "engines": _engines,
 }
-_ROWS_IN_FULL = {**_ROWS, "methods": _methods_in_full, "pools": _pools_in_full}
+_ROWS_IN_FULL = {
+    **_ROWS,
+    "models": _models_in_full,
+    "datasets": _datasets_in_full,
+    "methods": _methods_in_full,
+    "pools": _pools_in_full,
+}

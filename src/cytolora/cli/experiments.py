@@ -28,7 +28,7 @@ from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
 from cytolora.data.pooling import Pool, account
-from cytolora.experiments.cost import describe, stored_costs
+from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
@@ -93,6 +93,8 @@ def plan(
         console.print(_pool_table(present.pool, reading))
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
+    if prompts := describe_prompts(planned, present):
+        console.print(f"Prompts through the text encoder, forward and back: {prompts}.")
     if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
         console.print(f"At the speed of the stored runs, one at a time: {expected}.")
 
@@ -183,6 +185,7 @@ def report(
     *,
     out: Path = Path("report"),
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    checklist: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
@@ -191,6 +194,7 @@ def report(
 
         cytolora report runs --out report
         cytolora report runs --out report --data herlev=smear2005
+        cytolora report runs --out report --checklist tripod-ai claim-2024
 
     Parameters
     ----------
@@ -200,8 +204,10 @@ def report(
         Folder of the report; `index.html` is the page. An older report there is replaced whole.
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
+    checklist
+        Reporting checklists to fill from what the runs know, as Markdown and CSV: tripod-ai, claim-2024, stard-ai.
     """
-    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options())
+    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options(), checklist=checklist)
     print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 

@@ -40,11 +40,19 @@ FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "
 """Methods that fit a head on frozen features by a rule of their own, without a grid's budget and learning rates;
 models/adapters/head_methods.py says what each is. The names are part of run ids."""
 
-MethodKind = Literal["linear", "head", "adapter", "zero_shot"]
-"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
-trains inside the encoder too, zero_shot trains nothing."""
+PROMPT_METHODS = ("cocoop", "coop", "kgcoop", "prograd")
+"""Methods that train the words around the class names; models/adapters/prompt_methods.py says what each is."""
 
-_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot", **dict.fromkeys(FITTED_HEADS, "head")}
+MethodKind = Literal["linear", "head", "adapter", "zero_shot", "prompt"]
+"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
+trains inside the encoder too, zero_shot trains nothing, prompt trains the input of the text encoder."""
+
+_KIND_OF: dict[str, MethodKind] = {
+    LINEAR: "linear",
+    ZERO_SHOT: "zero_shot",
+    **dict.fromkeys(FITTED_HEADS, "head"),
+    **dict.fromkeys(PROMPT_METHODS, "prompt"),
+}
 """Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
 
 
@@ -55,7 +63,7 @@ def method_kind(name: str) -> MethodKind:
 
 def needs_text(method: str, head_start: str) -> bool:
     """Whether a method asks the class names of a text encoder, given how its head starts."""
-    return method == ZERO_SHOT or method in TEXT_HEADS or head_start == "text"
+    return method == ZERO_SHOT or method in (*TEXT_HEADS, *PROMPT_METHODS) or head_start == "text"
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -254,6 +262,9 @@ class Sampling:
 
 Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
 
+LoraInit = Literal["eva", "olora", "pissa"]
+"""Starts of LoRA's two matrices besides its own, random A and B = 0; models/adapters/starts.py says what each is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
@@ -278,6 +289,8 @@ class AdapterSpec:
     reference_attention_bug: bool = False
     """Computes attention as the paper's public code does for UNI and BiomedCLIP, which is wrong: see
     models/adapters/reference_attention.py. Never for anything but measuring what it does."""
+    init: LoraInit | None = None
+    """Start of the low-rank matrices of ``lora``; None: A random, B zero (Hu et al. 2021)."""
 
     __pydantic_config__ = CLOSED
 
@@ -305,6 +318,8 @@ class AdapterSpec:
             raise ConfigError(f"last_blocks is at least 1 and excludes blocks, got {self.last_blocks}, {self.blocks}.")
         if self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
+        if self.init is not None and self.init not in get_args(LoraInit):
+            raise ConfigError(f"init is one of {', '.join(get_args(LoraInit))}, or left out, got {self.init!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +344,10 @@ class AugmentSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
-    """AdamW with linear warm-up and a cosine (values of the paper's public code; the paper gives none)."""
+    """AdamW with linear warm-up and a cosine (values of the paper's public code; the paper gives none).
+
+    Prompt learning: stochastic gradient descent with momentum, and the same warm-up and cosine.
+    """
 
     budget: Budget
     batch_size: int = 32

@@ -291,6 +291,11 @@ DIVISION = _kinds(
         "A draw in natural prevalence holds no training image of a class: it can hardly be predicted.",
         "Give more shots, or draw as many of every class: `--sampling per_class`.",
     ),
+    (
+        *(514, "near-duplicates-not-listed", "warning"),
+        "More pairs of images resemble each other than anybody can look at: only the nearest are listed and compared.",
+        "Keep one image of each scene (frames of a video, augmented copies), or give those of one scene one group.",
+    ),
 )
 
 WEIGHTS = _kinds(

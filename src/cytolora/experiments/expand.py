@@ -12,6 +12,7 @@ from cytolora.config.groups_from import NONE
 from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
+    PROMPT_METHODS,
     TREE_HEADS,
     AugmentSpec,
     Budget,
@@ -28,7 +29,8 @@ from cytolora.data.datasets import DATASETS
 from cytolora.data.pooling import Pool
 from cytolora.errors import ConfigError, missing_package, unknown_name
 from cytolora.experiments.without_validation import check_needs_no_validation
-from cytolora.models.adapters.methods import METHODS, check_fits, check_head
+from cytolora.models.adapters.methods import METHODS, check_fits, check_head, check_prompt
+from cytolora.models.adapters.prompt_methods import WEIGHT_DECAY
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TEXT_PACKAGES, BackboneSpec
 
@@ -199,12 +201,13 @@ def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
     method = METHODS.get(grid.method_of(name))
     if (method.kind == "adapter") != (spec.adapter is not None):
         raise ConfigError(
-            f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join(FITTED_HEADS)} have no adapter, all "
-            "others need one."
+            f"Grid {grid.name!r}, {name}: linear, zero-shot and {', '.join((*FITTED_HEADS, *PROMPT_METHODS))} have no "
+            "adapter, all others need one."
         )
     if spec.method is not None and name != spec.method and name in {entry.name for entry in METHODS}:
         raise ConfigError(f"methods.{name}: {name} is a method itself, no name of a variant of {spec.method}.")
     check_head(method, spec.head)
+    check_prompt(method, spec.prompt)
     if spec.adapter is not None:
         check_fits(method, spec.adapter)
     if method.plans_all_steps and spec.budget is not None and spec.budget.early_stopping is not None:
@@ -345,7 +348,7 @@ def _setting(
     train = TrainSpec(
         budget=budget,
         batch_size=grid.batch_size,
-        weight_decay=grid.weight_decay,
+        weight_decay=WEIGHT_DECAY if method_kind(grid.method_of(name)) == "prompt" else grid.weight_decay,
         warmup_steps=50 if grid.warmup_epochs is not None else grid.warmup_steps,
         warmup_epochs=grid.warmup_epochs,
         cosine_steps=method.cosine_steps,
@@ -367,6 +370,7 @@ def _setting(
             head_start=method.head_start,
             preset=grid.preset,
             preprocess=preprocess,
+            prompt=method.prompt,
         )
 
 

@@ -1,9 +1,7 @@
 """Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 
 import torch
@@ -17,6 +15,7 @@ from cytolora.errors import ConfigError
 from cytolora.metrics.units import unit_names
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
+from cytolora.models.adapters.starts import start_from_images
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import (
     EncoderWithHead,
@@ -33,33 +32,11 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
+from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.session import Session
+from cytolora.training.trained import State, Trained
 from cytolora.training.views import training_batches
-
-State = dict[str, Tensor]
-"""Adapter and head by name, on the CPU."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What training one run gave."""
-
-    state: State
-    num_trainable: int
-    num_steps: int
-    final_loss: float | None
-    """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
-    seconds: float
-    kept_step: int | None = None
-    """Step whose weights were kept by early stopping; None: the last."""
-    classifier: EncoderWithHead | None = None
-    """What was trained, to score it without building it anew; None for heads on frozen features."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the result is no classifier."""
-        return self.final_loss is not None and not math.isfinite(self.final_loss)
 
 
 def train_heads(
@@ -205,7 +182,7 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
     starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
     encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
     with _seeded(run.seed):
-        classifier = _new_classifier(session, encoder, run, order)
+        classifier = _new_classifier(session, encoder, run, order, samples)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
         kept = _kept_weights(session, run, classifier)
@@ -302,6 +279,8 @@ def probabilities(
     if run.kind == "head":
         features = session.features_of(samples, run.preprocess)
         return HEADS[run.method].probabilities(state, _training_images(session, run), features)
+    if run.kind == "prompt":
+        return prompt_probabilities(session, run, state, samples)
     if run.kind == "linear":
         logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)
@@ -341,10 +320,15 @@ def _encoder_of(session: Session, run: RunSpec) -> Encoder:
     return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
 
 
-def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator) -> EncoderWithHead:
+def _new_classifier(
+    session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator, drawn: Sequence[Sample] = ()
+) -> EncoderWithHead:
     """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
 
     ``encoder`` is loaded before that state is seeded: building one draws from it.
+
+    Args:
+        drawn: The run's training images, for an adapter that starts from them; none where a stored one replaces it.
     """
     if run.adapter is None:
         raise ValueError(f"{run.method} trains on features; it has no encoder of its own")
@@ -355,6 +339,12 @@ def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: tor
         home = next(encoder.parameters()).device  # an earlier use may have moved what is shared there, and only that
         prove_attached(adapted.to(home).eval(), noise.to(home))
         session.proven.add(recipe)
+    if run.adapter.init == "eva" and drawn:
+        start_from_images(
+            adapted.to(session.device),
+            lambda indices: _evaluation_batch(session, run, [drawn[index] for index in indices]),
+            len(drawn),
+        )
     autocast = for_training(adapted, session.device, run.train.precision)
     classifier = EncoderWithHead(adapted, len(session.manifest.classes), autocast=autocast)
     weight, bias = seeded_head(adapted.feature_dim, len(session.manifest.classes), start)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cytolora.config.groups_from import NONE
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import RunSpec, Sampling, SplitSpec
+from cytolora.config.run import PromptSpec, RunSpec, Sampling, SplitSpec
 from cytolora.core.arguments import AnyPath, Converted, as_named_paths, as_path_or_none
 from cytolora.core.findings import Finding, refuse_errors
 from cytolora.core.identity import Identity, prompts_hash
@@ -19,6 +19,7 @@ from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
 from cytolora.errors import ConfigError, WeightsError
+from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import fetch, fetch_vocabulary, find, find_vocabulary, missing
 from cytolora.models.checkpoints.offline_folder import carried, check_carried
@@ -237,9 +238,13 @@ class Inputs:
         """Returns what a run asks the text encoder, by class; None where it asks nothing.
 
         Zero-shot and heads that read text average all templates; a head starts from the paper's alone, as in its public
-        code.
+        code. Prompt learning starts from its own template, the first of each class; where zero-shot guides it, the
+        others are that teacher's.
         """
         if not spec.needs_text:
             return None
         templates = [PAPER_TEMPLATE] if spec.head_start == "text" else TEMPLATES
+        if (facts := METHODS.get(spec.method).prompt) is not None:
+            guides = TEMPLATES if facts.guide != "none" else ()
+            templates = [(spec.prompt or PromptSpec()).template, *guides]
         return prompts(spec.dataset, self.manifest(spec.dataset, spec.split).classes, templates)

@@ -1,6 +1,7 @@
 """Fitted heads equal scikit-learn's classifiers, tear no group when they choose, and come back from what is stored."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_knn_is_scikit_learns_and_gives_no_class_a_probability_of_0(neighbours: 
     np.testing.assert_array_equal(ours.argmax(dim=1).numpy(), theirs.predict(queries.numpy()))
     np.testing.assert_allclose(ours.sum(dim=1).numpy(), 1, atol=1e-6)
     assert ours.min() > 0
+
+
+@pytest.mark.parametrize("method", FITTED_HEADS)
+def test_without_a_training_image_a_head_is_refused_in_one_line(method: str):
+    known, _ = drawn([2, 2], 4)
+    none = replace(known, features=known.features[:0], labels=known.labels[:0], groups=())
+    with pytest.raises(ConfigError, match=rf"^{re.escape(method)} is fitted to training images, .* none\. .*zero-shot"):
+        HEADS[method].fit(none, known, HeadSpec(), 0)
+    train = HEADS[method].train
+    if train is not None:
+        with pytest.raises(ConfigError, match="is fitted to training images"):
+            train([known, none], [known, known], HeadSpec(), [0, 1])
+
+
+@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in TEXT_HEADS and name != "mlp"])
+def test_of_one_class_alone_a_head_predicts_nothing_else(method: str):
+    """As a draw in natural prevalence may be."""
+    known, queries = drawn([5, 6], 8)
+    one = replace(known, labels=torch.ones_like(known.labels), num_classes=3)
+    shares = HEADS[method].probabilities(HEADS[method].fit(one, one, HeadSpec(), 0), one, queries)
+    assert shares.argmax(dim=1).unique().tolist() == [1]
+    np.testing.assert_allclose(shares.sum(dim=1).numpy(), 1, atol=1e-6)
 
 
 def test_more_neighbours_than_training_images_are_refused_with_both_counts():

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import LINEAR, AdapterSpec, FeaturePrecision, RunSpec, Sampling, SplitSpec, method_kind
+from cytolora.config.run import (
+    LINEAR,
+    AdapterSpec,
+    FeaturePrecision,
+    RunSpec,
+    Sampling,
+    SplitSpec,
+    method_kind,
+    needs_text,
+)
 from cytolora.core.arguments import (
     AnyPath,
     Converted,
@@ -32,7 +41,6 @@ _BUILT_IN = "nano"
 
 _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
-_LAST_BLOCKS = 2
 _NUM_SEEDS = 2**32
 _MAX_REPEATS = 100
 DEFAULT_CACHE = default_cache()
@@ -165,7 +173,7 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
-    if entry.head is not None and entry.head.needs_text:
+    if needs_text(method, "random"):
         raise ConfigError(
             f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
             f"have. Compare it in `cytolora run`, and fit {_fitting_heads()}, or an adapter."
@@ -185,11 +193,10 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     name, notes = _model(options, inputs, method, own)
     if options.max_steps is not None and entry.kind != "head":
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
-    adapter = AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None)
     return FitConfig(
         backbone=BACKBONES.get(name),
         method=method,
-        adapter=adapter if entry.kind == "adapter" else None,
+        adapter=entry.fit_adapter if entry.kind == "adapter" else None,
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         protocol=_protocol(options, method),
         seed=options.seed,

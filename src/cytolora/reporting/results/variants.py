@@ -18,6 +18,7 @@ LEFT_OUT = "split.leave_out"
 DIVISIONS = (LEFT_OUT, SPLIT_SEED)
 """Fields that tell divisions apart."""
 _NO_NAMES: Mapping[str, str] = {}
+INITS = {"eva": "EVA from the training images", "olora": "OLoRA", "pissa": "PiSSA"}
 SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
 """What a grid gives each model in its own way: models that differ in these are still compared as models."""
@@ -88,6 +89,7 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.alpha": lambda value: f"α {value:g}",
     "adapter.dropout": lambda value: f"dropout {value:g}",
     "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
+    "adapter.init": lambda value: f"started by {INITS[value]}",
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""

@@ -104,7 +104,33 @@ def _proker(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
     }
 
 
-HEADS: Mapping[str, FittedHead] = {
+def _refusing_none(name: str, head: FittedHead) -> FittedHead:
+    """Returns a head that is fitted to one training image or more."""
+
+    def checked(draws: Sequence[Labelled]) -> None:
+        if not all(len(one.labels) for one in draws):
+            raise ConfigError(
+                f"{name} is fitted to training images, and there are none. Give one of some class at least, or choose "
+                "zero-shot."
+            )
+
+    def fit(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
+        checked([known])
+        return head.fit(known, val, spec, seed)
+
+    if (inner := head.train) is None:
+        return replace(head, fit=fit)
+
+    def train(
+        known: Sequence[Labelled], val: Sequence[Labelled], spec: HeadSpec, seeds: Sequence[int]
+    ) -> list[SteppedHead]:
+        checked(known)
+        return inner(known, val, spec, seeds)
+
+    return replace(head, fit=fit, train=train)
+
+
+_HEADS: Mapping[str, FittedHead] = {
     "gda": _affine(lambda known, val, spec, seed: gaussian(known, spec)),
     "logistic": _affine(lambda known, val, spec, seed: logistic(known, spec, seed=seed)),
     "ridge": _affine(lambda known, val, spec, seed: ridge(known, spec, seed=seed)),
@@ -136,4 +162,6 @@ HEADS: Mapping[str, FittedHead] = {
         ).softmax(dim=1),
     ),
 }
+
+HEADS: Mapping[str, FittedHead] = {name: _refusing_none(name, head) for name, head in _HEADS.items()}
 """By method, those of ``models.adapters.head_methods.FITTED``."""

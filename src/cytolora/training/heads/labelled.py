@@ -1,8 +1,9 @@
-"""Labelled frozen features, and the sampling units that they come from."""
+"""Labelled frozen features, the sampling units that they come from, and other images compared with them in blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
@@ -40,3 +41,12 @@ class Labelled:
     def units(self) -> list[str]:
         """The unit of each image."""
         return list(self.groups) or [str(index) for index in range(len(self.labels))]
+
+
+ROWS = 1024
+"""Images compared with the training set at a time."""
+
+
+def by_rows(queries: Float32[Tensor, "queries features"], compare: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compares images with the training set, ``ROWS`` at a time: memory does not grow with their number."""
+    return torch.cat([compare(part) for part in queries.split(ROWS)])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cytolora.config.run import HeadSpec
 from cytolora.training.adamw import AdamW
-from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.labelled import ROWS, Labelled
 from cytolora.training.loop import batches
 
 Parameters = Mapping[str, Tensor]
@@ -249,11 +249,14 @@ def num_right(
     features: Float32[Tensor, "seeds images features"],
     labels: Int64[Tensor, "seeds images"],
 ) -> Int64[Tensor, "seeds rates"]:
-    """Counts the images that each head classifies rightly; -1 of a head that diverged."""
+    """Counts the images that each head classifies rightly; -1 of a head that diverged. Some images at a time."""
+    right, is_finite = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.bool)
     with torch.no_grad():
-        found = logits(parameters, features)
-        right = (found.argmax(dim=3) == labels.unsqueeze(1)).sum(dim=2)
-        return torch.where(torch.isfinite(found).all(dim=3).all(dim=2), right, -1)
+        for part, truth in zip(features.split(ROWS, dim=1), labels.split(ROWS, dim=1), strict=True):
+            found = logits(parameters, part)
+            right = right + (found.argmax(dim=3) == truth.unsqueeze(1)).sum(dim=2)
+            is_finite = is_finite & torch.isfinite(found).all(dim=3).all(dim=2)
+    return torch.where(is_finite, right, -1)
 
 
 def unit(tensor: Tensor) -> Tensor:
