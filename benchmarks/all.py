@@ -150,6 +150,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "coverage": _SIMULATION,
     "divisions": _SIMULATION,
     "lab_coverage": _SIMULATION,
+    "hierarchy": "compares heads; its figures are accuracies",
     "lab_divisions": _SIMULATION,
     "leakage": _SIMULATION,
     "name_groups": _SIMULATION,
