@@ -58,7 +58,7 @@ def _adapted_weights(before: Encoder, adapted: Encoder) -> Iterator[tuple[str, T
     for name, module in adapted.named_modules():
         plain = name.replace(_INSIDE_PEFT, "")
         if by_peft and is_peft_layer(module) and isinstance(old := before.get_submodule(plain), nn.Linear):
-            yield plain.removeprefix("trunk."), old.weight, _effective_weight(module, old)
+            yield plain.removeprefix("trunk."), old.weight, _effective_weight(module, old)  # pyright: ignore
         elif not by_peft and isinstance(module, nn.Linear) and module.weight.requires_grad:
             old = before.get_submodule(plain)
             assert isinstance(old, nn.Linear)
