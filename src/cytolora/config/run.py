@@ -66,7 +66,7 @@ _LATER = frozenset(
     {
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
-        *("val_shots", "sampling", "early_stopping", "warmup_epochs", "init"),
+        *("val_shots", "sampling", "early_stopping", "warmup_epochs", "init", "transductive"),
     }
 )
 
@@ -113,6 +113,8 @@ class RunSpec:
     """None: the backbone's own."""
     head: HeadSpec | None = None
     """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
+    transductive: bool | None = None
+    """Whether the images of a subset are classified together (training/transduction/together.py); None: each alone."""
 
     __pydantic_config__ = CLOSED
 
@@ -120,6 +122,10 @@ class RunSpec:
         check_fields(self, {"dataset": _DATASET, "backbone": FILE_NAME, "method": FILE_NAME, "seed": WHOLE})
         if self.head == HeadSpec():
             object.__setattr__(self, "head", None)  # the same run has one id, however its defaults are written
+        if self.transductive is False:
+            object.__setattr__(self, "transductive", None)
+        if self.transductive and self.kind not in ("head", "linear"):
+            raise ConfigError(f"transductive is for heads on frozen features, and {self.method} is none. Leave it out.")
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
                 f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "

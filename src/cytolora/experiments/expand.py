@@ -334,6 +334,7 @@ def _setting(
             head_start=method.head_start,
             preset=grid.preset,
             preprocess=preprocess,
+            transductive=method.transductive,
         )
 
 
@@ -363,6 +364,7 @@ def _fitted(
             preset=grid.preset,
             preprocess=preprocess,
             head=method.head,
+            transductive=method.transductive,
         )
 
 

@@ -36,6 +36,7 @@ from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.session import Session
+from cytolora.training.transduction.together import classify_together, softening
 from cytolora.training.views import training_batches
 
 State = dict[str, Tensor]
@@ -290,6 +291,19 @@ def probabilities(
     Args:
         classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
     """
+    found = _one_by_one(session, run, state, samples, classifier)
+    if not run.transductive or not samples:
+        return found
+    val = session.split(run).val
+    of_val = found if samples == val or not val else _one_by_one(session, run, state, val, classifier)
+    temperature = softening(of_val, session.labels_of(val)) if val else 1.0
+    features = session.features_of(samples, run.preprocess)
+    return classify_together(_training_images(session, run), features, found, temperature)
+
+
+def _one_by_one(
+    session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: EncoderWithHead | None
+) -> Float32[Tensor, "images classes"]:
     if run.kind == "zero_shot":
         return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
     if run.kind == "head":
