@@ -69,7 +69,8 @@ class RunResult:
     metrics: Mapping[str, Any]
     """``val`` and ``test`` (null until the rate is chosen): each accuracy, balanced_accuracy, macro_f1, loss, n;
     ``num_trainable``; ``train``: num_images, num_steps, final_loss; for ``linear`` also ``neighbours``: ``knn``
-    (its k, val, test) and ``nearest_mean`` on the same draw."""
+    (its k, val, test) and ``nearest_mean`` on the same draw; for adapters of linear weights ``intruders``: total, top,
+    epsilon, layers (models/adapters/intruders.py)."""
     predictions: "pa.Table"
     """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
     class under the class's own name."""
