@@ -88,6 +88,7 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.alpha": lambda value: f"α {value:g}",
     "adapter.dropout": lambda value: f"dropout {value:g}",
     "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
+    "adapter.towers": lambda value: "in both encoders, without a head",
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""
