@@ -29,6 +29,7 @@ from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments import claims
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
@@ -199,7 +200,10 @@ def run_grid(
     if plan.jobs:
         on = on() if callable(on) else as_device(on)
         rates = announce(plan, inputs, on)
-        chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+        try:
+            chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+        finally:
+            claims.sweep(out)  # of workers that were ended
     if runs := plan.runs if plan.jobs else _not_measured(plan, inputs, store):
         from cytolora.reporting.leakage.measure import measure_beside
 

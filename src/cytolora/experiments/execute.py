@@ -18,6 +18,7 @@ from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
+from cytolora.experiments.claims import ClaimedError, claimed, noted, of_features, of_test
 from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
@@ -48,11 +49,15 @@ if TYPE_CHECKING:
     import pyarrow as pa  # 26 MiB, which nothing needs before results are written
 
 
-def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tracker: Tracker | None = None) -> None:
+def execute(
+    job: Job, inputs: Inputs, store: Store, *, device: torch.device, tracker: Tracker | None = None
+) -> list[ClaimedError]:
     """Does what is missing of a job: trains, chooses each setting's learning rate, scores the test set for that one.
 
-    Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
+    Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads. What other
+    processes are at work at is passed over and returned: what is then missing is done by another call.
     """
+    elsewhere: list[ClaimedError] = []
     tracker = tracker or Tracker(Progress())
     first = job.settings[0][0]
     session = open_session(first, inputs, store, device=device, progress=tracker.progress)
@@ -60,7 +65,9 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tra
         [one for one in job.settings if (one[0].kind == "adapter") is adapts] for adapts in (False, True)
     )
     if frozen:
-        _on_frozen_features(job, frozen, session, store, tracker)
+        runs = [run.run_id for setting in frozen for run in setting]
+        with noted(elsewhere), claimed(store.root, of_features(job.dataset, job.backbone, job.split), runs):
+            _on_frozen_features(job, frozen, session, store, tracker)
     stored = {run.run_id: store.find(run.run_id) for setting in adapted for run in setting}
     missing = [run for setting in adapted for run in setting if stored[run.run_id] is None]
     if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, stored) for one in adapted):
@@ -68,9 +75,22 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tra
         tracker.begin(adapters(adapted[0][0]), f"{title_of(job)}: {what}", total, PASSES)
     for setting in adapted:
         tracker.kind = adapters(setting[0])
-        train_setting(session, store, setting, tracker=tracker)
-        score_chosen(session, store, setting, tracker)
+        _train_and_score(session, store, setting, tracker, elsewhere)
     tracker.end_job()
+    return elsewhere
+
+
+def _train_and_score(
+    session: Session, store: Store, setting: Sequence[RunSpec], tracker: Tracker, elsewhere: list[ClaimedError]
+) -> None:
+    """Trains what is missing of an adapter's setting, and scores it if nothing is missing then."""
+    for run in setting:
+        if store.find(run.run_id) is None:
+            with noted(elsewhere), claimed(store.root, run.run_id, [run.run_id]):
+                train_setting(session, store, setting, [run], tracker)
+    if all(store.find(run.run_id) is not None for run in setting):
+        with noted(elsewhere), claimed(store.root, of_test(setting), [run.run_id for run in setting]):
+            score_chosen(session, store, setting, tracker)
 
 
 def _on_frozen_features(
