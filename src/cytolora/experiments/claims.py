@@ -251,6 +251,16 @@ def _make_exclusively(path: Path, content: bytes) -> _Held | None:
     return _Held(path=path, descriptor=None, made=made)
 
 
+def file_name(name: str) -> str:
+    """Returns what a file about a claim is called, in another folder than that of the claims."""
+    return f"{_stem(name)}.json"
+
+
+def now_seconds(root: Path) -> float:
+    """Returns the time of the file system of a store."""
+    return _now_ns(root / FOLDER) / 1e9
+
+
 def _stem(name: str) -> str:
     """Cuts a name to what a file may be called, and tells it from all others by its hash."""
     return f"{name[:_MAX_NAME]}-{sha256_text(name)[:12]}"

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from cytolora.config.run import SUBSETS, RunSpec
+from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
@@ -18,16 +19,16 @@ from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
-from cytolora.experiments.claims import ClaimedError, claimed, noted, of_features, of_test
+from cytolora.experiments.claims import ClaimedError, noted, of_features, of_test
 from cytolora.experiments.cost import num_training_passes
-from cytolora.experiments.divisions import counts, keep_division
+from cytolora.experiments.divisions import counts, counts_of_subsets, keep_division
+from cytolora.experiments.failures import attempt
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.experiments.trials import head_rates
 from cytolora.experiments.workload import STORING, Kind, Tracker, adapters, features, fitted, heads, neighbours
 from cytolora.metrics.scores import score
-from cytolora.metrics.units import unit_names
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
@@ -65,14 +66,15 @@ def execute(
         [one for one in job.settings if (one[0].kind == "adapter") is adapts] for adapts in (False, True)
     )
     if frozen:
-        runs = [run.run_id for setting in frozen for run in setting]
-        with noted(elsewhere), claimed(store.root, of_features(job.dataset, job.backbone, job.split), runs):
-            _on_frozen_features(job, frozen, session, store, tracker)
+        runs = [run for setting in frozen for run in setting]
+        name = of_features(job.dataset, job.backbone, job.split)
+        with noted(elsewhere):
+            attempt(store, inputs, name, runs, lambda: _on_frozen_features(job, frozen, session, store, tracker))
     stored = {run.run_id: store.find(run.run_id) for setting in adapted for run in setting}
     missing = [run for setting in adapted for run in setting if stored[run.run_id] is None]
     if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, stored) for one in adapted):
         what = counted(len(missing), "adapter run") if missing else "test set"
-        tracker.begin(adapters(adapted[0][0]), f"{title_of(job)}: {what}", total, PASSES)
+        tracker.begin(adapters(adapted[0][0]), f"{job.title}: {what}", total, PASSES)
     for setting in adapted:
         tracker.kind = adapters(setting[0])
         _train_and_score(session, store, setting, tracker, elsewhere)
@@ -84,13 +86,14 @@ def _train_and_score(
     session: Session, store: Store, setting: Sequence[RunSpec], tracker: Tracker, elsewhere: list[ClaimedError]
 ) -> None:
     """Trains what is missing of an adapter's setting, and scores it if nothing is missing then."""
-    for run in setting:
-        if store.find(run.run_id) is None:
-            with noted(elsewhere), claimed(store.root, run.run_id, [run.run_id]):
-                train_setting(session, store, setting, [run], tracker)
+    for run in [run for run in setting if store.find(run.run_id) is None]:
+        with noted(elsewhere):
+            train = partial(train_setting, session, store, setting, [run], tracker)
+            attempt(store, session.inputs, run.run_id, [run], train)
     if all(store.find(run.run_id) is not None for run in setting):
-        with noted(elsewhere), claimed(store.root, of_test(setting), [run.run_id for run in setting]):
-            score_chosen(session, store, setting, tracker)
+        with noted(elsewhere):
+            score = partial(score_chosen, session, store, setting, tracker)
+            attempt(store, session.inputs, of_test(setting), setting, score)
 
 
 def _on_frozen_features(
@@ -98,7 +101,7 @@ def _on_frozen_features(
 ) -> None:
     preprocess = settings[0][0].preprocess
     if session.num_missing_features(preprocess):
-        title, num_images = f"{title_of(job)}: features", len(session.manifest.samples)
+        title, num_images = f"{job.title}: features", len(session.manifest.samples)
         tracker.begin(features(job.backbone), title, num_images, "images")
         feature_dim = session.inference_encoder.feature_dim
         tracker.know(_head_rates(job, session, feature_dim))
@@ -106,7 +109,7 @@ def _on_frozen_features(
             pass  # kept, and read from there by the settings
     missing = {one[0].setting_id: [run for run in one if store.find(run.run_id) is None] for one in settings}
     total = sum(_num_head_steps(setting, missing[setting[0].setting_id], session) for setting in settings)
-    tracker.begin(STORING, f"{title_of(job)}: heads on frozen features", total, "steps")
+    tracker.begin(STORING, f"{job.title}: heads on frozen features", total, "steps")
     if any(setting[0].kind == "linear" and missing[setting[0].setting_id] for setting in settings):
         tracker.know(_head_rates(job, session, session.features_of(session.manifest.samples[:1], preprocess).shape[1]))
     for setting in settings:
@@ -134,11 +137,6 @@ def _num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, stored: Mapping
     """
     tested = {run.seed for run in setting if (found := stored[run.run_id]) and found.metrics["test"] is not None}
     return len({run.seed for run in setting} - tested) * len(inputs.split(setting[0]).test)
-
-
-def title_of(job: Job) -> str:
-    """Names what the runs of a job share, for people."""
-    return f"{job.dataset}, {job.backbone}"
 
 
 def open_session(
@@ -381,7 +379,7 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "group_rule": session.manifest.group_rule,
         "split_rule": session.manifest.split_rule,
         "grouping": asdict(session.manifest.grouping),
-        "division_counts": _division_counts(session.manifest),
+        "division_counts": counts_of_subsets(session.manifest),
         "findings": [one.plain() for one in gravest_first(found)],
         "counts": counts(split),
         "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
@@ -389,18 +387,6 @@ def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any
         "device": str(session.device),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
-    }
-
-
-def _division_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
-    """Counts the images of each subset, and the sampling units (groups, or images of unknown group) they come from."""
-    return {
-        subset: {
-            "images": len(samples),
-            "units": len(set(unit_names([one.group for one in samples], [one.path for one in samples]))),
-        }
-        for subset in SUBSETS
-        if (samples := manifest.subset(subset))
     }
 
 

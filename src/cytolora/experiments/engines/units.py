@@ -49,7 +49,12 @@ class Unit:
     @property
     def run_ids(self) -> list[str]:
         """The runs that it is about."""
-        return [self.only.run_id] if self.only else [run.run_id for setting in self.settings for run in setting]
+        return [run.run_id for run in self.runs]
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        """Like ``run_ids``, as they are."""
+        return [self.only] if self.only else [run for setting in self.settings for run in setting]
 
 
 @dataclass(kw_only=True)
@@ -62,6 +67,9 @@ class Units:
     attempts: Counter[Unit] = field(default_factory=Counter)
     elsewhere: list[tuple[float, Unit]] = field(default_factory=list)
     """Those that another command is at work at, each with the time of the next attempt (``time.monotonic``)."""
+
+    given_up: Callable[[Unit, str], None] = lambda unit, why: None
+    """Told of a unit whose workers died again and again, and why."""
 
     def take(self, loaded: DatasetBackbone | None, at_work: Counter[DatasetBackbone]) -> Unit | None:
         """Gives a worker its next unit, or None: first of what it has loaded, then of what it has half.
@@ -117,6 +125,7 @@ class Units:
         """
         self.attempts[unit] += 1
         if self.attempts[unit] >= _MAX_ATTEMPTS:
+            self.given_up(unit, why)
             names = unit.run_ids
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise EngineError(

@@ -13,9 +13,9 @@ from cytolora.core.cache_damage import one_notice
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.errors import ConfigError, StoreError, WeightsError
-from cytolora.experiments.claims import claimed
 from cytolora.experiments.engines.units import DatasetBackbone, Setting, Unit
 from cytolora.experiments.execute import open_session, score_chosen, train_setting
+from cytolora.experiments.failures import attempt
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.shards import checkpoint_sha256
@@ -85,8 +85,8 @@ class Worker:
         """
         assert self.store is not None
         self._num_images = 0
-        with claimed(self.store.root, unit.claim, unit.run_ids):
-            self._do(unit, self.store)
+        store = self.store
+        attempt(store, self.setup.inputs, unit.claim, unit.runs, lambda: self._do(unit, store))
         return self._num_images
 
     def _do(self, unit: Unit, store: Store) -> None:
