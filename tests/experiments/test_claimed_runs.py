@@ -1,6 +1,7 @@
 """Several commands on one store share its work by claims: nothing is computed twice, whoever dies."""
 
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contention import at_once, command, leftovers
+from contention import at_once, command, forked, leftovers
 
 from cells import contents, run_all, tiny_grid
 from cytolora.core.progress import SILENT
@@ -26,7 +27,7 @@ from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
-_AXES = ("--shots", "1", "2", "--seeds", "1", "2", "--learning-rates", "0.001", "0.01", "--steps", "3")
+_AXES = ("--shots", "2", "--seeds", "1", "2", "--learning-rates", "0.001", "0.01", "--steps", "3")
 
 
 @pytest.fixture
@@ -53,8 +54,9 @@ def computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Co
     return lambda: Counter(log.read_text().splitlines())
 
 
-def run_command(cells: Path, out: Path) -> Callable[[], object]:
-    return command("run", "smoke", *_AXES, "--threads", "1", "--quiet", "--data", f"synthetic={cells}", "--out", out)
+def run_command(cells: Path, out: Path, *more: str) -> Callable[[], object]:
+    options = ("--threads", "1", "--quiet", "--data", f"synthetic={cells}", "--out", out, *more)
+    return command("run", "smoke", *_AXES, *options)
 
 
 def claims_in(runs: Path) -> list[str]:
@@ -70,10 +72,10 @@ def test_four_commands_at_once_compute_every_run_once(
     assert [one.code for one in ended] == [0] * 4, ended
     counts = computed()
     runs = list(Store(out).runs())
-    assert len(runs) == 16
+    assert len(runs) == 8
     assert {run.run_id for run in runs} == {name for name in counts if not name.startswith("test")}
     assert set(counts.values()) == {1}
-    assert sum(name.startswith("test") for name in counts) == sum(run.metrics["test"] is not None for run in runs) == 8
+    assert sum(name.startswith("test") for name in counts) == sum(run.metrics["test"] is not None for run in runs) == 4
     assert claims_in(out) == []
     assert leftovers(out.parent) == []
 
@@ -89,6 +91,19 @@ def test_of_three_commands_two_die_and_the_third_does_what_they_had_claimed(
     assert [one.code for one in ended if not one.was_killed] == [0] * sum(not one.was_killed for one in ended)
     assert contents(out) == contents(tmp_path / "alone")
     claims.sweep(out)
+    assert claims_in(out) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_claim_of_workers_that_it_ends(drawn_cells: Path, tmp_path: Path):
+    out = tmp_path / "runs"
+    process = forked(run_command(drawn_cells, out, "--workers", "2", "--method", "lora"), tmp_path)
+    until = time.monotonic() + 120
+    while not list((out / ".claims").glob("*.json")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.end()
+    assert (ended.code, "stopped. Finished work is kept" in ended.said) == (130, True), ended
     assert claims_in(out) == []
 
 
