@@ -188,6 +188,9 @@ class _Crew:
             self.done.append(answer.run_ids[0])
         return 0
 
+    def is_gone(self, worker: object) -> bool:
+        return False
+
     def has_room(self) -> bool:
         return True
 

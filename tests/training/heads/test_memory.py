@@ -77,4 +77,6 @@ def test_what_validation_images_choose_is_the_best_on_all_of_them(method: str, f
         shares = HEADS[method].probabilities(HEADS[method].fit(KNOWN, odd, spec, 0), KNOWN, odd.features)
         return int((shares.argmax(dim=1) == odd.labels).sum())
 
-    assert num_right(HeadSpec(**fixed)) >= max(num_right(HeadSpec(**fixed, **{field: value})) for value in values)
+    assert num_right(replace(HeadSpec(), **fixed)) >= max(
+        num_right(replace(HeadSpec(), **fixed, **{field: value})) for value in values
+    )
