@@ -97,10 +97,12 @@ def test_a_download_becomes_a_split_and_a_report(here: Path):
             Image.fromarray(pixels).save(folder / f"{number // 2 + 1:03}_{number % 2 + 1:02}.bmp")
     shutil.make_archive("SIPaKMeD", "zip", "SIPaKMeD")
     shutil.rmtree("SIPaKMeD")
+    write_own_cells(here / "my_cells", 0)
     for line in commands(DOCS / "data.md"):
         run_command(line.replace("--dataset sipakmed", f"--dataset sipakmed {SMALL}"))
     assert Path("check.html").is_file()
     assert Path("report/index.html").is_file()
+    assert len(json.loads(Path("my_cells/croissant.json").read_text())["distribution"]) > 0
     assert len(Path("split.csv").read_text().splitlines()) == 121
 
 
