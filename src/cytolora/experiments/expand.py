@@ -243,7 +243,7 @@ def count_runs(grid: GridSpec) -> int:
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
-    if not needs_text(grid.method_of(name), method.head_start):
+    if not needs_text(grid.method_of(name), method.head_start, method.adapter):
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:
@@ -371,6 +371,7 @@ def _setting(
             preset=grid.preset,
             preprocess=preprocess,
             prompt=method.prompt,
+            transductive=method.transductive,
         )
 
 
@@ -400,6 +401,7 @@ def _fitted(
             preset=grid.preset,
             preprocess=preprocess,
             head=method.head,
+            transductive=method.transductive,
         )
 
 
