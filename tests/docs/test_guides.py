@@ -1,4 +1,4 @@
-"""Blocks of data.md, models.md, parity.md, pooling.md, splits/README.md, leakage.md and transduction.md, in small.
+"""Blocks of guides (data, models, parity, pooling, prompts, canonical divisions, leakage, slides at once) in small.
 
 Published backbones stand for `nano` here, official downloads for tiny ones, and `…` for nothing.
 """
@@ -65,6 +65,13 @@ def test_the_grids_of_the_pages_on_data_and_backbones_can_be_read(here: Path):
     methods = grid_with("models.md", here).methods
     assert methods["lora"].head_start == "text"
     assert "zero-shot" in methods
+
+
+def test_the_methods_of_the_page_on_prompts_can_be_read(here: Path):
+    parts = [yaml.safe_load(text) for kind, text in blocks(DOCS / "prompts.md") if kind == "yaml"]
+    methods = {name: spec for part in parts for name, spec in part.get("methods", part).items()}
+    (here / "page.yaml").write_text(yaml.safe_dump({**GRID, "methods": methods}))
+    assert load_grid(here / "page.yaml").methods.keys() == {"coop", "coop-16", "lora-both", "ivlp"}
 
 
 def test_the_map_of_the_page_on_pooling_can_be_read(here: Path):
