@@ -102,6 +102,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "export": lambda folder: [
         ["export", str(folder / "bundle"), "--to", "onnx", "--out", str(folder / "onnx"), "--quiet"]
     ],
+    "publish": lambda folder: [["publish", str(folder / "fitted"), "--to", str(folder / "repository")]],
     "weights list": lambda folder: [["weights", "list"]],
     "weights verify": lambda folder: [["weights", "verify", str(folder / "cells")]],
     "weights try": lambda folder: [["weights", "try", "vit-b16"]],

@@ -23,6 +23,7 @@ from cytolora.training import adapt
 from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
+from cytolora.training.trained import Trained
 
 
 def short_grid(**axes: object) -> GridSpec:
@@ -174,6 +175,8 @@ def test_a_plant_in_the_stored_weights_is_counted(finished: Path, drawn_cells: P
         if ".lora_B." in name:
             waves = torch.cos(torch.pi / 96 * 7 * (torch.arange(96) + 0.5))
             state[name] = 1e3 * waves[:, None].expand_as(state[name])
-    found = intruder_dimensions(session, run, state)
+    trained = Trained(state=state, num_trainable=0, num_steps=1, final_loss=0.5, seconds=1)
+    assert intruder_dimensions(session, run, replace(trained, final_loss=float("nan"))) is None
+    found = intruder_dimensions(session, run, trained)
     assert found is not None
     assert set(found["layers"].values()) == {1}

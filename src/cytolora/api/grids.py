@@ -20,6 +20,7 @@ from cytolora.core.arguments import (
     as_names,
     as_numbers,
     as_path,
+    as_path_or_none,
     as_whole_numbers,
 )
 from cytolora.core.cache_damage import one_notice
@@ -28,10 +29,11 @@ from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
+from cytolora.data.pooling import pool_of
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
-from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, pooled, tied_to_files
 from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store, again_if_replaced, require_writable
@@ -73,6 +75,7 @@ def run(
     trust_weights: bool = False,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    pool: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
     device: "str | torch.device | None" = None,
     engine: str | None = None,
@@ -104,6 +107,7 @@ def run(
         trust_weights: Goes on by a backbone's entry where a configuration beside its weights says otherwise.
         split: File written by ``split``; replaces official subsets and the grid's own split.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
+        pool: Label map (a shipped name or a YAML file) that makes the datasets of ``data`` one, in place of the grid's.
         reading: What the files of the datasets leave to choose.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
         engine: Where runs are executed: ``inline``, ``processes`` or ``ray``; if None, in this process, or in several
@@ -117,10 +121,11 @@ def run(
         StoreError: If stored runs of the grid were computed from other weights, data or splits.
     """
     out, folders = as_path(out, "out"), as_named_paths(data, "data")
-    spec = grid if isinstance(grid, GridSpec) else load_grid(grid)
+    spec, names = grid if isinstance(grid, GridSpec) else load_grid(grid), as_names(dataset, "dataset")
+    together = None if pool is None else pool_of(as_path(pool, "pool"), folders)
     spec = narrowed(
         spec if preset is None else with_preset(spec, load_preset(str(preset))),
-        datasets=as_names(dataset, "dataset"),
+        datasets=names if together is None else pooled(together, names, as_path_or_none(label_map, "label_map")),
         models=as_names(model, "model"),
         methods=as_names(method, "method"),
         shots=_shots(shots),
@@ -135,7 +140,8 @@ def run(
         sampling=sampling,
     )
     inputs = Inputs(
-        data=dataset_folders(spec, folders, out),
+        data=dataset_folders(spec, folders, out) if together is None else {},
+        pool=together,
         weights=weights,
         weights_dir=weights_dir,
         trust_weights=trust_weights,
@@ -298,16 +304,22 @@ def report(
     data: Mapping[str, AnyPath] | None = None,
     *,
     reading: ReadOptions = AS_IT_STANDS,
+    checklist: OneOrMany[str] = (),
 ) -> Report:
     """Builds tables, figures and one page from stored runs.
 
     Args:
         data: Folder of a dataset, by name: the page then shows examples of right and wrong predictions.
         reading: Of these datasets, as they were read for the runs.
+        checklist: Reporting checklists to fill from what the runs know: ``tripod-ai``, ``claim-2024``, ``stard-ai``.
+
+    Raises:
+        ConfigError: If there is no such checklist.
     """
+    from cytolora.reporting.manuscript.checklist import named
     from cytolora.reporting.pages.build import build_report
 
-    return Report(build_report(runs, out, data, reading=reading))
+    return Report(build_report(runs, out, data, reading=reading, checklist=named(as_names(checklist, "checklist"))))
 
 
 @one_notice()

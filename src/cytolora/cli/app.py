@@ -48,6 +48,7 @@ _COMMANDS = {
         "Measures a learning curve and forecasts how many labels reach a target balanced accuracy.",
     ),
     "export": ("export:export", "Exports a classifier to ONNX, timm or PEFT, and verifies the export."),
+    "publish": ("publish:publish", "Publishes a classifier: a folder, or a repository on the Hugging Face hub."),
     "serve": ("serve:serve", "Serves a classifier over HTTP (localhost unless a token is set)."),
     "cache": ("cache:app", "Lists and clears what is kept to be read again: pixels, features, adapters, drawings."),
     "data": ("data:app", "Downloads datasets and lists their sources."),

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from cytolora.api import grids
 from cytolora.cli.cache_options import NO_LIMIT_GIVEN, LimitOptions
-from cytolora.cli.console import make_console
+from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
     NO_CHANGE,
@@ -27,7 +27,8 @@ from cytolora.cli.options import (
 from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
-from cytolora.experiments.cost import describe, stored_costs
+from cytolora.data.pooling import Pool, account
+from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Plan, make_plan
@@ -56,6 +57,7 @@ def plan(
 
         cytolora plan smoke
         cytolora plan exp2 --dataset sipakmed --data sipakmed=SIPaKMeD --out runs --json
+        cytolora plan exp2 --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda
 
     Parameters
     ----------
@@ -87,8 +89,12 @@ def plan(
         )
     for note in planned.notes:
         console.print(f"  {note}")
+    if present.pool is not None:
+        console.print(_pool_table(present.pool, reading))
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
+    if prompts := describe_prompts(planned, present):
+        console.print(f"Prompts through the text encoder, forward and back: {prompts}.")
     if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
         console.print(f"At the speed of the stored runs, one at a time: {expected}.")
 
@@ -115,6 +121,8 @@ def run(
         cytolora run smoke --out runs
         cytolora run exp2 --dataset herlev --data herlev=smear2005 --model uni --weights uni=UNI/model.safetensors \\
             --shots 1 4 16 --out runs
+        cytolora run exp2 --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda-general --model uni \\
+            --leave-out dataset=herlev dataset=sipakmed --out runs
 
     Parameters
     ----------
@@ -177,6 +185,7 @@ def report(
     *,
     out: Path = Path("report"),
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    checklist: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
@@ -185,6 +194,7 @@ def report(
 
         cytolora report runs --out report
         cytolora report runs --out report --data herlev=smear2005
+        cytolora report runs --out report --checklist tripod-ai claim-2024
 
     Parameters
     ----------
@@ -194,8 +204,10 @@ def report(
         Folder of the report; `index.html` is the page. An older report there is replaced whole.
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
+    checklist
+        Reporting checklists to fill from what the runs know, as Markdown and CSV: tripod-ai, claim-2024, stard-ai.
     """
-    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options())
+    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options(), checklist=checklist)
     print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 
@@ -218,6 +230,20 @@ def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative=
     # one thread: on so small an encoder a second one gains a third, and loses far more where another program runs
     run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), machine=MachineOptions(threads=1), quiet=quiet)
     report(out / "runs", out=out / "report", data=(cells,))
+
+
+def _pool_table(pool: Pool, reading: ReadingOptions) -> PlainTable:
+    """Lists what becomes of every class of a pool."""
+    table = PlainTable("dataset", "class", "images", "category")
+    rows = account(pool, reading.options())
+    for one in rows:
+        goes = one.category or (f"left out: {one.line.note}" if one.line.note else "left out")
+        table.add_row(one.dataset, one.label, str(one.number), goes)
+    for category in pool.label_map.categories:
+        number = sum(one.number for one in rows if one.category == category)
+        if number:
+            table.add_row("all", "", str(number), category, style="bold")
+    return table
 
 
 def _plain(planned: Plan) -> dict[str, object]:

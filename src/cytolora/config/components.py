@@ -33,15 +33,26 @@ TEXT_HEADS = (
 )
 """Those of ``FITTED_HEADS`` that read the text embeddings of the classes."""
 
-FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "ridge", *TEXT_HEADS)
+TREE_HEADS = ("hxe", "tree-softmax")
+"""Those that read the tree of the classes."""
+
+FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "ridge", *TEXT_HEADS, *TREE_HEADS)
 """Methods that fit a head on frozen features by a rule of their own, without a grid's budget and learning rates;
 models/adapters/head_methods.py says what each is. The names are part of run ids."""
 
-MethodKind = Literal["linear", "head", "adapter", "zero_shot"]
-"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
-trains inside the encoder too, zero_shot trains nothing."""
+PROMPT_METHODS = ("cocoop", "coop", "kgcoop", "prograd")
+"""Methods that train the words around the class names; models/adapters/prompt_methods.py says what each is."""
 
-_KIND_OF: dict[str, MethodKind] = {LINEAR: "linear", ZERO_SHOT: "zero_shot", **dict.fromkeys(FITTED_HEADS, "head")}
+MethodKind = Literal["linear", "head", "adapter", "zero_shot", "prompt"]
+"""linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
+trains inside the encoder too, zero_shot trains nothing, prompt trains the input of the text encoder."""
+
+_KIND_OF: dict[str, MethodKind] = {
+    LINEAR: "linear",
+    ZERO_SHOT: "zero_shot",
+    **dict.fromkeys(FITTED_HEADS, "head"),
+    **dict.fromkeys(PROMPT_METHODS, "prompt"),
+}
 """Of the methods that are no adapter; data, since specs are read before the registry of methods is loaded."""
 
 
@@ -52,7 +63,7 @@ def method_kind(name: str) -> MethodKind:
 
 def needs_text(method: str, head_start: str) -> bool:
     """Whether a method asks the class names of a text encoder, given how its head starts."""
-    return method == ZERO_SHOT or method in TEXT_HEADS or head_start == "text"
+    return method == ZERO_SHOT or method in (*TEXT_HEADS, *PROMPT_METHODS) or head_start == "text"
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -333,7 +344,10 @@ class AugmentSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
-    """AdamW with linear warm-up and a cosine (values of the paper's public code; the paper gives none)."""
+    """AdamW with linear warm-up and a cosine (values of the paper's public code; the paper gives none).
+
+    Prompt learning: stochastic gradient descent with momentum, and the same warm-up and cosine.
+    """
 
     budget: Budget
     batch_size: int = 32

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from cytolora.config.components import (
     CLOSED,
     FITTED_HEADS,
+    PROMPT_METHODS,
     AdapterSpec,
     AugmentSpec,
     Budget,
@@ -18,6 +19,7 @@ from cytolora.config.components import (
     method_kind,
 )
 from cytolora.config.heads import HeadSpec
+from cytolora.config.prompts import PromptSpec
 from cytolora.config.run import PAPER, HeadStart
 from cytolora.core.schema import COUNT, FILE_NAME, Check, between, check_fields, list_of, whole
 from cytolora.errors import ConfigError
@@ -52,6 +54,8 @@ class MethodSpec:
     transductive: bool = False
     """Classifies the images of a subset together, for heads on frozen features; a named variant of its method stands
     beside it: ``gda-together: {method: gda, transductive: true}``."""
+    prompt: PromptSpec | None = None
+    """Hyper-parameters of prompt learning; None: its defaults, and all other methods."""
 
     __pydantic_config__ = CLOSED
 
@@ -116,7 +120,11 @@ class GridSpec:
                 )
             if kind != "head" and method.head is not None:
                 raise ConfigError(f"methods.{name}.head: only {', '.join(FITTED_HEADS)} have head settings.")
-            if kind in ("linear", "adapter") and method.budget is None:
+            if kind != "prompt" and method.prompt is not None:
+                raise ConfigError(f"methods.{name}.prompt: only {', '.join(PROMPT_METHODS)} have prompt settings.")
+            if kind == "prompt" and method.head_start != "random":
+                raise ConfigError(f"methods.{name}: {name} has no head, and so no head_start. Leave it out.")
+            if kind in ("linear", "adapter", "prompt") and method.budget is None:
                 raise ConfigError(f"methods.{name}.budget is missing.")
         if not self.shots and not self.fractions and any(self.kind_of(name) != "zero_shot" for name in self.methods):
             raise ConfigError(

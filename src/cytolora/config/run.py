@@ -14,8 +14,10 @@ from cytolora.config.budget import CLOSED, Budget, EarlyStopping
 from cytolora.config.components import (
     FITTED_HEADS,
     LINEAR,
+    PROMPT_METHODS,
     SUBSETS,
     TEXT_HEADS,
+    TREE_HEADS,
     ZERO_SHOT,
     AdapterSpec,
     AugmentSpec,
@@ -31,6 +33,7 @@ from cytolora.config.components import (
     needs_text,
 )
 from cytolora.config.heads import HeadSpec
+from cytolora.config.prompts import PromptSpec
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.schema import FILE_NAME, NAME, WHOLE, Check, check_fields
 from cytolora.errors import ConfigError
@@ -39,8 +42,10 @@ __all__ = [
     "FITTED_HEADS",
     "LINEAR",
     "PAPER",
+    "PROMPT_METHODS",
     "SUBSETS",
     "TEXT_HEADS",
+    "TREE_HEADS",
     "ZERO_SHOT",
     "AdapterSpec",
     "AugmentSpec",
@@ -51,6 +56,7 @@ __all__ = [
     "MethodKind",
     "Preprocess",
     "PreprocessChange",
+    "PromptSpec",
     "RunSpec",
     "Sampling",
     "SplitSpec",
@@ -66,7 +72,8 @@ _LATER = frozenset(
     {
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
-        *("val_shots", "sampling", "early_stopping", "warmup_epochs", "init", "transductive"),
+        *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
+        *("prompt", "tokens", "init", "transductive"),
     }
 )
 
@@ -115,6 +122,8 @@ class RunSpec:
     """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
     transductive: bool | None = None
     """Whether the images of a subset are classified together (training/transduction/together.py); None: each alone."""
+    prompt: PromptSpec | None = None
+    """Hyper-parameters of prompt learning; None: its defaults, and all other methods."""
 
     __pydantic_config__ = CLOSED
 
@@ -126,13 +135,19 @@ class RunSpec:
             object.__setattr__(self, "transductive", None)
         if self.transductive and self.kind not in ("head", "linear"):
             raise ConfigError(f"transductive is for heads on frozen features, and {self.method} is none. Leave it out.")
+        if self.prompt == PromptSpec():
+            object.__setattr__(self, "prompt", None)
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
                 f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "
-                f"{', '.join(FITTED_HEADS)}."
+                f"{', '.join((*FITTED_HEADS, *PROMPT_METHODS))}."
             )
         if self.head is not None and self.kind != "head":
             raise ConfigError(f"method {self.method!r} has no head settings; only {', '.join(FITTED_HEADS)} have.")
+        if self.kind == "prompt" and self.head_start != "random":
+            raise ConfigError(f"{self.method} has no head and so no head_start; it starts from its template.")
+        if self.prompt is not None and self.kind != "prompt":
+            raise ConfigError(f"method {self.method!r} has no prompt settings; only {', '.join(PROMPT_METHODS)} have.")
         if (self.sampling.shots == 0) != (self.kind == "zero_shot"):
             raise ConfigError(
                 f"method {self.method!r} does not fit {self.sampling.amount}: only zero-shot has 0 shots."
@@ -154,7 +169,7 @@ class RunSpec:
     @property
     def has_steps(self) -> bool:
         """Whether it is trained by gradient steps, and so has a learning rate and a budget."""
-        return self.kind in ("linear", "adapter")
+        return self.kind in ("linear", "adapter", "prompt")
 
     def num_steps(self, num_train: int) -> int:
         """Optimiser steps of the run with ``num_train`` training images."""

@@ -1,6 +1,6 @@
 """Forecast of the time that a plan still takes, from the speed of stored runs or of a trial; loads no torch."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -9,6 +9,7 @@ from cytolora.config.run import RunSpec
 from cytolora.display.format import about
 from cytolora.experiments.plan import Plan
 from cytolora.experiments.store import StoredRun
+from cytolora.models.adapters.methods import METHODS
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs
 
@@ -83,6 +84,25 @@ def num_training_passes(runs: Iterable[RunSpec], inputs: Inputs) -> int:
             num_scored += ceil(run.num_steps(len(split.train)) / ceil(len(split.train) / run.train.batch_size))
         total += PASSES_OF_TRAINING * run.num_images_seen(len(split.train)) + num_scored * len(split.val)
     return total
+
+
+def prompts_a_step(run: RunSpec, num_classes: int) -> int:
+    """Returns the prompts that one step of prompt learning takes through the text encoder."""
+    facts = METHODS.get(run.method).prompt
+    return num_classes * (run.train.batch_size if facts is not None and facts.per_image else 1)
+
+
+def describe_prompts(plan: Plan, inputs: Inputs) -> str:
+    """Counts what prompt learning takes through the text encoder in one line, by method; empty if there is none to do.
+
+    Runs with a dataset that is not here are left out.
+    """
+    numbers: Counter[str] = Counter()
+    for run in plan.to_do:
+        if run.kind == "prompt" and run.dataset in inputs.data:
+            num_classes = len(inputs.manifest(run.dataset, run.split).classes)
+            numbers[run.method] += run.num_steps(len(inputs.split(run).train)) * prompts_a_step(run, num_classes)
+    return ", ".join(f"{method} {number:,}" for method, number in numbers.items())
 
 
 def mean_batch(run: RunSpec, inputs: Inputs) -> float:

@@ -18,13 +18,26 @@ from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
-from cytolora.experiments.cost import num_training_passes
+from cytolora.experiments.cost import num_training_passes, prompts_a_step
 from cytolora.experiments.divisions import counts, keep_division
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
 from cytolora.experiments.trials import head_rates
-from cytolora.experiments.workload import STORING, Kind, Tracker, adapters, features, fitted, heads, neighbours
+from cytolora.experiments.workload import (
+    STORING,
+    Kind,
+    Tracker,
+    adapters,
+    features,
+    fitted,
+    heads,
+    neighbours,
+    num_frozen_steps,
+    num_test_passes,
+    on_frozen,
+    prompts,
+)
 from cytolora.metrics.scores import score
 from cytolora.metrics.units import unit_names
 from cytolora.models.backbones.registry import BACKBONES
@@ -41,6 +54,7 @@ from cytolora.training.adapt import (
 )
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.intruders import intruder_dimensions
+from cytolora.training.prompt_learning import train_prompts
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -64,7 +78,7 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tra
         _on_frozen_features(job, frozen, session, store, tracker)
     stored = {run.run_id: store.find(run.run_id) for setting in adapted for run in setting}
     missing = [run for setting in adapted for run in setting if stored[run.run_id] is None]
-    if total := num_training_passes(missing, inputs) + sum(_num_test_passes(one, inputs, stored) for one in adapted):
+    if total := num_training_passes(missing, inputs) + sum(num_test_passes(one, inputs, stored) for one in adapted):
         what = counted(len(missing), "adapter run") if missing else "test set"
         tracker.begin(adapters(adapted[0][0]), f"{title_of(job)}: {what}", total, PASSES)
     for setting in adapted:
@@ -86,12 +100,12 @@ def _on_frozen_features(
         for _ in session.feature_chunks(session.progress.done, preprocess):
             pass  # kept, and read from there by the settings
     missing = {one[0].setting_id: [run for run in one if store.find(run.run_id) is None] for one in settings}
-    total = sum(_num_head_steps(setting, missing[setting[0].setting_id], session) for setting in settings)
+    total = sum(num_frozen_steps(one, missing[one[0].setting_id], session.inputs) for one in settings)
     tracker.begin(STORING, f"{title_of(job)}: heads on frozen features", total, "steps")
     if any(setting[0].kind == "linear" and missing[setting[0].setting_id] for setting in settings):
         tracker.know(_head_rates(job, session, session.features_of(session.manifest.samples[:1], preprocess).shape[1]))
     for setting in settings:
-        tracker.kind = heads(setting) if setting[0].kind == "linear" else fitted(setting[0])
+        tracker.kind = on_frozen(setting)
         train_setting(session, store, setting, tracker=tracker)
         score_chosen(session, store, setting, tracker)
 
@@ -99,22 +113,6 @@ def _on_frozen_features(
 def _head_rates(job: Job, session: Session, feature_dim: int) -> dict[Kind, float]:
     num_classes = len(session.manifest.classes)
     return head_rates(job, feature_dim=feature_dim, num_classes=num_classes, device=session.device)
-
-
-def _num_head_steps(setting: Sequence[RunSpec], missing: Sequence[RunSpec], session: Session) -> int:
-    """Counts steps of all heads at once; a head without steps is one."""
-    if not missing or setting[0].kind != "linear":
-        return len(missing)
-    return setting[0].num_steps(len(session.split(setting[0]).train))
-
-
-def _num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, stored: Mapping[str, StoredRun | None]) -> int:
-    """Counts the test images that are scored when a setting is complete, for every seed that has no score of its rate.
-
-    Should another rate be chosen then, all seeds are scored anew, and more is done than was counted.
-    """
-    tested = {run.seed for run in setting if (found := stored[run.run_id]) and found.metrics["test"] is not None}
-    return len({run.seed for run in setting} - tested) * len(inputs.split(setting[0]).test)
 
 
 def title_of(job: Job) -> str:
@@ -192,8 +190,17 @@ def train_setting(
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-            store.add(_validated(session, run, division, train_adapter(session, run)))
+            store.add(_validated(session, run, division, _trained(session, run, tracker)))
             tracker.did(STORING, 1)
+
+
+def _trained(session: Session, run: RunSpec, tracker: Tracker) -> Trained:
+    if run.kind != "prompt":
+        return train_adapter(session, run)
+    number = prompts_a_step(run, len(session.manifest.classes))
+    _ = session.text_encoder  # loaded before the time of a step is taken
+    tracker.lap()
+    return train_prompts(session, run, lambda steps: tracker.count(steps, {prompts(run): steps * number}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +276,7 @@ def _validated(
     }
     if trained.kept_step is not None:
         metrics["train"]["kept_step"] = trained.kept_step
-    if not trained.diverged and (intruders := intruder_dimensions(session, run, trained.state)):
+    if intruders := intruder_dimensions(session, run, trained):
         metrics["intruders"] = intruders
     if trained.diverged or not split.val:
         metrics["train"]["final_loss"] = None if trained.diverged else trained.final_loss

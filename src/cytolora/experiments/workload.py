@@ -9,9 +9,9 @@ from math import exp
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import SILENT, Progress
 from cytolora.display.format import about
-from cytolora.experiments.cost import num_training_passes
+from cytolora.experiments.cost import num_training_passes, prompts_a_step
 from cytolora.experiments.plan import Job
-from cytolora.experiments.store import Store
+from cytolora.experiments.store import Store, StoredRun
 from cytolora.training.resources import Inputs
 
 Kind = tuple[str, ...]
@@ -24,8 +24,8 @@ Rates = Mapping[Kind, float]
 STORING: Kind = ("results",)
 _STORE_SECONDS = 0.1
 """Writing, and scoring, one result where nothing was measured yet."""
-_TRIED = ("heads", "nearest neighbours")
-"""Kinds that a trial times, once the width of the features is known."""
+_TRIED = ("heads", "nearest neighbours", "prompts")
+"""Kinds whose speed is nothing like that of others: not known before a trial, or they themselves, have told it."""
 _FITTED_SECONDS = 1e-3
 """A training image of a head without steps, likewise."""
 _TRUST_SECONDS = 0.3
@@ -60,6 +60,18 @@ def fitted(run: RunSpec) -> Kind:
     return (run.method, run.dataset, run.backbone)
 
 
+def prompts(run: RunSpec) -> Kind:
+    """Prompts that go through the text encoder in training, with the work back."""
+    return ("prompts", run.backbone, run.method)
+
+
+def on_frozen(setting: Sequence[RunSpec]) -> Kind:
+    """What a setting on frozen features does."""
+    if setting[0].kind == "linear":
+        return heads(setting)
+    return prompts(setting[0]) if setting[0].kind == "prompt" else fitted(setting[0])
+
+
 def adapters(run: RunSpec) -> Kind:
     """Image passes of training and scoring."""
     return ("adapters", run.backbone, run.method)
@@ -83,9 +95,31 @@ def work_of(job: Job, inputs: Inputs, store: Store, *, num_missing_features: int
             draws = [inputs.split(run) for run in {inputs.split(run).fingerprint: run for run in missing}.values()]
             work[heads(setting)] += first.num_steps(len(split.train))
             work[neighbours(first)] += sum(len(one.train) * (2 * len(one.val) + len(one.test)) for one in draws)
+        elif first.kind == "prompt":
+            num_classes = len(inputs.manifest(first.dataset, first.split).classes)
+            steps = sum(run.num_steps(len(inputs.split(run).train)) for run in missing)
+            work[prompts(first)] += steps * prompts_a_step(first, num_classes)
         elif first.kind == "head":
             work[fitted(first)] += sum(len(inputs.split(run).train) for run in missing)
     return +work
+
+
+def num_frozen_steps(setting: Sequence[RunSpec], missing: Sequence[RunSpec], inputs: Inputs) -> int:
+    """Counts steps of all heads at once, and those of each prompt; a head without steps is one."""
+    if missing and setting[0].kind == "prompt":
+        return sum(run.num_steps(len(inputs.split(run).train)) for run in missing)
+    if not missing or setting[0].kind != "linear":
+        return len(missing)
+    return setting[0].num_steps(len(inputs.split(setting[0]).train))
+
+
+def num_test_passes(setting: Sequence[RunSpec], inputs: Inputs, stored: Mapping[str, StoredRun | None]) -> int:
+    """Counts the test images that are scored when a setting is complete, for every seed that has no score of its rate.
+
+    Should another rate be chosen then, all seeds are scored anew, and more is done than was counted.
+    """
+    tested = {run.seed for run in setting if (found := stored[run.run_id]) and found.metrics["test"] is not None}
+    return len({run.seed for run in setting} - tested) * len(inputs.split(setting[0]).test)
 
 
 class Tracker:

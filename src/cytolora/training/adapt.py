@@ -1,16 +1,14 @@
 """Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from cytolora.config.run import TEXT_HEADS, AugmentSpec, HeadSpec, RunSpec
+from cytolora.config.run import TEXT_HEADS, TREE_HEADS, AugmentSpec, HeadSpec, RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.errors import ConfigError
@@ -34,34 +32,12 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
+from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.session import Session
+from cytolora.training.trained import State, Trained
 from cytolora.training.transduction.together import classify_together, softening
 from cytolora.training.views import training_batches
-
-State = dict[str, Tensor]
-"""Adapter and head by name, on the CPU."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What training one run gave."""
-
-    state: State
-    num_trainable: int
-    num_steps: int
-    final_loss: float | None
-    """Cross-entropy of the last batch, nats; not finite if training diverged, None if there was no training."""
-    seconds: float
-    kept_step: int | None = None
-    """Step whose weights were kept by early stopping; None: the last."""
-    classifier: EncoderWithHead | None = None
-    """What was trained, to score it without building it anew; None for heads on frozen features."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the result is no classifier."""
-        return self.final_loss is not None and not math.isfinite(self.final_loss)
 
 
 def train_heads(
@@ -262,7 +238,15 @@ def labelled(session: Session, run: RunSpec, samples: Sequence[Sample], augment:
         num_classes=len(session.manifest.classes),
         groups=unit_names([sample.group for sample in samples], [sample.path for sample in samples]),
         text=run_text(run, session.inputs, session.cache / "text") if run.method in TEXT_HEADS else None,
+        tree=_class_paths(session, run) if run.method in TREE_HEADS else (),
     )
+
+
+def _class_paths(session: Session, run: RunSpec) -> tuple[tuple[str, ...], ...]:
+    manifest = session.manifest
+    if not set(manifest.classes) <= set(manifest.tree):
+        raise ConfigError(f"{run.method} needs classes in a tree, and those of {run.dataset} have none.")
+    return tuple(manifest.tree[label] for label in manifest.classes)
 
 
 def _training_images(session: Session, run: RunSpec) -> Labelled:
@@ -309,6 +293,8 @@ def _one_by_one(
     if run.kind == "head":
         features = session.features_of(samples, run.preprocess)
         return HEADS[run.method].probabilities(state, _training_images(session, run), features)
+    if run.kind == "prompt":
+        return prompt_probabilities(session, run, state, samples)
     if run.kind == "linear":
         logits = session.features_of(samples, run.preprocess) @ state["head.weight"].T + state["head.bias"]
         return logits.softmax(dim=-1)

@@ -19,15 +19,22 @@ from cytolora.data.imaging.cache import PixelCache
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.models.adapters.attach import with_split_qkv
 from cytolora.models.backbones.registry import BackboneSpec
+from cytolora.models.checkpoints.hub import fetch_vocabulary, find_vocabulary
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.models.kernels.int8 import check_int8
+from cytolora.models.text.encoder import TextEncoder, load_text_encoder
 from cytolora.training.features import Chunk, chunks, num_missing
 from cytolora.training.resources import Inputs
 
 _View = tuple[Preprocess | None, AugmentSpec | None]
 _COMPARED = "weights"
+
+
+def recipe_of(backbone: BackboneSpec, precision: FeaturePrecision) -> str:
+    """Names what, besides weights, preprocessing and image, decides a frozen feature: part of its key in the cache."""
+    return backbone.recipe if precision == "fp32" else f"{backbone.recipe}, {precision}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +90,14 @@ class Session:
             self.encoders["whole"] = load_encoder(self.backbone, path, trust_weights=True)
         return self.encoders["whole"]
 
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The frozen text encoder of the backbone, for what trains through it; others read ``run_text``."""
+        path, name = self.inputs.weights_path(self.backbone.name), self.backbone.name
+        self.progress.say(f"loading the text encoder of {name}")
+        vocabulary = find_vocabulary(self.backbone, path) or fetch_vocabulary(self.backbone)
+        return load_text_encoder(self.backbone, path, vocabulary).to(self.device)
+
     @property
     def weight_findings(self) -> tuple[Finding, ...]:
         """What the configurations beside the weights say otherwise than the backbone's entry."""
@@ -112,8 +127,8 @@ class Session:
 
     @property
     def recipe(self) -> str:
-        """What, besides weights, preprocessing and image, decides a frozen feature: part of its key in the cache."""
-        return self.backbone.recipe if self.precision == "fp32" else f"{self.backbone.recipe}, {self.precision}"
+        """What, besides weights, preprocessing and image, decides a frozen feature."""
+        return recipe_of(self.backbone, self.precision)
 
     @cached_property
     def pixels(self) -> PixelCache:

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.config.run import LINEAR, AdapterSpec, FeaturePrecision, RunSpec, Sampling, SplitSpec, method_kind
+from cytolora.config.run import (
+    LINEAR,
+    AdapterSpec,
+    FeaturePrecision,
+    RunSpec,
+    Sampling,
+    SplitSpec,
+    method_kind,
+    needs_text,
+)
 from cytolora.core.arguments import (
     AnyPath,
     Converted,
@@ -164,10 +173,15 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
         )
-    if entry.head is not None and entry.head.needs_text:
+    if needs_text(method, "random"):
         raise ConfigError(
             f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
             f"have. Compare it in `cytolora run`, and fit {_fitting_heads()}, or an adapter."
+        )
+    if entry.head is not None and entry.head.needs_tree:
+        raise ConfigError(
+            f"{method} reads the tree of a registered dataset's classes, which `fit` does not. Compare it in `cytolora "
+            f"run`, and fit {_fitting_heads()}, or an adapter."
         )
     if entry.head is not None and not entry.head.is_affine:
         raise ConfigError(
@@ -193,7 +207,8 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
 
 def _fitting_heads() -> str:
     """Names the heads that a bundle can hold."""
-    able = [one.name for one in METHODS if one.head is not None and one.head.is_affine and not one.head.needs_text]
+    heads = [(one.name, one.head) for one in METHODS if one.head is not None]
+    able = [name for name, head in heads if head.is_affine and not (head.needs_text or head.needs_tree)]
     return ", ".join([LINEAR, *sorted(name for name in able if name != LINEAR)])
 
 

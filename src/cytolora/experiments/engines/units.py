@@ -83,6 +83,10 @@ class Units:
         if not self.num_missing[name]:
             self.waiting.append(Unit(key=unit.key, settings=(setting,), cost=0))
 
+    def give_back(self, unit: Unit) -> None:
+        """Takes a unit back that its worker never began with: nothing is said against it."""
+        self.waiting.append(unit)
+
     def lost(self, unit: Unit, why: str) -> None:
         """Takes a unit back whose worker died.
 

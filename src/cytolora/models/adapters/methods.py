@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, HeadSpec, MethodKind, method_kind
+from cytolora.config.run import LINEAR, ZERO_SHOT, AdapterSpec, HeadSpec, MethodKind, PromptSpec, method_kind
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.head_methods import FITTED, LINEAR_FACTS, HeadFacts
+from cytolora.models.adapters.prompt_methods import PROMPTED, PromptFacts
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -46,6 +47,8 @@ class Method:
     """Spreads a schedule of its own over all steps, which no early end may cut."""
     head: HeadFacts | None = None
     """Of methods that are a head on frozen features."""
+    prompt: PromptFacts | None = None
+    """Of methods that train the input of the text encoder."""
 
     def __post_init__(self) -> None:
         num_ways = (self.peft_config is not None) + (self.opens is not None) + self.prompts
@@ -72,7 +75,13 @@ def check_head(method: Method, head: HeadSpec | None) -> None:
         _refuse_idle(method.name, "head", head, tuple(method.head.values) if method.head else ())
 
 
-def _refuse_idle(name: str, part: str, spec: AdapterSpec | HeadSpec, reads: tuple[str, ...]) -> None:
+def check_prompt(method: Method, prompt: PromptSpec | None) -> None:
+    """Raises a ConfigError if the hyper-parameters of prompt learning hold something that the method does not read."""
+    if prompt is not None:
+        _refuse_idle(method.name, "prompt", prompt, tuple(method.prompt.values) if method.prompt else ())
+
+
+def _refuse_idle(name: str, part: str, spec: AdapterSpec | HeadSpec | PromptSpec, reads: tuple[str, ...]) -> None:
     idle = [
         entry.name for entry in fields(spec) if entry.name not in reads and getattr(spec, entry.name) != entry.default
     ]
@@ -178,6 +187,7 @@ for _method in (
         name=ZERO_SHOT,
         description="Nearest class prompts in the space shared with text; nothing is trained (Radford et al. 2021).",
     ),
+    *(Method(name=name, description=facts.description, prompt=facts) for name, facts in PROMPTED.items()),
     Method(
         name="lora",
         description="Low-rank adaptation of attention projections (Hu et al. 2021) and a linear classifier.",

@@ -35,6 +35,7 @@ class TextEncoder(nn.Module):
     def __init__(self, text: TextSpec, projection: int, vocabulary: Path | None) -> None:
         super().__init__()
         self.logit_scale = math.nan  # until a checkpoint is loaded
+        self.context_length = text.context_length
         if text.kind == "clip":
             self.encoder, self.tokens = _clip_encoder(text, projection)
         else:
@@ -44,6 +45,10 @@ class TextEncoder(nn.Module):
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
         """Returns embeddings, not normalised."""
         return self.encoder(self.tokens(list(prompts)))
+
+    def num_words(self, text: str) -> int:
+        """Counts the tokens of a text of any length, without the marks of start and end."""
+        return len(self.tokens.encode(text))
 
 
 def load_text_encoder(spec: BackboneSpec, weights: Path, vocabulary: Path | None = None) -> TextEncoder:
@@ -156,10 +161,24 @@ def _bert_encoder(text: TextSpec, projection: int, vocabulary: Path | None) -> t
             "another model. Fetch it again."
         )
 
-    def tokenise(prompts: list[str]) -> Any:
-        return tokenizer(prompts, max_length=text.context_length, padding=True, truncation=True, return_tensors="pt")
+    tokens = _BertTokens(tokenizer, text.context_length)
+    return _Bert(BertModel(config, add_pooling_layer=False), text.width, projection), tokens
 
-    return _Bert(BertModel(config, add_pooling_layer=False), text.width, projection), tokenise
+
+class _BertTokens:
+    """Tokens of prompts, padded to the longest."""
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self._tokenizer, self._context_length = tokenizer, context_length
+
+    def __call__(self, prompts: list[str]) -> Any:
+        return self._tokenizer(
+            prompts, max_length=self._context_length, padding=True, truncation=True, return_tensors="pt"
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the tokens of one text, whole and without the marks of start and end, as CLIP's tokeniser does."""
+        return self._tokenizer.encode(text, add_special_tokens=False, truncation=False)
 
 
 class _Bert(nn.Module):

@@ -71,6 +71,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "CC": "bacterial vaginosis coccobacilli",
     },
     "cric": _BETHESDA,
+    "pool": _BETHESDA,
     "bmt": {label: _BETHESDA[label] for label in ("NILM", "LSIL", "HSIL")},
     "apacc": {
         "healthy": "healthy cervical",
@@ -116,9 +117,13 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 
 
 def prompts(dataset: str, classes: Iterable[str], templates: Iterable[str] = TEMPLATES) -> dict[str, list[str]]:
-    """Returns the wordings of every class; a label without words of its own stands for itself."""
-    words, templates = WORDS.get(dataset.partition(":")[0], {}), list(templates)
-    return {
-        label: [template.format(words.get(label, label.replace("_", " "))) for template in templates]
-        for label in classes
-    }
+    """Returns the wordings of every class."""
+    classes, templates = list(classes), list(templates)
+    named = zip(classes, words_of(dataset, classes), strict=True)
+    return {label: [template.format(words) for template in templates] for label, words in named}
+
+
+def words_of(dataset: str, classes: Iterable[str]) -> list[str]:
+    """Returns the words of each class; a label without words of its own stands for itself."""
+    words = WORDS.get(dataset.partition(":")[0], {})
+    return [words.get(label, label.replace("_", " ")) for label in classes]

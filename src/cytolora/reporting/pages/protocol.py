@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Preprocess, RunSpec, TrainSpec
+from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Preprocess, PromptSpec, RunSpec, TrainSpec
 from cytolora.core.findings import ORDER
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
@@ -129,10 +129,13 @@ def _method_in_words(spec: RunSpec) -> str:
         return "; ".join([*parts, _view(spec.preprocess), *steps, *_together(spec)])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
+    if spec.kind == "prompt":
+        parts += _prompt_settings(spec)
     if spec.adapter is not None:
         parts += adapter_settings(spec.adapter, fields_read(spec.method, spec.adapter))
     again = "" if train.cosine_steps is None else f" that turns every {train.cosine_steps} steps"
-    parts.append(f"AdamW, weight decay {train.weight_decay:g}, {_warm_up(train)}, cosine{again}")
+    optimiser = "SGD with momentum 0.9" if spec.kind == "prompt" else "AdamW"
+    parts.append(f"{optimiser}, weight decay {train.weight_decay:g}, {_warm_up(train)}, cosine{again}")
     parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
         parts.append("head starts from the class names")
@@ -147,6 +150,13 @@ def _warm_up(train: TrainSpec) -> str:
     if train.warmup_epochs is not None:
         return f"warm-up {words.count(train.warmup_epochs, 'epoch')}"
     return f"{train.warmup_steps} warm-up steps"
+
+
+def _prompt_settings(spec: RunSpec) -> list[str]:
+    prompt = spec.prompt or PromptSpec()
+    start = "their embeddings" if prompt.tokens is None else f"{words.count(prompt.tokens, 'random vector')}"
+    lam = [] if prompt.lam is None else [f"lambda {prompt.lam:g}"]
+    return [f"prompt {prompt.template!r}, the words before the class trained from {start}", *lam]
 
 
 def fields_read(method: str, adapter: AdapterSpec) -> frozenset[str]:

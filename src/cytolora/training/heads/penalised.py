@@ -101,7 +101,12 @@ class _Logistic:
             yield np.concatenate([turned[left] @ solved[:, :-1].T + solved[:, -1] for solved, (_, left) in pairs])
 
     def fit(self, penalty: float) -> Map:
-        """Fits centred rows: the same problem, for the bias bears no penalty, and a better conditioned one."""
+        """Fits centred rows: the same problem, for the bias bears no penalty, and a better conditioned one.
+
+        Of one class alone there is nothing to tell apart: its logit is 0.
+        """
+        if not self._labels.any():
+            return np.zeros((1, self._rows.shape[1])), np.zeros(1)
         from sklearn.exceptions import ConvergenceWarning  # a second of processor time, which linear heads need not
         from sklearn.linear_model import LogisticRegression
 
