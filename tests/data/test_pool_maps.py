@@ -88,6 +88,15 @@ def test_a_class_called_like_a_category_is_that_category(written: str):
         ("categories: {a: A}\ndatasets: {h: {x: {to: a, sauce: s}}}", "sauce"),
         ("categories: {' ': A}", "is no name of a category"),
         ("categories: [a, b]", "categories"),
+        ("categories: {NO: Normal, YES: Abnormal}", "should be a valid string, got False"),
+        ("categories: {1: A, 2: B}", "should be a valid string, got 1"),
+        ("categories: {LSIL: A, lsil: B}", "'LSIL' and 'lsil' are one name"),
+        ("categories: {a-b: A, a_b: B}", "'a-b' and 'a_b' are one name"),
+        ("categories: {a: A}\nsource: us", "source: 'us' is none of the sources (none)"),
+        ("categories: {a: A}\nname: other", "leave it out: a label map is called like its file"),
+        ("categories: {a: A}\ndatasets: {h: x}", "datasets.h"),
+        ("categories: {a: A}\ndatasets: {h: {x: a, x: a}}", "not valid YAML"),
+        ("", "should be a dictionary"),
     ],
 )
 def test_a_wrong_map_is_refused_in_one_line(tmp_path: Path, text: str, message: str):

@@ -4,12 +4,16 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny_downloads import make_herlev, make_hicervix, make_sipakmed, paint
 
+import cytolora
 from cytolora import load_dataset
+from cytolora.config.reading import Decoding, ReadOptions
 from cytolora.config.run import SplitSpec
 from cytolora.data.manifest import Manifest
 from cytolora.data.pooling import Pool, account, load_pool, pool_of
@@ -216,3 +220,27 @@ def test_a_long_pool_has_a_short_name(tmp_path):
     name = pool_of("bethesda", members).name
     assert re.fullmatch(r"pool:bethesda\+9-datasets-[0-9a-f]{8}", name)
     assert name != pool_of("bethesda", dict(list(members.items())[1:])).name
+
+
+def test_datasets_of_other_bit_depths_in_use_are_read_by_one_rule_of_white_or_not_at_all(tmp_path):
+    random, paths = np.random.default_rng(0), {name: tmp_path / name for name in ("a", "b")}
+    for (name, folder), top in zip(paths.items(), (4095, 16383), strict=True):
+        for label in ("LSIL", "HSIL"):
+            (folder / label).mkdir(parents=True)
+            Image.fromarray(random.integers(0, top, (20, 20)).astype(np.uint16)).save(folder / label / f"{name}.png")
+    with pytest.raises(ConfigError, match="give the value that is white: --value-range"):
+        load_pool(pool_of("bethesda", paths), ReadOptions(decoding=Decoding(value_range="used")))
+    pooled = load_pool(pool_of("bethesda", paths), ReadOptions(decoding=Decoding(value_range=4095)))
+    assert counts(pooled) == {"LSIL": 2, "HSIL": 2}
+
+
+def test_a_division_of_a_pool_is_written_and_read_again(tmp_path):
+    paths = {
+        name: classes_of(tmp_path / name, start, LSIL=4, HSIL=4) for name, start in (("herlike", 0), ("siplike", 50))
+    }
+    pooled = load_dataset(paths, pool="bethesda")
+    divided = cytolora.split(pooled, tmp_path / "split.csv", leave_out="dataset=herlike")
+    again = load_dataset(paths, pool="bethesda", split=tmp_path / "split.csv")
+    assert [(one.path, one.subset) for one in again.samples] == [(one.path, one.subset) for one in divided.samples]
+    assert {one.path.split("/")[0] for one in again.subset("test")} == {"herlike"}
+    assert cytolora.check(pooled).num_images == len(pooled.samples)

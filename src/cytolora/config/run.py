@@ -31,6 +31,7 @@ from cytolora.config.components import (
     TrainSpec,
     method_kind,
     needs_text,
+    trains_text_tower,
 )
 from cytolora.config.heads import HeadSpec
 from cytolora.config.prompts import PromptSpec
@@ -66,6 +67,7 @@ __all__ = [
     "method_kind",
     "needs_text",
     "to_plain",
+    "trains_text_tower",
 ]
 
 _LATER = frozenset(
@@ -73,7 +75,7 @@ _LATER = frozenset(
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
         *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
-        *("prompt", "tokens", "init", "transductive"),
+        *("prompt", "tokens", "init", "transductive", "towers"),
     }
 )
 
@@ -120,10 +122,10 @@ class RunSpec:
     """None: the backbone's own."""
     head: HeadSpec | None = None
     """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
-    transductive: bool | None = None
-    """Whether the images of a subset are classified together (training/transduction/together.py); None: each alone."""
     prompt: PromptSpec | None = None
     """Hyper-parameters of prompt learning; None: its defaults, and all other methods."""
+    transductive: bool | None = None
+    """Whether the images of a subset are classified together (training/transduction/together.py); None: each alone."""
 
     __pydantic_config__ = CLOSED
 
@@ -131,12 +133,12 @@ class RunSpec:
         check_fields(self, {"dataset": _DATASET, "backbone": FILE_NAME, "method": FILE_NAME, "seed": WHOLE})
         if self.head == HeadSpec():
             object.__setattr__(self, "head", None)  # the same run has one id, however its defaults are written
+        if self.prompt == PromptSpec():
+            object.__setattr__(self, "prompt", None)
         if self.transductive is False:
             object.__setattr__(self, "transductive", None)
         if self.transductive and self.kind not in ("head", "linear"):
             raise ConfigError(f"transductive is for heads on frozen features, and {self.method} is none. Leave it out.")
-        if self.prompt == PromptSpec():
-            object.__setattr__(self, "prompt", None)
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
                 f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "
@@ -144,6 +146,8 @@ class RunSpec:
             )
         if self.head is not None and self.kind != "head":
             raise ConfigError(f"method {self.method!r} has no head settings; only {', '.join(FITTED_HEADS)} have.")
+        if self.trains_text_tower and self.head_start != "random":
+            raise ConfigError(f"{self.method} in both towers has no head and so no head_start; leave it out.")
         if self.kind == "prompt" and self.head_start != "random":
             raise ConfigError(f"{self.method} has no head and so no head_start; it starts from its template.")
         if self.prompt is not None and self.kind != "prompt":
@@ -184,7 +188,12 @@ class RunSpec:
     @property
     def needs_text(self) -> bool:
         """Whether the class names are asked of a text encoder."""
-        return needs_text(self.method, self.head_start)
+        return needs_text(self.method, self.head_start, self.adapter)
+
+    @property
+    def trains_text_tower(self) -> bool:
+        """Whether it trains in both encoders, and so has no head."""
+        return trains_text_tower(self.method, self.adapter)
 
     @property
     def run_id(self) -> str:

@@ -54,6 +54,12 @@ class PoolMap:
         for label in self.categories:
             if not normal(label) or label != normal(label):
                 raise ConfigError(f"categories: {label!r} is no name of a category.")
+        forms: dict[str, str] = {}
+        for label in self.categories:
+            if (other := forms.setdefault(_plain(label), label)) != label:
+                raise ConfigError(f"categories: {other!r} and {label!r} are one name; rename one of them.")
+        if self.source and self.source not in self.sources:
+            raise ConfigError(f"source: {self.source!r} is none of the sources {', '.join(self.sources) or '(none)'}.")
         lines = {dataset: {one: _line(line) for one, line in own.items()} for dataset, own in self.datasets.items()}
         object.__setattr__(self, "datasets", lines)
         for dataset, own in lines.items():
@@ -92,7 +98,10 @@ def read_pool_map(name_or_path: AnyPath) -> PoolMap:
         path = shipped[str(name_or_path)]
     elif path.suffix not in (".yaml", ".yml"):
         raise unknown_name("label map (or a YAML file)", str(name_or_path), shipped)
-    read = replace(parse_spec(read_yaml(path), PoolMap, str(path)), name=path.stem)
+    read = parse_spec(read_yaml(path), PoolMap, str(path))
+    if read.name:
+        raise ConfigError(f"{path} has a 'name'; leave it out: a label map is called like its file.")
+    read = replace(read, name=path.stem)
     check_fields(read, {"name": FILE_NAME})
     return _coarsened(read, path) if read.coarsens else read
 

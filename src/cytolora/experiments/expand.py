@@ -243,7 +243,7 @@ def count_runs(grid: GridSpec) -> int:
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
-    if not needs_text(grid.method_of(name), method.head_start):
+    if not needs_text(grid.method_of(name), method.head_start, method.adapter):
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:
@@ -370,8 +370,8 @@ def _setting(
             head_start=method.head_start,
             preset=grid.preset,
             preprocess=preprocess,
-            transductive=method.transductive,
             prompt=method.prompt,
+            transductive=method.transductive,
         )
 
 

@@ -8,14 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from prediction_files import rows_of
+from quick_fit import quick_fit
 from sklearn.linear_model import LogisticRegression
 from small_bundle import CLASSES, rewrite, write_small_bundle
 
 import cytolora
 from cytolora.classifier.bundle.files import ANCHORS, CONTENTS, read_bundle, write_bundle
 from cytolora.classifier.bundle.pack import head_file
+from cytolora.classifier.decision import ood
 from cytolora.classifier.decision.decide import Prediction, Transductive, transductive_columns
-from cytolora.classifier.decision.transduction import make_anchors, to_bytes
+from cytolora.classifier.decision.transduction import from_bytes, make_anchors, to_bytes
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.transductive import by_folder
 from cytolora.cli.app import main
@@ -235,6 +237,20 @@ def test_without_the_option_nothing_of_it_is_loaded(model, slides, tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_class_too_rare_for_the_bank_has_anchors_all_the_same(drawn_cells, tmp_path, monkeypatch):
+    """The bank keeps training images by their hash alone: of many thousands perhaps none of a rare class."""
+    monkeypatch.setattr(ood, "MAX_BANK", 2)
+    quick_fit(drawn_cells, tmp_path / "m", model="nano", learning_rates=0.01, max_steps=5, cache=tmp_path / "cache")
+    classifier = Classifier.load(tmp_path / "m")
+    bank, content = classifier.read_bank(), classifier.anchors_file()
+    assert bank is not None
+    assert len(bank) == 2 < len(classifier.classes)
+    assert content is not None
+    held_out = from_bytes(content).held_out
+    assert set(held_out.labels.tolist()) == set(range(len(classifier.classes)))
+    assert np.isfinite(from_bytes(content).space.means).all()
 
 
 def test_anchors_are_part_of_the_bundle_and_refused_where_they_do_not_fit(model, tmp_path):

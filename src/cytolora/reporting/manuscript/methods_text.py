@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cytolora.reporting.manuscript.facts import Known, gather
-from cytolora.reporting.manuscript.references import cite, of_backbone, of_dataset, of_method
+from cytolora.reporting.manuscript.references import cite, of_backbone, of_dataset, of_training
 from cytolora.reporting.manuscript.references import references as all_references
 
 _HEADING = (
@@ -31,8 +31,8 @@ def _models(known: Known) -> Iterator[str]:
     backbones = dict.fromkeys(one.model for one in known.settings)
     yield "**Models and methods.** Backbones: " + "; ".join(f"{name}{cite(of_backbone(name))}" for name in backbones)
     yield from (f"As loaded: {fact.text}" for fact in gather(["models"], known))
-    methods = dict.fromkeys(one.spec.method for one in known.settings)
-    yield "Methods: " + "; ".join(f"{name}{cite(of_method(name))}" for name in methods)
+    methods = dict.fromkeys(f"{one.spec.method}{cite(of_training(one.spec))}" for one in known.settings)
+    yield f"Methods: {'; '.join(methods)}"
     yield from (f"As trained: {fact.text}" for fact in gather(["methods"], known))
 
 

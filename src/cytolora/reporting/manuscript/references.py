@@ -12,6 +12,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.manuscript.bibtex import Reference, read_citation
 
 if TYPE_CHECKING:
+    from cytolora.config.run import RunSpec
     from cytolora.reporting.results.settings import SettingRuns
 
 PAPER = (
@@ -47,11 +48,17 @@ def of_method(name: str) -> list[Reference]:
     return read_citation(_of_methods().get(name, ""))
 
 
+def of_training(spec: "RunSpec") -> list[Reference]:
+    """Returns the work that introduced the method of a run, and the one of its adapter's start where it has one."""
+    start = [] if spec.adapter is None else of_method(f"init {spec.adapter.init}")
+    return [*of_method(spec.method), *start]
+
+
 def references(settings: "Iterable[SettingRuns]") -> list[Reference]:
     """Returns the paper and all that the settings rest on, each once."""
     found = read_citation(PAPER)
     for setting in settings:
-        found += of_dataset(setting.spec.dataset) + of_backbone(setting.model) + of_method(setting.spec.method)
+        found += of_dataset(setting.spec.dataset) + of_backbone(setting.model) + of_training(setting.spec)
     return list({one.key: one for one in found}.values())
 
 
