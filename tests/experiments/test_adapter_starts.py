@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cells import run_all
-from cytolora.config.grid import GridSpec
-from cytolora.config.run import RunSpec
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import AdapterSpec, Budget, RunSpec
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand, narrowed
@@ -195,3 +195,18 @@ def test_a_plant_in_the_stored_weights_is_counted(finished: Path, drawn_cells: P
     found = intruder_dimensions(session, run, trained)
     assert found is not None
     assert set(found["layers"].values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter"), [("ivlp", AdapterSpec()), ("lora", AdapterSpec(towers=("image", "text")))]
+)
+def test_an_adapter_of_both_encoders_runs_and_has_no_count(
+    drawn_cells: Path, tmp_path: Path, method: str, adapter: AdapterSpec
+):
+    """Its state is of two encoders and no head."""
+    spec = MethodSpec(method=method, budget=Budget(amount=1, unit="epochs", max_steps=1), adapter=adapter)
+    grid = replace(short_grid(methods=["lora"]), models=("nano-clip",), methods={f"{method}-two": spec})
+    run_all(grid, drawn_cells, tmp_path)
+    (stored,) = Store(tmp_path).runs()
+    assert stored.metrics["val"]["n"] > 0
+    assert "intruders" not in stored.metrics

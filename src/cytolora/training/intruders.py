@@ -15,8 +15,9 @@ from cytolora.training.trained import Trained
 def intruder_dimensions(session: Session, run: RunSpec, trained: Trained) -> dict[str, Any] | None:
     """Counts the intruder dimensions of a trained adapter, by layer; None where no linear weight changed, or diverged.
 
-    None on a GPU too: a CPU counts them in a third of the time of one training step, a GPU's steps are far shorter.
-    None too where the text encoder trains. The adapter is attached anew, beside the exact weights: what was trained may hold them in lower precision.
+    None on a GPU too: a CPU counts them in a third of the time of one training step, a GPU's steps are far shorter;
+    and None where the text encoder trains. The adapter is attached anew, beside the exact weights: what was trained may
+    hold them in lower precision.
     """
     if run.adapter is None or trained.diverged or session.device.type != "cpu":
         return None
