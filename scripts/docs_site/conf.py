@@ -31,6 +31,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 default_role = "literal"
+smartquotes = False
+"""Dashes of options in prose stay as they are."""
 napoleon_numpy_docstring = False
 python_use_unqualified_type_names = True
 

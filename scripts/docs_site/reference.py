@@ -1,6 +1,7 @@
 """Reference pages made from the code: a page for each public name, command and backbone, and tables of registries."""
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -38,6 +39,9 @@ _FOREIGN = "BaseEstimator, ClassifierMixin, Exception, Module, Sequence"
 """Ancestors from other libraries, whose members have their documentation there."""
 _ADDED = "set_fit_request, set_score_request, get_metadata_routing"
 """Members that scikit-learn adds to every estimator."""
+_NO_DEFAULT = re.compile(r" \*\[default: (?:\(\)|False)\]\*")
+_CONTENTS = re.compile(r"## Table of Contents\n.*?(?=\*\*Commands\*\*)", re.DOTALL)
+"""What a page of a command is without: defaults that say nothing, and a second list of its commands."""
 _KINDS = {
     "Functions": inspect.isfunction,
     "Classes": lambda value: inspect.isclass(value) and not issubclass(value, Exception),
@@ -143,6 +147,7 @@ def _commands() -> dict[str, str]:
 
 def _command(name: str) -> str:
     text = app[name].generate_docs(output_format="markdown", usage_name=f"cytolora {name}")
+    text = _CONTENTS.sub("", _NO_DEFAULT.sub("", text))
     lines, where = text.splitlines(), _COMMANDS[name][0]
     lines[0] = f"# cytolora {name}"
     module, _, function = where.partition(":")
@@ -165,7 +170,9 @@ def _backbones() -> dict[str, str]:
         "# Backbones\n\nMade from the registry: what each entry holds, and where it is from. "
         "[The guide](../../models.md) says how weights are found, checked and adapted.\n"
     )
-    index = "\n".join([head, _table(("name", "", "licence"), rows), _toctree(one.name for one in SHIPPED)])
+    index = "\n".join(
+        [head, _table(("name", "", "licence"), sorted(rows)), _toctree(sorted(one.name for one in SHIPPED))]
+    )
     return {"backbones/index": index, **{f"backbones/{one.name}": _backbone(one) for one in SHIPPED}}
 
 

@@ -72,6 +72,8 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "report": lambda folder: [["report", str(folder / "runs"), "--out", str(folder / "report")]],
     "compare": lambda folder: [["compare", str(folder / "runs"), "--by", "method"]],
     "ensemble": lambda folder: [["ensemble", str(folder / "runs"), "--over", "method"]],
+    "merge": lambda folder: [["merge", str(folder / "runs"), "--out", str(folder / "merged")]],
+    "share": lambda folder: [["share", str(folder / "runs"), "--out", str(folder / "runs.zip")]],
     "check": lambda folder: [["check", str(folder / "cells")]],
     "leakage": lambda folder: [
         ["leakage", str(folder / "cells"), "--model", "nano", "--repeats", "1", "--head", "nearest-mean", "--quiet"]

@@ -18,6 +18,7 @@ RUN_BY = {
     "docs/leakage.md": "test_guides.py",
     "docs/models.md": "test_guides.py",
     "docs/parity.md": "test_guides.py",
+    "docs/pooling.md": "test_guides.py",
     "docs/research.md": "test_research_docs.py",
     "docs/splits/README.md": "test_guides.py",
     "docs/transduction.md": "test_guides.py",

@@ -1,4 +1,4 @@
-"""Blocks of data.md, models.md, parity.md, splits/README.md, leakage.md and transduction.md, in small.
+"""Blocks of data.md, models.md, parity.md, pooling.md, splits/README.md, leakage.md and transduction.md, in small.
 
 Published backbones stand for `nano` here, official downloads for tiny ones, and `…` for nothing.
 """
@@ -16,6 +16,7 @@ from PIL import Image
 
 from cytolora.config.preset import load_preset, shipped_presets
 from cytolora.config.yaml import load_grid
+from cytolora.data.pool_maps import read_pool_map
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.data.synthetic.names import MARKER
 
@@ -64,6 +65,12 @@ def test_the_grids_of_the_pages_on_data_and_backbones_can_be_read(here: Path):
     methods = grid_with("models.md", here).methods
     assert methods["lora"].head_start == "text"
     assert "zero-shot" in methods
+
+
+def test_the_map_of_the_page_on_pooling_can_be_read(here: Path):
+    (text,) = [text for kind, text in blocks(DOCS / "pooling.md") if kind == "yaml"]
+    (here / "grades.yaml").write_text(text)
+    assert list(read_pool_map(here / "grades.yaml").categories) == ["low", "high"]
 
 
 @pytest.mark.slow

@@ -101,13 +101,14 @@ def test_every_public_name_command_and_backbone_has_a_page(site: Path):
 
 
 @pytest.mark.slow
-def test_the_built_pages_fetch_nothing_and_link_to_what_is_there(site: Path):
+def test_the_built_pages_fetch_nothing_name_no_folder_and_link_to_what_is_there(site: Path):
     pages, problems = sorted(site.rglob("*.html")), []
     assert len(pages) > 100
     texts = {page: page.read_text("utf-8") for page in pages}
     for page, text in texts.items():
         if "report" in page.parts:
             continue
+        problems += [(page.name, place) for place in (str(ROOT), str(Path.home())) if place in text and len(place) > 1]
         fetched = re.findall(r'<(?:script|img|source)[^>]*\ssrc="([^"]*)|<link[^>]*\shref="([^"]*)', text)
         problems += [(page.name, one) for pair in fetched for one in pair if re.match(r"(https?:)?//", one)]
         for link in re.findall(r'<a[^>]*\shref="([^"]+)"', text):

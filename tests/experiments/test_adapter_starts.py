@@ -1,11 +1,13 @@
 """Runs of the grid `peft`: what their adapters start from, and what is stored of them."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cells import run_all
 from cytolora.config.grid import GridSpec
@@ -18,6 +20,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors
 from cytolora.reporting.pages.build import build_report
 from cytolora.training import adapt
+from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -118,3 +121,59 @@ def test_init_of_a_method_that_does_not_read_it_is_refused_before_anything_runs(
     methods = {**grid.methods, "dora": replace(grid.methods["lora-eva"], method=None)}
     with pytest.raises(ConfigError, match="dora does not use init of the adapter"):
         expand(replace(grid, methods=methods))
+
+
+def test_adapted_runs_hold_the_intruder_dimensions_of_every_adapted_layer(finished: Path, tmp_path: Path):
+    build_report(finished, tmp_path)
+    rows = {row["setting_id"]: row for row in csv.DictReader((tmp_path / "costs.csv").open())}
+    totals = []
+    for stored in Store(finished).runs():
+        run = parse_spec(stored.spec, RunSpec, "spec")
+        found = stored.metrics.get("intruders")
+        if run.method == "linear":
+            assert found is None
+            assert rows[run.setting_id]["intruders"] == ""
+            continue
+        assert found is not None
+        layers = {f"blocks.{block}.attn.qkv.{part}_proj" for block in range(4) for part in ("q", "v")}
+        assert set(found["layers"]) == layers
+        assert found["total"] == sum(found["layers"].values()) <= 80
+        assert (found["top"], found["epsilon"]) == (10, 0.5)
+        assert float(rows[run.setting_id]["intruders"]) == found["total"]
+        totals.append(found["total"])
+    assert len(totals) == 7
+    assert "Intruder dimensions, new directions among" in (tmp_path / "index.html").read_text()
+
+
+def test_runs_without_intruder_dimensions_are_read_and_reported_without_a_line_of_them(
+    finished: Path, drawn_cells: Path, tmp_path: Path
+):
+    """As runs of before, and of methods that change no linear weight."""
+    grid = short_grid(methods=["linear"])
+    run_all(grid, drawn_cells, tmp_path / "runs")
+    build_report(tmp_path / "runs", tmp_path / "report")
+    assert "ntruder" not in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_plant_in_the_stored_weights_is_counted(finished: Path, drawn_cells: Path):
+    """LoRA with B A of rank 1 and a large scale: one new direction in each of its layers."""
+    inputs = Inputs(data={"synthetic": drawn_cells})
+    (stored,) = [
+        one for one in Store(finished).runs() if one.spec["method"] == "lora" and "init" not in one.spec["adapter"]
+    ]
+    run, weights = parse_spec(stored.spec, RunSpec, "spec"), stored.weights()
+    assert weights is not None
+    session = Session(
+        manifest=inputs.manifest(run.dataset, run.split), backbone=BACKBONES.get("nano"), inputs=inputs,
+        cache=finished / ".cache",
+    )  # fmt: skip
+    state = from_safetensors(weights)
+    for name in state:
+        if ".lora_A." in name:
+            state[name] = torch.ones_like(state[name])
+        if ".lora_B." in name:
+            waves = torch.cos(torch.pi / 96 * 7 * (torch.arange(96) + 0.5))
+            state[name] = 1e3 * waves[:, None].expand_as(state[name])
+    found = intruder_dimensions(session, run, state)
+    assert found is not None
+    assert set(found["layers"].values()) == {1}

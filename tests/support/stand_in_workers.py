@@ -50,7 +50,9 @@ class Worker:
         if key == 'close and stay':
             os.closerange(3, 20)
             time.sleep(60)
-        if key == 'wait': time.sleep(60)
+        if key == 'wait':
+            open(self.setup, 'w').close()
+            time.sleep(60)
         while key == 'until told' and not os.path.exists(self.setup): time.sleep(0.02)
         return 7
 own.Worker = Worker

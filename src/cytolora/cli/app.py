@@ -33,6 +33,8 @@ _COMMANDS = {
         "ensemble:ensemble",
         "Averages stored predictions over models, methods or seeds, beside the members.",
     ),
+    "merge": ("stores:merge", "Merges stores: the runs of several folders in one."),
+    "share": ("stores:share", "Shares stored runs as one file, without images: a zip, or a table of predictions."),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
     "leakage": (
         "leakage:leakage",

@@ -73,7 +73,7 @@ _LATER = frozenset(
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
         *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
-        *("prompt", "tokens", "init"),
+        *("prompt", "tokens", "init", "transductive"),
     }
 )
 
@@ -122,6 +122,8 @@ class RunSpec:
     """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
     prompt: PromptSpec | None = None
     """Hyper-parameters of prompt learning; None: its defaults, and all other methods."""
+    transductive: bool | None = None
+    """Whether the images of a subset are classified together (training/transduction/together.py); None: each alone."""
 
     __pydantic_config__ = CLOSED
 
@@ -131,6 +133,10 @@ class RunSpec:
             object.__setattr__(self, "head", None)  # the same run has one id, however its defaults are written
         if self.prompt == PromptSpec():
             object.__setattr__(self, "prompt", None)
+        if self.transductive is False:
+            object.__setattr__(self, "transductive", None)
+        if self.transductive and self.kind not in ("head", "linear"):
+            raise ConfigError(f"transductive is for heads on frozen features, and {self.method} is none. Leave it out.")
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
                 f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "

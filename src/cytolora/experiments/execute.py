@@ -53,6 +53,7 @@ from cytolora.training.adapt import (
     zero_shot,
 )
 from cytolora.training.heads.fitted import HEADS
+from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.prompt_learning import train_prompts
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
@@ -275,6 +276,8 @@ def _validated(
     }
     if trained.kept_step is not None:
         metrics["train"]["kept_step"] = trained.kept_step
+    if not trained.diverged and (intruders := intruder_dimensions(session, run, trained.state)):
+        metrics["intruders"] = intruders
     if trained.diverged or not split.val:
         metrics["train"]["final_loss"] = None if trained.diverged else trained.final_loss
         metrics["val"] = None

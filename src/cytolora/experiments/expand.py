@@ -371,6 +371,7 @@ def _setting(
             preset=grid.preset,
             preprocess=preprocess,
             prompt=method.prompt,
+            transductive=method.transductive,
         )
 
 
@@ -400,6 +401,7 @@ def _fitted(
             preset=grid.preset,
             preprocess=preprocess,
             head=method.head,
+            transductive=method.transductive,
         )
 
 

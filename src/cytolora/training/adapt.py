@@ -36,6 +36,7 @@ from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.session import Session
 from cytolora.training.trained import State, Trained
+from cytolora.training.transduction.together import classify_together, softening
 from cytolora.training.views import training_batches
 
 
@@ -180,8 +181,8 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
     samples = session.split(run).train
     num_steps = run.num_steps(len(samples))
     starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
-    encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
-    with _seeded(run.seed):
+    encoder, order, started = encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
+    with seeded(run.seed):
         classifier = _new_classifier(session, encoder, run, order, samples)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
@@ -274,6 +275,19 @@ def probabilities(
     Args:
         classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
     """
+    found = _one_by_one(session, run, state, samples, classifier)
+    if not run.transductive or not samples:
+        return found
+    val = session.split(run).val
+    of_val = found if samples == val or not val else _one_by_one(session, run, state, val, classifier)
+    temperature = softening(of_val, session.labels_of(val)) if val else 1.0
+    features = session.features_of(samples, run.preprocess)
+    return classify_together(_training_images(session, run), features, found, temperature)
+
+
+def _one_by_one(
+    session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: EncoderWithHead | None
+) -> Float32[Tensor, "images classes"]:
     if run.kind == "zero_shot":
         return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
     if run.kind == "head":
@@ -301,8 +315,8 @@ def _scored(
 
 def rebuilt(session: Session, run: RunSpec, state: State) -> EncoderWithHead:
     """Builds the classifier of a trained adapter run from its weights."""
-    encoder = _encoder_of(session, run)
-    with _seeded(run.seed):
+    encoder = encoder_of(session, run)
+    with seeded(run.seed):
         classifier = _new_classifier(session, encoder, run, torch.Generator().manual_seed(run.seed))
     load_trained_state(classifier, state)
     return classifier
@@ -316,7 +330,8 @@ def _evaluation_batch(
     return to_batch(views, preprocess, session.device)
 
 
-def _encoder_of(session: Session, run: RunSpec) -> Encoder:
+def encoder_of(session: Session, run: RunSpec) -> Encoder:
+    """Returns the frozen encoder that the adapter of a run is attached to."""
     return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
 
 
@@ -353,7 +368,7 @@ def _new_classifier(
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seeds torch's global random state for a block, and leaves it as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 import torch
-from child_processes import below
+from child_processes import below, is_alive
 from stand_in_runs import run_and_its_test_set, units_of
 from stand_in_workers import STAND_IN, run_units
 
@@ -26,6 +27,7 @@ from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.processes import ProcessCrew, sized
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
 
@@ -127,7 +129,6 @@ import pickle, sys
 from cytolora.experiments.engines import processes
 from cytolora.experiments.engines.pool import Pool
 from cytolora.experiments.engines.units import Unit, Units
-from cytolora.core.findings import RefusedDataError
 from cytolora.core.progress import SILENT
 processes._STARTS = {STAND_IN!r}
 crew = processes.ProcessCrew(setup=pickle.dumps({str(tmp_path / "died")!r}), gpus=())
@@ -135,19 +136,50 @@ Pool(crew=crew, units=Units(waiting=[Unit(key=("wait", "nano"), settings=(), cos
 """
     driver = subprocess.Popen([sys.executable, "-c", program])
     try:
-        until = time.monotonic() + 60
-        while not (started := below(driver.pid)):
-            assert driver.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        time.sleep(0.5)
+        _wait_until(lambda: (tmp_path / "died").exists(), driver)
+        (worker,) = below(driver.pid)
+        assert is_alive(worker)  # at work
     finally:
         driver.kill()
         driver.wait(10)
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{number}").exists() for number in started):
+    _wait_until(lambda: not is_alive(worker))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_ctrl_c_ends_the_command_and_its_workers_and_keeps_what_is_finished(drawn_cells: Path, tmp_path: Path):
+    runs = tmp_path / "runs"
+    plan = ("smoke", "--method", "lora", "--shots", "2", "--seeds", *map(str, range(1, 9)), "--learning-rates", "0.01")
+    command = ("run", *plan, "--steps", "60", "--data", f"synthetic={drawn_cells}", "--workers", "2", "--quiet")
+    starts = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", starts, *command, "--out", str(runs)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _wait_until(lambda: any(runs.glob("[!.]*/metrics.json")), driver)
+        workers = below(driver.pid)
+        assert len(workers) == 2
+        assert all(map(is_alive, workers))
+        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+        _, said = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 130
+    assert said.decode().strip() == "cytolora: stopped. Finished work is kept; the same command resumes."
+    _wait_until(lambda: not any(map(is_alive, workers)))
+    kept = list(Store(runs).runs())
+    assert 0 < len(kept) < 8
+    assert all(run.metrics["val"] for run in kept)
+
+
+def _wait_until(holds: Callable[[], bool], driver: "subprocess.Popen[bytes] | None" = None) -> None:
+    until = time.monotonic() + 90
+    while not holds():
+        assert driver is None or driver.poll() is None
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +270,7 @@ from pathlib import Path
 from cells import tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.store import Store
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 import torch

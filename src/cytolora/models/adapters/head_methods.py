@@ -77,7 +77,7 @@ FITTED: Mapping[str, HeadFacts] = {
         },
     ),
     "logistic": HeadFacts(
-        description="Logistic regression by L-BFGS, its penalty by cross-validation over groups (scikit-learn).",
+        description="Logistic regression, its penalty by cross-validation over groups (the objective of scikit-learn).",
         solution="iterative",
         values={"penalty": _PENALTY},
     ),

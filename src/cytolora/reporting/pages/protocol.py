@@ -126,7 +126,7 @@ def _method_in_words(spec: RunSpec) -> str:
     if spec.kind == "head":
         parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
         steps = [] if "rates" in FITTED[spec.method].values else ["no steps, no learning rate"]
-        return "; ".join([*parts, _view(spec.preprocess), *steps])
+        return "; ".join([*parts, _view(spec.preprocess), *steps, *_together(spec)])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if spec.kind == "prompt":
@@ -139,7 +139,11 @@ def _method_in_words(spec: RunSpec) -> str:
     parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
         parts.append("head starts from the class names")
-    return "; ".join([*parts, train.precision])
+    return "; ".join([*parts, train.precision, *_together(spec)])
+
+
+def _together(spec: RunSpec) -> list[str]:
+    return ["all images of a subset classified together"] if spec.transductive else []
 
 
 def _warm_up(train: TrainSpec) -> str:

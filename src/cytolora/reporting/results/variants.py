@@ -90,9 +90,12 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.dropout": lambda value: f"dropout {value:g}",
     "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
     "adapter.init": lambda value: f"started by {INITS[value]}",
+    "transductive": lambda _: "all images together",
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""
+_UNSET: Mapping[str, str] = {"adapter.init": "started as LoRA", "transductive": "each image alone"}
+"""What it says of a field that is not set."""
 _ONE_PHRASE = ("adapter.rank", "adapter.prompts", "adapter.targets", "adapter.blocks", "adapter.last_blocks")
 """Size and place of an adapter: ``rank 16 on q, k, v, o``."""
 
@@ -108,6 +111,8 @@ def field_in_words(key: str, value: Any) -> str:
     """Puts a field into words: ``rank 2``, ``batch size 32``."""
     if value is not None and key in _PHRASES:
         return _PHRASES[key](value)
+    if value is None and key in _UNSET:
+        return _UNSET[key]
     return f"{plain_name(key)} {'none' if value is None else _listed(value)}"
 
 
