@@ -138,6 +138,7 @@ PARTS: Mapping[str, Part] = {
 _SIMULATION = "measures a statistical property in simulation"
 _FAULTS = "breaks something on purpose, and counts promises kept"
 NOT_ABOUT_SPEED: Mapping[str, str] = {
+    "shared_store": "contention of commands on one store: a promise that holds or not",
     "bit_flips": _FAULTS,
     "concurrent_runs": _FAULTS,
     "fuzz": _FAULTS,

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+import cytolora
 from cytolora.cli.catalogue import ls
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import PROMPT_METHODS, PromptSpec, RunSpec, to_plain
+from cytolora.config.run import PROMPT_METHODS, AdapterSpec, PromptSpec, RunSpec, to_plain
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import count_runs, expand
@@ -119,3 +120,64 @@ def test_methods_are_listed_with_their_prompts_and_where_each_value_is_from(caps
     assert "2303.13283" in rows["kgcoop"]["prompt"]["values"]["lam"]["source"]
     assert "prompt" not in rows["lora"]
     assert all(value["source"] for name in PROMPTED for value in rows[name]["prompt"]["values"].values())
+
+
+TWO_TOWERS = {
+    "lora": {**BUDGET, "adapter": {"targets": ["q", "k", "v"], "towers": ["image", "text"]}},
+    "ivlp": {**BUDGET, "adapter": {"prompts": 2}},
+}
+
+
+def test_the_ids_of_adapters_in_both_towers_are_pinned_and_the_image_tower_alone_is_as_before():
+    runs = expand(grid(TWO_TOWERS, learning_rates=[0.002], shots=[1], seeds=[1]))
+    assert all(run.needs_text and run.trains_text_tower for run in runs)
+    assert {run.method: run.run_id for run in runs} == TWO_TOWER_IDS
+    plain, written = (
+        expand(grid({"lora": {**BUDGET, "adapter": adapter}}, learning_rates=[0.002], shots=[1], seeds=[1]))[0]
+        for adapter in ({}, {"towers": ["image"]})
+    )
+    assert plain == written
+    assert not plain.trains_text_tower
+    assert "towers" not in to_plain(plain)["adapter"]
+    swapped = grid({"lora": {**BUDGET, "adapter": {"targets": ["q", "k", "v"], "towers": ["text", "image"]}}})
+    assert expand(replace(swapped, learning_rates=(0.002,)))[0].run_id == TWO_TOWER_IDS["lora"]
+
+
+TWO_TOWER_IDS = {
+    "lora": "synthetic_nano-clip_lora_1-shot_lr0.002_s1_4b8c3848",
+    "ivlp": "synthetic_nano-clip_ivlp_1-shot_lr0.002_s1_60c41cbc",
+}
+
+
+@pytest.mark.parametrize("name", TWO_TOWERS)
+def test_adapters_in_both_towers_are_refused_with_a_backbone_that_has_no_text(name: str):
+    with pytest.raises(ConfigError, match=rf"^{name} needs a text encoder, and nano has none. Those that have"):
+        expand(grid({name: TWO_TOWERS[name]}, models=["nano"]))
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"lora": {**TWO_TOWERS["lora"], "head_start": "text"}}, "in both towers it has no head, and so no head_start"),
+        ({"ivlp": {**TWO_TOWERS["ivlp"], "head_start": "text"}}, "in both towers it has no head, and so no head_start"),
+        ({"lora": {**BUDGET, "adapter": {"towers": ["text"]}}}, r"towers is \[image\], or \[image, text\], got"),
+        ({"lora": {**BUDGET, "adapter": {"towers": []}}}, r"towers is \[image\], or \[image, text\], got \[\]"),
+        ({"lora": {**BUDGET, "adapter": {"towers": ["image", "image"]}}}, r"towers is \[image\], or \[image, text\]"),
+        ({"lora": {**BUDGET, "adapter": {"towers": ["audio"]}}}, "towers"),
+    ],
+)
+def test_towers_that_cannot_be_are_refused(methods: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        grid(methods)
+
+
+def test_towers_are_refused_where_the_method_does_not_read_them():
+    with pytest.raises(ConfigError, match="vera does not use towers of the adapter"):
+        expand(grid({"vera": {**BUDGET, "adapter": {"towers": ["image", "text"]}}}))
+
+
+def test_attach_from_python_refuses_both_towers_in_one_line():
+    encoder = cytolora.load_backbone("nano-clip")
+    for method, adapter in (("lora", AdapterSpec(towers=("image", "text"))), ("ivlp", AdapterSpec())):
+        with pytest.raises(ConfigError, match=f"{method} in both towers needs a text encoder"):
+            cytolora.attach(encoder, method, adapter)

@@ -50,7 +50,8 @@ ADAPTERS = {
     "oft": AdapterSpec(rank=8),
     "adalora": AdapterSpec(alpha=4),
 }
-METHOD_NAMES = [entry.name for entry in METHODS if entry.kind == "adapter"]
+METHOD_NAMES = [entry.name for entry in METHODS if entry.kind == "adapter" and entry.name != "ivlp"]
+"""All but ivlp, which is vpt in the image encoder."""
 
 
 @cache

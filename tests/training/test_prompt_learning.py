@@ -151,7 +151,8 @@ def test_cocoop_moves_the_prompts_of_each_image_by_its_own_feature(encoder: Text
     ours = learner(encoder, "cocoop")
     assert ours.net is not None
     with torch.no_grad():
-        ours.net[2].weight.normal_(generator=torch.Generator().manual_seed(0))
+        for parameter in ours.net[2].parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(0))
     z, _ = drawn(5)
     for row, logits in zip(z, ours.logits(z), strict=True):
         shift = ours.net[2](torch.relu(ours.net[0](row)))

@@ -31,11 +31,14 @@ from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.data.pooling import pool_of, pooled
 from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments import claims
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
+from cytolora.experiments.failures import lasting, left_out, without
 from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
+from cytolora.experiments.planned import write_planned
 from cytolora.experiments.store import Store, again_if_replaced, require_writable
 from cytolora.training.resources import Inputs
 
@@ -80,6 +83,7 @@ def run(
     device: "str | torch.device | None" = None,
     engine: str | None = None,
     workers: int | None = None,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """Runs what is missing of a grid; finished runs stay, and the same call resumes.
@@ -113,6 +117,7 @@ def run(
         engine: Where runs are executed: ``inline``, ``processes`` or ``ray``; if None, in this process, or in several
             of this machine where ``workers`` are given.
         workers: Runs at a time, for an engine of several workers.
+        retry_failed: Tries runs again that failed for their data or weights, although these are the same since.
 
     Returns:
         The plan as it was before the first run.
@@ -157,6 +162,7 @@ def run(
         progress=progress,
         engine=engine,
         workers=Workers(count=workers),
+        retry_failed=retry_failed,
     )
 
 
@@ -177,6 +183,7 @@ def run_grid(
     announce: "Callable[[Plan, Inputs, torch.device], Rates | None]" = lambda plan, inputs, device: None,
     engine: str | None = None,
     workers: Workers = THIS_PROCESS,
+    retry_failed: bool = False,
 ) -> Plan:
     """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
 
@@ -186,6 +193,7 @@ def run_grid(
         device: Or what chooses it, called if there is something to do.
         announce: Called with the plan and the device before the first run; returns what it knows of the speed.
         workers: The cluster and the number of workers, for an engine that has some.
+        retry_failed: Tries again what failed before for data and weights that are the same since.
     """
     chosen, progress = chosen_engine(engine, workers), progress or default_progress()
     on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
@@ -205,7 +213,15 @@ def run_grid(
     if plan.jobs:
         on = on() if callable(on) else as_device(on)
         rates = announce(plan, inputs, on)
-        chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+        write_planned(store, [run.run_id for run in plan.runs])
+        failed = [] if retry_failed else lasting(store, inputs, plan.to_do)
+        jobs = without(plan.jobs, failed)
+        try:
+            chosen.run_jobs(jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+        finally:
+            claims.sweep(out)  # of workers that were ended
+        if failed:
+            raise left_out(failed, out)
     if runs := plan.runs if plan.jobs else _not_measured(plan, inputs, store):
         from cytolora.reporting.leakage.measure import measure_beside
 

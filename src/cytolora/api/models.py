@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cytolora.classifier.fit.config import DEFAULT_CACHE
 from cytolora.config.reading import AS_IT_STANDS, STANDARD, Decoding, ReadOptions
-from cytolora.config.run import AdapterSpec, FeaturePrecision
+from cytolora.config.run import AdapterSpec, FeaturePrecision, trains_text_tower
 from cytolora.core.arguments import AnyPath, as_device, as_path
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
@@ -156,11 +156,14 @@ def attach(encoder: "Encoder", method: str = "lora", adapter: AdapterSpec | None
         A copy that shares the frozen weights; the encoder stays as it was.
 
     Raises:
-        ConfigError: If the method adapts nothing, or does not use what ``adapter`` sets.
+        ConfigError: If the method adapts nothing, does not use what ``adapter`` sets, or trains a text encoder too.
     """
     from cytolora.models.adapters.attach import attach as attach_adapter
 
-    return attach_adapter(encoder, method, adapter or AdapterSpec())
+    adapter = adapter or AdapterSpec()
+    if trains_text_tower(method, adapter):
+        raise ConfigError(f"{method} in both towers needs a text encoder, and attach knows the image's. Use a grid.")
+    return attach_adapter(encoder, method, adapter)
 
 
 def _unlabelled(data: AnyPath, reading: ReadOptions) -> Manifest:

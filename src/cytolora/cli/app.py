@@ -26,6 +26,7 @@ app = App(
 _COMMANDS = {
     "demo": ("experiments:demo", "Runs the whole pipeline on synthetic cells: no data, no network."),
     "run": ("experiments:run", "Runs what is missing of a grid of experiments; resumable."),
+    "status": ("status:status", "Shows how far runs are: done, running, waiting, failed; workers and time left."),
     "plan": ("experiments:plan", "Lists the runs of a grid: stored, stale, to do."),
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
     "compare": ("compare:compare", "Compares models, methods or shots in pairs on the same test images."),

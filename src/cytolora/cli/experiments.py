@@ -110,6 +110,7 @@ def run(
     engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
+    retry_failed: Annotated[bool, Parameter(negative="")] = False,
     caching: LimitOptions = NO_LIMIT_GIVEN,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -139,6 +140,9 @@ def run(
     workers
         Runs at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at the threads given
         to each.
+    retry_failed
+        Tries runs again that failed for their data or weights, although these are the same since. Without it, the
+        settings of such runs are left out, and told of at the end.
     quiet
         Shows no progress.
     """
@@ -173,6 +177,7 @@ def run(
             announce=announce,
             engine=engine,
             workers=given,
+            retry_failed=retry_failed,
         )
     make_console(stderr=True).print(
         f"{counted(len(plan.runs), 'run')} in {out}. Next: cytolora report {out} --out report"

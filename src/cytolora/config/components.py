@@ -61,9 +61,19 @@ def method_kind(name: str) -> MethodKind:
     return _KIND_OF.get(name, "adapter")
 
 
-def needs_text(method: str, head_start: str) -> bool:
-    """Whether a method asks the class names of a text encoder, given how its head starts."""
-    return method == ZERO_SHOT or method in (*TEXT_HEADS, *PROMPT_METHODS) or head_start == "text"
+TWO_TOWERS = ("ivlp",)
+"""Adapters that train in the text encoder too, whatever their settings; others do where their ``towers`` say so."""
+
+
+def needs_text(method: str, head_start: str, adapter: "AdapterSpec | None" = None) -> bool:
+    """Whether a method asks the class names of a text encoder, given how its head starts and what it adapts."""
+    reads = method == ZERO_SHOT or method in (*TEXT_HEADS, *PROMPT_METHODS)
+    return reads or head_start == "text" or trains_text_tower(method, adapter)
+
+
+def trains_text_tower(method: str, adapter: "AdapterSpec | None") -> bool:
+    """Whether an adapter trains in both encoders; it then has no head, and logits are scaled cosines."""
+    return method in TWO_TOWERS or (adapter is not None and adapter.towers is not None)
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -261,6 +271,7 @@ class Sampling:
 
 
 Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
+Tower = Literal["image", "text"]
 
 LoraInit = Literal["eva", "olora", "pissa"]
 """Starts of LoRA's two matrices besides its own, random A and B = 0; models/adapters/starts.py says what each is."""
@@ -285,7 +296,11 @@ class AdapterSpec:
     last_blocks: int | None = None
     """Only the last so many blocks, at least 1; then ``blocks`` is left alone."""
     prompts: int = 8
-    """Tokens per block of the method vpt, at least 1."""
+    """Tokens per block of the methods vpt and ivlp, at least 1; of ivlp as many in each tower."""
+    towers: tuple[Tower, ...] | None = None
+    """[image, text]: the same in the text encoder of the checkpoint, and logits that are scaled cosines with the class
+    names in place of a head (CLIP-LoRA, Zanella and Ben Ayed 2024, arXiv:2405.18541). None, or [image]: the image
+    encoder alone."""
     reference_attention_bug: bool = False
     """Computes attention as the paper's public code does for UNI and BiomedCLIP, which is wrong: see
     models/adapters/reference_attention.py. Never for anything but measuring what it does."""
@@ -320,6 +335,14 @@ class AdapterSpec:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
         if self.init is not None and self.init not in get_args(LoraInit):
             raise ConfigError(f"init is one of {', '.join(get_args(LoraInit))}, or left out, got {self.init!r}.")
+        if self.towers is not None and sorted(self.towers) not in (["image"], ["image", "text"]):
+            raise ConfigError(f"towers is [image], or [image, text], got {list(self.towers)}.")
+        if self.towers is not None:  # the same adapter, however it is written
+            object.__setattr__(self, "towers", None if len(self.towers) == 1 else ("image", "text"))
+            if self.towers is not None and self.init is not None:
+                raise ConfigError(
+                    f"init {self.init} is for the image encoder alone. Leave out init, or the text of towers."
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from cytolora.config.components import (
     PreprocessChange,
     SplitSpec,
     method_kind,
+    trains_text_tower,
 )
 from cytolora.config.heads import HeadSpec
 from cytolora.config.prompts import PromptSpec
@@ -124,6 +125,8 @@ class GridSpec:
                 raise ConfigError(f"methods.{name}.prompt: only {', '.join(PROMPT_METHODS)} have prompt settings.")
             if kind == "prompt" and method.head_start != "random":
                 raise ConfigError(f"methods.{name}: {name} has no head, and so no head_start. Leave it out.")
+            if trains_text_tower(self.method_of(name), method.adapter) and method.head_start != "random":
+                raise ConfigError(f"methods.{name}: in both towers it has no head, and so no head_start. Leave it out.")
             if kind in ("linear", "adapter", "prompt") and method.budget is None:
                 raise ConfigError(f"methods.{name}.budget is missing.")
         if not self.shots and not self.fractions and any(self.kind_of(name) != "zero_shot" for name in self.methods):

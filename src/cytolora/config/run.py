@@ -31,6 +31,7 @@ from cytolora.config.components import (
     TrainSpec,
     method_kind,
     needs_text,
+    trains_text_tower,
 )
 from cytolora.config.heads import HeadSpec
 from cytolora.config.prompts import PromptSpec
@@ -66,6 +67,7 @@ __all__ = [
     "method_kind",
     "needs_text",
     "to_plain",
+    "trains_text_tower",
 ]
 
 _LATER = frozenset(
@@ -73,7 +75,7 @@ _LATER = frozenset(
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
         *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
-        *("prompt", "tokens", "init", "transductive"),
+        *("prompt", "tokens", "init", "transductive", "towers"),
     }
 )
 
@@ -144,6 +146,8 @@ class RunSpec:
             )
         if self.head is not None and self.kind != "head":
             raise ConfigError(f"method {self.method!r} has no head settings; only {', '.join(FITTED_HEADS)} have.")
+        if self.trains_text_tower and self.head_start != "random":
+            raise ConfigError(f"{self.method} in both towers has no head and so no head_start; leave it out.")
         if self.kind == "prompt" and self.head_start != "random":
             raise ConfigError(f"{self.method} has no head and so no head_start; it starts from its template.")
         if self.prompt is not None and self.kind != "prompt":
@@ -184,7 +188,12 @@ class RunSpec:
     @property
     def needs_text(self) -> bool:
         """Whether the class names are asked of a text encoder."""
-        return needs_text(self.method, self.head_start)
+        return needs_text(self.method, self.head_start, self.adapter)
+
+    @property
+    def trains_text_tower(self) -> bool:
+        """Whether it trains in both encoders, and so has no head."""
+        return trains_text_tower(self.method, self.adapter)
 
     @property
     def run_id(self) -> str:

@@ -229,7 +229,7 @@ def count_runs(grid: GridSpec) -> int:
 
 
 def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
-    if not needs_text(grid.method_of(name), method.head_start):
+    if not needs_text(grid.method_of(name), method.head_start, method.adapter):
         return
     mute = [model for model in grid.models if BACKBONES.get(model).text is None]
     if mute:

@@ -231,7 +231,7 @@ class Store:
             why = error.__cause__
             if not isinstance(why, PermissionError) or why.filename in (*PROBLEMS, CHECKSUMS):
                 raise
-            if _RUN_ID.fullmatch(name):
+            if is_run_id(name):
                 raise
             if name not in self._left_out:
                 self._left_out.add(name)
@@ -345,6 +345,11 @@ def _check_storable(result: RunResult) -> None:
     wrong += filter(None, [problem_in_table(result.predictions, result.provenance.get("classes", ()))])
     if wrong:
         raise StoreError(f"Run {result.spec.run_id} cannot be stored: {wrong[0]}.")
+
+
+def is_run_id(name: str) -> bool:
+    """Whether a folder in a store is named like a run."""
+    return _RUN_ID.fullmatch(name) is not None
 
 
 def again_if_replaced(read: Callable[[], _Value]) -> _Value:

@@ -48,6 +48,11 @@ class EncoderWithHead(nn.Module):
             features = self.encoder(images)
         return self.head(features)
 
+    @property
+    def head_tensors(self) -> dict[str, Tensor]:
+        """The trained tensors of the head, by the name under which they are stored."""
+        return head_state(self.head.weight, self.head.bias)
+
     def trainable(self) -> list[nn.Parameter]:
         """Returns the parameters that training changes: adapter and head."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -64,7 +69,7 @@ def head_state(weight: Float[Tensor, "classes features"], bias: Float[Tensor, " 
 
 def trained_state(classifier: EncoderWithHead) -> dict[str, Tensor]:
     """Returns adapter and head by name; what is not PEFT's under the encoder's own names."""
-    state = head_state(classifier.head.weight, classifier.head.bias)
+    state = dict(classifier.head_tensors)
     if is_peft_model(classifier.encoder.trunk):
         from peft import get_peft_model_state_dict
 
@@ -84,9 +89,11 @@ def load_trained_state(classifier: EncoderWithHead, state: Mapping[str, Tensor])
     wrong = sorted(expected.keys() ^ state.keys()) or [k for k in sorted(state) if state[k].shape != expected[k].shape]
     if wrong:
         raise StoreError(f"Stored weights do not fit this encoder and adapter, first at {wrong[0]}.")
-    head = {name.removeprefix(_HEAD): tensor for name, tensor in state.items() if name.startswith(_HEAD)}
-    classifier.head.load_state_dict(head, strict=True)
-    adapter = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)}
+    head = classifier.head_tensors
+    with torch.no_grad():
+        for name, tensor in head.items():
+            tensor.copy_(state[name])
+    adapter = {name: tensor for name, tensor in state.items() if name not in head}
     if is_peft_model(classifier.encoder.trunk):
         from peft import set_peft_model_state_dict
 

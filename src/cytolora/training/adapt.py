@@ -1,7 +1,6 @@
 """Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import torch
@@ -25,7 +24,10 @@ from cytolora.models.encoder_with_head import (
     trained_state,
 )
 from cytolora.models.kernels.cpu import for_training
-from cytolora.models.text.embeddings import ClassText, text_head, zero_shot_logits
+from cytolora.models.text.embeddings import ClassText, zero_shot_logits
+from cytolora.models.text.embeddings import text_head as head_from_text
+from cytolora.models.text.prompts import PAPER_TEMPLATE, words_of
+from cytolora.models.two_towers import TextHead, TwoTowers, text_head
 from cytolora.training.class_text import run_text
 from cytolora.training.early_stopping import KeptHeads, KeptWeights, Patience
 from cytolora.training.heads.fitted import HEADS
@@ -34,6 +36,7 @@ from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
 from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
+from cytolora.training.seeding import seeded
 from cytolora.training.session import Session
 from cytolora.training.trained import State, Trained
 from cytolora.training.transduction.together import classify_together, softening
@@ -172,15 +175,19 @@ def zero_shot(session: Session, run: RunSpec) -> Trained:
 
 def _starts(session: Session, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Tensor]] | None:
     """Returns the heads that runs of a cell start from, scaled to the images each trains on; None: drawn."""
+    if runs[0].trains_text_tower:
+        return None
     text = run_text(runs[0], session.inputs, session.cache / "text")
-    return text and [text_head(text, session.features_of(session.split(run).train, run.preprocess)) for run in runs]
+    draws = [session.features_of(session.split(run).train, run.preprocess) for run in runs] if text else []
+    return text and [head_from_text(text, features) for features in draws]
 
 
 def train_adapter(session: Session, run: RunSpec) -> Trained:
     """Trains adapter and head of one run."""
     samples = session.split(run).train
     num_steps = run.num_steps(len(samples))
-    starts = _starts(session, [run])  # before the seed, as the encoder: building one draws from it
+    # before the seed, as the encoder: building one draws from it
+    starts = None if run.trains_text_tower else _starts(session, [run])
     encoder, order, started = encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
     with seeded(run.seed):
         classifier = _new_classifier(session, encoder, run, order, samples)
@@ -331,7 +338,9 @@ def _evaluation_batch(
 
 
 def encoder_of(session: Session, run: RunSpec) -> Encoder:
-    """Returns the frozen encoder that the adapter of a run is attached to."""
+    """Returns the encoder to adapt; loads that of the text too, for building either draws from torch's global state."""
+    if run.trains_text_tower:
+        _ = session.text_encoder
     return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
 
 
@@ -361,15 +370,15 @@ def _new_classifier(
             len(drawn),
         )
     autocast = for_training(adapted, session.device, run.train.precision)
+    if run.trains_text_tower:
+        return TwoTowers(adapted, _text_head(session, run), autocast=autocast)
     classifier = EncoderWithHead(adapted, len(session.manifest.classes), autocast=autocast)
     weight, bias = seeded_head(adapted.feature_dim, len(session.manifest.classes), start)
     classifier.head.load_state_dict({"weight": weight, "bias": bias})
     return classifier
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global random state for a block, and leaves it as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _text_head(session: Session, run: RunSpec) -> TextHead:
+    assert run.adapter is not None
+    words = words_of(run.dataset, session.manifest.classes)
+    return text_head(session.text_encoder, run.method, run.adapter, PAPER_TEMPLATE, words)

@@ -38,7 +38,7 @@ def has_text(run: RunSpec, inputs: Inputs, cache: Path) -> bool:
     wording = inputs.prompts(run)
     if wording is None:
         return True
-    if run.kind == "prompt":
+    if run.kind == "prompt" or run.trains_text_tower:
         return False  # which is trained through the encoder
     backbone, weights = BACKBONES.get(run.backbone), inputs.weights_path(run.backbone)
     sha256, vocabulary = inputs.weights_sha256(run.backbone), find_vocabulary(backbone, weights)

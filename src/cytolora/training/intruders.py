@@ -6,7 +6,8 @@ from cytolora.config.run import RunSpec
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.intruders import EPSILON, TOP, count_intruders
 from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state
-from cytolora.training.adapt import State, encoder_of, seeded
+from cytolora.training.adapt import State, encoder_of
+from cytolora.training.seeding import seeded
 from cytolora.training.session import Session
 
 

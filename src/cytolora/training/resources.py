@@ -239,11 +239,11 @@ class Inputs:
 
         Zero-shot and heads that read text average all templates; a head starts from the paper's alone, as in its public
         code. Prompt learning starts from its own template, the first of each class; where zero-shot guides it, the
-        others are that teacher's.
+        others are that teacher's. What trains in both towers has the paper's template, as a head that starts from text.
         """
         if not spec.needs_text:
             return None
-        templates = [PAPER_TEMPLATE] if spec.head_start == "text" else TEMPLATES
+        templates = [PAPER_TEMPLATE] if spec.kind == "adapter" or spec.head_start == "text" else TEMPLATES
         if (facts := METHODS.get(spec.method).prompt) is not None:
             guides = TEMPLATES if facts.guide != "none" else ()
             templates = [(spec.prompt or PromptSpec()).template, *guides]

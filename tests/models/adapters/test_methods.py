@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from small_encoders import BYPASSING, FUSED, images, inside, relative, small_encoder
 
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import FITTED_HEADS, LINEAR, ZERO_SHOT, AdapterSpec, Budget, method_kind
+from cytolora.config.run import FITTED_HEADS, LINEAR, PROMPT_METHODS, ZERO_SHOT, AdapterSpec, Budget, method_kind
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand
 from cytolora.models.adapters.attach import attach, merged, prove_attached
@@ -44,7 +44,8 @@ def build(method: str, kind: str, adapter: AdapterSpec | None = None, *, seed: i
 
 
 def test_every_registered_method_is_tried_here():
-    assert {method.name for method in METHODS if method.kind == "adapter"} == set(ADAPTERS)
+    adapters = {method.name for method in METHODS if method.kind == "adapter"}
+    assert adapters == {*ADAPTERS, "ivlp"}, "which is vpt in the image encoder"
 
 
 def test_the_names_that_specs_take_for_no_adapter_are_those_of_the_registry():
@@ -52,6 +53,7 @@ def test_the_names_that_specs_take_for_no_adapter_are_those_of_the_registry():
         LINEAR: "linear",
         ZERO_SHOT: "zero_shot",
         **dict.fromkeys(FITTED_HEADS, "head"),
+        **dict.fromkeys(PROMPT_METHODS, "prompt"),
     }
     for method in METHODS:
         trains_inside = method.peft_config is not None or method.opens is not None or method.prompts

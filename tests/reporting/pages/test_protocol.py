@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from fake_store import FakeData, write_runs
 
-from cytolora.config.run import FITTED_HEADS, AdapterSpec, HeadSpec
+from cytolora.config.run import FITTED_HEADS, PROMPT_METHODS, AdapterSpec, HeadSpec, PromptSpec
 from cytolora.experiments.store import Store
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
-from cytolora.reporting.pages.protocol import describe_methods, head_settings
+from cytolora.models.adapters.prompt_methods import PROMPTED
+from cytolora.reporting.pages.protocol import describe_methods, head_settings, prompt_settings
 from cytolora.reporting.results.settings import read_settings
 
 OTHER: dict[str, Any] = {
@@ -22,6 +23,7 @@ OTHER: dict[str, Any] = {
     "blocks": (1, 3),
     "last_blocks": 2,
     "prompts": 5,
+    "towers": ("image", "text"),
     "reference_attention_bug": True,
 }
 ADAPTED = sorted(entry.name for entry in METHODS if entry.kind == "adapter")
@@ -69,6 +71,20 @@ def test_a_setting_is_stated_exactly_where_the_method_reads_it(store: Store, met
 )
 def test_settings_are_said_in_these_words(store: Store, method: str, adapter: dict[str, Any], said: str):
     assert said in settings(store, method, AdapterSpec(**adapter))
+
+
+PROMPT_CHANGES: dict[str, Any] = {"template": "a slide of a {} cell", "tokens": 7, "lam": 0.7}
+
+
+@pytest.mark.parametrize("method", PROMPT_METHODS)
+def test_prompt_learning_is_described_by_the_settings_that_it_reads(method: str):
+    assert set(PROMPT_CHANGES) == {entry.name for entry in fields(PromptSpec)}
+    plain = prompt_settings(method, PromptSpec())
+    for name, value in PROMPT_CHANGES.items():
+        changed = prompt_settings(method, PromptSpec(**{name: value}))
+        assert (changed != plain) == (name in PROMPTED[method].values)
+        assert str(value) in " ".join(changed) or name not in PROMPTED[method].values
+    assert ("zero-shot weighs 8" in plain) == (method == "kgcoop"), "the authors' is said where none is set"
 
 
 HEAD_CHANGES: dict[str, Any] = {

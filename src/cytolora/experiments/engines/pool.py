@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
 from cytolora.errors import EngineError
+from cytolora.experiments.claims import ClaimedError
 from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units
 
 _MAX_FAILED_STARTS = 3
@@ -83,6 +84,8 @@ class Pool:
     num_workers: int = 0
     untaken: int = 0
     """Workers in a row that ended before they began with a unit; a unit that is done begins the count anew."""
+    awaited: set[str] = field(default_factory=set)
+    """What was said of work that other commands are at."""
 
     def run(self, num_workers: int, is_left: Event | None = None) -> None:
         """Works until no unit is left, or the event is set.
@@ -94,9 +97,12 @@ class Pool:
         self.progress.say(f"starting {num_workers} workers")
         for _ in range(num_workers):
             self._start()
-        while (self.units.waiting or self.busy) and not is_left.is_set():
+        while (self.units.are_left or self.busy) and not is_left.is_set():
             self._replace_gone()
             self._give_out()
+            if not self.starting and not self.busy:  # all that is left is computed by other commands
+                is_left.wait(_WAIT_SECONDS / 4)
+                continue
             for promise in self._ready(is_left):
                 self._take_in(promise)
 
@@ -110,7 +116,7 @@ class Pool:
         while not is_left.is_set():
             if ready := self.crew.wait([*self.starting, *self.busy], _WAIT_SECONDS):
                 return ready
-            if any(self.crew.is_gone(worker) for worker, _ in self.idle):
+            if any(self.crew.is_gone(worker) for worker, _ in self.idle) or (self.units.elsewhere and self.idle):
                 return []
             seconds = monotonic() - began
             if self.busy or seconds < _ROOM_SECONDS:
@@ -155,7 +161,11 @@ class Pool:
                 self.idle.append((worker, None))
             return
         worker, unit = self.busy.pop(promise)
-        images = self._result(promise, unit)
+        try:
+            images = self._result(promise, unit)
+        except ClaimedError as error:
+            self._put_off(worker, unit, error)
+            return
         if images is None:
             return
         self.untaken = 0
@@ -163,6 +173,14 @@ class Pool:
         self.idle.append((worker, unit.key))
         self.progress.done(images)
         self.progress.status(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
+
+    def _put_off(self, worker: Any, unit: Unit, error: ClaimedError) -> None:
+        self.untaken = 0
+        self.idle.append((worker, unit.key))
+        self.units.put_off(unit)
+        if str(error) not in self.awaited:
+            self.awaited.add(str(error))
+            self.progress.say(f"waiting for what other commands compute: {error}")
 
     def _result(self, promise: Any, unit: Unit | None) -> int | None:
         """Returns what a worker gave, or None if it died; then another one starts in its place."""

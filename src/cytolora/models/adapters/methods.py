@@ -192,7 +192,7 @@ for _method in (
         name="lora",
         description="Low-rank adaptation of attention projections (Hu et al. 2021) and a linear classifier.",
         peft_config=_lora,
-        uses=(*_LOW_RANK, "init", "reference_attention_bug"),
+        uses=(*_LOW_RANK, "init", "towers", "reference_attention_bug"),
     ),
     Method(
         name="dora",
@@ -271,6 +271,13 @@ for _method in (
     Method(
         name="vpt",
         description="Trains prompt tokens before every block, deep visual prompt tuning (Jia et al. 2022).",
+        prompts=True,
+        uses=("prompts", "blocks", "last_blocks"),
+    ),
+    Method(
+        name="ivlp",
+        description="Trains prompt tokens before every block of the image and of the text encoder, apart from each "
+        "other, and no head (IVLP, Khattak et al. 2023).",
         prompts=True,
         uses=("prompts", "blocks", "last_blocks"),
     ),

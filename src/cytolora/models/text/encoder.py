@@ -1,5 +1,6 @@
 """Text encoder of a checkpoint, loaded from the same file as the image encoder and as strictly."""
 
+import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,11 @@ class TextEncoder(nn.Module):
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
         """Returns embeddings, not normalised."""
         return self.encoder(self.tokens(list(prompts)))
+
+    def sharing_weights(self) -> "TextEncoder":
+        """Returns a copy of the modules with the same weights: for changes that only add, or put modules elsewhere."""
+        memo: dict[int, Any] = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        return copy.deepcopy(self, memo | {id(self.tokens): self.tokens})
 
     def num_words(self, text: str) -> int:
         """Counts the tokens of a text of any length, without the marks of start and end."""

@@ -42,6 +42,8 @@ class PromptedText(nn.Module):
             before = f"{_PLACEHOLDER} " * num_vectors
         prompts = [f"{before}{name}{after}" for name in words]
         self.num_vectors = encoder.num_words(before)
+        self.is_drawn = num_vectors is not None
+        """Whether there are no words that the vectors could start from."""
         self.num_classes = len(prompts)
         self.logit_scale = encoder.logit_scale
         self.encoder, self.tokens = encoder.encoder, _without_padding(encoder.tokens(_checked(encoder, prompts)))
@@ -56,8 +58,17 @@ class PromptedText(nn.Module):
         ids = _ids(self.tokens)[0, 1 : 1 + self.num_vectors]
         return _embedding(self.encoder).weight[ids.to(self.device)].detach().clone()
 
-    def forward(self, context: Float[Tensor, "*images vectors width"]) -> Float[Tensor, "*images classes embedding"]:
-        """Returns the embeddings of all classes, scaled to length 1, for one context or for one an image."""
+    def forward(
+        self, context: Float[Tensor, "*images vectors width"] | None = None
+    ) -> Float[Tensor, "*images classes embedding"]:
+        """Returns the embeddings of all classes, scaled to length 1, for one context or for one an image.
+
+        Args:
+            context: Takes the place of as many of the first words; None: the words themselves.
+        """
+        if context is None:
+            with _cut_mask(self.encoder, self.tokens):
+                return F.normalize(self.encoder(_repeated(self.tokens, 1, self.device)), dim=-1)
         shared = context.ndim == 2
         num_images = 1 if shared else len(context)
         rows = context.expand(self.num_classes, -1, -1) if shared else context.repeat_interleave(self.num_classes, 0)

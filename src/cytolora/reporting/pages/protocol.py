@@ -11,6 +11,7 @@ from cytolora.errors import ConfigError
 from cytolora.experiments.store import StoredRun
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
+from cytolora.models.adapters.prompt_methods import DEFAULT_LAM, MOMENTUM, PROMPTED
 from cytolora.reporting.results.settings import Setting
 from cytolora.reporting.results.variants import INITS, SCALING
 
@@ -130,11 +131,11 @@ def _method_in_words(spec: RunSpec) -> str:
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if spec.kind == "prompt":
-        parts += _prompt_settings(spec)
+        parts += prompt_settings(spec.method, spec.prompt or PromptSpec())
     if spec.adapter is not None:
         parts += adapter_settings(spec.adapter, fields_read(spec.method, spec.adapter))
     again = "" if train.cosine_steps is None else f" that turns every {train.cosine_steps} steps"
-    optimiser = "SGD with momentum 0.9" if spec.kind == "prompt" else "AdamW"
+    optimiser = f"SGD with momentum {MOMENTUM:g}" if spec.kind == "prompt" else "AdamW"
     parts.append(f"{optimiser}, weight decay {train.weight_decay:g}, {_warm_up(train)}, cosine{again}")
     parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
@@ -152,11 +153,13 @@ def _warm_up(train: TrainSpec) -> str:
     return f"{train.warmup_steps} warm-up steps"
 
 
-def _prompt_settings(spec: RunSpec) -> list[str]:
-    prompt = spec.prompt or PromptSpec()
-    start = "their embeddings" if prompt.tokens is None else f"{words.count(prompt.tokens, 'random vector')}"
-    lam = [] if prompt.lam is None else [f"lambda {prompt.lam:g}"]
-    return [f"prompt {prompt.template!r}, the words before the class trained from {start}", *lam]
+def prompt_settings(method: str, prompt: PromptSpec) -> list[str]:
+    """Puts the hyper-parameters of prompt learning into words: what is set, else what its method takes."""
+    start = "their embeddings" if prompt.tokens is None else words.count(prompt.tokens, "random vector")
+    said = [f"prompt {prompt.template!r}, the words before the class trained from {start}"]
+    guide = PROMPTED[method].guide
+    lam = DEFAULT_LAM[guide] if prompt.lam is None else prompt.lam
+    return [*said, *([f"zero-shot weighs {lam:g}"] if guide != "none" else [])]
 
 
 def fields_read(method: str, adapter: AdapterSpec) -> frozenset[str]:
@@ -188,6 +191,8 @@ def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
     parts = [" ".join(filter(None, [size, where])), ", ".join(text for name, text in branch.items() if name in reads)]
     if adapter.init is not None and "init" in reads:
         parts.append(f"started by {INITS[adapter.init]}")
+    if adapter.towers is not None and "towers" in reads:
+        parts.append("in the image and the text encoder, without a head")
     if adapter.reference_attention_bug and "reference_attention_bug" in reads:
         parts.append("the wrong attention of the paper's public code")
     return list(filter(None, parts))

@@ -91,6 +91,7 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
     "adapter.init": lambda value: f"started by {INITS[value]}",
     "transductive": lambda _: "all images together",
+    "adapter.towers": lambda value: "in both encoders, without a head",
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""
