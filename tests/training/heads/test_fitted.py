@@ -202,7 +202,7 @@ def test_without_a_training_image_a_head_is_refused_in_one_line(method: str):
             train([known, none], [known, known], HeadSpec(), [0, 1])
 
 
-@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in TEXT_HEADS and name != "mlp"])
+@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in (*TEXT_HEADS, *TREE_HEADS, "mlp")])
 def test_of_one_class_alone_a_head_predicts_nothing_else(method: str):
     """As a draw in natural prevalence may be."""
     known, queries = drawn([5, 6], 8)

@@ -15,6 +15,7 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import ROWS, Labelled
 
 TRAINED, DIM, CLASSES = 1000, 16, 3
+TREE = (("a", "c"), ("a", "d"), ("b",))
 QUICK = HeadSpec(beta=1.0, rates=(1e-3,), epochs=1, hidden=8)
 
 
@@ -38,7 +39,7 @@ def drawn(number: int, seed: int) -> Labelled:
     labels = torch.arange(number) % CLASSES
     words = ClassText(embeddings=text, logit_scale=30.0, lengths=torch.full((CLASSES,), 2.0))
     features = text[labels] + 0.5 * torch.randn(number, DIM, generator=generator)
-    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words)
+    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words, tree=TREE)
 
 
 KNOWN, MANY = drawn(TRAINED, 0), drawn(2 * ROWS + 300, 1)
