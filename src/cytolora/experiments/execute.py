@@ -20,7 +20,7 @@ from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
 from cytolora.experiments.claims import ClaimedError, noted, of_features, of_test
-from cytolora.experiments.cost import num_training_passes, prompts_a_step
+from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divisions import counts, counts_of_subsets, keep_division
 from cytolora.experiments.failures import attempt
 from cytolora.experiments.plan import Job, stored_runs
@@ -39,7 +39,8 @@ from cytolora.experiments.workload import (
     num_frozen_steps,
     num_test_passes,
     on_frozen,
-    prompts,
+    scoring_work,
+    step_work,
 )
 from cytolora.metrics.scores import score
 from cytolora.models.backbones.registry import BACKBONES
@@ -118,8 +119,7 @@ def _on_frozen_features(
     if session.num_missing_features(preprocess):
         title, num_images = f"{job.title}: features", len(session.manifest.samples)
         tracker.begin(features(job.backbone), title, num_images, "images")
-        feature_dim = session.inference_encoder.feature_dim
-        tracker.know(_head_rates(job, session, feature_dim))
+        tracker.know(_head_rates(job, session, session.inference_encoder.feature_dim))
         for _ in session.feature_chunks(session.progress.done, preprocess):
             pass  # kept, and read from there by the settings
     missing = {one[0].setting_id: [run for run in one if store.find(run.run_id) is None] for one in settings}
@@ -134,8 +134,7 @@ def _on_frozen_features(
 
 
 def _head_rates(job: Job, session: Session, feature_dim: int) -> dict[Kind, float]:
-    num_classes = len(session.manifest.classes)
-    return head_rates(job, feature_dim=feature_dim, num_classes=num_classes, device=session.device)
+    return head_rates(job, feature_dim=feature_dim, num_classes=len(session.manifest.classes), device=session.device)
 
 
 def open_session(
@@ -209,16 +208,17 @@ def train_setting(
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
             store.add(_validated(session, run, division, _trained(session, run, tracker)))
+            tracker.count(0, scoring_work(run, len(session.split(run).val), len(session.manifest.classes)))
             tracker.did(STORING, 1)
 
 
 def _trained(session: Session, run: RunSpec, tracker: Tracker) -> Trained:
     if run.kind != "prompt":
         return train_adapter(session, run)
-    number = prompts_a_step(run, len(session.manifest.classes))
+    work = step_work(run, len(session.manifest.classes))
     _ = session.text_encoder  # loaded before the time of a step is taken
     tracker.lap()
-    return train_prompts(session, run, lambda steps: tracker.count(steps, {prompts(run): steps * number}))
+    return train_prompts(session, run, lambda steps: tracker.count(steps, {one: steps * work[one] for one in work}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +317,7 @@ def _test_score(session: Session, result: RunResult, tracker: Tracker) -> _TestS
     assert result.weights is not None, "_settle asks for no score of a run without weights"
     run, split = result.spec, session.split(result.spec)
     class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
+    tracker.count(0, scoring_work(run, len(split.test), len(session.manifest.classes)))
     scores = None
     if (compared := result.metrics.get("neighbours")) is not None:
         tracker.lap()
