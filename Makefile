@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow check site format clean
 
 help:  ## shows this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ check: $(VENV)/.dev  ## style, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+site: $(VENV)/.dev  ## the documentation as a site, strict and without a network: build/site/html/index.html
+	$(BIN)/python scripts/docs_site
 
 format: $(VENV)/.dev  ## puts style right where a tool can
 	$(BIN)/ruff check --fix .

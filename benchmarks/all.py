@@ -138,6 +138,7 @@ PARTS: Mapping[str, Part] = {
 _SIMULATION = "measures a statistical property in simulation"
 _FAULTS = "breaks something on purpose, and counts promises kept"
 NOT_ABOUT_SPEED: Mapping[str, str] = {
+    "shared_store": "contention of commands on one store: a promise that holds or not",
     "bit_flips": _FAULTS,
     "concurrent_runs": _FAULTS,
     "fuzz": _FAULTS,
@@ -150,6 +151,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "coverage": _SIMULATION,
     "divisions": _SIMULATION,
     "lab_coverage": _SIMULATION,
+    "hierarchy": "compares heads; its figures are accuracies",
     "lab_divisions": _SIMULATION,
     "leakage": _SIMULATION,
     "name_groups": _SIMULATION,

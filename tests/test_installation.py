@@ -52,6 +52,16 @@ def test_a_missing_package_is_said_with_its_extra_and_both_ways_to_install_it():
     )
 
 
+def test_the_readme_says_what_every_extra_is_for_and_how_to_install_without_a_gpu():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]{10,} \| *(\d*) \|$", readme, re.MULTILINE))
+    assert rows.keys() == extras.keys() - {"dev"}
+    assert [name for name, megabytes in rows.items() if not megabytes] == ["bench"]  # OpenVINO is not installed here
+    assert "https://pytorch.org/get-started/locally/" in readme
+    assert "--index-url" not in readme
+
+
 def test_every_extra_that_a_message_names_exists():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]

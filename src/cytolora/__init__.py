@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from cytolora.api.fit import fit
     from cytolora.api.grids import Report, compare, report, run
     from cytolora.api.leakage import leakage
-    from cytolora.api.models import attach, embed, list_backbones, list_methods, load, load_backbone, load_images
+    from cytolora.api.models import (
+        attach,
+        embed,
+        list_backbones,
+        list_methods,
+        load,
+        load_backbone,
+        load_images,
+        publish,
+    )
     from cytolora.classifier.fit.config import FitOptions
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.inference.predictions import Predictions
@@ -64,6 +73,7 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "load_images",
+    "publish",
     "report",
     "run",
     "split",
@@ -75,7 +85,16 @@ _MODULES = {
     "api.fit": ("fit",),
     "api.grids": ("Report", "compare", "report", "run"),
     "api.leakage": ("leakage",),
-    "api.models": ("attach", "embed", "list_backbones", "list_methods", "load", "load_backbone", "load_images"),
+    "api.models": (
+        "attach",
+        "embed",
+        "list_backbones",
+        "list_methods",
+        "load",
+        "load_backbone",
+        "load_images",
+        "publish",
+    ),
     "classifier.fit.config": ("FitOptions",),
     "classifier.inference.classifier": ("Classifier",),
     "classifier.inference.predictions": ("Predictions",),

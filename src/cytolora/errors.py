@@ -12,12 +12,18 @@
 Every message says what was found, what was expected and what to do next.
 """
 
+import copyreg
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class CytoloraError(Exception):
     """Something that the user can change; never a fault of the program."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles what it holds: workers send errors whose class takes other arguments than its text."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__ or None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class ConfigError(CytoloraError, ValueError):

@@ -175,7 +175,7 @@ def test_fit_logs_its_stages(drawn_cells: Path, tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize("name", ["hf://not a name", "hf://", "hf://owner/name"])
 def test_a_bundle_on_the_hub_that_cannot_be_fetched_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(cytolora.BundleError, match=f"Cannot fetch {name}: .* Expected hf://OWNER/NAME") as raised:
+    with pytest.raises(cytolora.BundleError, match=f"Cannot fetch {name}: .*Expected hf:OWNER/NAME") as raised:
         cytolora.load(name)
     assert "\n" not in str(raised.value)
 

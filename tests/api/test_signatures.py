@@ -15,7 +15,8 @@ import cytolora
 NAMES = """
 AdapterSpec BundleError Classifier ConfigError CytoloraError DataError EngineError FitOptions Inputs LinearHead
 Predictions Progress ReadOptions Report StoreError WeightsError __version__ attach check compare embed ensemble fit
-leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images report run split
+leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images publish report run
+split
 """
 
 SIGNATURES = """
@@ -25,16 +26,17 @@ compare(runs, by, *, dataset=(), metric='accuracy', best=False)
 embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, precision='fp32', progress=None)
 ensemble(runs, *, over='all', weights='equal', dataset=(), model=(), method=(), shots=(), metric='accuracy')
 fit(data, out, *, dataset=None, model=None, method=None, shots=None, seed=0, positive=(), labels=None, add=(), weights=None, device=None, options=FitOptions(), progress=None)
-leakage(data, *, model=None, bundle=None, dataset=None, positive=(), sensitivity=0.95, head='gda', repeats=10, seed=0, page=None, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
+leakage(data, *, model=None, bundle=None, dataset=None, positive=(), sensitivity=0.95, head='gda', repeats=10, seed=0, page=None, precision=None, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, progress=None)
 list_backbones()
 list_datasets()
 list_methods()
 load(path, *, weights=None, weights_dir=None, device=None, precision=None)
 load_backbone(name, weights=None, *, weights_dir=None, trust_weights=False, device=None)
-load_dataset(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), strict=False)
+load_dataset(data, dataset=None, *, split=None, label_map=None, pool=None, reading=ReadOptions(), strict=False)
 load_images(images, backbone, *, decoding=Decoding(version=2, frame=None, icc='ignore', value_range='full'))
-report(runs, out, data=None, *, reading=ReadOptions())
-run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, reading=ReadOptions(), device=None, engine=None, workers=None, progress=None)
+publish(bundle, to, *, private=False, licence_permits=False)
+report(runs, out, data=None, *, reading=ReadOptions(), checklist=())
+run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, pool=None, reading=ReadOptions(), device=None, engine=None, workers=None, retry_failed=False, progress=None)
 split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, leave_out=None, canonical=False, label_map=None, reading=ReadOptions())
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)

@@ -72,6 +72,8 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "report": lambda folder: [["report", str(folder / "runs"), "--out", str(folder / "report")]],
     "compare": lambda folder: [["compare", str(folder / "runs"), "--by", "method"]],
     "ensemble": lambda folder: [["ensemble", str(folder / "runs"), "--over", "method"]],
+    "merge": lambda folder: [["merge", str(folder / "runs"), "--out", str(folder / "merged")]],
+    "share": lambda folder: [["share", str(folder / "runs"), "--out", str(folder / "runs.zip")]],
     "check": lambda folder: [["check", str(folder / "cells")]],
     "leakage": lambda folder: [
         ["leakage", str(folder / "cells"), "--model", "nano", "--repeats", "1", "--head", "nearest-mean", "--quiet"]
@@ -102,6 +104,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "export": lambda folder: [
         ["export", str(folder / "bundle"), "--to", "onnx", "--out", str(folder / "onnx"), "--quiet"]
     ],
+    "publish": lambda folder: [["publish", str(folder / "fitted"), "--to", str(folder / "repository")]],
     "weights list": lambda folder: [["weights", "list"]],
     "weights verify": lambda folder: [["weights", "verify", str(folder / "cells")]],
     "weights try": lambda folder: [["weights", "try", "vit-b16"]],

@@ -8,13 +8,13 @@ import pytest
 
 from cytolora.cli.catalogue import ls
 from cytolora.config.grid import GridSpec, MethodSpec
-from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, HeadSpec, RunSpec, Sampling, to_plain
+from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, TREE_HEADS, HeadSpec, RunSpec, Sampling, to_plain
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import count_runs, expand, narrowed
 
-PLAIN_HEADS = tuple(name for name in FITTED_HEADS if name not in TEXT_HEADS)
-"""Those that any backbone has."""
+PLAIN_HEADS = tuple(name for name in FITTED_HEADS if name not in (*TEXT_HEADS, *TREE_HEADS))
+"""Those that any backbone and any dataset has."""
 PLAIN = {"name": "g", "datasets": ["synthetic"], "models": ["nano"], "shots": [1, 4], "seeds": [1, 2, 3]}
 
 
@@ -195,3 +195,29 @@ def test_methods_are_listed_with_kind_and_in_json_with_what_a_head_needs_and_its
     ]
     assert "2402.04087" in rows["gda"]["head"]["values"]["shrinkage"]["source"]
     assert "head" not in rows["lora"]
+
+
+@pytest.mark.parametrize("name", TREE_HEADS)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "synthetic has none"),
+        ({"datasets": ["herlev"]}, "herlev has none"),
+        ({"datasets": ["hicervix", "folder", "sipakmed"]}, "folder, sipakmed has none"),
+        ({"datasets": ["hicervix"], "label_map_sha256": "0" * 64}, "a label map leaves none"),
+        ({"datasets": ["csv"]}, "csv has none"),
+        ({"datasets": ["pool:bethesda+a+b"]}, "pool:bethesda+a+b has none"),
+    ],
+)
+def test_a_head_of_a_tree_is_refused_where_classes_have_none(name: str, changes: dict, reason: str):
+    with pytest.raises(ConfigError, match=re.escape(f"{name} needs classes in a tree, and {reason}. Datasets with on")):
+        expand(grid({name: {}}, **changes))
+
+
+def test_the_ids_of_heads_of_a_tree_are_pinned():
+    found = expand(grid({name: {} for name in TREE_HEADS}, datasets=["hicervix:23"]))
+    first = {run.method: run.run_id for run in reversed(found)}
+    assert first == {
+        "hxe": "hicervix-23_nano_hxe_1-shot_lr0_s1_e661d7c5",
+        "tree-softmax": "hicervix-23_nano_tree-softmax_1-shot_lr0_s1_53b4776d",
+    }

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from later_benchmark import write_datasets
+from later_encoders import write_encoders
 
 from cytolora.cli.app import main
 from cytolora.config.preset import load_preset, with_preset
-from cytolora.config.run import FITTED_HEADS, Budget, EarlyStopping, RunSpec
+from cytolora.config.run import FITTED_HEADS, ZERO_SHOT, Budget, EarlyStopping, RunSpec
 from cytolora.config.yaml import load_grid
 from cytolora.data.datasets import find_dataset
 from cytolora.experiments.expand import expand, narrowed
@@ -17,6 +18,7 @@ from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.results.settings import read_settings
 
+CANCER = "carcinoma_in_situ"
 BUDGET = Budget(amount=100, unit="epochs", early_stopping=EarlyStopping(patience=10, uncounted_epochs=10))
 
 
@@ -87,3 +89,23 @@ def test_the_followups_grid_is_planned_and_rehearsed_on_all_its_datasets(tmp_pat
         if one.spec.has_steps:
             assert run.metrics["train"]["num_images"] == (one.shots or 0) * num_classes
             assert 1 <= run.metrics["train"]["kept_step"] <= run.metrics["train"]["num_steps"] == 2
+
+
+@pytest.mark.slow
+def test_the_followups_grid_is_rehearsed_on_its_eight_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    encoders = write_encoders(tmp_path / "weights")
+    for name, entry in encoders.items():
+        monkeypatch.setitem(BACKBONES._entries, name, entry)
+    (place,) = [path for name, path in write_datasets(tmp_path / "data").items() if name == "herlev"]
+    axes = ["--dataset", "herlev", "--data", f"herlev={place}", "--shots", "1", "16", "--seeds", "1", "--steps", "2"]
+    for command in ("plan", "run"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "benchmark-2026", *axes, "--preset", "benchmark-2026", "--out", str(tmp_path / "runs")])
+        assert not stop.value.code
+    runs = list(Store(tmp_path / "runs").runs())
+    num_methods = len(load_grid("benchmark-2026").methods)
+    assert set(encoders) == set(load_grid("benchmark-2026").models)
+    settings = read_settings(runs)
+    assert Counter(one.model for one in settings) == dict.fromkeys(encoders, 2 * (num_methods - 1) + 1)
+    answers = {tuple(run.predictions()[CANCER].to_pylist()) for run in runs if run.spec["method"] == ZERO_SHOT}
+    assert len(answers) == 5, "an answer of every shape of encoder; those of one shape have the same random weights"

@@ -12,7 +12,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import normalize
 
 from cells import contents, run_all, tiny_grid
-from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, RunSpec
+from cytolora.config.run import FITTED_HEADS, TEXT_HEADS, TREE_HEADS, RunSpec
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand, narrowed
@@ -26,8 +26,8 @@ from cytolora.training.adapt import fit_heads_together
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
-HEADS = [name for name in FITTED_HEADS if name not in TEXT_HEADS]
-"""Those of a backbone without text."""
+HEADS = [name for name in FITTED_HEADS if name not in (*TEXT_HEADS, *TREE_HEADS)]
+"""Those of a backbone without text and classes without a tree."""
 METHODS = ["linear", *HEADS]
 
 

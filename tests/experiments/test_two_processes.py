@@ -43,13 +43,16 @@ def files_of(runs: Path) -> dict[str, bytes]:
     return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in found}
 
 
-def interrupt_once(monkeypatch: pytest.MonkeyPatch, at: int, other: Callable[[], Any]) -> None:
-    """Lets another process do all its work while this one computes its ``at``-th probabilities."""
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, runs: Path, at: int, other: Callable[[], Any]) -> None:
+    """Lets another process do all its work while this one, suspended until its claims are void, computes its ``at``-th
+    probabilities."""
     compute, calls = run_module.probabilities, iter(range(10_000))
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         found = compute(*arguments, **options)
         if next(calls) == at:
+            for claim in (runs / ".claims").glob("*.json"):
+                claim.unlink()
             other()
         return found
 
@@ -64,7 +67,7 @@ def test_another_process_that_does_the_same_grid_meanwhile_changes_no_byte(
     whole: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
     runs = tmp_path / "runs"
-    interrupt_once(monkeypatch, at, lambda: run_all(GRID, drawn_cells, runs))
+    interrupt_once(monkeypatch, runs, at, lambda: run_all(GRID, drawn_cells, runs))
     run_all(GRID, drawn_cells, runs)
     assert files_of(runs) == files_of(whole)
     if at == NUM_VALIDATED:
@@ -80,7 +83,7 @@ def test_a_further_seed_stored_meanwhile_leaves_one_rate_tested_with_all_seeds(
     few, more = (tiny_grid(methods=["linear"], seeds=seeds) for seeds in ([1, 2], [1, 2, 6]))
     run_all(few, drawn_cells, tmp_path / "few")
     (alone,) = by_setting(Store(tmp_path / "few").runs()).values()
-    interrupt_once(monkeypatch, at, lambda: run_all(more, drawn_cells, tmp_path / "runs"))
+    interrupt_once(monkeypatch, tmp_path / "runs", at, lambda: run_all(more, drawn_cells, tmp_path / "runs"))
     run_all(few, drawn_cells, tmp_path / "runs")
     (runs,) = by_setting(Store(tmp_path / "runs").runs()).values()
     assert choose_rate(runs) != choose_rate(alone)
@@ -97,7 +100,7 @@ def test_a_run_that_was_stored_meanwhile_from_other_images_is_not_overwritten(
 
     write_synthetic(tmp_path / "others", num_images=60, num_slides=6, seed=1)
     runs = tmp_path / "runs"
-    interrupt_once(monkeypatch, 0, lambda: run_all(GRID, tmp_path / "others", runs))
+    interrupt_once(monkeypatch, runs, 0, lambda: run_all(GRID, tmp_path / "others", runs))
     with pytest.raises(StoreError, match=r"written by another process .* not overwritten: choose another --out"):
         run_all(GRID, drawn_cells, runs)
     assert files_of(runs).keys() == files_of(whole).keys()

@@ -17,6 +17,8 @@ ADAPTERS = {
     "adalora": AdapterSpec(alpha=4),
     "oft": AdapterSpec(rank=8, targets=("q", "v", "o")),
     "lokr": AdapterSpec(rank=4),
+    "randlora": AdapterSpec(rank=8, alpha=16, targets=("q", "v", "fc1", "fc2")),
+    "miss": AdapterSpec(rank=7, targets=("q", "o", "fc2")),  # the last shard of the inputs is a short one
     "bitfit": AdapterSpec(),
     "layernorm": AdapterSpec(),
     "vpt": AdapterSpec(prompts=3),

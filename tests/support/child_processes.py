@@ -19,3 +19,11 @@ def below(ancestor: int) -> dict[int, str]:
             yield number
 
     return {number: line for number, line in lines.items() if ancestor in ancestors(number)}
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of an id that has not ended; one that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

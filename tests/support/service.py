@@ -63,6 +63,11 @@ def ask(app: Any, method: str, path: str, base: str = LOCAL, **options: Any) -> 
     return asyncio.run(once())
 
 
+def written(log: Any) -> None:
+    """Waits until a request log has written what it was given."""
+    assert log.flush()
+
+
 @contextmanager
 def running(app: Any, limits: Limits | None = None) -> Iterator[str]:
     """The service on a free port of loopback, in a thread of this process."""

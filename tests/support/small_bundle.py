@@ -18,6 +18,7 @@ from cytolora.classifier.decision.rules import Conformal, OperatingPoint, OutOfD
 from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.models.adapters.attach import attach
+from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import NANO
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, trained_state
@@ -37,10 +38,14 @@ def shortest(contents: BundleManifest) -> BundleManifest:
     return replace(contents, preprocess=preprocess, backbone=replace(contents.backbone, spec=spec))
 
 
-def write_small_bundle(out: Path, method: str = LINEAR, **changes: Any) -> Path:
-    """Writes a bundle at ``out``, with an adapter that does something where the method has one."""
+def write_small_bundle(out: Path, method: str = LINEAR, adapter: AdapterSpec | None = None, **changes: Any) -> Path:
+    """Writes a bundle at ``out``, with an adapter that does something where the method has one.
+
+    Args:
+        adapter: That of the method; one that ``fit`` would take if None.
+    """
     assert NANO.weights is not None
-    adapter = None if method == LINEAR else AdapterSpec(last_blocks=2) if method == "last_blocks" else AdapterSpec()
+    adapter = adapter if adapter or method == LINEAR else METHODS.get(method).fit_adapter
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = load_encoder(NANO, NANO.weights)

@@ -1,15 +1,17 @@
 """Datasets from Python: read, check, split, embed, and the names of what is known."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.arguments import AnyPath, as_named_paths, as_path, as_path_or_none
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.manifest import Manifest
+from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
     from cytolora.data.quality.findings import Audit
@@ -22,21 +24,28 @@ def list_datasets() -> list[str]:
 
 @one_notice()
 def load_dataset(
-    data: AnyPath,
+    data: AnyPath | Mapping[str, AnyPath],
     dataset: str | None = None,
     *,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    pool: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
     strict: bool = False,
 ) -> Manifest:
     """Reads a dataset: classes, groups and official subsets as its source gives them.
 
+    Example::
+
+        cytolora.load_dataset({"herlev": "smear2005", "sipakmed": "SIPaKMeD"}, pool="bethesda")
+
     Args:
-        data: A folder with a sub-folder per class, a table, or a zip file as it was downloaded.
+        data: A folder with a sub-folder per class, a table, or a zip file as it was downloaded; of a pool, the folder
+            of each dataset by name.
         dataset: A registered name (``list_datasets``); recognised from the folder if None.
         split: File written by ``split``.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
+        pool: Label map (a shipped name or a YAML file) that makes the datasets one.
         reading: What the files leave to choose, such as ``ReadOptions(group_column="patient")``.
         strict: Makes a count that differs from the published one an error; it is a warning otherwise.
 
@@ -47,10 +56,29 @@ def load_dataset(
     from cytolora.data.label_map import apply_label_map
     from cytolora.data.splitting.split_files import read_split
 
-    manifest = load_manifest(data, dataset, reading=reading, strict=strict)
+    if pool is not None or isinstance(data, Mapping):
+        manifest = _pooled(data, pool, dataset, label_map, reading)
+    else:
+        manifest = load_manifest(data, dataset, reading=reading, strict=strict)
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     return manifest if split is None else read_split(split, manifest)
+
+
+def _pooled(
+    data: AnyPath | Mapping[str, AnyPath],
+    pool: AnyPath | None,
+    dataset: str | None,
+    label_map: AnyPath | None,
+    reading: ReadOptions,
+) -> Manifest:
+    from cytolora.data.pooling import load_pool, pool_of
+
+    if pool is None or not isinstance(data, Mapping):
+        raise ConfigError('A pool is several folders by name and a label map: load_dataset({...}, pool="bethesda").')
+    if dataset is not None or label_map is not None:
+        raise ConfigError("dataset and label_map are for one dataset; a pool has names and a map of its own.")
+    return load_pool(pool_of(as_path(pool, "pool"), as_named_paths(data, "data")), reading)
 
 
 @one_notice()

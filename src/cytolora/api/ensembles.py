@@ -1,6 +1,6 @@
 """Ensembles from Python: ``ensemble`` reads stored runs, and trains nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,8 @@ def _members(folders: Sequence[Path], single: Sequence[bool], chosen: dict[str, 
     from cytolora.reporting.results.checks import refuse_mixed
     from cytolora.reporting.results.settings import evaluate_setting, gather_settings
 
-    stored = [run for folder, is_run in zip(folders, single, strict=True) for run in _stored(folder, is_run=is_run)]
+    named = (run for folder, is_run in zip(folders, single, strict=True) for run in _stored(folder, is_run=is_run))
+    stored = _once(named)
     if not stored:
         raise StoreError(f"No finished runs in {folders[0]}. Point at the folder given to `cytolora run --out`.")
     refuse_mixed(stored)
@@ -136,6 +137,23 @@ def _stored(folder: Path, *, is_run: bool) -> list[StoredRun]:
         return Store(folder).runs_at_once() if folder.is_dir() else []
     found = Store(folder.resolve().parent).find(folder.resolve().name)
     return [] if found is None else [found]
+
+
+def _once(runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """Leaves one of every run, however often its folder, or a copy of it, is named.
+
+    Raises:
+        StoreError: If two folders hold one run with different predictions.
+    """
+    first: dict[str, StoredRun] = {}
+    for run in runs:
+        other = first.setdefault(run.run_id, run)
+        if other.path.resolve() != run.path.resolve() and not other.predictions().equals(run.predictions()):
+            raise StoreError(
+                f"Run {run.run_id} is stored twice, with other predictions in {other.path.parent} and in "
+                f"{run.path.parent}. Name one of the two folders."
+            )
+    return list(first.values())
 
 
 def _values(setting: "SettingRuns", name: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from cytolora.core.arguments import (
     as_names,
     as_numbers,
     as_path,
+    as_path_or_none,
     as_whole_numbers,
 )
 from cytolora.core.cache_damage import one_notice
@@ -28,12 +29,16 @@ from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
+from cytolora.data.pooling import pool_of
 from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments import claims
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
-from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, pooled, tied_to_files
+from cytolora.experiments.failures import lasting, left_out, without
 from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
+from cytolora.experiments.planned import write_planned
 from cytolora.experiments.store import Store, again_if_replaced, require_writable
 from cytolora.training.resources import Inputs
 
@@ -73,10 +78,12 @@ def run(
     trust_weights: bool = False,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    pool: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
     device: "str | torch.device | None" = None,
     engine: str | None = None,
     workers: int | None = None,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """Runs what is missing of a grid; finished runs stay, and the same call resumes.
@@ -104,11 +111,13 @@ def run(
         trust_weights: Goes on by a backbone's entry where a configuration beside its weights says otherwise.
         split: File written by ``split``; replaces official subsets and the grid's own split.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
+        pool: Label map (a shipped name or a YAML file) that makes the datasets of ``data`` one, in place of the grid's.
         reading: What the files of the datasets leave to choose.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
         engine: Where runs are executed: ``inline``, ``processes`` or ``ray``; if None, in this process, or in several
             of this machine where ``workers`` are given.
         workers: Runs at a time, for an engine of several workers.
+        retry_failed: Tries runs again that failed for their data or weights, although these are the same since.
 
     Returns:
         The plan as it was before the first run.
@@ -117,10 +126,11 @@ def run(
         StoreError: If stored runs of the grid were computed from other weights, data or splits.
     """
     out, folders = as_path(out, "out"), as_named_paths(data, "data")
-    spec = grid if isinstance(grid, GridSpec) else load_grid(grid)
+    spec, names = grid if isinstance(grid, GridSpec) else load_grid(grid), as_names(dataset, "dataset")
+    together = None if pool is None else pool_of(as_path(pool, "pool"), folders)
     spec = narrowed(
         spec if preset is None else with_preset(spec, load_preset(str(preset))),
-        datasets=as_names(dataset, "dataset"),
+        datasets=names if together is None else pooled(together, names, as_path_or_none(label_map, "label_map")),
         models=as_names(model, "model"),
         methods=as_names(method, "method"),
         shots=_shots(shots),
@@ -135,7 +145,8 @@ def run(
         sampling=sampling,
     )
     inputs = Inputs(
-        data=dataset_folders(spec, folders, out),
+        data=dataset_folders(spec, folders, out) if together is None else {},
+        pool=together,
         weights=weights,
         weights_dir=weights_dir,
         trust_weights=trust_weights,
@@ -151,6 +162,7 @@ def run(
         progress=progress,
         engine=engine,
         workers=Workers(count=workers),
+        retry_failed=retry_failed,
     )
 
 
@@ -171,6 +183,7 @@ def run_grid(
     announce: "Callable[[Plan, Inputs, torch.device], Rates | None]" = lambda plan, inputs, device: None,
     engine: str | None = None,
     workers: Workers = THIS_PROCESS,
+    retry_failed: bool = False,
 ) -> Plan:
     """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
 
@@ -180,6 +193,7 @@ def run_grid(
         device: Or what chooses it, called if there is something to do.
         announce: Called with the plan and the device before the first run; returns what it knows of the speed.
         workers: The cluster and the number of workers, for an engine that has some.
+        retry_failed: Tries again what failed before for data and weights that are the same since.
     """
     chosen, progress = chosen_engine(engine, workers), progress or default_progress()
     on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
@@ -199,7 +213,15 @@ def run_grid(
     if plan.jobs:
         on = on() if callable(on) else as_device(on)
         rates = announce(plan, inputs, on)
-        chosen.run_jobs(plan.jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+        write_planned(store, [run.run_id for run in plan.runs])
+        failed = [] if retry_failed else lasting(store, inputs, plan.to_do)
+        jobs = without(plan.jobs, failed)
+        try:
+            chosen.run_jobs(jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
+        finally:
+            claims.sweep(out)  # of workers that were ended
+        if failed:
+            raise left_out(failed, out)
     if runs := plan.runs if plan.jobs else _not_measured(plan, inputs, store):
         from cytolora.reporting.leakage.measure import measure_beside
 
@@ -298,16 +320,22 @@ def report(
     data: Mapping[str, AnyPath] | None = None,
     *,
     reading: ReadOptions = AS_IT_STANDS,
+    checklist: OneOrMany[str] = (),
 ) -> Report:
     """Builds tables, figures and one page from stored runs.
 
     Args:
         data: Folder of a dataset, by name: the page then shows examples of right and wrong predictions.
         reading: Of these datasets, as they were read for the runs.
+        checklist: Reporting checklists to fill from what the runs know: ``tripod-ai``, ``claim-2024``, ``stard-ai``.
+
+    Raises:
+        ConfigError: If there is no such checklist.
     """
+    from cytolora.reporting.manuscript.checklist import named
     from cytolora.reporting.pages.build import build_report
 
-    return Report(build_report(runs, out, data, reading=reading))
+    return Report(build_report(runs, out, data, reading=reading, checklist=named(as_names(checklist, "checklist"))))
 
 
 @one_notice()

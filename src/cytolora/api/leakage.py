@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.leakage.report import LeakageReport
+    from cytolora.config.run import FeaturePrecision
 
 
 @one_notice()
@@ -33,6 +34,7 @@ def leakage(
     repeats: int = 10,
     seed: int = 0,
     page: AnyPath | None = None,
+    precision: "FeaturePrecision | None" = None,
     reading: ReadOptions = AS_IT_STANDS,
     weights: Mapping[str, AnyPath] | None = None,
     weights_dir: AnyPath | None = None,
@@ -58,6 +60,7 @@ def leakage(
         head: ``gda`` or ``nearest-mean``, fitted on the features.
         repeats: Divisions, each in up to five folds.
         page: HTML file to write.
+        precision: Of frozen features; that of the bundle's ``fit``, and fp32 of a model, if None.
         trust_weights: As for ``load_backbone``.
         cache: Folder of decoded images and features.
 
@@ -81,13 +84,20 @@ def leakage(
     names = as_names(positive, "positive")
     opened: Classifier | None = None
     if bundle is not None:
-        opened = bundle if isinstance(bundle, Classifier) else _opened(bundle, weights, weights_dir, on)
+        opened = bundle if isinstance(bundle, Classifier) else _opened(bundle, weights, weights_dir, on, precision)
+        if precision not in (None, opened.precision):
+            raise ConfigError(
+                f"The bundle is open in {opened.precision}, and precision {precision} is asked for. Open it with that "
+                "precision, or leave it out."
+            )
         point = opened.contents.operating_point
         names = names or (point.positive if point else ())
         encodings, name = of_bundle(opened), f"{opened.backbone.name} in {opened.name}"
     else:
         inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
-        session = open_session(manifest, model, inputs, cache=cache, device=on, progress=progress)
+        session = open_session(
+            manifest, model, inputs, cache=cache, device=on, progress=progress, precision=precision or "fp32"
+        )
         encodings, name = of_session(session), session.backbone.name
     report = measure_leakage(
         manifest,
@@ -107,11 +117,16 @@ def leakage(
 
 
 def _opened(
-    bundle: AnyPath, weights: Mapping[str, AnyPath] | None, weights_dir: AnyPath | None, device: "torch.device"
+    bundle: AnyPath,
+    weights: Mapping[str, AnyPath] | None,
+    weights_dir: AnyPath | None,
+    device: "torch.device",
+    precision: "FeaturePrecision | None",
 ) -> "Classifier":
     from cytolora.classifier.inference.classifier import Classifier
 
     named = list((weights or {}).values())
     if len(named) > 1:
         raise ConfigError(f"A bundle has one backbone; weights name {len(named)}. Leave the others out.")
-    return Classifier.load(bundle, weights=named[0] if named else None, weights_dir=weights_dir, device=device)
+    file = named[0] if named else None
+    return Classifier.load(bundle, weights=file, weights_dir=weights_dir, device=device, precision=precision)

@@ -1,9 +1,8 @@
 """Classifiers, backbones and features from Python: load, attach an adapter, embed images."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytolora.classifier.fit.config import DEFAULT_CACHE
@@ -14,7 +13,7 @@ from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.data.manifest import Manifest
-from cytolora.errors import BundleError, ConfigError
+from cytolora.errors import ConfigError
 from cytolora.training.resources import Inputs
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from cytolora.models.encoder import Encoder
     from cytolora.training.embed import Embedding
 
-_HUB = "hf://"
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +52,7 @@ def load(
     """Opens a bundle, what ``fit`` wrote, and checks every byte of it and of the backbone's checkpoint.
 
     Args:
-        path: Folder or zip file; or ``hf://OWNER/NAME`` (``hf://OWNER/NAME@REVISION``) on the Hugging Face hub.
+        path: Folder or zip file; or ``hf:OWNER/NAME`` (``hf:OWNER/NAME@REVISION``) on the Hugging Face hub.
         weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``,
             where training read it, and in the hub's cache.
         device: ``auto`` takes a GPU where there is one; the CPU if None.
@@ -65,33 +63,28 @@ def load(
     """
     from cytolora.classifier.inference.classifier import Classifier
 
-    folder = _download(path) if isinstance(path, str) and path.startswith(_HUB) else as_path(path)
-    return Classifier.load(folder, weights=weights, weights_dir=weights_dir, device=device, precision=precision)
+    return Classifier.load(path, weights=weights, weights_dir=weights_dir, device=device, precision=precision)
 
 
-def _download(address: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from huggingface_hub.utils import tqdm
+def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_permits: bool = False) -> str:
+    """Publishes a bundle: its files and a model card, into a folder or to the Hugging Face hub in one commit.
 
-    from cytolora.models.checkpoints.hub import STALL_SECONDS
-    from cytolora.models.checkpoints.stalls import StalledError, telling, unless_stalled
+    Args:
+        bundle: Folder or zip file, or ``hf:OWNER/NAME``.
+        to: Folder, or ``hf:OWNER/NAME``; the hub asks for a token that may write (``HF_TOKEN``).
+        private: Makes the repository private, where it is new.
+        licence_permits: Says that somebody has read the backbone's licence, where its terms are not known here.
 
-    name, _, revision = address.removeprefix(_HUB).partition("@")
+    Returns:
+        The folder, or the address on the hub with the commit, ``hf:OWNER/NAME@COMMIT``, which ``load`` takes.
 
-    def download(tell: Callable[[], None]) -> str:
-        return snapshot_download(name, revision=revision or None, tqdm_class=telling(tqdm, tell))
+    Raises:
+        BundleError: If it is no bundle, or a byte of it has changed.
+        ConfigError: If the backbone's licence forbids it, something else is there, or the hub refuses.
+    """
+    from cytolora.classifier.publish.publish import publish as publish_bundle
 
-    try:
-        return Path(unless_stalled(download, seconds=STALL_SECONDS))
-    except StalledError as error:
-        raise BundleError(
-            f"The download of {address} came to a halt: less than 10 MB in {STALL_SECONDS:.0f} s. What has arrived is "
-            "kept; load it again, and it goes on from there."
-        ) from error
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise BundleError(f"Cannot fetch {address}: {reason} Expected hf://OWNER/NAME[@REVISION].") from error
+    return publish_bundle(bundle, to, private=private, licence_permits=licence_permits)
 
 
 def load_backbone(

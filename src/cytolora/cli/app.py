@@ -26,6 +26,7 @@ app = App(
 _COMMANDS = {
     "demo": ("experiments:demo", "Runs the whole pipeline on synthetic cells: no data, no network."),
     "run": ("experiments:run", "Runs what is missing of a grid of experiments; resumable."),
+    "status": ("status:status", "Shows how far runs are: done, running, waiting, failed; workers and time left."),
     "plan": ("experiments:plan", "Lists the runs of a grid: stored, stale, to do."),
     "report": ("experiments:report", "Builds tables, figures and one page from stored runs."),
     "compare": ("compare:compare", "Compares models, methods or shots in pairs on the same test images."),
@@ -33,6 +34,8 @@ _COMMANDS = {
         "ensemble:ensemble",
         "Averages stored predictions over models, methods or seeds, beside the members.",
     ),
+    "merge": ("stores:merge", "Merges stores: the runs of several folders in one."),
+    "share": ("stores:share", "Shares stored runs as one file, without images: a zip, or a table of predictions."),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
     "leakage": (
         "leakage:leakage",
@@ -48,6 +51,7 @@ _COMMANDS = {
         "Measures a learning curve and forecasts how many labels reach a target balanced accuracy.",
     ),
     "export": ("export:export", "Exports a classifier to ONNX, timm or PEFT, and verifies the export."),
+    "publish": ("publish:publish", "Publishes a classifier: a folder, or a repository on the Hugging Face hub."),
     "serve": ("serve:serve", "Serves a classifier over HTTP (localhost unless a token is set)."),
     "cache": ("cache:app", "Lists and clears what is kept to be read again: pixels, features, adapters, drawings."),
     "data": ("data:app", "Downloads datasets and lists their sources."),

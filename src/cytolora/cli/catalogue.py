@@ -1,4 +1,4 @@
-"""ls: lists models, datasets, grids, presets, methods and engines by name."""
+"""ls: lists models, datasets, label maps of pools, grids, presets, methods and engines by name."""
 
 import json
 import sys
@@ -10,30 +10,32 @@ from cyclopts import Parameter
 
 from cytolora.cli.console import make_console, print_rows
 from cytolora.core.registry import Registry
+from cytolora.reporting.manuscript.bibtex import to_bibtex
 
 _PROBLEMS = 1
 
 
 def ls(
-    kind: Literal["models", "datasets", "grids", "presets", "methods", "engines"],
+    kind: Literal["models", "datasets", "pools", "grids", "presets", "methods", "engines"],
     /,
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Lists models, datasets, grids, presets, methods or engines.
+    """Lists models, datasets, label maps of pools, grids, presets, methods or engines.
 
     Exits with 1 if a plug-in of that kind cannot be loaded; it is named on standard error.
 
-    Example:
+    Examples:
 
         cytolora ls models
+        cytolora ls pools --json
 
     Parameters
     ----------
     kind
         What to list.
     json_
-        Prints a list of objects, each with `name`.
+        Prints a list of objects, each with `name`; models, datasets and methods with `bibtex` to cite them by.
     """
     rows = (_ROWS_IN_FULL if json_ else _ROWS)[kind]()
     if json_:
@@ -112,6 +114,38 @@ def _datasets() -> list[dict[str, Any]]:
     ]
 
 
+def _pools() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.name,
+            "categories": ", ".join(one.categories),
+            "datasets": ", ".join(sorted(one.datasets)),
+            "description": one.title,
+            "source": one.sources[one.source],
+        }
+        for one in _pool_maps()
+    ]
+
+
+def _pools_in_full() -> list[dict[str, Any]]:
+    """Adds every line with its source."""
+    lines = {
+        one.name: {
+            dataset: {label: {**asdict(line), "source": one.sources[line.source]} for label, line in own.items()}
+            for dataset, own in ((dataset, one.lines(dataset)) for dataset in one.datasets)
+        }
+        for one in _pool_maps()
+    }
+    names = {one.name: dict(one.categories) for one in _pool_maps()}
+    return [{**row, "categories": names[row["name"]], "datasets": lines[row["name"]]} for row in _pools()]
+
+
+def _pool_maps() -> list[Any]:
+    from cytolora.data.pool_maps import read_pool_map, shipped_maps
+
+    return [read_pool_map(name) for name in shipped_maps()]
+
+
 def _grids() -> list[dict[str, Any]]:
     from cytolora.config.yaml import load_grid, shipped_grids
     from cytolora.experiments.expand import count_runs
@@ -139,12 +173,29 @@ def _methods() -> list[dict[str, Any]]:
     ]
 
 
+def _models_in_full() -> list[dict[str, Any]]:
+    """Adds what asks to be cited, as BibTeX."""
+    from cytolora.reporting.manuscript.references import of_backbone
+
+    return [{**row, "bibtex": to_bibtex(of_backbone(row["name"]))} for row in _models()]
+
+
+def _datasets_in_full() -> list[dict[str, Any]]:
+    """Adds what asks to be cited, as BibTeX."""
+    from cytolora.reporting.manuscript.references import of_dataset
+
+    return [{**row, "bibtex": to_bibtex(of_dataset(row["name"]))} for row in _datasets()]
+
+
 def _methods_in_full() -> list[dict[str, Any]]:
-    """Adds what a head or prompt learning needs, and its hyper-parameters with their sources."""
+    """Adds what to cite, and what a head or prompt learning needs, with its hyper-parameters and their sources."""
+    from cytolora.reporting.manuscript.references import of_method
+
     full = []
     for row, method in zip(_methods(), _adaptation_methods(), strict=True):
         head, prompt = (facts and asdict(facts) for facts in (method.head, method.prompt))
-        full.append({**row, **({"head": head} if head else {}), **({"prompt": prompt} if prompt else {})})
+        needs = {**({"head": head} if head else {}), **({"prompt": prompt} if prompt else {})}
+        full.append({**row, "bibtex": to_bibtex(of_method(row["name"])), **needs})
     return full
 
 
@@ -161,9 +212,16 @@ _REGISTRIES: dict[str, Callable[[], Registry[Any]]] = {
 _ROWS = {
     "models": _models,
     "datasets": _datasets,
+    "pools": _pools,
     "grids": _grids,
     "presets": _presets,
     "methods": _methods,
     "engines": _engines,
 }
-_ROWS_IN_FULL = {**_ROWS, "methods": _methods_in_full}
+_ROWS_IN_FULL = {
+    **_ROWS,
+    "models": _models_in_full,
+    "datasets": _datasets_in_full,
+    "methods": _methods_in_full,
+    "pools": _pools_in_full,
+}

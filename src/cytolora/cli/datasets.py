@@ -18,10 +18,10 @@ from cytolora.cli.progress import show_progress
 from cytolora.config.run import SUBSETS, SplitSpec
 from cytolora.core.files import write_text
 from cytolora.core.finding_kinds import EVERY_DATASET
-from cytolora.core.findings import problems
+from cytolora.core.findings import Finding, problems
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
-from cytolora.data.datasets import load_manifest
+from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
 from cytolora.data.quality.findings import Audit
@@ -45,6 +45,7 @@ def check(
     reading: ReadingOptions = AS_IT_STANDS,
     strict: Annotated[bool, Parameter(negative="")] = False,
     page: Path | None = None,
+    croissant: Path | None = None,
     alike: FeatureOptions = NO_FEATURES,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -75,6 +76,8 @@ def check(
         Exits with 1 on notes, too, and makes a count that differs from the published one an error.
     page
         HTML file to write: duplicates side by side, unreadable files, group leakage, counts.
+    croissant
+        JSON file to write in the folder of the images: the dataset in Croissant 1.1, and beside it a table of them.
     json_
         Prints one JSON document.
     quiet
@@ -91,12 +94,14 @@ def check(
         if page is not None:
             progress.status(f"writing {page}")
             _write_page(manifest, found, page)
+        unknown = [] if croissant is None else _write_croissant(manifest, found.findings(), croissant)
     if json_:
         sys.stdout.write(
             json.dumps({**asdict(found), "findings": [one.plain() for one in found.findings()]}, indent=2) + "\n"
         )
     else:
         _print(manifest, found)
+        _say_unknown(croissant, unknown)
     notes = [one for one in found.findings() if one.code not in EVERY_DATASET]
     return _PROBLEMS if found.has_problems or (strict and notes) else 0
 
@@ -115,6 +120,7 @@ def split(
     reading: ReadingOptions = AS_IT_STANDS,
     canonical: Annotated[bool, Parameter(negative="")] = False,
     verify: str | None = None,
+    croissant: Path | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Divides a dataset into train, val and test, stratified by class, each group whole; writes the split to a file.
@@ -148,6 +154,8 @@ def split(
         subsets kept; prints the hash to cite (docs/splits).
     verify
         Split file or hash to compare with the canonical division; writes nothing.
+    croissant
+        JSON file to write in the folder of the images: the divided dataset in Croissant 1.1, as `check --croissant`.
     quiet
         Shows no progress.
     """
@@ -155,10 +163,12 @@ def split(
     is_canonical = canonical or verify is not None
     if is_canonical:
         check_canonical(spec, label_map=map_ is not None, reading=reading.options())
-    if verify is None and out is None and not canonical:
+    if verify is None and out is None and croissant is None and not canonical:
         raise ConfigError("Name the file to write with --out, such as --out split.csv.")
     if verify is not None and out is not None:
         raise ConfigError("--verify compares and writes nothing; leave --out out.")
+    if verify is not None and croissant is not None:
+        raise ConfigError("--verify compares and writes nothing; leave --croissant out.")
     console = make_console(soft_wrap=False)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
@@ -172,12 +182,14 @@ def split(
         divided = canonical_division(manifest) if canonical else assign_subsets(manifest, spec)
         if out is not None:
             write_split(divided, out, by_names=canonical)
+        unknown = [] if croissant is None else _write_croissant(divided, [*divided.findings, *suspected], croissant)
     console.print(_counts(divided.counts()))
     for text in (manifest.group_rule and f"groups: {manifest.group_rule}", divided.split_rule):
         if text:
             console.print(text, soft_wrap=True)
     if out is not None:
         console.print(f"Written to {out}.", soft_wrap=True)
+    _say_unknown(croissant, unknown)
     answered = [one for one in manifest.findings if one.code == "D512"]
     found = [*problems([*manifest.findings, *suspected, *torn_copies(divided)]), *answered]
     print_findings(found, make_console(stderr=True))
@@ -208,6 +220,22 @@ def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
         write_text(page, render_audit(manifest, found))
     except OSError as error:
         raise ConfigError(f"Cannot write {page}: {error.strerror}.") from error
+
+
+def _write_croissant(manifest: Manifest, findings: list[Finding], path: Path) -> list[str]:
+    from cytolora.data.croissant import write_croissant
+
+    registered = next((one for one in DATASETS if one.name == manifest.name), None)
+    return write_croissant(manifest, path, spec=registered, findings=findings)
+
+
+def _say_unknown(croissant: Path | None, keys: list[str]) -> None:
+    if croissant is None:
+        return
+    console = make_console()
+    console.print(f"Croissant 1.1 written to {croissant}.", soft_wrap=True)
+    if keys:
+        console.print(f"No file tells its {', '.join(keys)}: write them into it before you publish it.", soft_wrap=True)
 
 
 def _print(manifest: Manifest, found: Audit) -> None:

@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
-from cytolora.cli.options import AS_IT_STANDS, NO_WEIGHTS, THIS_MACHINE, MachineOptions, ReadingOptions, WeightOptions
+from cytolora.cli.options import (
+    AS_IT_STANDS,
+    NO_WEIGHTS,
+    THIS_MACHINE,
+    MachineOptions,
+    OfFeatures,
+    ReadingOptions,
+    WeightOptions,
+)
 from cytolora.cli.own_backbones import open_bundle
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.print_metrics import print_metrics
@@ -27,6 +35,7 @@ def evaluate(
     subset: Literal["train", "val", "test"] | None = None,
     seen: Literal["refuse", "mark", "drop"] = "refuse",
     page: Path | None = None,
+    precision: OfFeatures = "auto",
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
@@ -59,6 +68,8 @@ def evaluate(
         Images that were in training or calibration, found by their content: refuse, mark, or drop.
     page
         HTML file to write: images whose label is most suspicious first, to be corrected for `cytolora fit --labels`.
+    precision
+        Of a frozen encoder: auto is that of `fit`; fp32 opens a bundle in int8 where int8 cannot be computed.
     json_
         Prints one JSON document.
     quiet
@@ -71,7 +82,7 @@ def evaluate(
 
     with show_progress(quiet=quiet) as progress:
         progress.status(f"opening {bundle}")
-        opened = open_bundle(bundle, files, machine)
+        opened = open_bundle(bundle, files, machine, precision)
         progress.status(f"reading {data}")
         manifest = read_manifest(data, dataset, split, reading)
         if map_ is not None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from cytolora.api import grids
 from cytolora.cli.cache_options import NO_LIMIT_GIVEN, LimitOptions
-from cytolora.cli.console import make_console
+from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
     NO_CHANGE,
@@ -27,6 +27,7 @@ from cytolora.cli.options import (
 from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
+from cytolora.data.pooling import Pool, account
 from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import Workers
@@ -56,6 +57,7 @@ def plan(
 
         cytolora plan smoke
         cytolora plan exp2 --dataset sipakmed --data sipakmed=SIPaKMeD --out runs --json
+        cytolora plan exp2 --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda
 
     Parameters
     ----------
@@ -87,6 +89,8 @@ def plan(
         )
     for note in planned.notes:
         console.print(f"  {note}")
+    if present.pool is not None:
+        console.print(_pool_table(present.pool, reading))
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
     if prompts := describe_prompts(planned, present):
@@ -106,6 +110,7 @@ def run(
     engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
+    retry_failed: Annotated[bool, Parameter(negative="")] = False,
     caching: LimitOptions = NO_LIMIT_GIVEN,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -117,6 +122,8 @@ def run(
         cytolora run smoke --out runs
         cytolora run exp2 --dataset herlev --data herlev=smear2005 --model uni --weights uni=UNI/model.safetensors \\
             --shots 1 4 16 --out runs
+        cytolora run exp2 --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda-general --model uni \\
+            --leave-out dataset=herlev dataset=sipakmed --out runs
 
     Parameters
     ----------
@@ -133,6 +140,9 @@ def run(
     workers
         Runs at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at the threads given
         to each.
+    retry_failed
+        Tries runs again that failed for their data or weights, although these are the same since. Without it, the
+        settings of such runs are left out, and told of at the end.
     quiet
         Shows no progress.
     """
@@ -167,6 +177,7 @@ def run(
             announce=announce,
             engine=engine,
             workers=given,
+            retry_failed=retry_failed,
         )
     make_console(stderr=True).print(
         f"{counted(len(plan.runs), 'run')} in {out}. Next: cytolora report {out} --out report"
@@ -179,6 +190,7 @@ def report(
     *,
     out: Path = Path("report"),
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    checklist: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.
@@ -187,6 +199,7 @@ def report(
 
         cytolora report runs --out report
         cytolora report runs --out report --data herlev=smear2005
+        cytolora report runs --out report --checklist tripod-ai claim-2024
 
     Parameters
     ----------
@@ -196,8 +209,10 @@ def report(
         Folder of the report; `index.html` is the page. An older report there is replaced whole.
     data
         Folder of a dataset, as NAME=PATH: the page then shows cells rightly and wrongly classified.
+    checklist
+        Reporting checklists to fill from what the runs know, as Markdown and CSV: tripod-ai, claim-2024, stard-ai.
     """
-    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options())
+    written = grids.report(runs, out, pairs(data, "--data"), reading=reading.options(), checklist=checklist)
     print_stored([one for one in written.findings if one["severity"] != "note"], make_console(stderr=True))
     make_console().print(f"{written.path}")
 
@@ -220,6 +235,20 @@ def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative=
     # one thread: on so small an encoder a second one gains a third, and loses far more where another program runs
     run("smoke", out=out / "runs", inputs=InputOptions(data=(cells,)), machine=MachineOptions(threads=1), quiet=quiet)
     report(out / "runs", out=out / "report", data=(cells,))
+
+
+def _pool_table(pool: Pool, reading: ReadingOptions) -> PlainTable:
+    """Lists what becomes of every class of a pool."""
+    table = PlainTable("dataset", "class", "images", "category")
+    rows = account(pool, reading.options())
+    for one in rows:
+        goes = one.category or (f"left out: {one.line.note}" if one.line.note else "left out")
+        table.add_row(one.dataset, one.label, str(one.number), goes)
+    for category in pool.label_map.categories:
+        number = sum(one.number for one in rows if one.category == category)
+        if number:
+            table.add_row("all", "", str(number), category, style="bold")
+    return table
 
 
 def _plain(planned: Plan) -> dict[str, object]:

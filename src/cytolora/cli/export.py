@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
-from cytolora.cli.options import NO_WEIGHTS, MachineOptions, Several, WeightOptions
+from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, Several, WeightOptions
+from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
 
@@ -23,6 +24,7 @@ def export(
     out: Path,
     images: Annotated[Sequence[Path], Several] = (),
     force_licence: Annotated[bool, Parameter(negative="")] = False,
+    precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -50,6 +52,8 @@ def export(
         Images to compare on, files or folders; synthetic cells if not given.
     force_licence
         Exports weights although their licence forbids modified copies.
+    precision
+        Of a frozen encoder: auto is that of `fit`; an export computes in fp32, also of a bundle in int8 with fp32 here.
     json_
         Prints one JSON document.
     quiet
@@ -61,12 +65,13 @@ def export(
 
     with show_progress(quiet=quiet, keep_bars=False) as progress:
         progress.status(f"opening {bundle}")
-        opened = open_bundle(bundle, files, MachineOptions(device="cpu"))
+        opened = open_bundle(bundle, files, MachineOptions(device="cpu"), precision)
         found: Agreement = write(opened, to, out, images=images, force_licence=force_licence, progress=progress)
     problem = licence_problem(opened) if to != "peft" else ""
     if json_:
         named = [str(path) for path in images] or ["drawn cells"]
         said = {"out": str(out), "to": to, "licence": problem, "compared_on": named, **asdict(found)}
+        said["findings"] = [one.plain() for one in opened.findings()]
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
         return
     console = make_console()
@@ -81,6 +86,7 @@ def export(
         f"largest difference: logit {found.logit:.1e}, probability {found.probability:.1e}; "
         f"{found.num_flips} of {found.num_images} classes changed, {found.num_other_flags} other flags or sets"
     )
+    print_findings(opened.findings(), console)
     if not images:
         console.print("! drawn cells are not yours: before you rely on it, compare it on real ones: --images NEW_CELLS")
     if problem:

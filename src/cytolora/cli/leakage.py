@@ -14,6 +14,7 @@ from cytolora.cli.options import (
     NO_WEIGHTS,
     THIS_MACHINE,
     MachineOptions,
+    OfFeatures,
     ReadingOptions,
     Several,
     WeightOptions,
@@ -38,6 +39,7 @@ def leakage(
     repeats: int = 10,
     seed: int = 0,
     page: Path | None = None,
+    precision: OfFeatures = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
@@ -75,6 +77,8 @@ def leakage(
         Of the divisions and permutations.
     page
         HTML file to write.
+    precision
+        Of frozen features: auto is that of the bundle's `fit`, and fp32 of a model (docs/performance.md).
     json_
         Prints one JSON document.
     quiet
@@ -87,7 +91,7 @@ def leakage(
 
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        opened = None if bundle is None else open_bundle(bundle, files, machine)
+        opened = None if bundle is None else open_bundle(bundle, files, machine, precision)
         own = [] if bundle is not None else add_own(files.backbone_file)
         report = measure(
             path,
@@ -100,6 +104,7 @@ def leakage(
             repeats=repeats,
             seed=seed,
             page=page,
+            precision=None if precision == "auto" else precision,
             reading=reading.options(),
             weights=None if opened is not None else pairs(files.weights, "--weights"),
             weights_dir=files.weights_dir,

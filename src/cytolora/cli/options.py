@@ -12,8 +12,9 @@ from cytolora.config.preset import load_preset, with_preset
 from cytolora.config.reading import Decoding, ReadOptions
 from cytolora.config.run import PAPER
 from cytolora.config.yaml import load_grid
+from cytolora.data.pooling import Pool, pool_of
 from cytolora.errors import ConfigError
-from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, pooled, tied_to_files
 from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
 from cytolora.training.resources import Inputs
 
@@ -73,6 +74,9 @@ class InputOptions(CheckpointOptions):
     """File written by `cytolora split`; names the subset of each image: train, val or test."""
     map: Path | None = None
     """CSV with columns from,to[,order] that renames or joins classes."""
+    pool: str | None = None
+    """Label map (`cytolora ls pools`, or a YAML file) that makes the datasets of --data one, in place of the grid's:
+    --data herlev=PATH sipakmed=PATH --pool bethesda."""
 
 
 @Parameter(name="*", group="Axes of the grid")
@@ -167,12 +171,12 @@ THIS_MACHINE = MachineOptions()
 
 def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: ReadingOptions) -> GridSpec:
     """Loads a grid, replaces the axes that were given, and ties it to split file, label map and groups."""
-    grid = load_grid(name)
+    grid, pool = load_grid(name), _pool(inputs)
     if axes.preset != PAPER:
         grid = with_preset(grid, load_preset(axes.preset))
     grid = narrowed(
         grid,
-        datasets=axes.dataset,
+        datasets=axes.dataset if pool is None else pooled(pool, axes.dataset, inputs.map),
         models=axes.model,
         methods=axes.method,
         shots=[_parse_shots(text) for text in axes.shots],
@@ -191,8 +195,10 @@ def read_grid(name: str, axes: AxisOptions, inputs: InputOptions, reading: Readi
 
 def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, out: Path) -> Inputs:
     """Reads NAME=PATH options; drawn cells have a default folder inside ``out``."""
+    pool = _pool(options)
     return Inputs(
-        data=dataset_folders(grid, pairs(options.data, "--data"), out),
+        data=dataset_folders(grid, pairs(options.data, "--data"), out) if pool is None else {},
+        pool=pool,
         weights=pairs(options.weights, "--weights"),
         weights_dir=options.weights_dir,
         trust_weights=options.trust_weights,
@@ -200,6 +206,10 @@ def read_inputs(options: InputOptions, reading: ReadingOptions, grid: GridSpec, 
         label_map=options.map,
         reading=reading.options(),
     )
+
+
+def _pool(options: InputOptions) -> Pool | None:
+    return None if options.pool is None else pool_of(options.pool, pairs(options.data, "--data"))
 
 
 def add_backbones(files: Sequence[Path]) -> None:
@@ -215,6 +225,8 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, Path]:
         name, separator, path = text.partition("=")
         if not (name and separator and path):
             raise ConfigError(f"{option} expects NAME=PATH, got {text!r}.")
+        if name in paths:
+            raise ConfigError(f"{option} names {name} twice; name it once.")
         paths[name] = Path(path).expanduser()
     return paths
 

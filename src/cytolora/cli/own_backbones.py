@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
 
 
-def open_any(
-    path: Path, files: WeightOptions, machine: MachineOptions, precision: OfFeatures = "auto"
-) -> "Predictor[Any]":
+def open_any(path: Path, files: WeightOptions, machine: MachineOptions, precision: OfFeatures) -> "Predictor[Any]":
     """Opens a bundle, or an ONNX export of one, which needs neither torch nor the backbone's file."""
     from cytolora.classifier.inference.onnx_predictor import OnnxModel, is_export
 
@@ -33,18 +31,21 @@ def open_any(
     return open_bundle(path, files, machine, precision)
 
 
-def open_bundle(
-    path: Path, files: WeightOptions, machine: MachineOptions, precision: OfFeatures = "auto"
-) -> "Classifier":
-    """Opens a bundle with the options that every command on bundles has."""
+def open_bundle(path: Path, files: WeightOptions, machine: MachineOptions, precision: OfFeatures) -> "Classifier":
+    """Opens a bundle with the options that every command on bundles has.
+
+    Args:
+        precision: Of a frozen encoder; auto is that of `fit`. A bundle in int8 opens on any processor in fp32.
+    """
     from cytolora.classifier.bundle.files import read_bundle
+    from cytolora.classifier.bundle.hub import local
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.cli.machine import resolve_device
 
     _refuse_trust(files)
     add_backbones(files.backbone_file)
     named = pairs(files.weights, "--weights")
-    backbone = read_bundle(path)[0].backbone.name if named else ""
+    backbone = read_bundle(local(path))[0].backbone.name if named else ""
     if named and backbone not in named:
         raise ConfigError(f"{path} was trained on {backbone}; name its file: --weights {backbone}=PATH.")
     chosen = resolve_device(machine)

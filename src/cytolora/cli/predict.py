@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
-from cytolora.cli.slides import check_several, make_pool, predict_on_slide, print_summary, refuse_slides
+from cytolora.cli.slides import check_several, make_pool, predict_on_slide, print_summary, refuse_slides, slides_of
 from cytolora.errors import ConfigError
 
 
@@ -25,6 +25,7 @@ def predict(
     plane: str | None = None,
     transductive: Annotated[bool, Parameter(negative="")] = False,
     slide_by: Literal["command", "folder"] | None = None,
+    slide: str | None = None,
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
@@ -38,6 +39,7 @@ def predict(
         cytolora predict model1 new_cells --out predictions.csv --page review.html
         cytolora predict model1 "slides/*/cells/*.png" more.zip --out predictions.parquet
         cytolora predict model1 slides --transductive --slide-by folder --out predictions.csv
+        cytolora predict model1 cells --transductive --slide group --out predictions.csv
         cytolora predict model1 slide.svs --cells cells.geojson --crop-um 30 --out predictions.geojson
 
     Parameters
@@ -64,6 +66,8 @@ def predict(
         Classifies all cells of a slide together, in columns beside the usual ones (docs/transduction.md).
     slide_by
         Images that --transductive takes for one slide: all of the command (default), or those of each folder.
+    slide
+        Column of manifest.csv in the named folders that says which slide an image is of, for --transductive.
     precision
         Of a frozen encoder: auto is that of `fit`; int8 is faster on a CPU with VNNI (docs/performance.md).
     json_
@@ -73,6 +77,8 @@ def predict(
     """
     if slide_by is not None and (cells is not None or not transductive):
         raise ConfigError("--slide-by says which images are one slide for --transductive; leave it out here.")
+    if slide is not None and (cells is not None or not transductive or slide_by is not None):
+        raise ConfigError("--slide says which images are one slide for --transductive, as --slide-by; give it alone.")
     if cells is not None:
         opened = open_any(bundle, files, machine, precision)
         predict_on_slide(
@@ -105,14 +111,17 @@ def predict(
     check_out(out, *map(Path, paths))
     if page is not None:
         check_room(page, len({source.name for source in find_images(paths)}))
+    slide_of, read = None, []
     if transductive:
-        check_several(sum(1 for _ in find_images(paths)))
+        names = [source.name for source in find_images(paths)]
+        check_several(len(names))
+        slide_of, read = slides_of(paths, names, slide_by, slide)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"opening {bundle}")
         opened = open_any(bundle, files, machine, precision)
-        pool = make_pool(opened, by_folder=slide_by == "folder") if transductive else None
+        pool = make_pool(opened, slide_of) if transductive else None
         progress.begin("predicting", sum(1 for _ in find_images(paths)), "images")
         result = predict_table(
-            opened, sources, out, page=page, pool=pool, left_out=left_out(paths), on_images=progress.done
+            opened, sources, out, page=page, pool=pool, left_out=left_out(paths, read), on_images=progress.done
         )
     print_summary(result, "images", out, page, json_=json_)

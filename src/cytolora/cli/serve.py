@@ -11,7 +11,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cytolora.cli.console import make_console
-from cytolora.cli.options import NO_WEIGHTS, MachineOptions, WeightOptions
+from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightOptions
+from cytolora.cli.print_findings import print_findings
 from cytolora.errors import ConfigError, missing_package
 
 _Positive = Parameter(validator=Number(gt=0))
@@ -34,6 +35,7 @@ def serve(
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
     request_log: Path | None = None,
+    precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
 ) -> None:
@@ -81,6 +83,8 @@ def serve(
     request_log
         File to whose end every request is written as a line of JSON: time, id, client, path, status, seconds, number of
         images; - is standard output. No names and no results.
+    precision
+        Of a frozen encoder: auto is that of `fit`; fp32 opens a bundle in int8 where int8 cannot be computed.
     threads
         CPU threads that compute.
     """
@@ -91,12 +95,12 @@ def serve(
     try:
         from cytolora.classifier.serve.app import make_app
         from cytolora.classifier.serve.limits import Limits
+        from cytolora.classifier.serve.request_log import request_log as log_to
         from cytolora.classifier.serve.server import BACKLOG, make_server
-        from cytolora.classifier.serve.telemetry import request_log as log_to
     except ImportError as error:
         raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
     log = log_to(request_log)
-    predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads))
+    predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads), precision)
     predictor.warm_up()
     limits = Limits(
         max_body_bytes=round(max_body_mb * 1024 * 1024),
@@ -113,9 +117,11 @@ def serve(
     with _listening(host, port, BACKLOG) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
-        make_console(stderr=True).print(
+        console = make_console(stderr=True)
+        console.print(
             f"{model} answers on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
         )
+        print_findings(predictor.findings(), console)
         with suppress(KeyboardInterrupt):  # the normal way to stop it
             make_server(app, limits).run(sockets=[listener])
 

@@ -3,7 +3,7 @@
 import glob
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,11 +82,30 @@ def predict_on_slide(
     print_summary(result, "cells", out, page, of_errors=kept, json_=json_)
 
 
-def make_pool(model: "Predictor[Any]", *, by_folder: bool = False) -> "Pool":
-    """Makes what --transductive collects cells in: one slide, or a slide for each folder."""
+def make_pool(model: "Predictor[Any]", slide_of: Callable[[str], str] | None = None) -> "Pool":
+    """Makes what --transductive collects cells in: one slide, or those that images are of by their names."""
     from cytolora.classifier.inference import transductive
 
-    return transductive.Pool(model, transductive.by_folder) if by_folder else transductive.Pool(model)
+    return transductive.Pool(model) if slide_of is None else transductive.Pool(model, slide_of)
+
+
+def slides_of(
+    paths: Sequence[str], names: Sequence[str], slide_by: str | None, column: str | None
+) -> tuple[Callable[[str], str] | None, list[Path]]:
+    """Returns what names the slide of an image, by folder or by a column of tables, and the tables; None: one slide.
+
+    Raises:
+        DataError: If the tables do not say it of every image.
+    """
+    if column is not None:
+        from cytolora.classifier.inference.slide_tables import by_column, tables_at
+
+        return by_column(paths, column, names), tables_at(paths)
+    if slide_by != "folder":
+        return None, []
+    from cytolora.classifier.inference.transductive import by_folder
+
+    return by_folder, []
 
 
 def check_several(num_cells: int) -> None:

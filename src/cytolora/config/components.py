@@ -225,6 +225,9 @@ class Sampling:
 Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
 Tower = Literal["image", "text"]
 
+LoraInit = Literal["eva", "olora", "pissa"]
+"""Starts of LoRA's two matrices besides its own, random A and B = 0; models/adapters/starts.py says what each is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
@@ -253,6 +256,8 @@ class AdapterSpec:
     reference_attention_bug: bool = False
     """Computes attention as the paper's public code does for UNI and BiomedCLIP, which is wrong: see
     models/adapters/reference_attention.py. Never for anything but measuring what it does."""
+    init: LoraInit | None = None
+    """Start of the low-rank matrices of ``lora``; None: A random, B zero (Hu et al. 2021)."""
 
     __pydantic_config__ = CLOSED
 
@@ -280,10 +285,16 @@ class AdapterSpec:
             raise ConfigError(f"last_blocks is at least 1 and excludes blocks, got {self.last_blocks}, {self.blocks}.")
         if self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
+        if self.init is not None and self.init not in get_args(LoraInit):
+            raise ConfigError(f"init is one of {', '.join(get_args(LoraInit))}, or left out, got {self.init!r}.")
         if self.towers is not None and sorted(self.towers) not in (["image"], ["image", "text"]):
             raise ConfigError(f"towers is [image], or [image, text], got {list(self.towers)}.")
         if self.towers is not None:  # the same adapter, however it is written
             object.__setattr__(self, "towers", None if len(self.towers) == 1 else ("image", "text"))
+            if self.towers is not None and self.init is not None:
+                raise ConfigError(
+                    f"init {self.init} is for the image encoder alone. Leave out init, or the text of towers."
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

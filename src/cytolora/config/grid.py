@@ -56,6 +56,9 @@ class MethodSpec:
     """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
     prompt: PromptSpec | None = None
     """Hyper-parameters of prompt learning; None: its defaults, and all other methods."""
+    transductive: bool = False
+    """Classifies the images of a subset together, for heads on frozen features; a named variant of its method stands
+    beside it: ``gda-together: {method: gda, transductive: true}``."""
 
     __pydantic_config__ = CLOSED
 
@@ -113,7 +116,7 @@ class GridSpec:
             kind = self.kind_of(name)
             if kind == "zero_shot" and method != MethodSpec():
                 raise ConfigError("zero-shot trains nothing and has no settings; write `zero-shot: {}`.")
-            if kind == "head" and method != MethodSpec(method=method.method, head=method.head):
+            if kind == "head" and method != _of_head(method):
                 raise ConfigError(
                     f"{name} is trained without steps: it has no budget, learning rates, adapter or head_start. Write "
                     f"`{name}: {{}}`, or its own settings below `head`."
@@ -151,6 +154,11 @@ class GridSpec:
         """The divisions of a dataset without official subsets: each value left out, with each split seed."""
         seeds, left_out = self.split_seeds or (self.split.seed,), self.leave_out or (self.split.leave_out,)
         return tuple(replace(self.split, seed=seed, leave_out=value) for value in left_out for seed in seeds)
+
+
+def _of_head(method: MethodSpec) -> MethodSpec:
+    """Keeps what a head without steps may set."""
+    return MethodSpec(method=method.method, head=method.head, transductive=method.transductive)
 
 
 def _check_name(name: str, method: MethodSpec) -> None:

@@ -27,7 +27,7 @@ class HeadSpec:
     """Whether nearest-mean takes the mean of the training features away before it scales them to length 1."""
     alpha: float | None = None
     """Weight of the training images beside the text in tip-adapter and tip-adapter-f, above 0; None: chosen on the
-    validation images."""
+    validation images. In hxe, how fast the levels of the tree lose weight from the coarsest down; None: 0.5."""
     beta: float | None = None
     """How fast the likeness of images falls with their distance in tip-adapter, tip-adapter-f and proker, above 0;
     None: chosen on the validation images, or the authors' for the number of shots."""

@@ -20,7 +20,10 @@ TEXT_HEADS = (
 )
 """Those of ``FITTED_HEADS`` that read the text embeddings of the classes."""
 
-FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "ridge", *TEXT_HEADS)
+TREE_HEADS = ("hxe", "tree-softmax")
+"""Those that read the tree of the classes."""
+
+FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "ridge", *TEXT_HEADS, *TREE_HEADS)
 """Methods that fit a head on frozen features by a rule of their own, without a grid's budget and learning rates;
 models/adapters/head_methods.py says what each is. The names are part of run ids."""
 

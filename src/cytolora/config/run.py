@@ -31,6 +31,7 @@ from cytolora.config.method_kinds import (
     LINEAR,
     PROMPT_METHODS,
     TEXT_HEADS,
+    TREE_HEADS,
     ZERO_SHOT,
     MethodKind,
     method_kind,
@@ -47,6 +48,7 @@ __all__ = [
     "PROMPT_METHODS",
     "SUBSETS",
     "TEXT_HEADS",
+    "TREE_HEADS",
     "ZERO_SHOT",
     "AdapterSpec",
     "AugmentSpec",
@@ -75,7 +77,7 @@ _LATER = frozenset(
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
         *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
-        *("prompt", "tokens", "towers"),
+        *("prompt", "tokens", "init", "transductive", "towers"),
     }
 )
 
@@ -124,6 +126,8 @@ class RunSpec:
     """Hyper-parameters of a fitted head; None: its defaults, and all other methods."""
     prompt: PromptSpec | None = None
     """Hyper-parameters of prompt learning; None: its defaults, and all other methods."""
+    transductive: bool | None = None
+    """Whether the images of a subset are classified together (training/transduction/together.py); None: each alone."""
 
     __pydantic_config__ = CLOSED
 
@@ -133,6 +137,10 @@ class RunSpec:
             object.__setattr__(self, "head", None)  # the same run has one id, however its defaults are written
         if self.prompt == PromptSpec():
             object.__setattr__(self, "prompt", None)
+        if self.transductive is False:
+            object.__setattr__(self, "transductive", None)
+        if self.transductive and self.kind not in ("head", "linear"):
+            raise ConfigError(f"transductive is for heads on frozen features, and {self.method} is none. Leave it out.")
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
                 f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "

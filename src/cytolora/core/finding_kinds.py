@@ -207,6 +207,21 @@ LABELS = _kinds(
         "A class is named like a column of the tables of predictions.",
         "Rename the class with a label map (`--map`).",
     ),
+    (
+        *(410, "left-out-by-map", "note"),
+        "The label map of a pool leaves classes of a dataset out: no category fits, or no source says which.",
+        "Nothing, or give a label map of your own (`--pool MAP.yaml`).",
+    ),
+    (
+        *(411, "joined-by-map", "note"),
+        "The label map of a pool joins classes of a dataset, which are told apart no more.",
+        "Nothing, or give a label map of your own (`--pool MAP.yaml`).",
+    ),
+    (
+        *(412, "pool-divided-anew", "note"),
+        "Official subsets of some datasets of a pool are not used, for others have none.",
+        "Nothing, or leave a dataset out whole: `--leave-out dataset=NAME`.",
+    ),
 )
 
 DIVISION = _kinds(
@@ -275,6 +290,11 @@ DIVISION = _kinds(
         *(513, "class-not-drawn", "note"),
         "A draw in natural prevalence holds no training image of a class: it can hardly be predicted.",
         "Give more shots, or draw as many of every class: `--sampling per_class`.",
+    ),
+    (
+        *(514, "near-duplicates-not-listed", "warning"),
+        "More pairs of images resemble each other than anybody can look at: only the nearest are listed and compared.",
+        "Keep one image of each scene (frames of a video, augmented copies), or give those of one scene one group.",
     ),
 )
 

@@ -32,6 +32,7 @@ from cytolora.data.readers.herlev import HERLEV
 from cytolora.data.readers.hicervix import HICERVIX
 from cytolora.data.readers.layout import child_named
 from cytolora.data.readers.mlcc import MLCC
+from cytolora.data.readers.pool import POOL
 from cytolora.data.readers.rearranged import read_dataset
 from cytolora.data.readers.sipakmed import SIPAKMED
 from cytolora.data.readers.spec import DatasetSpec
@@ -58,6 +59,7 @@ for _spec in (
     HERLEV,
     HICERVIX,
     MLCC,
+    POOL,
     SIPAKMED,
     SYNTHETIC,
     TXT,

@@ -18,8 +18,9 @@ from cytolora.data.readers.tables import has_columns, how_to_name
 from cytolora.data.walk import Found, content_at, files_in, walk
 from cytolora.errors import DataError
 
-_OURS = (("path", "fingerprint"), ("from", "to"))
-"""Columns of split files and label maps, which may lie beside the images."""
+_CROISSANT = ("file_name", "label", "split", "group", "sha256")
+_OURS = (("path", "fingerprint"), ("from", "to"), _CROISSANT)
+"""Columns of split files, label maps and tables of Croissant files, which may lie beside the images."""
 _TABLES = ("csv", "txt")
 """Readers that take images by the word of a table or list."""
 
@@ -195,6 +196,9 @@ def _is_table(file: Path) -> bool:
 
 
 def _is_ours(file: Path) -> bool:
+    if suffix_of(file.name) == ".json":  # a description in Croissant, by the table that it has
+        table = file.with_name(f"{file.name}.csv")
+        return table.is_file() and has_columns(table, _CROISSANT)
     return suffix_of(file.name) == ".csv" and any(has_columns(file, columns) for columns in _OURS)
 
 

@@ -43,7 +43,7 @@ class Sample:
     pixel_rules: str = ""
     """Rules that read the image otherwise than version 1 of them, in words; empty where none does: most images."""
     elsewhere: Path | None = field(default=None, compare=False)
-    """Its file where that is not below the dataset's root: an image that was added, to be trained on alone."""
+    """Its file where that is not below the dataset's root: an image that ``fit`` added, or one of a pool."""
 
     @property
     def pixels_key(self) -> str:

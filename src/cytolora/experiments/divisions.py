@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cytolora.config.run import SUBSETS
 from cytolora.core.files import sha256_file, sha256_text, write_text
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.splitting.split_files import split_text
 from cytolora.experiments.store import unwritable
+from cytolora.metrics.units import unit_names
 
 FOLDER = ".splits"
 """Within a store; a file is named by its SHA-256."""
@@ -31,6 +33,18 @@ def kept_division(runs_dir: Path, sha256: str) -> Path | None:
     """Returns the split file of a division; None where it is missing or not as it was written."""
     path = runs_dir / FOLDER / f"{sha256}.csv"
     return path if path.is_file() and sha256_file(path) == sha256 else None
+
+
+def counts_of_subsets(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Counts the images of each subset, and the sampling units (groups, or images of unknown group) they come from."""
+    return {
+        subset: {
+            "images": len(samples),
+            "units": len(set(unit_names([one.group for one in samples], [one.path for one in samples]))),
+        }
+        for subset in SUBSETS
+        if (samples := manifest.subset(subset))
+    }
 
 
 def counts(split: Split) -> dict[str, dict[str, dict[str, int]]]:

@@ -2,24 +2,24 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from cytolora.config.run import SUBSETS, RunSpec
+from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
-from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
-from cytolora.core.provenance import software
 from cytolora.core.text import counted
-from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
-from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
+from cytolora.experiments.claims import ClaimedError, noted, of_features, of_test
 from cytolora.experiments.cost import num_training_passes
-from cytolora.experiments.divisions import counts, keep_division
+from cytolora.experiments.divisions import keep_division
+from cytolora.experiments.failures import attempt
+from cytolora.experiments.parts import predictions_table, provenance
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
@@ -40,7 +40,6 @@ from cytolora.experiments.workload import (
     step_work,
 )
 from cytolora.metrics.scores import score
-from cytolora.metrics.units import unit_names
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors, to_safetensors
 from cytolora.training.adapt import (
@@ -54,6 +53,7 @@ from cytolora.training.adapt import (
     zero_shot,
 )
 from cytolora.training.heads.fitted import HEADS
+from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.prompt_learning import train_prompts
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
@@ -63,11 +63,15 @@ if TYPE_CHECKING:
     import pyarrow as pa  # 26 MiB, which nothing needs before results are written
 
 
-def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tracker: Tracker | None = None) -> None:
+def execute(
+    job: Job, inputs: Inputs, store: Store, *, device: torch.device, tracker: Tracker | None = None
+) -> list[ClaimedError]:
     """Does what is missing of a job: trains, chooses each setting's learning rate, scores the test set for that one.
 
-    Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads.
+    Every finished run is stored at once: interrupting loses the run in flight, or one batch of linear heads. What other
+    processes are at work at is passed over and returned: what is then missing is done by another call.
     """
+    elsewhere: list[ClaimedError] = []
     tracker = tracker or Tracker(Progress())
     first = job.settings[0][0]
     session = open_session(first, inputs, store, device=device, progress=tracker.progress)
@@ -75,17 +79,34 @@ def execute(job: Job, inputs: Inputs, store: Store, *, device: torch.device, tra
         [one for one in job.settings if (one[0].kind == "adapter") is adapts] for adapts in (False, True)
     )
     if frozen:
-        _on_frozen_features(job, frozen, session, store, tracker)
+        runs = [run for setting in frozen for run in setting]
+        name = of_features(job.dataset, job.backbone, job.split)
+        with noted(elsewhere):
+            attempt(store, inputs, name, runs, lambda: _on_frozen_features(job, frozen, session, store, tracker))
     stored = {run.run_id: store.find(run.run_id) for setting in adapted for run in setting}
     missing = [run for setting in adapted for run in setting if stored[run.run_id] is None]
     if total := num_training_passes(missing, inputs) + sum(num_test_passes(one, inputs, stored) for one in adapted):
         what = counted(len(missing), "adapter run") if missing else "test set"
-        tracker.begin(adapters(adapted[0][0]), f"{title_of(job)}: {what}", total, PASSES)
+        tracker.begin(adapters(adapted[0][0]), f"{job.title}: {what}", total, PASSES)
     for setting in adapted:
         tracker.kind = adapters(setting[0])
-        train_setting(session, store, setting, tracker=tracker)
-        score_chosen(session, store, setting, tracker)
+        _train_and_score(session, store, setting, tracker, elsewhere)
     tracker.end_job()
+    return elsewhere
+
+
+def _train_and_score(
+    session: Session, store: Store, setting: Sequence[RunSpec], tracker: Tracker, elsewhere: list[ClaimedError]
+) -> None:
+    """Trains what is missing of an adapter's setting, and scores it if nothing is missing then."""
+    for run in [run for run in setting if store.find(run.run_id) is None]:
+        with noted(elsewhere):
+            train = partial(train_setting, session, store, setting, [run], tracker)
+            attempt(store, session.inputs, run.run_id, [run], train)
+    if all(store.find(run.run_id) is not None for run in setting):
+        with noted(elsewhere):
+            score = partial(score_chosen, session, store, setting, tracker)
+            attempt(store, session.inputs, of_test(setting), setting, score)
 
 
 def _on_frozen_features(
@@ -93,14 +114,14 @@ def _on_frozen_features(
 ) -> None:
     preprocess = settings[0][0].preprocess
     if session.num_missing_features(preprocess):
-        title, num_images = f"{title_of(job)}: features", len(session.manifest.samples)
+        title, num_images = f"{job.title}: features", len(session.manifest.samples)
         tracker.begin(features(job.backbone), title, num_images, "images")
         tracker.know(_head_rates(job, session, session.inference_encoder.feature_dim))
         for _ in session.feature_chunks(session.progress.done, preprocess):
             pass  # kept, and read from there by the settings
     missing = {one[0].setting_id: [run for run in one if store.find(run.run_id) is None] for one in settings}
     total = sum(num_frozen_steps(one, missing[one[0].setting_id], session.inputs) for one in settings)
-    tracker.begin(STORING, f"{title_of(job)}: heads on frozen features", total, "steps")
+    tracker.begin(STORING, f"{job.title}: heads on frozen features", total, "steps")
     if any(setting[0].kind == "linear" and missing[setting[0].setting_id] for setting in settings):
         tracker.know(_head_rates(job, session, session.features_of(session.manifest.samples[:1], preprocess).shape[1]))
     for setting in settings:
@@ -111,11 +132,6 @@ def _on_frozen_features(
 
 def _head_rates(job: Job, session: Session, feature_dim: int) -> dict[Kind, float]:
     return head_rates(job, feature_dim=feature_dim, num_classes=len(session.manifest.classes), device=session.device)
-
-
-def title_of(job: Job) -> str:
-    """Names what the runs of a job share, for people."""
-    return f"{job.dataset}, {job.backbone}"
 
 
 def open_session(
@@ -275,20 +291,22 @@ def _validated(
     }
     if trained.kept_step is not None:
         metrics["train"]["kept_step"] = trained.kept_step
+    if not trained.diverged and (intruders := intruder_dimensions(session, run, trained.state)):
+        metrics["intruders"] = intruders
     if trained.diverged or not split.val:
         metrics["train"]["final_loss"] = None if trained.diverged else trained.final_loss
         metrics["val"] = None
-        predictions = _table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
+        predictions = predictions_table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
     else:
         class_probabilities = probabilities(session, run, trained.state, split.val, trained.classifier).numpy()
         metrics["val"] = score(session.labels_of(split.val), class_probabilities)
-        predictions = _table(session.manifest, split.val, class_probabilities)
+        predictions = predictions_table(session.manifest, split.val, class_probabilities)
     return RunResult(
         spec=run,
         metrics=metrics,
         predictions=predictions,
         weights=to_safetensors(trained.state),
-        provenance={**_provenance(session, run, trained.seconds), "division": division},
+        provenance={**provenance(session, run, trained.seconds), "division": division},
     )
 
 
@@ -307,7 +325,7 @@ def _test_score(session: Session, result: RunResult, tracker: Tracker) -> _TestS
         weights_sha256=_sha256(result.weights),
         metrics=score(session.labels_of(split.test), class_probabilities),
         neighbours=scores,
-        rows=_table(session.manifest, split.test, class_probabilities),
+        rows=predictions_table(session.manifest, split.test, class_probabilities),
     )
 
 
@@ -339,57 +357,6 @@ def _sealed(stored: StoredRun) -> RunResult:
         weights=stored.weights(),
         provenance=stored.provenance,
     )
-
-
-def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> "pa.Table":
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {
-        name: pa.array([getattr(sample, name) for sample in samples], pa.string())
-        for name in ("path", "label", "subset", "group")
-    }
-    for name in sorted({name for sample in manifest.samples for name, _ in sample.metadata}):
-        values = [dict(sample.metadata).get(name) for sample in samples]
-        columns[METADATA_PREFIX + name] = pa.array(values, pa.string())
-    for index, label in enumerate(manifest.classes):
-        columns[label] = pa.array(probabilities[:, index], pa.float32())
-    return pa.table(columns)
-
-
-def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
-    split, identity = session.split(run), session.inputs.identity(run)
-    prompts = session.inputs.prompts(run)
-    of_run = of_draw(session.manifest, split) if run.sampling.sampling == "natural" else []
-    found = (*session.manifest.findings, *session.weight_findings, *of_run)
-    return {
-        **({} if prompts is None else {"prompts": prompts}),
-        **{name: known for name in identity.__dataclass_fields__ if (known := getattr(identity, name)) is not None},
-        **software(),
-        "classes": list(session.manifest.classes),
-        "group_rule": session.manifest.group_rule,
-        "split_rule": session.manifest.split_rule,
-        "grouping": asdict(session.manifest.grouping),
-        "division_counts": _division_counts(session.manifest),
-        "findings": [one.plain() for one in gravest_first(found)],
-        "counts": counts(split),
-        "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
-        "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
-        "device": str(session.device),
-        "threads": torch.get_num_threads(),
-        "seconds": seconds,
-    }
-
-
-def _division_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
-    """Counts the images of each subset, and the sampling units (groups, or images of unknown group) they come from."""
-    return {
-        subset: {
-            "images": len(samples),
-            "units": len(set(unit_names([one.group for one in samples], [one.path for one in samples]))),
-        }
-        for subset in SUBSETS
-        if (samples := manifest.subset(subset))
-    }
 
 
 def _spec(stored: StoredRun) -> RunSpec:

@@ -43,6 +43,11 @@ class Job:
     """Runs by setting of the results table (all seeds and learning rates), stored ones among them."""
 
     @property
+    def title(self) -> str:
+        """Names what its runs share, for people."""
+        return f"{self.dataset}, {self.backbone}"
+
+    @property
     def runs(self) -> tuple[RunSpec, ...]:
         """All runs of all settings."""
         return tuple(run for setting in self.settings for run in setting)

@@ -69,7 +69,8 @@ class RunResult:
     metrics: Mapping[str, Any]
     """``val`` and ``test`` (null until the rate is chosen): each accuracy, balanced_accuracy, macro_f1, loss, n;
     ``num_trainable``; ``train``: num_images, num_steps, final_loss; for ``linear`` also ``neighbours``: ``knn``
-    (its k, val, test) and ``nearest_mean`` on the same draw."""
+    (its k, val, test) and ``nearest_mean`` on the same draw; for adapters of linear weights ``intruders``: total, top,
+    epsilon, layers (models/adapters/intruders.py)."""
     predictions: "pa.Table"
     """Columns path, label, subset, group, ``meta_`` and the name of each metadata column, and the probability of each
     class under the class's own name."""
@@ -146,6 +147,20 @@ class StoredRun:
         self.check_unchanged()
         return None
 
+    def contents(self, *, weights: bool = True) -> dict[str, bytes]:
+        """Reads all its files by name, checksums of them included, to put them elsewhere.
+
+        Args:
+            weights: Whether adapter and head are among them.
+
+        Raises:
+            StoreError: If one is missing or damaged, or the run was replaced since it was read.
+        """
+        names = [SPEC, METRICS, PREDICTIONS, PROVENANCE, *([WEIGHTS] if weights and self.has_weights else [])]
+        contents = {name: self._content(name) for name in names}
+        sums = {} if self.checksums is None else {CHECKSUMS: checksum_lines(contents)}
+        return {**contents, **sums}
+
     def file(self, name: str) -> Path:
         """Returns the path of one of its files, to read it: the folder may be set aside, half replaced."""
         return current_folder(self.path) / name
@@ -216,7 +231,7 @@ class Store:
             why = error.__cause__
             if not isinstance(why, PermissionError) or why.filename in (*PROBLEMS, CHECKSUMS):
                 raise
-            if _RUN_ID.fullmatch(name):
+            if is_run_id(name):
                 raise
             if name not in self._left_out:
                 self._left_out.add(name)
@@ -276,6 +291,21 @@ class Store:
                     "weights, data or splits. It was not overwritten: choose another --out."
                 )
 
+    def copy(self, run: StoredRun) -> None:
+        """Stores a run of another store as it is there, or replaces it whole.
+
+        Raises:
+            StoreError: If it is damaged there, or the disk does not take it.
+        """
+        contents = run.contents()
+        self.make_root()
+        try:
+            with staged_folder(self.root / run.run_id) as folder:
+                for name, content in contents.items():
+                    write_bytes(folder / name, content, durable=False)  # flushed whole, before the folder's rename
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
     def write(self, result: RunResult) -> None:
         """Stores a run, or replaces it whole, whatever is there; see ``exclusive`` and ``add``.
 
@@ -315,6 +345,11 @@ def _check_storable(result: RunResult) -> None:
     wrong += filter(None, [problem_in_table(result.predictions, result.provenance.get("classes", ()))])
     if wrong:
         raise StoreError(f"Run {result.spec.run_id} cannot be stored: {wrong[0]}.")
+
+
+def is_run_id(name: str) -> bool:
+    """Whether a folder in a store is named like a run."""
+    return _RUN_ID.fullmatch(name) is not None
 
 
 def again_if_replaced(read: Callable[[], _Value]) -> _Value:

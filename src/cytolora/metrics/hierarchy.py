@@ -37,22 +37,36 @@ def tree_score(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[st
     truth = np.asarray(labels)
     by_class: Float64[np.ndarray, "images classes"] = np.asarray(probabilities, dtype=np.float64)
     paths = [tree[name] for name in classes]
-    accuracies: list[float] = []
-    chosen: list[tuple[list[_Node], Int64[np.ndarray, " images"]]] = []
-    for level in range(1, max(map(len, paths)) + 1):
-        nodes, node_of_class = _nodes(paths, level)
-        by_node = by_class @ np.eye(len(nodes))[node_of_class]
-        picked = by_node.argmax(axis=1)
-        accuracies.append(float((picked == node_of_class[truth]).mean()))
-        chosen.append((nodes, picked))
+    chosen = [_picked(by_class, paths, level) for level in range(1, max(map(len, paths)) + 1)]
     predicted = by_class.argmax(axis=1)
     wrong = predicted != truth
     apart = distances(paths)[truth, predicted][wrong]
     return TreeScore(
-        accuracies=tuple(accuracies),
+        accuracies=tuple(level_hits(labels, probabilities, classes, tree).mean(axis=0).tolist()),
         mistake_distance=float(apart.mean()) if wrong.any() else None,
         consistency=float(_on_one_path(chosen).mean()),
     )
+
+
+def level_hits(
+    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str], tree: Tree
+) -> Bool[np.ndarray, "images levels"]:
+    """Returns which images are right at each level, for pairs of classifiers; see ``TreeScore.accuracies``."""
+    truth, paths = np.asarray(labels), [tree[name] for name in classes]
+    by_class = np.asarray(probabilities, dtype=np.float64)
+    hits = []
+    for level in range(1, max(map(len, paths)) + 1):
+        _, node_of_class = _nodes(paths, level)
+        hits.append(_picked(by_class, paths, level)[1] == node_of_class[truth])
+    return np.stack(hits, axis=1)
+
+
+def _picked(
+    by_class: Float64[np.ndarray, "images classes"], paths: Sequence[_Node], level: int
+) -> tuple[list[_Node], Int64[np.ndarray, " images"]]:
+    """Returns the nodes at a level, and the index of the most probable one for each image."""
+    nodes, node_of_class = _nodes(paths, level)
+    return nodes, (by_class @ np.eye(len(nodes))[node_of_class]).argmax(axis=1)
 
 
 def distances(paths: Sequence[_Node]) -> Int64[np.ndarray, "classes classes"]:

@@ -1,20 +1,20 @@
 """Training of runs: linear heads in one batched pass, fitted heads and adapters one by one; class probabilities."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from cytolora.config.run import TEXT_HEADS, AugmentSpec, HeadSpec, RunSpec
+from cytolora.config.run import TEXT_HEADS, TREE_HEADS, AugmentSpec, HeadSpec, RunSpec
 from cytolora.data.imaging.views import kept_evaluation_view, to_batch
 from cytolora.data.manifest import Sample
 from cytolora.errors import ConfigError
 from cytolora.metrics.units import unit_names
 from cytolora.models.adapters.attach import attach, prove_attached
 from cytolora.models.adapters.methods import METHODS
+from cytolora.models.adapters.starts import start_from_images
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import (
     EncoderWithHead,
@@ -36,8 +36,10 @@ from cytolora.training.heads.linear import fit_heads
 from cytolora.training.loop import TrainingBatch, fit, predict
 from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
+from cytolora.training.seeding import seeded
 from cytolora.training.session import Session
 from cytolora.training.trained import State, Trained
+from cytolora.training.transduction.together import classify_together, softening
 from cytolora.training.views import training_batches
 
 
@@ -184,12 +186,11 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
     """Trains adapter and head of one run."""
     samples = session.split(run).train
     num_steps = run.num_steps(len(samples))
-    starts = (
-        None if run.trains_text_tower else _starts(session, [run])
-    )  # before the seed, as the encoder: building one draws from it
-    encoder, order, started = _encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
-    with _seeded(run.seed):
-        classifier = _new_classifier(session, encoder, run, order)
+    # before the seed, as the encoder: building one draws from it
+    starts = None if run.trains_text_tower else _starts(session, [run])
+    encoder, order, started = encoder_of(session, run), torch.Generator().manual_seed(run.seed), perf_counter()
+    with seeded(run.seed):
+        classifier = _new_classifier(session, encoder, run, order, samples)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
         kept = _kept_weights(session, run, classifier)
@@ -244,7 +245,15 @@ def labelled(session: Session, run: RunSpec, samples: Sequence[Sample], augment:
         num_classes=len(session.manifest.classes),
         groups=unit_names([sample.group for sample in samples], [sample.path for sample in samples]),
         text=run_text(run, session.inputs, session.cache / "text") if run.method in TEXT_HEADS else None,
+        tree=_class_paths(session, run) if run.method in TREE_HEADS else (),
     )
+
+
+def _class_paths(session: Session, run: RunSpec) -> tuple[tuple[str, ...], ...]:
+    manifest = session.manifest
+    if not set(manifest.classes) <= set(manifest.tree):
+        raise ConfigError(f"{run.method} needs classes in a tree, and those of {run.dataset} have none.")
+    return tuple(manifest.tree[label] for label in manifest.classes)
 
 
 def _training_images(session: Session, run: RunSpec) -> Labelled:
@@ -273,6 +282,19 @@ def probabilities(
     Args:
         classifier: The run's own, where it was trained just now; built from ``state`` otherwise.
     """
+    found = _one_by_one(session, run, state, samples, classifier)
+    if not run.transductive or not samples:
+        return found
+    val = session.split(run).val
+    of_val = found if samples == val or not val else _one_by_one(session, run, state, val, classifier)
+    temperature = softening(of_val, session.labels_of(val)) if val else 1.0
+    features = session.features_of(samples, run.preprocess)
+    return classify_together(_training_images(session, run), features, found, temperature)
+
+
+def _one_by_one(
+    session: Session, run: RunSpec, state: State, samples: Sequence[Sample], classifier: EncoderWithHead | None
+) -> Float32[Tensor, "images classes"]:
     if run.kind == "zero_shot":
         return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
     if run.kind == "head":
@@ -300,8 +322,8 @@ def _scored(
 
 def rebuilt(session: Session, run: RunSpec, state: State) -> EncoderWithHead:
     """Builds the classifier of a trained adapter run from its weights."""
-    encoder = _encoder_of(session, run)
-    with _seeded(run.seed):
+    encoder = encoder_of(session, run)
+    with seeded(run.seed):
         classifier = _new_classifier(session, encoder, run, torch.Generator().manual_seed(run.seed))
     load_trained_state(classifier, state)
     return classifier
@@ -315,17 +337,22 @@ def _evaluation_batch(
     return to_batch(views, preprocess, session.device)
 
 
-def _encoder_of(session: Session, run: RunSpec) -> Encoder:
+def encoder_of(session: Session, run: RunSpec) -> Encoder:
     """Returns the encoder to adapt; loads that of the text too, for building either draws from torch's global state."""
     if run.trains_text_tower:
         _ = session.text_encoder
     return session.encoder if METHODS.get(run.method).peft_config is None else session.split_encoder
 
 
-def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator) -> EncoderWithHead:
+def _new_classifier(
+    session: Session, encoder: Encoder, run: RunSpec, start: torch.Generator, drawn: Sequence[Sample] = ()
+) -> EncoderWithHead:
     """Builds the untrained classifier of an adapter run; the adapter's start comes from torch's global state.
 
     ``encoder`` is loaded before that state is seeded: building one draws from it.
+
+    Args:
+        drawn: The run's training images, for an adapter that starts from them; none where a stored one replaces it.
     """
     if run.adapter is None:
         raise ValueError(f"{run.method} trains on features; it has no encoder of its own")
@@ -336,6 +363,12 @@ def _new_classifier(session: Session, encoder: Encoder, run: RunSpec, start: tor
         home = next(encoder.parameters()).device  # an earlier use may have moved what is shared there, and only that
         prove_attached(adapted.to(home).eval(), noise.to(home))
         session.proven.add(recipe)
+    if run.adapter.init == "eva" and drawn:
+        start_from_images(
+            adapted.to(session.device),
+            lambda indices: _evaluation_batch(session, run, [drawn[index] for index in indices]),
+            len(drawn),
+        )
     autocast = for_training(adapted, session.device, run.train.precision)
     if run.trains_text_tower:
         return TwoTowers(adapted, _text_head(session, run), autocast=autocast)
@@ -349,11 +382,3 @@ def _text_head(session: Session, run: RunSpec) -> TextHead:
     assert run.adapter is not None
     words = words_of(run.dataset, session.manifest.classes)
     return text_head(session.text_encoder, run.method, run.adapter, PAPER_TEMPLATE, words)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global random state for a block, and leaves it as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
@@ -34,6 +35,8 @@ _CHUNK = MAX_ENTRIES
 """Images held in memory at once, and computed before they are written: what an interruption loses at most."""
 _ACCELERATOR_BATCH_SIZE = 64
 _NUM_PROBED = 8
+_ONE_AT_A_TIME = Lock()
+"""Of those that compute features on a CPU: the number of torch's threads is one for the whole process."""
 _SEED_DIGITS = 16
 """Hexadecimal, of an image's hash: the seed of its one random view."""
 
@@ -110,16 +113,22 @@ def _side_by_side(device: torch.device) -> Iterator[Callable[..., Iterator[Tenso
     Threads that share one image wait for each other at every product: with two, a ViT-B/16 takes a tenth longer so, and
     a small encoder gains nothing from the second (docs/performance.md).
     """
-    num_threads = torch.get_num_threads()
-    if device.type != "cpu" or num_threads == 1:
+    if device.type != "cpu":
         yield map
         return
-    pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(num_threads)  # the number is also that of threads to come
+    with _ONE_AT_A_TIME:
+        num_threads = torch.get_num_threads()
+        if num_threads == 1:
+            yield map
+            return
+        try:
+            pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
+            try:
+                yield pool.map
+            finally:
+                pool.shutdown(cancel_futures=True)
+        finally:
+            torch.set_num_threads(num_threads)  # the number is also that of threads to come
 
 
 def num_missing(manifest: Manifest, preprocess: Preprocess, *, recipe: str, weights_sha256: str, cache: Path) -> int:

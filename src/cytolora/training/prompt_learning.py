@@ -1,8 +1,7 @@
 """Prompt learning on cached image features: CoOp, CoCoOp, KgCoOp and ProGrad, trained through the text encoder."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 import torch
@@ -22,6 +21,7 @@ from cytolora.models.text.prompts import words_of
 from cytolora.training.early_stopping import KeptWeights, Patience
 from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.loop import batches, rate_at
+from cytolora.training.seeding import seeded
 from cytolora.training.session import Session
 from cytolora.training.trained import State, Trained
 
@@ -229,7 +229,7 @@ def _learner(session: Session, run: RunSpec, feature_dim: int) -> PromptLearner:
     spec, encoder = run.prompt or PromptSpec(), session.text_encoder
     words = words_of(run.dataset, session.manifest.classes)
     text = PromptedText(encoder, spec.template, words, num_vectors=spec.tokens)
-    with _seeded(run.seed):
+    with seeded(run.seed):
         context = text.word_vectors()
         if spec.tokens is not None:
             context = _CONTEXT_STD * torch.randn_like(context)
@@ -257,11 +257,3 @@ def _facts(run: RunSpec) -> PromptFacts:
     facts = METHODS.get(run.method).prompt
     assert facts is not None, f"{run.method} learns no prompts"
     return facts
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global random state for a block, and leaves it as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

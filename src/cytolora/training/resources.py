@@ -14,6 +14,7 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest, Split
+from cytolora.data.pooling import Pool, load_pool
 from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.split_files import read_split
 from cytolora.data.splitting.splits import assign_subsets, draw
@@ -45,6 +46,8 @@ class Inputs:
     """Says which image is in train, val or test; replaces official subsets and the grid's own split."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
     """Gives classes other names, or joins some."""
+    pool: Pool | None = None
+    """Datasets that are read as one, under the pool's name."""
     reading: ReadOptions = AS_IT_STANDS
     """What the files of a dataset leave to choose."""
     _undivided: dict[tuple[str, str | None], Manifest] = field(default_factory=dict)
@@ -61,7 +64,8 @@ class Inputs:
 
     def without_missing(self) -> "Inputs":
         """Returns the inputs less the folders that do not exist (yet): a plan draws no cells."""
-        return replace(self, data={name: path for name, path in self.data.items() if path.exists()})
+        present = {name: path for name, path in self.data.items() if path.exists()}
+        return replace(self, data=present, pool=self.pool if self.pool and self.pool.exists else None)
 
     def absolute(self) -> "Inputs":
         """Returns the inputs, with what was read so far, for a process that works in another folder."""
@@ -72,6 +76,7 @@ class Inputs:
             weights_dir=self.weights_dir and self.weights_dir.absolute(),
             split_file=self.split_file and self.split_file.absolute(),
             label_map=self.label_map and self.label_map.absolute(),
+            pool=self.pool and self.pool.absolute(),
             _undivided={
                 key: replace(manifest, root=manifest.root.absolute()) for key, manifest in self._undivided.items()
             },
@@ -84,7 +89,7 @@ class Inputs:
         """Returns the dataset with hashes and with every image in train, val or test."""
         key = (dataset, split)
         if key not in self._manifests:
-            if dataset not in self.data:
+            if not self._is_here(dataset):
                 raise ConfigError(f"Where is {dataset}? Name its folder with --data {dataset}=PATH.")
             self._manifests[key] = self._divide(dataset, split)
         return self._manifests[key]
@@ -94,9 +99,12 @@ class Inputs:
 
         Where no folder is named, as the dataset's entry says.
         """
-        if dataset not in self.data:
+        if not self._is_here(dataset):
             return "test" in DATASETS.get(dataset.partition(":")[0]).expected_subsets
         return any(sample.subset == "test" for sample in self._read(dataset, None).samples)
+
+    def _is_here(self, dataset: str) -> bool:
+        return dataset in self.data or (self.pool is not None and dataset == self.pool.name)
 
     def _read(self, dataset: str, groups_from: str | None) -> Manifest:
         """Reads a dataset, once for all its divisions."""
@@ -106,7 +114,10 @@ class Inputs:
         key = (dataset, groups_from)
         if key not in self._undivided:
             reading = replace(self.reading, groups_from=groups_from)
-            manifest = load_manifest(self.data[dataset], dataset, reading=reading)
+            if self.pool is not None and dataset == self.pool.name:
+                manifest = load_pool(self.pool, reading)
+            else:
+                manifest = load_manifest(self.data[dataset], dataset, reading=reading)
             suspected = groups_suspected(manifest)
             if self.label_map is not None:
                 manifest = apply_label_map(manifest, self.label_map)
@@ -124,7 +135,7 @@ class Inputs:
 
     def changed_pixels(self, spec: RunSpec, stored_fingerprint: str | None) -> tuple[str, ...]:
         """Says which pixel rules alone make a dataset another one than that of a stored run; empty for any other."""
-        if spec.dataset not in self.data:
+        if not self._is_here(spec.dataset):
             return ()
         manifest = self.manifest(spec.dataset, spec.split)
         return tuple(manifest.changed_pixels()) if stored_fingerprint == manifest.fingerprint_before else ()
@@ -213,7 +224,7 @@ class Inputs:
             weights = self.weights_sha256(spec.backbone)
         except WeightsError:
             weights = None
-        if spec.dataset not in self.data:
+        if not self._is_here(spec.dataset):
             return Identity(weights_sha256=weights, data_fingerprint=None, split_fingerprint=None)
         manifest, split = self.manifest(spec.dataset, spec.split), self.split(spec)
         return Identity(

@@ -32,6 +32,11 @@ _View = tuple[Preprocess | None, AugmentSpec | None]
 _COMPARED = "weights"
 
 
+def recipe_of(backbone: BackboneSpec, precision: FeaturePrecision) -> str:
+    """Names what, besides weights, preprocessing and image, decides a frozen feature: part of its key in the cache."""
+    return backbone.recipe if precision == "fp32" else f"{backbone.recipe}, {precision}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """One dataset and one backbone, read once for all runs that need them."""
@@ -122,8 +127,8 @@ class Session:
 
     @property
     def recipe(self) -> str:
-        """What, besides weights, preprocessing and image, decides a frozen feature: part of its key in the cache."""
-        return self.backbone.recipe if self.precision == "fp32" else f"{self.backbone.recipe}, {self.precision}"
+        """What, besides weights, preprocessing and image, decides a frozen feature."""
+        return recipe_of(self.backbone, self.precision)
 
     @cached_property
     def pixels(self) -> PixelCache:

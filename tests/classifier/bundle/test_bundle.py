@@ -67,7 +67,7 @@ def test_a_zip_of_the_bundle_predicts_the_same_without_being_unpacked(linear, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.zip", "wrapped.zip"]
 
 
-@pytest.mark.parametrize("method", ["lora", "vera", "pissa", "vpt", "last_blocks"])
+@pytest.mark.parametrize("method", ["lora", "vera", "pissa", "randlora", "miss", "vpt", "last_blocks"])
 def test_an_adapter_written_is_the_adapter_read(method, tmp_path):
     folder = write_small_bundle(tmp_path / "model", method)
     bundle, plain = Classifier.load(folder), Classifier.load(write_small_bundle(tmp_path / "plain"))

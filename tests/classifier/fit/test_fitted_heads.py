@@ -16,8 +16,11 @@ from cytolora.classifier.inference.onnx_predictor import OnnxModel
 from cytolora.config.run import SplitSpec
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError
+from cytolora.models.adapters.head_methods import FITTED
 
-AFFINE = ["gda", *(pytest.param(name, marks=pytest.mark.slow) for name in ("logistic", "ridge", "nearest-mean"))]
+ABLE = sorted(name for name, facts in FITTED.items() if facts.is_affine and not facts.needs_text)
+AFFINE = [name if name == "gda" else pytest.param(name, marks=pytest.mark.slow) for name in ABLE]
+"""Every head that a bundle can hold."""
 
 
 @pytest.fixture(scope="module", params=AFFINE)

@@ -1,21 +1,30 @@
 """int8 from features to predictions: one precision in fit, predict, cache, card and findings, or a refusal."""
 
+import importlib
+import inspect
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from quick_fit import quick_fit
 from small_bundle import write_small_bundle
+from vnni import needs_int8
 
+import cytolora
 from cytolora import Classifier, ConfigError
 from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.classifier.fit.config import FitOptions, choose_config
-from cytolora.classifier.leakage.encodings import of_session
+from cytolora.classifier.inference.onnx_predictor import OnnxModel
+from cytolora.classifier.inference.predictor import Predictor
+from cytolora.classifier.leakage.encodings import of_bundle, of_session
 from cytolora.cli.app import main
+from cytolora.cli.own_backbones import open_any, open_bundle
 from cytolora.config.run import FeaturePrecision
 from cytolora.data.datasets import load_manifest
 from cytolora.models.backbones.registry import BACKBONES
@@ -24,8 +33,6 @@ from cytolora.models.kernels.int8 import int8_works
 from cytolora.training.embed import read_embedding
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
-
-needs_int8 = pytest.mark.skipif(not int8_works(), reason="no int8 products on this processor (VNNI)")
 
 
 def session(cells: Path, cache: Path, precision: FeaturePrecision) -> Session:
@@ -39,6 +46,20 @@ def fails(*arguments: str) -> bool:
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "--quiet"])
     return stop.value.code == 2
+
+
+def refused(*arguments: str) -> bool:
+    """As ``fails``, of a command that shows no progress."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return stop.value.code == 2
+
+
+class NoServer:
+    """Stands for a server that was stopped at once."""
+
+    def run(self, sockets: object) -> None:
+        """Serves nobody."""
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +167,93 @@ def test_predictions_in_another_precision_than_that_of_fit_are_marked(
         )
 
 
+def test_every_command_that_opens_a_bundle_takes_a_precision():
+    """``open_bundle`` and ``open_any`` have no default for it, so that a command cannot forget the option."""
+    for opener in (open_any, open_bundle):
+        assert inspect.signature(opener).parameters["precision"].default is inspect.Parameter.empty
+    folder = Path(inspect.getfile(open_any)).parent
+    names = {path.stem for path in folder.glob("*.py") if re.search(r"\bopen_(any|bundle)\(", path.read_text())}
+    names.discard("own_backbones")
+    assert names >= {"evaluate", "export", "leakage", "predict", "serve"}
+    for name in names:
+        command = getattr(importlib.import_module(f"cytolora.cli.{name}"), name)
+        parameters = inspect.signature(command).parameters
+        assert parameters["precision"].default == "auto", name
+        assert get_args(get_type_hints(command)["precision"]) == ("auto", "fp32", "int8"), name
+
+
+@needs_int8
+@pytest.mark.parametrize("command", ["predict", "evaluate", "leakage", "export", "serve"])
+def test_where_int8_cannot_be_computed_a_bundle_in_int8_works_in_fp32_by_the_option_that_the_refusal_names(
+    command: str, in_int8, drawn_cells, tmp_path, capsys, monkeypatch, request
+):
+    request.getfixturevalue("no_int8")
+    served: list[Predictor] = []
+    monkeypatch.setattr("cytolora.classifier.serve.server.make_server", lambda app, limits: NoServer())
+    monkeypatch.setattr("cytolora.classifier.serve.app.make_app", lambda predictor, *_, **__: served.append(predictor))
+    model, out = str(in_int8), tmp_path / "out"
+    arguments = {
+        "predict": [model, str(drawn_cells), "--out", f"{out}.csv"],
+        "evaluate": [model, str(drawn_cells), "--seen", "mark"],
+        "leakage": [str(drawn_cells), "--bundle", model, "--cache", str(tmp_path / "cache"), "--repeats", "1"],
+        "export": [model, "--to", "onnx", "--out", str(out)],
+        "serve": [model, "--port", "0"],
+    }[command]
+    assert fails(command, *arguments) if command != "serve" else refused(command, *arguments)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "int8 needs torch with oneDNN" in said
+    assert said.endswith('Choose precision fp32: --precision fp32, or precision="fp32" from Python.')
+    assert not out.exists()
+    with pytest.raises(SystemExit) as stop:
+        main([command, *arguments, "--precision", "fp32"])
+    assert not stop.value.code
+    captured = capsys.readouterr()
+    assert "N817" in captured.out + captured.err
+    if command == "export":
+        expected = Classifier.load(in_int8, precision="fp32").predict_proba(drawn_cells)
+        exported = OnnxModel.load(out)
+        np.testing.assert_allclose(exported.predict_proba(drawn_cells), expected, atol=1e-4)
+        assert [one.code for one in exported.findings()] == ["N817"]
+    if command == "serve":
+        assert [one.precision for one in served] == ["fp32"]
+
+
+@needs_int8
+def test_leakage_of_a_bundle_measures_the_features_that_it_predicts_with(in_int8, drawn_cells, tmp_path):
+    manifest = load_manifest(drawn_cells)
+    paths = [sample.file_in(manifest.root) for sample in manifest.samples]
+    for precision in ("int8", "fp32"):
+        bundle = Classifier.load(in_int8, precision=precision)
+        (encoding,) = of_bundle(bundle)
+        features = encoding.features(manifest, tmp_path, bundle.device, lambda _: None).numpy()
+        np.testing.assert_allclose(features, bundle.features(paths), atol=1e-5)
+
+
+@needs_int8
+def test_leakage_of_a_model_is_measured_in_the_precision_that_is_asked_for(drawn_cells, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "cytolora.classifier.leakage.measure.measure_leakage",
+        lambda manifest, encodings, **_: asked.extend(one.recipe for one in encodings),
+    )
+    for precision in (None, "fp32", "int8"):
+        cytolora.leakage(drawn_cells, model="nano", cache=tmp_path, precision=precision)
+    recipe = BACKBONES.get("nano").recipe
+    assert asked == [recipe, recipe, f"{recipe}, int8"]
+
+
+@needs_int8
+def test_an_opened_bundle_has_its_own_precision_and_another_is_refused(in_int8, drawn_cells, tmp_path):
+    with pytest.raises(ConfigError, match=r"bundle is open in int8, .* fp32 is asked for\. Open it with"):
+        cytolora.leakage(drawn_cells, bundle=Classifier.load(in_int8), precision="fp32", cache=tmp_path)
+
+
 @needs_int8
 @pytest.mark.parametrize("target", ["onnx", "timm"])
 def test_no_export_is_made_of_a_classifier_that_predicts_in_int8(target: str, in_int8, tmp_path, capsys):
     assert fails("export", str(in_int8), "--to", target, "--out", str(tmp_path / "out"))
-    assert "predicts in int8, and an export in fp32. Fit it again without" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "predicts in int8, and an export in fp32. Open it with --precision fp32" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -190,5 +293,5 @@ def test_int8_is_refused_in_one_line_where_it_cannot_be_computed(drawn_cells, tm
         assert fails(*command, "--precision", "int8")
         said = " ".join(capsys.readouterr().err.split())
         assert "int8 needs torch with oneDNN and a processor with AVX-512 VNNI" in said
-        assert said.endswith("Choose precision fp32.")
+        assert said.endswith('Choose precision fp32: --precision fp32, or precision="fp32" from Python.')
     assert {path.name for path in tmp_path.iterdir()} <= {"model", "cache"}

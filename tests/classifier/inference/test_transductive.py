@@ -8,14 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from prediction_files import rows_of
+from quick_fit import quick_fit
 from sklearn.linear_model import LogisticRegression
 from small_bundle import CLASSES, rewrite, write_small_bundle
 
 import cytolora
 from cytolora.classifier.bundle.files import ANCHORS, CONTENTS, read_bundle, write_bundle
 from cytolora.classifier.bundle.pack import head_file
+from cytolora.classifier.decision import ood
 from cytolora.classifier.decision.decide import Prediction, Transductive, transductive_columns
-from cytolora.classifier.decision.transduction import make_anchors, to_bytes
+from cytolora.classifier.decision.transduction import from_bytes, make_anchors, to_bytes
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.transductive import by_folder
 from cytolora.cli.app import main
@@ -146,6 +148,83 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(model, slides, tmp_path, cap
     assert not (tmp_path / "out.csv").exists()
 
 
+def with_table(slides: Path, folder: Path, column: str = "slide", suffix: str = "") -> Path:
+    """A flat folder of all cells, and a table that says which slide each is of."""
+    folder.mkdir(parents=True)
+    lines = [f"path,{column}"]
+    for path in sorted(slides.rglob("*.png")):
+        name = f"{path.parent.name}_{path.name}"
+        (folder / name).write_bytes(path.read_bytes())
+        lines.append(f"{name},{path.parent.name}{suffix}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("column", ["slide", "group", "Specimen No", "präparat"])
+def test_each_slide_of_a_table_is_a_mixture_of_its_own(model, slides, tmp_path, capsys, column):
+    """The answers are those of the same cells in folders, and not those of all cells as one slide."""
+    flat = with_table(slides, tmp_path / "flat", column)
+    ways = {"table": ["--slide", column], "one": []}
+    found = {}
+    for name, options in ways.items():
+        assert run("predict", model, flat, "--transductive", *options, "--out", tmp_path / f"{name}.csv") == 0
+        assert ("F211" in capsys.readouterr().err) == (name == "one")  # the table is a file that was not read
+        found[name] = {Path(row["path"]).name: row for row in rows_of(tmp_path / f"{name}.csv")}
+    out = tmp_path / "folders.csv"
+    assert run("predict", model, slides, "--transductive", "--slide-by", "folder", "--out", out) == 0
+    folders = {f"{Path(row['path']).parent.name}_{Path(row['path']).name}": row for row in rows_of(out)}
+    assert found["table"].keys() == folders.keys()
+    for name, row in folders.items():
+        assert [found["table"][name][extra] for extra in EXTRA] == [row[extra] for extra in EXTRA]
+    differs = [any(found["one"][name][extra] != row[extra] for extra in EXTRA) for name, row in folders.items()]
+    assert any(differs)
+
+
+def test_two_tables_with_slides_of_one_name_have_two_slides_each(model, slides, tmp_path, capsys):
+    """A slide that keeps its answer is named by its table: of four slides, two have normal cells alone."""
+    first, second = (with_table(slides, tmp_path / name) for name in ("a", "b"))
+    for path in [*second.glob("*.png")]:
+        if "_normal" not in path.name:
+            path.unlink()
+    out = tmp_path / "out.csv"
+    assert run("predict", model, first, second, "--transductive", "--slide", "slide", "--out", out, "--json") == 0
+    (found,) = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["code"] == "S712"]
+    assert found["text"].startswith("2 slides of 4 not classified")
+    assert all(one.startswith(f"{second}: slide_") for one in found["examples"])
+    applied = {row["path"]: row["transductive applied"] for row in rows_of(out)}
+    assert {applied[path] == "true" for path in applied if path.startswith(str(first))} == {True}
+    assert {applied[path] == "false" for path in applied if path.startswith(str(second))} == {True}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda text: text, ["--slide", "slide"], "--slide says which images are one slide for --transductive"),
+        (lambda text: text, ["--transductive", "--slide", "slide", "--slide-by", "folder"], "give it alone"),
+        (lambda text: text, ["--transductive", "--slide", "slides"], "Did you mean 'slide'? Known: path, slide."),
+        (lambda text: "", ["--transductive", "--slide", "slide"], "and there is none in"),
+        (lambda text: text.rpartition("\n")[0].rpartition("\n")[0], ["--transductive", "--slide", "slide"],
+         "1 image has no slide in manifest.csv, the first is"),
+        (lambda text: text.replace(",slide_00", ","), ["--transductive", "--slide", "slide"], "images have no slide"),
+        (lambda text: text + text.splitlines()[1] + "0\n", ["--transductive", "--slide", "slide"], "keep one"),
+        (lambda text: text.replace("path,", "file,"), ["--transductive", "--slide", "slide"], "path"),
+        (lambda text: text.splitlines()[0] + "\n", ["--transductive", "--slide", "slide"], "a header and no rows"),
+    ],
+)  # fmt: skip
+def test_a_table_that_does_not_say_the_slide_is_one_line_and_exit_code_2(
+    model, slides, tmp_path, capsys, change, options, message
+):
+    flat = with_table(slides, tmp_path / "flat")
+    table = flat / "manifest.csv"
+    text = change(table.read_text())
+    table.write_text(text) if text else table.unlink()
+    assert run("predict", model, flat, *options, "--out", tmp_path / "out.csv") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
 @pytest.mark.slow
 def test_without_the_option_nothing_of_it_is_loaded(model, slides, tmp_path):
     import subprocess
@@ -158,6 +237,20 @@ def test_without_the_option_nothing_of_it_is_loaded(model, slides, tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_class_too_rare_for_the_bank_has_anchors_all_the_same(drawn_cells, tmp_path, monkeypatch):
+    """The bank keeps training images by their hash alone: of many thousands perhaps none of a rare class."""
+    monkeypatch.setattr(ood, "MAX_BANK", 2)
+    quick_fit(drawn_cells, tmp_path / "m", model="nano", learning_rates=0.01, max_steps=5, cache=tmp_path / "cache")
+    classifier = Classifier.load(tmp_path / "m")
+    bank, content = classifier.read_bank(), classifier.anchors_file()
+    assert bank is not None
+    assert len(bank) == 2 < len(classifier.classes)
+    assert content is not None
+    held_out = from_bytes(content).held_out
+    assert set(held_out.labels.tolist()) == set(range(len(classifier.classes)))
+    assert np.isfinite(from_bytes(content).space.means).all()
 
 
 def test_anchors_are_part_of_the_bundle_and_refused_where_they_do_not_fit(model, tmp_path):

@@ -1,20 +1,24 @@
 """Metrics, request ids and the log of requests: right numbers, no names, and nothing that a caller could fill."""
 
 import json
-import logging
-from collections.abc import AsyncIterator
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
-from service import TOKEN, Colour, ask, form, png
+from service import TOKEN, Colour, ask, form, png, running, written
+from slow_clients import connect
 
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 prometheus = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 
 from cytolora.classifier.serve.app import make_app  # noqa: E402
 from cytolora.classifier.serve.limits import Limits  # noqa: E402
-from cytolora.classifier.serve.telemetry import request_log  # noqa: E402
-from cytolora.errors import ConfigError  # noqa: E402
+from cytolora.classifier.serve.request_log import request_log  # noqa: E402
 
 
 def _numbers(app: Any, **headers: str) -> dict[tuple[str, ...], float]:
@@ -112,11 +116,14 @@ def test_every_refusal_has_an_id_and_is_json(model: Colour):
 
 def test_the_log_holds_a_line_a_request_and_no_name_of_a_file(model: Colour, tmp_path: Path):
     path = tmp_path / "requests.jsonl"
-    app = make_app(model, log=request_log(path))
+    log = request_log(path)
+    app = make_app(model, log=log)
     files = [("images", ("anna_meyer.png", png((0, 0, 0)), "image/png")), ("images", ("b.png", b"", "image/png"))]
     ask(app, "POST", "/v1/predict", files=files, headers={"X-Request-ID": "one"})
+    written(log)
     path.rename(tmp_path / "older.jsonl")
     ask(app, "GET", "/health")
+    written(log)
     (first,), (second,) = (
         [json.loads(line) for line in file.read_text().splitlines()] for file in (tmp_path / "older.jsonl", path)
     )
@@ -126,18 +133,6 @@ def test_the_log_holds_a_line_a_request_and_no_name_of_a_file(model: Colour, tmp
     assert set(first) == {"time", "id", "client", "method", "path", "status", "seconds", "images"}
     assert (second["path"], second["images"]) == ("/health", 0)
     assert "meyer" not in (tmp_path / "older.jsonl").read_text()
-
-
-def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"--request-log: cannot write .*no/log: No such file or directory\."):
-        request_log(tmp_path / "no" / "log")
-
-
-def test_the_log_on_standard_output_is_one_line_a_request(model: Colour, capsys: pytest.CaptureFixture[str]):
-    ask(make_app(model, log=request_log(Path("-"))), "GET", "/health")
-    (line,) = capsys.readouterr().out.splitlines()
-    assert json.loads(line)["path"] == "/health"
-    assert not logging.getLogger("cytolora.requests").handlers  # of its own, not the process's
 
 
 def test_a_fault_of_the_program_is_counted_and_logged_as_500(model: Colour):
@@ -153,3 +148,114 @@ def test_a_fault_of_the_program_is_counted_and_logged_as_500(model: Colour):
     ask(app, "A" * 1000, "/health")
     assert [(row["status"], row["method"]) for row in rows] == [(500, "GET"), (405, "other")]
     assert _numbers(app)["cytolora_requests_total", "other", "500"] == 1
+
+
+def _faulty(model: Colour, rows: list[dict[str, Any]], **options: Any) -> Any:
+    app = make_app(model, log=rows.append, **options)
+
+    @app.get("/v1/fault")
+    async def fault() -> None:
+        raise ZeroDivisionError("of a programmer")
+
+    return app
+
+
+def test_a_fault_of_the_program_is_answered_in_json_with_its_id_and_the_guards_headers(
+    model: Colour, capsys: pytest.CaptureFixture[str]
+):
+    rows: list[dict[str, Any]] = []
+    with running(_faulty(model, rows)) as url, httpx.Client(base_url=url) as client:
+        answer = client.get("/v1/fault", headers={"X-Request-ID": "mine"})
+        fine = client.get("/health")
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "A fault of the service; its own log has the reason."}
+    assert answer.headers["x-request-id"] == "mine"
+    for name in ("content-security-policy", "x-content-type-options", "cache-control", "referrer-policy"):
+        assert answer.headers[name] == fine.headers[name]
+    assert [(row["id"], row["status"]) for row in rows] == [("mine", 500), (fine.headers["x-request-id"], 200)]
+    assert "of a programmer" in capsys.readouterr().err  # the server's own log
+
+
+def test_a_fault_behind_a_token_says_nothing_to_those_without(model: Colour):
+    rows: list[dict[str, Any]] = []
+    with running(_faulty(model, rows, token=TOKEN)) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/v1/fault").status_code == 401
+        assert client.get("/v1/fault", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 500
+    assert [row["status"] for row in rows] == [401, 500]
+
+
+class _Slow(Colour):
+    begun: Event
+    goes_on: Event
+
+    def outputs(self, views: Any) -> Any:
+        self.begun.set()
+        self.goes_on.wait(20)
+        return super().outputs(views)
+
+
+@pytest.fixture
+def slow(model: Colour) -> _Slow:
+    made = _Slow(model.contents, "slow")
+    made.begun, made.goes_on = Event(), Event()
+    return made
+
+
+def _request(content: bytes, *, length: int | None = None) -> bytes:
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n' + content + b"\r\n--x--\r\n"
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length or len(body)}\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [0.3, 0.6, 0.999])
+def test_a_client_that_goes_in_the_middle_of_its_body_is_noted_as_499(model: Colour, sent: float):
+    rows: list[dict[str, Any]] = []
+    whole = _request(png((1, 2, 3), (64, 64)))
+    app = make_app(model, log=rows.append)
+    with running(app) as url:
+        head = whole.index(b"\r\n\r\n") + 4
+        connect(url, whole[: head + int(sent * (len(whole) - head))]).close()
+        _until(lambda: bool(rows))
+    assert [(row["path"], row["status"]) for row in rows] == [("/v1/predict", 499)]
+    assert _numbers(app)["cytolora_requests_total", "/v1/predict", "499"] == 1
+
+
+@pytest.mark.parametrize("is_reset", [True, False])
+def test_a_client_that_goes_while_its_images_are_computed_is_noted_as_499(slow: _Slow, is_reset: bool):
+    rows: list[dict[str, Any]] = []
+    with running(make_app(slow, log=rows.append)) as url:
+        client = connect(url, _request(png((1, 2, 3))))
+        assert slow.begun.wait(20)
+        if is_reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        time.sleep(0.1)
+        slow.goes_on.set()
+        _until(lambda: bool(rows))
+    assert [(row["path"], row["status"], row["images"]) for row in rows] == [("/v1/predict", 499, 1)]
+
+
+def test_clients_that_wait_are_noted_with_their_answer(slow: _Slow):
+    """Also one that closes as soon as it has the answer, and one connection with several requests."""
+    rows: list[dict[str, Any]] = []
+    with running(make_app(slow, log=rows.append)) as url:
+        slow.goes_on.set()
+        for content in (png((1, 2, 3)), b"no image"):
+            with connect(url, _request(content)) as client:
+                client.recv(65536)
+        with httpx.Client(base_url=url) as client:
+            for _ in range(3):
+                client.post("/v1/predict", files=form(png((0, 0, 0))))
+                client.get("/health")
+        _until(lambda: len(rows) == 8)
+    assert [row["status"] for row in rows] == [200, 422, *[200] * 6]

@@ -15,6 +15,7 @@ from cytolora.config.run import SplitSpec
 from cytolora.core.findings import finding
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality import duplicates
 from cytolora.data.quality.audit import audit
 from cytolora.data.quality.duplicates import similar_pairs
 from cytolora.data.splitting.splits import assign_subsets
@@ -87,6 +88,46 @@ def test_blank_images_are_no_near_duplicates(cells: Path):
     for number in range(3):
         Image.new("RGB", (50, 50), (240, 240, 240 + number)).save(cells / "a" / f"blank{number}.png")
     assert audit(load_manifest(cells)).near_duplicates == ()
+
+
+def _like_each_other(folder: Path, number: int) -> None:
+    """One picture with other lowest bits in each: no two are equal, and every two are near."""
+    pixels = np.asarray(_cell(99))
+    for at in range(number):
+        other = pixels.copy()
+        other[at // 70, at % 70] ^= 1
+        Image.fromarray(other).save(folder / f"frame{at:02}.png")
+
+
+def test_of_more_near_pairs_than_anybody_can_look_at_the_nearest_are_listed_and_a_finding_says_so(
+    cells: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(duplicates, "MAX_NEAR", 25)
+    _like_each_other(cells / "a", 20)
+    report = audit(load_manifest(cells))
+    assert len(report.near_duplicates) == 25
+    (one,) = [one for one in report.findings() if one.code == "D514"]
+    assert (one.count, one.kind.severity) == (165, "warning")
+    assert str(one) == (
+        "190 pairs of images resemble each other; only the 25 nearest are listed, and compared by label, group and "
+        "subset."
+    )
+
+
+def test_where_all_near_pairs_are_listed_no_finding_says_otherwise(cells: Path):
+    _like_each_other(cells / "a", 20)
+    report = audit(load_manifest(cells))
+    assert len(report.near_duplicates) == 190
+    assert "D514" not in codes(report.findings())
+
+
+def test_many_equal_images_are_one_set_and_no_pairs(cells: Path):
+    for at in range(40):
+        (cells / "a" / f"copy{at:02}.png").write_bytes((cells / "b" / "01.png").read_bytes())
+    report = audit(load_manifest(cells))
+    assert [len(one.paths) for one in report.exact_duplicates] == [41]
+    assert report.near_duplicates == ()
+    assert report.num_near_pairs == 0
 
 
 def test_duplicates_with_different_labels_are_found(cells: Path):

@@ -1,5 +1,9 @@
 """Perceptual hashes are imagehash's in every orientation, and the search finds what comparing all pairs finds."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import imagehash
 import numpy as np
 import pytest
@@ -7,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cytolora.data.quality.duplicates import NearPair, Signature, near_pairs, signature
+from cytolora.data.quality import duplicates
+from cytolora.data.quality.duplicates import NearPair, Signature, near_pairs, nearest_pairs, signature
+from cytolora.errors import DataError
 
 _FREQUENCIES = np.arange(256).reshape(16, 16)
 _BY_WORD = np.concatenate(
@@ -94,3 +100,64 @@ def test_many_pairs_over_many_blocks_are_found():
 
 def test_no_images_have_no_pairs():
     assert near_pairs([]) == []
+
+
+def _near_copies(number: int) -> list[Signature]:
+    """Signatures that all lie within 8 bits of each other, no two equal."""
+    base = signature(np.asarray(picture(1)))
+    found = []
+    for at in range(number):
+        bits_of = np.unpackbits(base.view(np.uint8).reshape(8, -1), axis=1)
+        flips = [(at >> shift & 15) + 16 * shift // 4 for shift in (0, 4, 8)]
+        bits_of[:, flips] ^= 1
+        found.append(np.packbits(bits_of, axis=1).view(np.uint64))
+    return found
+
+
+def test_of_very_many_pairs_the_nearest_are_returned_and_all_are_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", 32)
+    signatures = _near_copies(130)
+    every = slowly(signatures, 48)
+    assert len(every) == 130 * 129 // 2
+    for at_most in (1, 7, 300, 100_000):
+        assert nearest_pairs(signatures, 48, at_most=at_most) == (every[:at_most], len(every))
+        assert nearest_pairs(signatures, 48, at_most=at_most, num_threads=1) == (every[:at_most], len(every))
+
+
+def test_where_every_pair_is_asked_for_too_many_are_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(duplicates, "MAX_NEAR", 10)
+    with pytest.raises(DataError, match=r"^1,225 pairs of images resemble each other, more than 10: too many"):
+        near_pairs(_near_copies(50))
+    assert len(near_pairs(_near_copies(5))) == 10
+
+
+def test_the_search_queues_no_more_than_a_task_a_row_of_blocks(monkeypatch: pytest.MonkeyPatch):
+    """A task a pair of blocks takes more memory than the images' hashes: half a GiB of 200,000 images."""
+    submitted: list[int] = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            submitted.append(1)
+            return super().submit(*arguments, **options)
+
+    monkeypatch.setattr(duplicates, "ThreadPoolExecutor", Counting)
+    monkeypatch.setattr(duplicates, "_BLOCK", 4)
+    signatures = [signature(np.asarray(picture(seed))) for seed in range(60)]
+    assert near_pairs([*signatures, signatures[3]], 10) == [NearPair(first=3, second=60, distance=0)]
+    assert 0 < len(submitted) <= 16
+
+
+def test_an_error_of_one_block_ends_the_search(monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+
+    def fail(*_: Any) -> None:
+        calls.append(1)
+        time.sleep(0.01)
+        raise MemoryError
+
+    monkeypatch.setattr(duplicates, "_least", fail)
+    monkeypatch.setattr(duplicates, "_BLOCK", 2)
+    signatures = [signature(np.asarray(picture(seed))) for seed in range(40)] * 10
+    with pytest.raises(MemoryError):
+        near_pairs(signatures, num_threads=1)
+    assert len(calls) < 100

@@ -130,3 +130,37 @@ def test_more_natural_labels_than_images_name_both_counts():
 def test_fields_at_their_default_are_no_part_of_an_amount_and_natural_is():
     assert Sampling(shots=4).amount == Sampling(shots=4, val_shots=16).amount == "4-shot"
     assert Sampling(shots=4, sampling="natural").amount == "4-shot-natural"
+
+
+AMOUNTS = st.one_of(
+    st.builds(dict),
+    st.fixed_dictionaries({"fraction": st.sampled_from([0.01, 0.3, 1.0])}),
+    st.fixed_dictionaries({"shots": st.integers(1, 4)}),
+    st.fixed_dictionaries({"shots": st.integers(1, 4), "sampling": st.just("natural")}),
+    st.fixed_dictionaries({"shots": st.integers(5, 60), "on_small_class": st.just("repeat")}),
+)
+
+
+@given(
+    sizes=SIZES,
+    amount=AMOUNTS,
+    val_shots=st.one_of(st.none(), st.integers(0, 40)),
+    limit=st.one_of(st.none(), st.integers(1, 6)),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_whatever_the_draw_no_image_stands_in_two_parts_and_each_comes_from_its_own_subset(
+    sizes, amount, val_shots, limit, seed
+):
+    manifest = _manifest(sizes)
+    split = draw(manifest, Sampling(**amount, val_shots=val_shots, max_val_shots=limit), seed)
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    for subset, samples in parts.items():
+        assert set(samples) <= set(manifest.subset(subset))
+    paths = {subset: {sample.path for sample in samples} for subset, samples in parts.items()}
+    groups = {subset: {sample.group for sample in samples} for subset, samples in parts.items()}
+    for known in (paths, groups):
+        assert not known["train"] & known["val"]
+        assert not known["test"] & (known["train"] | known["val"])
+    assert split.test == manifest.subset("test")
+    assert len(paths["val"]) == len(split.val)
+    assert amount.get("on_small_class") == "repeat" or len(paths["train"]) == len(split.train)

@@ -6,87 +6,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any
 
 import pytest
 import torch
-from child_processes import below
+from child_processes import below, is_alive
+from stand_in_runs import run_and_its_test_set, units_of
+from stand_in_workers import STAND_IN, run_units
 
 from cells import run_all, tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.cli.app import main
 from cytolora.core.progress import SILENT
-from cytolora.errors import ConfigError, DataError, EngineError
+from cytolora.errors import ConfigError, EngineError
 from cytolora.experiments.engines import processes
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.processes import ProcessCrew, sized
 from cytolora.experiments.engines.registry import chosen_engine
-from cytolora.experiments.engines.units import Unit, Units
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
-
-_STAND_IN = """
-import os, signal, sys, time
-sys.path[:] = {path!r}
-sys.modules['cytolora.experiments.engines.worker'] = own = type(sys)('worker')
-class Worker:
-    def __init__(self, setup): self.setup = setup
-    def start(self): print('a library prints', flush=True)
-    def work(self, unit):
-        key = unit.key[0]
-        if key == 'die' and not os.path.exists(self.setup):
-            open(self.setup, 'w').close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if key == 'always die': sys.exit('no memory is left')
-        if key == 'refuse':
-            from cytolora.errors import DataError
-            raise DataError('cell.png is no image.')
-        if key == 'fail': raise ZeroDivisionError('of a programmer')
-        if key == 'wait': time.sleep(60)
-        return 7
-own.Worker = Worker
-from cytolora.experiments.engines.process_worker import main
-main()
-"""
-"""A worker without torch, which does what the dataset's name says."""
-
-
-@pytest.fixture
-def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessCrew]:
-    monkeypatch.setattr(processes, "_STARTS", _STAND_IN)
-    made = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
-    yield made
-    made.end()
-    assert all(process.popen.poll() is not None for process in made.processes)
-
-
-class _Run(NamedTuple):
-    run_id: str = "run"
-    method: str = "linear"
-
-
-def _units(*names: str) -> Units:
-    settings: Any = ((_Run(),), (_Run(),))
-    return Units(waiting=[Unit(key=(name, "nano"), settings=settings, cost=1) for name in names])
-
-
-def _run(crew: ProcessCrew, *names: str, workers: int = 1) -> Units:
-    units = _units(*names)
-    Pool(crew=crew, units=units, progress=SILENT).run(workers)
-    assert not units.waiting
-    return units
-
-
-def test_units_are_done_and_what_a_library_prints_is_no_answer(crew: ProcessCrew):
-    _run(crew, "one", "two", "three", workers=2)
-    assert len(crew.processes) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_a_worker_that_is_killed_is_replaced_and_its_unit_done(crew: ProcessCrew):
-    units = _run(crew, "die", "other")
+    units = run_units(crew, "die", "other")
     assert len(crew.processes) == 2
     assert [unit.key[0] for unit in units.attempts] == ["die"]
 
@@ -99,34 +46,80 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(crew: ProcessCrew):
     until = time.monotonic() + 30
     while not worker.is_gone and time.monotonic() < until:
         assert crew.wait([], 0.1) == []
-    unit = _units("one").waiting[0]
+    unit = units_of("one").waiting[0]
     assert crew.wait([crew.work(worker, unit)], 30) == [worker]
     with pytest.raises(WorkerDiedError, match="ended by SIGKILL"):
         crew.result(worker)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_three_workers_that_are_killed_while_idle_do_not_end_therun_units(crew: ProcessCrew, tmp_path: Path):
+    units = run_and_its_test_set("until told")
+    pool = Pool(crew=crew, units=units, progress=SILENT)
+
+    def kill_idle() -> None:
+        while len(pool.idle) < 3:
+            time.sleep(0.01)
+        for worker, _ in list(pool.idle):
+            worker.popen.kill()
+            worker.popen.wait(30)
+        (tmp_path / "died").touch()
+
+    killing = Thread(target=kill_idle, daemon=True)
+    killing.start()
+    pool.run(4)
+    killing.join(30)
+    assert not units.waiting
+    assert not units.attempts
+    assert len(crew.processes) == 7
+
+
+def test_a_worker_that_closes_its_pipe_and_stays_is_ended_and_replaced(
+    crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(processes, "_END_SECONDS", 0.1)
+    why = r"3 workers died at .*the last: its pipe was closed, and it did not end within 0\.1 s"
+    with pytest.raises(EngineError, match=why):
+        run_units(crew, "close and stay")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts what is open through /proc")
+def test_a_run_leaves_no_pipe_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "_STARTS", STAND_IN)
+    before = set(Path("/proc/self/fd").iterdir())
+    crew = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
+    run_units(crew, "one", "die", "two", workers=2)
+    assert len(list(Path("/proc/self/fd").iterdir())) > len(before)
+    crew.end()
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_process_that_the_system_does_not_end_holds_up_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "_STARTS", STAND_IN)
+    crew = ProcessCrew(setup=pickle.dumps(str(tmp_path / "died")), gpus=())
+    workers = [crew.new(), crew.new()]
+    waits = workers[0].popen.wait
+
+    def never(seconds: float) -> int:
+        raise subprocess.TimeoutExpired("worker", seconds)
+
+    monkeypatch.setattr(workers[0].popen, "wait", never)
+    crew.end()
+    assert workers[1].popen.poll() is not None
+    waits(10)
+
+
 @pytest.mark.slow
 def test_a_unit_that_kills_every_worker_ends_the_run_with_the_last_reason(crew: ProcessCrew):
     with pytest.raises(EngineError, match=r"3 workers died at .*no memory is left.*fewer --workers"):
-        _run(crew, "always die")
-
-
-def test_what_a_worker_refuses_is_the_error_of_the_run(crew: ProcessCrew):
-    with pytest.raises(DataError, match=r"^cell\.png is no image\.$"):
-        _run(crew, "refuse")
-
-
-def test_a_fault_of_the_program_keeps_its_stack_trace(crew: ProcessCrew):
-    with pytest.raises(RuntimeError, match=r"A worker failed:\n(.|\n)*of a programmer") as raised:
-        _run(crew, "fail")
-    assert "in work" in str(raised.value)
+        run_units(crew, "always die")
 
 
 @pytest.mark.slow
 def test_workers_that_die_at_the_start_are_tried_three_times(crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "_STARTS", "{path!r}; raise SystemExit('no such package')")
     with pytest.raises(EngineError, match="3 workers died while they started, the last: exit code 1, no such package"):
-        _run(crew, "one")
+        run_units(crew, "one")
 
 
 @pytest.mark.slow
@@ -137,25 +130,56 @@ from cytolora.experiments.engines import processes
 from cytolora.experiments.engines.pool import Pool
 from cytolora.experiments.engines.units import Unit, Units
 from cytolora.core.progress import SILENT
-processes._STARTS = {_STAND_IN!r}
+processes._STARTS = {STAND_IN!r}
 crew = processes.ProcessCrew(setup=pickle.dumps({str(tmp_path / "died")!r}), gpus=())
 Pool(crew=crew, units=Units(waiting=[Unit(key=("wait", "nano"), settings=(), cost=1)]), progress=SILENT).run(1)
 """
     driver = subprocess.Popen([sys.executable, "-c", program])
     try:
-        until = time.monotonic() + 60
-        while not (started := below(driver.pid)):
-            assert driver.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        time.sleep(0.5)
+        _wait_until(lambda: (tmp_path / "died").exists(), driver)
+        (worker,) = below(driver.pid)
+        assert is_alive(worker)  # at work
     finally:
         driver.kill()
         driver.wait(10)
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{number}").exists() for number in started):
+    _wait_until(lambda: not is_alive(worker))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_ctrl_c_ends_the_command_and_its_workers_and_keeps_what_is_finished(drawn_cells: Path, tmp_path: Path):
+    runs = tmp_path / "runs"
+    plan = ("smoke", "--method", "lora", "--shots", "2", "--seeds", *map(str, range(1, 9)), "--learning-rates", "0.01")
+    command = ("run", *plan, "--steps", "60", "--data", f"synthetic={drawn_cells}", "--workers", "2", "--quiet")
+    starts = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", starts, *command, "--out", str(runs)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _wait_until(lambda: any(runs.glob("[!.]*/metrics.json")), driver)
+        workers = below(driver.pid)
+        assert len(workers) == 2
+        assert all(map(is_alive, workers))
+        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+        _, said = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 130
+    assert said.decode().strip() == "cytolora: stopped. Finished work is kept; the same command resumes."
+    _wait_until(lambda: not any(map(is_alive, workers)))
+    kept = list(Store(runs).runs())
+    assert 0 < len(kept) < 8
+    assert all(run.metrics["val"] for run in kept)
+
+
+def _wait_until(holds: Callable[[], bool], driver: "subprocess.Popen[bytes] | None" = None) -> None:
+    until = time.monotonic() + 90
+    while not holds():
+        assert driver is None or driver.poll() is None
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +215,34 @@ def test_workers_take_the_gpus_that_this_process_may_use(
         assert sized(Workers(), torch.device(device), 1)[0] == len(expected)
 
 
+@pytest.mark.parametrize(
+    ("visible", "count", "expected"),
+    [
+        ("0,1,2,3", 2, ["0", "1"]),  # more names than GPUs
+        ("1,0", 2, ["1", "0"]),
+        ("0,-1,1", 1, ["0"]),  # CUDA reads no further than the first name that is none
+        ("1,7,0", 1, ["1"]),
+        ("0,,1", 1, ["0"]),
+        (" 1 , 0 ", 2, ["1", "0"]),
+        ("-1", 0, []),
+        ("", 0, []),
+        ("NoDevFiles", 0, []),
+        ("0,0", 0, []),  # for CUDA a name that comes twice leaves none
+        ("GPU-77bb,GPU-5f00", 2, ["GPU-77bb", "GPU-5f00"]),
+        ("GPU-77,GPU-not-there,GPU-5f", 1, ["GPU-77"]),
+        ("MIG-1a,MIG-2b", 2, ["MIG-1a", "MIG-2b"]),
+    ],
+)
+def test_of_the_gpus_that_are_named_those_are_taken_that_cuda_counts(
+    visible: str, count: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """The counts are those of torch 2.15 on a machine with the GPUs 0 (GPU-5f00aa) and 1 (GPU-77bb)."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert processes.gpus_of(torch.device("cuda")) == expected
+    assert processes.gpus_of(torch.device("cuda:1")) == expected[1:2]
+
+
 def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
     assert chosen_engine(None, THIS_PROCESS).name == "inline"
     assert chosen_engine(None, Workers(count=2)).name == "processes"
@@ -218,6 +270,8 @@ from pathlib import Path
 from cells import tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.store import Store
+from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 import torch
 torch.set_num_threads(1)

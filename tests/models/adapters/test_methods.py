@@ -112,7 +112,10 @@ def test_gradients_are_where_the_method_trains_and_nowhere_else(method: str, kin
         "full": lambda name: True,
     }
     belongs = parts.get(
-        method, lambda name: any(mark in name for mark in (".lora_", ".vera_", ".ia3_", ".oft_", ".lokr_"))
+        method,
+        lambda name: any(
+            mark in name for mark in (".lora_", ".vera_", ".ia3_", ".oft_", ".lokr_", ".randlora_", ".miss_")
+        ),
     )
     assert changed == {name for name in frozen if belongs(name) and not name.endswith("ranknum.default")}
     grads = {name: one.grad for name, one in classifier.named_parameters() if one.requires_grad}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from encoder_families import CPU, FAMILIES, batch_of, encoder_of
 from small_encoders import FUSED, HALF, inside
 from torch import nn
+from vnni import has_vnni, needs_int8
 
 from cytolora.errors import ConfigError
 from cytolora.models.checkpoints.building import build_encoder
@@ -19,11 +20,34 @@ from cytolora.models.encoder import Encoder
 from cytolora.models.kernels import int8
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.models.kernels.int8 import Int8Linear, Int8Product, check_int8, int8_works
+from cytolora.models.kernels.packed import PackedLinear
 
-needs_int8 = pytest.mark.skipif(not int8_works(), reason="no int8 products on this processor (VNNI)")
 LEAST_COSINE = 0.997
 """Of encoders 48 wide with two blocks of random weights, where bf16 has 0.9998; measured: 0.9984. Those of the usual
 width and depth: docs/performance.md."""
+
+
+@needs_int8
+def test_a_processor_with_vnni_computes_in_int8():
+    """The other tests are skipped by what the system says of the processor, so that a fault here hides none of them."""
+    assert int8_works()
+
+
+@pytest.mark.skipif(has_vnni(), reason="this processor has VNNI")
+def test_a_processor_without_vnni_does_not():
+    assert not int8_works()
+
+
+@needs_int8
+def test_the_first_block_is_rounded_to_no_int8_and_computes_in_the_precision_of_attention():
+    fast = for_inference(encoder_of("vit-b16"), CPU, "int8")
+    first, *others = inside(fast).blocks
+    assert not any(isinstance(module, Int8Linear) for module in first.modules())
+    assert all(any(isinstance(module, Int8Linear) for module in block.modules()) for block in others)
+    packed = [module for module in first.modules() if isinstance(module, PackedLinear)]
+    assert packed
+    with torch.inference_mode():
+        assert {module(torch.randn(1, module.in_features)).dtype for module in packed} == {torch.bfloat16}
 
 
 @needs_int8

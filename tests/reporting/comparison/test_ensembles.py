@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,16 @@ from scipy.optimize import minimize_scalar
 import cytolora
 from cytolora.cli.app import main
 from cytolora.errors import ConfigError
+from cytolora.experiments.run_folder import CHECKSUMS
 from cytolora.experiments.store import Store
-from cytolora.reporting.comparison.ensembles import likeliest_weights, make_ensembles, mean_probabilities
+from cytolora.reporting.comparison.ensembles import (
+    Member,
+    likeliest_weights,
+    make_ensembles,
+    matched,
+    mean_probabilities,
+)
+from cytolora.reporting.results import predictions
 from cytolora.reporting.results.settings import read_settings
 
 
@@ -166,6 +175,80 @@ def test_runs_of_other_classes_or_test_images_make_no_ensemble(tmp_path: Path, c
     assert "their classes differ (7 and 2)" in _refused(run["a"], run["b"], capsys=capsys)
     assert "did not see the same test images (" in _refused(run["a"], run["c"], capsys=capsys)
     assert "no dataset and amount has two tested settings or seeds" in _refused(run["a"], capsys=capsys)
+
+
+def _tested(folder: Path) -> dict[int, Path]:
+    """Tested runs of a store of one setting, by seed."""
+    return {run.spec["seed"]: run.path for run in Store(folder).runs() if run.metrics["test"]}
+
+
+@pytest.mark.parametrize("case", ["store twice", "another path", "a copy", "a run beside its store"])
+def test_a_run_that_is_named_twice_counts_once(case: str, tmp_path: Path):
+    few = {"models": ("uni",), "methods": ("lora",), "shots": (1,), "seeds": (1, 2)}
+    store = tmp_path / "a"
+    write_runs(Store(store), data=FakeData(num_groups=10, group_size=3), **few)
+    other = {
+        "store twice": store,
+        "another path": tmp_path / "b" / ".." / "a",
+        "a copy": tmp_path / "copy",
+        "a run beside its store": next(run.path for run in Store(store).runs() if run.metrics["test"]),
+    }[case]
+    (tmp_path / "b").mkdir()
+    if case == "a copy":
+        shutil.copytree(store, other)
+    assert cytolora.ensemble([store, other]).rows == cytolora.ensemble(store).rows
+
+
+def test_a_run_alone_named_twice_makes_no_ensemble(tmp_path: Path, capsys):
+    few = {"models": ("uni",), "methods": ("lora",), "shots": (1,), "seeds": (1,)}
+    write_runs(Store(tmp_path / "a"), data=FakeData(num_groups=10, group_size=3), **few)
+    path = str(_tested(tmp_path / "a")[1])
+    assert "no dataset and amount has two tested" in _refused(path, path, capsys=capsys)
+
+
+def test_two_results_under_one_run_id_are_refused(tmp_path: Path, capsys):
+    few = {"models": ("uni",), "methods": ("lora",), "shots": (1,), "seeds": (1, 2)}
+    for name, size in (("a", 3), ("b", 4)):
+        write_runs(Store(tmp_path / name), data=FakeData(num_groups=10, group_size=size), **few)
+    said = _refused(str(tmp_path / "a"), str(tmp_path / "b"), capsys=capsys)
+    assert "is stored twice, with other predictions in" in said
+    assert "Name one of the two folders" in said
+
+
+@pytest.mark.parametrize("weights", ["equal", "validation"])
+def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weights: str, tmp_path: Path):
+    few = {"models": ("uni",), "methods": ("lora",), "shots": (4,), "seeds": (1, 2)}
+    data = FakeData(num_groups=10, group_size=3)
+    write_runs(Store(tmp_path / "a"), data=data, **few)
+    first, second = (_tested(tmp_path / "a")[seed] for seed in (1, 2))
+    expected = cytolora.ensemble([first, second], weights=weights)
+    turned = tmp_path / "turned" / second.name
+    shutil.copytree(second, turned)
+    provenance = json.loads((turned / "provenance.json").read_text())
+    provenance["classes"] = [*provenance["classes"][3:], *provenance["classes"][:3]]
+    (turned / "provenance.json").write_text(json.dumps(provenance))
+    (turned / CHECKSUMS).unlink()
+    found = cytolora.ensemble([first, turned], weights=weights)
+    assert found.made[0].own.test[0].classes == data.classes
+    np.testing.assert_allclose(found.made[0].own.test[0].probabilities, expected.made[0].own.test[0].probabilities)
+    assert found.made[0].weights == expected.made[0].weights
+    assert found.rows == expected.rows
+
+
+def test_validation_images_with_two_labels_choose_no_weights():
+    paths = [f"{number}.png" for number in range(6)]
+    rng = np.random.default_rng(0)
+
+    def rows(labels: list[int]) -> predictions.TestPredictions:
+        shares = _shares(rng, len(labels), 2)
+        return predictions.TestPredictions(
+            classes=("x", "y"), paths=paths, groups=[None] * 6, labels=np.array(labels), probabilities=shares
+        )
+
+    tested = (rows([0, 1] * 3),)
+    members = [Member(name=name, test=tested, val=(rows(val),)) for name, val in (("a", [0, 1] * 3), ("b", [1, 1] * 3))]
+    with pytest.raises(ConfigError, match=r"d: a and b make no ensemble: .* other labels of validation images"):
+        matched("d", members)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ DIM, CLASSES = 24, 4
 TRAINED = [name for name, head in HEADS.items() if head.train is not None and name != "lp++"]
 """lp++ takes steps of a size that it computes."""
 SEEDS = (3, 8)
+TREE = (("a", "c"), ("a", "d"), ("b", "e"), ("b",))
 
 
 def images(number: int, *, seed: int, noise: float = 0.5) -> Labelled:
@@ -33,7 +34,7 @@ def images(number: int, *, seed: int, noise: float = 0.5) -> Labelled:
     generator.manual_seed(seed)
     labels = torch.arange(number) % CLASSES
     features = 5 * (text[labels] + noise * torch.randn(number, DIM, generator=generator))
-    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words)
+    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words, tree=TREE)
 
 
 KNOWN, VAL, QUERIES = images(20, seed=1), images(12, seed=2), images(40, seed=5).features

@@ -75,6 +75,15 @@ def test_ss_text_minimises_the_papers_objective_before_its_repulsion():
     np.testing.assert_allclose(ss_text(known).weight, (s * F.normalize(moved, dim=1)).float(), atol=1e-4)
 
 
+def test_ss_text_without_an_image_is_its_texts_pushed_apart():
+    known, _, queries = drawn([2, 2, 2])
+    none = replace(known, features=known.features[:0], labels=known.labels[:0])
+    t = known.class_text.embeddings.double()
+    rows = F.normalize(t - F.normalize(2 * t - t.mean(dim=0), dim=1), dim=1)
+    expected = 40.0 * torch.from_numpy(unit(queries)) @ rows.T
+    np.testing.assert_allclose(ss_text(none).logits(queries), expected.float(), rtol=1e-5, atol=1e-4)
+
+
 def test_lp_plus_plus_is_its_gradient_descent_by_torchs_own_gradients_and_optimiser():
     known, val, queries = drawn([3, 5, 2, 4])
     z, t = torch.from_numpy(unit(known.features)), known.class_text.embeddings.double()

@@ -20,6 +20,8 @@ from cytolora.errors import BundleError, ConfigError
 CONTENTS = "bundle.json"
 CARD = "card.md"
 """The one file that people edit: not hashed."""
+HUB_CARD = "README.md"
+"""The card, as the Hugging Face hub calls it: beside or instead of the other."""
 HEAD = "head.safetensors"
 SEEN = "seen.json"
 REPORT = "report.html"
@@ -60,7 +62,8 @@ def _checked_files(path: Path, here: Path) -> tuple[BundleManifest, Files]:
     if CONTENTS not in files:
         raise BundleError(f"{path} is no bundle: it has no {CONTENTS}. Name what `cytolora fit --out` wrote.")
     manifest = from_text(files.pop(CONTENTS), f"{path}: {CONTENTS}")
-    files.pop(CARD, None)
+    for card in (CARD, HUB_CARD):
+        files.pop(card, None)
     for name in sorted(manifest.files.keys() | files.keys()):
         if name not in manifest.files:
             raise BundleError(f"{path}: {name} is no part of this bundle. Take it away, or get the bundle again.")
@@ -102,7 +105,7 @@ def check_free(out: Path) -> None:
         raise _cannot_write(out, error) from error
     recover_folder(out)
     if out.is_dir():
-        check_replaceable(out, CONTENTS, CARD)
+        check_replaceable(out, CONTENTS, CARD, HUB_CARD)
     elif out.is_file() and out.suffix != ".zip":
         raise ConfigError(f"{out} is a file; a bundle is a folder, or a file that ends in .zip. Choose another --out.")
     elif out.is_file() and not _is_zipped_bundle(out):
@@ -156,10 +159,17 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
         name = path.relative_to(folder).as_posix()
         if _is_hidden(name):
             continue
-        if path.is_symlink():
+        if path.is_symlink() and not _is_of_hub(path, folder):
             raise BundleError(f"{folder}: {name} is a symbolic link, which may lead anywhere. Get the bundle again.")
         if path.is_file():
             yield name, path.read_bytes()
+
+
+def _is_of_hub(link: Path, folder: Path) -> bool:
+    """Whether a link is one of the hub's cache: from ``REPOSITORY/snapshots/COMMIT`` into ``REPOSITORY/blobs``."""
+    snapshots = folder.absolute().parent
+    blobs = (snapshots.parent / "blobs").resolve()
+    return snapshots.name == "snapshots" and link.resolve().parent == blobs
 
 
 def _zip_files(path: Path) -> Files:

@@ -91,7 +91,8 @@ def export(
 def _check_precision(bundle: Classifier) -> None:
     if bundle.precision != "fp32":
         raise ConfigError(
-            f"{bundle.name} predicts in {bundle.precision}, and an export in fp32. Fit it again without the precision."
+            f"{bundle.name} predicts in {bundle.precision}, and an export in fp32. Open it with --precision fp32 "
+            '(precision="fp32" from Python), whose features differ a little, or fit it again without the precision.'
         )
 
 

@@ -14,6 +14,9 @@ from cytolora.classifier.fit.train import Trained
 from cytolora.data.manifest import Sample
 from cytolora.metrics.calibration import probabilities
 
+_OF_ABSENT_CLASS = 64
+"""Images of a class that the bank lacks, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
@@ -25,7 +28,7 @@ class Calibrated:
     bank: ood.Features
     """Of training images, of length one."""
     anchors: transduction.Anchors | None
-    """Of transductive prediction; None where the bank lacks a class."""
+    """Of transductive prediction; None where a class has no training image."""
 
 
 def calibrate(prepared: Prepared, trained: Trained, options: FitOptions) -> Calibrated:
@@ -97,15 +100,26 @@ def _anchors(
     logits: NDArray[np.float32],
     features: NDArray[np.float32],
 ) -> transduction.Anchors | None:
-    """Makes the anchors from the bank, and from the calibration images, at most as many."""
-    rows = ood.bank_rows([one.sha256 for one in trained.calibration])
-    held_out = [trained.calibration[row] for row in rows]
+    """Makes the anchors from the bank, and from as many calibration images; with some of each class that it lacks."""
+    session, train, held_out = prepared.session, prepared.split.train, trained.calibration
+    of_train, of_held_out = (session.labels_of(part).numpy() for part in (train, held_out))
+    kept, rows = (ood.bank_rows([one.sha256 for one in part]) for part in (train, held_out))
+    more = _of_absent_classes(of_train, kept)
+    if more:
+        bank = np.concatenate([bank, ood.unit(trained.outputs([train[row] for row in more])[1])])
+    rows += _of_absent_classes(of_held_out, rows)
     return transduction.make_anchors(
         bank,
-        prepared.session.labels_of(_of_bank(prepared)).numpy(),
-        len(prepared.session.manifest.classes),
+        of_train[[*kept, *more]],
+        len(session.manifest.classes),
         held_out_features=features[rows],
         held_out_logits=logits[rows],
-        held_out_labels=prepared.session.labels_of(held_out).numpy(),
-        held_out_groups=unit_names(held_out),
+        held_out_labels=of_held_out[rows],
+        held_out_groups=unit_names([held_out[row] for row in rows]),
     )
+
+
+def _of_absent_classes(labels: NDArray[np.int64], kept: list[int]) -> list[int]:
+    """Returns some images of every class that has none among those kept: a rare one among many thousands."""
+    absent = np.setdiff1d(labels, labels[kept])
+    return [int(row) for label in absent for row in np.flatnonzero(labels == label)[:_OF_ABSENT_CLASS]]

@@ -41,7 +41,6 @@ _BUILT_IN = "nano"
 
 _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
-_LAST_BLOCKS = 2
 _NUM_SEEDS = 2**32
 _MAX_REPEATS = 100
 DEFAULT_CACHE = default_cache()
@@ -179,6 +178,11 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
             f"{method} reads the text embeddings of a registered dataset's classes, which a folder of cells does not "
             f"have. Compare it in `cytolora run`, and fit {_fitting_heads()}, or an adapter."
         )
+    if entry.head is not None and entry.head.needs_tree:
+        raise ConfigError(
+            f"{method} reads the tree of a registered dataset's classes, which `fit` does not. Compare it in `cytolora "
+            f"run`, and fit {_fitting_heads()}, or an adapter."
+        )
     if entry.head is not None and not entry.head.is_affine:
         raise ConfigError(
             f"{method} is no affine map of features, so it fits into no bundle. Choose {_fitting_heads()}, or an "
@@ -189,11 +193,10 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     name, notes = _model(options, inputs, method, own)
     if options.max_steps is not None and entry.kind != "head":
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
-    adapter = AdapterSpec(last_blocks=_LAST_BLOCKS if entry.opens == "blocks" else None)
     return FitConfig(
         backbone=BACKBONES.get(name),
         method=method,
-        adapter=adapter if entry.kind == "adapter" else None,
+        adapter=entry.fit_adapter if entry.kind == "adapter" else None,
         sampling=Sampling(shots=options.shots, max_val_shots=None),
         protocol=_protocol(options, method),
         seed=options.seed,
@@ -204,7 +207,8 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
 
 def _fitting_heads() -> str:
     """Names the heads that a bundle can hold."""
-    able = [one.name for one in METHODS if one.head is not None and one.head.is_affine and not one.head.needs_text]
+    heads = [(one.name, one.head) for one in METHODS if one.head is not None]
+    able = [name for name, head in heads if head.is_affine and not (head.needs_text or head.needs_tree)]
     return ", ".join([LINEAR, *sorted(name for name in able if name != LINEAR)])
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cytolora.classifier.bundle.checks import check_whole
 from cytolora.classifier.bundle.files import ANCHORS, BANK, HEAD, OPENED, PEFT_WEIGHTS, Files, read_bundle
+from cytolora.classifier.bundle.hub import local
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.bundle.rebuild import rebuild
 from cytolora.classifier.decision.ood import Features, from_bytes
@@ -21,8 +22,7 @@ from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.predictor import ImageLike, Predictor, pixels_of
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import FeaturePrecision
-from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path, as_path_or_none
-from cytolora.core.findings import Finding, finding
+from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path_or_none
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table
 from cytolora.data.datasets import load_manifest
@@ -102,6 +102,7 @@ class Classifier(Predictor[Tensor]):
         """Opens a bundle, a folder or a zip file, and checks every byte of it and of the backbone's file.
 
         Args:
+            path: Where it lies; or ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION`` on the Hugging Face hub.
             weights: The backbone's checkpoint on disk, file or folder; otherwise it is looked for in ``weights_dir``,
                 where training read it (a folder remembers that), and in the hub's cache, without a network.
             precision: Of the frozen encoder; that of ``fit`` if None.
@@ -110,11 +111,11 @@ class Classifier(Predictor[Tensor]):
             BundleError: If anything is not as it was written, or the checkpoint is another.
             ConfigError: If the precision cannot be computed here.
         """
-        path = as_path(path)
-        contents, files = read_bundle(path)
-        check_whole(path, contents, files)
+        here = local(path)
+        contents, files = read_bundle(here)
+        check_whole(here, contents, files)
         named, folder = as_path_or_none(weights, "weights"), as_path_or_none(weights_dir, "weights_dir")
-        checkpoint, lost = _find_checkpoint(path, contents, named, folder)
+        checkpoint, lost = _find_checkpoint(here, contents, named, folder)
         options: dict[str, Any] = {"device": device, "lost": lost, "precision": precision}
         return cls(contents, files, name=str(path), checkpoint=checkpoint, **options)
 
@@ -132,14 +133,6 @@ class Classifier(Predictor[Tensor]):
     def precision(self) -> FeaturePrecision:
         """Precision of the frozen encoder's features; adapters compute in fp32."""
         return self._precision
-
-    def findings(self) -> tuple[Finding, ...]:
-        """Says where features are computed otherwise than those that the head was fitted to."""
-        fitted = self.contents.precision or "fp32"
-        if self.precision == fitted:
-            return ()
-        text = f"Features are computed in {self.precision}, and the classifier was fitted to those in {fitted}."
-        return (finding("N817", f"{text} Its thresholds and test scores are those of {fitted}."),)
 
     def state(self) -> dict[str, Tensor]:
         """Returns the trained parameters by name: head, and the adapter where there is one."""

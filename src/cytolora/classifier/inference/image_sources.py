@@ -2,7 +2,7 @@
 
 import glob
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -95,12 +95,16 @@ def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
     return (source for path in named for source in _images_at(path))
 
 
-def left_out(paths: OneOrMany[AnyPath]) -> list[Finding]:
-    """Counts and names the files of folders and zip files that are left out; an image with an error is a row."""
+def left_out(paths: OneOrMany[AnyPath], read: Collection[Path] = ()) -> list[Finding]:
+    """Counts and names the files of folders and zip files that are left out; an image with an error is a row.
+
+    Args:
+        read: Files besides images that were read.
+    """
     found: list[Finding] = []
     for path in map(Path, as_paths(paths)):
         root, files = (path, walk(path)) if path.is_dir() else (Path(), _walk_archive(path))
-        left = [one for one in files if not _is_row(one)]
+        left = [one for one in files if not _is_row(one) and one.path not in read]
         found += [*findings_of(left, root), *other_files(left, root)]
     return found
 

@@ -18,9 +18,9 @@ from cytolora.classifier.decision.ood import Features
 from cytolora.classifier.inference.image_sources import Source, as_text, find_images
 from cytolora.classifier.inference.predictions import Predictions
 from cytolora.config.reading import STANDARD, VERSION_1, Decoding
-from cytolora.config.run import Preprocess
+from cytolora.config.run import FeaturePrecision, Preprocess
 from cytolora.core.arguments import AnyPath, OneOrMany
-from cytolora.core.findings import Finding
+from cytolora.core.findings import Finding, finding
 from cytolora.data.imaging.content import has_content
 from cytolora.data.imaging.decode import Pixels, decode, to_rgb
 from cytolora.data.imaging.pixels import CANNOT_READ
@@ -97,9 +97,18 @@ class Predictor(ABC, Generic[View]):
         picture = self.picture(view)
         return picture is None or has_content(picture)
 
+    @property
+    def precision(self) -> FeaturePrecision:
+        """Precision of a frozen encoder's features; adapters, and exports, compute in fp32."""
+        return "fp32"
+
     def findings(self) -> tuple[Finding, ...]:
-        """Returns what to know of the way this computes, besides the findings of ``fit``."""
-        return ()
+        """Says where features are computed otherwise than those that the head was fitted to."""
+        fitted = self.contents.precision or "fp32"
+        if self.precision == fitted:
+            return ()
+        text = f"Features are computed in {self.precision}, and the classifier was fitted to those in {fitted}."
+        return (finding("N817", f"{text} Its thresholds and test scores are those of {fitted}."),)
 
     @abstractmethod
     def outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -26,7 +26,7 @@ class Pool:
         """Takes a classifier and what names the slide of an image by the image's name.
 
         Raises:
-            BundleError: If the classifier was fitted before there were anchors.
+            BundleError: If the classifier has no anchors.
         """
         self._model = model
         self._anchors = anchors_of(model)
@@ -103,8 +103,8 @@ def anchors_of(model: Predictor[Any]) -> Anchors:
     content = model.anchors_file()
     if content is None:
         raise BundleError(
-            f"{model.name} has no anchors for --transductive: it was written by an earlier version. Fit it again, and "
-            "export it again."
+            f"{model.name} has no anchors for --transductive: it was written by an earlier version, or has a class "
+            "without a training image. Fit it again, and export it again."
         )
     return from_bytes(content)
 

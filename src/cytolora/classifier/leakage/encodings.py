@@ -17,7 +17,7 @@ from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.training.features import chunks
-from cytolora.training.session import Session
+from cytolora.training.session import Session, recipe_of
 
 FROZEN, ADAPTED = "frozen", "adapted"
 
@@ -77,13 +77,18 @@ def of_session(session: Session) -> tuple[Encoding, ...]:
 
 
 def of_bundle(bundle: Classifier) -> tuple[Encoding, ...]:
-    """Returns the backbone of a bundle before and after its adaptation; once where it adapts nothing."""
+    """Returns the backbone of a bundle before and after its adaptation; once where it adapts nothing.
+
+    Features are those that it predicts with: frozen ones in the precision that it is open in.
+    """
     backbone, device, files = bundle.backbone, bundle.device, bundle.contents.files
     frozen = Encoding(
         kind=FROZEN,
-        encoder=lambda: for_inference(load_encoder(backbone, bundle.checkpoint(), trust_weights=True), device),
+        encoder=lambda: for_inference(
+            load_encoder(backbone, bundle.checkpoint(), trust_weights=True), device, bundle.precision
+        ),
         preprocess=backbone.preprocess,
-        recipe=backbone.recipe,
+        recipe=recipe_of(backbone, bundle.precision),
         weights_sha256=bundle.contents.backbone.sha256,
     )
     if bundle.contents.adapter is None:

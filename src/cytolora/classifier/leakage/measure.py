@@ -96,7 +96,10 @@ def measure_leakage(
         positive=positive,
         sensitivity=sensitivity,
         num_trained_on=len(readable) - len(unseen),
-        of_data=[one for one in found.findings() if one.code != "N841"],  # said of the cells that are looked at
+        of_data=[
+            *(bundle.findings() if bundle is not None else ()),
+            *(one for one in found.findings() if one.code != "N841"),  # said of the cells that are looked at
+        ],
     )
 
 

@@ -145,7 +145,7 @@ class LeakageReport:
     by_features: tuple[FeatureReport, ...]
     """Frozen features first, then those of the bundle."""
     of_data: tuple[Finding, ...] = ()
-    """Of reading and looking at the images."""
+    """Of reading and looking at the images, and of the bundle."""
 
     def findings(self) -> list[Finding]:
         """Returns every finding, the gravest first."""

@@ -21,6 +21,7 @@ from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data
 from cytolora.classifier.serve.guard import Guard, JsonProblems
 from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
+from cytolora.classifier.serve.request_log import RequestLog
 from cytolora.classifier.serve.telemetry import METRICS_TYPE, Metrics, Telemetry, note_images
 from cytolora.core.files import sha256_text
 from cytolora.data.imaging.decode import Pixels, decode
@@ -200,17 +201,21 @@ def make_app(
     """Builds the service.
 
     Args:
-        log: Told every request that was answered (telemetry.py).
+        log: Told every request that was answered, on the event loop: it may not wait (request_log.py).
         token: Asked for by everything below /v1, and by /metrics.
         loopback_only: Answers to requests for localhost only.
         root_path: Prefix that a proxy adds (``clean_root_path``); requests come with it or without.
     """
     service = Service(predictor, limits or Limits())
+    if isinstance(log, RequestLog):
+        service.metrics.num_unlogged = lambda: log.num_dropped
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await to_thread.run_sync(service.stop)
+        if isinstance(log, RequestLog):
+            await to_thread.run_sync(log.flush)
 
     app = FastAPI(
         title="cytolora",

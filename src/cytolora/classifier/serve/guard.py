@@ -106,9 +106,7 @@ class Guard:
             return
 
         async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
-            await send(message)
+            await send(_with_headers(message))
 
         if self._loopback_only and not is_loopback(_host_name(_single(scope, b"host"))):
             await _refuse(send_with_headers, 421, "This service answers to localhost only.")
@@ -189,6 +187,21 @@ def _is_own(scope: Scope) -> bool:
         return True
     origin = _ORIGIN.fullmatch(_single(scope, b"origin").decode("latin-1"))
     return origin is not None and origin["host"].lower() == _single(scope, b"host").decode("latin-1").lower()
+
+
+def _with_headers(message: Any) -> Any:
+    if message["type"] != "http.response.start":
+        return message
+    return {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+
+
+async def answer_fault(send: Send) -> None:
+    """Answers for a fault of the program, in the form of every other refusal."""
+
+    async def send_with_headers(message: Any) -> None:
+        await send(_with_headers(message))
+
+    await _refuse(send_with_headers, 500, "A fault of the service; its own log has the reason.")
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:

@@ -1,28 +1,26 @@
-"""Telemetry of the service: metrics for Prometheus, an id for every request, and a log of requests as JSON lines.
+"""Telemetry of the service: metrics for Prometheus, an id for every request, and a row of each for the log.
 
 Neither metrics nor log hold names, contents or results of single images.
 """
 
-import json
-import logging
-import logging.handlers
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
+from anyio import CancelScope
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
+from starlette.requests import ClientDisconnect
 
 from cytolora.classifier.decision.decide import Prediction
-from cytolora.classifier.serve.guard import App, Receive, Scope, Send
-from cytolora.errors import ConfigError
+from cytolora.classifier.serve.guard import App, Receive, Scope, Send, answer_fault
 
 METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Media type of ``Metrics.text``."""
@@ -30,6 +28,8 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """Of an id that a caller may give; any other text could forge lines of a log."""
 _PATHS = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/v1/predict"))
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
+_LEFT = 499
+"""Noted for a client that has gone before its answer; nginx' number, HTTP has none."""
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -58,6 +58,9 @@ class Metrics:
         self.pending = Gauge("cytolora_pending_images", "Images waiting for an answer.", registry=self.registry)
         Info("cytolora_model", "The model that answers.", registry=self.registry).info(about)
         ProcessCollector(registry=self.registry)
+        self.num_unlogged: Callable[[], int] = lambda: 0
+        """Returns how many rows the log of requests has dropped."""
+        self.registry.register(_Unlogged(self))
         for outcome in ("predicted", "unreadable"):
             self.images.labels(outcome)
         for label in classes:
@@ -79,12 +82,43 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class _Unlogged(Collector):
+    """The count that the log keeps, read when it is asked for."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "cytolora_request_log_dropped", "Lines that the request log lacks.", self._metrics.num_unlogged()
+        )
+
+
 @dataclass(slots=True)
 class _Request:
     """What is learnt of a request while it is answered."""
 
     status: int = 0
+    """Of the answer; 0 before one has begun."""
     num_images: int = 0
+    is_whole: bool = False
+    """Whether all of its body has come."""
+    is_left: bool = False
+    """Whether its client had gone before an answer had begun."""
+
+    def note_received(self, message: Any) -> None:
+        """Notes what the server gave."""
+        if message["type"] == "http.request":
+            self.is_whole = not message.get("more_body", False)
+        elif not self.status:
+            self.is_left = True
+
+
+async def _look(receive: Receive) -> None:
+    """Takes what the server has to say now, and waits for nothing: a client that has gone is told of that way alone."""
+    with CancelScope() as at_once:
+        at_once.cancel()
+        await receive()
 
 
 _REQUEST: ContextVar[_Request | None] = ContextVar("request", default=None)
@@ -111,17 +145,26 @@ class Telemetry:
         request, name, started = _Request(), _id(scope), perf_counter()
         token = _REQUEST.set(request)
 
+        async def receive_noted() -> Any:
+            message = await receive()
+            request.note_received(message)
+            return message
+
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
+                if request.is_whole and not request.status:
+                    await _look(receive_noted)
                 request.status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", name)]}
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
-        except Exception:
-            request.status = request.status or 500  # answered further out
-            raise
+            await self._app(scope, receive_noted, send_with_id)
+        except Exception as error:
+            if not request.status:
+                await answer_fault(send_with_id)
+            request.is_left &= isinstance(error, ClientDisconnect)  # a fault is one, whoever still waits
+            raise  # for the server's own log
         finally:
             _REQUEST.reset(token)
             self._note(scope, request, name.decode(), perf_counter() - started)
@@ -129,7 +172,7 @@ class Telemetry:
     def _note(self, scope: Scope, request: _Request, name: str, seconds: float) -> None:
         path = scope["path"].removeprefix(self._root_path)
         path = path if path in _PATHS else "other"  # whoever asks for many would fill the memory
-        status = request.status or 499  # the client has gone
+        status = request.status if request.status and not request.is_left else _LEFT
         self._metrics.requests.labels(path, str(status)).inc()
         self._metrics.seconds.labels(path).observe(seconds)
         client = scope.get("client")
@@ -145,31 +188,6 @@ class Telemetry:
                 "images": request.num_images,
             }
         )
-
-
-def request_log(path: Path | None) -> Callable[[dict[str, Any]], None]:
-    """Returns what writes a request as a line of JSON to the end of a file, which may be moved away meanwhile.
-
-    Args:
-        path: ``-`` is standard output; None writes nothing.
-
-    Raises:
-        ConfigError: If the file cannot be written.
-    """
-    if path is None:
-        return lambda row: None
-    try:
-        handler = logging.StreamHandler(sys.stdout) if str(path) == "-" else _file(path)
-    except OSError as error:
-        raise ConfigError(f"--request-log: cannot write {path}: {error.strerror or error}.") from error
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.Logger("cytolora.requests")
-    log.addHandler(handler)
-    return lambda row: log.info(json.dumps(row))
-
-
-def _file(path: Path) -> logging.Handler:
-    return logging.handlers.WatchedFileHandler(path, encoding="utf-8")
 
 
 def _id(scope: Scope) -> bytes:

@@ -13,7 +13,7 @@ from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.data.quality.duplicates import (
     MAX_DISTANCE,
     MIN_SIMILARITY,
-    near_pairs,
+    nearest_pairs,
     similar_pairs,
 )
 from cytolora.data.quality.findings import Audit, Duplicate, Sizes, TornGroup, Unreadable
@@ -55,7 +55,7 @@ def audit(
     if records is None:
         records = scan(manifest, num_threads=num_threads, on_image=on_image)
     looks, unreadable = _readable(manifest, records)
-    exact, near, firsts = _duplicates(looks, max_distance)
+    exact, near, firsts, num_near = _duplicates(looks, max_distance)
     if features is not None and looks:
         rows = features(tuple(one.sample for one in looks))[firsts]
         near += _similar([looks[place].sample for place in firsts], rows, min_similarity, near)
@@ -71,6 +71,7 @@ def audit(
         unreadable=unreadable,
         exact_duplicates=exact,
         near_duplicates=near,
+        num_near_pairs=num_near,
         torn_groups=_torn_groups(manifest.samples),
         of_reader=tuple(one for one in manifest.findings if one.code != "P102"),  # counted anew, of all that are read
         suspected=tuple(groups_suspected(manifest)),
@@ -103,21 +104,23 @@ def _readable(manifest: Manifest, records: Records) -> tuple[list[_Look], tuple[
 
 def _duplicates(
     looks: list[_Look], max_distance: int
-) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...], list[int]]:
+) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...], list[int], int]:
     """Finds equal pixels, and near pairs among the first of each set of equal ones; the places of those that count.
 
-    These are all firsts but blank images, which resemble each other.
+    These are all firsts but blank images, which resemble each other. Of very many near pairs only the nearest are
+    returned; the last value is the number of all.
     """
     equal: defaultdict[str, list[int]] = defaultdict(list)
     for place, look in enumerate(looks):
         equal[look.record.pixel_sha256].append(place)
     exact = tuple(_duplicate([looks[at].sample for at in places]) for places in equal.values() if len(places) > 1)
     firsts = [places[0] for places in equal.values() if looks[places[0]].record.signature.any()]
+    pairs, num_near = nearest_pairs([looks[at].record.signature for at in firsts], max_distance)
     near = tuple(
         _duplicate([looks[firsts[at]].sample for at in (pair.first, pair.second)], distance=pair.distance)
-        for pair in near_pairs([looks[at].record.signature for at in firsts], max_distance)
+        for pair in pairs
     )
-    return exact, near, firsts
+    return exact, near, firsts, num_near
 
 
 def _similar(

@@ -1,10 +1,9 @@
 """Near-duplicate search: perceptual hashes in eight orientations, features, and the search of both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +36,11 @@ _BLOCK = 256
 
 _MAX_SIMILAR = 10_000
 """Pairs beyond which nobody looks at them, and their list outgrows the images."""
+
+MAX_NEAR = 100_000
+"""Pairs by hashes that are listed, the nearest; more than an augmented dataset has, and 50 MB in an audit."""
+
+_NO_PAIRS = np.empty((0, 3), np.int32)
 
 Signature = NDArray[np.uint64]
 """8 x 4: the 256 bits of the hash in eight orientations; all 0 for a blank image. The first four are the image itself
@@ -107,32 +111,76 @@ def near_pairs(
 ) -> list[NearPair]:
     """Finds every pair within the distance, compared in all orientations; sorted by distance, then place.
 
+    Raises:
+        DataError: If there are more than 100,000; ``nearest_pairs`` gives the nearest of them.
+    """
+    pairs, number = nearest_pairs(signatures, max_distance, num_threads=num_threads)
+    if number > len(pairs):
+        raise DataError(
+            f"{number:,} pairs of images resemble each other, more than {len(pairs):,}: too many to look at. Take a "
+            "smaller distance, or one image of each scene."
+        )
+    return pairs
+
+
+def nearest_pairs(
+    signatures: Sequence[Signature],
+    max_distance: int = MAX_DISTANCE,
+    *,
+    at_most: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[list[NearPair], int]:
+    """Finds the nearest pairs within the distance, sorted by distance, then place, and counts all.
+
     Blank images are left out: each resembles all others. Every pair is looked at, and no index saves that: the hashes
     of two cells differ in about 114 bits (98 to 126 in 98 % of Herlev's pairs), too evenly for the triangle inequality,
     and those of a near pair in too many for parts that are equal.
+
+    Args:
+        at_most: Pairs that are returned; None: ``MAX_NEAR``.
     """
+    at_most = MAX_NEAR if at_most is None else at_most
     places = np.flatnonzero([hashes.any() for hashes in signatures])
     if not len(places):
-        return []
+        return [], 0
     oriented = np.stack([signatures[int(place)] for place in places], axis=1)
     reach = _reach(oriented, max_distance)
     views = np.ascontiguousarray(oriented[:: len(_MIRRORS)].transpose(0, 2, 1))  # the image, its transpose
 
-    def within(block: tuple[int, int]) -> list[NearPair]:
-        first, second = (slice(start, start + _BLOCK) for start in block)
+    def within(start: int, other: int) -> NDArray[np.int32]:
+        """Compares two blocks: pairs x (distance, first, second)."""
+        first, second = slice(start, start + _BLOCK), slice(other, other + _BLOCK)
         is_near = _least(views[0][:, first], views[:, :, second]) <= reach[second]
         if not is_near.any():
-            return []
-        candidates = np.argwhere(is_near)
-        rows, columns = (candidates + block)[candidates[:, 0] + block[0] < candidates[:, 1] + block[1]].T
+            return _NO_PAIRS
+        candidates = np.argwhere(is_near) + np.array([start, other])
+        rows, columns = candidates[candidates[:, 0] < candidates[:, 1]].T
         distances = _distances(oriented[0, rows], oriented[:, columns])
-        found = zip(places[rows].tolist(), places[columns].tolist(), distances.tolist(), strict=True)
-        return [NearPair(first=one, second=two, distance=bits) for one, two, bits in found if bits <= max_distance]
+        found = np.stack([distances, places[rows], places[columns]], axis=1)
+        return found[distances <= max_distance].astype(np.int32)
 
-    starts = range(0, len(places), _BLOCK)
-    with ThreadPoolExecutor(num_threads or num_cpus()) as pool:
-        found = pool.map(within, ((start, other) for start in starts for other in starts if other >= start))
-        return sorted(chain.from_iterable(found), key=lambda pair: (pair.distance, pair.first, pair.second))
+    def row_of(start: int) -> tuple[NDArray[np.int32], int]:
+        return _nearest((within(start, other) for other in range(start, len(places), _BLOCK)), at_most)
+
+    pool = ThreadPoolExecutor(num_threads or num_cpus())
+    try:  # a task a row of blocks: one a pair of blocks would be 300,000 of 200,000 images, and take more than these
+        rows, counts = [], 0
+        for row, number in pool.map(row_of, range(0, len(places), _BLOCK)):
+            rows, counts = [_nearest([*rows, row], at_most)[0]], counts + number
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [NearPair(first=one, second=two, distance=bits) for bits, one, two in rows[0].tolist()], counts
+
+
+def _nearest(parts: Iterable[NDArray[np.int32]], at_most: int) -> tuple[NDArray[np.int32], int]:
+    """Returns the nearest of many pairs in their order, and the number of all; holds few more than it returns."""
+    held, number = _NO_PAIRS, 0
+    for part in parts:
+        if len(part):
+            number += len(part)
+            joined = np.concatenate([held, part])
+            held = joined[np.lexsort(joined.T[::-1])[:at_most]]
+    return held, number
 
 
 def similar_pairs(features: NDArray[np.floating], min_similarity: float = MIN_SIMILARITY) -> list[SimilarPair]:

@@ -90,6 +90,8 @@ class Audit:
     """Groups that file names and pixels suggest."""
     confounded: tuple[Finding, ...] = ()
     """Classes that are their source."""
+    num_near_pairs: int = 0
+    """Near duplicates by their hashes; of very many, ``near_duplicates`` holds the nearest."""
 
     @property
     def duplicates(self) -> tuple[Duplicate, ...]:
@@ -143,6 +145,13 @@ class Audit:
         near = f"Near duplicates (at most {self.max_distance} of 256 bits{alike}) that no group holds together"
         yield from _cases("D501", "Images with equal pixels", _named(self.exact_duplicates))
         yield from _cases("D502", near, _named(self.loose_near_duplicates))
+        num_listed = sum(one.distance is not None for one in self.near_duplicates)
+        if self.num_near_pairs > num_listed:
+            text = (
+                f"{self.num_near_pairs:,} pairs of images resemble each other; only the {num_listed:,} nearest are "
+                "listed, and compared by label, group and subset."
+            )
+            yield finding("D514", text, count=self.num_near_pairs - num_listed)
         yield from _cases("D503", "Duplicates with different labels", _named(self.label_conflicts))
         yield from _cases("D504", "Duplicates in more than one subset", _named(self.duplicates_across_subsets))
 

@@ -103,7 +103,7 @@ def draw_cells(
     rng, grain_rng = (np.random.Generator(np.random.PCG64([*key, stream])) for stream in (0, 1))
     grain = Grain(grain_rng, size_px)
     slides = np.arange(num) % num_slides
-    stains = _stains(rng, num_slides, wildness=1.0 if population == "classes" else 2.0)[slides]
+    stains = slide_stains(rng, num_slides, wildness=1.0 if population == "classes" else 2.0)[slides]
     if population == "classes":
         labels = np.arange(num) // num_slides % len(CLASSES)
         attributes = _class_attributes(rng, labels, slides, num_slides)
@@ -129,7 +129,9 @@ def _summary(layers: Floats) -> Floats:
     return both.reshape(6, num, _GRID * _GRID).transpose(1, 2, 0)
 
 
-def _stains(rng: np.random.Generator, num: int, wildness: float) -> Stains:
+def slide_stains(rng: np.random.Generator, num: int, wildness: float = 1.0) -> Stains:
+    """Draws the stains of slides; ``wildness`` scales how far they differ."""
+
     def vary(density: tuple[float, float, float], share: float, overall: float) -> Floats:
         strength = 1 + np.clip(overall * wildness * bell(rng, num, 1), -0.6, 1.5)
         return np.array(density, np.float32) * strength * np.clip(1 + share * wildness * bell(rng, num, 3), 0.15, 3)

@@ -11,7 +11,8 @@ from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
 from cytolora.core.text import counted
 from cytolora.experiments.cost import num_passes
-from cytolora.experiments.engines.units import Units, split_up
+from cytolora.experiments.engines.units import Unit, Units, split_up
+from cytolora.experiments.failures import record_lost
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
@@ -34,6 +35,11 @@ def open_units(jobs: Sequence[Job], inputs: Inputs, store: Store, progress: Prog
     )
     if not units.waiting:
         return units
+
+    def note(unit: Unit, why: str) -> None:
+        record_lost(store.root, unit.claim, unit.run_ids, f"its workers died, the last: {why}", units.attempts[unit])
+
+    units.given_up = note
     store.make_root()
     store.sweep()
     missing = [run for job in jobs for run in job.runs if store.find(run.run_id) is None]

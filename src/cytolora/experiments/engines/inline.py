@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from cytolora.core.progress import SILENT, Progress
+from cytolora.experiments.claims import wait_for_any
 from cytolora.experiments.execute import execute, open_session
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
@@ -21,15 +22,18 @@ def run_jobs(
     progress: Progress,
     rates: Rates | None = None,
 ) -> None:
-    """Executes every job; what is finished is stored at once.
+    """Executes every job; what is finished is stored at once, what other commands are at work at is waited for.
 
     Args:
         rates: Of the work, as far as they are known before it begins.
     """
     store.sweep()
-    tracker = Tracker(progress, [_work_of(job, inputs, store, device) for job in jobs], rates)
-    for job in jobs:
-        execute(job, inputs, store, device=device, tracker=tracker)
+    while jobs:
+        tracker = Tracker(progress, [_work_of(job, inputs, store, device) for job in jobs], rates)
+        elsewhere = {job: execute(job, inputs, store, device=device, tracker=tracker) for job in jobs}
+        jobs = [job for job in jobs if elsewhere[job]]
+        if jobs:
+            wait_for_any(store.root, progress, [error for job in jobs for error in elsewhere[job]])
 
 
 def _work_of(job: Job, inputs: Inputs, store: Store, device: torch.device) -> Work:

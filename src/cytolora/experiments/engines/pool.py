@@ -8,7 +8,9 @@ from time import monotonic
 from typing import Any, Protocol
 
 from cytolora.core.progress import Progress
+from cytolora.core.text import counted
 from cytolora.errors import EngineError
+from cytolora.experiments.claims import ClaimedError
 from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units
 
 _MAX_FAILED_STARTS = 3
@@ -22,6 +24,11 @@ _WAIT_SECONDS = 2
 
 class WorkerDiedError(Exception):
     """A worker is gone, and with it what it was at; says why in a line."""
+
+    def __init__(self, why: str, *, has_taken: bool = True) -> None:
+        """Takes the line, and whether the worker had begun with what it was given."""
+        super().__init__(why)
+        self.has_taken = has_taken
 
 
 class Crew(Protocol):
@@ -52,6 +59,10 @@ class Crew(Protocol):
         """
         ...
 
+    def is_gone(self, worker: Any) -> bool:
+        """Whether a worker that has nothing to do is known to have ended; never waits."""
+        ...
+
     def has_room(self) -> bool:
         """Whether there is room for a worker at all."""
         ...
@@ -70,6 +81,11 @@ class Pool:
     """Workers and their units by the promise of the unit's result."""
     idle: list[tuple[Any, DatasetBackbone | None]] = field(default_factory=list)
     failed_starts: int = 0
+    num_workers: int = 0
+    untaken: int = 0
+    """Workers in a row that ended before they began with a unit; a unit that is done begins the count anew."""
+    awaited: set[str] = field(default_factory=set)
+    """What was said of work that other commands are at."""
 
     def run(self, num_workers: int, is_left: Event | None = None) -> None:
         """Works until no unit is left, or the event is set.
@@ -77,17 +93,21 @@ class Pool:
         Raises:
             EngineError: If workers cannot be started, or die at one unit again and again.
         """
-        is_left = is_left or Event()
+        is_left, self.num_workers = is_left or Event(), num_workers
         self.progress.say(f"starting {num_workers} workers")
         for _ in range(num_workers):
             self._start()
-        while (self.units.waiting or self.busy) and not is_left.is_set():
+        while (self.units.are_left or self.busy) and not is_left.is_set():
+            self._replace_gone()
             self._give_out()
+            if not self.starting and not self.busy:  # all that is left is computed by other commands
+                is_left.wait(_WAIT_SECONDS / 4)
+                continue
             for promise in self._ready(is_left):
                 self._take_in(promise)
 
     def _ready(self, is_left: Event) -> list[Any]:
-        """Waits for the next event; returns its promise, none if the event is set.
+        """Waits for the next event; returns its promise, none if the event is set or an idle worker has ended.
 
         Raises:
             EngineError: If no worker is at work and none starts.
@@ -96,6 +116,8 @@ class Pool:
         while not is_left.is_set():
             if ready := self.crew.wait([*self.starting, *self.busy], _WAIT_SECONDS):
                 return ready
+            if any(self.crew.is_gone(worker) for worker, _ in self.idle) or (self.units.elsewhere and self.idle):
+                return []
             seconds = monotonic() - began
             if self.busy or seconds < _ROOM_SECONDS:
                 continue
@@ -109,6 +131,16 @@ class Pool:
     def _start(self) -> None:
         worker = self.crew.new()
         self.starting[self.crew.start(worker)] = worker
+
+    def _replace_gone(self) -> None:
+        """Starts others for idle workers that have ended: whatever ended them, it was no unit."""
+        gone = [worker for worker, _ in self.idle if self.crew.is_gone(worker)]
+        if gone:
+            self.idle = [(worker, loaded) for worker, loaded in self.idle if worker not in gone]
+            self.progress.say(f"{counted(len(gone), 'idle worker')} died, and others start")
+        for _ in gone:
+            self._count_untaken("while it was idle")
+            self._start()
 
     def _give_out(self) -> None:
         at_work = Counter(unit.key for _, unit in self.busy.values())
@@ -129,27 +161,54 @@ class Pool:
                 self.idle.append((worker, None))
             return
         worker, unit = self.busy.pop(promise)
-        images = self._result(promise, unit)
+        try:
+            images = self._result(promise, unit)
+        except ClaimedError as error:
+            self._put_off(worker, unit, error)
+            return
         if images is None:
             return
+        self.untaken = 0
         self.units.done(unit)
         self.idle.append((worker, unit.key))
         self.progress.done(images)
         self.progress.status(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
+
+    def _put_off(self, worker: Any, unit: Unit, error: ClaimedError) -> None:
+        self.untaken = 0
+        self.idle.append((worker, unit.key))
+        self.units.put_off(unit)
+        if str(error) not in self.awaited:
+            self.awaited.add(str(error))
+            self.progress.say(f"waiting for what other commands compute: {error}")
 
     def _result(self, promise: Any, unit: Unit | None) -> int | None:
         """Returns what a worker gave, or None if it died; then another one starts in its place."""
         try:
             return self.crew.result(promise)
         except WorkerDiedError as error:
-            if unit is not None:
+            if unit is None:
+                self._count_failed_start(error)
+            elif error.has_taken:
                 self.units.lost(unit, str(error))
                 self.progress.say(f"a worker died; once more: {unit}")
             else:
-                self.failed_starts += 1
-                if self.failed_starts >= _MAX_FAILED_STARTS:
-                    raise EngineError(
-                        f"{self.failed_starts} workers died while they started, the last: {error}"
-                    ) from error
+                self.units.give_back(unit)
+                self._count_untaken(str(error))
         self._start()
         return None
+
+    def _count_failed_start(self, error: WorkerDiedError) -> None:
+        self.failed_starts += 1
+        if self.failed_starts >= _MAX_FAILED_STARTS:
+            raise EngineError(f"{self.failed_starts} workers died while they started, the last: {error}") from error
+
+    def _count_untaken(self, why: str) -> None:
+        """Counts a worker that ended between two units; all may at once, but not again and again."""
+        self.untaken += 1
+        if self.untaken >= self.num_workers + _MAX_FAILED_STARTS:
+            raise EngineError(
+                f"{self.untaken} workers in a row died before they began with a unit, the last: {why}. Something ends "
+                "them: often memory is short, so take fewer --workers. What was finished is kept; the same command "
+                "goes on from there."
+            )

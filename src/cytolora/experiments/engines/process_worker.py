@@ -1,16 +1,31 @@
 """Child process of the engine ``processes``: does what comes in on standard input, answers on standard output."""
 
+import logging
 import os
 import pickle
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from cytolora.errors import CytoloraError
+from cytolora.experiments.engines.notices import Notice
+
+TAKEN = "taken"
+"""Word of the message that what was told last is begun with."""
+DONE = "done"
+"""Word of an answer: with the number of images trained on."""
+REFUSED = "refused"
+"""Word of an answer: with the error for the driver to raise, and its stack trace."""
+NOTICE = "notice"
+"""Word of a message besides: with a log record, or a warning, for the driver to show."""
+FAILED = "failed"
+"""Word of an answer: with the stack trace of a fault of the program."""
 
 
 def main() -> None:
@@ -26,8 +41,9 @@ def main() -> None:
 def _work() -> None:
     """Makes ready by the first thing that comes in, and does all others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what any library prints is no answer
+    _send_notices(answers)
     told: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(sys.stdin.buffer, told), name="cytolora-driver", daemon=True).start()
 
@@ -37,23 +53,81 @@ def _work() -> None:
     _answer(answers, lambda: worker.start() or 0)
     while True:
         unit = told.get()
+        answers.send(TAKEN, None)
         _answer(answers, lambda unit=unit: worker.work(unit))
 
 
 def _listen(told: BinaryIO, queue: "SimpleQueue[Any]") -> None:
+    code = 0
     try:
         while True:
             queue.put(pickle.load(told))
+    except EOFError:
+        pass  # the pipe is closed: nobody waits for what this process is at
+    except BaseException:  # what was told cannot be read here
+        traceback.print_exc()
+        sys.stderr.flush()
+        code = 1
     finally:
-        os._exit(0)  # the pipe is closed: nobody waits for what this process is at
+        os._exit(code)
 
 
-def _answer(answers: BinaryIO, work: Callable[[], int]) -> None:
+class Answers:
+    """The pipe to the driver, into which any thread may write."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        """Takes the open pipe."""
+        self._pipe, self._lock = pipe, Lock()
+
+    def send(self, word: str, value: Any) -> None:
+        """Sends a message whole."""
+        message = pickle.dumps((word, value))
+        with self._lock:
+            self._pipe.write(message)
+            self._pipe.flush()
+
+
+class _Notices(logging.Handler):
+    """Sends what is logged or warned of where nobody else handles it, as it comes to the terminal in one process."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(logging.WARNING)
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send(Notice(name=record.name, level=record.levelno, text=record.getMessage()))
+
+    def warn(self, message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        """Takes the place of ``warnings.showwarning``."""
+        known = next(kind.__name__ for kind in category.__mro__ if kind.__module__ == "builtins")
+        self._send(Notice(name=known, text=str(message), filename=filename, line=lineno))
+
+    def _send(self, notice: Notice) -> None:
+        with suppress(OSError):  # the driver is gone, and this process ends
+            self._answers.send(NOTICE, notice)
+
+
+def _send_notices(answers: Answers) -> None:
+    notices: Any = _Notices(answers)
+    logging.lastResort, warnings.showwarning = notices, notices.warn
+
+
+def _answer(answers: Answers, work: Callable[[], int]) -> None:
     try:
-        answer = "done", work()
-    except CytoloraError as error:
-        answer = "refused", error
+        answer = DONE, work()
+    except (CytoloraError, OSError, ModuleNotFoundError) as error:
+        text = traceback.format_exc()
+        answer = (REFUSED, (error, text)) if _is_sendable(error) else (FAILED, text)
     except Exception:
-        answer = "failed", traceback.format_exc()
-    pickle.dump(answer, answers)
-    answers.flush()
+        answer = FAILED, traceback.format_exc()
+    answers.send(*answer)
+
+
+def _is_sendable(error: Exception) -> bool:
+    """Whether the driver can raise it as its own; a pipe that is broken here is not the driver's output."""
+    if isinstance(error, ConnectionError):
+        return False
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:  # whatever the class makes of its own arguments
+        return False

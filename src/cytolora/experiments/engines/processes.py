@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -24,9 +25,11 @@ import torch
 from cytolora.core.machine import num_cpus
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
-from cytolora.errors import EngineError
+from cytolora.errors import ConfigError, CytoloraError, EngineError
 from cytolora.experiments.engines.driver import open_units, worker_setup
+from cytolora.experiments.engines.notices import Notices
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, TAKEN
 from cytolora.experiments.engines.units import Unit
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
@@ -65,11 +68,21 @@ def run_jobs(
     progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
     own = torch.device(device.type)  # a worker sees one GPU, which is its first
     setup = worker_setup(jobs, inputs, store, device=own, threads=threads)
-    crew = ProcessCrew(setup=pickle.dumps(setup), gpus=gpus_of(device))
+    crew = ProcessCrew(setup=_pickled(setup), gpus=gpus_of(device))
     try:
         Pool(crew=crew, units=units, progress=progress).run(num_workers)
     finally:
         crew.end()
+
+
+def _pickled(setup: Any) -> bytes:
+    try:
+        return pickle.dumps(setup)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"What workers need cannot be sent to another process: {error}. A function or class of a backbone has to "
+            "stand in a module that they can import, not inside a function; or leave out --workers."
+        ) from error
 
 
 def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, int]:
@@ -80,12 +93,17 @@ def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, in
 
 
 def gpus_of(device: torch.device) -> list[str]:
-    """Returns the names of the GPUs that workers may use, as this process's environment has them; none on a CPU."""
+    """Returns the names of the GPUs that workers may use, as this process's environment has them; none on a CPU.
+
+    CUDA reads CUDA_VISIBLE_DEVICES up to the first name that is no GPU of the machine, and torch counts what it has
+    read: the names after those are nobody's.
+    """
     if device.type != "cuda":
         return []
-    named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
-    names = named or [str(index) for index in range(max(1, torch.cuda.device_count()))]
-    return names if device.index is None else names[device.index : device.index + 1]
+    count, visible = torch.cuda.device_count(), os.environ.get(_VISIBLE)
+    names = map(str, range(count)) if visible is None else map(str.strip, visible.split(","))
+    usable = list(islice(names, count))
+    return usable if device.index is None else usable[device.index : device.index + 1]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,15 +113,39 @@ class _Process:
     popen: "subprocess.Popen[bytes]"
     errors: IO[bytes]
     """File of what it writes to standard error."""
+    listening: Thread = field(default_factory=Thread)
+    """Reads its answers."""
     message: Any = None
     """Its last answer: a word and a value; None if it is gone."""
     is_gone: bool = False
+    has_taken: bool = True
+    """Whether it has begun with what it was told last."""
 
     def tell(self, what: bytes) -> None:
         assert self.popen.stdin is not None
         with suppress(OSError):  # it is gone, which its other pipe tells
             self.popen.stdin.write(what)
             self.popen.stdin.flush()
+
+    def ended(self) -> int | None:
+        """Returns the exit code; None of a process that does not end and had to be killed."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.popen.wait(_END_SECONDS)
+        self.popen.kill()
+        return None
+
+    def close(self) -> None:
+        """Closes what leads to a process that was killed, and waits for it; one that the system holds is left."""
+        assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(_END_SECONDS)
+        with suppress(OSError):  # what it has not read
+            self.popen.stdin.close()
+        self.listening.join(_END_SECONDS)
+        if not self.listening.is_alive():  # whoever still reads holds the pipe
+            self.popen.stdout.close()
+        self.errors.close()
 
 
 @dataclass(kw_only=True)
@@ -115,6 +157,7 @@ class ProcessCrew:
     """One of them for each worker, in turn."""
     processes: list[_Process] = field(default_factory=list)
     events: "SimpleQueue[tuple[_Process, Any]]" = field(default_factory=SimpleQueue)
+    notices: Notices = field(default_factory=Notices)
     num_started: int = 0
 
     def new(self) -> _Process:
@@ -134,12 +177,14 @@ class ProcessCrew:
                 env=environment,
             )
         except OSError as error:
+            errors.close()
             raise EngineError(
                 f"A worker cannot be started: {error.strerror or error}. Take fewer --workers."
             ) from error
         process = _Process(popen=popen, errors=errors)
         self.processes.append(process)
-        Thread(target=self._listen, args=(process,), name="cytolora-worker", daemon=True).start()
+        process.listening = Thread(target=self._listen, args=(process,), name="cytolora-worker", daemon=True)
+        process.listening.start()
         return process
 
     def start(self, worker: _Process) -> _Process:
@@ -156,6 +201,12 @@ class ProcessCrew:
             process, message = self.events.get(timeout=seconds)
         except Empty:
             return []
+        if message is not None and message[0] == TAKEN:
+            process.has_taken = True
+            return []
+        if message is not None and message[0] == NOTICE:
+            self.notices.show(message[1])
+            return []
         process.message, process.is_gone = message, message is None
         return [process] if process in promises else []  # else an idle one died
 
@@ -163,18 +214,25 @@ class ProcessCrew:
         """Returns what a process answered.
 
         Raises:
-            CytoloraError: That of the process.
+            CytoloraError: That of the process; so an OSError, and a ModuleNotFoundError.
             WorkerDiedError: If it is gone.
             RuntimeError: If it met anything else, with its stack trace.
         """
         if promise.message is None:
-            raise WorkerDiedError(self._why_gone(promise))
+            raise WorkerDiedError(self._why_gone(promise), has_taken=promise.has_taken)
         word, value = promise.message
-        if word == "done":
+        if word == DONE:
             return value
-        if word == "refused":
-            raise value
-        raise RuntimeError(f"A worker failed:\n{value}")
+        if word == FAILED:
+            raise RuntimeError(f"A worker failed:\n{value}")
+        error, text = value
+        if not isinstance(error, CytoloraError):  # where the command has no line for it, its place helps
+            error.add_note(f"In a worker:\n{text}")
+        raise error
+
+    def is_gone(self, worker: _Process) -> bool:
+        """Whether a process has ended."""
+        return worker.is_gone or worker.popen.poll() is not None
 
     def has_room(self) -> bool:
         """Always: processes are started at once, or not at all."""
@@ -185,10 +243,10 @@ class ProcessCrew:
         for process in self.processes:
             process.popen.kill()
         for process in self.processes:
-            process.popen.wait(_END_SECONDS)
-            process.errors.close()
+            process.close()
 
     def _told(self, process: _Process, what: bytes) -> _Process:
+        process.has_taken = False
         process.tell(what)
         if process.is_gone:  # while it was idle, and nobody hears of it twice
             self.events.put((process, None))
@@ -206,7 +264,9 @@ class ProcessCrew:
                 return
 
     def _why_gone(self, process: _Process) -> str:
-        code = process.popen.wait(_END_SECONDS)
+        code = process.ended()
+        if code is None:
+            return f"its pipe was closed, and it did not end within {_END_SECONDS} s"
         with suppress(ValueError):  # a number that is no signal's
             if code < 0:
                 return f"ended by {signal.Signals(-code).name}"

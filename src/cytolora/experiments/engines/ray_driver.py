@@ -144,6 +144,10 @@ class RayCrew:
             self.check_alive()
             raise WorkerDiedError(why) from error
 
+    def is_gone(self, worker: Any) -> bool:
+        """Never known: Ray tells it of the next thing that an actor is given."""
+        return False
+
     def has_room(self) -> bool:
         """Whether the nodes hold a worker at all."""
         return free_resources(self.ray)[0] >= self.resources["num_cpus"]

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 from cytolora.config.run import RunSpec
 from cytolora.errors import EngineError
+from cytolora.experiments.claims import of_features, of_test
 from cytolora.experiments.plan import Job
 
 DatasetBackbone = tuple[str, str]
@@ -14,6 +16,8 @@ DatasetBackbone = tuple[str, str]
 Setting = tuple[RunSpec, ...]
 
 _MAX_ATTEMPTS = 3
+_AGAIN_SECONDS = 2.0
+"""Until a unit is given out again that another command was at work at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +39,22 @@ class Unit:
         return name if len(self.settings) > 1 else f"{name}, {first.sampling.amount}: test set"
 
     @property
+    def claim(self) -> str:
+        """Name of what is claimed of the store while a worker does it."""
+        first = self.settings[0]
+        if self.only is not None:
+            return self.only.run_id
+        return of_test(first) if first[0].kind == "adapter" else of_features(*self.key, first[0].split)
+
+    @property
     def run_ids(self) -> list[str]:
         """The runs that it is about."""
-        return [self.only.run_id] if self.only else [run.run_id for setting in self.settings for run in setting]
+        return [run.run_id for run in self.runs]
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        """Like ``run_ids``, as they are."""
+        return [self.only] if self.only else [run for setting in self.settings for run in setting]
 
 
 @dataclass(kw_only=True)
@@ -48,6 +65,11 @@ class Units:
     num_missing: Counter[str] = field(default_factory=Counter)
     """Runs of a setting that are not stored yet, by the setting's id."""
     attempts: Counter[Unit] = field(default_factory=Counter)
+    elsewhere: list[tuple[float, Unit]] = field(default_factory=list)
+    """Those that another command is at work at, each with the time of the next attempt (``time.monotonic``)."""
+
+    given_up: Callable[[Unit, str], None] = lambda unit, why: None
+    """Told of a unit whose workers died again and again, and why."""
 
     def take(self, loaded: DatasetBackbone | None, at_work: Counter[DatasetBackbone]) -> Unit | None:
         """Gives a worker its next unit, or None: first of what it has loaded, then of what it has half.
@@ -59,6 +81,9 @@ class Units:
             loaded: What the worker worked on last.
             at_work: How many workers are at work on each key.
         """
+        now = monotonic()
+        self.waiting += [unit for due, unit in self.elsewhere if due <= now]
+        self.elsewhere = [(due, unit) for due, unit in self.elsewhere if due > now]
         if not self.waiting:
             return None
         left: Counter[DatasetBackbone] = Counter()
@@ -73,6 +98,15 @@ class Units:
         self.waiting.remove(unit)
         return unit
 
+    def put_off(self, unit: Unit) -> None:
+        """Takes a unit back that another command is at work at."""
+        self.elsewhere.append((monotonic() + _AGAIN_SECONDS, unit))
+
+    @property
+    def are_left(self) -> bool:
+        """Whether some are still to be given out, now or later."""
+        return bool(self.waiting or self.elsewhere)
+
     def done(self, unit: Unit) -> None:
         """Notes that a unit is stored; the last run of a setting makes it ready for its test set."""
         if unit.only is None:
@@ -83,6 +117,10 @@ class Units:
         if not self.num_missing[name]:
             self.waiting.append(Unit(key=unit.key, settings=(setting,), cost=0))
 
+    def give_back(self, unit: Unit) -> None:
+        """Takes a unit back that its worker never began with: nothing is said against it."""
+        self.waiting.append(unit)
+
     def lost(self, unit: Unit, why: str) -> None:
         """Takes a unit back whose worker died.
 
@@ -91,6 +129,7 @@ class Units:
         """
         self.attempts[unit] += 1
         if self.attempts[unit] >= _MAX_ATTEMPTS:
+            self.given_up(unit, why)
             names = unit.run_ids
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise EngineError(

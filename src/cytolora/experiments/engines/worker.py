@@ -15,6 +15,7 @@ from cytolora.core.provenance import software
 from cytolora.errors import ConfigError, StoreError, WeightsError
 from cytolora.experiments.engines.units import DatasetBackbone, Setting, Unit
 from cytolora.experiments.execute import open_session, score_chosen, train_setting
+from cytolora.experiments.failures import attempt
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.shards import checkpoint_sha256
@@ -77,20 +78,28 @@ class Worker:
 
     @one_notice()
     def work(self, unit: Unit) -> int:
-        """Does one unit and returns the number of images trained on."""
+        """Does one unit and returns the number of images trained on.
+
+        Raises:
+            ClaimedError: If a process of another command is at work at it.
+        """
         assert self.store is not None
         self._num_images = 0
+        store = self.store
+        attempt(store, self.setup.inputs, unit.claim, unit.runs, lambda: self._do(unit, store))
+        return self._num_images
+
+    def _do(self, unit: Unit, store: Store) -> None:
         session = self._session(unit.key, unit.settings[0])
         for setting in unit.settings:
             if unit.only is not None:
-                train_setting(session, self.store, setting, [unit.only])
+                train_setting(session, store, setting, [unit.only])
                 continue
             if setting[0].kind != "adapter":
-                train_setting(session, self.store, setting)
+                train_setting(session, store, setting)
             else:
                 self._wait_for(setting)
-            score_chosen(session, self.store, setting)
-        return self._num_images
+            score_chosen(session, store, setting)
 
     def _session(self, key: DatasetBackbone, setting: Setting) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""

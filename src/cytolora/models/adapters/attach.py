@@ -2,7 +2,8 @@
 
 import copy
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from cytolora.models.adapters.methods import METHODS, Method, check_fits
 from cytolora.models.adapters.peft_modules import is_peft_layer, is_peft_model
 from cytolora.models.adapters.reference_attention import use_reference_attention
 from cytolora.models.adapters.split_qkv import attention_blocks, split_qkv
+from cytolora.models.adapters.starts import WRITING_INITS, check_rank, draw_randlora
 from cytolora.models.adapters.vpt import add_prompts
 from cytolora.models.encoder import Encoder
 
@@ -111,9 +113,20 @@ def _attach_peft(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None
     assert method.peft_config is not None
     split_qkv(encoder.trunk)
     pattern = _pattern(encoder.trunk, adapter)
-    if method.writes_weights:
-        _unshare(encoder.trunk, pattern)
-    encoder.trunk = get_peft_model(encoder.trunk, method.peft_config(adapter, pattern))
+    adapted = [
+        module
+        for name, module in encoder.trunk.named_modules()
+        if isinstance(module, nn.Linear) and re.fullmatch(pattern, name)
+    ]
+    if method.reads_directions or adapter.init is not None:
+        for layer in adapted:
+            check_rank(adapter.rank, layer)
+    if method.writes_weights or adapter.init in WRITING_INITS:
+        _unshare(adapted)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="lora with eva initialization|Specified to not save basis")
+        encoder.trunk = get_peft_model(encoder.trunk, method.peft_config(adapter, pattern))
+    draw_randlora(encoder.trunk)
 
 
 def _open(encoder: Encoder, method: Method, adapter: AdapterSpec) -> None:
@@ -143,11 +156,10 @@ def _owned(encoder: Encoder) -> Iterator[tuple[str, list[nn.Parameter]]]:
             yield name, trains
 
 
-def _unshare(trunk: nn.Module, pattern: str) -> None:
-    """Gives the adapted modules weights of their own."""
-    for name, module in trunk.named_modules():
-        if re.fullmatch(pattern, name) and isinstance(module, nn.Linear):
-            module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+def _unshare(layers: Sequence[nn.Linear]) -> None:
+    """Gives layers weights of their own."""
+    for layer in layers:
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
 
 
 def _blocks(trunk: nn.Module, adapter: AdapterSpec) -> list[int]:

@@ -29,6 +29,8 @@ class HeadFacts:
     solution: Solution
     needs_text: bool = False
     """Whether it reads the text embeddings of the class names."""
+    needs_tree: bool = False
+    """Whether it reads the tree that the classes hang on."""
     needs_validation: bool = False
     """Whether it reads the validation images: those of a run, beside the training images of each class."""
     is_affine: bool = True
@@ -53,6 +55,12 @@ def _steps(rates: str, epochs: str, source: str, **others: Value) -> dict[str, V
     return {"rates": Value(default=rates, source=source), "epochs": Value(default=epochs, source=source), **others}
 
 
+_TREE = _steps(
+    "0.01, 0.03, 0.1, 0.3 in batches of 32, cosine; of several the one with the highest validation accuracy",
+    "100",
+    "AdamW, weight decay 0.01, as the linear heads of the shipped grids; the rates are ours",
+)
+
 LINEAR_FACTS = HeadFacts(description="Linear classifier on frozen features.", solution="batched", needs_validation=True)
 """Validation chooses its learning rate."""
 
@@ -69,7 +77,7 @@ FITTED: Mapping[str, HeadFacts] = {
         },
     ),
     "logistic": HeadFacts(
-        description="Logistic regression by L-BFGS, its penalty by cross-validation over groups (scikit-learn).",
+        description="Logistic regression, its penalty by cross-validation over groups (the objective of scikit-learn).",
         solution="iterative",
         values={"penalty": _PENALTY},
     ),
@@ -118,6 +126,29 @@ FITTED: Mapping[str, HeadFacts] = {
             "AdamW, weight decay 0.01, as the linear heads of the shipped grids; rates and width are ours",
             hidden=Value(default="256", source="ours"),
         ),
+    ),
+    "tree-softmax": HeadFacts(
+        description="Linear classifier among the children of every node of the class tree, a class the product along "
+        "its path (Redmon & Farhadi 2017).",
+        solution="batched",
+        needs_tree=True,
+        needs_validation=True,
+        is_affine=False,
+        values=_TREE,
+    ),
+    "hxe": HeadFacts(
+        description="Linear classifier by hierarchical cross-entropy: of the levels of the class tree the coarsest "
+        "weighs most (Bertinetto et al. 2020).",
+        solution="batched",
+        needs_tree=True,
+        needs_validation=True,
+        values={
+            **_TREE,
+            "alpha": Value(
+                default="0.5",
+                source="Bertinetto et al. 2020, arXiv:1912.09393; the scripts of its public code run 0.1 to 0.9",
+            ),
+        },
     ),
     "ss-text": HeadFacts(
         description="Text embeddings of the classes moved towards their images and away from each other (SS-Text+, "

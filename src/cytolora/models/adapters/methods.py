@@ -17,6 +17,7 @@ Opens = Literal["biases", "norms", "blocks", "everything"]
 """Weights of the encoder itself that a method trains."""
 
 _WHERE = ("targets", "blocks", "last_blocks")
+_PLAIN = AdapterSpec()
 _LOW_RANK = ("rank", "alpha", "scaling", "dropout", *_WHERE)
 
 
@@ -38,6 +39,10 @@ class Method:
     """Fields of AdapterSpec that the method reads; any other that is set is an error."""
     writes_weights: bool = False
     """The start moves a part of the frozen weights into the adapter."""
+    reads_directions: bool = False
+    """Every rank takes a direction or a share of a layer's inputs, of which there are only so many."""
+    fit_adapter: AdapterSpec = _PLAIN
+    """What ``fit``, which has no settings of adapters, takes."""
     plans_all_steps: bool = False
     """Spreads a schedule of its own over all steps, which no early end may cut."""
     head: HeadFacts | None = None
@@ -102,6 +107,14 @@ def _low_rank(**options: Any) -> "Callable[[AdapterSpec, str], PeftConfig]":
     return build
 
 
+def _lora(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import EvaConfig
+
+    if adapter.init == "eva":
+        return _low_rank(init_lora_weights="eva", eva_config=EvaConfig(rho=1.0))(adapter, modules)
+    return _low_rank(init_lora_weights=adapter.init or True)(adapter, modules)
+
+
 def _vera(adapter: AdapterSpec, modules: str) -> "PeftConfig":
     from peft import VeraConfig
 
@@ -148,6 +161,24 @@ def _lokr(adapter: AdapterSpec, modules: str) -> "PeftConfig":
     )
 
 
+def _randlora(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import RandLoraConfig
+
+    return RandLoraConfig(
+        r=adapter.rank,
+        randlora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]
+        randlora_dropout=adapter.dropout,
+        save_projection=False,  # as many numbers as the weights, in the place of each layer
+        target_modules=modules,
+    )
+
+
+def _miss(adapter: AdapterSpec, modules: str) -> "PeftConfig":
+    from peft import MissConfig
+
+    return MissConfig(r=adapter.rank, miss_dropout=adapter.dropout, target_modules=modules)
+
+
 METHODS: Registry[Method] = Registry("method")
 for _method in (
     Method(name=LINEAR, description=LINEAR_FACTS.description, head=LINEAR_FACTS),
@@ -160,8 +191,8 @@ for _method in (
     Method(
         name="lora",
         description="Low-rank adaptation of attention projections (Hu et al. 2021) and a linear classifier.",
-        peft_config=_low_rank(),
-        uses=(*_LOW_RANK, "towers", "reference_attention_bug"),
+        peft_config=_lora,
+        uses=(*_LOW_RANK, "init", "towers", "reference_attention_bug"),
     ),
     Method(
         name="dora",
@@ -175,6 +206,7 @@ for _method in (
         peft_config=_low_rank(init_lora_weights="pissa"),
         uses=_LOW_RANK,
         writes_weights=True,
+        reads_directions=True,
     ),
     Method(
         name="vera",
@@ -209,6 +241,22 @@ for _method in (
         uses=("rank", "alpha", "dropout", *_WHERE),
     ),
     Method(
+        name="randlora",
+        description="Full-rank update: a trained mixture of random low-rank matrices, which all blocks share "
+        "(Albert et al. 2025).",
+        peft_config=_randlora,
+        reads_directions=True,
+        fit_adapter=AdapterSpec(rank=32, alpha=640),  # PEFT's own; the update is scaled by alpha / rank
+        uses=("rank", "alpha", "dropout", *_WHERE),
+    ),
+    Method(
+        name="miss",
+        description="One trained matrix, shared by the shards that the inputs are cut into (Kang & Yin 2024).",
+        peft_config=_miss,
+        reads_directions=True,
+        uses=("rank", "dropout", *_WHERE),
+    ),
+    Method(
         name="bitfit",
         description="Trains the biases of the blocks and nothing else (Ben Zaken et al. 2022).",
         opens="biases",
@@ -237,6 +285,7 @@ for _method in (
         name="last_blocks",
         description="Trains the last blocks whole, and the norm after them.",
         opens="blocks",
+        fit_adapter=AdapterSpec(last_blocks=2),
         uses=("blocks", "last_blocks"),
     ),
     Method(name="full", description="Trains every weight of the encoder.", opens="everything"),

@@ -68,9 +68,10 @@ class Int8Product:
 def round_blocks(encoder: Encoder, attention_dtype: torch.dtype) -> None:
     """Replaces the linear layers in the blocks of an encoder by ``Int8Linear``, in place.
 
-    Norms, attention products, pooling, projection and the residual stream keep their precision. So do the first block,
-    whose errors go through all others, and q, k and v of a last block that is read by its first token alone, which are
-    a product of their own kind (last_block.py).
+    No more is rounded to 8 bits: not norms, attention products, pooling, projection and the residual stream, nor the
+    first block, whose errors go through all others, and q, k and v of a last block that is read by its first token
+    alone, which are a product of their own kind (last_block.py). ``for_inference`` computes linear layers that are left
+    in bf16, and all else in fp32, but for families whose attention mixes precisions: there what is left is fp32.
 
     Args:
         attention_dtype: What the layers of the attention return: that of its products.
@@ -93,7 +94,7 @@ def check_int8(device: str | torch.device) -> None:
     if not int8_works():
         raise ConfigError(
             "int8 needs torch with oneDNN and a processor with AVX-512 VNNI, and here its products are missing or not "
-            "exact. Choose precision fp32."
+            'exact. Choose precision fp32: --precision fp32, or precision="fp32" from Python.'
         )
 
 

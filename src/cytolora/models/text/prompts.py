@@ -71,6 +71,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "CC": "bacterial vaginosis coccobacilli",
     },
     "cric": _BETHESDA,
+    "pool": _BETHESDA,
     "bmt": {label: _BETHESDA[label] for label in ("NILM", "LSIL", "HSIL")},
     "apacc": {
         "healthy": "healthy cervical",

@@ -189,7 +189,7 @@ def _taken(rows: TestPredictions, places: Sequence[int]) -> TestPredictions:
 def _ensemble(
     dataset: str, setting: str, members: Sequence[Member], weights: Weighting, metric: Metric, replicates: int
 ) -> Ensemble:
-    _refuse_others(dataset, members)
+    members = matched(dataset, members)
     num_seeds = len(members[0].test)
     of_seeds = [
         _weights([one.val[seed] for one in members], dataset) if weights == "validation" else _equal(len(members))
@@ -228,19 +228,42 @@ def _equal(number: int) -> list[float]:
     return [1 / number] * number
 
 
-def _refuse_others(dataset: str, members: Sequence[Member]) -> None:
-    """Raises a ConfigError unless all members know the same classes and were tested on the same images."""
-    first = members[0]
-    for one in members[1:]:
+def matched(dataset: str, members: Sequence[Member]) -> list[Member]:
+    """Returns members whose classes stand in the order of the first one's.
+
+    Raises:
+        ConfigError: Unless all know the same classes, were tested on the same images, and agree on their labels.
+    """
+    first, known = members[0], dict[str, int]()
+    ordered = []
+    for one in members:
         pair = f"{dataset}: {first.name} and {one.name} make no ensemble"
-        for here, there in zip(first.test, one.test, strict=True):
-            if here.classes != there.classes:
-                raise ConfigError(f"{pair}: their classes differ ({len(here.classes)} and {len(there.classes)}).")
+        classes = first.test[0].classes
+        if any(set(rows.classes) != set(classes) for rows in one.test):
+            raise ConfigError(f"{pair}: their classes differ ({len(classes)} and {len(one.test[0].classes)}).")
+        test = tuple(_with_classes(rows, classes) for rows in one.test)
+        val = tuple(rows and _with_classes(rows, classes) for rows in one.val)
+        for here, there in zip(first.test, test, strict=True):
             if here.paths != there.paths or (here.labels != there.labels).any():
                 raise ConfigError(
                     f"{pair}: they did not see the same test images ({len(here.paths)} and {len(there.paths)}; another "
                     "split or other labels)."
                 )
+        for rows in filter(None, val):
+            labels = dict(zip(rows.paths, rows.labels.tolist(), strict=True))
+            if any(known.setdefault(path, label) != label for path, label in labels.items()):
+                raise ConfigError(f"{pair}: they know other labels of validation images.")
+        ordered.append(replace(one, test=test, val=val))
+    return ordered
+
+
+def _with_classes(rows: TestPredictions, classes: tuple[str, ...]) -> TestPredictions:
+    """Puts classes, labels and probabilities in another order of the same classes."""
+    if rows.classes == classes:
+        return rows
+    columns = [rows.classes.index(name) for name in classes]
+    labels = np.argsort(columns)[rows.labels]
+    return replace(rows, classes=classes, labels=labels, probabilities=rows.probabilities[:, columns])
 
 
 def _weights(members: Sequence[TestPredictions | None], dataset: str) -> list[float]:

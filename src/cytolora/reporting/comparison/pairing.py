@@ -13,7 +13,7 @@ from cytolora.reporting.results.variants import OF_A_MODEL, differing, field_in_
 
 _OF_THE_THING: Mapping[By, tuple[str, ...]] = {
     "model": OF_A_MODEL,
-    "method": ("adapter", "train", "head", "prompt", "head_start", "preprocess"),
+    "method": ("adapter", "train", "head", "prompt", "head_start", "preprocess", "transductive"),
     "shots": (),
 }
 """Fields of a spec that come with a model, method or amount, so that two of them may differ in these as well."""

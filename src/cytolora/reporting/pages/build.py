@@ -26,6 +26,12 @@ from cytolora.reporting.figures.leakage import LeakageFigure
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.figures.reliability import reliability_diagram
 from cytolora.reporting.leakage import section as leakage
+from cytolora.reporting.manuscript import checklist as checklists
+from cytolora.reporting.manuscript import methods_text
+from cytolora.reporting.manuscript.bibtex import to_bibtex
+from cytolora.reporting.manuscript.checklist import CHECKLISTS, Checklist
+from cytolora.reporting.manuscript.facts import Known
+from cytolora.reporting.manuscript.references import references
 from cytolora.reporting.pages.page import Overview, Picture, Section, render
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.checks import refuse_mixed
@@ -76,11 +82,13 @@ _TABLES = (
     "divisions.csv",
     "leakage.csv",
 )
+REFERENCES, METHODS = "references.bib", "methods.md"
+_TEXTS = (REFERENCES, METHODS, *(f"checklist_{name}.{suffix}" for name in CHECKLISTS for suffix in ("csv", "md")))
 _FORMER = ("cells.csv",)
 """What reports of earlier versions hold besides."""
 FINDINGS = "findings.json"
 """Where the data of the runs have findings."""
-_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_FORMER, "figures", SPLITS})
+_OURS = frozenset({PAGE, FINDINGS, *_FILES, *_TABLES, *_TEXTS, *_FORMER, "figures", SPLITS})
 _AXES: tuple[Axis, ...] = ("shots", "fraction")
 _MAX_NUMBERS = 4000
 """Fields of all matrices of a dataset that are written out; beyond, the page grows by megabytes that nobody reads."""
@@ -92,6 +100,7 @@ def build_report(
     data: Mapping[str, AnyPath] | None = None,
     *,
     reading: ReadOptions = AS_IT_STANDS,
+    checklist: Sequence[Checklist] = (),
 ) -> Path:
     """Writes the report of a store and returns its page, ``out/index.html``.
 
@@ -101,6 +110,7 @@ def build_report(
     Args:
         data: Folder of each dataset, by name; the page shows example cells of those that are given.
         reading: Of these datasets, as they were read for the runs.
+        checklist: Reporting checklists to fill from what the runs know.
 
     Raises:
         StoreError: If there are no runs, runs that must not stand in one table, or ``out`` cannot be written.
@@ -108,10 +118,12 @@ def build_report(
         DataError: If the images at a folder of ``data`` are not those of the runs.
     """
     runs_dir, out, named = as_path(runs_dir, "runs"), as_path(out, "out"), as_named_paths(data, "data")
-    return again_if_replaced(lambda: _build(runs_dir, out, named, reading))
+    return again_if_replaced(lambda: _build(runs_dir, out, named, reading, checklist))
 
 
-def _build(runs_dir: Path, out: Path, named: Mapping[str, Path], reading: ReadOptions) -> Path:
+def _build(
+    runs_dir: Path, out: Path, named: Mapping[str, Path], reading: ReadOptions, wanted: Sequence[Checklist]
+) -> Path:
     runs = Store(runs_dir).runs_at_once()
     if not runs:
         raise StoreError(
@@ -137,6 +149,7 @@ def _build(runs_dir: Path, out: Path, named: Mapping[str, Path], reading: ReadOp
             if rows := leakage.to_rows([section.leakage for section in sections]):
                 write_text(folder / "leakage.csv", to_csv(rows, leakage.COLUMNS))
             _write_findings(folder, sections)
+            _write_texts(folder, Known(sections=sections, runs=runs), wanted)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
         raise unwritable(out, error) from error
@@ -201,6 +214,16 @@ def _write_findings(folder: Path, sections: Sequence[Section]) -> None:
     found = [{"dataset": one.facts.name, **finding} for one in sections for finding in one.facts.findings]
     if found:
         write_json(folder / FINDINGS, found)
+
+
+def _write_texts(folder: Path, known: Known, wanted: Sequence[Checklist]) -> None:
+    write_text(folder / REFERENCES, to_bibtex(references(known.settings)))
+    write_text(folder / METHODS, methods_text.to_markdown(known))
+    for name in wanted:
+        template = checklists.load(name)
+        answers = checklists.fill(template, known)
+        write_text(folder / f"checklist_{name}.md", checklists.to_markdown(template, answers))
+        write_text(folder / f"checklist_{name}.csv", checklists.to_table(answers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from cytolora.reporting.tables.details import class_rows, tree_rows
 from cytolora.reporting.tables.divisions import LEGEND as DIVISIONS_LEGEND
 from cytolora.reporting.tables.divisions import division_pivot
 from cytolora.reporting.tables.images import image_table
+from cytolora.reporting.tables.intruders import intruder_line
 from cytolora.reporting.tables.metadata import Breakdown
 from cytolora.reporting.tables.neighbours import neighbour_rows
 from cytolora.reporting.tables.rates import to_rows
@@ -173,7 +174,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
     }
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
     environment.globals |= {"neighbour_rows": neighbour_rows, "division_pivot": division_pivot}
-    environment.globals |= {"divisions_legend": DIVISIONS_LEGEND}
+    environment.globals |= {"divisions_legend": DIVISIONS_LEGEND, "intruder_line": intruder_line}
     return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, settings, runs))
 
 

@@ -13,7 +13,7 @@ from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.prompt_methods import DEFAULT_LAM, MOMENTUM, PROMPTED
 from cytolora.reporting.results.settings import Setting
-from cytolora.reporting.results.variants import SCALING
+from cytolora.reporting.results.variants import INITS, SCALING
 
 _SEED = ", seed "
 """What a rule of division ends with, before the number."""
@@ -127,7 +127,7 @@ def _method_in_words(spec: RunSpec) -> str:
     if spec.kind == "head":
         parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
         steps = [] if "rates" in FITTED[spec.method].values else ["no steps, no learning rate"]
-        return "; ".join([*parts, _view(spec.preprocess), *steps])
+        return "; ".join([*parts, _view(spec.preprocess), *steps, *_together(spec)])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
     if spec.kind == "prompt":
@@ -140,7 +140,11 @@ def _method_in_words(spec: RunSpec) -> str:
     parts += [_augmentation(train.augment), _view(spec.preprocess)]
     if spec.head_start == "text":
         parts.append("head starts from the class names")
-    return "; ".join([*parts, train.precision])
+    return "; ".join([*parts, train.precision, *_together(spec)])
+
+
+def _together(spec: RunSpec) -> list[str]:
+    return ["all images of a subset classified together"] if spec.transductive else []
 
 
 def _warm_up(train: TrainSpec) -> str:
@@ -185,6 +189,8 @@ def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
         "dropout": f"dropout {adapter.dropout:g}",
     }
     parts = [" ".join(filter(None, [size, where])), ", ".join(text for name, text in branch.items() if name in reads)]
+    if adapter.init is not None and "init" in reads:
+        parts.append(f"started by {INITS[adapter.init]}")
     if adapter.towers is not None and "towers" in reads:
         parts.append("in the image and the text encoder, without a head")
     if adapter.reference_attention_bug and "reference_attention_bug" in reads:

@@ -27,7 +27,7 @@ def is_of_paper(spec: RunSpec) -> bool:
 def has_adapter_of_paper(spec: RunSpec) -> bool:
     """Whether the paper has the method, with this rank and these targets: else its number is of something else."""
     known = _methods(_kind(spec)).get(spec.method)
-    return known is not None and _plain(spec.adapter) == known[0]
+    return known is not None and _plain(spec.adapter) == known[0] and not spec.transductive
 
 
 def _kind(spec: RunSpec) -> str:

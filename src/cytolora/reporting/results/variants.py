@@ -18,6 +18,7 @@ LEFT_OUT = "split.leave_out"
 DIVISIONS = (LEFT_OUT, SPLIT_SEED)
 """Fields that tell divisions apart."""
 _NO_NAMES: Mapping[str, str] = {}
+INITS = {"eva": "EVA from the training images", "olora": "OLoRA", "pissa": "PiSSA"}
 SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
 """What a grid gives each model in its own way: models that differ in these are still compared as models."""
@@ -88,10 +89,18 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.alpha": lambda value: f"α {value:g}",
     "adapter.dropout": lambda value: f"dropout {value:g}",
     "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
+    "adapter.init": lambda value: f"started by {INITS[value]}",
+    "transductive": lambda _: "all images together",
     "adapter.towers": lambda value: "in both encoders, without a head",
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""
+_UNSET: Mapping[str, str] = {
+    "adapter.init": "started as LoRA",
+    "adapter.towers": "in the image encoder",
+    "transductive": "each image alone",
+}
+"""What it says of a field that is not set."""
 _ONE_PHRASE = ("adapter.rank", "adapter.prompts", "adapter.targets", "adapter.blocks", "adapter.last_blocks")
 """Size and place of an adapter: ``rank 16 on q, k, v, o``."""
 
@@ -107,6 +116,8 @@ def field_in_words(key: str, value: Any) -> str:
     """Puts a field into words: ``rank 2``, ``batch size 32``."""
     if value is not None and key in _PHRASES:
         return _PHRASES[key](value)
+    if value is None and key in _UNSET:
+        return _UNSET[key]
     return f"{plain_name(key)} {'none' if value is None else _listed(value)}"
 
 

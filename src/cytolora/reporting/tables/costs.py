@@ -1,4 +1,4 @@
-"""Cost table: trainable parameters and seconds a run of each setting."""
+"""Cost table: trainable parameters, seconds and intruder dimensions of a run of each setting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +7,14 @@ from cytolora.display import format as words
 from cytolora.display.format import escape_latex
 from cytolora.reporting.results.flags import in_file
 from cytolora.reporting.results.settings import Setting, by_dataset
+from cytolora.reporting.tables.intruders import mean_intruders
 from cytolora.reporting.tables.tables import amounts_of, label, pivot
 
 COLUMNS = (
     *("dataset", "model", "method", "shots", "fraction", "num_trainable", "seconds", "n_runs", "device", "flags"),
-    "setting_id",
+    *("setting_id", "intruders"),
 )
-"""Of costs.csv; ``seconds`` is the mean over ``n_runs``."""
+"""Of costs.csv; ``seconds`` is the mean over ``n_runs``, ``intruders`` that of the intruder dimensions of a run."""
 
 _NONE = "--"
 
@@ -37,6 +38,7 @@ def _row(setting: Setting) -> dict[str, Any]:
         "device": words.listed(sorted({str(found["device"]) for found in timed if found.get("device")}) or [""]),
         "flags": in_file(setting),
         "setting_id": setting.setting_id,
+        "intruders": None if (number := mean_intruders(setting)) is None else round(number, 3),
     }
 
 

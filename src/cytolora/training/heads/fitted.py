@@ -32,6 +32,7 @@ from cytolora.training.heads.text_steps import (
     task_residual,
     tip_adapter_f,
 )
+from cytolora.training.heads.tree import hxe, tree_probabilities, tree_softmax
 
 State = dict[str, Tensor]
 """What is stored of a head, by name."""
@@ -103,13 +104,41 @@ def _proker(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
     }
 
 
-HEADS: Mapping[str, FittedHead] = {
+def _refusing_none(name: str, head: FittedHead) -> FittedHead:
+    """Returns a head that is fitted to one training image or more."""
+
+    def checked(draws: Sequence[Labelled]) -> None:
+        if not all(len(one.labels) for one in draws):
+            raise ConfigError(
+                f"{name} is fitted to training images, and there are none. Give one of some class at least, or choose "
+                "zero-shot."
+            )
+
+    def fit(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
+        checked([known])
+        return head.fit(known, val, spec, seed)
+
+    if (inner := head.train) is None:
+        return replace(head, fit=fit)
+
+    def train(
+        known: Sequence[Labelled], val: Sequence[Labelled], spec: HeadSpec, seeds: Sequence[int]
+    ) -> list[SteppedHead]:
+        checked(known)
+        return inner(known, val, spec, seeds)
+
+    return replace(head, fit=fit, train=train)
+
+
+_HEADS: Mapping[str, FittedHead] = {
     "gda": _affine(lambda known, val, spec, seed: gaussian(known, spec)),
     "logistic": _affine(lambda known, val, spec, seed: logistic(known, spec, seed=seed)),
     "ridge": _affine(lambda known, val, spec, seed: ridge(known, spec, seed=seed)),
     "nearest-mean": _affine(lambda known, val, spec, seed: nearest_mean(known, spec)),
     "prototypes": _affine(lambda known, val, spec, seed: prototypes(known, seed=seed)),
     "mlp": _trained(mlp, lambda state, _, features: mlp_logits(state, features).softmax(dim=1)),
+    "tree-softmax": _trained(tree_softmax, tree_probabilities),
+    "hxe": _trained(hxe),
     "knn": FittedHead(
         fit=_choose_neighbours,
         probabilities=lambda state, known, features: smoothed_votes(known, features, k=int(state[_NEIGHBOURS])),
@@ -133,4 +162,6 @@ HEADS: Mapping[str, FittedHead] = {
         ).softmax(dim=1),
     ),
 }
+
+HEADS: Mapping[str, FittedHead] = {name: _refusing_none(name, head) for name, head in _HEADS.items()}
 """By method, those of ``models.adapters.head_methods.FITTED``."""

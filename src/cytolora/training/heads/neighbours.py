@@ -3,20 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.scores import score
-from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.labelled import Labelled, by_rows
 from cytolora.training.heads.means import nearest_mean
 
 NEIGHBOURS = (1, 3, 5, 10, 20)
 """Numbers of neighbours to choose from."""
-_ROWS = 1024
-"""Images compared with the training set at a time."""
 
 
 def vote_shares(
@@ -72,8 +69,7 @@ def _nearest_labels(
 ) -> Int64[Tensor, "queries k"]:
     """Returns the labels of the ``k`` nearest, the nearest first."""
     near = F.normalize(known.features, dim=1)
-    rows = F.normalize(queries, dim=1).split(_ROWS)
-    return torch.cat([known.labels[(part @ near.T).topk(k, dim=1).indices] for part in rows])
+    return by_rows(F.normalize(queries, dim=1), lambda part: known.labels[(part @ near.T).topk(k, dim=1).indices])
 
 
 def _without_loss(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,33 +1,25 @@
-"""Logistic and ridge regression heads by scikit-learn, their penalty chosen by cross-validation over groups."""
+"""Logistic and ridge regression heads, their penalty chosen by cross-validation over groups."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, probabilities
 from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.heads.folds import Fold, group_folds
 from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.logistic import Labels, Logistic, Map, Rows
 
 PENALTIES = (1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """To choose from, the strongest first; logistic regression's C is the inverse."""
 UNCHOSEN = 1.0
 """Where a class comes from one group only, as with 1 shot, so that none can be chosen; scikit-learn's default."""
-_MAX_ITERATIONS = 1000
-_TOLERANCE = 1e-6
-"""Of the largest gradient."""
 
-Rows = Float64[np.ndarray, "images features"]
-Labels = Int64[np.ndarray, " images"]
-Map = tuple[Float64[np.ndarray, "classes features"], Float64[np.ndarray, " classes"]]
-"""Weight and bias of the classes that occur."""
-WithBias = Float64[np.ndarray, "classes features_and_1"]
 Scores = Float64[np.ndarray, "_ classes"]
 
 
@@ -45,7 +37,7 @@ class _Solver(Protocol):
 
 def logistic(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
     """Fits multinomial logistic regression by L-BFGS on features scaled to length 1."""
-    return _penalised(known, spec, _Logistic, seed=seed, with_temperature=False)
+    return _penalised(known, spec, Logistic, seed=seed, with_temperature=False)
 
 
 def ridge(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
@@ -75,70 +67,6 @@ def _penalised(
         _, penalty, temperature = min(losses, key=lambda found: found[0])  # of equals the strongest penalty
     weight, bias = solver.fit(penalty)
     return AffineHead.of_classes(weight / temperature, bias / temperature, present, known.num_classes)
-
-
-class _Logistic:
-    """Multinomial logistic regression, the head itself by scikit-learn.
-
-    Of cross-validation only the losses are used, to compare penalties a power of ten apart: there every penalty starts
-    from the solution of the stronger one before it, on images turned into as many dimensions as they span.
-    """
-
-    def __init__(self, rows: Rows, labels: Labels) -> None:
-        self._rows, self._labels = rows, labels
-
-    def held_out(self, folds: Sequence[Fold], penalties: Sequence[float]) -> Iterator[Scores]:
-        turned, _ = _turned(self._rows)
-        turned = turned - turned.mean(axis=0)
-        starts = [np.zeros((self._labels.max() + 1, turned.shape[1] + 1)) for _ in folds]
-        trained = [np.ascontiguousarray(turned[train]) for train, _ in folds]
-        for penalty in penalties:
-            starts = [
-                _descended(rows, self._labels[train], penalty, start)
-                for rows, (train, _), start in zip(trained, folds, starts, strict=True)
-            ]
-            pairs = zip(starts, folds, strict=True)
-            yield np.concatenate([turned[left] @ solved[:, :-1].T + solved[:, -1] for solved, (_, left) in pairs])
-
-    def fit(self, penalty: float) -> Map:
-        """Fits centred rows: the same problem, for the bias bears no penalty, and a better conditioned one."""
-        from sklearn.exceptions import ConvergenceWarning  # a second of processor time, which linear heads need not
-        from sklearn.linear_model import LogisticRegression
-
-        centre = self._rows.mean(axis=0)
-        model = LogisticRegression(C=1 / penalty, max_iter=_MAX_ITERATIONS, tol=_TOLERANCE)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=ConvergenceWarning)  # weak penalties on divisible classes
-            model.fit(self._rows - centre, self._labels)
-        weight, bias = model.coef_, model.intercept_
-        if len(weight) == 1:  # two classes: scikit-learn gives the logit of the second against the first
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        return weight, bias - weight @ centre
-
-
-def _descended(rows: Rows, labels: Labels, penalty: float, start: WithBias) -> WithBias:
-    """Minimises scikit-learn's objective by L-BFGS from ``start``, with products laid out for few classes."""
-    from scipy.optimize import minimize  # slow to load
-
-    count, images = len(labels), np.arange(len(labels))
-    # scikit-learn has one row of weights for two classes: twice as long as each of ours, and penalised once
-    factor = penalty * (2 if len(start) == 2 else 1) / count
-
-    def loss(flat: Float64[np.ndarray, " weights"]) -> tuple[float, Float64[np.ndarray, " weights"]]:
-        both = flat.reshape(start.shape)
-        scores = both[:, :-1] @ rows.T + both[:, -1:]
-        scores -= scores.max(axis=0)
-        errors = np.exp(scores)
-        totals = errors.sum(axis=0)
-        value = (np.log(totals) - scores[labels, images]).mean() + factor / 2 * (both[:, :-1] ** 2).sum()
-        errors /= totals
-        errors[labels, images] -= 1
-        errors /= count
-        slopes = np.concatenate([errors @ rows + factor * both[:, :-1], errors.sum(axis=1, keepdims=True)], axis=1)
-        return float(value), slopes.ravel()
-
-    limits = {"maxiter": _MAX_ITERATIONS, "maxls": 50, "gtol": _TOLERANCE, "ftol": 64 * np.finfo(float).eps}
-    return minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=limits).x.reshape(start.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,11 +144,11 @@ def _ridge_weights(
     for penalty in penalties:
         equations = squares.copy()
         equations[diagonal] += penalty
-        try:
-            factor = cho_factor(equations, lower=True, overwrite_a=False, check_finite=False)
+        try:  # transposed they are the same, and lie in memory as LAPACK takes them
+            factor = cho_factor(equations.T, lower=True, overwrite_a=True, check_finite=False)
             yield cho_solve(factor, products, check_finite=False).T
         except np.linalg.LinAlgError:  # a penalty below the rounding of the squares
-            yield (np.linalg.pinv(equations, hermitian=True) @ products).T
+            yield (np.linalg.pinv(squares + penalty * np.eye(len(squares)), hermitian=True) @ products).T
 
 
 def _turned(rows: Rows) -> tuple[Float64[np.ndarray, "images _"], Float64[np.ndarray, "features images"] | None]:

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from cytolora.config.run import HeadSpec
 from cytolora.training.adamw import AdamW
-from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.labelled import ROWS, Labelled
 from cytolora.training.loop import batches
 
 Parameters = Mapping[str, Tensor]
 """By name, [seeds, rates, ...]."""
 Logits = Callable[[Parameters, Tensor], Tensor]
 """Parameters and images [seeds, images, features] to logits [seeds, rates, images, classes]."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Log-probabilities [seeds, rates, images, classes] and class indices to the loss of each image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,7 @@ def train_and_choose(
     recipe: Recipe,
     spec: HeadSpec,
     penalty: Callable[[Parameters], Tensor] | None = None,
+    loss: Loss | None = None,
 ) -> tuple[Stepped, list[int]]:
     """Trains to the last step; returns the index of the learning rate that validation chooses for each seed.
 
@@ -163,7 +166,7 @@ def train_and_choose(
     """
     rates = spec.rates or recipe.rates
     epochs = recipe.epochs if spec.epochs is None else spec.epochs
-    stepped = train_by_steps(start, logits, draws, recipe, rates=rates, epochs=epochs, penalty=penalty)
+    stepped = train_by_steps(start, logits, draws, recipe, rates=rates, epochs=epochs, penalty=penalty, loss=loss)
     if len(rates) == 1:
         return stepped, [0] * len(draws.seeds)
     right = num_right(stepped.parameters, logits, draws.val_features, draws.val_labels)
@@ -179,6 +182,7 @@ def train_by_steps(
     rates: Sequence[float],
     epochs: int,
     penalty: Callable[[Parameters], Tensor] | None = None,
+    loss: Loss | None = None,
     after_epoch: Callable[[Parameters], None] = lambda parameters: None,
 ) -> Stepped:
     """Trains one head for every pair of seed and learning rate, each as it would be trained alone.
@@ -186,6 +190,7 @@ def train_by_steps(
     Args:
         start: Tensors ``[seeds, ...]`` that the heads of a seed start from, whatever their learning rate.
         penalty: What is added to the cross-entropy of each head, [seeds, rates].
+        loss: Takes the place of cross-entropy.
         after_epoch: Told the parameters after every pass over the training images.
     """
     features, labels, num_images = draws.features, draws.labels, draws.features.shape[1]
@@ -202,7 +207,7 @@ def train_by_steps(
         rows = torch.stack(indices).unsqueeze(2)
         batch = features.take_along_dim(rows, dim=1) if rows.shape[1] < num_images else features
         truth = labels.take_along_dim(rows.squeeze(2), dim=1) if rows.shape[1] < num_images else labels
-        losses, grads = _gradients(parameters, logits, penalty, batch, truth)
+        losses, grads = _gradients(parameters, logits, penalty, loss, batch, truth)
         for index, (optimiser, peak) in enumerate(zip(optimisers, rates, strict=True)):
             rate = recipe.rate_at(step, steps_per_epoch=steps_per_epoch, epochs=epochs, peak=peak)
             optimiser.step(_of_rate(grads, index), rate)
@@ -220,15 +225,19 @@ def _gradients(
     parameters: Parameters,
     logits: Logits,
     penalty: Callable[[Parameters], Tensor] | None,
+    loss: Loss | None,
     batch: Float32[Tensor, "seeds batch features"],
     truth: Int64[Tensor, "seeds batch"],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Returns the cross-entropy of every head, and the gradients of its loss."""
+    """Returns the cross-entropy of every head, or the loss in its place, and the gradients."""
     with torch.enable_grad():
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
         by_class = logits(leaves, batch).log_softmax(dim=-1)
-        index = truth[:, None, :, None].expand(*by_class.shape[:3], 1)
-        losses = -by_class.gather(3, index).squeeze(3).mean(dim=2)
+        index = truth[:, None, :].expand(by_class.shape[:3])
+        if loss is None:
+            losses = -by_class.gather(3, index.unsqueeze(3)).squeeze(3).mean(dim=2)
+        else:
+            losses = loss(by_class, index).mean(dim=2)
         total = losses.sum() if penalty is None else (losses + penalty(leaves)).sum()
         grads = torch.autograd.grad(total, list(leaves.values()))
     return losses.detach(), [grad.contiguous() for grad in grads]  # the fused optimiser reads memory as it lies
@@ -240,11 +249,14 @@ def num_right(
     features: Float32[Tensor, "seeds images features"],
     labels: Int64[Tensor, "seeds images"],
 ) -> Int64[Tensor, "seeds rates"]:
-    """Counts the images that each head classifies rightly; -1 of a head that diverged."""
+    """Counts the images that each head classifies rightly; -1 of a head that diverged. Some images at a time."""
+    right, is_finite = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.bool)
     with torch.no_grad():
-        found = logits(parameters, features)
-        right = (found.argmax(dim=3) == labels.unsqueeze(1)).sum(dim=2)
-        return torch.where(torch.isfinite(found).all(dim=3).all(dim=2), right, -1)
+        for part, truth in zip(features.split(ROWS, dim=1), labels.split(ROWS, dim=1), strict=True):
+            found = logits(parameters, part)
+            right = right + (found.argmax(dim=3) == truth.unsqueeze(1)).sum(dim=2)
+            is_finite = is_finite & torch.isfinite(found).all(dim=3).all(dim=2)
+    return torch.where(is_finite, right, -1)
 
 
 def unit(tensor: Tensor) -> Tensor:

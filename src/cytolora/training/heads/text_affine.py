@@ -24,15 +24,15 @@ def ss_text(known: Labelled) -> AffineHead:
 
     Of unit features z and unit text embeddings t, with s the checkpoint's factor from cosine to logit and n_c images of
     class c among N: ``w_c = t_c + s n_c / N sum z_i`` over the class, then ``w_c - r_c / |r_c|`` with
-    ``r_c = 2 w_c - mean(w)``; the logit is ``s cos(z, w_c)``. A class without an image starts from its text alone. With
-    s = 100 and unit features the images outweigh the text from the first shot on; the public code, which takes features
-    as they were stored, shares that.
+    ``r_c = 2 w_c - mean(w)``; the logit is ``s cos(z, w_c)``. A class without an image starts from its text alone, and
+    all classes where there is none. With s = 100 and unit features the images outweigh the text from the first shot on;
+    the public code, which takes features as they were stored, shares that.
     """
     text = known.class_text
     z, t = scaled(known.features).double(), text.embeddings.double()
     one_hot = F.one_hot(known.labels, known.num_classes).double()
     counts = one_hot.sum(dim=0)
-    weight = t + text.logit_scale * (counts / len(z)).unsqueeze(1) * (one_hot.T @ z)
+    weight = t + text.logit_scale * (counts / max(1, len(z))).unsqueeze(1) * (one_hot.T @ z)
     weight = weight - F.normalize(2 * weight - weight.mean(dim=0), dim=1)
     weight = text.logit_scale * F.normalize(weight, dim=1)
     return AffineHead(weight=weight.float(), bias=torch.zeros(known.num_classes))

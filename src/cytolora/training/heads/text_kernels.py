@@ -11,7 +11,7 @@ from torch import Tensor
 from cytolora.config.run import HeadSpec
 from cytolora.errors import ConfigError
 from cytolora.training.heads.affine import scaled
-from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.labelled import ROWS, Labelled, by_rows
 
 TIP_BETAS = tuple(0.1 + step * (12 - 0.1) / 200 for step in range(200))
 TIP_ALPHAS = tuple(0.1 + step * (10 - 0.1) / 20 for step in range(20))
@@ -42,17 +42,15 @@ def tip_search(known: Labelled, val: Labelled, spec: HeadSpec) -> TipChoice:
     start_alpha, start_beta = spec.alpha or TIP_START[0], spec.beta or TIP_START[1]
     alphas = (start_alpha,) if spec.alpha is not None else (start_alpha, *TIP_ALPHAS)
     betas = (start_beta,) if spec.beta is not None else (start_beta, *TIP_BETAS)
-    if not len(val.labels):
-        return TipChoice(start_alpha, start_beta, 0)
-    base, cosines, classes = _tip_parts(known, val.features)
     factors = torch.tensor(alphas, dtype=torch.float64).view(-1, 1, 1)
-    best = TipChoice(start_alpha, start_beta, -1)
-    for beta, votes in zip(betas, _votes_at(betas, cosines, classes), strict=True):
-        right = ((base + factors * votes).argmax(dim=2) == val.labels).sum(dim=1)
-        most = int(right.max())
-        if most > best.num_right:  # the first of equals
-            best = TipChoice(alphas[int((right == most).nonzero()[0])], beta, most)
-    return best
+    right = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
+    for features, labels in zip(val.features.split(ROWS), val.labels.split(ROWS), strict=True):
+        base, cosines, classes = _tip_parts(known, features)
+        for counts, votes in zip(right, _votes_at(betas, cosines, classes), strict=True):
+            counts += ((base + factors * votes).argmax(dim=2) == labels).sum(dim=1)
+    most = int(right.max())
+    beta_index, alpha_index = (right == most).nonzero()[0].tolist()  # the first of equals
+    return TipChoice(alphas[alpha_index], betas[beta_index], most)
 
 
 def _votes_at(
@@ -76,8 +74,12 @@ def tip_logits(
     paper's keys are means over ten augmented views. Where classes differ in size, each class's sum is scaled to that of
     a class of mean size, so that the sizes are no prior; with equal ones that changes nothing.
     """
-    base, cosines, classes = _tip_parts(known, queries)
-    return (base + alpha * _votes(cosines, classes, beta)).float()
+
+    def logits(part: Tensor) -> Tensor:
+        base, cosines, classes = _tip_parts(known, part)
+        return (base + alpha * _votes(cosines, classes, beta)).float()
+
+    return by_rows(queries, logits)
 
 
 def proker_values(known: Labelled, spec: HeadSpec) -> tuple[float, float]:
@@ -113,9 +115,14 @@ def proker_logits(
 ) -> Float32[Tensor, "queries classes"]:
     """Returns ``s (z t_c + k(z) A)``: corrected cosines, scaled as those of zero-shot are, which leaves their order."""
     text = known.class_text
-    z, keys = scaled(queries).double(), scaled(known.features).double()
-    corrected = z @ text.embeddings.double().T + torch.exp(-beta * (1 - z @ keys.T)) @ coefficients
-    return (text.logit_scale * corrected).float()
+    keys, embeddings = scaled(known.features).double(), text.embeddings.double()
+
+    def logits(part: Tensor) -> Tensor:
+        z = scaled(part).double()
+        corrected = z @ embeddings.T + torch.exp(-beta * (1 - z @ keys.T)) @ coefficients
+        return (text.logit_scale * corrected).float()
+
+    return by_rows(queries, logits)
 
 
 def _tip_parts(

@@ -1,0 +1,93 @@
+"""merge and share: stores of several people or machines in one, and one as a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolora.cli.console import make_console
+from cytolora.cli.progress import show_progress
+from cytolora.core.text import counted
+from cytolora.experiments.merge import Merged
+from cytolora.experiments.merge import merge as merge_stores
+from cytolora.experiments.share import share as share_store
+
+
+def merge(
+    stores: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path,
+    keep_first: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Merges stores: copies the runs of several folders into one; of a run with equal results one copy stays.
+
+    Examples:
+
+        cytolora merge runs_of_monday runs_of_the_cluster --out runs
+        cytolora merge theirs --out runs --keep-first
+
+    Parameters
+    ----------
+    stores
+        Folders of stored runs.
+    out
+        Folder for all of them; may hold runs already, which stay as they are.
+    keep_first
+        Where results of one run differ, keeps those in the folder of --out, or of the first store that has them;
+        without it nothing is written, and those runs are named.
+    quiet
+        Shows no progress.
+    """
+    with show_progress(quiet=quiet) as progress:
+        progress.status("comparing runs")
+
+        def begin(found: Merged) -> None:
+            progress.begin("copying", len(found.copied), "runs")
+
+        found = merge_stores(stores, out, keep_first=keep_first, on_run=lambda: progress.done(1), on_plan=begin)
+    kept = f", {counted(len(found.conflicts), 'run')} differed: the first was kept" if found.conflicts else ""
+    console = make_console()
+    console.print(
+        f"{counted(len(found.copied), 'run')} copied to {out}, {found.num_equal} stored twice{kept}.", soft_wrap=True
+    )
+
+
+def share(
+    runs: Path,
+    /,
+    *,
+    out: Path,
+    weights: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Shares stored runs as one file: a zip of the store, or a table of all predictions. Images are never in it.
+
+    Examples:
+
+        cytolora share runs --out results.zip
+        cytolora share runs --out predictions.parquet
+
+    Parameters
+    ----------
+    runs
+        Folder of stored runs.
+    out
+        results.zip, which unpacks to a folder for `report`, `compare` and `merge`; or predictions.parquet: a row for
+        every run, image and class.
+    weights
+        Puts adapters and heads into the zip file, too.
+    quiet
+        Shows no progress.
+    """
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"writing {out}")
+        written = share_store(runs, out, weights=weights)
+    console, warnings = make_console(), make_console(stderr=True)
+    console.print(f"{counted(written.num_runs, 'run')} in {out}.", soft_wrap=True)
+    names = "file names" + (" and the names of patients, slides or fields" if written.num_groups else "")
+    warnings.print(f"! It holds {names} of the images: look at them before you pass it on.", soft_wrap=True)
+    if written.num_paths:
+        text = f"! {counted(written.num_paths, 'run')} name folders of this machine in provenance.json."
+        warnings.print(text, soft_wrap=True)

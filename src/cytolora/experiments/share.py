@@ -1,0 +1,141 @@
+"""Sharing of results: a store as one zip file, or the predictions of all its runs as one table."""
+
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolora.core.files import staged_file
+from cytolora.errors import ConfigError, StoreError
+from cytolora.experiments.divisions import FOLDER as DIVISIONS
+from cytolora.experiments.divisions import kept_division
+from cytolora.experiments.names import NAMES
+from cytolora.experiments.run_folder import PROVENANCE
+from cytolora.experiments.store import Store, StoredRun, unwritable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FOLDER = "runs"
+"""In the zip file."""
+_ROOTS = "home|Users|root|mnt|media|data|srv|tmp|var"
+_OF_THIS_MACHINE = re.compile(rf"""(?:(?<=[\s"'(:])|^)(?:/(?:{_ROOTS})/|[A-Za-z]:\\\\)""")
+"""Where absolute paths of people begin, on Linux, macOS and Windows; backslashes as JSON has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What was written."""
+
+    num_runs: int
+    num_groups: int
+    """Runs whose predictions name a patient, slide or field."""
+    num_paths: int
+    """Runs whose provenance names a path of the machine."""
+
+
+def share(runs_dir: Path, out: Path, *, weights: bool = False, on_run: Callable[[], None] = lambda: None) -> Shared:
+    """Writes a store into ``out``: a zip file of a folder that every command reads, or a Parquet table.
+
+    Images and caches are left out, and so are adapters and heads unless they are asked for. Equal stores give equal
+    files.
+
+    Args:
+        out: Ends in ``.zip`` or ``.parquet``. The table has a row for every run, image and class.
+        weights: Adapters and heads are written too; zip files only.
+
+    Raises:
+        ConfigError: If ``out`` ends otherwise.
+        StoreError: If there are no finished runs, or one is damaged, or the disk does not take the file.
+    """
+    if out.suffix not in (".zip", ".parquet"):
+        raise ConfigError(f"--out ends in .zip (the store) or .parquet (all predictions), got {out.name!r}.")
+    if weights and out.suffix != ".zip":
+        raise ConfigError("--weights is for a zip file; a table of predictions holds none.")
+    runs = Store(runs_dir).runs_at_once() if runs_dir.is_dir() else []
+    if not runs:
+        raise StoreError(f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`.")
+    try:
+        with staged_file(out) as path:
+            if out.suffix == ".zip":
+                _write_zip(path, runs_dir, runs, weights=weights, on_run=on_run)
+            else:
+                _write_table(path, runs, on_run)
+    except OSError as error:
+        raise unwritable(out.parent, error) from error
+    return Shared(
+        num_runs=len(runs),
+        num_groups=sum(bool((run.provenance.get("grouping") or {}).get("num_grouped")) for run in runs),
+        num_paths=0 if out.suffix == ".parquet" else sum(_names_a_path(run) for run in runs),
+    )
+
+
+def _names_a_path(run: StoredRun) -> bool:
+    return _OF_THIS_MACHINE.search(run.contents(weights=False)[PROVENANCE].decode()) is not None
+
+
+def _write_zip(
+    path: Path, runs_dir: Path, runs: Sequence[StoredRun], *, weights: bool, on_run: Callable[[], None]
+) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+
+        def put(name: str, content: bytes) -> None:
+            undated = zipfile.ZipInfo(f"{_FOLDER}/{name}")  # equal stores, equal bytes
+            packed.writestr(undated, content, zipfile.ZIP_DEFLATED)
+
+        if (runs_dir / NAMES).is_file():
+            put(NAMES, (runs_dir / NAMES).read_bytes())
+        for division in sorted((runs_dir / DIVISIONS).glob("*.csv")):
+            if kept_division(runs_dir, division.stem) is not None:
+                put(f"{DIVISIONS}/{division.name}", division.read_bytes())
+        for run in runs:
+            for name, content in run.contents(weights=weights).items():
+                put(f"{run.run_id}/{name}", content)
+            on_run()
+
+
+def _write_table(path: Path, runs: Sequence[StoredRun], on_run: Callable[[], None]) -> None:
+    import pyarrow.parquet as pq
+
+    writer = None
+    try:
+        for run in runs:
+            table = tidy(run)
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+            on_run()
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def tidy(run: StoredRun) -> "pa.Table":
+    """Returns a row for every image and class of a run, with what the run was: columns are the same for all runs."""
+    import pyarrow as pa
+
+    stored, classes = run.predictions(), run.provenance["classes"]
+    num_images, sampling = stored.num_rows, run.spec["sampling"]
+    facts: dict[str, Any] = {
+        "run": run.run_id,
+        "dataset": run.spec["dataset"],
+        "model": run.spec["backbone"],
+        "method": run.spec["method"],
+        "shots": sampling["shots"],
+        "fraction": sampling["fraction"],
+        "seed": run.spec["seed"],
+        "split_seed": run.spec["split"]["seed"],
+        "learning_rate": run.spec["learning_rate"],
+    }
+    kinds = {"shots": pa.int64(), "fraction": pa.float64(), "seed": pa.int64(), "split_seed": pa.int64()}
+    kinds["learning_rate"] = pa.float64()
+    length = num_images * len(classes)
+    columns = {name: pa.array([value] * length, kinds.get(name, pa.string())) for name, value in facts.items()}
+    for name in ("path", "subset", "group", "label"):
+        values = stored[name].cast(pa.string()).to_pylist()
+        columns[name] = pa.array([value for value in values for _ in classes], pa.string())
+    columns["class"] = pa.array([*classes] * num_images, pa.string())
+    rows = zip(*(stored[name].cast(pa.float64()).to_pylist() for name in classes), strict=True)
+    columns["probability"] = pa.array([value for row in rows for value in row], pa.float64())
+    return pa.table(columns)

@@ -1,0 +1,116 @@
+"""Croissant: what mlcroissant reads from the description is the dataset."""
+
+import json
+from pathlib import Path
+
+import mlcroissant
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytolora.cli.app import main
+from cytolora.data.croissant import RESPONSIBLE, UNKNOWN, VERSION, write_croissant
+from cytolora.data.datasets import find_dataset, load_manifest
+from cytolora.errors import ConfigError
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """Class folders and a table of groups and sites; names with blanks, brackets and letters beyond ASCII."""
+    rng, lines = np.random.default_rng(0), ["path,label,group,site"]
+    for label in ("hsil", "normal (ö)"):
+        for number in range(6):
+            name = f"{label}/cell [{number}].png"
+            (tmp_path / "cells" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8 + number, 9, 3), dtype=np.uint8)).save(tmp_path / "cells" / name)
+            lines.append(f"{name},{label},slide {number % 3},{'AB'[number % 2]}")
+    (tmp_path / "cells" / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path / "cells"
+
+
+def cli(*arguments: str | Path) -> int | None:
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments)])
+    return stop.value.code  # pyright: ignore[reportReturnType]
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    """The records of the images, as text."""
+    records = mlcroissant.Dataset(str(path)).records("images")
+    plain = [{key.removeprefix("images/"): value for key, value in record.items()} for record in records]
+    return [{key: one.decode() if isinstance(one, bytes) else one for key, one in row.items()} for row in plain]
+
+
+@pytest.mark.parametrize("place", ["cells/croissant.json", "above.json"])
+def test_records_are_the_images_with_their_pixels_class_group_subset_and_metadata(
+    place: str, cells: Path, tmp_path: Path
+):
+    assert not cli("split", cells, "--croissant", tmp_path / place, "--out", tmp_path / "split.csv", "--quiet")
+    split = dict(line.split(",")[:3:2] for line in (tmp_path / "split.csv").read_text(encoding="utf-8").splitlines())
+    manifest, records = load_manifest(cells).with_hashes(), read(tmp_path / place)
+    prefix = "" if "/" in place else "cells/"
+    found = {str(row["file_name"]).removeprefix(prefix): row for row in records}
+    assert found.keys() == {one.path for one in manifest.samples}
+    for one in manifest.samples:
+        row = found[one.path]
+        told = {"label": one.label, "group": one.group, "sha256": one.sha256, "split": split[one.path]}
+        told["meta_site"] = dict(one.metadata)["site"]
+        assert {name: row[name] for name in told} == told
+        assert np.array_equal(np.asarray(row["image"]), np.asarray(Image.open(cells / one.path)))
+
+
+def test_the_description_has_what_the_specification_requires_but_what_nobody_told(
+    cells: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert not cli("check", cells, "--croissant", cells / "croissant.json", "--quiet")
+    assert "license, url, creator, datePublished" in capsys.readouterr().out
+    described = json.loads((cells / "croissant.json").read_text(encoding="utf-8"))
+    assert described["conformsTo"] == [VERSION, RESPONSIBLE]
+    assert {"@context", "@type", "name", "description", "distribution", "recordSet"} <= described.keys()
+    assert described["rai:dataAnnotationProtocol"] == UNKNOWN
+    issues = mlcroissant.Dataset(str(cells / "croissant.json")).metadata.ctx.issues
+    assert not issues.errors
+
+
+def test_a_published_dataset_says_its_page_licence_and_authors(cells: Path):
+    manifest = load_manifest(cells)
+    missing = write_croissant(manifest, cells / "c.json", spec=find_dataset("sipakmed"), findings=())
+    described = json.loads((cells / "c.json").read_text(encoding="utf-8"))
+    assert missing == ["datePublished"]
+    assert described["url"] == find_dataset("sipakmed").page
+    assert described["creator"][0]["name"] == "Plissiti"
+    assert described["citeAs"] == find_dataset("sipakmed").citation
+
+
+def test_the_description_in_the_folder_changes_nothing_of_the_dataset(cells: Path):
+    before = load_manifest(cells)
+    assert not cli("check", cells, "--croissant", cells / "croissant.json", "--quiet")
+    again = load_manifest(cells)
+    assert (again.fingerprint, again.findings) == (before.fingerprint, before.findings)
+
+
+def test_class_folders_stay_class_folders_with_a_description_beside_them(cells: Path):
+    (cells / "manifest.csv").unlink()
+    before = load_manifest(cells)
+    assert not cli("check", cells, "--croissant", cells / "croissant.json", "--quiet")
+    again = load_manifest(cells)
+    assert (again.fingerprint, again.findings) == (before.fingerprint, before.findings)
+
+
+def test_files_that_are_no_part_of_the_dataset_are_no_part_of_the_description(cells: Path):
+    Image.new("RGB", (8, 8)).save(cells / "overview.png")
+    assert cli("check", cells, "--croissant", cells / "croissant.json", "--quiet") in (0, 1, None)
+    assert {row["file_name"] for row in read(cells / "croissant.json")} == {
+        one.path for one in load_manifest(cells).samples
+    }
+
+
+def test_a_place_from_which_images_cannot_be_named_is_one_line_and_writes_nothing(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "other").mkdir()
+    assert cli("check", cells, "--croissant", tmp_path / "other" / "c.json", "--quiet") == 2
+    assert str(cells / "croissant.json") in " ".join(capsys.readouterr().err.split())
+    assert not list((tmp_path / "other").iterdir())
+    with pytest.raises(ConfigError, match="Cannot write"):
+        write_croissant(load_manifest(cells), tmp_path / "cells" / "hsil", spec=None, findings=())

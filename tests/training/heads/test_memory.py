@@ -1,0 +1,80 @@
+"""Heads that compare images with the training set do so in blocks: memory does not grow with the number of images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cytolora.config.run import HeadSpec
+from cytolora.models.text.embeddings import ClassText
+from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.labelled import ROWS, Labelled
+
+TRAINED, DIM, CLASSES = 1000, 16, 3
+QUICK = HeadSpec(beta=1.0, rates=(1e-3,), epochs=1, hidden=8)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest number of elements that an operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+        self.numel = max(self.numel, *sizes) if sizes else self.numel
+        return found
+
+
+def drawn(number: int, seed: int) -> Labelled:
+    generator = torch.Generator().manual_seed(seed)
+    text = F.normalize(torch.eye(CLASSES, DIM), dim=1)
+    labels = torch.arange(number) % CLASSES
+    words = ClassText(embeddings=text, logit_scale=30.0, lengths=torch.full((CLASSES,), 2.0))
+    features = text[labels] + 0.5 * torch.randn(number, DIM, generator=generator)
+    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words)
+
+
+KNOWN, MANY = drawn(TRAINED, 0), drawn(2 * ROWS + 300, 1)
+
+
+def values_of(method: str) -> HeadSpec:
+    names = {"tip-adapter": ("beta",), "tip-adapter-f": ("beta", "rates", "epochs"), "knn": (), "proker": ("beta",)}
+    trained = HEADS[method].train is not None
+    kept = names.get(method, ("rates", "epochs", "hidden") if trained else ())
+    return HeadSpec(**{name: getattr(QUICK, name) for name in kept})
+
+
+@pytest.mark.parametrize("method", [name for name in HEADS if name not in ("logistic", "ridge", "lp++")])
+def test_no_head_compares_all_images_with_all_training_images_at_once(method: str):
+    head, spec = HEADS[method], values_of(method)
+    with Largest() as of_fit:
+        state = head.fit(KNOWN, MANY, spec, 0)
+    with Largest() as of_use:
+        whole = head.probabilities(state, KNOWN, MANY.features)
+    assert max(of_fit.numel, of_use.numel) <= ROWS * TRAINED < len(MANY.labels) * TRAINED
+    parts = [head.probabilities(state, KNOWN, part) for part in MANY.features.split(700)]
+    torch.testing.assert_close(whole, torch.cat(parts), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "values"),
+    [("tip-adapter", "beta", (0.1, 1.0, 5.0, 11.9)), ("knn", "neighbours", (1, 3, 5, 10, 20))],
+)
+def test_what_validation_images_choose_is_the_best_on_all_of_them(method: str, field: str, values: tuple[float, ...]):
+    """The first block is labelled wrongly, so that the best on it is another than the best on all."""
+    val = drawn(ROWS + 300, 1)
+    odd = replace(val, labels=torch.where(torch.arange(len(val.labels)) < ROWS // 3, 0, val.labels))
+    fixed = {"alpha": 1.0} if method == "tip-adapter" else {}
+
+    def num_right(spec: HeadSpec) -> int:
+        shares = HEADS[method].probabilities(HEADS[method].fit(KNOWN, odd, spec, 0), KNOWN, odd.features)
+        return int((shares.argmax(dim=1) == odd.labels).sum())
+
+    assert num_right(HeadSpec(**fixed)) >= max(num_right(HeadSpec(**fixed, **{field: value})) for value in values)
