@@ -49,7 +49,7 @@ def of_method(name: str) -> list[Reference]:
 
 
 def of_training(spec: "RunSpec") -> list[Reference]:
-    """Returns the work that introduced the method of a run, and its adapter's start and both towers where it has them."""
+    """Returns the work that introduced the method of a run, and its adapter's start and towers where it has them."""
     adapter = spec.adapter
     start = [] if adapter is None else of_method(f"init {adapter.init}")
     both = [] if adapter is None or adapter.towers is None else of_method("both towers")
