@@ -12,20 +12,24 @@ from small_bundle import write_small_bundle
 COMPILER = frozenset({"torch._dynamo", "torch._inductor", "sympy"})
 """A second of processor time and 160 MiB, which torchvision and timm ask for by themselves."""
 ADAPTERS = frozenset({"peft", "transformers", "accelerate"})
-ELSEWHERE = frozenset({"open_clip", "onnx", "onnxruntime", "ray", "fastapi", "uvicorn", "pandas", "pooch", "requests"})
+ELSEWHERE = frozenset({"open_clip", "onnx", "onnxruntime", "ray", "fastapi", "uvicorn", "pooch", "requests"})
+PANDAS = frozenset({"pandas"})
+"""Which scikit-learn and pyarrow load by themselves where it is installed."""
 STATISTICS = frozenset({"scipy", "scipy.stats", "sklearn"})
 DRAWING = frozenset({"matplotlib", "fontTools"})
 TABLES = frozenset({"pyarrow"})
 PAGES = frozenset({"jinja2"})
 NO_TORCH = frozenset({"torch", "torchvision", "timm", "huggingface_hub"}) | COMPILER | ADAPTERS
-NO_NUMBERS = NO_TORCH | ELSEWHERE | STATISTICS | DRAWING | TABLES | PAGES | {"numpy", "PIL", "imagehash", "jaxtyping"}
+NO_NUMBERS = (
+    NO_TORCH | ELSEWHERE | STATISTICS | DRAWING | TABLES | PAGES | PANDAS | {"numpy", "PIL", "imagehash", "jaxtyping"}
+)
 
 LISTS: dict[str, frozenset[str]] = dict.fromkeys(
     ("--help", "fit --help", "ls models", "ls datasets", "ls grids", "ls methods", "plan smoke"), NO_NUMBERS
 )
 ON_IMAGES = {
     "check cells": NO_TORCH | ELSEWHERE | DRAWING | TABLES | PAGES | {"scipy.stats", "sklearn"},
-    "split cells --out split.csv": NO_TORCH | ELSEWHERE | STATISTICS | DRAWING | TABLES | PAGES,
+    "split cells --out split.csv": NO_TORCH | ELSEWHERE | PANDAS | STATISTICS | DRAWING | TABLES | PAGES,
 }
 LINEAR = COMPILER | ADAPTERS | ELSEWHERE
 """Frozen features and heads are made without these."""
