@@ -1,6 +1,7 @@
 """Prompt learning in grids: budget and rates as linear heads, ids that stay, and what means nothing refused."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ BUDGET = {"budget": {"amount": 2, "unit": "epochs"}}
 PLAIN = {"name": "g", "datasets": ["synthetic"], "models": ["nano-clip"], "shots": [1, 4], "seeds": [1, 2, 3]}
 
 
-def grid(methods: dict[str, object], **changes: object) -> GridSpec:
+def grid(methods: Mapping[str, object], **changes: object) -> GridSpec:
     return parse_spec({**PLAIN, "methods": methods, **changes}, GridSpec, "grid.yaml")
 
 

@@ -291,7 +291,7 @@ def _validated(
     }
     if trained.kept_step is not None:
         metrics["train"]["kept_step"] = trained.kept_step
-    if not trained.diverged and (intruders := intruder_dimensions(session, run, trained.state)):
+    if intruders := intruder_dimensions(session, run, trained):
         metrics["intruders"] = intruders
     if trained.diverged or not split.val:
         metrics["train"]["final_loss"] = None if trained.diverged else trained.final_loss

@@ -20,6 +20,7 @@ from cytolora.experiments.run_folder import CHECKSUMS
 from cytolora.experiments.store import Store
 from cytolora.reporting.comparison.ensembles import (
     Member,
+    Weighting,
     likeliest_weights,
     make_ensembles,
     matched,
@@ -216,7 +217,7 @@ def test_two_results_under_one_run_id_are_refused(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize("weights", ["equal", "validation"])
-def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weights: str, tmp_path: Path):
+def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weights: Weighting, tmp_path: Path):
     few = {"models": ("uni",), "methods": ("lora",), "shots": (4,), "seeds": (1, 2)}
     data = FakeData(num_groups=10, group_size=3)
     write_runs(Store(tmp_path / "a"), data=data, **few)
