@@ -84,6 +84,7 @@ def run(
     engine: str | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    checkpoint_minutes: float = 10.0,
     progress: Progress | None = None,
 ) -> Plan:
     """Runs what is missing of a grid; finished runs stay, and the same call resumes.
@@ -118,6 +119,7 @@ def run(
             of this machine where ``workers`` are given.
         workers: Runs at a time, for an engine of several workers.
         retry_failed: Tries runs again that failed for their data or weights, although these are the same since.
+        checkpoint_minutes: Between two states that a run keeps of its training, to go on from if it is killed.
 
     Returns:
         The plan as it was before the first run.
@@ -163,6 +165,7 @@ def run(
         engine=engine,
         workers=Workers(count=workers),
         retry_failed=retry_failed,
+        checkpoint_minutes=checkpoint_minutes,
     )
 
 
@@ -184,6 +187,7 @@ def run_grid(
     engine: str | None = None,
     workers: Workers = THIS_PROCESS,
     retry_failed: bool = False,
+    checkpoint_minutes: float = 10.0,
 ) -> Plan:
     """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
 
@@ -194,11 +198,12 @@ def run_grid(
         announce: Called with the plan and the device before the first run; returns what it knows of the speed.
         workers: The cluster and the number of workers, for an engine that has some.
         retry_failed: Tries again what failed before for data and weights that are the same since.
+        checkpoint_minutes: Between two states that a run keeps of its training; 0: after every step.
     """
     chosen, progress = chosen_engine(engine, workers), progress or default_progress()
     on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
     progress.status("comparing what is stored with data and checkpoints")
-    store = Store(out)
+    store = Store(out, checkpoint_minutes=checkpoint_minutes)
     plan = _checked_plan(spec, store, inputs)
     if plan.jobs:
         require_writable(out)  # now, not after the first run; a finished store may be one to read

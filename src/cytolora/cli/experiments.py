@@ -111,6 +111,7 @@ def run(
     address: str | None = None,
     workers: int | None = None,
     retry_failed: Annotated[bool, Parameter(negative="")] = False,
+    checkpoint_minutes: float = 10.0,
     caching: LimitOptions = NO_LIMIT_GIVEN,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -143,6 +144,9 @@ def run(
     retry_failed
         Tries runs again that failed for their data or weights, although these are the same since. Without it, the
         settings of such runs are left out, and told of at the end.
+    checkpoint_minutes
+        Minutes between two checkpoints of a run that trains an adapter: a killed run goes on from its last one and
+        ends with the same bytes. 0 writes one after every step. Part of no run's id.
     quiet
         Shows no progress.
     """
@@ -178,6 +182,7 @@ def run(
             engine=engine,
             workers=given,
             retry_failed=retry_failed,
+            checkpoint_minutes=checkpoint_minutes,
         )
     make_console(stderr=True).print(
         f"{counted(len(plan.runs), 'run')} in {out}. Next: cytolora report {out} --out report"

@@ -54,6 +54,7 @@ from cytolora.training.adapt import (
 )
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.intruders import intruder_dimensions
+from cytolora.training.kept_state import KeptState, state_of
 from cytolora.training.prompt_learning import train_prompts
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
@@ -204,14 +205,16 @@ def train_setting(
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-            store.add(_validated(session, run, division, _trained(session, run, tracker)))
+            state = state_of(session, run, store.states, store.checkpoint_minutes)
+            store.add(_validated(session, run, division, _trained(session, run, tracker, state)))
+            state.remove()
             tracker.count(0, scoring_work(run, len(session.split(run).val), len(session.manifest.classes)))
             tracker.did(STORING, 1)
 
 
-def _trained(session: Session, run: RunSpec, tracker: Tracker) -> Trained:
+def _trained(session: Session, run: RunSpec, tracker: Tracker, state: KeptState) -> Trained:
     if run.kind != "prompt":
-        return train_adapter(session, run)
+        return train_adapter(session, run, state)
     work = step_work(run, len(session.manifest.classes))
     _ = session.text_encoder  # loaded before the time of a step is taken
     tracker.lap()

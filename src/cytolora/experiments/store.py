@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 _LOCK = ".store.lock"
 """Not the lock of core/folders.py, which is taken for each replacement within."""
+_STATES = ".training"
 _RUN_ID = re.compile(r".+_lr[^_]+_s\d+_[0-9a-f]{8}")
 _MAX_READINGS = 5
 """How often results are read that another process replaces at the same time."""
@@ -189,10 +190,21 @@ class StoredRun:
 class Store:
     """The folder RUNS, one sub-folder per finished run."""
 
-    def __init__(self, root: AnyPath) -> None:
+    def __init__(self, root: AnyPath, *, checkpoint_minutes: float = 10.0) -> None:
+        """Opens a store; nothing is made or read yet.
+
+        Args:
+            checkpoint_minutes: Between two states that a long run keeps of its training; 0: after every step.
+        """
         self.root = as_path(root, "root")
+        self.checkpoint_minutes = checked_minutes(checkpoint_minutes)
         self._is_recovered = False
         self._left_out: set[str] = set()
+
+    @property
+    def states(self) -> Path:
+        """The folder of the states that unfinished runs keep of their training."""
+        return self.root / _STATES
 
     def make_root(self) -> None:
         """Makes the folder, for processes that share it; once, recovers what killed processes left in it.
@@ -212,6 +224,10 @@ class Store:
         recover_folders(self.root)
         for path in self.root.glob(".*/"):
             sweep_below(path)
+        for path in self.states.glob("*.safetensors"):
+            if current_folder(self.root / path.stem).is_dir():  # stored since
+                with suppress(OSError):
+                    path.unlink()
 
     def find(self, run_id: str) -> StoredRun | None:
         """Returns a stored run, or None where there is none."""
@@ -345,6 +361,13 @@ def _check_storable(result: RunResult) -> None:
     wrong += filter(None, [problem_in_table(result.predictions, result.provenance.get("classes", ()))])
     if wrong:
         raise StoreError(f"Run {result.spec.run_id} cannot be stored: {wrong[0]}.")
+
+
+def checked_minutes(minutes: float) -> float:
+    """Returns ``checkpoint_minutes``, or raises a ConfigError if it is no span of time."""
+    if not minutes >= 0:
+        raise ConfigError(f"--checkpoint-minutes is at least 0 (after every step), got {minutes:g}.")
+    return minutes
 
 
 def is_run_id(name: str) -> bool:

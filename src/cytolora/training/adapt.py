@@ -33,6 +33,7 @@ from cytolora.training.early_stopping import KeptHeads, KeptWeights, Patience
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
+from cytolora.training.kept_state import KeptState
 from cytolora.training.loop import TrainingBatch, fit, predict
 from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
@@ -182,8 +183,12 @@ def _starts(session: Session, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Ten
     return text and [head_from_text(text, features) for features in draws]
 
 
-def train_adapter(session: Session, run: RunSpec) -> Trained:
-    """Trains adapter and head of one run."""
+def train_adapter(session: Session, run: RunSpec, state: KeptState | None = None) -> Trained:
+    """Trains adapter and head of one run.
+
+    Args:
+        state: Kept while it trains, to go on from after a kill; None: nothing is.
+    """
     samples = session.split(run).train
     num_steps = run.num_steps(len(samples))
     # before the seed, as the encoder: building one draws from it
@@ -194,6 +199,8 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
         kept = _kept_weights(session, run, classifier)
+        if state is not None:
+            state.early = kept
         final_loss = fit(
             classifier,
             _training_batches(session, run),
@@ -205,6 +212,7 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
             device=session.device,
             on_step=lambda images: session.progress.done(PASSES_OF_TRAINING * images),
             on_epoch=kept and kept.after_epoch,
+            state=state,
         )
         if kept:
             final_loss = kept.restore(final_loss)
@@ -213,7 +221,7 @@ def train_adapter(session: Session, run: RunSpec) -> Trained:
         num_trainable=classifier.num_trainable(),
         num_steps=kept.patience.num_steps if kept else num_steps,
         final_loss=final_loss,
-        seconds=perf_counter() - started,
+        seconds=perf_counter() - started + (state.seconds_before if state else 0.0),
         kept_step=kept.patience.kept_step if kept else None,
         classifier=classifier,
     )

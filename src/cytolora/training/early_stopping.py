@@ -1,6 +1,6 @@
 """Early stopping: validation after every epoch, the weights of the best one kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -9,6 +9,9 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from cytolora.config.run import EarlyStopping
+
+_COUNTED = ("num_epochs", "num_steps", "kept_step", "accuracy", "waited")
+"""Fields of ``Patience`` that change."""
 
 
 @dataclass(kw_only=True)
@@ -113,6 +116,19 @@ class KeptWeights:
         for tensor, best in zip(self._tensors(), self.kept, strict=True):
             tensor.copy_(best)
         return self.loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns what it has kept and counted, by name."""
+        counted = [float(getattr(self.patience, name)) for name in _COUNTED]
+        numbers = torch.tensor([self.loss, *counted], dtype=torch.float64)
+        return {"numbers": numbers, **{f"best.{index}": tensor for index, tensor in enumerate(self.kept)}}
+
+    def resume(self, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what ``tensors`` returned."""
+        self.loss, *counted = tensors["numbers"].tolist()
+        for name, value in zip(_COUNTED, counted, strict=True):
+            setattr(self.patience, name, value if name == "accuracy" else int(value))
+        self.kept = [tensors[f"best.{index}"] for index in range(len(tensors) - 1)]
 
     def _tensors(self) -> list[Tensor]:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from cytolora.config.run import TrainSpec
 from cytolora.models.adapters.adalora import RankAllocation
 from cytolora.models.encoder_with_head import EncoderWithHead
+from cytolora.training.kept_state import KeptState, Training
 
 _NUM_THREADS, _AHEAD = 4, 8
 """Threads that make batches for a GPU, and how many batches wait for it at most."""
@@ -43,6 +45,7 @@ def fit(
     device: torch.device,
     on_step: Callable[[int], None] = lambda images: None,
     on_epoch: Callable[[int, float], bool] | None = None,
+    state: KeptState | None = None,
 ) -> float:
     """Trains adapter and head in place; the last iterate stays, as in the paper's public code.
 
@@ -52,6 +55,7 @@ def fit(
         on_step: Told the number of images after every step.
         on_epoch: Given steps and loss after every epoch and the last step; training ends where it returns True. It may
             set the classifier to evaluation, and draws nothing.
+        state: Kept while it trains, and gone on from where there is one; ``on_step`` is then told of the steps before.
 
     Returns:
         The loss of the last step; not finite if training diverged.
@@ -72,7 +76,12 @@ def fit(
         for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
     )
     at_once = images_at_once(classifier, device)
-    for step, (indices, images) in enumerate(_in_time(batch, requests, ahead=0 if device.type == "cpu" else _AHEAD)):
+    training = Training(model=classifier, optimiser=optimiser, ranks=ranks, device=device)
+    first = 0 if state is None else state.restore(training)
+    for indices, _ in islice(requests, first):
+        on_step(len(indices))
+    in_time = _in_time(batch, requests, ahead=0 if device.type == "cpu" else _AHEAD)
+    for step, (indices, images) in enumerate(in_time, start=first):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         optimiser.zero_grad()
@@ -87,6 +96,8 @@ def fit(
             if on_epoch(step + 1, loss.item()):
                 break
             classifier.train()
+        if state is not None and step + 1 < num_steps:
+            state.after_step(step + 1, training)
     if ranks is not None:
         ranks.settle()
     return loss.item()

@@ -236,6 +236,16 @@ def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weight
     assert found.rows == expected.rows
 
 
+def test_runs_of_two_datasets_make_no_ensemble_though_their_files_have_the_same_names(tmp_path: Path, capsys):
+    few = {"models": ("uni",), "methods": ("lora",), "shots": (4,), "seeds": (1,)}
+    data = FakeData(num_groups=10, group_size=3)
+    for name in ("herlev", "sipakmed"):
+        write_runs(Store(tmp_path / name), data=replace(data, name=name), **few)
+    first, second = (str(_tested(tmp_path / name)[1]) for name in ("herlev", "sipakmed"))
+    said = _refused(first, second, capsys=capsys)
+    assert "herlev and sipakmed hold other images under the same names" in said
+
+
 def test_validation_images_with_two_labels_choose_no_weights():
     paths = [f"{number}.png" for number in range(6)]
     rng = np.random.default_rng(0)

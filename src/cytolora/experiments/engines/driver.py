@@ -65,6 +65,7 @@ def worker_setup(
         threads=threads,
         backbones=[_absolute(BACKBONES.get(name)) for name in sorted({job.backbone for job in jobs})],
         versions=software()["versions"],
+        checkpoint_minutes=store.checkpoint_minutes,
     )
 
 

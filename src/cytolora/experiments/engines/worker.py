@@ -41,6 +41,8 @@ class WorkerSetup:
     """Of the plan: those of ``--backbone-file`` are in no other process's registry."""
     versions: Mapping[str, str]
     """Of the driver's packages."""
+    checkpoint_minutes: float = 10.0
+    """See ``Store``."""
 
 
 @dataclass(kw_only=True)
@@ -74,7 +76,7 @@ class Worker:
             raise StoreError(f"Worker {node()} does not see {self.setup.root}. --out must be a folder that all share.")
         for spec in self.setup.backbones:
             BACKBONES.put(spec)
-        self.store = Store(self.setup.root)
+        self.store = Store(self.setup.root, checkpoint_minutes=self.setup.checkpoint_minutes)
 
     @one_notice()
     def work(self, unit: Unit) -> int:

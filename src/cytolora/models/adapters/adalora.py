@@ -1,7 +1,8 @@
 """AdaLoRA rank allocation during training (Zhang et al. 2023, arXiv:2303.10512), through PEFT, step by step."""
 
+from collections.abc import Mapping
 from math import ceil
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,8 @@ _SETTLED_BEFORE, _SETTLED_AFTER = 0.1, 0.3
 """Shares of the steps before ranks begin to be given up, and after the last was; the paper sets both by task."""
 _DECISIONS = 100
 """How often, at most, ranks are given up between the two."""
+_SUMS = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""PEFT's importance of each weight, and the running means of it and of its uncertainty."""
 
 
 def start_rank(rank: int) -> int:
@@ -68,6 +71,24 @@ class RankAllocation:
         """Weighs the ranks and gives up what the schedule wants; between a step, from 0, and the next clearing."""
         if self._is_long_enough:
             self._model.update_and_allocate(step)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns what ranks are weighed by, and which are kept, by name: all that steps change besides weights."""
+        allocator: Any = self._model.rankallocator
+        sums = {f"{kind}:{name}": one for kind in _SUMS for name, one in getattr(allocator, kind).items()}
+        kept = {f"kept:{name}": torch.tensor(ranks) for name, ranks in (self._config.rank_pattern or {}).items()}
+        return {**sums, **kept}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what ``tensors`` returned."""
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*_SUMS, "kept")}
+        for name, one in tensors.items():
+            kind, _, of = name.partition(":")
+            parts[kind][of] = one
+        for kind in _SUMS:
+            setattr(self._model.rankallocator, kind, parts[kind])
+        if parts["kept"]:
+            self._config.rank_pattern = {name: ranks.tolist() for name, ranks in parts["kept"].items()}
 
     def settle(self) -> None:
         """Ends the run: the pattern of kept ranks is in the zeros, and would make PEFT save other shapes."""
