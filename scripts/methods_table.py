@@ -56,7 +56,7 @@ _REAL = """
 917 cells of seven classes, the division of seed 0, and a small ViT that is no foundation model
 ([example](examples/herlev/README.md)); its LoRA was trained in bf16 for 10 x shots + 50 steps, its rate chosen by
 validation. Seconds but those of `mlp` and `prototypes` are of an earlier version, whose `logistic` and `ridge` took
-three to five times as long. Heads that read text are missing: the encoder has none.
+several times as long. Heads that read text are missing: the encoder has none.
 """
 _PAIRED = """
 ### {name}: paired differences from {baseline}

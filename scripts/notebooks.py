@@ -13,7 +13,7 @@ import nbclient
 import nbformat
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
-_SECONDS = 120
+_SECONDS = 300
 _SHOWN = ("image/png", "text/html", "text/plain")
 """The first of these that an output has is kept."""
 

@@ -118,7 +118,7 @@ def used(python: Path, drawn_cells: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("empty")
     command = [str(python), "-c", PROGRAM, str(drawn_cells)]
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=550
     )
     assert done.returncode == 0, done.stderr
     return folder

@@ -69,6 +69,7 @@ def _run(folder: Folder) -> list[list[str]]:
 OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "run": _run,
     "plan": lambda folder: [["plan", "smoke"], ["plan", "exp2", "--dataset", "synthetic", "--model", "nano"]],
+    "status": lambda folder: [["status", str(folder / "runs"), "--watch"], ["status", str(folder / "runs"), "--json"]],
     "report": lambda folder: [["report", str(folder / "runs"), "--out", str(folder / "report")]],
     "compare": lambda folder: [["compare", str(folder / "runs"), "--by", "method"]],
     "ensemble": lambda folder: [["ensemble", str(folder / "runs"), "--over", "method"]],

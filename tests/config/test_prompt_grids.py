@@ -1,6 +1,7 @@
 """Prompt learning in grids: budget and rates as linear heads, ids that stay, and what means nothing refused."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ BUDGET = {"budget": {"amount": 2, "unit": "epochs"}}
 PLAIN = {"name": "g", "datasets": ["synthetic"], "models": ["nano-clip"], "shots": [1, 4], "seeds": [1, 2, 3]}
 
 
-def grid(methods: dict[str, object], **changes: object) -> GridSpec:
+def grid(methods: Mapping[str, object], **changes: object) -> GridSpec:
     return parse_spec({**PLAIN, "methods": methods, **changes}, GridSpec, "grid.yaml")
 
 
@@ -122,10 +123,9 @@ def test_methods_are_listed_with_their_prompts_and_where_each_value_is_from(caps
     assert all(value["source"] for name in PROMPTED for value in rows[name]["prompt"]["values"].values())
 
 
-TWO_TOWERS = {
-    "lora": {**BUDGET, "adapter": {"targets": ["q", "k", "v"], "towers": ["image", "text"]}},
-    "ivlp": {**BUDGET, "adapter": {"prompts": 2}},
-}
+LORA = {**BUDGET, "adapter": {"targets": ["q", "k", "v"], "towers": ["image", "text"]}}
+IVLP = {**BUDGET, "adapter": {"prompts": 2}}
+TWO_TOWERS: dict[str, object] = {"lora": LORA, "ivlp": IVLP}
 
 
 def test_the_ids_of_adapters_in_both_towers_are_pinned_and_the_image_tower_alone_is_as_before():
@@ -158,8 +158,8 @@ def test_adapters_in_both_towers_are_refused_with_a_backbone_that_has_no_text(na
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ({"lora": {**TWO_TOWERS["lora"], "head_start": "text"}}, "in both towers it has no head, and so no head_start"),
-        ({"ivlp": {**TWO_TOWERS["ivlp"], "head_start": "text"}}, "in both towers it has no head, and so no head_start"),
+        ({"lora": {**LORA, "head_start": "text"}}, "in both towers it has no head, and so no head_start"),
+        ({"ivlp": {**IVLP, "head_start": "text"}}, "in both towers it has no head, and so no head_start"),
         ({"lora": {**BUDGET, "adapter": {"towers": ["text"]}}}, r"towers is \[image\], or \[image, text\], got"),
         ({"lora": {**BUDGET, "adapter": {"towers": []}}}, r"towers is \[image\], or \[image, text\], got \[\]"),
         ({"lora": {**BUDGET, "adapter": {"towers": ["image", "image"]}}}, r"towers is \[image\], or \[image, text\]"),

@@ -19,6 +19,7 @@ RUN_BY = {
     "docs/models.md": "test_guides.py",
     "docs/parity.md": "test_guides.py",
     "docs/pooling.md": "test_guides.py",
+    "docs/prompts.md": "test_guides.py",
     "docs/research.md": "test_research_docs.py",
     "docs/splits/README.md": "test_guides.py",
     "docs/transduction.md": "test_guides.py",

@@ -1,4 +1,4 @@
-"""Blocks of data.md, models.md, parity.md, pooling.md, splits/README.md, leakage.md and transduction.md, in small.
+"""Blocks of guides (data, models, parity, pooling, prompts, canonical divisions, leakage, slides at once) in small.
 
 Published backbones stand for `nano` here, official downloads for tiny ones, and `…` for nothing.
 """
@@ -67,6 +67,13 @@ def test_the_grids_of_the_pages_on_data_and_backbones_can_be_read(here: Path):
     assert "zero-shot" in methods
 
 
+def test_the_methods_of_the_page_on_prompts_can_be_read(here: Path):
+    parts = [yaml.safe_load(text) for kind, text in blocks(DOCS / "prompts.md") if kind == "yaml"]
+    methods = {name: spec for part in parts for name, spec in part.get("methods", part).items()}
+    (here / "page.yaml").write_text(yaml.safe_dump({**GRID, "methods": methods}))
+    assert load_grid(here / "page.yaml").methods.keys() == {"coop", "coop-16", "lora-both", "ivlp"}
+
+
 def test_the_map_of_the_page_on_pooling_can_be_read(here: Path):
     (text,) = [text for kind, text in blocks(DOCS / "pooling.md") if kind == "yaml"]
     (here / "grades.yaml").write_text(text)
@@ -97,10 +104,12 @@ def test_a_download_becomes_a_split_and_a_report(here: Path):
             Image.fromarray(pixels).save(folder / f"{number // 2 + 1:03}_{number % 2 + 1:02}.bmp")
     shutil.make_archive("SIPaKMeD", "zip", "SIPaKMeD")
     shutil.rmtree("SIPaKMeD")
+    write_own_cells(here / "my_cells", 0)
     for line in commands(DOCS / "data.md"):
         run_command(line.replace("--dataset sipakmed", f"--dataset sipakmed {SMALL}"))
     assert Path("check.html").is_file()
     assert Path("report/index.html").is_file()
+    assert len(json.loads(Path("my_cells/croissant.json").read_text())["distribution"]) > 0
     assert len(Path("split.csv").read_text().splitlines()) == 121
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cells import run_all
-from cytolora.config.grid import GridSpec
-from cytolora.config.run import RunSpec
+from cytolora.config.grid import GridSpec, MethodSpec
+from cytolora.config.run import AdapterSpec, Budget, RunSpec
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand, narrowed
@@ -23,6 +23,7 @@ from cytolora.training import adapt
 from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
+from cytolora.training.trained import Trained
 
 
 def short_grid(**axes: object) -> GridSpec:
@@ -51,6 +52,7 @@ def test_the_grid_has_every_start_and_both_new_methods():
     }
 
 
+@pytest.mark.slow
 def test_stored_weights_give_the_probabilities_of_the_run_that_trained_them(finished: Path, drawn_cells: Path):
     """Rebuilt without the images that EVA started from, and from weights that OLoRA and PiSSA take a part out of."""
     inputs, num_runs = Inputs(data={"synthetic": drawn_cells}), 0
@@ -99,6 +101,7 @@ def test_eva_sees_the_training_images_of_the_run_and_no_other(
     assert seen == {sample.path for sample in split.train}
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_runs_from_every_start(finished: Path, drawn_cells: Path, tmp_path: Path):
     run_all(short_grid(methods=["lora-eva", "lora-olora", "randlora", "miss"]), drawn_cells, tmp_path)
     first, again = (
@@ -109,9 +112,14 @@ def test_equal_seeds_give_equal_runs_from_every_start(finished: Path, drawn_cell
     assert {name: first[name] for name in again} == again
 
 
-def test_a_report_names_the_start_of_each_variant(finished: Path, tmp_path: Path):
-    build_report(finished, tmp_path)
-    page = (tmp_path / "index.html").read_text()
+@pytest.fixture(scope="module")
+def report(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report(finished, tmp_path_factory.mktemp("report") / "out").parent
+
+
+@pytest.mark.slow
+def test_a_report_names_the_start_of_each_variant(report: Path):
+    page = (report / "index.html").read_text()
     for text in ("started by EVA from the training images", "started by OLoRA", "randlora", "miss"):
         assert text in page
 
@@ -123,28 +131,35 @@ def test_init_of_a_method_that_does_not_read_it_is_refused_before_anything_runs(
         expand(replace(grid, methods=methods))
 
 
-def test_adapted_runs_hold_the_intruder_dimensions_of_every_adapted_layer(finished: Path, tmp_path: Path):
-    build_report(finished, tmp_path)
-    rows = {row["setting_id"]: row for row in csv.DictReader((tmp_path / "costs.csv").open())}
+@pytest.mark.slow
+def test_costs_and_the_page_tell_the_intruder_dimensions(finished: Path, report: Path):
+    rows = {row["setting_id"]: row for row in csv.DictReader((report / "costs.csv").open())}
+    for stored in Store(finished).runs():
+        found = stored.metrics.get("intruders")
+        expected = "" if found is None else str(found["total"])
+        assert rows[parse_spec(stored.spec, RunSpec, "spec").setting_id]["intruders"].removesuffix(".0") == expected
+    assert "Intruder dimensions, new directions among" in (report / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_adapted_runs_hold_the_intruder_dimensions_of_every_adapted_layer(finished: Path):
     totals = []
     for stored in Store(finished).runs():
         run = parse_spec(stored.spec, RunSpec, "spec")
         found = stored.metrics.get("intruders")
         if run.method == "linear":
             assert found is None
-            assert rows[run.setting_id]["intruders"] == ""
             continue
         assert found is not None
         layers = {f"blocks.{block}.attn.qkv.{part}_proj" for block in range(4) for part in ("q", "v")}
         assert set(found["layers"]) == layers
         assert found["total"] == sum(found["layers"].values()) <= 80
         assert (found["top"], found["epsilon"]) == (10, 0.5)
-        assert float(rows[run.setting_id]["intruders"]) == found["total"]
         totals.append(found["total"])
     assert len(totals) == 7
-    assert "Intruder dimensions, new directions among" in (tmp_path / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_runs_without_intruder_dimensions_are_read_and_reported_without_a_line_of_them(
     finished: Path, drawn_cells: Path, tmp_path: Path
 ):
@@ -155,6 +170,7 @@ def test_runs_without_intruder_dimensions_are_read_and_reported_without_a_line_o
     assert "ntruder" not in (tmp_path / "report" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_plant_in_the_stored_weights_is_counted(finished: Path, drawn_cells: Path):
     """LoRA with B A of rank 1 and a large scale: one new direction in each of its layers."""
     inputs = Inputs(data={"synthetic": drawn_cells})
@@ -174,6 +190,23 @@ def test_a_plant_in_the_stored_weights_is_counted(finished: Path, drawn_cells: P
         if ".lora_B." in name:
             waves = torch.cos(torch.pi / 96 * 7 * (torch.arange(96) + 0.5))
             state[name] = 1e3 * waves[:, None].expand_as(state[name])
-    found = intruder_dimensions(session, run, state)
+    trained = Trained(state=state, num_trainable=0, num_steps=1, final_loss=0.5, seconds=1)
+    assert intruder_dimensions(session, run, replace(trained, final_loss=float("nan"))) is None
+    found = intruder_dimensions(session, run, trained)
     assert found is not None
     assert set(found["layers"].values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter"), [("ivlp", AdapterSpec()), ("lora", AdapterSpec(towers=("image", "text")))]
+)
+def test_an_adapter_of_both_encoders_runs_and_has_no_count(
+    drawn_cells: Path, tmp_path: Path, method: str, adapter: AdapterSpec
+):
+    """Its state is of two encoders and no head."""
+    spec = MethodSpec(method=method, budget=Budget(amount=1, unit="epochs", max_steps=1), adapter=adapter)
+    grid = replace(short_grid(methods=["lora"]), models=("nano-clip",), methods={f"{method}-two": spec})
+    run_all(grid, drawn_cells, tmp_path)
+    (stored,) = Store(tmp_path).runs()
+    assert stored.metrics["val"]["n"] > 0
+    assert "intruders" not in stored.metrics

@@ -81,6 +81,16 @@ def test_four_commands_at_once_compute_every_run_once(
 
 
 @pytest.mark.slow
+def test_a_command_and_one_with_workers_share_a_store_and_end_with_the_bytes_of_one(drawn_cells: Path, tmp_path: Path):
+    run_all(tiny_grid(), drawn_cells, tmp_path / "alone")
+    out = tmp_path / "shared"
+    ended = at_once([run_command(drawn_cells, out), run_command(drawn_cells, out, "--workers", "2")], tmp_path)
+    assert [one.code for one in ended] == [0, 0], ended
+    assert contents(out) == contents(tmp_path / "alone")
+    assert claims_in(out) == []
+
+
+@pytest.mark.slow
 def test_of_three_commands_two_die_and_the_third_does_what_they_had_claimed(
     drawn_cells: Path, tmp_path: Path, computed: Callable[[], Counter[str]]
 ):
@@ -188,8 +198,14 @@ class _Crew:
             self.done.append(answer.run_ids[0])
         return 0
 
+    def is_gone(self, worker: object) -> bool:
+        return False
+
     def has_room(self) -> bool:
         return True
+
+    def is_gone(self, worker: object) -> bool:
+        return False
 
 
 def test_a_pool_gives_out_later_what_another_command_is_at_work_at(monkeypatch: pytest.MonkeyPatch):

@@ -35,7 +35,7 @@ def short_grid(**axes: object) -> GridSpec:
         "linear": MethodSpec(budget=BUDGET, learning_rates=(0.1,)),
         "linear-together": MethodSpec(method="linear", budget=BUDGET, learning_rates=(0.1,), transductive=True),
     }
-    chosen = {"shots": [2], "seeds": [1, 2], **axes}
+    chosen = {"shots": [2], "seeds": [1], **axes}
     return narrowed(replace(grid, methods={**grid.methods, **linear}), **chosen)  # pyright: ignore[reportArgumentType]
 
 
@@ -46,11 +46,11 @@ def finished(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return runs
 
 
-def by_seed(runs: Path) -> dict[tuple[str, int, bool], StoredRun]:
+def by_method(runs: Path) -> dict[tuple[str, bool], StoredRun]:
     found = {}
     for stored in Store(runs).runs():
         run = parse_spec(stored.spec, RunSpec, "spec")
-        found[run.method, run.seed, bool(run.transductive)] = stored
+        found[run.method, bool(run.transductive)] = stored
     return found
 
 
@@ -65,34 +65,33 @@ def rows_of(stored: StoredRun, of: str) -> tuple[list[str], NDArray[np.float32]]
 def test_the_answer_is_the_mixture_of_the_test_images_from_the_answer_of_the_same_head(
     finished: Path, drawn_cells: Path, method: str
 ):
-    inputs, found = Inputs(data={"synthetic": drawn_cells}), by_seed(finished)
-    for seed in (1, 2):
-        alone, together = found[method, seed, False], found[method, seed, True]
-        assert alone.weights() == together.weights()
-        run = parse_spec(together.spec, RunSpec, "spec")
-        session = Session(
-            manifest=inputs.manifest(run.dataset, run.split),
-            dataset=run.dataset,
-            backbone=BACKBONES.get(run.backbone),
-            inputs=inputs,
-            cache=finished / ".cache",
-        )
-        split = session.split(run)
-        space = discriminants(
-            session.features_of(split.train).numpy(),
-            session.labels_of(split.train).numpy(),
-            len(alone.provenance["classes"]),
-        )
-        (paths, prior), (same, answer) = rows_of(alone, "test"), rows_of(together, "test")
-        logits = np.log(np.maximum(rows_of(alone, "val")[1].astype(float), np.finfo(np.float32).tiny))
-        temperature = max(1, fit_temperature(logits, session.labels_of(split.val).numpy()))
-        prior = softmax(np.log(np.maximum(prior.astype(float), np.finfo(np.float32).tiny)) / temperature, axis=1)
-        assert paths == same == [sample.path for sample in split.test]
-        expected = transduce(space.project(session.features_of(split.test).numpy()), prior, space.means)
-        np.testing.assert_allclose(answer, expected, atol=1e-5)
-        np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
-        if method != "gda":  # which is sure of every image, and right of all validation images: nothing softens it
-            assert np.abs(answer - prior).max() > 1e-3
+    inputs, found = Inputs(data={"synthetic": drawn_cells}), by_method(finished)
+    alone, together = found[method, False], found[method, True]
+    assert alone.weights() == together.weights()
+    run = parse_spec(together.spec, RunSpec, "spec")
+    session = Session(
+        manifest=inputs.manifest(run.dataset, run.split),
+        dataset=run.dataset,
+        backbone=BACKBONES.get(run.backbone),
+        inputs=inputs,
+        cache=finished / ".cache",
+    )
+    split = session.split(run)
+    space = discriminants(
+        session.features_of(split.train).numpy(),
+        session.labels_of(split.train).numpy(),
+        len(alone.provenance["classes"]),
+    )
+    (paths, prior), (same, answer) = rows_of(alone, "test"), rows_of(together, "test")
+    logits = np.log(np.maximum(rows_of(alone, "val")[1].astype(float), np.finfo(np.float32).tiny))
+    temperature = max(1, fit_temperature(logits, session.labels_of(split.val).numpy()))
+    prior = softmax(np.log(np.maximum(prior.astype(float), np.finfo(np.float32).tiny)) / temperature, axis=1)
+    assert paths == same == [sample.path for sample in split.test]
+    expected = transduce(space.project(session.features_of(split.test).numpy()), prior, space.means)
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+    if method != "gda":  # which is sure of every image, and right of all validation images: nothing softens it
+        assert np.abs(answer - prior).max() > 1e-3
 
 
 def test_both_stand_in_one_comparison_with_paired_differences(finished: Path):
@@ -100,6 +99,7 @@ def test_both_stand_in_one_comparison_with_paired_differences(finished: Path):
     assert len(comparison.pairs) == 5
 
 
+@pytest.mark.slow
 def test_a_report_names_both_and_neither_is_of_the_paper(finished: Path, tmp_path: Path):
     build_report(finished, tmp_path)
     page = (tmp_path / "index.html").read_text()
@@ -139,8 +139,9 @@ def test_a_class_without_a_training_image_has_no_anchor_and_is_refused(drawn_cel
         run_all(grid, drawn_cells, tmp_path)
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(finished: Path, drawn_cells: Path, tmp_path: Path):
     run_all(short_grid(methods=["gda-together", "ss-text-together"]), drawn_cells, tmp_path)
     first, again = contents(finished), contents(tmp_path)
-    assert len(again) == 4
+    assert len(again) == 2
     assert {name: json.loads(first[name]) for name in again} == {name: json.loads(text) for name, text in again.items()}

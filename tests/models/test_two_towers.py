@@ -97,8 +97,8 @@ def test_lora_of_the_text_is_its_equation_worked_into_the_weights(made: tuple[Ba
             (a,) = (p for n, p in trained.items() if f".{number}.{name}.lora_A." in n)
             (b,) = (p for n, p in trained.items() if f".{number}.{name}.lora_B." in n)
             changes.append(factor * (b @ a).detach())
-        if isinstance(getattr(block, "attn", None), nn.MultiheadAttention):
-            block.attn.in_proj_weight = nn.Parameter(block.attn.in_proj_weight.detach() + torch.cat(changes))
+        if isinstance(attention := getattr(block, "attn", None), nn.MultiheadAttention):
+            attention.in_proj_weight = nn.Parameter(attention.in_proj_weight.detach() + torch.cat(changes))
             continue
         for name, change in zip(names, changes, strict=True):
             part = block.get_submodule(name)

@@ -29,12 +29,12 @@ from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
-from cytolora.data.pooling import pool_of
+from cytolora.data.pooling import pool_of, pooled
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments import claims
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
-from cytolora.experiments.expand import dataset_folders, narrowed, pooled, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.experiments.failures import lasting, left_out, without
 from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan

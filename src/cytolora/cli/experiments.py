@@ -94,7 +94,7 @@ def plan(
     for stale in planned.stale:
         console.print(f"  stale: {stale}")
     if prompts := describe_prompts(planned, present):
-        console.print(f"Prompts through the text encoder, forward and back: {prompts}.")
+        console.print(f"Prompts through the text encoder: {prompts}.")
     if planned.stored and (expected := describe(planned, present, stored_costs(store.runs()))):
         console.print(f"At the speed of the stored runs, one at a time: {expected}.")
 

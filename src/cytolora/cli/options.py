@@ -12,9 +12,9 @@ from cytolora.config.preset import load_preset, with_preset
 from cytolora.config.reading import Decoding, ReadOptions
 from cytolora.config.run import PAPER
 from cytolora.config.yaml import load_grid
-from cytolora.data.pooling import Pool, pool_of
+from cytolora.data.pooling import Pool, pool_of, pooled
 from cytolora.errors import ConfigError
-from cytolora.experiments.expand import dataset_folders, narrowed, pooled, tied_to_files
+from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.models.backbones.registry import BACKBONES, read_backbone_file
 from cytolora.training.resources import Inputs
 

@@ -8,18 +8,20 @@ from typing import Any, Literal
 
 from cytolora.config.components import (
     CLOSED,
-    FITTED_HEADS,
-    PROMPT_METHODS,
     AdapterSpec,
     AugmentSpec,
     Budget,
-    MethodKind,
     PreprocessChange,
     SplitSpec,
-    method_kind,
     trains_text_tower,
 )
 from cytolora.config.heads import HeadSpec
+from cytolora.config.method_kinds import (
+    FITTED_HEADS,
+    PROMPT_METHODS,
+    MethodKind,
+    method_kind,
+)
 from cytolora.config.prompts import PromptSpec
 from cytolora.config.run import PAPER, HeadStart
 from cytolora.core.schema import COUNT, FILE_NAME, Check, between, check_fields, list_of, whole

@@ -12,16 +12,9 @@ from typing import Any, Literal
 
 from cytolora.config.budget import CLOSED, Budget, EarlyStopping
 from cytolora.config.components import (
-    FITTED_HEADS,
-    LINEAR,
-    PROMPT_METHODS,
     SUBSETS,
-    TEXT_HEADS,
-    TREE_HEADS,
-    ZERO_SHOT,
     AdapterSpec,
     AugmentSpec,
-    MethodKind,
     Preprocess,
     PreprocessChange,
     Sampling,
@@ -29,11 +22,20 @@ from cytolora.config.components import (
     Subset,
     Target,
     TrainSpec,
-    method_kind,
     needs_text,
     trains_text_tower,
 )
 from cytolora.config.heads import HeadSpec
+from cytolora.config.method_kinds import (
+    FITTED_HEADS,
+    LINEAR,
+    PROMPT_METHODS,
+    TEXT_HEADS,
+    TREE_HEADS,
+    ZERO_SHOT,
+    MethodKind,
+    method_kind,
+)
 from cytolora.config.prompts import PromptSpec
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.schema import FILE_NAME, NAME, WHOLE, Check, check_fields

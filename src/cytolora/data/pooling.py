@@ -85,6 +85,19 @@ def pool_of(label_map: str | Path, members: Mapping[str, Path]) -> Pool:
     return Pool(label_map=read_pool_map(label_map), members=members)
 
 
+def pooled(pool: Pool, datasets: Sequence[str], label_map: Path | None) -> list[str]:
+    """Returns what takes the place of a grid's datasets where these are pooled.
+
+    Raises:
+        ConfigError: If datasets of the grid, or a label map of one dataset, are named too.
+    """
+    if datasets:
+        raise ConfigError(f"--pool makes one dataset of those of --data; leave out --dataset {' '.join(datasets)}.")
+    if label_map is not None:
+        raise ConfigError("--map is for one dataset, and --pool has the map of several; give one of them.")
+    return [pool.name]
+
+
 def prefix_of(name: str) -> str:
     """Returns what stands before the paths and groups of a dataset's images."""
     return name.replace(":", "-")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from cytolora.config.components import MethodKind, method_kind
+from cytolora.config.method_kinds import MethodKind, method_kind
 
 if TYPE_CHECKING:  # what prints a duration needs no numpy
     from cytolora.config.run import Budget

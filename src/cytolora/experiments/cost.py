@@ -92,17 +92,32 @@ def prompts_a_step(run: RunSpec, num_classes: int) -> int:
     return num_classes * (run.train.batch_size if facts is not None and facts.per_image else 1)
 
 
+def scored_prompts(run: RunSpec, num_images: int, num_classes: int) -> int:
+    """Returns the prompts that scoring images takes through the text encoder: none, where all images share theirs."""
+    facts = METHODS.get(run.method).prompt
+    return num_images * num_classes if facts is not None and facts.per_image else 0
+
+
 def describe_prompts(plan: Plan, inputs: Inputs) -> str:
     """Counts what prompt learning takes through the text encoder in one line, by method; empty if there is none to do.
 
     Runs with a dataset that is not here are left out.
     """
-    numbers: Counter[str] = Counter()
+    training: Counter[str] = Counter()
+    scoring: Counter[str] = Counter()
+    tests: set[tuple[str, int]] = set()
     for run in plan.to_do:
         if run.kind == "prompt" and run.dataset in inputs.data:
-            num_classes = len(inputs.manifest(run.dataset, run.split).classes)
-            numbers[run.method] += run.num_steps(len(inputs.split(run).train)) * prompts_a_step(run, num_classes)
-    return ", ".join(f"{method} {number:,}" for method, number in numbers.items())
+            split, num_classes = inputs.split(run), len(inputs.manifest(run.dataset, run.split).classes)
+            training[run.method] += run.num_steps(len(split.train)) * prompts_a_step(run, num_classes)
+            is_tested = (run.setting_id, run.seed) not in tests  # for one rate, with every seed
+            tests.add((run.setting_id, run.seed))
+            num_scored = len(split.val) + is_tested * len(split.test)
+            scoring[run.method] += scored_prompts(run, num_scored, num_classes)
+    return ", ".join(
+        f"{method} {number:,}" + (f" and {scoring[method]:,} in scoring" if scoring[method] else "")
+        for method, number in training.items()
+    )
 
 
 def mean_batch(run: RunSpec, inputs: Inputs) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,15 @@ import torch
 
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
-from cytolora.core.findings import gravest_first
 from cytolora.core.progress import Progress
-from cytolora.core.provenance import software
 from cytolora.core.text import counted
-from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
-from cytolora.data.splitting.findings import of_draw
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
 from cytolora.experiments.claims import ClaimedError, noted, of_features, of_test
-from cytolora.experiments.cost import num_training_passes, prompts_a_step
-from cytolora.experiments.divisions import counts, counts_of_subsets, keep_division
+from cytolora.experiments.cost import num_training_passes
+from cytolora.experiments.divisions import keep_division
 from cytolora.experiments.failures import attempt
+from cytolora.experiments.parts import predictions_table, provenance
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
 from cytolora.experiments.store import RunResult, Store, StoredRun
@@ -39,7 +36,8 @@ from cytolora.experiments.workload import (
     num_frozen_steps,
     num_test_passes,
     on_frozen,
-    prompts,
+    scoring_work,
+    step_work,
 )
 from cytolora.metrics.scores import score
 from cytolora.models.backbones.registry import BACKBONES
@@ -119,8 +117,7 @@ def _on_frozen_features(
     if session.num_missing_features(preprocess):
         title, num_images = f"{job.title}: features", len(session.manifest.samples)
         tracker.begin(features(job.backbone), title, num_images, "images")
-        feature_dim = session.inference_encoder.feature_dim
-        tracker.know(_head_rates(job, session, feature_dim))
+        tracker.know(_head_rates(job, session, session.inference_encoder.feature_dim))
         for _ in session.feature_chunks(session.progress.done, preprocess):
             pass  # kept, and read from there by the settings
     missing = {one[0].setting_id: [run for run in one if store.find(run.run_id) is None] for one in settings}
@@ -135,8 +132,7 @@ def _on_frozen_features(
 
 
 def _head_rates(job: Job, session: Session, feature_dim: int) -> dict[Kind, float]:
-    num_classes = len(session.manifest.classes)
-    return head_rates(job, feature_dim=feature_dim, num_classes=num_classes, device=session.device)
+    return head_rates(job, feature_dim=feature_dim, num_classes=len(session.manifest.classes), device=session.device)
 
 
 def open_session(
@@ -212,16 +208,17 @@ def train_setting(
             state = state_of(session, run, store.states, store.checkpoint_minutes)
             store.add(_validated(session, run, division, _trained(session, run, tracker, state)))
             state.remove()
+            tracker.count(0, scoring_work(run, len(session.split(run).val), len(session.manifest.classes)))
             tracker.did(STORING, 1)
 
 
 def _trained(session: Session, run: RunSpec, tracker: Tracker, state: KeptState) -> Trained:
     if run.kind != "prompt":
         return train_adapter(session, run, state)
-    number = prompts_a_step(run, len(session.manifest.classes))
+    work = step_work(run, len(session.manifest.classes))
     _ = session.text_encoder  # loaded before the time of a step is taken
     tracker.lap()
-    return train_prompts(session, run, lambda steps: tracker.count(steps, {prompts(run): steps * number}))
+    return train_prompts(session, run, lambda steps: tracker.count(steps, {one: steps * work[one] for one in work}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,22 +294,22 @@ def _validated(
     }
     if trained.kept_step is not None:
         metrics["train"]["kept_step"] = trained.kept_step
-    if not trained.diverged and (intruders := intruder_dimensions(session, run, trained.state)):
+    if intruders := intruder_dimensions(session, run, trained):
         metrics["intruders"] = intruders
     if trained.diverged or not split.val:
         metrics["train"]["final_loss"] = None if trained.diverged else trained.final_loss
         metrics["val"] = None
-        predictions = _table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
+        predictions = predictions_table(session.manifest, (), np.empty((0, len(session.manifest.classes))))
     else:
         class_probabilities = probabilities(session, run, trained.state, split.val, trained.classifier).numpy()
         metrics["val"] = score(session.labels_of(split.val), class_probabilities)
-        predictions = _table(session.manifest, split.val, class_probabilities)
+        predictions = predictions_table(session.manifest, split.val, class_probabilities)
     return RunResult(
         spec=run,
         metrics=metrics,
         predictions=predictions,
         weights=to_safetensors(trained.state),
-        provenance={**_provenance(session, run, trained.seconds), "division": division},
+        provenance={**provenance(session, run, trained.seconds), "division": division},
     )
 
 
@@ -320,6 +317,7 @@ def _test_score(session: Session, result: RunResult, tracker: Tracker) -> _TestS
     assert result.weights is not None, "_settle asks for no score of a run without weights"
     run, split = result.spec, session.split(result.spec)
     class_probabilities = probabilities(session, run, from_safetensors(result.weights), split.test).numpy()
+    tracker.count(0, scoring_work(run, len(split.test), len(session.manifest.classes)))
     scores = None
     if (compared := result.metrics.get("neighbours")) is not None:
         tracker.lap()
@@ -330,7 +328,7 @@ def _test_score(session: Session, result: RunResult, tracker: Tracker) -> _TestS
         weights_sha256=_sha256(result.weights),
         metrics=score(session.labels_of(split.test), class_probabilities),
         neighbours=scores,
-        rows=_table(session.manifest, split.test, class_probabilities),
+        rows=predictions_table(session.manifest, split.test, class_probabilities),
     )
 
 
@@ -362,45 +360,6 @@ def _sealed(stored: StoredRun) -> RunResult:
         weights=stored.weights(),
         provenance=stored.provenance,
     )
-
-
-def _table(manifest: Manifest, samples: Sequence[Sample], probabilities: np.ndarray) -> "pa.Table":
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {
-        name: pa.array([getattr(sample, name) for sample in samples], pa.string())
-        for name in ("path", "label", "subset", "group")
-    }
-    for name in sorted({name for sample in manifest.samples for name, _ in sample.metadata}):
-        values = [dict(sample.metadata).get(name) for sample in samples]
-        columns[METADATA_PREFIX + name] = pa.array(values, pa.string())
-    for index, label in enumerate(manifest.classes):
-        columns[label] = pa.array(probabilities[:, index], pa.float32())
-    return pa.table(columns)
-
-
-def _provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
-    split, identity = session.split(run), session.inputs.identity(run)
-    prompts = session.inputs.prompts(run)
-    of_run = of_draw(session.manifest, split) if run.sampling.sampling == "natural" else []
-    found = (*session.manifest.findings, *session.weight_findings, *of_run)
-    return {
-        **({} if prompts is None else {"prompts": prompts}),
-        **{name: known for name in identity.__dataclass_fields__ if (known := getattr(identity, name)) is not None},
-        **software(),
-        "classes": list(session.manifest.classes),
-        "group_rule": session.manifest.group_rule,
-        "split_rule": session.manifest.split_rule,
-        "grouping": asdict(session.manifest.grouping),
-        "division_counts": counts_of_subsets(session.manifest),
-        "findings": [one.plain() for one in gravest_first(found)],
-        "counts": counts(split),
-        "num_repeated": len(split.train) - len({sample.path for sample in split.train}),
-        "backbone": {"architecture": session.backbone.architecture, "licence": session.backbone.licence},
-        "device": str(session.device),
-        "threads": torch.get_num_threads(),
-        "seconds": seconds,
-    }
 
 
 def _spec(stored: StoredRun) -> RunSpec:

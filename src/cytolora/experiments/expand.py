@@ -13,7 +13,6 @@ from cytolora.config.run import (
     FITTED_HEADS,
     PAPER,
     PROMPT_METHODS,
-    TREE_HEADS,
     AugmentSpec,
     Budget,
     Preprocess,
@@ -26,8 +25,8 @@ from cytolora.config.run import (
 )
 from cytolora.core.files import sha256_file
 from cytolora.data.datasets import DATASETS
-from cytolora.data.pooling import Pool
 from cytolora.errors import ConfigError, missing_package, unknown_name
+from cytolora.experiments.class_trees import check_has_tree
 from cytolora.experiments.without_validation import check_needs_no_validation
 from cytolora.models.adapters.methods import METHODS, check_fits, check_head, check_prompt
 from cytolora.models.adapters.prompt_methods import WEIGHT_DECAY
@@ -119,19 +118,6 @@ def dataset_folders(grid: GridSpec, named: Mapping[str, Path], out: Path) -> dic
     return data
 
 
-def pooled(pool: Pool, datasets: Sequence[str], label_map: Path | None) -> list[str]:
-    """Returns what takes the place of a grid's datasets where these are pooled.
-
-    Raises:
-        ConfigError: If datasets of the grid, or a label map of one dataset, are named too.
-    """
-    if datasets:
-        raise ConfigError(f"--pool makes one dataset of those of --data; leave out --dataset {' '.join(datasets)}.")
-    if label_map is not None:
-        raise ConfigError("--map is for one dataset, and --pool has the map of several; give one of them.")
-    return [pool.name]
-
-
 def tied_to_files(
     grid: GridSpec, split_file: Path | None, label_map: Path | None, groups_from: str | None = None
 ) -> GridSpec:
@@ -213,7 +199,7 @@ def _check_method(grid: GridSpec, name: str, spec: MethodSpec) -> None:
     if method.plans_all_steps and spec.budget is not None and spec.budget.early_stopping is not None:
         raise ConfigError(f"methods.{name}: {method.name} takes rank away over all steps; leave out early_stopping.")
     _check_text(grid, name, spec)
-    _check_tree(grid, name)
+    check_has_tree(grid, name)
     _check_budget(grid, name, spec)
     check_needs_no_validation(grid, name)
 
@@ -253,23 +239,6 @@ def _check_text(grid: GridSpec, name: str, method: MethodSpec) -> None:
     kinds = {text.kind for model in grid.models if (text := BACKBONES.get(model).text)}
     if absent := [package for kind, package in TEXT_PACKAGES.items() if kind in kinds and find_spec(package) is None]:
         raise missing_package("Text encoders need", absent[0], extra="text")
-
-
-def _check_tree(grid: GridSpec, name: str) -> None:
-    """Refuses heads that read a tree of classes with a dataset that has none, before anything is read."""
-    if grid.method_of(name) not in TREE_HEADS:
-        return
-    without = [dataset for dataset in grid.datasets if not _has_tree(dataset)]
-    if without or grid.label_map_sha256:
-        which = f"{', '.join(without)} has none" if without else "a label map leaves none"
-        able = ", ".join(sorted(spec.name for spec in DATASETS if spec.tree))
-        raise ConfigError(f"{name} needs classes in a tree, and {which}. Datasets with one: {able}.")
-
-
-def _has_tree(dataset: str) -> bool:
-    base, _, label_set = dataset.partition(":")
-    spec = DATASETS.get(base)
-    return bool(spec.label_sets[label_set].tree if label_set in spec.label_sets else spec.tree)
 
 
 def _check_budget(grid: GridSpec, name: str, method: MethodSpec) -> None:

@@ -9,9 +9,10 @@ from math import exp
 from cytolora.config.run import RunSpec
 from cytolora.core.progress import SILENT, Progress
 from cytolora.display.format import about
-from cytolora.experiments.cost import num_training_passes, prompts_a_step
+from cytolora.experiments.cost import num_training_passes, prompts_a_step, scored_prompts
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store, StoredRun
+from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs
 
 Kind = tuple[str, ...]
@@ -65,6 +66,17 @@ def prompts(run: RunSpec) -> Kind:
     return ("prompts", run.backbone, run.method)
 
 
+def step_work(run: RunSpec, num_classes: int) -> Work:
+    """Returns the work of one step of prompt learning."""
+    return {prompts(run): prompts_a_step(run, num_classes)}
+
+
+def scoring_work(run: RunSpec, num_images: int, num_classes: int) -> Work:
+    """Returns the work of scoring images that takes prompts through the text encoder; of most methods none."""
+    number = scored_prompts(run, num_images, num_classes)
+    return {prompts(run): number / PASSES_OF_TRAINING} if number else {}
+
+
 def on_frozen(setting: Sequence[RunSpec]) -> Kind:
     """What a setting on frozen features does."""
     if setting[0].kind == "linear":
@@ -98,6 +110,8 @@ def work_of(job: Job, inputs: Inputs, store: Store, *, num_missing_features: int
         elif first.kind == "prompt":
             num_classes = len(inputs.manifest(first.dataset, first.split).classes)
             steps = sum(run.num_steps(len(inputs.split(run).train)) for run in missing)
+            num_scored = len(missing) * len(split.val) + num_tests * len(split.test)
+            work.update(scoring_work(first, num_scored, num_classes))  # pyright: ignore[reportArgumentType, reportCallIssue]
             work[prompts(first)] += steps * prompts_a_step(first, num_classes)
         elif first.kind == "head":
             work[fitted(first)] += sum(len(inputs.split(run).train) for run in missing)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cytolora.config.run import SUBSETS, Sampling
+from cytolora.config.run import SUBSETS, Sampling, Subset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.splitting.splits import draw
 from cytolora.errors import ConfigError
@@ -153,7 +153,7 @@ def test_whatever_the_draw_no_image_stands_in_two_parts_and_each_comes_from_its_
 ):
     manifest = _manifest(sizes)
     split = draw(manifest, Sampling(**amount, val_shots=val_shots, max_val_shots=limit), seed)
-    parts = {"train": split.train, "val": split.val, "test": split.test}
+    parts: dict[Subset, tuple[Sample, ...]] = {"train": split.train, "val": split.val, "test": split.test}
     for subset, samples in parts.items():
         assert set(samples) <= set(manifest.subset(subset))
     paths = {subset: {sample.path for sample in samples} for subset, samples in parts.items()}

@@ -64,7 +64,7 @@ def test_a_planted_direction_below_the_ten_largest_is_none():
     assert num_intruders(torch.tensor(weight), torch.tensor(planted(weight, 3, 0.1))) == 0
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_count_is_that_of_full_decompositions(shape: tuple[int, int], seed: int):
     random = np.random.default_rng(seed)

@@ -73,6 +73,7 @@ def test_what_was_trained_comes_back_without_the_images_that_it_started_from(ini
     assert relative(again(batch), classifier(batch)) < 1e-5
 
 
+@pytest.mark.slow
 @ON_EACH
 @ALL
 def test_the_saved_adapter_opens_in_stock_peft(init: str, kind: str, tmp_path: Path):

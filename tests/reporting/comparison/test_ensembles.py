@@ -20,6 +20,7 @@ from cytolora.experiments.run_folder import CHECKSUMS
 from cytolora.experiments.store import Store
 from cytolora.reporting.comparison.ensembles import (
     Member,
+    Weighting,
     likeliest_weights,
     make_ensembles,
     matched,
@@ -216,7 +217,7 @@ def test_two_results_under_one_run_id_are_refused(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize("weights", ["equal", "validation"])
-def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weights: str, tmp_path: Path):
+def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weights: Weighting, tmp_path: Path):
     few = {"models": ("uni",), "methods": ("lora",), "shots": (4,), "seeds": (1, 2)}
     data = FakeData(num_groups=10, group_size=3)
     write_runs(Store(tmp_path / "a"), data=data, **few)
@@ -233,6 +234,16 @@ def test_members_whose_classes_stand_in_another_order_are_matched_by_name(weight
     np.testing.assert_allclose(found.made[0].own.test[0].probabilities, expected.made[0].own.test[0].probabilities)
     assert found.made[0].weights == expected.made[0].weights
     assert found.rows == expected.rows
+
+
+def test_runs_of_two_datasets_make_no_ensemble_though_their_files_have_the_same_names(tmp_path: Path, capsys):
+    few = {"models": ("uni",), "methods": ("lora",), "shots": (4,), "seeds": (1,)}
+    data = FakeData(num_groups=10, group_size=3)
+    for name in ("herlev", "sipakmed"):
+        write_runs(Store(tmp_path / name), data=replace(data, name=name), **few)
+    first, second = (str(_tested(tmp_path / name)[1]) for name in ("herlev", "sipakmed"))
+    said = _refused(first, second, capsys=capsys)
+    assert "herlev and sipakmed hold other images under the same names" in said
 
 
 def test_validation_images_with_two_labels_choose_no_weights():

@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "last_blocks": 2,
     "prompts": 5,
     "towers": ("image", "text"),
+    "init": "olora",
     "reference_attention_bug": True,
 }
 ADAPTED = sorted(entry.name for entry in METHODS if entry.kind == "adapter")

@@ -1,16 +1,18 @@
 """Fitted heads equal scikit-learn's classifiers, tear no group when they choose, and come back from what is stored."""
 
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 from torch import Tensor
@@ -21,7 +23,7 @@ from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.heads.fitted import HEADS
-from cytolora.training.heads.folds import MAX_FOLDS, group_folds
+from cytolora.training.heads.folds import MAX_FOLDS, divide, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.logistic import Logistic
 from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
@@ -200,7 +202,7 @@ def test_without_a_training_image_a_head_is_refused_in_one_line(method: str):
             train([known, none], [known, known], HeadSpec(), [0, 1])
 
 
-@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in TEXT_HEADS and name != "mlp"])
+@pytest.mark.parametrize("method", [name for name in FITTED_HEADS if name not in (*TEXT_HEADS, *TREE_HEADS, "mlp")])
 def test_of_one_class_alone_a_head_predicts_nothing_else(method: str):
     """As a draw in natural prevalence may be."""
     known, queries = drawn([5, 6], 8)
@@ -232,6 +234,27 @@ def test_folds_tear_no_group_and_leave_every_class_to_train_on(sizes: list[int],
     for train, left in folds:
         assert not {groups[index] for index in train} & {groups[index] for index in left}
         assert set(labels[train]) == set(labels)
+
+
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=6, max_size=120),
+    per_group=st.integers(1, 9),
+    number=st.integers(2, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60)
+def test_folds_are_scikit_learns(labels: list[int], per_group: int, number: int, seed: int):
+    groups = [str(index // per_group) for index in range(len(labels))]
+    theirs = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=seed)
+    indices = np.array(labels)
+    assume(len(set(groups)) >= number and np.bincount(indices).max() >= number)
+    found = divide(indices, groups, number, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = list(theirs.split(np.zeros((len(labels), 1)), indices, groups))
+    for (train, left), (their_train, their_left) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(train, their_train)
+        np.testing.assert_array_equal(left, their_left)
 
 
 def test_folds_are_the_callers_own_though_a_division_is_made_once():

@@ -15,6 +15,7 @@ from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import ROWS, Labelled
 
 TRAINED, DIM, CLASSES = 1000, 16, 3
+TREE = (("a", "c"), ("a", "d"), ("b",))
 QUICK = HeadSpec(beta=1.0, rates=(1e-3,), epochs=1, hidden=8)
 
 
@@ -38,24 +39,17 @@ def drawn(number: int, seed: int) -> Labelled:
     labels = torch.arange(number) % CLASSES
     words = ClassText(embeddings=text, logit_scale=30.0, lengths=torch.full((CLASSES,), 2.0))
     features = text[labels] + 0.5 * torch.randn(number, DIM, generator=generator)
-    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words)
+    return Labelled(features=features, labels=labels, num_classes=CLASSES, text=words, tree=TREE)
 
 
 KNOWN, MANY = drawn(TRAINED, 0), drawn(2 * ROWS + 300, 1)
 
 
-def values_of(method: str) -> HeadSpec:
-    names = {"tip-adapter": ("beta",), "tip-adapter-f": ("beta", "rates", "epochs"), "knn": (), "proker": ("beta",)}
-    trained = HEADS[method].train is not None
-    kept = names.get(method, ("rates", "epochs", "hidden") if trained else ())
-    return HeadSpec(**{name: getattr(QUICK, name) for name in kept})
-
-
 @pytest.mark.parametrize("method", [name for name in HEADS if name not in ("logistic", "ridge", "lp++")])
 def test_no_head_compares_all_images_with_all_training_images_at_once(method: str):
-    head, spec = HEADS[method], values_of(method)
+    head = HEADS[method]
     with Largest() as of_fit:
-        state = head.fit(KNOWN, MANY, spec, 0)
+        state = head.fit(KNOWN, MANY, QUICK, 0)
     with Largest() as of_use:
         whole = head.probabilities(state, KNOWN, MANY.features)
     assert max(of_fit.numel, of_use.numel) <= ROWS * TRAINED < len(MANY.labels) * TRAINED
@@ -64,17 +58,21 @@ def test_no_head_compares_all_images_with_all_training_images_at_once(method: st
 
 
 @pytest.mark.parametrize(
-    ("method", "field", "values"),
-    [("tip-adapter", "beta", (0.1, 1.0, 5.0, 11.9)), ("knn", "neighbours", (1, 3, 5, 10, 20))],
+    ("method", "choosing", "fixed"),
+    [
+        ("tip-adapter", HeadSpec(alpha=1.0), [HeadSpec(alpha=1.0, beta=beta) for beta in (0.1, 1.0, 5.0, 11.9)]),
+        ("knn", HeadSpec(), [HeadSpec(neighbours=number) for number in (1, 3, 5, 10, 20)]),
+    ],
 )
-def test_what_validation_images_choose_is_the_best_on_all_of_them(method: str, field: str, values: tuple[float, ...]):
+def test_what_validation_images_choose_is_the_best_on_all_of_them(
+    method: str, choosing: HeadSpec, fixed: list[HeadSpec]
+):
     """The first block is labelled wrongly, so that the best on it is another than the best on all."""
     val = drawn(ROWS + 300, 1)
     odd = replace(val, labels=torch.where(torch.arange(len(val.labels)) < ROWS // 3, 0, val.labels))
-    fixed = {"alpha": 1.0} if method == "tip-adapter" else {}
 
     def num_right(spec: HeadSpec) -> int:
         shares = HEADS[method].probabilities(HEADS[method].fit(KNOWN, odd, spec, 0), KNOWN, odd.features)
         return int((shares.argmax(dim=1) == odd.labels).sum())
 
-    assert num_right(HeadSpec(**fixed)) >= max(num_right(HeadSpec(**fixed, **{field: value})) for value in values)
+    assert num_right(choosing) >= max(map(num_right, fixed))

@@ -195,3 +195,13 @@ def test_a_larger_alpha_weighs_the_coarsest_level_more():
         ratios.append(costs[1] / costs[0])
     assert ratios == sorted(ratios)
     assert ratios[-1] > 1.3
+
+
+@pytest.mark.parametrize("method", ["tree-softmax", "hxe"])
+def test_of_one_class_alone_a_head_predicts_nothing_else(method: str):
+    known, queries = drawn(SMALL)
+    kept = known.labels == 3
+    one = Labelled(features=known.features[kept], labels=known.labels[kept], num_classes=5, tree=SMALL)
+    state = HEADS[method].fit(one, one, HeadSpec(rates=(0.1,)), 0)
+    assert HEADS[method].probabilities(state, one, one.features).argmax(dim=1).unique().tolist() == [3]
+    assert torch.isfinite(HEADS[method].probabilities(state, one, queries)).all()

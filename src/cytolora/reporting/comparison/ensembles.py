@@ -31,6 +31,8 @@ class Member:
     """In the order of the paths."""
     val: tuple[TestPredictions | None, ...]
     """None where a run has no validation images."""
+    data: tuple[str, str | None] = ("", None)
+    """Name of the dataset, and fingerprint of its images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,7 @@ def _members(group: Sequence[Setting], over: Over) -> list[Member]:
     """Reads the members of a group: settings seed by seed, or the seeds of one setting, each a member."""
     if over == "seed" or (over == "all" and len(group) == 1):
         return [
-            Member(name=_name(setting, run.spec["seed"]), test=(_test(run),), val=(_val(run),))
+            Member(name=_name(setting, run.spec["seed"]), test=(_test(run),), val=(_val(run),), data=_data(setting))
             for setting in group
             for run in setting.tested
         ]
@@ -153,9 +155,14 @@ def _members(group: Sequence[Setting], over: Over) -> list[Member]:
             name=_name(setting),
             test=tuple(_test(run) for run in setting.tested if run.spec["seed"] in seeds),
             val=tuple(_val(run) for run in setting.tested if run.spec["seed"] in seeds),
+            data=_data(setting),
         )
         for setting in group
     ]
+
+
+def _data(setting: Setting) -> tuple[str, str | None]:
+    return setting.spec.dataset, setting.runs[0].identity.data_fingerprint
 
 
 def _name(setting: Setting, seed: int | None = None) -> str:
@@ -249,6 +256,8 @@ def matched(dataset: str, members: Sequence[Member]) -> list[Member]:
                     f"{pair}: they did not see the same test images ({len(here.paths)} and {len(there.paths)}; another "
                     "split or other labels)."
                 )
+        if all(here != there for here, there in zip(first.data, one.data, strict=True)):
+            raise ConfigError(f"{pair}: {first.data[0]} and {one.data[0]} hold other images under the same names.")
         for rows in filter(None, val):
             labels = dict(zip(rows.paths, rows.labels.tolist(), strict=True))
             if any(known.setdefault(path, label) != label for path, label in labels.items()):

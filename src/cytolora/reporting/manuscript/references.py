@@ -49,9 +49,11 @@ def of_method(name: str) -> list[Reference]:
 
 
 def of_training(spec: "RunSpec") -> list[Reference]:
-    """Returns the work that introduced the method of a run, and the one of its adapter's start where it has one."""
-    start = [] if spec.adapter is None else of_method(f"init {spec.adapter.init}")
-    return [*of_method(spec.method), *start]
+    """Returns the work that introduced the method of a run, and its adapter's start and towers where it has them."""
+    adapter = spec.adapter
+    start = [] if adapter is None else of_method(f"init {adapter.init}")
+    both = [] if adapter is None or adapter.towers is None else of_method("both towers")
+    return [*of_method(spec.method), *start, *both]
 
 
 def references(settings: "Iterable[SettingRuns]") -> list[Reference]:

@@ -95,7 +95,11 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""
-_UNSET: Mapping[str, str] = {"adapter.init": "started as LoRA", "transductive": "each image alone"}
+_UNSET: Mapping[str, str] = {
+    "adapter.init": "started as LoRA",
+    "adapter.towers": "in the image encoder",
+    "transductive": "each image alone",
+}
 """What it says of a field that is not set."""
 _ONE_PHRASE = ("adapter.rank", "adapter.prompts", "adapter.targets", "adapter.blocks", "adapter.last_blocks")
 """Size and place of an adapter: ``rank 16 on q, k, v, o``."""

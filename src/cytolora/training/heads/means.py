@@ -1,12 +1,14 @@
 """Heads from class means in closed form: nearest class mean, and Gaussian discriminant analysis."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.training.heads.affine import AffineHead, scaled
-from cytolora.training.heads.folds import group_folds
+from cytolora.training.heads.folds import Fold, group_folds
 from cytolora.training.heads.labelled import Labelled
 
 Rows = Float64[np.ndarray, "images features"]
@@ -29,29 +31,30 @@ def prototypes(known: Labelled, *, seed: int) -> AffineHead:
     cross-entropy in cross-validation over groups, 1 where a class comes from one group only, as with 1 shot. The class
     with the largest probability is that of ``nearest_mean``.
     """
-    rows, (present, labels) = scaled(known.features).double().numpy(), _dense(known.labels.numpy())
+    rows = scaled(known.features).double().numpy()
+    present, means, labels = _class_means(rows, known.labels.numpy())
     folds = group_folds(labels, known.units, seed=seed) if len(present) > 1 else []
     temperature = 1.0
     if folds:
-        scores = np.concatenate([_minus_distances(rows[train], labels[train], rows[left]) for train, left in folds])
+        scores = np.concatenate(list(_of_folds_left_out(rows, labels, folds)))
         temperature = fit_temperature(scores, labels[np.concatenate([left for _, left in folds])])
-    _, means, _ = _class_means(rows, labels)
     weight, bias = 2 * means / temperature, -(means**2).sum(axis=1) / temperature
     return AffineHead.of_classes(weight, bias, present, known.num_classes)
 
 
-def _minus_distances(
-    rows: Rows, labels: Int64[np.ndarray, " images"], queries: Float64[np.ndarray, "queries features"]
-) -> Float64[np.ndarray, "queries present"]:
-    """Returns minus the squared distance to each class mean, but for what all classes share."""
-    _, means, _ = _class_means(rows, labels)
-    return 2 * queries @ means.T - (means**2).sum(axis=1)
+def _of_folds_left_out(
+    rows: Rows, labels: Int64[np.ndarray, " images"], folds: Sequence[Fold]
+) -> Iterator[Float64[np.ndarray, "_ present"]]:
+    """Yields minus the squared distances of left-out images to class means, but for what all classes share.
 
-
-def _dense(labels: Int64[np.ndarray, " images"]) -> tuple[Int64[np.ndarray, " present"], Int64[np.ndarray, " images"]]:
-    """Returns the classes that occur, and labels counted among them."""
-    present, index = np.unique(labels, return_inverse=True)
-    return present, index
+    The means of a fold come from the sums over all images less those over the images that it leaves out.
+    """
+    one_hot = np.eye(labels.max() + 1)[:, labels]
+    sums, counts = one_hot @ rows, one_hot.sum(axis=1)
+    for _, left in folds:  # all others are trained on
+        apart, own = one_hot[:, left], rows[left]
+        of_train = (sums - apart @ own) / (counts - apart.sum(axis=1))[:, None]
+        yield 2 * own @ of_train.T - (of_train**2).sum(axis=1)
 
 
 def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
@@ -65,15 +68,17 @@ def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
     and this one the images.
     """
     rows = scaled(known.features).double().numpy()
-    present, means, spread = _class_means(rows, known.labels.numpy())
+    present, means, index = _class_means(rows, known.labels.numpy())
     num_images, dim = rows.shape
+    spread = rows - means[index]
+    squares = spread.T @ spread
     shrinkage = dim / (num_images - 1 + dim) if spec.shrinkage is None else spec.shrinkage
-    trace = float((spread**2).sum()) / max(1, num_images - 1)
+    trace = float(np.trace(squares)) / max(1, num_images - 1)
     away = means - means.mean(axis=0)  # what all classes share would only cost digits
     if trace <= np.finfo(np.float32).eps ** 2:
         weight = away
     else:
-        covariance = (1 - shrinkage) * (spread.T @ spread) / (num_images - 1)
+        covariance = squares * ((1 - shrinkage) / (num_images - 1))
         covariance[np.diag_indices(dim)] += shrinkage * trace / dim
         weight = _solved(covariance, away)
     bias = -(weight * (means + means.mean(axis=0))).sum(axis=1) / 2
@@ -82,11 +87,10 @@ def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
 
 def _class_means(
     rows: Rows, labels: Int64[np.ndarray, " images"]
-) -> tuple[Int64[np.ndarray, " present"], Float64[np.ndarray, "present features"], Rows]:
-    """Returns the classes that occur, their means, and every row less the mean of its class."""
+) -> tuple[Int64[np.ndarray, " present"], Float64[np.ndarray, "present features"], Int64[np.ndarray, " images"]]:
+    """Returns the classes that occur, their means, and labels counted among them."""
     present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    means = (np.eye(len(present))[:, index] @ rows) / counts[:, None]
-    return present, means, rows - means[index]
+    return present, (np.eye(len(present))[:, index] @ rows) / counts[:, None], index
 
 
 def _solved(
@@ -96,6 +100,6 @@ def _solved(
     from scipy.linalg import cho_factor, cho_solve  # slow to load, and other heads need none of it
 
     try:
-        return cho_solve(cho_factor(covariance, lower=True), means.T).T
+        return cho_solve(cho_factor(covariance.T, lower=True), means.T).T  # laid out as LAPACK takes it
     except np.linalg.LinAlgError:
         return means @ np.linalg.pinv(covariance, hermitian=True)
