@@ -204,9 +204,6 @@ class _Crew:
     def has_room(self) -> bool:
         return True
 
-    def is_gone(self, worker: object) -> bool:
-        return False
-
 
 def test_a_pool_gives_out_later_what_another_command_is_at_work_at(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(units_module, "_AGAIN_SECONDS", 0.01)
