@@ -20,7 +20,8 @@ from cytolora.config.run import RunSpec
 from cytolora.config.yaml import load_grid
 from cytolora.experiments.expand import expand
 from cytolora.experiments.plan import make_plan
-from cytolora.experiments.store import RunResult, Store
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.training.resources import Inputs
 
 

@@ -25,7 +25,8 @@ from cytolora.config.yaml import load_grid
 from cytolora.core.files import sha256_text
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.results.facts import class_facts
 from cytolora.reporting.results.marks import marks

@@ -16,7 +16,8 @@ from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.unfinished import temporary_name
 from cytolora.experiments.divisions import keep_division
-from cytolora.experiments.store import RunResult, Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult, StoredRun
 from cytolora.reporting.comparison.compare import to_rows
 from cytolora.reporting.leakage.kept import KeptLeakage, Subject, keep, read_kept
 from cytolora.reporting.pages.build import build_report

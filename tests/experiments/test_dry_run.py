@@ -18,7 +18,8 @@ from PIL import Image
 from cytolora.cli.app import main
 from cytolora.config.yaml import load_grid
 from cytolora.experiments.select import by_setting
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.reporting.results.settings import read_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -17,7 +17,8 @@ from cytolora.experiments.merge import merge
 from cytolora.experiments.names import read_names, write_names
 from cytolora.experiments.run_folder import CHECKSUMS, METRICS, PREDICTIONS, PROVENANCE, SPEC, WEIGHTS
 from cytolora.experiments.share import share, tidy
-from cytolora.experiments.store import RunResult, Store
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.reporting.pages.build import build_report
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cytolora.config.run import Budget, RunSpec, Sampling, SplitSpec, TrainSpec, to_plain
 from cytolora.errors import StoreError
 from cytolora.experiments.select import by_setting, choose_rate, decide, setting_id, with_all_rates
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 
 SPEC = RunSpec(
     dataset="hicervix:25",

@@ -18,7 +18,8 @@ import cytolora.experiments.store as store_module
 from cytolora.core.identity import Identity
 from cytolora.core.unfinished import temporary_name
 from cytolora.errors import ConfigError, ReplacedError, StoreError
-from cytolora.experiments.store import RunResult, Store, StoredRun, again_if_replaced, require_writable
+from cytolora.experiments.store import Store, again_if_replaced, require_writable
+from cytolora.experiments.stored_run import RunResult, StoredRun
 
 SMALL = FakeData(num_groups=4)
 

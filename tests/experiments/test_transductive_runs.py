@@ -15,7 +15,8 @@ from cytolora.config.run import AdapterSpec, Budget, RunSpec, to_plain
 from cytolora.config.yaml import load_grid, parse_spec
 from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand, narrowed
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.comparison.compare import compare

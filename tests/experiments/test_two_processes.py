@@ -22,7 +22,8 @@ from cytolora.core.unfinished import temporary_name
 from cytolora.errors import StoreError
 from cytolora.experiments import execute as run_module
 from cytolora.experiments.select import by_setting, choose_rate
-from cytolora.experiments.store import RunResult, Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult, StoredRun
 from cytolora.reporting.pages.build import build_report
 
 GRID = tiny_grid(methods=["linear"])

@@ -13,7 +13,8 @@ from cytolora.config.grid import GridSpec
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.experiments.plan import make_plan
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder_with_head import from_safetensors
 from cytolora.models.text.prompts import PAPER_TEMPLATE

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from cytolora.config.run import AdapterSpec, Budget, RunSpec, Sampling, SplitSpec, TrainSpec
 from cytolora.core.files import sha256_text
-from cytolora.experiments.store import RunResult, Store
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.metrics.scores import score
 
 HERLEV = (

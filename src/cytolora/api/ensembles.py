@@ -9,7 +9,8 @@ from cytolora.core.arguments import AnyPath, OneOrMany, as_names, as_path
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.run_folder import SPEC
-from cytolora.experiments.store import Store, StoredRun, again_if_replaced
+from cytolora.experiments.store import Store, again_if_replaced
+from cytolora.experiments.stored_run import StoredRun
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ from math import ceil
 from cytolora.config.run import RunSpec
 from cytolora.display.format import about
 from cytolora.experiments.plan import Plan
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.models.adapters.methods import METHODS
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs

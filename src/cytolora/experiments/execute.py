@@ -22,7 +22,8 @@ from cytolora.experiments.failures import attempt
 from cytolora.experiments.parts import predictions_table, provenance
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
-from cytolora.experiments.store import RunResult, Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult, StoredRun
 from cytolora.experiments.trials import head_rates
 from cytolora.experiments.workload import (
     STORING,

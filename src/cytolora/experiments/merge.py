@@ -11,7 +11,8 @@ from cytolora.experiments.divisions import FOLDER as DIVISIONS
 from cytolora.experiments.divisions import kept_division
 from cytolora.experiments.names import read_names, write_names
 from cytolora.experiments.run_folder import METRICS, PREDICTIONS, SPEC
-from cytolora.experiments.store import Store, StoredRun, unwritable
+from cytolora.experiments.store import Store, unwritable
+from cytolora.experiments.stored_run import StoredRun
 
 _SAME = (SPEC, METRICS, PREDICTIONS)
 """What a run is; seconds, machine and versions stand in the provenance, and may differ."""

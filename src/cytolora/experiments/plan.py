@@ -8,7 +8,8 @@ from cytolora.config.run import RunSpec, SplitSpec
 from cytolora.core.identity import Identity
 from cytolora.experiments.expand import expand, variant_names
 from cytolora.experiments.select import decide, refuse_several_rates, setting_id
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.training.resources import Inputs
 
 

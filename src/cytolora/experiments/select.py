@@ -12,7 +12,7 @@ from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json
 from cytolora.core.strict_json import read_json
 from cytolora.errors import ConfigError, StoreError
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.training.selection import Metric, choose_learning_rate
 
 _METRIC: Metric = "accuracy"

@@ -13,7 +13,8 @@ from cytolora.experiments.divisions import FOLDER as DIVISIONS
 from cytolora.experiments.divisions import kept_division
 from cytolora.experiments.names import NAMES
 from cytolora.experiments.run_folder import PROVENANCE
-from cytolora.experiments.store import Store, StoredRun, unwritable
+from cytolora.experiments.store import Store, unwritable
+from cytolora.experiments.stored_run import StoredRun
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,8 @@ from cytolora.core.progress import SILENT, Progress
 from cytolora.display.format import about
 from cytolora.experiments.cost import num_training_passes, prompts_a_step, scored_prompts
 from cytolora.experiments.plan import Job
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.resources import Inputs
 

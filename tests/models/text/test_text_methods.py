@@ -23,7 +23,8 @@ from cytolora.errors import ConfigError
 from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import count_runs, expand, narrowed
 from cytolora.experiments.plan import Plan, make_plan
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import TextSpec
 from cytolora.models.encoder_with_head import from_safetensors

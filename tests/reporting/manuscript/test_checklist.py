@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cytolora.cli.app import main
-from cytolora.experiments.store import Store, StoredRun
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.reporting.leakage.section import leakage_section
 from cytolora.reporting.manuscript import methods_text
 from cytolora.reporting.manuscript.checklist import CHECKLISTS, Checklist, fill, load, to_markdown, to_rows

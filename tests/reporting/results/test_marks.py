@@ -13,7 +13,8 @@ from fake_store import RATES, FakeData, fake_run, score_of, write_runs
 
 from cytolora.config.run import Budget, SplitSpec, TrainSpec
 from cytolora.core.finding_kinds import KINDS
-from cytolora.experiments.store import RunResult, Store
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.reporting.comparison.compare import compare, notes, to_rows
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.flags import GRAVE, flags, notices

@@ -21,7 +21,8 @@ import cytolora.core.unfinished
 from cytolora.config.run import Budget, RunSpec, TrainSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.errors import StoreError
-from cytolora.experiments.store import RunResult, Store
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.reporting.pages.build import build_report
 
 SMALL = FakeData(num_groups=12)

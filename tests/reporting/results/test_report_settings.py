@@ -8,7 +8,8 @@ from fake_store import RATES, FakeData, fake_run, write_runs
 
 from cytolora.config.run import AdapterSpec, Budget, SplitSpec, TrainSpec
 from cytolora.errors import StoreError
-from cytolora.experiments.store import RunResult, Store
+from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.reporting.pages.protocol import describe_rates
 from cytolora.reporting.results.checks import refuse_mixed
 from cytolora.reporting.results.marks import marks

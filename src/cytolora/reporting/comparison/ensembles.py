@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.errors import ConfigError
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.intervals import Interval, intervals_of
 from cytolora.metrics.paired import Difference, difference, holm
 from cytolora.reporting.results.flags import suffix

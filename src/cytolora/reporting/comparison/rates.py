@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
 
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.reporting.results.settings import MeanStd, Metric, Setting
 
 

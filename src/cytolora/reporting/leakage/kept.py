@@ -15,7 +15,8 @@ from cytolora.core.checksum import is_like_checksum
 from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.errors import CytoloraError
-from cytolora.experiments.store import Store, StoredRun, unwritable
+from cytolora.experiments.store import Store, unwritable
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.training.resources import Inputs
 
 FOLDER = ".leakage"

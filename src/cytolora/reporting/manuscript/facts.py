@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cytolora.data.datasets import find_dataset
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.pages.page import Section
 from cytolora.reporting.pages.protocol import (

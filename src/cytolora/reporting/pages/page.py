@@ -10,7 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.display import format as words
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.comparison.gains import Gain
 from cytolora.reporting.leakage.section import LeakageSection

@@ -8,7 +8,7 @@ from cytolora.config.run import PAPER, AdapterSpec, AugmentSpec, HeadSpec, Prepr
 from cytolora.core.findings import ORDER
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.prompt_methods import DEFAULT_LAM, MOMENTUM, PROMPTED

@@ -11,7 +11,7 @@ from cytolora.core.cache_folder import CachedFiles
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.core.strict_json import read_json
 from cytolora.experiments.run_folder import PREDICTIONS, unreadable
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 
 _Value = TypeVar("_Value")
 

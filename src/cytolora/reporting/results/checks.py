@@ -5,7 +5,7 @@ from typing import Any
 
 from cytolora.core.files import canonical_json
 from cytolora.errors import StoreError
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 
 
 def refuse_mixed(runs: Iterable[StoredRun]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from cytolora.config.run import RunSpec
 from cytolora.data.grouping import DIVIDED_BY_IMAGE, GROUPS_UNKNOWN, SPLIT_BY_IMAGE, Grouping, torn_unseen, unknown
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 
 
 def group_warnings(spec: RunSpec, runs: Sequence[StoredRun], seen: Grouping | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from cytolora.core.files import canonical_json, sha256_text
 from cytolora.data import grouping
 from cytolora.data.grouping import Grouping
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.agreement import ClassScore, class_scores, confusion, kappa, macro, one_against_rest, ordered
 from cytolora.metrics.calibration import Bin, brier, expected_calibration_error, reliability
 from cytolora.metrics.confounding import purities

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytolora.data.manifest import METADATA_PREFIX
 from cytolora.experiments.run_folder import PREDICTIONS, damaged, problem_in_table
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.bootstrap import REPLICATES, Replicates, draw_metrics
 from cytolora.metrics.counts import SeedCounts, count_by_unit
 from cytolora.metrics.scores import other_scores

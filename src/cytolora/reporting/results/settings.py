@@ -15,7 +15,7 @@ from cytolora.errors import StoreError
 from cytolora.experiments.names import read_names
 from cytolora.experiments.select import by_setting as group_runs
 from cytolora.experiments.select import choose_rate, is_diverged
-from cytolora.experiments.store import StoredRun
+from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.intervals import Interval
 from cytolora.reporting.results.division import group_warnings
 from cytolora.reporting.results.evaluation import Evaluation, evaluate
