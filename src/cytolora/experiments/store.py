@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from cytolora.config.run import RunSpec, to_plain
 from cytolora.config.yaml import parse_spec
@@ -45,9 +45,6 @@ from cytolora.experiments.run_folder import (
     verify,
 )
 from cytolora.experiments.stored_run import RunResult, StoredRun
-
-if TYPE_CHECKING:
-    pass  # slow to load, and planning needs none of it
 
 log = logging.getLogger(__name__)
 
