@@ -46,6 +46,8 @@ def test_links_inside_the_page_lead_somewhere(page: str):
 def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir: Path):
     assert {path.name for path in report_dir.iterdir()} == {
         "index.html",
+        "methods.md",
+        "references.bib",
         "tables.csv",
         "tables.md",
         "tables.tex",
