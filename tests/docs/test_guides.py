@@ -144,6 +144,10 @@ def test_the_cells_of_a_slide_are_classified_together(here: Path):
     fit_small()
     write_synthetic(here / "slides", num_images=60, num_slides=2, seed=3)
     shutil.copytree(here / "slides" / "slide_00", here / "slide_cells")
+    shutil.copytree(here / "slides", here / "cells", ignore=shutil.ignore_patterns("manifest.csv"))
+    images = [path.relative_to(here / "cells").as_posix() for path in sorted((here / "cells").rglob("*.png"))]
+    lines = ["path,group", *(f"{name},{name.split('/')[0]}" for name in images)]
+    (here / "cells" / "manifest.csv").write_text("\n".join(lines))
     pixels = np.random.default_rng(0).integers(0, 255, (512, 512, 3), dtype=np.uint8)
     options = {"photometric": "rgb", "tile": (128, 128), "resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite("slide.svs", pixels, **options)

@@ -327,7 +327,7 @@ def test_no_two_processes_are_in_one_claim_while_others_are_killed(tmp_path: Pat
         num_killed += ended(victim) == -signal.SIGKILL
         pids.append(forked(lambda seed=num_killed + 100: work(seed)))
     assert [ended(pid) for pid in pids] == [0] * 8
-    assert num_killed > 20
+    assert num_killed >= 10
     assert not (tmp_path / "two").exists(), (tmp_path / "two").read_text()
     sweep(tmp_path)
     assert [name for name in files(tmp_path) if not name.startswith(".")] == []

@@ -65,6 +65,7 @@ def forked(work: Work, logs: Path) -> Forked:
         log.touch()
         return Forked(pid=pid, log=log)
     code = 70
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background hears none
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)

@@ -10,6 +10,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -177,11 +178,11 @@ class StandIn:
 
 
 def read_text(world: World) -> Any:
-    embeddings.load_text_encoder = lambda *_: StandIn()  # type: ignore[assignment]
     words = {"one": ["a cell", "some cells"], "two": ["another"]}
-    text = embeddings.class_text(
-        BACKBONES.get("nano"), world.folder / "none", words, weights_sha256="0" * 64, cache=world.cache / "text"
-    )
+    with patch.object(embeddings, "load_text_encoder", lambda *_: StandIn()):
+        text = embeddings.class_text(
+            BACKBONES.get("nano"), world.folder / "none", words, weights_sha256="0" * 64, cache=world.cache / "text"
+        )
     return [digest(text.embeddings), text.logit_scale]
 
 

@@ -40,7 +40,6 @@ from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.seeding import seeded
 from cytolora.training.session import Session
 from cytolora.training.trained import State, Trained
-from cytolora.training.transduction.together import classify_together, softening
 from cytolora.training.views import training_batches
 
 
@@ -293,6 +292,8 @@ def probabilities(
     found = _one_by_one(session, run, state, samples, classifier)
     if not run.transductive or not samples:
         return found
+    from cytolora.training.transduction.together import classify_together, softening  # no other run needs it
+
     val = session.split(run).val
     of_val = found if samples == val or not val else _one_by_one(session, run, state, val, classifier)
     temperature = softening(of_val, session.labels_of(val)) if val else 1.0

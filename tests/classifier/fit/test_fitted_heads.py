@@ -13,12 +13,14 @@ from sklearn.preprocessing import normalize
 
 import cytolora
 from cytolora.classifier.inference.onnx_predictor import OnnxModel
-from cytolora.config.run import SplitSpec
+from cytolora.config.run import TREE_HEADS, SplitSpec
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.head_methods import FITTED
 
-ABLE = sorted(name for name, facts in FITTED.items() if facts.is_affine and not facts.needs_text)
+ABLE = sorted(
+    name for name, facts in FITTED.items() if facts.is_affine and not facts.needs_text and name not in TREE_HEADS
+)
 AFFINE = [name if name == "gda" else pytest.param(name, marks=pytest.mark.slow) for name in ABLE]
 """Every head that a bundle can hold."""
 

@@ -151,7 +151,10 @@ def test_ctrl_c_ends_the_command_and_its_workers_and_keeps_what_is_finished(draw
     runs = tmp_path / "runs"
     plan = ("smoke", "--method", "lora", "--shots", "2", "--seeds", *map(str, range(1, 9)), "--learning-rates", "0.01")
     command = ("run", *plan, "--steps", "60", "--data", f"synthetic={drawn_cells}", "--workers", "2", "--quiet")
-    starts = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
+    heard = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background hears none
+    )
+    starts = f"{heard}; import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
     driver = subprocess.Popen(
         [sys.executable, "-c", starts, *command, "--out", str(runs)],
         stderr=subprocess.PIPE,
