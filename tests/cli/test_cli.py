@@ -9,7 +9,7 @@ from pathlib import Path
 import blank_pdfs
 import pytest
 
-from cytolora.cli.app import main
+from cytolora.cli.app import _COMMANDS, main
 
 
 def run(*arguments: str, capture: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -236,3 +236,13 @@ def test_ctrl_c_and_a_missing_package_end_in_one_line(raised, code, said, capsys
     found, _, err = run("predict", "model", "cells", "--out", str(tmp_path / "a.csv"), capture=capsys)
     assert (found, len(err.splitlines())) == (code, 1)
     assert err.startswith(said)
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_the_help_of_every_command_has_its_examples(name: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    assert "Example" in said or "Commands" in said
+    assert f"cytolora {name}" in said

@@ -74,9 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _help_in_full(arguments: Sequence[str]) -> None:
+    """Makes the help of a command its docstring, with examples; in the list of all, which loads none, it is a line."""
+    name = next(iter(arguments), "")
+    if name in _COMMANDS and not {"--help", "-h"}.isdisjoint(arguments) and app[name].default_command is not None:
+        app[name].help = None
+
+
 def _run(arguments: Sequence[str] | None, console: Console) -> int:
     """Runs one command and returns its exit code; errors that a user can mend are one line."""
     try:
+        _help_in_full(sys.argv[1:] if arguments is None else arguments)
         with one_notice():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CytoloraError as error:
