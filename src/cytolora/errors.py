@@ -15,11 +15,14 @@ Every message says what was found, what was expected and what to do next.
 import copyreg
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 
 class CytoloraError(Exception):
     """Something that the user can change; never a fault of the program."""
+
+    may_pass: bool = False
+    """Whether the same data and weights may not give it again; see ``passing``."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles what it holds: workers send errors whose class takes other arguments than its text."""
@@ -52,6 +55,15 @@ class EngineError(CytoloraError):
 
 class BundleError(CytoloraError):
     """A bundle that is not as it was written, or that another backbone belongs to."""
+
+
+_Error = TypeVar("_Error", bound=CytoloraError)
+
+
+def passing(error: _Error) -> _Error:
+    """Marks an error of data or weights that lies in something else: a disk, a machine, a file beside them."""
+    error.may_pass = True
+    return error
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

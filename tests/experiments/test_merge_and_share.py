@@ -180,3 +180,12 @@ def test_what_the_file_gives_away_is_said(pair: tuple[Path, Path], tmp_path: Pat
     said = capsys.readouterr().err
     assert "file names" in said
     assert "1 run name" in said
+
+
+def test_a_run_that_the_target_was_given_meanwhile_stays(pair: tuple[Path, Path], tmp_path: Path):
+    into, run = Store(tmp_path / "all"), next(Store(pair[0]).runs())
+    into.copy(run)
+    change(into, run.run_id)
+    before = (tmp_path / "all" / run.run_id / METRICS).read_bytes()
+    into.copy(run)
+    assert (tmp_path / "all" / run.run_id / METRICS).read_bytes() == before

@@ -87,9 +87,13 @@ def of_features(dataset: str, backbone: str, split: SplitSpec) -> str:
     return f"features_{dataset}_{backbone}_{sha256_text(canonical_json(to_plain(split)))[:8]}"
 
 
+TEST = "test_"
+"""What the name of the claim of a test set begins with."""
+
+
 def of_test(setting: Sequence[RunSpec]) -> str:
     """Names the claim of the test set of a setting."""
-    return f"test_{setting[0].setting_id}"
+    return f"{TEST}{setting[0].setting_id}"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from cytolora.experiments import beside
 from cytolora.experiments.claims import ClaimedError, noted, of_features, of_test
 from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divisions import keep_division
-from cytolora.experiments.failures import attempt
+from cytolora.experiments.failures import attempt, blamed
 from cytolora.experiments.parts import predictions_table, provenance
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide
@@ -128,8 +128,9 @@ def _on_frozen_features(
         tracker.know(_head_rates(job, session, session.features_of(session.manifest.samples[:1], preprocess).shape[1]))
     for setting in settings:
         tracker.kind = on_frozen(setting)
-        train_setting(session, store, setting, tracker=tracker)
-        score_chosen(session, store, setting, tracker)
+        with blamed(setting):
+            train_setting(session, store, setting, tracker=tracker)
+            score_chosen(session, store, setting, tracker)
 
 
 def _head_rates(job: Job, session: Session, feature_dim: int) -> dict[Kind, float]:

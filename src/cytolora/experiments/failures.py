@@ -3,10 +3,11 @@
 A file in ``RUNS/.failed`` for each claim (``claims``), written whole, removed when the work succeeds.
 """
 
+import errno
 import gc
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ FOLDER = ".failed"
 _VERSION = 1
 _MAX_ATTEMPTS = 3
 _LASTING = (DataError, WeightsError)
-"""Errors that the same data and weights give again."""
+"""Errors that the same data and weights give again, where nothing that may pass caused them."""
+_BLAMED = "cytolora_failed_runs"
+"""Attribute of an error: the ids of the runs that were at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,17 @@ def attempt(store: Store, inputs: Inputs, name: str, runs: Sequence[RunSpec], wo
         forget(store.root, name)
 
 
+@contextmanager
+def blamed(runs: Sequence[RunSpec]) -> Iterator[None]:
+    """Names the runs at work in an error: of several under one claim, the others have not failed."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(AttributeError):
+            setattr(error, _BLAMED, [run.run_id for run in runs])
+        raise
+
+
 def record(root: Path, failure: Failure) -> None:
     """Writes down a failure, in place of an earlier one; nothing where nothing can be written."""
     with suppress(OSError):
@@ -112,7 +126,8 @@ def lasting(store: Store, inputs: Inputs, runs: Iterable[RunSpec]) -> list[Failu
     found = []
     for failure in recorded:
         run = next((by_id[name] for name in failure.runs if name in by_id), None)
-        if run is not None and _hashes(inputs, run) == (failure.data_fingerprint, failure.weights_sha256):
+        hashes = failure.data_fingerprint, failure.weights_sha256
+        if run is not None and None not in hashes and _hashes(inputs, run) == hashes:
             found.append(failure)
     return found
 
@@ -140,7 +155,9 @@ def left_out(failed: Sequence[Failure], out: Path) -> StoreError:
 def _record_error(
     store: Store, inputs: Inputs, name: str, runs: Sequence[RunSpec], error: Exception, attempts: int
 ) -> None:
-    owner, is_lasting = Owner.this_process(), isinstance(error, _LASTING)
+    owner, is_lasting = Owner.this_process(), _is_lasting(error)
+    at_work = getattr(error, _BLAMED, None)
+    runs = [run for run in runs if at_work is None or run.run_id in at_work] or runs
     data, weights = _hashes(inputs, runs[0]) if is_lasting else (None, None)
     missing = tuple(run.run_id for run in runs if not (store.root / run.run_id).exists())
     failure = Failure(
@@ -171,11 +188,30 @@ def _last_line(error: Exception) -> str:
     return " ".join("".join(traceback.format_exception_only(error)).split())
 
 
+def _is_lasting(error: Exception) -> bool:
+    """Whether the same data and weights give it again: not where a disk, a network or memory failed underneath."""
+    if not isinstance(error, _LASTING) or error.may_pass:
+        return False
+    return not any(
+        isinstance(one, MemoryError) or (isinstance(one, OSError) and one.errno is not None) for one in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
 def _lacks_memory(error: Exception) -> bool:
     """Whether a GPU or this machine had no memory left; torch says so of a CPU in words alone."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory"))
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return any(
+        isinstance(one, MemoryError)
+        or (isinstance(one, OSError) and one.errno == errno.ENOMEM)
+        or (isinstance(one, RuntimeError) and any(word in str(one) for word in words))
+        for one in _chain(error)
     )
 
 
@@ -192,6 +228,8 @@ def _read(path: Path) -> Failure | None:
         found: dict[str, Any] = read_json(path.read_text(encoding="utf-8"))
         if found.pop("version") != _VERSION:
             return None
-        return Failure(**{**found, "runs": tuple(found["runs"])})
+        failure = Failure(**{**found, "runs": tuple(found["runs"])})
+        is_whole = isinstance(found["runs"], list) and all(isinstance(one, str) for one in failure.runs)
+        return failure if is_whole and isinstance(failure.name, str) and isinstance(failure.reason, str) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

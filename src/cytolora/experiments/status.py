@@ -8,7 +8,7 @@ from typing import Any
 
 from cytolora.core.folders import folder_names
 from cytolora.errors import StoreError
-from cytolora.experiments.claims import living, now_seconds
+from cytolora.experiments.claims import TEST, living, now_seconds
 from cytolora.experiments.failures import Failure, failures
 from cytolora.experiments.planned import Planned, read_planned
 from cytolora.experiments.store import is_run_id
@@ -75,7 +75,7 @@ def status_of(root: Path) -> Status:
     done = {name for name in folder_names(root) if is_run_id(name)}
     planned = done.union(*(plan.runs for plan in plans))
     at_work = set().union(*(claim.runs for claim, _ in claims)) - done
-    found = [one for one in failures(root) if set(one.runs) - done - at_work]
+    found = [one for one in failures(root) if set(one.runs) - done - at_work or one.name.startswith(TEST)]
     failed = set().union(*(one.runs for one in found)) - done - at_work
     waiting = planned - done - at_work - failed
     running = tuple(

@@ -178,15 +178,19 @@ class Store:
                 )
 
     def copy(self, run: StoredRun) -> None:
-        """Stores a run of another store as it is there, or replaces it whole.
+        """Stores a run of another store as it is there, unless another process has stored it meanwhile.
 
         Raises:
             StoreError: If it is damaged there, or the disk does not take it.
         """
         contents = run.contents()
-        self.make_root()
+        with self.exclusive():
+            if self.find(run.run_id) is None:
+                self._put(run.run_id, contents)
+
+    def _put(self, run_id: str, contents: Mapping[str, bytes]) -> None:
         try:
-            with staged_folder(self.root / run.run_id) as folder:
+            with staged_folder(self.root / run_id) as folder:
                 for name, content in contents.items():
                     write_bytes(folder / name, content, durable=False)  # flushed whole, before the folder's rename
         except OSError as error:
@@ -216,12 +220,7 @@ class Store:
         if result.weights is not None:
             contents[WEIGHTS] = result.weights
         contents[CHECKSUMS] = checksum_lines(contents)
-        try:
-            with staged_folder(self.root / result.spec.run_id) as folder:
-                for name, content in contents.items():
-                    write_bytes(folder / name, content, durable=False)  # flushed whole, before the folder's rename
-        except OSError as error:
-            raise unwritable(self.root, error) from error
+        self._put(result.spec.run_id, contents)
 
 
 def _check_storable(result: RunResult) -> None:

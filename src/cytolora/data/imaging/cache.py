@@ -23,7 +23,7 @@ from cytolora.core.files import write_bytes
 from cytolora.data.imaging.decode import Pixels, decode
 from cytolora.data.imaging.room import one_image
 from cytolora.data.manifest import Sample
-from cytolora.errors import DataError
+from cytolora.errors import DataError, passing
 
 MAX_PIXELS = 1024 * 1024
 """Width times height that is kept for training; a larger image is reduced to it, proportions kept. The smallest crop
@@ -141,7 +141,8 @@ class PixelCache:
         except OSError as error:
             raise DataError(f"Cannot read {path}: {error.strerror}.") from error
         if hashlib.sha256(content).hexdigest() != sample.sha256:
-            raise DataError(f"{path} has changed since the dataset was read. Let nothing write to it, and run again.")
+            changed = f"{path} has changed since the dataset was read. Let nothing write to it, and run again."
+            raise passing(DataError(changed))
         pixels = decode(io.BytesIO(content), str(path), decoding=self._decoding)
         pixels.flags.writeable = False
         return pixels

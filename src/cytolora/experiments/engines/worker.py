@@ -12,10 +12,10 @@ import torch
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.progress import Progress
 from cytolora.core.provenance import software
-from cytolora.errors import ConfigError, StoreError, WeightsError
+from cytolora.errors import ConfigError, StoreError, WeightsError, passing
 from cytolora.experiments.engines.units import DatasetBackbone, Setting, Unit
 from cytolora.experiments.execute import open_session, score_chosen, train_setting
-from cytolora.experiments.failures import attempt
+from cytolora.experiments.failures import attempt, blamed
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.shards import checkpoint_sha256
@@ -94,14 +94,18 @@ class Worker:
     def _do(self, unit: Unit, store: Store) -> None:
         session = self._session(unit.key, unit.settings[0])
         for setting in unit.settings:
-            if unit.only is not None:
-                train_setting(session, store, setting, [unit.only])
-                continue
-            if setting[0].kind != "adapter":
-                train_setting(session, store, setting)
-            else:
-                self._wait_for(setting)
-            score_chosen(session, store, setting)
+            with blamed(setting):
+                self._do_setting(unit, setting, session, store)
+
+    def _do_setting(self, unit: Unit, setting: Setting, session: Session, store: Store) -> None:
+        if unit.only is not None:
+            train_setting(session, store, setting, [unit.only])
+            return
+        if setting[0].kind != "adapter":
+            train_setting(session, store, setting)
+        else:
+            self._wait_for(setting)
+        score_chosen(session, store, setting)
 
     def _session(self, key: DatasetBackbone, setting: Setting) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
@@ -128,9 +132,11 @@ class Worker:
         expected = self.setup.inputs.weights_sha256(backbone)
         own = checkpoint_sha256(self.setup.inputs.weights_path(backbone))
         if own != expected:
-            raise WeightsError(
-                f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {own[:12]}) than the driver "
-                f"({expected[:12]}). Name one file that all machines see: --weights {backbone}=PATH."
+            raise passing(
+                WeightsError(
+                    f"Worker {node()} has another checkpoint of {backbone} (SHA-256 {own[:12]}) than the driver "
+                    f"({expected[:12]}). Name one file that all machines see: --weights {backbone}=PATH."
+                )
             )
         self._checked.add(backbone)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cytolora.errors import ConfigError, WeightsError, missing_package
+from cytolora.errors import ConfigError, WeightsError, missing_package, passing
 from cytolora.models.backbones.spec import BackboneSpec, TextSpec
 from cytolora.models.checkpoints.checkpoint import first_line, read_state
 from cytolora.models.checkpoints.formats import State, joined, recognised
@@ -149,7 +149,8 @@ def _bert_encoder(text: TextSpec, projection: int, vocabulary: Path | None) -> t
     except ImportError as error:
         raise _not_installed(error) from error
     if vocabulary is None or not vocabulary.is_file():
-        raise WeightsError(f"No vocabulary at {vocabulary}: the text encoder needs vocab.txt beside its weights.")
+        missing = f"No vocabulary at {vocabulary}: the text encoder needs vocab.txt beside its weights."
+        raise passing(WeightsError(missing))
     config = BertConfig(
         vocab_size=text.vocab_size,
         hidden_size=text.width,
@@ -160,12 +161,11 @@ def _bert_encoder(text: TextSpec, projection: int, vocabulary: Path | None) -> t
     try:
         tokenizer = BertTokenizer(str(vocabulary), do_lower_case=True)
     except Exception as error:  # the tokenizer's reader, in Rust, raises no error of a kind of its own
-        raise WeightsError(f"{vocabulary} is no list of words: {first_line(error)}. Fetch it again.") from error
+        no_list = f"{vocabulary} is no list of words: {first_line(error)}. Fetch it again."
+        raise passing(WeightsError(no_list)) from error
     if len(tokenizer) != text.vocab_size:
-        raise WeightsError(
-            f"{vocabulary} holds {len(tokenizer)} words, and the text encoder has {text.vocab_size}: cut off, or of "
-            "another model. Fetch it again."
-        )
+        other = f"{vocabulary} holds {len(tokenizer)} words, and the text encoder has {text.vocab_size}"
+        raise passing(WeightsError(f"{other}: cut off, or of another model. Fetch it again."))
 
     tokens = _BertTokens(tokenizer, text.context_length)
     return _Bert(BertModel(config, add_pooling_layer=False), text.width, projection), tokens
