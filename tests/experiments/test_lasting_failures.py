@@ -22,7 +22,7 @@ def inputs(drawn_cells: Path) -> Inputs:
 
 
 def runs() -> list[RunSpec]:
-    return expand(tiny_grid(methods=["linear"]))
+    return list(expand(tiny_grid(methods=["linear"])))
 
 
 def caused(error: Exception, cause: BaseException) -> Callable[[], None]:
