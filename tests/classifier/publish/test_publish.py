@@ -202,3 +202,12 @@ def test_the_links_of_the_hubs_cache_are_followed_and_no_others(hub: Hub, fitted
     (folder / "head.safetensors").symlink_to(elsewhere)
     with pytest.raises(BundleError, match="symbolic link"):
         cytolora.load(folder)
+
+
+def test_the_card_is_that_of_the_bundle_and_no_readme_deeper_down(fitted: Path, tmp_path: Path):
+    contents, files = read_bundle(fitted)
+    card = (fitted / CARD).read_text(encoding="utf-8")
+    write_bundle(tmp_path / "model.zip", contents, {**files, "adapter/README.md": b"another"}, card)
+    cytolora.publish(tmp_path / "model.zip", tmp_path / "repository")
+    published = (tmp_path / "repository" / "README.md").read_text(encoding="utf-8")
+    assert published.partition("\n---\n")[2] == card.partition("\n---\n")[2]

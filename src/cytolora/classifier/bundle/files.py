@@ -52,6 +52,12 @@ def read_bundle(path: Path) -> tuple[BundleManifest, Files]:
         raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
 
 
+def read_card(path: Path) -> str:
+    """Returns the model card of a bundle that was read; empty where it has none."""
+    files = dict(_folder_files(path)) if path.is_dir() else _zip_files(path)
+    return next((files[name].decode() for name in (CARD, HUB_CARD) if name in files), "")
+
+
 def _checked_files(path: Path, here: Path) -> tuple[BundleManifest, Files]:
     """Reads the bundle ``path``, which stands at ``here`` now."""
     if not here.exists():

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cytolora.classifier.bundle.files import CARD, CONTENTS, HUB_CARD, Files, read_bundle
+from cytolora.classifier.bundle.files import CARD, CONTENTS, HUB_CARD, Files, read_bundle, read_card
 from cytolora.classifier.bundle.hub import local
 from cytolora.classifier.bundle.manifest import BundleManifest, to_text
 from cytolora.core.arguments import AnyPath
@@ -50,23 +50,12 @@ def _check_licence(spec: BackboneSpec, *, licence_permits: bool) -> None:
 
 
 def _card(path: Path, manifest: BundleManifest, address: str | None) -> str:
-    head, body = _parts(_text(path))
+    head, body = _parts(read_card(path))
     tags = [tag for tag in head.get("tags") or () if tag not in _dataset(manifest)]
     head = {**head, **_relation(manifest), "tags": [*tags, *_dataset(manifest)]}
     if address is not None:
         body = body.replace('cytolora.load("this_folder")', f'cytolora.load("{address}")')
     return f"{_FENCE}{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}{_FENCE}{body}"
-
-
-def _text(path: Path) -> str:
-    from zipfile import ZipFile
-
-    if path.is_dir():
-        found = next((path / name for name in (CARD, HUB_CARD) if (path / name).is_file()), None)
-        return "" if found is None else found.read_text(encoding="utf-8")
-    with ZipFile(path) as packed:
-        names = [name for name in packed.namelist() if name.rpartition("/")[2] in (CARD, HUB_CARD)]
-        return packed.read(names[0]).decode() if names else ""
 
 
 def _parts(card: str) -> tuple[Mapping[str, Any], str]:
