@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cells import run_all
+from cells import run_all, session_of
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import AdapterSpec, Budget, RunSpec
 from cytolora.config.yaml import load_grid, parse_spec
@@ -58,13 +58,7 @@ def test_stored_weights_give_the_probabilities_of_the_run_that_trained_them(fini
     inputs, num_runs = Inputs(data={"synthetic": drawn_cells}), 0
     for stored in Store(finished).runs():
         run = parse_spec(stored.spec, RunSpec, "spec")
-        session = Session(
-            manifest=inputs.manifest(run.dataset, run.split),
-            dataset=run.dataset,
-            backbone=BACKBONES.get(run.backbone),
-            inputs=inputs,
-            cache=finished / ".cache",
-        )
+        session = session_of(run, inputs, finished)
         rows, split, weights = stored.predictions(), session.split(run), stored.weights()
         assert weights is not None
         again = adapt.probabilities(session, run, from_safetensors(weights), split.val).numpy()

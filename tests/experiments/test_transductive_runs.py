@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from cells import contents, run_all
+from cells import contents, run_all, session_of
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import AdapterSpec, Budget, RunSpec, to_plain
 from cytolora.config.yaml import load_grid, parse_spec
@@ -18,12 +18,10 @@ from cytolora.experiments.expand import expand, narrowed
 from cytolora.experiments.store import Store
 from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.calibration import fit_temperature
-from cytolora.models.backbones.registry import BACKBONES
 from cytolora.reporting.comparison.compare import compare
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.settings import read_settings
 from cytolora.training.resources import Inputs
-from cytolora.training.session import Session
 from cytolora.training.transduction.discriminants import discriminants
 from cytolora.training.transduction.mixture import transduce
 
@@ -70,13 +68,7 @@ def test_the_answer_is_the_mixture_of_the_test_images_from_the_answer_of_the_sam
     alone, together = found[method, False], found[method, True]
     assert alone.weights() == together.weights()
     run = parse_spec(together.spec, RunSpec, "spec")
-    session = Session(
-        manifest=inputs.manifest(run.dataset, run.split),
-        dataset=run.dataset,
-        backbone=BACKBONES.get(run.backbone),
-        inputs=inputs,
-        cache=finished / ".cache",
-    )
+    session = session_of(run, inputs, finished)
     split = session.split(run)
     space = discriminants(
         session.features_of(split.train).numpy(),

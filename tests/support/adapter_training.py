@@ -1,10 +1,14 @@
 """Every adapter method, trained a few steps on small encoders."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from peft import PeftModel
 from torch import Tensor
 
 from cytolora.config.run import AdapterSpec
+from cytolora.models.adapters.split_qkv import split_qkv
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead
 
@@ -25,6 +29,13 @@ ADAPTERS = {
     "last_blocks": AdapterSpec(last_blocks=1),
     "full": AdapterSpec(),
 }
+
+
+def opened_in_stock_peft(classifier: EncoderWithHead, plain: Encoder, folder: Path) -> Encoder:
+    """Saves the adapter of a classifier, and opens it by PEFT alone on an encoder without one."""
+    classifier.encoder.trunk.save_pretrained(str(folder))
+    split_qkv(plain.trunk)
+    return Encoder(PeftModel.from_pretrained(plain.trunk, folder).eval(), plain.pool)  # pyright: ignore[reportArgumentType]
 
 
 def trained(encoder: Encoder, batch: Tensor, steps: int = 1) -> EncoderWithHead:

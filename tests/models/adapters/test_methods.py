@@ -10,8 +10,7 @@ from typing import Any
 import adapter_training
 import pytest
 import torch
-from adapter_training import ADAPTERS, trained
-from peft import PeftModel
+from adapter_training import ADAPTERS, opened_in_stock_peft, trained
 from safetensors.torch import load_file, save_file
 from small_encoders import BYPASSING, FUSED, images, inside, relative, small_encoder
 
@@ -21,7 +20,6 @@ from cytolora.errors import ConfigError
 from cytolora.experiments.expand import expand
 from cytolora.models.adapters.attach import attach, merged, prove_attached
 from cytolora.models.adapters.methods import METHODS, Method
-from cytolora.models.adapters.split_qkv import split_qkv
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, load_trained_state, trained_state
@@ -139,10 +137,7 @@ def test_the_saved_adapter_opens_in_stock_peft_on_the_split_encoder(method: str,
     _, adapted = build(method, kind)
     batch = images(TOWERS[kind])
     classifier = trained(adapted, batch, steps=2)
-    classifier.encoder.trunk.save_pretrained(str(tmp_path))
-    plain = small_encoder(TOWERS[kind])
-    split_qkv(plain.trunk)
-    opened = inside(Encoder(PeftModel.from_pretrained(plain.trunk, tmp_path).eval(), plain.pool))
+    opened = inside(opened_in_stock_peft(classifier, small_encoder(TOWERS[kind]), tmp_path))
     assert relative(opened.forward_features(batch), inside(classifier.encoder).forward_features(batch)) < 1e-6
 
 

@@ -8,8 +8,7 @@ import adapter_training
 import numpy as np
 import pytest
 import torch
-from adapter_training import ADAPTERS, trained
-from peft import PeftModel
+from adapter_training import ADAPTERS, opened_in_stock_peft, trained
 from safetensors.torch import load_file, save_file
 from small_encoders import FUSED, images, inside, relative, small_encoder
 from torch import Tensor, nn
@@ -80,10 +79,7 @@ def test_the_saved_adapter_opens_in_stock_peft(init: str, kind: str, tmp_path: P
     _, adapted = started(init, kind)
     batch = images(TOWERS[kind])
     classifier = trained(adapted, batch, steps=2)
-    classifier.encoder.trunk.save_pretrained(str(tmp_path))
-    plain = small_encoder(TOWERS[kind])
-    split_qkv(plain.trunk)
-    opened = inside(Encoder(PeftModel.from_pretrained(plain.trunk, tmp_path).eval(), plain.pool))
+    opened = inside(opened_in_stock_peft(classifier, small_encoder(TOWERS[kind]), tmp_path))
     assert relative(opened.forward_features(batch), inside(classifier.encoder).forward_features(batch)) < 1e-5
 
 
