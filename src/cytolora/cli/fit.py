@@ -21,7 +21,7 @@ from cytolora.cli.options import (
     pairs,
 )
 from cytolora.cli.own_backbones import add_own
-from cytolora.cli.print_metrics import print_metrics, print_repeats
+from cytolora.cli.print_metrics import print_metrics, print_repeats, print_statement
 from cytolora.cli.progress import show_progress
 
 
@@ -160,10 +160,12 @@ def fit(
     contents = classifier.contents
     if json_:
         result = {"bundle": str(out), "metrics": contents.metrics, "training": contents.training}
+        result["statement"] = contents.statement.plain()
         result["findings"] = contents.training["findings"]
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return
     print_metrics(contents.metrics["test"])
+    print_statement(contents.statement)
     if repeated := contents.metrics.get("repeats"):
         print_repeats(repeated)
     name = out if out.suffix == ".zip" else out / "report.html"

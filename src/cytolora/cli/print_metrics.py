@@ -1,10 +1,13 @@
 """Prints test metrics for `fit` and `evaluate`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.core.text import counted
 from cytolora.display.format import interval, over_divisions_in_words, percent, whole_percent, with_interval
+
+if TYPE_CHECKING:
+    from cytolora.classifier.decision.statement import Statement
 
 
 def print_metrics(found: dict[str, Any]) -> None:
@@ -24,6 +27,14 @@ def print_metrics(found: dict[str, Any]) -> None:
     console.print(table)
     for line in _threshold_lines(found):
         console.print(line)
+
+
+def print_statement(statement: "Statement") -> None:
+    """Prints whether the classifier does what was asked, and by which numbers."""
+    console = make_console()
+    console.print(f"{statement.title}:")
+    for one in statement.criteria:
+        console.print(f"  {one.answer}: {one.text}")
 
 
 def print_repeats(repeated: dict[str, Any]) -> None:

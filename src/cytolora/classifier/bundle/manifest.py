@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
+from cytolora.classifier.decision.statement import Statement, state
 from cytolora.config.components import CLOSED
 from cytolora.config.reading import Decoding
 from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
@@ -147,6 +148,11 @@ class BundleManifest:
             conformal=self.conformal,
             out_of_distribution=self.unfamiliar,
         )
+
+    @property
+    def statement(self) -> Statement:
+        """Whether the classifier does what was asked, by its test images."""
+        return state(self.metrics, self.rules)
 
 
 _TEST = {"accuracy": SHARE, "balanced_accuracy": SHARE, "macro_f1": SHARE, "calibration_error": SHARE, "n": COUNT}

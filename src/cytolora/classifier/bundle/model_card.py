@@ -8,6 +8,7 @@ import yaml
 
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.classifier.decision.statement import Statement
 from cytolora.core.text import counted
 from cytolora.display.format import escape_markdown as plain
 from cytolora.display.format import interval, percent, with_interval
@@ -36,6 +37,7 @@ def render_card(
     sections = [
         plain(f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}"),
         plain(f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis."),
+        *_statement(manifest.statement),
         *_results(manifest.metrics["test"], _marked(manifest.training.get("findings", ()))),
         *_cautions(manifest.training.get("findings", ()), notes),
         *_training(manifest),
@@ -74,6 +76,11 @@ def _marked(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names, in one line below the numbers, what they cannot be read without."""
     marks = [f"{one['code']} {one['name'].replace('-', ' ')}" for one in findings if one["code"][0] in "DN"]
     return [f"Marks: {', '.join(dict.fromkeys(marks))}; see Caution."] if marks else []
+
+
+def _statement(found: Statement) -> list[str]:
+    criteria = [f"* {one.answer}: {plain(one.text)}" for one in found.criteria]
+    return [f"## {found.title}", "\n".join(criteria)]
 
 
 def _results(test: Mapping[str, Any], marked: Sequence[str]) -> list[str]:

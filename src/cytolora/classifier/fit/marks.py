@@ -11,7 +11,7 @@ from cytolora.classifier.fit.train import Trained
 from cytolora.core.findings import Finding, finding
 from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.display import format as words
-from cytolora.metrics.intervals import Interval
+from cytolora.metrics.intervals import Interval, joint_warnings
 
 _NUM_LOOKED_AT = 64
 """Training images of an adapter whose loss is looked at: a pass through the encoder each."""
@@ -30,7 +30,7 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
         *_loss(prepared, trained),
         *_one_class(test["confusion"]),
         *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
-        *_interval(test["intervals"]["accuracy"]),
+        *_intervals(test["intervals"]),
     ]
 
 
@@ -75,7 +75,12 @@ def _one_class(confusion: Sequence[Sequence[int]]) -> Iterator[Finding]:
         yield finding("N805", "One class is named for every test image.")
 
 
-def _interval(limits: Mapping[str, Any]) -> Iterator[Finding]:
+def _intervals(limits: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Too few units for any of the intervals, and what else accuracy's warns of."""
     names = ("low", "high", "level", "kind", "unit", "num_units", "num_wrong")
-    for tag, text in Interval(**{name: limits[name] for name in names}).warnings.items():
-        yield finding("N811" if tag in ("few groups", "few images") else "N812", text)
+    intervals = {key: Interval(**{name: one[name] for name in names}) for key, one in limits.items()}
+    for tag, text in joint_warnings(intervals.values()):
+        if tag in ("few groups", "few images"):
+            yield finding("N811", text)
+        elif text in intervals["accuracy"].warnings.values():
+            yield finding("N812", text)

@@ -6,6 +6,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.classifier.decision.statement import RULE
 from cytolora.classifier.fit.figures import figures
 from cytolora.classifier.fit.leakage import LEAKAGE
 from cytolora.classifier.leakage.page import PACKAGE
@@ -41,6 +42,8 @@ def render_page(
     pictures = [(figure.caption, in_page(figure)) for figure in figures(contents)]
     return environment.get_template("fit.html.j2").render(
         contents=contents,
+        statement=contents.statement,
+        rule=RULE,
         training=contents.training,
         test=contents.metrics["test"],
         beside=contents.metrics.get("neighbours"),
