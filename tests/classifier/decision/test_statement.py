@@ -8,8 +8,6 @@ import pytest
 from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint
 from cytolora.classifier.decision.statement import Answer, state
 
-_LIMITS = {"low": 0.9, "high": 1.0}
-
 
 def _share(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": value, "low": low, "high": high}
@@ -28,9 +26,18 @@ def _metrics(*, sensitivity=(0.97, 0.95, 0.99), gain=(0.8, 0.7, 0.9), referred=(
 
 
 def _rules(*, num_groups: int = 30) -> DecisionRules:
-    limits = {"sensitivity": 1.0, "sensitivity_low": 0.9, "sensitivity_high": 1.0}
-    of_negatives = {name.replace("sensitivity", "specificity"): value for name, value in limits.items()}
-    point = OperatingPoint(positive=("hsil",), asked=0.95, threshold=0.3, num_positive=50, **limits, **of_negatives)
+    point = OperatingPoint(
+        positive=("hsil",),
+        asked=0.95,
+        threshold=0.3,
+        sensitivity=1.0,
+        sensitivity_low=0.9,
+        sensitivity_high=1.0,
+        specificity=1.0,
+        specificity_low=0.9,
+        specificity_high=1.0,
+        num_positive=50,
+    )
     sets = Conformal(coverage=0.9, quantile=0.5, num_groups=num_groups)
     return DecisionRules(classes=("nilm", "hsil"), temperature=1.0, operating_point=point, conformal=sets)
 
