@@ -83,6 +83,10 @@ def test_the_pairs_and_distances_are_those_of_comparing_all(kinds: list[tuple[in
     assert near_pairs(signatures, max_distance) == slowly(signatures, max_distance)
 
 
+_MIRRORED, _TRANSPOSED = [1, 0, 3, 2, 6, 7, 4, 5], [4, 5, 6, 7, 0, 1, 2, 3]
+"""Which orientation of an image each of its mirrored or transposed one is."""
+
+
 def planted(seed: int, number: int) -> list[Signature]:
     """Hashes of random frequencies, some odd or even alone, and of copies: turned, mirrored, and with bits changed.
 
@@ -93,7 +97,7 @@ def planted(seed: int, number: int) -> list[Signature]:
     for _ in range(number):
         if found and random.random() < 0.6:
             hashes = found[random.integers(len(found))].copy()
-            hashes = hashes[[*random.permutation(8)] if random.random() < 0.2 else [4, 6, 5, 7, 0, 2, 1, 3]]
+            hashes = hashes[random.choice([_MIRRORED, _TRANSPOSED, random.permutation(8)])]
             flips = random.random((8, 256)) < random.choice([0.0, 0.02, 0.1, 0.18, 0.2])
             hashes ^= np.packbits(flips, axis=1).view(np.uint64)
         else:

@@ -52,6 +52,8 @@ frequencies are even down and across, the others those that are odd down, odd ac
 
 _MIRRORS = ((False, False), (True, False), (False, True), (True, True))
 """Whether an orientation is mirrored down, and across."""
+_TRANSPOSED = [0, 2, 1, 3]
+"""Of which orientation each mirrored transpose is the transpose."""
 _PARITIES = ((0, 0), (1, 0), (0, 1), (1, 1))
 """Whether the frequencies of a word are odd, down and across."""
 
@@ -88,10 +90,11 @@ def signature(pixels: Pixels) -> Signature:
         return np.zeros((8, _NUM_WORDS), np.uint64)
     cosines = _cosines()
     frequencies = np.round(cosines @ thumbnail @ cosines.T, _DECIMALS)
-    mirrors = _mirrors()
-    views = np.concatenate([frequencies * mirrors, frequencies.T * mirrors])
-    bits = views > np.median(views, axis=(1, 2), keepdims=True)
-    words = [bits[:, down::2, across::2].reshape(len(views), -1) for down, across in _PARITIES]
+    mirrored = frequencies * _mirrors()
+    middle = [_NUM_BITS // 2 - 1, _NUM_BITS // 2]
+    medians = np.partition(mirrored.reshape(len(_MIRRORS), -1), middle)[:, middle].mean(axis=1)[:, None, None]
+    bits = np.concatenate([mirrored > medians, frequencies.T * _mirrors() > medians[_TRANSPOSED]])
+    words = [bits[:, down::2, across::2].reshape(len(bits), -1) for down, across in _PARITIES]
     return np.packbits(np.concatenate(words, axis=1), axis=1).view(np.uint64)
 
 
