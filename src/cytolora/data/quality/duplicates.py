@@ -138,10 +138,10 @@ def nearest_pairs(
 ) -> tuple[list[NearPair], int]:
     """Finds the nearest pairs within the distance, sorted by distance, then place, and counts all.
 
-    Blank images are left out: each resembles all others. Every pair is looked at, by a bound of its distance (``_bound``)
-    that leaves about one in a thousand to be compared in all orientations. No index saves that: the hashes of two cells
-    differ in about 114 bits (98 to 126 in 98 % of Herlev's pairs), too evenly for the triangle inequality, and those of
-    a near pair in too many for parts that are equal.
+    Blank images are left out: each resembles all others. Every pair is looked at, by a bound of its distance
+    (``_bound``) that leaves about one in a thousand to be compared in all orientations. No index saves that: the hashes
+    of two cells differ in about 114 bits (98 to 126 in 98 % of Herlev's pairs), too evenly for the triangle inequality,
+    and those of a near pair in too many for parts that are equal.
 
     Args:
         at_most: Pairs that are returned; None: ``MAX_NEAR``.
