@@ -88,7 +88,7 @@ _MIRRORED, _TRANSPOSED = [1, 0, 3, 2, 6, 7, 4, 5], [4, 5, 6, 7, 0, 1, 2, 3]
 
 
 def planted(seed: int, number: int) -> list[Signature]:
-    """Hashes of random frequencies, some odd or even alone, and of copies: turned, mirrored, and with bits changed.
+    """Hashes of noise, some of it symmetric, and of copies: turned, mirrored, and with bits changed.
 
     A changed bit changes in one orientation alone, as no image's does.
     """
@@ -102,7 +102,8 @@ def planted(seed: int, number: int) -> list[Signature]:
             hashes ^= np.packbits(flips, axis=1).view(np.uint64)
         else:
             pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-            pixels[:, 32:] = pixels[:, 31::-1] if random.random() < 0.3 else pixels[:, 32:]
+            if random.random() < 0.3:
+                pixels[:, 32:] = pixels[:, 31::-1]
             hashes = signature(pixels)
         found.append(hashes)
     return found

@@ -54,7 +54,7 @@ def _is_structured(channel: Image.Image) -> bool:
 
 
 def _spread(values: NDArray[np.float64]) -> float:
-    """Returns what lies between the quantiles, interpolated as ``np.quantile`` does, in a fifth of its time."""
+    """Returns what lies between the quantiles, interpolated as ``np.quantile`` does, without what it does around that."""
     places = [(values.size - 1) * share for share in _QUANTILES]
     below = [int(place) for place in places]
     in_order = np.partition(values, sorted({*below, *(at + 1 for at in below)}), axis=None)
