@@ -97,7 +97,8 @@ def planted(seed: int, number: int) -> list[Signature]:
     for _ in range(number):
         if found and random.random() < 0.6:
             hashes = found[random.integers(len(found))].copy()
-            hashes = hashes[random.choice([_MIRRORED, _TRANSPOSED, random.permutation(8)])]
+            ways = (_MIRRORED, _TRANSPOSED, random.permutation(8).tolist())
+            hashes = hashes[ways[random.integers(3)]]
             flips = random.random((8, 256)) < random.choice([0.0, 0.02, 0.1, 0.18, 0.2])
             hashes ^= np.packbits(flips, axis=1).view(np.uint64)
         else:

@@ -44,8 +44,8 @@ def has_content(pixels: Pixels) -> bool:
 
 def _has_structure(coarse: Image.Image) -> bool:
     """Whether a channel has; that of the widest range is looked at first, and of a cell alone."""
-    ranges = [high - low for low, high in map(Image.Image.getextrema, coarse.split())]
-    return any(_is_structured(coarse.getchannel(int(at))) for at in np.argsort(ranges)[::-1])
+    likeliest = sorted(coarse.split(), key=lambda channel: int(np.ptp(np.asarray(channel))), reverse=True)
+    return any(map(_is_structured, likeliest))
 
 
 def _is_structured(channel: Image.Image) -> bool:
@@ -54,7 +54,7 @@ def _is_structured(channel: Image.Image) -> bool:
 
 
 def _spread(values: NDArray[np.float64]) -> float:
-    """Returns what lies between the quantiles, interpolated as ``np.quantile`` does, without what it does around that."""
+    """Returns what lies between the quantiles, interpolated as ``np.quantile`` does."""
     places = [(values.size - 1) * share for share in _QUANTILES]
     below = [int(place) for place in places]
     in_order = np.partition(values, sorted({*below, *(at + 1 for at in below)}), axis=None)
