@@ -1,7 +1,7 @@
 """Ridge regression of the classes from sums over images, and the choice of its penalty with few equations solved."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, reduce
 
 import numpy as np
@@ -41,7 +41,14 @@ class _Moments:
         )
 
     def plus(self, other: "_Moments") -> "_Moments":
-        return _Moments(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+        """Returns the sums over both; they take the memory of these squares, which are lost."""
+        return _Moments(
+            count=self.count + other.count,
+            rows=self.rows + other.rows,
+            targets=self.targets + other.targets,
+            squares=np.add(self.squares, other.squares, out=self.squares),
+            products=self.products + other.products,
+        )
 
     def less(self, part: "_Moments") -> "_Moments":
         """Returns the sums over the other images; they take the memory of the part's squares, which are lost."""
@@ -58,12 +65,15 @@ class _Equations:
     """The normal equations of some images around their means: the bias bears no penalty."""
 
     def __init__(self, moments: _Moments, memory: Squares) -> None:
-        """Args:
-        memory: For the squares around the means; those of the moments, where they are not needed any more.
+        """Centres the sums, whose own squares are lost.
+
+        Args:
+            memory: Written over.
         """
         self._moments = moments
         mean = moments.rows / moments.count
-        self._squares = np.subtract(moments.squares, np.outer(mean, moments.rows), out=memory)
+        self._squares = moments.squares
+        self._squares -= np.multiply.outer(mean, moments.rows, out=memory)
         self._products = moments.products - np.outer(mean, moments.targets)
 
     def solved(self, penalty: float, memory: Squares) -> Map:
@@ -96,7 +106,7 @@ class RidgeSolver:
         self._labels = labels
         self._targets = 2.0 * np.eye(labels.max() + 1)[labels] - 1
         self._memory = np.empty((self._rows.shape[1],) * 2)
-        self._moments: _Moments | None = None
+        self._all: _Equations | None = None
         self._left_out: tuple[Sequence[Fold], list[_LeftOut]] | None = None
 
     def held_out(self, folds: Sequence[Fold], penalties: Sequence[float]) -> Iterator[Scores]:
@@ -128,8 +138,9 @@ class RidgeSolver:
 
     def fit(self, penalty: float) -> Map:
         """Fits all images."""
-        moments = self._moments or _Moments.of(self._rows, self._targets)
-        weight, bias = _Equations(moments, np.empty_like(self._memory)).solved(penalty, self._memory)
+        if self._all is None:
+            self._all = _Equations(_Moments.of(self._rows, self._targets), self._memory)
+        weight, bias = self._all.solved(penalty, self._memory)
         return (weight if self._basis is None else weight @ self._basis.T), bias
 
     def _divided(self, folds: Sequence[Fold]) -> "list[_LeftOut]":
@@ -137,15 +148,13 @@ class RidgeSolver:
             parts = [_Moments.of(self._rows[left], self._targets[left]) for _, left in folds]
             rest = np.setdiff1d(np.arange(len(self._rows)), np.concatenate([left for _, left in folds]))
             everything = reduce(_Moments.plus, parts, _Moments.of(self._rows[rest], self._targets[rest]))
-            self._moments = everything
-            trained = [everything.less(part) for part in parts]
-            self._left_out = (
-                folds,
-                [
-                    _LeftOut(self._rows[left], self._labels[left], _Equations(one, one.squares), self._memory)
-                    for one, (_, left) in zip(trained, folds, strict=True)
-                ],
-            )
+            trained = [_Equations(everything.less(part), self._memory) for part in parts]
+            self._all = _Equations(everything, self._memory)
+            pairs = zip(trained, folds, strict=True)
+            left_out = [
+                _LeftOut(self._rows[left], self._labels[left], others, self._memory) for others, (_, left) in pairs
+            ]
+            self._left_out = folds, left_out
         return self._left_out[1]
 
 
