@@ -110,8 +110,10 @@ class EncoderWithHead(nn.Module):
         return sum(parameter.numel() for parameter in self.trainable())
 
 
-def head_state(weight: Float[Tensor, "classes features"], bias: Float[Tensor, " classes"]) -> dict[str, Tensor]:
-    """Names the tensors of a head as they are stored."""
+def head_state(
+    weight: Float[Tensor, "*members classes features"], bias: Float[Tensor, "*members classes"]
+) -> dict[str, Tensor]:
+    """Names the tensors of a head, or of the members of a mean, as they are stored."""
     return {f"{_HEAD}weight": weight, f"{_HEAD}bias": bias}
 
 

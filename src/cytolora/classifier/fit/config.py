@@ -318,7 +318,8 @@ def _adapter_protocol(shots: int | None) -> Protocol:
 
 def as_lora(config: FitConfig) -> FitConfig:
     """Returns what ``--method lora`` would do instead, to say how long it would take."""
-    return replace(config, method="lora", adapter=AdapterSpec(), protocol=_adapter_protocol(config.sampling.shots))
+    protocol = _adapter_protocol(config.sampling.shots)
+    return replace(config, method="lora", adapter=AdapterSpec(), protocol=protocol, members=())
 
 
 def estimate_seconds(config: FitConfig, *, num_images: int, num_train: int, seconds_per_image: float) -> float:

@@ -67,7 +67,8 @@ class EnsembleHead:
     def state(self) -> dict[str, Tensor]:
         """Weights [members, classes, feature_dim] and biases [members, classes]."""
         states = [one.head.state for one in self.members]
-        return head_state(*(torch.stack([one[f"head.{name}"] for one in states]) for name in ("weight", "bias")))
+        weight, bias = (torch.stack([one[name] for one in states]) for name in ("head.weight", "head.bias"))
+        return head_state(weight, bias)
 
     def logits(self, features: Tensor) -> Logits:
         """Returns the logarithm of the mean probabilities; features as of one head."""
