@@ -93,6 +93,7 @@ def test_members_in_the_description_fit_the_heads_in_the_file(bundle, tmp_path):
     [
         ({"members": None}, "method 'ensemble' and 0 members do not fit"),
         ({"method": "linear"}, "method 'linear' and 2 members do not fit"),
+        ({"members": []}, "and 0 members do not fit"),
         ({"members": [{"method": "gda", "temperature": 1.0, "weight": 1.0}]}, "and 1 members do not fit"),
         ({"members": [{"method": "gda", "temperature": 1.0, "weight": 0.7}] * 2}, "do not add up to 1"),
         ({"members": [{"method": "lora", "temperature": 1.0, "weight": 0.5}] * 2}, "is a head with a temperature"),

@@ -172,7 +172,7 @@ class BundleManifest:
 
     def _check_members(self) -> None:
         members = self.members or ()
-        if (self.method == ENSEMBLE) != (self.members is not None) or len(members) == 1:
+        if (self.method == ENSEMBLE) != (len(members) > 1) or (self.members is not None and len(members) < 2):
             raise BundleError(f"method {self.method!r} and {len(members)} members do not fit.")
         if members and abs(sum(one.weight for one in members) - 1) > _ROUNDING:
             raise BundleError("the weights of the members do not add up to 1.")
