@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from cytolora.classifier.fit.config import FitConfig
+from cytolora.classifier.fit.linear import Head
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.core.findings import Finding, finding
@@ -23,10 +25,14 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
     Args:
         test: Metrics on the test images.
     """
-    warmup_steps = prepared.config.protocol.train.warmup_steps
     return [
         *_precision(prepared),
-        *_training(trained, warmup_steps),
+        *_training(trained, prepared.config),
+        *(
+            mark
+            for one, config in zip(trained.members, prepared.config.members, strict=True)
+            for mark in _training(one.head, config)
+        ),
         *_loss(prepared, trained),
         *_one_class(test["confusion"]),
         *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
@@ -40,7 +46,8 @@ def _precision(prepared: Prepared) -> Iterator[Finding]:
         yield finding("N816", text)
 
 
-def _training(trained: Trained, warmup_steps: int) -> Iterator[Finding]:
+def _training(trained: Trained | Head, config: FitConfig) -> Iterator[Finding]:
+    warmup_steps = config.protocol.train.warmup_steps
     if 0 < trained.num_steps <= warmup_steps:
         steps = words.count(trained.num_steps, "step")
         yield finding("N804", f"Training ends after {steps}, within its warm-up of {warmup_steps}: no result.")
