@@ -82,8 +82,14 @@ def share(
         Shows no progress.
     """
     with show_progress(quiet=quiet) as progress:
-        progress.status(f"writing {out}")
-        written = share_store(runs, out, weights=weights)
+        progress.status(f"reading {runs}")
+        written = share_store(
+            runs,
+            out,
+            weights=weights,
+            on_run=lambda: progress.done(1),
+            on_start=lambda count: progress.begin(f"writing {out}", count, "runs"),
+        )
     console, warnings = make_console(), make_console(stderr=True)
     console.print(f"{counted(written.num_runs, 'run')} in {out}.", soft_wrap=True)
     names = "file names" + (" and the names of patients, slides or fields" if written.num_groups else "")

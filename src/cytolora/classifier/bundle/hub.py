@@ -57,6 +57,13 @@ def _fetch(address: AnyPath) -> Path:
             f"The download of {address} came to a halt: less than 10 MB in {STALL_SECONDS:.0f} s. What has arrived is "
             "kept; load it again, and it goes on from there."
         ) from error
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, *transport_errors()) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"Cannot fetch {address}: {reason} {_EXPECTED}") from error
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """Errors of the HTTP client below the hub's (httpx, or its successor), from which the hub's own inherit."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return tuple(one for one in HfHubHTTPError.__mro__ if one.__name__ == "HTTPError" and issubclass(one, Exception))
