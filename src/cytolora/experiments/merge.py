@@ -132,9 +132,8 @@ def _settle(into: Store, copied: Iterable[str], tested: Mapping[str, StoredRun])
         return 0, 0
     with into.exclusive():
         for members, rate in _chosen(into, settings):
-            is_complete = all(
-                [_with_test(into, run, tested) for run in members if run.spec["learning_rate"] == rate]
-            )  # each of them is looked at
+            of_rate = [run for run in members if run.spec["learning_rate"] == rate]
+            is_complete = [_with_test(into, run, tested) for run in of_rate].count(False) == 0
             others = [run for run in members if run.spec["learning_rate"] != rate and _is_tested(run)]
             if is_complete:
                 for run in others:
@@ -147,14 +146,10 @@ def _settle(into: Store, copied: Iterable[str], tested: Mapping[str, StoredRun])
 def _chosen(into: Store, settings: Iterable[str]) -> Iterator[tuple[list[StoredRun], float]]:
     """Yields the runs of settings with the rate that validation chooses; leaves out those of which reports say why."""
     for name in settings:
-        with suppress(StoreError):  # runs of a newer version
-            found = by_setting(into.runs_of({name}))
-            for members in found.values():
-                try:
-                    rate = choose_rate(members)
-                except StoreError:  # a grid on its way
-                    continue
-                yield members, rate
+        found: list[tuple[list[StoredRun], float]] = []
+        with suppress(StoreError):  # runs of a newer version, or a grid on its way
+            found = [(members, choose_rate(members)) for members in by_setting(into.runs_of({name})).values()]
+        yield from found
 
 
 def _with_test(into: Store, run: StoredRun, tested: Mapping[str, StoredRun]) -> bool:

@@ -232,7 +232,7 @@ def test_a_commit_of_somebody_else_meanwhile_is_not_overwritten(hub: Hub, fitted
 
 def test_a_card_that_the_hub_refuses_is_one_line(hub: Hub, fitted: Path):
     hub.wrong_cards = ('"license" must be one of those known',)
-    with pytest.raises(ConfigError, match='was not published: .*"license" must be one of'):
+    with pytest.raises(ConfigError, match=r'was not published: .*"license" must be one of'):
         cytolora.publish(fitted, f"hf:{NAME}")
     assert CONTENTS not in hub.files(NAME)
 
@@ -247,7 +247,7 @@ def test_a_card_is_read_as_editors_save_it_and_one_that_cannot_be_is_one_line(fi
     cytolora.publish(model, tmp_path / "repository")
     assert (tmp_path / "repository" / "README.md").read_bytes() == published
     (model / CARD).write_text(card.replace("tags:", "tags: mine\nothers:", 1), encoding="utf-8")
-    with pytest.raises(ConfigError, match="tags in the head .* are 'mine', expected a list"):
+    with pytest.raises(ConfigError, match=r"tags in the head .* are 'mine', expected a list"):
         cytolora.publish(model, tmp_path / "repository")
     (model / CARD).write_bytes(card.encode("utf-16"))
     with pytest.raises(BundleError, match="is not UTF-8 text"):
