@@ -1,8 +1,10 @@
 """Status of a store, and its failed runs: what is done, running, waiting and failed, and what is tried again."""
 
+import errno
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -127,6 +129,21 @@ def test_who_may_not_write_is_told_that_times_are_of_the_own_clock(
             text = said(capsys, "status", tmp_path)
     assert f"{at_work} running" in text
     assert "times are by this machine's clock" in text
+
+
+def test_claims_that_may_not_be_read_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    planned_store(tmp_path)
+    (tmp_path / ".claims").mkdir()
+    listed = Path.iterdir
+
+    def refusing(path: Path) -> Iterator[Path]:
+        if path.name == ".claims":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)  # tests may run as a user who may read all
+    with pytest.raises(StoreError, match=r"Cannot read .*\.claims: Permission denied\. Make it readable"):
+        status_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,16 @@ def noted(elsewhere: list[ClaimedError]) -> Iterator[None]:
 
 
 def living(root: Path) -> list[tuple[Claim, float]]:
-    """Lists the claims of living processes in a store, each with the seconds since it was touched; sorted by name."""
+    """Lists the claims of living processes in a store, each with the seconds since it was touched; sorted by name.
+
+    Raises:
+        StoreError: If they cannot be read, or a newer version wrote one.
+    """
     folder = root / FOLDER
-    found = [_read(folder, generations) for generations in _listed(folder).values()]
+    try:
+        found = [_read(folder, generations) for generations in _listed(folder).values()]
+    except OSError as error:
+        raise StoreError(f"Cannot read {folder}: {error.strerror or error}. Make it readable.") from error
     claims = [claim for claim in found if claim is not None]
     if not claims:
         return []

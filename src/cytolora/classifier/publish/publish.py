@@ -23,7 +23,7 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
     Args:
         bundle: Folder or zip file, or ``hf:OWNER/NAME``.
         to: Folder, or ``hf:OWNER/NAME``.
-        private: Makes the repository private, where it is new.
+        private: Makes the repository private, where it is new; one that is there and public is refused.
         licence_permits: Says that somebody has read the backbone's licence, where its terms are not known here.
 
     Returns:
@@ -31,7 +31,8 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
 
     Raises:
         BundleError: If it is no bundle, or a byte of it has changed.
-        ConfigError: If the backbone's licence forbids it, something else is there, or the hub refuses.
+        ConfigError: If the backbone's licence forbids it, something else is there, somebody else commits meanwhile, or
+            the hub refuses.
     """
     if not is_address(to):
         if private:
