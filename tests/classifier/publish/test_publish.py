@@ -283,3 +283,10 @@ def test_a_download_that_is_cut_is_one_line(hub: Hub, fitted: Path, monkeypatch:
     monkeypatch.setattr("huggingface_hub.snapshot_download", cut)
     with pytest.raises(BundleError, match="Cannot fetch hf:lab/pap: peer closed connection"):
         cytolora.load(f"hf:{NAME}")
+
+
+def test_nothing_is_fetched_of_a_repository_that_is_no_bundle(hub: Hub):
+    hub.repositories[NAME] = [("1" * 40, {"model.safetensors": b"many gigabytes"})]
+    with pytest.raises(BundleError, match=r"Cannot fetch hf:lab/pap: it is no bundle, for it has no bundle\.json"):
+        cytolora.load(f"hf:{NAME}")
+    assert not [one for one in hub.requests if "model.safetensors" in one]
