@@ -4,7 +4,7 @@ A setting has one test result, at the learning rate that validation chooses. Sto
 other seeds and rates: then the choice is made again over all runs together, as ``run`` does.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from cytolora.experiments.divisions import kept_division, kept_divisions
 from cytolora.experiments.names import read_names, write_names
 from cytolora.experiments.run_folder import METRICS, PREDICTIONS, SPEC
 from cytolora.experiments.select import by_setting, choose_rate, sealed
-from cytolora.experiments.store import Store, again_if_replaced, unwritable
+from cytolora.experiments.store import Store, again_if_replaced, newest_contents, unwritable
 from cytolora.experiments.stored_run import StoredRun
 
 _SAME = (SPEC, METRICS, PREDICTIONS)
@@ -40,7 +40,7 @@ class Merged:
     num_sealed: int = 0
     """Test scores that were taken away: of a learning rate that validation does not choose over all runs together."""
     num_retested: int = 0
-    """Settings with test scores at several rates that were left, for the chosen one is not tested with every seed."""
+    """Settings with test scores at several rates that stay: the chosen one, if any, is not tested with every seed."""
 
 
 def plan_merge(stores: Sequence[Path], target: Path) -> Merged:
@@ -120,42 +120,55 @@ def merge(
     for run in found.copied:
         into.copy(run)
         on_run()
-    num_sealed, num_retested = _settle(into, [run.run_id for run in found.copied], found.tested)
+    came = {*(run.run_id for run in found.copied), *found.tested}
+    num_sealed, num_retested = _settle(into, came, found.tested)
     return replace(found, num_sealed=num_sealed, num_retested=num_retested)
 
 
-def _settle(into: Store, copied: Iterable[str], tested: Mapping[str, StoredRun]) -> tuple[int, int]:
-    """Leaves one test result in each setting that runs came to; see ``Merged`` on what is returned."""
+def _settle(into: Store, came: Collection[str], tested: Mapping[str, StoredRun]) -> tuple[int, int]:
+    """Leaves one test result in each setting that runs came to; see ``Merged`` on what is returned.
+
+    Args:
+        came: Ids of the runs that were copied, or have a test score elsewhere.
+    """
     num_sealed = num_retested = 0
-    settings = {name.rsplit("_", 3)[0] for name in (*copied, *tested)}
-    if not settings:
+    if not came:
         return 0, 0
     with into.exclusive():
-        for members, rate in _chosen(into, settings):
+        for members in _settings_of(into, came):
+            rate = _rate(members)
             of_rate = [run for run in members if run.spec["learning_rate"] == rate]
-            is_complete = [_with_test(into, run, tested) for run in of_rate].count(False) == 0
             others = [run for run in members if run.spec["learning_rate"] != rate and _is_tested(run)]
-            if is_complete:
+            are_tested = [_with_test(into, run, tested) for run in of_rate]
+            if of_rate and all(are_tested):
                 for run in others:
                     into.write(sealed(run))
                 num_sealed += len(others)
-            num_retested += bool(others) and not is_complete
+            elif len({run.spec["learning_rate"] for run in members if _is_tested(run)}) > 1:
+                num_retested += 1
     return num_sealed, num_retested
 
 
-def _chosen(into: Store, settings: Iterable[str]) -> Iterator[tuple[list[StoredRun], float]]:
-    """Yields the runs of settings with the rate that validation chooses; leaves out those of which reports say why."""
-    for name in settings:
-        found: list[tuple[list[StoredRun], float]] = []
-        with suppress(StoreError):  # runs of a newer version, or a grid on its way
-            found = [(members, choose_rate(members)) for members in by_setting(into.runs_of({name})).values()]
-        yield from found
+def _settings_of(into: Store, runs: Collection[str]) -> Iterator[list[StoredRun]]:
+    """Yields all runs of the settings of some; leaves out those of newer versions, of which reports say what to do."""
+    for name in {run.rsplit("_", 3)[0] for run in runs}:
+        settings: Mapping[str, list[StoredRun]] = {}
+        with suppress(StoreError):
+            settings = by_setting(into.runs_of({name}))
+        yield from (members for members in settings.values() if any(run.run_id in runs for run in members))
+
+
+def _rate(members: Sequence[StoredRun]) -> float | None:
+    try:
+        return choose_rate(members)
+    except StoreError:  # a grid on its way: reports say so
+        return None
 
 
 def _with_test(into: Store, run: StoredRun, tested: Mapping[str, StoredRun]) -> bool:
     """Puts a run with its test score in the place of the same without; returns whether it has one."""
     if not _is_tested(run) and run.run_id in tested:
-        into.put(run.run_id, tested[run.run_id].contents())
+        into.put(run.run_id, newest_contents(tested[run.run_id]))
         return True
     return _is_tested(run)
 

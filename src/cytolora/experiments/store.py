@@ -187,7 +187,7 @@ class Store:
         Raises:
             StoreError: If it is damaged there, or the disk does not take it.
         """
-        contents = again_if_replaced(_Contents(run).read)
+        contents = newest_contents(run)
         with self.exclusive():
             if self.find(run.run_id) is None:
                 self.put(run.run_id, contents)
@@ -230,6 +230,15 @@ class Store:
             contents[WEIGHTS] = result.weights
         contents[CHECKSUMS] = checksum_lines(contents)
         self.put(result.spec.run_id, contents)
+
+
+def newest_contents(run: StoredRun) -> dict[str, bytes]:
+    """Reads all files of a run; of one that another process replaced since it was read, those of its newest version.
+
+    Raises:
+        StoreError: If it is damaged, was removed, or is of other data, weights or splits by now.
+    """
+    return again_if_replaced(_Contents(run).read)
 
 
 @dataclass
