@@ -142,7 +142,7 @@ def test_early_stopping_goes_on_with_its_patience_and_the_best_weights_until_the
     assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "other", "another step"])
 def test_a_state_that_is_damaged_or_of_other_threads_is_told_of_once_and_the_run_begins_anew(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture, damage: str
 ):
@@ -151,6 +151,8 @@ def test_a_state_that_is_damaged_or_of_other_threads_is_told_of_once_and_the_run
     content = bytearray(path.read_bytes())
     if damage == "flipped":
         content[-5] ^= 1
+    elif damage == "another step":
+        content = bytearray(bytes(content).replace(b'"steps":"4"', b'"steps":"3"'))
     elif damage == "other":
         length = int.from_bytes(content[:8], "little")
         key = json.loads(content[8 : 8 + length])["__metadata__"]["key"]

@@ -72,7 +72,7 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
     Args:
         bundle: Folder or zip file, or ``hf:OWNER/NAME``.
         to: Folder, or ``hf:OWNER/NAME``; the hub asks for a token that may write (``HF_TOKEN``).
-        private: Makes the repository private, where it is new.
+        private: Makes the repository private, where it is new; one that is there and public is refused.
         licence_permits: Says that somebody has read the backbone's licence, where its terms are not known here.
 
     Returns:
@@ -80,7 +80,8 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
 
     Raises:
         BundleError: If it is no bundle, or a byte of it has changed.
-        ConfigError: If the backbone's licence forbids it, something else is there, or the hub refuses.
+        ConfigError: If the backbone's licence forbids it, something else is there, somebody else commits meanwhile, or
+            the hub refuses.
     """
     from cytolora.classifier.publish.publish import publish as publish_bundle
 

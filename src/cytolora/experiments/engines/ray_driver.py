@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +28,9 @@ from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
+
+_ANSWER_SECONDS = 10
+"""For what a dead actor has answered: it is known by then, or never."""
 
 
 def run_jobs(
@@ -104,6 +107,9 @@ class RayCrew:
     """Of a worker."""
     check_alive: Callable[[], None]
     """Raises an EngineError if the cluster is lost; nothing more may be asked of it then."""
+    begun: dict[Any, Any] = field(default_factory=dict)
+    """By the promise of a unit, that of an answer just before the actor begins with it: one that died idle gives none.
+    """
 
     def new(self) -> Any:
         """Returns another actor."""
@@ -117,8 +123,11 @@ class RayCrew:
         return worker.start.remote()
 
     def work(self, worker: Any, unit: Unit) -> Any:
-        """Has an actor do a unit."""
-        return worker.work.remote(unit)
+        """Has an actor do a unit; an actor does one thing after the other."""
+        begun = worker.begin.remote()
+        promise = worker.work.remote(unit)
+        self.begun[promise] = begun
+        return promise
 
     def wait(self, promises: Sequence[Any], seconds: float) -> list[Any]:
         """Waits for one of the promises."""
@@ -131,7 +140,7 @@ class RayCrew:
             CytoloraError: That of the worker, or an EngineError if the actor died with its cluster.
             WorkerDiedError: If the actor alone died.
         """
-        exceptions = self.ray.exceptions
+        exceptions, begun = self.ray.exceptions, self.begun.pop(promise, None)
         try:
             return self.ray.get(promise) or 0
         except exceptions.RayTaskError as error:
@@ -142,7 +151,14 @@ class RayCrew:
         except exceptions.RayError as error:
             why = reason(error)
             self.check_alive()
-            raise WorkerDiedError(why) from error
+            raise WorkerDiedError(why, has_taken=begun is None or self._is_answered(begun)) from error
+
+    def _is_answered(self, begun: Any) -> bool:
+        try:
+            self.ray.get(begun, timeout=_ANSWER_SECONDS)
+        except self.ray.exceptions.RayError:
+            return False
+        return True
 
     def is_gone(self, worker: Any) -> bool:
         """Never known: Ray tells it of the next thing that an actor is given."""

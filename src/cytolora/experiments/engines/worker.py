@@ -78,6 +78,9 @@ class Worker:
             BACKBONES.put(spec)
         self.store = Store(self.setup.root, checkpoint_minutes=self.setup.checkpoint_minutes)
 
+    def begin(self) -> None:
+        """Does nothing: its answer tells a worker that died at a unit from one that was dead before."""
+
     @one_notice()
     def work(self, unit: Unit) -> int:
         """Does one unit and returns the number of images trained on.
