@@ -46,7 +46,7 @@ _COMMANDS = {
     "fit": ("fit:fit", "Fits a classifier to your own cells and writes it as a bundle."),
     "evaluate": ("evaluate:evaluate", "Evaluates a classifier on labelled images that it was not trained on."),
     "predict": ("predict:predict", "Predicts classes of new images and flags uncertain and out-of-distribution ones."),
-    "embed": ("embed:embed", "Writes the features of a folder of images to a Parquet file."),
+    "embed": ("embed:embed", "Writes the features of a folder of images to a Parquet, AnnData or NumPy file."),
     "learning-curve": (
         "learning_curve:learning_curve",
         "Measures a learning curve and forecasts how many labels reach a target balanced accuracy.",
