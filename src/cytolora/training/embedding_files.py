@@ -1,14 +1,13 @@
 """Features as files of other libraries: AnnData (``.h5ad``) and NumPy (``.npz``)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytolora.core.files import staged_file, write_bytes
+from cytolora.core.files import staged_file
 from cytolora.errors import DataError, missing_package
 
 if TYPE_CHECKING:
@@ -21,32 +20,63 @@ _MADE_FROM = "cytolora"
 def write_anndata(embedding: "Embedding", out: Path) -> None:
     """Writes cells as observations: features in X, everything else in obs, its making as JSON in ``uns["cytolora"]``.
 
+    By the published layout (https://anndata.readthedocs.io, on-disk format: anndata 0.1.0, dataframe and categorical
+    0.2.0), so that HDF5 is all that it needs.
+
     Raises:
-        ConfigError: If anndata is not installed.
+        ConfigError: If h5py is not installed.
     """
     try:
-        import anndata
-        import pandas as pd
+        import h5py
     except ImportError as error:
-        raise missing_package("Writing .h5ad needs", "anndata", extra="exchange", error=error) from error
+        raise missing_package("Writing .h5ad needs", "h5py", extra="exchange", error=error) from error
     columns = {name: embedding.table[name].to_pylist() for name in embedding.table.column_names if name != _FEATURES}
-    index = pd.Index(np.array(columns.pop(_PATH), dtype=object), dtype=object)
-    classes = {_LABEL: embedding.made_from["classes"]}
-    obs = pd.DataFrame(
-        {name: _categories(pd, values, classes.get(name)) for name, values in columns.items()}, index=index
-    )
-    made_from = json.dumps(embedding.made_from, sort_keys=True)
-    var = pd.DataFrame(index=pd.Index([str(at) for at in range(embedding.features.shape[1])], dtype=object))
-    cells = anndata.AnnData(X=embedding.features, obs=obs, var=var, uns={_MADE_FROM: made_from})
-    with TemporaryDirectory(prefix="cytolora-") as folder:  # HDF5 locks what it writes, as ``staged_file`` does
-        file = Path(folder) / "cells.h5ad"
-        cells.write_h5ad(file)
-        write_bytes(out, file.read_bytes())
+    paths = columns.pop(_PATH)
+    with staged_file(out) as staging, h5py.File(staging, "w", locking=False) as file:
+        _encoded(file, "anndata", "0.1.0")
+        _encoded(file.create_dataset("X", data=embedding.features), "array", "0.2.0")
+        obs = _frame(file, "obs", paths, list(columns))
+        for name, values in columns.items():
+            _categorical(obs, name, values, embedding.made_from["classes"] if name == _LABEL else None)
+        _frame(file, "var", [str(at) for at in range(embedding.features.shape[1])], [])
+        uns = _encoded(file.create_group("uns"), "dict", "0.1.0")
+        made_from = json.dumps(embedding.made_from, sort_keys=True)
+        _encoded(uns.create_dataset(_MADE_FROM, data=made_from), "string", "0.2.0")
 
 
-def _categories(pd: Any, values: list[str | None], order: list[str] | None) -> Any:
+def _encoded(place: Any, kind: str, version: str) -> Any:
+    place.attrs["encoding-type"], place.attrs["encoding-version"] = kind, version
+    return place
+
+
+def _frame(file: Any, name: str, index: Sequence[str], columns: Sequence[str]) -> Any:
+    frame = _encoded(file.create_group(name), "dataframe", "0.2.0")
+    frame.attrs["_index"] = "_index"
+    frame.attrs.create("column-order", np.array(columns, dtype=object), dtype=_text())
+    _texts(frame, "_index", index)
+    return frame
+
+
+def _categorical(frame: Any, name: str, values: Sequence[str | None], order: Sequence[str] | None) -> None:
+    """Writes a column of few texts; what is not known has the code -1."""
     names = order or sorted({value for value in values if value is not None})
-    return pd.Categorical(values, categories=np.array(names, dtype=object))
+    codes = {value: code for code, value in enumerate(names)}
+    column = _encoded(frame.create_group(name), "categorical", "0.2.0")
+    column.attrs["ordered"] = False
+    numbers = [-1 if value is None else codes[value] for value in values]
+    _encoded(column.create_dataset("codes", data=np.array(numbers, np.int32)), "array", "0.2.0")
+    _texts(column, "categories", names)
+
+
+def _texts(group: Any, name: str, values: Sequence[str]) -> None:
+    array = np.array(values, dtype=object)
+    _encoded(group.create_dataset(name, data=array, dtype=_text()), "string-array", "0.2.0")
+
+
+def _text() -> Any:
+    import h5py
+
+    return h5py.string_dtype("utf-8")
 
 
 def write_npz(embedding: "Embedding", out: Path) -> None:
@@ -70,6 +100,7 @@ def write_embedding(embedding: "Embedding", out: Path) -> None:
     """Writes features whole or not at all, as the suffix says: ``.h5ad`` or ``.npz``.
 
     Raises:
+        ConfigError: If a package that it needs is not installed.
         DataError: If the file cannot be written.
     """
     try:
