@@ -1,7 +1,7 @@
 """Label Studio JSON: tasks with a choice for the whole image (https://labelstud.io/guide/task_format)."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -125,11 +125,19 @@ def write_label_studio(manifest: Manifest, out: Path) -> list[Path]:
     return [out, interface]
 
 
+_IN_FULL = holding(".json", r'"(annotations|completions)"\s*:\s*\[', r'"result"\s*:\s*\[', r'"data"\s*:\s*\{')
+_IN_SHORT = holding(".json", r'"annotation_id"\s*:', r'"annotator"\s*:', r'"lead_time"\s*:')
+
+
+def _find(files: Sequence[Path]) -> Path | None:
+    return _IN_FULL(files) or _IN_SHORT(files)
+
+
 LABEL_STUDIO = LabelFile(
     name="label-studio",
     title="an export of Label Studio",
     description="Label Studio JSON with one choice for each image, beside the images or above them.",
-    find=holding(".json", r'"(annotations|completions)"\s*:\s*\[', r'"result"\s*:\s*\[', r'"data"\s*:\s*\{'),
+    find=_find,
     read=read_label_studio,
     companions=("*.json", "*.interface.xml"),
 )

@@ -86,7 +86,7 @@ class LabelFile:
         if self.is_spread and path.is_dir():
             file = path
         if file is None:
-            raise DataError(f"{path} holds no {self.title}; expected {self.description}")
+            raise DataError(f"{path} holds no file of {self.name}; expected {self.description}")
         try:
             labelled = list(self.read(file))
             if not labelled:

@@ -67,6 +67,8 @@ def unpack_shard(file: Path) -> Iterator[Unpacked]:
                 if key != current:
                     yield from _sample(current, parts)
                     current, parts = key, {}
+                if kind in parts:
+                    raise DataError(f"{file} holds {member.name} twice; nothing was unpacked.")
                 opened = packed.extractfile(member)
                 assert opened is not None  # it is a plain file
                 parts[kind] = opened.read(member.size)
