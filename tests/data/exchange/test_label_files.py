@@ -156,10 +156,8 @@ CVAT += 'width="24" height="20">{}</image></annotations>'
 SHORT = json.dumps(
     [{"image": "/data/upload/4/0a1b2c3d-1.png", "choice": "hsil", "annotation_id": 7, "annotator": 1, "lead_time": 2.5}]
 )
-CANCELLED = {
-    **_task("hsil"),
-    "annotations": [*_task("hsil")["annotations"], *_task("nilm", was_cancelled=True)["annotations"]],
-}
+CANCELLED = _task("hsil")
+CANCELLED["annotations"] += _task("nilm", was_cancelled=True)["annotations"]
 LABELLED = {
     "a coco file without a box": {"labels_json": _coco({})},
     "a coco file of one image with a box": {"labels_json": _coco({}, bbox=[0.4, 0, 23.6, 20])},
