@@ -16,6 +16,7 @@ from PIL import Image
 
 from cytolora.config.preset import load_preset, shipped_presets
 from cytolora.config.yaml import load_grid
+from cytolora.data.datasets import load_manifest
 from cytolora.data.pool_maps import read_pool_map
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.data.synthetic.names import MARKER

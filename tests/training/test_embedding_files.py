@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cytolora.cli.app import main
@@ -41,6 +42,7 @@ def test_anndata_reads_cells_as_observations(folder: Path, embedding: Embedding)
     assert json.loads(cells.uns["cytolora"]) == embedding.made_from
 
 
+@pytest.mark.slow
 def test_numpy_reads_the_arrays_without_pickle(folder: Path, embedding: Embedding):
     with np.load(folder / "cells.npz", allow_pickle=False) as arrays:
         assert (arrays["features"] == embedding.features).all()
@@ -49,9 +51,10 @@ def test_numpy_reads_the_arrays_without_pickle(folder: Path, embedding: Embeddin
         assert json.loads(str(arrays["cytolora"])) == embedding.made_from
 
 
-def test_h5ad_without_its_package_says_how_to_install_it(
-    embedding: Embedding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_h5ad_without_its_package_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    features = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 1.5], pa.float32()), 2)
+    table = pa.table({"path": ["1.png"], "label": ["hsil"], "features": features})
+    embedding = Embedding(table=table, made_from={"classes": ["hsil"]})
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ConfigError, match="Install the extra `exchange`"):
         write_embedding(embedding, tmp_path / "cells.h5ad")

@@ -60,9 +60,9 @@ def test_shards_are_read_with_groups_and_subsets(tmp_path: Path):
         ("train-000000/a_1.png", "hsil", "train", "P1"),
         ("train-000000/b.jpg", "3", "train", None),
     ]
-    for _ in range(2):  # the second time from what was unpacked
-        manifest = load_manifest(tmp_path)
-        assert _labels(manifest) == expected
+    assert _labels(load_manifest(tmp_path)) == expected
+    manifest = load_manifest(tmp_path)  # from what was unpacked
+    assert _labels(manifest) == expected
     assert not [one for one in problems(manifest.findings) if one.code not in ("F209", "L401")]
     assert load_manifest(tmp_path / "test-000000.tar").samples[0].label == "nilm"
 
@@ -149,7 +149,7 @@ def test_datasets_itself_wrote_this_parquet(tmp_path: Path):
 def test_a_parquet_file_that_unpacks_without_bound_is_refused(tmp_path: Path):
     file = tmp_path / "cells.parquet"
     image = bytes(2**20)
-    pq.write_table(pa.table({"image": pa.array([image] * 128, pa.binary()), "label": ["a"] * 128}), file)
+    pq.write_table(pa.table({"image": pa.array([image] * 72, pa.binary()), "label": ["a"] * 72}), file)
     with pytest.raises(DataError, match="more than 200 times"):
         load_manifest(file)
     assert [one for one in tmp_path.iterdir() if not one.name.startswith(".")] == [file]
@@ -163,7 +163,7 @@ def _medmnist(file: Path, *shape: int, most: int = 2, **other: np.ndarray) -> Pa
     for seed, subset in enumerate(SUBSETS):
         arrays[f"{subset}_images"] = _pixels(seed, 4, *shape)
         arrays[f"{subset}_labels"] = np.arange(4, dtype=np.uint8)[:, None] % most
-    np.savez(file, **{**arrays, **other})
+    np.savez(file, allow_pickle=True, **{**arrays, **other})
     return file
 
 

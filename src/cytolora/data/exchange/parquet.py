@@ -34,13 +34,13 @@ def _image_column(schema: "pa.Schema") -> str | None:
 def _holds_images(file: Path) -> bool:
     if file.suffix.lower() != ".parquet":
         return False
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with file.open("rb") as opened:
             if opened.read(len(_MAGIC)) != _MAGIC:
                 return False
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         return _image_column(pq.read_schema(file)) is not None
     except (OSError, pa.ArrowException):
         return False
