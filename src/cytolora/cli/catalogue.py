@@ -94,10 +94,22 @@ def _formats() -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "holds": entry.holds,
+            "use": " and ".join(["read"] * bool(entry.reads) + ["written"] * bool(entry.writes)),
+            "description": entry.reads or entry.writes,
+        }
+        for entry in _exchange_formats()
+    ]
+
+
+def _formats_in_full() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry.name,
+            "holds": entry.holds,
             "read": entry.reads,
             "written": entry.writes,
             "lost": entry.lost,
-            "checked with": entry.checked_with,
+            "checked_with": entry.checked_with,
         }
         for entry in _exchange_formats()
     ]
@@ -245,5 +257,6 @@ _ROWS_IN_FULL = {
     "models": _models_in_full,
     "datasets": _datasets_in_full,
     "methods": _methods_in_full,
+    "formats": _formats_in_full,
     "pools": _pools_in_full,
 }

@@ -66,5 +66,5 @@ def convert(
     console = make_console()
     number = counted(len(manifest.samples), "image")
     console.print(f"{entry.name}: {number} of {manifest.root} in {', '.join(map(str, files))}.", soft_wrap=True)
-    console.print(f"Lost: {entry.lost}.", soft_wrap=True)
+    console.print(f"Not carried over: {entry.lost}.", soft_wrap=True)
     print_findings(problems(manifest.findings), make_console(stderr=True))

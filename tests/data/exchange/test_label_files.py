@@ -236,7 +236,7 @@ def _convert(*arguments: str | Path) -> int:
 def test_the_command_says_what_is_lost_and_keeps_what_is_there(cells: Path, capsys):
     out = cells / "labels.json"
     assert _convert(cells, "--to", "fiftyone", "--out", out) == 0
-    assert "Lost: subset, group and metadata" in " ".join(capsys.readouterr().out.split())
+    assert "Not carried over: subset, group and metadata" in " ".join(capsys.readouterr().out.split())
     before = out.read_bytes()
     assert _convert(cells, "--to", "fiftyone", "--out", out) == 2
     assert "is not replaced" in capsys.readouterr().err.replace("\n", " ") or out.read_bytes() == before

@@ -62,7 +62,8 @@ def manifest_of_rows(
     samples = [_sample(f"{file}, {unit} {number}", row, columns, names) for number, row in rows]
     missing = [sample.path for sample in samples if not is_file(root / sample.path)]
     if missing:
-        where = "the folder of the table" if root == file.parent else str(root)
+        listing = "table" if unit == "line" else "file"
+        where = f"the folder of the {listing}" if root == file.parent else str(root)
         raise DataError(
             f"{file} lists {counted(len(missing), 'image that is', 'images that are')} not there, the first is "
             f"{missing[0]}. "
