@@ -1,4 +1,4 @@
-"""The command `embed`: features of a folder of images as a Parquet file."""
+"""The command `embed`: features of a folder of images as a Parquet, AnnData or NumPy file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,17 +38,21 @@ def embed(
 ) -> None:
     """Writes the frozen features of every image to a Parquet file, in constant memory; a second call reads the cache.
 
+    A name that ends in .h5ad or .npz writes AnnData or NumPy arrays instead, from memory.
+
     Examples:
 
         cytolora embed my_cells --model uni --weights uni=UNI/model.safetensors --out cells.parquet
         cytolora embed new_cells --unlabelled --model dinov2-b14 --out new.parquet
+        cytolora embed my_cells --model nano --out cells.h5ad
 
     Parameters
     ----------
     path
         Folder, table or zip file.
     out
-        Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights.
+        Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights. Or
+        AnnData (.h5ad, extra `exchange`), or NumPy (.npz).
     model
         Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
     dataset

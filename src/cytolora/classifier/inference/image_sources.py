@@ -1,4 +1,4 @@
-"""Image sources for prediction: files, folders, globs and zip files as one stream."""
+"""Image sources for prediction: files, folders, globs, zip files and other files of images as one stream."""
 
 import glob
 import zipfile
@@ -13,6 +13,7 @@ from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
 from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
 from cytolora.core.zip_members import MAX_RATIO, is_bomb, read_member
+from cytolora.data.exchange.formats import container_of
 from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Decoded, Pixels, decode_image
 from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError, unreadable
@@ -82,9 +83,11 @@ class Source:
 def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
     """Yields the images of one path or many: files, folders (at any depth), globs and zip files, in that order.
 
+    Tar shards, Parquet, ``.npz`` and HDF5 with images are unpacked once, into a folder beside them.
+
     Images of formats that are not read, and links that lead nowhere, are sources that cannot be read; what else is
     left out of folders and zip files, ``left_out`` names. A zip file that is damaged is one source that cannot be
-    read; nothing is unpacked to disk.
+    read; nothing of it is unpacked to disk.
 
     Raises:
         DataError: If a path is not there, or there is no image in it; before the first image of the call is given.
@@ -129,6 +132,8 @@ def _images_at(path: str | Path) -> Iterator[Source]:
         )
     elif _is_zip(place):
         yield from _members(place)
+    elif (container := container_of(place)) is not None:
+        yield from _images_at(container.images(place))
     elif place.exists():
         yield Source(name=as_text(place), file=place)
     elif _is_wild(path):
