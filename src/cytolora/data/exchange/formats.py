@@ -101,7 +101,7 @@ for _entry in (
         reads="one choice an image, in the full JSON or JSON-MIN; annotators must agree, or one is ground truth",
         writes="tasks with one annotation, subset, group and metadata in their data; beside them the interface",
         lost="who annotated, when and for how long; cancelled annotations; predictions",
-        checked_with="the documented layout: its SDK brings 60 packages",
+        checked_with="the documented layout: its SDK is heavy",
         write=write_label_studio,
         suffixes=(".json",),
     ),
