@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from cytolora.core.progress import SILENT, Progress
 from cytolora.experiments.claims import ClaimedError, wait_for_any
 from cytolora.experiments.engines.queue import Queue
+from cytolora.experiments.engines.workers import SetUp
 from cytolora.experiments.execute import execute, open_session
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
@@ -43,14 +44,13 @@ def run_jobs(
             wait_for_any(store.root, progress, [error for job in jobs for error in elsewhere[job]])
 
 
-def run_units(units: Queue[Any], setup: Callable[[int], Any], *, progress: Progress, worker: str) -> None:
+def run_units(units: Queue[Any], setup: SetUp, *, device: torch.device, progress: Progress, worker: str) -> None:
     """Does all that a queue holds in this process; what other commands are at work at is waited for.
 
     Args:
-        setup: Returns what the worker is told, by its number of threads.
         worker: Module of the ``Worker`` that it is told to; its ``on_images`` is told of images as they are done.
     """
-    own = import_module(worker).Worker(setup=setup(torch.get_num_threads()), on_images=progress.done)
+    own = import_module(worker).Worker(setup=setup(torch.get_num_threads(), device), on_images=progress.done)
     own.start()
     awaited: set[str] = set()
     while units.are_left:

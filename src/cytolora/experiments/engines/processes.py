@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,7 +31,7 @@ from cytolora.experiments.engines.notices import Notices
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, RUNS, TAKEN
 from cytolora.experiments.engines.queue import Queue, Work
-from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.engines.workers import SetUp, Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -64,16 +64,15 @@ def run_jobs(
     """
     units = open_units(jobs, inputs, store, progress)
 
-    def setup(threads: int) -> Any:
-        own = torch.device(device.type)  # a worker sees one GPU, which is its first
-        return worker_setup(jobs, inputs, store, device=own, threads=threads)
+    def setup(threads: int, device: torch.device) -> Any:
+        return worker_setup(jobs, inputs, store, device=device, threads=threads)
 
     run_units(units, setup, device=device, progress=progress, workers=workers)
 
 
 def run_units(
     units: Queue[Any],
-    setup: Callable[[int], Any],
+    setup: SetUp,
     *,
     device: torch.device,
     progress: Progress,
@@ -83,7 +82,6 @@ def run_units(
     """Has processes do all that a queue holds.
 
     Args:
-        setup: Returns what every worker is told at its start, by its number of threads.
         worker: Module of the ``Worker`` that it is told to.
 
     Raises:
@@ -94,7 +92,8 @@ def run_units(
     num_workers, threads = sized(workers, device, torch.get_num_threads())
     num_workers = min(num_workers, len(units.waiting))
     progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
-    crew = ProcessCrew(setup=_pickled(setup(threads)), gpus=gpus_of(device), worker=worker)
+    own = torch.device(device.type)  # a worker sees one GPU, which is its first
+    crew = ProcessCrew(setup=_pickled(setup(threads, own)), gpus=gpus_of(device), worker=worker)
     try:
         Pool(crew=crew, units=units, progress=progress).run(num_workers)
     finally:

@@ -26,7 +26,7 @@ from cytolora.experiments.engines.ray_cluster import (
     too_small,
 )
 from cytolora.experiments.engines.ray_watch import look_at, raise_if_dead, run_watched, started
-from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.engines.workers import SetUp, Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -52,7 +52,7 @@ def run_jobs(
     check_cluster(workers)
     units = open_units(jobs, inputs, store, progress)
 
-    def setup(threads: int) -> Any:
+    def setup(threads: int, device: torch.device) -> Any:
         return worker_setup(jobs, inputs, store, device=device, threads=threads)
 
     run_units(units, setup, device=device, progress=progress, workers=workers, safe=kept(store))
@@ -67,7 +67,7 @@ def check_cluster(workers: Workers) -> None:
 
 def run_units(
     units: Queue[Any],
-    setup: Callable[[int], Any],
+    setup: SetUp,
     *,
     device: torch.device,
     progress: Progress,
@@ -78,7 +78,6 @@ def run_units(
     """Has the workers of a cluster do all that a queue holds.
 
     Args:
-        setup: Returns what every worker is told at its start, by its number of threads.
         safe: Sentence on what is kept where the cluster is lost.
         worker: Module of the ``Worker`` that it is told to.
 
@@ -95,7 +94,7 @@ def run_units(
         worker_threads = int(resources["num_cpus"]) if device.type == "cuda" else threads
         crew = RayCrew(
             ray=ray,
-            setup=setup(worker_threads),
+            setup=setup(worker_threads, device),
             resources=resources,
             check_alive=lambda: raise_if_dead(look, safe=safe),
             worker=worker,

@@ -1,12 +1,12 @@
 """Registry of engines; importing it loads neither torch nor Ray."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
-from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.experiments.engines.workers import THIS_PROCESS, SetUp, Workers
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class RunUnits(Protocol):
     def __call__(
         self,
         units: "Queue[Any]",
-        setup: Callable[[int], Any],
+        setup: SetUp,
         *,
         device: "torch.device",
         progress: "Progress",
@@ -51,11 +51,7 @@ class RunUnits(Protocol):
         safe: str,
         worker: str,
     ) -> None:
-        """Does it by the ``Worker`` of a module, which ``setup`` tells, by its threads, all that it needs.
-
-        Args:
-            safe: Sentence on what is kept where workers are lost.
-        """
+        """Does it by the ``Worker`` of a module; ``safe``: sentence on what is kept where workers are lost."""
         ...
 
 
@@ -148,7 +144,7 @@ def _ray(
 
 def _inline_units(
     units: "Queue[Any]",
-    setup: Callable[[int], Any],
+    setup: SetUp,
     *,
     device: "torch.device",
     progress: "Progress",
@@ -158,12 +154,12 @@ def _inline_units(
 ) -> None:
     from cytolora.experiments.engines.inline import run_units
 
-    run_units(units, setup, progress=progress, worker=worker)
+    run_units(units, setup, device=device, progress=progress, worker=worker)
 
 
 def _process_units(
     units: "Queue[Any]",
-    setup: Callable[[int], Any],
+    setup: SetUp,
     *,
     device: "torch.device",
     progress: "Progress",
@@ -178,7 +174,7 @@ def _process_units(
 
 def _ray_units(
     units: "Queue[Any]",
-    setup: Callable[[int], Any],
+    setup: SetUp,
     *,
     device: "torch.device",
     progress: "Progress",
