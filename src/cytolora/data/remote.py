@@ -139,7 +139,8 @@ def _below(fs: Any, folder: str) -> Iterator[tuple[RemoteFile, Kind]]:
     entries = [one for one in entries if _name(one) != folder.rstrip("/") and not is_passed_over(_last(one))]
     files = [one for one in entries if one["type"] != "directory"]
     if may_hold_masks(PurePosixPath(folder).name) and _are_masks(fs, files):
-        yield from ((file, "mask" if kind == "image" else kind) for file, kind in _kinds(fs, files))
+        for file, kind in _kinds(fs, files):
+            yield file, "mask" if kind == "image" else kind
         return
     kinds = iter(_kinds(fs, files))
     for entry in entries:

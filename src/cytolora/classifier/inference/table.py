@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 _NUM_THREADS = 4
 """Images decoded side by side."""
-_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+"""Of an image whose pixels are not kept."""
 
 Write = Callable[[Sequence[Prediction]], None]
 
@@ -143,7 +144,7 @@ def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple
         with one_image():
             decoded = source.decoded(bundle.decoding)
             picture = review_thumbnail(decoded.pixels) if with_thumbnail else ""
-            return bundle.view(decoded.pixels), picture, replace(decoded, pixels=_NO_PIXELS)
+            return bundle.view(decoded.pixels), picture, replace(decoded, pixels=NO_PIXELS)
     except NOT_SEEN as error:
         return as_data_error(error), "", None
 
