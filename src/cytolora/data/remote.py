@@ -89,9 +89,8 @@ def file_system(url: str) -> Any:
     name = url.partition("://")[0].lower()
     scheme = _SCHEMES.get(name)
     if scheme is None:
-        raise ConfigError(
-            f"{url}: URLs of {name}:// are not read; expected {', '.join(f'{one}://' for one in _SCHEMES)}."
-        )
+        known = ", ".join(f"{one}://" for one in _SCHEMES)
+        raise ConfigError(f"{url}: URLs of {name}:// are not read; expected one of {known}, or a path.")
     try:
         import fsspec
 
@@ -102,6 +101,16 @@ def file_system(url: str) -> Any:
         ) from error
     except Exception as error:  # of credentials that the driver looks for at once
         raise _unreachable(url, error) from error
+
+
+def normal_url(url: str) -> str:
+    """Returns a URL as the names of what lies below it begin.
+
+    Raises:
+        ConfigError: If nothing reads such URLs.
+    """
+    fs = file_system(url)
+    return fs.unstrip_protocol(fs._strip_protocol(url))
 
 
 def walk_url(url: str) -> Iterator[tuple[RemoteFile, Kind]]:

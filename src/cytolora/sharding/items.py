@@ -9,7 +9,7 @@ from typing import Any
 from cytolora.classifier.inference.image_sources import Source, open_archive
 from cytolora.core.arguments import is_url
 from cytolora.data.manifest import Manifest
-from cytolora.data.remote import RemoteFile, file_system
+from cytolora.data.remote import RemoteFile, file_system, normal_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def of_sources(sources: Iterable[Source], *, below: str = "") -> Iterable[Item]:
     Args:
         below: Path or URL that their names are given relative to.
     """
-    prefix = f"{below.rstrip('/')}/"
+    prefix = f"{(normal_url(below) if is_url(below) else below).rstrip('/')}/"
     for source in sources:
         name = source.name.removeprefix(prefix) if below else source.name
         yield Item(source=replace(source, name=name))
