@@ -34,24 +34,23 @@ def test_a_dataset_in_shards_has_the_rows_of_one_file(drawn_cells: Path, whole: 
     assert [{key: value for key, value in row.items() if key != "error"} for row in rows(tmp_path / "out")] == whole
 
 
-def test_zip_files_and_urls_give_the_same_features(cells: Path, whole: list[dict[str, object]], tmp_path: Path):
+@pytest.mark.parametrize("place", ["memory://bucket/cells", "memory://bucket/cells.zip"])
+def test_a_zip_file_and_a_url_give_the_same_features(
+    place: str, cells: Path, whole: list[dict[str, object]], tmp_path: Path
+):
     with zipfile.ZipFile(tmp_path / "cells.zip", "w") as packed:
         for path in cells.rglob("*.png"):
             packed.write(path, path.relative_to(cells))
     fs = fsspec.filesystem("memory")
     fs.put(str(cells), "/bucket/cells", recursive=True)
     fs.put(str(tmp_path / "cells.zip"), "/bucket/cells.zip")
-    places = [cells, tmp_path / "cells.zip", "memory://bucket/cells", "memory://bucket/cells.zip", cells.as_uri()]
-    found = []
-    for number, place in enumerate(places):
-        embed(place, "--unlabelled", "--out", tmp_path / f"out{number}", "--shard-size", "64")
-        found.append([(row["path"], row["sha256"], row["features"]) for row in rows(tmp_path / f"out{number}")])
+    embed(place, "--unlabelled", "--out", tmp_path / "out", "--shard-size", "64")
     fs.rm("/bucket", recursive=True)
-    assert all(one == found[0] for one in found)
-    assert len(found[0]) == 71
-    assert [path for path, _, features in found[0] if features is None] == ["slide_99/aaa.png"]
-    by_path = {row["path"]: row["features"] for row in whole}
-    assert all(by_path[path] == features for path, _, features in found[0] if path in by_path)
+    found = rows(tmp_path / "out")
+    assert len(found) == 71
+    assert [row["path"] for row in found if row["features"] is None] == ["slide_99/aaa.png"]
+    names = ("path", "sha256", "features")
+    assert [[row[name] for name in names] for row in found[:60]] == [[row[name] for name in names] for row in whole]
 
 
 def test_an_image_that_cannot_be_read_is_a_row_with_an_error(

@@ -10,7 +10,15 @@ from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, OfFea
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
 from cytolora.cli.shard_options import ONE_FILE, ShardOptions, refuse_with_shards
-from cytolora.cli.slides import check_several, make_pool, predict_on_slide, print_summary, refuse_slides, slides_of
+from cytolora.cli.slides import (
+    check_several,
+    make_pool,
+    predict_on_slide,
+    predict_on_slides,
+    print_summary,
+    refuse_slides,
+    slides_of,
+)
 from cytolora.core.arguments import is_url
 from cytolora.errors import ConfigError
 
@@ -47,6 +55,7 @@ def predict(
         cytolora predict model1 slides --transductive --slide-by folder --out predictions.csv
         cytolora predict model1 cells --transductive --slide group --out predictions.csv
         cytolora predict model1 slide.svs --cells cells.geojson --crop-um 30 --out predictions.geojson
+        cytolora predict model1 "archive/*.svs" --cells positions --crop-um 30 --workers 2 --out predictions
 
     Parameters
     ----------
@@ -62,7 +71,8 @@ def predict(
         HTML file to write: the images, the most uncertain first, to be corrected by keyboard.
     cells
         Positions of the cells of a slide: GeoJSON as QuPath exports it, or CSV with columns x,y (pixels of level 0) or
-        x_um,y_um (micrometres).
+        x_um,y_um (micrometres). With --engine or --workers many slides, a shard each, and a folder with one such file
+        for every slide, called like it.
     crop_um
         Edge of the square around a cell of a slide, micrometres, as in the training images.
     mpp
@@ -87,7 +97,12 @@ def predict(
         raise ConfigError("--slide-by says which images are one slide for --transductive; leave it out here.")
     if slide is not None and (cells is not None or not transductive or slide_by is not None):
         raise ConfigError("--slide says which images are one slide for --transductive, as --slide-by; give it alone.")
-    refuse_with_shards(shards, page=page, cells=cells, transductive=transductive)
+    refuse_with_shards(shards, page=page, transductive=transductive)
+    if cells is not None and shards.is_asked:
+        how, opened = shards.sharding(), open_any(bundle, files, machine, precision)
+        of_slides = {"crop_um": crop_um, "mpp": mpp, "plane": plane}
+        predict_on_slides(opened, paths, cells, out, how, machine, **of_slides, json_=json_, quiet=quiet)
+        return
     if cells is not None:
         opened = open_any(bundle, files, machine, precision)
         predict_on_slide(

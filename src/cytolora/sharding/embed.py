@@ -32,7 +32,7 @@ from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.encoder import Encoder
 from cytolora.models.kernels.cpu import for_inference
 from cytolora.sharding.folder import write_part
-from cytolora.sharding.items import Item
+from cytolora.sharding.items import Item, items_of
 from cytolora.sharding.run import Job, Sharding, run_shards
 from cytolora.sharding.worker import WriteShard
 from cytolora.training.features import batch_size, encode, side_by_side
@@ -158,9 +158,9 @@ class _Writer:
     encoder: Encoder
     device: torch.device
 
-    def __call__(self, items: Sequence[Item], path: Path, on_images: Callable[[int], None]) -> None:
+    def __call__(self, entries: Sequence[Sequence[Any]], path: Path, on_images: Callable[[int], None]) -> None:
         """Writes the features of some images to a file."""
-        read = ImagesRead(self.task.decoding)
+        items, read = items_of(entries), ImagesRead(self.task.decoding)
         schema, num_errors = self._schema(), 0
 
         def tables() -> Iterator[pa.Table]:

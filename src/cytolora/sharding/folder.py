@@ -41,13 +41,15 @@ class Shard:
 
     number: int
     """From 0."""
-    num_images: int
+    amount: int
+    """Images, or slides."""
     digest: str
     """SHA-256 of the model, the options that change its results, and what identifies the images."""
     model: str
+    unit: str = "image"
 
     def __str__(self) -> str:
-        return f"shard {self.number + 1} ({counted(self.num_images, 'image')})"
+        return f"shard {self.number + 1} ({counted(self.amount, self.unit)})"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,8 +58,8 @@ class Shard:
 
     @property
     def cost(self) -> float:
-        """Images."""
-        return self.num_images
+        """Images, or slides."""
+        return self.amount
 
     @property
     def names(self) -> list[str]:
@@ -132,7 +134,7 @@ class ShardFolder:
         old = [path for path in self.parts() if path.name not in listed]
         for path in old:
             path.unlink(missing_ok=True)
-        files = [{"file": shard.file_name, "images": shard.num_images, "sha256": shard.digest} for shard in shards]
+        files = [{"file": shard.file_name, f"{shard.unit}s": shard.amount, "sha256": shard.digest} for shard in shards]
         self._write({**(self.manifest() or {}), **totals, "is_complete": True, "shards": files})
         for shard in shards:
             self.listing(shard).unlink(missing_ok=True)

@@ -4,12 +4,26 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from cytolora.classifier.inference.image_sources import Source, open_archive
 from cytolora.core.arguments import is_url
 from cytolora.data.manifest import Manifest
 from cytolora.data.remote import RemoteFile, file_system, normal_url
+
+
+class AnyItem(Protocol):
+    """What shards are made of."""
+
+    @property
+    def identity(self) -> list[Any]:
+        """What another item, or another content, differs in; no part of it is where the file lies."""
+        ...
+
+    @property
+    def entry(self) -> list[Any]:
+        """Plain data that a worker reads the item from."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

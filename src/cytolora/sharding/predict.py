@@ -24,7 +24,7 @@ from cytolora.core.findings import Finding, gravest_first
 from cytolora.core.progress import Progress
 from cytolora.errors import BundleError, passing
 from cytolora.sharding.folder import write_part
-from cytolora.sharding.items import Item, of_sources
+from cytolora.sharding.items import items_of, of_sources
 from cytolora.sharding.run import Job, Sharding, run_shards
 from cytolora.sharding.worker import WriteShard
 
@@ -41,8 +41,22 @@ class PredictTask:
     """The backbone's file, absolute; None for an export."""
     precision: FeaturePrecision
 
+    @classmethod
+    def of(cls, model: Predictor[Any]) -> "PredictTask":
+        """Returns the task of what a driver has opened."""
+        return cls(
+            path=local(model.name).absolute(),
+            contents_sha256=_sha256_of(model),
+            checkpoint=model.checkpoint().absolute() if isinstance(model, Classifier) else None,
+            precision=model.precision,
+        )
+
     def open(self, device: torch.device, threads: int) -> WriteShard:
-        """Opens the model.
+        """Opens the model; raises as ``opened`` does."""
+        return partial(_write, self.opened(device, threads))
+
+    def opened(self, device: torch.device, threads: int) -> Predictor[Any]:
+        """Opens the model and compares it with the driver's.
 
         Raises:
             BundleError: If it is damaged, or another one than the driver opened.
@@ -54,7 +68,7 @@ class PredictTask:
             model = Classifier.load(self.path, weights=self.checkpoint, device=device, precision=self.precision)
         if _sha256_of(model) != self.contents_sha256:
             raise passing(BundleError(f"{self.path} was replaced since the command began. Start it again."))
-        return partial(_write, model)
+        return model
 
 
 def predict_shards(
@@ -81,21 +95,7 @@ def predict_shards(
         DataError: If a shard cannot be written.
         EngineError: If workers cannot be started, or die at one shard again and again.
     """
-    is_bundle = isinstance(model, Classifier)
-    task = PredictTask(
-        path=local(model.name).absolute(),
-        contents_sha256=_sha256_of(model),
-        checkpoint=model.checkpoint().absolute() if is_bundle else None,
-        precision=model.precision,
-    )
-    about = {
-        "model_sha256": task.contents_sha256,
-        "backbone": model.contents.backbone.name,
-        "classes": list(model.classes),
-        "is_export": not is_bundle,
-        "precision": task.precision,
-    }
-    job = Job(kind="predict", task=task, about=about, model=model.name, paths=paths)
+    job = Job(kind="predict", task=PredictTask.of(model), about=about_model(model), model=model.name, paths=paths)
     told = run_shards(job, of_sources(sources), out, how, device=device, progress=progress)
     read = ImagesRead(model.decoding)
     for one in told:
@@ -111,12 +111,25 @@ def predict_shards(
     )
 
 
-def _write(model: Predictor[Any], items: Sequence[Item], path: Path, on_images: Callable[[int], None]) -> None:
+def about_model(model: Predictor[Any]) -> dict[str, Any]:
+    """Returns what of a model decides its predictions, plain."""
+    return {
+        "model_sha256": _sha256_of(model),
+        "backbone": model.contents.backbone.name,
+        "classes": list(model.classes),
+        "is_export": not isinstance(model, Classifier),
+        "precision": model.precision,
+    }
+
+
+def _write(
+    model: Predictor[Any], entries: Sequence[Sequence[Any]], path: Path, on_images: Callable[[int], None]
+) -> None:
     read, counts = ImagesRead(model.decoding), [0, 0, 0, 0]
 
     def tables() -> Iterator[pa.Table]:
         nonlocal counts
-        for batch in look(model, [item.source for item in items]):
+        for batch in look(model, [item.source for item in items_of(entries)]):
             predictions = [one.prediction for one in batch]
             read.add(batch)
             counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]

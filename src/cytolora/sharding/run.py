@@ -18,7 +18,7 @@ from cytolora.experiments.engines.queue import Queue
 from cytolora.experiments.engines.registry import ENGINES, Engine, chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.sharding.folder import Shard, ShardFolder, read_about
-from cytolora.sharding.items import Item
+from cytolora.sharding.items import AnyItem
 from cytolora.sharding.worker import ShardSetup, Task
 
 SHARD_SIZE = 50_000
@@ -57,7 +57,7 @@ class Sharding:
     @property
     def rounded(self) -> int | None:
         """Returns the size in whole batches."""
-        return None if self.shard_size is None else -(-self.shard_size // _WHOLE_BATCHES) * _WHOLE_BATCHES
+        return None if self.shard_size is None else _rounded(self.shard_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,25 @@ class Job:
     model: str
     paths: Sequence[str]
     """As they were named."""
+    unit: str = "image"
+    """One of the items."""
+    fixed_size: int | None = None
+    """Items of a shard where that is no choice."""
+
+    def size(self, how: Sharding, folder: ShardFolder) -> int:
+        """Returns the items of a shard.
+
+        Raises:
+            ConfigError: If the folder holds something else, or the size is no choice.
+        """
+        if self.fixed_size is not None and how.shard_size is not None:
+            raise ConfigError(f"A shard is one {self.unit} here; leave out --shard-size.")
+        given = self.fixed_size or how.rounded
+        return folder.check(self.kind, self.about, self.paths, given) or _rounded(SHARD_SIZE)
 
 
 def run_shards(
-    job: Job, items: Iterable[Item], out: Path, how: Sharding, *, device: torch.device, progress: Progress
+    job: Job, items: Iterable[AnyItem], out: Path, how: Sharding, *, device: torch.device, progress: Progress
 ) -> list[dict[str, Any]]:
     """Computes all shards that are not stored yet; returns what each file tells of itself, in order.
 
@@ -85,14 +100,13 @@ def run_shards(
         EngineError: If workers cannot be started, or die at one shard again and again.
     """
     engine, folder = how.chosen(), ShardFolder(root=out)
-    size = folder.check(job.kind, job.about, job.paths, how.rounded) or SHARD_SIZE
-    size = -(-size // _WHOLE_BATCHES) * _WHOLE_BATCHES
+    size = job.size(how, folder)
     folder.begin(job.kind, job.about, job.paths, size)
-    progress.status("listing images")
+    progress.status(f"listing {job.unit}s")
     shards, missing = _cut(job, items, folder, size, progress)
-    num_images = sum(shard.num_images for shard in shards)
-    num_stored = num_images - sum(shard.num_images for shard in missing)
-    progress.begin(f"{job.kind}: {counted(len(shards), 'shard')}", num_images, "images")
+    total = sum(shard.amount for shard in shards)
+    num_stored = total - sum(shard.amount for shard in missing)
+    progress.begin(f"{job.kind}: {counted(len(shards), 'shard')}", total, f"{job.unit}s")
     if num_stored:
         progress.say(f"{len(shards) - len(missing)} of {counted(len(shards), 'shard')} stored before")
         progress.done(num_stored)
@@ -102,13 +116,13 @@ def run_shards(
 
 
 def _cut(
-    job: Job, items: Iterable[Item], folder: ShardFolder, size: int, progress: Progress
+    job: Job, items: Iterable[AnyItem], folder: ShardFolder, size: int, progress: Progress
 ) -> tuple[list[Shard], list[Shard]]:
     """Returns all shards, and those to compute, whose images are listed in files: no list of all is in memory."""
     shards, missing, rest = list[Shard](), list[Shard](), iter(items)
     while some := list(islice(rest, size)):
         digest = sha256_text(canonical_json([job.kind, job.about, [item.identity for item in some]]))
-        shard = Shard(number=len(shards), num_images=len(some), digest=digest, model=job.model)
+        shard = Shard(number=len(shards), amount=len(some), digest=digest, model=job.model, unit=job.unit)
         shards.append(shard)
         if read_about(folder.part(shard)) is not None:
             continue
@@ -154,7 +168,11 @@ def _told(shards: Sequence[Shard], folder: ShardFolder, progress: Progress) -> l
     lost = [shard.file_name for shard, told in zip(shards, found, strict=True) if told is None]
     if lost:
         raise DataError(f"{folder.root / lost[0]} is damaged, or was removed meanwhile. Run the same command again.")
-    num_old = folder.finish(shards, {"images": sum(shard.num_images for shard in shards)})
+    num_old = folder.finish(shards, {f"{shards[0].unit}s": sum(shard.amount for shard in shards)})
     if num_old:
-        progress.say(f"{counted(num_old, 'shard')} of images that were changed or removed: replaced")
+        progress.say(f"{counted(num_old, 'shard')} of what was changed or removed: replaced")
     return [told for told in found if told is not None]
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _WHOLE_BATCHES) * _WHOLE_BATCHES

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform import node
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -16,12 +16,11 @@ from cytolora.experiments.claims import claimed
 from cytolora.experiments.engines.versions import check_versions
 from cytolora.models.kernels.cpu import keep_freed_memory
 from cytolora.sharding.folder import AlreadyStoredError, Shard, ShardFolder
-from cytolora.sharding.items import Item, items_of
 
 _LOG = logging.getLogger("cytolora")
 
-WriteShard = Callable[[Sequence[Item], Path, Callable[[int], None]], None]
-"""Computes images, writes their file, and tells how many images are done."""
+WriteShard = Callable[[Sequence[Sequence[Any]], Path, Callable[[int], None]], None]
+"""Computes what the entries of a shard name, writes its file, and tells how much is done."""
 
 
 class Task(Protocol):
@@ -55,7 +54,7 @@ class Worker:
 
     setup: ShardSetup
     on_images: Callable[[int], None] = lambda images: None
-    """Told the number of images after every batch."""
+    """Told how much is done, as it is done."""
     _write: WriteShard | None = None
 
     def start(self) -> None:
@@ -73,7 +72,7 @@ class Worker:
         self._write = self.setup.task.open(self.setup.device, self.setup.threads)
 
     def work(self, shard: Shard) -> int:
-        """Computes one shard, unless it is stored by now; returns its number of images.
+        """Computes one shard, unless it is stored by now; returns its amount.
 
         Raises:
             ClaimedError: If a process of another command is at work at it.
@@ -82,11 +81,11 @@ class Worker:
         folder = ShardFolder(root=self.setup.root)
         with claimed(folder.root, shard.claim, shard.names):
             if folder.part(shard).exists():
-                self.on_images(shard.num_images)
-                return shard.num_images
-            items = items_of(read_json(folder.listing(shard).read_text(encoding="ascii")))
+                self.on_images(shard.amount)
+                return shard.amount
+            entries = read_json(folder.listing(shard).read_text(encoding="ascii"))
             try:
-                self._write(items, folder.part(shard), self.on_images)
+                self._write(entries, folder.part(shard), self.on_images)
             except AlreadyStoredError:  # this process was suspended for longer than its claim lives
                 _LOG.warning("%s was stored by another process meanwhile; what this one computed is dropped.", shard)
-        return shard.num_images
+        return shard.amount
