@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from cytolora.classifier.inference.image_sources import Source, open_archive
+from cytolora.classifier.inference.image_sources import DAMAGED, Source, open_archive
 from cytolora.core.arguments import is_url
 from cytolora.data.manifest import Manifest
 from cytolora.data.remote import RemoteFile, file_system, normal_url
+from cytolora.errors import DataError, passing
 
 
 class AnyItem(Protocol):
@@ -116,5 +117,8 @@ class _Opened:
 
     def _archive(self, path: str, file: Path, remote: RemoteFile | None) -> zipfile.ZipFile:
         if path not in self._archives:
-            self._archives[path] = open_archive(file, remote)
+            try:
+                self._archives[path] = open_archive(file, remote)
+            except DAMAGED as error:
+                raise passing(DataError(f"{path} can no longer be read: {error}. Start the command again.")) from error
         return self._archives[path]

@@ -28,7 +28,7 @@ _MAX_BYTES = 2**28
 _WILD = ("*", "?", "[")
 UNREAD_FORMAT, BROKEN_LINK = "F201", "F206"
 """Codes of images that are no row of a dataset, and here a row with an error."""
-_DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 """Errors of opening a zip file."""
 
 
@@ -217,12 +217,12 @@ def _is_zip(path: Path) -> bool:
 def _walk_archive(path: Path) -> Iterator[Found]:
     """Walks a zip file; of a damaged one, or another file, there is nothing to walk."""
     if _is_zip(path):
-        with suppress(*_DAMAGED), zipfile.ZipFile(path) as packed:
+        with suppress(*DAMAGED), zipfile.ZipFile(path) as packed:
             yield from walk_zip(packed)
 
 
 def _walk_remote_archive(url: str) -> Iterator[Found]:
-    with suppress(*_DAMAGED):
+    with suppress(*DAMAGED):
         for remote, _ in walk_url(url):
             with remote.open() as file, zipfile.ZipFile(file) as packed:
                 yield from walk_zip(packed)
@@ -243,7 +243,7 @@ def _members(archive: Path, remote: RemoteFile | None = None) -> Iterator[Source
     try:
         packed = open_archive(archive, remote)  # closed with the last of its sources: they are read after the listing
         found = [(one.path.as_posix(), one.kind == "unread") for one in walk_zip(packed) if _is_row(one)]
-    except _DAMAGED:
+    except DAMAGED:
         yield Source(name=named, file=archive, remote=remote)  # decoding it raises the error
         return
     for name, is_unread in found:
