@@ -110,8 +110,8 @@ PARTS: Mapping[str, Part] = {
     "shards": Part(
         title="Prediction in shards",
         script="shards.py",
-        quick=("--images", "1000", "--rounds", "1"),
-        minutes=2,
+        quick=("--images", "500", "--rounds", "1", "--ways", "table", "shards"),
+        minutes=0.4,
         full_minutes=20,
     ),
     "augmentation": Part(title="Views of a training batch", script="augmentation.py", minutes=0.3, full_minutes=0.3),

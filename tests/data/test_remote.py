@@ -13,7 +13,7 @@ from cytolora.cli.app import main
 from cytolora.data import remote
 from cytolora.data.imaging.pixels import DecodeError
 from cytolora.data.remote import walk_url
-from cytolora.errors import ConfigError, DataError
+from cytolora.errors import ConfigError, DataError, EngineError
 
 
 @pytest.fixture
@@ -51,6 +51,17 @@ def test_no_more_is_read_than_is_allowed(bucket: Any):
     file, _ = next(walk_url("memory://bucket/cells/a"))
     with pytest.raises(OSError, match="more than 10"):
         file.read(10)
+
+
+def test_a_connection_that_is_lost_is_no_fault_of_the_image(bucket: Any, monkeypatch: pytest.MonkeyPatch):
+    good, *_ = find_images("memory://bucket/cells")
+
+    def lost(*_: Any) -> bytes:
+        raise RuntimeError("No route to host")
+
+    monkeypatch.setattr(type(bucket.open("/bucket/cells/a/0.png")), "read", lost)
+    with pytest.raises(EngineError, match=r"a/0\.png cannot be reached any more: No route to host"):
+        good.decoded()
 
 
 def test_another_content_has_another_identity(bucket: Any):

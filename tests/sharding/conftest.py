@@ -14,7 +14,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cells(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """70 images, 10 of them twice there, and a file that is called like one: two shards of 64 and 7."""
+    """70 images, ten of them copies, and a file that is called like one: two shards, of 64 and 7."""
     folder = tmp_path_factory.mktemp("sharding") / "cells"
     shutil.copytree(drawn_cells, folder)
     shutil.copytree(drawn_cells / "slide_00", folder / "slide_99")

@@ -1,8 +1,8 @@
 """The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -21,6 +21,9 @@ from cytolora.cli.slides import (
 )
 from cytolora.core.arguments import is_url
 from cytolora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cytolora.classifier.inference.image_sources import Source
 
 
 def predict(
@@ -129,11 +132,11 @@ def predict(
 
     if not paths:
         raise ConfigError(
-            "Name at least one image, folder, pattern or zip file: cytolora predict BUNDLE PATH --out FILE."
+            "Name at least one image, folder, pattern, zip file or URL: cytolora predict BUNDLE PATH --out FILE."
         )
     sources = find_images(paths)
     if shards.is_asked:
-        _predict_shards(bundle, paths, out, shards, precision, files, machine, json_=json_, quiet=quiet)
+        _predict_shards(bundle, paths, sources, out, shards, precision, files, machine, json_=json_, quiet=quiet)
         return
     check_out(out, *(Path(path) for path in paths if not is_url(path)))
     if page is not None:
@@ -157,6 +160,7 @@ def predict(
 def _predict_shards(
     bundle: Path,
     paths: Sequence[str],
+    sources: "Iterator[Source]",
     out: Path,
     shards: ShardOptions,
     precision: OfFeatures,
@@ -167,7 +171,7 @@ def _predict_shards(
     quiet: bool,
 ) -> None:
     """Predicts in shards and prints the summary over all of them."""
-    from cytolora.classifier.inference.image_sources import find_images, left_out
+    from cytolora.classifier.inference.image_sources import left_out
     from cytolora.cli.machine import resolve_device
     from cytolora.sharding.predict import predict_shards
 
@@ -177,7 +181,7 @@ def _predict_shards(
         opened = open_any(bundle, files, machine, precision)
         result = predict_shards(
             opened,
-            find_images(paths),
+            sources,
             paths,
             out,
             how,

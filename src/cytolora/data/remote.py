@@ -1,17 +1,20 @@
 """Files behind URLs (``s3://``, ``gs://``, ``file://``, ``memory://``) through fsspec, loaded when one is named."""
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from io import RawIOBase
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from cytolora.data.formats import is_image, is_passed_over
 from cytolora.data.masks import is_mask_folder, may_hold_masks
 from cytolora.data.walk import Found, Kind, kinds_of
-from cytolora.errors import ConfigError, CytoloraError, DataError, missing_package
+from cytolora.errors import ConfigError, CytoloraError, DataError, EngineError, missing_package
+
+Result = TypeVar("Result")
 
 _WILD = ("*", "?", "[")
 _NUM_TRIED = 6
@@ -52,32 +55,66 @@ class RemoteFile:
         """Reads the whole file.
 
         Raises:
-            OSError: If it cannot be read, or is larger.
+            OSError: If it is gone, may not be read, or is larger.
+            EngineError: If its bucket cannot be reached: that is no fault of the file.
         """
         if (self.num_bytes or 0) > max_bytes:
             raise OSError(errno.EFBIG, f"{self.num_bytes:,} bytes, more than {max_bytes:,}")
         with self.open() as file:
-            try:
-                content = file.read(max_bytes + 1)
-            except Exception as error:
-                raise _as_os_error(error) from error
+            content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise OSError(errno.EFBIG, f"more than {max_bytes:,} bytes")
         return content
 
     def open(self) -> BinaryIO:
-        """Opens it for reading, anywhere in it.
+        """Opens it for reading, anywhere in it; raises as ``read`` does, then and whenever it is read."""
+        fs: Any = self.fs or file_system(self.url)
+        opened: Any = _Watched(self.url, _of_file(self.url, lambda: fs.open(fs._strip_protocol(self.url), "rb")))
+        return opened
 
-        Raises:
-            OSError: If it cannot be opened.
-        """
-        try:
-            fs = self.fs or file_system(self.url)
-            return fs.open(fs._strip_protocol(self.url), "rb")
-        except CytoloraError:
-            raise
-        except Exception as error:
-            raise _as_os_error(error) from error
+
+class _Watched(RawIOBase):
+    """An open file whose errors are told apart: those of the file, and those of the way to it."""
+
+    def __init__(self, url: str, file: Any) -> None:
+        self._url, self._file = url, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return _of_file(self._url, lambda: self._file.read(size))
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return _of_file(self._url, lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _of_file(url: str, work: Callable[[], Result]) -> Result:
+    """Returns what ``work`` returns; its errors are those of ``RemoteFile.read``."""
+    try:
+        return work()
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or _line(error)) from error
+    except Exception as error:  # drivers raise classes of their own
+        raise EngineError(
+            f"{url} cannot be reached any more: {_line(error)}. What was finished is kept; the same command goes on "
+            "from there."
+        ) from error
 
 
 def file_system(url: str) -> Any:
@@ -205,12 +242,6 @@ def _unreachable(url: str, error: Exception) -> DataError:
     return DataError(
         f"{url} cannot be reached: {_line(error)}. Check its name, the network and your credentials for it."
     )
-
-
-def _as_os_error(error: Exception) -> OSError:
-    if isinstance(error, OSError) and error.strerror:
-        return error
-    return OSError(errno.EIO, _line(error))
 
 
 def _line(error: Exception) -> str:

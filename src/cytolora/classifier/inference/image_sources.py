@@ -199,7 +199,7 @@ def _is_row(found: Found) -> bool:
 
 def _images_at_url(url: str) -> Iterator[Source]:
     for remote, kind in walk_url(url):
-        if _is_zip_name(remote.url):
+        if _is_zip_name(url):  # named, or of a pattern; in a folder it is passed over, as on a disk
             yield from _members(Path(remote.url), remote)
         elif kind in ("image", "unread"):
             name = Path(PurePosixPath(remote.url).name)
