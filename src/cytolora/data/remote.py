@@ -133,9 +133,8 @@ def file_system(url: str) -> Any:
 
         return fsspec.filesystem(name, use_listings_cache=False, skip_instance_cache=True, **scheme.options)
     except ImportError as error:
-        raise missing_package(
-            f"Reading {name}:// needs", scheme.driver or "fsspec", extra="cloud", error=_not_there(error)
-        ) from error
+        needs, driver = f"Reading {name}:// needs", scheme.driver or "fsspec"
+        raise missing_package(needs, driver, extra="cloud", error=_not_there(error)) from error
     except Exception as error:  # of credentials that the driver looks for at once
         raise _unreachable(url, error) from error
 
