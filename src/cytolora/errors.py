@@ -66,11 +66,23 @@ def passing(error: _Error) -> _Error:
     return error
 
 
+def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
+    """Returns the known name that was probably meant: one that begins as typed, in any case, else the most alike.
+
+    Args:
+        cutoff: Similarity from which another name is alike, in [0, 1] (``difflib``).
+    """
+    names = sorted(known)
+    longer = [other for other in names if len(name) > 1 and other.casefold().startswith(name.casefold())]
+    alike = get_close_matches(name, names, n=1, cutoff=cutoff)
+    return min(longer, key=len) if longer else next(iter(alike), None)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Builds the error for a name that no registry holds, with the nearest known one."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest_name(name, names)
+    hint = f" Did you mean {near!r}?" if near else ""
     return ConfigError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
 
 

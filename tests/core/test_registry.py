@@ -9,7 +9,7 @@ import pytest
 
 from cytolora.cli.app import main
 from cytolora.core.registry import Registry
-from cytolora.errors import ConfigError
+from cytolora.errors import ConfigError, unknown_name
 from cytolora.models.backbones.registry import BACKBONES
 
 
@@ -119,3 +119,11 @@ def test_a_broken_plug_in_is_a_problem_of_ls_and_doctor(
         assert "nano" in printed.out
         if "--json" in command:
             assert json.loads(printed.out)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("HSIL", "HSIL-CIN2"), ("hsil", "HSIL-CIN2"), ("LSIK", "LSIL"), ("lora", "lora")]
+)
+def test_a_suggestion_begins_as_typed_where_one_does(typed: str, meant: str):
+    error = unknown_name("class", typed, ["LSIL", "HSIL-CIN2", "HSIL-CIN2-3", "lora"])
+    assert f"Did you mean {meant!r}?" in str(error)

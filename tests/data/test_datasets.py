@@ -1,6 +1,7 @@
 """Readers for anyone's own data and for Herlev, and how a path is recognised."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -179,11 +180,24 @@ def test_herlev_is_recognised_from_three_folders_with_equal_manifests(tmp_path: 
     assert manifest.samples[0].group == "1490-156"
 
 
-def test_a_count_that_differs_is_a_warning_and_an_error_when_strict(tmp_path: Path):
-    message = "herlev: class 'normal_superficiel' has 2 images, 74 are published."
-    assert texts(load_manifest(_herlev(tmp_path)).findings)[0] == message
-    with pytest.raises(DataError, match=re.escape(message)):
+def test_a_part_of_a_dataset_is_one_note_and_an_error_when_strict(tmp_path: Path):
+    findings = load_manifest(_herlev(tmp_path)).findings
+    [part] = [one for one in findings if one.code == "F215"]
+    assert part.text.startswith("herlev: fewer images than published, the first are class 'normal_superficiel' 2 of 74")
+    assert (part.count, part.severity) == (7, "note")
+    assert not [one for one in findings if one.code == "F207"]
+    with pytest.raises(DataError, match=r"herlev: class 'normal_superficiel' has 2 images, 74 are published\."):
         load_manifest(tmp_path, strict=True)
+
+
+def test_a_class_with_more_images_than_published_makes_every_count_a_warning(tmp_path: Path):
+    folder = _herlev(tmp_path) / "smear2005" / "New database pictures" / "normal_superficiel"
+    image = next(folder.glob("*.BMP"))
+    for number in range(80):
+        shutil.copy(image, folder / f"1490-{number:03}-999.BMP")
+    counts = [one for one in load_manifest(tmp_path).findings if one.code in ("F207", "F215")]
+    assert [one.code for one in counts] == ["F207"] * 7
+    assert counts[0].text == "herlev: class 'normal_superficiel' has 82 images, 74 are published."
 
 
 def test_another_folder_read_as_herlev_is_refused(cells: Path):

@@ -73,6 +73,7 @@ def learning_curve(
     quiet
         Shows no progress.
     """
+    from cytolora.classifier.fit.usable import without_unusable
     from cytolora.classifier.learning_curve.forecast import check_target, forecast, plain
     from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_classifiers
     from cytolora.cli.progress import show_progress
@@ -84,6 +85,9 @@ def learning_curve(
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = read_manifest(path, dataset, split, reading)
+        check_asked(manifest, shots, seeds)
+        progress.begin("looking at images", len(manifest.samples), "images")
+        manifest = without_unusable(manifest, on_image=lambda: progress.done(1))
         check_asked(manifest, shots, seeds)
         chosen = shots or default_shots(manifest, seeds)
         progress.begin("features", len(manifest.samples), "images")

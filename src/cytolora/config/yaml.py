@@ -1,7 +1,6 @@
 """Reading of specs from YAML; every wrong key and value is listed at once."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,7 @@ from cytolora.config.grid import GridSpec
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.schema import shown
 from cytolora.core.strict_yaml import MAX_CHARACTERS, read_yaml_text
-from cytolora.errors import ConfigError, unknown_name
+from cytolora.errors import ConfigError, nearest_name, unknown_name
 
 Spec = TypeVar("Spec")
 
@@ -74,8 +73,8 @@ def _problem(detail: Any, kind: type) -> str:
     where = ".".join(str(part) for part in detail["loc"]) or "the file"
     if detail["type"] == "unexpected_keyword_argument":
         key = str(detail["loc"][-1])
-        near = get_close_matches(key, _keys(kind), n=1, cutoff=0.6)
-        return f"unknown key {where!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+        near = nearest_name(key, _keys(kind), cutoff=0.6)
+        return f"unknown key {where!r}" + (f" (did you mean {near!r}?)" if near else "")
     if detail["type"] == "missing_argument" or detail["type"] == "missing":
         return f"{where} is missing"
     message = detail["msg"].removeprefix("Value error, ").rstrip(".")

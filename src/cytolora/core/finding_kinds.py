@@ -106,8 +106,8 @@ FILES = _kinds(
     ),
     (
         *(207, "published-counts", "warning"),
-        "A published dataset has other counts than published.",
-        "Complete the download; a part of it gives other numbers than the literature's.",
+        "A published dataset has other counts than published, and more images of a class or subset.",
+        "Read the official download; other images give other numbers than the literature's.",
     ),
     (
         *(208, "class-in-several-folders", "warning"),
@@ -143,6 +143,11 @@ FILES = _kinds(
         *(214, "not-in-table", "note"),
         "Images stand among those of the table that was named, and neither it nor a table beside it lists them.",
         "Nothing, where they are not meant; else list them.",
+    ),
+    (
+        *(215, "part-of-dataset", "note"),
+        "A published dataset has fewer images than published, and of no class or subset more.",
+        "Complete the download if all of it is meant; a part of it gives other numbers than the literature's.",
     ),
 )
 

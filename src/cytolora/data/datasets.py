@@ -8,7 +8,7 @@ from pathlib import Path
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import SUBSETS
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.findings import Finding, finding
+from cytolora.core.findings import Finding, finding, first
 from cytolora.core.registry import Registry
 from cytolora.core.text import counted
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
@@ -35,7 +35,7 @@ from cytolora.data.readers.mlcc import MLCC
 from cytolora.data.readers.pool import POOL
 from cytolora.data.readers.rearranged import read_dataset
 from cytolora.data.readers.sipakmed import SIPAKMED
-from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.readers.spec import CountDifference, DatasetSpec
 from cytolora.data.readers.synthetic import SYNTHETIC
 from cytolora.data.readers.tables import how_to_name
 from cytolora.data.readers.txt import TXT
@@ -112,10 +112,18 @@ def _read(outer: Path, dataset: str | None, *, reading: ReadOptions, strict: boo
     differences = spec.differences(manifest)
     if strict and differences:
         raise DataError(f"{differences[0]} Complete the download, or leave out --strict.")
-    differing = (finding("F207", text) for text in differences)
     guessed = _guessed(outer, inner, manifest, spec) if dataset is None else []
-    findings = (*manifest.findings, *differing, *_absent_classes(manifest), *left_out, *guessed)
+    findings = (*manifest.findings, *_counts(differences), *_absent_classes(manifest), *left_out, *guessed)
     return replace(manifest, findings=findings, decoding=reading.decoding)
+
+
+def _counts(differences: Sequence[CountDifference]) -> list[Finding]:
+    """One note of a part of a dataset, which has fewer images and nowhere more; else a warning of each count."""
+    if not differences or any(one.number > one.published for one in differences):
+        return [finding("F207", str(one)) for one in differences]
+    numbers = [f"{one.part or 'all'} {one.number:,} of {one.published:,}" for one in differences]
+    text = f"{differences[0].dataset}: fewer images than published, {first(numbers)}."
+    return [finding("F215", text, count=len(numbers), examples=numbers)]
 
 
 def find_dataset(name: str) -> DatasetSpec:

@@ -1,6 +1,7 @@
 """labels: the curve is fitted as scipy would, the interval holds, and what the data cannot say is not said."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,20 @@ def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cel
     assert told["back_test"]["text"] in printed
     assert told["back_test"]["shots"] == [4, 5]
     assert told["back_test"]["measured"] == [point["balanced_accuracy"] for point in told["points"][-2:]]
+
+
+@pytest.mark.slow
+def test_unreadable_images_and_copies_are_left_out_and_named_as_fit_does(drawn_cells: Path, tmp_path, capsys):
+    cells = tmp_path / "cells"
+    shutil.copytree(drawn_cells, cells)
+    first, copied, broken, *_ = sorted(next(path for path in cells.iterdir() if path.is_dir()).glob("*.png"))
+    shutil.copy(first, copied)
+    broken.write_bytes(first.read_bytes()[:100])
+    options = ["--shots", "1", "2", "3", "4", "--seeds", "1", "--cache", str(tmp_path / "c"), "--json"]
+    assert _labels(str(cells), *options) == 0
+    told = {one["code"]: one["text"] for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert broken.name in told["P101"]
+    assert copied.name in told.get("D501", "") + told.get("D503", "")  # of one class, or of two
 
 
 @pytest.mark.parametrize("shots", [1, 4])

@@ -11,6 +11,7 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.audit import Features, audit
 from cytolora.data.quality.duplicates import MIN_SIMILARITY
 from cytolora.data.quality.findings import Audit, Duplicate
+from cytolora.data.quality.scan import scan
 from cytolora.data.splitting.findings import of_division, refuse_one_class
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.display import format as words
@@ -72,6 +73,19 @@ def usable(manifest: Manifest, found: Audit) -> Usable:
             "L404", f"{manifest.name}: no image is left; {findings[0] if findings else 'there are none.'}"
         )
     return Usable(manifest=replace(manifest, samples=left), findings=findings)
+
+
+def without_unusable(manifest: Manifest, *, on_image: Callable[[], None] = lambda: None) -> Manifest:
+    """Looks at every image and leaves out what ``usable`` does; what was left out stands in the findings.
+
+    Raises:
+        DataError: If an image leaves a choice open or shows nothing, or fewer than two classes are left.
+    """
+    found = audit(manifest, records=scan(manifest, on_image=on_image))
+    found.check_readable()
+    left = usable(manifest, found)
+    check_classes(left.manifest, left.findings)
+    return replace(left.manifest, findings=(*manifest.findings, *left.findings))
 
 
 def check_classes(manifest: Manifest, left_out: Sequence[Finding] = ()) -> None:

@@ -25,6 +25,21 @@ class ZenodoRecord:
     """The files that are meant where nobody says which; empty: all."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountDifference:
+    """A number of images that is not the published one."""
+
+    dataset: str
+    part: str
+    """Class or subset, in words; empty for all images."""
+    number: int
+    published: int
+
+    def __str__(self) -> str:
+        of_part = f"{self.part} has " if self.part else ""
+        return f"{self.dataset}: {of_part}{counted(self.number, 'image')}, {self.published} are published."
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """One dataset: its reader, and the facts that a reader's result is held against."""
@@ -79,20 +94,20 @@ class DatasetSpec:
     label_sets: "Mapping[str, DatasetSpec]" = field(default_factory=dict)
     """Other ways to label the same images, by the part after the colon: ``hicervix:25``; the first is the default."""
 
-    def differences(self, manifest: Manifest) -> tuple[str, ...]:
-        """Names every count that is not the published one, with both numbers."""
-        counts, differences = manifest.counts(), []
-        for label, expected in self.expected_counts.items():
-            number = counts.get(label, {}).get("all", 0)
-            if number != expected:
-                differences.append(
-                    f"{self.name}: class {label!r} has {counted(number, 'image')}, {expected} are published."
-                )
-        for subset, expected in self.expected_subsets.items():
-            number = len(manifest.subset(subset))
-            if number != expected:
-                differences.append(f"{self.name}: {subset} has {counted(number, 'image')}, {expected} are published.")
-        if self.expected_total is not None and len(manifest.samples) != self.expected_total:
-            number = counted(len(manifest.samples), "image")
-            differences.append(f"{self.name}: {number}, {self.expected_total} are published.")
-        return tuple(differences)
+    def differences(self, manifest: Manifest) -> tuple[CountDifference, ...]:
+        """Returns every count that is not the published one."""
+        counts = manifest.counts()
+        numbers = [
+            *(
+                (f"class {label!r}", counts.get(label, {}).get("all", 0), n)
+                for label, n in self.expected_counts.items()
+            ),
+            *((subset, len(manifest.subset(subset)), n) for subset, n in self.expected_subsets.items()),
+        ]
+        if self.expected_total is not None:
+            numbers.append(("", len(manifest.samples), self.expected_total))
+        return tuple(
+            CountDifference(dataset=self.name, part=part, number=number, published=published)
+            for part, number, published in numbers
+            if number != published
+        )
