@@ -203,8 +203,8 @@ def _schema(session: Session, feature_dim: int) -> pa.Schema:
         "classes": [label for label in manifest.classes if label],
         "cytolora": version("cytolora"),
     }
-    metadata = sorted({name for sample in manifest.samples for name, _ in sample.metadata})
-    names = ["path", "label", "subset", "group", "sha256", *(METADATA_PREFIX + name for name in metadata)]
+    metadata = [METADATA_PREFIX + name for name in manifest.metadata_names]
+    names = ["path", "label", "subset", "group", "sha256", *metadata]
     fields = [pa.field(name, pa.string()) for name in names]
     fields.append(pa.field(_FEATURES, pa.list_(pa.float32(), feature_dim)))
     return pa.schema(fields, metadata={_METADATA: json.dumps(made_from, sort_keys=True)})

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 _NUM_THREADS = 4
 """Images decoded side by side."""
-_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+"""Of an image whose pixels are not kept."""
 
 Write = Callable[[Sequence[Prediction]], None]
 
@@ -153,7 +154,7 @@ def _read(bundle: Predictor[Any], source: Source, with_pictures: bool) -> tuple[
             decoded = source.decoded(bundle.decoding)
             pictures = (review_thumbnail, review_picture) if with_pictures else (_no_picture, _no_picture)
             small, own = (picture(decoded.pixels) for picture in pictures)
-            return bundle.view(decoded.pixels), small, own, replace(decoded, pixels=_NO_PIXELS)
+            return bundle.view(decoded.pixels), small, own, replace(decoded, pixels=NO_PIXELS)
     except NOT_SEEN as error:
         return as_data_error(error), "", "", None
 
