@@ -29,14 +29,14 @@ _KEPT = ("spec.json", "metrics.json", "predictions.parquet", "provenance.json")
 
 _HEAD = """# Methods compared
 
-All heads on frozen features, the trained linear head and LoRA, from stored runs of three seeds. Whatever came out
-stands here, also where LoRA loses. `.venv/bin/python scripts/methods_table.py > docs/methods.md` renews this page
+All heads on frozen features, prompt learning, adapters in both encoders, LoRA and its kin, from stored runs of three
+seeds. Whatever came out stands here, also where LoRA loses. `.venv/bin/python scripts/methods_table.py > docs/methods.md` renews this page
 from the runs in [examples/heads](examples/heads/README.md); [models.md](models.md#heads-on-frozen-features) says what
 each method is.
 
 * Accuracy on the test set in %, mean over the seeds, with its 95 % interval for other groups (cluster bootstrap).
-* Seconds: training of all seeds and learning rates of the setting of 16 shots, on cached features for heads, one
-  thread of a shared machine.
+* Seconds: training of all seeds and learning rates of the setting of 16 shots, or of the most that were run, on
+  cached features for heads and prompts, one thread of a shared machine.
 * Parameters: those that are trained or solved for, at 16 shots. Tip-Adapter and knn choose one or two numbers and
   keep the training features.
 * Needs: *text*, the text embeddings of the class names; *val*, validation images to choose a learning rate, an epoch
@@ -48,7 +48,11 @@ _DRAWN = """
 Five classes of drawn cells ([synthetic](datasets/synthetic.md)); `nano-clip` was trained on such cells with captions,
 so that its text knows them: zero-shot is what a method has to beat here, and no figure says anything about real
 cells. `lora` starts from a drawn head, `lora-text` from the class names; both were trained for 10 x shots + 50 steps
-at one learning rate, 0.003.
+at one learning rate, 0.003, and so were `lora-eva`, `lora-olora` (LoRA from other starts), `pissa`, `randlora` and
+`miss`. `coop`, `kgcoop` and `prograd` were trained for 20 epochs in batches of 8, `cocoop` for 10, their rate chosen
+between 0.002 and 0.02; `coop-drawn` starts from four vectors that mean nothing, the others from the words of their
+template. `ivlp` and `lora-both` train both encoders for 20 epochs at 0.003. Empty cells were not run: there was time
+for no more of them.
 """
 _REAL = """
 ## Herlev, vit-tiny6
@@ -56,7 +60,8 @@ _REAL = """
 917 cells of seven classes, the division of seed 0, and a small ViT that is no foundation model
 ([example](examples/herlev/README.md)); its LoRA was trained in bf16 for 10 x shots + 50 steps, its rate chosen by
 validation. Seconds but those of `mlp` and `prototypes` are of an earlier version, whose `logistic` and `ridge` took
-several times as long. Heads that read text are missing: the encoder has none.
+several times as long. Methods that read text are missing: the encoder has none. The other starts and kinds of LoRA were
+not run here: one LoRA of 16 shots takes two minutes of a CPU for each seed and rate.
 """
 _PAIRED = """
 ### {name}: paired differences from {baseline}
@@ -87,8 +92,8 @@ def chosen(settings: Iterable[Setting], dataset: str) -> list[Setting]:
 
 
 def name_of(setting: Setting) -> str:
-    """The method; the name of the grid's variant where its head starts from the text."""
-    return setting.name if setting.spec.head_start == "text" else setting.spec.method
+    """The name of the grid's variant, or the method where it has none."""
+    return setting.name or setting.spec.method
 
 
 def _is_shown(setting: Setting) -> bool:
@@ -125,8 +130,11 @@ def results(methods: Mapping[str, Mapping[int, Setting]]) -> str:
         last = of_shots[max(of_shots)]
         head = METHODS.get(last.spec.method).head
         seconds = sum(run.provenance.get("seconds", 0.0) for run in last.runs)
+        time = f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
+        if of_shots.keys() != {0} and max(of_shots) < max(SHOTS):
+            time += f" ({max(of_shots)} shots)"
         cells = [name, head.solution if head else "gradient steps" if last.spec.has_steps else "–", _needs(last)]
-        cells += [f"{last.runs[0].metrics['num_trainable']:,}", f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"]
+        cells += [f"{last.runs[0].metrics['num_trainable']:,}", time]
         cells += [_accuracy(of_shots.get(shots) or of_shots.get(0)) for shots in SHOTS]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -105,7 +105,7 @@ def _check_lengths(encoder: TextEncoder, prompts: Sequence[str], words: Sequence
         if num_vectors is not None:
             what = f"The prompt of {shown(name)} after {num_vectors:,} vectors"
         raise ConfigError(
-            f"{what} has {length:,} tokens with start and end, and the text encoder takes "
+            f"{what} has {length} tokens with start and end, and the text encoder takes "
             f"{encoder.context_length}. Write a shorter template, or set fewer tokens."
         )
 
