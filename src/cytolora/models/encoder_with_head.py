@@ -39,7 +39,7 @@ class EncoderWithHead(nn.Module):
         self.autocast = autocast
         """Whether torch chooses which operations of the encoder are computed in bf16; layers made for bf16 need no such
         help. The head is fp32."""
-        self.encoder = encoder
+        self.encoder, self.num_classes = encoder, num_classes
         self.head = (UnitHead if scales_features else nn.Linear)(encoder.feature_dim, num_classes)
 
     def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float32[Tensor, "batch classes"]:

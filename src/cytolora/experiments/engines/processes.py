@@ -30,7 +30,6 @@ from cytolora.experiments.engines.driver import open_units, worker_setup
 from cytolora.experiments.engines.notices import Notices
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, TAKEN
-from cytolora.experiments.engines.units import Unit
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
@@ -60,7 +59,8 @@ def run_jobs(
     Raises:
         EngineError: If workers cannot be started, or die at one unit again and again.
     """
-    num_workers, threads = sized(workers, device, torch.get_num_threads())
+    gpus = grouped(gpus_of(device), store.division.processes)
+    num_workers, threads = sized(workers, device, torch.get_num_threads(), store.division.processes)
     units = open_units(jobs, inputs, store, progress)
     if not units.waiting:
         return
@@ -68,14 +68,19 @@ def run_jobs(
     progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
     own = torch.device(device.type)  # a worker sees one GPU, which is its first
     setup = worker_setup(jobs, inputs, store, device=own, threads=threads)
-    crew = ProcessCrew(setup=_pickled(setup), gpus=gpus_of(device))
+    crew = ProcessCrew(setup=pickled(setup), gpus=gpus)
     try:
         Pool(crew=crew, units=units, progress=progress).run(num_workers)
     finally:
         crew.end()
 
 
-def _pickled(setup: Any) -> bytes:
+def pickled(setup: Any) -> bytes:
+    """Returns what child processes are told at their start.
+
+    Raises:
+        ConfigError: If it cannot be sent.
+    """
     try:
         return pickle.dumps(setup)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -85,11 +90,28 @@ def _pickled(setup: Any) -> bytes:
         ) from error
 
 
-def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, int]:
-    """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold."""
+def sized(workers: Workers, device: torch.device, threads: int, per_run: int = 1) -> tuple[int, int]:
+    """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold.
+
+    Args:
+        per_run: GPUs of one worker.
+    """
     cpus = num_cpus()
-    count = workers.count or len(gpus_of(device)) or max(1, cpus // threads)
+    count = workers.count or len(grouped(gpus_of(device), per_run)) or max(1, cpus // threads)
     return count, max(1, min(threads, cpus // count))
+
+
+def grouped(gpus: Sequence[str], per_run: int) -> list[str]:
+    """Returns the names of GPUs that one worker sees, for each worker that there is room for.
+
+    Raises:
+        ConfigError: If there are some, and not enough for one worker.
+    """
+    if gpus and len(gpus) < per_run:
+        raise ConfigError(
+            f"--gpus-per-run {per_run}: {counted(len(gpus), 'GPU')} to be had here. Choose at most {len(gpus)}."
+        )
+    return [",".join(gpus[first : first + per_run]) for first in range(0, len(gpus) - per_run + 1, per_run)]
 
 
 def gpus_of(device: torch.device) -> list[str]:
@@ -191,8 +213,8 @@ class ProcessCrew:
         """Has a process make ready."""
         return self._told(worker, self.setup)
 
-    def work(self, worker: _Process, unit: Unit) -> _Process:
-        """Has a process do a unit."""
+    def work(self, worker: _Process, unit: Any) -> _Process:
+        """Has a process do a unit, or whatever else it is told."""
         return self._told(worker, pickle.dumps(unit))
 
     def wait(self, promises: Sequence[_Process], seconds: float) -> list[_Process]:

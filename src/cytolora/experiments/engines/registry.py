@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
+from cytolora.experiments.batch_division import BatchDivision
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class Engine:
     """Whether it distributes runs over ``Workers``."""
     has_cluster: bool = False
     """Whether these may be those of a cluster that runs already."""
+    has_ranks: bool = False
+    """Whether several processes may train one run."""
+
+    def check_division(self, division: BatchDivision) -> None:
+        """Raises a ConfigError if several processes are asked for a run, and this engine does not start them."""
+        if division.processes > 1 and not self.has_ranks:
+            raise ConfigError(f"--gpus-per-run is for --engine {_able('has_ranks')}, not {self.name}.")
 
     def check(self, workers: Workers) -> None:
         """Raises a ConfigError if something is asked for that this engine does not do."""
@@ -121,13 +129,21 @@ def _ray(
     run_jobs(jobs, inputs, store, device=device, progress=progress, workers=workers)
 
 
-ENGINES.add(Engine(name="inline", description="One run after the other, in this process.", run_jobs=_inline))
+ENGINES.add(
+    Engine(
+        name="inline",
+        description="One run after the other, in this process.",
+        run_jobs=_inline,
+        has_ranks=True,
+    )
+)
 ENGINES.add(
     Engine(
         name="processes",
         description="Several processes of this machine: one a GPU, or as many as its CPUs hold.",
         run_jobs=_processes,
         has_workers=True,
+        has_ranks=True,
     )
 )
 ENGINES.add(
