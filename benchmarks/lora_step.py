@@ -29,7 +29,9 @@ from cytolora.models.encoder_with_head import EncoderWithHead
 from cytolora.models.kernels.cpu import keep_freed_memory, speed_up
 from cytolora.models.kernels.last_block import read_first_token_only
 from cytolora.models.kernels.packed import Precision
+from cytolora.training.group import ALONE
 from cytolora.training.loop import add_gradients, images_at_once
+from cytolora.training.passes import passes
 
 CLASSES, SIZE_PX, BATCH = 5, 224, 32
 GFLOP_PER_IMAGE = {"whole": 70.75, "first token": 65.77}
@@ -48,7 +50,11 @@ def ours(precision: Precision, adapter: AdapterSpec) -> Step:
     speed_up(encoder, precision)
     classifier = EncoderWithHead(encoder, CLASSES).train()
     at_once = images_at_once(classifier, torch.device("cpu"))
-    return _step(classifier.trainable(), lambda images, labels: add_gradients(classifier, images, labels, at_once))
+
+    def step(images: Tensor, labels: Tensor) -> Tensor:
+        return add_gradients(classifier, images, labels, passes(len(images), at_once, ALONE, None))
+
+    return _step(classifier.trainable(), step)
 
 
 def timm_peft(adapter: AdapterSpec) -> Step:

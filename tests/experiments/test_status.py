@@ -245,7 +245,7 @@ def test_a_failed_run_is_tried_again_when_its_data_have_changed(
 def test_what_lacks_memory_is_tried_twice_again(
     tmp_path: Path, error: Exception, times: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(failures_module, "_free_memory", lambda: freed.append("freed"))
+    monkeypatch.setattr(failures_module, "free_memory", lambda: freed.append("freed"))
     freed: list[str] = []
     store, runs, calls = Store(tmp_path), expand(GRID), list[str]()
 

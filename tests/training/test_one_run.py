@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from cytolora.config.run import Budget, TrainSpec
 from cytolora.models.encoder_with_head import EncoderWithHead
+from cytolora.training.group import ALONE
 from cytolora.training.loop import add_gradients, fit, images_at_once
+from cytolora.training.passes import passes
 
 
 class _Mean(nn.Module):
@@ -93,7 +95,8 @@ def test_passes_add_up_to_the_gradients_and_the_loss_of_the_whole_batch():
     torch.manual_seed(0)
     classifier = EncoderWithHead(_Small(nn.LayerNorm), 2)  # pyright: ignore
     images, labels = torch.rand(40, 3, 4, 4), torch.tensor([0, 1] * 20)
-    loss = add_gradients(classifier, images, labels, images_at_once(classifier, torch.device("cpu")))
+    divided = passes(40, images_at_once(classifier, torch.device("cpu")), ALONE, None)
+    loss = add_gradients(classifier, images, labels, divided)
     found = {
         name: parameter.grad.clone() for name, parameter in classifier.named_parameters() if parameter.grad is not None
     }

@@ -32,6 +32,7 @@ from cytolora.core.tables import html_table, to_pandas
 from cytolora.data.pooling import pool_of, pooled
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments import claims
+from cytolora.experiments.batch_division import WHOLE, BatchDivision
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
@@ -85,6 +86,8 @@ def run(
     workers: int | None = None,
     retry_failed: bool = False,
     checkpoint_minutes: float = 10.0,
+    gpus_per_run: int = 1,
+    micro_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Runs what is missing of a grid; finished runs stay, and the same call resumes.
@@ -120,6 +123,9 @@ def run(
         workers: Runs at a time, for an engine of several workers.
         retry_failed: Tries runs again that failed for their data or weights, although these are the same since.
         checkpoint_minutes: Between two states that a run keeps of its training, to go on from if it is killed.
+        gpus_per_run: Processes that train one adapter run together, each on a GPU of its own; on a CPU each has its
+            share of the threads. It has to divide the batch.
+        micro_batch: Images that one of them takes through the encoder together, at most; None: as many as are fastest.
 
     Returns:
         The plan as it was before the first run.
@@ -166,6 +172,7 @@ def run(
         workers=Workers(count=workers),
         retry_failed=retry_failed,
         checkpoint_minutes=checkpoint_minutes,
+        division=BatchDivision(processes=gpus_per_run, micro_batch=micro_batch),
     )
 
 
@@ -188,6 +195,7 @@ def run_grid(
     workers: Workers = THIS_PROCESS,
     retry_failed: bool = False,
     checkpoint_minutes: float = 10.0,
+    division: BatchDivision = WHOLE,
 ) -> Plan:
     """Does what ``run`` does, for a grid and inputs that are ready; the command line calls it.
 
@@ -199,12 +207,15 @@ def run_grid(
         workers: The cluster and the number of workers, for an engine that has some.
         retry_failed: Tries again what failed before for data and weights that are the same since.
         checkpoint_minutes: Between two states that a run keeps of its training; 0: after every step.
+        division: Of the batches of adapter runs.
     """
     chosen, progress = chosen_engine(engine, workers), progress or default_progress()
+    chosen.check_division(division)
     on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
     progress.status("comparing what is stored with data and checkpoints")
-    store = Store(out, checkpoint_minutes=checkpoint_minutes)
+    store = Store(out, checkpoint_minutes=checkpoint_minutes, division=division)
     plan = _checked_plan(spec, store, inputs)
+    division.check(plan.runs)
     if plan.jobs:
         require_writable(out)  # now, not after the first run; a finished store may be one to read
     if any([inputs.fetch_weights(job.backbone, progress) for job in plan.jobs]):  # noqa: C419  (all of them are fetched)

@@ -17,6 +17,7 @@ from cytolora.errors import StoreError
 from cytolora.experiments import beside
 from cytolora.experiments.claims import ClaimedError, noted, of_features, of_test
 from cytolora.experiments.cost import num_training_passes
+from cytolora.experiments.divided_training import parts_of_provenance, train_divided
 from cytolora.experiments.divisions import keep_division
 from cytolora.experiments.failures import attempt, blamed
 from cytolora.experiments.parts import predictions_table, provenance
@@ -49,13 +50,14 @@ from cytolora.training.adapt import (
     fit_heads_together,
     probabilities,
     title,
-    train_adapter,
     train_heads,
     zero_shot,
 )
+from cytolora.training.group import NoTeam, Team
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.intruders import intruder_dimensions
-from cytolora.training.kept_state import KeptState, state_of
+from cytolora.training.kept_state import file_of as state_file
+from cytolora.training.kept_state import remove as remove_state
 from cytolora.training.prompt_learning import train_prompts
 from cytolora.training.protocol import PASSES
 from cytolora.training.resources import Inputs
@@ -66,7 +68,13 @@ if TYPE_CHECKING:
 
 
 def execute(
-    job: Job, inputs: Inputs, store: Store, *, device: torch.device, tracker: Tracker | None = None
+    job: Job,
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    tracker: Tracker | None = None,
+    team: Team | None = None,
 ) -> list[ClaimedError]:
     """Does what is missing of a job: trains, chooses each setting's learning rate, scores the test set for that one.
 
@@ -76,7 +84,7 @@ def execute(
     elsewhere: list[ClaimedError] = []
     tracker = tracker or Tracker(Progress())
     first = job.settings[0][0]
-    session = open_session(first, inputs, store, device=device, progress=tracker.progress)
+    session = open_session(first, inputs, store, device=device, progress=tracker.progress, team=team)
     frozen, adapted = (
         [one for one in job.settings if (one[0].kind == "adapter") is adapts] for adapts in (False, True)
     )
@@ -145,11 +153,13 @@ def open_session(
     device: torch.device,
     progress: Progress,
     before: Session | None = None,
+    team: Team | None = None,
 ) -> Session:
     """Returns what the runs with the dataset and backbone of ``first`` share; nothing is loaded before it is needed.
 
     Args:
         before: The session until now; its encoder is reused if it is the same.
+        team: Other processes that train its adapter runs with this one; None: each run in this process.
     """
     return Session(
         dataset=first.dataset,
@@ -159,6 +169,7 @@ def open_session(
         cache=store.root / ".cache",
         device=device,
         progress=progress,
+        team=team or NoTeam(),
         encoders=before.encoders if before is not None and before.backbone.name == first.backbone else {},
     )
 
@@ -207,16 +218,15 @@ def train_setting(
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-            state = state_of(session, run, store.states, store.checkpoint_minutes)
-            store.add(_validated(session, run, division, _trained(session, run, tracker, state)))
-            state.remove()
+            store.add(_validated(session, run, division, _trained(session, store, run, tracker)))
+            remove_state(state_file(store.states, run.run_id))
             tracker.count(0, scoring_work(run, len(session.split(run).val), len(session.manifest.classes)))
             tracker.did(STORING, 1)
 
 
-def _trained(session: Session, run: RunSpec, tracker: Tracker, state: KeptState) -> Trained:
+def _trained(session: Session, store: Store, run: RunSpec, tracker: Tracker) -> Trained:
     if run.kind != "prompt":
-        return train_adapter(session, run, state)
+        return train_divided(session, store, run)
     work = step_work(run, len(session.manifest.classes))
     _ = session.text_encoder  # loaded before the time of a step is taken
     tracker.lap()
@@ -311,7 +321,7 @@ def _validated(
         metrics=metrics,
         predictions=predictions,
         weights=to_safetensors(trained.state),
-        provenance={**provenance(session, run, trained.seconds), "division": division},
+        provenance={**provenance(session, run, trained.seconds), **parts_of_provenance(trained), "division": division},
     )
 
 

@@ -25,7 +25,7 @@ from cytolora.training.resources import Inputs
 
 FOLDER = ".failed"
 _VERSION = 1
-_MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 _LASTING = (DataError, WeightsError)
 """Errors that the same data and weights give again, where nothing that may pass caused them."""
 _BLAMED = "cytolora_failed_runs"
@@ -61,15 +61,15 @@ def attempt(store: Store, inputs: Inputs, name: str, runs: Sequence[RunSpec], wo
         Exception: Whatever else ``work`` raises.
     """
     with claimed(store.root, name, [run.run_id for run in runs]):
-        for number in range(1, _MAX_ATTEMPTS + 1):
+        for number in range(1, MAX_ATTEMPTS + 1):
             try:
                 work()
             except Exception as error:
-                if _lacks_memory(error) and number < _MAX_ATTEMPTS:
-                    _free_memory()
+                if lacks_memory(error) and number < MAX_ATTEMPTS:
+                    free_memory()
                     continue
                 _record_error(store, inputs, name, runs, error, number)
-                if _lacks_memory(error):
+                if lacks_memory(error):
                     raise EngineError(
                         f"Too little memory for {name}, {number} times: {_last_line(error)}. Take fewer --workers or a "
                         "smaller model, or free memory. What was finished is kept."
@@ -204,7 +204,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _lacks_memory(error: Exception) -> bool:
+def lacks_memory(error: Exception) -> bool:
     """Whether a GPU or this machine had no memory left; torch says so of a CPU in words alone."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return any(
@@ -215,7 +215,8 @@ def _lacks_memory(error: Exception) -> bool:
     )
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Has Python and torch give up what nobody uses any more."""
     import torch
 
     gc.collect()

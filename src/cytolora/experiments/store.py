@@ -30,6 +30,7 @@ from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
 from cytolora.core.unfinished import sweep_below, temporary_name
 from cytolora.errors import ConfigError, ReplacedError, StoreError
+from cytolora.experiments.batch_division import WHOLE, BatchDivision
 from cytolora.experiments.run_folder import (
     CHECKSUMS,
     METRICS,
@@ -61,12 +62,14 @@ _Value = TypeVar("_Value")
 class Store:
     """The folder RUNS, one sub-folder per finished run."""
 
-    def __init__(self, root: AnyPath, *, checkpoint_minutes: float = 10.0) -> None:
+    def __init__(self, root: AnyPath, *, checkpoint_minutes: float = 10.0, division: BatchDivision = WHOLE) -> None:
         """Opens a store; nothing is made or read yet.
 
         Args:
             checkpoint_minutes: Between two states that a long run keeps of its training; 0: after every step.
+            division: Of the batches of adapter runs.
         """
+        self.division = division
         self.root = as_path(root, "root")
         self.checkpoint_minutes = checked_minutes(checkpoint_minutes)
         self._is_recovered = False

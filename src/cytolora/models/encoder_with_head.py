@@ -83,7 +83,7 @@ class EncoderWithHead(nn.Module):
         self.autocast = autocast
         """Whether torch chooses which operations of the encoder are computed in bf16; layers made for bf16 need no such
         help. The head is fp32."""
-        self.encoder = encoder
+        self.encoder, self.num_classes = encoder, num_classes
         self.head = (
             MeanHead(encoder.feature_dim, num_classes, members)
             if members

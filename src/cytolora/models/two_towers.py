@@ -13,6 +13,7 @@ from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.text_tower import adapted_text, chosen_blocks, replaced_tokens, text_blocks
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead
+from cytolora.models.kernels.pass_rows import beside_images
 from cytolora.models.text.encoder import TextEncoder
 from cytolora.models.text.prompted import PromptedText
 
@@ -31,10 +32,11 @@ class TextHead(nn.Module):
 
     def embeddings(self) -> Float[Tensor, "classes width"]:
         """Returns the class embeddings, of length 1."""
-        if self.tokens is None:
-            return self.text()
-        with replaced_tokens(self.text.encoder, self.tokens.deep()):
-            return self.text(self.tokens.first)
+        with beside_images():
+            if self.tokens is None:
+                return self.text()
+            with replaced_tokens(self.text.encoder, self.tokens.deep()):
+                return self.text(self.tokens.first)
 
     def train(self, mode: bool = True) -> "TextHead":
         """Forgets the embeddings that were kept; weights may change from here on."""

@@ -30,11 +30,13 @@ from cytolora.models.text.prompts import PAPER_TEMPLATE, words_of
 from cytolora.models.two_towers import TextHead, TwoTowers, text_head
 from cytolora.training.class_text import run_text
 from cytolora.training.early_stopping import KeptHeads, KeptWeights, Patience
+from cytolora.training.group import ALONE, Connect, Group
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.kept_state import KeptState
 from cytolora.training.loop import TrainingBatch, fit, predict
+from cytolora.training.passes import PassSize
 from cytolora.training.prompt_learning import prompt_probabilities
 from cytolora.training.protocol import PASSES_OF_TRAINING
 from cytolora.training.seeding import seeded
@@ -182,12 +184,22 @@ def _starts(session: Session, runs: Sequence[RunSpec]) -> list[tuple[Tensor, Ten
     return text and [head_from_text(text, features) for features in draws]
 
 
-def train_adapter(session: Session, run: RunSpec, state: KeptState | None = None) -> Trained:
+def train_adapter(
+    session: Session,
+    run: RunSpec,
+    state: KeptState | None = None,
+    *,
+    connect: Connect = lambda: ALONE,
+    size: PassSize | None = None,
+) -> Trained:
     """Trains adapter and head of one run.
 
     Args:
         state: Kept while it trains, to go on from after a kill; None: nothing is.
+        connect: Meets the other processes that train this run.
+        size: Most images of one pass; told what is used.
     """
+    size = size or PassSize()
     samples = session.split(run).train
     num_steps = run.num_steps(len(samples))
     # before the seed, as the encoder: building one draws from it
@@ -197,7 +209,8 @@ def train_adapter(session: Session, run: RunSpec, state: KeptState | None = None
         classifier = _new_classifier(session, encoder, run, order, samples)
         for weight, bias in starts or ():
             classifier.head.load_state_dict({"weight": weight, "bias": bias})
-        kept = _kept_weights(session, run, classifier)
+        group = connect()
+        kept = _kept_weights(session, run, classifier, group)
         if state is not None:
             state.early = kept
         final_loss = fit(
@@ -212,6 +225,8 @@ def train_adapter(session: Session, run: RunSpec, state: KeptState | None = None
             on_step=lambda images: session.progress.done(PASSES_OF_TRAINING * images),
             on_epoch=kept and kept.after_epoch,
             state=state,
+            group=group,
+            size=size,
         )
         if kept:
             final_loss = kept.restore(final_loss)
@@ -223,17 +238,19 @@ def train_adapter(session: Session, run: RunSpec, state: KeptState | None = None
         seconds=perf_counter() - started + (state.seconds_before if state else 0.0),
         kept_step=kept.patience.kept_step if kept else None,
         classifier=classifier,
+        num_processes=group.size,
+        images_per_pass=size.used,
     )
 
 
-def _kept_weights(session: Session, run: RunSpec, classifier: EncoderWithHead) -> KeptWeights | None:
+def _kept_weights(session: Session, run: RunSpec, classifier: EncoderWithHead, group: Group) -> KeptWeights | None:
     """Returns what stops the training of an adapter early; None: nothing does."""
     spec, samples = run.train.budget.early_stopping, session.split(run).val
     if spec is None:
         return None
     return KeptWeights(
         model=classifier,
-        validate=lambda: _scored(session, run, classifier, samples),
+        validate=lambda: _scored(session, run, classifier, samples, group),
         labels=session.labels_of(samples),
         patience=Patience(spec=spec),
     )
@@ -321,12 +338,12 @@ def _one_by_one(
 
 
 def _scored(
-    session: Session, run: RunSpec, classifier: EncoderWithHead, samples: Sequence[Sample]
+    session: Session, run: RunSpec, classifier: EncoderWithHead, samples: Sequence[Sample], group: Group = ALONE
 ) -> Float32[Tensor, "images classes"]:
     def batch(indices: Sequence[int]) -> Tensor:
         return _evaluation_batch(session, run, [samples[index] for index in indices])
 
-    return predict(classifier, batch, len(samples), device=session.device, on_images=session.progress.done)
+    return predict(classifier, batch, len(samples), device=session.device, on_images=session.progress.done, group=group)
 
 
 def rebuilt(session: Session, run: RunSpec, state: State) -> EncoderWithHead:

@@ -154,8 +154,12 @@ class KeptState:
         remove(self.path)
 
 
-def state_of(session: "Session", run: RunSpec, folder: Path, minutes: float) -> KeptState:
-    """Returns the file of a run's state; nothing is read or written yet."""
+def state_of(session: "Session", run: RunSpec, folder: Path, minutes: float, *, num_processes: int = 1) -> KeptState:
+    """Returns the file of a run's state; nothing is read or written yet.
+
+    Args:
+        num_processes: That train the run together: sums over another number of them differ in their last bits.
+    """
     is_cuda = session.device.type == "cuda"
     key: dict[str, Any] = {
         "format": _FORMAT,
@@ -166,6 +170,7 @@ def state_of(session: "Session", run: RunSpec, folder: Path, minutes: float) -> 
         "machine": [platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability()],
         "threads": torch.get_num_threads(),
         "matmul": torch.get_float32_matmul_precision(),
+        **({"processes": num_processes} if num_processes > 1 else {}),
     }
     return KeptState(path=file_of(folder, run.run_id), key=sha256_text(canonical_json(key)), minutes=minutes)
 

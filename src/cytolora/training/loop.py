@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from cytolora.config.run import TrainSpec
 from cytolora.models.adapters.adalora import RankAllocation
 from cytolora.models.encoder_with_head import EncoderWithHead
+from cytolora.models.kernels.pass_rows import computing
+from cytolora.training.group import ALONE, Group
 from cytolora.training.kept_state import KeptState, Training
+from cytolora.training.passes import Part, PassSize, generators, passes, reset_generators
 
 _NUM_THREADS, _AHEAD = 4, 8
 """Threads that make batches for a GPU, and how many batches wait for it at most."""
@@ -46,6 +49,8 @@ def fit(
     on_step: Callable[[int], None] = lambda images: None,
     on_epoch: Callable[[int, float], bool] | None = None,
     state: KeptState | None = None,
+    group: Group = ALONE,
+    size: PassSize | None = None,
 ) -> float:
     """Trains adapter and head in place; the last iterate stays, as in the paper's public code.
 
@@ -56,10 +61,17 @@ def fit(
         on_epoch: Given steps and loss after every epoch and the last step; training ends where it returns True. It may
             set the classifier to evaluation, and draws nothing.
         state: Kept while it trains, and gone on from where there is one; ``on_step`` is then told of the steps before.
+        group: Processes that call this with equal arguments, and share each batch; the first of them keeps the state.
+        size: Most images of one pass; told what is used.
 
     Returns:
         The loss of the last step; not finite if training diverged.
+
+    Raises:
+        RankLostError: If another process of the group is lost.
+        ConfigError: If batches are to be divided, and the encoder looks at all of one.
     """
+    size = size or PassSize()
     classifier.to(device).train()
     optimiser = torch.optim.AdamW(
         classifier.trainable(),
@@ -76,16 +88,26 @@ def fit(
         for step, indices in enumerate(batches(len(labels), train.batch_size, num_steps, order))
     )
     at_once = images_at_once(classifier, device)
+    size.begin(min(train.batch_size, len(labels)), at_once, group, is_fixed=_looks_at_batches(classifier))
+
+    def divided(count: int) -> list[list[Part]]:
+        return passes(count, at_once, group, size.at_most)
+
+    def of_own(indices: Sequence[int], epoch: int) -> Images:
+        return batch([indices[at] for own in divided(len(indices)) for part in own for at in part.indices], epoch)
+
     training = Training(model=classifier, optimiser=optimiser, ranks=ranks, device=device)
     first = 0 if state is None else state.restore(training)
+    group.check_agrees(first)
     for indices, _ in islice(requests, first):
         on_step(len(indices))
-    in_time = _in_time(batch, requests, ahead=0 if device.type == "cpu" else _AHEAD)
+    in_time = _in_time(of_own, requests, ahead=0 if device.type == "cpu" else _AHEAD)
     for step, (indices, images) in enumerate(in_time, start=first):
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate_at(step, num_steps, learning_rate, train)
         optimiser.zero_grad()
-        loss = add_gradients(classifier, images.to(device), labels[indices], at_once)
+        loss = add_gradients(classifier, images.to(device), labels[indices], divided(len(indices)))
+        loss = group.sum_gradients(classifier.trainable(), loss)
         if ranks is not None:
             ranks.penalty().backward()
         optimiser.step()
@@ -96,7 +118,7 @@ def fit(
             if on_epoch(step + 1, loss.item()):
                 break
             classifier.train()
-        if state is not None and step + 1 < num_steps:
+        if state is not None and group.is_first and step + 1 < num_steps:
             state.after_step(step + 1, training)
     if ranks is not None:
         ranks.settle()
@@ -105,24 +127,40 @@ def fit(
 
 def images_at_once(classifier: EncoderWithHead, device: torch.device) -> int | None:
     """Returns how many images one pass takes; None: the whole batch, on a GPU or where a norm looks at all of it."""
-    whole = device.type != "cpu" or any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
-    return None if whole else _AT_ONCE
+    return None if device.type != "cpu" or _looks_at_batches(classifier) else _AT_ONCE
+
+
+def _looks_at_batches(classifier: EncoderWithHead) -> bool:
+    return any(isinstance(part, _OF_THE_BATCH) for part in classifier.modules())
 
 
 def add_gradients(
-    classifier: EncoderWithHead, images: Images, labels: Int64[Tensor, " batch"], at_once: int | None
+    classifier: EncoderWithHead,
+    images: Images,
+    labels: Int64[Tensor, " whole_batch"],
+    divided: Sequence[Sequence[Part]],
 ) -> Float[Tensor, ""]:
-    """Adds the gradients of a batch's mean cross-entropy to the parameters', and returns that mean.
+    """Adds this process's part of the gradients of a batch's mean cross-entropy, and returns its part of that mean.
 
     Args:
-        at_once: Images in one pass at most, in passes of about equal size; None: all in one.
+        images: Those of the parts, one part after the other.
+        labels: Of the whole batch.
+        divided: The passes of the batch, and the parts of each that this process computes.
     """
-    num_passes = math.ceil(len(images) / (at_once or len(images)))
     mean = torch.zeros((), device=images.device)
-    for part, truth in zip(images.tensor_split(num_passes), labels.tensor_split(num_passes), strict=True):
-        loss = F.cross_entropy(classifier(part), truth, reduction="sum") / len(images)
-        loss.backward()
-        mean += loss.detach()
+    every_part = iter(images.split([len(part.indices) for own in divided for part in own]))
+    for own in divided:
+        states = generators(images.device) if len(own) > 1 else []
+        for index, part in enumerate(own):
+            if index:  # each part of a pass draws what the whole pass draws
+                reset_generators(states, images.device)
+            with computing(part.rows), torch.set_grad_enabled(part.is_counted):
+                logits = classifier(next(every_part))
+            if part.is_counted:
+                truth = labels[part.indices.start : part.indices.stop]
+                loss = F.cross_entropy(logits, truth, reduction="sum") / len(labels)
+                loss.backward()
+                mean += loss.detach()
     return mean
 
 
@@ -158,19 +196,26 @@ def predict(
     device: torch.device,
     batch_size: int = 32,
     on_images: Callable[[int], None] = lambda images: None,
+    group: Group = ALONE,
 ) -> Float32[Tensor, "images classes"]:
     """Returns class probabilities, on the CPU; equal on every call.
 
     Args:
         on_images: Told the number of images after every batch.
+        group: Processes that call this with equal arguments: each computes its share, and all get the whole.
     """
     classifier.to(device).eval()
-    rows = []
-    for start in range(0, num_images, batch_size):
-        images = batch(range(start, min(start + batch_size, num_images))).to(device)
+    rows, (first, end) = [], group.share(num_images)
+    for start in range(first, end, batch_size):
+        images = batch(range(start, min(start + batch_size, end))).to(device)
         rows.append(classifier(images).softmax(dim=-1).cpu())
         on_images(len(images))
-    return torch.cat(rows)
+    if group.size == 1:
+        return torch.cat(rows)
+    whole = torch.zeros(num_images, classifier.num_classes)
+    if rows:
+        whole[first:end] = torch.cat(rows)
+    return group.sum(whole)
 
 
 def batches(

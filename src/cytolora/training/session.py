@@ -26,6 +26,7 @@ from cytolora.models.kernels.cpu import for_inference
 from cytolora.models.kernels.int8 import check_int8
 from cytolora.models.text.encoder import TextEncoder, load_text_encoder
 from cytolora.training.features import Chunk, chunks, num_missing
+from cytolora.training.group import NoTeam, Team
 from cytolora.training.resources import Inputs
 
 _View = tuple[Preprocess | None, AugmentSpec | None]
@@ -57,6 +58,8 @@ class Session:
     """Of frozen features; what is trained starts from fp32 in any case."""
     given_split: Split | None = None
     """The one split of all runs, drawn elsewhere; None: the inputs draw that of each run."""
+    team: Team = field(default_factory=NoTeam)
+    """Other processes that train the adapter runs with this one."""
     encoders: dict[str, Encoder] = field(default_factory=dict)
     """The backbone's encoder as it is, with q, k and v apart, and for inference; may serve another dataset too."""
     proven: set[str] = field(default_factory=set)

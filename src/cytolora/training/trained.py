@@ -25,6 +25,10 @@ class Trained:
     """Step whose weights were kept by early stopping; None: the last."""
     classifier: EncoderWithHead | None = None
     """What was trained, to score it without building it anew; None for heads on frozen features."""
+    num_processes: int = 1
+    """That trained it together."""
+    images_per_pass: int | None = None
+    """Images that one of them took through the encoder together, of a full batch; None for heads on frozen features."""
 
     @property
     def diverged(self) -> bool:

@@ -50,7 +50,9 @@ class Statement:
     def answer(self) -> Answer:
         """No where one criterion says no, else too few labels where one says so, else yes."""
         answers = {one.answer for one in self.criteria}
-        return next((answer for answer in ("no", "too few labels") if answer in answers), "yes")
+        if "no" in answers:
+            return "no"
+        return "too few labels" if "too few labels" in answers else "yes"
 
     @property
     def title(self) -> str:

@@ -66,6 +66,7 @@ def worker_setup(
         backbones=[_absolute(BACKBONES.get(name)) for name in sorted({job.backbone for job in jobs})],
         versions=software()["versions"],
         checkpoint_minutes=store.checkpoint_minutes,
+        division=store.division,
     )
 
 

@@ -10,12 +10,15 @@ import torch
 
 from cytolora.core.progress import SILENT, Progress
 from cytolora.experiments.claims import ClaimedError, wait_for_any
+from cytolora.experiments.engines.driver import worker_setup
 from cytolora.experiments.engines.queue import Queue
+from cytolora.experiments.engines.ranks import ranks_of
 from cytolora.experiments.engines.workers import SetUp
 from cytolora.experiments.execute import execute, open_session
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.experiments.workload import Rates, Tracker, Work, work_of
+from cytolora.training.group import Team
 from cytolora.training.resources import Inputs
 
 _LOOK_SECONDS = 0.5
@@ -36,9 +39,29 @@ def run_jobs(
         rates: Of the work, as far as they are known before it begins.
     """
     store.sweep()
+    if store.division.processes == 1:
+        _run_all(jobs, inputs, store, device=device, progress=progress, rates=rates)
+        return
+    team = ranks_of(worker_setup(jobs, inputs, store, device=device, threads=torch.get_num_threads()), progress)
+    try:
+        _run_all(jobs, inputs, store, device=device, progress=progress, rates=rates, team=team)
+    finally:
+        team.end()
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    inputs: Inputs,
+    store: Store,
+    *,
+    device: torch.device,
+    progress: Progress,
+    rates: Rates | None,
+    team: Team | None = None,
+) -> None:
     while jobs:
         tracker = Tracker(progress, [_work_of(job, inputs, store, device) for job in jobs], rates)
-        elsewhere = {job: execute(job, inputs, store, device=device, tracker=tracker) for job in jobs}
+        elsewhere = {job: execute(job, inputs, store, device=device, tracker=tracker, team=team) for job in jobs}
         jobs = [job for job in jobs if elsewhere[job]]
         if jobs:
             wait_for_any(store.root, progress, [error for job in jobs for error in elsewhere[job]])

@@ -30,7 +30,7 @@ from cytolora.experiments.engines.driver import open_units, worker_setup
 from cytolora.experiments.engines.notices import Notices
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, RUNS, TAKEN
-from cytolora.experiments.engines.queue import Queue, Work
+from cytolora.experiments.engines.queue import Queue
 from cytolora.experiments.engines.workers import SetUp, Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
@@ -67,7 +67,8 @@ def run_jobs(
     def setup(threads: int, device: torch.device) -> Any:
         return worker_setup(jobs, inputs, store, device=device, threads=threads)
 
-    run_units(units, setup, device=device, progress=progress, workers=workers)
+    processes = store.division.processes
+    run_units(units, setup, device=device, progress=progress, workers=workers, processes=processes)
 
 
 def run_units(
@@ -78,10 +79,12 @@ def run_units(
     progress: Progress,
     workers: Workers,
     worker: str = RUNS,
+    processes: int = 1,
 ) -> None:
     """Has processes do all that a queue holds.
 
     Args:
+        processes: Of one worker, which trains one run with them; each has a GPU where there are any.
         worker: Module of the ``Worker`` that it is told to.
 
     Raises:
@@ -89,18 +92,24 @@ def run_units(
     """
     if not units.waiting:
         return
-    num_workers, threads = sized(workers, device, torch.get_num_threads())
+    gpus = grouped(gpus_of(device), processes)
+    num_workers, threads = sized(workers, device, torch.get_num_threads(), processes)
     num_workers = min(num_workers, len(units.waiting))
     progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
     own = torch.device(device.type)  # a worker sees one GPU, which is its first
-    crew = ProcessCrew(setup=_pickled(setup(threads, own)), gpus=gpus_of(device), worker=worker)
+    crew = ProcessCrew(setup=pickled(setup(threads, own)), gpus=gpus, worker=worker)
     try:
         Pool(crew=crew, units=units, progress=progress).run(num_workers)
     finally:
         crew.end()
 
 
-def _pickled(setup: Any) -> bytes:
+def pickled(setup: Any) -> bytes:
+    """Returns what child processes are told at their start.
+
+    Raises:
+        ConfigError: If it cannot be sent.
+    """
     try:
         return pickle.dumps(setup)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -110,11 +119,28 @@ def _pickled(setup: Any) -> bytes:
         ) from error
 
 
-def sized(workers: Workers, device: torch.device, threads: int) -> tuple[int, int]:
-    """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold."""
+def sized(workers: Workers, device: torch.device, threads: int, per_run: int = 1) -> tuple[int, int]:
+    """Returns the number of workers, and the threads of each: one worker a GPU, or as many as the CPUs hold.
+
+    Args:
+        per_run: GPUs of one worker.
+    """
     cpus = num_cpus()
-    count = workers.count or len(gpus_of(device)) or max(1, cpus // threads)
+    count = workers.count or len(grouped(gpus_of(device), per_run)) or max(1, cpus // threads)
     return count, max(1, min(threads, cpus // count))
+
+
+def grouped(gpus: Sequence[str], per_run: int) -> list[str]:
+    """Returns the names of GPUs that one worker sees, for each worker that there is room for.
+
+    Raises:
+        ConfigError: If there are some, and not enough for one worker.
+    """
+    if gpus and len(gpus) < per_run:
+        raise ConfigError(
+            f"--gpus-per-run {per_run}: {counted(len(gpus), 'GPU')} to be had here. Choose at most {len(gpus)}."
+        )
+    return [",".join(gpus[first : first + per_run]) for first in range(0, len(gpus) - per_run + 1, per_run)]
 
 
 def gpus_of(device: torch.device) -> list[str]:
@@ -218,8 +244,8 @@ class ProcessCrew:
         """Has a process make ready."""
         return self._told(worker, self.setup)
 
-    def work(self, worker: _Process, unit: Work) -> _Process:
-        """Has a process do a unit."""
+    def work(self, worker: _Process, unit: Any) -> _Process:
+        """Has a process do a unit, or whatever else it is told."""
         return self._told(worker, pickle.dumps(unit))
 
     def wait(self, promises: Sequence[_Process], seconds: float) -> list[_Process]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
+from cytolora.experiments.batch_division import BatchDivision
 from cytolora.experiments.engines.workers import THIS_PROCESS, SetUp, Workers
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ class Engine:
     """Whether it distributes runs over ``Workers``."""
     has_cluster: bool = False
     """Whether these may be those of a cluster that runs already."""
+    has_ranks: bool = False
+    """Whether several processes may train one run."""
+
+    def check_division(self, division: BatchDivision) -> None:
+        """Raises a ConfigError if several processes are asked for a run, and this engine does not start them."""
+        if division.processes > 1 and not self.has_ranks:
+            raise ConfigError(f"--gpus-per-run is for --engine {_able('has_ranks')}, not {self.name}.")
 
     def check(self, workers: Workers) -> None:
         """Raises a ConfigError if something is asked for that this engine does not do."""
@@ -194,6 +202,7 @@ ENGINES.add(
         description="One run after the other, in this process.",
         run_jobs=_inline,
         run_units=_inline_units,
+        has_ranks=True,
     )
 )
 ENGINES.add(
@@ -203,6 +212,7 @@ ENGINES.add(
         run_jobs=_processes,
         run_units=_process_units,
         has_workers=True,
+        has_ranks=True,
     )
 )
 ENGINES.add(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from platform import node
 
@@ -11,7 +12,9 @@ import torch
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.progress import Progress
 from cytolora.errors import StoreError, WeightsError, passing
+from cytolora.experiments.batch_division import WHOLE, BatchDivision
 from cytolora.experiments.engines.queue import Loaded
+from cytolora.experiments.engines.ranks import Follow, ranks_of
 from cytolora.experiments.engines.units import Setting, Unit
 from cytolora.experiments.engines.versions import check_versions
 from cytolora.experiments.execute import open_session, score_chosen, train_setting
@@ -20,6 +23,10 @@ from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.shards import checkpoint_sha256
 from cytolora.models.kernels.cpu import keep_freed_memory
+from cytolora.training.adapt import train_adapter
+from cytolora.training.group import NoTeam, Team, join
+from cytolora.training.kept_state import state_of
+from cytolora.training.passes import PassSize
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -43,6 +50,8 @@ class WorkerSetup:
     """Of the driver's packages."""
     checkpoint_minutes: float = 10.0
     """See ``Store``."""
+    division: BatchDivision = WHOLE
+    """Of the batches of adapter runs."""
 
 
 @dataclass(kw_only=True)
@@ -52,6 +61,7 @@ class Worker:
     setup: WorkerSetup
     session: Session | None = None
     store: Store | None = None
+    team: Team = field(default_factory=NoTeam)
     _num_images: int = 0
     _checked: set[str] = field(default_factory=set)
 
@@ -69,14 +79,18 @@ class Worker:
             raise StoreError(f"Worker {node()} does not see {self.setup.root}. --out must be a folder that all share.")
         for spec in self.setup.backbones:
             BACKBONES.put(spec)
-        self.store = Store(self.setup.root, checkpoint_minutes=self.setup.checkpoint_minutes)
+        self.store = Store(
+            self.setup.root, checkpoint_minutes=self.setup.checkpoint_minutes, division=self.setup.division
+        )
+        if self.setup.division.processes > 1:
+            self.team = ranks_of(self.setup, Progress())
 
     def begin(self) -> None:
         """Does nothing: its answer tells a worker that died at a unit from one that was dead before."""
 
     @one_notice()
-    def work(self, unit: Unit) -> int:
-        """Does one unit and returns the number of images trained on.
+    def work(self, unit: Unit | Follow) -> int:
+        """Does one unit and returns the number of images trained on; or trains a run as another process does.
 
         Raises:
             ClaimedError: If a process of another command is at work at it.
@@ -84,8 +98,23 @@ class Worker:
         assert self.store is not None
         self._num_images = 0
         store = self.store
+        if isinstance(unit, Follow):
+            self._follow(unit, store)
+            return 0
         attempt(store, self.setup.inputs, unit.claim, unit.runs, lambda: self._do(unit, store))
         return self._num_images
+
+    def _follow(self, what: Follow, store: Store) -> None:
+        """Trains a run with the process that stores it; nothing is written here."""
+        run = what.run
+        session = self._session((run.dataset, run.backbone), (run,))
+        train_adapter(
+            session,
+            run,
+            state_of(session, run, store.states, store.checkpoint_minutes, num_processes=what.size),
+            connect=partial(join, what.folder, what.rank, what.size),
+            size=PassSize(at_most=what.at_most),
+        )
 
     def _do(self, unit: Unit, store: Store) -> None:
         session = self._session(unit.key, unit.settings[0])
@@ -114,7 +143,13 @@ class Worker:
         progress = Progress(done=self._count)
         self.session = None
         self.session = session = open_session(
-            setting[0], self.setup.inputs, self.store, device=self.setup.device, progress=progress, before=held
+            setting[0],
+            self.setup.inputs,
+            self.store,
+            device=self.setup.device,
+            progress=progress,
+            before=held,
+            team=self.team,
         )
         return session
 
