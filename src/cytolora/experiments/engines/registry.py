@@ -47,11 +47,15 @@ class Engine:
     """Whether it distributes runs over ``Workers``."""
     has_cluster: bool = False
     """Whether these may be those of a cluster that runs already."""
+    has_batch: bool = False
+    """Whether these are jobs of a batch system."""
 
     def check(self, workers: Workers) -> None:
         """Raises a ConfigError if something is asked for that this engine does not do."""
         if workers.address is not None and not self.has_cluster:
             raise ConfigError(f"--address is for --engine {_able('has_cluster')}, not {self.name}.")
+        if workers.batch and not self.has_batch:
+            raise ConfigError(f"--slurm is for --engine {_able('has_batch')}, not {self.name}.")
         if workers != THIS_PROCESS and not self.has_workers:
             raise ConfigError(f"--workers is for --engine {_able('has_workers')}; {self.name} is this process alone.")
 
@@ -60,13 +64,14 @@ ENGINES: Registry[Engine] = Registry("engine")
 
 
 def chosen_engine(name: str | None, workers: Workers) -> Engine:
-    """Returns the engine of a name, or without one that which the workers ask for: none, some, or a cluster's.
+    """Returns the engine of a name, or without one that which the workers ask for: none, some, a cluster's, jobs.
 
     Raises:
         ConfigError: If it does not do what is asked for.
     """
     if name is None:
-        name = "ray" if workers.address is not None else "inline" if workers == THIS_PROCESS else "processes"
+        name = "inline" if workers == THIS_PROCESS else "processes"
+        name = "ray" if workers.address is not None else "slurm" if workers.batch else name
     engine = ENGINES.get(name)
     engine.check(workers)
     return engine
@@ -121,6 +126,21 @@ def _ray(
     run_jobs(jobs, inputs, store, device=device, progress=progress, workers=workers)
 
 
+def _slurm(
+    jobs: "Sequence[Job]",
+    inputs: "Inputs",
+    store: "Store",
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    rates: "Rates | None" = None,
+) -> None:
+    from cytolora.experiments.engines.slurm import run_jobs
+
+    run_jobs(jobs, store, progress=progress, workers=workers)
+
+
 ENGINES.add(Engine(name="inline", description="One run after the other, in this process.", run_jobs=_inline))
 ENGINES.add(
     Engine(
@@ -137,5 +157,14 @@ ENGINES.add(
         run_jobs=_ray,
         has_workers=True,
         has_cluster=True,
+    )
+)
+ENGINES.add(
+    Engine(
+        name="slurm",
+        description="Jobs of a SLURM cluster, which share the work through the store; needs its sbatch command.",
+        run_jobs=_slurm,
+        has_workers=True,
+        has_batch=True,
     )
 )
