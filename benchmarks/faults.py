@@ -273,8 +273,8 @@ def torment(folder: Path, cells: Path, kills: int, seed: int, steps: int, pause:
     is_kept = found == whole and weights[0] == weights[1] and siege.killed == kills
     print(
         f"{'kept' if is_kept else 'BROKEN'}: a run of {steps} steps ({seconds:.0f} s left alone), killed "
-        f"{siege.killed} times: {sum(found.get(name) == whole[name] for name in whole)} of {len(whole)} files and the weights "
-        f"{'equal' if weights[0] == weights[1] else 'DIFFERENT'}"
+        f"{siege.killed} times: {sum(found.get(name) == whole[name] for name in whole)} of {len(whole)} files and the "
+        f"weights {'equal' if weights[0] == weights[1] else 'DIFFERENT'}"
     )
     return is_kept
 
