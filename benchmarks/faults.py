@@ -65,7 +65,7 @@ class Siege:
     setup: Setup
     store: Path
     arguments: Sequence[str]
-    commands: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    commands: "list[subprocess.Popen[Any]]" = field(default_factory=list)
     killed: int = 0
     starts: int = 0
     started: float = 0.0
@@ -178,7 +178,7 @@ def _ray(workers: Sequence[str]) -> Iterator[Setup]:
 
     try:
         yield Setup(
-            options=("--engine", "ray", *workers, "--address", cluster.address),
+            options=("--engine", "ray", *workers, "--address", str(cluster.address)),
             worker="ray::Worker.",
             faults={"node removed": remove},
         )
