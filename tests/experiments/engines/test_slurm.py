@@ -76,6 +76,7 @@ def test_jobs_give_the_files_of_one_process_though_one_is_cancelled_and_one_queu
     log = next(out.glob(".slurm-*")) / f"{job}_0.log"
     _until(lambda: "stopped by a signal" in log.read_text())
     assert list((out / ".training").iterdir())
+    _until(lambda: states(cluster)[f"{job}_0"] == "PENDING")
     ask(["scontrol", "update", f"JobId={job}_0", "StartTime=now"], cluster)  # SLURM lets it wait for two minutes
     said = process.communicate(timeout=_PATIENCE_SECONDS)[1]
     assert (process.returncode, f"SLURM job {job}_1: CANCELLED" in said) == (0, True), said + log.read_text()
