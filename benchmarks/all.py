@@ -107,6 +107,13 @@ PARTS: Mapping[str, Part] = {
         minutes=4,
         full_minutes=8,
     ),
+    "shards": Part(
+        title="Prediction in shards",
+        script="shards.py",
+        quick=("--images", "500", "--rounds", "1", "--ways", "table", "shards"),
+        minutes=0.4,
+        full_minutes=20,
+    ),
     "augmentation": Part(title="Views of a training batch", script="augmentation.py", minutes=0.3, full_minutes=0.3),
     "embed-memory": Part(
         title="`embed` with the number of images",

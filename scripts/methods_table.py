@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pyarrow import float32, parquet
+
+from cytolora.core.text import counted
 from cytolora.experiments.store import Store
 from cytolora.metrics.paired import Difference, difference, holm
 from cytolora.models.adapters.methods import METHODS
@@ -29,14 +32,15 @@ _KEPT = ("spec.json", "metrics.json", "predictions.parquet", "provenance.json")
 
 _HEAD = """# Methods compared
 
-All heads on frozen features, the trained linear head and LoRA, from stored runs of three seeds. Whatever came out
-stands here, also where LoRA loses. `.venv/bin/python scripts/methods_table.py > docs/methods.md` renews this page
-from the runs in [examples/heads](examples/heads/README.md); [models.md](models.md#heads-on-frozen-features) says what
-each method is.
+All heads on frozen features, prompt learning, adapters in both encoders, LoRA and its kin, from stored runs of three
+seeds. Whatever came out stands here, also where LoRA loses.
+`.venv/bin/python scripts/methods_table.py > docs/methods.md` renews this page from the runs in
+[examples/heads](examples/heads/README.md); [models.md](models.md#heads-on-frozen-features) says what each method is.
 
 * Accuracy on the test set in %, mean over the seeds, with its 95 % interval for other groups (cluster bootstrap).
-* Seconds: training of all seeds and learning rates of the setting of 16 shots, on cached features for heads, one
-  thread of a shared machine.
+* Seconds: training of all seeds and learning rates of the setting of 16 shots, or of the most that were run, on
+  cached features for heads and prompts, one thread of a shared machine. Those of prompt methods, of both encoders and
+  of the other kinds of LoRA were measured while some twenty jobs shared two cores: several times too long.
 * Parameters: those that are trained or solved for, at 16 shots. Tip-Adapter and knn choose one or two numbers and
   keep the training features.
 * Needs: *text*, the text embeddings of the class names; *val*, validation images to choose a learning rate, an epoch
@@ -48,7 +52,10 @@ _DRAWN = """
 Five classes of drawn cells ([synthetic](datasets/synthetic.md)); `nano-clip` was trained on such cells with captions,
 so that its text knows them: zero-shot is what a method has to beat here, and no figure says anything about real
 cells. `lora` starts from a drawn head, `lora-text` from the class names; both were trained for 10 x shots + 50 steps
-at one learning rate, 0.003.
+at one learning rate, 0.003, and so were `lora-eva`, `lora-olora` (LoRA from other starts), `pissa`, `randlora` and
+`miss`. `coop`, `kgcoop` and `prograd` were trained for 20 epochs in batches of 8, `cocoop` for 10, from the words of
+their template, their rate chosen between 0.002 and 0.02. `ivlp` and `lora-both` (q, k and v) train both encoders for 20
+epochs at 0.003. Empty cells were not run.
 """
 _REAL = """
 ## Herlev, vit-tiny6
@@ -56,7 +63,8 @@ _REAL = """
 917 cells of seven classes, the division of seed 0, and a small ViT that is no foundation model
 ([example](examples/herlev/README.md)); its LoRA was trained in bf16 for 10 x shots + 50 steps, its rate chosen by
 validation. Seconds but those of `mlp` and `prototypes` are of an earlier version, whose `logistic` and `ridge` took
-several times as long. Heads that read text are missing: the encoder has none.
+several times as long. Methods that read text are missing: the encoder has none. The other starts and kinds of LoRA were
+not run here: one LoRA of 16 shots takes two minutes of a CPU for each seed and rate.
 """
 _PAIRED = """
 ### {name}: paired differences from {baseline}
@@ -87,8 +95,8 @@ def chosen(settings: Iterable[Setting], dataset: str) -> list[Setting]:
 
 
 def name_of(setting: Setting) -> str:
-    """The method; the name of the grid's variant where its head starts from the text."""
-    return setting.name if setting.spec.head_start == "text" else setting.spec.method
+    """The name of the grid's variant, or the method where it has none."""
+    return setting.name or setting.spec.method
 
 
 def _is_shown(setting: Setting) -> bool:
@@ -125,8 +133,11 @@ def results(methods: Mapping[str, Mapping[int, Setting]]) -> str:
         last = of_shots[max(of_shots)]
         head = METHODS.get(last.spec.method).head
         seconds = sum(run.provenance.get("seconds", 0.0) for run in last.runs)
+        time = f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
+        if of_shots.keys() != {0} and max(of_shots) < max(SHOTS):
+            time += f" ({counted(max(of_shots), 'shot')})"
         cells = [name, head.solution if head else "gradient steps" if last.spec.has_steps else "–", _needs(last)]
-        cells += [f"{last.runs[0].metrics['num_trainable']:,}", f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"]
+        cells += [f"{last.runs[0].metrics['num_trainable']:,}", time]
         cells += [_accuracy(of_shots.get(shots) or of_shots.get(0)) for shots in SHOTS]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -186,6 +197,16 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def _plain(path: Path) -> bytes:
+    """Writes predictions anew, the same values without compression: xz then packs them a tenth smaller."""
+    table, buffer = parquet.read_table(path), io.BytesIO()
+    numbers = {name: "BYTE_STREAM_SPLIT" for name in table.column_names if table.schema.field(name).type == float32()}
+    parquet.write_table(
+        table, buffer, compression="NONE", use_dictionary=False, column_encoding=numbers, write_statistics=False
+    )
+    return buffer.getvalue()
+
+
 def archive(folders: Sequence[Path], target: Path) -> None:
     """Packs stored runs without their weights; equal runs make equal bytes."""
     buffer = io.BytesIO()
@@ -197,10 +218,10 @@ def archive(folders: Sequence[Path], target: Path) -> None:
             for path in folder.glob(pattern)
         }
         for name, path in sorted(paths.items(), key=lambda item: (item[0].name, item[0])):  # alike beside alike
+            content = _plain(path) if path.suffix == ".parquet" else path.read_bytes()
             entry = tarfile.TarInfo(str(name))
-            entry.size = path.stat().st_size
-            with path.open("rb") as content:
-                packed.addfile(entry, content)
+            entry.size = len(content)
+            packed.addfile(entry, io.BytesIO(content))
     target.write_bytes(buffer.getvalue())
 
 

@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_IMPORTED = {
     "openslide-bin": "the C library that openslide-python loads",
+    "gcsfs": "fsspec loads it for gs://",
+    "s3fs": "fsspec loads it for s3://",
     "onnx": "torch's exporter to ONNX loads it",
     "python-multipart": "FastAPI loads it to read uploads",
 }

@@ -40,6 +40,8 @@ _FOREIGN = "BaseEstimator, ClassifierMixin, Exception, Module, Sequence"
 _ADDED = "set_fit_request, set_score_request, get_metadata_routing"
 """Members that scikit-learn adds to every estimator."""
 _NO_DEFAULT = re.compile(r" \*\[default: (?:\(\)|False)\]\*")
+_BAR = re.compile(r"(?<!\\)\|")
+"""Ends a cell of a table, unless it is escaped."""
 _CONTENTS = re.compile(r"## Table of Contents\n.*?(?=\*\*Commands\*\*)", re.DOTALL)
 """What a page of a command is without: defaults that say nothing, and a second list of its commands."""
 _KINDS = {
@@ -251,8 +253,12 @@ def _hyper_parameters() -> str:
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(head)
-    lines = [f"| {' | '.join(cell.replace(chr(10), ' ') for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines, ""])
+
+
+def _cell(text: str) -> str:
+    return _BAR.sub(r"\\|", text.replace("\n", " "))
 
 
 def _items(pairs: Iterable[tuple[str, str]]) -> str:

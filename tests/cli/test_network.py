@@ -80,6 +80,9 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
         ["leakage", str(folder / "cells"), "--model", "nano", "--repeats", "1", "--head", "nearest-mean", "--quiet"]
     ],
     "split": lambda folder: [["split", str(folder / "cells"), "--out", str(folder / "split.csv")]],
+    "convert": lambda folder: [
+        ["convert", str(folder / "cells"), "--to", "coco", "--out", str(folder / "coco.json"), "--quiet"]
+    ],
     "fit": lambda folder: [
         ["fit", str(folder / "cells"), "--model", "nano", "--steps", "2", "--quiet", "--threads", "1",
          "--out", str(folder / "fitted"), "--cache", str(folder / "cache")]
@@ -111,7 +114,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "weights try": lambda folder: [["weights", "try", "vit-b16"]],
     "doctor": lambda folder: [["doctor", "--json"]],
     "ls": lambda folder: [["ls", kind] for kind in
-                          ("models", "datasets", "grids", "presets", "methods", "engines")],
+                          ("models", "datasets", "grids", "presets", "methods", "engines", "formats")],
 }  # fmt: skip
 """What is tried of each command; some of them end with an error, which is as good: weights that are not there are named
 and not fetched."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -77,12 +78,13 @@ def test_a_prompt_method_is_refused_with_a_backbone_that_has_no_text(name: str):
         ({"coop": {**BUDGET, "head": {"penalty": 1}}}, "methods.coop.head: only"),
         ({"linear": {**BUDGET, "prompt": {"tokens": 4}}}, "methods.linear.prompt: only cocoop, coop, kgcoop, prograd"),
         ({"coop": {**BUDGET, "prompt": {"tokens": 0}}}, "tokens is a whole number from 1 to 8,192, got 0"),
-        ({"kgcoop": {**BUDGET, "prompt": {"lam": 0}}}, "lam is a finite number above 0, got 0"),
-        ({"kgcoop": {**BUDGET, "prompt": {"lam": float("inf")}}}, "lam is a finite number above 0, got inf"),
+        ({"kgcoop": {**BUDGET, "prompt": {"lam": 0}}}, r"lam is a number in \[1e-30, 1e\+30\], got 0"),
+        ({"kgcoop": {**BUDGET, "prompt": {"lam": float("inf")}}}, r"lam is a number in \[1e-30, 1e\+30\], got inf"),
         ({"coop": {**BUDGET, "prompt": {"template": "a cell"}}}, "one {} for the class, got 'a cell'"),
         ({"coop": {**BUDGET, "prompt": {"template": "a {} or {} cell"}}}, "one {} for the class"),
         ({"coop": {**BUDGET, "prompt": {"template": "a {name} cell"}}}, "one {} for the class"),
         ({"coop": {**BUDGET, "prompt": {"template": "{} cell"}}}, "no word before {} that could be trained"),
+        ({"coop": {**BUDGET, "prompt": {"template": "\u200b {} cell"}}}, "no word before {} that could be trained"),
         ({"coop": {**BUDGET, "prompt": {"template": "non-{} cell"}}}, "a space before {}"),
         ({"coop": {**BUDGET, "prompt": {"rank": 4}}}, "rank"),
     ],
@@ -90,6 +92,15 @@ def test_a_prompt_method_is_refused_with_a_backbone_that_has_no_text(name: str):
 def test_settings_that_mean_nothing_for_prompts_are_refused(methods: dict[str, object], message: str):
     with pytest.raises(ConfigError, match=message):
         grid(methods)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"template": 3}, "template is a text with one {} for the class, got 3"), ({"lam": "8"}, "lam is a number in")],
+)
+def test_values_of_another_type_are_refused_from_python_too(wrong: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        PromptSpec(**wrong)
 
 
 @pytest.mark.parametrize("name", ["coop", "cocoop"])

@@ -1,6 +1,7 @@
 """Croissant: what mlcroissant reads from the description is the dataset."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlcroissant
@@ -114,3 +115,33 @@ def test_a_place_from_which_images_cannot_be_named_is_one_line_and_writes_nothin
     assert not list((tmp_path / "other").iterdir())
     with pytest.raises(ConfigError, match="Cannot write"):
         write_croissant(load_manifest(cells), tmp_path / "cells" / "hsil", spec=None, findings=())
+
+
+def test_classes_that_begin_like_a_formula_are_joined_with_their_images(tmp_path: Path):
+    for label in ("+", "-pos", "=x"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8), (len(label), 0, ord(label[0]))).save(tmp_path / label / "0.png")
+    write_croissant(load_manifest(tmp_path), tmp_path / "c.json", spec=None, findings=())
+    assert {(row["file_name"], row["label"]) for row in read(tmp_path / "c.json")} == {
+        ("+/0.png", "+"),
+        ("-pos/0.png", "-pos"),
+        ("=x/0.png", "=x"),
+    }
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "notes.json", "mine.json"])
+def test_a_file_of_ones_own_is_not_overwritten(name: str, cells: Path, capsys: pytest.CaptureFixture[str]):
+    (cells / "notes.json").write_text("{}")
+    (cells / "mine.json.csv").write_text("mine")
+    before = {path.name: path.read_bytes() for path in cells.iterdir() if path.is_file()}
+    assert cli("check", cells, "--croissant", cells / name, "--quiet") == 2
+    assert "would be lost" in " ".join(capsys.readouterr().err.split())
+    assert {path.name: path.read_bytes() for path in cells.iterdir() if path.is_file()} == before
+    for _ in range(2):
+        assert not cli("check", cells, "--croissant", cells / "croissant.json", "--quiet")
+
+
+def test_a_zip_file_is_to_be_unpacked_first(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", cells)
+    assert cli("check", packed, "--croissant", tmp_path / "c.json", "--quiet") == 2
+    assert "unpack it first" in " ".join(capsys.readouterr().err.split())

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cytolora.config.preset import load_preset, shipped_presets
 from cytolora.config.yaml import load_grid
+from cytolora.data.datasets import load_manifest
 from cytolora.data.pool_maps import read_pool_map
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.data.synthetic.names import MARKER
@@ -111,6 +112,23 @@ def test_a_download_becomes_a_split_and_a_report(here: Path):
     assert Path("report/index.html").is_file()
     assert len(json.loads(Path("my_cells/croissant.json").read_text())["distribution"]) > 0
     assert len(Path("split.csv").read_text().splitlines()) == 121
+
+
+@pytest.mark.slow
+def test_the_labels_and_features_of_the_page_on_interchange_are_written_and_read(here: Path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    write_own_cells(here / "my_cells", 0)
+    lines = commands(DOCS / "interchange.md")
+    assert len(lines) == 8
+    for line in lines:
+        run_command(line)
+    assert len(json.loads(Path("my_cells/coco.json").read_text())["images"]) == 120
+    (mapping,) = [text for kind, text in blocks(DOCS / "interchange.md") if kind == "yaml"]
+    Path("cells.h5.yaml").write_text(mapping)
+    with h5py.File("cells.h5", "w") as file:
+        file["cells/pixels"] = np.arange(3 * 32 * 32, dtype=np.uint8).reshape(3, 32, 32)
+        file["cells/kind"], file["cells/patient"] = [0, 1, 2], ["P1", "P2", "P3"]
+    assert set(load_manifest("cells.h5").classes) == {"nilm", "lsil", "hsil"}
 
 
 @pytest.mark.slow

@@ -352,3 +352,13 @@ def _started(pid: int) -> str:
     from cytolora.experiments.claim_owner import _started as started
 
     return started(pid) or "ended"
+
+
+@pytest.mark.parametrize("name", ["features_hicervix:level 1/x", "细胞" * 60, 'a"<b>|c?*\\\n'])
+def test_a_claim_may_have_any_name_that_a_dataset_has(name: str, tmp_path: Path):
+    with claimed(tmp_path, name, ["r1"]):
+        assert [claim.name for claim, _ in living(tmp_path)] == [name]
+        (file,) = files(tmp_path)
+        assert not set(file) & set('<>:"/\\|?*\n')
+        assert len(os.fsencode(file)) < 140
+    assert files(tmp_path) == []

@@ -98,8 +98,8 @@ def test_a_run_that_is_asked_to_stop_keeps_its_state_though_none_is_due(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ):
     answers = iter([False, False, True])
-    with monkeypatch.context() as patch, pytest.raises(stopping.StoppedError):
-        patch.setattr(stopping, "is_asked", lambda: next(answers))
+    monkeypatch.setattr(stopping, "is_asked", lambda: next(answers, False))
+    with pytest.raises(stopping.StoppedError):
         _train(_grid(), drawn_cells, tmp_path, minutes=10)
     assert len(_states(tmp_path)) == 1
     assert not [path for folder in (".claims", ".failed") for path in tmp_path.glob(f"{folder}/*")]
@@ -156,7 +156,7 @@ def test_early_stopping_goes_on_with_its_patience_and_the_best_weights_until_the
     assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "other", "another step"])
 def test_a_state_that_is_damaged_or_of_other_threads_is_told_of_once_and_the_run_begins_anew(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture, damage: str
 ):
@@ -165,6 +165,8 @@ def test_a_state_that_is_damaged_or_of_other_threads_is_told_of_once_and_the_run
     content = bytearray(path.read_bytes())
     if damage == "flipped":
         content[-5] ^= 1
+    elif damage == "another step":
+        content = bytearray(bytes(content).replace(b'"steps":"4"', b'"steps":"3"'))
     elif damage == "other":
         length = int.from_bytes(content[:8], "little")
         key = json.loads(content[8 : 8 + length])["__metadata__"]["key"]

@@ -1,6 +1,7 @@
 """Failures that last, and those that may pass: what a later command leaves out, and what it tries again."""
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,18 @@ def test_status_names_a_test_set_that_failed_though_its_runs_are_stored(inputs: 
         (store.root / run.run_id).mkdir(parents=True)
     failed(store, inputs, caused(DataError("a.png is damaged"), ValueError()), name=f"test_{runs()[0].setting_id}")
     assert [one.reason for one in status_of(store.root).failed] == ["a.png is damaged"]
+
+
+_WHOLE = {"version": 1, "name": "a", "runs": ["a"], "reason": "b", "at": "c", "by": "d", "attempts": 1}
+_WHOLE |= {"is_lasting": True}
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": "3"}, {"attempts": None}, {"at": 3}, {"by": None}, {"reason": ["b"]}])
+def test_a_record_with_a_field_of_another_kind_is_left_out(wrong: dict[str, object], tmp_path: Path):
+    (tmp_path / ".failed").mkdir()
+    for content, count in ((_WHOLE, 1), (_WHOLE | wrong, 0)):
+        (tmp_path / ".failed" / "x.json").write_text(json.dumps(content))
+        assert len(failures(tmp_path)) == count
 
 
 @pytest.mark.parametrize("content", ['{"version": 1, "runs": [["a"]]}', '{"version": 1, "runs": "abc"}', "[]", "{"])

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.merge import merge
 from cytolora.experiments.names import read_names, write_names
 from cytolora.experiments.run_folder import CHECKSUMS, METRICS, PREDICTIONS, PROVENANCE, SPEC, WEIGHTS
+from cytolora.experiments.select import choose_rate, sealed
 from cytolora.experiments.share import share, tidy
 from cytolora.experiments.store import Store
-from cytolora.experiments.stored_run import RunResult
+from cytolora.experiments.stored_run import RunResult, StoredRun
 from cytolora.reporting.pages.build import build_report
 
 
@@ -189,3 +191,111 @@ def test_a_run_that_the_target_was_given_meanwhile_stays(pair: tuple[Path, Path]
     before = (tmp_path / "all" / run.run_id / METRICS).read_bytes()
     into.copy(run)
     assert (tmp_path / "all" / run.run_id / METRICS).read_bytes() == before
+
+
+def several_rates(root: Path, *, rates: tuple[float, ...], seeds: tuple[int, ...] = (1, 2)) -> Path:
+    """A store of one setting, tested at the middle one of its rates."""
+    write_runs(Store(root), models=("uni",), methods=("linear",), shots=(1,), seeds=seeds, rates=rates)
+    return root
+
+
+def scored(root: Path) -> dict[float, int]:
+    """How many runs are tested at each rate."""
+    return Counter(run.spec["learning_rate"] for run in Store(root).runs() if run.metrics["test"] is not None)
+
+
+def test_stores_that_chose_other_rates_have_one_test_result_together_and_merge_again_the_same(tmp_path: Path):
+    one = several_rates(tmp_path / "one", rates=(1e-4, 1e-3, 1e-2))
+    two = several_rates(tmp_path / "two", rates=(3e-3, 3e-2, 3e-1))
+    merged = merge([one, two], tmp_path / "all")
+    chosen = choose_rate(list(Store(tmp_path / "all").runs()))
+    assert scored(tmp_path / "all") == {chosen: 2}
+    assert (merged.num_sealed, merged.num_retested) == (2, 0)
+    assert (scored(one), scored(two)) == ({1e-3: 2}, {3e-2: 2})
+    before = bytes_of(tmp_path / "all")
+    again = merge([one, two], tmp_path / "all")
+    assert (again.conflicts, again.num_equal, bytes_of(tmp_path / "all")) == ((), 12, before)
+
+
+def test_seeds_that_were_tested_at_another_rate_than_the_rest_keep_their_scores_and_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rates = (1e-4, 1e-3, 1e-2)
+    one, two = several_rates(tmp_path / "one", rates=rates), several_rates(tmp_path / "two", rates=rates, seeds=(3,))
+    for run in list(Store(two).runs()):
+        only_at(Store(two), run, 1e-2)
+    assert not cli("merge", one, two, "--out", tmp_path / "all", "--quiet")
+    assert "1 setting with test scores at several learning rates (N809)" in capsys.readouterr().err
+    assert scored(tmp_path / "all") == {1e-3: 2, 1e-2: 1}
+
+
+def only_at(store: Store, run: StoredRun, rate: float) -> None:
+    """Takes a test score away, or makes one up, so that a run is tested at one rate alone."""
+    result = sealed(run)
+    if run.spec["learning_rate"] == rate:
+        result = replace(result, metrics={**result.metrics, "test": result.metrics["val"]})
+    store.write(result)
+
+
+def test_the_same_run_with_and_without_its_test_score_is_no_conflict_and_the_score_is_kept(tmp_path: Path):
+    one = write(tmp_path / "one", "uni")
+    two = Path(shutil.copytree(one, tmp_path / "two"))
+    for run in list(Store(one).runs()):
+        Store(one).write(sealed(run))
+    assert merge([one, two], tmp_path / "all").conflicts == ()
+    assert scored(tmp_path / "all") == {1e-3: 2}
+    assert merge([two], one).num_equal == 2
+    assert scored(one) == {1e-3: 2}
+
+
+def test_a_run_that_is_tested_while_it_is_merged_is_taken_as_it_is_then(tmp_path: Path):
+    one = write(tmp_path / "one", "uni")
+    whole = {run.run_id: replace(sealed(run), metrics=run.metrics, predictions=run.predictions()) for run in runs(one)}
+    for run in runs(one):
+        Store(one).write(sealed(run))
+
+    def score_all(_: object) -> None:
+        for result in whole.values():
+            Store(one).write(result)
+
+    merge([one], tmp_path / "all", on_plan=score_all)
+    assert bytes_of(tmp_path / "all") == bytes_of(one)
+    assert scored(tmp_path / "all") == {1e-3: 2}
+
+
+def runs(root: Path) -> list[StoredRun]:
+    return list(Store(root).runs())
+
+
+def test_names_and_divisions_are_there_when_a_merge_ends_half_way(pair: tuple[Path, Path], tmp_path: Path):
+    write_names(Store(pair[0]), {"one": "first"})
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(pair, tmp_path / "all", on_run=stop)
+    assert read_names(tmp_path / "all") == {"one": "first"}
+    assert len(runs(tmp_path / "all")) == 1
+
+
+@pytest.mark.parametrize("name", ["names.json", ".splits/x.csv"])
+def test_what_cannot_be_read_beside_the_runs_is_named(name: str, pair: tuple[Path, Path], tmp_path: Path):
+    (pair[0] / name).mkdir(parents=True)  # a folder stands for a file that may not be read: root may read all
+    for command in (["share", pair[0], "--out", tmp_path / "x.zip"], ["merge", *pair, "--out", tmp_path / "all"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*map(str, command), "--quiet"])
+        assert stop.value.code == 2
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_others_may_read_what_is_unpacked(pair: tuple[Path, Path], tmp_path: Path):
+    share(pair[0], tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip") as packed:
+        assert {member.external_attr >> 16 for member in packed.infolist()} == {0o100644}
+
+
+def test_sharing_says_how_far_it_is(pair: tuple[Path, Path], tmp_path: Path):
+    steps = list[int]()
+    share(pair[0], tmp_path / "x.zip", on_start=steps.append, on_run=lambda: steps.append(1))
+    assert steps == [4, 1, 1, 1, 1]

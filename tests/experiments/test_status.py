@@ -1,13 +1,17 @@
 """Status of a store, and its failed runs: what is done, running, waiting and failed, and what is tried again."""
 
+import errno
 import json
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from read_only import read_only
 
 from cells import tiny_grid
 from cytolora.api.grids import run_grid
@@ -111,6 +115,37 @@ def test_status_names_the_worker_and_what_is_left(tmp_path: Path, capsys: pytest
     assert f"running  features_x (3 runs): {failures_module.Owner.this_process()}, seen 0 s ago" in text
 
 
+@pytest.mark.parametrize(("hours", "at_work"), [(-1, 1), (0, 1), (1, 0)])
+def test_who_may_not_write_is_told_that_times_are_of_the_own_clock(
+    hours: int, at_work: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    planned_store(tmp_path, done=1)
+    now, elsewhere = time.time_ns(), replace(failures_module.Owner.this_process(), host="node7", machine="another")
+    monkeypatch.setattr(failures_module.Owner, "this_process", lambda: elsewhere)
+    with claimed(tmp_path, IDS[1], [IDS[1]]):
+        assert "clock" not in said(capsys, "status", tmp_path)
+        with read_only(tmp_path), monkeypatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda: now + hours * 3600 * 10**9)
+            text = said(capsys, "status", tmp_path)
+    assert f"{at_work} running" in text
+    assert "times are by this machine's clock" in text
+
+
+def test_claims_that_may_not_be_read_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    planned_store(tmp_path)
+    (tmp_path / ".claims").mkdir()
+    listed = Path.iterdir
+
+    def refusing(path: Path) -> Iterator[Path]:
+        if path.name == ".claims":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)  # tests may run as a user who may read all
+    with pytest.raises(StoreError, match=r"Cannot read .*\.claims: Permission denied\. Make it readable"):
+        status_of(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -127,7 +162,16 @@ def test_status_of_what_is_no_store_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"version": 1}', '{"version": 9, "runs": []}', '{"version": 1, "runs": [3]}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 1}',
+        '{"version": 9, "runs": []}',
+        '{"version": 1, "runs": [3]}',
+        '{"version": 1, "runs": "one"}',
+    ],
 )
 def test_a_damaged_plan_is_named(tmp_path: Path, content: str):
     planned_store(tmp_path)

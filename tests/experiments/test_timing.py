@@ -11,9 +11,9 @@ from cells import run_all, tiny_grid
 from cytolora.core.progress import Progress
 from cytolora.experiments.cost import Cost, describe, fit_cost, num_passes, seconds_left, stored_costs
 from cytolora.experiments.engines.inline import run_jobs
-from cytolora.experiments.execute import _sealed
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.probe import adapter_rates, costs_here, feature_rates
+from cytolora.experiments.select import sealed
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
@@ -119,7 +119,7 @@ def test_the_bar_of_a_plan_that_goes_on_is_full_at_its_end(drawn_cells, tmp_path
         shutil.rmtree(stored[0].path)
     if lost == "the scores":
         for one in stored:
-            store.write(_sealed(one))
+            store.write(sealed(one))
     stages, done = [], []
     progress = Progress(begin=lambda *stage: stages.append(stage), done=done.append)
     run_jobs(make_plan(grid, store, inputs).jobs, inputs, store, device=torch.device("cpu"), progress=progress)

@@ -7,7 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from cytolora.metrics.beta_binomial import beta_binomial_interval
 from cytolora.metrics.counts import count_by_unit, effective_number
-from cytolora.metrics.intervals import Interval, IntervalKind, metric_intervals, share_interval
+from cytolora.metrics.intervals import Interval, IntervalKind, joint_warnings, metric_intervals, share_interval
 from cytolora.metrics.korn_graubard import jackknife_variance
 
 
@@ -265,3 +265,12 @@ def test_a_credible_interval_is_that_of_the_hits_and_sizes_of_the_groups():
         (expected.low, expected.high, expected.n_eff), abs=1e-12
     )
     assert found.high - found.low < 0.15
+
+
+def test_intervals_over_the_same_groups_warn_once_that_these_are_few():
+    hits, groups = spread_out(12, 5, 10)
+    found = metric_intervals(
+        [0] * 60, ~np.array(hits), images=[str(n) for n in range(60)], groups=groups, num_classes=2
+    )
+    texts = [text for tag, text in joint_warnings(found.values()) if tag == "few groups"]
+    assert texts == ["The interval rests on 12 groups only; under about 50 it may be too narrow."]

@@ -21,6 +21,10 @@ class Hub:
     """By name, commits with all their files, the newest last."""
     private: set[str] = field(default_factory=set)
     may_write: bool = True
+    wrong_cards: tuple[str, ...] = ()
+    """What is said of the head of a card that is to be committed."""
+    pushed_between: Tree = field(default_factory=dict)
+    """Files that somebody else commits once a repository was looked at."""
     requests: list[str] = field(default_factory=list)
 
     def files(self, name: str) -> Tree:
@@ -62,7 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"POST {path}")
         if path == "/api/validate-yaml":
-            return self._json({"warnings": [], "errors": []})
+            errors = [{"message": text} for text in self.hub.wrong_cards]
+            return self._json({"warnings": [], "errors": errors}, status=400 if errors else 200)
         if not self.hub.may_write:
             return self._refuse(403, "")
         if path == "/api/repos/create":
@@ -91,6 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
         tree = dict(self.hub.files(name))
+        parent = next(line["value"].get("parentCommit") for line in lines if line["key"] == "header")
+        if parent not in (None, self.hub.repositories[name][-1][0]):
+            return self._refuse(412, "")
         for line in lines:
             if line["key"] == "file":
                 tree[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
@@ -107,7 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         name = "/".join(parts[2:4]) if parts[0] == "api" else "/".join(parts[:2])
         if name not in self.hub.repositories:
             return self._refuse(404, "RepoNotFound")
-        revision = parts[5] if parts[0] == "api" and len(parts) > 5 else parts[3] if len(parts) > 3 else "main"
+        at = 5 if parts[0] == "api" else 3
+        revision = parts[at] if len(parts) > at else "main"
         found = [one for one in self.hub.repositories[name] if revision in ("main", one[0])]
         if not found:
             return self._refuse(404, "RevisionNotFound")
@@ -119,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"type": "file", "path": one, "size": len(tree[one]), "oid": _oid(tree[one])} for one in sorted(tree)
             ]
             return self._json(entries)
+        if self.hub.pushed_between:
+            self.hub.repositories[name].append(("2" * 40, {**tree, **self.hub.pushed_between}))
         siblings = [{"rfilename": one} for one in sorted(tree)]
         return self._json({"id": name, "sha": commit, "private": name in self.hub.private, "siblings": siblings})
 

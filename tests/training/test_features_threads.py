@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cytolora.training import features
-from cytolora.training.features import _side_by_side
+from cytolora.training.features import side_by_side
 
 CPU = torch.device("cpu")
 
@@ -38,12 +38,12 @@ def test_an_interruption_while_the_threads_end_leaves_torch_its_number(monkeypat
             raise KeyboardInterrupt
 
     monkeypatch.setattr(features, "ThreadPoolExecutor", Interrupted)
-    with pytest.raises(KeyboardInterrupt), _side_by_side(CPU) as mapped:
+    with pytest.raises(KeyboardInterrupt), side_by_side(CPU) as mapped:
         list(mapped(lambda image: image, range(9)))
     assert torch.get_num_threads() == 3
     assert _number_of_a_new_thread() == 3
     monkeypatch.undo()
-    with _side_by_side(CPU) as mapped:  # and nobody holds the lock
+    with side_by_side(CPU) as mapped:  # and nobody holds the lock
         assert list(mapped(lambda image: image, range(9))) == list(range(9))
 
 
@@ -52,7 +52,7 @@ def test_of_two_threads_that_compute_features_each_has_the_whole_number_before_a
     is_computing, goes_on, inside, numbers = Event(), Event(), list[Any](), list[int]()
 
     def first() -> None:
-        with _side_by_side(CPU) as mapped:
+        with side_by_side(CPU) as mapped:
             list(mapped(lambda image: torch.get_num_threads(), range(9)))
             is_computing.set()
             goes_on.wait(30)
@@ -60,7 +60,7 @@ def test_of_two_threads_that_compute_features_each_has_the_whole_number_before_a
 
     def second() -> None:
         is_computing.wait(30)
-        with _side_by_side(CPU) as mapped:
+        with side_by_side(CPU) as mapped:
             inside.extend(mapped(lambda image: torch.get_num_threads(), range(9)))
         numbers.append(torch.get_num_threads())
 
@@ -81,6 +81,6 @@ def test_of_two_threads_that_compute_features_each_has_the_whole_number_before_a
 def test_whatever_fails_within_nobody_holds_the_lock_and_the_number_is_back(number: int):
     torch.set_num_threads(number)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), _side_by_side(CPU) as mapped:
+        with pytest.raises(ZeroDivisionError), side_by_side(CPU) as mapped:
             list(mapped(lambda image: 1 // image, [1, 2, 0, 3]))
         assert torch.get_num_threads() == _number_of_a_new_thread() == number

@@ -72,7 +72,7 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
     Args:
         bundle: Folder or zip file, or ``hf:OWNER/NAME``.
         to: Folder, or ``hf:OWNER/NAME``; the hub asks for a token that may write (``HF_TOKEN``).
-        private: Makes the repository private, where it is new.
+        private: Makes the repository private, where it is new; one that is there and public is refused.
         licence_permits: Says that somebody has read the backbone's licence, where its terms are not known here.
 
     Returns:
@@ -80,7 +80,8 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
 
     Raises:
         BundleError: If it is no bundle, or a byte of it has changed.
-        ConfigError: If the backbone's licence forbids it, something else is there, or the hub refuses.
+        ConfigError: If the backbone's licence forbids it, something else is there, somebody else commits meanwhile, or
+            the hub refuses.
     """
     from cytolora.classifier.publish.publish import publish as publish_bundle
 
@@ -191,7 +192,7 @@ def embed(
     precision: FeaturePrecision = "fp32",
     progress: Progress | None = None,
 ) -> "Embedding":
-    """Writes the frozen features of every image to a Parquet file and returns them.
+    """Writes the frozen features of every image to a file, and returns them.
 
     Example::
 
@@ -200,7 +201,7 @@ def embed(
 
     Args:
         data: As for ``load_dataset``, or what it returns.
-        out: Parquet file: path, label, subset, group, sha256, features.
+        out: Parquet file: path, label, subset, group, sha256, features; or ``.h5ad`` (AnnData), ``.npz`` (NumPy).
         model: A backbone; the best for a linear classifier on this machine if None.
         labelled: False takes every image below the folder, whatever sub-folder it stands in.
         reading: What the files leave to choose.
@@ -210,8 +211,9 @@ def embed(
     """
     from cytolora.api.datasets import load_dataset
     from cytolora.api.session import open_session
+    from cytolora.training.embed import collected, read_embedding
     from cytolora.training.embed import embed as write
-    from cytolora.training.embed import read_embedding
+    from cytolora.training.embedding_files import OTHER_SUFFIXES, write_embedding
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
     if isinstance(data, Manifest) and reading != AS_IT_STANDS:
@@ -225,5 +227,9 @@ def embed(
         manifest, model, inputs, cache=as_path(cache, "cache"), device=on, precision=precision, progress=progress
     )
     progress.begin("features", len(manifest.samples), "images")
+    if out.suffix.lower() in OTHER_SUFFIXES:
+        embedding = collected(session, on_images=progress.done)
+        write_embedding(embedding, out)
+        return embedding
     write(session, out, on_images=progress.done)
     return read_embedding(out)

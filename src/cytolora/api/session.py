@@ -13,6 +13,7 @@ from cytolora.training.resources import Inputs
 if TYPE_CHECKING:
     import torch
 
+    from cytolora.models.backbones.spec import BackboneSpec
     from cytolora.training.session import Session
 
 
@@ -42,12 +43,9 @@ def open_session(
     """
     from cytolora.training.session import Session
 
-    config = choose_config(FitOptions(model=model, method=LINEAR, precision=precision), inputs, device.type, own)
-    for text in config.notes:
-        (note or progress.say)(text)
-    inputs.fetch_weights(config.backbone.name, progress)
+    backbone = choose_backbone(model, inputs, device=device, progress=progress, precision=precision, own=own, note=note)
     return Session(
-        backbone=config.backbone,
+        backbone=backbone,
         manifest=manifest,
         inputs=inputs,
         cache=cache,
@@ -55,3 +53,21 @@ def open_session(
         precision=precision,
         progress=progress,
     )
+
+
+def choose_backbone(
+    model: str | None,
+    inputs: Inputs,
+    *,
+    device: "torch.device",
+    progress: Progress,
+    precision: FeaturePrecision = "fp32",
+    own: Sequence[str] = (),
+    note: Callable[[str], None] | None = None,
+) -> "BackboneSpec":
+    """Returns the backbone of ``open_session``, with its checkpoint found or fetched; raises as that does."""
+    config = choose_config(FitOptions(model=model, method=LINEAR, precision=precision), inputs, device.type, own)
+    for text in config.notes:
+        (note or progress.say)(text)
+    inputs.fetch_weights(config.backbone.name, progress)
+    return config.backbone

@@ -44,10 +44,11 @@ _COMMANDS = {
         "Measures group leakage and shortcuts: inflation by an image split, readable slides or scanners.",
     ),
     "split": ("datasets:split", "Splits a dataset into train, val and test by group, and writes the split to a file."),
+    "convert": ("convert:convert", "Converts labels for other programs: COCO, CVAT, Label Studio, QuPath and others."),
     "fit": ("fit:fit", "Fits a classifier to your own cells and writes it as a bundle."),
     "evaluate": ("evaluate:evaluate", "Evaluates a classifier on labelled images that it was not trained on."),
     "predict": ("predict:predict", "Predicts classes of new images and flags uncertain and out-of-distribution ones."),
-    "embed": ("embed:embed", "Writes the features of a folder of images to a Parquet file."),
+    "embed": ("embed:embed", "Writes the features of a folder of images to a Parquet, AnnData or NumPy file."),
     "learning-curve": (
         "learning_curve:learning_curve",
         "Measures a learning curve and forecasts how many labels reach a target balanced accuracy.",
@@ -59,7 +60,7 @@ _COMMANDS = {
     "data": ("data:app", "Downloads datasets and lists their sources."),
     "weights": ("weights:app", "Lists, downloads and verifies checkpoints."),
     "doctor": ("doctor:doctor", "Diagnoses the installation: Python, devices, checkpoints, hub."),
-    "ls": ("catalogue:ls", "Lists models, datasets, grids, presets, methods or engines."),
+    "ls": ("catalogue:ls", "Lists models, datasets, grids, presets, methods, engines or formats."),
 }
 for _name, (_function, _help) in _COMMANDS.items():
     app.command(f"cytolora.cli.{_function}", name=_name, help=_help)

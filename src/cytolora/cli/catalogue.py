@@ -1,4 +1,4 @@
-"""ls: lists models, datasets, label maps of pools, grids, presets, methods and engines by name."""
+"""ls: lists models, datasets, label maps of pools, grids, presets, methods, engines and exchange formats by name."""
 
 import json
 import sys
@@ -16,12 +16,12 @@ _PROBLEMS = 1
 
 
 def ls(
-    kind: Literal["models", "datasets", "pools", "grids", "presets", "methods", "engines"],
+    kind: Literal["models", "datasets", "pools", "grids", "presets", "methods", "engines", "formats"],
     /,
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Lists models, datasets, label maps of pools, grids, presets, methods or engines.
+    """Lists models, datasets, label maps of pools, grids, presets, methods, engines or exchange formats.
 
     Exits with 1 if a plug-in of that kind cannot be loaded; it is named on standard error.
 
@@ -81,6 +81,38 @@ def _execution_engines() -> Registry[Any]:
     from cytolora.experiments.engines.registry import ENGINES
 
     return ENGINES
+
+
+def _exchange_formats() -> Registry[Any]:
+    from cytolora.data.exchange.formats import FORMATS
+
+    return FORMATS
+
+
+def _formats() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry.name,
+            "holds": entry.holds,
+            "use": " and ".join(["read"] * bool(entry.reads) + ["written"] * bool(entry.writes)),
+            "description": entry.reads or entry.writes,
+        }
+        for entry in _exchange_formats()
+    ]
+
+
+def _formats_in_full() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry.name,
+            "holds": entry.holds,
+            "read": entry.reads,
+            "written": entry.writes,
+            "lost": entry.lost,
+            "checked_with": entry.checked_with,
+        }
+        for entry in _exchange_formats()
+    ]
 
 
 def _models() -> list[dict[str, Any]]:
@@ -208,6 +240,7 @@ _REGISTRIES: dict[str, Callable[[], Registry[Any]]] = {
     "datasets": _dataset_readers,
     "methods": _adaptation_methods,
     "engines": _execution_engines,
+    "formats": _exchange_formats,
 }
 _ROWS = {
     "models": _models,
@@ -217,11 +250,13 @@ _ROWS = {
     "presets": _presets,
     "methods": _methods,
     "engines": _engines,
+    "formats": _formats,
 }
 _ROWS_IN_FULL = {
     **_ROWS,
     "models": _models_in_full,
     "datasets": _datasets_in_full,
     "methods": _methods_in_full,
+    "formats": _formats_in_full,
     "pools": _pools_in_full,
 }

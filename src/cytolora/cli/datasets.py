@@ -21,6 +21,7 @@ from cytolora.core.finding_kinds import EVERY_DATASET
 from cytolora.core.findings import Finding, problems
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
+from cytolora.core.zip_members import is_zip
 from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
@@ -94,7 +95,7 @@ def check(
         if page is not None:
             progress.status(f"writing {page}")
             _write_page(manifest, found, page)
-        unknown = [] if croissant is None else _write_croissant(manifest, found.findings(), croissant)
+        unknown = [] if croissant is None else _write_croissant(path, manifest, found.findings(), croissant)
     if json_:
         sys.stdout.write(
             json.dumps({**asdict(found), "findings": [one.plain() for one in found.findings()]}, indent=2) + "\n"
@@ -182,7 +183,9 @@ def split(
         divided = canonical_division(manifest) if canonical else assign_subsets(manifest, spec)
         if out is not None:
             write_split(divided, out, by_names=canonical)
-        unknown = [] if croissant is None else _write_croissant(divided, [*divided.findings, *suspected], croissant)
+        unknown = (
+            [] if croissant is None else _write_croissant(path, divided, [*divided.findings, *suspected], croissant)
+        )
     console.print(_counts(divided.counts()))
     for text in (manifest.group_rule and f"groups: {manifest.group_rule}", divided.split_rule):
         if text:
@@ -222,9 +225,11 @@ def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
         raise ConfigError(f"Cannot write {page}: {error.strerror}.") from error
 
 
-def _write_croissant(manifest: Manifest, findings: list[Finding], path: Path) -> list[str]:
+def _write_croissant(data: Path, manifest: Manifest, findings: list[Finding], path: Path) -> list[str]:
     from cytolora.data.croissant import write_croissant
 
+    if data.is_file() and is_zip(data):
+        raise ConfigError(f"{data} is a zip file, and a Croissant file lies beside the images: unpack it first.")
     registered = next((one for one in DATASETS if one.name == manifest.name), None)
     return write_croissant(manifest, path, spec=registered, findings=findings)
 

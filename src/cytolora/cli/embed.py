@@ -1,8 +1,8 @@
-"""The command `embed`: features of a folder of images as a Parquet file."""
+"""The command `embed`: features of a folder of images as a Parquet, AnnData or NumPy file."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,11 +17,20 @@ from cytolora.cli.options import (
     ReadingOptions,
     WeightOptions,
 )
+from cytolora.cli.shard_options import ONE_FILE, ShardOptions
+from cytolora.core.arguments import is_url
+from cytolora.core.findings import gravest_first
 from cytolora.core.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cytolora.config.reading import Decoding
+    from cytolora.data.manifest import Manifest
 
 
 def embed(
-    path: Path,
+    path: str,
     /,
     *,
     out: Path,
@@ -34,21 +43,31 @@ def embed(
     files: WeightOptions = NO_WEIGHTS,
     caching: CacheOptions = DEFAULT,
     machine: MachineOptions = THIS_MACHINE,
+    shards: ShardOptions = ONE_FILE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Writes the frozen features of every image to a Parquet file, in constant memory; a second call reads the cache.
+
+    A name that ends in .h5ad or .npz writes AnnData or NumPy arrays instead, from memory.
 
     Examples:
 
         cytolora embed my_cells --model uni --weights uni=UNI/model.safetensors --out cells.parquet
         cytolora embed new_cells --unlabelled --model dinov2-b14 --out new.parquet
+        cytolora embed my_cells --model nano --out cells.h5ad
+        cytolora embed s3://bucket/cells --unlabelled --model uni --weights uni=UNI/model.safetensors --workers 2 \\
+            --out features
 
     Parameters
     ----------
     path
-        Folder, table or zip file.
+        Folder, table or zip file. With --unlabelled and shards also a pattern in quotes, or a URL (s3://, gs://,
+        file://: the extra cloud).
     out
-        Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights.
+        Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights. Or
+        AnnData (.h5ad, extra `exchange`), or NumPy (.npz).
+        With --engine, --workers or --shard-size a folder of such files, which are read as one table; it is what a
+        second call reads instead of the cache, and an image that cannot be read is a row with an error.
     model
         Backbone (`cytolora ls models`); that of --backbone-file, or the best for a linear classifier here, if none.
     dataset
@@ -75,15 +94,33 @@ def embed(
             "--unlabelled reads neither labels, groups nor subsets; leave out --dataset, --split, --group-column, "
             "--subset-column and --groups-from."
         )
+    if is_url(path) and not unlabelled:
+        raise ConfigError(f"{path} is a URL, of which no labels are read: add --unlabelled.")
+    if shards.is_asked:
+        _embed_shards(
+            path,
+            out,
+            shards,
+            model,
+            precision,
+            files,
+            machine,
+            read=lambda: None if unlabelled else read_manifest(Path(path), dataset, split, reading),
+            decoding=reading.options().decoding,
+            quiet=quiet,
+        )
+        return
+    if is_url(path):
+        raise ConfigError(f"{path} is a URL, of which features are written in shards: add --shard-size or --workers.")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
     check_no_model(out.parent)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = (
-            list_images(path, reading.options().decoding)
+            list_images(Path(path), reading.options().decoding)
             if unlabelled
-            else read_manifest(path, dataset, split, reading)
+            else read_manifest(Path(path), dataset, split, reading)
         )
         progress.begin("features", len(manifest.samples), "images")
         session = open_session(
@@ -93,4 +130,55 @@ def embed(
     print_findings([*manifest.findings, *session.weight_findings], make_console(stderr=True))
     make_console().print(
         f"{counted(num_images, 'image')} x {feature_dim} features of {session.backbone.name} in {out}."
+    )
+
+
+def _embed_shards(
+    path: str,
+    out: Path,
+    shards: ShardOptions,
+    model: str | None,
+    precision: OfFeatures,
+    files: WeightOptions,
+    machine: MachineOptions,
+    *,
+    read: "Callable[[], Manifest | None]",
+    decoding: "Decoding",
+    quiet: bool,
+) -> None:
+    """Writes features in shards; ``read`` gives the dataset, None where the images are no dataset."""
+    from cytolora.classifier.inference.image_sources import find_images, left_out
+    from cytolora.cli.print_findings import print_findings
+    from cytolora.cli.progress import show_progress
+    from cytolora.cli.session import open_backbone
+    from cytolora.sharding.embed import embed_shards
+    from cytolora.sharding.items import of_manifest, of_sources
+
+    how = shards.sharding()
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"reading {path}")
+        manifest = read()
+        backbone, inputs, device = open_backbone(model, files, machine, progress=progress, precision=precision)
+        if manifest is None:
+            items, of_data = of_sources(find_images([path]), below=path), left_out([path])
+        else:
+            items, of_data, decoding = of_manifest(manifest), manifest.findings, manifest.decoding
+        result = embed_shards(
+            items,
+            [path],
+            out,
+            how,
+            backbone=backbone,
+            inputs=inputs,
+            precision="fp32" if precision == "auto" else precision,
+            decoding=decoding,
+            metadata=[] if manifest is None else manifest.metadata_names,
+            device=device,
+            progress=progress,
+        )
+    findings = [*of_data, *result.findings, *inputs.weight_findings(backbone.name)]
+    print_findings(gravest_first(findings), make_console(stderr=True))
+    unread = f", {result.num_errors} unreadable" if result.num_errors else ""
+    make_console().print(
+        f"{counted(result.num_images, 'image')} x {result.feature_dim} features of {backbone.name} in {out}{unread}."
     )

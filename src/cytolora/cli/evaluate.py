@@ -20,7 +20,7 @@ from cytolora.cli.options import (
 )
 from cytolora.cli.own_backbones import open_bundle
 from cytolora.cli.print_findings import print_findings
-from cytolora.cli.print_metrics import print_metrics
+from cytolora.cli.print_metrics import print_metrics, print_statement
 from cytolora.cli.progress import show_progress
 
 
@@ -75,6 +75,7 @@ def evaluate(
     quiet
         Shows no progress.
     """
+    from cytolora.classifier.decision.statement import state
     from cytolora.classifier.inference.evaluate import evaluate as measure
     from cytolora.classifier.inference.evaluate import only
     from cytolora.cli.session import read_manifest
@@ -91,12 +92,14 @@ def evaluate(
             manifest = only(manifest, subset)
         progress.begin("predicting", len(manifest.samples), "images")
         result = measure(opened, manifest, on_seen=seen, page=page, on_images=progress.done)
+    statement = state({"test": result.metrics}, opened.contents.rules)
     if json_:
-        sys.stdout.write(
-            json.dumps({**asdict(result), "findings": [one.plain() for one in result.findings]}, indent=2) + "\n"
-        )
+        plain = {**asdict(result), "statement": statement.plain()}
+        plain["findings"] = [one.plain() for one in result.findings]
+        sys.stdout.write(json.dumps(plain, indent=2) + "\n")
         return
     print_metrics(result.metrics)
+    print_statement(statement)
     console = make_console()
     print_findings(result.findings, console)
     for note in (*result.notes, *result.metrics["warnings"]):

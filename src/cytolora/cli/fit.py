@@ -21,8 +21,9 @@ from cytolora.cli.options import (
     pairs,
 )
 from cytolora.cli.own_backbones import add_own
-from cytolora.cli.print_metrics import print_metrics, print_repeats
+from cytolora.cli.print_metrics import print_members, print_metrics, print_repeats, print_statement
 from cytolora.cli.progress import show_progress
+from cytolora.config.method_kinds import Weighting
 
 
 def fit(
@@ -33,6 +34,8 @@ def fit(
     dataset: str | None = None,
     model: str | None = None,
     method: str | None = None,
+    ensemble: Annotated[tuple[str, ...], Several] = (),
+    ensemble_weights: Weighting = "equal",
     shots: int | None = None,
     seed: int = 0,
     positive: Annotated[tuple[str, ...], Several] = (),
@@ -64,6 +67,7 @@ def fit(
         cytolora fit my_cells --out model1
         cytolora fit my_cells --out model1 --model uni --positive hsil scc --sensitivity 0.95
         cytolora fit my_cells --out model1 --method lora --shots 4 --labels corrections.csv
+        cytolora fit my_cells --out model1 --ensemble linear gda ridge
         cytolora fit my_cells --out model1 --repeats 5
         cytolora fit my_cells --out model2 --labels corrections.csv --add new_cells
 
@@ -80,6 +84,11 @@ def fit(
     method
         linear (frozen features), gda or another fitted head, lora, or another of `cytolora ls methods`; linear on a
         CPU, lora on a GPU.
+    ensemble
+        Two or more heads on frozen features (linear, gda, ridge, ...) instead of --method: their calibrated
+        probabilities are averaged, and each stands beside the mean in the report.
+    ensemble_weights
+        Of that mean: equal, or validation: those under which the true classes of cross-validation are most probable.
     shots
         Training images per class; all if not given. Held-out images are all used either way.
     seed
@@ -136,6 +145,8 @@ def fit(
             options=FitOptions(
                 model=model,
                 method=method,
+                ensemble=ensemble,
+                ensemble_weights=ensemble_weights,
                 shots=shots,
                 seed=seed,
                 positive=positive,
@@ -160,10 +171,14 @@ def fit(
     contents = classifier.contents
     if json_:
         result = {"bundle": str(out), "metrics": contents.metrics, "training": contents.training}
+        result["statement"] = contents.statement.plain()
         result["findings"] = contents.training["findings"]
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return
     print_metrics(contents.metrics["test"])
+    print_statement(contents.statement)
+    if members := contents.metrics.get("members"):
+        print_members(members)
     if repeated := contents.metrics.get("repeats"):
         print_repeats(repeated)
     name = out if out.suffix == ".zip" else out / "report.html"

@@ -1,15 +1,29 @@
 """The command `predict`: classes of new images, flags for uncertain and out-of-distribution ones."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
-from cytolora.cli.slides import check_several, make_pool, predict_on_slide, print_summary, refuse_slides, slides_of
+from cytolora.cli.shard_options import ONE_FILE, ShardOptions, refuse_with_shards
+from cytolora.cli.slides import (
+    check_several,
+    make_pool,
+    predict_on_slide,
+    predict_on_slides,
+    print_summary,
+    refuse_slides,
+    slides_of,
+)
+from cytolora.core.arguments import is_url
 from cytolora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cytolora.classifier.inference.image_sources import Source
 
 
 def predict(
@@ -29,6 +43,7 @@ def predict(
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     machine: MachineOptions = THIS_MACHINE,
+    shards: ShardOptions = ONE_FILE,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -38,23 +53,29 @@ def predict(
 
         cytolora predict model1 new_cells --out predictions.csv --page review.html
         cytolora predict model1 "slides/*/cells/*.png" more.zip --out predictions.parquet
+        cytolora predict model1 archive --workers 2 --out predictions
+        cytolora predict model1 s3://bucket/cells --out predictions.parquet
         cytolora predict model1 slides --transductive --slide-by folder --out predictions.csv
         cytolora predict model1 cells --transductive --slide group --out predictions.csv
         cytolora predict model1 slide.svs --cells cells.geojson --crop-um 30 --out predictions.geojson
+        cytolora predict model1 "archive/*.svs" --cells positions --crop-um 30 --workers 2 --out predictions
 
     Parameters
     ----------
     bundle
         Bundle that `cytolora fit` wrote, a folder or a zip file; or an export of `cytolora export --to onnx`.
     paths
-        Images, folders of them, patterns in quotes, or zip files; with --cells one whole slide.
+        Images, folders of them, patterns in quotes, zip files, or URLs of these (s3://, gs://, file://: the extra
+        cloud); with --cells one whole slide.
     out
         Table to write, .csv or .parquet: one row per image, one column per class. Of a slide .geojson (QuPath) or .csv.
+        With --engine, --workers or --shard-size a folder of Parquet files, which are read as one table.
     page
         HTML file to write: the images, the most uncertain first, to be corrected by keyboard.
     cells
         Positions of the cells of a slide: GeoJSON as QuPath exports it, or CSV with columns x,y (pixels of level 0) or
-        x_um,y_um (micrometres).
+        x_um,y_um (micrometres). With --engine or --workers many slides, a shard each, and a folder with one such file
+        for every slide, called like it.
     crop_um
         Edge of the square around a cell of a slide, micrometres, as in the training images.
     mpp
@@ -79,6 +100,12 @@ def predict(
         raise ConfigError("--slide-by says which images are one slide for --transductive; leave it out here.")
     if slide is not None and (cells is not None or not transductive or slide_by is not None):
         raise ConfigError("--slide says which images are one slide for --transductive, as --slide-by; give it alone.")
+    refuse_with_shards(shards, page=page, transductive=transductive)
+    if cells is not None and shards.is_asked:
+        how, opened = shards.sharding(), open_any(bundle, files, machine, precision)
+        of_slides = {"crop_um": crop_um, "mpp": mpp, "plane": plane}
+        predict_on_slides(opened, paths, cells, out, how, machine, **of_slides, json_=json_, quiet=quiet)
+        return
     if cells is not None:
         opened = open_any(bundle, files, machine, precision)
         predict_on_slide(
@@ -105,10 +132,13 @@ def predict(
 
     if not paths:
         raise ConfigError(
-            "Name at least one image, folder, pattern or zip file: cytolora predict BUNDLE PATH --out FILE."
+            "Name at least one image, folder, pattern, zip file or URL: cytolora predict BUNDLE PATH --out FILE."
         )
     sources = find_images(paths)
-    check_out(out, *map(Path, paths))
+    if shards.is_asked:
+        _predict_shards(bundle, paths, sources, out, shards, precision, files, machine, json_=json_, quiet=quiet)
+        return
+    check_out(out, *(Path(path) for path in paths if not is_url(path)))
     if page is not None:
         check_room(page, len({source.name for source in find_images(paths)}))
     slide_of, read = None, []
@@ -125,3 +155,38 @@ def predict(
             opened, sources, out, page=page, pool=pool, left_out=left_out(paths, read), on_images=progress.done
         )
     print_summary(result, "images", out, page, json_=json_)
+
+
+def _predict_shards(
+    bundle: Path,
+    paths: Sequence[str],
+    sources: "Iterator[Source]",
+    out: Path,
+    shards: ShardOptions,
+    precision: OfFeatures,
+    files: WeightOptions,
+    machine: MachineOptions,
+    *,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    """Predicts in shards and prints the summary over all of them."""
+    from cytolora.classifier.inference.image_sources import left_out
+    from cytolora.cli.machine import resolve_device
+    from cytolora.sharding.predict import predict_shards
+
+    how = shards.sharding()
+    with show_progress(quiet=quiet) as progress:
+        progress.status(f"opening {bundle}")
+        opened = open_any(bundle, files, machine, precision)
+        result = predict_shards(
+            opened,
+            sources,
+            paths,
+            out,
+            how,
+            left_out=left_out(paths),
+            device=resolve_device(machine),
+            progress=progress,
+        )
+    print_summary(result, "images", out, None, json_=json_)

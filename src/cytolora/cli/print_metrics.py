@@ -1,10 +1,20 @@
 """Prints test metrics for `fit` and `evaluate`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.core.text import counted
-from cytolora.display.format import interval, over_divisions_in_words, percent, whole_percent, with_interval
+from cytolora.display.format import (
+    interval,
+    member_cells,
+    over_divisions_in_words,
+    percent,
+    whole_percent,
+    with_interval,
+)
+
+if TYPE_CHECKING:
+    from cytolora.classifier.decision.statement import Statement
 
 
 def print_metrics(found: dict[str, Any]) -> None:
@@ -24,6 +34,24 @@ def print_metrics(found: dict[str, Any]) -> None:
     console.print(table)
     for line in _threshold_lines(found):
         console.print(line)
+
+
+def print_statement(statement: "Statement") -> None:
+    """Prints whether the classifier does what was asked, and by which numbers."""
+    console = make_console()
+    console.print(f"{statement.title}:")
+    for one in statement.criteria:
+        console.print(f"  {one.answer}: {one.text}")
+
+
+def print_members(members: list[dict[str, Any]]) -> None:
+    """Prints the members of an ensemble, and by how much it scores higher than each."""
+    console = make_console()
+    console.print("The ensemble minus each member on the same test images, in points, with 95 % intervals:")
+    table = PlainTable("member", "weight", "balanced accuracy", "difference", "p (Holm)", no_wrap="member")
+    for row in members:
+        table.add_row(*member_cells(row))
+    console.print(table)
 
 
 def print_repeats(repeated: dict[str, Any]) -> None:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import torch
+
+from cytolora.api.session import choose_backbone
 from cytolora.api.session import open_session as open_features
 from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.classifier.inference.onnx_predictor import EXPORT
@@ -13,7 +16,7 @@ from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.splitting.split_files import read_split
 from cytolora.errors import ConfigError
-from cytolora.models.backbones.registry import read_backbone_file
+from cytolora.models.backbones.registry import BackboneSpec, read_backbone_file
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
 
@@ -50,14 +53,7 @@ def open_session(
     Raises:
         WeightsError: If the checkpoint is neither here nor to be had.
     """
-    add_backbones(files.backbone_file)
-    own = [read_backbone_file(path).name for path in files.backbone_file]
-    inputs = Inputs(
-        data={},
-        weights=pairs(files.weights, "--weights"),
-        weights_dir=files.weights_dir,
-        trust_weights=files.trust_weights,
-    )
+    inputs, own = _inputs(files)
     return open_features(
         manifest,
         model,
@@ -69,3 +65,27 @@ def open_session(
         own=own,
         note=make_console(stderr=True).print,
     )
+
+
+def open_backbone(
+    model: str | None, files: WeightOptions, machine: MachineOptions, *, progress: Progress, precision: OfFeatures
+) -> tuple[BackboneSpec, Inputs, torch.device]:
+    """Like ``open_session`` for images that are no dataset; raises as that does."""
+    inputs, own = _inputs(files)
+    device, note = resolve_device(machine), make_console(stderr=True).print
+    precise = "fp32" if precision == "auto" else precision
+    backbone = choose_backbone(model, inputs, device=device, progress=progress, precision=precise, own=own, note=note)
+    return backbone, inputs, device
+
+
+def _inputs(files: WeightOptions) -> tuple[Inputs, list[str]]:
+    """Returns where checkpoints are, and the names of the user's own backbones, which are known from now on."""
+    add_backbones(files.backbone_file)
+    own = [read_backbone_file(path).name for path in files.backbone_file]
+    inputs = Inputs(
+        data={},
+        weights=pairs(files.weights, "--weights"),
+        weights_dir=files.weights_dir,
+        trust_weights=files.trust_weights,
+    )
+    return inputs, own

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolora.cli.console import make_console
+from cytolora.cli.options import MachineOptions
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.core.findings import gravest_first
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cytolora.classifier.inference.table import Summary
     from cytolora.classifier.inference.transductive import Pool
     from cytolora.classifier.slides.slide import Plane
+    from cytolora.sharding.run import Sharding
 
 
 def predict_on_slide(
@@ -50,8 +52,7 @@ def predict_on_slide(
 
     if len(paths) != 1:
         raise ConfigError(f"--cells belongs to one slide, and {len(paths)} paths were named; one command a slide.")
-    if crop_um is None:
-        raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
+    crop_um = _crop_um(crop_um)
     check_out(out, cells)
     pool = make_pool(model) if transductive else None
     with Slide(Path(paths[0]), mpp=mpp, plane=_plane(plane)) as slide:
@@ -80,6 +81,68 @@ def predict_on_slide(
     if json_:
         result = replace(result, findings=tuple(gravest_first([*of_input, *result.findings])))
     print_summary(result, "cells", out, page, of_errors=kept, json_=json_)
+
+
+def predict_on_slides(
+    model: "Predictor[Any]",
+    paths: Sequence[str],
+    cells: Path,
+    out: Path,
+    how: "Sharding",
+    machine: MachineOptions,
+    *,
+    crop_um: float | None,
+    mpp: float | None,
+    plane: str | None,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    """Predicts the cells of many slides, each a shard, and prints a summary over all.
+
+    Raises:
+        ConfigError: If the size of crops is not given, or ``cells`` is no folder.
+    """
+    from cytolora.cli.machine import resolve_device
+    from cytolora.sharding.slides import predict_slides, slide_items
+
+    if not cells.is_dir():
+        raise ConfigError(
+            f"--cells {cells} is no folder; with --engine or --workers it holds a file of positions for every slide, "
+            "called like the slide."
+        )
+    slides = [Path(file) for path in paths for file in _fitting(path)]
+    with show_progress(quiet=quiet) as progress:
+        result = predict_slides(
+            model,
+            slide_items(slides, cells),
+            [*paths, str(cells)],
+            out,
+            how,
+            crop_um=_crop_um(crop_um),
+            mpp=mpp,
+            plane=_plane(plane),
+            device=resolve_device(machine),
+            progress=progress,
+        )
+    print_summary(result, "cells", out, None, json_=json_)
+
+
+def _crop_um(given: float | None) -> float:
+    if given is None:
+        raise ConfigError("--cells needs the edge of the crops in micrometres, as in training: --crop-um 30, say.")
+    return given
+
+
+def _fitting(path: str) -> list[str]:
+    """Returns the files of a path or a pattern.
+
+    Raises:
+        ConfigError: If nothing fits.
+    """
+    found = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+    if not found:
+        raise ConfigError(f"Nothing fits {path}; name slides, or a pattern in quotes that fits them.")
+    return found
 
 
 def make_pool(model: "Predictor[Any]", slide_of: Callable[[str], str] | None = None) -> "Pool":

@@ -71,6 +71,11 @@ def lines(found: Status) -> list[str]:
     text = [f"{summary}{_speed(found)}."]
     if found.left and not found.running:
         text.append("No command is at work: the same `cytolora run` goes on.")
+    if found.left and not found.has_file_time:
+        text.append(
+            "Nothing may be written there, so that times are by this machine's clock: if it is two minutes fast, "
+            "commands at work on other machines are not seen."
+        )
     for one in found.running[:_SHOWN]:
         who = f"{one.user} on {one.host}, process {one.pid}" if one.host else "a process that left no name"
         runs = f" ({counted(one.runs, 'run')})" if one.runs > 1 else ""

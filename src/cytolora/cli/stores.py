@@ -23,6 +23,9 @@ def merge(
 ) -> None:
     """Merges stores: copies the runs of several folders into one; of a run with equal results one copy stays.
 
+    Where the stores tested a setting at different learning rates, the rate is chosen again by validation over all runs
+    together, and test scores at others are left out once the chosen one is tested with every seed.
+
     Examples:
 
         cytolora merge runs_of_monday runs_of_the_cluster --out runs
@@ -33,7 +36,7 @@ def merge(
     stores
         Folders of stored runs.
     out
-        Folder for all of them; may hold runs already, which stay as they are.
+        Folder for all of them; may hold runs already, which stay, but for test scores at a rate that is not chosen.
     keep_first
         Where results of one run differ, keeps those in the folder of --out, or of the first store that has them;
         without it nothing is written, and those runs are named.
@@ -48,10 +51,21 @@ def merge(
 
         found = merge_stores(stores, out, keep_first=keep_first, on_run=lambda: progress.done(1), on_plan=begin)
     kept = f", {counted(len(found.conflicts), 'run')} differed: the first was kept" if found.conflicts else ""
-    console = make_console()
+    console, warnings = make_console(), make_console(stderr=True)
     console.print(
         f"{counted(len(found.copied), 'run')} copied to {out}, {found.num_equal} stored twice{kept}.", soft_wrap=True
     )
+    if found.num_sealed:
+        text = (
+            f"{counted(found.num_sealed, 'test score')} left out: of learning rates that are not chosen over all runs."
+        )
+        console.print(text, soft_wrap=True)
+    if found.num_retested:
+        settings = counted(found.num_retested, "setting")
+        warnings.print(
+            f"! {settings} with test scores at several learning rates (N809): run the grid again, which leaves one.",
+            soft_wrap=True,
+        )
 
 
 def share(
@@ -82,8 +96,14 @@ def share(
         Shows no progress.
     """
     with show_progress(quiet=quiet) as progress:
-        progress.status(f"writing {out}")
-        written = share_store(runs, out, weights=weights)
+        progress.status(f"reading {runs}")
+        written = share_store(
+            runs,
+            out,
+            weights=weights,
+            on_run=lambda: progress.done(1),
+            on_start=lambda count: progress.begin(f"writing {out}", count, "runs"),
+        )
     console, warnings = make_console(), make_console(stderr=True)
     console.print(f"{counted(written.num_runs, 'run')} in {out}.", soft_wrap=True)
     names = "file names" + (" and the names of patients, slides or fields" if written.num_groups else "")

@@ -30,6 +30,12 @@ models/adapters/head_methods.py says what each is. The names are part of run ids
 PROMPT_METHODS = ("cocoop", "coop", "kgcoop", "prograd")
 """Methods that train the words around the class names; models/adapters/prompt_methods.py says what each is."""
 
+ENSEMBLE = "ensemble"
+"""In a bundle: the mean of the probabilities of several heads on one backbone. No method of a grid."""
+
+Weighting = Literal["equal", "validation"]
+"""Of the members of an ensemble: all alike, or as validation images choose."""
+
 MethodKind = Literal["linear", "head", "adapter", "zero_shot", "prompt"]
 """linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
 trains inside the encoder too, zero_shot trains nothing, prompt trains the input of the text encoder."""

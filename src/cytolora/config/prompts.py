@@ -1,7 +1,6 @@
 """Hyper-parameters of prompt learning; imported from config/run.py."""
 
 from dataclasses import dataclass
-from math import inf
 
 from cytolora.config.budget import CLOSED
 from cytolora.core.schema import between, check_fields, whole
@@ -26,16 +25,16 @@ class PromptSpec:
     __pydantic_config__ = CLOSED
 
     def __post_init__(self) -> None:
+        if not isinstance(self.template, str):
+            raise ConfigError(f"template is a text with one {{}} for the class, got {self.template!r}.")
+        check_fields(self, {"tokens": whole(1, _MAX_TOKENS), "lam": between(1e-30, 1e30)})
         before, mark, after = self.template.partition("{}")
         if not mark or {"{", "}"} & set(before + after):
             raise ConfigError(f"template is a wording with one {{}} for the class, got {self.template!r}.")
         if before and not before[-1].isspace():
             raise ConfigError(f"template has a space before {{}}, to part the words: {self.template!r}.")
-        if self.tokens is None and not before.strip():
+        if self.tokens is None and not any(one.isprintable() and not one.isspace() for one in before):
             raise ConfigError(
                 f"template has no word before {{}} that could be trained, got {self.template!r}. Put words there, or "
                 "set tokens."
             )
-        if self.lam is not None and not 0 < self.lam < inf:
-            raise ConfigError(f"lam is a finite number above 0, got {self.lam}.")
-        check_fields(self, {"tokens": whole(1, _MAX_TOKENS), "lam": between(1e-30, 1e30)})

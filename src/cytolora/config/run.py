@@ -77,7 +77,7 @@ _LATER = frozenset(
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
         *("rates", "epochs", "scale", "ratio", "hidden"),
         *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
-        *("prompt", "tokens", "init", "transductive", "towers"),
+        *("prompt", "tokens", "init", "transductive", "towers", "members"),
     }
 )
 

@@ -4,6 +4,7 @@ A path is ``str | Path``, a device ``str | torch.device``, and "one or many" one
 is one value, never its letters. Anything else is a ConfigError.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -21,6 +22,7 @@ Held = TypeVar("Held")
 AnyPath = str | Path
 OneOrMany = Item | Iterable[Item]
 _MISSING: Any = object()
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*", re.DOTALL)
 
 
 def as_path(value: AnyPath, name: str = "The path") -> Path:
@@ -38,6 +40,16 @@ def as_path_or_none(value: AnyPath | None, name: str = "The path") -> Path | Non
 def as_paths(value: OneOrMany[AnyPath], name: str = "Paths") -> tuple[Path, ...]:
     """Returns one path or many."""
     return tuple(as_path(path, name) for path in _many(value, str | Path, name))
+
+
+def is_url(value: str | Path) -> bool:
+    """Whether this is a URL, which ``Path`` would change."""
+    return isinstance(value, str) and _URL.fullmatch(value) is not None
+
+
+def as_places(value: OneOrMany[AnyPath], name: str = "Paths") -> tuple[AnyPath, ...]:
+    """Returns one path or many; URLs as they are."""
+    return tuple(place if is_url(place) else as_path(place, name) for place in _many(value, str | Path, name))
 
 
 def as_named_paths(value: Mapping[str, AnyPath] | None, name: str = "Paths by name") -> dict[str, Path]:

@@ -159,15 +159,16 @@ def _other_file(content: bytes) -> tuple[str, str] | None:
     return next((what for mark, what in _OTHER_FILES.items() if content.startswith(mark)), None)
 
 
-def csv_line(cells: Iterable[object]) -> str:
+def csv_line(cells: Iterable[object], *, marks_formulas: bool = True) -> str:
     """Writes one row as CSV, with its line end; the one writer of tables, which ``read_table`` reads back.
 
     Args:
         cells: Texts and numbers; None is an empty cell.
+        marks_formulas: See ``no_formula``; False for tables that other programs join with what is not marked.
     """
     text = StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")  # a carriage return is quoted for this line end only
-    writer.writerow(no_formula(cell) if isinstance(cell, str) else cell for cell in cells)
+    writer.writerow(no_formula(cell) if marks_formulas and isinstance(cell, str) else cell for cell in cells)
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 

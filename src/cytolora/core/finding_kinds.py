@@ -389,6 +389,11 @@ SLIDES = _kinds(
         "No prediction sets stand beside the transductive answer: a class has too few held-out patients or slides.",
         "Fit with more of them; the sets of the classifier's own answer are as always.",
     ),
+    (
+        *(714, "slide-not-predicted", "warning"),
+        "A slide of several cannot be opened, or its positions cannot be used: it has no rows, and the others have.",
+        "Mend the slide or its positions and start the same command again: all other slides are kept.",
+    ),
 )
 
 NUMBERS = _kinds(

@@ -1,11 +1,14 @@
-"""Reading of zip members with bounded memory: a member that states another size than it has is refused on the way."""
+"""Members of zip files: read with bounded memory, refused where they state another size; written alike everywhere."""
 
+import stat
 import zipfile
 import zlib
 from pathlib import Path
 
 MAX_RATIO = 200
 """Unpacked bytes to packed bytes, of one entry and of all; photographs reach 20, zeros 1000."""
+_UNIX = 3
+"""Of the systems that zip knows, the one that has modes."""
 _FREE_BYTES = 64 * 2**20
 """Up to here no ratio is looked at: small blank images pack very well."""
 
@@ -21,6 +24,16 @@ def is_zip(path: Path) -> bool:
 def is_bomb(member: zipfile.ZipInfo) -> bool:
     """Whether a member states that it unpacks to very much more than it takes."""
     return unpacks_too_far(member.file_size, member.compress_size)
+
+
+def undated(name: str) -> zipfile.ZipInfo:
+    """Describes a file to be packed so that equal files give equal bytes on every system.
+
+    Whoever unpacks it may read it, and so may others there: by default only its owner could.
+    """
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = _UNIX, (stat.S_IFREG | 0o644) << 16
+    return member
 
 
 def unpacks_too_far(num_bytes: int, num_packed: int) -> bool:

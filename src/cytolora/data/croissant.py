@@ -14,6 +14,7 @@ from cytolora.config.run import SUBSETS
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import sha256_text, write_json, write_text
 from cytolora.core.findings import Finding
+from cytolora.core.strict_json import read_json
 from cytolora.data.manifest import METADATA_PREFIX, Manifest
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import ConfigError
@@ -57,7 +58,8 @@ def write_croissant(
     """Writes the description to ``path``, and its table of images beside it, with ``.csv`` behind its name.
 
     Args:
-        path: In the folder of the images or above it: the description names images relative to itself.
+        path: In the folder of the images or above it: the description names images relative to itself. What
+            is there is replaced if it is a description, too.
         spec: What is published of the dataset; None of one's own.
         findings: What was found in it, as biases and limitations.
 
@@ -65,16 +67,18 @@ def write_croissant(
         The keys that the specification asks for and nobody told.
 
     Raises:
-        ConfigError: If ``path`` lies elsewhere, or cannot be written.
+        ConfigError: If ``path`` lies elsewhere, holds something else, or cannot be written.
     """
-    below, manifest = _below(manifest.root, path), manifest.with_hashes()
+    below = _below(manifest.root, path)
+    _check_free(path)
+    manifest = manifest.with_hashes()
     table, text = path.with_name(f"{path.name}.csv"), _table(manifest, below)
     described = _described(manifest, below, (table.name, sha256_text(text)), spec, list(findings))
     try:
-        write_text(table, text)
         write_json(path, described)
+        write_text(table, text)  # last: without its description it would count as somebody's own
     except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from error
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
     return [key for key in _REQUIRED if key not in described]
 
 
@@ -88,15 +92,37 @@ def _below(root: Path, path: Path) -> str:
     return "" if below == "." else f"{below}/"
 
 
+def _check_free(path: Path) -> None:
+    """Raises a ConfigError if a file is there that is no description, such as the table of the labels."""
+    try:
+        standard = read_json(path.read_bytes())["conformsTo"]
+    except FileNotFoundError:
+        taken = path.with_name(f"{path.name}.csv")
+        if os.path.lexists(taken):
+            raise ConfigError(f"{taken} is there, and would be lost. Choose another --croissant.") from None
+        return
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError):
+        standard = ""
+    if "croissant" not in str(standard):
+        raise ConfigError(f"{path} is there and is no Croissant file: it would be lost. Choose another --croissant.")
+
+
 def _table(manifest: Manifest, below: str) -> str:
     columns = _metadata(manifest)
     header = ["file_name", "label", "split", "group", "sha256", *(f"{METADATA_PREFIX}{name}" for name in columns)]
-    lines = [csv_line(header)]
+    lines = [_line(header)]
     for one in manifest.samples:
         told = dict(one.metadata)
         cells = [f"{below}{one.path}", one.label, one.subset, one.group, one.sha256, *map(told.get, columns)]
-        lines.append(csv_line("" if cell is None else cell for cell in cells))
+        lines.append(_line("" if cell is None else cell for cell in cells))
     return "".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    """A row that is joined with names of files and classes: a mark before ``+`` or ``-`` would part them."""
+    return csv_line(cells, marks_formulas=False)
 
 
 def _metadata(manifest: Manifest) -> list[str]:

@@ -13,6 +13,7 @@ from cytolora.core.registry import Registry
 from cytolora.core.text import counted
 from cytolora.data.archive import DEFAULT_CACHE, inner_folders, is_archive, unpack
 from cytolora.data.chosen_groups import with_chosen_groups
+from cytolora.data.exchange.formats import IMAGE_READERS, LABEL_READERS, READERS, container_of
 from cytolora.data.formats import TABLE_SUFFIXES, suffix_of
 from cytolora.data.left_out import account
 from cytolora.data.manifest import Manifest
@@ -63,6 +64,7 @@ for _spec in (
     SIPAKMED,
     SYNTHETIC,
     TXT,
+    *READERS,
 ):
     DATASETS.add(_spec)
 
@@ -91,7 +93,8 @@ def load_manifest(
     path = as_path(path)
     if not path.exists() and not (dataset and find_dataset(dataset).drawn):
         raise DataError(f"{path} does not exist; expected the folder or table of a dataset.")
-    outer = unpack(path, as_path(cache, "cache")) if is_archive(path) else path
+    is_packed = is_archive(path) and container_of(path) is None
+    outer = unpack(path, as_path(cache, "cache")) if is_packed else path
     with listed_once():
         manifest = _read(outer, dataset, reading=reading, strict=strict)
     return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
@@ -150,6 +153,9 @@ def recognise(path: Path) -> DatasetSpec:
         return next(iter(published[0].label_sets.values()), published[0])
     if _has_table(path):
         return CSV
+    exchanged = next((spec for spec in READERS if spec.looks_like(path)), None)
+    if exchanged is not None:
+        return exchanged
     refused = why_refused(path)
     if refused:
         raise DataError(refused)
@@ -182,8 +188,9 @@ def _locate(path: Path, dataset: str | None) -> tuple[DatasetSpec, Path]:
     folders = inner_folders(path)
     if spec is None:
         published = [known.looks_like for known in DATASETS if not known.generic]
-        # a table above a download is somebody's own word on these images
-        folder = _first(folders, [*published, _has_table]) or _first(folders, [_is_ones_own]) or _wrapped(folders)
+        # a table above a download is somebody's own word on these images; one below a file of images was made from it
+        known = [*published, _has_table, *(spec.looks_like for spec in IMAGE_READERS)]
+        folder = _first(folders, known) or _first(folders, [_is_ones_own]) or _wrapped(folders)
         return recognise(folder), _table_in(folder)
     fits = [holds_classes] if spec is FOLDER else [spec.looks_like]
     rearranged = [] if spec.generic else [TXT.looks_like, FLAT.looks_like]
@@ -203,7 +210,7 @@ def _first(folders: Sequence[Path], tests: Sequence[Callable[[Path], bool]]) -> 
 
 def _is_ones_own(folder: Path) -> bool:
     is_read = _has_table(folder) or TXT.looks_like(folder) or FLAT.looks_like(folder) or holds_classes(folder)
-    return is_read or bool(why_refused(folder))
+    return is_read or any(spec.looks_like(folder) for spec in LABEL_READERS) or bool(why_refused(folder))
 
 
 def _has_table(folder: Path) -> bool:
@@ -240,6 +247,7 @@ def _layout(path: Path, inner: Path, manifest: Manifest, spec: DatasetSpec) -> s
         CSV.name: f"the table {inner.name if inner.is_file() else TABLE}",
         TXT.name: "images/ and the lists in splits/",
         FLAT.name: "files named <class>_<number> in folders of train, val or test",
+        **{known.name: known.description.rstrip(".") for known in READERS},
     }.get(spec.name, "its folders and names are those of the download")
     where = f" in {inner.relative_to(path).as_posix()}" if inner != path and inner.is_dir() else ""
     return f"Read as {spec.title} (--dataset {spec.name}){where}: {evidence}."

@@ -164,6 +164,11 @@ class Manifest:
         """Whether every sample says which patient, slide or field it comes from."""
         return all(sample.group is not None for sample in self.samples)
 
+    @property
+    def metadata_names(self) -> list[str]:
+        """Names of the further columns of any sample, sorted."""
+        return sorted({name for sample in self.samples for name, _ in sample.metadata})
+
     @cached_property
     def grouping(self) -> Grouping:
         """Whether groups are known, and whether the subsets share any."""

@@ -48,6 +48,19 @@ def with_interval(measured: Mapping[str, Any] | None) -> str:
     return "–" if measured is None else f"{percent(measured['value'])} ({interval(measured)})"
 
 
+def member_cells(row: Mapping[str, Any]) -> list[str]:
+    """A member of an ensemble: method, weight, balanced accuracy, how much higher the ensemble scores, and p (Holm)."""
+    apart = row["difference"]["balanced_accuracy"]
+    low, high = (difference(apart["interval"][end], 0) for end in ("low", "high"))
+    return [
+        row["method"],
+        f"{row['weight']:.2f}",
+        percent(row["balanced_accuracy"]),
+        f"{difference(apart['value'], 0)} ({low} to {high})",
+        f"{apart['p_holm']:.2g}",
+    ]
+
+
 def over_divisions_in_words(found: Mapping[str, Any]) -> str:
     """``71.2 ± 3.0 (divisions) ± 1.4 (seeds) [65.0–77.1]``, in percent, of a plain ``OverDivisions``."""
     text = f"{percent(found['mean'])} ± {percent(found['std_divisions'])} (divisions)"

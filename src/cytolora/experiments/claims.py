@@ -51,7 +51,9 @@ _LIFE_SECONDS = 120.0
 _LOOK_SECONDS = 1.0
 """Between two looks at a claim that is waited for."""
 _MAX_TRIES = 100
-_MAX_NAME = 100
+_MAX_NAME_BYTES = 100
+_NO_FILE_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+"""What no name of a file has, on Windows or elsewhere."""
 _FILE = re.compile(r"(.+)\.(\d+)\.json")
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 """Of file systems without hard links, such as exFAT and some network disks."""
@@ -128,13 +130,20 @@ def noted(elsewhere: list[ClaimedError]) -> Iterator[None]:
 
 
 def living(root: Path) -> list[tuple[Claim, float]]:
-    """Lists the claims of living processes in a store, each with the seconds since it was touched; sorted by name."""
+    """Lists the claims of living processes in a store, each with the seconds since it was touched; sorted by name.
+
+    Raises:
+        StoreError: If they cannot be read, or a newer version wrote one.
+    """
     folder = root / FOLDER
-    found = [_read(folder, generations) for generations in _listed(folder).values()]
+    try:
+        found = [_read(folder, generations) for generations in _listed(folder).values()]
+    except OSError as error:
+        raise StoreError(f"Cannot read {folder}: {error.strerror or error}. Make it readable.") from error
     claims = [claim for claim in found if claim is not None]
     if not claims:
         return []
-    now = _now_ns(folder)
+    now, _ = _now_ns(folder)
     ages = [(claim, max(0.0, (now - claim.touched_ns) / 1e9)) for claim in sorted(claims, key=lambda one: one.name)]
     return [(claim, age) for claim, age in ages if not _is_dead(claim, age)]
 
@@ -262,14 +271,16 @@ def file_name(name: str) -> str:
     return f"{_stem(name)}.json"
 
 
-def now_seconds(root: Path) -> float:
-    """Returns the time of the file system of a store."""
-    return _now_ns(root / FOLDER) / 1e9
+def now_seconds(root: Path) -> tuple[float, bool]:
+    """Returns the time of the file system of a store, and whether it is: where nothing may be written it is ours."""
+    now_ns, is_of_files = _now_ns(root / FOLDER)
+    return now_ns / 1e9, is_of_files
 
 
 def _stem(name: str) -> str:
     """Cuts a name to what a file may be called, and tells it from all others by its hash."""
-    return f"{name[:_MAX_NAME]}-{sha256_text(name)[:12]}"
+    plain = _NO_FILE_NAME.sub("-", name).encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+    return f"{plain}-{sha256_text(name)[:12]}"
 
 
 def _versions(folder: Path, generations: dict[int, str]) -> dict[int, tuple[int, int]]:
@@ -335,20 +346,32 @@ def _is_dead(claim: Claim, age: float | None) -> bool:
     if claim.owner is not None and claim.owner.is_gone():
         return True
     if age is None:
-        age = (_now_ns(claim.path.parent) - claim.touched_ns) / 1e9
+        age = (_now_ns(claim.path.parent)[0] - claim.touched_ns) / 1e9
     return age > _LIFE_SECONDS
 
 
-def _now_ns(folder: Path) -> int:
-    """Returns the file system's time: that of a file which is touched there now; ours where nothing may be written."""
+def _now_ns(folder: Path) -> tuple[int, bool]:
+    """Returns the file system's time, that of a file which is touched there now, and True.
+
+    Where nothing may be written it is ours and False, but no earlier than what was last touched there.
+    """
     try:
         descriptor, path = unfinished.begin_file(folder / "now")
     except OSError:
-        return time.time_ns()
+        return max(time.time_ns(), _last_touched_ns(folder)), False
     try:
         if os.utime in os.supports_fd:
             os.utime(descriptor)
-        return os.fstat(descriptor).st_mtime_ns
+        return os.fstat(descriptor).st_mtime_ns, True
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
+
+
+def _last_touched_ns(folder: Path) -> int:
+    newest = 0
+    with suppress(OSError):
+        for path in (folder, *folder.iterdir()):
+            with suppress(FileNotFoundError):  # removed since
+                newest = max(newest, path.stat().st_mtime_ns)
+    return newest

@@ -1,5 +1,6 @@
 """Divisions of the datasets of a store: the split file of every division, kept once beside the runs that used it."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from cytolora.config.run import SUBSETS
 from cytolora.core.files import sha256_file, sha256_text, write_text
 from cytolora.data.manifest import Manifest, Sample, Split
 from cytolora.data.splitting.split_files import split_text
+from cytolora.errors import StoreError
 from cytolora.experiments.store import unwritable
 from cytolora.metrics.units import unit_names
 
@@ -30,9 +32,37 @@ def keep_division(runs_dir: Path, manifest: Manifest) -> str:
 
 
 def kept_division(runs_dir: Path, sha256: str) -> Path | None:
-    """Returns the split file of a division; None where it is missing or not as it was written."""
+    """Returns the split file of a division; None where it is missing or not as it was written.
+
+    Raises:
+        StoreError: If it cannot be read.
+    """
     path = runs_dir / FOLDER / f"{sha256}.csv"
-    return path if path.is_file() and sha256_file(path) == sha256 else None
+    try:
+        return path if path.is_file() and sha256_file(path) == sha256 else None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def kept_divisions(runs_dir: Path) -> dict[str, bytes]:
+    """Reads the split files of a store by their names; what is not as it was written is left out.
+
+    Raises:
+        StoreError: If one cannot be read.
+    """
+    found = {}
+    for path in sorted((runs_dir / FOLDER).glob("*.csv")):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if hashlib.sha256(content).hexdigest() == path.stem:
+            found[path.name] = content
+    return found
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"Cannot read {path}: {error.strerror or error}. Make it readable.")
 
 
 def counts_of_subsets(manifest: Manifest) -> dict[str, dict[str, int]]:

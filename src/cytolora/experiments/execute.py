@@ -22,7 +22,7 @@ from cytolora.experiments.divisions import keep_division
 from cytolora.experiments.failures import attempt, blamed
 from cytolora.experiments.parts import predictions_table, provenance
 from cytolora.experiments.plan import Job, stored_runs
-from cytolora.experiments.select import decide
+from cytolora.experiments.select import decide, sealed
 from cytolora.experiments.store import Store
 from cytolora.experiments.stored_run import RunResult, StoredRun
 from cytolora.experiments.trials import head_rates
@@ -258,12 +258,12 @@ def _settle(
     with store.exclusive():
         decision = decide(stored_runs(store, setting), {run.learning_rate for run in setting})
         for stored in _of_today(session, decision.to_seal):
-            store.write(_sealed(stored))
+            store.write(sealed(stored))
         for stored in _of_today(session, decision.to_score):
             score = scores.get(stored.run_id)
             if score is None and left is not None:
                 continue
-            run = _sealed(stored)
+            run = sealed(stored)
             if run.weights is None:
                 raise _without_weights(stored)
             if score is None or score.weights_sha256 != _sha256(run.weights):
@@ -346,24 +346,6 @@ def _tested(run: RunResult, test: _TestScore) -> RunResult:
 
     rows = pa.concat_tables([run.predictions, test.rows], promote_options="default")
     return replace(run, metrics=metrics, predictions=rows)
-
-
-def _sealed(stored: StoredRun) -> RunResult:
-    """Reads a run without its test score."""
-    import pyarrow as pa
-
-    predictions = stored.predictions()
-    is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
-    metrics = {**stored.metrics, "test": None}
-    if (compared := stored.metrics.get("neighbours")) is not None:
-        metrics["neighbours"] = {name: {**compared[name], "test": None} for name in compared}
-    return RunResult(
-        spec=_spec(stored),
-        metrics=metrics,
-        predictions=predictions.filter(is_val),
-        weights=stored.weights(),
-        provenance=stored.provenance,
-    )
 
 
 def _spec(stored: StoredRun) -> RunSpec:

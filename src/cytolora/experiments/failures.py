@@ -232,7 +232,8 @@ def _read(path: Path) -> Failure | None:
         if found.pop("version") != _VERSION:
             return None
         failure = Failure(**{**found, "runs": tuple(found["runs"])})
-        is_whole = isinstance(found["runs"], list) and all(isinstance(one, str) for one in failure.runs)
-        return failure if is_whole and isinstance(failure.name, str) and isinstance(failure.reason, str) else None
+        texts = (*failure.runs, failure.name, failure.reason, failure.at, failure.by)
+        is_whole = isinstance(found["runs"], list) and all(isinstance(one, str) for one in texts)
+        return failure if is_whole and type(failure.attempts) is int else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import hexdigits
 
-from cytolora.core.files import canonical_json, sha256_text, write_json
+from cytolora.core.files import canonical_json, json_bytes, sha256_text, write_bytes
 from cytolora.core.strict_json import read_json
 from cytolora.errors import StoreError
 from cytolora.experiments.store import Store, unwritable
@@ -26,9 +26,14 @@ def write_names(store: Store, names: Mapping[str, str]) -> None:
         together = known | dict(names)
         if together != known:
             try:
-                write_json(store.root / NAMES, {**dict(sorted(together.items())), _SUM: _sum_of(together)})
+                write_bytes(store.root / NAMES, names_file(together))
             except OSError as error:
                 raise unwritable(store.root, error) from error
+
+
+def names_file(names: Mapping[str, str]) -> bytes:
+    """Returns the file of names, with the checksum over them."""
+    return json_bytes({**names, _SUM: _sum_of(names)})
 
 
 def read_names(root: Path) -> dict[str, str]:

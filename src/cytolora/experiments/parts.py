@@ -27,7 +27,7 @@ def predictions_table(manifest: Manifest, samples: Sequence[Sample], probabiliti
         name: pa.array([getattr(sample, name) for sample in samples], pa.string())
         for name in ("path", "label", "subset", "group")
     }
-    for name in sorted({name for sample in manifest.samples for name, _ in sample.metadata}):
+    for name in manifest.metadata_names:
         values = [dict(sample.metadata).get(name) for sample in samples]
         columns[METADATA_PREFIX + name] = pa.array(values, pa.string())
     for index, label in enumerate(manifest.classes):

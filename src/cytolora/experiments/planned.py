@@ -50,7 +50,9 @@ def _read(path: Path) -> Planned:
     try:
         found, began = read_json(path.read_text(encoding="utf-8")), path.stat().st_mtime
         version, runs = found["version"], found["runs"]
-        if version == _VERSION and all(isinstance(run, str) for run in runs):
+        if version == _VERSION:
+            if not isinstance(runs, list) or not all(isinstance(run, str) for run in runs):
+                raise TypeError("its runs are no list of texts")
             return Planned(runs=frozenset(runs), began=began)
         why = f"it is of version {version}, this cytolora reads {_VERSION}"
     except (OSError, ValueError, TypeError, KeyError) as error:

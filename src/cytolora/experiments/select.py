@@ -12,7 +12,7 @@ from cytolora.config.yaml import parse_spec
 from cytolora.core.files import canonical_json
 from cytolora.core.strict_json import read_json
 from cytolora.errors import ConfigError, StoreError
-from cytolora.experiments.stored_run import StoredRun
+from cytolora.experiments.stored_run import RunResult, StoredRun
 from cytolora.training.selection import Metric, choose_learning_rate
 
 _METRIC: Metric = "accuracy"
@@ -83,6 +83,28 @@ def decide(runs: Sequence[StoredRun], rates: Iterable[float]) -> Decision:
     return Decision(
         to_seal=tuple(run for run in runs if run.spec["learning_rate"] != chosen and run.metrics["test"] is not None),
         to_score=tuple(run for run in rivals if run.spec["learning_rate"] == chosen and run.metrics["test"] is None),
+    )
+
+
+def sealed(stored: StoredRun) -> RunResult:
+    """Reads a run without its test score.
+
+    Raises:
+        StoreError: If it is damaged, or was replaced since it was read.
+    """
+    import pyarrow as pa
+
+    predictions = stored.predictions()
+    is_val = pa.array((subset == "val" for subset in predictions["subset"].to_pylist()), pa.bool_())
+    metrics = {**stored.metrics, "test": None}
+    if (compared := stored.metrics.get("neighbours")) is not None:
+        metrics["neighbours"] = {name: {**compared[name], "test": None} for name in compared}
+    return RunResult(
+        spec=parse_spec(stored.spec, RunSpec, str(stored.path)),
+        metrics=metrics,
+        predictions=predictions.filter(is_val),
+        weights=stored.weights(),
+        provenance=stored.provenance,
     )
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytolora.core.files import staged_file
+from cytolora.core.files import json_bytes, staged_file
+from cytolora.core.zip_members import undated
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.divisions import FOLDER as DIVISIONS
-from cytolora.experiments.divisions import kept_division
-from cytolora.experiments.names import NAMES
-from cytolora.experiments.run_folder import PROVENANCE
+from cytolora.experiments.divisions import kept_divisions
+from cytolora.experiments.names import NAMES, names_file, read_names
 from cytolora.experiments.store import Store, unwritable
 from cytolora.experiments.stored_run import StoredRun
 
@@ -37,7 +37,14 @@ class Shared:
     """Runs whose provenance names a path of the machine."""
 
 
-def share(runs_dir: Path, out: Path, *, weights: bool = False, on_run: Callable[[], None] = lambda: None) -> Shared:
+def share(
+    runs_dir: Path,
+    out: Path,
+    *,
+    weights: bool = False,
+    on_run: Callable[[], None] = lambda: None,
+    on_start: Callable[[int], None] = lambda _: None,
+) -> Shared:
     """Writes a store into ``out``: a zip file of a folder that every command reads, or a Parquet table.
 
     Images and caches are left out, and so are adapters and heads unless they are asked for. Equal stores give equal
@@ -46,6 +53,8 @@ def share(runs_dir: Path, out: Path, *, weights: bool = False, on_run: Callable[
     Args:
         out: Ends in ``.zip`` or ``.parquet``. The table has a row for every run, image and class.
         weights: Adapters and heads are written too; zip files only.
+        on_run: Called after each run that was written.
+        on_start: Called once before, with the number of runs.
 
     Raises:
         ConfigError: If ``out`` ends otherwise.
@@ -58,6 +67,7 @@ def share(runs_dir: Path, out: Path, *, weights: bool = False, on_run: Callable[
     runs = Store(runs_dir).runs_at_once() if runs_dir.is_dir() else []
     if not runs:
         raise StoreError(f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`.")
+    on_start(len(runs))
     try:
         with staged_file(out) as path:
             if out.suffix == ".zip":
@@ -74,7 +84,7 @@ def share(runs_dir: Path, out: Path, *, weights: bool = False, on_run: Callable[
 
 
 def _names_a_path(run: StoredRun) -> bool:
-    return _OF_THIS_MACHINE.search(run.contents(weights=False)[PROVENANCE].decode()) is not None
+    return _OF_THIS_MACHINE.search(json_bytes(run.provenance).decode()) is not None
 
 
 def _write_zip(
@@ -83,14 +93,12 @@ def _write_zip(
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
 
         def put(name: str, content: bytes) -> None:
-            undated = zipfile.ZipInfo(f"{_FOLDER}/{name}")  # equal stores, equal bytes
-            packed.writestr(undated, content, zipfile.ZIP_DEFLATED)
+            packed.writestr(undated(f"{_FOLDER}/{name}"), content, zipfile.ZIP_DEFLATED)
 
-        if (runs_dir / NAMES).is_file():
-            put(NAMES, (runs_dir / NAMES).read_bytes())
-        for division in sorted((runs_dir / DIVISIONS).glob("*.csv")):
-            if kept_division(runs_dir, division.stem) is not None:
-                put(f"{DIVISIONS}/{division.name}", division.read_bytes())
+        if names := read_names(runs_dir):
+            put(NAMES, names_file(names))
+        for name, division in kept_divisions(runs_dir).items():
+            put(f"{DIVISIONS}/{name}", division)
         for run in runs:
             for name, content in run.contents(weights=weights).items():
                 put(f"{run.run_id}/{name}", content)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cytolora.core.folders import folder_names
 from cytolora.errors import StoreError
+from cytolora.experiments.claims import FOLDER as CLAIMS
 from cytolora.experiments.claims import TEST, living, now_seconds
 from cytolora.experiments.failures import Failure, failures
 from cytolora.experiments.planned import Planned, read_planned
@@ -52,6 +53,8 @@ class Status:
     seconds_left: float | None
     seconds_left_range: tuple[float, float] | None
     """95 % interval, if runs were alike and ended at random: those of a grid are not, so take it as rough."""
+    has_file_time: bool
+    """Whether times are the file system's; False where this user may not write there, and they are this machine's."""
 
     @property
     def left(self) -> int:
@@ -91,7 +94,8 @@ def status_of(root: Path) -> Status:
         for claim, age in claims
     )
     left = len(at_work) + len(waiting)
-    finished, seconds = _recent(root, done, plans) if claims else (0, 0.0)
+    now, has_file_time = now_seconds(root) if (root / CLAIMS).is_dir() else (0.0, True)
+    finished, seconds = _recent(root, done, plans, now) if claims else (0, 0.0)
     interval = _interval(finished, seconds, left) if finished and seconds else None
     return Status(
         planned=len(planned | at_work | failed),
@@ -104,12 +108,12 @@ def status_of(root: Path) -> Status:
         runs_per_hour=3600 * finished / seconds if interval else None,
         seconds_left=left * seconds / finished if interval else None,
         seconds_left_range=interval,
+        has_file_time=has_file_time,
     )
 
 
-def _recent(root: Path, done: set[str], plans: Sequence[Planned]) -> tuple[int, float]:
+def _recent(root: Path, done: set[str], plans: Sequence[Planned], now: float) -> tuple[int, float]:
     """Returns how many runs were finished lately, and in how many seconds."""
-    now = now_seconds(root)
     began = min((plan.began for plan in plans if plan.runs - done), default=now)
     began = max(began, now - _WINDOW_SECONDS)
     num_finished = 0

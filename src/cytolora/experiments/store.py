@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -180,15 +181,23 @@ class Store:
     def copy(self, run: StoredRun) -> None:
         """Stores a run of another store as it is there, unless another process has stored it meanwhile.
 
+        Of one that was replaced there since it was read, the newer version is stored, if it is of the same data,
+        weights and split.
+
         Raises:
             StoreError: If it is damaged there, or the disk does not take it.
         """
-        contents = run.contents()
+        contents = newest_contents(run)
         with self.exclusive():
             if self.find(run.run_id) is None:
-                self._put(run.run_id, contents)
+                self.put(run.run_id, contents)
 
-    def _put(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+    def put(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+        """Stores the files of a run, or replaces it by them; see ``exclusive`` and ``copy``.
+
+        Raises:
+            StoreError: If the disk does not take it.
+        """
         try:
             with staged_folder(self.root / run_id) as folder:
                 for name, content in contents.items():
@@ -220,7 +229,33 @@ class Store:
         if result.weights is not None:
             contents[WEIGHTS] = result.weights
         contents[CHECKSUMS] = checksum_lines(contents)
-        self._put(result.spec.run_id, contents)
+        self.put(result.spec.run_id, contents)
+
+
+def newest_contents(run: StoredRun) -> dict[str, bytes]:
+    """Reads all files of a run; of one that another process replaced since it was read, those of its newest version.
+
+    Raises:
+        StoreError: If it is damaged, was removed, or is of other data, weights or splits by now.
+    """
+    return again_if_replaced(_Contents(run).read)
+
+
+@dataclass
+class _Contents:
+    """Files of a run that another process may replace between two readings."""
+
+    run: StoredRun
+
+    def read(self) -> dict[str, bytes]:
+        """Reads them; looks for the newer version first where there is one."""
+        try:
+            return self.run.contents()
+        except ReplacedError:
+            newer = _read(self.run.path)
+            if newer is not None and newer.identity == self.run.identity:
+                self.run = newer
+            raise
 
 
 def _check_storable(result: RunResult) -> None:

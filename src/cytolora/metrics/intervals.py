@@ -1,6 +1,6 @@
 """Confidence and credible intervals of metrics for new patients, slides or images: closed forms, nothing is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,9 +60,8 @@ class Interval:
     def warnings(self) -> dict[str, str]:
         """Reasons why the interval may not hold the truth as often as it says: a sentence under a short name."""
         warnings = {}
-        enough = MIN_GROUPS if self.kind in ("korn-graubard", "credible") else MIN_GROUPS_APPROXIMATE
-        if self.num_units < enough:
-            only = f"The interval rests on {self.num_units} {self.unit}s only; under about {enough}"
+        if self.num_units < self._enough:
+            only = f"The interval rests on {self.num_units} {self.unit}s only; under about {self._enough}"
             warnings[f"few {self.unit}s"] = f"{only} it may be too narrow."
         if self.low == self.high:
             warnings["no width"] = "Every resample gave the same value; the interval knows nothing of rarer mistakes."
@@ -71,7 +70,28 @@ class Interval:
             warnings["few mistakes"] = f"{found} {_OF_FEW_MISTAKES[self.kind]}."
         return warnings
 
+    @property
+    def _enough(self) -> int:
+        """Units from which an interval of this kind is about as wide as it should be."""
+        return MIN_GROUPS if self.kind in ("korn-graubard", "credible") else MIN_GROUPS_APPROXIMATE
 
+
+def joint_warnings(intervals: Iterable[Interval]) -> list[tuple[str, str]]:
+    """Returns the warnings of intervals over the same units, each a short name and a sentence, sorted by sentence.
+
+    Of too few units the strictest stands alone: kinds of intervals need more or fewer.
+    """
+    texts, strictest = set[tuple[str, str]](), dict[str, Interval]()
+    for one in intervals:
+        for tag, text in one.warnings.items():
+            if tag not in _FEW_UNITS:
+                texts.add((tag, text))
+            elif tag not in strictest or one._enough > strictest[tag]._enough:
+                strictest[tag] = one
+    return sorted(texts | {(tag, one.warnings[tag]) for tag, one in strictest.items()}, key=lambda pair: pair[1])
+
+
+_FEW_UNITS = ("few groups", "few images")
 _OF_FEW_MISTAKES: dict[IntervalKind, str] = {
     "korn-graubard": "the interval rests on how few units there are, each counted as one image",
     "credible": "the interval is that of a model (beta-binomial), which takes large and small groups for equally hard",

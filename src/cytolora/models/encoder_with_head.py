@@ -1,6 +1,8 @@
 """Encoder with a linear head: forward pass, trainable parameters, and the tensors that are stored."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,8 @@ from cytolora.models.encoder import Encoder
 
 _HEAD = "head."
 _TOWER = "tower."
+_LEAST_WEIGHT = 1e-12
+"""Of a member of a mean, so that logits stay finite."""
 
 
 class UnitHead(nn.Linear):
@@ -24,23 +28,67 @@ class UnitHead(nn.Linear):
         return super().forward(F.normalize(input, dim=-1))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberHead:
+    """How one head counts in a mean of several."""
+
+    temperature: float
+    """Its logits are divided by it; above 0."""
+    weight: float
+    """Of its probabilities in the mean; from 0, and all together 1."""
+    scales_features: bool
+    """Whether it maps features scaled to length 1."""
+
+
+class MeanHead(nn.Module):
+    """Mean of the probabilities of several linear heads; its logits are the logarithm of the mean."""
+
+    def __init__(self, feature_dim: int, num_classes: int, members: Sequence[MemberHead]) -> None:
+        """Makes room for the weights and biases of the members, in their order."""
+        super().__init__()
+        self.members = tuple(members)
+        self.weight = nn.Parameter(torch.zeros(len(members), num_classes, feature_dim))
+        self.bias = nn.Parameter(torch.zeros(len(members), num_classes))
+
+    def forward(self, input: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
+        """Maps features to logits whose softmax is the mean."""
+        unit = F.normalize(input, dim=-1)
+        parts = [
+            F.log_softmax(F.linear(unit if one.scales_features else input, weight, bias) / one.temperature, dim=-1)
+            + math.log(max(one.weight, _LEAST_WEIGHT))
+            for one, weight, bias in zip(self.members, self.weight, self.bias, strict=True)
+        ]
+        return torch.stack(parts).logsumexp(dim=0)
+
+
 class EncoderWithHead(nn.Module):
     """``y = W z + b`` on the features z of an encoder (Dausort et al. 2025, eq. 1; the public code adds the bias b)."""
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, *, autocast: bool = False, scales_features: bool = False
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        *,
+        autocast: bool = False,
+        scales_features: bool = False,
+        members: Sequence[MemberHead] = (),
     ) -> None:
         """Puts a new head on an encoder.
 
         Args:
             scales_features: Whether the head maps features scaled to length 1.
+            members: Heads of which it is the mean; empty: it is one.
         """
         super().__init__()
         self.autocast = autocast
         """Whether torch chooses which operations of the encoder are computed in bf16; layers made for bf16 need no such
         help. The head is fp32."""
         self.encoder = encoder
-        self.head = (UnitHead if scales_features else nn.Linear)(encoder.feature_dim, num_classes)
+        self.head = (
+            MeanHead(encoder.feature_dim, num_classes, members)
+            if members
+            else (UnitHead if scales_features else nn.Linear)(encoder.feature_dim, num_classes)
+        )
 
     def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float32[Tensor, "batch classes"]:
         """Maps images to logits."""
@@ -62,8 +110,10 @@ class EncoderWithHead(nn.Module):
         return sum(parameter.numel() for parameter in self.trainable())
 
 
-def head_state(weight: Float[Tensor, "classes features"], bias: Float[Tensor, " classes"]) -> dict[str, Tensor]:
-    """Names the tensors of a head as they are stored."""
+def head_state(
+    weight: Float[Tensor, "*members classes features"], bias: Float[Tensor, "*members classes"]
+) -> dict[str, Tensor]:
+    """Names the tensors of a head, or of the members of a mean, as they are stored."""
     return {f"{_HEAD}weight": weight, f"{_HEAD}bias": bias}
 
 

@@ -24,6 +24,7 @@ from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.readers.layout import relative_path
 from cytolora.data.walk import walk
 from cytolora.errors import DataError
+from cytolora.training.embedding_files import OTHER_SUFFIXES, write_embedding
 from cytolora.training.features import Chunk
 from cytolora.training.session import Session
 
@@ -57,6 +58,8 @@ class Embedding:
 def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = lambda images: None) -> tuple[int, int]:
     """Writes the frozen features of every image of a session to a Parquet file, a row group at a time.
 
+    A file that ends in ``.h5ad`` or ``.npz`` is one of AnnData or NumPy, for which all features are held in memory.
+
     Equal images, weights and versions give equal bytes. Whole or not at all: an interruption leaves no file, but the
     features that were computed are kept in the session's cache, and the next call goes on from there.
 
@@ -66,7 +69,12 @@ def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = 
     Raises:
         DataError: If an image cannot be read, or the file cannot be written.
     """
-    out, parts = as_path(out, "out"), session.feature_chunks(on_images)
+    out = as_path(out, "out")
+    if out.suffix.lower() in OTHER_SUFFIXES:
+        embedding = collected(session, on_images=on_images)
+        write_embedding(embedding, out)
+        return embedding.features.shape
+    parts = session.feature_chunks(on_images)
     first = next(parts)
     feature_dim = first.features.shape[1]
     schema = _schema(session, feature_dim)
@@ -81,6 +89,18 @@ def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = 
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
     return len(session.manifest.samples), feature_dim
+
+
+def collected(session: Session, *, on_images: Callable[[int], None] = lambda images: None) -> Embedding:
+    """Returns the frozen features of every image of a session.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    parts = list(session.feature_chunks(on_images))
+    schema = _schema(session, parts[0].features.shape[1])
+    table = pa.concat_tables(_table(part, schema) for part in parts)
+    return Embedding(table=table, made_from=read_json((schema.metadata or {})[_METADATA]))
 
 
 def read_embedding(path: AnyPath) -> Embedding:
@@ -183,8 +203,8 @@ def _schema(session: Session, feature_dim: int) -> pa.Schema:
         "classes": [label for label in manifest.classes if label],
         "cytolora": version("cytolora"),
     }
-    metadata = sorted({name for sample in manifest.samples for name, _ in sample.metadata})
-    names = ["path", "label", "subset", "group", "sha256", *(METADATA_PREFIX + name for name in metadata)]
+    metadata = [METADATA_PREFIX + name for name in manifest.metadata_names]
+    names = ["path", "label", "subset", "group", "sha256", *metadata]
     fields = [pa.field(name, pa.string()) for name in names]
     fields.append(pa.field(_FEATURES, pa.list_(pa.float32(), feature_dim)))
     return pa.schema(fields, metadata={_METADATA: json.dumps(made_from, sort_keys=True)})

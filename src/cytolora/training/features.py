@@ -97,7 +97,7 @@ def chunks(
                 return encode(frozen, [view(sample) for sample in some], preprocess, device)
 
             batches = list(_batches(missing, batch_size(device)))
-            with _side_by_side(device) as mapped:
+            with side_by_side(device) as mapped:
                 for some, rows in zip(batches, mapped(rows_of, batches), strict=True):
                     features |= {sample.pixels_key: row for sample, row in zip(some, rows, strict=True)}
                     on_images(len(some))
@@ -107,7 +107,7 @@ def chunks(
 
 
 @contextmanager
-def _side_by_side(device: torch.device) -> Iterator[Callable[..., Iterator[Tensor]]]:
+def side_by_side(device: torch.device) -> Iterator[Callable[..., Iterator[Tensor]]]:
     """Gives what maps batches: on a CPU as many at a time as torch has threads, and each in one of them.
 
     Threads that share one image wait for each other at every product: with two, a ViT-B/16 takes a tenth longer so, and

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
+_SUM = "sha256"
+"""Key of the checksum over the tensors and all other metadata."""
 _LEAST_RATIO = 150
 """Time from one state to the next as a multiple of the time that writing one took, at least: less than 1 %."""
 _WEIGHTS, _OPTIMISER, _RANKS, _EARLY, _GENERATOR = "weights.", "optimiser.", "ranks.", "early.", "generator."
@@ -193,16 +195,16 @@ def remove(path: Path) -> None:
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     whole = {name: _own(value) for name, value in tensors.items()}
     with staged_file(path) as file:
-        save_file(whole, file, {**metadata, "sha256": _digest(whole)})
+        save_file(whole, file, {**metadata, _SUM: _digest(whole, metadata)})
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.exists():
         raise FileNotFoundError(path)
     with safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
-        metadata = file.metadata() or {}
+        metadata = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    if metadata["sha256"] != _digest(tensors):
+    if metadata.pop(_SUM) != _digest(tensors, metadata):
         raise ValueError("its checksum is another one")
     return metadata, tensors
 
@@ -213,8 +215,9 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Hashes all of a state: a wrong number of steps would end as another run, in silence."""
+    digest = hashlib.sha256(canonical_json(dict(metadata)).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)

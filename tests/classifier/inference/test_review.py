@@ -11,9 +11,17 @@ from small_bundle import write_small_bundle
 
 from cytolora.api.datasets import load_dataset
 from cytolora.classifier.fit.corrections import correct
+from cytolora.classifier.inference import review_page
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.evaluate import evaluate
-from cytolora.classifier.inference.review_page import ReviewCell, doubt, review_thumbnail, suspicion, write_page
+from cytolora.classifier.inference.review_page import (
+    ReviewCell,
+    doubt,
+    review_picture,
+    review_thumbnail,
+    suspicion,
+    write_page,
+)
 from cytolora.cli.app import main
 from cytolora.errors import DataError
 
@@ -102,6 +110,15 @@ def test_a_reader_filters_labels_by_keyboard_and_saves_a_table(page: Any, tmp_pa
     page.keyboard.press("1")
     page.keyboard.press("u")  # taken back, and there again
     assert chosen(page) == second
+    assert page.inner_text("#num-set") == "1"
+    page.keyboard.press("y")
+    assert page.inner_text("#num-set") == "2"
+    page.click("#undo")
+    assert page.locator("#undo").is_enabled()
+    page.click("#redo")
+    assert not page.locator("#redo").is_enabled()
+    page.keyboard.press("Control+z")
+    assert chosen(page) == second
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowUp")
@@ -122,6 +139,39 @@ def test_a_reader_filters_labels_by_keyboard_and_saves_a_table(page: Any, tmp_pa
     page.reload()  # corrections outlive the window
     assert page.inner_text("#num-set") == "2"
     assert page.__dict__["asked"] == [(tmp_path / "page.html").as_uri()] * 2
+
+
+def test_the_cells_shown_first_keep_their_own_pixels_and_can_be_enlarged(page: Any, tmp_path: Path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    large = {"thumbnail": review_thumbnail(pixels), "picture": review_picture(pixels)}
+    made = [replace(cell, **large) for cell in cells(20)]
+    monkeypatch.setattr(review_page, "MAX_PICTURE_BYTES", 3 * len(large["picture"]))
+    write_page(made, tmp_path / "page.html", classes=CLASSES)
+    page.goto((tmp_path / "page.html").as_uri())
+    widths = page.evaluate("[...document.querySelectorAll('.cell img')].map((image) => image.naturalWidth)")
+    assert widths == [200] * 3 + [64] * 17
+    page.keyboard.press("z")
+    page.keyboard.press("+")
+    assert page.inner_text("#zoom-text").endswith(", 3 to 1")
+    assert page.locator("#zoomed").bounding_box()["width"] == 600
+    page.keyboard.press("Escape")
+    page.keyboard.press("End")
+    assert "A thumbnail" in page.inner_text("#detail")
+
+
+def test_a_picture_is_kept_apart_from_the_thumbnail_only_where_it_is_larger():
+    assert review_picture(np.zeros((96, 40, 3), np.uint8)) == ""
+    assert review_picture(np.zeros((97, 40, 3), np.uint8)).startswith("data:image/webp;base64,")
+
+
+def test_on_a_phone_most_of_the_screen_is_cells(page: Any, tmp_path: Path):
+    write_page(cells(60), tmp_path / "page.html", classes=CLASSES)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.locator("#scroll").bounding_box()["height"] > 0.6 * 844
+    page.locator(".cell").nth(1).click()
+    page.locator(".class").nth(2).click()
+    assert page.inner_text("#num-set") == "1"
 
 
 def test_five_thousand_cells_open_and_scroll_with_few_elements(page: Any, tmp_path: Path):

@@ -14,6 +14,7 @@ from small_bundle import write_small_bundle
 
 import cytolora
 from cytolora.classifier.bundle.files import CARD, CONTENTS, read_bundle, write_bundle
+from cytolora.classifier.bundle.hub import transport_errors
 from cytolora.classifier.bundle.manifest import LocalFile
 from cytolora.cli.app import main
 from cytolora.errors import BundleError, ConfigError
@@ -211,3 +212,81 @@ def test_the_card_is_that_of_the_bundle_and_no_readme_deeper_down(fitted: Path, 
     cytolora.publish(tmp_path / "model.zip", tmp_path / "repository")
     published = (tmp_path / "repository" / "README.md").read_text(encoding="utf-8")
     assert published.partition("\n---\n")[2] == card.partition("\n---\n")[2]
+
+
+def test_what_is_to_be_private_is_not_pushed_where_everybody_reads(hub: Hub, fitted: Path):
+    cytolora.publish(fitted, f"hf:{NAME}")
+    before = list(hub.repositories[NAME])
+    with pytest.raises(ConfigError, match="is public: --private is for one that is new"):
+        cytolora.publish(fitted, f"hf:{NAME}", private=True)
+    assert hub.repositories[NAME] == before
+
+
+def test_a_commit_of_somebody_else_meanwhile_is_not_overwritten(hub: Hub, fitted: Path):
+    hub.pushed_between = {"notes.txt": b"theirs"}
+    with pytest.raises(ConfigError, match="HTTP 412"):
+        cytolora.publish(fitted, f"hf:{NAME}")
+    assert hub.files(NAME)["notes.txt"] == b"theirs"
+    assert CONTENTS not in hub.files(NAME)
+
+
+def test_a_card_that_the_hub_refuses_is_one_line(hub: Hub, fitted: Path):
+    hub.wrong_cards = ('"license" must be one of those known',)
+    with pytest.raises(ConfigError, match=r'was not published: .*"license" must be one of'):
+        cytolora.publish(fitted, f"hf:{NAME}")
+    assert CONTENTS not in hub.files(NAME)
+
+
+def test_a_card_is_read_as_editors_save_it_and_one_that_cannot_be_is_one_line(fitted: Path, tmp_path: Path):
+    contents, files = read_bundle(fitted)
+    card, model = (fitted / CARD).read_text(encoding="utf-8"), tmp_path / "model"
+    write_bundle(model, contents, files, card)
+    cytolora.publish(model, tmp_path / "repository")
+    published = (tmp_path / "repository" / "README.md").read_bytes()
+    (model / CARD).write_bytes(b"\xef\xbb\xbf" + card.replace("\n", "\r\n").encode())
+    cytolora.publish(model, tmp_path / "repository")
+    assert (tmp_path / "repository" / "README.md").read_bytes() == published
+    (model / CARD).write_text(card.replace("tags:", "tags: mine\nothers:", 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tags in the head .* are 'mine', expected a list"):
+        cytolora.publish(model, tmp_path / "repository")
+    (model / CARD).write_bytes(card.encode("utf-16"))
+    with pytest.raises(BundleError, match="is not UTF-8 text"):
+        cytolora.publish(model, tmp_path / "repository")
+
+
+def test_a_place_that_cannot_be_written_is_named_by_the_option_of_publish(fitted: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    for place in ("file", "file/below", "folder"):
+        with pytest.raises(ConfigError, match="another --to"):
+            cytolora.publish(fitted, tmp_path / place)
+    with pytest.raises(ConfigError, match="lies in the bundle itself"):
+        cytolora.publish(fitted, fitted / "repository")
+    assert cytolora.load(fitted).classes
+
+
+def test_a_licence_that_is_known_by_now_to_forbid_it_counts(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    contents, _ = read_bundle(fitted)
+    today = replace(contents.backbone.spec, redistributable=False)
+    monkeypatch.setattr("cytolora.classifier.publish.repository.BACKBONES", [today])
+    with pytest.raises(ConfigError, match="forbids to hand on"):
+        cytolora.publish(fitted, tmp_path / "repository", licence_permits=True)
+
+
+def test_a_download_that_is_cut_is_one_line(hub: Hub, fitted: Path, monkeypatch: pytest.MonkeyPatch):
+    def cut(*_: object, **__: object) -> None:
+        raise transport_errors()[-1]("peer closed connection")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cut)
+    with pytest.raises(BundleError, match="Cannot fetch hf:lab/pap: peer closed connection"):
+        cytolora.load(f"hf:{NAME}")
+
+
+def test_nothing_is_fetched_of_a_repository_that_is_no_bundle(hub: Hub):
+    hub.repositories[NAME] = [("1" * 40, {"model.safetensors": b"many gigabytes"})]
+    with pytest.raises(BundleError, match=r"Cannot fetch hf:lab/pap: it is no bundle, for it has no bundle\.json"):
+        cytolora.load(f"hf:{NAME}")
+    assert not [one for one in hub.requests if "model.safetensors" in one]

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import socket
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -36,6 +37,32 @@ def test_one_image_and_many_are_answered_in_their_order(model: Colour):
         (expected,) = model.predict([png(colour)])
         assert tuple(found["probabilities"].values()) == expected.probabilities
         assert found["prediction_set"] == list(expected.prediction_set or ())
+
+
+def test_images_in_base64_are_answered_as_those_of_a_form(model: Colour):
+    app, contents = make_app(model), [png((200, 0, 0)), png((0, 0, 200))]
+    sent = [{"name": f"{number}.png", "data": b64encode(one).decode()} for number, one in enumerate(contents)]
+    answer = ask(app, "POST", "/v1/predict/json", json={"images": sent})
+    assert answer.status_code == 200
+    assert answer.json() == ask(app, "POST", "/v1/predict", files=form(*contents)).json()
+
+
+def test_an_image_in_no_base64_is_an_error_in_its_place_and_too_many_are_refused(model: Colour):
+    right, app = b64encode(png((1, 2, 3))).decode(), make_app(model, Limits(max_images=2))
+    answer = ask(app, "POST", "/v1/predict/json", json={"images": [{"data": right + "!"}, {"data": right}]}).json()
+    assert [bool(one["error"]) for one in answer["predictions"]] == [True, False]
+    assert [one["name"] for one in answer["predictions"]] == ["0", "1"]
+    assert ask(app, "POST", "/v1/predict/json", json={"images": [{"data": right}] * 3}).status_code == 413
+    assert ask(app, "POST", "/v1/predict/json", json={"images": []}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("content", "name"), [(b"\0\0\0\x18ftypheic", "HEIF"), (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL")]
+)
+def test_a_format_that_is_not_read_is_refused_by_its_name(model: Colour, content: bytes, name: str):
+    refused = ask(make_app(model), "POST", "/v1/predict", files=form(content + bytes(64)))
+    assert refused.status_code == 422
+    assert name in refused.json()["detail"][0]["error"]
 
 
 def test_a_damaged_image_among_others_is_an_error_in_its_place_and_alone_a_422(model: Colour):

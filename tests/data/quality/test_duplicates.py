@@ -83,6 +83,46 @@ def test_the_pairs_and_distances_are_those_of_comparing_all(kinds: list[tuple[in
     assert near_pairs(signatures, max_distance) == slowly(signatures, max_distance)
 
 
+_MIRRORED, _TRANSPOSED = [1, 0, 3, 2, 6, 7, 4, 5], [4, 5, 6, 7, 0, 1, 2, 3]
+"""Which orientation of an image each of its mirrored or transposed one is."""
+
+
+def planted(seed: int, number: int) -> list[Signature]:
+    """Hashes of noise, some of it symmetric, and of copies: turned, mirrored, and with bits changed.
+
+    A changed bit changes in one orientation alone, as no image's does.
+    """
+    random = np.random.default_rng(seed)
+    found: list[Signature] = []
+    for _ in range(number):
+        if found and random.random() < 0.6:
+            hashes = found[random.integers(len(found))].copy()
+            ways = (_MIRRORED, _TRANSPOSED, random.permutation(8).tolist())
+            hashes = hashes[ways[random.integers(3)]]
+            flips = random.random((8, 256)) < random.choice([0.0, 0.02, 0.1, 0.18, 0.2])
+            hashes ^= np.packbits(flips, axis=1).view(np.uint64)
+        else:
+            pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            if random.random() < 0.3:
+                pixels[:, 32:] = pixels[:, 31::-1]
+            hashes = signature(pixels)
+        found.append(hashes)
+    return found
+
+
+@pytest.mark.parametrize(("rows", "columns", "block"), [(16, 8192, 256), (3, 8, 7), (5, 11, 5)])
+def test_the_pairs_of_planted_hashes_are_those_of_comparing_all_however_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, block: int
+):
+    for name, value in (("_ROWS", rows), ("_COLUMNS", columns), ("_BLOCK", block)):
+        monkeypatch.setattr(duplicates, name, value)
+    signatures = planted(rows, 40)
+    every = slowly(signatures, 256)
+    for max_distance in (0, 20, 48, 90, 256):
+        expected = [pair for pair in every if pair.distance <= max_distance]
+        assert near_pairs(signatures, max_distance) == expected
+
+
 def test_an_image_that_is_symmetric_has_one_hash_however_it_is_mirrored():
     for seed in range(30):
         pixels = np.asarray(symmetric(seed))
@@ -155,7 +195,7 @@ def test_an_error_of_one_block_ends_the_search(monkeypatch: pytest.MonkeyPatch):
         time.sleep(0.01)
         raise MemoryError
 
-    monkeypatch.setattr(duplicates, "_least", fail)
+    monkeypatch.setattr(duplicates, "_distances", fail)
     monkeypatch.setattr(duplicates, "_BLOCK", 2)
     signatures = [signature(np.asarray(picture(seed))) for seed in range(40)] * 10
     with pytest.raises(MemoryError):

@@ -216,12 +216,11 @@ EXPORTS: dict[str, tuple[list[str], dict[str, str], str]] = {
         "Label Studio",
     ),
     "labelme": (["train/1.jpg"], {"train__1_json": json.dumps({"shapes": [], "imagePath": "1.jpg"})}, "labelme"),
-    "hf csv": (
-        ["train/slide01/1.png"],
-        {"train__metadata_csv": "file_name,label\nslide01/1.png,hsil\n"},
+    "hf columns": (
+        SLIDES,
+        {"metadata_csv": "file_name,bbox,patient\nslide01/1.png,0,P1\n"},
         "HuggingFace",
     ),
-    "hf jsonl": (SLIDES, {"metadata_jsonl": json.dumps({"file_name": "slide01/1.png", "label": 1})}, "HuggingFace"),
     "hf datasets": ([], {"dataset_info_json": "{}", "data-00000-of-00001_arrow": "x"}, "HuggingFace"),
     "hf parquet": ([], {"data__train-00000_parquet": "PAR1"}, "HuggingFace"),
     "roboflow table": (["train/1.jpg"], {"train___annotations_csv": "filename,width,height,class\n"}, "Roboflow"),

@@ -20,7 +20,7 @@ from cytolora.core.progress import Progress
 from cytolora.errors import EngineError
 from cytolora.experiments.engines import pool as pool_module
 from cytolora.experiments.engines import ray_driver, ray_watch
-from cytolora.experiments.engines.pool import Pool
+from cytolora.experiments.engines.pool import Pool, WorkerDiedError
 from cytolora.experiments.engines.ray_watch import leave, raise_if_dead, run_watched, started
 from cytolora.experiments.engines.units import Units
 
@@ -105,6 +105,35 @@ def test_a_worker_that_died_with_its_node_is_not_replaced():
     with pytest.raises(EngineError, match=f"raylet.*{SAFE}"):
         pool._result(object(), None)
     assert not asked
+
+
+@pytest.mark.parametrize("was_alive", [True, False])
+def test_a_unit_is_charged_for_an_actor_that_died_at_it_and_not_for_one_that_died_idle(was_alive: bool):
+    ray_error = type("RayError", (Exception,), {})
+
+    def get(promise: str, timeout: float | None = None) -> None:
+        if promise == "work" or not was_alive:
+            raise ray_error("The actor died.")
+
+    calls: list[str] = []
+
+    def call(name: str) -> Any:
+        return SimpleNamespace(remote=lambda *_: calls.append(name) or name)
+
+    crew = ray_driver.RayCrew(
+        ray=SimpleNamespace(  # type: ignore[arg-type]
+            get=get, exceptions=SimpleNamespace(RayTaskError=type("RayTaskError", (Exception,), {}), RayError=ray_error)
+        ),
+        setup=None,
+        resources={},
+        check_alive=lambda: None,
+    )
+    promise = crew.work(SimpleNamespace(begin=call("begin"), work=call("work")), None)  # type: ignore[arg-type]
+    assert calls == ["begin", "work"]
+    with pytest.raises(WorkerDiedError) as raised:
+        crew.result(promise)
+    assert raised.value.has_taken is was_alive
+    assert crew.begun == {}
 
 
 def test_a_closed_door_is_told_from_one_that_is_open_or_does_not_answer(monkeypatch: pytest.MonkeyPatch):

@@ -96,8 +96,16 @@ def test_a_gradient_is_the_slope_of_the_text_features(encoder: TextEncoder):
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(encoder: TextEncoder, template: str):
     with pytest.raises(ConfigError, match=rf"has \d+ tokens .* takes {encoder.context_length}\. Write a shorter"):
         PromptedText(encoder, template, WORDS)
-    with pytest.raises(ConfigError, match="set fewer tokens"):
+    with pytest.raises(ConfigError, match="set fewer tokens") as caught:
         PromptedText(encoder, "a {} cell", WORDS, num_vectors=encoder.context_length)
+    assert "x x" not in str(caught.value), "what keeps the place of the vectors is no word of the user's"
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("words", [["normal", "normal"], ["normal", "lsil", "normal"], ["Normal", "normal"]])
+def test_classes_that_the_encoder_reads_alike_are_refused_by_name(encoder: TextEncoder, words: list[str]):
+    with pytest.raises(ConfigError, match=r"reads the classes '[Nn]ormal' and 'normal' as the same tokens"):
+        PromptedText(encoder, TEMPLATE, words)
 
 
 def test_a_prompt_that_just_fits_the_context_is_taken(encoder: TextEncoder):

@@ -3,6 +3,7 @@
 import pytest
 
 from cytolora.data.datasets import DATASETS
+from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.models.text.prompts import PAPER_TEMPLATE, WORDS, prompts
 
 
@@ -24,6 +25,14 @@ def test_the_words_name_the_labels_of_the_dataset_exactly(dataset: str):
     assert len(set(words.values())) == len(labels)
     spelt = " ".join(words.values()).split()
     assert not [word for word in spelt if len(word) > 1 and word.isupper()]
+
+
+@pytest.mark.parametrize("name", shipped_maps())
+def test_every_category_of_a_shipped_label_map_is_asked_for_in_words_of_its_own(name: str):
+    categories = read_pool_map(name).categories
+    wording = prompts("pool", categories, ["{}"])
+    assert len({texts[0] for texts in wording.values()}) == len(categories)
+    assert not [texts[0] for texts in wording.values() if texts[0].isupper()]
 
 
 def test_a_label_of_hicervix_is_asked_for_in_words_whatever_the_label_set():

@@ -10,8 +10,8 @@ from cytolora.cli.app import main
 from cytolora.data.datasets import DATASETS
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.backbones.registry import BACKBONES
-from cytolora.reporting.manuscript.bibtex import read_citation, to_bibtex
-from cytolora.reporting.manuscript.references import of_method
+from cytolora.reporting.manuscript.bibtex import keys_of, read_citation, to_bibtex
+from cytolora.reporting.manuscript.references import cite, of_method
 
 CITED = [(entry.name, entry.citation) for entry in [*BACKBONES, *DATASETS] if entry.citation]
 
@@ -97,6 +97,32 @@ def test_several_works_in_one_citation_are_several_entries_and_a_work_cited_twic
 def test_two_works_of_one_name_year_and_word_keep_both_entries():
     found = read(to_bibtex(read_citation("Hu et al. 2021, LoRA one, ICLR; Hu et al. 2021, LoRA two, ICML")))
     assert {key: fields["journal"] for key, fields in found.items()} == {"hu2021lora": "ICLR", "hu2021lorab": "ICML"}
+
+
+def test_works_of_one_key_are_cited_by_the_keys_of_their_entries_however_many_they_are():
+    works = [read_citation(f"Hu et al. 2021, LoRA number {number}, ICLR")[0] for number in range(40)]
+    works += read_citation("Hu et al. 2021, LoRAb of its own, ICLR")
+    keys, found = keys_of(works), read(to_bibtex(works))
+    assert len(found) == len(set(keys.values())) == 41
+    for one in works:
+        assert found[keys[one.work]]["title"].strip("{}") == one.title
+        assert cite([one], keys) == f" [@{keys[one.work]}]"
+
+
+def test_one_work_cited_in_two_ways_is_one_entry():
+    found = read_citation("Hu et al. 2021, LoRA: Low-Rank, ICLR") + read_citation("Hu: LoRA, low rank. ICLR 2021")
+    assert len(read(to_bibtex(found))) == 1
+
+
+@pytest.mark.parametrize(
+    "title", ["{open", "close}", r"back\slash", "a^2 ~ b", "细胞学", "two\n\nlines", "100 % {", "@misc{x,"]
+)
+def test_any_title_is_an_entry_that_a_reader_takes_and_its_braces_are_even(title: str):
+    text = to_bibtex([*read_citation(f"Hu et al. 2021, {title}, ICLR"), *read_citation(title)])
+    assert len(read(text)) == 2
+    assert all(key for key in read(text))
+    assert text.count("{") == text.count("}")
+    assert not re.search(r"\\[{}]", text)  # which TeX prints and BibTeX counts
 
 
 def test_no_two_works_of_the_registries_have_one_key():

@@ -126,3 +126,11 @@ def test_a_checklist_in_markdown_keeps_its_columns_whatever_names_hold(known: Kn
     for line in page.splitlines():
         if line.startswith("| "):
             assert line.replace(r"\|", "").count("|") == 6
+
+
+def test_names_in_the_methods_paragraph_are_text_and_no_markup(known: Known):
+    section = known.sections[0]
+    facts = replace(section.facts, name="my *cells* [@home] <b> `x`", split_rule="by _site_ 10^3^ @lab")
+    text = methods_text.to_markdown(replace(known, sections=[replace(section, facts=facts)]))
+    assert r"my \*cells\* \[\@home\] &lt;b&gt; \`x\`" in text
+    assert r"by \_site\_ 10\^3\^ \@lab" in text

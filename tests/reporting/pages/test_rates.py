@@ -27,4 +27,5 @@ def test_the_page_says_the_size_of_validation_and_how_close_the_runner_up_is(rep
     assert "Best on validation (" in page
     assert "images a run), and so reported: accuracy on test" in page
     assert "one standard error (" in page
+    assert "The settings compared have 7 to 28 validation images a run" in " ".join(page.split())
     assert "Validation accuracy at every learning rate" in page

@@ -27,7 +27,8 @@ from cytolora.training.heads.folds import MAX_FOLDS, divide, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.logistic import Logistic
 from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
-from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, _Ridge, logistic, ridge
+from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, logistic, ridge
+from cytolora.training.heads.ridge import RidgeSolver
 
 
 def drawn(sizes: list[int], dim: int, *, seed: int = 0, per_group: int = 1) -> tuple[Labelled, Tensor]:
@@ -344,16 +345,16 @@ def test_scores_of_folds_left_out_are_scikit_learns_of_each_fold_trained_alone(
     folds = group_folds(labels, known.units, seed=0)
     penalties = (10.0, 0.1, 0.001)
     signs = 2.0 * np.eye(num_classes)[labels] - 1
-    for solver, tolerance in ((_Ridge(z, labels), 1e-8), (Logistic(z, labels), 1e-3)):
+    for solver, tolerance in ((RidgeSolver(z, labels), 1e-8), (Logistic(z, labels), 1e-3)):
         for penalty, scores in zip(penalties, solver.held_out(folds, penalties), strict=True):
             expected = []
             for train, left in folds:
-                if isinstance(solver, _Ridge):
+                if isinstance(solver, RidgeSolver):
                     expected.append(Ridge(alpha=penalty).fit(z[train], signs[train]).predict(z[left]))
                     continue
                 theirs = LogisticRegression(C=1 / penalty, max_iter=20_000, tol=1e-8)
                 expected.append(theirs.fit(z[train], labels[train]).predict_log_proba(z[left]))
-            found = scores if isinstance(solver, _Ridge) else log_softmax(scores, axis=1)
+            found = scores if isinstance(solver, RidgeSolver) else log_softmax(scores, axis=1)
             np.testing.assert_allclose(found, np.concatenate(expected), atol=tolerance)
 
 

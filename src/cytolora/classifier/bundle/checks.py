@@ -26,7 +26,7 @@ def check_whole(path: Path, manifest: BundleManifest, files: Mapping[str, bytes]
     missing = [label for label in _measured(manifest.metrics) if label not in manifest.classes]
     if missing:
         raise BundleError(f"{path}: class {missing[0]!r}, which it was measured on, is missing. {_AGAIN}")
-    rows, width = _shape(path, files, HEAD, "head.weight")
+    rows, width = _head_shape(path, manifest, files)
     if rows != len(manifest.classes):
         raise BundleError(
             f"{path}: the head does not fit {len(manifest.classes)} classes ({', '.join(manifest.classes)}); it has "
@@ -85,6 +85,21 @@ def check_anchors(path: Path, manifest: BundleManifest, files: Mapping[str, byte
         raise BundleError(f"{path}: {ANCHORS} does not fit features of {width}. {_AGAIN}")
     if not held_out or not ((labels >= 0) & (labels < num_classes)).all():
         raise BundleError(f"{path}: {ANCHORS} has no held-out cell, or one of no class of the bundle. {_AGAIN}")
+
+
+def _head_shape(path: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> tuple[int, int]:
+    """Returns rows and width of the head, of each head of an ensemble."""
+    if manifest.members is None:
+        return _shape(path, files, HEAD, "head.weight")
+    try:
+        number, rows, width = dict(deserialize(files[HEAD]))["head.weight"]["shape"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BundleError(f"{path}: {HEAD} holds no heads of an ensemble. {_AGAIN}") from error
+    if number != len(manifest.members):
+        raise BundleError(
+            f"{path}: {HEAD} holds {number} heads, and the description names {len(manifest.members)} members. {_AGAIN}"
+        )
+    return rows, width
 
 
 def _shape(path: Path, files: Mapping[str, bytes], name: str, tensor: str) -> tuple[int, int]:

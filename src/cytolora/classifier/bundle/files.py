@@ -14,7 +14,7 @@ from cytolora.core.files import write_bytes
 from cytolora.core.folders import read_unreplaced, recover_folder, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
-from cytolora.core.zip_members import MAX_RATIO, read_member, unpacks_too_far
+from cytolora.core.zip_members import MAX_RATIO, read_member, undated, unpacks_too_far
 from cytolora.errors import BundleError, ConfigError
 
 CONTENTS = "bundle.json"
@@ -53,9 +53,21 @@ def read_bundle(path: Path) -> tuple[BundleManifest, Files]:
 
 
 def read_card(path: Path) -> str:
-    """Returns the model card of a bundle that was read; empty where it has none."""
-    files = dict(_folder_files(path)) if path.is_dir() else _zip_files(path)
-    return next((files[name].decode() for name in (CARD, HUB_CARD) if name in files), "")
+    """Returns the model card of a bundle that was read, with the line ends of Unix; empty where it has none.
+
+    Raises:
+        BundleError: If it cannot be read, or is no text.
+    """
+    try:
+        files = read_unreplaced(path, lambda here: dict(_folder_files(here)) if here.is_dir() else _zip_files(here))
+    except OSError as error:
+        raise BundleError(f"Cannot read {error.filename or path}: {error.strerror or error}.") from error
+    name = next((name for name in (CARD, HUB_CARD) if name in files), None)
+    try:
+        text = "" if name is None else files[name].decode("utf-8-sig")  # an editor may have begun it with a mark
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: {name} is not UTF-8 text: {error.reason}. Save it as UTF-8.") from error
+    return text.replace("\r\n", "\n")
 
 
 def _checked_files(path: Path, here: Path) -> tuple[BundleManifest, Files]:
@@ -88,45 +100,57 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, bytes]
     Raises:
         ConfigError: If something else is at ``out``.
     """
-    check_free(out)
     manifest = replace(manifest, files={name: _sha256(content) for name, content in sorted(files.items())})
-    is_zip = out.suffix == ".zip"
-    everything = {**files, CARD: card.encode(), CONTENTS: to_text(manifest, stays_here=not is_zip).encode()}
+    text = to_text(manifest, stays_here=out.suffix != ".zip")
+    write_files(out, {**files, CARD: card.encode(), CONTENTS: text.encode()})
+
+
+def write_files(out: Path, files: Files, *, option: str = "--out") -> None:
+    """Writes the files of a bundle, its description and card among them; see ``write_bundle``.
+
+    Args:
+        option: Of the command line, for errors.
+    """
+    check_free(out, option=option)
     try:
-        if is_zip:
-            return write_bytes(out, _zipped(everything))
+        if out.suffix == ".zip":
+            return write_bytes(out, _zipped(files))
         with staged_folder(out) as staging:
-            for name, content in everything.items():
+            for name, content in files.items():
                 write_bytes(staging / name, content)
     except OSError as error:
-        raise _cannot_write(out, error) from error
+        raise _cannot_write(out, error, option) from error
 
 
-def check_free(out: Path) -> None:
+def check_free(out: Path, *, option: str = "--out") -> None:
     """Raises a ConfigError if ``out`` cannot be written, or is something that a bundle must not replace."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
-        raise _cannot_write(out, error) from error
+        raise _cannot_write(out, error, option) from error
     recover_folder(out)
+    another = f"Choose another {option}."
     if out.is_dir():
-        check_replaceable(out, CONTENTS, CARD, HUB_CARD)
+        check_replaceable(out, CONTENTS, CARD, HUB_CARD, option=option)
     elif out.is_file() and out.suffix != ".zip":
-        raise ConfigError(f"{out} is a file; a bundle is a folder, or a file that ends in .zip. Choose another --out.")
+        raise ConfigError(f"{out} is a file; a bundle is a folder, or a file that ends in .zip. {another}")
     elif out.is_file() and not _is_zipped_bundle(out):
-        raise ConfigError(f"{out} is there and is no bundle; it would be lost. Choose another --out.")
+        raise ConfigError(f"{out} is there and is no bundle; it would be lost. {another}")
 
 
-def check_replaceable(folder: Path, description: str, *others: str) -> None:
+def check_replaceable(folder: Path, description: str, *others: str, option: str = "--out") -> None:
     """Raises a ConfigError if a folder holds anything but what its own description lists: it would be lost.
 
     Args:
         description: Name of the JSON file in it whose ``files`` are the paths of all others but ``others``.
+        option: Of the command line, for the error.
     """
     strange = read_unreplaced(folder, lambda here: _strange_files(here, description, others))
     if strange:
-        raise ConfigError(f"{folder} holds {strange[0]}, which would be lost. Move it away, or choose another --out.")
+        raise ConfigError(
+            f"{folder} holds {strange[0]}, which would be lost. Move it away, or choose another {option}."
+        )
 
 
 def _strange_files(folder: Path, description: str, others: Iterable[str]) -> list[str]:
@@ -147,8 +171,8 @@ def _is_zipped_bundle(path: Path) -> bool:
         return False
 
 
-def _cannot_write(out: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another --out, or make room there.")
+def _cannot_write(out: Path, error: OSError, option: str) -> ConfigError:
+    return ConfigError(f"Cannot write {out}: {error.strerror or error}. Choose another {option}, or make room there.")
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
@@ -156,7 +180,7 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as packed:
         for name, content in sorted(files.items()):
-            packed.writestr(zipfile.ZipInfo(name), content)
+            packed.writestr(undated(name), content)
     return sink.getvalue()
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.core.arguments import AnyPath, as_path
 from cytolora.errors import BundleError
 from cytolora.models.checkpoints.stalls import StalledError, telling, unless_stalled
@@ -47,16 +48,27 @@ def _fetch(address: AnyPath) -> Path:
 
     name, revision = name_of(address)
 
-    def download(tell: Callable[[], None]) -> str:
-        return snapshot_download(name, revision=revision, tqdm_class=telling(tqdm, tell))
+    def download(tell: Callable[[], None]) -> Path:
+        bar = telling(tqdm, tell)
+        first = Path(snapshot_download(name, revision=revision, tqdm_class=bar, allow_patterns=[CONTENTS]))
+        if not (first / CONTENTS).is_file():  # not a byte more: it may be a repository of many gigabytes
+            raise BundleError(f"Cannot fetch {address}: it is no bundle, for it has no {CONTENTS}. {_EXPECTED}")
+        return Path(snapshot_download(name, revision=first.name, tqdm_class=bar))  # of the same commit
 
     try:
-        return Path(unless_stalled(download, seconds=STALL_SECONDS))
+        return unless_stalled(download, seconds=STALL_SECONDS)
     except StalledError as error:
         raise BundleError(
             f"The download of {address} came to a halt: less than 10 MB in {STALL_SECONDS:.0f} s. What has arrived is "
             "kept; load it again, and it goes on from there."
         ) from error
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, *transport_errors()) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"Cannot fetch {address}: {reason} {_EXPECTED}") from error
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """Errors of the HTTP client below the hub's (httpx, or its successor), from which the hub's own inherit."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return tuple(one for one in HfHubHTTPError.__mro__ if one.__name__ == "HTTPError" and issubclass(one, Exception))

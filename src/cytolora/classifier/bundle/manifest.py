@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cytolora.classifier.decision.rules import Conformal, DecisionRules, OperatingPoint, OutOfDistribution
+from cytolora.classifier.decision.statement import Statement, state
 from cytolora.config.components import CLOSED
+from cytolora.config.method_kinds import ENSEMBLE
 from cytolora.config.reading import Decoding
 from cytolora.config.run import AdapterSpec, Preprocess, method_kind, to_plain
 from cytolora.config.yaml import parse_spec
@@ -16,6 +18,7 @@ from cytolora.core.files import canonical_json, sha256_text
 from cytolora.core.schema import (
     COUNT,
     NAME,
+    NUMBER,
     SEED,
     SHA256,
     SHARE,
@@ -35,6 +38,10 @@ FORMAT = 1
 """Of the folder; a bundle of a later format is refused, never read by half."""
 
 _OWN_HASH = "sha256"
+_HEADS = ("linear", "head")
+"""Kinds of methods that train a head on frozen features."""
+_ROUNDING = 1e-6
+"""Of a sum of weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +96,28 @@ class UsedBackbone:
             raise ConfigError(f"spec.weights is null, for a bundle names no file, got {short(str(self.spec.weights))}.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One head of an ensemble."""
+
+    method: str
+    """``linear`` or a fitted head."""
+    temperature: float
+    """Its logits are divided by it before the softmax; above 0."""
+    weight: float
+    """Of its probabilities in the mean, in [0, 1]; those of all members add up to 1."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"method": NAME, "temperature": NUMBER, "weight": SHARE})
+        if method_kind(self.method) not in _HEADS or self.temperature <= 0:
+            raise BundleError(
+                "A member of an ensemble is a head with a temperature above 0, got "
+                f"{short(self.method)} and {self.temperature:g}."
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleManifest:
     """Everything that ``bundle.json`` holds, under its own keys, but for its hash of itself."""
@@ -103,6 +132,9 @@ class BundleManifest:
     precision: Literal["int8"] | None = None
     """Of the features that the head was fitted to, and predicts from; None: fp32."""
     method: str
+    """``ensemble`` where there are ``members``."""
+    members: tuple[Member, ...] | None = None
+    """Heads whose probabilities are averaged, in the order of their weights in the file; None: one head."""
     adapter: AdapterSpec | None = None
     """None for ``linear``."""
     seed: int
@@ -126,7 +158,9 @@ class BundleManifest:
         check_fields(self, {"method": NAME, "seed": SEED})
         if self.preprocess != self.backbone.spec.preprocess:
             raise BundleError("preprocess is not that of the backbone.")
-        if (self.adapter is None) != (method_kind(self.method) in ("linear", "head")):
+        self._check_members()
+        is_frozen = self.method == ENSEMBLE or method_kind(self.method) in _HEADS
+        if (self.adapter is None) != is_frozen:
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
         if self.precision and self.adapter is not None:
             raise BundleError(f"precision {self.precision} is for frozen encoders, and {self.method} trains one.")
@@ -136,6 +170,13 @@ class BundleManifest:
             if not SHA256.is_right(digest):
                 raise ConfigError(f"files: {name} has {short(digest)}, expected {SHA256.expected}.")
         _ = self.rules  # checked now, not when a prediction is made
+
+    def _check_members(self) -> None:
+        members = self.members or ()
+        if (self.method == ENSEMBLE) != (len(members) > 1) or (self.members is not None and len(members) < 2):
+            raise BundleError(f"method {self.method!r} and {len(members)} members do not fit.")
+        if members and abs(sum(one.weight for one in members) - 1) > _ROUNDING:
+            raise BundleError("the weights of the members do not add up to 1.")
 
     @cached_property
     def rules(self) -> DecisionRules:
@@ -147,6 +188,11 @@ class BundleManifest:
             conformal=self.conformal,
             out_of_distribution=self.unfamiliar,
         )
+
+    @property
+    def statement(self) -> Statement:
+        """Whether the classifier does what was asked, by its test images."""
+        return state(self.metrics, self.rules)
 
 
 _TEST = {"accuracy": SHARE, "balanced_accuracy": SHARE, "macro_f1": SHARE, "calibration_error": SHARE, "n": COUNT}

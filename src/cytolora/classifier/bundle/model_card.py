@@ -8,9 +8,10 @@ import yaml
 
 from cytolora.classifier.bundle.files import PEFT_CONFIG
 from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.classifier.decision.statement import Statement
 from cytolora.core.text import counted
 from cytolora.display.format import escape_markdown as plain
-from cytolora.display.format import interval, percent, with_interval
+from cytolora.display.format import interval, member_cells, percent, with_interval
 from cytolora.metrics.intervals import LEGEND
 
 _LICENCES = {
@@ -36,7 +37,9 @@ def render_card(
     sections = [
         plain(f"# {manifest.training['dataset']}: {manifest.method} on {manifest.backbone.name}"),
         plain(f"Tells apart {', '.join(manifest.classes)}. Research use only; no diagnosis."),
+        *_statement(manifest.statement),
         *_results(manifest.metrics["test"], _marked(manifest.training.get("findings", ()))),
+        *_members(manifest),
         *_cautions(manifest.training.get("findings", ()), notes),
         *_training(manifest),
         *_USE,
@@ -76,6 +79,11 @@ def _marked(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Marks: {', '.join(dict.fromkeys(marks))}; see Caution."] if marks else []
 
 
+def _statement(found: Statement) -> list[str]:
+    criteria = [f"* {one.answer}: {plain(one.text)}" for one in found.criteria]
+    return [f"## {found.title}", "\n".join(criteria)]
+
+
 def _results(test: Mapping[str, Any], marked: Sequence[str]) -> list[str]:
     sets = test["prediction_sets"]
     images = f"{counted(test['n'], 'test image')} ({test['num_groups'] or 'unknown'} groups)"
@@ -110,6 +118,18 @@ def _operating_point(point: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
+def _members(manifest: BundleManifest) -> list[str]:
+    """The members of an ensemble beside it; nothing of one classifier."""
+    if manifest.members is None:
+        return []
+    columns = ("member", "weight", "balanced accuracy, %", "ensemble minus member, points", "p (Holm)")
+    return [
+        "The probability of a class is the weighted mean of those of the members, each after its own temperature; "
+        "paired differences on the same test images, with 95 % intervals:",
+        _table(columns, [member_cells(row) for row in manifest.metrics["members"]]),
+    ]
+
+
 def _cautions(findings: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[str]:
     elsewhere = "The numbers are those of this collection: another laboratory, stain or scanner may give others."
     coded = [f"{one['code']}: {one['text']}" for one in findings]
@@ -118,6 +138,11 @@ def _cautions(findings: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> li
 
 def _how(training: Mapping[str, Any]) -> str:
     """The learning rate and steps of a training; of a head that was fitted without them, what it was tried on."""
+    if "members" in training:
+        rates = [f"{one['method']} {one['learning_rate']:g}" for one in training["members"] if one["num_steps"]]
+        at = f" (learning rate of {', '.join(rates)})" if rates else ""
+        names = ", ".join(one["method"] for one in training["members"])
+        return f"An ensemble of {names}{at}, tried on {training['chosen_on']}"
     if not training["num_steps"]:
         return f"Fitted without steps, tried on {training['chosen_on']}"
     return f"Learning rate {training['learning_rate']:g} by {training['chosen_on']}; {training['num_steps']} steps"

@@ -21,7 +21,7 @@ from cytolora.classifier.inference.predictor import pixels_of
 from cytolora.core.files import json_bytes, write_bytes, write_text
 from cytolora.errors import ConfigError
 from cytolora.models.adapters.split_qkv import fuse_qkv
-from cytolora.models.encoder_with_head import EncoderWithHead, UnitHead
+from cytolora.models.encoder_with_head import EncoderWithHead, MeanHead, UnitHead
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -40,6 +40,11 @@ def write_timm(bundle: Classifier, folder: Path) -> None:
         ConfigError: If timm's own classifier cannot be this one.
     """
     classifier = bundle.classifier()
+    if isinstance(classifier.head, MeanHead):
+        raise ConfigError(
+            f"{bundle.name} is an ensemble of {len(classifier.head.members)} heads, and timm's classifier is one. "
+            "Export with --to onnx."
+        )
     if isinstance(classifier.head, UnitHead):
         raise ConfigError(
             f"{bundle.name}: the head of {bundle.contents.method} maps features scaled to length 1, and timm's "

@@ -66,6 +66,7 @@ def assemble(
         decoding=prepared.cells.manifest.decoding,
         precision=None if config.precision == "fp32" else config.precision,
         method=config.method,
+        members=tuple(one.member for one in trained.members) or None,
         adapter=config.adapter,
         seed=config.seed,
         temperature=rules.temperature,
@@ -116,6 +117,7 @@ def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) ->
         "num_trainable": trained.num_trainable,
         "chosen_on": trained.chosen_on,
         "tried": [to_plain(scores) for scores in trained.tried],
+        **({"members": [one.plain() for one in trained.members]} if trained.members else {}),
         "device": prepared.session.device.type,
         "threads": torch.get_num_threads(),
     }

@@ -8,17 +8,20 @@ from cytolora.classifier.decision.decide import decide
 from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.classifier.fit.baselines import not_beaten, untrained
 from cytolora.classifier.fit.calibrate import Calibrated
+from cytolora.classifier.fit.ensemble import compare_members
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.classifier.inference.metrics import Labelled
 from cytolora.classifier.inference.metrics import assess as metrics_of
 from cytolora.display.format import percent, whole_percent
+from cytolora.metrics.calibration import probabilities
 
 _FEW = 5
 """Test images of a class, below which its metrics say little."""
 
 Metrics = Mapping[str, Any]
-"""``test``; beside a head also ``neighbours``, of classifiers that need no training; ``too_few_groups`` where an
+"""``test``; beside a head also ``neighbours``, of classifiers that need no training; of an ensemble
+``members``, each with its paired difference; ``too_few_groups`` where an
 operating point was asked for and calibration groups cannot promise it."""
 
 
@@ -36,6 +39,9 @@ def assess(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Metr
     metrics: dict[str, Any] = {"test": metrics_of(calibrated.rules, labelled)}
     if prepared.config.adapter is None:
         metrics["neighbours"] = untrained(prepared.session, prepared.split)
+    if trained.members:
+        by_image = probabilities(logits, trained.temperature)
+        metrics["members"] = compare_members(prepared.session, trained.members, samples, by_image)
     if calibrated.too_few_groups is not None:
         metrics["too_few_groups"] = calibrated.too_few_groups.plain()
     return metrics

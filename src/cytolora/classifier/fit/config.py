@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from cytolora.config.method_kinds import ENSEMBLE, Weighting
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import (
     LINEAR,
@@ -26,8 +27,8 @@ from cytolora.core.arguments import (
     as_path_or_none,
 )
 from cytolora.core.cache_folder import default_cache
-from cytolora.errors import ConfigError
-from cytolora.models.adapters.methods import METHODS
+from cytolora.errors import ConfigError, unknown_name
+from cytolora.models.adapters.methods import METHODS, Method
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.hub import find
 from cytolora.training.protocol import FIT_ADAPTER, FIT_ADAPTER_FEW_SHOT, FIT_LINEAR, Protocol, fitted
@@ -60,6 +61,12 @@ class FitOptions:
     """Backbone; the best one on this machine if None."""
     method: str | None = None
     """``linear``, a fitted head such as ``gda``, ``lora`` or another adapter; None: linear on a CPU, LoRA on a GPU."""
+    ensemble: _Names = Converted(as_names, ())
+    """Heads on frozen features, two or more, whose calibrated probabilities are averaged, in the place of ``method``;
+    ``linear`` or fitted ones such as ``gda``."""
+    ensemble_weights: Weighting = "equal"
+    """Of the mean: ``equal``, or ``validation``: those under which the true classes of the images that temperatures are
+    fitted on are most probable."""
     shots: int | None = None
     """Training images per class; None: all."""
     seed: int = 0
@@ -100,6 +107,7 @@ class FitOptions:
     def __post_init__(self) -> None:
         if min(self.learning_rates, default=1.0) <= 0:
             raise ConfigError(f"Learning rates are above 0, got {min(self.learning_rates)}.")
+        self._check_ensemble()
         if self.shots is not None and self.shots < 1:
             raise ConfigError(f"shots is a number of training images per class, at least 1, got {self.shots}.")
         check_seed(self.seed)
@@ -112,6 +120,24 @@ class FitOptions:
             raise ConfigError(f"repeats is a number of divisions, from 2 to {_MAX_REPEATS}, or 0, got {self.repeats}.")
         if not 0 < self.coverage < 1:
             raise ConfigError(f"coverage is a share in (0, 1), got {self.coverage}. For 90 % write 0.9.")
+
+    def _check_ensemble(self) -> None:
+        if self.ensemble_weights not in get_args(Weighting):
+            raise unknown_name("kind of ensemble weights", self.ensemble_weights, get_args(Weighting))
+        if not self.ensemble:
+            if self.ensemble_weights != "equal":
+                raise ConfigError("ensemble_weights are those of an ensemble; name its members, as in linear gda.")
+            return
+        if self.method is not None:
+            raise ConfigError("method and ensemble exclude each other; give one of them.")
+        twice = next((name for name in self.ensemble if self.ensemble.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"ensemble names {twice} twice; every member counts once. Name it once.")
+        if len(self.ensemble) == 1:
+            raise ConfigError(
+                f"An ensemble has two members or more, got {self.ensemble[0]} alone. Name another head, as in linear "
+                f"gda, or give method {self.ensemble[0]}."
+            )
 
 
 def check_seed(seed: int) -> None:
@@ -130,6 +156,10 @@ class FitConfig:
     sampling: Sampling
     protocol: Protocol
     seed: int
+    members: "tuple[FitConfig, ...]" = ()
+    """Of an ensemble, heads on frozen features; empty: one classifier."""
+    weighting: Weighting = "equal"
+    """Of the members."""
     precision: FeaturePrecision = "fp32"
     """Of frozen features."""
     notes: tuple[str, ...] = ()
@@ -167,7 +197,29 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     Raises:
         ConfigError: If the method trains nothing, or is unknown, or the precision cannot be computed here.
     """
+    if options.ensemble:
+        return _choose_ensemble(options, inputs, device, own)
     method = options.method or (LINEAR if device == "cpu" else "lora")
+    entry = _checked(method)
+    if options.precision == "int8":
+        _check_int8(method, device)
+    name, notes = _model(options, inputs, method, own)
+    if options.max_steps is not None and entry.kind != "head":
+        notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
+    return FitConfig(
+        backbone=BACKBONES.get(name),
+        method=method,
+        adapter=entry.fit_adapter if entry.kind == "adapter" else None,
+        sampling=Sampling(shots=options.shots, max_val_shots=None),
+        protocol=_protocol(options, method),
+        seed=options.seed,
+        precision="int8" if options.precision == "int8" else "fp32",
+        notes=tuple(notes),
+    )
+
+
+def _checked(method: str) -> Method:
+    """Returns the facts of a method that `fit` can train."""
     entry = METHODS.get(method)
     if entry.kind == "zero_shot":
         raise ConfigError(
@@ -188,20 +240,38 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
             f"{method} is no affine map of features, so it fits into no bundle. Choose {_fitting_heads()}, or an "
             "adapter such as lora."
         )
-    if options.precision == "int8":
-        _check_int8(method, device)
-    name, notes = _model(options, inputs, method, own)
-    if options.max_steps is not None and entry.kind != "head":
-        notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
-    return FitConfig(
-        backbone=BACKBONES.get(name),
-        method=method,
-        adapter=entry.fit_adapter if entry.kind == "adapter" else None,
-        sampling=Sampling(shots=options.shots, max_val_shots=None),
-        protocol=_protocol(options, method),
-        seed=options.seed,
-        precision="int8" if options.precision == "int8" else "fp32",
-        notes=tuple(notes),
+    return entry
+
+
+def _choose_ensemble(options: FitOptions, inputs: Inputs, device: str, own: Sequence[str]) -> FitConfig:
+    """Returns the configuration of every member, on one backbone, and that of their mean."""
+    for name in options.ensemble:
+        if _checked(name).kind not in ("linear", "head"):
+            raise ConfigError(
+                f"An ensemble averages heads on the features of one frozen backbone, and {name} trains one. "
+                f"Choose among {_fitting_heads()}; `cytolora ensemble` averages stored runs of any method."
+            )
+    if options.learning_rates and LINEAR not in options.ensemble:
+        raise ConfigError(
+            f"{', '.join(options.ensemble)} are fitted without steps and have no learning rates. Leave them out."
+        )
+    alone = replace(options, ensemble=(), ensemble_weights="equal")
+    members = tuple(
+        choose_config(
+            replace(alone, method=name, learning_rates=options.learning_rates if name == LINEAR else ()),
+            inputs,
+            device,
+            own,
+        )
+        for name in options.ensemble
+    )
+    return replace(
+        members[0],
+        method=ENSEMBLE,
+        protocol=fitted(ENSEMBLE),
+        members=members,
+        weighting=options.ensemble_weights,
+        notes=tuple(dict.fromkeys(note for one in members for note in one.notes)),
     )
 
 
@@ -248,7 +318,8 @@ def _adapter_protocol(shots: int | None) -> Protocol:
 
 def as_lora(config: FitConfig) -> FitConfig:
     """Returns what ``--method lora`` would do instead, to say how long it would take."""
-    return replace(config, method="lora", adapter=AdapterSpec(), protocol=_adapter_protocol(config.sampling.shots))
+    protocol = _adapter_protocol(config.sampling.shots)
+    return replace(config, method="lora", adapter=AdapterSpec(), protocol=protocol, members=())
 
 
 def estimate_seconds(config: FitConfig, *, num_images: int, num_train: int, seconds_per_image: float) -> float:

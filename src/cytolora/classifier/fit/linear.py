@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from cytolora.classifier.fit.held_out import RateScores, best_rate, halves, unit_names
 from cytolora.config.run import HeadSpec
 from cytolora.data.manifest import Sample, Split
+from cytolora.metrics.calibration import fit_temperature
 from cytolora.models.encoder_with_head import head_state
 from cytolora.training.heads.affine import scaled
 from cytolora.training.heads.fitted import HEADS
@@ -40,6 +42,11 @@ class Head:
     scales_features: bool = False
     """Whether it maps features scaled to length 1."""
 
+    @property
+    def temperature(self) -> float:
+        """Fitted on the images that the learning rate was chosen on."""
+        return fit_temperature(self.held_out, self.held_out_labels)
+
     def logits(self, features: Tensor) -> Logits:
         """Applies the head to features [images, feature_dim]."""
         return _apply(
@@ -47,18 +54,21 @@ class Head:
         )
 
 
+SomeHead = TypeVar("SomeHead")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Selected:
+class Selected(Generic[SomeHead]):
     """A head beside the held-out images that decided nothing yet."""
 
-    head: Head
+    head: SomeHead
     calibration: tuple[Sample, ...]
     folded: tuple[Logits, tuple[Sample, ...]] | None = None
     """Logits of the training images by cross-validation; None where there was none."""
     notes: tuple[str, ...] = ()
 
 
-def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int, needed_groups: int) -> Selected:
+def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int, needed_groups: int) -> Selected[Head]:
     """Trains a head as `fit` and the learning curve do: by folds where every class comes from two groups or more.
 
     Otherwise the learning rate is chosen on held-out images, on half of them where that leaves ``needed_groups``.

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from cytolora.classifier.fit.config import FitConfig
+from cytolora.classifier.fit.linear import Head
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
 from cytolora.core.findings import Finding, finding
 from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.display import format as words
-from cytolora.metrics.intervals import Interval
+from cytolora.metrics.intervals import Interval, joint_warnings
 
 _NUM_LOOKED_AT = 64
 """Training images of an adapter whose loss is looked at: a pass through the encoder each."""
@@ -23,14 +25,18 @@ def marks(prepared: Prepared, trained: Trained, test: Mapping[str, Any]) -> list
     Args:
         test: Metrics on the test images.
     """
-    warmup_steps = prepared.config.protocol.train.warmup_steps
     return [
         *_precision(prepared),
-        *_training(trained, warmup_steps),
+        *_training(trained, prepared.config),
+        *(
+            mark
+            for one, config in zip(trained.members, prepared.config.members, strict=True)
+            for mark in _training(one.head, config)
+        ),
         *_loss(prepared, trained),
         *_one_class(test["confusion"]),
         *classes_that_are_their_source(prepared.cells.manifest.samples, prepared.cells.manifest.classes),
-        *_interval(test["intervals"]["accuracy"]),
+        *_intervals(test["intervals"]),
     ]
 
 
@@ -40,7 +46,8 @@ def _precision(prepared: Prepared) -> Iterator[Finding]:
         yield finding("N816", text)
 
 
-def _training(trained: Trained, warmup_steps: int) -> Iterator[Finding]:
+def _training(trained: Trained | Head, config: FitConfig) -> Iterator[Finding]:
+    warmup_steps = config.protocol.train.warmup_steps
     if 0 < trained.num_steps <= warmup_steps:
         steps = words.count(trained.num_steps, "step")
         yield finding("N804", f"Training ends after {steps}, within its warm-up of {warmup_steps}: no result.")
@@ -75,7 +82,12 @@ def _one_class(confusion: Sequence[Sequence[int]]) -> Iterator[Finding]:
         yield finding("N805", "One class is named for every test image.")
 
 
-def _interval(limits: Mapping[str, Any]) -> Iterator[Finding]:
+def _intervals(limits: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Too few units for any of the intervals, and what else accuracy's warns of."""
     names = ("low", "high", "level", "kind", "unit", "num_units", "num_wrong")
-    for tag, text in Interval(**{name: limits[name] for name in names}).warnings.items():
-        yield finding("N811" if tag in ("few groups", "few images") else "N812", text)
+    intervals = {key: Interval(**{name: one[name] for name in names}) for key, one in limits.items()}
+    for tag, text in joint_warnings(intervals.values()):
+        if tag in ("few groups", "few images"):
+            yield finding("N811", text)
+        elif text in intervals["accuracy"].warnings.values():
+            yield finding("N812", text)

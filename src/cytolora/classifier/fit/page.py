@@ -6,6 +6,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import BundleManifest
+from cytolora.classifier.decision.statement import RULE
 from cytolora.classifier.fit.figures import figures
 from cytolora.classifier.fit.leakage import LEAKAGE
 from cytolora.classifier.leakage.page import PACKAGE
@@ -41,10 +42,15 @@ def render_page(
     pictures = [(figure.caption, in_page(figure)) for figure in figures(contents)]
     return environment.get_template("fit.html.j2").render(
         contents=contents,
+        statement=contents.statement,
+        rule=RULE,
         training=contents.training,
         test=contents.metrics["test"],
         beside=contents.metrics.get("neighbours"),
         too_few_groups=contents.metrics.get("too_few_groups"),
+        members=contents.metrics.get("members"),
+        weights_are_equal=len({one.weight for one in contents.members or ()}) == 1,
+        member_cells=words.member_cells,
         repeated=contents.metrics.get("repeats"),
         over_divisions=words.over_divisions_in_words,
         found=found,

@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cytolora.classifier.fit.config import FitOptions
+from cytolora.classifier.fit.ensemble import fit_frozen
 from cytolora.classifier.fit.held_out import unit_names
-from cytolora.classifier.fit.linear import fit_linear
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.usable import DIVISION
 from cytolora.config.run import SplitSpec
@@ -82,6 +82,6 @@ def _scored(prepared: Prepared, split: Split, needed_groups: int) -> dict[str, A
         encoders=given.encoders,
         proven=given.proven,
     )
-    head = fit_linear(session, split, config.protocol, seed=config.seed, needed_groups=needed_groups).head
+    head = fit_frozen(session, split, config, needed_groups=needed_groups).head
     logits = head.logits(session.features_of(split.test))
     return score(session.labels_of(split.test), probabilities(logits, 1.0))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cytolora.classifier.decision.conformal import needed_groups
 from cytolora.classifier.fit.adapter import fit_adapter, outputs
 from cytolora.classifier.fit.config import FitConfig, as_lora, estimate_seconds
+from cytolora.classifier.fit.ensemble import EnsembleHead, FittedMember, fit_frozen
 from cytolora.classifier.fit.held_out import RateScores, halves
-from cytolora.classifier.fit.linear import fit_linear
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.data.manifest import Sample
 from cytolora.display.format import about
@@ -41,6 +41,8 @@ class Trained:
     """Logits [images, classes] and features [images, feature_dim] of any images of the dataset."""
     folded: tuple[NDArray[np.float32], tuple[Sample, ...]] | None = None
     """Logits of the training images by cross-validation; None where there was none."""
+    members: tuple[FittedMember, ...] = ()
+    """Of an ensemble."""
     notes: tuple[str, ...] = ()
 
 
@@ -60,8 +62,9 @@ def _train_linear(prepared: Prepared, needed: int) -> Trained:
     session.progress.begin("features", len(session.manifest.samples), "images")
     for _ in session.feature_chunks(session.progress.done):
         pass  # cached now, and read back at once
-    session.progress.begin(f"{len(config.protocol.learning_rates)} {config.method} heads", 0, "heads")
-    selected = fit_linear(session, prepared.split, config.protocol, seed=config.seed, needed_groups=needed)
+    num_heads = sum(len(one.protocol.learning_rates) for one in config.members or (config,))
+    session.progress.begin(f"{num_heads} {config.method} heads", 0, "heads")
+    selected = fit_frozen(session, prepared.split, config, needed_groups=needed)
     head = selected.head
 
     def of(samples: Sequence[Sample]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -74,11 +77,12 @@ def _train_linear(prepared: Prepared, needed: int) -> Trained:
         tried=head.tried,
         num_steps=head.num_steps,
         num_trainable=sum(tensor.numel() for tensor in head.state.values()),
-        temperature=fit_temperature(head.held_out, head.held_out_labels),
+        temperature=head.temperature,
         chosen_on=head.chosen_on,
         calibration=selected.calibration,
         outputs=of,
         folded=selected.folded,
+        members=head.members if isinstance(head, EnsembleHead) else (),
         notes=selected.notes,
     )
 

@@ -170,9 +170,11 @@ class Classifier(Predictor[Tensor]):
 
     def _rebuilt(self, encoder: Encoder) -> EncoderWithHead:
         contents = self.contents
-        if self.state()["head.weight"].shape != (len(contents.classes), encoder.feature_dim):
+        members = contents.members or ()
+        shape = (*((len(members),) if members else ()), len(contents.classes), encoder.feature_dim)
+        if self.state()["head.weight"].shape != shape:
             raise BundleError(f"{self.name}: the head does not fit {len(contents.classes)} classes and this backbone.")
-        return rebuild(encoder, contents.method, contents.adapter, self.state(), contents.seed, self._device)
+        return rebuild(encoder, contents.method, contents.adapter, self.state(), contents.seed, self._device, members)
 
     @cached_property
     def _fast_encoder(self) -> Encoder:

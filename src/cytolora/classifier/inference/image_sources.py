@@ -1,4 +1,4 @@
-"""Image sources for prediction: files, folders, globs and zip files as one stream."""
+"""Image sources for prediction: files, folders, globs, zip files, other files of images and URLs as one stream."""
 
 import glob
 import zipfile
@@ -6,18 +6,21 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from cytolora.config.reading import STANDARD, Decoding
-from cytolora.core.arguments import AnyPath, OneOrMany, as_paths
+from cytolora.core.arguments import AnyPath, OneOrMany, as_places, is_url
 from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
 from cytolora.core.zip_members import MAX_RATIO, is_bomb, read_member
+from cytolora.data.exchange.formats import container_of
 from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Decoded, Pixels, decode_image
 from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError, unreadable
 from cytolora.data.imaging.room import one_image, take_room
 from cytolora.data.left_out import findings_of, other_files
+from cytolora.data.remote import RemoteFile, found_at, walk_url
 from cytolora.data.walk import Found, walk, walk_zip
 from cytolora.errors import DataError
 
@@ -26,7 +29,7 @@ _MAX_BYTES = 2**28
 _WILD = ("*", "?", "[")
 UNREAD_FORMAT, BROKEN_LINK = "F201", "F206"
 """Codes of images that are no row of a dataset, and here a row with an error."""
-_DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 """Errors of opening a zip file."""
 
 
@@ -43,6 +46,8 @@ class Source:
     """The zip file, opened once for all its images; safe to read from several threads."""
     is_unread: bool = False
     """Whether the walk of its folder took it for an image of a format that is not read, by its content."""
+    remote: RemoteFile | None = None
+    """The file behind a URL, image or zip file; ``file`` is no file then."""
 
     def pixels(self, decoding: Decoding = STANDARD) -> Pixels:
         """Returns the pixels of ``decoded``."""
@@ -54,19 +59,56 @@ class Source:
         Raises:
             DecodeError: If that is not possible, for whatever reason; its ``code`` is that of the finding.
         """
-        if not self.file.is_file():
-            code = BROKEN_LINK if self.file.is_symlink() and not self.file.exists() else CANNOT_READ
-            raise DecodeError(f"Cannot read {self.name}: it is no file.", code)  # reading a pipe may never end
-        if self.is_unread or suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
-            raise DecodeError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.", UNREAD_FORMAT)
-        if self.member is None or self.packed is None:
+        self._check()
+        if self.remote is None and self.packed is None:
             try:
                 with self.file.open("rb") as file:  # once: a path is opened to be recognised, and again to be decoded
                     return decode_image(file, self.name, decoding=decoding)
             except OSError as error:  # of opening it: decoding raises DecodeErrors alone
                 raise unreadable(self.name, error.strerror or "it cannot be opened") from error
         with one_image():
-            return decode_image(BytesIO(self._unpacked(self.packed, self.member)), self.name, decoding=decoding)
+            return decode_image(BytesIO(self._content()), self.name, decoding=decoding)
+
+    def content(self) -> bytes:
+        """Reads the bytes of the image file.
+
+        Raises:
+            DecodeError: If that is not possible, or it is no image by its name.
+        """
+        self._check()
+        return self._content()
+
+    @property
+    def identity(self) -> list[Any]:
+        """What another content differs in, without reading it: size with time of change, checksum or tag."""
+        if self.packed is not None and self.member is not None:
+            entry = self.packed.getinfo(self.member)
+            return [entry.file_size, entry.CRC]
+        if self.remote is not None:
+            return [self.remote.num_bytes, self.remote.version]
+        try:
+            stat = self.file.stat()
+        except OSError:  # a broken link: a row with an error
+            return []
+        return [stat.st_size, stat.st_mtime_ns]
+
+    def _check(self) -> None:
+        if self.remote is None and not self.file.is_file():
+            code = BROKEN_LINK if self.file.is_symlink() and not self.file.exists() else CANNOT_READ
+            raise DecodeError(f"Cannot read {self.name}: it is no file.", code)  # reading a pipe may never end
+        if self.is_unread or suffix_of(self.member or self.file.name) in UNREAD_SUFFIXES:
+            raise DecodeError(f"Cannot read {self.name}: {why_unread(self.member or self.file.name)}.", UNREAD_FORMAT)
+
+    def _content(self) -> bytes:
+        if self.packed is not None and self.member is not None:
+            return self._unpacked(self.packed, self.member)
+        try:
+            if self.remote is None:
+                return self.file.read_bytes()
+            take_room(min(self.remote.num_bytes or 0, _MAX_BYTES))
+            return self.remote.read(_MAX_BYTES)
+        except OSError as error:
+            raise unreadable(self.name, error.strerror or "it cannot be opened") from error
 
     def _unpacked(self, packed: zipfile.ZipFile, member: str) -> bytes:
         try:
@@ -80,16 +122,18 @@ class Source:
 
 
 def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
-    """Yields the images of one path or many: files, folders (at any depth), globs and zip files, in that order.
+    """Yields the images of one path or many: files, folders (at any depth), globs, zip files and URLs, in that order.
+
+    Tar shards, Parquet, ``.npz`` and HDF5 with images are unpacked once, into a folder beside them.
 
     Images of formats that are not read, and links that lead nowhere, are sources that cannot be read; what else is
     left out of folders and zip files, ``left_out`` names. A zip file that is damaged is one source that cannot be
-    read; nothing is unpacked to disk.
+    read; nothing of it is unpacked to disk.
 
     Raises:
         DataError: If a path is not there, or there is no image in it; before the first image of the call is given.
     """
-    named = as_paths(paths)
+    named = as_places(paths)
     for path in named:
         _check(path)
     return (source for path in named for source in _images_at(path))
@@ -102,15 +146,26 @@ def left_out(paths: OneOrMany[AnyPath], read: Collection[Path] = ()) -> list[Fin
         read: Files besides images that were read.
     """
     found: list[Finding] = []
-    for path in map(Path, as_paths(paths)):
-        root, files = (path, walk(path)) if path.is_dir() else (Path(), _walk_archive(path))
+    for path in as_places(paths):
+        root, files = _walked(path)
         left = [one for one in files if not _is_row(one) and one.path not in read]
         found += [*findings_of(left, root), *other_files(left, root)]
     return found
 
 
+def _walked(path: str | Path) -> tuple[Path, Iterator[Found]]:
+    """Returns what the names of the files at a path are relative to, and these."""
+    if isinstance(path, str) and is_url(path):
+        return Path(), _walk_remote_archive(path) if _is_zip_name(path) else found_at(path)
+    place = Path(path)
+    return (place, walk(place)) if place.is_dir() else (Path(), _walk_archive(place))
+
+
 def _check(path: str | Path) -> None:
-    if Path(path).exists():
+    if isinstance(path, str) and is_url(path):
+        if next(_images_at(path), None) is None:
+            raise DataError(f"There is no image at {path}; expected PNG, JPEG, BMP, TIFF or WebP.")
+    elif Path(path).exists():
         if Path(path).is_dir() and next(_images_at(path), None) is None:
             raise DataError(f"There is no image in {path}; expected PNG, JPEG, BMP, TIFF or WebP.")
     elif not _is_wild(path):
@@ -120,6 +175,9 @@ def _check(path: str | Path) -> None:
 
 
 def _images_at(path: str | Path) -> Iterator[Source]:
+    if isinstance(path, str) and is_url(path):
+        yield from _images_at_url(path)
+        return
     place = Path(path)
     if place.is_dir():
         yield from (
@@ -129,6 +187,8 @@ def _images_at(path: str | Path) -> Iterator[Source]:
         )
     elif _is_zip(place):
         yield from _members(place)
+    elif (container := container_of(place)) is not None:
+        yield from _images_at(container.images(place))
     elif place.exists():
         yield Source(name=as_text(place), file=place)
     elif _is_wild(path):
@@ -142,27 +202,58 @@ def _is_row(found: Found) -> bool:
     return found.kind in ("image", "unread") or (found.kind == "broken link" and is_image(found.path))
 
 
+def _images_at_url(url: str) -> Iterator[Source]:
+    for remote, kind in walk_url(url):
+        if _is_zip_name(url):  # named, or of a pattern; in a folder it is passed over, as on a disk
+            yield from _members(Path(remote.url), remote)
+        elif kind in ("image", "unread"):
+            name = Path(PurePosixPath(remote.url).name)
+            yield Source(name=as_text(remote.url), file=name, is_unread=kind == "unread", remote=remote)
+
+
+def _is_zip_name(path: str | Path) -> bool:
+    return str(path).lower().endswith(".zip")
+
+
 def _is_zip(path: Path) -> bool:
-    return path.suffix.lower() == ".zip" and path.is_file()
+    return _is_zip_name(path) and path.is_file()
 
 
 def _walk_archive(path: Path) -> Iterator[Found]:
     """Walks a zip file; of a damaged one, or another file, there is nothing to walk."""
     if _is_zip(path):
-        with suppress(*_DAMAGED), zipfile.ZipFile(path) as packed:
+        with suppress(*DAMAGED), zipfile.ZipFile(path) as packed:
             yield from walk_zip(packed)
 
 
-def _members(archive: Path) -> Iterator[Source]:
+def _walk_remote_archive(url: str) -> Iterator[Found]:
+    with suppress(*DAMAGED):
+        for remote, _ in walk_url(url):
+            with remote.open() as file, zipfile.ZipFile(file) as packed:
+                yield from walk_zip(packed)
+
+
+def open_archive(file: Path, remote: RemoteFile | None = None) -> zipfile.ZipFile:
+    """Opens a zip file on a disk or behind a URL.
+
+    Raises:
+        OSError, BadZipFile, …: If it cannot be read.
+    """
+    opened: Path | BinaryIO = file if remote is None else remote.open()
+    return zipfile.ZipFile(opened)
+
+
+def _members(archive: Path, remote: RemoteFile | None = None) -> Iterator[Source]:
+    named = as_text(archive if remote is None else remote.url)
     try:
-        packed = zipfile.ZipFile(archive)  # closed with the last of its sources: they are read after they are listed
+        packed = open_archive(archive, remote)  # closed with the last of its sources: they are read after the listing
         found = [(one.path.as_posix(), one.kind == "unread") for one in walk_zip(packed) if _is_row(one)]
-    except _DAMAGED:
-        yield Source(name=as_text(archive), file=archive)  # decoding it raises the error
+    except DAMAGED:
+        yield Source(name=named, file=archive, remote=remote)  # decoding it raises the error
         return
     for name, is_unread in found:
-        as_named = f"{as_text(archive)}/{as_text(name)}"
-        yield Source(name=as_named, file=archive, member=name, packed=packed, is_unread=is_unread)
+        as_named = f"{named}/{as_text(name)}"
+        yield Source(name=as_named, file=archive, member=name, packed=packed, is_unread=is_unread, remote=remote)
 
 
 def _is_wild(path: str | Path) -> bool:

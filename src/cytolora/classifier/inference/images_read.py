@@ -1,13 +1,14 @@
 """Findings of the images that are predicted or evaluated, in batches and constant memory."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cytolora.classifier.inference.image_sources import BROKEN_LINK, UNREAD_FORMAT
 from cytolora.config.reading import Decoding
 from cytolora.core.findings import Finding
+from cytolora.data.imaging.decode import Decoded
 from cytolora.data.imaging.findings import ReadImages
 from cytolora.data.imaging.pixels import CANNOT_READ
 from cytolora.data.left_out import findings_of
@@ -30,19 +31,38 @@ class ImagesRead:
     def add(self, batch: Iterable["Seen"]) -> None:
         """Notes some predicted images."""
         for seen in batch:
-            one, how = seen.prediction, seen.decoded
-            if one.error_code in _KINDS:
-                self._left_out[one.error_code].append(one.name)
-            elif one.error:
-                self._read.not_read[one.error_code or CANNOT_READ].add(one.name)
-            elif how is not None:
-                self._read.add(
-                    one.name,
-                    conversion=how.conversion,
-                    used_share=how.used_share,
-                    has_profile=how.has_profile,
-                    is_blank=one.is_blank,
-                )
+            one = seen.prediction
+            if one.error:
+                self.add_error(one.name, one.error_code)
+            elif seen.decoded is not None:
+                self.add_read(one.name, seen.decoded, is_blank=one.is_blank)
+
+    def add_error(self, name: str, code: str) -> None:
+        """Notes an image that is a row with an error, by the error's code."""
+        if code in _KINDS:
+            self._left_out[code].append(name)
+        else:
+            self._read.not_read[code or CANNOT_READ].add(name)
+
+    def add_read(self, name: str, how: Decoded, *, is_blank: bool = False) -> None:
+        """Notes how an image was read."""
+        self._read.add(
+            name,
+            conversion=how.conversion,
+            used_share=how.used_share,
+            has_profile=how.has_profile,
+            is_blank=is_blank,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Returns all of it as plain data, for ``add_plain`` of another process."""
+        return {"left_out": dict(self._left_out), "read": self._read.plain()}
+
+    def add_plain(self, part: Mapping[str, Any]) -> None:
+        """Adds what ``plain`` told of images that come after those so far."""
+        for code, names in part["left_out"].items():
+            self._left_out[code] += names
+        self._read.add_plain(part["read"])
 
     def findings(self) -> list[Finding]:
         """Returns the findings so far."""

@@ -14,7 +14,7 @@ from cytolora.classifier.decision.referral import referral_curve
 from cytolora.classifier.decision.rules import DecisionRules
 from cytolora.metrics.agreement import confusion
 from cytolora.metrics.calibration import expected_calibration_error, reliability
-from cytolora.metrics.intervals import metric_intervals
+from cytolora.metrics.intervals import joint_warnings, metric_intervals
 from cytolora.metrics.scores import score
 from cytolora.metrics.units import unit_names
 
@@ -53,7 +53,7 @@ def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
             }
             for name, one in intervals.items()
         },
-        "warnings": sorted({text for one in intervals.values() for text in one.warnings.values()}),
+        "warnings": [text for _, text in joint_warnings(intervals.values())],
         "classes": _per_class(rules.classes, labels, predicted, found),
         "confusion": confusion(labels, predicted, len(rules.classes)).tolist(),
         "calibration_error": expected_calibration_error(bins),
@@ -122,6 +122,7 @@ def _referral(shares: NDArray[np.float64], labels: NDArray[np.int64], found: Lab
     rest = wrong[~referred]
     return {
         "share": float(referred.mean()),
+        "interval": _share(referred, np.ones(len(referred), dtype=bool), found),
         "error_of_rest": float(rest.mean()) if len(rest) else None,
         "error_of_all": float(wrong.mean()),
         "curve": referral_curve(shares, labels),

@@ -16,12 +16,18 @@ from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.predictions import Predictions, schema
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
-from cytolora.classifier.inference.review_page import MAX_CELLS, ReviewCell, review_thumbnail, write_page
+from cytolora.classifier.inference.review_page import (
+    MAX_CELLS,
+    ReviewCell,
+    review_picture,
+    review_thumbnail,
+    write_page,
+)
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import staged_file
 from cytolora.core.findings import Finding, gravest_first
-from cytolora.data.imaging.decode import Decoded
+from cytolora.data.imaging.decode import Decoded, Pixels
 from cytolora.data.imaging.room import one_image
 from cytolora.errors import ConfigError, DataError
 
@@ -31,7 +37,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 _NUM_THREADS = 4
 """Images decoded side by side."""
-_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+"""Of an image whose pixels are not kept."""
 
 Write = Callable[[Sequence[Prediction]], None]
 
@@ -55,6 +62,8 @@ class Seen:
     prediction: Prediction
     thumbnail: str
     """A data URI; empty where none was asked for, or the image cannot be read."""
+    picture: str = ""
+    """The same in the image's own pixels; empty where the thumbnail has them."""
     decoded: Decoded | None = None
     """How it was read, without its pixels; None where it was not."""
 
@@ -128,24 +137,30 @@ def look(
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         while batch := list(islice(rest, BATCH_SIZE)):
             read = list(threads.map(lambda source: _read(bundle, source, with_thumbnails), batch))
-            views = [view for view, _, _ in read]
+            views = [view for view, *_ in read]
             predicted = bundle.predict_views([source.name for source in batch], views, on_outputs)
             if pool is not None:
                 pool.add(predicted)
             yield [
-                Seen(prediction=one, thumbnail=picture, decoded=decoded)
-                for one, (_, picture, decoded) in zip(predicted, read, strict=True)
+                Seen(prediction=one, thumbnail=small, picture=own, decoded=decoded)
+                for one, (_, small, own, decoded) in zip(predicted, read, strict=True)
             ]
 
 
-def _read(bundle: Predictor[Any], source: Source, with_thumbnail: bool) -> tuple[Any, str, Decoded | None]:
+def _read(bundle: Predictor[Any], source: Source, with_pictures: bool) -> tuple[Any, str, str, Decoded | None]:
+    """Returns what the encoder sees, the thumbnail and the picture of the page, and how the image was read."""
     try:
         with one_image():
             decoded = source.decoded(bundle.decoding)
-            picture = review_thumbnail(decoded.pixels) if with_thumbnail else ""
-            return bundle.view(decoded.pixels), picture, replace(decoded, pixels=_NO_PIXELS)
+            pictures = (review_thumbnail, review_picture) if with_pictures else (_no_picture, _no_picture)
+            small, own = (picture(decoded.pixels) for picture in pictures)
+            return bundle.view(decoded.pixels), small, own, replace(decoded, pixels=NO_PIXELS)
     except NOT_SEEN as error:
-        return as_data_error(error), "", None
+        return as_data_error(error), "", "", None
+
+
+def _no_picture(_: Pixels) -> str:
+    return ""
 
 
 def counted(predictions: Sequence[Prediction]) -> list[int]:
@@ -161,6 +176,7 @@ def review_cell(seen: Seen) -> ReviewCell:
     return ReviewCell(
         path=one.name,
         thumbnail=seen.thumbnail,
+        picture=seen.picture,
         probabilities=one.probabilities or (),
         flags=(*(name for name, is_set in flags.items() if is_set), *(("positive",) if one.positive else ())),
         note=one.error,

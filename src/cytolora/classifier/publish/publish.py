@@ -1,19 +1,16 @@
 """Publishing of a bundle: its repository into a folder, or to the Hugging Face hub in one commit."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cytolora.classifier.bundle.files import CONTENTS, HUB_CARD, Files, check_free
-from cytolora.classifier.bundle.hub import is_address, name_of
+from cytolora.classifier.bundle.files import CONTENTS, HUB_CARD, Files, write_files
+from cytolora.classifier.bundle.hub import is_address, name_of, transport_errors
 from cytolora.classifier.publish.repository import repository
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.core.files import write_bytes
-from cytolora.core.folders import staged_folder
 from cytolora.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from huggingface_hub.hf_api import ModelInfo
 
 _HUBS_OWN = (".gitattributes", HUB_CARD)
 _RIGHTS = "A token that may write there is needed: HF_TOKEN, or `hf auth login` (huggingface.co/settings/tokens)."
@@ -26,7 +23,7 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
     Args:
         bundle: Folder or zip file, or ``hf:OWNER/NAME``.
         to: Folder, or ``hf:OWNER/NAME``.
-        private: Makes the repository private, where it is new.
+        private: Makes the repository private, where it is new; one that is there and public is refused.
         licence_permits: Says that somebody has read the backbone's licence, where its terms are not known here.
 
     Returns:
@@ -34,7 +31,8 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
 
     Raises:
         BundleError: If it is no bundle, or a byte of it has changed.
-        ConfigError: If the backbone's licence forbids it, something else is there, or the hub refuses.
+        ConfigError: If the backbone's licence forbids it, something else is there, somebody else commits meanwhile, or
+            the hub refuses.
     """
     if not is_address(to):
         if private:
@@ -44,7 +42,9 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
             raise ConfigError(
                 f"{folder} ends in .zip; publish writes a folder. `fit --out` writes bundles of one file."
             )
-        _write(folder, repository(bundle, licence_permits=licence_permits))
+        if not is_address(bundle) and as_path(bundle).resolve() in folder.resolve().parents:
+            raise ConfigError(f"{folder} lies in the bundle itself. Choose another --to.")
+        write_files(folder, repository(bundle, licence_permits=licence_permits), option="--to")
         return str(folder)
     name = _target(to)
     files = repository(bundle, f"hf:{name}", licence_permits=licence_permits)
@@ -61,34 +61,34 @@ def _target(to: AnyPath) -> str:
     return name
 
 
-def _write(out: Path, files: Files) -> None:
-    check_free(out)
-    try:
-        with staged_folder(out) as staging:
-            for name, content in files.items():
-                write_bytes(staging / name, content)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write {out}: {error.strerror or error}. Make room, or choose another --to."
-        ) from error
-
-
 def _push(name: str, files: Files, *, private: bool) -> str:
     """Commits the files as a whole: the repository is as before, or holds the bundle and nothing of an older one."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(library_name="cytolora")
     _asked(name, lambda: api.create_repo(name, private=private, exist_ok=True))
-    there = set(_asked(name, lambda: api.list_repo_files(name)))
-    foreign = sorted(there - set(_HUBS_OWN))
+    found = _asked(name, lambda: api.model_info(name))
+    there = {one.rfilename for one in found.siblings or ()}
+    _check_repository(name, found, there, private=private)
+    operations: list[Any] = [CommitOperationAdd(path, content) for path, content in sorted(files.items())]
+    operations += [CommitOperationDelete(path) for path in sorted(there - set(_HUBS_OWN) - files.keys())]
+    message, seen = "Publish the classifier", found.sha  # refused where somebody else has committed since
+    made = _asked(name, lambda: api.create_commit(name, operations, commit_message=message, parent_commit=seen))
+    return made.oid
+
+
+def _check_repository(name: str, found: "ModelInfo", there: Collection[str], *, private: bool) -> None:
+    """Raises a ConfigError if a repository holds something else, or everybody would read what is to be private."""
+    foreign = sorted(set(there) - set(_HUBS_OWN))
     if foreign and CONTENTS not in there:
         raise ConfigError(
             f"hf:{name} holds {foreign[0]!r} and no bundle; it would be mixed up. Name another repository."
         )
-    operations: list[Any] = [CommitOperationAdd(path, content) for path, content in sorted(files.items())]
-    operations += [CommitOperationDelete(path) for path in foreign if path not in files]
-    made = _asked(name, lambda: api.create_commit(name, operations, commit_message="Publish the classifier"))
-    return made.oid
+    if private and found.private is False:
+        raise ConfigError(
+            f"hf:{name} is there and is public: --private is for one that is new. Nothing was published. Make it "
+            "private on the hub, or name another repository."
+        )
 
 
 def _asked(name: str, ask: Callable[[], Answer]) -> Answer:
@@ -97,24 +97,23 @@ def _asked(name: str, ask: Callable[[], Answer]) -> Answer:
     try:
         return ask()
     except HFValidationError as error:
-        raise ConfigError(f"hf:{name} is no name on the hub: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"hf:{name} is no name on the hub: {_one_line(error)}") from error
     except LocalTokenNotFoundError as error:
         raise ConfigError(f"hf:{name} was not published. {_RIGHTS}") from error
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise ConfigError(f"The hub refuses hf:{name} (HTTP {status}); nothing was published. {_RIGHTS}") from error
-        said = " ".join(str(error.server_message or error).split())
+        said = _one_line(error.server_message or error)
         raise ConfigError(f"The hub answered hf:{name} with HTTP {status}: {said}. Nothing was published.") from error
-    except (OSError, *_transport_errors()) as error:
+    except (OSError, *transport_errors()) as error:
         raise ConfigError(
-            f"The hub cannot be reached for hf:{name}: {' '.join(str(error).split())[:200]}. Publish to a folder "
+            f"The hub cannot be reached for hf:{name}: {_one_line(error)[:200]}. Publish to a folder "
             "(--to FOLDER), and upload that from a machine with a network."
         ) from error
+    except ValueError as error:  # the hub checks the head of the card, which people edit, before it takes files
+        raise ConfigError(f"hf:{name} was not published: {_one_line(error)}") from error
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Errors of the HTTP client below the hub's (httpx, or its successor), from which the hub's own inherit."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return tuple(one for one in HfHubHTTPError.__mro__ if one.__name__ == "HTTPError" and issubclass(one, Exception))
+def _one_line(said: object) -> str:
+    return " ".join(str(said).split())

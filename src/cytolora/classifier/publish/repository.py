@@ -13,6 +13,7 @@ from cytolora.core.arguments import AnyPath
 from cytolora.core.strict_yaml import read_yaml_text
 from cytolora.data.datasets import DATASETS
 from cytolora.errors import ConfigError
+from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 
 _FENCE = "---\n"
@@ -37,7 +38,8 @@ def repository(bundle: AnyPath, address: str | None = None, *, licence_permits: 
 
 
 def _check_licence(spec: BackboneSpec, *, licence_permits: bool) -> None:
-    if spec.redistributable is False:
+    today = next((one for one in BACKBONES if one.name == spec.name), spec)  # what is known may be more than at fit
+    if False in (spec.redistributable, today.redistributable):
         raise ConfigError(
             f"The licence of {spec.name} ({spec.licence}) forbids to hand on what was derived from it: not published. "
             "Ask its owners, or fit the classifier on another backbone (`cytolora ls models`)."
@@ -51,7 +53,7 @@ def _check_licence(spec: BackboneSpec, *, licence_permits: bool) -> None:
 
 def _card(path: Path, manifest: BundleManifest, address: str | None) -> str:
     head, body = _parts(read_card(path))
-    tags = [tag for tag in head.get("tags") or () if tag not in _dataset(manifest)]
+    tags = [tag for tag in _tags(head) if tag not in _dataset(manifest)]
     head = {**head, **_relation(manifest), "tags": [*tags, *_dataset(manifest)]}
     if address is not None:
         body = body.replace('cytolora.load("this_folder")', f'cytolora.load("{address}")')
@@ -74,6 +76,13 @@ def _parts(card: str) -> tuple[Mapping[str, Any], str]:
     if not isinstance(plain, dict):
         raise ConfigError(f"The head of {CARD} holds a {type(plain).__name__}, expected keys and values.")
     return plain, body
+
+
+def _tags(head: Mapping[str, Any]) -> list[Any]:
+    tags = head.get("tags") or []
+    if not isinstance(tags, list):
+        raise ConfigError(f"tags in the head of {CARD} are {tags!r}, expected a list: tags: [cytology, ...].")
+    return tags
 
 
 def _relation(manifest: BundleManifest) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """HTTP service of a classifier: images in, predictions out, bounded in size, with a clean shutdown."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -56,6 +57,19 @@ class Answers(BaseModel):
     use: Literal["research"] = "research"
     classes: list[str]
     predictions: list[Answer]
+
+
+class EncodedImage(BaseModel):
+    """One image file as text."""
+
+    name: str = Field(default="", description="Comes back with the answer.")
+    data: str = Field(description=f"Base64 of the file (RFC 4648, 4), on one line. {_FORMATS}")
+
+
+class EncodedImages(BaseModel):
+    """The images of one request, in JSON."""
+
+    images: list[EncodedImage] = Field(min_length=1)
 
 
 class Status(BaseModel):
@@ -275,19 +289,44 @@ def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
         dependencies=_secured(token),
     )
     async def predict(images: Annotated[list[ImageFile], File(description=_FORMATS, min_length=1)]) -> Answers:
-        if len(images) > service.limits.max_images:
-            raise HTTPException(413, f"{len(images)} images in one request; at most {service.limits.max_images}.")
-        note_images(len(images))
-        named = [
-            ((image.filename or str(number))[:_NAME_LENGTH], await image.read()) for number, image in enumerate(images)
-        ]
-        try:
-            found = await service.predict(named)
-        except QueueFullError:
-            why = "Too many images are waiting."
-            raise HTTPException(503, why, headers={"Retry-After": _RETRY_SECONDS}) from None
-        except CytoloraError as error:
-            raise HTTPException(503, " ".join(str(error).split())) from error
-        if all(answer.error for answer in found):
-            raise HTTPException(422, [{"name": answer.name, "error": answer.error} for answer in found])
-        return Answers(model=service.model_id, classes=list(service.predictor.classes), predictions=found)
+        _check_number(service, len(images))
+        return await _answers(service, [(image.filename or "", await image.read()) for image in images])
+
+    @app.post(
+        "/v1/predict/json",
+        summary="Predicts one or many images that are written in base64, for programs that send JSON.",
+        responses=_REFUSALS_OF_IMAGES | _problems(_400="No valid HTTP request."),
+        dependencies=_secured(token),
+    )
+    async def predict_json(request: EncodedImages) -> Answers:
+        _check_number(service, len(request.images))
+        return await _answers(service, [(image.name, _decoded(image.data)) for image in request.images])
+
+
+def _check_number(service: Service, number: int) -> None:
+    if number > service.limits.max_images:
+        raise HTTPException(413, f"{number} images in one request; at most {service.limits.max_images}.")
+    note_images(number)
+
+
+def _decoded(data: str) -> bytes:
+    """Decodes base64; nothing at all where it is none, which no image is either."""
+    try:
+        return b64decode(data, validate=True)
+    except ValueError:
+        return b""
+
+
+async def _answers(service: Service, named: Sequence[tuple[str, bytes]]) -> Answers:
+    """Answers for images with the names that they were sent with, which may be empty."""
+    images = [((name or str(number))[:_NAME_LENGTH], content) for number, (name, content) in enumerate(named)]
+    try:
+        found = await service.predict(images)
+    except QueueFullError:
+        why = "Too many images are waiting."
+        raise HTTPException(503, why, headers={"Retry-After": _RETRY_SECONDS}) from None
+    except CytoloraError as error:
+        raise HTTPException(503, " ".join(str(error).split())) from error
+    if all(answer.error for answer in found):
+        raise HTTPException(422, [{"name": answer.name, "error": answer.error} for answer in found])
+    return Answers(model=service.model_id, classes=list(service.predictor.classes), predictions=found)

@@ -26,7 +26,7 @@ METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Media type of ``Metrics.text``."""
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """Of an id that a caller may give; any other text could forge lines of a log."""
-_PATHS = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/v1/predict"))
+_PATHS = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/v1/predict", "/v1/predict/json"))
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
 _LEFT = 499
 """Noted for a client that has gone before its answer; nginx' number, HTTP has none."""

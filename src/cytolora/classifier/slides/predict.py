@@ -1,7 +1,7 @@
 """Predicts the cells of a whole slide: GeoJSON for QuPath, or a table; one crop in memory at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from cytolora.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from cytolora.classifier.inference.transductive import Pool
 
-_COLUMNS = ("slide", "id", "x", "y")
+COLUMNS = ("slide", "id", "x", "y")
 """Of a table, before those of every prediction."""
 _MARKS = {"positive": "positive", "is_referred": "referred", "is_out_of_distribution": "unfamiliar"}
 
@@ -90,59 +90,102 @@ def predict_slide(
     check_page(page, out)
     if page is not None:
         check_room(page, len(positions))
-    slide.check_positions(positions)
-    shown: list[ReviewCell] = []
-    counts, read, not_read = [0, 0, 0, 0], ImagesRead(model.decoding), Cases()
-
-    def watched() -> Iterator[tuple[SlideCell, Prediction]]:
-        nonlocal counts
-        cells: list[SlideCell] = []
-        for batch in _looked(model, slide, positions, crop_um, with_thumbnails=page is not None, pool=pool):
-            if pool is None:
-                yield from ((cell, seen.prediction) for cell, seen in batch)
-            else:
-                cells += [replace(cell, pixels=None) for cell, _ in batch]
-            if page is not None:
-                shown.extend(review_cell(seen) for _, seen in batch)
-            read.add(seen for _, seen in batch if not seen.prediction.error)
-            for cell, seen in batch:
-                if seen.prediction.error:
-                    not_read.add(f"{cell.id} ({cell.error or seen.prediction.error})")
-            found = counted([seen.prediction for _, seen in batch])
-            counts = [old + new for old, new in zip(counts, found, strict=True)]
-            on_images(len(batch))
-        if pool is not None:
-            yield from zip(cells, pool.predictions(), strict=True)
-
+    seen = SeenCells(
+        model=model,
+        slide=slide,
+        positions=positions,
+        crop_um=crop_um,
+        pool=pool,
+        with_thumbnails=page is not None,
+        on_images=on_images,
+    )
     try:
         if is_geojson(out):
             names = [*(_probability(name) for name in model.classes), *_MARKS.values()]
             prefix = free_prefix(positions, names if pool is None else [*names, *_measured(model.classes)])
-            found = (_classified(*one, model.classes, prefix) for one in watched())
+            found = (_classified(*one, model.classes, prefix) for one in seen)
             write_geojson(found, out, model.classes, members, passed_over)
         else:
-            _write_csv(watched(), out, slide.path, model.classes, with_transductive=pool is not None)
+            _write_csv(seen, out, slide.path, model.classes, with_transductive=pool is not None)
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
-    findings = gravest_first(
-        [*model.findings(), *read.findings(), *_not_read(not_read), *(pool.findings() if pool else ())]
-    )
+    summary = seen.summary()
     if page is not None:
         write_page(
-            shown,
+            seen.shown,
             page,
             classes=model.classes,
             title=as_text(slide.path.name),
             source=f"By {model.name}",
-            findings=findings,
+            findings=summary.findings,
         )
-    return Summary(
-        num_images=counts[0],
-        num_errors=counts[1],
-        num_referred=counts[2],
-        num_out_of_distribution=counts[3],
-        findings=tuple(findings),
-    )
+    return summary
+
+
+@dataclass(kw_only=True)
+class SeenCells:
+    """The cells of a slide with their predictions, one crop in memory at a time, and what is counted on the way."""
+
+    model: Predictor[Any]
+    slide: Slide
+    positions: Sequence[Position]
+    crop_um: float
+    pool: "Pool | None" = None
+    with_thumbnails: bool = False
+    on_images: Callable[[int], None] = lambda images: None
+    shown: list[ReviewCell] = field(default_factory=list)
+    """Of the review page; empty without thumbnails."""
+    _counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    _not_read: Cases = field(default_factory=Cases)
+
+    def __post_init__(self) -> None:
+        self.slide.check_positions(self.positions)
+        self._read = ImagesRead(self.model.decoding)
+
+    def __iter__(self) -> Iterator[tuple[SlideCell, Prediction]]:
+        """Yields the cells in the order of the positions; can be done once."""
+        cells: list[SlideCell] = []
+        for batch in _looked(
+            self.model,
+            self.slide,
+            self.positions,
+            self.crop_um,
+            with_thumbnails=self.with_thumbnails,
+            pool=self.pool,
+        ):
+            if self.pool is None:
+                yield from ((cell, seen.prediction) for cell, seen in batch)
+            else:
+                cells += [replace(cell, pixels=None) for cell, _ in batch]
+            self._note(batch)
+        if self.pool is not None:
+            yield from zip(cells, self.pool.predictions(), strict=True)
+
+    def _note(self, batch: Sequence[tuple[SlideCell, Seen]]) -> None:
+        if self.with_thumbnails:
+            self.shown.extend(review_cell(seen) for _, seen in batch)
+        self._read.add(seen for _, seen in batch if not seen.prediction.error)
+        for cell, seen in batch:
+            if seen.prediction.error:
+                self._not_read.add(f"{cell.id} ({cell.error or seen.prediction.error})")
+        found = counted([seen.prediction for _, seen in batch])
+        self._counts = [old + new for old, new in zip(self._counts, found, strict=True)]
+        self.on_images(len(batch))
+
+    def summary(self) -> Summary:
+        """Returns the counts and findings of all that was yielded."""
+        of_slide = self.pool.findings() if self.pool else ()
+        return Summary(
+            num_images=self._counts[0],
+            num_errors=self._counts[1],
+            num_referred=self._counts[2],
+            num_out_of_distribution=self._counts[3],
+            findings=tuple(gravest_first([*self.model.findings(), *self.of_cells(), *of_slide])),
+        )
+
+    def of_cells(self) -> list[Finding]:
+        """Returns the findings of the cells alone."""
+        return [*self._read.findings(), *_not_read(self._not_read)]
 
 
 def _not_read(cells: Cases) -> list[Finding]:
@@ -155,8 +198,14 @@ def _not_read(cells: Cases) -> list[Finding]:
 def _check_kind(out: Path, classes: Sequence[str]) -> None:
     if not is_geojson(out) and out.suffix.lower() != ".csv":
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions of a slide are written to .geojson or .csv.")
-    twice = [label for label in classes if label in _COLUMNS]
-    if twice and not is_geojson(out):
+    if not is_geojson(out):
+        check_classes(classes, out)
+
+
+def check_classes(classes: Sequence[str], out: Path) -> None:
+    """Raises a ConfigError if a class is called like a column of the table of a slide."""
+    twice = [label for label in classes if label in COLUMNS]
+    if twice:
         raise ConfigError(f"Class {twice[0]!r} is called like a column of {out}; write .geojson, or rename the class.")
 
 
@@ -213,10 +262,21 @@ def _write_csv(
     with_transductive: bool,
 ) -> None:
     with staged_file(out) as staging, staging.open("w", newline="", encoding="utf-8") as file:
-        empty = Prediction(name="").row(classes, with_transductive=with_transductive)
-        columns = [name for name in empty if name != "path"]
-        file.write(csv_line([*_COLUMNS, *columns]))
+        columns = _columns(classes, with_transductive=with_transductive)
+        file.write(csv_line([*COLUMNS, *columns]))
         for cell, found in cells:
             row = found.row(classes, with_transductive=with_transductive)
             values = as_cells(row[name] for name in columns)
             file.write(csv_line([as_text(slide.name), cell.id, f"{cell.x:.2f}", f"{cell.y:.2f}", *values]))
+
+
+def slide_row(slide: Path, cell: SlideCell, found: Prediction, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the row of a cell in a Parquet file: ``COLUMNS`` and the columns of every prediction but its path."""
+    row = found.row(classes)
+    place = (as_text(slide.name), cell.id, cell.x, cell.y)
+    return {**dict(zip(COLUMNS, place, strict=True)), **{name: row[name] for name in _columns(classes)}}
+
+
+def _columns(classes: Sequence[str], *, with_transductive: bool = False) -> list[str]:
+    empty = Prediction(name="").row(tuple(classes), with_transductive=with_transductive)
+    return [name for name in empty if name != "path"]

@@ -39,19 +39,31 @@ def has_content(pixels: Pixels) -> bool:
     if min(image.size) < _MIN_EDGE_PX:
         return True
     coarse = image.resize((min(_COARSE_PX, image.width), min(_COARSE_PX, image.height)), Image.Resampling.BOX)
-    return _has_structure(np.asarray(coarse)) or _has_detail(image, coarse)
+    return _has_structure(coarse) or _has_detail(image, coarse)
 
 
-def _has_structure(coarse: Pixels) -> bool:
-    """Whether a channel has; that of the greatest deviation is looked at first, and of a cell alone."""
-    channels = np.moveaxis(coarse, 2, 0).astype(np.float64, order="C")  # each in one piece: the sums take a third
-    likeliest = np.argsort([-channel.var() for channel in channels])
-    return any(_spread(channels[at] - _local_mean(channels[at])) > _MAX_STRUCTURE for at in likeliest)
+def _has_structure(coarse: Image.Image) -> bool:
+    """Whether a channel has; that of the widest range is looked at first, and of a cell alone."""
+    likeliest = sorted(coarse.split(), key=lambda channel: int(np.ptp(np.asarray(channel))), reverse=True)
+    return any(map(_is_structured, likeliest))
+
+
+def _is_structured(channel: Image.Image) -> bool:
+    values = np.asarray(channel, np.float64)
+    return _spread(values - _local_mean(values)) > _MAX_STRUCTURE
 
 
 def _spread(values: NDArray[np.float64]) -> float:
-    low, high = np.quantile(values, _QUANTILES)
+    """Returns what lies between the quantiles, interpolated as ``np.quantile`` does."""
+    places = [(values.size - 1) * share for share in _QUANTILES]
+    below = [int(place) for place in places]
+    in_order = np.partition(values, sorted({*below, *(at + 1 for at in below)}), axis=None)
+    low, high = (_between(in_order[at], in_order[at + 1], place - at) for at, place in zip(below, places, strict=True))
     return float(high - low)
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share
 
 
 def _local_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from cytolora.config.reading import Decoding
 from cytolora.core.findings import Finding, finding, first
@@ -17,6 +18,7 @@ NOT_READ = {
     "P106": "Images of which every pixel is transparent",
 }
 """By code, files that do not become pixels."""
+_CASES = ("_blank", "_small", "_profiles", "_converted")
 _BLANK = "Images of one colour or smooth light, without a cell"
 
 
@@ -32,6 +34,11 @@ class Cases:
         self.count += 1
         if len(self.examples) < _NUM_KEPT:
             self.examples.append(case)
+
+    def add_all(self, other: "Cases") -> None:
+        """Counts the cases of another part in."""
+        self.count += other.count
+        self.examples = [*self.examples, *other.examples][:_NUM_KEPT]
 
 
 def not_read(code: str, cases: Cases) -> Iterator[Finding]:
@@ -117,3 +124,21 @@ class ReadImages:
             *profiles(self._profiles),
             *converted(self._kinds, self._converted),
         ]
+
+    def plain(self) -> dict[str, Any]:
+        """Returns all of it as plain data, for ``add_plain`` of another process."""
+        return {
+            "not_read": {code: asdict(cases) for code, cases in self.not_read.items()},
+            **{name: asdict(getattr(self, name)) for name in _CASES},
+            "largest": self._largest,
+            "kinds": dict(self._kinds),
+        }
+
+    def add_plain(self, part: Mapping[str, Any]) -> None:
+        """Adds what ``plain`` told of images that come after those so far."""
+        for code, cases in part["not_read"].items():
+            self.not_read[code].add_all(Cases(**cases))
+        for name in _CASES:
+            getattr(self, name).add_all(Cases(**part[name]))
+        self._largest = max(self._largest, part["largest"])
+        self._kinds.update(part["kinds"])

@@ -32,7 +32,10 @@ _MIN_CONTRAST = 1.0
 """Standard deviation in gray levels below which an image is blank and resembles every other blank one."""
 
 _BLOCK = 256
-"""Images compared at once; their distances stay within a processor's cache."""
+"""Images whose comparisons are one task."""
+
+_ROWS, _COLUMNS = 16, 8192
+"""Images compared at once: long rows, in which numpy is fastest, few enough for what they hold to stay in a cache."""
 
 _MAX_SIMILAR = 10_000
 """Pairs beyond which nobody looks at them, and their list outgrows the images."""
@@ -49,6 +52,8 @@ frequencies are even down and across, the others those that are odd down, odd ac
 
 _MIRRORS = ((False, False), (True, False), (False, True), (True, True))
 """Whether an orientation is mirrored down, and across."""
+_TRANSPOSED = [0, 2, 1, 3]
+"""Of which orientation each mirrored transpose is the transpose."""
 _PARITIES = ((0, 0), (1, 0), (0, 1), (1, 1))
 """Whether the frequencies of a word are odd, down and across."""
 
@@ -85,10 +90,11 @@ def signature(pixels: Pixels) -> Signature:
         return np.zeros((8, _NUM_WORDS), np.uint64)
     cosines = _cosines()
     frequencies = np.round(cosines @ thumbnail @ cosines.T, _DECIMALS)
-    mirrors = _mirrors()
-    views = np.concatenate([frequencies * mirrors, frequencies.T * mirrors])
-    bits = views > np.median(views, axis=(1, 2), keepdims=True)
-    words = [bits[:, down::2, across::2].reshape(len(views), -1) for down, across in _PARITIES]
+    mirrored = frequencies * _mirrors()
+    middle = [_NUM_BITS // 2 - 1, _NUM_BITS // 2]
+    medians = np.partition(mirrored.reshape(len(_MIRRORS), -1), middle)[:, middle].mean(axis=1)[:, None, None]
+    bits = np.concatenate([mirrored > medians, frequencies.T * _mirrors() > medians[_TRANSPOSED]])
+    words = [bits[:, down::2, across::2].reshape(len(bits), -1) for down, across in _PARITIES]
     return np.packbits(np.concatenate(words, axis=1), axis=1).view(np.uint64)
 
 
@@ -132,7 +138,8 @@ def nearest_pairs(
 ) -> tuple[list[NearPair], int]:
     """Finds the nearest pairs within the distance, sorted by distance, then place, and counts all.
 
-    Blank images are left out: each resembles all others. Every pair is looked at, and no index saves that: the hashes
+    Blank images are left out: each resembles all others. Every pair is looked at, by a bound of its distance
+    (``_bound``) that leaves about one in a thousand to be compared in all orientations. No index saves that: the hashes
     of two cells differ in about 114 bits (98 to 126 in 98 % of Herlev's pairs), too evenly for the triangle inequality,
     and those of a near pair in too many for parts that are equal.
 
@@ -144,23 +151,33 @@ def nearest_pairs(
     if not len(places):
         return [], 0
     oriented = np.stack([signatures[int(place)] for place in places], axis=1)
-    reach = _reach(oriented, max_distance)
-    views = np.ascontiguousarray(oriented[:: len(_MIRRORS)].transpose(0, 2, 1))  # the image, its transpose
+    parts = [_parts(hashes) for hashes in oriented]
+    first, second = parts[0], (parts[0], parts[len(_MIRRORS)])
+    reach = _reach(parts, max_distance)
 
-    def within(start: int, other: int) -> NDArray[np.int32]:
-        """Compares two blocks: pairs x (distance, first, second)."""
-        first, second = slice(start, start + _BLOCK), slice(other, other + _BLOCK)
-        is_near = _least(views[0][:, first], views[:, :, second]) <= reach[second]
-        if not is_near.any():
+    def within(rows: slice, columns: slice) -> NDArray[np.int32]:
+        """Compares images with images: pairs x (distance, first, second)."""
+        views = tuple(view[:, columns] for view in second)
+        one, other = _where(_bound(first[:, rows, None], views) <= reach[columns])
+        one, other = one + rows.start, other + columns.start
+        is_first = one < other
+        one, other = one[is_first], other[is_first]
+        if not len(one):
             return _NO_PAIRS
-        candidates = np.argwhere(is_near) + np.array([start, other])
-        rows, columns = candidates[candidates[:, 0] < candidates[:, 1]].T
-        distances = _distances(oriented[0, rows], oriented[:, columns])
-        found = np.stack([distances, places[rows], places[columns]], axis=1)
+        distances = _distances(oriented[0, one], oriented[:, other])
+        found = np.stack([distances, places[one], places[other]], axis=1)
         return found[distances <= max_distance].astype(np.int32)
 
     def row_of(start: int) -> tuple[NDArray[np.int32], int]:
-        return _nearest((within(start, other) for other in range(start, len(places), _BLOCK)), at_most)
+        end = min(start + _BLOCK, len(places))
+        return _nearest(
+            (
+                within(slice(row, min(row + _ROWS, end)), slice(column, column + _COLUMNS))
+                for row in range(start, end, _ROWS)
+                for column in range(row, len(places), _COLUMNS)
+            ),
+            at_most,
+        )
 
     pool = ThreadPoolExecutor(num_threads or num_cpus())
     try:  # a task a row of blocks: one a pair of blocks would be 300,000 of 200,000 images, and take more than these
@@ -214,40 +231,68 @@ def _distances(upright: NDArray[np.uint64], oriented: NDArray[np.uint64]) -> NDA
     return np.bitwise_count(upright ^ oriented).sum(axis=-1, dtype=np.int64).min(axis=0)
 
 
-def _least(upright: NDArray[np.uint64], views: NDArray[np.uint64]) -> NDArray[np.int8]:
-    """Estimates the distance of every pair in the best orientation, less 96, from a quarter of the counts.
+def _where(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns rows and columns of what is true; eight values at once, as it is rare."""
+    packed = np.packbits(mask)
+    bytes_set = np.flatnonzero(packed)
+    of_byte, bit = np.nonzero(np.unpackbits(packed[bytes_set, None], axis=1))
+    return np.divmod(8 * bytes_set[of_byte] + bit, mask.shape[1])
 
-    Mirroring changes the sign of odd frequencies and so turns their bits round, up to those between the medians of both
-    orientations (``_reach``): of a word that differs in n of its 64 bits, the mirrored one differs in 64 - n. With
-    a, b and c counted from the middle, 32, the best of the four is the even word's count + 96 + min(c - |a + b|,
-    -c - |a - b|).
+
+def _parts(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Returns what ``_bound`` compares of hashes, each image's word of even frequencies, crossed one, and odd one.
+
+    The crossed word holds where frequencies odd down differ from their transposes, which are odd across: transposing
+    the image changes none of its bits, mirroring all or none.
 
     Args:
-        upright: words x first images.
-        views: 2 x words x second images, these and their transposes.
+        hashes: images x words.
+
+    Returns:
+        3 x images.
     """
-    best: NDArray[np.int8] | None = None
-    for view in views:
-        counts = np.bitwise_count(upright[:, :, None] ^ view[:, None]).view(np.int8)
-        counts[1:] -= 32
-        even, down, across, both = counts
-        even += np.minimum(both - np.abs(down + across), -both - np.abs(down - across))
-        best = even if best is None else np.minimum(best, even, out=best)
-    assert best is not None
-    return best
+    even, down, across, both = hashes.T
+    rows = np.unpackbits(np.ascontiguousarray(across).view(np.uint8).reshape(-1, 8, 1), axis=2)
+    transposed = np.packbits(rows.transpose(0, 2, 1), axis=2).reshape(-1, 8).view(np.uint64)[:, 0]
+    return np.stack([even, down ^ transposed, both])
 
 
-def _reach(oriented: NDArray[np.uint64], max_distance: int) -> NDArray[np.int8]:
-    """Returns up to which estimate of ``_least`` a pair may be within the distance, for every second image of a pair.
+def _bound(first: NDArray[np.uint64], views: Sequence[NDArray[np.uint64]]) -> NDArray[np.int8]:
+    """Bounds the distance of images in their best orientation from below, less 64, by five counts in place of 32.
 
-    The estimate is off by at most the bits that mirroring does not turn round.
+    Mirroring changes the sign of odd frequencies and so turns all bits of a word round, up to those between the medians
+    of both orientations (``_reach``): of a word that differs in n of 64 bits, the mirrored one differs in 64 - n, and
+    the lesser is 32 - abs(n - 32). The crossed word differs in no more bits than the two that it is made of. Each of
+    the three words is taken in the orientation that fits it best, and their sum so is no more than that of all words in
+    one orientation.
+
+    Args:
+        first: What ``_parts`` returns of first images.
+        views: The same of second ones, and of their transposes.
     """
-    turned = np.array(
-        [[-(down * odd_down ^ across * odd_across) for odd_down, odd_across in _PARITIES] for down, across in _MIRRORS]
-    ).astype(np.uint64)  # all bits of a word, or none
-    off = [
-        np.bitwise_count(oriented[start + at] ^ oriented[start] ^ turned[at]).sum(axis=-1, dtype=np.int64)
-        for start in (0, len(_MIRRORS))
-        for at in range(len(_MIRRORS))
-    ]
-    return np.minimum(max_distance - 96 + np.max(off, axis=0), np.iinfo(np.int8).max).astype(np.int8)
+    even, crossed, both = first
+    upright, transposed = views
+    bound = np.minimum(_differing(even, upright[0]), _differing(even, transposed[0]))
+    bound -= _from_middle(crossed, upright[1])
+    bound -= np.maximum(_from_middle(both, upright[2]), _from_middle(both, transposed[2]))
+    return bound
+
+
+def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int8]:
+    return np.bitwise_count(one ^ other).view(np.int8)
+
+
+def _from_middle(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int8]:
+    counts = _differing(one, other)
+    counts -= 32
+    return np.abs(counts, out=counts)
+
+
+def _reach(parts: Sequence[NDArray[np.uint64]], max_distance: int) -> NDArray[np.int8]:
+    """Returns up to which value of ``_bound`` a pair may be within the distance, for every second image of a pair.
+
+    A second image's orientations are not quite what ``_bound`` takes them for: each lies off by its own bound to the
+    image, and that of a pair may be so much too high, by the triangle inequality of each word.
+    """
+    off = np.max([_bound(view, (parts[0], parts[len(_MIRRORS)])) for view in parts], axis=0)
+    return np.minimum(max_distance + off.astype(np.int64), np.iinfo(np.int8).max).astype(np.int8)

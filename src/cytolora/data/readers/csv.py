@@ -38,18 +38,36 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
         DataError: If a column, a cell or an image is missing, or group or subset has another name.
     """
     file = path / TABLE if path.is_dir() else path
-    rows = read_rows(file, _REQUIRED)
+    name = file.resolve().parent.name if file.name == TABLE else file.stem
+    return manifest_of_rows(file, read_rows(file, _REQUIRED), reading, root=file.parent, name=name)
+
+
+def manifest_of_rows(
+    file: Path, rows: list[Row], reading: ReadOptions, *, root: Path, name: str, unit: str = "line"
+) -> Manifest:
+    """Makes a manifest of the rows of a table, or of another file that lists images with labels.
+
+    Args:
+        rows: At least one, each with the same columns: those that ``read_csv`` knows, and others, which are named.
+        root: Folder that the paths are relative to.
+        unit: What the number of a row counts, for errors.
+
+    Raises:
+        DataError: As ``read_csv``.
+    """
     columns = _columns(file, rows, reading)
     cells = [row for _, row in rows]
     refuse_other_names(file, cells, [name for name, column in columns.items() if name != column])
-    names = NamesOnDisk(file.parent)
-    samples = [_sample(file, line, row, columns, names) for line, row in rows]
-    missing = [sample.path for sample in samples if not is_file(file.parent / sample.path)]
+    names = NamesOnDisk(root)
+    samples = [_sample(f"{file}, {unit} {number}", row, columns, names) for number, row in rows]
+    missing = [sample.path for sample in samples if not is_file(root / sample.path)]
     if missing:
+        listing = "table" if unit == "line" else "file"
+        where = f"the folder of the {listing}" if root == file.parent else str(root)
         raise DataError(
             f"{file} lists {counted(len(missing), 'image that is', 'images that are')} not there, the first is "
             f"{missing[0]}. "
-            f"Write paths as seen from the folder of the table, with their suffix, such as {_any_image(file.parent)}."
+            f"Write paths as seen from {where}, with their suffix, such as {_any_image(root)}."
         )
     samples, of_groups = join_groups(file.name, samples)
     samples, of_metadata = join_metadata(file.name, samples)
@@ -63,8 +81,8 @@ def read_csv(path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
         *coarser(file.name, cells, columns["group"], [sample.group for sample in samples]),
     )
     return Manifest(
-        name=file.resolve().parent.name if file.name == TABLE else file.stem,
-        root=file.parent,
+        name=name,
+        root=root,
         classes=tuple(sorted({sample.label for sample in samples})),
         samples=tuple(samples),
         group_rule=f"column {columns['group']} of {file.name}" if has_groups else "",
@@ -95,8 +113,7 @@ def _columns(file: Path, rows: list[Row], reading: ReadOptions) -> dict[str, str
     return columns
 
 
-def _sample(file: Path, line: int, row: Mapping[str, str], columns: Mapping[str, str], names: NamesOnDisk) -> Sample:
-    where = f"{file}, line {line}"
+def _sample(where: str, row: Mapping[str, str], columns: Mapping[str, str], names: NamesOnDisk) -> Sample:
     texts = {name: row.get(column, "") for name, column in {"path": "path", "label": "label", **columns}.items()}
     for name, text in texts.items():
         if name in _REQUIRED and not normal(text):

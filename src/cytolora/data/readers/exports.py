@@ -1,21 +1,17 @@
 """Exports of annotation programs and dataset libraries that are known and not read: their files, and the way out."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cytolora.core.delimited import read_columns
-from cytolora.core.strict_json import read_json
 from cytolora.data.formats import is_passed_over
-from cytolora.data.readers.subset_folders import subset_named
-from cytolora.data.readers.tables import has_columns
 
-_WAY_OUT = (
+WAY_OUT = (
     "Cut out the cells into class folders, or make a table manifest.csv with columns path,label and, if known, group"
 )
+"""For what does not label whole images."""
 _FOLDERS = re.compile(
     r"annotations?|anns?|labels?|images?|img|jpegimages|train\d*|val\d*|valid|validation|test\d*|data|ds\d*|obj_train_data"
     r"|obj_data|splits?",
@@ -35,22 +31,26 @@ class Export:
     name: str
     find: Callable[[Sequence[Path]], Path | None]
     """Returns the file or folder that gives it away; takes the files at most two folders down."""
-    way_out: str | Callable[[Path, Path], str] = _WAY_OUT
-    """What to do; or a function of the folder and the evidence that says it."""
+    way_out: str = WAY_OUT
+    """What to do."""
 
 
 def why_refused(path: Path) -> str:
     """Says in one line which export a folder is and what to do; empty for everything else."""
     if not path.is_dir():
         return ""
-    files = list(_files(path, depth=2))
+    files = files_of_export(path)
     for export in _EXPORTS:
         evidence = export.find(files)
         if evidence is not None:
             found = evidence.relative_to(path).as_posix()
-            way_out = export.way_out if isinstance(export.way_out, str) else export.way_out(path, evidence)
-            return f"{path} holds {found}: {export.name}, which is not read. {way_out}."
+            return f"{path} holds {found}: {export.name}, which is not read. {export.way_out}."
     return ""
+
+
+def files_of_export(path: Path) -> list[Path]:
+    """Lists the files of a folder, and of folders in it that exports have, at most two further down; sorted in each."""
+    return list(_files(path, depth=2))
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
@@ -61,12 +61,13 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
             yield from _files(child, depth - 1)
 
 
-def _named(*patterns: str) -> Callable[[Sequence[Path]], Path | None]:
+def named(*patterns: str) -> Callable[[Sequence[Path]], Path | None]:
+    """Makes a search for a file by its name, in any case."""
     pattern = re.compile("|".join(patterns), re.IGNORECASE)
     return lambda files: next((one for one in files if pattern.fullmatch(one.name)), None)
 
 
-def _holding(suffix: str, *keys: str, least: int | None = None) -> Callable[[Sequence[Path]], Path | None]:
+def holding(suffix: str, *keys: str, least: int | None = None) -> Callable[[Sequence[Path]], Path | None]:
     """Makes a search for a text file that holds all of these expressions, or at least so many."""
     needed = len(keys) if least is None else least
 
@@ -114,90 +115,34 @@ def _head(file: Path) -> bytes:
         return b""
 
 
-def _hugging_face_metadata(files: Sequence[Path]) -> Path | None:
-    for one in files:
-        if one.name.lower() == "metadata.csv" and has_columns(one, ("file_name",)):
-            return one
-        if one.name.lower() == "metadata.jsonl" and b'"file_name"' in _head(one):
-            return one
-    return None
-
-
-def _as_manifest(path: Path, metadata: Path) -> str:
-    """Gives the command that writes ``manifest.csv`` from all such files of a folder."""
-    key = _key_of_label(metadata)
-    file, name = "f.open(encoding='utf-8-sig')", metadata.name
-    is_csv = metadata.suffix.lower() == ".csv"
-    rows = f"csv.DictReader({file})" if is_csv else f"map(json.loads, filter(str.strip, {file}))"
-    is_divided = metadata.parent != path and subset_named(metadata.parent.name) is not None
-    columns, subset = ("'path', 'label', 'subset'", ", f.parent.name") if is_divided else ("'path', 'label'", "")
-    code = (
-        "import csv, json, pathlib; csv.writer(open('manifest.csv', 'w', newline='', encoding='utf-8')).writerows("
-        f"[({columns}), *((f.parent / r['file_name'], r['{key}']{subset}) "
-        f"for f in sorted(pathlib.Path().rglob('{name}')) for r in {rows})])"
-    )
-    return f'Write manifest.csv with columns path,label: `cd {shlex.quote(str(path))} && python -c "{code}"`'
-
-
-def _key_of_label(metadata: Path) -> str:
-    """Returns the key of the classes: label, or the first that may be one."""
-    try:
-        first = read_json(_head(metadata)) if metadata.suffix.lower() == ".jsonl" else read_columns(metadata)
-    except ValueError:
-        return "label"
-    names = [name for name in first if re.fullmatch(r"[\w .\-]+", name) and not name.endswith("file_name")]
-    return "label" if "label" in names or not names else names[0]
-
-
-def _arrow(files: Sequence[Path]) -> Path | None:
-    names = r"dataset_infos?\.json|dataset_dict\.json"
-    return _named(names, r".*\.arrow")(files) or next((one for one in files if one.suffix.lower() == ".parquet"), None)
-
-
 _EXPORTS = (
-    Export(
-        name="metadata of a HuggingFace image folder",
-        find=_hugging_face_metadata,
-        way_out=_as_manifest,
-    ),
     Export(name="a detection export (YOLO: labels/ and data.yaml)", find=_yolo),
     Export(
         name="a detection export of Roboflow (tables of boxes or of several labels an image)",
-        find=_named(r"_annotations\.csv", r"_classes\.csv", r"_annotations\.txt"),
+        find=named(r"_annotations\.csv", r"_classes\.csv", r"_annotations\.txt"),
     ),
-    Export(
-        name="a detection export (COCO)",
-        find=_holding(".json", r'"images"\s*:\s*\[', r'"annotations"\s*:\s*\[', r'"categories"\s*:\s*\[', least=2),
-    ),
-    Export(name="an export of labelme", find=_holding(".json", r'"shapes"\s*:\s*\[', r'"imagePath"\s*:')),
-    Export(
-        name="an export of VGG Image Annotator", find=_holding(".json", r'"regions"\s*:', r'"shape_attributes"\s*:')
-    ),
-    Export(
-        name="an export of Label Studio",
-        find=_holding(".json", r'"(annotations|completions)"\s*:\s*\[', r'"result"\s*:\s*\[', r'"data"\s*:\s*\{'),
-    ),
-    Export(name="an export of Supervisely", find=_holding(".json", r'"objects"\s*:\s*\[', r'"classTitle"\s*:')),
-    Export(name="an export of CVAT", find=_holding(".xml", r"<annotations>", r"<(image|track|meta)\b")),
-    Export(name="a detection export (Pascal VOC)", find=_holding(".xml", r"<annotation\b", r"<(filename|object)>")),
+    Export(name="an export of labelme", find=holding(".json", r'"shapes"\s*:\s*\[', r'"imagePath"\s*:')),
+    Export(name="an export of VGG Image Annotator", find=holding(".json", r'"regions"\s*:', r'"shape_attributes"\s*:')),
+    Export(name="an export of Supervisely", find=holding(".json", r'"objects"\s*:\s*\[', r'"classTitle"\s*:')),
+    Export(name="a detection export (Pascal VOC)", find=holding(".xml", r"<annotation\b", r"<(filename|object)>")),
     Export(
         name="a QuPath project",
-        find=_named(r".*\.qpproj"),
+        find=named(r".*\.qpproj"),
         way_out="Export the cells from QuPath, as images in class folders; or predict a slide with `--cells FILE`",
     ),
     Export(
         name="a dataset saved by HuggingFace datasets",
-        find=_arrow,
+        find=named(r"dataset_infos?\.json|dataset_dict\.json", r".*\.(arrow|parquet)"),
         way_out="Save its images as files in class folders, or with a table manifest.csv with columns path,label",
     ),
     Export(
         name="TFRecord files",
-        find=_named(r".*\.tfrecords?(-\d+.*)?"),
+        find=named(r".*\.tfrecords?(-\d+.*)?"),
         way_out="Save the images as files in class folders, or with a table manifest.csv with columns path,label",
     ),
     Export(
         name="DICOM",
-        find=_named("DICOMDIR"),
+        find=named("DICOMDIR"),
         way_out="Save the images as PNG or TIFF in class folders",
     ),
 )

@@ -68,12 +68,17 @@ def _unpack(target: Path, key: str, write: Callable[[Path], None]) -> None:
 
 def write_png(path: Path, pixels: "NDArray[np.uint8]") -> None:
     """Writes an image without loss; for folders that appear whole, which is why it is not flushed on its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png_bytes(pixels))
+
+
+def png_bytes(pixels: "NDArray[np.uint8]") -> bytes:
+    """Returns an image without loss: height x width, grey, or height x width x 3."""
     from PIL import Image  # not when the list of datasets is loaded
 
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.getvalue())
+    return content.getvalue()
 
 
 def _is_whole(target: Path) -> bool:

@@ -70,7 +70,7 @@ def _closed(samples: Iterable[Sample], held: set[str], *, by_group: bool, with_c
 def _unknown(manifest: Manifest, column: str, value: str) -> ConfigError:
     values = {found for sample in manifest.samples if (found := dict(sample.metadata).get(column))}
     if not values:
-        columns = sorted({name for sample in manifest.samples for name, _ in sample.metadata})
+        columns = manifest.metadata_names
         known = f"it has {', '.join(columns)}" if columns else "it has none: list the images in a table with such a one"
         return ConfigError(f"{manifest.name}: no metadata column {column!r}; {known}.")
     named = sorted(values)

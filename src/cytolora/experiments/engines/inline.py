@@ -1,16 +1,24 @@
 """Runs the jobs of a plan one after the other, in this process."""
 
+import time
+from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import torch
 
 from cytolora.core.progress import SILENT, Progress
-from cytolora.experiments.claims import wait_for_any
+from cytolora.experiments.claims import ClaimedError, wait_for_any
+from cytolora.experiments.engines.queue import Queue
+from cytolora.experiments.engines.workers import SetUp
 from cytolora.experiments.execute import execute, open_session
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.experiments.workload import Rates, Tracker, Work, work_of
 from cytolora.training.resources import Inputs
+
+_LOOK_SECONDS = 0.5
 
 
 def run_jobs(
@@ -34,6 +42,32 @@ def run_jobs(
         jobs = [job for job in jobs if elsewhere[job]]
         if jobs:
             wait_for_any(store.root, progress, [error for job in jobs for error in elsewhere[job]])
+
+
+def run_units(units: Queue[Any], setup: SetUp, *, device: torch.device, progress: Progress, worker: str) -> None:
+    """Does all that a queue holds in this process; what other commands are at work at is waited for.
+
+    Args:
+        worker: Module of the ``Worker`` that it is told to; its ``on_images`` is told of images as they are done.
+    """
+    own = import_module(worker).Worker(setup=setup(torch.get_num_threads(), device), on_images=progress.done)
+    own.start()
+    awaited: set[str] = set()
+    while units.are_left:
+        unit = units.take(None, Counter())
+        if unit is None:  # all that is left is computed by other commands
+            time.sleep(_LOOK_SECONDS)
+            continue
+        progress.status(str(unit))
+        try:
+            own.work(unit)
+        except ClaimedError as error:
+            units.put_off(unit)
+            if str(error) not in awaited:
+                awaited.add(str(error))
+                progress.say(f"waiting for what other commands compute: {error}")
+            continue
+        units.done(unit)
 
 
 def _work_of(job: Job, inputs: Inputs, store: Store, device: torch.device) -> Work:

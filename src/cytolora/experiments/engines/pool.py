@@ -11,7 +11,7 @@ from cytolora.core.progress import Progress
 from cytolora.core.text import counted
 from cytolora.errors import EngineError
 from cytolora.experiments.claims import ClaimedError
-from cytolora.experiments.engines.units import DatasetBackbone, Unit, Units
+from cytolora.experiments.engines.queue import Loaded, Queue, Work
 
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 600
@@ -42,8 +42,8 @@ class Crew(Protocol):
         """Has a worker make ready; returns a promise."""
         ...
 
-    def work(self, worker: Any, unit: Unit) -> Any:
-        """Has a worker do a unit; returns the promise of the number of images that it trained on."""
+    def work(self, worker: Any, unit: Work) -> Any:
+        """Has a worker do a unit; returns the promise of the number of images that it went through."""
         ...
 
     def wait(self, promises: Sequence[Any], seconds: float) -> list[Any]:
@@ -73,13 +73,13 @@ class Pool:
     """The workers of one run of a plan. Retries are ours: a new worker must load and check before it works."""
 
     crew: Crew
-    units: Units
+    units: Queue[Any]
     progress: Progress
     starting: dict[Any, Any] = field(default_factory=dict)
     """Workers by the promise that they are ready."""
-    busy: dict[Any, tuple[Any, Unit]] = field(default_factory=dict)
+    busy: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     """Workers and their units by the promise of the unit's result."""
-    idle: list[tuple[Any, DatasetBackbone | None]] = field(default_factory=list)
+    idle: list[tuple[Any, Loaded | None]] = field(default_factory=list)
     failed_starts: int = 0
     num_workers: int = 0
     untaken: int = 0
@@ -174,7 +174,7 @@ class Pool:
         self.progress.done(images)
         self.progress.status(f"{len(self.busy) + len(self.idle)} workers; finished {unit}")
 
-    def _put_off(self, worker: Any, unit: Unit, error: ClaimedError) -> None:
+    def _put_off(self, worker: Any, unit: Work, error: ClaimedError) -> None:
         self.untaken = 0
         self.idle.append((worker, unit.key))
         self.units.put_off(unit)
@@ -182,7 +182,7 @@ class Pool:
             self.awaited.add(str(error))
             self.progress.say(f"waiting for what other commands compute: {error}")
 
-    def _result(self, promise: Any, unit: Unit | None) -> int | None:
+    def _result(self, promise: Any, unit: Work | None) -> int | None:
         """Returns what a worker gave, or None if it died; then another one starts in its place."""
         try:
             return self.crew.result(promise)

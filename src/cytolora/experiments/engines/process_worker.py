@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from cytolora.experiments.engines.notices import Notice
 TAKEN = "taken"
 """Word of the message that what was told last is begun with."""
 DONE = "done"
-"""Word of an answer: with the number of images trained on."""
+"""Word of an answer: with the number of images gone through."""
 REFUSED = "refused"
 """Word of an answer: with the error for the driver to raise, and its stack trace."""
 NOTICE = "notice"
@@ -28,17 +29,25 @@ FAILED = "failed"
 """Word of an answer: with the stack trace of a fault of the program."""
 
 
-def main() -> None:
-    """Works until the process that started it closes the pipe; whatever else ends it stands on standard error."""
+RUNS = "cytolora.experiments.engines.worker"
+"""Module of the worker that does the units of a plan."""
+
+
+def main(module: str = RUNS) -> None:
+    """Works until the process that started it closes the pipe; whatever else ends it stands on standard error.
+
+    Args:
+        module: Holds the ``Worker`` that is made of what comes in first.
+    """
     try:
-        _work()
+        _work(module)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # Python's own end aborts where a thread waits for standard input
 
 
-def _work() -> None:
+def _work(module: str) -> None:
     """Makes ready by the first thing that comes in, and does all others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
     answers = Answers(os.fdopen(os.dup(1), "wb"))
@@ -47,9 +56,7 @@ def _work() -> None:
     told: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(sys.stdin.buffer, told), name="cytolora-driver", daemon=True).start()
 
-    from cytolora.experiments.engines.worker import Worker
-
-    worker = Worker(setup=told.get())
+    worker = import_module(module).Worker(setup=told.get())
     _answer(answers, lambda: worker.start() or 0)
     while True:
         unit = told.get()

@@ -29,16 +29,18 @@ from cytolora.errors import ConfigError, CytoloraError, EngineError
 from cytolora.experiments.engines.driver import open_units, worker_setup
 from cytolora.experiments.engines.notices import Notices
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
-from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, TAKEN
-from cytolora.experiments.engines.units import Unit
-from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, RUNS, TAKEN
+from cytolora.experiments.engines.queue import Queue, Work
+from cytolora.experiments.engines.workers import SetUp, Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 
 _END_SECONDS = 10
 """For a process to end that was told to."""
-_STARTS = "import sys; sys.path[:] = {path!r}; from cytolora.experiments.engines.process_worker import main; main()"
+_STARTS = (
+    "import sys; sys.path[:] = {path!r}; from cytolora.experiments.engines.process_worker import main; main({worker!r})"
+)
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -60,15 +62,38 @@ def run_jobs(
     Raises:
         EngineError: If workers cannot be started, or die at one unit again and again.
     """
-    num_workers, threads = sized(workers, device, torch.get_num_threads())
     units = open_units(jobs, inputs, store, progress)
+
+    def setup(threads: int, device: torch.device) -> Any:
+        return worker_setup(jobs, inputs, store, device=device, threads=threads)
+
+    run_units(units, setup, device=device, progress=progress, workers=workers)
+
+
+def run_units(
+    units: Queue[Any],
+    setup: SetUp,
+    *,
+    device: torch.device,
+    progress: Progress,
+    workers: Workers,
+    worker: str = RUNS,
+) -> None:
+    """Has processes do all that a queue holds.
+
+    Args:
+        worker: Module of the ``Worker`` that it is told to.
+
+    Raises:
+        EngineError: If workers cannot be started, or die at one unit again and again.
+    """
     if not units.waiting:
         return
+    num_workers, threads = sized(workers, device, torch.get_num_threads())
     num_workers = min(num_workers, len(units.waiting))
     progress.say(f"{counted(num_workers, 'process', 'processes')}, {counted(threads, 'thread')} each")
     own = torch.device(device.type)  # a worker sees one GPU, which is its first
-    setup = worker_setup(jobs, inputs, store, device=own, threads=threads)
-    crew = ProcessCrew(setup=_pickled(setup), gpus=gpus_of(device))
+    crew = ProcessCrew(setup=_pickled(setup(threads, own)), gpus=gpus_of(device), worker=worker)
     try:
         Pool(crew=crew, units=units, progress=progress).run(num_workers)
     finally:
@@ -155,6 +180,8 @@ class ProcessCrew:
     setup: bytes
     gpus: Sequence[str]
     """One of them for each worker, in turn."""
+    worker: str = RUNS
+    """Module of the ``Worker``."""
     processes: list[_Process] = field(default_factory=list)
     events: "SimpleQueue[tuple[_Process, Any]]" = field(default_factory=SimpleQueue)
     notices: Notices = field(default_factory=Notices)
@@ -170,7 +197,7 @@ class ProcessCrew:
         path = [str(Path(folder).resolve()) for folder in sys.path]
         try:
             popen = subprocess.Popen(
-                [sys.executable, "-c", _STARTS.format(path=path)],
+                [sys.executable, "-c", _STARTS.format(path=path, worker=self.worker)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -191,7 +218,7 @@ class ProcessCrew:
         """Has a process make ready."""
         return self._told(worker, self.setup)
 
-    def work(self, worker: _Process, unit: Unit) -> _Process:
+    def work(self, worker: _Process, unit: Work) -> _Process:
         """Has a process do a unit."""
         return self._told(worker, pickle.dumps(unit))
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,8 @@ from cytolora.core.progress import Progress
 from cytolora.errors import CytoloraError, EngineError
 from cytolora.experiments.engines.driver import kept, open_units, worker_setup
 from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.process_worker import RUNS
+from cytolora.experiments.engines.queue import Queue, Work
 from cytolora.experiments.engines.ray_cluster import (
     check_address,
     free_resources,
@@ -23,11 +26,13 @@ from cytolora.experiments.engines.ray_cluster import (
     too_small,
 )
 from cytolora.experiments.engines.ray_watch import look_at, raise_if_dead, run_watched, started
-from cytolora.experiments.engines.units import Unit
-from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.engines.workers import SetUp, Workers
 from cytolora.experiments.plan import Job
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
+
+_ANSWER_SECONDS = 10
+"""For what a dead actor has answered: it is known by then, or never."""
 
 
 def run_jobs(
@@ -47,20 +52,56 @@ def run_jobs(
     Raises:
         EngineError: If workers cannot be started, die at one unit again and again, or the cluster is lost.
     """
+    check_cluster(workers)
+    units = open_units(jobs, inputs, store, progress)
+
+    def setup(threads: int, device: torch.device) -> Any:
+        return worker_setup(jobs, inputs, store, device=device, threads=threads)
+
+    run_units(units, setup, device=device, progress=progress, workers=workers, safe=kept(store))
+
+
+def check_cluster(workers: Workers) -> None:
+    """Raises an error if there is no Ray here, or a cluster may not be joined: now, not after data were read."""
     require_ray()
     if workers.address is not None:
         check_address(workers.address)
-    units = open_units(jobs, inputs, store, progress)
+
+
+def run_units(
+    units: Queue[Any],
+    setup: SetUp,
+    *,
+    device: torch.device,
+    progress: Progress,
+    workers: Workers,
+    safe: str,
+    worker: str = RUNS,
+) -> None:
+    """Has the workers of a cluster do all that a queue holds.
+
+    Args:
+        safe: Sentence on what is kept where the cluster is lost.
+        worker: Module of the ``Worker`` that it is told to.
+
+    Raises:
+        EngineError: If workers cannot be started, die at one unit again and again, or the cluster is lost.
+    """
     if not units.waiting:
         return
-    threads, safe = torch.get_num_threads(), kept(store)
+    threads = torch.get_num_threads()
     with _cluster(workers, threads, device, safe) as ray:
         (num_workers, resources), look = started(
             lambda: (_sized(ray, workers, threads, device), look_at(ray)), safe=safe
         )
         worker_threads = int(resources["num_cpus"]) if device.type == "cuda" else threads
-        setup = worker_setup(jobs, inputs, store, device=device, threads=worker_threads)
-        crew = RayCrew(ray=ray, setup=setup, resources=resources, check_alive=lambda: raise_if_dead(look, safe=safe))
+        crew = RayCrew(
+            ray=ray,
+            setup=setup(worker_threads, device),
+            resources=resources,
+            check_alive=lambda: raise_if_dead(look, safe=safe),
+            worker=worker,
+        )
         pool, num_workers = Pool(crew=crew, units=units, progress=progress), min(num_workers, len(units.waiting))
         run_watched(lambda is_left: pool.run(num_workers, is_left), look, safe=safe)
 
@@ -104,21 +145,28 @@ class RayCrew:
     """Of a worker."""
     check_alive: Callable[[], None]
     """Raises an EngineError if the cluster is lost; nothing more may be asked of it then."""
+    worker: str = RUNS
+    """Module of the ``Worker``."""
+    begun: dict[Any, Any] = field(default_factory=dict)
+    """By the promise of a unit, that of an answer just before the actor begins with it: one that died idle gives none.
+    """
 
     def new(self) -> Any:
         """Returns another actor."""
-        from cytolora.experiments.engines.worker import Worker
-
-        actor = self.ray.remote(max_restarts=0, max_task_retries=0, **self.resources)(Worker)
+        own = import_module(self.worker).Worker
+        actor = self.ray.remote(max_restarts=0, max_task_retries=0, **self.resources)(own)
         return actor.remote(setup=self.setup)
 
     def start(self, worker: Any) -> Any:
         """Has an actor make ready."""
         return worker.start.remote()
 
-    def work(self, worker: Any, unit: Unit) -> Any:
-        """Has an actor do a unit."""
-        return worker.work.remote(unit)
+    def work(self, worker: Any, unit: Work) -> Any:
+        """Has an actor do a unit; an actor does one thing after the other."""
+        begun = worker.begin.remote()
+        promise = worker.work.remote(unit)
+        self.begun[promise] = begun
+        return promise
 
     def wait(self, promises: Sequence[Any], seconds: float) -> list[Any]:
         """Waits for one of the promises."""
@@ -131,7 +179,7 @@ class RayCrew:
             CytoloraError: That of the worker, or an EngineError if the actor died with its cluster.
             WorkerDiedError: If the actor alone died.
         """
-        exceptions = self.ray.exceptions
+        exceptions, begun = self.ray.exceptions, self.begun.pop(promise, None)
         try:
             return self.ray.get(promise) or 0
         except exceptions.RayTaskError as error:
@@ -142,7 +190,14 @@ class RayCrew:
         except exceptions.RayError as error:
             why = reason(error)
             self.check_alive()
-            raise WorkerDiedError(why) from error
+            raise WorkerDiedError(why, has_taken=begun is None or self._is_answered(begun)) from error
+
+    def _is_answered(self, begun: Any) -> bool:
+        try:
+            self.ray.get(begun, timeout=_ANSWER_SECONDS)
+        except self.ray.exceptions.RayError:
+            return False
+        return True
 
     def is_gone(self, worker: Any) -> bool:
         """Never known: Ray tells it of the next thing that an actor is given."""

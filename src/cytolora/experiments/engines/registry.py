@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
-from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
+from cytolora.experiments.engines.workers import THIS_PROCESS, SetUp, Workers
 
 if TYPE_CHECKING:
     import torch
 
     from cytolora.core.progress import Progress
+    from cytolora.experiments.engines.queue import Queue
     from cytolora.experiments.plan import Job
     from cytolora.experiments.store import Store
     from cytolora.experiments.workload import Rates
@@ -36,6 +37,24 @@ class RunJobs(Protocol):
         ...
 
 
+class RunUnits(Protocol):
+    """Does all that a queue holds; for work that is no plan of runs."""
+
+    def __call__(
+        self,
+        units: "Queue[Any]",
+        setup: SetUp,
+        *,
+        device: "torch.device",
+        progress: "Progress",
+        workers: Workers,
+        safe: str,
+        worker: str,
+    ) -> None:
+        """Does it by the ``Worker`` of a module; ``safe``: sentence on what is kept where workers are lost."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """Executes jobs: same plan, same store, same numbers."""
@@ -43,6 +62,8 @@ class Engine:
     name: str
     description: str
     run_jobs: RunJobs
+    run_units: RunUnits | None = None
+    """None: it does runs alone."""
     has_workers: bool = False
     """Whether it distributes runs over ``Workers``."""
     has_cluster: bool = False
@@ -141,12 +162,66 @@ def _slurm(
     run_jobs(jobs, store, progress=progress, workers=workers)
 
 
-ENGINES.add(Engine(name="inline", description="One run after the other, in this process.", run_jobs=_inline))
+def _inline_units(
+    units: "Queue[Any]",
+    setup: SetUp,
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    safe: str,
+    worker: str,
+) -> None:
+    from cytolora.experiments.engines.inline import run_units
+
+    run_units(units, setup, device=device, progress=progress, worker=worker)
+
+
+def _process_units(
+    units: "Queue[Any]",
+    setup: SetUp,
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    safe: str,
+    worker: str,
+) -> None:
+    from cytolora.experiments.engines.processes import run_units
+
+    run_units(units, setup, device=device, progress=progress, workers=workers, worker=worker)
+
+
+def _ray_units(
+    units: "Queue[Any]",
+    setup: SetUp,
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    safe: str,
+    worker: str,
+) -> None:
+    from cytolora.experiments.engines.ray_driver import check_cluster, run_units
+
+    check_cluster(workers)
+    run_units(units, setup, device=device, progress=progress, workers=workers, safe=safe, worker=worker)
+
+
+ENGINES.add(
+    Engine(
+        name="inline",
+        description="One run after the other, in this process.",
+        run_jobs=_inline,
+        run_units=_inline_units,
+    )
+)
 ENGINES.add(
     Engine(
         name="processes",
         description="Several processes of this machine: one a GPU, or as many as its CPUs hold.",
         run_jobs=_processes,
+        run_units=_process_units,
         has_workers=True,
     )
 )
@@ -155,6 +230,7 @@ ENGINES.add(
         name="ray",
         description="Many workers of a Ray cluster, on this machine or others; needs cytolora[ray].",
         run_jobs=_ray,
+        run_units=_ray_units,
         has_workers=True,
         has_cluster=True,
     )

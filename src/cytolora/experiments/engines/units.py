@@ -1,30 +1,22 @@
-"""Units of work: jobs divided for many workers, and the order in which free workers take them; knows no engine."""
+"""Units of work: jobs divided for many workers; knows no engine."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
 
 from cytolora.config.run import RunSpec
-from cytolora.errors import EngineError
 from cytolora.experiments.claims import of_features, of_test
+from cytolora.experiments.engines.queue import Loaded, Queue
 from cytolora.experiments.plan import Job
 
-DatasetBackbone = tuple[str, str]
-"""Names of dataset and backbone: what a worker keeps loaded."""
-
 Setting = tuple[RunSpec, ...]
-
-_MAX_ATTEMPTS = 3
-_AGAIN_SECONDS = 2.0
-"""Until a unit is given out again that another command was at work at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """The work that a worker does before it asks for more."""
 
-    key: DatasetBackbone
+    key: Loaded
     settings: tuple[Setting, ...]
     only: RunSpec | None = None
     """The one run to train; None trains what the settings lack, and then scores the test set."""
@@ -52,91 +44,32 @@ class Unit:
         return [run.run_id for run in self.runs]
 
     @property
+    def names(self) -> list[str]:
+        """Like ``run_ids``: what is missing when it fails."""
+        return self.run_ids
+
+    @property
     def runs(self) -> list[RunSpec]:
         """Like ``run_ids``, as they are."""
         return [self.only] if self.only else [run for setting in self.settings for run in setting]
 
 
 @dataclass(kw_only=True)
-class Units:
-    """The units that are left, and what became of those given out."""
+class Units(Queue[Unit]):
+    """The units that are left; the last run of a setting brings its test set."""
 
-    waiting: list[Unit]
     num_missing: Counter[str] = field(default_factory=Counter)
     """Runs of a setting that are not stored yet, by the setting's id."""
-    attempts: Counter[Unit] = field(default_factory=Counter)
-    elsewhere: list[tuple[float, Unit]] = field(default_factory=list)
-    """Those that another command is at work at, each with the time of the next attempt (``time.monotonic``)."""
 
-    given_up: Callable[[Unit, str], None] = lambda unit, why: None
-    """Told of a unit whose workers died again and again, and why."""
-
-    def take(self, loaded: DatasetBackbone | None, at_work: Counter[DatasetBackbone]) -> Unit | None:
-        """Gives a worker its next unit, or None: first of what it has loaded, then of what it has half.
-
-        Otherwise it joins where most is left for each worker there. The longest go first, so that none is still at
-        a long run when all others have ended.
-
-        Args:
-            loaded: What the worker worked on last.
-            at_work: How many workers are at work on each key.
-        """
-        now = monotonic()
-        self.waiting += [unit for due, unit in self.elsewhere if due <= now]
-        self.elsewhere = [(due, unit) for due, unit in self.elsewhere if due > now]
-        if not self.waiting:
-            return None
-        left: Counter[DatasetBackbone] = Counter()
-        for unit in self.waiting:
-            left[unit.key] += unit.cost  # pyright: ignore[reportArgumentType]  (a sum of floats is as good)
-
-        def option(key: DatasetBackbone) -> tuple[bool, bool, float]:
-            return key == loaded, loaded is not None and key[1] == loaded[1], left[key] / (1 + at_work[key])
-
-        key = max(left, key=option)
-        unit = max((unit for unit in self.waiting if unit.key == key), key=lambda unit: unit.cost)
-        self.waiting.remove(unit)
-        return unit
-
-    def put_off(self, unit: Unit) -> None:
-        """Takes a unit back that another command is at work at."""
-        self.elsewhere.append((monotonic() + _AGAIN_SECONDS, unit))
-
-    @property
-    def are_left(self) -> bool:
-        """Whether some are still to be given out, now or later."""
-        return bool(self.waiting or self.elsewhere)
-
-    def done(self, unit: Unit) -> None:
+    def done(self, work: Unit) -> None:
         """Notes that a unit is stored; the last run of a setting makes it ready for its test set."""
-        if unit.only is None:
+        if work.only is None:
             return
-        setting = unit.settings[0]
+        setting = work.settings[0]
         name = setting[0].setting_id
         self.num_missing[name] -= 1
         if not self.num_missing[name]:
-            self.waiting.append(Unit(key=unit.key, settings=(setting,), cost=0))
-
-    def give_back(self, unit: Unit) -> None:
-        """Takes a unit back that its worker never began with: nothing is said against it."""
-        self.waiting.append(unit)
-
-    def lost(self, unit: Unit, why: str) -> None:
-        """Takes a unit back whose worker died.
-
-        Raises:
-            EngineError: If that happened too often: then it is the unit that kills.
-        """
-        self.attempts[unit] += 1
-        if self.attempts[unit] >= _MAX_ATTEMPTS:
-            self.given_up(unit, why)
-            names = unit.run_ids
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise EngineError(
-                f"{self.attempts[unit]} workers died at {', '.join(names[:3])}{more}, the last: {why}. Often memory "
-                "is short: take fewer --workers. What was finished is kept; the same command goes on from there."
-            )
-        self.waiting.append(unit)
+            self.waiting.append(Unit(key=work.key, settings=(setting,), cost=0))
 
 
 def split_up(

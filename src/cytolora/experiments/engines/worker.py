@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform import node
-from typing import Any
 
 import torch
 
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.progress import Progress
-from cytolora.core.provenance import software
-from cytolora.errors import ConfigError, StoreError, WeightsError, passing
-from cytolora.experiments.engines.units import DatasetBackbone, Setting, Unit
+from cytolora.errors import StoreError, WeightsError, passing
+from cytolora.experiments.engines.queue import Loaded
+from cytolora.experiments.engines.units import Setting, Unit
+from cytolora.experiments.engines.versions import check_versions
 from cytolora.experiments.execute import open_session, score_chosen, train_setting
 from cytolora.experiments.failures import attempt, blamed
 from cytolora.experiments.store import Store
@@ -64,19 +64,15 @@ class Worker:
         """
         torch.set_num_threads(self.setup.threads)
         keep_freed_memory()
-        installed: Mapping[str, Any] = software()["versions"]
-        differing = [name for name, required in self.setup.versions.items() if installed.get(name) != required]
-        if differing:
-            name = differing[0]
-            raise ConfigError(
-                f"Worker {node()} has {name} {installed.get(name)}, the driver {self.setup.versions[name]}. Use the "
-                "same environment on all machines."
-            )
+        check_versions(self.setup.versions)
         if not self.setup.root.is_dir():
             raise StoreError(f"Worker {node()} does not see {self.setup.root}. --out must be a folder that all share.")
         for spec in self.setup.backbones:
             BACKBONES.put(spec)
         self.store = Store(self.setup.root, checkpoint_minutes=self.setup.checkpoint_minutes)
+
+    def begin(self) -> None:
+        """Does nothing: its answer tells a worker that died at a unit from one that was dead before."""
 
     @one_notice()
     def work(self, unit: Unit) -> int:
@@ -107,7 +103,7 @@ class Worker:
             self._wait_for(setting)
         score_chosen(session, store, setting)
 
-    def _session(self, key: DatasetBackbone, setting: Setting) -> Session:
+    def _session(self, key: Loaded, setting: Setting) -> Session:
         """Returns what the last unit used if this one needs the same, so that nothing is loaded twice in a row."""
         assert self.store is not None
         manifest = self.setup.inputs.manifest(key[0], setting[0].split)  # another division is another session

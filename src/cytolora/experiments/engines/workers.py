@@ -1,8 +1,16 @@
 """Workers of an engine: their cluster, number and start; loads neither torch nor Ray."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from cytolora.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+SetUp = Callable[[int, "torch.device"], Any]
+"""Returns what every worker is told at its start, by its number of threads and its device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

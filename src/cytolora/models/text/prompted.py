@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from cytolora.core.schema import shown
 from cytolora.errors import ConfigError
 from cytolora.models.text.encoder import TextEncoder
 
@@ -34,19 +35,21 @@ class PromptedText(nn.Module):
             num_vectors: Context vectors in place of the words before the class; None: one for each of their tokens.
 
         Raises:
-            ConfigError: If a prompt is longer than the context of the encoder.
+            ConfigError: If a prompt is longer than the context of the encoder, or no token tells two classes apart.
         """
         super().__init__()
         before, _, after = template.partition("{}")
         if num_vectors is not None:
             before = f"{_PLACEHOLDER} " * num_vectors
         prompts = [f"{before}{name}{after}" for name in words]
+        _check_lengths(encoder, prompts, words, num_vectors)
         self.num_vectors = encoder.num_words(before)
         self.is_drawn = num_vectors is not None
         """Whether there are no words that the vectors could start from."""
         self.num_classes = len(prompts)
         self.logit_scale = encoder.logit_scale
-        self.encoder, self.tokens = encoder.encoder, _without_padding(encoder.tokens(_checked(encoder, prompts)))
+        self.encoder, self.tokens = encoder.encoder, _without_padding(encoder.tokens(prompts))
+        _check_apart(_ids(self.tokens), words)
 
     @property
     def device(self) -> torch.device:
@@ -91,16 +94,32 @@ def _placed(embedding: nn.Embedding, rows: Float[Tensor, "prompts vectors width"
         handle.remove()
 
 
-def _checked(encoder: TextEncoder, prompts: list[str]) -> list[str]:
-    """Returns the prompts; the encoder itself would cut a longer one, and with it the name of the class."""
-    lengths = {prompt: encoder.num_words(prompt) + 2 for prompt in prompts}  # start and end
-    longest = max(prompts, key=lambda prompt: lengths[prompt])
-    if lengths[longest] > encoder.context_length:
+def _check_lengths(encoder: TextEncoder, prompts: Sequence[str], words: Sequence[str], num_vectors: int | None) -> None:
+    """Refuses a prompt that is too long: the encoder itself would cut it, and with it the name of the class."""
+    length, prompt, name = max(
+        (encoder.num_words(prompt) + 2, prompt, name)  # start and end
+        for prompt, name in zip(prompts, words, strict=True)
+    )
+    if length > encoder.context_length:
+        what = f"The prompt {shown(prompt)}"
+        if num_vectors is not None:
+            what = f"The prompt of {shown(name)} after {num_vectors:,} vectors"
         raise ConfigError(
-            f"The prompt {longest!r} has {lengths[longest]} tokens with start and end, and the text encoder takes "
+            f"{what} has {length} tokens with start and end, and the text encoder takes "
             f"{encoder.context_length}. Write a shorter template, or set fewer tokens."
         )
-    return prompts
+
+
+def _check_apart(ids: Int64[Tensor, "classes tokens"], words: Sequence[str]) -> None:
+    """Refuses classes of equal tokens: whatever is trained before them, their logits stay equal."""
+    known: dict[tuple[int, ...], str] = {}
+    for row, name in zip(map(tuple, ids.tolist()), words, strict=True):
+        if row in known:
+            raise ConfigError(
+                f"The text encoder reads the classes {shown(known[row])} and {shown(name)} as the same tokens, "
+                "and no prompt tells them apart. Name them by words that it knows, or choose a method without text."
+            )
+        known[row] = name
 
 
 def _without_padding(tokens: Any) -> Any:

@@ -28,6 +28,30 @@ _BETHESDA = {
 }
 """The Bethesda system, as HiCervix's hierarchy_names.csv spells its abbreviations out."""
 
+_POOLED = {
+    "AGC-NOS": "atypical glandular, not otherwise specified,",
+    "AGC-FN": "atypical glandular, favouring neoplastic,",
+    "AIS": "endocervical adenocarcinoma in situ",
+    "ADC": "adenocarcinoma",
+    "ECA": "abnormal epithelial",
+    "ND": "non-diagnostic",
+    "NFM": "negative for malignancy",
+    "AUS": "atypical, of undetermined significance,",
+    "SFM": "suspicious for malignancy",
+    "MAL": "malignant",
+    "UNSAT": "nondiagnostic or unsatisfactory",
+    "NHGUC": "negative for high-grade urothelial carcinoma",
+    "AUC": "atypical urothelial",
+    "SHGUC": "suspicious for high-grade urothelial carcinoma",
+    "HGUC": "high-grade urothelial carcinoma",
+    "NN": "non-neoplastic",
+    "NB": "benign neoplastic",
+    "SUMP": "salivary gland neoplastic, of uncertain malignant potential,",
+    "SM": "suspicious for malignancy",
+    "M": "malignant",
+}
+"""The categories of the label maps that come with the package, beyond those six."""
+
 WORDS: Mapping[str, Mapping[str, str]] = {
     "herlev": {
         "normal_superficiel": "normal superficial squamous epithelial",
@@ -71,7 +95,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "CC": "bacterial vaginosis coccobacilli",
     },
     "cric": _BETHESDA,
-    "pool": _BETHESDA,
+    "pool": {**_BETHESDA, **_POOLED},
     "bmt": {label: _BETHESDA[label] for label in ("NILM", "LSIL", "HSIL")},
     "apacc": {
         "healthy": "healthy cervical",

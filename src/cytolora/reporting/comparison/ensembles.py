@@ -7,10 +7,11 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cytolora.config.method_kinds import Weighting
 from cytolora.errors import ConfigError
 from cytolora.experiments.stored_run import StoredRun
+from cytolora.metrics.ensembles import likeliest_weights, mean_probabilities
 from cytolora.metrics.intervals import Interval, intervals_of
 from cytolora.metrics.paired import Difference, difference, holm
 from cytolora.reporting.results.flags import suffix
@@ -18,8 +19,6 @@ from cytolora.reporting.results.predictions import TestPredictions, count_seeds,
 from cytolora.reporting.results.settings import Metric, Setting
 
 Over = Literal["all", "model", "method", "seed"]
-Weighting = Literal["equal", "validation"]
-_MAX_STEPS, _TOLERANCE = 2000, 1e-10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +61,6 @@ class Ensemble:
     rows: tuple[Row, ...]
     weights: tuple[tuple[float, ...], ...]
     """By seed, one per member."""
-
-
-def mean_probabilities(members: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    """Returns the weighted mean of arrays of images x classes; weights are non-negative and add up to 1."""
-    return np.einsum("m,mic->ic", np.asarray(weights, dtype=np.float64), np.stack(members))
-
-
-def likeliest_weights(members: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]) -> list[float]:
-    """Returns the weights of the mean under which the true classes are most probable.
-
-    Mixture weights by expectation maximisation from equal ones: the likelihood is concave in the weights, so that there
-    is one optimum. Members that are equal on these images keep equal weights.
-
-    Args:
-        members: Probabilities of images x classes, all of images that chose no test score.
-        labels: Their true classes; at least one.
-    """
-    truth = np.stack([np.maximum(one[np.arange(len(labels)), labels], 1e-12) for one in members])
-    weights = np.full(len(members), 1 / len(members))
-    for _ in range(_MAX_STEPS):
-        shares = weights[:, None] * truth
-        updated = (shares / shares.sum(axis=0)).mean(axis=1)
-        if np.abs(updated - weights).max() < _TOLERANCE:
-            break
-        weights = updated
-    return (weights / weights.sum()).tolist()
 
 
 def make_ensembles(

@@ -5,9 +5,13 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
+from string import ascii_lowercase
+
+from cytolora.core.files import sha256_text
+from cytolora.display.format import escape_latex
 
 _SHORT = re.compile(r"(?P<authors>[^,:]+?) et al\.? (?P<year>\d{4}), (?P<title>.+), (?P<venue>[^,]+)")
 _LONG = re.compile(r"(?P<authors>[^:]+): (?P<title>.+?[^.A-Z])[.] (?P<venue>.+)")
@@ -15,8 +19,6 @@ _YEAR = re.compile(r"\b(?:19|20)\d{2}\b")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _DOI = re.compile(r"doi:(10\.\S+?)(?=[.;,]?(?:\s|$))")
 _FURTHER = re.compile(r"; (?:images of )?(?=[^;]+? et al\.? \d{4},|[^;:]+, et al\.: )")
-_LETTERS = ("", *"bcdefghijklmnopqrstuvwxyz")
-_SPECIAL = re.compile(r"([&%$#_{}])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,19 @@ class Reference:
 
     @property
     def key(self) -> str:
-        """First author, year and first long word of the title, in plain letters: ``hu2021lora``."""
+        """First author, year and first long word of the title, in plain letters: ``hu2021lora``.
+
+        Of a text that has no plain letters, a hash. Works may share a key: see ``keys_of``.
+        """
         words = [_plain(word) for word in self.title.split()]
         long = next((word for word in words if len(word) > 3), "")
-        return f"{_plain(self.authors[0])}{self.year}{long}" if self.authors else f"{self.year}{long}"
+        author = _plain(self.authors[0]) if self.authors else ""
+        return f"{author}{self.year}{long}" or f"work{sha256_text(self.text)[:8]}"
+
+    @property
+    def work(self) -> tuple[str, str]:
+        """Equal for two citations of one work, which may differ in venue and punctuation."""
+        return self.key, _plain(self.title) or self.title
 
     def to_bibtex(self, key: str) -> str:
         """Returns the entry: an article, or ``misc`` for a preprint or what has no journal."""
@@ -61,7 +72,7 @@ class Reference:
 
 def read_citation(text: str) -> list[Reference]:
     """Reads the works of a citation; what has neither form becomes one reference whose title is all of it."""
-    return [_read(part.strip()) for part in _FURTHER.split(text) if part.strip()]
+    return [_read(part.strip()) for part in _FURTHER.split(" ".join(text.split())) if part.strip()]
 
 
 def _read(text: str) -> Reference:
@@ -77,15 +88,30 @@ def _read(text: str) -> Reference:
     return Reference(authors=(), title=text, venue="", year="", text=text)
 
 
-def to_bibtex(references: Iterable[Reference]) -> str:
-    """Returns a file of entries, each work once, in the order of their keys; UTF-8.
+def keys_of(references: Iterable[Reference]) -> dict[tuple[str, str], str]:
+    """Returns a key for each ``work``, no two the same: of two works with one key the second has a ``b`` behind it."""
+    works = sorted({one.work for one in references})
+    taken, keys = {key for key, _ in works}, dict[tuple[str, str], str]()
+    for key, found in groupby(works, key=lambda one: one[0]):
+        first, *others = found
+        keys[first] = key
+        for work in others:
+            keys[work] = next(name for name in _with_letters(key) if name not in taken)
+            taken.add(keys[work])
+    return keys
 
-    Of two works with one key the second has a ``b`` behind it, and so on.
-    """
-    entries = []
-    for key, found in groupby(sorted(set(references), key=lambda one: (one.key, one.text)), key=lambda one: one.key):
-        entries += [one.to_bibtex(key + letter) for one, letter in zip(found, _LETTERS, strict=False)]
-    return "\n".join(entries)
+
+def _with_letters(key: str) -> Iterator[str]:
+    """Yields keyb, keyc, …, keyz, key2, key3, …"""
+    yield from (key + letter for letter in ascii_lowercase[1:])
+    yield from (f"{key}{number}" for number in count(2))
+
+
+def to_bibtex(references: Iterable[Reference]) -> str:
+    """Returns a file of entries, each work once, in the order of their keys (``keys_of``); UTF-8."""
+    references = sorted(references, key=lambda one: one.text, reverse=True)
+    keys, works = keys_of(references), {one.work: one for one in references}  # the first text of a work stays
+    return "\n".join(works[work].to_bibtex(keys[work]) for work in sorted(works, key=keys.__getitem__))
 
 
 def _plain(word: str) -> str:
@@ -94,4 +120,5 @@ def _plain(word: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text)
+    """Escapes what LaTeX would read; a brace stands for itself to BibTeX, which counts those behind a backslash too."""
+    return escape_latex(text).replace(r"\{", r"{\textbraceleft}").replace(r"\}", r"{\textbraceright}")

@@ -1,7 +1,10 @@
 """The methods paragraph of a report: facts of the stored runs as sentences, with the keys of its references."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
+from cytolora.display.format import escape_markdown
+from cytolora.reporting.manuscript.bibtex import Reference, keys_of
 from cytolora.reporting.manuscript.facts import Known, gather
 from cytolora.reporting.manuscript.references import cite, of_backbone, of_dataset, of_training
 from cytolora.reporting.manuscript.references import references as all_references
@@ -12,46 +15,69 @@ _HEADING = (
 )
 
 
+class _Text:
+    """Facts as sentences of Markdown: what stands in them is text, and their references are citations."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self._keys = keys_of(all_references(known.settings))
+
+    def cited(self, name: str, found: Iterable[Reference]) -> str:
+        """A name, and what it is to be cited by."""
+        return f"{_plain(name)}{cite(found, self._keys)}"
+
+    def told(self, *names: str) -> list[str]:
+        """Facts by their names, as far as they are known."""
+        return [_plain(fact.text) for fact in gather(names, self.known)]
+
+
 def to_markdown(known: Known) -> str:
     """Returns a paragraph each on data, models and methods, selection, statistics and software."""
-    paragraphs = (" ".join(_sentence(text) for text in part(known) if text) for part in _PARTS)
-    return "\n".join([_HEADING, *(f"{text}\n" for text in paragraphs if text)])
+    text = _Text(known)
+    paragraphs = (" ".join(_sentence(one) for one in part(text) if one) for part in _PARTS)
+    return "\n".join([_HEADING, *(f"{one}\n" for one in paragraphs if one)])
 
 
-def _data(known: Known) -> Iterator[str]:
-    for section in known.sections:
+def _plain(text: str) -> str:
+    """Escapes what Markdown would read, and Pandoc beyond it: citations, and raised letters."""
+    return re.sub(r"(\^|(?<!\w)@)", r"\\\1", escape_markdown(text))
+
+
+def _data(text: _Text) -> Iterator[str]:
+    for section in text.known.sections:
         name, facts = section.settings[0].spec.dataset, section.facts
-        yield f"**Data.** {facts.name}{cite(of_dataset(name))} with {len(facts.classes)} classes"
-        yield f"Division: {facts.split_rule}; groups: {facts.group_rule}"
+        yield f"**Data.** {text.cited(facts.name, of_dataset(name))} with {len(facts.classes)} classes"
+        yield f"Division: {_plain(facts.split_rule)}; groups: {_plain(facts.group_rule)}"
         yield f"Fingerprint of the data: `{facts.fingerprint[:16]}`"
-    yield from (fact.text for fact in gather(["sizes"], known))
+    yield from text.told("sizes")
 
 
-def _models(known: Known) -> Iterator[str]:
-    backbones = dict.fromkeys(one.model for one in known.settings)
-    yield "**Models and methods.** Backbones: " + "; ".join(f"{name}{cite(of_backbone(name))}" for name in backbones)
-    yield from (f"As loaded: {fact.text}" for fact in gather(["models"], known))
-    methods = dict.fromkeys(f"{one.spec.method}{cite(of_training(one.spec))}" for one in known.settings)
+def _models(text: _Text) -> Iterator[str]:
+    settings = text.known.settings
+    backbones = dict.fromkeys(one.model for one in settings)
+    yield "**Models and methods.** Backbones: " + "; ".join(text.cited(name, of_backbone(name)) for name in backbones)
+    yield from (f"As loaded: {fact}" for fact in text.told("models"))
+    methods = dict.fromkeys(text.cited(one.spec.method, of_training(one.spec)) for one in settings)
     yield f"Methods: {'; '.join(methods)}"
-    yield from (f"As trained: {fact.text}" for fact in gather(["methods"], known))
+    yield from (f"As trained: {fact}" for fact in text.told("methods"))
 
 
-def _selection(known: Known) -> Iterator[str]:
-    first, *others = (fact.text for fact in gather(["tuning", "sampling", "seeds"], known))
+def _selection(text: _Text) -> Iterator[str]:
+    first, *others = text.told("tuning", "sampling", "seeds")
     yield f"**Selection.** {first}"
     yield from others
 
 
-def _statistics(known: Known) -> Iterator[str]:
-    first, *others = (fact.text for fact in gather(["measures", "clusters"], known))
+def _statistics(text: _Text) -> Iterator[str]:
+    first, *others = text.told("measures", "clusters")
     yield f"**Statistics.** {first}"
     yield from others
 
 
-def _software(known: Known) -> Iterator[str]:
-    paper = cite(all_references(())[:1])
-    yield f"**Software.** cytolora, an implementation of the protocol of Dausort et al.{paper}"
-    yield from (fact.text for fact in gather(["software", "runs"], known))
+def _software(text: _Text) -> Iterator[str]:
+    paper = all_references(())[:1]
+    yield f"**Software.** {text.cited('cytolora, an implementation of the protocol of Dausort et al.', paper)}"
+    yield from text.told("software", "runs")
 
 
 _PARTS = (_data, _models, _selection, _statistics, _software)

@@ -1,6 +1,6 @@
 """References of a report: the paper, and what its datasets, backbones and methods ask to be cited by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -61,10 +61,14 @@ def references(settings: "Iterable[SettingRuns]") -> list[Reference]:
     found = read_citation(PAPER)
     for setting in settings:
         found += of_dataset(setting.spec.dataset) + of_backbone(setting.model) + of_training(setting.spec)
-    return list({one.key: one for one in found}.values())
+    return list({one.work: one for one in found}.values())
 
 
-def cite(found: Iterable[Reference]) -> str:
-    """Returns the keys as Pandoc writes them, `` [@hu2021lora]``; empty where nothing is cited."""
-    keys = "; ".join(f"@{one.key}" for one in found)
-    return f" [{keys}]" if keys else ""
+def cite(found: Iterable[Reference], keys: Mapping[tuple[str, str], str]) -> str:
+    """Returns the keys as Pandoc writes them, `` [@hu2021lora]``; empty where nothing is cited.
+
+    Args:
+        keys: ``bibtex.keys_of`` of all references of a report.
+    """
+    cited = "; ".join(f"@{keys[one.work]}" for one in found)
+    return f" [{cited}]" if cited else ""

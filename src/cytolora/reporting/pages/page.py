@@ -93,6 +93,15 @@ class Section:
         return best(self.settings)
 
     @property
+    def val_sizes(self) -> tuple[int, int] | None:
+        """Fewest and most validation images of a run, of the settings that ``best`` compares; None where all are equal.
+
+        The highest accuracy of many is the more often luck, the fewer images it was measured on.
+        """
+        sizes = {size for one in self.settings if one.tested and (size := num_val(one))}
+        return (min(sizes), max(sizes)) if len(sizes) > 1 else None
+
+    @property
     def has_splits(self) -> bool:
         """Whether its runs kept the file of their division."""
         return any(run.provenance.get("division") for setting in self.settings for run in setting.runs)

@@ -70,7 +70,7 @@ def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
     rows = scaled(known.features).double().numpy()
     present, means, index = _class_means(rows, known.labels.numpy())
     num_images, dim = rows.shape
-    spread = rows - means[index]
+    spread = np.subtract(rows, means[index], out=rows)
     squares = spread.T @ spread
     shrinkage = dim / (num_images - 1 + dim) if spec.shrinkage is None else spec.shrinkage
     trace = float(np.trace(squares)) / max(1, num_images - 1)

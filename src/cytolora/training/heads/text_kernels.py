@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Float64
@@ -60,9 +61,16 @@ def _votes_at(
     yield _votes(cosines, classes, betas[0])
     if len(betas) == 1:
         return
+    weights, index = classes.max(dim=1)
+    order = index.argsort(stable=True)  # images of a class side by side: a sum, not a product with mostly zeros
+    present, sizes = index[order].unique_consecutive(return_counts=True)
+    cosines, sizes, votes = cosines[:, order], sizes.tolist(), torch.zeros(len(cosines), classes.shape[1]).double()
+    weight_of = weights[order[np.cumsum([0, *sizes[:-1]])]]
     likeness, factor = (torch.exp(-beta * (1 - cosines)) for beta in (TIP_BETAS[0], TIP_BETAS[1] - TIP_BETAS[0]))
-    for index in range(len(TIP_BETAS)):
-        yield (likeness if index == 0 else likeness.mul_(factor)) @ classes
+    for step in range(len(TIP_BETAS)):
+        parts = (likeness if step == 0 else likeness.mul_(factor)).split(sizes, dim=1)
+        votes[:, present] = torch.stack([part.sum(dim=1) for part in parts], dim=1) * weight_of
+        yield votes
 
 
 def tip_logits(

@@ -3,10 +3,11 @@ const WIDTH = 130, HEIGHT = 146, AROUND = 2;  // a cell with its gap, pixels; ro
 const $ = (id) => document.getElementById(id);
 const { classes, keys, cells: packed } = JSON.parse($("data").textContent);
 $("data").remove();
-const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture]) =>
-  ({ path, label, predicted, shares, suspicion, doubt, flags, note, picture, set: null }));
+const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn]) =>
+  ({ path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, set: null }));
 const storage = `cytolora-review-${document.body.dataset.page}`;
-let shown = [], chosen = 0, undo = [];
+const ZOOMS = [1, 2, 3, 4, 6, 8];  // screen pixels to one of the picture
+let shown = [], chosen = 0, undone = [], done = [], zoom = 2;
 
 const now = (cell) => (cell.set === null ? cell.label : cell.set);
 const name = (index) => (index < 0 ? "none" : classes[index]);
@@ -34,6 +35,8 @@ function keep() {
   let where = "kept in this browser";
   try { localStorage.setItem(storage, JSON.stringify(set)); } catch { where = "NOT kept here: save before you leave"; }
   const count = Object.keys(set).length;
+  $("undo").disabled = !done.length;
+  $("redo").disabled = !undone.length;
   $("num-set").textContent = count;
   $("kept").textContent = count ? where : "";
 }
@@ -76,6 +79,7 @@ function choose() {
 
 // drawing: only the rows that can be seen exist as elements
 
+const isWide = () => matchMedia("(min-width: 46.01rem)").matches;
 const columns = () => Math.max(1, Math.floor($("scroll").clientWidth / WIDTH));
 
 function card(cell, index) {
@@ -119,9 +123,19 @@ function detail() {
   });
   const flags = element("p", "", "flags");
   for (const flag of cell.flags) flags.append(element("b", flag), " ");
+  const large = picture(cell);
+  if (cell.picture) {
+    large.title = "zoom (z)";
+    large.addEventListener("click", openZoom);
+  }
+  const reduced = cell.picture && !cell.isOwn ? "A thumbnail: the page holds the pixels of the cells that come first." : "";
   const was = cell.set === null ? "" : `Was ${cell.label < 0 ? "without a label" : name(cell.label)}; set here.`;
-  $("detail").replaceChildren(picture(cell), element("p", cell.path, "path"), element("p", cell.note, "note"), flags,
-    ...buttons, element("p", was, "note"));
+  const labels = element("div", "", "labels");
+  labels.append(...buttons);
+  const texts = element("div", "", "texts");
+  texts.append(element("p", cell.path, "path"), element("p", cell.note, "note"), flags, element("p", was, "note"),
+    element("p", isWide() ? reduced : "", "note"));
+  $("detail").replaceChildren(large, texts, labels);
 }
 
 // acting
@@ -138,19 +152,57 @@ function move(to) {
 function set(index) {
   const cell = shown[chosen];
   if (!cell || index < 0 || index >= classes.length) return;
-  undo.push([cell, cell.set]);
+  done.push({ cell, from: cell.set, to: index });
+  undone = [];
   cell.set = index;
   keep();
   move(chosen + 1);
 }
 
-function takeBack() {
-  const last = undo.pop();
+function change(from, to, value) {
+  const last = from.pop();
   if (!last) return;
-  last[0].set = last[1];
+  to.push(last);
+  last.cell.set = last[value];
   keep();
-  const at = shown.indexOf(last[0]);
+  const at = shown.indexOf(last.cell);
   move(at < 0 ? chosen : at);
+}
+
+const takeBack = () => change(done, undone, "from");
+const doAgain = () => change(undone, done, "to");
+
+// the picture of one cell, enlarged by whole numbers so that its pixels stay what they are
+
+function drawZoom() {
+  const cell = shown[chosen], image = $("zoomed");
+  if (!cell || !cell.picture) return $("zoom").close();
+  image.onload = () => { image.style.width = `${image.naturalWidth * zoom}px`; };
+  image.src = cell.picture;
+  image.style.width = `${image.naturalWidth * zoom}px`;
+  $("zoom-text").textContent = `${cell.path}, ${zoom} to 1`;
+}
+
+function openZoom() {
+  if (!shown[chosen] || !shown[chosen].picture) return;
+  $("zoom").showModal();
+  $("zoom-in").focus();
+  drawZoom();
+}
+
+function zoomBy(steps) {
+  zoom = ZOOMS[Math.min(Math.max(ZOOMS.indexOf(zoom) + steps, 0), ZOOMS.length - 1)];
+  drawZoom();
+}
+
+function onZoomKey(event) {
+  if (event.key in MOVES) move(chosen + MOVES[event.key]());
+  else if (event.key === "+" || event.key === "-") zoomBy(event.key === "+" ? 1 : -1);
+  else if (event.key === "z") $("zoom").close();
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+  if ($("zoom").open) drawZoom();
 }
 
 function save() {
@@ -168,7 +220,15 @@ function save() {
 
 const MOVES = { ArrowLeft: () => -1, ArrowRight: () => 1, ArrowUp: () => -columns(), ArrowDown: () => columns() };
 
+const UNDO_KEYS = { z: takeBack, y: doAgain, Z: doAgain };  // with Ctrl or Command
+
 function onKey(event) {
+  if ($("zoom").open) return;
+  if ((event.ctrlKey || event.metaKey) && event.key in UNDO_KEYS && event.target.tagName !== "INPUT") {
+    UNDO_KEYS[event.key]();
+    event.preventDefault();
+    return;
+  }
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) {
     if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "find")) $("scroll").focus();
     return;
@@ -180,6 +240,8 @@ function onKey(event) {
   else if (event.key === "Enter" && event.target.tagName !== "BUTTON") set(cell ? cell.predicted : -1);
   else if (event.key === "a") set(cell ? now(cell) : -1);
   else if (event.key === "u") takeBack();
+  else if (event.key === "y") doAgain();
+  else if (event.key === "z") openZoom();
   else if (event.key === "s") save();
   else if (event.key.length === 1 && keys.includes(event.key)) set(keys.indexOf(event.key));
   else return;
@@ -194,6 +256,13 @@ function start() {
   $("find").addEventListener("input", choose);
   $("tools").addEventListener("submit", (event) => event.preventDefault());
   $("save").addEventListener("click", save);
+  $("undo").addEventListener("click", takeBack);
+  $("redo").addEventListener("click", doAgain);
+  $("zoom").addEventListener("keydown", onZoomKey);
+  $("zoom").addEventListener("close", () => $("scroll").focus());
+  $("zoom-in").addEventListener("click", () => zoomBy(1));
+  $("zoom-out").addEventListener("click", () => zoomBy(-1));
+  $("filters").open = isWide();
   $("scroll").addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
   $("grid").addEventListener("click", (event) => {
     const card = event.target.closest(".cell");

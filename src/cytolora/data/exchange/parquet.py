@@ -1,0 +1,114 @@
+"""Parquet with the bytes of images, as Hugging Face datasets write it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolora.core.strict_json import read_json
+from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
+from cytolora.data.exchange.containers import Container, Unpacked, image_suffix
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MAGIC = b"PAR1"
+_BYTES = re.compile(r"image|img|image[_ ]?bytes|bytes|png|jpe?g|content", re.IGNORECASE)
+"""Names of a column of bytes that is taken for images."""
+_ROWS_READ = 64
+"""At once."""
+
+
+def _image_column(schema: "pa.Schema") -> str | None:
+    import pyarrow as pa
+
+    for field in schema:
+        kind = field.type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return field.name
+        if (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) and _BYTES.fullmatch(field.name):
+            return field.name
+    return None
+
+
+def _holds_images(file: Path) -> bool:
+    if file.suffix.lower() != ".parquet":
+        return False
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with file.open("rb") as opened:
+            if opened.read(len(_MAGIC)) != _MAGIC:
+                return False
+        return _image_column(pq.read_schema(file)) is not None
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def unpack_parquet(file: Path) -> Iterator[Unpacked]:
+    """Yields the images of a file, in the order of its rows, with the texts and numbers beside them.
+
+    Raises:
+        ValueError: If it is damaged, a row has no image, or it would unpack to very much more than its size.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size, number, num_bytes = file.stat().st_size, 0, 0
+    try:
+        with pq.ParquetFile(file) as opened:
+            schema = opened.schema_arrow
+            column, names = _image_column(schema), _class_names(schema)
+            assert column is not None  # as ``_holds_images`` found
+            others = [field.name for field in schema if field.name != column and _is_scalar(field.type)]
+            for batch in opened.iter_batches(batch_size=_ROWS_READ, columns=[column, *others]):
+                num_bytes += batch.nbytes
+                if unpacks_too_far(num_bytes, size):
+                    raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+                for row in batch.to_pylist():
+                    yield _image(row, column, names, number)
+                    number += 1
+    except pa.ArrowException as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _is_scalar(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_dictionary(kind)
+
+
+def _class_names(schema: "pa.Schema") -> list[str]:
+    """Returns the names of the classes that Hugging Face keeps in the metadata; empty where there are none."""
+    about = (schema.metadata or {}).get(b"huggingface")
+    if about is None:
+        return []
+    whole = read_json(about)
+    feature = (((whole.get("info") or {}).get("features") or {}).get("label") or {}) if isinstance(whole, dict) else {}
+    return [str(name) for name in feature.get("names") or []]
+
+
+def _image(row: dict[str, Any], column: str, names: list[str], number: int) -> Unpacked:
+    value = row.pop(column)
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not content:
+        raise ValueError(f"row {number + 1} holds no bytes of an image")
+    label = row.pop("label", None)
+    if isinstance(label, int) and names:
+        label = names[label] if 0 <= label < len(names) else None  # -1: not labelled, as Hugging Face writes it
+    fields = {name: str(text) for name, text in row.items() if text is not None}
+    text = "" if label is None else str(label)
+    return Unpacked(path=f"{number:06}{image_suffix(content)}", content=content, label=text, fields=fields)
+
+
+PARQUET = Container(
+    name="parquet",
+    title="Parquet with images",
+    description="Parquet with a column image (bytes, or struct of bytes and path) and a column label.",
+    is_one=_holds_images,
+    unpack=unpack_parquet,
+    is_sharded=True,
+    companions=("*.parquet",),
+)

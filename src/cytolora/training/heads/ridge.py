@@ -1,0 +1,197 @@
+"""Ridge regression of the classes from sums over images, and the choice of its penalty with few equations solved."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, reduce
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from cytolora.metrics.calibration import cross_entropy, fit_temperature, least_cross_entropy, probabilities
+from cytolora.training.heads.folds import Fold
+from cytolora.training.heads.logistic import Labels, Map, Rows
+
+_ROUNDING = 1e-9
+"""Relative, of a bound that is a sum over folds."""
+
+Targets = Float64[np.ndarray, "images classes"]
+Squares = Float64[np.ndarray, "features features"]
+Products = Float64[np.ndarray, "features classes"]
+Scores = Float64[np.ndarray, "images classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moments:
+    """Sums over images: all that ridge regression needs of them, and what can be taken from the sums over others."""
+
+    count: int
+    rows: Float64[np.ndarray, " features"]
+    targets: Float64[np.ndarray, " classes"]
+    squares: Squares
+    products: Products
+
+    @staticmethod
+    def of(rows: Rows, targets: Targets) -> "_Moments":
+        return _Moments(
+            count=len(rows),
+            rows=rows.sum(axis=0),
+            targets=targets.sum(axis=0),
+            squares=rows.T @ rows,
+            products=rows.T @ targets,
+        )
+
+    def plus(self, other: "_Moments") -> "_Moments":
+        """Returns the sums over both; they take the memory of these squares, which are lost."""
+        return _Moments(
+            count=self.count + other.count,
+            rows=self.rows + other.rows,
+            targets=self.targets + other.targets,
+            squares=np.add(self.squares, other.squares, out=self.squares),
+            products=self.products + other.products,
+        )
+
+    def less(self, part: "_Moments") -> "_Moments":
+        """Returns the sums over the other images; they take the memory of the part's squares, which are lost."""
+        return _Moments(
+            count=self.count - part.count,
+            rows=self.rows - part.rows,
+            targets=self.targets - part.targets,
+            squares=np.subtract(self.squares, part.squares, out=part.squares),
+            products=self.products - part.products,
+        )
+
+
+class _Equations:
+    """The normal equations of some images around their means: the bias bears no penalty."""
+
+    def __init__(self, moments: _Moments, memory: Squares) -> None:
+        """Centres the sums, whose own squares are lost.
+
+        Args:
+            memory: Written over.
+        """
+        self._moments = moments
+        mean = moments.rows / moments.count
+        self._squares = moments.squares
+        self._squares -= np.multiply.outer(mean, moments.rows, out=memory)
+        self._products = moments.products - np.outer(mean, moments.targets)
+
+    def solved(self, penalty: float, memory: Squares) -> Map:
+        """Solves for weight and bias; of smallest length where the equations are singular.
+
+        Args:
+            memory: Written over.
+        """
+        from scipy.linalg import cho_factor, cho_solve  # slow to load
+
+        np.copyto(memory, self._squares)
+        memory[np.diag_indices(len(memory))] += penalty
+        try:  # transposed they are the same, and lie in memory as LAPACK takes them
+            factor = cho_factor(memory.T, lower=True, overwrite_a=True, check_finite=False)
+            weight = cho_solve(factor, self._products, check_finite=False).T
+        except np.linalg.LinAlgError:  # a penalty below the rounding of the squares
+            equations = self._squares + penalty * np.eye(len(memory))
+            weight = (np.linalg.pinv(equations, hermitian=True) @ self._products).T
+        return weight, (self._moments.targets - weight @ self._moments.rows) / self._moments.count
+
+
+class RidgeSolver:
+    """Ridge regression of the same images, class indices without gaps, to targets +1 and -1.
+
+    A fold is trained on the sums over all images less its own, each computed once.
+    """
+
+    def __init__(self, rows: Rows, labels: Labels) -> None:
+        self._rows, self._basis = _turned(rows)
+        self._labels = labels
+        self._targets = 2.0 * np.eye(labels.max() + 1)[labels] - 1
+        self._memory = np.empty((self._rows.shape[1],) * 2)
+        self._all: _Equations | None = None
+        self._left_out: tuple[Sequence[Fold], list[_LeftOut]] | None = None
+
+    def held_out(self, folds: Sequence[Fold], penalties: Sequence[float]) -> Iterator[Scores]:
+        """Yields the scores of the images that folds leave out, in their order, for one penalty after the other."""
+        left_out = self._divided(folds)
+        for penalty in penalties:
+            yield np.concatenate([one.scores(penalty) for one in left_out])
+
+    def contenders(self, folds: Sequence[Fold], penalties: Sequence[float]) -> list[float]:
+        """Returns the penalties, in their order, of which one has the lowest loss at its own temperature.
+
+        A penalty is out, and its other folds are not solved, once the images of some folds alone cost more, each fold
+        at the temperature that is best for it, than all images at another penalty. Those best on the first fold come
+        first.
+        """
+        left_out = self._divided(folds)
+        first, *others = left_out
+        kept, lowest = set[float](), np.inf
+        for penalty in sorted(penalties, key=first.least_loss):
+            bound = first.least_loss(penalty)
+            for one in others:
+                if bound > lowest:
+                    break
+                bound += one.least_loss(penalty)
+            else:
+                kept.add(penalty)
+                lowest = min(lowest, _loss_at_most(left_out, penalty) * (1 + _ROUNDING))
+        return [penalty for penalty in penalties if penalty in kept]
+
+    def fit(self, penalty: float) -> Map:
+        """Fits all images."""
+        if self._all is None:
+            self._all = _Equations(_Moments.of(self._rows, self._targets), self._memory)
+        weight, bias = self._all.solved(penalty, self._memory)
+        return (weight if self._basis is None else weight @ self._basis.T), bias
+
+    def _divided(self, folds: Sequence[Fold]) -> "list[_LeftOut]":
+        if self._left_out is None or self._left_out[0] is not folds:
+            parts = [_Moments.of(self._rows[left], self._targets[left]) for _, left in folds]
+            rest = np.setdiff1d(np.arange(len(self._rows)), np.concatenate([left for _, left in folds]))
+            everything = reduce(_Moments.plus, parts, _Moments.of(self._rows[rest], self._targets[rest]))
+            trained = [_Equations(everything.less(part), self._memory) for part in parts]
+            self._all = _Equations(everything, self._memory)
+            pairs = zip(trained, folds, strict=True)
+            left_out = [
+                _LeftOut(self._rows[left], self._labels[left], others, self._memory) for others, (_, left) in pairs
+            ]
+            self._left_out = folds, left_out
+        return self._left_out[1]
+
+
+class _LeftOut:
+    """The images that a fold leaves out, and the equations of the others; what is solved is kept."""
+
+    def __init__(self, rows: Rows, labels: Int64[np.ndarray, " images"], others: _Equations, memory: Squares) -> None:
+        self.labels = labels
+
+        @cache
+        def scores(penalty: float) -> Scores:
+            weight, bias = others.solved(penalty, memory)
+            return rows @ weight.T + bias
+
+        @cache
+        def least_loss(penalty: float) -> float:
+            return least_cross_entropy(scores(penalty), labels) * len(labels)
+
+        self.scores = scores
+        self.least_loss = least_loss
+        """At least that of its images together, whatever the temperature; nats."""
+
+
+def _loss_at_most(left_out: Sequence[_LeftOut], penalty: float) -> float:
+    """Returns the loss of all images left out at the first fold's temperature: at the best one it is no more; nats."""
+    temperature = fit_temperature(left_out[0].scores(penalty), left_out[0].labels)
+    return sum(
+        cross_entropy(one.labels, probabilities(one.scores(penalty), temperature)) * len(one.labels) for one in left_out
+    )
+
+
+def _turned(rows: Rows) -> tuple[Float64[np.ndarray, "images _"], Float64[np.ndarray, "features images"] | None]:
+    """Turns fewer rows than columns into as many dimensions as rows, and returns the basis; None where it need not.
+
+    All inner products stay, and with them penalised solutions, which lie in the span of the rows.
+    """
+    if len(rows) >= rows.shape[1]:
+        return rows, None
+    basis, coordinates = np.linalg.qr(rows.T)
+    return np.ascontiguousarray(coordinates.T), basis

@@ -1,0 +1,66 @@
+"""Features in shards: those of one file, bit for bit, from folders, zip files and URLs; errors are rows."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+
+from cytolora.cli.app import main
+
+
+def embed(*arguments: str | Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["embed", *map(str, arguments), "--model", "nano", "--threads", "1", "--quiet"])
+    assert not ended.value.code
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    return ds.dataset(out).to_table().to_pylist()
+
+
+@pytest.fixture(scope="module")
+def whole(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    folder = tmp_path_factory.mktemp("whole")
+    embed(drawn_cells, "--out", folder / "whole.parquet", "--cache", folder / "cache")
+    return rows(folder / "whole.parquet")
+
+
+def test_a_dataset_in_shards_has_the_rows_of_one_file(drawn_cells: Path, whole: list[object], tmp_path: Path):
+    embed(drawn_cells, "--out", tmp_path / "out", "--shard-size", "64")
+    assert [{key: value for key, value in row.items() if key != "error"} for row in rows(tmp_path / "out")] == whole
+
+
+@pytest.mark.parametrize("place", ["memory://bucket/cells", "memory://bucket/cells.zip"])
+def test_a_zip_file_and_a_url_give_the_same_features(
+    place: str, cells: Path, whole: list[dict[str, object]], tmp_path: Path
+):
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as packed:
+        for path in cells.rglob("*.png"):
+            packed.write(path, path.relative_to(cells))
+    fs = fsspec.filesystem("memory")
+    fs.put(str(cells), "/bucket/cells", recursive=True)
+    fs.put(str(tmp_path / "cells.zip"), "/bucket/cells.zip")
+    embed(place, "--unlabelled", "--out", tmp_path / "out", "--shard-size", "64")
+    fs.rm("/bucket", recursive=True)
+    found = rows(tmp_path / "out")
+    assert len(found) == 71
+    assert [row["path"] for row in found if row["features"] is None] == ["slide_99/aaa.png"]
+    names = ("path", "sha256", "features")
+    assert [[row[name] for name in names] for row in found[:60]] == [[row[name] for name in names] for row in whole]
+
+
+def test_an_image_that_cannot_be_read_is_a_row_with_an_error(
+    drawn_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(drawn_cells / "slide_00", tmp_path / "cells")
+    (tmp_path / "cells" / "aaa.png").write_text("no image")
+    embed(tmp_path / "cells", "--unlabelled", "--out", tmp_path / "out", "--shard-size", "64")
+    *others, last = rows(tmp_path / "out")
+    assert last["features"] is None
+    assert "Cannot read aaa.png" in str(last["error"])
+    assert all(row["error"] is None and np.isfinite(np.array(row["features"])).all() for row in others)
+    assert "P101" in capsys.readouterr().err
