@@ -149,6 +149,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "bit_flips": _FAULTS,
     "concurrent_runs": _FAULTS,
     "fuzz": _FAULTS,
+    "faults": _FAULTS,
     "kill_fit": _FAULTS,
     "ray_deaths": _FAULTS,
     "paused_service": _FAULTS,

@@ -36,7 +36,7 @@ load_dataset(data, dataset=None, *, split=None, label_map=None, pool=None, readi
 load_images(images, backbone, *, decoding=Decoding(version=2, frame=None, icc='ignore', value_range='full'))
 publish(bundle, to, *, private=False, licence_permits=False)
 report(runs, out, data=None, *, reading=ReadOptions(), checklist=())
-run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, pool=None, reading=ReadOptions(), device=None, engine=None, workers=None, retry_failed=False, checkpoint_minutes=10.0, progress=None)
+run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, pool=None, reading=ReadOptions(), device=None, engine=None, workers=None, retry_failed=False, checkpoint_minutes=10.0, gpus_per_run=1, micro_batch=None, progress=None)
 split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, leave_out=None, canonical=False, label_map=None, reading=ReadOptions())
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)

@@ -18,6 +18,7 @@ from cytolora.cli.app import main
 from cytolora.config.budget import Budget, EarlyStopping
 from cytolora.config.grid import GridSpec
 from cytolora.config.yaml import load_grid
+from cytolora.core import stopping
 from cytolora.core.progress import Progress
 from cytolora.experiments.engines.inline import run_jobs
 from cytolora.experiments.expand import narrowed
@@ -91,6 +92,19 @@ def test_a_run_killed_after_some_steps_takes_only_the_others_and_ends_with_the_s
     assert _run(_grid(), drawn_cells, tmp_path) == NUM_STEPS - steps
     assert _bytes(tmp_path) == whole
     assert _states(tmp_path) == []
+
+
+def test_a_run_that_is_asked_to_stop_keeps_its_state_though_none_is_due(
+    drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    answers = iter([False, False, True])
+    monkeypatch.setattr(stopping, "is_asked", lambda: next(answers, False))
+    with pytest.raises(stopping.StoppedError):
+        _train(_grid(), drawn_cells, tmp_path, minutes=10)
+    assert len(_states(tmp_path)) == 1
+    assert not [path for folder in (".claims", ".failed") for path in tmp_path.glob(f"{folder}/*")]
+    assert _run(_grid(), drawn_cells, tmp_path) == NUM_STEPS - 3
+    assert _bytes(tmp_path) == whole
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from cytolora.cli.command_line import command_line
 from cytolora.cli.console import Console, make_console, print_any_text
 from cytolora.cli.library_warnings import folded
 from cytolora.core.cache_damage import one_notice
+from cytolora.core.stopping import StoppedError
 from cytolora.errors import CytoloraError, how_to_install
 
 _USER_MUST_CHANGE = 2
@@ -85,8 +87,9 @@ def _help_in_full(arguments: Sequence[str]) -> None:
 def _run(arguments: Sequence[str] | None, console: Console) -> int:
     """Runs one command and returns its exit code; errors that a user can mend are one line."""
     try:
-        _help_in_full(sys.argv[1:] if arguments is None else arguments)
-        with one_notice():
+        arguments = sys.argv[1:] if arguments is None else arguments
+        _help_in_full(arguments)
+        with one_notice(), command_line(arguments):
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CytoloraError as error:
         console.print(f"cytolora: {_one_line(error)}")
@@ -115,6 +118,11 @@ def _run(arguments: Sequence[str] | None, console: Console) -> int:
         )
         console.print(f"cytolora: Cannot write {where}: {error.strerror}. {advice}")
         return _USER_MUST_CHANGE
+    except StoppedError as stopped:
+        console.print(
+            "cytolora: stopped by a signal. Finished work and checkpoints are kept; the same command resumes."
+        )
+        return stopped.exit_code
     except KeyboardInterrupt:
         console.print("cytolora: stopped. Finished work is kept; the same command resumes.")
         return _INTERRUPTED

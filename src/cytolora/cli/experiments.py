@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ from cyclopts import Parameter
 
 from cytolora.api import grids
 from cytolora.cli.cache_options import NO_LIMIT_GIVEN, LimitOptions
+from cytolora.cli.command_line import same_command
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
@@ -19,19 +22,22 @@ from cytolora.cli.options import (
     InputOptions,
     MachineOptions,
     ReadingOptions,
+    Several,
     add_backbones,
     pairs,
     read_grid,
     read_inputs,
+    sbatch_options,
 )
 from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
+from cytolora.core.stopping import heeding_signals
 from cytolora.core.text import counted
 from cytolora.data.pooling import Pool, account
 from cytolora.experiments.batch_division import BatchDivision
 from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
-from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
@@ -111,6 +117,8 @@ def run(
     engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
+    slurm: Annotated[Sequence[str], Several] = (),
+    slurm_worker: Annotated[bool, Parameter(show=False, negative="")] = False,
     retry_failed: Annotated[bool, Parameter(negative="")] = False,
     checkpoint_minutes: float = 10.0,
     gpus_per_run: int = 1,
@@ -128,6 +136,8 @@ def run(
             --shots 1 4 16 --out runs
         cytolora run exp2 --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda-general --model uni \\
             --leave-out dataset=herlev dataset=sipakmed --out runs
+        cytolora run exp2 --data herlev=smear2005 --out runs --engine slurm --workers 8 \\
+            --slurm partition=gpu gres=gpu:1 time=04:00:00
 
     Parameters
     ----------
@@ -136,14 +146,20 @@ def run(
     out
         Folder of stored runs; each finished run is a folder in it.
     engine
-        Engine that executes runs: inline (this process), processes (several of this machine) or ray (many workers, on
-        this machine or others). Without it, processes where --workers is given, ray with --address, else inline.
+        Engine that executes runs: inline (this process), processes (several of this machine), ray (many workers, on
+        this machine or others) or slurm (jobs of a SLURM cluster). Without it, processes where --workers is given, ray
+        with --address, slurm with --slurm, else inline.
     address
         HOST:PORT of a running Ray cluster, on the loopback address or protected by a token; without it, ray starts one
         on this machine.
     workers
         Runs at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at the threads given
-        to each.
+        to each. With slurm, the number of jobs, which has to be given.
+    slurm
+        Options of sbatch, each as NAME=VALUE or NAME alone: partition=gpu gres=gpu:1 cpus-per-task=8 time=04:00:00
+        exclusive. Near its time limit a job stores a checkpoint and is queued again.
+    slurm_worker
+        Works in this process, as one of the jobs that the same command without this option has started.
     retry_failed
         Tries runs again that failed for their data or weights, although these are the same since. Without it, the
         settings of such runs are left out, and told of at the end.
@@ -167,19 +183,25 @@ def run(
         return resolve_device(machine)
 
     machine.check()
-    given = Workers(address=address, count=workers)
     division = BatchDivision(processes=gpus_per_run, micro_batch=micro_batch)
+    given = Workers(address=address, count=workers, batch=sbatch_options(slurm), command=same_command("--slurm-worker"))
+    chosen_engine(engine, given)  # what does not go together is told of at once
+    if slurm_worker:
+        engine, given = "inline", THIS_PROCESS
+    is_batch = chosen_engine(engine, given).has_batch
+    if is_batch:
+        machine = replace(machine, device="cpu")  # of the jobs it is asked for, not of this machine
     add_backbones(inputs.backbone_file)
     spec = read_grid(grid, axes, inputs, reading)
     caching.apply(out / ".cache")
     device = chosen if machine.device in ("auto", "cpu") else chosen()  # one that is not here is told of at once
-    with show_progress(quiet=quiet) as progress:
+    with heeding_signals(), show_progress(quiet=quiet) as progress:
 
         def announce(plan: Plan, inputs: Inputs, device: "torch.device") -> "Rates | None":
             from cytolora.cli.machine import speed_of
 
             shared, store = chosen_engine(engine, given).name != "inline", Store(out)
-            if quiet:
+            if quiet or is_batch:
                 return None
             return speed_of(plan, inputs, store, device=device, progress=progress, is_shared=shared)
 

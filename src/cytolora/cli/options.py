@@ -1,5 +1,6 @@
 """Options shared by several commands."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +230,31 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, Path]:
             raise ConfigError(f"{option} names {name} twice; name it once.")
         paths[name] = Path(path).expanduser()
     return paths
+
+
+_SBATCH_OPTION = re.compile(r"([a-z][a-z0-9_-]*)(=.*)?", re.DOTALL)
+_SET_HERE = ("array", "output", "error", "open-mode", "wrap", "parsable", "requeue", "no-requeue", "test-only", "wait")
+
+
+def sbatch_options(texts: Sequence[str]) -> tuple[str, ...]:
+    """Reads NAME=VALUE or NAME texts as long options of sbatch; ``cpus_per_task`` is ``cpus-per-task``.
+
+    Raises:
+        ConfigError: If one is neither, or is set by the engine.
+    """
+    options = []
+    for text in texts:
+        match = _SBATCH_OPTION.fullmatch(text)
+        if match is None:
+            raise ConfigError(
+                f"--slurm expects long options of sbatch as NAME=VALUE or NAME, got {text!r}. Write partition=gpu for "
+                "--partition=gpu."
+            )
+        name = match[1].replace("_", "-")
+        if name in _SET_HERE:
+            raise ConfigError(f"--slurm {name} is set by cytolora itself; leave it out.")
+        options.append(f"--{name}{match[2] or ''}")
+    return tuple(options)
 
 
 def _parse_shots(text: str) -> int | Literal["all"]:

@@ -1,4 +1,4 @@
-"""How the batches of an adapter run are divided: among processes, and into passes. Loads no torch."""
+"""Batch division of an adapter run: among processes, and into passes. Loads no torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

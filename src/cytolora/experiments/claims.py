@@ -36,6 +36,7 @@ from cytolora.config.run import RunSpec, SplitSpec, to_plain
 from cytolora.core import locks, unfinished
 from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.progress import Progress
+from cytolora.core.stopping import stop_if_asked
 from cytolora.core.strict_json import read_json
 from cytolora.errors import StoreError
 from cytolora.experiments.claim_owner import Owner
@@ -164,6 +165,7 @@ def wait_for_any(root: Path, progress: Progress, elsewhere: Sequence[ClaimedErro
     progress.say(f"waiting for what other commands compute: {elsewhere[0]}{more}")
     awaited = {error.name for error in elsewhere}
     while awaited <= {claim.name for claim, _ in living(root)}:
+        stop_if_asked()
         time.sleep(_LOOK_SECONDS)
 
 

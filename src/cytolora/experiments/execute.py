@@ -12,6 +12,7 @@ import torch
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
+from cytolora.core.stopping import stop_if_asked
 from cytolora.core.text import counted
 from cytolora.errors import StoreError
 from cytolora.experiments import beside
@@ -135,6 +136,7 @@ def _on_frozen_features(
     if any(setting[0].kind == "linear" and missing[setting[0].setting_id] for setting in settings):
         tracker.know(_head_rates(job, session, session.features_of(session.manifest.samples[:1], preprocess).shape[1]))
     for setting in settings:
+        stop_if_asked()
         tracker.kind = on_frozen(setting)
         with blamed(setting):
             train_setting(session, store, setting, tracker=tracker)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cytolora.config.run import RunSpec
 from cytolora.core.files import write_json
+from cytolora.core.stopping import stop_if_asked
 from cytolora.core.strict_json import read_json
 from cytolora.core.text import counted
 from cytolora.errors import CytoloraError, DataError, EngineError, StoreError, WeightsError
@@ -58,8 +59,10 @@ def attempt(store: Store, inputs: Inputs, name: str, runs: Sequence[RunSpec], wo
     Raises:
         ClaimedError: If another process is at work at them.
         EngineError: If memory is too little again and again.
+        StoppedError: If the command was asked to stop: a boundary between runs.
         Exception: Whatever else ``work`` raises.
     """
+    stop_if_asked()
     with claimed(store.root, name, [run.run_id for run in runs]):
         for number in range(1, MAX_ATTEMPTS + 1):
             try:

@@ -98,7 +98,7 @@ def make_plan(grid: GridSpec, store: Store, inputs: Inputs) -> Plan:
             else:
                 rules = inputs.changed_pixels(run, old.identity.data_fingerprint)
                 stale.append(Stale(run_id=run.run_id, stored=old.identity, today=today[run.seed], pixel_rules=rules))
-    unfinished = {name for name, setting in by_setting.items() if _has_work(setting, stored_by_setting.get(name, ()))}
+    unfinished = {name for name, setting in by_setting.items() if has_work(setting, stored_by_setting.get(name, ()))}
     return Plan(
         runs=runs,
         stored=frozenset(stored),
@@ -160,7 +160,8 @@ def _jobs(by_setting: Mapping[str, Sequence[RunSpec]], unfinished: Set[str]) -> 
     )
 
 
-def _has_work(setting: Sequence[RunSpec], stored: Sequence[StoredRun]) -> bool:
+def has_work(setting: Sequence[RunSpec], stored: Sequence[StoredRun]) -> bool:
+    """Whether a run of a setting is missing, or a test score, given what is stored of it."""
     if len(stored) < len(setting) or not {run.run_id for run in setting} <= {run.run_id for run in stored}:
         return True
     left = decide(stored, {run.learning_rate for run in setting})

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cytolora.config.run import RunSpec, to_plain
+from cytolora.core import stopping
 from cytolora.core.files import canonical_json, sha256_text, staged_file
 from cytolora.core.provenance import software
 from cytolora.models.adapters.adalora import RankAllocation
@@ -132,9 +133,15 @@ class KeptState:
         return int(metadata["steps"])
 
     def after_step(self, num_steps: int, training: Training) -> None:
-        """Writes the state where it is due; a disk that does not take it costs a line, not the run."""
-        now = perf_counter()
-        if now - self._written < max(60 * self.minutes, _LEAST_RATIO * self._write_seconds if self.minutes else 0):
+        """Writes the state where it is due; a disk that does not take it costs a line, not the run.
+
+        Raises:
+            StoppedError: If the command was asked to stop; the state is written then.
+        """
+        now, is_asked = perf_counter(), stopping.is_asked()
+        if not is_asked and now - self._written < max(
+            60 * self.minutes, _LEAST_RATIO * self._write_seconds if self.minutes else 0
+        ):
             return
         early = {} if self.early is None else {_EARLY + name: one for name, one in self.early.tensors().items()}
         seconds = self.seconds_before + now - self._began
@@ -148,6 +155,8 @@ class KeptState:
             log.warning("Cannot keep the training state %s: %s. The run goes on without it.", self.path, error)
         self._written = perf_counter()
         self._write_seconds = self._written - now
+        if is_asked:
+            raise stopping.StoppedError
 
     def remove(self) -> None:
         """Removes the file, if there is one."""

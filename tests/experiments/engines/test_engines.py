@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
+import cytolora
 from cytolora.cli.app import main
-from cytolora.errors import ConfigError
+from cytolora.errors import ConfigError, EngineError
 from cytolora.experiments.engines import ray_cluster
 from cytolora.experiments.engines.ray_cluster import check_address, running_cluster
 from cytolora.experiments.engines.registry import ENGINES
+from cytolora.experiments.engines.slurm import _run
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 
 
@@ -27,18 +29,35 @@ def _refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
 def test_ls_lists_the_engines_and_no_other(capsys):
     with pytest.raises(SystemExit):
         main(["ls", "engines", "--json"])
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["inline", "processes", "ray"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["inline", "processes", "ray", "slurm"]
 
 
 def test_an_engine_that_does_not_exist_is_refused_in_one_line(capsys):
-    assert "Unknown engine 'slurm'. Known: inline, processes, ray." in _refused(capsys, "--engine", "slurm")
+    assert "Unknown engine 'dask'. Known: inline, processes, ray, slurm." in _refused(capsys, "--engine", "dask")
 
 
 def test_the_options_of_a_cluster_are_refused_without_one(capsys):
     said = _refused(capsys, "--engine", "inline", "--workers", "2")
-    assert "--workers is for --engine processes or ray; inline is this process alone" in said
+    assert "--workers is for --engine processes or ray or slurm; inline is this process alone" in said
     assert "--address is for --engine ray" in _refused(capsys, "--engine", "processes", "--address", "127.0.0.1:1")
+    assert "--slurm is for --engine slurm" in _refused(capsys, "--engine", "ray", "--slurm", "partition=gpu")
     ENGINES.get("inline").check(THIS_PROCESS)
+
+
+def test_options_of_sbatch_are_long_ones_that_the_engine_does_not_set(capsys):
+    assert "NAME=VALUE or NAME, got '-p gpu'. Write partition=gpu" in _refused(capsys, "--slurm=-p gpu")
+    assert "--slurm array is set by cytolora itself" in _refused(capsys, "--workers", "2", "--slurm", "array=0-9")
+
+
+def test_slurm_needs_a_number_of_jobs_a_command_and_sbatch(drawn_cells, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    options = {"engine": "slurm", "data": {"synthetic": drawn_cells}, "out": tmp_path / "runs", "shots": 1}
+    with pytest.raises(ConfigError, match="needs --workers N"):
+        cytolora.run("smoke", **options)
+    with pytest.raises(ConfigError, match="works from the command line"):
+        cytolora.run("smoke", workers=2, **options)
+    with pytest.raises(EngineError, match="sbatch is not on this machine"):
+        _run(["sbatch"])
 
 
 def test_fewer_than_one_worker_is_refused():

@@ -71,6 +71,8 @@ class Engine:
     """Whether these may be those of a cluster that runs already."""
     has_ranks: bool = False
     """Whether several processes may train one run."""
+    has_batch: bool = False
+    """Whether these are jobs of a batch system."""
 
     def check_division(self, division: BatchDivision) -> None:
         """Raises a ConfigError if several processes are asked for a run, and this engine does not start them."""
@@ -81,6 +83,8 @@ class Engine:
         """Raises a ConfigError if something is asked for that this engine does not do."""
         if workers.address is not None and not self.has_cluster:
             raise ConfigError(f"--address is for --engine {_able('has_cluster')}, not {self.name}.")
+        if workers.batch and not self.has_batch:
+            raise ConfigError(f"--slurm is for --engine {_able('has_batch')}, not {self.name}.")
         if workers != THIS_PROCESS and not self.has_workers:
             raise ConfigError(f"--workers is for --engine {_able('has_workers')}; {self.name} is this process alone.")
 
@@ -89,13 +93,14 @@ ENGINES: Registry[Engine] = Registry("engine")
 
 
 def chosen_engine(name: str | None, workers: Workers) -> Engine:
-    """Returns the engine of a name, or without one that which the workers ask for: none, some, or a cluster's.
+    """Returns the engine of a name, or without one that which the workers ask for: none, some, a cluster's, jobs.
 
     Raises:
         ConfigError: If it does not do what is asked for.
     """
     if name is None:
-        name = "ray" if workers.address is not None else "inline" if workers == THIS_PROCESS else "processes"
+        name = "inline" if workers == THIS_PROCESS else "processes"
+        name = "ray" if workers.address is not None else "slurm" if workers.batch else name
     engine = ENGINES.get(name)
     engine.check(workers)
     return engine
@@ -148,6 +153,21 @@ def _ray(
     from cytolora.experiments.engines.ray_driver import run_jobs
 
     run_jobs(jobs, inputs, store, device=device, progress=progress, workers=workers)
+
+
+def _slurm(
+    jobs: "Sequence[Job]",
+    inputs: "Inputs",
+    store: "Store",
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    rates: "Rates | None" = None,
+) -> None:
+    from cytolora.experiments.engines.slurm import run_jobs
+
+    run_jobs(jobs, store, progress=progress, workers=workers)
 
 
 def _inline_units(
@@ -223,5 +243,14 @@ ENGINES.add(
         run_units=_ray_units,
         has_workers=True,
         has_cluster=True,
+    )
+)
+ENGINES.add(
+    Engine(
+        name="slurm",
+        description="Jobs of a SLURM cluster, which share the work through the store; needs its sbatch command.",
+        run_jobs=_slurm,
+        has_workers=True,
+        has_batch=True,
     )
 )

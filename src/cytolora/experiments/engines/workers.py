@@ -1,7 +1,7 @@
-"""Workers of an engine: their cluster and their number; loads neither torch nor Ray."""
+"""Workers of an engine: their cluster, number and start; loads neither torch nor Ray."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cytolora.errors import ConfigError
@@ -21,6 +21,11 @@ class Workers:
     """HOST:PORT of a cluster that runs already; None starts one on this machine."""
     count: int | None = None
     """Processes that run at a time, at least 1; None: one a GPU, or as many as the CPUs hold at the threads set."""
+
+    batch: tuple[str, ...] = ()
+    """Options of a batch system's jobs, as its own command takes them: ``--partition=gpu``."""
+    command: tuple[str, ...] = field(default=(), compare=False)
+    """Program and arguments that work on the same plan in one process, for engines whose workers share no driver."""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:

@@ -1,0 +1,25 @@
+"""Arguments of the command that is running, for those that start it again elsewhere."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_arguments: ContextVar[tuple[str, ...]] = ContextVar("cytolora_arguments", default=())
+
+
+@contextmanager
+def command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Notes the arguments of a command as long as it runs."""
+    token = _arguments.set(tuple(arguments))
+    try:
+        yield
+    finally:
+        _arguments.reset(token)
+
+
+def same_command(*more: str) -> tuple[str, ...]:
+    """Returns program and arguments that start this command again, with more arguments; none outside a command."""
+    arguments = _arguments.get()
+    start = "from cytolora.cli.app import main; main()"
+    return (sys.executable, "-c", start, *arguments, *more) if arguments else ()

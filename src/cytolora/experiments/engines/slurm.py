@@ -1,0 +1,225 @@
+"""Distributes a plan over jobs of a SLURM cluster; needs its commands sbatch, squeue and scancel, and no package.
+
+A job is a task of an array, and does what the command itself does in one process. Jobs share no driver: they divide
+the work by claims in the store, so that they finish it without this process too. The script of a job goes to sbatch on
+its standard input: no file is read back that could run code, and nothing is pickled.
+"""
+
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cytolora.core.folders import folder_names
+from cytolora.core.progress import Progress
+from cytolora.core.text import counted
+from cytolora.errors import ConfigError, EngineError
+from cytolora.experiments.claim_owner import Owner
+from cytolora.experiments.engines.driver import kept
+from cytolora.experiments.engines.workers import Workers
+from cytolora.experiments.plan import Job, has_work, stored_runs
+from cytolora.experiments.store import Store, unwritable
+
+_SIGNAL = "--signal=B:USR1@180"
+"""Seconds before the time limit at which a job is told; SLURM may be a minute early."""
+_LOOK_SECONDS = 1.0
+_MAX_ASK_SECONDS = 15.0
+"""Between two questions to the controller, which answers all users of a cluster."""
+_SILENT_SECONDS = 900.0
+"""Longest time without an answer of the controller."""
+_SEEN_SECONDS = 120
+"""Longest time until a result of another machine is seen: network file systems keep old listings for a minute."""
+_ENDED = frozenset(
+    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
+)
+_GONE = "GONE"
+"""State of a job that the controller no longer knows."""
+_TAIL_BYTES = 4000
+
+SCRIPT = """#!/bin/bash
+trap 'is_near=1; kill -USR1 "$worker"' USR1
+export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-${{SLURM_CPUS_ON_NODE:-1}}}}"
+{command} &
+worker=$!
+wait "$worker"; code=$?
+if [ "$is_near" ]; then wait "$worker"; code=$?; fi
+if [ "$is_near" ] && [ "$code" != 0 ] && [ "$code" != 2 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt 100 ]; then
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+fi
+exit "$code"
+"""
+"""Of a job. The signal ends the first ``wait``; the worker stops within a minute, and its task is queued again."""
+
+
+def run_jobs(jobs: Sequence[Job], store: Store, *, progress: Progress, workers: Workers) -> None:
+    """Submits an array of jobs that work on a plan, and waits for them; interrupted, it cancels them.
+
+    Raises:
+        ConfigError: If the number of jobs or the command of a job is not known.
+        EngineError: If sbatch is missing or refuses the jobs, or they end with something left to do.
+    """
+    if workers.count is None:
+        raise ConfigError("--engine slurm needs --workers N: the number of jobs to submit.")
+    if not workers.command:
+        raise ConfigError("The engine slurm works from the command line: cytolora run GRID --engine slurm --workers N.")
+    if not jobs:
+        return
+    missing = {run.run_id for job in jobs for run in job.runs} - set(folder_names(store.root))
+    store.make_root()
+    folder = _log_folder(store.root)
+    array = _submit(workers, min(workers.count, max(1, len(missing))), folder)
+    progress.begin(counted(len(missing), "run"), len(missing), "runs")
+    progress.say(f"SLURM job {array.job_id} of {counted(array.size, 'task')}; what they say stands in {folder}")
+    try:
+        states = array.watch(store.root, missing, progress)
+    except KeyboardInterrupt:
+        array.cancel()
+        raise
+    _check_all_done(jobs, store, states, folder)
+
+
+@dataclass(kw_only=True)
+class _Array:
+    """Jobs that were submitted together."""
+
+    job_id: str
+    size: int
+    states: dict[str, str] = field(default_factory=dict)
+    """By task: ``12_0``."""
+    reasons: frozenset[str] = frozenset()
+    """Why tasks wait."""
+
+    def watch(self, root: Path, missing: set[str], progress: Progress) -> Mapping[str, str]:
+        """Waits until all tasks have ended; returns their states. Progress is what is stored."""
+        began = asked = answered = time.monotonic()
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            stored = missing.intersection(folder_names(root))
+            missing = missing - stored
+            progress.done(len(stored))
+            now = time.monotonic()
+            if now - asked < min(_MAX_ASK_SECONDS, (asked - began) / 4):
+                continue
+            asked, before = now, dict(self.states)
+            if self._ask():
+                answered = now
+            elif now - answered > _SILENT_SECONDS:
+                raise EngineError(
+                    f"SLURM's controller has not answered for {now - answered:.0f} s. Job {self.job_id} goes on "
+                    "without this command; the same command waits for it."
+                )
+            self._tell(before, progress)
+            if self.states and _ENDED.union([_GONE]).issuperset(self.states.values()):
+                progress.done(len(missing.intersection(folder_names(root))))
+                return self.states
+
+    def cancel(self) -> None:
+        """Cancels all tasks that have not ended."""
+        _run(["scancel", self.job_id])
+
+    def _ask(self) -> bool:
+        """Asks the controller for the states of the tasks; False where it does not answer."""
+        listed = _run(["squeue", "--noheader", "--array", "--states=all", "--format=%i %T %r", f"--jobs={self.job_id}"])
+        rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+        if listed.returncode and "Invalid job id" not in listed.stderr:
+            return False
+        if not rows:  # ended so long ago that they were forgotten
+            self.states = dict.fromkeys(self.states or [self.job_id], _GONE)
+            return True
+        self.states = {row[0]: row[1] for row in rows if len(row) > 1}
+        self.reasons = frozenset(row[2] for row in rows if len(row) > 2 and row[1] == "PENDING")
+        return True
+
+    def _tell(self, before: Mapping[str, str], progress: Progress) -> None:
+        for task, state in self.states.items():
+            if state != before.get(task) and state in _ENDED and state != "COMPLETED":
+                progress.say(f"SLURM job {task}: {state}")
+        counts = Counter(self.states.values())
+        reasons = f" ({', '.join(sorted(self.reasons))})" if self.reasons else ""
+        progress.status(f"SLURM: {_listed(counts)}{reasons}")
+
+
+def _submit(workers: Workers, size: int, folder: Path) -> _Array:
+    options = [
+        "--parsable",
+        "--job-name=cytolora",
+        "--requeue",
+        _SIGNAL,
+        *workers.batch,
+        f"--array=0-{size - 1}",
+        "--open-mode=append",
+        f"--output={str(folder).replace('%', '%%')}/%A_%a.log",
+    ]
+    submitted = _run(["sbatch", *options], SCRIPT.format(command=shlex.join(workers.command)))
+    if submitted.returncode:
+        lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in submitted.stderr.splitlines()]
+        raise EngineError(f"sbatch refused the job: {'; '.join(lines) or 'it gave no reason'}. Nothing was started.")
+    return _Array(job_id=submitted.stdout.strip().partition(";")[0], size=size)
+
+
+def _run(command: Sequence[str], script: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """Runs a command of SLURM; one that does not answer within two minutes counts as failed.
+
+    Raises:
+        EngineError: If it is not on this machine.
+    """
+    if shutil.which(command[0]) is None:
+        raise EngineError(f"{command[0]} is not on this machine. Start --engine slurm on a login node of the cluster.")
+    try:
+        return subprocess.run(command, input=script, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} did not answer within 120 s")
+
+
+def _log_folder(root: Path) -> Path:
+    """Returns the folder of what the jobs of this user write to standard output and error; only the user reads it.
+
+    Raises:
+        EngineError: If it is a link or another user's.
+    """
+    folder = (root / f".slurm-{Owner.this_process().user}").absolute()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise EngineError(f"{folder} is not a folder of this user. Move it away; jobs write their output there.")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def _check_all_done(jobs: Sequence[Job], store: Store, states: Mapping[str, str], folder: Path) -> None:
+    settings = [setting for job in jobs for setting in job.settings]
+    deadline = time.monotonic() + (_SEEN_SECONDS if "COMPLETED" in states.values() else 0)
+    while settings := [one for one in settings if has_work(one, stored_runs(store, one))]:
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"The SLURM jobs have ended ({_listed(Counter(states.values()))}) with "
+                f"{counted(len(settings), 'setting')} left to do{_last_words(states, folder)}. {kept(store)}"
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _last_words(states: Mapping[str, str], folder: Path) -> str:
+    """Returns the last line of a job that failed."""
+    for task, state in states.items():
+        path = folder / f"{task}.log"
+        if state != "FAILED" or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        if lines:
+            return f"; {task}: {lines[-1].removeprefix('cytolora: ').rstrip('.')}"
+    return f"; their output is in {folder}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
