@@ -60,8 +60,9 @@ def test_a_text_file_opened_in_the_encoding_of_the_locale_is_recognised(source: 
 
 def test_no_module_opens_a_text_file_in_the_encoding_of_the_locale():
     archives = {(f"{name}.py", "packed") for name in ("archive", "unpacked_archive", "zip_members", "signatures")} | {
-        ("bloodmnist.py", "archive")
-    }  # zip members are bytes
+        *(("bloodmnist.py", "archive"), ("arrays.py", "self._archive")),
+        *(("image_sources.py", "remote"), ("remote.py", "self"), ("remote.py", ")")),
+    }  # zip members and files behind URLs are bytes
     found = {}
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")

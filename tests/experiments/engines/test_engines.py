@@ -38,7 +38,7 @@ def test_an_engine_that_does_not_exist_is_refused_in_one_line(capsys):
 
 def test_the_options_of_a_cluster_are_refused_without_one(capsys):
     said = _refused(capsys, "--engine", "inline", "--workers", "2")
-    assert "--workers is for --engine processes or ray or slurm; inline is this process alone" in said
+    assert "--workers is for --engine processes, ray or slurm; inline is this process alone" in said
     assert "--address is for --engine ray" in _refused(capsys, "--engine", "processes", "--address", "127.0.0.1:1")
     assert "--slurm is for --engine slurm" in _refused(capsys, "--engine", "ray", "--slurm", "partition=gpu")
     ENGINES.get("inline").check(THIS_PROCESS)

@@ -107,7 +107,8 @@ def chosen_engine(name: str | None, workers: Workers) -> Engine:
 
 
 def _able(what: str) -> str:
-    return " or ".join(engine.name for engine in ENGINES if getattr(engine, what))
+    names = [engine.name for engine in ENGINES if getattr(engine, what)]
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _inline(
