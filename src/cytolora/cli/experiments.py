@@ -153,7 +153,7 @@ def run(
         HOST:PORT of a running Ray cluster, on the loopback address or protected by a token; without it, ray starts one
         on this machine.
     workers
-        Runs at a time with processes or ray, jobs with slurm; without it, one a GPU, or as many as the CPUs hold at the threads given
+        Runs at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at the threads given
         to each. With slurm, the number of jobs, which has to be given.
     slurm
         Options of sbatch, each as NAME=VALUE or NAME alone: partition=gpu gres=gpu:1 cpus-per-task=8 time=04:00:00
