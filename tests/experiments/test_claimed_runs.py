@@ -19,7 +19,7 @@ from cytolora.errors import StoreError
 from cytolora.experiments import claims
 from cytolora.experiments import execute as run_module
 from cytolora.experiments.claims import ClaimedError, claimed
-from cytolora.experiments.engines import units as units_module
+from cytolora.experiments.engines import queue as queue_module
 from cytolora.experiments.engines.pool import Pool
 from cytolora.experiments.engines.units import Unit, Units, split_up
 from cytolora.experiments.expand import expand
@@ -206,7 +206,7 @@ class _Crew:
 
 
 def test_a_pool_gives_out_later_what_another_command_is_at_work_at(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(units_module, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(queue_module, "_AGAIN_SECONDS", 0.01)
     runs = expand(tiny_grid(methods=["lora"]))
     settings = (tuple(runs),)
     units = Units(waiting=[Unit(key=("synthetic", "nano"), settings=settings, only=run, cost=1) for run in runs])
