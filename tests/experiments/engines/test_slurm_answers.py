@@ -40,7 +40,8 @@ def _command(folder: Path, name: str, script: str) -> None:
 def test_a_task_that_the_controller_forgot_keeps_the_state_that_it_ended_in(monkeypatch: pytest.MonkeyPatch):
     _answering(monkeypatch, "12_0 FAILED None\n12_1 RUNNING None\n12_2 RUNNING None", "12_1 COMPLETED None")
     array = _Array(job_id="12", size=3)
-    assert array._ask() and array._ask() and array._ask()
+    for _ in range(3):
+        assert array._ask()
     assert array.states == {"12_0": "FAILED", "12_1": "COMPLETED", "12_2": "GONE"}
 
 
@@ -62,9 +63,11 @@ def test_what_is_no_number_of_a_job_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_stop_request_ends_the_wait_for_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     _answering(monkeypatch)
-    with pytest.raises(stopping.StoppedError), stopping.heeding_signals():
+    array = _Array(job_id="12", size=1)
+    with stopping.heeding_signals():
         stopping.ask()
-        _Array(job_id="12", size=1).watch(tmp_path, set(), SILENT)
+        with pytest.raises(stopping.StoppedError):
+            array.watch(tmp_path, set(), SILENT)
 
 
 def test_arguments_of_any_bytes_come_to_the_job_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -115,7 +115,7 @@ def pickled(setup: Any) -> bytes:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"What workers need cannot be sent to another process: {error}. A function or class of a backbone has to "
-            "stand in a module that they can import, not inside a function; or leave out --workers."
+            "stand in a module that they can import, not inside a function; or leave out --workers and --gpus-per-run."
         ) from error
 
 
