@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from stand_in_runs import run_and_its_test_set, units_of
@@ -42,7 +43,7 @@ class _Crew:
     def start(self, worker: _Worker) -> _Worker:
         return worker
 
-    def work(self, worker: _Worker, unit: Unit) -> _Worker:
+    def work(self, worker: _Worker, unit: Any) -> _Worker:
         worker.unit, worker.has_taken = unit, False
         self.before_work(self, worker)
         worker.has_taken = not worker.is_dead

@@ -267,9 +267,7 @@ def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
     assert chosen_engine("ray", Workers(count=2)).name == "ray"
     with pytest.raises(ConfigError, match="--address is for --engine ray, not processes"):
         chosen_engine("processes", Workers(address="127.0.0.1:1"))
-    with pytest.raises(
-        ConfigError, match="--workers is for --engine processes or ray or slurm; inline is this process alone"
-    ):
+    with pytest.raises(ConfigError, match="--workers is for --engine processes or ray or slurm; inline is this"):
         chosen_engine("inline", Workers(count=2))
 
 
