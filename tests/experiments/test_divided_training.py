@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,12 +22,14 @@ from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.errors import EngineError
 from cytolora.experiments.batch_division import WHOLE, BatchDivision
 from cytolora.experiments.divided_training import train_divided
-from cytolora.experiments.engines.ranks import ranks_of
+from cytolora.experiments.engines.processes import ProcessCrew
+from cytolora.experiments.engines.ranks import Ranks, ranks_of
 from cytolora.experiments.engines.worker import WorkerSetup
 from cytolora.experiments.execute import open_session
 from cytolora.experiments.plan import make_plan
 from cytolora.experiments.store import Store
 from cytolora.models.encoder_with_head import EncoderWithHead
+from cytolora.training.group import join
 from cytolora.training.resources import Inputs
 from cytolora.training.trained import Trained
 
@@ -114,6 +117,21 @@ def test_a_lost_process_is_replaced_and_one_lost_again_and_again_ends_the_run(
             train_divided(session, store, run)
     monkeypatch.undo()
     _assert_agree(found, _trained(tmp_path, inputs, run), 1e-4)
+
+
+def test_the_folder_where_processes_meet_is_gone_before_they_train(tmp_path: Path):
+    """A process that is killed in training cannot remove it any more."""
+    folder, sums = tmp_path / "meeting", list[float]()
+    folder.mkdir()
+    other = Thread(target=lambda: sums.append(join(folder, 1, 2).sum(torch.ones(1)).item()), daemon=True)
+    other.start()
+    group = Ranks(
+        setup=b"", size=2, gpus=[], threads=1, progress=Progress(), crew=ProcessCrew(setup=b"", gpus=[])
+    )._join(folder)
+    assert not folder.exists()
+    assert group.sum(torch.ones(1)).item() == 2
+    other.join(60)
+    assert sums == [2]
 
 
 @contextmanager

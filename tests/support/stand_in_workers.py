@@ -53,6 +53,10 @@ class Worker:
         if key == 'wait':
             open(self.setup, 'w').close()
             time.sleep(60)
+        while key == 'until asked':
+            from cytolora.core.stopping import stop_if_asked
+            stop_if_asked()
+            time.sleep(0.02)
         while key == 'until told' and not os.path.exists(self.setup): time.sleep(0.02)
         return 7
 own.Worker = Worker

@@ -217,6 +217,7 @@ def run_grid(
     plan = _checked_plan(spec, store, inputs)
     division.check(plan.runs)
     if plan.jobs:
+        chosen.check_ready(workers)
         require_writable(out)  # now, not after the first run; a finished store may be one to read
     if any([inputs.fetch_weights(job.backbone, progress) for job in plan.jobs]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now

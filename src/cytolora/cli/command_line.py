@@ -18,8 +18,12 @@ def command_line(arguments: Sequence[str]) -> Iterator[None]:
         _arguments.reset(token)
 
 
-def same_command(*more: str) -> tuple[str, ...]:
-    """Returns program and arguments that start this command again, with more arguments; none outside a command."""
-    arguments = _arguments.get()
+def same_command(*flags: str) -> tuple[str, ...]:
+    """Returns program and arguments that start this command again, with more flags; none outside a command.
+
+    The flags stand before all others, which ``--`` may end. The folder that it is started in is no place of modules
+    (``-P``), as it is none for the program ``cytolora``.
+    """
+    name, *arguments = _arguments.get() or ("",)
     start = "from cytolora.cli.app import main; main()"
-    return (sys.executable, "-c", start, *arguments, *more) if arguments else ()
+    return (sys.executable, "-P", "-c", start, name, *flags, *arguments) if name else ()

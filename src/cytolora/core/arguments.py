@@ -74,6 +74,14 @@ def as_whole_numbers(value: OneOrMany[int], name: str = "Whole numbers") -> tupl
     return tuple(int(number) for number in _many(value, Integral, name))
 
 
+def check_count(value: object, name: str) -> None:
+    """Raises a ConfigError unless this is a whole number of at least 1."""
+    if not isinstance(value, Integral):
+        raise ConfigError(f"{name} is a whole number, got {_shown(value)}.")
+    if int(value) < 1:
+        raise ConfigError(f"{name} is at least 1, got {value}.")
+
+
 def as_device(value: "str | torch.device | None", name: str = "The device") -> "torch.device":
     """Returns a device that is on this machine; None: the CPU, ``auto``: CUDA, else Apple's GPU (MPS), else the CPU.
 

@@ -29,6 +29,11 @@ class StoppedError(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
+def ask() -> None:
+    """Has work of this process end at its next boundary."""
+    _asked.set()
+
+
 def is_asked() -> bool:
     """Whether work is to end at its next boundary."""
     return _asked.is_set()
@@ -51,20 +56,20 @@ def heeding_signals(grace_seconds: float = _GRACE_SECONDS) -> Iterator[None]:
         yield
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request(number: int, frame: FrameType | None) -> None:
         if not _asked.is_set():
-            _asked.set()
+            ask()
             signal.setitimer(signal.ITIMER_REAL, grace_seconds)
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise StoppedError(_TERMINATED if number == signal.SIGTERM else STOPPED_EARLY)
 
-    handlers = {signal.SIGUSR1: ask, signal.SIGALRM: stop, signal.SIGTERM: stop}
+    handlers = {signal.SIGUSR1: request, signal.SIGALRM: stop, signal.SIGTERM: stop}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was no handler of Python
         _asked.clear()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cytolora.config.run import RunSpec
+from cytolora.core.arguments import check_count
 from cytolora.errors import ConfigError
 
 
@@ -17,10 +18,9 @@ class BatchDivision:
     """Images that one process takes through the encoder together, at most; None: as many as are fastest."""
 
     def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise ConfigError(f"--gpus-per-run is at least 1, got {self.processes}.")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ConfigError(f"--micro-batch is at least 1, got {self.micro_batch}.")
+        check_count(self.processes, "--gpus-per-run")
+        if self.micro_batch is not None:
+            check_count(self.micro_batch, "--micro-batch")
 
     def check(self, runs: Iterable[RunSpec]) -> None:
         """Raises a ConfigError unless every batch of adapter runs is divided evenly: else GPUs would wait in turns."""

@@ -121,6 +121,8 @@ def split_evenly(count: int, parts: int) -> list[tuple[int, int]]:
 def join(folder: Path, rank: int, size: int, *, watch: Callable[[], None] = lambda: None) -> Group:
     """Meets the other processes in a folder that only this user may read, and returns the group.
 
+    When it returns, no process needs the folder any more.
+
     Args:
         watch: Called while others are waited for; raises if one of them cannot come.
 
@@ -140,9 +142,11 @@ def join(folder: Path, rank: int, size: int, *, watch: Callable[[], None] = lamb
     options._timeout = wait
     options._devices = [ProcessGroupGloo.create_device(hostname="127.0.0.1")]
     try:
-        return Group(rank=rank, size=size, links=ProcessGroupGloo(store, rank, size, options))
+        group = Group(rank=rank, size=size, links=ProcessGroupGloo(store, rank, size, options))
     except RuntimeError as error:
         raise RankLostError("The processes of this run could not connect.") from error
+    group.sum(torch.zeros(1))  # all have connected: the folder is read no more
+    return group
 
 
 def _await_all(store: Any, rank: int, size: int, watch: Callable[[], None]) -> None:

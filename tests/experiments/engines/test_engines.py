@@ -4,6 +4,8 @@ import json
 import re
 import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,12 @@ def test_slurm_needs_a_number_of_jobs_a_command_and_sbatch(drawn_cells, tmp_path
 def test_fewer_than_one_worker_is_refused():
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         Workers(count=0)
+
+
+@pytest.mark.parametrize("given", [{"gpus_per_run": "2"}, {"micro_batch": 1.5}, {"workers": 2.0}])
+def test_a_number_from_python_that_is_not_whole_is_one_line(given: dict[str, Any], tmp_path: Path):
+    with pytest.raises(ConfigError, match="is a whole number, got "):
+        cytolora.run("smoke", out=tmp_path / "runs", **given)
 
 
 def test_a_missing_ray_is_one_line_that_says_how_to_install_it(capsys, monkeypatch, drawn_cells, tmp_path):

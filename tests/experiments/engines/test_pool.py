@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from stand_in_runs import run_and_its_test_set, units_of
 
+from cytolora.core import stopping
 from cytolora.core.progress import SILENT, Progress
 from cytolora.errors import EngineError
-from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.pool import Pool, WorkerDiedError, WorkerStoppedError
 from cytolora.experiments.engines.units import Unit
 
 
@@ -31,6 +33,8 @@ class _Crew:
     before_end: Callable[["_Crew", _Worker], None] = lambda crew, worker: None
     """Called when a worker has taken its unit, before it is done."""
     workers: list[_Worker] = field(default_factory=list)
+    num_asked: int = 0
+    """How often it was asked to stop."""
 
     def new(self) -> _Worker:
         self.workers.append(_Worker(len(self.workers)))
@@ -39,7 +43,7 @@ class _Crew:
     def start(self, worker: _Worker) -> _Worker:
         return worker
 
-    def work(self, worker: _Worker, unit: Unit) -> _Worker:
+    def work(self, worker: _Worker, unit: Any) -> _Worker:
         worker.unit, worker.has_taken = unit, False
         self.before_work(self, worker)
         worker.has_taken = not worker.is_dead
@@ -57,6 +61,8 @@ class _Crew:
     def result(self, promise: _Worker) -> int:
         if promise.is_dead:
             raise WorkerDiedError(f"worker {promise.number} was killed", has_taken=promise.has_taken)
+        if self.num_asked and promise.unit is not None:
+            raise WorkerStoppedError
         promise.num_done += promise.is_ready
         promise.is_ready, promise.unit = True, None
         return 1
@@ -64,8 +70,23 @@ class _Crew:
     def is_gone(self, worker: _Worker) -> bool:
         return worker.is_dead
 
+    def ask_to_stop(self) -> None:
+        self.num_asked += 1
+
     def has_room(self) -> bool:
         return True
+
+
+def test_a_stop_request_has_workers_come_to_a_boundary_and_gives_nothing_out():
+    crew, units = _Crew(before_work=lambda crew, worker: stopping.ask()), units_of("one", "two", "three", "four")
+    pool = Pool(crew=crew, units=units, progress=SILENT)
+    with pytest.raises(stopping.StoppedError), stopping.heeding_signals():
+        pool.run(3)
+    assert not pool.busy
+    assert crew.num_asked == 1
+    assert len(crew.workers) == 3
+    assert len(units.waiting) + sum(worker.num_done for worker in crew.workers) == 4
+    assert len(units.waiting) > 1
 
 
 @pytest.mark.parametrize("num_dead", [1, 2, 3, 4, 7])

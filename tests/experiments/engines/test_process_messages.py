@@ -72,7 +72,7 @@ def test_a_setup_that_cannot_be_sent_is_one_line(what: Any, tmp_path: Path, monk
         processes.run_jobs([], Inputs(data={}), Store(tmp_path), **options)
 
 
-def test_what_a_worker_refuses_is_the_error_of_therun_units(crew: ProcessCrew):
+def test_what_a_worker_refuses_is_the_error_of_the_run(crew: ProcessCrew):
     with pytest.raises(DataError, match=r"^cell\.png is no image\.$"):
         run_units(crew, "refuse")
 

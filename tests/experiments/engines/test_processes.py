@@ -23,7 +23,7 @@ from cytolora.cli.app import main
 from cytolora.core.progress import SILENT
 from cytolora.errors import ConfigError, EngineError
 from cytolora.experiments.engines import processes
-from cytolora.experiments.engines.pool import Pool, WorkerDiedError
+from cytolora.experiments.engines.pool import Pool, WorkerDiedError, WorkerStoppedError
 from cytolora.experiments.engines.processes import ProcessCrew, sized
 from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
@@ -53,7 +53,21 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(crew: ProcessCrew):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
-def test_three_workers_that_are_killed_while_idle_do_not_end_therun_units(crew: ProcessCrew, tmp_path: Path):
+def test_a_worker_ends_its_work_at_a_boundary_when_the_command_asks_and_heeds_no_signal_itself(crew: ProcessCrew):
+    worker = crew.new()
+    assert crew.wait([crew.start(worker)], 30) == [worker]
+    crew.work(worker, units_of("until asked").waiting[0])
+    os.kill(worker.popen.pid, signal.SIGUSR1)  # a batch system may send it to all processes of a job
+    assert crew.wait([worker], 0.2) == []
+    crew.ask_to_stop()
+    while not crew.wait([worker], 30):
+        pass
+    with pytest.raises(WorkerStoppedError):
+        crew.result(worker)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_three_workers_that_are_killed_while_idle_do_not_end_the_run(crew: ProcessCrew, tmp_path: Path):
     units = run_and_its_test_set("until told")
     pool = Pool(crew=crew, units=units, progress=SILENT)
 
@@ -253,9 +267,7 @@ def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
     assert chosen_engine("ray", Workers(count=2)).name == "ray"
     with pytest.raises(ConfigError, match="--address is for --engine ray, not processes"):
         chosen_engine("processes", Workers(address="127.0.0.1:1"))
-    with pytest.raises(
-        ConfigError, match="--workers is for --engine processes, ray or slurm; inline is this process alone"
-    ):
+    with pytest.raises(ConfigError, match="--workers is for --engine processes, ray or slurm; inline is this process"):
         chosen_engine("inline", Workers(count=2))
 
 

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from cytolora.core.progress import Progress
+from cytolora.core.stopping import is_asked, stop_if_asked
 from cytolora.core.text import counted
 from cytolora.errors import EngineError
 from cytolora.experiments.claims import ClaimedError
@@ -29,6 +30,10 @@ class WorkerDiedError(Exception):
         """Takes the line, and whether the worker had begun with what it was given."""
         super().__init__(why)
         self.has_taken = has_taken
+
+
+class WorkerStoppedError(Exception):
+    """A worker has ended its work at a boundary, as it was asked to."""
 
 
 class Crew(Protocol):
@@ -56,7 +61,12 @@ class Crew(Protocol):
         Raises:
             CytoloraError: That of the worker.
             WorkerDiedError: If the worker is gone, and another can take its place.
+            WorkerStoppedError: If it has ended its work at a boundary, as it was asked to.
         """
+        ...
+
+    def ask_to_stop(self) -> None:
+        """Has the workers end their work at its next boundary, where they can be told."""
         ...
 
     def is_gone(self, worker: Any) -> bool:
@@ -84,6 +94,8 @@ class Pool:
     num_workers: int = 0
     untaken: int = 0
     """Workers in a row that ended before they began with a unit; a unit that is done begins the count anew."""
+    is_stopping: bool = False
+    """Whether the workers were asked to stop."""
     awaited: set[str] = field(default_factory=set)
     """What was said of work that other commands are at."""
 
@@ -92,19 +104,34 @@ class Pool:
 
         Raises:
             EngineError: If workers cannot be started, or die at one unit again and again.
+            StoppedError: If the command was asked to stop, and no worker is at work any more.
         """
         is_left, self.num_workers = is_left or Event(), num_workers
         self.progress.say(f"starting {num_workers} workers")
         for _ in range(num_workers):
             self._start()
         while (self.units.are_left or self.busy) and not is_left.is_set():
-            self._replace_gone()
-            self._give_out()
+            if not self._stops():
+                self._replace_gone()
+                self._give_out()
             if not self.starting and not self.busy:  # all that is left is computed by other commands
                 is_left.wait(_WAIT_SECONDS / 4)
                 continue
             for promise in self._ready(is_left):
                 self._take_in(promise)
+
+    def _stops(self) -> bool:
+        """Whether the command was asked to stop: then workers come to a boundary, and no unit is given out any more.
+
+        Raises:
+            StoppedError: If no worker is at work any more.
+        """
+        if not self.busy:
+            stop_if_asked()
+        if is_asked() and not self.is_stopping:
+            self.is_stopping = True
+            self.crew.ask_to_stop()
+        return self.is_stopping
 
     def _ready(self, is_left: Event) -> list[Any]:
         """Waits for the next event; returns its promise, none if the event is set or an idle worker has ended.
@@ -116,6 +143,8 @@ class Pool:
         while not is_left.is_set():
             if ready := self.crew.wait([*self.starting, *self.busy], _WAIT_SECONDS):
                 return ready
+            if is_asked() and not self.is_stopping:
+                return []
             if any(self.crew.is_gone(worker) for worker, _ in self.idle) or (self.units.elsewhere and self.idle):
                 return []
             seconds = monotonic() - began
@@ -165,6 +194,9 @@ class Pool:
             images = self._result(promise, unit)
         except ClaimedError as error:
             self._put_off(worker, unit, error)
+            return
+        except WorkerStoppedError:
+            self.units.give_back(unit)
             return
         if images is None:
             return

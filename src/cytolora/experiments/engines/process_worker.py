@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, BinaryIO
 
+from cytolora.core import stopping
 from cytolora.errors import CytoloraError
 from cytolora.experiments.engines.notices import Notice
 
@@ -27,6 +28,10 @@ NOTICE = "notice"
 """Word of a message besides: with a log record, or a warning, for the driver to show."""
 FAILED = "failed"
 """Word of an answer: with the stack trace of a fault of the program."""
+STOPPED = "stopped"
+"""Word of an answer: that work ended at a boundary, as it was asked to."""
+STOP = "stop"
+"""What is told in place of work: to end at the next boundary."""
 
 
 RUNS = "cytolora.experiments.engines.worker"
@@ -49,7 +54,9 @@ def main(module: str = RUNS) -> None:
 
 def _work(module: str) -> None:
     """Makes ready by the first thing that comes in, and does all others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
+    for name in ("SIGINT", "SIGUSR1"):  # they may reach all processes of a terminal or a job; the first one decides
+        if hasattr(signal, name):  # not all are on Windows
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     answers = Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what any library prints is no answer
     _send_notices(answers)
@@ -68,7 +75,10 @@ def _listen(told: BinaryIO, queue: "SimpleQueue[Any]") -> None:
     code = 0
     try:
         while True:
-            queue.put(pickle.load(told))
+            if (what := pickle.load(told)) == STOP:
+                stopping.ask()
+            else:
+                queue.put(what)
     except EOFError:
         pass  # the pipe is closed: nobody waits for what this process is at
     except BaseException:  # what was told cannot be read here
@@ -122,6 +132,8 @@ def _send_notices(answers: Answers) -> None:
 def _answer(answers: Answers, work: Callable[[], int]) -> None:
     try:
         answer = DONE, work()
+    except stopping.StoppedError:
+        answer = STOPPED, None
     except (CytoloraError, OSError, ModuleNotFoundError) as error:
         text = traceback.format_exc()
         answer = (REFUSED, (error, text)) if _is_sendable(error) else (FAILED, text)

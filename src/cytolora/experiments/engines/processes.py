@@ -28,8 +28,8 @@ from cytolora.core.text import counted
 from cytolora.errors import ConfigError, CytoloraError, EngineError
 from cytolora.experiments.engines.driver import open_units, worker_setup
 from cytolora.experiments.engines.notices import Notices
-from cytolora.experiments.engines.pool import Pool, WorkerDiedError
-from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, RUNS, TAKEN
+from cytolora.experiments.engines.pool import Pool, WorkerDiedError, WorkerStoppedError
+from cytolora.experiments.engines.process_worker import DONE, FAILED, NOTICE, RUNS, STOP, STOPPED, TAKEN
 from cytolora.experiments.engines.queue import Queue
 from cytolora.experiments.engines.workers import SetUp, Workers
 from cytolora.experiments.plan import Job
@@ -115,7 +115,7 @@ def pickled(setup: Any) -> bytes:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"What workers need cannot be sent to another process: {error}. A function or class of a backbone has to "
-            "stand in a module that they can import, not inside a function; or leave out --workers."
+            "stand in a module that they can import, not inside a function; or leave out --workers and --gpus-per-run."
         ) from error
 
 
@@ -269,6 +269,7 @@ class ProcessCrew:
         Raises:
             CytoloraError: That of the process; so an OSError, and a ModuleNotFoundError.
             WorkerDiedError: If it is gone.
+            WorkerStoppedError: If it ended at a boundary, as it was asked to.
             RuntimeError: If it met anything else, with its stack trace.
         """
         if promise.message is None:
@@ -276,6 +277,8 @@ class ProcessCrew:
         word, value = promise.message
         if word == DONE:
             return value
+        if word == STOPPED:
+            raise WorkerStoppedError
         if word == FAILED:
             raise RuntimeError(f"A worker failed:\n{value}")
         error, text = value
@@ -290,6 +293,11 @@ class ProcessCrew:
     def has_room(self) -> bool:
         """Always: processes are started at once, or not at all."""
         return True
+
+    def ask_to_stop(self) -> None:
+        """Has all processes end their work at its next boundary."""
+        for process in self.processes:
+            process.tell(pickle.dumps(STOP))
 
     def end(self) -> None:
         """Ends all processes; what they have not stored is lost, and computed by the next command."""

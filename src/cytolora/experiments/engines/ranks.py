@@ -4,6 +4,7 @@ The others are child processes like the workers of the engine ``processes``, wit
 process that started them. They write nothing; they are kept from run to run, and replaced together when one is lost.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ class Ranks:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            with tempfile.TemporaryDirectory(prefix="cytolora-") as folder:
+            with tempfile.TemporaryDirectory(prefix="cytolora-", ignore_cleanup_errors=True) as folder:
                 crew = self._ready()
                 self._answered = []
                 for rank, other in enumerate(self.others, 1):
@@ -130,7 +131,9 @@ class Ranks:
         return self.crew
 
     def _join(self, folder: Path) -> Group:
-        return join(folder, 0, self.size, watch=self._watch)
+        group = join(folder, 0, self.size, watch=self._watch)
+        shutil.rmtree(folder, ignore_errors=True)  # now: whoever kills this process later leaves nothing behind
+        return group
 
     def _watch(self) -> None:
         """Raises a RankLostError if one of the others has answered before all have met: it cannot go on."""

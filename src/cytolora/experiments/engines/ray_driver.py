@@ -203,6 +203,9 @@ class RayCrew:
         """Never known: Ray tells it of the next thing that an actor is given."""
         return False
 
+    def ask_to_stop(self) -> None:
+        """Does nothing: an actor does what it was told before; without its driver it ends."""
+
     def has_room(self) -> bool:
         """Whether the nodes hold a worker at all."""
         return free_resources(self.ray)[0] >= self.resources["num_cpus"]

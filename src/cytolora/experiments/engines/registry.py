@@ -38,6 +38,14 @@ class RunJobs(Protocol):
         ...
 
 
+class CheckReady(Protocol):
+    """Raises an error if work cannot begin: now, not after checkpoints were fetched and plans written."""
+
+    def __call__(self, workers: Workers) -> None:
+        """Looks at what was asked for, and at this machine."""
+        ...
+
+
 class RunUnits(Protocol):
     """Does all that a queue holds; for work that is no plan of runs."""
 
@@ -65,6 +73,8 @@ class Engine:
     run_jobs: RunJobs
     run_units: RunUnits | None = None
     """None: it does runs alone."""
+    check_ready: CheckReady = lambda workers: None
+    """Of runs."""
     has_workers: bool = False
     """Whether it distributes runs over ``Workers``."""
     has_cluster: bool = False
@@ -171,6 +181,18 @@ def _slurm(
     run_jobs(jobs, store, progress=progress, workers=workers)
 
 
+def _ray_ready(workers: Workers) -> None:
+    from cytolora.experiments.engines.ray_driver import check_cluster
+
+    check_cluster(workers)
+
+
+def _slurm_ready(workers: Workers) -> None:
+    from cytolora.experiments.engines.slurm import check_cluster
+
+    check_cluster(workers)
+
+
 def _inline_units(
     units: "Queue[Any]",
     setup: SetUp,
@@ -211,9 +233,9 @@ def _ray_units(
     safe: str,
     worker: str,
 ) -> None:
-    from cytolora.experiments.engines.ray_driver import check_cluster, run_units
+    from cytolora.experiments.engines.ray_driver import run_units
 
-    check_cluster(workers)
+    _ray_ready(workers)
     run_units(units, setup, device=device, progress=progress, workers=workers, safe=safe, worker=worker)
 
 
@@ -242,6 +264,7 @@ ENGINES.add(
         description="Many workers of a Ray cluster, on this machine or others; needs cytolora[ray].",
         run_jobs=_ray,
         run_units=_ray_units,
+        check_ready=_ray_ready,
         has_workers=True,
         has_cluster=True,
     )
@@ -251,6 +274,7 @@ ENGINES.add(
         name="slurm",
         description="Jobs of a SLURM cluster, which share the work through the store; needs its sbatch command.",
         run_jobs=_slurm,
+        check_ready=_slurm_ready,
         has_workers=True,
         has_batch=True,
     )

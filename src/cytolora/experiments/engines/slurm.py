@@ -6,6 +6,7 @@ its standard input: no file is read back that could run code, and nothing is pic
 """
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from cytolora.core.folders import folder_names
 from cytolora.core.progress import Progress
+from cytolora.core.stopping import stop_if_asked
 from cytolora.core.text import counted
 from cytolora.errors import ConfigError, EngineError
 from cytolora.experiments.claim_owner import Owner
@@ -41,6 +43,8 @@ _ENDED = frozenset(
 _GONE = "GONE"
 """State of a job that the controller no longer knows."""
 _TAIL_BYTES = 4000
+_NO_LOG_NAME = re.compile(r"[^\w.@+-]")
+"""What the name of the folder of output does not take from the name of a user."""
 
 SCRIPT = """#!/bin/bash
 trap 'is_near=1; kill -USR1 "$worker"' USR1
@@ -61,15 +65,11 @@ def run_jobs(jobs: Sequence[Job], store: Store, *, progress: Progress, workers: 
     """Submits an array of jobs that work on a plan, and waits for them; interrupted, it cancels them.
 
     Raises:
-        ConfigError: If the number of jobs or the command of a job is not known.
-        EngineError: If sbatch is missing or refuses the jobs, or they end with something left to do.
+        EngineError: If sbatch refuses the jobs, or they end with something left to do.
     """
-    if workers.count is None:
-        raise ConfigError("--engine slurm needs --workers N: the number of jobs to submit.")
-    if not workers.command:
-        raise ConfigError("The engine slurm works from the command line: cytolora run GRID --engine slurm --workers N.")
     if not jobs:
         return
+    assert workers.count is not None, "check_cluster asks for it"
     missing = {run.run_id for job in jobs for run in job.runs} - set(folder_names(store.root))
     store.make_root()
     folder = _log_folder(store.root)
@@ -84,12 +84,28 @@ def run_jobs(jobs: Sequence[Job], store: Store, *, progress: Progress, workers: 
     _check_all_done(jobs, store, states, folder)
 
 
+def check_cluster(workers: Workers) -> None:
+    """Raises an error if no jobs can be submitted: now, not after data were read.
+
+    Raises:
+        ConfigError: If the number of jobs or the command of a job is not known.
+        EngineError: If sbatch is missing.
+    """
+    if workers.count is None:
+        raise ConfigError("--engine slurm needs --workers N: the number of jobs to submit.")
+    if not workers.command:
+        raise ConfigError("The engine slurm works from the command line: cytolora run GRID --engine slurm --workers N.")
+    _require("sbatch")
+
+
 @dataclass(kw_only=True)
 class _Array:
     """Jobs that were submitted together."""
 
     job_id: str
     size: int
+    cluster: tuple[str, ...] = ()
+    """Option of the commands that names it, where the jobs went to another one: a number alone is another job there."""
     states: dict[str, str] = field(default_factory=dict)
     """By task: ``12_0``."""
     reasons: frozenset[str] = frozenset()
@@ -99,6 +115,7 @@ class _Array:
         """Waits until all tasks have ended; returns their states. Progress is what is stored."""
         began = asked = answered = time.monotonic()
         while True:
+            stop_if_asked()
             time.sleep(_LOOK_SECONDS)
             stored = missing.intersection(folder_names(root))
             missing = missing - stored
@@ -121,18 +138,22 @@ class _Array:
 
     def cancel(self) -> None:
         """Cancels all tasks that have not ended."""
-        _run(["scancel", self.job_id])
+        _run(["scancel", *self.cluster, self.job_id])
 
     def _ask(self) -> bool:
-        """Asks the controller for the states of the tasks; False where it does not answer."""
-        listed = _run(["squeue", "--noheader", "--array", "--states=all", "--format=%i %T %r", f"--jobs={self.job_id}"])
-        rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+        """Asks the controller for the states of the tasks; False where it does not answer.
+
+        It forgets what ended minutes ago: that keeps the state in which it was seen last, if that was an end.
+        """
+        options = ["--noheader", "--array", "--states=all", "--format=%i %T %r", f"--jobs={self.job_id}"]
+        listed = _run(["squeue", *self.cluster, *options])
         if listed.returncode and "Invalid job id" not in listed.stderr:
             return False
-        if not rows:  # ended so long ago that they were forgotten
-            self.states = dict.fromkeys(self.states or [self.job_id], _GONE)
-            return True
-        self.states = {row[0]: row[1] for row in rows if len(row) > 1}
+        split = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+        rows = [row for row in split if len(row) > 1 and row[0].partition("_")[0] == self.job_id]
+        before = self.states if self.states or rows else {self.job_id: _GONE}
+        forgotten = {task: state if state in _ENDED else _GONE for task, state in before.items()}
+        self.states = {**forgotten, **{row[0]: row[1] for row in rows}}
         self.reasons = frozenset(row[2] for row in rows if len(row) > 2 and row[1] == "PENDING")
         return True
 
@@ -160,7 +181,16 @@ def _submit(workers: Workers, size: int, folder: Path) -> _Array:
     if submitted.returncode:
         lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in submitted.stderr.splitlines()]
         raise EngineError(f"sbatch refused the job: {'; '.join(lines) or 'it gave no reason'}. Nothing was started.")
-    return _Array(job_id=submitted.stdout.strip().partition(";")[0], size=size)
+    number, _, cluster = submitted.stdout.strip().partition(";")
+    if not number.isdecimal():
+        said = number.partition("\n")[0]
+        raise EngineError(f"sbatch gave no job's number, but: {said!r}. Look at the --slurm options: one is no job's.")
+    return _Array(job_id=number, size=size, cluster=(f"--clusters={cluster}",) if cluster else ())
+
+
+def _require(command: str) -> None:
+    if shutil.which(command) is None:
+        raise EngineError(f"{command} is not on this machine. Start --engine slurm on a login node of the cluster.")
 
 
 def _run(command: Sequence[str], script: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -169,12 +199,14 @@ def _run(command: Sequence[str], script: str | None = None) -> "subprocess.Compl
     Raises:
         EngineError: If it is not on this machine.
     """
-    if shutil.which(command[0]) is None:
-        raise EngineError(f"{command[0]} is not on this machine. Start --engine slurm on a login node of the cluster.")
+    _require(command[0])
+    content = None if script is None else os.fsencode(script)  # names of files are bytes, in whatever encoding
     try:
-        return subprocess.run(command, input=script, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, input=content, capture_output=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]} did not answer within 120 s")
+    said, errors = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    return subprocess.CompletedProcess(command, done.returncode, said, errors)
 
 
 def _log_folder(root: Path) -> Path:
@@ -183,7 +215,9 @@ def _log_folder(root: Path) -> Path:
     Raises:
         EngineError: If it is a link or another user's.
     """
-    folder = (root / f".slurm-{Owner.this_process().user}").absolute()
+    user = Owner.this_process().user
+    plain = _NO_LOG_NAME.sub("-", user)  # DOMAIN\\user: in a name with a backslash sbatch replaces nothing
+    folder = (root / f".slurm-{plain if plain == user else f'{plain}-{os.getuid()}'}").absolute()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -197,7 +231,8 @@ def _log_folder(root: Path) -> Path:
 
 def _check_all_done(jobs: Sequence[Job], store: Store, states: Mapping[str, str], folder: Path) -> None:
     settings = [setting for job in jobs for setting in job.settings]
-    deadline = time.monotonic() + (_SEEN_SECONDS if "COMPLETED" in states.values() else 0)
+    may_be_done = not {"COMPLETED", _GONE}.isdisjoint(states.values())
+    deadline = time.monotonic() + (_SEEN_SECONDS if may_be_done else 0)
     while settings := [one for one in settings if has_work(one, stored_runs(store, one))]:
         if time.monotonic() > deadline:
             raise EngineError(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cytolora.errors import ConfigError
+from cytolora.core.arguments import check_count
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,8 @@ class Workers:
     """Program and arguments that work on the same plan in one process, for engines whose workers share no driver."""
 
     def __post_init__(self) -> None:
-        if self.count is not None and self.count < 1:
-            raise ConfigError(f"--workers is at least 1, got {self.count}.")
+        if self.count is not None:
+            check_count(self.count, "--workers")
 
 
 THIS_PROCESS = Workers()
