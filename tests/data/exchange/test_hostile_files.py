@@ -142,7 +142,7 @@ def _header(name: str, kind: bytes, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.type = kind
     header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    header[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    header[124:136] = (size % 256**12).to_bytes(12)  # as GNU tar writes what octal digits cannot
     header[148:156] = b" " * 8
     header[148:155] = b"%06o\0" % sum(header)
     return bytes(header)

@@ -19,7 +19,7 @@ from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import DataError
 
 MAX_BYTES = 2**28
-"""Of a file of labels: enough for a million images; read, JSON takes up to 30 times as much memory."""
+"""Of a file of labels; as JSON it takes many times as much memory."""
 _FOLDERS_OF_LABELS = re.compile(r"annotations?|anns?|labels?", re.IGNORECASE)
 """Folders beside those of the images."""
 _FOLDERS_OF_IMAGES = ("", "images/", "data/", "img/", "train/", "val/", "test/")
