@@ -106,3 +106,31 @@ def test_a_bucket_that_cannot_be_reached_is_one_line(
     assert (ended.value.code, len(lines)) == (2, 1)
     assert "s3://bucket/cells cannot be reached: No route to s3://bucket/cells as a driver says it." in lines[0]
     assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIA:SECRET@bucket/cells",
+        "s3://AKIA:SEC/RET@bucket/cells",
+        "gs://user:SECRET@bucket/cells",
+        "memory://SECRET@bucket/cells",
+        "s3://bucket/cells/a.png?X-Amz-Signature=SECRET",
+        "gs://bucket/a.png?alt=media&token=SECRET",
+        "https://host/a.png?sig=SECRET",
+    ],
+)
+def test_a_key_in_a_url_is_refused_and_never_repeated(url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    for place in (["--unlabelled", "--workers", "1"], []):
+        with pytest.raises(SystemExit) as ended:
+            main(["embed", url, *place, "--model", "nano", "--out", str(tmp_path / "out")])
+        assert ended.value.code == 2
+        told = capsys.readouterr()
+        assert "key or a signature" in " ".join(told.err.split())
+        assert "RET" not in told.err + told.out
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("url", ["memory://bucket/x?/group=3/*.png", "file:///a@b/c:d.png", "s3://arn:aws:s3:eu:1:x/y"])
+def test_no_key_is_seen_where_there_is_none(url: str):
+    remote.check_url(url)

@@ -10,6 +10,8 @@ import pyarrow.dataset as ds
 import pytest
 
 from cytolora.cli.app import main
+from cytolora.errors import ConfigError
+from cytolora.sharding.folder import ShardFolder
 
 
 def embed(*arguments: str | Path) -> None:
@@ -64,3 +66,24 @@ def test_an_image_that_cannot_be_read_is_a_row_with_an_error(
     assert "Cannot read aaa.png" in str(last["error"])
     assert all(row["error"] is None and np.isfinite(np.array(row["features"])).all() for row in others)
     assert "P101" in capsys.readouterr().err
+
+
+def test_names_are_relative_however_the_folder_is_written(drawn_cells: Path, tmp_path: Path, monkeypatch):
+    shutil.copytree(drawn_cells / "slide_00", tmp_path / "cells")
+    monkeypatch.chdir(tmp_path)
+    embed("./cells/", "--unlabelled", "--out", tmp_path / "out", "--shard-size", "64")
+    assert {Path(str(row["path"])).parent for row in rows(tmp_path / "out")} == {Path()}
+
+
+@pytest.mark.parametrize("name", ["cells.h5ad", "cells.npz"])
+def test_the_name_of_a_file_is_no_folder_of_shards(name: str, drawn_cells: Path, tmp_path: Path):
+    with pytest.raises(SystemExit) as ended:
+        main(["embed", str(drawn_cells), "--model", "nano", "--shard-size", "64", "--out", str(tmp_path / name)])
+    assert ended.value.code == 2
+    assert not (tmp_path / name).exists()
+
+
+def test_a_manifest_with_shards_of_no_image_is_refused(tmp_path: Path):
+    (tmp_path / "_manifest.json").write_text('{"version": 1, "shard_size": 0}')
+    with pytest.raises(ConfigError, match="no manifest of version 1"):
+        ShardFolder(root=tmp_path).manifest()

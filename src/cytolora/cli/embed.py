@@ -84,6 +84,7 @@ def embed(
     from cytolora.cli.print_findings import print_findings
     from cytolora.cli.progress import show_progress
     from cytolora.cli.session import check_no_model, open_session, read_manifest
+    from cytolora.data.remote import check_url
     from cytolora.errors import ConfigError
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import unlabelled as list_images
@@ -94,6 +95,8 @@ def embed(
             "--unlabelled reads neither labels, groups nor subsets; leave out --dataset, --split, --group-column, "
             "--subset-column and --groups-from."
         )
+    if is_url(path):
+        check_url(path)
     if is_url(path) and not unlabelled:
         raise ConfigError(f"{path} is a URL, of which no labels are read: add --unlabelled.")
     if shards.is_asked:

@@ -47,6 +47,15 @@ def shown(text: str) -> str:
     return repr(text) if unicodedata.is_normalized("NFC", text) else ascii(text)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written: file names and JSON may hold halves of characters, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def matching(text: str, known: Iterable[str]) -> str | None:
     """Returns the known text that is meant: the very same, else the only one of the same normal form."""
     texts = list(known)

@@ -1,6 +1,8 @@
 """Files behind URLs (``s3://``, ``gs://``, ``file://``, ``memory://``) through fsspec, loaded when one is named."""
 
 import errno
+import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +19,11 @@ from cytolora.errors import ConfigError, CytoloraError, DataError, EngineError, 
 Result = TypeVar("Result")
 
 _WILD = ("*", "?", "[")
+_SIGNED = re.compile(
+    r"[?&](x-amz-|x-goog-|awsaccesskeyid|googleaccessid|access|signature|sig|token|key|secret|password)[^=&]*=",
+    re.IGNORECASE,
+)
+"""Parameters that hold a key or a signature."""
 _NUM_TRIED = 6
 """Images of a folder that is called like one of masks, that are opened."""
 _VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "mtime", "LastModified", "updated", "created")
@@ -117,17 +124,35 @@ def _of_file(url: str, work: Callable[[], Result]) -> Result:
         ) from error
 
 
+def check_url(url: str) -> None:
+    """Refuses keys and signatures in a URL, which would be printed, and kept with the name of every image.
+
+    Raises:
+        ConfigError: If there are any; it does not repeat them.
+    """
+    scheme, _, rest = url.partition("://")
+    bucket = rest.partition("/")[0]  # a key may hold a slash: then all that stands here is its beginning
+    has_key = ":" in bucket and not bucket.startswith("arn:") and scheme.lower() != "file"
+    if "@" in bucket or has_key or _SIGNED.search(rest):
+        raise ConfigError(
+            f"A URL of {scheme}:// holds a key or a signature, which would be kept with the name of every image. Leave "
+            "it out: the driver finds credentials by itself (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS)."
+        )
+
+
 def file_system(url: str) -> Any:
     """Returns fsspec's file system of a URL.
 
     Raises:
-        ConfigError: If nothing reads such URLs, or its driver is not installed.
+        ConfigError: If nothing reads such URLs, its driver is not installed, or it holds a key.
     """
+    check_url(url)
     name = url.partition("://")[0].lower()
     scheme = _SCHEMES.get(name)
     if scheme is None:
         known = ", ".join(f"{one}://" for one in _SCHEMES)
         raise ConfigError(f"{url}: URLs of {name}:// are not read; expected one of {known}, or a path.")
+    logging.getLogger(scheme.driver or "fsspec").setLevel(logging.CRITICAL)  # gcsfs writes its stack traces there
     try:
         import fsspec
 

@@ -23,6 +23,10 @@ Kind = Literal["image", "unread", "mask", "slide picture", "link", "broken link"
 """unread: an image, by its name or its content, that is not read; link: in a circle, or to what is walked anyway;
 broken link: leads nowhere; other: no image. Litter and hidden files have no kind: they are passed over."""
 
+UNPACKED_FOLDER = ".images"
+"""Behind the name of a file: the folder beside it that its images are unpacked into."""
+UNPACKED_MARKER = "unpacked.json"
+"""In a folder that was unpacked: from what."""
 _NUM_TRIED = 6
 """Images of a folder that is called like one of masks, that are opened."""
 _MAX_BYTES = 2**28
@@ -36,6 +40,11 @@ class Found:
     path: Path
     """Of a zip file its name inside."""
     kind: Kind
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Whether a folder holds what was unpacked from a file beside it, which is no data of its own."""
+    return folder.name.endswith(UNPACKED_FOLDER) and os.path.isfile(folder / UNPACKED_MARKER)  # noqa: PTH113
 
 
 def walk(folder: Path) -> Iterator[Found]:
@@ -98,6 +107,16 @@ def content_at(name: str, open_: Open) -> str:
 def files_in(folder: Path) -> dict[Path, Kind]:
     """Tells the kinds of the files of one folder, sorted by name, sub-folders left out."""
     return dict(_listed(folder).kinds)
+
+
+def plain_files_in(folder: Path) -> list[Path]:
+    """Lists the files of one folder that can be opened, sorted by name, without a look at what they are."""
+    return _listed(folder).plain
+
+
+def entered_in(folder: Path) -> list[Path]:
+    """Lists the sub-folders, sorted by name: litter left out, masks and links not."""
+    return [path for path, is_folder, _ in _listed(folder).entries if is_folder]
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -168,7 +187,8 @@ class _Listing:
                 found = sorted((one.name, _is_folder(one), one.is_symlink()) for one in entries)
         except OSError as error:
             raise DataError(f"Cannot read the folder {folder}: {error.strerror or error}.") from error
-        self.entries = [(folder / name, *kind) for name, *kind in found if not is_passed_over(name)]
+        entries = [(folder / name, *kind) for name, *kind in found if not is_passed_over(name)]
+        self.entries = [one for one in entries if not is_unpacked(one[0])]
         """Each with whether it is a folder, and whether it is a link."""
 
     @cached_property
@@ -177,6 +197,11 @@ class _Listing:
         files = {path.name: path for path, is_folder, _ in self.entries if not is_folder}
         kinds = kinds_of(files, lambda name: files[name].open("rb"))
         return {path: kinds[name] for name, path in files.items()}
+
+    @cached_property
+    def plain(self) -> list[Path]:
+        """The files that can be opened without waiting: no pipes, no broken links."""
+        return [path for path, is_folder, _ in self.entries if not is_folder and os.path.isfile(path)]  # noqa: PTH113
 
 
 _LISTED: ContextVar[dict[Path, tuple[int, _Listing]] | None] = ContextVar("listed", default=None)

@@ -24,6 +24,8 @@ from cytolora.errors import ConfigError, DataError
 MANIFEST = "_manifest.json"
 _VERSION = 1
 _LISTS = ".lists"
+_OF_FILES = (".csv", ".parquet", ".h5ad", ".npz", ".geojson")
+"""Suffixes that no folder of shards is meant with."""
 _PART = re.compile(r"part-\d{6}-[0-9a-f]{16}\.parquet")
 _ABOUT = b"cytolora"
 """Key of the JSON in a part's metadata."""
@@ -89,7 +91,7 @@ class ShardFolder:
         Raises:
             ConfigError: If the folder holds other files, or shards of another model, other options or paths.
         """
-        if self.root.is_file() or (self.root.suffix.lower() in (".csv", ".parquet") and not self.root.is_dir()):
+        if self.root.is_file() or (self.root.suffix.lower() in _OF_FILES and not self.root.is_dir()):
             raise ConfigError(
                 f"--out {self.root} is one file, and shards (--engine, --workers, --shard-size) are several in a "
                 f"folder; name one, such as {self.root.with_suffix('')}."
@@ -154,7 +156,8 @@ class ShardFolder:
             return None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self.root / MANIFEST} cannot be read: {error}. Choose another --out.") from error
-        whole = isinstance(found, dict) and type(found.get("shard_size")) is int
+        size = found.get("shard_size") if isinstance(found, dict) else None
+        whole = type(size) is int and size > 0
         if not whole or found.get("version") != _VERSION:
             raise ConfigError(
                 f"{self.root / MANIFEST} is no manifest of version {_VERSION}, which this version of cytolora writes. "

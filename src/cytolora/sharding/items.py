@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from cytolora.classifier.inference.image_sources import DAMAGED, Source, open_archive
+from cytolora.classifier.inference.image_sources import DAMAGED, Source, as_text, open_archive
 from cytolora.core.arguments import is_url
 from cytolora.data.manifest import Manifest
 from cytolora.data.remote import RemoteFile, file_system, normal_url
@@ -64,7 +64,7 @@ def of_sources(sources: Iterable[Source], *, below: str = "") -> Iterable[Item]:
     Args:
         below: Path or URL that their names are given relative to.
     """
-    prefix = f"{(normal_url(below) if is_url(below) else below).rstrip('/')}/"
+    prefix = f"{(normal_url(below) if is_url(below) else as_text(Path(below))).rstrip('/')}/"
     for source in sources:
         name = source.name.removeprefix(prefix) if below else source.name
         yield Item(source=replace(source, name=name))

@@ -21,7 +21,7 @@ from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError, unreadable
 from cytolora.data.imaging.room import one_image, take_room
 from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.remote import RemoteFile, found_at, walk_url
-from cytolora.data.walk import Found, walk, walk_zip
+from cytolora.data.walk import Found, is_unpacked, walk, walk_zip
 from cytolora.errors import DataError
 
 _MAX_BYTES = 2**28
@@ -193,7 +193,7 @@ def _images_at(path: str | Path) -> Iterator[Source]:
         yield Source(name=as_text(place), file=place)
     elif _is_wild(path):
         for found in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  (patterns may be absolute)
-            if not is_litter(found):
+            if not is_litter(found) and not is_unpacked(Path(found)):
                 yield from _images_at(found)
 
 

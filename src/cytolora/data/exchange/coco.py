@@ -33,18 +33,20 @@ def read_coco(file: Path) -> Iterator[Labelled]:
     if not isinstance(whole, dict):
         raise ValueError("it is no object")
     images, annotations = listed(whole.get("images"), "images"), listed(whole.get("annotations"), "annotations")
-    names = {one.get("id"): one.get("name") for one in listed(whole.get("categories"), "categories")}
+    categories = _by_id(listed(whole.get("categories"), "categories"), "categories")
+    names = {number: one.get("name") for number, one in categories.items()}
+    by_id = _by_id(images, "images")
     of_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
     for one in annotations:
-        of_image[one.get("image_id")].append(one)
-    strange = next((one for one in of_image if one not in {image.get("id") for image in images}), None)
-    if strange is not None:
-        raise NoLabelsError(f"an annotation belongs to image {strange!r}, which it does not list")
+        number = one.get("image_id")
+        if not _is_id(number) or number not in by_id:
+            raise NoLabelsError(f"an annotation belongs to image {number!r}, which it does not list")
+        of_image[number].append(one)
     for number, image in enumerate(images, start=1):
         name = image.get("file_name")
         if not isinstance(name, str):
             raise NoLabelsError(f"image {number} has no file_name")
-        label = only([_label(one, image, names, name) for one in of_image[image.get("id")]], name)
+        label = only([_label(one, image, names, name) for one in of_image[image["id"]]], name)
         if label:
             yield Labelled(number=number, path=name, label=label, fields=scalars(image, _OF_IMAGES))
 
@@ -53,10 +55,28 @@ def _label(annotation: dict[str, Any], image: dict[str, Any], names: dict[Any, A
     box = annotation.get("bbox")
     if box and not (isinstance(box, list) and covers(box, image.get("width"), image.get("height"))):
         raise NoLabelsError(f"image {name!r} has boxes around cells, not a label")
-    label = names.get(annotation.get("category_id"))
+    number = annotation.get("category_id")
+    label = names.get(number) if _is_id(number) else None
     if not isinstance(label, str):
-        raise NoLabelsError(f"image {name!r} has category {annotation.get('category_id')!r}, which it does not list")
+        raise NoLabelsError(f"image {name!r} has category {number!r}, which it does not list")
     return label
+
+
+def _by_id(entries: list[dict[str, Any]], what: str) -> dict[Any, dict[str, Any]]:
+    """Returns entries by their id; raises ValueError where one has none, or that of another: labels would be mixed."""
+    by_id: dict[Any, dict[str, Any]] = {}
+    for one in entries:
+        number = one.get("id")
+        if not _is_id(number):
+            raise ValueError(f"one of {what} has the id {number!r}, expected a number")
+        if number in by_id:
+            raise ValueError(f"two of {what} have the id {number!r}")
+        by_id[number] = one
+    return by_id
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def write_coco(manifest: Manifest, out: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Images inside one file, with their labels: unpacked once into a folder beside it, and read from there."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import canonical_json, sha256_text
+from cytolora.core.text import is_utf8
 from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.csv import TABLE, read_csv
@@ -16,13 +18,14 @@ from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.subset_folders import subset_named
 from cytolora.data.readers.unpacked import unpack_once
 from cytolora.data.signatures import SIGNATURE_BYTES, signature
+from cytolora.data.walk import UNPACKED_FOLDER, UNPACKED_MARKER
 from cytolora.errors import DataError
 
-_FOLDER = ".images"
-"""Behind the name of a file: the folder beside it that its images are unpacked into."""
 _MAX_IMAGES = 1_000_000
 MAX_IMAGE_BYTES = 2**28
 """Of one image as it is stored."""
+_MAX_NAME, _MAX_PATH = 255, 1024
+"""Bytes of a name, and of a path inside the file."""
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "TIFF": ".tif", "WebP": ".webp"}
 
 
@@ -68,7 +71,7 @@ class Container:
             read_with=self.manifest,
             looks_like=lambda path: bool(self.sources(path)),
             description=self.description,
-            companions=(*self.companions, f"*{_FOLDER}/{TABLE}", f"*{_FOLDER}/unpacked.json"),
+            companions=(*self.companions, f"*{UNPACKED_FOLDER}/{TABLE}", f"*{UNPACKED_FOLDER}/{UNPACKED_MARKER}"),
             group_rule="from its field group, where it has one",
             generic=True,
         )
@@ -100,7 +103,7 @@ class Container:
             names = ", ".join(file.name for file in sources)
             raise DataError(f"{path} holds several files of {self.title} ({names}); point at one of them.")
         root = path if path.is_dir() else path.parent
-        target = root / f"{path.resolve().name}{_FOLDER}"
+        target = root / f"{path.resolve().name}{UNPACKED_FOLDER}"
         key = sha256_text(canonical_json([self.name, *(self._stated(file, root) for file in sources)]))
         unpack_once(target, key, lambda folder: self._write(sources, root, folder))
         return target
@@ -121,16 +124,16 @@ class Container:
             for one in self._checked(source):
                 path = f"{inside}/{one.path}" if inside else one.path
                 file = folder / path
-                file.parent.mkdir(parents=True, exist_ok=True)
                 try:
+                    file.parent.mkdir(parents=True, exist_ok=True)
                     with file.open("xb") as opened:
                         opened.write(one.content)
-                except FileExistsError:
+                except (FileExistsError, NotADirectoryError):
                     raise DataError(f"{source} holds {one.path} twice; nothing was unpacked.") from None
                 rows.append((path, one.label, {**({"subset": subset} if subset else {}), **one.fields}))
         if not rows:
             raise DataError(f"{sources[0]} holds no images; expected {self.description}")
-        columns = sorted({name for _, _, fields in rows for name in fields} - {"path", "label"})
+        columns = sorted({name for _, _, fields in rows for name in fields} - {"path", "label", ""})
         lines = [csv_line(["path", "label", *columns])]
         lines += [csv_line([path, label, *(fields.get(name, "") for name in columns)]) for path, label, fields in rows]
         (folder / TABLE).write_text("".join(lines), encoding="utf-8", newline="")
@@ -146,11 +149,31 @@ class Container:
                         f"{source} would unpack to more than {MAX_RATIO} times its size, or {_MAX_IMAGES:,} images; "
                         "refused."
                     )
-                if leaves_folder(one.path):
-                    raise DataError(f"{source}: {one.path!r} leaves the folder; nothing was unpacked.")
+                why = _why_unfit(one)
+                if why:
+                    raise DataError(f"{source}: {one.path[:200]!r} {why}; nothing was unpacked.")
                 yield one
+        except OSError as error:
+            raise DataError(f"Cannot read {source}: {error.strerror or error}. Is it damaged?") from error
         except (ValueError, EOFError) as error:
             raise DataError(f"{source} is damaged ({error}); make it again, or download it again.") from error
+
+
+def _why_unfit(one: Unpacked) -> str:
+    """Says why an image is not unpacked; empty where nothing is wrong with its name, its size and its texts."""
+    parts = one.path.split("/")
+    texts = (one.path, one.label, *one.fields, *one.fields.values())
+    if not all(map(is_utf8, texts)):
+        return "is not UTF-8 in its name, or in what is said of it"
+    if leaves_folder(one.path):
+        return "leaves the folder"
+    if "\\" in one.path or any(unicodedata.category(sign) == "Cc" for sign in one.path):
+        return "has a backslash or a control character in its name"
+    if len(one.path.encode()) > _MAX_PATH or any(len(part.encode()) > _MAX_NAME for part in parts):
+        return "has a longer name than files have"
+    if len(one.content) > MAX_IMAGE_BYTES:
+        return f"has {len(one.content):,} bytes, more than any image here"
+    return ""
 
 
 def _subset_of(source: Path, root: Path) -> str | None:

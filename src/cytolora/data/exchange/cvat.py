@@ -12,6 +12,7 @@ from cytolora.data.exchange.labels import MAX_BYTES, LabelFile, Labelled, NoLabe
 from cytolora.data.exchange.written import fields_of, names_below, size_of
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.exports import holding
+from cytolora.errors import ConfigError
 
 _SHAPES = ("polygon", "polyline", "points", "mask", "cuboid", "skeleton", "ellipse")
 _MAX_DEPTH = 32
@@ -79,12 +80,16 @@ def _parsed(file: Path) -> ElementTree.Element:
     try:
         parser.Parse(content, True)
         return ElementTree.fromstring(content)
-    except (expat.ExpatError, ElementTree.ParseError) as error:
+    except (expat.ExpatError, ElementTree.ParseError, LookupError) as error:  # LookupError: of an unknown encoding
         raise ValueError(f"it is no XML ({error})") from error
 
 
 def write_cvat(manifest: Manifest, out: Path) -> list[Path]:
-    """Writes one file; groups and metadata are attributes of the tags, subsets those of the images."""
+    """Writes one file; groups and metadata are attributes of the tags, subsets those of the images.
+
+    Raises:
+        ConfigError: If a text holds what XML cannot.
+    """
     top = ElementTree.Element("annotations")
     ElementTree.SubElement(top, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(top, "meta"), "task")
@@ -108,6 +113,13 @@ def write_cvat(manifest: Manifest, out: Path) -> list[Path]:
     ElementTree.indent(top)
     content = BytesIO()
     ElementTree.ElementTree(top).write(content, encoding="utf-8", xml_declaration=True)
+    try:
+        ElementTree.fromstring(content.getvalue())
+    except ElementTree.ParseError as error:
+        raise ConfigError(
+            f"A name or a field of these images holds a control character, which XML cannot ({error}). Rename it, or "
+            "write another format."
+        ) from error
     write_bytes(out, content.getvalue() + b"\n")
     return [out]
 

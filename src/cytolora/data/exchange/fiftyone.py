@@ -22,6 +22,8 @@ def read_fiftyone(file: Path) -> Iterator[Labelled]:
     if not isinstance(labels, dict):
         raise ValueError("it has no object `labels`")
     classes = whole.get("classes") or []
+    if not isinstance(classes, list):
+        raise ValueError("`classes` is no list")
     data = file.parent / "data" if (file.parent / "data").is_dir() else file.parent
     images = _by_stem(data, file.parent)
     for number, (stem, target) in enumerate(labels.items(), start=1):
@@ -40,6 +42,8 @@ def _label(target: Any, classes: Sequence[Any], stem: str) -> str:
         if not 0 <= value < len(classes):
             raise ValueError(f"image {stem!r} has the label {value}, and there are {len(classes)} classes")
         value = classes[value]
+    if not isinstance(value, str | int):
+        raise NoLabelsError(f"image {stem!r} has {value!r}, not one label")
     return str(value)
 
 
@@ -84,11 +88,14 @@ def write_fiftyone(manifest: Manifest, out: Path) -> list[Path]:
     return [out]
 
 
+_KEYS = (r'"labels"\s*:\s*\{', r'^\s*\{\s*"(classes|labels)"\s*:')
+
 FIFTYONE = LabelFile(
     name="fiftyone",
     title="labels of FiftyOne",
     description="FiftyOne's image classification layout: labels.json, and the images in data/ or beside it.",
-    find=holding(".json", r'"labels"\s*:\s*\{', r'^\s*\{\s*"(classes|labels)"\s*:'),
+    find=holding(".json", *_KEYS, r'"classes"\s*:'),  # without them it may be any list of names and numbers
+    find_named=holding(".json", *_KEYS),
     read=read_fiftyone,
     companions=("*labels.json", "*metadata.json"),
 )

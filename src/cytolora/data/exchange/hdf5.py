@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Arrays that are looked for where no mapping names them; the first that is there counts."""
 _CLASSES = "classes"
+_TEXTS_READ = 64
+"""At once."""
 _LABELLED_AXES = (3, 4)
 """Of the array of images: number x height x width, and x 3 for RGB."""
 
@@ -56,12 +59,14 @@ def unpack_hdf5(file: Path) -> Iterator[Unpacked]:
         import h5py
     except ImportError as error:
         raise missing_package("Reading HDF5 needs", "h5py", extra="exchange", error=error) from error
-    mapping = _mapping(file)
     try:
-        opened = h5py.File(file, "r")
-    except OSError as error:
+        yield from _images(h5py, file, _mapping(file))
+    except (OSError, RuntimeError, KeyError) as error:  # as h5py tells of damage
         raise ValueError(" ".join(str(error).split())) from error
-    with opened:
+
+
+def _images(h5py: Any, file: Path, mapping: Mapping[str, Any]) -> Iterator[Unpacked]:
+    with h5py.File(file, "r") as opened:
         images = _array(h5py, file, opened, "images", mapping)
         if images is None:
             raise DataError(f"{file} has no array of images ({', '.join(_NAMES['images'])}); {_how_to_map(file)}")
@@ -105,7 +110,7 @@ def _array(h5py: Any, file: Path, opened: Any, what: str, mapping: Mapping[str, 
     if name is None:
         return None
     place = opened
-    for part in [part for part in name.split("/") if part]:
+    for part in [part for part in name.split("/") if part not in ("", ".")]:
         link = place.get(part, getlink=True) if isinstance(place, h5py.Group) and part in place else None
         if link is None:
             raise DataError(f"{file} has no array {name!r} (of {what}); {_how_to_map(file)}")
@@ -116,9 +121,16 @@ def _array(h5py: Any, file: Path, opened: Any, what: str, mapping: Mapping[str, 
         raise DataError(f"{file}: {name!r} is a group, expected the array of {what}.")
     if place.is_virtual or place.external:
         raise DataError(f"{file}: {name!r} lies in other files, which are not opened. Copy it into this one.")
-    if unpacks_too_far(place.nbytes, file.stat().st_size):
-        raise DataError(f"{file}: {name!r} would unpack to more than {MAX_RATIO} times the size of the file; refused.")
+    if place.shape is None:
+        raise DataError(f"{file}: {name!r} is empty, expected the array of {what}.")
+    chunk = prod(place.chunks or ()) * place.dtype.itemsize  # inflated whole, and it may be larger than the array
+    _check_size(file, name, max(place.nbytes, chunk))
     return place
+
+
+def _check_size(file: Path, name: str, num_bytes: int) -> None:
+    if unpacks_too_far(num_bytes, file.stat().st_size):
+        raise DataError(f"{file}: {name!r} would unpack to more than {MAX_RATIO} times the size of the file; refused.")
 
 
 def _check_images(file: Path, images: Any) -> None:
@@ -140,8 +152,15 @@ def _column(h5py: Any, file: Path, opened: Any, what: str, mapping: Mapping[str,
         raise DataError(f"{file}: the array of {what} has {array.dtype}; expected whole numbers or texts.")
     if array.shape not in ((number,), (number, 1)):
         raise DataError(f"{file}: the array of {what} has shape {array.shape}; expected one value for {number} images.")
-    values = array.asstr()[()] if is_text else array[()]
-    return [str(value) for value in values.reshape(-1).tolist()]
+    if not is_text:
+        return [str(value) for value in array[()].reshape(-1).tolist()]
+    texts: list[str] = []
+    num_bytes, rows = 0, array.asstr()
+    for start in range(0, number, _TEXTS_READ):  # each may point to the same long text
+        texts += rows[start : start + _TEXTS_READ].reshape(-1).tolist()
+        num_bytes += sum(map(len, texts[start:]))
+        _check_size(file, array.name, num_bytes)
+    return texts
 
 
 def _named(file: Path, labels: list[str], classes: Sequence[Any] | None) -> list[str]:

@@ -5,6 +5,7 @@ Documentation: https://huggingface.co/docs/hub/datasets-image.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from cytolora.core.strict_json import read_json
 from cytolora.data.exchange.labels import MAX_BYTES, LabelFile, Labelled, NoLabelsError, scalars
 from cytolora.data.exchange.written import fields_of, names_below, prefix
 from cytolora.data.manifest import Manifest
+from cytolora.data.readers.csv import METADATA
 from cytolora.data.readers.exports import files_of_export
 from cytolora.data.readers.subset_folders import subset_named
-from cytolora.data.readers.tables import has_columns
+from cytolora.data.readers.tables import meant_as
 from cytolora.errors import ConfigError
 
 _NAMES = ("metadata.csv", "metadata.jsonl")
@@ -25,15 +27,23 @@ _HEAD_BYTES = 65_536
 
 
 def _is_metadata(file: Path) -> bool:
+    columns: Iterable[str] = ()
     if file.name.lower() == "metadata.csv":
-        return has_columns(file, (_FILE,))
-    if file.name.lower() != "metadata.jsonl":
-        return False
-    try:
-        with file.open("rb") as opened:
-            return f'"{_FILE}"'.encode() in opened.read(_HEAD_BYTES)
-    except OSError:
-        return False
+        columns = read_columns(file)
+    elif file.name.lower() == "metadata.jsonl":
+        with suppress(OSError, ValueError), file.open("rb") as opened:
+            row = read_json(opened.readline(_HEAD_BYTES))
+            columns = row if isinstance(row, dict) else ()
+    return _FILE in columns and any(_may_be_label(name) for name in _others(columns))
+
+
+def _others(columns: Iterable[str]) -> list[str]:
+    return [name for name in columns if not name.endswith(_FILE)]
+
+
+def _may_be_label(column: str) -> bool:
+    """Whether a column may hold classes by its name: patients, subsets and stains are none."""
+    return meant_as(column) is None and column not in METADATA
 
 
 def _first(files: Sequence[Path]) -> Path | None:
@@ -58,6 +68,8 @@ def read_imagefolder(place: Path) -> Iterator[Labelled]:
             if label not in (None, ""):
                 fields = {**({"subset": subset} if subset else {}), **scalars(row, (_FILE, column))}
                 path = name if above == "." else f"{above}/{name}"
+                if not isinstance(label, str | int | float):
+                    raise NoLabelsError(f"image {name!r} has {label!r} in {column!r}, not one label")
                 yield Labelled(number=number, path=path, label=str(label), fields=fields)
 
 
@@ -66,7 +78,7 @@ def _rows(file: Path) -> Iterable[Mapping[str, Any]]:
         return [row for _, row in read_table(file, (_FILE,)).rows]
     if file.stat().st_size > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-    rows = [read_json(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [read_json(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("a line is no object")
     return rows
@@ -79,10 +91,10 @@ def _column_of_labels(file: Path, rows: Sequence[Mapping[str, Any]]) -> str:
         NoLabelsError: If it is none of several.
     """
     columns = read_columns(file) if file.suffix.lower() == ".csv" else tuple({name: 0 for row in rows for name in row})
-    others = [name for name in columns if not name.endswith(_FILE)]
+    others = _others(columns)
     if "label" in others:
         return "label"
-    if len(others) != 1:
+    if len(others) != 1 or not _may_be_label(others[0]):
         named = ", ".join(map(repr, others)) or "none"
         raise NoLabelsError(f"{file.name} has no column 'label' (others: {named}); rename the one that holds the class")
     return others[0]

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from cytolora.core.files import write_json, write_text
+from cytolora.core.named_files import is_file
 from cytolora.data.exchange.labels import (
     LabelFile,
     Labelled,
@@ -23,6 +24,7 @@ from cytolora.data.exchange.written import fields_of, names_below
 from cytolora.data.formats import is_image_name
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.exports import holding
+from cytolora.errors import ConfigError
 
 _LOCAL = "/data/local-files/"
 _UPLOADED = re.compile(r"/data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(?P<name>[^/]+)")
@@ -84,7 +86,10 @@ def _labels(annotation: Mapping[str, Any], image: str) -> list[str]:
             if str(kind).endswith("labels"):
                 raise NoLabelsError(f"image {image!r} has {kind}, not a choice")
             continue
-        labels += [str(one) for one in value.get(str(kind)) or []]
+        chosen = value.get(str(kind)) or []
+        if not isinstance(chosen, list) or not all(isinstance(one, str | int) for one in chosen):
+            raise ValueError(f"image {image!r} has the {kind} {chosen!r}, expected a list of texts")
+        labels += map(str, chosen)
     return labels
 
 
@@ -96,13 +101,20 @@ def _path(written: Any, folder: Path) -> str:
     if text.startswith("/data/upload/"):
         kept = PurePosixPath(unquote(text)).name  # exported with its images, it keeps the digits
         match = _UPLOADED.fullmatch(unquote(text))
-        is_kept = any((folder / base / kept).is_file() for base in ("", "images"))
+        is_kept = any(is_file(folder / base / kept) for base in ("", "images"))
         return kept if is_kept or match is None else match["name"]
     return text
 
 
 def write_label_studio(manifest: Manifest, out: Path) -> list[Path]:
-    """Writes tasks with an annotation each, and beside them the labelling interface that they belong to."""
+    """Writes tasks with an annotation each, and beside them the labelling interface that they belong to.
+
+    Raises:
+        ConfigError: If there is such a file beside them.
+    """
+    interface = out.with_name(f"{out.stem}.interface.xml")
+    if interface.exists():
+        raise ConfigError(f"{interface} exists, and is written beside {out.name}. Choose another --out.")
     tasks = []
     for number, (name, sample) in enumerate(names_below(manifest, out), start=1):
         result = {
@@ -114,7 +126,6 @@ def write_label_studio(manifest: Manifest, out: Path) -> list[Path]:
         }
         address = f"{_LOCAL}?d={quote(name)}"
         tasks.append({"data": {"image": address, **fields_of(sample)}, "annotations": [{"result": [result]}]})
-    interface = out.with_name(f"{out.stem}.interface.xml")
     choices = "".join(f'    <Choice value="{escape(label)}"/>\n' for label in manifest.classes)
     write_json(out, tasks)
     write_text(

@@ -10,6 +10,7 @@ from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.delimited import Row
 from cytolora.core.named_files import is_file
 from cytolora.core.strict_json import read_json
+from cytolora.core.text import is_utf8
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.csv import manifest_of_rows
 from cytolora.data.readers.exports import WAY_OUT, files_of_export
@@ -17,8 +18,8 @@ from cytolora.data.readers.paths import leaves_folder, slashed
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.errors import DataError
 
-MAX_BYTES = 2**30
-"""Of a file of labels."""
+MAX_BYTES = 2**28
+"""Of a file of labels; as JSON it takes many times as much memory."""
 _FOLDERS_OF_LABELS = re.compile(r"annotations?|anns?|labels?", re.IGNORECASE)
 """Folders beside those of the images."""
 _FOLDERS_OF_IMAGES = ("", "images/", "data/", "img/", "train/", "val/", "test/")
@@ -50,6 +51,8 @@ class LabelFile:
     description: str
     find: Callable[[Sequence[Path]], Path | None]
     """Returns the first file of the kind."""
+    find_named: Callable[[Sequence[Path]], Path | None] | None = None
+    """The same where somebody named the format, and less is needed to tell it from others; None: ``find``."""
     read: Callable[[Path], Iterable[Labelled]]
     """Raises ``NoLabelsError``, or ValueError where it is damaged; images without a label are left out."""
     companions: tuple[str, ...]
@@ -70,11 +73,12 @@ class LabelFile:
             generic=True,
         )
 
-    def evidence(self, path: Path) -> Path | None:
+    def evidence(self, path: Path, *, is_named: bool = False) -> Path | None:
         """Returns the file of the kind that a path is, or holds at most two folders down; None where there is none."""
+        find = (self.find_named or self.find) if is_named else self.find
         if path.is_dir():
-            return self.find(files_of_export(path))
-        return self.find([path]) if path.is_file() else None
+            return find(files_of_export(path))
+        return find([path]) if path.is_file() else None
 
     def manifest(self, path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
         """Reads the labels, and finds the images.
@@ -82,7 +86,7 @@ class LabelFile:
         Raises:
             DataError: If the file is damaged, labels no whole images, or names images that are not there.
         """
-        file = self.evidence(path) or (path if path.is_file() else None)
+        file = self.evidence(path, is_named=True) or (path if path.is_file() else None)
         if self.is_spread and path.is_dir():
             file = path
         if file is None:
@@ -91,6 +95,7 @@ class LabelFile:
             labelled = list(self.read(file))
             if not labelled:
                 raise NoLabelsError("no image in it has a label")
+            _check_texts(labelled)
         except NoLabelsError as why:
             where = f" {file.relative_to(path).as_posix()}:" if file != path else ""
             raise DataError(f"{path} holds{where} {self.title}, which is not read: {why}. {WAY_OUT}.") from why
@@ -161,6 +166,14 @@ def only(labels: Iterable[str], image: str) -> str:
     if len(different) > 1:
         raise NoLabelsError(f"image {image!r} has several labels, {', '.join(different)}")
     return next(iter(different), "")
+
+
+def _check_texts(labelled: Iterable[Labelled]) -> None:
+    """Raises a ValueError for a text that JSON can write and no file or table can hold: half of a character."""
+    for one in labelled:
+        text = next((text for text in (one.path, one.label, *one.fields.values()) if not is_utf8(text)), None)
+        if text is not None:
+            raise ValueError(f"entry {one.number} holds {text!r}, which is no text in UTF-8")
 
 
 def _rows(file: Path, root: Path, labelled: Sequence[Labelled]) -> list[Row]:

@@ -55,7 +55,7 @@ def _is_medmnist(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # damaged in the list of its members
         return False
     return {f"{subset}_{what}.npy" for subset in SUBSETS for what in ("images", "labels")} <= names
 

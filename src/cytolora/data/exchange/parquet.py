@@ -24,11 +24,19 @@ def _image_column(schema: "pa.Schema") -> str | None:
 
     for field in schema:
         kind = field.type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return field.name
-        if (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) and _BYTES.fullmatch(field.name):
+        if pa.types.is_struct(kind):
+            at = kind.get_field_index("bytes")
+            if at >= 0 and _is_bytes(kind.field(at).type):
+                return field.name
+        elif _is_bytes(kind) and _BYTES.fullmatch(field.name):
             return field.name
     return None
+
+
+def _is_bytes(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _holds_images(file: Path) -> bool:
@@ -61,16 +69,22 @@ def unpack_parquet(file: Path) -> Iterator[Unpacked]:
             schema = opened.schema_arrow
             column, names = _image_column(schema), _class_names(schema)
             assert column is not None  # as ``_holds_images`` found
+            groups = (opened.metadata.row_group(at) for at in range(opened.metadata.num_row_groups))
+            _check_size(sum(group.total_byte_size for group in groups), size)  # before a page is inflated whole
             others = [field.name for field in schema if field.name != column and _is_scalar(field.type)]
             for batch in opened.iter_batches(batch_size=_ROWS_READ, columns=[column, *others]):
                 num_bytes += batch.nbytes
-                if unpacks_too_far(num_bytes, size):
-                    raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+                _check_size(num_bytes, size)
                 for row in batch.to_pylist():
                     yield _image(row, column, names, number)
                     number += 1
     except pa.ArrowException as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _check_size(num_bytes: int, size: int) -> None:
+    if unpacks_too_far(num_bytes, size):
+        raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
 
 
 def _is_scalar(kind: "pa.DataType") -> bool:
@@ -86,8 +100,9 @@ def _class_names(schema: "pa.Schema") -> list[str]:
     if about is None:
         return []
     whole = read_json(about)
-    feature = (((whole.get("info") or {}).get("features") or {}).get("label") or {}) if isinstance(whole, dict) else {}
-    return [str(name) for name in feature.get("names") or []]
+    for name in ("info", "features", "label", "names"):
+        whole = whole.get(name) if isinstance(whole, dict) else None
+    return [str(name) for name in whole] if isinstance(whole, list) else []
 
 
 def _image(row: dict[str, Any], column: str, names: list[str], number: int) -> Unpacked:

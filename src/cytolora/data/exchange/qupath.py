@@ -21,21 +21,31 @@ _COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 1
 
 
 def _first(files: Sequence[Path]) -> Path | None:
-    return next((file for file in files if file.suffix.lower() == _SUFFIX and _image_of(file) is not None), None)
+    images = _Images()
+    return next((file for file in files if file.suffix.lower() == _SUFFIX and images.of(file) is not None), None)
 
 
-def _image_of(file: Path) -> Path | None:
-    """Returns the image beside a file that is called ``IMAGE.geojson``, with or without the suffix of the image."""
-    named = file.with_suffix("")
-    if is_image_name(named.name) and named.is_file():
-        return named
-    return next((image for image in images_in(file.parent) if image.stem == named.name), None)
+class _Images:
+    """Images beside files that are called ``IMAGE.geojson``, with or without the suffix of the image."""
+
+    def __init__(self) -> None:
+        self._by_stem: dict[Path, dict[str, Path]] = {}
+
+    def of(self, file: Path) -> Path | None:
+        """Returns the image of a file; None where there is none."""
+        named = file.with_suffix("")
+        if is_image_name(named.name) and named.is_file():
+            return named
+        if file.parent not in self._by_stem:  # listed once: there may be as many files as images
+            self._by_stem[file.parent] = {one.stem: one for one in reversed(images_in(file.parent))}
+        return self._by_stem[file.parent].get(named.name)
 
 
 def read_qupath(place: Path) -> Iterator[Labelled]:
     """Yields the images below a folder that have a file beside them with one classified object."""
     root = place if place.is_dir() else place.parent
     files = sorted(root.rglob(f"*{_SUFFIX}")) if place.is_dir() else [place]
+    images = _Images()
     for number, file in enumerate(files, start=1):
         name = file.relative_to(root).as_posix()
         if is_passed_over(name):
@@ -43,10 +53,10 @@ def read_qupath(place: Path) -> Iterator[Labelled]:
         objects = [one for one in _features(file) if _class_of(one)]
         if len(objects) > 1:
             raise NoLabelsError(f"{name} has {len(objects)} classified objects, cells of a field or slide")
-        image = _image_of(file)
+        image = images.of(file)
         if objects:
             path = name.removesuffix(_SUFFIX) if image is None else image.relative_to(root).as_posix()
-            about = (objects[0].get("properties") or {}).get("metadata")
+            about = _properties(objects[0]).get("metadata")
             fields = scalars(about, ()) if isinstance(about, dict) else {}
             yield Labelled(number=number, path=path, label=_class_of(objects[0]), fields=fields)
 
@@ -61,10 +71,16 @@ def _features(file: Path) -> list[dict[str, Any]]:
 
 def _class_of(feature: dict[str, Any]) -> str:
     """Returns the class of an object, as any version of QuPath writes it; empty where it has none."""
-    given = (feature.get("properties") or {}).get("classification")
+    given = _properties(feature).get("classification")
     if isinstance(given, dict):
-        given = given.get("name") or ": ".join(map(str, given.get("names") or []))
-    return str(given or "")
+        names = given.get("names")
+        given = given.get("name") or ": ".join(map(str, names if isinstance(names, list) else []))
+    return given if isinstance(given, str) else ""
+
+
+def _properties(feature: dict[str, Any]) -> dict[str, Any]:
+    found = feature.get("properties")
+    return found if isinstance(found, dict) else {}
 
 
 def write_qupath(manifest: Manifest, out: Path) -> list[Path]:

@@ -19,6 +19,8 @@ _NUM_LOOKED_AT = 64
 """Members, by which a shard is told from any other tar file."""
 _LABELS = ("cls", "label", "txt")
 """Files of a sample that hold its class, as text; the first counts."""
+_ABOUT = "json"
+"""File of a sample with its class and what else is known."""
 
 
 def _is_shard(file: Path) -> bool:
@@ -30,9 +32,9 @@ def _is_shard(file: Path) -> bool:
             for member in islice(packed, _NUM_LOOKED_AT):
                 key, kind = _key(member.name)
                 parts.setdefault(key, set()).add(kind)
-    except (tarfile.TarError, OSError, ValueError, EOFError):
+    except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError):  # headers of headers of headers
         return False
-    return any(_image_in(kinds) and kinds & {*_LABELS, "json"} for kinds in parts.values())
+    return any(_image_in(kinds) and kinds & {*_LABELS, _ABOUT} for kinds in parts.values())
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -69,13 +71,15 @@ def unpack_shard(file: Path) -> Iterator[Unpacked]:
                     current, parts = key, {}
                 if kind in parts:
                     raise DataError(f"{file} holds {member.name} twice; nothing was unpacked.")
+                if not (_image_in({kind}) or kind in _LABELS or kind == _ABOUT):
+                    continue  # of another use: it takes no memory
                 opened = packed.extractfile(member)
                 assert opened is not None  # it is a plain file
                 parts[kind] = opened.read(member.size)
                 if len(parts[kind]) != member.size:
                     raise ValueError(f"entry {member.name!r} is cut off")
             yield from _sample(current, parts)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -86,6 +90,8 @@ def _why_hostile(member: tarfile.TarInfo) -> str:
         return "is a link"
     if member.issparse() or not (member.isreg() or member.isdir()):
         return "is a device or another special file"
+    if member.size < 0:  # it would lead back: the walk would never end
+        return "has a size below 0"
     if member.size > MAX_IMAGE_BYTES:
         return f"has {member.size:,} bytes, more than any image here"
     return ""
@@ -95,7 +101,7 @@ def _sample(key: str | None, parts: dict[str, bytes]) -> Iterator[Unpacked]:
     kind = _image_in(set(parts))
     if key is None or kind is None:
         return
-    about = read_json(parts["json"]) if "json" in parts else {}
+    about = read_json(parts[_ABOUT]) if _ABOUT in parts else {}
     told = scalars(about, ()) if isinstance(about, dict) else {}
     named = next((parts[name].decode("utf-8").strip() for name in _LABELS if name in parts), "")
     label = told.pop("label", "") or named

@@ -1,6 +1,5 @@
 """Manifests as rows of other programs' files: names, sizes and fields of images."""
 
-import os
 from pathlib import Path
 
 from cytolora.data.manifest import Manifest, Sample
@@ -26,8 +25,11 @@ def names_below(manifest: Manifest, out: Path) -> list[tuple[str, Sample]]:
 
 def prefix(root: Path, out: Path) -> str | None:
     """Returns what leads from the folder of ``out`` to the images below it; None where they are not below it."""
-    below = os.path.relpath(root.resolve(), out.resolve().parent).replace(os.sep, "/")
-    return None if below.startswith("..") else "" if below == "." else f"{below}/"
+    try:
+        below = root.resolve().relative_to(out.resolve().parent).as_posix()
+    except ValueError:
+        return None
+    return "" if below == "." else f"{below}/"
 
 
 def fields_of(sample: Sample) -> dict[str, str]:

@@ -113,7 +113,7 @@ def opened_npz(source: Path, title: str, max_images: int) -> Iterator[NpzFile]:
             if unpacks_too_far(total, source.stat().st_size):
                 raise DataError(f"{source} would unpack to more than {MAX_RATIO} times its size; refused.")
             yield NpzFile(source, archive, title, max_images)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{source} is damaged ({error}); download it again.") from error
     except OSError as error:
         raise DataError(f"Cannot read {source}: {error.strerror or error}.") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cytolora.data.formats import is_passed_over
+from cytolora.data.walk import entered_in, plain_files_in
 
 WAY_OUT = (
     "Cut out the cells into class folders, or make a table manifest.csv with columns path,label and, if known, group"
@@ -54,10 +54,9 @@ def files_of_export(path: Path) -> list[Path]:
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
-    children = sorted(one for one in folder.iterdir() if not is_passed_over(one.name))
-    yield from (one for one in children if one.is_file())
-    for child in children:
-        if depth and child.is_dir() and _FOLDERS.fullmatch(child.name):
+    yield from plain_files_in(folder)
+    for child in entered_in(folder) if depth else ():
+        if _FOLDERS.fullmatch(child.name):
             yield from _files(child, depth - 1)
 
 

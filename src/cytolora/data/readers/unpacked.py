@@ -12,13 +12,13 @@ from cytolora.core.litter import is_litter
 from cytolora.core.locks import locked
 from cytolora.core.strict_json import read_json
 from cytolora.data.unpacked_archive import stamp
+from cytolora.data.walk import UNPACKED_MARKER
 from cytolora.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MARKER = "unpacked.json"
 UNPACK_LOCK = ".unpack.lock"
 """Not the lock of core/folders.py, which is taken for each replacement."""
 
@@ -62,7 +62,7 @@ def _unpack(target: Path, key: str, write: Callable[[Path], None]) -> None:
         raise DataError(f"{target} is in the way: the images of {target.parent} are unpacked there; move it away.")
     with staged_folder(target) as staged:
         write(staged)
-        write_json(staged / _MARKER, {"unpacked_from": key, "sha256": _hashed(staged)})
+        write_json(staged / UNPACKED_MARKER, {"unpacked_from": key, "sha256": _hashed(staged)})
     _whole[target] = stamp(target)
 
 
@@ -94,7 +94,7 @@ def _is_whole(target: Path) -> bool:
 
 def _hashed(folder: Path) -> str:
     """Hashes names and contents of all files but the marker."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MARKER)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != UNPACKED_MARKER)
     files = [path for path in files if not is_litter(path.relative_to(folder).as_posix())]
     return sha256_text(canonical_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files]))
 
@@ -105,7 +105,7 @@ def _key_of(target: Path) -> str | None:
 
 def _marker(target: Path) -> dict[str, Any]:
     try:
-        marker = read_json((target / _MARKER).read_text(encoding="utf-8"))
+        marker = read_json((target / UNPACKED_MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return marker if isinstance(marker, dict) else {}
