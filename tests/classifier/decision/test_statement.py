@@ -1,6 +1,7 @@
 """Plain statement of a fit: yes, no or too few labels, by the intervals of its test metrics."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ def _share(value: float, low: float, high: float) -> dict[str, float]:
 def _metrics(*, sensitivity=(0.97, 0.95, 0.99), gain=(0.8, 0.7, 0.9), referred=(0.2, 0.1, 0.3)) -> dict[str, Any]:
     return {
         "test": {
+            "num_groups": 40,
             "balanced_accuracy": gain[0],
             "intervals": {"balanced_accuracy": {"low": gain[1], "high": gain[2]}},
             "classes": [{"label": "nilm", "n": 90}, {"label": "hsil", "n": 10}],
-            "operating_point": {"sensitivity_over_groups": _share(*sensitivity)},
+            "operating_point": {"sensitivity_over_groups": _share(*sensitivity), "sensitivity": _share(0.9, 0.8, 1.0)},
             "referral": {"interval": _share(*referred)},
         }
     }
@@ -78,6 +80,33 @@ def test_classes_without_a_test_image_do_not_lower_what_is_expected():
     metrics = _metrics(gain=(0.8, 0.7, 0.9))
     metrics["test"]["classes"].append({"label": "scc", "n": 0})
     assert "would have 50.0 %" in state(metrics, _rules()).criteria[1].text
+
+
+def test_images_of_one_class_tell_nothing_of_a_gain():
+    metrics = _metrics(gain=(0.9, 0.8, 0.95))
+    metrics["test"]["classes"][1]["n"] = 0
+    found = state(metrics, _rules()).criteria[1]
+    assert found.answer == "too few labels"
+    assert found.text == "All labelled images show nilm; telling classes apart takes images of two or more."
+
+
+def test_a_lower_sensitivity_that_was_taken_stands_beside_what_was_asked():
+    rules = _rules()
+    point = replace(rules.operating_point, promised=0.75, num_groups=3)  # type: ignore[type-var]
+    text = state(_metrics(), replace(rules, operating_point=point)).criteria[0].text
+    assert text.endswith("; 95 % were asked, and 3 calibration groups can promise 75.0 %.")
+
+
+def test_nothing_is_said_of_groups_where_none_are_known_or_an_older_bundle_did_not_measure_them():
+    unknown, older = _metrics(), _metrics()
+    unknown["test"]["num_groups"] = 0
+    del older["test"]["operating_point"]["sensitivity_over_groups"], older["test"]["referral"]["interval"]
+    texts = [state(metrics, _rules()).criteria[0].text for metrics in (unknown, older)]
+    assert texts == [
+        "Finds 97.0 % (95.0–99.0) of hsil as positive; 95 % were asked.",
+        "Finds 90.0 % (80.0–100.0) of hsil as positive; 95 % were asked.",
+    ]
+    assert [one.name for one in state(older, _rules()).criteria] == ["Sensitivity", "Gain"]
 
 
 def test_an_operating_point_that_could_not_be_had_is_too_few_labels():

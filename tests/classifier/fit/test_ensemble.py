@@ -120,7 +120,7 @@ def test_a_description_of_no_ensemble_is_refused(change, message, bundle):
         ({"ensemble": ["linear", "ss-text"]}, "ss-text reads the text embeddings"),
         ({"ensemble": ["linear", "gdaa"]}, "Unknown method 'gdaa'. Did you mean 'gda'"),
         ({"ensemble": ["gda", "linear", "gda"]}, "names gda twice"),
-        ({"ensemble": "gda"}, "two members or more, got gda alone"),
+        ({"ensemble": "gda"}, "two members or more, got 'gda' alone"),
         ({"ensemble": ["gda", "ridge"], "method": "linear"}, "method and ensemble exclude each other"),
         ({"ensemble": ["gda", "ridge"], "learning_rates": [0.1]}, "fitted without steps and have no learning rates"),
         ({"ensemble_weights": "validation"}, "ensemble_weights are those of an ensemble"),

@@ -15,6 +15,7 @@ from cytolora.classifier.inference import review_page
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.classifier.inference.review_page import (
+    CellsOfPage,
     ReviewCell,
     doubt,
     review_picture,
@@ -23,6 +24,7 @@ from cytolora.classifier.inference.review_page import (
     write_page,
 )
 from cytolora.cli.app import main
+from cytolora.core.findings import finding
 from cytolora.errors import DataError
 
 CLASSES = ("nilm", "lsil", "hsil")
@@ -136,7 +138,11 @@ def test_a_reader_filters_labels_by_keyboard_and_saves_a_table(page: Any, tmp_pa
     download.value.save_as(tmp_path / "corrections.csv")
     rows = list(csv.DictReader((tmp_path / "corrections.csv").open(newline="")))
     assert {row["path"]: row["label"] for row in rows} == {worst.path: "hsil", second: "lsil"}
-    page.reload()  # corrections outlive the window
+    page.reload()  # corrections outlive the window, and can still be taken back
+    assert page.inner_text("#num-set") == "2"
+    page.keyboard.press("u")
+    assert (page.inner_text("#num-set"), chosen(page)) == ("1", second)
+    page.keyboard.press("y")
     assert page.inner_text("#num-set") == "2"
     assert page.__dict__["asked"] == [(tmp_path / "page.html").as_uri()] * 2
 
@@ -152,11 +158,34 @@ def test_the_cells_shown_first_keep_their_own_pixels_and_can_be_enlarged(page: A
     assert widths == [200] * 3 + [64] * 17
     page.keyboard.press("z")
     page.keyboard.press("+")
-    assert page.inner_text("#zoom-text").endswith(", 3 to 1")
+    assert page.inner_text("#zoom-text").endswith(", 200 × 300 pixels, 3 to 1")
     assert page.locator("#zoomed").bounding_box()["width"] == 600
     page.keyboard.press("Escape")
     page.keyboard.press("End")
     assert "A thumbnail" in page.inner_text("#detail")
+    page.keyboard.press("z")
+    assert ", thumbnail of 64 × 96 pixels, " in page.inner_text("#zoom-text")
+
+
+def test_pictures_that_no_page_has_room_for_are_not_held_and_the_same_ones_are_shown(monkeypatch):
+    made = [replace(cell, picture="data:" + "x" * 95) for cell in cells(200)]
+    monkeypatch.setattr(review_page, "MAX_PICTURE_BYTES", 1000)
+    gathered, most = CellsOfPage(CLASSES), 0
+    for at in range(0, len(made), 8):
+        gathered.add(made[at : at + 8])
+        most = max(most, sum(len(cell.picture) for cell in gathered))
+    assert most <= 2000
+    assert [cell.path for cell in gathered] == [cell.path for cell in made]
+    assert list(review_page._first_pictures(list(gathered), CLASSES)) == list(
+        review_page._first_pictures(made, CLASSES)
+    )
+    assert [bool(cell.picture) for cell in gathered] == [not cell.is_dropped for cell in gathered]
+
+
+def test_pictures_and_thumbnails_together_stay_below_what_a_browser_opens(monkeypatch):
+    made = [replace(cell, thumbnail="y" * 100, picture="x" * 100) for cell in cells(20)]
+    monkeypatch.setattr(review_page, "_MAX_PAGE_BYTES", 2500)
+    assert len(list(review_page._first_pictures(made, CLASSES))) == 5
 
 
 def test_a_picture_is_kept_apart_from_the_thumbnail_only_where_it_is_larger():
@@ -171,6 +200,29 @@ def test_on_a_phone_most_of_the_screen_is_cells(page: Any, tmp_path: Path):
     assert page.locator("#scroll").bounding_box()["height"] > 0.6 * 844
     page.locator(".cell").nth(1).click()
     page.locator(".class").nth(2).click()
+    assert page.inner_text("#num-set") == "1"
+    assert not page.locator("#order").is_visible()
+    page.set_viewport_size({"width": 1000, "height": 700})  # turned
+    page.wait_for_selector("#order", state="visible")
+
+
+def test_a_screen_reader_is_told_the_cell_that_is_chosen_and_enter_opens_what_has_the_focus(page: Any, tmp_path: Path):
+    classes = [f"class {number:02}" for number in range(40)]
+    made = [replace(cell, probabilities=(0.5, 0.5, *[0.0] * 38), label=None) for cell in cells(60)]
+    found = [finding("F211", "2 files that are no images.")]
+    write_page(made, tmp_path / "page.html", classes=classes, findings=found)
+    page.goto((tmp_path / "page.html").as_uri())
+    page.keyboard.press("ArrowRight")
+    option = page.locator(f"#{page.get_attribute('#scroll', 'aria-activedescendant')}")
+    assert option.get_attribute("role") == "option"
+    assert option.get_attribute("aria-selected") == "true"
+    assert (option.get_attribute("title"), option.get_attribute("aria-posinset")) == (chosen(page), "2")
+    page.focus(".findings summary")
+    page.keyboard.press("Enter")
+    assert page.locator(".findings li").is_visible()
+    assert page.inner_text("#num-set") == "0"
+    assert page.locator(".class kbd").all_inner_texts()[29:] == ["x", *[""] * 10]
+    page.locator(".class").nth(39).click()  # has no key
     assert page.inner_text("#num-set") == "1"
 
 

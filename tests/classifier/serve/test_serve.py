@@ -51,9 +51,24 @@ def test_an_image_in_no_base64_is_an_error_in_its_place_and_too_many_are_refused
     right, app = b64encode(png((1, 2, 3))).decode(), make_app(model, Limits(max_images=2))
     answer = ask(app, "POST", "/v1/predict/json", json={"images": [{"data": right + "!"}, {"data": right}]}).json()
     assert [bool(one["error"]) for one in answer["predictions"]] == [True, False]
+    assert answer["predictions"][0]["error"].startswith("data is no base64 of a file")
     assert [one["name"] for one in answer["predictions"]] == ["0", "1"]
     assert ask(app, "POST", "/v1/predict/json", json={"images": [{"data": right}] * 3}).status_code == 413
     assert ask(app, "POST", "/v1/predict/json", json={"images": []}).status_code == 422
+
+
+def test_half_a_character_in_json_and_long_nonsense_are_answered_briefly(model: Colour):
+    half, app = "\ud800", make_app(model)
+    sent = json.dumps({"images": [{"name": half, "data": b64encode(png((1, 2, 3))).decode()}]})
+    headers = {"content-type": "application/json"}
+    answer = ask(app, "POST", "/v1/predict/json", content=sent, headers=headers)
+    assert (answer.status_code, answer.json()["predictions"][0]["name"]) == (200, "?")
+    for wrong in (half, "x" * 100_000):
+        sent = json.dumps({"images": [{"data": [wrong]}]})
+        refused = ask(app, "POST", "/v1/predict/json", content=sent, headers=headers)
+        assert refused.status_code == 422
+        assert refused.json()["detail"][0]["loc"] == ["body", "images", 0, "data"]
+        assert len(refused.content) < 200
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sklearn.preprocessing import normalize
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, least_cross_entropy, probabilities
+from cytolora.training.heads import ridge as ridge_module
 from cytolora.training.heads.folds import MAX_FOLDS, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.penalised import PENALTIES, ridge
@@ -39,6 +40,16 @@ def test_ridge_leaves_out_no_penalty_that_would_be_chosen(num_classes, per_class
         assert least_cross_entropy(scores, truth) <= losses[penalty] * (1 + 1e-9)
     assert min(PENALTIES, key=lambda penalty: losses[penalty]) in kept
     assert kept == [penalty for penalty in PENALTIES if penalty in kept]
+
+
+def test_penalties_without_a_loss_are_kept_though_bounds_are_rounded(monkeypatch: pytest.MonkeyPatch):
+    """Rounding of 1e-16 nats in a bound once left out the penalty that would be chosen."""
+    labels = np.arange(24) % 2
+    rows = 10 * np.eye(2, 3)[labels] + 1e-3 * np.random.default_rng(0).standard_normal((24, 3))
+    monkeypatch.setattr(ridge_module, "least_cross_entropy", lambda *given: least_cross_entropy(*given) + 1e-12)
+    folds = group_folds(labels, [str(index) for index in range(24)], seed=0)
+    without_loss = (1e-2, 1e-3, 1e-4)
+    assert RidgeSolver(rows, labels).contenders(folds, without_loss) == list(without_loss)
 
 
 def test_ridge_solves_few_folds_of_a_penalty_that_is_far_from_the_best(monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cytolora.classifier.decision.conformal import needed_groups
-from cytolora.classifier.decision.rules import DecisionRules
+from cytolora.classifier.decision.rules import DecisionRules, OperatingPoint
 from cytolora.core.text import counted
 from cytolora.display.format import interval, percent, whole_percent
 
@@ -83,20 +83,34 @@ def _sensitivity(metrics: Mapping[str, Any], rules: DecisionRules) -> Iterator[C
         yield Criterion(name=name, answer="too few labels", text=metrics["too_few_groups"]["text"])
     if point is None:
         return
-    found, classes = metrics["test"]["operating_point"]["sensitivity_over_groups"], ", ".join(point.positive)
+    test, classes = metrics["test"], ", ".join(point.positive)
+    measured = test["operating_point"]
+    found = measured.get("sensitivity_over_groups", measured["sensitivity"])  # a bundle before has that over images
     if found is None:
         text = f"None of the labelled images shows {classes}, of which {whole_percent(point.asked)} were to be found."
         yield Criterion(name=name, answer="too few labels", text=text)
         return
+    is_over_groups = test.get("num_groups") and found is not measured["sensitivity"]
     text = (
-        f"Finds {_percents(found)} of {classes} as positive, on average over groups; {whole_percent(point.asked)} "
-        "were asked."
+        f"Finds {_percents(found)} of {classes} as positive{', on average over groups' if is_over_groups else ''}; "
+        f"{whole_percent(point.asked)} were asked{_promised(point)}."
     )
     yield Criterion(name=name, answer=_above(found, point.asked), text=text)
 
 
+def _promised(point: OperatingPoint) -> str:
+    """Says so where less was taken than asked, as calibration groups were too few to promise more."""
+    if point.promised is None or point.promised >= point.asked or point.num_groups is None:
+        return ""
+    groups = counted(point.num_groups, "calibration group")
+    return f", and {groups} can promise {percent(point.promised)} %"
+
+
 def _gain(test: Mapping[str, Any]) -> Criterion:
     numbers = {row["label"]: row["n"] for row in test["classes"] if row["n"]}
+    if len(numbers) < 2:  # whoever names it every time is always right
+        text = f"All labelled images show {', '.join(numbers)}; telling classes apart takes images of two or more."
+        return Criterion(name="Gain", answer="too few labels", text=text)
     frequent, blind = max(numbers, key=lambda label: numbers[label]), 1 / len(numbers)
     found = {**test["intervals"]["balanced_accuracy"], "value": test["balanced_accuracy"]}
     text = (
@@ -107,7 +121,7 @@ def _gain(test: Mapping[str, Any]) -> Criterion:
 
 
 def _referral(test: Mapping[str, Any], rules: DecisionRules) -> Iterator[Criterion]:
-    found, sets = test["referral"].get("interval"), rules.conformal
+    found, sets = test.get("referral", {}).get("interval"), rules.conformal
     if found is None:  # of a bundle before the interval was kept
         return
     text = f"Refers {_percents(found)} of the images to a person; the limit is {_LIMIT}."

@@ -135,8 +135,8 @@ class FitOptions:
             raise ConfigError(f"ensemble names {twice} twice; every member counts once. Name it once.")
         if len(self.ensemble) == 1:
             raise ConfigError(
-                f"An ensemble has two members or more, got {self.ensemble[0]} alone. Name another head, as in linear "
-                f"gda, or give method {self.ensemble[0]}."
+                f"An ensemble has two members or more, got {self.ensemble[0]!r} alone. Name another head, as in linear "
+                "gda, with a blank between them, or give method."
             )
 
 

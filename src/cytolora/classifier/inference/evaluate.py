@@ -13,7 +13,7 @@ from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import Source
 from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.metrics import Labelled, assess
-from cytolora.classifier.inference.review_page import ReviewCell, write_page
+from cytolora.classifier.inference.review_page import CellsOfPage, ReviewCell, write_page
 from cytolora.classifier.inference.table import Seen, check_page, check_room, look, review_cell
 from cytolora.config.reading import STANDARD, Decoding
 from cytolora.core.arguments import AnyPath, as_path_or_none
@@ -89,11 +89,11 @@ def evaluate(
         check_room(page, len(used))
     on_images(len(manifest.samples) - len(used))
     sources = (Source(name=sample.path, file=sample.file_in(manifest.root)) for sample in used)
-    predictions, cells, read = [], [], ImagesRead(bundle.decoding)
+    predictions, cells, read = [], CellsOfPage(bundle.classes), ImagesRead(bundle.decoding)
     for batch in look(bundle, sources, with_thumbnails=page is not None):
         if page is not None:
             samples = used[len(predictions) : len(predictions) + len(batch)]
-            cells += [_cell(one, sample, where) for one, sample in zip(batch, samples, strict=True)]
+            cells.add(_cell(one, sample, where) for one, sample in zip(batch, samples, strict=True))
         predictions += [one.prediction for one in batch]
         read.add(batch)
         on_images(len(batch))

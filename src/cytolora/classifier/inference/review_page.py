@@ -1,7 +1,7 @@
 """Review page: one HTML file of cells, the most suspicious and uncertain first, labels set by keyboard."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ from cytolora.errors import DataError
 
 _EDGE_PX = 96
 _WEBP_QUALITY = 70
-"""With the edge above about 2 kB a cell, so that a page of 5,000 stays near 13 MB."""
+"""With the edge above about 2 kB a cell."""
 _PICTURE_PX = 512
 _PICTURE_QUALITY = 85
-"""Chromatin stays as it is in the file: 4 kB of a cell of 128 px, 40 kB of one of 512."""
+"""Chromatin keeps its texture: 4 kB of a cell of 128 px, 40 kB of one of 512."""
 MAX_PICTURE_BYTES = 30_000_000
 """Pictures in their own pixels on one page, as text: those of the cells that are looked at first."""
+_MAX_PAGE_BYTES = 50_000_000
+"""Pictures and thumbnails of one page, as text: beyond, browsers grow slow to open it."""
 _KEYS = "123456789bcdefghijklmnopqrtvwx"
 """Set the label, in the order of classes; a, s, u, y and z do something else. Classes beyond have a button only."""
 MAX_CELLS = 20_000
-"""Cells of one page; browsers grow slow to open more than about 50 MB."""
+"""Cells of one page: their thumbnails alone take about 40 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,10 @@ class ReviewCell:
     thumbnail: str
     """A data URI, from ``review_thumbnail``; empty where the image cannot be read."""
     picture: str = ""
-    """The same in the image's own pixels, from ``review_picture``; empty where the thumbnail has them."""
+    """The same in the image's own pixels, from ``review_picture``; empty where the thumbnail has them, or it was
+    dropped."""
+    is_dropped: bool = False
+    """Whether a page has no room for its picture."""
     probabilities: tuple[float, ...]
     """In the order of the page's classes; empty where there is no prediction."""
     label: str | None = None
@@ -46,6 +51,31 @@ class ReviewCell:
     """Labels of the filters: refer, unfamiliar, …"""
     note: str = ""
     """Text under the picture: the group, the error of an unreadable file."""
+
+
+class CellsOfPage:
+    """The cells of a page while they are made, with few more pictures than it has room for."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes, self._cells, self._num_bytes = classes, list[ReviewCell](), 0
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> Iterator[ReviewCell]:
+        return iter(self._cells)
+
+    def add(self, cells: Iterable[ReviewCell]) -> None:
+        """Appends cells, and drops pictures once there are twice as many as fit: of those that come last."""
+        for cell in cells:
+            self._cells.append(cell)
+            self._num_bytes += len(cell.picture)
+        if self._num_bytes > 2 * MAX_PICTURE_BYTES:
+            kept = set(_first_pictures(self._cells, self._classes))
+            for index, cell in enumerate(self._cells):
+                if cell.picture and index not in kept:
+                    self._cells[index] = replace(cell, picture="", is_dropped=True)
+            self._num_bytes = sum(len(cell.picture) for cell in self._cells)
 
 
 def review_thumbnail(pixels: Pixels) -> str:
@@ -105,8 +135,8 @@ def write_page(
         raise DataError(f"{out} would hold {len(rows):,} cells, a browser opens {MAX_CELLS:,}; review a part of them.")
     if len({row[0] for row in rows}) < len(rows):
         raise DataError(f"{out}: a path stands twice among the cells to review; list every image once.")
-    for row, cell in _first_pictures(rows, cells):
-        row[_PICTURE:] = [cell.picture, 1]
+    for index in _first_pictures(cells, classes):
+        rows[index][_PICTURE:] = [cells[index].picture, 1]
     content = {"classes": list(classes), "keys": _KEYS[: len(classes)], "cells": rows}
     text = canonical_json(content)
     environment = Environment(
@@ -135,32 +165,42 @@ def _row(cell: ReviewCell, classes: Sequence[str]) -> list[Any]:
     shares = cell.probabilities
     if shares and len(shares) != len(classes):
         raise ValueError(f"{cell.path} has {len(shares)} probabilities for {len(classes)} classes")
-    label = classes.index(cell.label) if cell.label in classes else -1
+    label = _label_of(cell, classes)
     predicted = max(range(len(shares)), key=shares.__getitem__) if shares else -1
-    suspect = round(1000 * suspicion(shares, label)) if shares and label >= 0 else None
-    unsure = round(1000 * doubt(shares)) if shares else None
+    suspect, unsure = _urgency(cell, classes)
     thousandths = [round(1000 * share) for share in shares]
     flags = list(cell.flags)
-    is_own = int(not cell.picture)
+    is_own = int(not (cell.picture or cell.is_dropped))
     return [cell.path, label, predicted, thousandths, suspect, unsure, flags, cell.note, cell.thumbnail, is_own]
 
 
-_SUSPICION, _DOUBT, _PICTURE = 4, 5, 8
-"""Places in a row; the last two are the picture, and whether it is in the image's own pixels."""
+_PICTURE = 8
+"""Place in a row; the last two are the picture, and whether it is in the image's own pixels."""
 
 
-def _first_pictures(rows: Sequence[list[Any]], cells: Sequence[ReviewCell]) -> Iterator[tuple[list[Any], ReviewCell]]:
-    """Yields the cells whose own pixels the page has room for: first those that it shows first."""
+def _label_of(cell: ReviewCell, classes: Sequence[str]) -> int:
+    return classes.index(cell.label) if cell.label in classes else -1
+
+
+def _urgency(cell: ReviewCell, classes: Sequence[str]) -> tuple[int | None, int | None]:
+    """Returns suspicion and doubt in thousandths, by which the page is ordered; None where they are not known."""
+    shares, label = cell.probabilities, _label_of(cell, classes)
+    suspect = round(1000 * suspicion(shares, label)) if shares and label >= 0 else None
+    return suspect, round(1000 * doubt(shares)) if shares else None
+
+
+def _first_pictures(cells: Sequence[ReviewCell], classes: Sequence[str]) -> Iterator[int]:
+    """Yields the places of the cells whose own pixels the page has room for: first those that it shows first."""
 
     def place(index: int) -> list[int]:
-        return [-2000 if rows[index][at] is None else rows[index][at] for at in (_SUSPICION, _DOUBT)]
+        return [-2000 if one is None else one for one in _urgency(cells[index], classes)]
 
-    left = MAX_PICTURE_BYTES
+    left = min(MAX_PICTURE_BYTES, _MAX_PAGE_BYTES - sum(len(cell.thumbnail) for cell in cells))
     for index in sorted((at for at, cell in enumerate(cells) if cell.picture), key=place, reverse=True):
         left -= len(cells[index].picture)
         if left < 0:
             return
-        yield rows[index], cells[index]
+        yield index
 
 
 def _for_script(text: str) -> Markup:

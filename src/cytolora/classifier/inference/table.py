@@ -18,6 +18,7 @@ from cytolora.classifier.inference.predictions import Predictions, schema
 from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data_error
 from cytolora.classifier.inference.review_page import (
     MAX_CELLS,
+    CellsOfPage,
     ReviewCell,
     review_picture,
     review_thumbnail,
@@ -98,7 +99,8 @@ def predict_table(
     if out.suffix.lower() not in kinds:
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
     check_page(page, out)
-    counts, cells, read = [0, 0, 0, 0], dict[str, ReviewCell](), ImagesRead(bundle.decoding)
+    counts, read = [0, 0, 0, 0], ImagesRead(bundle.decoding)
+    cells, on_page = CellsOfPage(bundle.classes), set[str]()
     try:
         with staged_file(out) as staging, kinds[out.suffix.lower()](staging, bundle, pool is not None) as write:
             for batch in look(bundle, sources, with_thumbnails=page is not None, pool=pool):
@@ -109,7 +111,9 @@ def predict_table(
                 read.add(batch)
                 counts = [old + new for old, new in zip(counts, counted(predictions), strict=True)]
                 if page is not None and len(cells) <= MAX_CELLS:  # beyond, the table is finished all the same
-                    cells |= {one.prediction.name: review_cell(one) for one in batch}
+                    new = {one.prediction.name: one for one in batch if one.prediction.name not in on_page}
+                    cells.add(map(review_cell, new.values()))
+                    on_page |= new.keys()
             if pool is not None:
                 write(pool.predictions())
     except OSError as error:
@@ -119,7 +123,7 @@ def predict_table(
     if page is not None:
         check_room(page, len(cells))
         source = f"By {bundle.name}"
-        write_page(cells.values(), page, classes=bundle.classes, title=page.stem, source=source, findings=findings)
+        write_page(cells, page, classes=bundle.classes, title=page.stem, source=source, findings=findings)
     return Summary(
         num_images=counts[0],
         num_errors=counts[1],

@@ -10,8 +10,9 @@ from io import BytesIO
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, FastAPI, File, HTTPException, UploadFile
-from fastapi.responses import HTMLResponse, Response
+from fastapi import Depends, FastAPI, File, HTTPException, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field, WithJsonSchema
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -33,6 +34,7 @@ _RETRY_SECONDS = "1"
 _NAME_LENGTH = 200
 _FORMATS = "Image files: PNG, JPEG, BMP, TIFF or WebP; what is one is told by its content."
 _BYTES = "application/octet-stream"
+_NO_BASE64 = "data is no base64 of a file (RFC 4648, 4: A-Z a-z 0-9 + / =), on one line, without blanks and 'data:'."
 _HINT = " Run `cytolora"
 """Where an error turns to somebody at the command line."""
 
@@ -150,8 +152,8 @@ class Service:
         """Answers what was taken, then returns."""
         self._batcher.stop()
 
-    async def predict(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
-        """Answers for named images, in their order.
+    async def predict(self, images: Sequence[tuple[str, bytes | None]]) -> list[Answer]:
+        """Answers for named images, in their order; None is what could not be decoded.
 
         Raises:
             QueueFullError: If too many are waiting.
@@ -169,7 +171,9 @@ class Service:
         finally:
             self.pending -= count
 
-    async def _one(self, name: str, content: bytes) -> Answer:
+    async def _one(self, name: str, content: bytes | None) -> Answer:
+        if content is None:
+            return self._as_answer(name, Prediction(name=name, error=_NO_BASE64))
         try:
             view = await to_thread.run_sync(self._view, content, limiter=self._decoders)
         except NOT_SEEN as error:
@@ -239,6 +243,7 @@ def make_app(
         redoc_url=None,
     )
     _add_routes(app, service, token)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
     app.add_middleware(JsonProblems)
     app.add_middleware(Guard, token=token, loopback_only=loopback_only, root_path=root_path)
@@ -309,17 +314,28 @@ def _check_number(service: Service, number: int) -> None:
     note_images(number)
 
 
-def _decoded(data: str) -> bytes:
-    """Decodes base64; nothing at all where it is none, which no image is either."""
+def _decoded(data: str) -> bytes | None:
+    """Decodes base64; None where it is none."""
     try:
         return b64decode(data, validate=True)
     except ValueError:
-        return b""
+        return None
 
 
-async def _answers(service: Service, named: Sequence[tuple[str, bytes]]) -> Answers:
+async def _invalid(_: Request, error: Exception) -> Response:
+    """Says what is wrong with a request without sending it back: it may be long, or no text that can be sent."""
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)
+
+
+def _as_sent(name: str, number: int) -> str:
+    """Returns the name of an image, else its number; JSON can escape half a character, which no answer can hold."""
+    return (name or str(number))[:_NAME_LENGTH].encode("utf-8", "replace").decode()
+
+
+async def _answers(service: Service, named: Sequence[tuple[str, bytes | None]]) -> Answers:
     """Answers for images with the names that they were sent with, which may be empty."""
-    images = [((name or str(number))[:_NAME_LENGTH], content) for number, (name, content) in enumerate(named)]
+    images = [(_as_sent(name, number), content) for number, (name, content) in enumerate(named)]
     try:
         found = await service.predict(images)
     except QueueFullError:

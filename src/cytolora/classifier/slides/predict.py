@@ -9,7 +9,7 @@ from cytolora.classifier.decision.decide import Prediction, transductive_columns
 from cytolora.classifier.inference.image_sources import as_text
 from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.predictor import Predictor
-from cytolora.classifier.inference.review_page import ReviewCell, write_page
+from cytolora.classifier.inference.review_page import CellsOfPage, write_page
 from cytolora.classifier.inference.table import (
     Seen,
     Summary,
@@ -133,14 +133,14 @@ class SeenCells:
     pool: "Pool | None" = None
     with_thumbnails: bool = False
     on_images: Callable[[int], None] = lambda images: None
-    shown: list[ReviewCell] = field(default_factory=list)
-    """Of the review page; empty without thumbnails."""
     _counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     _not_read: Cases = field(default_factory=Cases)
 
     def __post_init__(self) -> None:
         self.slide.check_positions(self.positions)
         self._read = ImagesRead(self.model.decoding)
+        self.shown = CellsOfPage(self.model.classes)
+        """Of the review page; empty without thumbnails."""
 
     def __iter__(self) -> Iterator[tuple[SlideCell, Prediction]]:
         """Yields the cells in the order of the positions; can be done once."""
@@ -163,7 +163,7 @@ class SeenCells:
 
     def _note(self, batch: Sequence[tuple[SlideCell, Seen]]) -> None:
         if self.with_thumbnails:
-            self.shown.extend(review_cell(seen) for _, seen in batch)
+            self.shown.add(review_cell(seen) for _, seen in batch)
         self._read.add(seen for _, seen in batch if not seen.prediction.error)
         for cell, seen in batch:
             if seen.prediction.error:

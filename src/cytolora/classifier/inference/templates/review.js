@@ -3,9 +3,10 @@ const WIDTH = 130, HEIGHT = 146, AROUND = 2;  // a cell with its gap, pixels; ro
 const $ = (id) => document.getElementById(id);
 const { classes, keys, cells: packed } = JSON.parse($("data").textContent);
 $("data").remove();
-const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn]) =>
-  ({ path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, set: null }));
-const storage = `cytolora-review-${document.body.dataset.page}`;
+const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn], place) =>
+  ({ place, path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, set: null }));
+const storage = `cytolora-review-${document.body.dataset.page}`, steps = `${storage}-steps`;
+const MAX_STEPS = 1000;  // that can be undone after the window was closed
 const ZOOMS = [1, 2, 3, 4, 6, 8];  // screen pixels to one of the picture
 let shown = [], chosen = 0, undone = [], done = [], zoom = 2;
 
@@ -28,12 +29,16 @@ function picture(cell) {
   return image;
 }
 
-// what was set survives closing the window, until it is saved: by path, so that an order may change
+// what was set survives closing the window, until it is saved: by path, so that an order may change; so do its steps
 
 function keep() {
   const set = Object.fromEntries(cells.filter((cell) => cell.set !== null).map((cell) => [cell.path, classes[cell.set]]));
   let where = "kept in this browser";
-  try { localStorage.setItem(storage, JSON.stringify(set)); } catch { where = "NOT kept here: save before you leave"; }
+  const plain = (some) => some.slice(-MAX_STEPS).map(({ cell, from, to }) => [cell.place, from, to]);
+  try {
+    localStorage.setItem(storage, JSON.stringify(set));
+    localStorage.setItem(steps, JSON.stringify({ done: plain(done), undone: plain(undone) }));
+  } catch { where = "NOT kept here: save before you leave"; }
   const count = Object.keys(set).length;
   $("undo").disabled = !done.length;
   $("redo").disabled = !undone.length;
@@ -41,9 +46,17 @@ function keep() {
   $("kept").textContent = count ? where : "";
 }
 
+function stored(key) {
+  try { return JSON.parse(localStorage.getItem(key)) || {}; } catch { return {}; /* no storage, or none of ours in it */ }
+}
+
 function recall() {
-  let set = {};
-  try { set = JSON.parse(localStorage.getItem(storage)) || {}; } catch { /* no storage, or none of ours in it */ }
+  const set = stored(storage), { done: before, undone: after } = stored(steps);
+  const known = (index) => index === null || index in classes;
+  const read = (some) => (Array.isArray(some) ? some : [])
+    .filter(([place, from, to]) => place in cells && known(from) && known(to))
+    .map(([place, from, to]) => ({ cell: cells[place], from, to }));
+  [done, undone] = [read(before), read(after)];
   for (const cell of cells) {
     const index = Object.hasOwn(set, cell.path) ? classes.indexOf(set[cell.path]) : -1;
     if (index >= 0) cell.set = index;
@@ -88,6 +101,9 @@ function card(cell, index) {
   made.style.left = `${(index % columns()) * WIDTH + 4}px`;
   made.style.top = `${Math.floor(index / columns()) * HEIGHT + 4}px`;
   made.dataset.index = index;
+  made.id = `cell-${index}`;
+  const said = { role: "option", "aria-selected": index === chosen, "aria-posinset": index + 1, "aria-setsize": shown.length };
+  for (const [key, value] of Object.entries(said)) made.setAttribute(key, value);
   made.title = cell.path;
   const share = cell.predicted < 0 ? "" : `${Math.round(cell.shares[cell.predicted] / 10)} %`;
   made.append(
@@ -104,6 +120,8 @@ function draw() {
   const first = Math.max(0, Math.floor(scroll.scrollTop / HEIGHT) - AROUND) * across;
   const last = Math.min(shown.length, (Math.ceil((scroll.scrollTop + scroll.clientHeight) / HEIGHT) + AROUND) * across);
   $("grid").replaceChildren(...shown.slice(first, last).map((cell, offset) => card(cell, first + offset)));
+  if (chosen >= first && chosen < last) scroll.setAttribute("aria-activedescendant", `cell-${chosen}`);
+  else scroll.removeAttribute("aria-activedescendant");
   $("none").hidden = shown.length > 0;
   $("shown").textContent = `${shown.length ? chosen + 1 : 0} of ${shown.length} shown, ${cells.length} in all`;
   detail();
@@ -115,6 +133,7 @@ function detail() {
   const buttons = classes.map((label, index) => {
     const made = element("button", "", "class", cell.label === index && "was", now(cell) === index && "now");
     made.type = "button";
+    made.setAttribute("aria-pressed", now(cell) === index);
     made.style.setProperty("--share", `${(cell.shares[index] ?? 0) / 10}%`);
     made.append(element("kbd", keys[index] ?? ""), element("span", label),
       element("span", cell.shares.length ? `${(cell.shares[index] / 10).toFixed(1)} %` : "", "share"));
@@ -122,7 +141,7 @@ function detail() {
     return made;
   });
   const flags = element("p", "", "flags");
-  for (const flag of cell.flags) flags.append(element("b", flag), " ");
+  cell.flags.forEach((flag, index) => flags.append(index ? ", " : "", element("b", flag)));
   const large = picture(cell);
   if (cell.picture) {
     large.title = "zoom (z)";
@@ -167,6 +186,7 @@ function change(from, to, value) {
   keep();
   const at = shown.indexOf(last.cell);
   move(at < 0 ? chosen : at);
+  if (at < 0) $("kept").textContent = `${last.cell.path}: ${now(last.cell) < 0 ? "no label" : name(now(last.cell))}`;
 }
 
 const takeBack = () => change(done, undone, "from");
@@ -177,10 +197,14 @@ const doAgain = () => change(undone, done, "to");
 function drawZoom() {
   const cell = shown[chosen], image = $("zoomed");
   if (!cell || !cell.picture) return $("zoom").close();
-  image.onload = () => { image.style.width = `${image.naturalWidth * zoom}px`; };
+  const size = () => {
+    const { naturalWidth: width, naturalHeight: height } = image;
+    image.style.width = `${width * zoom}px`;
+    $("zoom-text").textContent = `${cell.path}, ${cell.isOwn ? "" : "thumbnail of "}${width} × ${height} pixels, ${zoom} to 1`;
+  };
+  image.onload = size;
   image.src = cell.picture;
-  image.style.width = `${image.naturalWidth * zoom}px`;
-  $("zoom-text").textContent = `${cell.path}, ${zoom} to 1`;
+  size();
 }
 
 function openZoom() {
@@ -197,7 +221,7 @@ function zoomBy(steps) {
 
 function onZoomKey(event) {
   if (event.key in MOVES) move(chosen + MOVES[event.key]());
-  else if (event.key === "+" || event.key === "-") zoomBy(event.key === "+" ? 1 : -1);
+  else if ("+=-".includes(event.key)) zoomBy(event.key === "-" ? -1 : 1);  // = is + without Shift on some keyboards
   else if (event.key === "z") $("zoom").close();
   else return;
   event.preventDefault();
@@ -237,7 +261,7 @@ function onKey(event) {
   if (event.key in MOVES) move(chosen + MOVES[event.key]());
   else if (event.key === "Home") move(0);
   else if (event.key === "End") move(shown.length - 1);
-  else if (event.key === "Enter" && event.target.tagName !== "BUTTON") set(cell ? cell.predicted : -1);
+  else if (event.key === "Enter" && !/^(BUTTON|SUMMARY)$/.test(event.target.tagName)) set(cell ? cell.predicted : -1);
   else if (event.key === "a") set(cell ? now(cell) : -1);
   else if (event.key === "u") takeBack();
   else if (event.key === "y") doAgain();
@@ -269,7 +293,10 @@ function start() {
     if (card) move(Number(card.dataset.index));
     $("scroll").focus();
   });
-  addEventListener("resize", draw);
+  addEventListener("resize", () => {
+    if (isWide()) $("filters").open = true;  // where nothing is shown to open them with
+    draw();
+  });
   addEventListener("keydown", onKey);
   recall();
   keep();
