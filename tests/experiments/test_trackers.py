@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from fake_store import write_runs
+from fake_store import FakeData, write_runs
 
 from cytolora.cli.app import main
 from cytolora.core.progress import SILENT
@@ -191,13 +191,17 @@ def check_mlflow(runs: Path, address: str, capsys: pytest.CaptureFixture[str]) -
         assert one.data.params["adapter.targets"] == '["q","v"]'
         assert one.data.metrics["test.accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
         assert one.data.tags["cytolora.weights_sha256"] == run.provenance["weights_sha256"]
-    client.set_tag(one.info.run_id, FINGERPRINT, "")
-    client.log_metric(one.info.run_id, "test.accuracy", 0.0, timestamp=1)
+    own = one.info.run_id
+    client.set_tag(own, FINGERPRINT, "")  # as where a call was cut off
     assert track(runs, parse_target(f"mlflow:{address}")).num_mirrored == 1
-    again = found()[run.run_id]
-    assert again.info.run_id == one.info.run_id
-    assert again.data.metrics["test.accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
-    assert len(client.get_metric_history(again.info.run_id, "val.loss")) == 1
+    assert found()[run.run_id].info.run_id == own
+    assert len(client.get_metric_history(own, "val.loss")) == 1
+    write(runs, data=FakeData(num_groups=50))  # the same runs with other scores
+    assert track(runs, parse_target(f"mlflow:{address}")).num_mirrored == 2
+    changed = Store(runs).find(run.run_id)
+    assert changed is not None
+    assert changed.metrics["test"]["n"] != run.metrics["test"]["n"]
+    assert found()[run.run_id].data.metrics["test.n"] == changed.metrics["test"]["n"]
 
 
 @needs_mlflow
@@ -271,7 +275,7 @@ def test_a_tracker_that_hangs_keeps_the_end_by_a_second_and_is_told_of_once(runs
     began = time.monotonic()
     with mirrored(runs, [hangs, silent], progress):
         pass
-    assert time.monotonic() - began < 1.5  # a second, and what a busy machine adds
+    assert time.monotonic() - began < 3  # a second, and what a busy machine adds
     assert len(told) == 2
     assert all("has not answered for" in line and f"cytolora track {runs} --to mine:place" in line for line in told)
 

@@ -1,4 +1,4 @@
-"""ls: lists models, datasets, label maps of pools, grids, presets, methods, engines, exchange formats and trackers by name."""
+"""ls: lists models, datasets, label maps of pools, grids, presets, methods, engines, formats and trackers by name."""
 
 import json
 import sys

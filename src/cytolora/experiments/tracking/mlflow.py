@@ -66,7 +66,9 @@ class _Experiment:
         at = round(record.stored_at * _MILLISECONDS)
         own = known or self._make(experiment, record, at)
         parameters = [Param(_name(name), str(value)[:_MAX_CHARACTERS]) for name, value in record.parameters.items()]
-        metrics = [Metric(_name(name), value, at, 0) for name, value in record.metrics.items()]
+        there = self._client.get_run(own).data.metrics if known else {}  # a store of files keeps equal values twice
+        told = {_name(name): value for name, value in record.metrics.items()}
+        metrics = [Metric(name, value, at, 0) for name, value in told.items() if there.get(name) != value]
         tags = [RunTag(_name(name), value[:_MAX_CHARACTERS]) for name, value in record.tags.items()]
         for kind, entries in (("params", parameters), ("metrics", metrics), ("tags", tags)):
             for batch in _batches(entries):

@@ -1,4 +1,4 @@
-"""TensorBoard mirror: an event file for each run, by TensorBoard's own writer, which needs neither TensorFlow nor torch."""
+"""TensorBoard mirror: an event file for each run, by TensorBoard's own writer; neither TensorFlow nor torch is loaded."""
 
 import io
 from contextlib import suppress
