@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_store import FakeData, write_runs
@@ -37,8 +38,14 @@ def cli(*arguments: str | Path) -> int | None:
     return stop.value.code  # pyright: ignore[reportReturnType]
 
 
-def write(root: Path, **changes: object) -> Path:
-    settings: dict = {"models": ("uni",), "methods": ("lora",), "shots": (1,), "seeds": (1, 2), "rates": (1e-3,)}
+def write(root: Path, **changes: Any) -> Path:
+    settings: dict[str, Any] = {
+        "models": ("uni",),
+        "methods": ("lora",),
+        "shots": (1,),
+        "seeds": (1, 2),
+        "rates": (1e-3,),
+    }
     write_runs(Store(root), **settings | changes)
     return root
 
@@ -94,7 +101,7 @@ def test_a_fingerprint_changes_with_the_metrics_and_not_with_the_time(runs: Path
 @needs_tensorboard
 def test_tensorboards_own_reader_finds_each_run_once_and_its_latest_scores(runs: Path, tmp_path: Path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]
 
     logs = tmp_path / "logs"
     assert cli("track", runs, "--to", f"tensorboard:{logs}", "--quiet") == 0
@@ -104,7 +111,8 @@ def test_tensorboards_own_reader_finds_each_run_once_and_its_latest_scores(runs:
     assert "2 runs mirrored, 0 there already" in printed
     assert "0 runs mirrored, 2 there already" in printed
     assert {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()} == files
-    for run in Store(runs).runs():
+    stored = list(Store(runs).runs())
+    for run in stored:
         read = EventAccumulator(str(logs / run.run_id)).Reload()
         scalars = read.Tags()["scalars"]
         assert {"test/accuracy", "val/loss", "num_trainable"} <= set(scalars)
@@ -117,13 +125,14 @@ def test_tensorboards_own_reader_finds_each_run_once_and_its_latest_scores(runs:
         (text,) = read.Tensors("tags")
         assert run.provenance["data_fingerprint"].encode() in text.tensor_proto.string_val[0]
     write(runs, rates=(1e-3,), tested=False)  # stored again, without test scores
-    others = logs / run.run_id / "events.out.tfevents.1.somebody"
+    last = logs / stored[-1].run_id
+    others = last / "events.out.tfevents.1.somebody"
     others.write_bytes(b"")
     assert track(runs, parse_target(f"tensorboard:{logs}")).num_mirrored == 2
     others.unlink()
-    read = EventAccumulator(str(logs / run.run_id)).Reload()
+    read = EventAccumulator(str(last)).Reload()
     assert "test/accuracy" not in read.Tags()["scalars"]
-    assert len(list((logs / run.run_id).iterdir())) == 1
+    assert len(list(last.iterdir())) == 1
 
 
 @needs_tensorboard
@@ -176,14 +185,15 @@ def check_mlflow(runs: Path, address: str, capsys: pytest.CaptureFixture[str]) -
 
     client = MlflowClient(tracking_uri=address, registry_uri=address)
 
-    def found() -> dict:
+    def found() -> dict[str, Any]:
         experiment = client.get_experiment_by_name("cytolora")
         assert experiment is not None
         listed = client.search_runs([experiment.experiment_id])
         assert len(listed) == 2
         return {one.data.tags[RUN_ID]: one for one in listed}
 
-    for run in Store(runs).runs():
+    stored = list(Store(runs).runs())
+    for run in stored:
         one = found()[run.run_id]
         assert one.info.run_name == run.run_id
         assert one.info.status == "FINISHED"
@@ -191,17 +201,18 @@ def check_mlflow(runs: Path, address: str, capsys: pytest.CaptureFixture[str]) -
         assert one.data.params["adapter.targets"] == '["q","v"]'
         assert one.data.metrics["test.accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
         assert one.data.tags["cytolora.weights_sha256"] == run.provenance["weights_sha256"]
-    own = one.info.run_id
+    last = stored[-1]
+    own = found()[last.run_id].info.run_id
     client.set_tag(own, FINGERPRINT, "")  # as where a call was cut off
     assert track(runs, parse_target(f"mlflow:{address}")).num_mirrored == 1
-    assert found()[run.run_id].info.run_id == own
+    assert found()[last.run_id].info.run_id == own
     assert len(client.get_metric_history(own, "val.loss")) == 1
     write(runs, data=FakeData(num_groups=50))  # the same runs with other scores
     assert track(runs, parse_target(f"mlflow:{address}")).num_mirrored == 2
-    changed = Store(runs).find(run.run_id)
+    changed = Store(runs).find(last.run_id)
     assert changed is not None
-    assert changed.metrics["test"]["n"] != run.metrics["test"]["n"]
-    assert found()[run.run_id].data.metrics["test.n"] == changed.metrics["test"]["n"]
+    assert changed.metrics["test"]["n"] != last.metrics["test"]["n"]
+    assert found()[last.run_id].data.metrics["test.n"] == changed.metrics["test"]["n"]
 
 
 @needs_mlflow

@@ -70,9 +70,12 @@ class _Experiment:
         told = {_name(name): value for name, value in record.metrics.items()}
         metrics = [Metric(name, value, at, 0) for name, value in told.items() if there.get(name) != value]
         tags = [RunTag(_name(name), value[:_MAX_CHARACTERS]) for name, value in record.tags.items()]
-        for kind, entries in (("params", parameters), ("metrics", metrics), ("tags", tags)):
-            for batch in _batches(entries):
-                self._client.log_batch(own, **{kind: batch})
+        for batch in _batches(parameters):
+            self._client.log_batch(own, params=batch)
+        for batch in _batches(metrics):
+            self._client.log_batch(own, metrics=batch)
+        for batch in _batches(tags):
+            self._client.log_batch(own, tags=batch)
         self._client.set_terminated(own, "FINISHED", at)
         self._client.set_tag(own, FINGERPRINT, record.fingerprint)
         self._known[record.run_id] = (own, record.fingerprint)

@@ -1,4 +1,4 @@
-"""TensorBoard mirror: an event file for each run, by TensorBoard's own writer; neither TensorFlow nor torch is loaded."""
+"""TensorBoard mirror: an event file for each run, by TensorBoard's own writer; TensorFlow and torch are not loaded."""
 
 import io
 from contextlib import suppress
@@ -44,8 +44,8 @@ def event_file(record: Record) -> bytes:
 
     Equal records give equal bytes.
     """
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
     from tensorboard.plugins.text.summary_v2 import text_pb
     from tensorboard.summary.writer.record_writer import RecordWriter
