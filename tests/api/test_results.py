@@ -181,7 +181,7 @@ def test_a_bundle_on_the_hub_that_cannot_be_fetched_is_one_line(name: str, monke
 
 
 def test_a_bundle_whose_download_stalls_ends_with_a_word_on_what_is_kept(monkeypatch: pytest.MonkeyPatch):
-    def snapshot_download(name: str, revision: str | None, tqdm_class: type) -> str:
+    def snapshot_download(name: str, *, revision: str | None, tqdm_class: type, allow_patterns: list[str]) -> str:
         bar = tqdm_class(total=10, disable=True)
         for _ in range(4):  # progress, which is waited for, and then none
             time.sleep(0.2)
@@ -200,13 +200,16 @@ def test_a_bundle_whose_download_stalls_ends_with_a_word_on_what_is_kept(monkeyp
 
 
 def test_a_bundle_is_loaded_from_the_hub(classifier: Classifier, monkeypatch: pytest.MonkeyPatch):
-    asked: list[tuple[str, str | None]] = []
+    asked: list[tuple[str | None, list[str] | None]] = []
 
-    def snapshot_download(name: str, revision: str | None, tqdm_class: type) -> str:
-        asked.append((name, revision))
-        return classifier.name
+    def snapshot_download(
+        name: str, *, revision: str | None, tqdm_class: type, allow_patterns: list[str] | None = None
+    ) -> str:
+        asked.append((revision, allow_patterns))
+        return classifier.name  # whose last part is the commit in the hub's cache
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert cytolora.load("hf://owner/name@v1").classes == classifier.classes
     cytolora.load("hf://owner/name")
-    assert asked == [("owner/name", "v1"), ("owner/name", None)]
+    commit = Path(classifier.name).name
+    assert asked == [("v1", ["bundle.json"]), (commit, None), (None, ["bundle.json"]), (commit, None)]
