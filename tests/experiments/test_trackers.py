@@ -161,7 +161,7 @@ def test_an_mlflow_server_holds_each_run_once(runs: Path, tmp_path: Path, capsys
     address = f"http://127.0.0.1:{port}"
     with subprocess.Popen([*command, "--workers", "1"], cwd=tmp_path) as server:
         try:
-            until = time.monotonic() + 120
+            until = time.monotonic() + 300
             while time.monotonic() < until:
                 try:
                     parse_target(f"mlflow:{address}").check(1.0)
