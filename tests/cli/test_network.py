@@ -75,6 +75,10 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "ensemble": lambda folder: [["ensemble", str(folder / "runs"), "--over", "method"]],
     "merge": lambda folder: [["merge", str(folder / "runs"), "--out", str(folder / "merged")]],
     "share": lambda folder: [["share", str(folder / "runs"), "--out", str(folder / "runs.zip")]],
+    "track": lambda folder: [
+        ["track", str(folder / "runs"), "--to", target, "--quiet"]
+        for target in (f"tensorboard:{folder / 'events'}", f"mlflow:{folder / 'mlflow'}")
+    ],
     "check": lambda folder: [["check", str(folder / "cells")]],
     "leakage": lambda folder: [
         ["leakage", str(folder / "cells"), "--model", "nano", "--repeats", "1", "--head", "nearest-mean", "--quiet"]
@@ -114,7 +118,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
     "weights try": lambda folder: [["weights", "try", "vit-b16"]],
     "doctor": lambda folder: [["doctor", "--json"]],
     "ls": lambda folder: [["ls", kind] for kind in
-                          ("models", "datasets", "grids", "presets", "methods", "engines", "formats")],
+                          ("models", "datasets", "grids", "presets", "methods", "engines", "formats", "trackers")],
 }  # fmt: skip
 """What is tried of each command; some of them end with an error, which is as good: weights that are not there are named
 and not fetched."""
@@ -178,6 +182,7 @@ def test_the_audit_sees_connections_look_ups_and_lets_loopback_pass():
 @pytest.mark.slow
 def test_no_command_asks_for_a_connection(folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     codes = {}
     with audited() as attempts:
         for name in ("export", *(name for name in OFFLINE if name != "export")):  # predict takes the export

@@ -23,6 +23,7 @@ RUN_BY = {
     "docs/prompts.md": "test_guides.py",
     "docs/research.md": "test_research_docs.py",
     "docs/splits/README.md": "test_guides.py",
+    "docs/trackers.md": "test_trackers_page.py",
     "docs/transduction.md": "test_guides.py",
 }
 """Tests that run the blocks of a page, by page."""

@@ -38,6 +38,7 @@ _COMMANDS = {
     ),
     "merge": ("stores:merge", "Merges stores: the runs of several folders in one."),
     "share": ("stores:share", "Shares stored runs as one file, without images: a zip, or a table of predictions."),
+    "track": ("track:track", "Mirrors stored runs to experiment trackers: TensorBoard, MLflow."),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
     "leakage": (
         "leakage:leakage",
@@ -60,7 +61,7 @@ _COMMANDS = {
     "data": ("data:app", "Downloads datasets and lists their sources."),
     "weights": ("weights:app", "Lists, downloads and verifies checkpoints."),
     "doctor": ("doctor:doctor", "Diagnoses the installation: Python, devices, checkpoints, hub."),
-    "ls": ("catalogue:ls", "Lists models, datasets, grids, presets, methods, engines or formats."),
+    "ls": ("catalogue:ls", "Lists models, datasets, grids, presets, methods, engines, formats or trackers."),
 }
 for _name, (_function, _help) in _COMMANDS.items():
     app.command(f"cytolora.cli.{_function}", name=_name, help=_help)

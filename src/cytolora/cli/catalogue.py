@@ -1,4 +1,4 @@
-"""ls: lists models, datasets, label maps of pools, grids, presets, methods, engines and exchange formats by name."""
+"""ls: lists models, datasets, label maps of pools, grids, presets, methods, engines, formats and trackers by name."""
 
 import json
 import sys
@@ -16,12 +16,12 @@ _PROBLEMS = 1
 
 
 def ls(
-    kind: Literal["models", "datasets", "pools", "grids", "presets", "methods", "engines", "formats"],
+    kind: Literal["models", "datasets", "pools", "grids", "presets", "methods", "engines", "formats", "trackers"],
     /,
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Lists models, datasets, label maps of pools, grids, presets, methods, engines or exchange formats.
+    """Lists models, datasets, label maps of pools, grids, presets, methods, engines, exchange formats or trackers.
 
     Exits with 1 if a plug-in of that kind cannot be loaded; it is named on standard error.
 
@@ -87,6 +87,19 @@ def _exchange_formats() -> Registry[Any]:
     from cytolora.data.exchange.formats import FORMATS
 
     return FORMATS
+
+
+def _experiment_trackers() -> Registry[Any]:
+    from cytolora.experiments.tracking.registry import TRACKERS
+
+    return TRACKERS
+
+
+def _trackers() -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "target": f"{one.name}:{one.address}", "description": one.description}
+        for one in _experiment_trackers()
+    ]
 
 
 def _formats() -> list[dict[str, Any]]:
@@ -241,6 +254,7 @@ _REGISTRIES: dict[str, Callable[[], Registry[Any]]] = {
     "methods": _adaptation_methods,
     "engines": _execution_engines,
     "formats": _exchange_formats,
+    "trackers": _experiment_trackers,
 }
 _ROWS = {
     "models": _models,
@@ -251,6 +265,7 @@ _ROWS = {
     "methods": _methods,
     "engines": _engines,
     "formats": _formats,
+    "trackers": _trackers,
 }
 _ROWS_IN_FULL = {
     **_ROWS,

@@ -40,6 +40,8 @@ from cytolora.experiments.engines.registry import chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.store import Store
+from cytolora.experiments.tracking.registry import parse_target
+from cytolora.experiments.tracking.track import mirrored
 from cytolora.training.resources import Inputs
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ def run(
     checkpoint_minutes: float = 10.0,
     gpus_per_run: int = 1,
     micro_batch: int | None = None,
+    track: Annotated[Sequence[str], Several] = (),
     caching: LimitOptions = NO_LIMIT_GIVEN,
     machine: MachineOptions = THIS_MACHINE,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -173,6 +176,9 @@ def run(
     micro_batch
         Images that one process takes through the encoder together, at most, when it trains an adapter: less memory, the
         same result up to rounding. Halved by itself where memory is too little. Part of no run's id.
+    track
+        Experiment trackers that the runs of --out are mirrored to, as TRACKER:ADDRESS: tensorboard:FOLDER, mlflow:URI.
+        One that does not answer stops nothing, is told of at the end, and adds a second at most.
     quiet
         Shows no progress.
     """
@@ -183,6 +189,7 @@ def run(
         return resolve_device(machine)
 
     machine.check()
+    targets = [] if slurm_worker else [parse_target(text) for text in track]  # its driver mirrors
     division = BatchDivision(processes=gpus_per_run, micro_batch=micro_batch)
     given = Workers(address=address, count=workers, batch=sbatch_options(slurm), command=same_command("--slurm-worker"))
     chosen_engine(engine, given)  # what does not go together is told of at once
@@ -205,19 +212,20 @@ def run(
                 return None
             return speed_of(plan, inputs, store, device=device, progress=progress, is_shared=shared)
 
-        plan = grids.run_grid(
-            spec,
-            read_inputs(inputs, reading, spec, out),
-            out,
-            device=device,
-            progress=progress,
-            announce=announce,
-            engine=engine,
-            workers=given,
-            retry_failed=retry_failed,
-            checkpoint_minutes=checkpoint_minutes,
-            division=division,
-        )
+        with mirrored(out, targets, progress):
+            plan = grids.run_grid(
+                spec,
+                read_inputs(inputs, reading, spec, out),
+                out,
+                device=device,
+                progress=progress,
+                announce=announce,
+                engine=engine,
+                workers=given,
+                retry_failed=retry_failed,
+                checkpoint_minutes=checkpoint_minutes,
+                division=division,
+            )
     make_console(stderr=True).print(
         f"{counted(len(plan.runs), 'run')} in {out}. Next: cytolora report {out} --out report"
     )
