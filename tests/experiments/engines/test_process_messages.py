@@ -67,7 +67,8 @@ def test_a_setup_that_cannot_be_sent_is_one_line(what: Any, tmp_path: Path, monk
     monkeypatch.setattr(processes, "open_units", lambda *_: units_of("one"))
     options: Any = {"device": torch.device("cpu"), "progress": SILENT, "workers": Workers(count=1)}
     with pytest.raises(
-        ConfigError, match=r"^What workers need cannot be sent to another process: .*leave out --workers\.$"
+        ConfigError,
+        match=r"^What workers need cannot be sent to another process: .*leave out --workers and --gpus-per-run\.$",
     ):
         processes.run_jobs([], Inputs(data={}), Store(tmp_path), **options)
 
