@@ -178,7 +178,7 @@ class _Crew:
     def start(self, worker: object) -> int:
         return self._promise(0)
 
-    def work(self, worker: object, unit: Unit) -> int:
+    def work(self, worker: object, unit: Any) -> int:
         self.refusals -= 1
         return self._promise(unit if self.refusals < 0 else ClaimedError("it, claimed by ann on node7"))
 
@@ -200,6 +200,8 @@ class _Crew:
 
     def is_gone(self, worker: object) -> bool:
         return False
+
+    def ask_to_stop(self) -> None: ...
 
     def has_room(self) -> bool:
         return True

@@ -125,7 +125,7 @@ def test_dropout_whose_rows_are_no_images_is_refused():
 def test_gradients_that_no_process_has_stay_away():
     class _Links:
         def allreduce(self, tensors: Sequence[Tensor]) -> "_Links":
-            tensors[0] += torch.tensor([2.0, 0.0, 1.0, 5.0, 6.0])[: len(tensors[0])]
+            tensors[0].add_(torch.tensor([2.0, 0.0, 1.0, 5.0, 6.0])[: len(tensors[0])])
             return self
 
         def wait(self) -> None: ...

@@ -28,7 +28,7 @@ def test_ridge_leaves_out_no_penalty_that_would_be_chosen(num_classes, per_class
     """Some are out after a few folds; the choice and its scores are those with every fold solved for all of them."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_classes * per_class) % num_classes
-    rows = normalize(np.eye(num_classes, 12)[labels] + spread * rng.standard_normal((len(labels), 12)))
+    rows = np.asarray(normalize(np.eye(num_classes, 12)[labels] + spread * rng.standard_normal((len(labels), 12))))
     labels[rng.integers(len(labels), size=num_wrong)] = 0
     folds = group_folds(labels, [str(index // 2) for index in range(len(labels))], seed=seed)
     assume(folds)
