@@ -191,7 +191,14 @@ def test_a_folder_that_is_called_after_images_is_no_class(name: str, tmp_path: P
 # Exports
 
 BOX = "0 0.5 0.5 0.1 0.1\n"
-COCO = json.dumps({"info": {}, "images": [{"id": 1}], "annotations": [{}], "categories": [{}]})
+COCO = json.dumps(
+    {
+        "info": {},
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 90, "height": 90}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20]}],
+        "categories": [{"id": 1, "name": "hsil"}],
+    }
+)
 SLIDES = ["slide01/1.png", "slide02/2.png"]
 IMAGES = ["images/train/a_1.jpg", "images/train/b_2.jpg", "images/val/a_3.jpg", "images/val/b_4.jpg"]
 EXPORTS: dict[str, tuple[list[str], dict[str, str], str]] = {
