@@ -66,5 +66,5 @@ def test_every_extra_that_a_message_names_exists():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
     named = {name for text in sources for name in re.findall(r'missing_package\([^\n]*extra="(\w+)"', text)}
-    assert named == {"text", "ray", "onnx", "serve", "cloud", "wsi"}
+    assert named == {"text", "ray", "onnx", "serve", "cloud", "wsi", "exchange"}
     assert named <= extras.keys()

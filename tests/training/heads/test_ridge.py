@@ -23,7 +23,7 @@ from cytolora.training.heads.ridge import RidgeSolver, _Equations
     num_wrong=st.integers(0, 3),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_ridge_leaves_out_no_penalty_that_would_be_chosen(num_classes, per_class, spread, num_wrong, seed):
     """Some are out after a few folds; the choice and its scores are those with every fold solved for all of them."""
     rng = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def test_ridge_solves_few_folds_of_a_penalty_that_is_far_from_the_best(monkeypat
     num_classes=st.integers(2, 6),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_least_cross_entropy_is_a_bound_and_mostly_near_that_of_the_best_temperature(sharpness, num_classes, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_classes, size=40)
