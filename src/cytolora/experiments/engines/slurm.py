@@ -33,6 +33,8 @@ _SIGNAL = "--signal=B:USR1@180"
 _LOOK_SECONDS = 1.0
 _MAX_ASK_SECONDS = 15.0
 """Between two questions to the controller, which answers all users of a cluster."""
+_SETTLED_SECONDS = 4.0
+"""Without a task at work, before one that failed counts as ended: one that is queued again has failed for a moment."""
 _SILENT_SECONDS = 900.0
 """Longest time without an answer of the controller."""
 _SEEN_SECONDS = 120
@@ -114,6 +116,7 @@ class _Array:
     def watch(self, root: Path, missing: set[str], progress: Progress) -> Mapping[str, str]:
         """Waits until all tasks have ended; returns their states. Progress is what is stored."""
         began = asked = answered = time.monotonic()
+        ended: float | None = None
         while True:
             stop_if_asked()
             time.sleep(_LOOK_SECONDS)
@@ -132,7 +135,11 @@ class _Array:
                     "without this command; the same command waits for it."
                 )
             self._tell(before, progress)
-            if self.states and _ENDED.union([_GONE]).issuperset(self.states.values()):
+            if not self.states or not _ENDED.union([_GONE]).issuperset(self.states.values()):
+                ended = None
+                continue
+            ended = now if ended is None else ended
+            if now - ended >= _SETTLED_SECONDS or {"COMPLETED", _GONE}.issuperset(self.states.values()):
                 progress.done(len(missing.intersection(folder_names(root))))
                 return self.states
 
