@@ -77,6 +77,7 @@ def test_jobs_give_the_files_of_one_process_though_one_is_cancelled_and_one_queu
     _until(lambda: "stopped by a signal" in log.read_text())
     assert list((out / ".training").iterdir())
     _until(lambda: states(cluster)[f"{job}_0"] == "PENDING")
+    time.sleep(3)  # a node refuses the credential of a job that it ended within the same second
     ask(["scontrol", "update", f"JobId={job}_0", "StartTime=now"], cluster)  # SLURM lets it wait for two minutes
     said = process.communicate(timeout=_PATIENCE_SECONDS)[1]
     assert (process.returncode, f"SLURM job {job}_1: CANCELLED" in said) == (0, True), said + log.read_text()
