@@ -97,9 +97,9 @@ def count(number: int, noun: str) -> str:
     return f"{thousands(number)} {noun if number == 1 else plural}"
 
 
-def listed(names: list[str] | tuple[str, ...]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def listed(names: list[str] | tuple[str, ...], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``; ``last`` stands before the last name."""
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def budget(spec: "Budget") -> str:

@@ -84,14 +84,15 @@ def joint_warnings(intervals: Iterable[Interval]) -> list[tuple[str, str]]:
     texts, strictest = set[tuple[str, str]](), dict[str, Interval]()
     for one in intervals:
         for tag, text in one.warnings.items():
-            if tag not in _FEW_UNITS:
+            if tag not in FEW_UNITS:
                 texts.add((tag, text))
             elif tag not in strictest or one._enough > strictest[tag]._enough:
                 strictest[tag] = one
     return sorted(texts | {(tag, one.warnings[tag]) for tag, one in strictest.items()}, key=lambda pair: pair[1])
 
 
-_FEW_UNITS = ("few groups", "few images")
+FEW_UNITS = ("few groups", "few images")
+"""Short names of the warning that there are too few units."""
 _OF_FEW_MISTAKES: dict[IntervalKind, str] = {
     "korn-graubard": "the interval rests on how few units there are, each counted as one image",
     "credible": "the interval is that of a model (beta-binomial), which takes large and small groups for equally hard",

@@ -13,7 +13,7 @@ from cytolora.classifier.fit.train import Trained
 from cytolora.core.findings import Finding, finding
 from cytolora.data.quality.confounded import classes_that_are_their_source
 from cytolora.display import format as words
-from cytolora.metrics.intervals import Interval, joint_warnings
+from cytolora.metrics.intervals import FEW_UNITS, Interval, joint_warnings
 
 _NUM_LOOKED_AT = 64
 """Training images of an adapter whose loss is looked at: a pass through the encoder each."""
@@ -87,7 +87,7 @@ def _intervals(limits: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     names = ("low", "high", "level", "kind", "unit", "num_units", "num_wrong")
     intervals = {key: Interval(**{name: one[name] for name in names}) for key, one in limits.items()}
     for tag, text in joint_warnings(intervals.values()):
-        if tag in ("few groups", "few images"):
+        if tag in FEW_UNITS:
             yield finding("N811", text)
         elif text in intervals["accuracy"].warnings.values():
             yield finding("N812", text)

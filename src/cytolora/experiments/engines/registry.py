@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cytolora.core.registry import Registry
+from cytolora.display.format import listed
 from cytolora.errors import ConfigError
 from cytolora.experiments.batch_division import BatchDivision
 from cytolora.experiments.engines.workers import THIS_PROCESS, SetUp, Workers
@@ -117,8 +118,7 @@ def chosen_engine(name: str | None, workers: Workers) -> Engine:
 
 
 def _able(what: str) -> str:
-    names = [engine.name for engine in ENGINES if getattr(engine, what)]
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return listed([engine.name for engine in ENGINES if getattr(engine, what)], "or")
 
 
 def _inline(
