@@ -17,7 +17,10 @@ NOT_IMPORTED = {
     "python-multipart": "FastAPI loads it to read uploads",
 }
 """Requirements that another package loads."""
-AT_HOME_ONLY = {"ipython": "imported only where a Jupyter kernel runs, which brings it"}
+AT_HOME_ONLY = {
+    "ipython": "imported only where a Jupyter kernel runs, which brings it",
+    "pynvml": "NVIDIA's counters, read where they are installed",
+}
 """Imports that are no requirements."""
 BENCHMARKS_ONLY = {"openvino"}
 """Peers of the extra ``bench``: not imported by the package, and not installed by CI."""

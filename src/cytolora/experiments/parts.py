@@ -1,6 +1,7 @@
 """Parts of a stored run: the table of its predictions, and its provenance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from cytolora.config.run import RunSpec
 from cytolora.core.findings import gravest_first
 from cytolora.core.provenance import software
+from cytolora.core.spending import Gpu, Spending, metered
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.splitting.findings import of_draw
 from cytolora.experiments.divisions import counts, counts_of_subsets
@@ -35,8 +37,8 @@ def predictions_table(manifest: Manifest, samples: Sequence[Sample], probabiliti
     return pa.table(columns)
 
 
-def provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
-    """Returns what a run was computed from and with."""
+def provenance(session: Session, run: RunSpec, seconds: float, spending: Spending) -> dict[str, Any]:
+    """Returns what a run was computed from and with, and what it took."""
     split, identity = session.split(run), session.inputs.identity(run)
     prompts = session.inputs.prompts(run)
     of_run = of_draw(session.manifest, split) if run.sampling.sampling == "natural" else []
@@ -57,4 +59,13 @@ def provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]
         "device": str(session.device),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
+        "spending": asdict(spending),
     }
+
+
+def metered_training(session: Session) -> AbstractContextManager[Callable[[], Spending]]:
+    """Measures what a training on the session's device takes; see ``core.spending.metered``."""
+    if session.device.type != "cuda":
+        return metered()
+    about = torch.cuda.get_device_properties(session.device)
+    return metered(Gpu(name=about.name, uuid=str(about.uuid)))

@@ -238,6 +238,7 @@ def train_adapter(
         seconds=perf_counter() - started + (state.seconds_before if state else 0.0),
         kept_step=kept.patience.kept_step if kept else None,
         classifier=classifier,
+        is_resumed=state is not None and state.seconds_before > 0,
         num_processes=group.size,
         images_per_pass=size.used,
     )
