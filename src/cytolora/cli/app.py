@@ -38,7 +38,7 @@ _COMMANDS = {
     ),
     "merge": ("stores:merge", "Merges stores: the runs of several folders in one."),
     "share": ("stores:share", "Shares stored runs as one file, without images: a zip, or a table of predictions."),
-    "track": ("track:track", "Mirrors stored runs to experiment trackers: TensorBoard, MLflow."),
+    "track": ("track:track", "Mirrors stored runs to experiment trackers: TensorBoard, MLflow, W&B, trackio."),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
     "leakage": (
         "leakage:leakage",
