@@ -46,26 +46,38 @@ _NARROW = 120
 _FEW = 3
 
 
-def print_rows(rows: Sequence[Mapping[str, object]], title: str = "name", description: str = "description") -> None:
-    """Prints rows of equal keys as a table; where it is too narrow for one, as a paragraph each.
+def print_rows(
+    rows: Sequence[Mapping[str, object]],
+    title: str = "name",
+    description: str = "description",
+    narrow: Sequence[str] = (),
+) -> bool:
+    """Prints rows of equal keys as a table; where it is too narrow for one, fewer columns, or a paragraph each.
 
     Args:
         rows: At least one.
         title: Key of the name, which is never broken.
         description: Key of the text that stands beside the name in a paragraph.
+        narrow: Keys of the columns where there is no room for all; empty: all of them, in paragraphs.
+
+    Returns:
+        Whether columns were left out.
     """
     console = make_console(soft_wrap=False)
-    if console.width >= _NARROW or len(rows[0]) <= _FEW:
-        table = PlainTable(*rows[0], no_wrap=title)
+    if console.width >= _NARROW or len(rows[0]) <= _FEW or narrow:
+        is_whole = console.width >= _NARROW or len(rows[0]) <= _FEW
+        keys = list(rows[0]) if is_whole else list(narrow)
+        table = PlainTable(*keys, no_wrap=title)
         for row in rows:
-            table.add_row(*map(str, row.values()))
+            table.add_row(*(str(row[key]) for key in keys))
         console.print(table)
-        return
+        return not is_whole
     for row in rows:
         others = [f"{key}: {value}" for key, value in row.items() if key not in (title, description) and value != ""]
         lead, facts = f"{row[title]}  {row[description]}".rstrip(), ", ".join(others)
         for line in [*_paragraph(lead, console.width, ""), *_paragraph(facts, console.width, _INDENT)]:
             console.print(Text(line), soft_wrap=True)
+    return False
 
 
 _INDENT = "    "

@@ -56,7 +56,7 @@ from cytolora.training.adapt import (
     zero_shot,
 )
 from cytolora.training.group import NoTeam, Team
-from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.fitted import head_of
 from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.kept_state import file_of as state_file
 from cytolora.training.kept_state import remove as remove_state
@@ -198,7 +198,7 @@ def train_setting(
     if missing and not first.has_steps:
         session.progress.status(f"{title(first)}: {len(missing)} without training steps")
         # all seeds of heads that are trained together, as below
-        is_together = first.kind == "head" and HEADS[first.method].train is not None
+        is_together = first.kind == "head" and head_of(first.method).train is not None
         with metered_training(session) as spent:
             together = fit_heads_together(session, setting) if is_together else {}
             shared = spent().share(max(1, len(together)))
@@ -208,7 +208,7 @@ def train_setting(
                 trained = together[run.run_id] if together else train(session, run)
                 spending = shared if together else spent()
             tracker.count(1, {fitted(run): len(session.split(run).train)} if run.kind == "head" else {})
-            store.add(_validated(session, run, division, trained, spending))
+            store.add(_validated(session, store, run, division, trained, spending))
             tracker.did(STORING, 1)
         return
     if missing and first.kind == "linear":
@@ -221,7 +221,7 @@ def train_setting(
             num_pairs = beside.num_pairs(session, run, "val")
             compared = beside.val_scores(session, run) if session.split(run).val else None
             tracker.did(neighbours(run), num_pairs)
-            store.add(_validated(session, run, division, trained[run.run_id], shared, compared))
+            store.add(_validated(session, store, run, division, trained[run.run_id], shared, compared))
             tracker.did(STORING, 1)
         return
     for run in missing:
@@ -230,7 +230,7 @@ def train_setting(
             with metered_training(session) as spent:
                 trained = _trained(session, store, run, tracker)
                 spending = _spending(trained, spent())
-            store.add(_validated(session, run, division, trained, spending))
+            store.add(_validated(session, store, run, division, trained, spending))
             remove_state(state_file(store.states, run.run_id))
             tracker.count(0, scoring_work(run, len(session.split(run).val), len(session.manifest.classes)))
             tracker.did(STORING, 1)
@@ -311,6 +311,7 @@ def _of_today(session: Session, runs: Iterable[StoredRun]) -> Iterator[StoredRun
 
 def _validated(
     session: Session,
+    store: Store,
     run: RunSpec,
     division: str,
     trained: Trained,
@@ -344,7 +345,7 @@ def _validated(
         predictions=predictions,
         weights=to_safetensors(trained.state),
         provenance={
-            **provenance(session, run, trained.seconds, spending),
+            **provenance(session, run, trained.seconds, spending, store.packages),
             **parts_of_provenance(trained),
             "division": division,
         },
