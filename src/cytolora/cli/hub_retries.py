@@ -1,4 +1,4 @@
-"""Retries of the hub's client: one line for a hub that does not answer, where the client writes two for each attempt."""
+"""Retries of the hub's client: one line for a hub that does not answer, not two for each attempt."""
 
 import logging
 import re

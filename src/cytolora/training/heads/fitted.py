@@ -168,6 +168,7 @@ _HEADS: Mapping[str, FittedHead] = {
 }
 
 HEADS: Registry[FittedHead] = Registry(HEAD)
+"""By method: those of ``models.adapters.head_methods.FITTED``, and those of plug-ins."""
 for _name, _head in _HEADS.items():
     HEADS.add(replace(_head, name=_name))
 
@@ -179,4 +180,3 @@ def head_of(method: str) -> FittedHead:
         ConfigError: If there is none of that name.
     """
     return _refusing_none(method, HEADS.get(method))
-"""By method, those of ``models.adapters.head_methods.FITTED``."""
