@@ -36,7 +36,7 @@ def test_the_columns_that_matter_are_a_table_of_80_columns(kind: str, capsys, mo
     assert ("--wide" in printed.err) == (kind in ("models", "datasets", "methods", "pools", "formats"))
 
 
-SHORTENED = ("use", "datasets")
+SHORTENED = ("use", "datasets", "licence")
 """Columns that may be broken into lines, or are others in --json."""
 
 

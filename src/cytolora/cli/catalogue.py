@@ -280,7 +280,7 @@ _ROWS = {
     "trackers": _trackers,
 }
 _MATTER: dict[str, tuple[str, ...]] = {
-    "models": ("name", "gate", "description"),
+    "models": ("name", "licence", "gate", "description"),
     "datasets": ("name", "classes", "images", "description"),
     "pools": ("name", "datasets", "description"),
     "methods": ("name", "kind", "description"),
