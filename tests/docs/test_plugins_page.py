@@ -91,6 +91,9 @@ def test_every_plug_in_of_the_example_takes_part_in_one_run_and_stands_in_its_pr
         assert run.metrics["test"] is not None
     assert (runs["nearest-median"].spec["backbone"], runs["nearest-median"].spec["adapter"]) == ("nano-cls", None)
 
+    assert cli("report", out, "--out", tmp_path / "report") == 0
+    assert "nearest-median" in (tmp_path / "report" / "index.html").read_text("utf-8")
+
     # a second package that is broken is named once, and hides nothing
     broken = installed / "broken_example-1.0.dist-info"
     broken.mkdir()
