@@ -102,6 +102,7 @@ def test_every_plug_in_of_the_example_takes_part_in_one_run_and_stands_in_its_pr
     ENGINES._plugins_loaded = False
     ENGINES._entries.pop("one-by-one")
     importlib.invalidate_caches()
+    capsys.readouterr()
     assert cli("ls", "engines", "--json") == 1
     printed = capsys.readouterr()
     assert printed.err.count("broken-example") == 1
