@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         load_images,
         publish,
     )
+    from cytolora.api.stores import RunTable, Store, open_store
     from cytolora.classifier.fit.config import FitOptions
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.inference.predictions import Predictions
@@ -56,6 +57,8 @@ __all__ = [
     "Progress",
     "ReadOptions",
     "Report",
+    "RunTable",
+    "Store",
     "StoreError",
     "WeightsError",
     "__version__",
@@ -73,6 +76,7 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "load_images",
+    "open_store",
     "publish",
     "report",
     "run",
@@ -95,6 +99,7 @@ _MODULES = {
         "load_images",
         "publish",
     ),
+    "api.stores": ("RunTable", "Store", "open_store"),
     "classifier.fit.config": ("FitOptions",),
     "classifier.inference.classifier": ("Classifier",),
     "classifier.inference.predictions": ("Predictions",),

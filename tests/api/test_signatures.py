@@ -14,9 +14,9 @@ import cytolora
 
 NAMES = """
 AdapterSpec BundleError Classifier ConfigError CytoloraError DataError EngineError FitOptions Inputs LinearHead
-Predictions Progress ReadOptions Report StoreError WeightsError __version__ attach check compare embed ensemble fit
-leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images publish report run
-split
+Predictions Progress ReadOptions Report RunTable Store StoreError WeightsError __version__ attach check compare embed ensemble fit
+leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images open_store publish report
+run split
 """
 
 SIGNATURES = """
@@ -34,6 +34,7 @@ load(path, *, weights=None, weights_dir=None, device=None, precision=None)
 load_backbone(name, weights=None, *, weights_dir=None, trust_weights=False, device=None)
 load_dataset(data, dataset=None, *, split=None, label_map=None, pool=None, reading=ReadOptions(), strict=False)
 load_images(images, backbone, *, decoding=Decoding(version=2, frame=None, icc='ignore', value_range='full'))
+open_store(runs)
 publish(bundle, to, *, private=False, licence_permits=False)
 report(runs, out, data=None, *, reading=ReadOptions(), checklist=())
 run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, pool=None, reading=ReadOptions(), device=None, engine=None, workers=None, retry_failed=False, checkpoint_minutes=10.0, gpus_per_run=1, micro_batch=None, progress=None)
@@ -47,6 +48,10 @@ Predictions.to_arrow(self, *, with_transductive=False)
 Predictions.to_pandas(self)
 Report.to_arrow(self)
 Report.to_pandas(self)
+RunTable.to_arrow(self)
+RunTable.to_pandas(self)
+Store.runs(self)
+Store.predictions(self, out)
 LinearHead(learning_rate=0.01, *, num_epochs=100, batch_size=32, weight_decay=0.01, warmup_steps=50, random_state=0)
 """
 

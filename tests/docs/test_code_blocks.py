@@ -19,6 +19,7 @@ RUN_BY = {
     "docs/leakage.md": "test_guides.py",
     "docs/models.md": "test_guides.py",
     "docs/parity.md": "test_guides.py",
+    "docs/plugins.md": "test_plugins_page.py",
     "docs/pooling.md": "test_guides.py",
     "docs/prompts.md": "test_guides.py",
     "docs/research.md": "test_research_docs.py",

@@ -41,9 +41,9 @@ def computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Co
 
     validated, tested = run_module._validated, run_module._test_score
 
-    def noting(session: Any, run: Any, *others: Any) -> Any:
+    def noting(session: Any, store: Any, run: Any, *others: Any) -> Any:
         note(run.run_id)
-        return validated(session, run, *others)
+        return validated(session, store, run, *others)
 
     def noting_test(session: Any, result: Any, tracker: Any) -> Any:
         note(f"test of {result.spec.run_id}")

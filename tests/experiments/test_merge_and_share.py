@@ -176,12 +176,13 @@ def test_what_the_file_gives_away_is_said(pair: tuple[Path, Path], tmp_path: Pat
     shutil.rmtree(pair[0])
     write_runs(
         Store(pair[0]), models=("uni",), methods=("linear",), shots=(1,), seeds=(1,), rates=(1e-3,),
-        provenance={"note": "/home/anna/cells is not read"},
+        provenance={"note": "/home/anna/cells is not read", "spending": {"host": "lab"}},
     )  # fmt: skip
     assert not cli("share", pair[0], "--out", tmp_path / "x.zip", "--quiet")
     said = capsys.readouterr().err
     assert "file names" in said
-    assert "1 run name" in said
+    assert "1 run name folders of this machine" in said
+    assert "1 run name the machine that they ran on" in said
 
 
 def test_a_run_that_the_target_was_given_meanwhile_stays(pair: tuple[Path, Path], tmp_path: Path):

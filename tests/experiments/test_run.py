@@ -219,4 +219,9 @@ def test_provenance_says_from_what_and_with_what_a_run_was_computed(finished):
     provenance = next(iter(Store(finished).runs())).provenance
     assert {"weights_sha256", "data_fingerprint", "split_fingerprint"} <= provenance.keys()
     assert {"versions", "git", "device", "threads", "seconds", "classes", "split_rule"} <= provenance.keys()
+    spent = provenance["spending"]
+    assert spent["wall_seconds"] > 0
+    assert spent["cpu_seconds"] > 0
+    assert (spent["gpu_seconds"], spent["gpu"]) == (None, None)
+    assert spent["peak_memory_bytes"] > 2**20
     assert json.dumps(provenance)

@@ -2,10 +2,11 @@
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,15 +17,20 @@ import pytest
 from fake_store import FakeData, write_runs
 
 from cytolora.cli.app import main
+from cytolora.config.run import RunSpec
+from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import SILENT
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.run_folder import SPEC
 from cytolora.experiments.store import Store
+from cytolora.experiments.stored_run import RunResult
 from cytolora.experiments.tracking.record import FINGERPRINT, RUN_ID, Record, record_of
 from cytolora.experiments.tracking.registry import TRACKERS, Target, Tracker, parse_target
 from cytolora.experiments.tracking.track import mirrored, track
 
 needs_tensorboard = pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
+needs_trackio = pytest.mark.skipif(find_spec("trackio") is None, reason="trackio is not installed")
 needs_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow-skinny is not installed")
 needs_mlflow_server = pytest.mark.skipif(
     find_spec("mlflow") is None or find_spec("sqlalchemy") is None or find_spec("flask") is None,
@@ -215,6 +221,105 @@ def check_mlflow(runs: Path, address: str, capsys: pytest.CaptureFixture[str]) -
     assert found()[last.run_id].data.metrics["test.n"] == changed.metrics["test"]["n"]
 
 
+def wandb_run(folder: Path) -> dict[str, Any]:
+    """Reads the file of an offline run: framed like LevelDB's log, each record a message of W&B's own schema."""
+    from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
+
+    (path,) = folder.glob("run-*.wandb")
+    content, at, whole, found = path.read_bytes(), 7, b"", {"config": {}, "summary": {}}
+    while at + 7 <= len(content):
+        if (left := 32_768 - at % 32_768) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind not in (1, 4):  # whole, last part
+            continue
+        record = wandb_internal_pb2.Record.FromString(whole)
+        whole = b""
+        if record.HasField("run"):
+            found |= {"id": record.run.run_id, "project": record.run.project, "host": record.run.host}
+        for name, updates in (("config", record.run.config.update), ("summary", record.summary.update)):
+            found[name] |= {one.key: json.loads(one.value_json) for one in updates if one.key}
+    return found
+
+
+def check_files(runs: Path, target: str, read: Callable[[], dict[str, dict[str, Any]]], capsys: Any) -> None:
+    """A tracker of files holds each run once, and of one that was stored anew the newest scores.
+
+    Args:
+        read: Returns config and summary of each run there, by its id.
+    """
+    assert not cli("track", runs, "--to", target, "--quiet")
+    assert "2 runs mirrored, 0 there already" in capsys.readouterr().out
+    stored = {run.run_id: run for run in Store(runs).runs()}
+    there = read()
+    assert there.keys() == stored.keys()
+    for name, run in stored.items():
+        config, summary = there[name]["config"], there[name]["summary"]
+        record = record_of(run)
+        assert summary.items() >= record.metrics.items()
+        assert config.items() >= {**record.parameters, **record.tags}.items()
+    assert not cli("track", runs, "--to", target, "--quiet")
+    assert "0 runs mirrored, 2 there already" in capsys.readouterr().out
+    first = next(iter(stored.values()))
+    better = {**first.metrics, "test": {**first.metrics["test"], "accuracy": 0.999}}
+    change_metrics(runs, first.run_id, better)
+    assert not cli("track", runs, "--to", target, "--quiet")
+    assert "1 run mirrored, 1 there already" in capsys.readouterr().out
+    there = read()
+    assert there.keys() == stored.keys()
+    assert there[first.run_id]["summary"]["test.accuracy"] == 0.999
+
+
+def change_metrics(runs: Path, run_id: str, metrics: dict[str, Any]) -> None:
+    store = Store(runs)
+    run = store.find(run_id)
+    assert run is not None
+    spec = parse_spec(run.spec, RunSpec, SPEC)
+    table, own = run.predictions(), run.provenance
+    store.write(RunResult(spec=spec, metrics=metrics, predictions=table, weights=None, provenance=own))
+
+
+@needs_wandb
+@pytest.mark.slow
+def test_an_offline_run_of_wandb_holds_each_run_once_and_names_no_machine(runs: Path, tmp_path: Path, capsys):
+    folder = tmp_path / "cytology"
+
+    def read() -> dict[str, dict[str, Any]]:
+        found = [wandb_run(one) for one in sorted(folder.glob("offline-run-*"))]
+        assert {(one["project"], one["host"]) for one in found} == {("cytology", "none")}
+        return {one["id"]: one for one in found}
+
+    check_files(runs, f"wandb:{folder}", read, capsys)
+    kept = {path.suffix for path in folder.glob("offline-run-*/**/*") if path.is_file()}
+    assert kept == {".wandb", ".txt"}  # no log, which names folders of the machine
+    assert cli("track", runs, "--to", f"wandb:{runs}", "--quiet") == 2
+    assert "is a folder of stored runs" in capsys.readouterr().err
+
+
+@needs_trackio
+@pytest.mark.slow
+def test_a_project_of_trackio_holds_each_run_once(runs: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    from trackio import sqlite_storage, utils  # pyright: ignore[reportMissingImports]
+    from trackio.api import Api  # pyright: ignore[reportMissingImports]
+
+    for module in (utils, sqlite_storage):  # the variable is read once, when trackio is loaded
+        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
+
+    def read() -> dict[str, dict[str, Any]]:
+        found = {}
+        for one in Api().runs("cytology"):
+            (log,) = sqlite_storage.SQLiteStorage.get_logs("cytology", one.name, run_id=one.id)
+            assert one.name not in found
+            found[one.name] = {"config": one.config, "summary": log}
+        return found
+
+    check_files(runs, "trackio:cytology", read, capsys)
+
+
 @needs_mlflow
 def test_an_address_that_does_not_answer_is_one_line(runs: Path, silent_server: str, capsys):
     server = closed_port().replace("http://", "http://me:secret@")
@@ -325,4 +430,4 @@ def test_a_run_ends_well_beside_a_tracker_that_does_not_answer(
 
 
 def test_the_trackers_are_found_by_name():
-    assert [tracker.name for tracker in TRACKERS] == ["mlflow", "tensorboard"]
+    assert [tracker.name for tracker in TRACKERS] == ["mlflow", "tensorboard", "trackio", "wandb"]

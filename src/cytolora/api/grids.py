@@ -33,7 +33,7 @@ from cytolora.data.pooling import pool_of, pooled
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments import claims
 from cytolora.experiments.batch_division import WHOLE, BatchDivision
-from cytolora.experiments.engines.registry import chosen_engine
+from cytolora.experiments.engines.registry import ENGINES, chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
 from cytolora.experiments.failures import lasting, left_out, without
@@ -213,7 +213,8 @@ def run_grid(
     chosen.check_division(division)
     on = device if device is None or callable(device) else as_device(device)  # one that is not here ends it now
     progress.status("comparing what is stored with data and checkpoints")
-    store = Store(out, checkpoint_minutes=checkpoint_minutes, division=division)
+    packages = ENGINES.package_of(chosen.name)
+    store = Store(out, checkpoint_minutes=checkpoint_minutes, division=division, packages=packages)
     plan = _checked_plan(spec, store, inputs)
     division.check(plan.runs)
     if plan.jobs:

@@ -8,6 +8,7 @@ from cyclopts import App, CycloptsError
 
 from cytolora.cli.command_line import command_line
 from cytolora.cli.console import Console, make_console, print_any_text
+from cytolora.cli.hub_retries import one_line_of_retries
 from cytolora.cli.library_warnings import folded
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.stopping import StoppedError
@@ -38,7 +39,7 @@ _COMMANDS = {
     ),
     "merge": ("stores:merge", "Merges stores: the runs of several folders in one."),
     "share": ("stores:share", "Shares stored runs as one file, without images: a zip, or a table of predictions."),
-    "track": ("track:track", "Mirrors stored runs to experiment trackers: TensorBoard, MLflow."),
+    "track": ("track:track", "Mirrors stored runs to experiment trackers: TensorBoard, MLflow, W&B, trackio."),
     "check": ("datasets:check", "Checks a dataset: unreadable files, duplicates, group leakage between subsets."),
     "leakage": (
         "leakage:leakage",
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 1 done but problems were found, 2 the user must change something."""
     print_any_text()
     console = make_console(stderr=True)
-    with folded() as of_libraries:
+    with folded() as of_libraries, one_line_of_retries():
         code = _run(arguments, console)
     if line := of_libraries.line():
         console.print(f"cytolora: {line}")

@@ -19,6 +19,7 @@ def ls(
     kind: Literal["models", "datasets", "pools", "grids", "presets", "methods", "engines", "formats", "trackers"],
     /,
     *,
+    wide: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Lists models, datasets, label maps of pools, grids, presets, methods, engines, exchange formats or trackers.
@@ -28,20 +29,24 @@ def ls(
     Examples:
 
         cytolora ls models
+        cytolora ls datasets --wide
         cytolora ls pools --json
 
     Parameters
     ----------
     kind
         What to list.
+    wide
+        Shows every column: as a table on a terminal of 120 columns, else as a paragraph for each entry. Without it a
+        narrower terminal has the columns that matter most.
     json_
         Prints a list of objects, each with `name`; models, datasets and methods with `bibtex` to cite them by.
     """
     rows = (_ROWS_IN_FULL if json_ else _ROWS)[kind]()
     if json_:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-    else:
-        print_rows(rows)
+    elif print_rows(rows, narrow=() if wide else _MATTER[kind]):
+        make_console(stderr=True).print(f"More columns: cytolora ls {kind} --wide")
     return print_plugin_problems(kind)
 
 
@@ -75,6 +80,12 @@ def _adaptation_methods() -> Registry[Any]:
     from cytolora.models.adapters.methods import METHODS
 
     return METHODS
+
+
+def _fitted_heads() -> Registry[Any]:
+    from cytolora.training.heads.fitted import HEADS
+
+    return HEADS
 
 
 def _execution_engines() -> Registry[Any]:
@@ -252,6 +263,7 @@ _REGISTRIES: dict[str, Callable[[], Registry[Any]]] = {
     "models": _backbones,
     "datasets": _dataset_readers,
     "methods": _adaptation_methods,
+    "heads": _fitted_heads,
     "engines": _execution_engines,
     "formats": _exchange_formats,
     "trackers": _experiment_trackers,
@@ -267,6 +279,15 @@ _ROWS = {
     "formats": _formats,
     "trackers": _trackers,
 }
+_MATTER: dict[str, tuple[str, ...]] = {
+    "models": ("name", "licence", "gate", "description"),
+    "datasets": ("name", "classes", "images", "description"),
+    "pools": ("name", "datasets", "description"),
+    "methods": ("name", "kind", "description"),
+    "formats": ("name", "use", "description"),
+    **dict.fromkeys(("grids", "presets", "engines", "trackers"), ()),
+}
+"""Columns of a terminal of 80; empty: there are few, and all are shown."""
 _ROWS_IN_FULL = {
     **_ROWS,
     "models": _models_in_full,

@@ -44,28 +44,42 @@ def print_item(console: Console, mark: str, text: str, *, style: str) -> None:
 _NARROW = 120
 """Columns of a terminal below which a table of many columns would be broken in every cell."""
 _FEW = 3
+_BROKEN = 16
+"""Characters: the longest identifier of a licence that has one is CC-BY-NC-ND-4.0."""
 
 
-def print_rows(rows: Sequence[Mapping[str, object]], title: str = "name", description: str = "description") -> None:
-    """Prints rows of equal keys as a table; where it is too narrow for one, as a paragraph each.
+def print_rows(
+    rows: Sequence[Mapping[str, object]],
+    title: str = "name",
+    description: str = "description",
+    narrow: Sequence[str] = (),
+) -> bool:
+    """Prints rows of equal keys as a table; where it is too narrow for one, fewer columns, or a paragraph each.
 
     Args:
         rows: At least one.
         title: Key of the name, which is never broken.
         description: Key of the text that stands beside the name in a paragraph.
+        narrow: Keys of the columns where there is no room for all; empty: all of them, in paragraphs.
+
+    Returns:
+        Whether columns were left out.
     """
     console = make_console(soft_wrap=False)
-    if console.width >= _NARROW or len(rows[0]) <= _FEW:
-        table = PlainTable(*rows[0], no_wrap=title)
+    if console.width >= _NARROW or len(rows[0]) <= _FEW or narrow:
+        is_whole = console.width >= _NARROW or len(rows[0]) <= _FEW
+        keys = list(rows[0]) if is_whole else list(narrow)
+        table = PlainTable(*keys, no_wrap=title, broken=() if is_whole else [key for key in keys if key != description])
         for row in rows:
-            table.add_row(*map(str, row.values()))
+            table.add_row(*(str(row[key]) for key in keys))
         console.print(table)
-        return
+        return not is_whole
     for row in rows:
         others = [f"{key}: {value}" for key, value in row.items() if key not in (title, description) and value != ""]
         lead, facts = f"{row[title]}  {row[description]}".rstrip(), ", ".join(others)
         for line in [*_paragraph(lead, console.width, ""), *_paragraph(facts, console.width, _INDENT)]:
             console.print(Text(line), soft_wrap=True)
+    return False
 
 
 _INDENT = "    "
@@ -85,9 +99,24 @@ def _paragraph(text: str, width: int, start: str) -> list[str]:
 class PlainTable:
     """A table without lines whose cells are printed as they are."""
 
-    def __init__(self, *headers: str, no_wrap: str | None = None, pad_edge: bool = True) -> None:
-        """Makes an empty table; the column ``no_wrap`` is never broken: it is there to be copied."""
-        columns = (Column(Text(header), no_wrap=header == no_wrap, overflow="fold") for header in headers)
+    def __init__(
+        self, *headers: str, no_wrap: str | None = None, pad_edge: bool = True, broken: Sequence[str] = ()
+    ) -> None:
+        """Makes an empty table.
+
+        Args:
+            no_wrap: A column that is never broken: it is there to be copied.
+            broken: Columns whose long texts are broken to leave room for the others.
+        """
+        columns = (
+            Column(
+                Text(header),
+                no_wrap=header == no_wrap,
+                overflow="fold",
+                max_width=_BROKEN if header in broken and header != no_wrap else None,
+            )
+            for header in headers
+        )
         self._table = Table(*columns, box=None, header_style="bold", pad_edge=pad_edge)
 
     def add_row(self, *cells: str, style: str | None = None) -> None:

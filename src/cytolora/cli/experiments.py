@@ -177,7 +177,7 @@ def run(
         Images that one process takes through the encoder together, at most, when it trains an adapter: less memory, the
         same result up to rounding. Halved by itself where memory is too little. Part of no run's id.
     track
-        Experiment trackers that the runs of --out are mirrored to, as TRACKER:ADDRESS: tensorboard:FOLDER, mlflow:URI.
+        Experiment trackers that the runs of --out are mirrored to, as TRACKER:ADDRESS (`cytolora ls trackers`).
         One that does not answer stops nothing, is told of at the end, and adds a second at most.
     quiet
         Shows no progress.

@@ -111,3 +111,6 @@ def share(
     if written.num_paths:
         text = f"! {counted(written.num_paths, 'run')} name folders of this machine in provenance.json."
         warnings.print(text, soft_wrap=True)
+    if written.num_hosts:
+        text = f"! {counted(written.num_hosts, 'run')} name the machine that they ran on in provenance.json."
+        warnings.print(text, soft_wrap=True)

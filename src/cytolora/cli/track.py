@@ -29,13 +29,15 @@ def track(
 
         cytolora track runs --to tensorboard:logs
         cytolora track runs --to mlflow:http://127.0.0.1:5000
+        cytolora track runs --to wandb:cytology trackio:cytology
 
     Parameters
     ----------
     runs
         Folder of stored runs.
     to
-        TRACKER:ADDRESS, one or several (`cytolora ls trackers`): tensorboard:FOLDER or mlflow:URI.
+        TRACKER:ADDRESS, one or several (`cytolora ls trackers`): tensorboard:FOLDER, mlflow:URI, wandb:PROJECT or
+        trackio:PROJECT.
     quiet
         Shows no progress.
     """

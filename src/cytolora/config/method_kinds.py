@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from cytolora.core.registry import plugin_names
+
 LINEAR = "linear"
 """The method that trains a classifier on frozen features and adapts nothing (Dausort et al. 2025, Sec. 3.1, eq. 1)."""
 
@@ -27,6 +29,9 @@ FITTED_HEADS = ("gda", "knn", "logistic", "mlp", "nearest-mean", "prototypes", "
 """Methods that fit a head on frozen features by a rule of their own, without a grid's budget and learning rates;
 models/adapters/head_methods.py says what each is. The names are part of run ids."""
 
+HEAD = "head"
+"""Kind of plug-ins that are further heads: their entry points have the names of their methods."""
+
 PROMPT_METHODS = ("cocoop", "coop", "kgcoop", "prograd")
 """Methods that train the words around the class names; models/adapters/prompt_methods.py says what each is."""
 
@@ -51,7 +56,7 @@ _KIND_OF: dict[str, MethodKind] = {
 
 def method_kind(name: str) -> MethodKind:
     """Returns the kind of a registered method; ``Method.kind`` is the same."""
-    return _KIND_OF.get(name, "adapter")
+    return _KIND_OF.get(name) or ("head" if name in plugin_names(HEAD) else "adapter")
 
 
 TWO_TOWERS = ("ivlp",)

@@ -143,8 +143,8 @@ class RunSpec:
             raise ConfigError(f"transductive is for heads on frozen features, and {self.method} is none. Leave it out.")
         if (self.adapter is not None) != (self.kind == "adapter"):
             raise ConfigError(
-                f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot and "
-                f"{', '.join((*FITTED_HEADS, *PROMPT_METHODS))}."
+                f"method {self.method!r} and adapter {self.adapter} do not fit: only linear has none, zero-shot, "
+                f"{', '.join((*FITTED_HEADS, *PROMPT_METHODS))} and heads of plug-ins that are installed here."
             )
         if self.head is not None and self.kind != "head":
             raise ConfigError(f"method {self.method!r} has no head settings; only {', '.join(FITTED_HEADS)} have.")

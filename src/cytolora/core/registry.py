@@ -1,6 +1,7 @@
 """Registry of named entries, built-in and from plug-ins, with one look-up."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, Protocol, TypeVar
 
@@ -20,6 +21,12 @@ class Named(Protocol):
 Entry = TypeVar("Entry", bound=Named)
 
 
+@cache
+def plugin_names(kind: str) -> frozenset[str]:
+    """Returns the names of the entry points of installed plug-ins of a kind; none of their code is loaded."""
+    return frozenset(point.name for point in entry_points(group=f"cytolora.{kind}s"))
+
+
 class Registry(Generic[Entry]):
     """Entries by name; those of installed plug-ins (entry-point group ``cytolora.<kind>s``) are loaded on first use.
 
@@ -36,6 +43,7 @@ class Registry(Generic[Entry]):
         self.kind, self.file_hint = kind, file_hint
         self._entries: dict[str, Entry] = {}
         self._problems: list[str] = []
+        self._packages: dict[str, dict[str, str]] = {}
         self._plugins_loaded = False
 
     def add(self, entry: Entry) -> Entry:
@@ -67,6 +75,15 @@ class Registry(Generic[Entry]):
         self._load_plugins()
         return iter([self._entries[name] for name in sorted(self._entries)])
 
+    def __contains__(self, name: str) -> bool:
+        self._load_plugins()
+        return name in self._entries
+
+    def package_of(self, name: str) -> dict[str, str]:
+        """Returns the version of the package that an entry is a plug-in of, by its name; empty for any other entry."""
+        self._load_plugins()
+        return self._packages.get(name, {})
+
     def problems(self) -> tuple[str, ...]:
         """Returns one sentence for each plug-in that cannot be loaded: its package and the error."""
         self._load_plugins()
@@ -89,7 +106,9 @@ class Registry(Generic[Entry]):
         self._plugins_loaded = True
         for point in entry_points(group=f"cytolora.{self.kind}s"):
             try:
-                self.add(point.load())
+                name = self.add(point.load()).name
+                if point.dist is not None:
+                    self._packages[name] = {point.dist.name: point.dist.version}
             except Exception as error:  # code of others: whatever it raises, the rest must work
                 self._problems.append(self._problem(point, error))
 

@@ -12,6 +12,7 @@ import torch
 from cytolora.config.run import RunSpec
 from cytolora.config.yaml import parse_spec
 from cytolora.core.progress import Progress
+from cytolora.core.spending import Spending
 from cytolora.core.stopping import stop_if_asked
 from cytolora.core.text import counted
 from cytolora.errors import StoreError
@@ -21,7 +22,7 @@ from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.divided_training import parts_of_provenance, train_divided
 from cytolora.experiments.divisions import keep_division
 from cytolora.experiments.failures import attempt, blamed
-from cytolora.experiments.parts import predictions_table, provenance
+from cytolora.experiments.parts import metered_training, predictions_table, provenance
 from cytolora.experiments.plan import Job, stored_runs
 from cytolora.experiments.select import decide, sealed
 from cytolora.experiments.store import Store
@@ -55,7 +56,7 @@ from cytolora.training.adapt import (
     zero_shot,
 )
 from cytolora.training.group import NoTeam, Team
-from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.fitted import head_of
 from cytolora.training.intruders import intruder_dimensions
 from cytolora.training.kept_state import file_of as state_file
 from cytolora.training.kept_state import remove as remove_state
@@ -197,30 +198,39 @@ def train_setting(
     if missing and not first.has_steps:
         session.progress.status(f"{title(first)}: {len(missing)} without training steps")
         # all seeds of heads that are trained together, as below
-        is_together = first.kind == "head" and HEADS[first.method].train is not None
-        together = fit_heads_together(session, setting) if is_together else {}
+        is_together = first.kind == "head" and head_of(first.method).train is not None
+        with metered_training(session) as spent:
+            together = fit_heads_together(session, setting) if is_together else {}
+            shared = spent().share(max(1, len(together)))
         train = zero_shot if first.kind == "zero_shot" else fit_head
         for run in missing:
-            trained = together[run.run_id] if together else train(session, run)
+            with metered_training(session) as spent:
+                trained = together[run.run_id] if together else train(session, run)
+                spending = shared if together else spent()
             tracker.count(1, {fitted(run): len(session.split(run).train)} if run.kind == "head" else {})
-            store.add(_validated(session, run, division, trained))
+            store.add(_validated(session, store, run, division, trained, spending))
             tracker.did(STORING, 1)
         return
     if missing and first.kind == "linear":
         session.progress.status(f"{title(first)}: {len(setting)} heads in one pass")
         # all of them: a head's last bits may depend on the batch it is in
-        trained = train_heads(session, setting, lambda steps: tracker.count(steps, {heads(setting): steps}))
+        with metered_training(session) as spent:
+            trained = train_heads(session, setting, lambda steps: tracker.count(steps, {heads(setting): steps}))
+            shared = spent().share(len(setting))
         for run in missing:
             num_pairs = beside.num_pairs(session, run, "val")
             compared = beside.val_scores(session, run) if session.split(run).val else None
             tracker.did(neighbours(run), num_pairs)
-            store.add(_validated(session, run, division, trained[run.run_id], compared))
+            store.add(_validated(session, store, run, division, trained[run.run_id], shared, compared))
             tracker.did(STORING, 1)
         return
     for run in missing:
         if store.find(run.run_id) is None:  # another process may have been at work for hours
             session.progress.status(f"{title(run)}, seed {run.seed}, rate {run.learning_rate:g}")
-            store.add(_validated(session, run, division, _trained(session, store, run, tracker)))
+            with metered_training(session) as spent:
+                trained = _trained(session, store, run, tracker)
+                spending = _spending(trained, spent())
+            store.add(_validated(session, store, run, division, trained, spending))
             remove_state(state_file(store.states, run.run_id))
             tracker.count(0, scoring_work(run, len(session.split(run).val), len(session.manifest.classes)))
             tracker.did(STORING, 1)
@@ -233,6 +243,11 @@ def _trained(session: Session, store: Store, run: RunSpec, tracker: Tracker) -> 
     _ = session.text_encoder  # loaded before the time of a step is taken
     tracker.lap()
     return train_prompts(session, run, lambda steps: tracker.count(steps, {one: steps * work[one] for one in work}))
+
+
+def _spending(trained: Trained, spent: Spending) -> Spending:
+    """Returns what a training took by what was spent here: another process may have begun it, others shared it."""
+    return spent.of_a_part() if trained.is_resumed else spent.of_several_processes(trained.num_processes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +310,13 @@ def _of_today(session: Session, runs: Iterable[StoredRun]) -> Iterator[StoredRun
 
 
 def _validated(
-    session: Session, run: RunSpec, division: str, trained: Trained, neighbours: Mapping[str, Any] | None = None
+    session: Session,
+    store: Store,
+    run: RunSpec,
+    division: str,
+    trained: Trained,
+    spending: Spending,
+    neighbours: Mapping[str, Any] | None = None,
 ) -> RunResult:
     split = session.split(run)
     metrics: dict[str, Any] = {"num_trainable": trained.num_trainable, "test": None}
@@ -323,7 +344,11 @@ def _validated(
         metrics=metrics,
         predictions=predictions,
         weights=to_safetensors(trained.state),
-        provenance={**provenance(session, run, trained.seconds), **parts_of_provenance(trained), "division": division},
+        provenance={
+            **provenance(session, run, trained.seconds, spending, store.packages),
+            **parts_of_provenance(trained),
+            "division": division,
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """Parts of a stored run: the table of its predictions, and its provenance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,14 @@ import torch
 from cytolora.config.run import RunSpec
 from cytolora.core.findings import gravest_first
 from cytolora.core.provenance import software
+from cytolora.core.spending import Gpu, Spending, metered
+from cytolora.data.datasets import DATASETS
 from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
 from cytolora.data.splitting.findings import of_draw
 from cytolora.experiments.divisions import counts, counts_of_subsets
+from cytolora.models.adapters.methods import METHODS
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.training.heads.fitted import HEADS
 from cytolora.training.session import Session
 
 if TYPE_CHECKING:
@@ -35,8 +41,14 @@ def predictions_table(manifest: Manifest, samples: Sequence[Sample], probabiliti
     return pa.table(columns)
 
 
-def provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]:
-    """Returns what a run was computed from and with."""
+def provenance(
+    session: Session, run: RunSpec, seconds: float, spending: Spending, of_engine: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns what a run was computed from and with, and what it took.
+
+    Args:
+        of_engine: Version of the package that the engine is a plug-in of, by its name.
+    """
     split, identity = session.split(run), session.inputs.identity(run)
     prompts = session.inputs.prompts(run)
     of_run = of_draw(session.manifest, split) if run.sampling.sampling == "natural" else []
@@ -57,4 +69,21 @@ def provenance(session: Session, run: RunSpec, seconds: float) -> dict[str, Any]
         "device": str(session.device),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
+        "spending": asdict(spending),
+        **({"plugins": used} if (used := {**plugins_of(run), **of_engine}) else {}),
     }
+
+
+def plugins_of(run: RunSpec) -> dict[str, str]:
+    """Returns the versions of the packages whose plug-ins a run uses, by name: dataset, backbone, method, head."""
+    head = HEADS.package_of(run.method) if run.kind == "head" else {}
+    dataset = DATASETS.package_of(run.dataset.partition(":")[0])
+    return {**dataset, **BACKBONES.package_of(run.backbone), **METHODS.package_of(run.method), **head}
+
+
+def metered_training(session: Session) -> AbstractContextManager[Callable[[], Spending]]:
+    """Measures what a training on the session's device takes; see ``core.spending.metered``."""
+    if session.device.type != "cuda":
+        return metered()
+    about = torch.cuda.get_device_properties(session.device)
+    return metered(Gpu(name=about.name, uuid=str(about.uuid)))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cytolora.core.schema import COUNT, OBJECT, SHARE, TEXT, WHOLE, Check, between, problem_in
+from cytolora.core.schema import COUNT, OBJECT, SHARE, TEXT, WHOLE, Check, between, or_null, present, problem_in
 from cytolora.errors import StoreError
 
 SPEC = "spec.json"
@@ -76,7 +76,16 @@ _COUNTS = Check(
     f"an object of the whole numbers {', '.join(_GROUPING)}",
     lambda value: isinstance(value, dict) and all(COUNT.is_right(value.get(name)) for name in _GROUPING),
 )
-_OPTIONAL = {"grouping": _COUNTS, "seconds": _LOSS, "num_repeated": COUNT, "threads": COUNT}
+_SPENT = (
+    dict.fromkeys(("wall_seconds", "cpu_seconds", "gpu_seconds", "cpu_kwh", "gpu_kwh"), or_null(_LOSS))
+    | {"peak_memory_bytes": or_null(COUNT)}
+    | dict.fromkeys(("host", "processor", "gpu", "date"), or_null(TEXT))
+)
+_SPENDING = Check(
+    "an object of numbers and texts as in core/spending.py",
+    lambda value: isinstance(value, dict) and not problem_in(value, present(value, _SPENT)),
+)
+_OPTIONAL = {"grouping": _COUNTS, "seconds": _LOSS, "num_repeated": COUNT, "threads": COUNT, "spending": _SPENDING}
 """Of provenance: earlier runs may lack them."""
 _TEXT_COLUMNS = ("path", "label", "subset")
 

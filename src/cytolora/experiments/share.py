@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cytolora.core.files import json_bytes, staged_file
 from cytolora.core.zip_members import undated
@@ -13,6 +13,7 @@ from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.divisions import FOLDER as DIVISIONS
 from cytolora.experiments.divisions import kept_divisions
 from cytolora.experiments.names import NAMES, names_file, read_names
+from cytolora.experiments.run_table import facts_of
 from cytolora.experiments.store import Store, unwritable
 from cytolora.experiments.stored_run import StoredRun
 
@@ -35,6 +36,8 @@ class Shared:
     """Runs whose predictions name a patient, slide or field."""
     num_paths: int
     """Runs whose provenance names a path of the machine."""
+    num_hosts: int
+    """Runs whose provenance names the machine itself."""
 
 
 def share(
@@ -80,11 +83,16 @@ def share(
         num_runs=len(runs),
         num_groups=sum(bool((run.provenance.get("grouping") or {}).get("num_grouped")) for run in runs),
         num_paths=0 if out.suffix == ".parquet" else sum(_names_a_path(run) for run in runs),
+        num_hosts=0 if out.suffix == ".parquet" else sum(_names_a_host(run) for run in runs),
     )
 
 
 def _names_a_path(run: StoredRun) -> bool:
     return _OF_THIS_MACHINE.search(json_bytes(run.provenance).decode()) is not None
+
+
+def _names_a_host(run: StoredRun) -> bool:
+    return bool((run.provenance.get("spending") or {}).get("host"))
 
 
 def _write_zip(
@@ -125,18 +133,7 @@ def tidy(run: StoredRun) -> "pa.Table":
     import pyarrow as pa
 
     stored, classes = run.predictions(), run.provenance["classes"]
-    num_images, sampling = stored.num_rows, run.spec["sampling"]
-    facts: dict[str, Any] = {
-        "run": run.run_id,
-        "dataset": run.spec["dataset"],
-        "model": run.spec["backbone"],
-        "method": run.spec["method"],
-        "shots": sampling["shots"],
-        "fraction": sampling["fraction"],
-        "seed": run.spec["seed"],
-        "split_seed": run.spec["split"]["seed"],
-        "learning_rate": run.spec["learning_rate"],
-    }
+    num_images, facts = stored.num_rows, facts_of(run)
     kinds = {"shots": pa.int64(), "fraction": pa.float64(), "seed": pa.int64(), "split_seed": pa.int64()}
     kinds["learning_rate"] = pa.float64()
     length = num_images * len(classes)

@@ -62,14 +62,23 @@ _Value = TypeVar("_Value")
 class Store:
     """The folder RUNS, one sub-folder per finished run."""
 
-    def __init__(self, root: AnyPath, *, checkpoint_minutes: float = 10.0, division: BatchDivision = WHOLE) -> None:
+    def __init__(
+        self,
+        root: AnyPath,
+        *,
+        checkpoint_minutes: float = 10.0,
+        division: BatchDivision = WHOLE,
+        packages: Mapping[str, str] | None = None,
+    ) -> None:
         """Opens a store; nothing is made or read yet.
 
         Args:
             checkpoint_minutes: Between two states that a long run keeps of its training; 0: after every step.
             division: Of the batches of adapter runs.
+            packages: Version of the package that the engine is a plug-in of, by its name.
         """
         self.division = division
+        self.packages = dict(packages or {})
         self.root = as_path(root, "root")
         self.checkpoint_minutes = checked_minutes(checkpoint_minutes)
         self._is_recovered = False

@@ -44,7 +44,7 @@ class RunResult:
     without it, as in an archive of results."""
     provenance: Mapping[str, Any]
     """The identity's hashes, the prompts of a run that has some, versions, git state, device, threads, seconds,
-    classes, rules of the data and the counts of its groups."""
+    spending (core/spending.py), classes, rules of the data and the counts of its groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from cytolora.models.two_towers import TextHead, TwoTowers, text_head
 from cytolora.training.class_text import run_text
 from cytolora.training.early_stopping import KeptHeads, KeptWeights, Patience
 from cytolora.training.group import ALONE, Connect, Group
-from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.fitted import head_of
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.kept_state import KeptState
@@ -112,7 +112,7 @@ def fit_head(session: Session, run: RunSpec) -> Trained:
     """Fits the head of one run on frozen features, without steps or learning rate."""
     known, val = _labelled_draw(session, run)
     started = perf_counter()
-    state = HEADS[run.method].fit(known, val, run.head or HeadSpec(), run.seed)
+    state = head_of(run.method).fit(known, val, run.head or HeadSpec(), run.seed)
     return Trained(
         state=state,
         num_trainable=sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()),
@@ -127,7 +127,7 @@ def fit_heads_together(session: Session, cell: Sequence[RunSpec]) -> dict[str, T
 
     Those that are trained by steps are trained in one batched pass, and each where draws differ in size.
     """
-    train = HEADS[cell[0].method].train
+    train = head_of(cell[0].method).train
     if train is None:
         return {run.run_id: fit_head(session, run) for run in cell}
     draws = {run.run_id: _labelled_draw(session, run) for run in cell}
@@ -238,6 +238,7 @@ def train_adapter(
         seconds=perf_counter() - started + (state.seconds_before if state else 0.0),
         kept_step=kept.patience.kept_step if kept else None,
         classifier=classifier,
+        is_resumed=state is not None and state.seconds_before > 0,
         num_processes=group.size,
         images_per_pass=size.used,
     )
@@ -325,7 +326,7 @@ def _one_by_one(
         return zero_shot_logits(session.features_of(samples, run.preprocess), ClassText.of(state)).softmax(dim=-1)
     if run.kind == "head":
         features = session.features_of(samples, run.preprocess)
-        return HEADS[run.method].probabilities(state, _training_images(session, run), features)
+        return head_of(run.method).probabilities(state, _training_images(session, run), features)
     if run.kind == "prompt":
         return prompt_probabilities(session, run, state, samples)
     if run.kind == "linear":

@@ -25,6 +25,8 @@ class Trained:
     """Step whose weights were kept by early stopping; None: the last."""
     classifier: EncoderWithHead | None = None
     """What was trained, to score it without building it anew; None for heads on frozen features."""
+    is_resumed: bool = False
+    """Whether another process began it."""
     num_processes: int = 1
     """That trained it together."""
     images_per_pass: int | None = None

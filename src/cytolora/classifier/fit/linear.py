@@ -15,7 +15,7 @@ from cytolora.data.manifest import Sample, Split
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.models.encoder_with_head import head_state
 from cytolora.training.heads.affine import scaled
-from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.fitted import HEADS, head_of
 from cytolora.training.heads.folds import divide, num_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
@@ -202,7 +202,7 @@ def _heads(
         known = Labelled(
             features=features, labels=torch.from_numpy(labels), num_classes=num_classes, groups=tuple(groups)
         )
-        state = HEADS[protocol.head].fit(known, known, HeadSpec(), seed)
+        state = head_of(protocol.head).fit(known, known, HeadSpec(), seed)
         return state["head.weight"].unsqueeze(0), state["head.bias"].unsqueeze(0)
     weights, biases, _ = fit_heads(
         features.unsqueeze(0),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cytolora.config.run import to_plain
-from cytolora.core.machine import num_cpus
+from cytolora.core.machine import num_cpus, processor_name
 from cytolora.core.provenance import software
 from cytolora.models.backbones.registry import BackboneSpec
 from cytolora.models.checkpoints.checkpoint import read_state
@@ -58,7 +58,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cpus": num_cpus(),
         "threads": torch.get_num_threads(),
         "device": device.type,
@@ -73,15 +73,6 @@ def version_facts() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def personal_names() -> tuple[str, ...]:

@@ -67,6 +67,7 @@ def worker_setup(
         versions=software()["versions"],
         checkpoint_minutes=store.checkpoint_minutes,
         division=store.division,
+        packages=store.packages,
     )
 
 

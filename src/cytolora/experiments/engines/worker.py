@@ -52,6 +52,8 @@ class WorkerSetup:
     """See ``Store``."""
     division: BatchDivision = WHOLE
     """Of the batches of adapter runs."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """See ``Store``."""
 
 
 @dataclass(kw_only=True)
@@ -80,7 +82,10 @@ class Worker:
         for spec in self.setup.backbones:
             BACKBONES.put(spec)
         self.store = Store(
-            self.setup.root, checkpoint_minutes=self.setup.checkpoint_minutes, division=self.setup.division
+            self.setup.root,
+            checkpoint_minutes=self.setup.checkpoint_minutes,
+            division=self.setup.division,
+            packages=self.setup.packages,
         )
         if self.setup.division.processes > 1:
             self.team = ranks_of(self.setup, Progress())

@@ -120,6 +120,18 @@ def _open_mlflow(address: str) -> Mirror:
     return open_store(address)
 
 
+def _open_wandb(address: str) -> Mirror:
+    from cytolora.experiments.tracking.wandb import open_project
+
+    return open_project(address)
+
+
+def _open_trackio(address: str) -> Mirror:
+    from cytolora.experiments.tracking.trackio import open_project
+
+    return open_project(address)
+
+
 def _check_server(address: str, seconds: float) -> None:
     from cytolora.experiments.tracking.answers import check_answer
 
@@ -145,5 +157,25 @@ TRACKERS.add(
         check=_check_server,
         package="mlflow",
         extra="mlflow",
+    )
+)
+TRACKERS.add(
+    Tracker(
+        name="wandb",
+        description="Offline runs of Weights & Biases, to send with `wandb sync`.",
+        address="PROJECT",
+        open=_open_wandb,
+        package="wandb",
+        extra="wandb",
+    )
+)
+TRACKERS.add(
+    Tracker(
+        name="trackio",
+        description="A local project of trackio.",
+        address="PROJECT",
+        open=_open_trackio,
+        package="trackio",
+        extra="trackio",
     )
 )

@@ -13,6 +13,8 @@ from cytolora.core.litter import is_litter
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
+from cytolora.experiments.run_table import COLUMNS as RUN_COLUMNS
+from cytolora.experiments.run_table import row_of
 from cytolora.experiments.store import Store, again_if_replaced, unwritable
 from cytolora.reporting.comparison import gains as gain_tables
 from cytolora.reporting.comparison.gains import gains
@@ -69,6 +71,7 @@ _FILES = (
     "table1.tex",
     "costs.csv",
     "costs.tex",
+    "runs.csv",
 )
 _TABLES = (
     "settings.csv",
@@ -189,6 +192,7 @@ def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
     write_text(folder / "images.csv", to_csv(image_rows(settings), IMAGE_COLUMNS))
     write_text(folder / "costs.csv", to_csv(costs.to_rows(settings), costs.COLUMNS))
     write_text(folder / "costs.tex", costs.to_latex(settings))
+    write_text(folder / "runs.csv", to_csv([row_of(run) for one in settings for run in one.runs], RUN_COLUMNS))
     write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))
     if beside := neighbour_rows(settings):
         write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))

@@ -9,7 +9,7 @@ from cytolora.core.findings import ORDER
 from cytolora.display import format as words
 from cytolora.errors import ConfigError
 from cytolora.experiments.stored_run import StoredRun
-from cytolora.models.adapters.head_methods import FITTED
+from cytolora.models.adapters.head_methods import Value
 from cytolora.models.adapters.methods import METHODS
 from cytolora.models.adapters.prompt_methods import DEFAULT_LAM, MOMENTUM, PROMPTED
 from cytolora.reporting.results.settings import Setting
@@ -126,7 +126,7 @@ def _method_in_words(spec: RunSpec) -> str:
         return "nothing is trained: images go to the class whose prompts are nearest"
     if spec.kind == "head":
         parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
-        steps = [] if "rates" in FITTED[spec.method].values else ["no steps, no learning rate"]
+        steps = [] if "rates" in _head_values(spec.method) else ["no steps, no learning rate"]
         return "; ".join([*parts, _view(spec.preprocess), *steps, *_together(spec)])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
@@ -200,10 +200,16 @@ def adapter_settings(adapter: AdapterSpec, reads: Collection[str]) -> list[str]:
 
 def head_settings(method: str, head: HeadSpec) -> list[str]:
     """Puts the hyper-parameters of a fitted head into words: what is set, else what its method takes."""
-    values = FITTED[method].values
+    values = _head_values(method)
     given = {name: getattr(head, name) for name in values}
     unset = {name: getattr(HeadSpec(), name) for name in values}
     return [f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values]
+
+
+def _head_values(method: str) -> Mapping[str, Value]:
+    """Returns the hyper-parameters of a fitted head, which may be a plug-in's, by name."""
+    facts = METHODS.get(method).head
+    return {} if facts is None else facts.values
 
 
 def _plain(value: float | bool | tuple[float, ...]) -> str:

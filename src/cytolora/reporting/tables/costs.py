@@ -1,6 +1,7 @@
 """Cost table: trainable parameters, seconds and intruder dimensions of a run of each setting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from cytolora.display import format as words
@@ -13,8 +14,13 @@ from cytolora.reporting.tables.tables import amounts_of, label, pivot
 COLUMNS = (
     *("dataset", "model", "method", "shots", "fraction", "num_trainable", "seconds", "n_runs", "device", "flags"),
     *("setting_id", "intruders"),
+    *("wall_seconds", "cpu_seconds", "gpu_seconds", "cpu_kwh", "gpu_kwh", "peak_memory_bytes"),
+    *("host", "processor", "gpu", "first_date", "last_date"),
 )
-"""Of costs.csv; ``seconds`` is the mean over ``n_runs``, ``intruders`` that of the intruder dimensions of a run."""
+"""Of costs.csv; ``seconds`` is the mean over ``n_runs``, ``intruders`` that of the intruder dimensions of a run. Of the
+same runs are the means of what they took (core/spending.py), each over those that know it, and the highest peak of
+memory. A row for each run stands in runs.csv."""
+_MEANS = ("wall_seconds", "cpu_seconds", "gpu_seconds", "cpu_kwh", "gpu_kwh")
 
 _NONE = "--"
 
@@ -39,6 +45,24 @@ def _row(setting: Setting) -> dict[str, Any]:
         "flags": in_file(setting),
         "setting_id": setting.setting_id,
         "intruders": None if (number := mean_intruders(setting)) is None else round(number, 3),
+        **_spent(timed),
+    }
+
+
+def _spent(timed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums up what runs took, by their provenance; None where none of them knows."""
+    spent = [found.get("spending") or {} for found in timed]
+
+    def known(name: str) -> list[Any]:
+        return [value for one in spent if (value := one.get(name)) is not None]
+
+    dates = sorted(known("date"))
+    return {
+        **{name: float(f"{fmean(values):.4g}") if (values := known(name)) else None for name in _MEANS},
+        "peak_memory_bytes": max(known("peak_memory_bytes"), default=None),
+        **{name: words.listed(sorted(set(known(name)))) or None for name in ("host", "processor", "gpu")},
+        "first_date": dates[0] if dates else None,
+        "last_date": dates[-1] if dates else None,
     }
 
 

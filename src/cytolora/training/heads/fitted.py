@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from cytolora.config.method_kinds import HEAD
 from cytolora.config.run import HeadSpec
+from cytolora.core.registry import Registry
 from cytolora.errors import ConfigError
 from cytolora.training.heads.affine import AffineHead
 from cytolora.training.heads.labelled import Labelled
@@ -48,6 +50,8 @@ Train = Callable[[Sequence[Labelled], Sequence[Labelled], HeadSpec, Sequence[int
 class FittedHead:
     """How a head is solved, and how it predicts."""
 
+    name: str = ""
+    """Of its method; of a built-in one the registry knows it."""
     fit: Callable[[Labelled, Labelled, HeadSpec, int], State]
     """Training images, validation images, hyper-parameters and seed."""
     probabilities: Callable[[State, Labelled, Tensor], Float32[Tensor, "queries classes"]]
@@ -163,5 +167,16 @@ _HEADS: Mapping[str, FittedHead] = {
     ),
 }
 
-HEADS: Mapping[str, FittedHead] = {name: _refusing_none(name, head) for name, head in _HEADS.items()}
-"""By method, those of ``models.adapters.head_methods.FITTED``."""
+HEADS: Registry[FittedHead] = Registry(HEAD)
+"""By method: those of ``models.adapters.head_methods.FITTED``, and those of plug-ins."""
+for _name, _head in _HEADS.items():
+    HEADS.add(replace(_head, name=_name))
+
+
+def head_of(method: str) -> FittedHead:
+    """Returns the head of a method, which refuses to be fitted to no image.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    return _refusing_none(method, HEADS.get(method))

@@ -1,0 +1,103 @@
+"""Stores from Python: ``open_store`` reads stored runs as a table, and their predictions as one file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.cache_damage import one_notice
+from cytolora.core.tables import html_table, to_pandas
+from cytolora.errors import ConfigError
+from cytolora.experiments import store as stored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, repr=False)
+class RunTable:
+    """The runs of a store as a table."""
+
+    rows: tuple[dict[str, Any], ...]
+    """A row for each run, sorted by id: what it was, its scores on val and test, and what it took; None where nothing
+    is known. The columns are those of a report's ``runs.csv``."""
+
+    def to_arrow(self) -> "pa.Table":
+        """Returns ``rows`` as an Arrow table, whose columns have the same types for every store."""
+        import pyarrow as pa
+
+        from cytolora.experiments.run_table import COLUMNS
+
+        kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+        return pa.Table.from_pylist(list(self.rows), schema=schema)
+
+    def to_pandas(self) -> Any:
+        """Returns ``rows`` as a pandas DataFrame.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        return to_pandas(self.to_arrow())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"RunTable({len(self.rows)} runs)"
+
+    def _repr_html_(self) -> str:
+        shown = ("dataset", "model", "method", "shots", "seed", "learning_rate", "val_accuracy", "test_accuracy")
+        return html_table(shown, ([row[name] for name in shown] for row in self.rows))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of stored runs, to read."""
+
+    root: Path
+
+    @one_notice()
+    def runs(self) -> RunTable:
+        """Returns the finished runs as they are at one moment; none for a folder in which none is finished.
+
+        Raises:
+            StoreError: If one is damaged.
+        """
+        from cytolora.experiments.run_table import row_of
+
+        return RunTable(tuple(row_of(run) for run in stored.Store(self.root).runs_at_once()))
+
+    @one_notice()
+    def predictions(self, out: AnyPath) -> Path:
+        """Writes the predictions of all runs to a Parquet file: a row for every run, image and class.
+
+        One run is in memory at a time. File names and groups of the images stand in it.
+
+        Raises:
+            ConfigError: If ``out`` does not end in ``.parquet``.
+            StoreError: If there are no finished runs, or one is damaged, or the disk does not take the file.
+        """
+        from cytolora.experiments.share import share
+
+        path = as_path(out, "out")
+        if path.suffix != ".parquet":
+            raise ConfigError(f"A table of predictions is a Parquet file: out ends in .parquet, got {path.name!r}.")
+        share(self.root, path)
+        return path
+
+
+def open_store(runs: AnyPath) -> Store:
+    """Opens a folder of stored runs; it is only read.
+
+    Example::
+
+        table = cytolora.open_store("runs").runs().to_pandas()
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    root = as_path(runs, "runs")
+    if not root.is_dir():
+        raise ConfigError(f"{root} is no folder. Point at the folder given to `cytolora run --out`.")
+    return Store(root)
