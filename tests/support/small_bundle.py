@@ -38,16 +38,19 @@ def shortest(contents: BundleManifest) -> BundleManifest:
     return replace(contents, preprocess=preprocess, backbone=replace(contents.backbone, spec=spec))
 
 
-def write_small_bundle(out: Path, method: str = LINEAR, adapter: AdapterSpec | None = None, **changes: Any) -> Path:
+def write_small_bundle(
+    out: Path, method: str = LINEAR, adapter: AdapterSpec | None = None, *, drawn: int = 0, **changes: Any
+) -> Path:
     """Writes a bundle at ``out``, with an adapter that does something where the method has one.
 
     Args:
+        drawn: Seed of the trained weights.
         adapter: That of the method; one that ``fit`` would take if None.
     """
     assert NANO.weights is not None
     adapter = adapter if adapter or method == LINEAR else METHODS.get(method).fit_adapter
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(drawn)
         encoder = load_encoder(NANO, NANO.weights)
         classifier = EncoderWithHead(encoder if adapter is None else attach(encoder, method, adapter), len(CLASSES))
         for parameter in classifier.trainable():

@@ -1,0 +1,185 @@
+"""Load test of the service: latencies, requests a second, errors, slope of the memory, and a check of its metrics.
+
+    python benchmarks/serve_load.py                              # 10,000 requests from 50 clients
+    python benchmarks/serve_load.py --requests 500 --clients 10
+    python benchmarks/serve_load.py --model model1-onnx
+
+Each client keeps its connection and sends one drawn cell after the other. The clients are one process beside the
+service's, so that their own work is in the latencies on a machine with few cores. Exit code 1 where a request failed or
+/metrics, read by Prometheus' own parser, counts other requests or images than were sent.
+"""
+
+import argparse
+import asyncio
+import math
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from scipy.stats import t
+from service_process import Service, running_service, small_bundle
+
+_BLOCKS = 10
+"""Parts of the run whose growth of memory is compared."""
+_BOUNDARY = "cytolora-load"
+
+
+@dataclass
+class Load:
+    """What the clients met."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Of every request that was answered with 200."""
+    problems: Counter[str] = field(default_factory=Counter)
+    memory_mib: list[float] = field(default_factory=list)
+    """Of the service: after the warm-up, and at the end of every block."""
+
+
+def request(address: tuple[str, int], name: str, content: bytes) -> bytes:
+    """Writes a whole request: one image in a form."""
+    part = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\n'
+    body = part.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, content: bytes) -> str:
+    """Sends a request and reads its answer whole; returns the status.
+
+    Raises:
+        asyncio.IncompleteReadError: If the connection ends before.
+    """
+    writer.write(content)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    (length,) = [line.partition(":")[2] for line in head.splitlines() if line.lower().startswith("content-length:")]
+    await reader.readexactly(int(length))
+    return head.split(" ", 2)[1]
+
+
+async def client(service: Service, contents: Iterator[bytes], left: Iterator[int], load: Load) -> None:
+    """Keeps one connection and sends requests until none are left; a lost connection is a problem, and opened anew."""
+    while True:
+        reader, writer = await asyncio.open_connection(*service.address)
+        try:
+            for _ in left:
+                start = perf_counter()
+                status = await ask(reader, writer, next(contents))
+                if status == "200":
+                    load.seconds.append(perf_counter() - start)
+                else:
+                    load.problems[f"status {status}"] += 1
+            return
+        except (OSError, asyncio.IncompleteReadError) as error:
+            load.problems[type(error).__name__] += 1
+        finally:
+            writer.close()
+
+
+async def send(service: Service, contents: Sequence[bytes], number: int, num_clients: int, load: Load) -> None:
+    """Sends a number of requests from all clients at once."""
+    left, endless = iter(range(number)), cycle(contents)
+    await asyncio.gather(*(client(service, endless, left, load) for _ in range(num_clients)))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Returns the smallest value that the share of all does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def slope(memory_mib: Sequence[float], requests_each: int) -> tuple[float, float]:
+    """Returns the growth, MiB per 1,000 requests: mean over the blocks, and half of its 95 % interval (Student's t)."""
+    growth = [
+        1000 * (after - before) / requests_each for before, after in zip(memory_mib, memory_mib[1:], strict=False)
+    ]
+    half = float(t.ppf(0.975, len(growth) - 1)) * statistics.stdev(growth) / math.sqrt(len(growth))
+    return statistics.mean(growth), half
+
+
+def miscounted(service: Service, num_sent: int) -> list[str]:
+    """Names what /metrics counts otherwise than it was sent; every request held one image."""
+    text = httpx.get(f"{service.url}/metrics", timeout=60).raise_for_status().text
+    rows = [row for family in text_string_to_metric_families(text) for row in family.samples]
+
+    def total(name: str, **labels: str) -> float:
+        return sum(row.value for row in rows if row.name == name and labels.items() <= row.labels.items())
+
+    found = {
+        "requests": total("cytolora_requests_total", path="/v1/predict"),
+        "durations": total("cytolora_request_seconds_count", path="/v1/predict"),
+        "images": total("cytolora_images_total"),
+    }
+    waiting = total("cytolora_pending_images")
+    wrong = [
+        f"/metrics counts {value:,.0f} {name}, {num_sent:,} were sent"
+        for name, value in found.items()
+        if value != num_sent
+    ]
+    return [*wrong, *([f"{waiting:,.0f} images wait"] if waiting else [])]
+
+
+def run(service: Service, contents: Sequence[bytes], options: argparse.Namespace) -> bool:
+    """Loads a service and prints what was measured; returns whether all was answered and counted."""
+    warming, load = Load(), Load()
+    num_warm, each = max(options.clients, options.requests // 10), options.requests // _BLOCKS
+    asyncio.run(send(service, contents, num_warm, options.clients, warming))
+    load.memory_mib.append(service.rss_mb())
+    start, cpu = perf_counter(), service.cpu_seconds()
+    for _ in range(_BLOCKS):
+        asyncio.run(send(service, contents, each, options.clients, load))
+        load.memory_mib.append(service.rss_mb())
+    wall, cpu = perf_counter() - start, service.cpu_seconds() - cpu
+    problems = warming.problems + load.problems
+    wrong = miscounted(service, num_warm + _BLOCKS * each)
+    if load.seconds:
+        ordered = sorted(load.seconds)
+        shown = [1000 * percentile(ordered, share) for share in (0.5, 0.9, 0.99, 1)]
+        growth, half = slope(load.memory_mib, each)
+        print(
+            "| clients | requests | p50, ms | p90 | p99 | max | requests/s | CPU s per 1,000 | MiB | MiB per 1,000 [95 %] | errors |"
+        )
+        print("| ---: " * 11 + "|")
+        print(
+            f"| {options.clients} | {len(ordered):,} | {' | '.join(f'{value:,.0f}' for value in shown)} | "
+            f"{len(ordered) / wall:,.0f} | {1000 * cpu / len(ordered):.2f} | {load.memory_mib[-1]:,.0f} | "
+            f"{growth:+.2f} [{growth - half:+.2f}, {growth + half:+.2f}] | {problems.total()} |"
+        )
+    for name, number in problems.items():
+        print(f"  {name}: {number}")
+    print("/metrics, read by prometheus_client: " + ("; ".join(wrong) or "every request and image is counted"))
+    return bool(load.seconds) and not problems and not wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", type=Path, help="bundle or ONNX export; a linear one on nano, of drawn cells, if left out"
+    )
+    parser.add_argument("--requests", type=int, default=10_000, help="after a tenth as many that warm up")
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--quick", action="store_true", help="500 requests")
+    options = parser.parse_args()
+    options.requests = 500 if options.quick else options.requests
+    if options.requests < 10 * _BLOCKS or options.clients < 1:
+        sys.exit(f"At least {10 * _BLOCKS} requests and 1 client, got {options.requests} and {options.clients}.")
+    with tempfile.TemporaryDirectory(prefix="serve-load-") as name:
+        folder = Path(name)
+        own = small_bundle(folder)
+        cells = sorted((folder / "cells").rglob("*.png"))
+        with running_service(options.model or own) as service:
+            contents = [request(service.address, path.name, path.read_bytes()) for path in cells]
+            return int(not run(service, contents, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
