@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -36,11 +36,25 @@ _BOUNDARY = "cytolora-load"
 class Load:
     """What the clients met."""
 
+    service: Service
+    requests_each: int
+    """Of a block."""
     seconds: list[float] = field(default_factory=list)
     """Of every request that was answered with 200."""
     problems: Counter[str] = field(default_factory=Counter)
     memory_mib: list[float] = field(default_factory=list)
-    """Of the service: after the warm-up, and at the end of every block."""
+    """Of the service, at the start and at the end of every block."""
+
+    def note(self, seconds: float, problem: str = "") -> None:
+        """Notes a request that was answered, or was not."""
+        if problem:
+            self.problems[problem] += 1
+        else:
+            self.seconds.append(seconds)
+        if (len(self.seconds) + self.problems.total()) % self.requests_each == 0:
+            self.memory_mib.append(self.service.rss_mb())
+            done = len(self.seconds) + self.problems.total()
+            print(f"{done:,} requests, {self.memory_mib[-1]:,.0f} MiB", file=sys.stderr, flush=True)
 
 
 def request(address: tuple[str, int], name: str, content: bytes) -> bytes:
@@ -67,29 +81,26 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, conten
     return head.split(" ", 2)[1]
 
 
-async def client(service: Service, contents: Iterator[bytes], left: Iterator[int], load: Load) -> None:
+async def client(contents: Iterator[bytes], left: Iterator[int], load: Load) -> None:
     """Keeps one connection and sends requests until none are left; a lost connection is a problem, and opened anew."""
     while True:
-        reader, writer = await asyncio.open_connection(*service.address)
+        reader, writer = await asyncio.open_connection(*load.service.address)
         try:
             for _ in left:
                 start = perf_counter()
                 status = await ask(reader, writer, next(contents))
-                if status == "200":
-                    load.seconds.append(perf_counter() - start)
-                else:
-                    load.problems[f"status {status}"] += 1
+                load.note(perf_counter() - start, "" if status == "200" else f"status {status}")
             return
         except (OSError, asyncio.IncompleteReadError) as error:
-            load.problems[type(error).__name__] += 1
+            load.note(0, type(error).__name__)
         finally:
             writer.close()
 
 
-async def send(service: Service, contents: Sequence[bytes], number: int, num_clients: int, load: Load) -> None:
+async def send(contents: Sequence[bytes], number: int, num_clients: int, load: Load) -> None:
     """Sends a number of requests from all clients at once."""
     left, endless = iter(range(number)), cycle(contents)
-    await asyncio.gather(*(client(service, endless, left, load) for _ in range(num_clients)))
+    await asyncio.gather(*(client(endless, left, load) for _ in range(num_clients)))
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -99,9 +110,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 def slope(memory_mib: Sequence[float], requests_each: int) -> tuple[float, float]:
     """Returns the growth, MiB per 1,000 requests: mean over the blocks, and half of its 95 % interval (Student's t)."""
-    growth = [
-        1000 * (after - before) / requests_each for before, after in zip(memory_mib, memory_mib[1:], strict=False)
-    ]
+    growth = [1000 * (after - before) / requests_each for before, after in pairwise(memory_mib)]
     half = float(t.ppf(0.975, len(growth) - 1)) * statistics.stdev(growth) / math.sqrt(len(growth))
     return statistics.mean(growth), half
 
@@ -130,34 +139,40 @@ def miscounted(service: Service, num_sent: int) -> list[str]:
 
 def run(service: Service, contents: Sequence[bytes], options: argparse.Namespace) -> bool:
     """Loads a service and prints what was measured; returns whether all was answered and counted."""
-    warming, load = Load(), Load()
     num_warm, each = max(options.clients, options.requests // 10), options.requests // _BLOCKS
-    asyncio.run(send(service, contents, num_warm, options.clients, warming))
+    warming, load = Load(service, num_warm), Load(service, each)
+    asyncio.run(send(contents, num_warm, options.clients, warming))
     load.memory_mib.append(service.rss_mb())
     start, cpu = perf_counter(), service.cpu_seconds()
-    for _ in range(_BLOCKS):
-        asyncio.run(send(service, contents, each, options.clients, load))
-        load.memory_mib.append(service.rss_mb())
+    asyncio.run(send(contents, _BLOCKS * each, options.clients, load))
     wall, cpu = perf_counter() - start, service.cpu_seconds() - cpu
     problems = warming.problems + load.problems
     wrong = miscounted(service, num_warm + _BLOCKS * each)
     if load.seconds:
-        ordered = sorted(load.seconds)
-        shown = [1000 * percentile(ordered, share) for share in (0.5, 0.9, 0.99, 1)]
-        growth, half = slope(load.memory_mib, each)
-        print(
-            "| clients | requests | p50, ms | p90 | p99 | max | requests/s | CPU s per 1,000 | MiB | MiB per 1,000 [95 %] | errors |"
-        )
-        print("| ---: " * 11 + "|")
-        print(
-            f"| {options.clients} | {len(ordered):,} | {' | '.join(f'{value:,.0f}' for value in shown)} | "
-            f"{len(ordered) / wall:,.0f} | {1000 * cpu / len(ordered):.2f} | {load.memory_mib[-1]:,.0f} | "
-            f"{growth:+.2f} [{growth - half:+.2f}, {growth + half:+.2f}] | {problems.total()} |"
-        )
+        show(load, wall, cpu, options.clients)
+    print(f"errors: {problems.total()}")
     for name, number in problems.items():
         print(f"  {name}: {number}")
     print("/metrics, read by prometheus_client: " + ("; ".join(wrong) or "every request and image is counted"))
     return bool(load.seconds) and not problems and not wrong
+
+
+def show(load: Load, wall: float, cpu: float, num_clients: int) -> None:
+    """Prints the table."""
+    ordered = sorted(load.seconds)
+    latencies = [1000 * percentile(ordered, share) for share in (0.5, 0.9, 0.99, 1)]
+    growth, half = slope(load.memory_mib, load.requests_each)
+    columns = {
+        "clients": f"{num_clients}",
+        "requests": f"{len(ordered):,}",
+        **{f"{name}, ms": f"{value:,.0f}" for name, value in zip(("p50", "p90", "p99", "max"), latencies, strict=True)},
+        "requests/s": f"{len(ordered) / wall:,.1f}",
+        "CPU s per 1,000": f"{1000 * cpu / len(ordered):.2f}",
+        "MiB before, after": f"{load.memory_mib[0]:,.0f}, {load.memory_mib[-1]:,.0f}",
+        "MiB per 1,000 [95 %]": f"{growth:+.2f} [{growth - half:+.2f}, {growth + half:+.2f}]",
+    }
+    for cells in (columns, ["---:"] * len(columns), columns.values()):
+        print(f"| {' | '.join(cells)} |")
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ def serve(
     max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
-    request_log: Path | None = None,
+    request_log: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,  # - is standard output
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
