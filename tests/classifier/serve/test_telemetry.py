@@ -41,7 +41,7 @@ def test_requests_and_images_are_counted_as_they_were(model: Colour):
     assert found["cytolora_requests_total", "/v1/predict", "422"] == 1
     assert found["cytolora_images_total", "model", "predicted"] == 2
     assert found["cytolora_images_total", "model", "unreadable"] == 2
-    by_class = {key[2]: value for key, value in found.items() if key[0] == "cytolora_predicted_total"}
+    by_class = {key[1]: value for key, value in found.items() if key[0] == "cytolora_predicted_total"}
     assert set(by_class) == set(model.classes)
     assert sum(by_class.values()) == 2
     assert found["cytolora_batch_images_sum",] == 2
