@@ -25,7 +25,7 @@ from time import perf_counter
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from scipy.stats import t
-from service_process import Service, running_service, small_bundle
+from service_process import Service, drawn_cells, running_service, small_bundle
 
 _BLOCKS = 10
 """Parts of the run whose growth of memory is compared."""
@@ -188,11 +188,10 @@ def main() -> int:
     if options.requests < 10 * _BLOCKS or options.clients < 1:
         sys.exit(f"At least {10 * _BLOCKS} requests and 1 client, got {options.requests} and {options.clients}.")
     with tempfile.TemporaryDirectory(prefix="serve-load-") as name:
-        folder = Path(name)
-        own = small_bundle(folder)
-        cells = sorted((folder / "cells").rglob("*.png"))
-        with running_service(options.model or own) as service:
-            contents = [request(service.address, path.name, path.read_bytes()) for path in cells]
+        cells = drawn_cells(Path(name))
+        with running_service(options.model or small_bundle(Path(name), cells)) as service:
+            images = [(path.name, path.read_bytes()) for path in sorted(cells.rglob("*.png"))]
+            contents = [request(service.address, *image) for image in images]
             return int(not run(service, contents, options))
 
 

@@ -43,20 +43,26 @@ class Service:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
 
-def small_bundle(folder: Path) -> Path:
-    """Fits a linear classifier on the built-in backbone to drawn cells, those of ``folder/cells``."""
-    import cytolora
+def drawn_cells(folder: Path) -> Path:
+    """Draws 60 cells into ``folder/cells``."""
     from cytolora.data.synthetic.dataset import write_synthetic
 
     write_synthetic(folder / "cells", num_images=60, num_slides=12, seed=0)
+    return folder / "cells"
+
+
+def small_bundle(folder: Path, cells: Path) -> Path:
+    """Fits a linear classifier on the built-in backbone to cells."""
+    import cytolora
+
     options = cytolora.FitOptions(learning_rates=[1e-2], max_steps=50, cache=folder / "cache")
-    cytolora.fit(folder / "cells", folder / "model", method="linear", model="nano", options=options)
+    cytolora.fit(cells, folder / "model", method="linear", model="nano", options=options)
     return folder / "model"
 
 
 def small_model(folder: Path) -> Path:
     """Fits the built-in backbone to drawn cells, some seconds' work, and exports it to ONNX."""
-    model = small_bundle(folder)
+    model = small_bundle(folder, drawn_cells(folder))
     subprocess.run(
         [sys.executable, "-c", _STARTS, "export", str(model), "--to", "onnx", "--out", str(folder / "onnx")],
         check=True,
