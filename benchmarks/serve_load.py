@@ -115,6 +115,12 @@ def slope(memory_mib: Sequence[float], requests_each: int) -> tuple[float, float
     return statistics.mean(growth), half
 
 
+def shown_slope(memory_mib: Sequence[float], requests_each: int) -> str:
+    """Writes ``slope`` with its interval."""
+    growth, half = slope(memory_mib, requests_each)
+    return f"{growth:+.2f} [{growth - half:+.2f}, {growth + half:+.2f}]"
+
+
 def miscounted(service: Service, num_sent: int) -> list[str]:
     """Names what /metrics counts otherwise than it was sent; every request held one image."""
     text = httpx.get(f"{service.url}/metrics", timeout=60).raise_for_status().text
@@ -161,7 +167,6 @@ def show(load: Load, wall: float, cpu: float, num_clients: int) -> None:
     """Prints the table."""
     ordered = sorted(load.seconds)
     latencies = [1000 * percentile(ordered, share) for share in (0.5, 0.9, 0.99, 1)]
-    growth, half = slope(load.memory_mib, load.requests_each)
     columns = {
         "clients": f"{num_clients}",
         "requests": f"{len(ordered):,}",
@@ -169,7 +174,8 @@ def show(load: Load, wall: float, cpu: float, num_clients: int) -> None:
         "requests/s": f"{len(ordered) / wall:,.1f}",
         "CPU s per 1,000": f"{1000 * cpu / len(ordered):.2f}",
         "MiB before, after": f"{load.memory_mib[0]:,.0f}, {load.memory_mib[-1]:,.0f}",
-        "MiB per 1,000 [95 %]": f"{growth:+.2f} [{growth - half:+.2f}, {growth + half:+.2f}]",
+        "MiB per 1,000 [95 %]": shown_slope(load.memory_mib, load.requests_each),
+        "in the second half": shown_slope(load.memory_mib[_BLOCKS // 2 :], load.requests_each),
     }
     for cells in (columns, ["---:"] * len(columns), columns.values()):
         print(f"| {' | '.join(cells)} |")
