@@ -160,6 +160,8 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "kill_fit": _FAULTS,
     "ray_deaths": _FAULTS,
     "paused_service": _FAULTS,
+    "serve_load": "counts errors and memory under load; its latencies are those of the machine as busy as it is",
+    "shared_encoder": "compares memory of one model and of several: a promise that holds or not",
     "slow_clients": f"{_FAULTS}; its limits of time are pass or fail",
     "write_faults": _FAULTS,
     "reliability": "counts promises kept; its figures are not seconds",

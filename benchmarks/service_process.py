@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 _STARTS = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
-_END_SECONDS = 60
+_END_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,28 @@ class Service:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
 
-def small_model(folder: Path) -> Path:
-    """Fits the built-in backbone to drawn cells, some seconds' work, and exports it to ONNX."""
-    import cytolora
+def drawn_cells(folder: Path) -> Path:
+    """Draws 60 cells into ``folder/cells``."""
     from cytolora.data.synthetic.dataset import write_synthetic
 
     write_synthetic(folder / "cells", num_images=60, num_slides=12, seed=0)
+    return folder / "cells"
+
+
+def small_bundle(folder: Path, cells: Path) -> Path:
+    """Fits a linear classifier on the built-in backbone to cells."""
+    import cytolora
+
     options = cytolora.FitOptions(learning_rates=[1e-2], max_steps=50, cache=folder / "cache")
-    cytolora.fit(folder / "cells", folder / "model", method="linear", model="nano", options=options)
+    cytolora.fit(cells, folder / "model", method="linear", model="nano", options=options)
+    return folder / "model"
+
+
+def small_model(folder: Path) -> Path:
+    """Fits the built-in backbone to drawn cells, some seconds' work, and exports it to ONNX."""
+    model = small_bundle(folder, drawn_cells(folder))
     subprocess.run(
-        [sys.executable, "-c", _STARTS, "export", str(folder / "model"), "--to", "onnx", "--out", str(folder / "onnx")],
+        [sys.executable, "-c", _STARTS, "export", str(model), "--to", "onnx", "--out", str(folder / "onnx")],
         check=True,
         capture_output=True,
         timeout=600,
@@ -61,14 +73,19 @@ def small_model(folder: Path) -> Path:
 
 
 @contextmanager
-def running_service(model: Path, *options: str, port: int = 0) -> Iterator[Service]:
-    """Starts the command and ends it with SIGTERM; what it wrote beside its address is printed."""
-    command = [sys.executable, "-c", _STARTS, "serve", str(model), "--port", str(port), "--threads", "1", *options]
+def running_service(model: Path, *options: str | Path, port: int = 0) -> Iterator[Service]:
+    """Starts the command and ends it with SIGTERM; what it wrote beside its address is printed.
+
+    Args:
+        options: Of the command; the first may be more models.
+    """
+    words = ["serve", str(model), *map(str, options), "--port", str(port), "--threads", "1"]
+    command = [sys.executable, "-c", _STARTS, *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         assert process.stderr is not None
         said = process.stderr.readline()
-        url = said.partition(" answers on ")[2].partition(" ")[0]
+        url = said.partition(" on ")[2].partition(" ")[0]
         if not url:
             sys.exit(f"The service did not start: {said}{process.stderr.read()}")
         yield Service(url, process)

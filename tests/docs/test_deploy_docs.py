@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
     monkeypatch.chdir(tmp_path)
     write_small_bundle(tmp_path / "model1")
+    write_small_bundle(tmp_path / "model2", drawn=1)
     random = np.random.default_rng(0)
     for number in range(12):
         label = tmp_path / "my_cells" / CLASSES[number % 4]
@@ -75,24 +76,27 @@ def asked(words: list[str]) -> str:
 
 @pytest.mark.slow
 def test_every_command_of_the_page_works(folder: Path, served: list[subprocess.Popen[str]]):
-    port, lines = free_port(), commands()
-    assert len(lines) == 8
+    ports, lines = {"8000": free_port(), "8001": free_port()}, commands()
+    assert len(lines) == 11
     for line in lines:
-        words = shlex.split(line.replace("8000", port))
+        words = shlex.split(re.sub("800[01]", lambda port: ports[port[0]], line))
         if words[:2] == ["cytolora", "serve"]:
             starts = [sys.executable, "-c", "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"]
             served.append(subprocess.Popen([*starts, *words[1:]], stderr=subprocess.PIPE, text=True))
-            assert served[0].stderr is not None
-            assert f"http://127.0.0.1:{port}" in served[0].stderr.readline()
+            said = served[-1].stderr
+            assert said is not None
+            assert f"http://127.0.0.1:{words[words.index('--port') + 1]}" in said.readline()
         elif words[0] == "curl":
             answer = json.loads(asked(words))
-            assert answer["predictions"][0]["predicted"] in CLASSES
+            for one in answer.get("models", {"model": answer}).values():
+                assert one["predictions"][0]["predicted"] in CLASSES
         else:
             with pytest.raises(SystemExit) as ended:
                 main(words[1:])
             assert ended.value.code == 0, line
-    served[0].send_signal(signal.SIGTERM)
-    assert served[0].wait(20) == 0
+    for process in served:
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(20) for process in served] == [0, 0]
     made = {"model1-onnx", "model1-timm", "predictions.csv", "review.html", "predictions.geojson", "slide.csv"}
     assert made <= {path.name for path in folder.iterdir()}
 

@@ -19,7 +19,7 @@ from cytolora.config.run import LINEAR, AdapterSpec
 from cytolora.core.files import canonical_json, sha256_file, sha256_text
 from cytolora.models.adapters.attach import attach
 from cytolora.models.adapters.methods import METHODS
-from cytolora.models.backbones.registry import NANO
+from cytolora.models.backbones.registry import NANO, BackboneSpec
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, trained_state
 
@@ -38,27 +38,40 @@ def shortest(contents: BundleManifest) -> BundleManifest:
     return replace(contents, preprocess=preprocess, backbone=replace(contents.backbone, spec=spec))
 
 
-def write_small_bundle(out: Path, method: str = LINEAR, adapter: AdapterSpec | None = None, **changes: Any) -> Path:
+def write_small_bundle(
+    out: Path,
+    method: str = LINEAR,
+    adapter: AdapterSpec | None = None,
+    *,
+    backbone: BackboneSpec = NANO,
+    drawn: int = 0,
+    **changes: Any,
+) -> Path:
     """Writes a bundle at ``out``, with an adapter that does something where the method has one.
 
     Args:
         adapter: That of the method; one that ``fit`` would take if None.
+        backbone: With the path of its weights.
+        drawn: Seed of the trained weights.
     """
-    assert NANO.weights is not None
+    assert backbone.weights is not None
     adapter = adapter if adapter or method == LINEAR else METHODS.get(method).fit_adapter
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = load_encoder(NANO, NANO.weights)
+        torch.manual_seed(drawn)
+        encoder = load_encoder(backbone, backbone.weights)
         classifier = EncoderWithHead(encoder if adapter is None else attach(encoder, method, adapter), len(CLASSES))
         for parameter in classifier.trainable():
             torch.nn.init.normal_(parameter, std=0.1)
-    bank = np.random.default_rng(0).normal(size=(20, NANO.feature_dim or 1)).astype(np.float32)
+    bank = np.random.default_rng(0).normal(size=(20, backbone.feature_dim or 1)).astype(np.float32)
     contents = BundleManifest(
         classes=CLASSES,
         backbone=UsedBackbone(
-            name="nano", sha256=sha256_file(NANO.weights), revision=None, spec=replace(NANO, weights=None)
+            name=backbone.name,
+            sha256=sha256_file(backbone.weights),
+            revision=None,
+            spec=replace(backbone, weights=None),
         ),
-        preprocess=NANO.preprocess,
+        preprocess=backbone.preprocess,
         method=method,
         adapter=adapter,
         seed=0,

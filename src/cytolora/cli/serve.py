@@ -1,11 +1,13 @@
-"""The command `serve`: a classifier over HTTP, on localhost unless a token is set."""
+"""The command `serve`: one classifier or several over HTTP, on localhost unless a token is set."""
 
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -13,13 +15,17 @@ from cyclopts.validators import Number
 from cytolora.cli.console import make_console
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.print_findings import print_findings
+from cytolora.core.text import counted
 from cytolora.errors import ConfigError, missing_package
+
+if TYPE_CHECKING:
+    from cytolora.classifier.inference.predictor import Predictor
 
 _Positive = Parameter(validator=Number(gt=0))
 
 
 def serve(
-    model: Path,
+    models: Annotated[tuple[str, ...], Parameter(negative="")],
     /,
     *,
     host: str = "127.0.0.1",
@@ -34,27 +40,32 @@ def serve(
     max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
-    request_log: Path | None = None,
+    request_log: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,  # - is standard output
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,
 ) -> None:
-    """Serves a classifier over HTTP: predictions at POST /v1/predict, a page at /.
+    """Serves classifiers over HTTP: predictions at POST /v1/predict, a page at /.
 
-    The schema is at /openapi.json, counts for Prometheus are at /metrics.
+    The schema is at /openapi.json, counts for Prometheus are at /metrics. Of several classifiers each answers at
+    /v1/models/NAME/predict, and all that are named at /v1/models/predict?model=A&model=B; /v1/predict, which names
+    none, is then refused. Those with frozen encoders of one backbone share it in memory, and one forward pass answers
+    for all of them.
 
     On SIGTERM or Ctrl-C no new connection is accepted, and every accepted request is answered.
 
     Examples:
 
         cytolora serve model1-onnx
+        cytolora serve model1 model2 urine=../urine/model1
         cytolora serve model1 --host 0.0.0.0 --token-file token.txt --request-log requests.jsonl
         curl -F images=@cell.png http://127.0.0.1:8000/v1/predict
 
     Parameters
     ----------
-    model
-        Bundle; or an export of `cytolora export --to onnx`, which needs no torch.
+    models
+        Bundles; or exports of `cytolora export --to onnx`, which need no torch and share nothing. Each is called like
+        its folder, or as NAME=BUNDLE says.
     host
         Interface to listen on; another than loopback needs --token-file.
     port
@@ -88,10 +99,12 @@ def serve(
     threads
         CPU threads that compute.
     """
+    from cytolora.classifier.inference.shared_encoder import check_memory
     from cytolora.classifier.serve.guard import clean_root_path, is_loopback, read_token
-    from cytolora.cli.own_backbones import open_any
+    from cytolora.classifier.serve.names import named_models
+    from cytolora.cli.own_backbones import open_all
 
-    token, root_path = read_token(token_file, host), clean_root_path(root_path)
+    token, root_path, paths = read_token(token_file, host), clean_root_path(root_path), named_models(models)
     try:
         from cytolora.classifier.serve.app import make_app
         from cytolora.classifier.serve.limits import Limits
@@ -100,8 +113,8 @@ def serve(
     except ImportError as error:
         raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
     log = log_to(request_log)
-    predictor = open_any(model, files, MachineOptions(device="cpu", threads=threads), precision)
-    predictor.warm_up()
+    opened = open_all(paths, files, MachineOptions(device="cpu", threads=threads), precision)
+    check_memory(list(opened.values()))
     limits = Limits(
         max_body_bytes=round(max_body_mb * 1024 * 1024),
         max_pixels=max_pixels,
@@ -112,18 +125,29 @@ def serve(
         max_connections=max_connections,
         max_connections_per_client=max_connections_per_client,
     )
-    app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host), root_path=root_path, log=log)
+    app = make_app(opened, limits, token=token, loopback_only=is_loopback(host), root_path=root_path, log=log)
+    for one in opened.values():
+        one.warm_up()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
     with _listening(host, port, BACKLOG) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
         console = make_console(stderr=True)
         console.print(
-            f"{model} answers on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
+            f"{_who(paths, opened)} on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
         )
-        print_findings(predictor.findings(), console)
+        for name, one in opened.items():
+            print_findings([replace(found, text=f"{name}: {found.text}") for found in one.findings()], console)
         with suppress(KeyboardInterrupt):  # the normal way to stop it
             make_server(app, limits).run(sockets=[listener])
+
+
+def _who(paths: Mapping[str, Path], opened: "Mapping[str, Predictor[Any]]") -> str:
+    """Says which models answer, and how many encoders they keep in memory."""
+    if len(paths) == 1:
+        return f"{next(iter(paths.values()))} answers"
+    encoders = len({one.encoder_key for one in opened.values()})
+    return f"{', '.join(paths)} ({counted(encoders, 'encoder')} in memory) answer"
 
 
 def _listening(host: str, port: int, backlog: int) -> socket.socket:

@@ -39,8 +39,8 @@ def test_requests_and_images_are_counted_as_they_were(model: Colour):
     assert found["cytolora_requests_total", "/health", "200"] == 1
     assert found["cytolora_requests_total", "/v1/predict", "200"] == 1
     assert found["cytolora_requests_total", "/v1/predict", "422"] == 1
-    assert found["cytolora_images_total", "predicted"] == 2
-    assert found["cytolora_images_total", "unreadable"] == 2
+    assert found["cytolora_images_total", "model", "predicted"] == 2
+    assert found["cytolora_images_total", "model", "unreadable"] == 2
     by_class = {key[1]: value for key, value in found.items() if key[0] == "cytolora_predicted_total"}
     assert set(by_class) == set(model.classes)
     assert sum(by_class.values()) == 2
@@ -55,7 +55,7 @@ def test_the_model_of_the_metrics_is_that_of_the_answers(model: Colour):
     name = ask(app, "POST", "/v1/predict", files=form(png((0, 0, 0)))).json()["model"]
     families = prometheus.text_string_to_metric_families(ask(app, "GET", "/metrics").text)
     (about,) = [row.labels for family in families for row in family.samples if row.name == "cytolora_model_info"]
-    assert about["model"] == name
+    assert about["hash"] == name
     assert about["backbone"] == model.contents.backbone.spec.name
 
 

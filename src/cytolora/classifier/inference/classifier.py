@@ -1,6 +1,6 @@
 """Trained classifier: opened from a bundle and checked, predicts, evaluates, exports."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.backbones.spec import BackboneSpec
 from cytolora.models.checkpoints.hub import find, missing
 from cytolora.models.checkpoints.loading import load_encoder
-from cytolora.models.checkpoints.shards import checkpoint_sha256
+from cytolora.models.checkpoints.shards import checkpoint_bytes, checkpoint_sha256
 from cytolora.models.encoder import Encoder
 from cytolora.models.encoder_with_head import EncoderWithHead, from_safetensors
 from cytolora.models.kernels.cpu import for_inference
@@ -83,6 +83,8 @@ class Classifier(Predictor[Tensor]):
         self._checkpoint = as_path_or_none(checkpoint, "checkpoint")
         self._device = as_device(device)
         self._lost = lost
+        self._lender: Classifier | None = None
+        """Whose encoder this one uses."""
         self._precision: FeaturePrecision = precision or contents.precision or "fp32"
         if self._precision == "int8":
             if contents.adapter is not None:
@@ -156,12 +158,18 @@ class Classifier(Predictor[Tensor]):
             raise missing(self.backbone, self._lost)
         return self._checkpoint
 
+    def bytes_to_load(self) -> int:
+        """Size of the backbone's file."""
+        return checkpoint_bytes(self.checkpoint())
+
     def classifier(self) -> EncoderWithHead:
         """Returns encoder and head, adapter merged where its kind allows, in evaluation mode; loaded once."""
         return self._classifier
 
     @cached_property
     def _classifier(self) -> EncoderWithHead:
+        if self._lender is not None:
+            return self._rebuilt(self._lender.classifier().encoder)
         checkpoint = self.checkpoint()
         try:
             return self._rebuilt(load_encoder(self.backbone, checkpoint, trust_weights=True))
@@ -178,6 +186,8 @@ class Classifier(Predictor[Tensor]):
 
     @cached_property
     def _fast_encoder(self) -> Encoder:
+        if self._lender is not None:
+            return self._lender._fast_encoder
         return for_inference(self.classifier().encoder, self._device, self._precision)
 
     def evaluate(
@@ -269,12 +279,35 @@ class Classifier(Predictor[Tensor]):
         """Returns a view as [size, size, 3]."""
         return view.permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def outputs(self, views: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns logits [images, classes] and features [images, feature_dim] of some views."""
+    @property
+    def encoder_key(self) -> Hashable:
+        """Equal for classifiers with equal frozen encoders, images read alike, and one precision and device."""
+        if self.contents.adapter is not None:
+            return super().encoder_key
+        used, read = self.contents.backbone, (self.preprocess, self.decoding)
+        return used.sha256, used.spec.recipe, *read, self._precision, str(self._device)
+
+    def use_encoder_of(self, other: Predictor[Tensor]) -> None:
+        """Takes the frozen encoder of a classifier of equal ``encoder_key`` for its own, before anything is loaded."""
+        if not isinstance(other, Classifier) or other.encoder_key != self.encoder_key or "_classifier" in vars(self):
+            raise ValueError(f"{self.name} cannot use the encoder of {other.name}: another one, or loaded already.")
+        self._lender = other
+
+    def encode(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Returns features [feature_dim], one tensor a view."""
         with torch.inference_mode():
-            features = self._fast_encoder(to_batch(views, self.preprocess).to(self._device)).float()
+            return list(self._fast_encoder(to_batch(views, self.preprocess).to(self._device)).float())
+
+    def outputs_of(self, encoded: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns logits [images, classes] and features [images, feature_dim] of encoded views."""
+        with torch.inference_mode():
+            features = torch.stack(list(encoded))
             logits = self.classifier().head(features)
         return logits.cpu().numpy(), features.cpu().numpy()
+
+    def outputs(self, views: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns logits [images, classes] and features [images, feature_dim] of some views."""
+        return self.outputs_of(self.encode(views))
 
 
 def _find_checkpoint(

@@ -1,7 +1,7 @@
 """Prediction of images by an opened classifier, whatever computes it; needs no torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO, IOBase
 from itertools import count, islice
@@ -114,6 +114,34 @@ class Predictor(ABC, Generic[View]):
     def outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns logits [images, classes] and features [images, feature_dim] of some views."""
 
+    @property
+    def encoder_key(self) -> Hashable:
+        """Equal for predictors that can share one encoder (``shared_encoder.py``); by default no other's."""
+        return id(self)
+
+    def use_encoder_of(self, other: "Predictor[View]") -> None:
+        """Takes the encoder of a predictor of equal ``encoder_key`` for its own, before anything is loaded."""
+        raise TypeError(f"{type(self).__name__} shares no encoder.")
+
+    def bytes_to_load(self) -> int:
+        """Size of the files of weights that are loaded only when they are needed; 0 where all is loaded.
+
+        Raises:
+            WeightsError: If they are not on this machine.
+        """
+        return 0
+
+    def encode(self, views: Sequence[View]) -> Sequence[Any]:
+        """Returns, an entry a view, what the encoder makes of it; equal for all that share the encoder.
+
+        By default the views themselves: encoder and head are computed at once by ``outputs``.
+        """
+        return views
+
+    def outputs_of(self, encoded: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns ``outputs`` from entries of ``encode``."""
+        return self.outputs(encoded)
+
     def warm_up(self) -> None:
         """Loads everything that is loaded lazily, by predicting a blank image."""
         size = self.preprocess.size_px
@@ -150,7 +178,7 @@ class Predictor(ABC, Generic[View]):
 
     def _all_outputs(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         batches = _batches(named_images(images), BATCH_SIZE)
-        outputs = [self._finite_outputs([self.view(image) for _, image in batch]) for batch in batches]
+        outputs = [self._finite(self.outputs([self.view(image) for _, image in batch])) for batch in batches]
         if not outputs:
             return np.empty((0, len(self.classes)), np.float32), np.empty((0, 0), np.float32)
         logits, features = zip(*outputs, strict=True)
@@ -186,31 +214,41 @@ class Predictor(ABC, Generic[View]):
         good = [(index, view) for index, view in enumerate(views) if not isinstance(view, CytoloraError)]
         predictions = [_not_read(name, view) for name, view in zip(names, views, strict=True)]
         if good:
-            logits, features = self._finite_outputs([view for _, view in good])
+            seen = [view for _, view in good]
+            outputs = self._finite(self.outputs(seen))
             if on_outputs is not None:
-                on_outputs([index for index, _ in good], logits, features)
-            decided = decide(
-                self.contents.rules,
-                [names[index] for index, _ in good],
-                logits,
-                features,
-                self.bank,
-                has_content=[self._shows_something(view) for _, view in good],
-            )
+                on_outputs([index for index, _ in good], *outputs)
+            decided = self._decided([names[index] for index, _ in good], seen, *outputs)
             for (index, _), prediction in zip(good, decided, strict=True):
                 predictions[index] = prediction
         return predictions
 
-    def _finite_outputs(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns ``outputs``; of NaN or an infinity some class would be the most probable all the same."""
-        logits, features = self.outputs(views)
+    def predict_encoded(self, names: Sequence[str], views: Sequence[View], encoded: Sequence[Any]) -> list[Prediction]:
+        """Predicts decoded images from what ``encode`` made of them, here or in a predictor with the same encoder."""
+        return self._decided(names, views, *self._finite(self.outputs_of(encoded)))
+
+    def _decided(
+        self,
+        names: Sequence[str],
+        views: Sequence[View],
+        logits: NDArray[np.float32],
+        features: NDArray[np.float32],
+    ) -> list[Prediction]:
+        has_content = [self._shows_something(view) for view in views]
+        return decide(self.contents.rules, names, logits, features, self.bank, has_content=has_content)
+
+    def _finite(
+        self, outputs: tuple[NDArray[np.float32], NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns the outputs; of NaN or an infinity some class would be the most probable all the same."""
+        logits, _ = outputs
         wrong = int((~np.isfinite(logits)).any(axis=1).sum())
         if wrong:
             raise BundleError(
                 f"{self.name} gives logits that are not finite for {wrong} of {len(logits)} images: its weights, or "
                 "those of its backbone, are not what they were in training. Get the bundle again."
             )
-        return logits, features
+        return outputs
 
     def _try_view(self, image: ImageLike | Source) -> View | DataError:
         try:

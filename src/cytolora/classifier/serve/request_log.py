@@ -97,12 +97,16 @@ def request_log(path: Path | None) -> Callable[[dict[str, Any]], None]:
         path: ``-`` is standard output; None writes nothing.
 
     Raises:
-        ConfigError: If the file cannot be written.
+        ConfigError: If the file cannot be written, or is an option that stands where a file was forgotten.
     """
     if path is None:
         return lambda row: None
     if str(path) == "-":
         return RequestLog(_standard_output())
+    if str(path).startswith("-"):
+        raise ConfigError(
+            f"--request-log takes a file, or - for standard output, got {path}. For such a name: ./{path}."
+        )
     file = _LogFile(path)
     try:
         file.check()

@@ -4,7 +4,7 @@ Neither metrics nor log hold names, contents or results of single images.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,6 @@ METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Media type of ``Metrics.text``."""
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """Of an id that a caller may give; any other text could forge lines of a log."""
-_PATHS = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/v1/predict", "/v1/predict/json"))
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
 _LEFT = 499
 """Noted for a client that has gone before its answer; nginx' number, HTTP has none."""
@@ -37,8 +36,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class Metrics:
     """What a service has done since it started."""
 
-    def __init__(self, classes: tuple[str, ...], **about: str) -> None:
-        """Takes the classes, and what says which model it is."""
+    def __init__(self, classes: Mapping[str, Sequence[str]]) -> None:
+        """Takes the classes of every model, by its name."""
         self.registry = CollectorRegistry()
         self.requests = self._counter("cytolora_requests", "Requests answered.", "path", "status")
         self.seconds = Histogram(
@@ -48,34 +47,40 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.images = self._counter("cytolora_images", "Images predicted, or unreadable.", "outcome")
-        self.predicted = self._counter("cytolora_predicted", "Images by predicted class.", "class")
-        self.referred = self._counter("cytolora_referred", "Images that a person should decide.")
-        self.unfamiliar = self._counter("cytolora_unfamiliar", "Images unlike those of the training.")
+        self.images = self._counter("cytolora_images", "Images predicted, or unreadable.", "model", "outcome")
+        self.predicted = self._counter("cytolora_predicted", "Images by predicted class.", "model", "class")
+        self.referred = self._counter("cytolora_referred", "Images that a person should decide.", "model")
+        self.unfamiliar = self._counter("cytolora_unfamiliar", "Images unlike those of the training.", "model")
         self.batches = Histogram(
-            "cytolora_batch_images", "Images computed at once.", buckets=_BATCHES, registry=self.registry
+            "cytolora_batch_images", "Images of a forward pass.", buckets=_BATCHES, registry=self.registry
         )
         self.pending = Gauge("cytolora_pending_images", "Images waiting for an answer.", registry=self.registry)
-        Info("cytolora_model", "The model that answers.", registry=self.registry).info(about)
+        self.encoders = Gauge(
+            "cytolora_encoders", "Encoders in memory, which models may share.", registry=self.registry
+        )
+        self.about = Info("cytolora_model", "The models that answer.", ["model"], registry=self.registry)
         ProcessCollector(registry=self.registry)
         self.num_unlogged: Callable[[], int] = lambda: 0
         """Returns how many rows the log of requests has dropped."""
         self.registry.register(_Unlogged(self))
-        for outcome in ("predicted", "unreadable"):
-            self.images.labels(outcome)
-        for label in classes:
-            self.predicted.labels(label)
+        for model, labels in classes.items():
+            self.referred.labels(model)
+            self.unfamiliar.labels(model)
+            for outcome in ("predicted", "unreadable"):
+                self.images.labels(model, outcome)
+            for label in labels:
+                self.predicted.labels(model, label)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(name, about, labels, registry=self.registry)
 
-    def count(self, found: Prediction) -> None:
-        """Counts one image."""
-        self.images.labels("unreadable" if found.error else "predicted").inc()
+    def count(self, model: str, found: Prediction) -> None:
+        """Counts one image that a model was asked about."""
+        self.images.labels(model, "unreadable" if found.error else "predicted").inc()
         if found.predicted is not None:
-            self.predicted.labels(found.predicted).inc()
-        self.referred.inc(bool(found.is_referred))
-        self.unfamiliar.inc(bool(found.is_out_of_distribution))
+            self.predicted.labels(model, found.predicted).inc()
+        self.referred.labels(model).inc(bool(found.is_referred))
+        self.unfamiliar.labels(model).inc(bool(found.is_out_of_distribution))
 
     def text(self) -> bytes:
         """Returns all of them in Prometheus' text format."""
@@ -133,9 +138,18 @@ def note_images(number: int) -> None:
 class Telemetry:
     """Gives every request an id, and counts and logs its answer."""
 
-    def __init__(self, app: App, *, metrics: Metrics, log: Callable[[dict[str, Any]], None], root_path: str) -> None:
-        """Takes what ``make_app`` was given."""
+    def __init__(
+        self,
+        app: App,
+        *,
+        metrics: Metrics,
+        log: Callable[[dict[str, Any]], None],
+        root_path: str,
+        paths: Collection[str],
+    ) -> None:
+        """Takes what ``make_app`` was given, and the addresses that are counted one by one."""
         self._app, self._metrics, self._log, self._root_path = app, metrics, log, root_path
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection, as ASGI has it."""
@@ -171,7 +185,7 @@ class Telemetry:
 
     def _note(self, scope: Scope, request: _Request, name: str, seconds: float) -> None:
         path = scope["path"].removeprefix(self._root_path)
-        path = path if path in _PATHS else "other"  # whoever asks for many would fill the memory
+        path = path if path in self._paths else "other"  # whoever asks for many would fill the memory
         status = request.status if request.status and not request.is_left else _LEFT
         self._metrics.requests.labels(path, str(status)).inc()
         self._metrics.seconds.labels(path).observe(seconds)
