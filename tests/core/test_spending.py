@@ -52,8 +52,7 @@ def test_a_counter_is_read_meanwhile_so_that_none_begins_at_0_twice_unseen(tmp_p
 
 @pytest.mark.parametrize("harm", ["absent", "unreadable", "no number", "lost"])
 def test_where_no_counter_may_be_read_the_energy_is_empty(harm: str, tmp_path: Path):
-    if harm != "absent":
-        counter = package(tmp_path, "0", "package-0", 0)
+    counter = package(tmp_path / ("elsewhere" if harm == "absent" else ""), "0", "package-0", 0)
     if harm == "unreadable":  # as root reads everything, a folder stands for a file that may not be read
         counter.unlink()
         counter.mkdir()

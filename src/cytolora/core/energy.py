@@ -94,7 +94,7 @@ def gpu_kwh(uuid: str) -> float | None:
         uuid: As torch gives it, without ``GPU-``.
     """
     try:
-        import pynvml
+        import pynvml  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     try:

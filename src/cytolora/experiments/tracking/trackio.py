@@ -8,8 +8,8 @@ from cytolora.experiments.tracking.registry import Mirror
 
 def open_project(address: str) -> Mirror:
     """Opens a project in trackio's folder (``TRACKIO_DIR``); it is made with its first run."""
-    import trackio
-    from trackio import run, utils
+    import trackio  # pyright: ignore[reportMissingImports]
+    from trackio import run, utils  # pyright: ignore[reportMissingImports]
 
     for module in (trackio, run, utils):  # they print how to open the dashboard, where runs may be printing a document
         vars(module)["print"] = _print_nothing
@@ -32,7 +32,7 @@ def open_project(address: str) -> Mirror:
 
 def _runs(project: str) -> list[Any]:
     """Returns the runs of a project that were mirrored; none where there is no such project."""
-    from trackio.api import Api
+    from trackio.api import Api  # pyright: ignore[reportMissingImports]
 
     try:
         found = list(Api().runs(project))
@@ -42,7 +42,7 @@ def _runs(project: str) -> list[Any]:
 
 
 def _log(project: str, record: Record) -> None:
-    import trackio
+    import trackio  # pyright: ignore[reportMissingImports]
 
     trackio.init(
         project=project,

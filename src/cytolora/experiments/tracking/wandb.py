@@ -29,7 +29,7 @@ def open_project(address: str) -> Mirror:
     if not project:
         raise ConfigError(f"wandb:{address} names no project. Expected wandb:PROJECT, or a folder named like it.")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its makers are told of nothing
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     wandb.setup(wandb.Settings(**_SETTINGS))
 
@@ -51,7 +51,7 @@ def open_project(address: str) -> Mirror:
 
 def _write(folder: Path, project: str, record: Record) -> None:
     """Leaves the file of an offline run in a folder; its logs, which name folders of the machine, are removed."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     run = wandb.init(
         dir=folder,
