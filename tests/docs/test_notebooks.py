@@ -1,7 +1,6 @@
 """The notebooks of docs/notebooks run as they stand, with outputs that say nothing of a machine."""
 
 import json
-import os
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +10,11 @@ import pytest
 from page_blocks import ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-_MOST_SECONDS = 60
-"""Of processor time, on one thread."""
 _MOST_BYTES = 200_000
 
 
 def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-
-
-def seconds_of_kernels() -> float:
-    """Processor time of all processes that were started here and have ended."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +43,8 @@ def test_stored_outputs_are_small_without_errors_and_of_cells_in_their_order(pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_within_a_minute_in_an_empty_folder(
-    path: Path, execute: Callable[[Path, Path], Any], tmp_path: Path
-):
-    started = seconds_of_kernels()
+def test_a_notebook_runs_in_an_empty_folder(path: Path, execute: Callable[[Path, Path], Any], tmp_path: Path):
     shown = [cell["outputs"] for cell in code_cells(execute(path, tmp_path))]
-    assert 0 < seconds_of_kernels() - started < _MOST_SECONDS
     stored = [cell["outputs"] for cell in code_cells(json.loads(path.read_text(encoding="utf-8")))]
     assert [[one["output_type"] for one in outputs] for outputs in shown] == [
         [one["output_type"] for one in outputs] for outputs in stored
