@@ -8,12 +8,12 @@ from cytolora.core.text import matching, normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.datasets import load_manifest
+from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
+from cytolora.data.readers.layout import relative_path
 from cytolora.data.readers.paths import PathIndex, leaves_folder, slashed
 from cytolora.data.readers.tables import read_rows
-from cytolora.data.left_out import findings_of, other_files
-from cytolora.data.readers.layout import relative_path
 from cytolora.data.walk import walk
 from cytolora.errors import DataError, unknown_name
 from cytolora.labelling.votes import NO_CLASS
@@ -32,7 +32,9 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
         DataError: If there is no image, or one is not there.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist; expected a folder of cells, a table with a column path, or a zip file.")
+        raise DataError(
+            f"{path} does not exist; expected a folder of cells, a table with a column path, or a zip file."
+        )
     if dataset is not None:
         listed = load_manifest(path, dataset)
     else:
@@ -88,7 +90,9 @@ def read_labels(table: Path, names: Sequence[str], classes: Sequence[str]) -> di
         where = f"{table}, line {line}"
         name = index.find(where, slashed(row["path"]))
         if name is None:
-            raise DataError(f"{where}: {row['path']} is none of the cells of the project; paths are relative to theirs.")
+            raise DataError(
+                f"{where}: {row['path']} is none of the cells of the project; paths are relative to theirs."
+            )
         if number[name] in labels:
             raise DataError(f"{where}: {row['path']} is listed twice; keep one of the lines.")
         known = (*classes, *NO_CLASS)

@@ -14,7 +14,7 @@ from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import staged_folder
 from cytolora.core.strict_json import read_json
 from cytolora.core.text import counted, folded, normal
-from cytolora.data.datasets import find_dataset
+from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.errors import ConfigError, DataError
@@ -46,6 +46,8 @@ class Description:
     seed: int
     group_probability: float
     """Of a group to come into the test share, drawn before the first label."""
+    order: tuple[str, ...] = ()
+    """The classes from the least to the most severe, where their system orders them; empty: they are not ordered."""
     groups_known: bool
     """Whether every cell names its patient, slide or field; else those without count as a group each."""
     group_rule: str = ""
@@ -117,12 +119,14 @@ def read_project(folder: Path) -> Project:
         DataError: If the folder is none, is damaged, or was written by a newer version.
     """
     if not is_project(folder):
-        raise DataError(f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one.")
+        raise DataError(
+            f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
+        )
     try:
         plain = read_json((folder / FILE).read_bytes())
         version = plain["version"]
         if version == VERSION:
-            about = Description(**{**plain, "classes": tuple(plain["classes"])})
+            about = Description(**{**plain, "classes": tuple(plain["classes"]), "order": tuple(plain["order"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / FILE} is damaged: {error}. Restore it from a copy.") from error
     if version != VERSION:
@@ -169,7 +173,9 @@ def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]
         if not name or folded(name) in map(folded, NO_CLASS):
             raise ConfigError(f"{name!r} is no name of a class; {' and '.join(map(repr, NO_CLASS))} mean none.")
         if (other := seen.setdefault(folded(name), name)) is not name:
-            raise ConfigError(f"Two classes have one name, {other!r} and {name!r}. Rename one of them, or leave it out.")
+            raise ConfigError(
+                f"Two classes have one name, {other!r} and {name!r}. Rename one of them, or leave it out."
+            )
     return names
 
 
@@ -181,6 +187,14 @@ def _classes_like(name: str) -> tuple[str, ...]:
         maps = ", ".join(shipped_maps())
         raise ConfigError(f"{name} is a reader without classes of its own; --like takes {maps} or a published dataset.")
     return classes
+
+
+def order_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the classes by severity where a published dataset orders all of them, else nothing."""
+    for spec in DATASETS:
+        if spec.order and set(classes) <= set(spec.order):
+            return tuple(name for name in spec.order if name in classes)
+    return ()
 
 
 def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[str, int]) -> Project:
@@ -198,7 +212,11 @@ def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[
             f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {project.folder} and is not among "
             f"{', '.join(classes)}. Keep it, or label these cells otherwise first."
         )
-    return project if classes == project.about.classes else write_description(project, classes=classes)
+    return (
+        project
+        if classes == project.about.classes
+        else write_description(project, classes=classes, order=order_of(classes))
+    )
 
 
 def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = False) -> Manifest:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -32,7 +33,7 @@ class Refit:
     """Probabilities of the labelled cells by classifiers that were not trained on their groups; empty where a class
     comes from one group only."""
 
-    @property
+    @cached_property
     def doubt(self) -> Float32[np.ndarray, " cells"]:
         """1 less the margin between the two highest probabilities: 0 is sure, 1 a tie."""
         two = np.partition(self.probabilities, -2, axis=1)[:, -2:]
@@ -82,9 +83,7 @@ def refit(
         scores[start : start + _ROWS, present] = probabilities(part @ weight.T.astype(np.float32) + bias, temperature)
     predictions = scores.argmax(axis=1)
     scores[~is_usable], predictions[~is_usable] = np.nan, -1
-    return Refit(
-        number=number, num_labels=len(cells), probabilities=scores, predictions=predictions, held_out=held_out
-    )
+    return Refit(number=number, num_labels=len(cells), probabilities=scores, predictions=predictions, held_out=held_out)
 
 
 def naive_accuracy(fitted: Refit, labels: dict[int, int]) -> float | None:

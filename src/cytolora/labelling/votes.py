@@ -4,8 +4,8 @@ from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from cytolora.labelling.journal import Entry
 from cytolora.errors import ConfigError
+from cytolora.labelling.journal import Entry
 
 NOT_A_CELL, UNSURE = "not a cell", "unsure"
 NO_CLASS = (NOT_A_CELL, UNSURE)
@@ -64,6 +64,11 @@ class Votes:
         for stack in self._stacks(entry):
             stack.remove((entry.number, entry.value))
 
+    def cells_of(self, entry: Entry) -> tuple[int, ...]:
+        """Returns the cells whose label an entry changed."""
+        source = entry if entry.target is None else self._labels.get(entry.target, entry)
+        return source.cells
+
     def can_undo(self, reader: str) -> bool:
         """Whether the reader has an entry to take back."""
         return bool(self._done[reader])
@@ -106,6 +111,13 @@ class Votes:
         stack = self._adjudicated.get(cell)
         return stack[-1][1] if stack else None
 
+    def is_confirmed(self, cell: int) -> bool:
+        """Whether a label was adjudicated, or one reader gave it twice in a row."""
+        stacks = self._of.get(cell, {}).values()
+        return self.adjudicated(cell) is not None or any(
+            len(stack) > 1 and stack[-1][1] == stack[-2][1] for stack in stacks
+        )
+
     def agreed(self, cell: int) -> str | None:
         """Returns the adjudicated label, else that of more than half of the readers; None: no label, or no majority."""
         if (value := self.adjudicated(cell)) is not None:
@@ -137,9 +149,3 @@ class Votes:
             for one in self._labels.values()
             if cell in one.cells
         ]
-
-    def values_in_use(self) -> Counter[str]:
-        """Counts the labels that hold, of all readers and adjudications, by value."""
-        given = (value for cell in self.cells() for value in self.by_reader(cell).values())
-        ended = (self.adjudicated(cell) for cell in self.cells())
-        return Counter([*given, *(value for value in ended if value is not None)])
