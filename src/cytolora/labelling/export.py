@@ -49,8 +49,8 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
     num_groups = len({project.units[cell] for cell in np.flatnonzero(project.is_test)})
     unit = "groups" if about.groups_known else "groups or, where these are not known, images"
     found = [
-        f"Test cells: {len(test)} labelled cells out of {int(project.is_test.sum())} of {num_groups} {unit}, which were "
-        f"drawn before the first label (each with probability {about.group_probability:.3g}, seed {about.seed}). Cells "
+        f"Test cells: {len(test)} labelled cells out of {int(project.is_test.sum())} of {num_groups} {unit}, which "
+        f"were drawn before the first label (each with probability {about.group_probability:.3g}, seed {about.seed}). Cells "
         "were drawn from them by chance alone and without replacement, so each weighs the same.",
         f"Training and calibration cells: {len(cells) - len(test)}, chosen while labelling, among them doubtful ones: "
         "their classes are not as frequent as in the sample, so thresholds and prediction sets that rest on them are "
@@ -60,8 +60,8 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
     differ = sum(board.codes[cell] == -1 for cell in drawn)
     if unsure or none or differ:
         found.append(
-            f"Of the drawn test cells {unsure} were marked unsure, {none} are no cells, and on {differ} readers differ: "
-            "they are left out."
+            f"Of the drawn test cells {unsure} were marked unsure, {none} are no cells, and on {differ} readers "
+            "differ: they are left out."
         )
     num_out = int(sum(board.is_held[cell] for cell in np.flatnonzero(project.is_test))) - len(drawn)
     if num_out:
