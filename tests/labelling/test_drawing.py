@@ -39,7 +39,7 @@ def test_every_group_is_drawn_as_often_and_every_test_cell_comes_first_as_often(
 
 @pytest.mark.parametrize(("groups", "share"), [(["a", "a"], 0.5), (["a", "b"], 0.0), (["a", "b"], 1.0)])
 def test_a_share_that_leaves_nothing_is_refused(groups: list[str], share: float) -> None:
-    with pytest.raises(ConfigError, match="test share|come from one group"):
+    with pytest.raises(ConfigError, match=r"test share|come from one group"):
         assign_shares(groups, ["1", "2"], share=share, seed=0)
 
 
@@ -101,5 +101,5 @@ def test_a_mixture_names_no_cell_twice_and_goes_on_where_a_list_ends() -> None:
 
 @pytest.mark.parametrize("mixture", [{"odd": 0.1}, {"test": 1.2}, {"test": 0.6, "rare": 0.5}])
 def test_a_mixture_that_is_none_is_refused(mixture: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="mixture|add up"):
+    with pytest.raises(ConfigError, match=r"mixture|add up"):
         checked_mixture(mixture)

@@ -96,7 +96,7 @@ def test_second_readings_are_blind_and_of_cells_that_others_labelled(worked: Pat
     opened = Labelling(worked)
     opened.refit()
     queue = opened.queue("bob", 500, kind="second")
-    assert len(queue) == 130
+    assert len(queue) == opened._board.is_held.sum() > 100
     assert all(one["prediction"] is None for one in queue)
     assert opened.queue("ann", 500, kind="second") == []
     with pytest.raises(ConfigError, match=r"Unknown queue 'secnd'. Did you mean 'second'"):
@@ -156,7 +156,7 @@ def test_labels_made_elsewhere_are_entries_and_a_second_import_stores_nothing(tm
 
 def test_labels_go_to_other_programs_through_the_exchange_formats(worked: Path, tmp_path: Path) -> None:
     (written,) = Labelling(worked).write_format("coco", tmp_path / "coco.json")
-    assert len(json.loads(written.read_text())["images"]) == 130
+    assert len(json.loads(written.read_text())["images"]) == len(read_labelled(worked).manifest.samples)
 
 
 def _newer(project: Path) -> None:
@@ -182,7 +182,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(tmp_path: Path) -> N
     refused(r"share of the groups in \(0, 1\)", classes=CLASSES, test_share=25)
     table = tmp_path / "bad.csv"
     table.write_text("path,label\nnone.png,HSIL\n")
-    refused("line 2: none.png is no cell of the project", classes=CLASSES, labels=table)
+    refused("line 2: none.png is none of the cells of the project", classes=CLASSES, labels=table)
     assert not out.exists()
     create_project(cells, out, classes=CLASSES)
     refused("is a project of the cells in", cells=tmp_path, classes=CLASSES)

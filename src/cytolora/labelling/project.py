@@ -17,7 +17,7 @@ from cytolora.core.text import counted, folded, normal
 from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
-from cytolora.errors import ConfigError, DataError
+from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.labelling.shares import Shares, assign_shares
 from cytolora.labelling.votes import NO_CLASS
 
@@ -182,11 +182,10 @@ def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]
 def _classes_like(name: str) -> tuple[str, ...]:
     if name in shipped_maps():
         return tuple(read_pool_map(name).categories)
-    classes = find_dataset(name).classes
-    if not classes:
-        maps = ", ".join(shipped_maps())
-        raise ConfigError(f"{name} is a reader without classes of its own; --like takes {maps} or a published dataset.")
-    return classes
+    known = [spec.name for spec in DATASETS if spec.classes or spec.label_sets]
+    if name.partition(":")[0] not in known:
+        raise unknown_name("label map or published dataset", name, (*shipped_maps(), *known))
+    return find_dataset(name).classes
 
 
 def order_of(classes: Sequence[str]) -> tuple[str, ...]:
