@@ -1,5 +1,5 @@
 // Rows of cells with one prediction, confirmed at once. Cells of the test share are not here: they are read one at a time.
-const CARD_PX = 108, GRID_CELLS = 120, MAX_ROW = 12;
+const CARD_PX = 108, SMALL_CARD_PX = 88, GRID_CELLS = 120, MAX_ROW = 12;
 let rowsOfGrid = [];  // { value, cells: [{ cell, name, isOut }] }
 
 async function loadGrid() {
@@ -12,7 +12,7 @@ async function loadGrid() {
     if (!byValue.has(value)) byValue.set(value, []);
     byValue.get(value).push({ cell: row.cell, name: row.name, isOut: false });
   }
-  const width = Math.min(MAX_ROW, Math.max(2, Math.floor(($("view-grid").clientWidth - 8) / CARD_PX)));
+  const width = Math.min(MAX_ROW, Math.max(2, Math.floor($("rows").clientWidth / (isWide() ? CARD_PX : SMALL_CARD_PX))));
   rowsOfGrid = [];
   for (const [value, cells] of byValue) {
     for (let start = 0; start < cells.length; start += width) rowsOfGrid.push({ value, cells: cells.slice(start, start + width) });

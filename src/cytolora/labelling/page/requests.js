@@ -103,7 +103,7 @@ function picture(cell, size) {
   let found = pictures.get(path);
   pictures.delete(path);
   if (!found) {
-    found = turn().then(() => ask(path, { as: "blob" })).then((blob) => URL.createObjectURL(blob)).finally(nextTurn);
+    found = turn(size > SMALL).then(() => ask(path, { as: "blob" })).then((blob) => URL.createObjectURL(blob)).finally(nextTurn);
     found.catch(() => pictures.delete(path));
   }
   pictures.set(path, found);
@@ -115,16 +115,16 @@ function picture(cell, size) {
   return found;
 }
 
-function turn() {
+function turn(isFirst) {
   if (loading.running < NUM_LOADING) {
     loading.running += 1;
     return Promise.resolve();
   }
-  return new Promise((resolve) => loading.waiting.push(resolve));
+  return new Promise((resolve) => loading.waiting[isFirst ? "unshift" : "push"](resolve));
 }
 
 function nextTurn() {
-  const waiting = loading.waiting.pop();  // the one asked for last is the one that is looked at
+  const waiting = loading.waiting.shift();
   if (waiting) waiting();
   else loading.running -= 1;
 }
@@ -132,9 +132,6 @@ function nextTurn() {
 function pictureElement(cell, size, alt = "") {
   const image = document.createElement("img");
   image.alt = alt;
-  picture(cell, size).then((url) => { image.src = url; }, (error) => {
-    image.replaceWith(element("span", "cannot be read", "lost"));
-    if (!(error instanceof Refused)) pictures.delete(`v1/cells/${cell}/picture?size=${size}`);
-  });
+  picture(cell, size).then((url) => { image.src = url; }, () => image.replaceWith(element("span", "cannot be read", "lost")));
   return image;
 }
