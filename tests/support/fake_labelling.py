@@ -63,7 +63,7 @@ class FakeLabelling(Labelling):
 
     def overview(self, reader: str) -> dict[str, Any]:
         labels = self.labels_of(reader)
-        said = list(labels.values())
+        said, number = list(labels.values()), self.number
         keys = [*"123456789", *[""] * len(self.classes)]
         return {
             "project": str(self.folder or "project"), "version": 1, "n_cells": self.n_cells,
@@ -76,7 +76,7 @@ class FakeLabelling(Labelling):
             ],
             "not_a_cell": said.count("not a cell"), "unsure": said.count("unsure"),
             "features": {"done": self.n_cells * self.has_features, "total": self.n_cells, "error": None},
-            "classifier": {"name": "ridge on nano", "labels": len(labels), "number": self.number} if self.number else None,
+            "classifier": {"name": "ridge on nano", "labels": len(labels), "number": number} if number else None,
             "mixture": dict(self.mixture), "estimate": self.estimates(),
             "can_undo": bool(self._open(reader)), "can_redo": bool(self.undone), "last_entry": len(self.entries),
         }  # fmt: skip
@@ -85,8 +85,9 @@ class FakeLabelling(Labelling):
         is_blind = bool(self.test[cell]) or not self.number
         shares = np.full(len(self.classes), 0.2 / max(1, len(self.classes) - 1))
         shares[self.guess[cell]] = 0.8
+        slide = self.group[cell]
         return {
-            "cell": cell, "name": f"slide_{self.group[cell]:02}/cell_{cell:05}.png", "group": f"slide {self.group[cell]}",
+            "cell": cell, "name": f"slide_{slide:02}/cell_{cell:05}.png", "group": f"slide {slide}",
             "share": "test" if self.test[cell] else "train",
             "why": "Drawn at random for the test." if self.test[cell] else "The classifier is in doubt.",
             "prediction": None if is_blind else self.classes[self.guess[cell]],
@@ -119,8 +120,9 @@ class FakeLabelling(Labelling):
         for cell, value in self.labels_of(reader).items():
             label[cell] = _SPECIAL[value] if value in _SPECIAL else self.classes.index(value)
         known = bool(self.number) & ~self.test
+        x, y = self.places.T if self.has_features else (None, None)
         return {
-            "x": self.places[:, 0] if self.has_features else None, "y": self.places[:, 1] if self.has_features else None,
+            "x": x, "y": y,
             "label": label, "prediction": np.where(known, self.guess, -1).astype(np.int16),
             "doubt": np.where(known, self.doubt, np.nan).astype(np.float32), "group": self.group.astype(np.int32),
             "test": self.test.astype(np.uint8),
