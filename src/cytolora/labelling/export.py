@@ -1,7 +1,7 @@
 """Labels of a project as a table, as a dataset that ``fit`` takes, and in the formats of other programs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,10 @@ class Labels:
     """Training cells, and the test cells that were drawn; subsets and groups are filled in."""
     statements: tuple[str, ...]
     """How the cells were chosen and weigh, for a report."""
+    model: str
+    """Backbone that was labelled with."""
+    weights: Mapping[str, str]
+    """Checkpoints on disk, by backbone."""
 
 
 def labels_of(project: Project, board: Board) -> Labels:
@@ -41,7 +45,12 @@ def labels_of(project: Project, board: Board) -> Labels:
     if not cells:
         raise DataError(f"{project.folder} has no labels yet; label some cells with `cytolora label {project.folder}`.")
     manifest = manifest_of(project, {cell: classes[board.codes[cell]] for cell in cells}, subsets=True)
-    return Labels(manifest=manifest, statements=tuple(_statements(project, board, cells, sorted(drawn))))
+    return Labels(
+        manifest=manifest,
+        statements=tuple(_statements(project, board, cells, sorted(drawn))),
+        model=project.about.model,
+        weights=project.about.weights,
+    )
 
 
 def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Sequence[int]) -> list[str]:
@@ -50,8 +59,8 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
     unit = "groups" if about.groups_known else "groups or, where these are not known, images"
     found = [
         f"Test cells: {len(test)} labelled cells out of {int(project.is_test.sum())} of {num_groups} {unit}, which "
-        f"were drawn before the first label (each with probability {about.group_probability:.3g}, seed {about.seed}). Cells "
-        "were drawn from them by chance alone and without replacement, so each weighs the same.",
+        f"were drawn before the first label (each with probability {about.group_probability:.3g}, seed {about.seed}). "
+        "Cells were drawn from them by chance alone and without replacement, so each weighs the same.",
         f"Training and calibration cells: {len(cells) - len(test)}, chosen while labelling, among them doubtful ones: "
         "their classes are not as frequent as in the sample, so thresholds and prediction sets that rest on them are "
         "approximate; the test figures do not rest on them.",
@@ -115,8 +124,8 @@ def write_format(project: Project, board: Board, name: str, path: Path) -> list[
     return convert(labels_of(project, board).manifest, name, path)[1]
 
 
-def read_labelled(folder: Path) -> tuple[Project, Labels]:
-    """Reads a project for ``fit``, and brings its ``labels.csv`` up to date.
+def read_labelled(folder: Path) -> Labels:
+    """Reads a project for ``fit``, with the hash of every image, and brings its ``labels.csv`` up to date.
 
     Raises:
         DataError: If it is no project, or nothing is labelled.
@@ -130,4 +139,4 @@ def read_labelled(folder: Path) -> tuple[Project, Labels]:
         write_labels(project, board)
     finally:
         board.close()
-    return project, labels
+    return replace(labels, manifest=labels.manifest.with_hashes())
