@@ -148,6 +148,10 @@ def test_a_row_is_confirmed_at_once_without_the_cells_that_were_left_out(browser
         labels = project.labels_of("reader 1")
         assert labels == dict.fromkeys([cell for cell in row if cell != row[1]], value)
         assert not project.test[list(labels)].any()
+        chosen = page.evaluate("lastInGrid")
+        page.locator("#labels .class").nth(2).click()  # takes the focus from the cell
+        stored(page, 2)
+        assert project.labels_of("reader 1")[chosen] == "hsil"
 
 
 def test_a_lasso_labels_cells_of_the_training_share_alone_and_a_click_shows_similar_ones(browser: Any, tmp_path: Path):

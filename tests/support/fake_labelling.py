@@ -28,7 +28,7 @@ class FakeLabelling(Labelling):
         has_features: bool = True,
         folder: Path | None = None,
     ) -> None:
-        self.classes, self.n_cells, self.folder = list(classes), n_cells, folder
+        self._classes, self._n_cells, self.folder = list(classes), n_cells, folder
         random = np.random.default_rng(0)
         self.truth = random.integers(0, len(classes), n_cells)
         self.guess = np.where(random.random(n_cells) < 0.1, (self.truth + 1) % len(classes), self.truth)
@@ -45,6 +45,14 @@ class FakeLabelling(Labelling):
         self.fail_with: Exception | None = None
         """Raised by the next entry, once."""
         self._lock = Lock()
+
+    @property
+    def classes(self) -> list[str]:
+        return self._classes
+
+    @property
+    def n_cells(self) -> int:
+        return self._n_cells
 
     def close(self) -> None:
         self.is_closed = True
@@ -114,6 +122,9 @@ class FakeLabelling(Labelling):
         ]
         label = self.labels_of(reader).get(cell)
         return {**self._row(cell), "label": label, "history": history, "similar": near.tolist()}
+
+    def label_of(self, reader: str, cell: int) -> str | None:
+        return self.labels_of(reader).get(cell)
 
     def points(self, reader: str | None = None) -> dict[str, Any]:
         label = np.full(self.n_cells, -1, np.int16)

@@ -234,7 +234,7 @@ def _add_reading(app: FastAPI, project: Labelling, background: Background, first
 
     @app.get("/v1/cells/{cell}")
     def one_cell(cell: _Cell, reader: _Reader) -> Response:
-        return _Json(project.cell(reader, cell))
+        return _Json({**project.cell(reader, cell), "own": project.label_of(reader, cell)})
 
     @app.get("/v1/cells/{cell}/picture")
     async def picture(cell: _Cell, size: Annotated[int, Query(ge=16, le=1024)] = 512) -> Response:

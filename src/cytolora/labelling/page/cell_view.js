@@ -1,24 +1,26 @@
 // One large cell: the trail of cells that were looked at, and those that come next.
 const LARGE = 512, SMALL = 96, QUEUE = 24, FEW_LEFT = 8, NUM_RECENT = 12;
 const NOT_A_CELL = "not a cell", UNSURE = "unsure";
-let trail = [], at = 0, detail = null, isRefilling = false;
+let trail = [], at = 0, refilling = null;
 const labels = new Map();  // cell -> what this reader said, as far as the page knows
+const storedCells = [];  // in the order of the answers: a queue that was asked for before may still hold them
 const recent = [];  // { id, cells, value, state: "sent" | "stored" | "failed" }, the last one first
 
 const current = () => trail[at] ?? null;
 
-async function refill() {
-  if (isRefilling) return;
-  isRefilling = true;
-  const of = reader(), rows = await ask(asReader("v1/queue", { kind: $("kind").value, n: QUEUE })).catch(sayError);
-  isRefilling = false;
-  if (!rows || of !== reader()) return;
-  const now = current(), before = trail.slice(0, at);
-  const isTaken = (row) => labels.has(row.cell) || isWaiting(row.cell) || row.cell === now?.cell;
-  const open = rows.filter((row) => !isTaken(row)), seen = new Set(before.map((row) => row.cell));
-  const unseen = open.filter((row) => !seen.has(row.cell));
-  const fresh = now && { ...now, ...rows.find((row) => row.cell === now.cell) };
-  trail = [...before, ...(now ? [fresh] : []), ...(unseen.length ? unseen : open)];  // at the end, those that were skipped
+async function refill(isForced = false) {
+  if (refilling && !isForced) return;
+  const mine = (refilling = Symbol("refill")), before = storedCells.length;
+  const rows = await ask(asReader("v1/queue", { kind: $("kind").value, n: QUEUE })).catch(sayError);
+  if (refilling !== mine) return;  // other cells were asked for meanwhile
+  refilling = null;
+  if (!rows) return;
+  const now = current(), done = trail.slice(0, at), stored = new Set(storedCells.slice(before));
+  const open = rows.filter(({ cell }) => cell !== now?.cell && !stored.has(cell) && !isWaiting(cell));
+  const skipped = new Set(done.map(({ cell }) => cell).filter((cell) => !labels.has(cell)));
+  const next = open.filter(({ cell }) => !skipped.has(cell));
+  const fresh = now && { ...now, ...rows.find(({ cell }) => cell === now.cell) };
+  trail = [...done, ...(now ? [fresh] : []), ...(next.length ? next : open)];  // at the end, those that were skipped
   if (now) drawLabels();
   else drawCell();
   prefetch();
@@ -49,12 +51,10 @@ async function open(cell) {
 }
 
 async function drawDetail(cell) {
-  detail = null;
   $("similar").replaceChildren();
   const found = await ask(asReader(`v1/cells/${cell}`)).catch(() => null);
   if (!found || current()?.cell !== cell) return;
-  detail = found;
-  if (found.label && !isWaiting(cell)) labels.set(cell, found.label);
+  if (found.own && !isWaiting(cell)) labels.set(cell, found.own);
   $("similar").replaceChildren(...found.similar.map((other) => thumbnail(other)));
   $("cell").querySelector(".now")?.replaceWith(statement(cell));
   drawLabels();
@@ -81,7 +81,7 @@ function drawCell() {
   $("forth").disabled = at >= trail.length;
   $("cell").className = row ? "" : "empty";
   if (!row) {
-    const text = isRefilling ? "…" : "No cell is left here. Choose other cells above, or look at the map.";
+    const text = refilling ? "…" : "No cell is left here. Choose other cells above, or look at the map.";
     $("cell").replaceChildren(element("p", text, "soft"));
     $("similar").replaceChildren();
     drawLabels();
@@ -123,8 +123,8 @@ function drawLabels() {
     made.addEventListener("click", () => choose(value));
     return made;
   }));
-  const picked = { cell: row, grid: document.activeElement?.dataset?.cell, map: selection.length };
-  for (const made of $("labels").children) made.disabled = view !== "grid" && !picked[view];
+  const isAble = { cell: row, grid: true, map: selection.length }[view];
+  for (const made of $("labels").children) made.disabled = !isAble;
 }
 
 function choose(value) {
@@ -158,6 +158,7 @@ function onStored(item, answer) {
   if (value && cells) {
     const left = new Set(answer.left_out ?? []);
     for (const cell of cells) if (!left.has(cell)) labels.set(cell, value);
+    storedCells.push(...cells);
     setOnMap(cells.filter((cell) => !left.has(cell)), value);
     mark(item, "stored");
     const out = left.size ? ` ${left.size} of the test share are left out: they are read one at a time.` : "";

@@ -1,6 +1,7 @@
 // Rows of cells with one prediction, confirmed at once. Cells of the test share are not here: they are read one at a time.
 const CARD_PX = 108, SMALL_CARD_PX = 88, GRID_CELLS = 120, MAX_ROW = 12;
 let rowsOfGrid = [];  // { value, cells: [{ cell, name, isOut }] }
+let lastInGrid = null;  // the cell that had the focus last: a button of a label takes it
 
 async function loadGrid() {
   const rows = await ask(asReader("v1/queue", { n: GRID_CELLS })).catch(sayError);
@@ -54,15 +55,23 @@ function gridCell(one, row) {
   made.setAttribute("aria-label", one.name);
   made.setAttribute("aria-pressed", !one.isOut);
   made.append(pictureElement(one.cell, SMALL));
+  made.addEventListener("focus", () => chooseCell(one.cell));
   made.addEventListener("click", () => { one.isOut = !one.isOut; drawGrid(); focusCell(one.cell); });
   return made;
 }
 
-const focusCell = (cell) => $("rows").querySelector(`[data-cell="${cell}"]`)?.focus();
+const buttonOf = (cell) => $("rows").querySelector(`[data-cell="${cell}"]`);
+const focusCell = (cell) => buttonOf(cell)?.focus();
 
-function focusedInGrid() {
-  const { cell, row } = document.activeElement?.dataset ?? {};
-  return cell === undefined ? null : { cell: Number(cell), row: Number(row) };
+function chooseCell(cell) {
+  buttonOf(lastInGrid)?.classList.remove("chosen");
+  lastInGrid = cell;
+  buttonOf(cell)?.classList.add("chosen");
+}
+
+function chosenInGrid() {
+  const made = buttonOf(lastInGrid);
+  return made && { cell: lastInGrid, row: Number(made.dataset.row) };
 }
 
 function confirmRow(index) {
@@ -73,7 +82,7 @@ function confirmRow(index) {
 }
 
 function chooseInGrid(value) {
-  const focused = focusedInGrid();
+  const focused = chosenInGrid();
   if (!focused) return say("Choose a cell of a row first (Tab, arrows).", true);
   label([focused.cell], value, "key");
   dropFromGrid(new Set([focused.cell]), focused.row);
@@ -89,7 +98,7 @@ function dropFromGrid(gone, row = 0) {
 }
 
 function onGridKey(event) {
-  const focused = focusedInGrid();
+  const focused = chosenInGrid();
   if (!focused) {
     if (event.key.startsWith("Arrow") && rowsOfGrid.length) focusCell(rowsOfGrid[0].cells[0].cell);
     return event.key.startsWith("Arrow");
@@ -105,7 +114,7 @@ function onGridKey(event) {
     if (to[event.key]) focusCell(to[event.key].cell);
     return true;
   }
-  if (event.key !== "Enter") return false;
+  if (event.key !== "Enter" || event.target.matches("button:not(.thumb)")) return false;
   confirmRow(focused.row);
   return true;
 }

@@ -44,7 +44,7 @@ async function poll() {
 function onRefit() {
   if (view === "map") loadPoints();
   if (view === "cell") refill();
-  if (view === "grid" && !focusedInGrid()) loadGrid();
+  if (view === "grid" && !chosenInGrid()) loadGrid();  // else rows would move under the reader's hands
 }
 
 async function pollForEver() {
@@ -64,10 +64,10 @@ function changeReader() {
 
 function startOver() {
   [trail, at, selection] = [[], 0, []];
+  refill(true);
   drawCell();
   drawRecent();
   VIEWS[view].load?.();
-  refill();
 }
 
 const takeBack = () => send("v1/undo", {}, "Taken back");
@@ -127,7 +127,6 @@ async function start() {
   $("progress").open = isWide();
   addEventListener("keydown", onKey);
   addEventListener("resize", () => { if (view === "map") drawMap(); });
-  addEventListener("focusin", () => { if (view === "grid") drawLabels(); });
   addEventListener("beforeunload", (event) => { if (outbox.length) event.preventDefault(); });
   startMap();
   await poll();
