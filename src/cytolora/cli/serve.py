@@ -1,9 +1,5 @@
 """The command `serve`: a classifier over HTTP, on localhost unless a token is set."""
 
-import signal
-import socket
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +7,10 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cytolora.cli.console import make_console
+from cytolora.cli.listening import listening, run_service
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.print_findings import print_findings
-from cytolora.errors import ConfigError, missing_package
+from cytolora.errors import missing_package
 
 _Positive = Parameter(validator=Number(gt=0))
 
@@ -96,7 +93,6 @@ def serve(
         from cytolora.classifier.serve.app import make_app
         from cytolora.classifier.serve.limits import Limits
         from cytolora.classifier.serve.request_log import request_log as log_to
-        from cytolora.classifier.serve.server import BACKLOG, make_server
     except ImportError as error:
         raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
     log = log_to(request_log)
@@ -113,8 +109,7 @@ def serve(
         max_connections_per_client=max_connections_per_client,
     )
     app = make_app(predictor, limits, token=token, loopback_only=is_loopback(host), root_path=root_path, log=log)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
-    with _listening(host, port, BACKLOG) as listener:
+    with listening(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
         console = make_console(stderr=True)
@@ -122,18 +117,4 @@ def serve(
             f"{model} answers on {url} (page: /, schema: /openapi.json). Ctrl-C stops it. For research use only."
         )
         print_findings(predictor.findings(), console)
-        with suppress(KeyboardInterrupt):  # the normal way to stop it
-            make_server(app, limits).run(sockets=[listener])
-
-
-def _listening(host: str, port: int, backlog: int) -> socket.socket:
-    """Opens the port before the server starts, so that a port in use is a one-line error."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(backlog)  # a client that connects at once waits and is not refused
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from error
-    return listener
+        run_service(app, limits, listener)

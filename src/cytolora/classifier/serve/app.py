@@ -10,9 +10,9 @@ from io import BytesIO
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, FastAPI, File, HTTPException, Request, UploadFile
+from fastapi import Depends, FastAPI, File, HTTPException, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field, WithJsonSchema
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -23,6 +23,7 @@ from cytolora.classifier.inference.predictor import NOT_SEEN, Predictor, as_data
 from cytolora.classifier.serve.guard import Guard, JsonProblems
 from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.microbatch import MicroBatcher, QueueFullError
+from cytolora.classifier.serve.problems import invalid_request
 from cytolora.classifier.serve.request_log import RequestLog
 from cytolora.classifier.serve.telemetry import METRICS_TYPE, Metrics, Telemetry, note_images
 from cytolora.core.files import sha256_text
@@ -243,7 +244,7 @@ def make_app(
         redoc_url=None,
     )
     _add_routes(app, service, token)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
     app.add_middleware(JsonProblems)
     app.add_middleware(Guard, token=token, loopback_only=loopback_only, root_path=root_path)
@@ -320,12 +321,6 @@ def _decoded(data: str) -> bytes | None:
         return b64decode(data, validate=True)
     except ValueError:
         return None
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    """Says what is wrong with a request without sending it back: it may be long, or no text that can be sent."""
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)
 
 
 def _as_sent(name: str, number: int) -> str:
