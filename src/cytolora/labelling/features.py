@@ -60,7 +60,7 @@ def compute_features(
     config = choose_config(FitOptions(model=project.about.model, method=LINEAR), inputs, device)
     inputs.fetch_weights(config.backbone.name, SILENT)
     numbers = {name: cell for cell, name in enumerate(project.names)}
-    total, rows, errors = len(numbers), dict[int, Float32[np.ndarray, " features"]](), dict[int, str]()
+    total, features = len(numbers), np.empty((0, 0), dtype=np.float32)
     manifest, errors = _readable(project, thorough=False)
     for attempt in ("hopeful", "thorough"):
         done = len(errors)
@@ -80,17 +80,16 @@ def compute_features(
         )
         try:
             for chunk in session.feature_chunks(advance):
-                for sample, row in zip(chunk.samples, chunk.features.numpy(), strict=True):
-                    rows[numbers[sample.path]] = row
+                rows = chunk.features.numpy()
+                if not len(features):
+                    features = np.full((total, rows.shape[1]), np.nan, dtype=np.float32)
+                lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+                features[[numbers[sample.path] for sample in chunk.samples]] = rows / np.maximum(lengths, 1e-12)
             break
         except DataError:
             if attempt == "thorough":
                 raise
             manifest, errors = _readable(project, thorough=True)
-    width = len(next(iter(rows.values())))
-    features = np.full((total, width), np.nan, dtype=np.float32)
-    for cell, row in rows.items():
-        features[cell] = row / max(float(np.linalg.norm(row)), 1e-12)
     with staged_file(project.folder / FEATURES) as path, path.open("wb") as file:
         np.save(file, features, allow_pickle=False)
     on_progress(total, total)
@@ -137,7 +136,7 @@ def plane(features: Features, *, seed: int = 0) -> Float32[np.ndarray, "cells tw
     _, axes = np.linalg.eigh((rows - mean).T @ (rows - mean))
     axes = axes[:, :-3:-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
-    return (np.asarray(features) - mean.astype(np.float32)) @ axes.astype(np.float32)
+    return np.asarray(features) @ axes.astype(np.float32) - (mean @ axes).astype(np.float32)
 
 
 def nearest(features: Features, cell: int, number: int) -> list[int]:

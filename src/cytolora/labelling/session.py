@@ -22,7 +22,7 @@ from cytolora.labelling.features import Features, compute_features, load_feature
 from cytolora.labelling.journal import Draft, How
 from cytolora.labelling.project import read_project, write_description
 from cytolora.labelling.queues import Queues
-from cytolora.labelling.refit import Refit, refit
+from cytolora.labelling.refit import Refit, prepare, refit
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
 
@@ -88,6 +88,7 @@ class Labelling:
         Raises:
             CytoloraError: If that is not possible; ``overview`` shows the reason too.
         """
+        prepare()
         if self._features is not None:
             return
 
