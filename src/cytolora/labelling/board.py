@@ -1,6 +1,5 @@
 """Labels of an open project: the journal, and what it says of every cell now."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -71,14 +70,6 @@ class Board:
         for one in (*new, entry):
             self.apply(one)
         return entry
-
-    def in_use(self) -> Counter[str]:
-        """Counts the labels of all readers, and adjudications, by value."""
-        counts = Counter[str]()
-        for cell in np.flatnonzero(self.is_held).tolist():
-            ended = self.votes.adjudicated(cell)
-            counts.update([*self.votes.by_reader(cell).values(), *([] if ended is None else [ended])])
-        return counts
 
     def training(self) -> dict[int, int]:
         """Returns class by cell of what may be trained on: never a cell of the test share."""

@@ -47,7 +47,7 @@ def create_project(
     Args:
         cells: Folder, table with a column path (and group), or zip file.
         out: A folder that does not exist, or a project of the same cells; its classes change to those given, unless
-            one is missing that has labels.
+            one is missing that was ever used, and everything else of it stays as it is.
         classes: Names, two or more.
         like: Takes the classes of a shipped label map (``bethesda``) or a published dataset instead.
         model: Backbone of the features.
@@ -105,7 +105,7 @@ def _reopen(folder: Path, cells: Path, classes: Sequence[str], like: str | None)
     if classes or like:
         board = Board(project)
         try:
-            in_use = board.in_use()
+            in_use = board.votes.values()
         finally:
             board.close()
         changed_classes(project, checked_classes(classes, like), in_use)

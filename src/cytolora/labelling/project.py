@@ -200,7 +200,7 @@ def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[
     """Gives a project other classes, in the order given.
 
     Args:
-        in_use: Labels by value.
+        in_use: Labels that were ever given, by value.
 
     Raises:
         DataError: If a class that has labels is missing.
@@ -209,13 +209,11 @@ def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[
     if lost:
         raise DataError(
             f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {project.folder} and is not among "
-            f"{', '.join(classes)}. Keep it, or label these cells otherwise first."
+            f"{', '.join(classes)}. Keep it: replaced and undone labels count too, for they can come back."
         )
-    return (
-        project
-        if classes == project.about.classes
-        else write_description(project, classes=classes, order=order_of(classes))
-    )
+    if classes == project.about.classes:
+        return project
+    return write_description(project, classes=classes, order=order_of(classes))
 
 
 def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = False) -> Manifest:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.cache_folder import default_cache
-from cytolora.core.text import counted
+from cytolora.core.text import counted, normal
 from cytolora.errors import ConfigError, CytoloraError, unknown_name
 from cytolora.labelling import agreement, export
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
@@ -118,6 +118,7 @@ class Labelling:
 
     def overview(self, reader: str) -> dict[str, Any]:
         """Returns what the page shows beside the cells: counts, progress, classifier, mixture and estimates."""
+        reader = normal(reader)
         with self._lock:
             self._board.catch_up()
             board, about, fitted = self._board, self._project.about, self._fitted
@@ -160,6 +161,7 @@ class Labelling:
         Raises:
             ConfigError: If the kind is unknown.
         """
+        reader = normal(reader)
         with self._lock:
             self._board.catch_up()
             return [self._shown(one) for one in self._queues.draw(reader, n, kind)]
@@ -186,6 +188,7 @@ class Labelling:
 
     def cell(self, reader: str, cell: int) -> dict[str, Any]:
         """Returns one cell with its label, its history and the twelve cells that are most similar to it."""
+        reader = normal(reader)
         self._check_cells([cell])
         with self._lock:
             self._board.catch_up()

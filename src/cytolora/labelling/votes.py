@@ -69,6 +69,13 @@ class Votes:
         source = entry if entry.target is None else self._labels.get(entry.target, entry)
         return source.cells
 
+    def values(self) -> Counter[str]:
+        """Counts the labels of all entries by value, undone and replaced ones too: they can come back."""
+        counts = Counter[str]()
+        for entry in self._labels.values():
+            counts[entry.value] += len(entry.cells)
+        return counts
+
     def can_undo(self, reader: str) -> bool:
         """Whether the reader has an entry to take back."""
         return bool(self._done[reader])
