@@ -1,8 +1,9 @@
 """Agreement between readers: Cohen's kappa of two, Fleiss' kappa of several, with intervals over groups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Num
@@ -103,3 +104,25 @@ def table_of(labels: Mapping[str, Mapping[int, int]], num_classes: int) -> Int64
         for own in labels.values():
             counts[row, own[cell]] += 1
     return counts
+
+
+def summary(
+    labels: Mapping[str, Mapping[int, int]], units: Sequence[str], *, classes: Sequence[str], order: Sequence[str]
+) -> dict[str, Any]:
+    """Compares all readers: Cohen's kappa of every two, Fleiss' on the cells that all of them gave a class.
+
+    Args:
+        labels: Index in ``classes``, by reader and cell.
+        order: The classes by severity: kappa of two readers is then weighted linearly; empty: it is not.
+    """
+    place = [list(order or classes).index(name) for name in classes]
+    ordered = {reader: {cell: place[at] for cell, at in own.items()} for reader, own in labels.items()}
+    table = table_of(ordered, len(classes)) if len(labels) > 1 else np.zeros((0, len(classes)), dtype=np.int64)
+    compared = pairs(ordered, units, len(classes), weights="linear" if order else None)
+    return {
+        "readers": sorted(labels),
+        "cells": len(table),
+        "cohen": [asdict(one) for one in compared],
+        "fleiss": fleiss(table),
+        "weighted": bool(order),
+    }

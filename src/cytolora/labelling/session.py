@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 from time import perf_counter
@@ -273,22 +273,10 @@ class Labelling:
         """Returns Cohen's kappa of every two readers, and Fleiss' of all; weighted where the classes are ordered."""
         with self._lock:
             self._board.catch_up()
-            labels = export.class_labels(self._board)
             about = self._project.about
-            classes = about.order or about.classes
-            place = [classes.index(name) for name in about.classes]
-            labels = {reader: {cell: place[at] for cell, at in own.items()} for reader, own in labels.items()}
-            table = agreement.table_of(labels, len(classes))
-            compared = agreement.pairs(
-                labels, self._project.units, len(classes), weights="linear" if about.order else None
+            return agreement.summary(
+                export.class_labels(self._board), self._project.units, classes=about.classes, order=about.order
             )
-            return {
-                "readers": sorted(labels),
-                "cells": len(table) if len(labels) > 1 else 0,
-                "cohen": [asdict(one) for one in compared],
-                "fleiss": agreement.fleiss(table) if len(labels) > 1 else None,
-                "weighted": bool(about.order),
-            }
 
     def label(self, reader: str, cells: list[int], value: str, *, client_id: str, how: str = "key") -> dict[str, Any]:
         """Stores the label of one cell or many.
