@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from killed_server import KilledServer
+from label_page import until
 
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.labelling.session import Labelling, create_project
@@ -71,7 +72,7 @@ def test_every_label_that_was_shown_as_stored_outlives_kills_at_random_moments(f
             if page.locator("#outbox").is_visible():
                 page.click("#resend")
         page.keyboard.press("m")
-        page.wait_for_function("points?.hasPlaces && numFrames > 0")
+        until(page, "points?.hasPlaces && numFrames > 0")
         box = page.locator("#map").bounding_box()
         corners = [(box["x"] + 3, box["y"] + 3), (box["x"] + box["width"] - 3, box["y"] + 3),
                    (box["x"] + box["width"] / 2, box["y"] + box["height"] - 3)]  # fmt: skip
@@ -87,7 +88,7 @@ def test_every_label_that_was_shown_as_stored_outlives_kills_at_random_moments(f
         server.start()
         if page.locator("#outbox").is_visible():
             page.click("#resend")
-        page.wait_for_function("!outbox.length && !isSending")
+        until(page, "!outbox.length && !isSending")
         shown = page.evaluate("shown")
         browser.close()
     server.kill()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_labelling import FakeLabelling
+from label_page import until
 from service import running
 
 from cytolora.labelling.server import make_app
@@ -54,7 +55,7 @@ def serving(project: Any, folder: Path) -> Iterator[str]:
 
 def stored(page: Any, count: int) -> None:
     """Waits until so many labels are shown as stored."""
-    page.wait_for_function(f"document.querySelectorAll('#recent .stored').length >= {count}")
+    until(page, f"document.querySelectorAll('#recent .stored').length >= {count}")
 
 
 def place_on_map(page: Any, cell: int) -> tuple[float, float]:
@@ -65,7 +66,7 @@ def place_on_map(page: Any, cell: int) -> tuple[float, float]:
 
 def show_map(page: Any) -> None:
     page.keyboard.press("m")
-    page.wait_for_function("points?.hasPlaces && numFrames > 0")
+    until(page, "points?.hasPlaces && numFrames > 0")
 
 
 def lasso_around(page: Any, left: float, top: float, right: float, low: float) -> None:
@@ -86,16 +87,16 @@ def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_pa
         stored(page, 4)
         assert project.labels_of("reader 1") == {0: "normal", 1: "lsil", 2: "not a cell", 3: "unsure"}
         page.keyboard.press("u")
-        page.wait_for_function("document.querySelector('.path')?.textContent.endsWith('00003.png')")
+        until(page, "document.querySelector('.path')?.textContent.endsWith('00003.png')")
         assert 3 not in project.labels_of("reader 1")
         page.keyboard.press("y")
-        page.wait_for_function("document.querySelector('#cell .now')?.textContent === 'You said: unsure.'")
+        until(page, "document.querySelector('#cell .now')?.textContent === 'You said: unsure.'")
         page.keyboard.press("ArrowLeft")
-        page.wait_for_function("document.querySelector('#cell .now')?.textContent === 'You said: not a cell.'")
+        until(page, "document.querySelector('#cell .now')?.textContent === 'You said: not a cell.'")
         page.keyboard.press("3")  # said otherwise
         stored(page, 5)
         assert project.labels_of("reader 1")[2] == "hsil"
-        page.wait_for_function("overview.classifier && current()?.probabilities")  # of a refit, without a reload
+        until(page, "overview.classifier && current()?.probabilities")  # of a refit, without a reload
         page.keyboard.press("Enter")
         stored(page, 6)
         page.keyboard.press("z")
@@ -117,7 +118,7 @@ def test_a_label_that_is_not_stored_is_said_to_be_so_and_sent_again_once(browser
         )
         assert page.locator("#recent .stored").count() == 0
         page.keyboard.press("2")  # waits behind it
-        page.wait_for_function("outbox.length === 2")
+        until(page, "outbox.length === 2")
         assert project.entries == []
         page.click("#resend")
         stored(page, 2)
@@ -162,9 +163,9 @@ def test_a_lasso_labels_cells_of_the_training_share_alone_and_a_click_shows_simi
         page.click("#map-all")
         box = page.locator("#map").bounding_box()
         lasso_around(page, box["x"] + 5, box["y"] + 5, box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
-        page.wait_for_function("selection.length > 100")
+        until(page, "selection.length > 100")
         page.keyboard.press("2")
-        page.wait_for_function("!outbox.length && !selection.length")
+        until(page, "!outbox.length && !selection.length")
         labels = project.labels_of("reader 1")
         assert sorted(labels) == np.flatnonzero(~project.test).tolist()
         assert set(labels.values()) == {"lsil"}
@@ -174,7 +175,7 @@ def test_a_lasso_labels_cells_of_the_training_share_alone_and_a_click_shows_simi
         page.locator("#picked .thumb").nth(3).click()
         page.locator("#cell .large img").wait_for()
         page.keyboard.press("3")
-        page.wait_for_function("!outbox.length")
+        until(page, "!outbox.length")
         assert list(project.labels_of("reader 1").values()).count("hsil") == 1
 
 
@@ -197,7 +198,7 @@ def test_two_readers_in_two_tabs_do_not_overwrite_each_other_and_their_differenc
         first.locator(".disagreement").nth(1).wait_for()
         assert "Cohen" in first.inner_text("#agreement")
         first.locator(".disagreement select").first.select_option("lsil")
-        first.wait_for_function("document.querySelector('.disagreement')?.textContent.includes('decided')")
+        until(first, "document.querySelector('.disagreement')?.textContent.includes('decided')")
         assert project.disagreements()[0]["adjudicated"] == "lsil"
 
 
@@ -252,7 +253,7 @@ def test_a_hundred_thousand_cells_pan_and_zoom(browser: Any, tmp_path: Path):
         page.mouse.down()
         page.mouse.move(x + 200, y + 50, steps=20)
         page.mouse.up()
-        page.wait_for_function(f"numFrames > {before}")
+        until(page, f"numFrames > {before}")
         quickest = page.evaluate("""() => Math.min(...Array.from({ length: 20 }, () => {
             const start = performance.now(); drawNow(); return performance.now() - start; }))""")
         assert quickest < 33, f"{quickest:.1f} ms a frame"

@@ -50,19 +50,22 @@ async function open(cell) {
   show("cell");
 }
 
-async function drawDetail(cell) {
-  $("similar").replaceChildren();
-  const found = await ask(asReader(`v1/cells/${cell}`)).catch(() => null);
-  if (!found || current()?.cell !== cell) return;
-  if (found.own && !isWaiting(cell)) labels.set(cell, found.own);
-  $("similar").replaceChildren(...found.similar.map((other) => thumbnail(other)));
-  $("cell").querySelector(".now")?.replaceWith(statement(cell));
+async function drawDetail(row) {
+  const found = await ask(asReader(`v1/cells/${row.cell}`)).catch(() => null);
+  if (!found || current()?.cell !== row.cell) return;
+  if (found.own && !isWaiting(row.cell)) labels.set(row.cell, found.own);
+  const { prediction, probabilities } = found;
+  if ($("kind").value !== "second") Object.assign(current(), { prediction, probabilities });  // a second reading is blind
+  const before = [...$("similar").children].map((made) => Number(made.dataset.of));
+  if (before.join() !== found.similar.join()) $("similar").replaceChildren(...found.similar.map((other) => thumbnail(other)));
+  $("cell").querySelector(".now")?.replaceWith(statement(row.cell));
   drawLabels();
 }
 
 function thumbnail(cell, ...kinds) {
   const made = element("button", "", "thumb", ...kinds);
   made.type = "button";
+  made.dataset.of = cell;
   made.setAttribute("aria-label", `open cell ${cell}`);
   made.append(pictureElement(cell, SMALL));
   made.addEventListener("click", () => open(cell));
@@ -98,7 +101,8 @@ function drawCell() {
   texts.append(element("p", row.why, "why"), element("p", share, "share-note"), element("p", row.name, "path"),
     element("p", row.group ? `Group: ${row.group}` : "", "soft"), statement(row.cell));
   $("cell").replaceChildren(frame, texts);
-  drawDetail(row.cell);
+  $("similar").replaceChildren();
+  drawDetail(row);
   drawLabels();
 }
 

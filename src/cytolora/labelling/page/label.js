@@ -43,7 +43,10 @@ async function poll() {
 
 function onRefit() {
   if (view === "map") loadPoints();
-  if (view === "cell") refill();
+  if (view === "cell") {
+    refill();
+    if (current()) drawDetail(current());
+  }
   if (view === "grid" && !chosenInGrid()) loadGrid();  // else rows would move under the reader's hands
 }
 
