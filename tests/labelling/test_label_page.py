@@ -103,6 +103,7 @@ def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_pa
         assert "128 × 128 pixels" in page.inner_text("#zoom-text")
         page.keyboard.press("Escape")
         page.click("#finish")
+        page.locator("#finished[open]").wait_for()
         assert "cytolora fit" in page.inner_text("#finished-command")
         assert (tmp_path / "labels.csv").read_text().count("\n") == len(project.labels_of(None)) + 1
 
