@@ -141,10 +141,11 @@ class FakeLabelling(Labelling):
 
     def picture(self, cell: int, size: int = 512) -> tuple[bytes, str]:
         random = np.random.default_rng(cell)
-        image = Image.new("RGB", (min(128, size),) * 2, (236, 226, 236))
+        edge = min(128, size)
+        image = Image.new("RGB", (edge, edge), (236, 226, 236))
         draw = ImageDraw.Draw(image)
         shift = random.integers(-8, 9, 2)
-        wide = min(image.width, image.height) / 128
+        wide = edge / 128
         colours = ((214, 190, 214), (190, 205, 222), (222, 200, 190))
         for radius, colour in (
             (54, colours[self.truth[cell] % 3]),
