@@ -172,10 +172,11 @@ def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]
     for name in names:
         if not name or folded(name) in map(folded, NO_CLASS):
             raise ConfigError(f"{name!r} is no name of a class; {' and '.join(map(repr, NO_CLASS))} mean none.")
-        if (other := seen.setdefault(folded(name), name)) is not name:
+        if (other := seen.get(folded(name))) is not None:
             raise ConfigError(
                 f"Two classes have one name, {other!r} and {name!r}. Rename one of them, or leave it out."
             )
+        seen[folded(name)] = name
     return names
 
 
