@@ -170,6 +170,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "lab_coverage": _SIMULATION,
     "hierarchy": "compares heads; its figures are accuracies",
     "lab_divisions": _SIMULATION,
+    "labelling": _SIMULATION,
     "leakage": _SIMULATION,
     "name_groups": _SIMULATION,
     "int8": "compares cosines too, on real cells, and needs a processor with VNNI",

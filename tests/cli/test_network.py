@@ -125,6 +125,7 @@ OFFLINE: dict[str, Callable[[Folder], list[list[str]]]] = {
 and not fetched."""
 ELSEWHERE = {
     "demo": "It is run, plan and report on drawn cells: test_the_demo_asks_for_no_connection.",
+    "label": "It listens: test_the_labelling_page_asks_for_no_connection.",
     "serve": "It listens: test_the_service_asks_for_no_connection.",
     "data download": "Its purpose: test_what_downloads_is_seen_to_ask.",
     "weights fetch": "Its purpose: test_what_downloads_is_seen_to_ask.",
@@ -222,6 +223,21 @@ def test_the_service_asks_for_no_connection(folder: Folder):
             assert httpx.post(f"{url}/v1/predict", files=form(png((1, 2, 3))), timeout=60).status_code == 200
         named = [("images", ("https://192.0.2.1/cell.png", b"https://192.0.2.1/cell.png", "image/png"))]
         assert httpx.post(f"{url}/v1/predict", files=named, timeout=60).status_code == 422
+    assert attempts == []
+
+
+def test_the_labelling_page_asks_for_no_connection(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    from service import ask
+
+    def answer(app: Any, *_: Any) -> None:
+        assert ask(app, "GET", "/").status_code == 401  # without the token
+
+    monkeypatch.setattr("cytolora.cli.label.run_service", answer)
+    classes = ["--classes", "normal", "hsil"]
+    with audited() as attempts:
+        assert (
+            code_of(["label", str(folder / "cells"), "--out", str(folder / "project"), *classes, "--no-browser"]) == 0
+        )
     assert attempts == []
 
 

@@ -15,6 +15,7 @@ RUN_BY = {
     "docs/deploy.md": "test_deploy_docs.py",
     "docs/lab.md": "test_lab_docs.py",
     "docs/interchange.md": "test_guides.py",
+    "docs/label.md": "test_label_docs.py",
     "docs/labels.md": "test_own_cells_docs.py",
     "docs/leakage.md": "test_guides.py",
     "docs/models.md": "test_guides.py",

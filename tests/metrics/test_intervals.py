@@ -274,3 +274,12 @@ def test_intervals_over_the_same_groups_warn_once_that_these_are_few():
     )
     texts = [text for tag, text in joint_warnings(found.values()) if tag == "few groups"]
     assert texts == ["The interval rests on 12 groups only; under about 50 it may be too narrow."]
+
+
+def test_a_share_is_held_more_often_by_an_interval_of_a_higher_level() -> None:
+    hits = [True] * 30 + [False] * 10
+    images, groups = [str(at) for at in range(40)], [f"g{at // 4}" for at in range(40)]
+    by_default = share_interval(hits, images=images, groups=groups)
+    wider = share_interval(hits, images=images, groups=groups, level=0.99)
+    assert (by_default.level, wider.level) == (0.95, 0.99)
+    assert wider.low < by_default.low < by_default.high < wider.high

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from cytolora.classifier.inference.classifier import Classifier
+    from cytolora.labelling.export import Labels
 
 _DEFAULTS = FitOptions()
 
@@ -56,7 +57,8 @@ def fit(
         cytolora.fit("my_cells", "dry-run", options=cytolora.FitOptions(max_steps=20, learning_rates=0.01))
 
     Args:
-        data: Folder with a sub-folder per class, table or zip file.
+        data: Folder with a sub-folder per class, table or zip file; or a project of ``cytolora label``, whose drawn
+            test cells are the test set, and whose backbone is taken where ``model`` is None.
         out: The bundle: a folder, or a zip file where the name ends in .zip. An older bundle there is replaced.
         dataset: Which reader (``list_datasets``); recognised from the folder if None.
         model: A backbone (``list_backbones``); the best one on this machine if None.
@@ -84,11 +86,16 @@ def fit(
     options = _joined(
         options, model=model, method=method, shots=shots, seed=seed, positive=as_names(positive, "positive")
     )
+    labelled = _labelled(data, dataset, options)
+    if labelled is not None:
+        options = replace(options, model=options.model or labelled.model)
+        weights = {**labelled.weights, **(weights or {})}
     inputs = Inputs(data={}, weights=weights, weights_dir=options.weights_dir, trust_weights=options.trust_weights)
     progress = progress or default_progress()
     config = choose_config(options, inputs, device.type, options.own_backbones)
     check_free(out)  # now, not after all images were read
-    _check_outside(data, dataset, out, options.cache)
+    if labelled is None:
+        _check_outside(data, dataset, out, options.cache)
     cells = read_cells(
         data,
         dataset,
@@ -98,10 +105,13 @@ def fit(
         split_file=options.split,
         split=None if options.leave_out is None else replace(DIVISION, leave_out=options.leave_out),
         reading=options.reading,
+        read=labelled and labelled.manifest,
         cache=options.cache,
         begin=progress.begin,
         on_image=lambda: progress.done(1),
     )
+    if labelled is not None:
+        cells = replace(cells, statements=(*labelled.statements, *cells.statements))
     for line in (*summary(cells), *config.notes):
         progress.say(line)
     for line in lines(cells.findings):
@@ -112,6 +122,28 @@ def fit(
             progress.say(f"! {note}")
     path = inputs.weights.get(config.backbone.name)
     return Classifier.load(out, weights=path, weights_dir=options.weights_dir, device=device)
+
+
+def _labelled(data: Path, dataset: str | None, options: FitOptions) -> "Labels | None":
+    """Reads the labels of a project of ``cytolora label``; None where the data are none.
+
+    Raises:
+        ConfigError: If something is asked for that the project has decided.
+        DataError: If the project is damaged, or nothing in it is labelled.
+    """
+    from cytolora.labelling.export import read_labelled
+    from cytolora.labelling.project import is_project
+
+    if not is_project(data):
+        return None
+    decided = {"dataset": dataset, "split": options.split, "leave_out": options.leave_out}
+    twice = next((name for name, value in decided.items() if value is not None), None)
+    if twice is not None:
+        raise ConfigError(
+            f"{data} is a labelling project: its cells, groups and test cells are settled, and {twice} asks for "
+            "others. Leave it out."
+        )
+    return read_labelled(data)
 
 
 def _joined(options: FitOptions, **arguments: Any) -> FitOptions:

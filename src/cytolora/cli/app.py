@@ -47,6 +47,7 @@ _COMMANDS = {
     ),
     "split": ("datasets:split", "Splits a dataset into train, val and test by group, and writes the split to a file."),
     "convert": ("convert:convert", "Converts labels for other programs: COCO, CVAT, Label Studio, QuPath and others."),
+    "label": ("label:label", "Labels cells in the browser, with a test share that stays unbiased."),
     "fit": ("fit:fit", "Fits a classifier to your own cells and writes it as a bundle."),
     "evaluate": ("evaluate:evaluate", "Evaluates a classifier on labelled images that it was not trained on."),
     "predict": ("predict:predict", "Predicts classes of new images and flags uncertain and out-of-distribution ones."),

@@ -70,11 +70,13 @@ def fit(
         cytolora fit my_cells --out model1 --ensemble linear gda ridge
         cytolora fit my_cells --out model1 --repeats 5
         cytolora fit my_cells --out model2 --labels corrections.csv --add new_cells
+        cytolora fit my_project --out model1
 
     Parameters
     ----------
     data
-        Folder with a sub-folder for each class, a table (manifest.csv), or a zip file.
+        Folder with a sub-folder for each class, a table (manifest.csv), or a zip file; or a project of `cytolora
+        label`, whose drawn test cells are the test set.
     out
         The bundle: a folder, or one zip file where the name ends in .zip. An older bundle there is replaced.
     dataset

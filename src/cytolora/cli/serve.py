@@ -1,10 +1,6 @@
 """The command `serve`: one classifier or several over HTTP, on localhost unless a token is set."""
 
-import signal
-import socket
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +9,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cytolora.cli.console import make_console
+from cytolora.cli.listening import listening, run_service
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.print_findings import print_findings
 from cytolora.core.text import counted
-from cytolora.errors import ConfigError, missing_package
+from cytolora.errors import missing_package
 
 if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
@@ -106,10 +103,10 @@ def serve(
 
     token, root_path, paths = read_token(token_file, host), clean_root_path(root_path), named_models(models)
     try:
+        import cytolora.classifier.serve.server  # noqa: F401  (what serves is looked for before a model is opened)
         from cytolora.classifier.serve.app import make_app
         from cytolora.classifier.serve.limits import Limits
         from cytolora.classifier.serve.request_log import request_log as log_to
-        from cytolora.classifier.serve.server import BACKLOG, make_server
     except ImportError as error:
         raise missing_package("`cytolora serve` needs", error.name or "FastAPI", extra="serve", error=error) from error
     log = log_to(request_log)
@@ -128,8 +125,7 @@ def serve(
     app = make_app(opened, limits, token=token, loopback_only=is_loopback(host), root_path=root_path, log=log)
     for one in opened.values():
         one.warm_up()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is answered
-    with _listening(host, port, BACKLOG) as listener:
+    with listening(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
         console = make_console(stderr=True)
@@ -138,8 +134,7 @@ def serve(
         )
         for name, one in opened.items():
             print_findings([replace(found, text=f"{name}: {found.text}") for found in one.findings()], console)
-        with suppress(KeyboardInterrupt):  # the normal way to stop it
-            make_server(app, limits).run(sockets=[listener])
+        run_service(app, limits, listener)
 
 
 def _who(paths: Mapping[str, Path], opened: "Mapping[str, Predictor[Any]]") -> str:
@@ -148,16 +143,3 @@ def _who(paths: Mapping[str, Path], opened: "Mapping[str, Predictor[Any]]") -> s
         return f"{next(iter(paths.values()))} answers"
     encoders = len({one.encoder_key for one in opened.values()})
     return f"{', '.join(paths)} ({counted(encoders, 'encoder')} in memory) answer"
-
-
-def _listening(host: str, port: int, backlog: int) -> socket.socket:
-    """Opens the port before the server starts, so that a port in use is a one-line error."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(backlog)  # a client that connects at once waits and is not refused
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from error
-    return listener

@@ -123,11 +123,16 @@ def share_interval(
     *,
     images: Sequence[str],
     groups: Sequence[str | None],
+    level: float = LEVEL,
 ) -> Interval:
-    """Computes the 95 % interval of the share of images that are hits: a sensitivity, a coverage, a referral rate."""
+    """Computes the interval of the share of images that are hits: a sensitivity, a coverage, a referral rate.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+    """
     misses = ~np.asarray(hits, dtype=bool)
     counts = count_by_unit(np.zeros(len(misses), int), misses.astype(int), images=images, groups=groups, num_classes=2)
-    return interval_of(counts, "accuracy")
+    return interval_of(counts, "accuracy", level)
 
 
 def intervals_of(counts: SeedCounts) -> dict[str, Interval]:
@@ -135,16 +140,16 @@ def intervals_of(counts: SeedCounts) -> dict[str, Interval]:
     return {metric: interval_of(counts, metric) for metric in MEASURES}
 
 
-def interval_of(counts: SeedCounts, metric: str) -> Interval:
-    """Returns the 95 % interval of one metric; accuracy alone is a share of images."""
+def interval_of(counts: SeedCounts, metric: str, level: float = LEVEL) -> Interval:
+    """Returns the interval of one metric; accuracy alone is a share of images."""
     if metric == "accuracy":
-        kind, limits = _of_share(counts)
+        kind, limits = _of_share(counts, level)
     else:
-        kind, limits = "approximate", _limits(counts, counts.observed(metric), _variance(counts, metric))
+        kind, limits = "approximate", _limits(counts, counts.observed(metric), _variance(counts, metric), level)
     return Interval(
         low=limits.low,
         high=limits.high,
-        level=LEVEL,
+        level=level,
         kind=kind,
         unit=counts.unit,
         num_units=counts.num_units,
@@ -154,7 +159,7 @@ def interval_of(counts: SeedCounts, metric: str) -> Interval:
     )
 
 
-def _of_share(counts: SeedCounts) -> tuple[IntervalKind, Limits]:
+def _of_share(counts: SeedCounts, level: float) -> tuple[IntervalKind, Limits]:
     """Chooses between the two intervals of a share.
 
     The posterior stands in where few units hold a mistake, or few a hit, but some do: without any, nothing is known of
@@ -165,10 +170,10 @@ def _of_share(counts: SeedCounts) -> tuple[IntervalKind, Limits]:
     value, variance = counts.observed("accuracy"), _variance(counts, "accuracy")
     is_few = 0 < value < 1 and min(counts.num_wrong, counts.num_right) < MIN_WRONG
     if is_few and _correlation(counts, value, variance) <= MAX_CORRELATION:
-        limits = beta_binomial_interval(counts.hits(), counts.sizes(), LEVEL)
+        limits = beta_binomial_interval(counts.hits(), counts.sizes(), level)
         if limits.low <= value <= limits.high:
             return "credible", limits
-    return "korn-graubard", _limits(counts, value, variance)
+    return "korn-graubard", _limits(counts, value, variance, level)
 
 
 def _correlation(counts: SeedCounts, value: float, variance: float) -> float:
@@ -187,7 +192,7 @@ def _variance(counts: SeedCounts, metric: str) -> float:
     return jackknife_variance(counts.observed(metric), counts.left_out(metric))
 
 
-def _limits(counts: SeedCounts, value: float, variance: float) -> Limits:
+def _limits(counts: SeedCounts, value: float, variance: float, level: float) -> Limits:
     return korn_graubard(
-        value, variance, num_images=counts.num_images, effective_units=counts.effective_units, level=LEVEL
+        value, variance, num_images=counts.num_images, effective_units=counts.effective_units, level=level
     )

@@ -72,6 +72,7 @@ def read_cells(
     split_file: Path | None = None,
     split: SplitSpec | None = None,
     reading: ReadOptions = AS_IT_STANDS,
+    read: Manifest | None = None,
     cache: Path | None = None,
     begin: Begin = lambda text, total, unit: None,
     on_image: Callable[[], None] = lambda: None,
@@ -85,6 +86,7 @@ def read_cells(
         labels: Table with columns path and label; what is not in it keeps its label.
         add: Folders and zip files of further images; those that ``labels`` names are added to train (added.py).
         reading: What the files leave to choose.
+        read: The dataset, where ``path`` was read already; with hashes.
         cache: Of the fit that follows; images are then held in memory for it, as many as there is room for.
         begin: Told what is being done and to how many images, before ``on_image`` is called for each.
 
@@ -96,7 +98,7 @@ def read_cells(
     if added_from and labels is None:
         shown = " ".join(map(str, added_from))
         raise ConfigError(f"--add {shown} needs the labels of its cells: --labels corrections.csv, of a review page.")
-    manifest = loaded = load_manifest(path, dataset, reading=reading)
+    manifest = loaded = load_manifest(path, dataset, reading=reading) if read is None else read
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     if split_file is not None:

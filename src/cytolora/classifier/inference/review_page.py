@@ -125,7 +125,7 @@ def write_page(
     Raises:
         DataError: If there is nothing to show, too much, or a path stands twice.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # not where no page is asked for
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # not where no page is asked for
 
     cells = list(cells)
     rows = [_row(cell, classes) for cell in cells]
@@ -140,7 +140,7 @@ def write_page(
     content = {"classes": list(classes), "keys": _KEYS[: len(classes)], "cells": rows}
     text = canonical_json(content)
     environment = Environment(
-        loader=PackageLoader("cytolora.classifier.inference"),
+        loader=ChoiceLoader([PackageLoader("cytolora.classifier.inference"), PackageLoader("cytolora.display")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,9 +6,9 @@ from importlib.resources import files
 from typing import Any
 
 from anyio import to_thread
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from cytolora.classifier.inference.predictor import Predictor
@@ -16,6 +16,7 @@ from cytolora.classifier.serve.answers import ServedModel, ServedModels, Status
 from cytolora.classifier.serve.guard import Guard, JsonProblems
 from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.predict_routes import add_predict_routes
+from cytolora.classifier.serve.problems import invalid_request
 from cytolora.classifier.serve.refusals import NO_TOKEN, REFUSALS, RETRY_SECONDS, in_json, problems, secured
 from cytolora.classifier.serve.request_log import RequestLog
 from cytolora.classifier.serve.service import Model, Service
@@ -67,7 +68,7 @@ def make_app(
         redoc_url=None,
     )
     _add_routes(app, service, token)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.limits.max_body_bytes)
     app.add_middleware(JsonProblems)
     app.add_middleware(Guard, token=token, loopback_only=loopback_only, root_path=root_path)
@@ -132,9 +133,3 @@ def _described(model: Model) -> ServedModel:
         method=contents.method,
         encoder=model.encoder,
     )
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    """Says what is wrong with a request without sending it back: it may be long, or no text that can be sent."""
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)

@@ -92,9 +92,16 @@ class Guard:
     browsers say where it comes from (Origin, RFC 6454), programs need not.
     """
 
-    def __init__(self, app: App, *, token: str | None, loopback_only: bool, root_path: str = "") -> None:
-        """Takes what ``make_app`` was given."""
-        self._root_path = root_path
+    def __init__(
+        self, app: App, *, token: str | None, loopback_only: bool, root_path: str = "", is_private: bool = False
+    ) -> None:
+        """Takes what ``make_app`` was given.
+
+        Args:
+            is_private: The page asks for the token too, in its address (``/?token=TOKEN``), and no page of another site
+                may ask, whatever it knows.
+        """
+        self._root_path, self._is_private = root_path, is_private
         self._app = app
         self._token = None if token is None else token.encode("ascii")
         self._loopback_only = loopback_only
@@ -110,8 +117,10 @@ class Guard:
 
         if self._loopback_only and not is_loopback(_host_name(_single(scope, b"host"))):
             await _refuse(send_with_headers, 421, "This service answers to localhost only.")
-        elif self._token is None and not _is_own(scope):
+        elif (self._token is None or self._is_private) and not _is_own(scope):
             await _refuse(send_with_headers, 403, "This service answers to programs and to its own page only.")
+        elif self._is_private and self._inner(scope) == "/" and not self._is_right(_token_of_address(scope)):
+            await _refuse(send_with_headers, 401, "Open the address with its token, as it was printed at the start.")
         elif self._needs_token(scope) and not self._is_right(_single(scope, b"authorization")):
             await _refuse(send_with_headers, 401, "Send the token: Authorization: Bearer TOKEN.")
         else:
@@ -173,6 +182,12 @@ def _single(scope: Scope, name: bytes) -> bytes:
     """Returns a header's value; empty where there is none, or several that may contradict each other."""
     values = _values(scope, name)
     return values[0] if len(values) == 1 else b""
+
+
+def _token_of_address(scope: Scope) -> bytes:
+    """Returns the token of ``/?token=TOKEN`` as the header that other requests send; empty where there is none."""
+    name, _, token = scope["query_string"].partition(b"=")
+    return b"Bearer " + token if name == b"token" else b""
 
 
 def _host_name(header: bytes) -> str:

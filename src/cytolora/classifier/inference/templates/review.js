@@ -1,25 +1,15 @@
-"use strict";
 const WIDTH = 130, HEIGHT = 146, AROUND = 2;  // a cell with its gap, pixels; rows drawn beyond the window
-const $ = (id) => document.getElementById(id);
 const { classes, keys, cells: packed } = JSON.parse($("data").textContent);
 $("data").remove();
 const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn], place) =>
   ({ place, path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, set: null }));
 const storage = `cytolora-review-${document.body.dataset.page}`, steps = `${storage}-steps`;
 const MAX_STEPS = 1000;  // that can be undone after the window was closed
-const ZOOMS = [1, 2, 3, 4, 6, 8];  // screen pixels to one of the picture
-let shown = [], chosen = 0, undone = [], done = [], zoom = 2;
+let shown = [], chosen = 0, undone = [], done = [];
 
 const now = (cell) => (cell.set === null ? cell.label : cell.set);
 const name = (index) => (index < 0 ? "none" : classes[index]);
 const top1 = (cell) => (cell.predicted < 0 ? -1 : cell.shares[cell.predicted]);
-
-function element(tag, text, ...kinds) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  made.className = kinds.filter(Boolean).join(" ");
-  return made;
-}
 
 function picture(cell) {
   if (!cell.picture) return element("div", "cannot be read", "lost");
@@ -192,41 +182,16 @@ function change(from, to, value) {
 const takeBack = () => change(done, undone, "from");
 const doAgain = () => change(undone, done, "to");
 
-// the picture of one cell, enlarged by whole numbers so that its pixels stay what they are
+// what the enlarged picture of cells.js asks
 
-function drawZoom() {
-  const cell = shown[chosen], image = $("zoomed");
-  if (!cell || !cell.picture) return $("zoom").close();
-  const size = () => {
-    const { naturalWidth: width, naturalHeight: height } = image;
-    image.style.width = `${width * zoom}px`;
-    $("zoom-text").textContent = `${cell.path}, ${cell.isOwn ? "" : "thumbnail of "}${width} × ${height} pixels, ${zoom} to 1`;
-  };
-  image.onload = size;
-  image.src = cell.picture;
-  size();
+function enlarged() {
+  const cell = shown[chosen];
+  return cell && cell.picture ? { source: cell.picture, name: cell.path, isOwn: cell.isOwn } : null;
 }
 
-function openZoom() {
-  if (!shown[chosen] || !shown[chosen].picture) return;
-  $("zoom").showModal();
-  $("zoom-in").focus();
-  drawZoom();
-}
-
-function zoomBy(steps) {
-  zoom = ZOOMS[Math.min(Math.max(ZOOMS.indexOf(zoom) + steps, 0), ZOOMS.length - 1)];
-  drawZoom();
-}
-
-function onZoomKey(event) {
-  if (event.key in MOVES) move(chosen + MOVES[event.key]());
-  else if ("+=-".includes(event.key)) zoomBy(event.key === "-" ? -1 : 1);  // = is + without Shift on some keyboards
-  else if (event.key === "z") $("zoom").close();
-  else return;
-  event.preventDefault();
-  event.stopPropagation();
-  if ($("zoom").open) drawZoom();
+function goByKey(key) {
+  if (key in MOVES) move(chosen + MOVES[key]());
+  return key in MOVES;
 }
 
 function save() {
@@ -258,8 +223,8 @@ function onKey(event) {
     return;
   }
   const cell = shown[chosen];
-  if (event.key in MOVES) move(chosen + MOVES[event.key]());
-  else if (event.key === "Home") move(0);
+  if (goByKey(event.key)) return event.preventDefault();
+  if (event.key === "Home") move(0);
   else if (event.key === "End") move(shown.length - 1);
   else if (event.key === "Enter" && !/^(BUTTON|SUMMARY)$/.test(event.target.tagName)) set(cell ? cell.predicted : -1);
   else if (event.key === "a") set(cell ? now(cell) : -1);
@@ -282,10 +247,7 @@ function start() {
   $("save").addEventListener("click", save);
   $("undo").addEventListener("click", takeBack);
   $("redo").addEventListener("click", doAgain);
-  $("zoom").addEventListener("keydown", onZoomKey);
   $("zoom").addEventListener("close", () => $("scroll").focus());
-  $("zoom-in").addEventListener("click", () => zoomBy(1));
-  $("zoom-out").addEventListener("click", () => zoomBy(-1));
   $("filters").open = isWide();
   $("scroll").addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
   $("grid").addEventListener("click", (event) => {

@@ -1,0 +1,103 @@
+"""Cells of a new project, and labels made elsewhere: from a folder, a table or a registered dataset."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cytolora.core.text import matching, normal
+from cytolora.data.archive import is_archive, unpack
+from cytolora.data.chosen_groups import with_chosen_groups
+from cytolora.data.datasets import load_manifest
+from cytolora.data.left_out import findings_of, other_files
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.readers.csv import TABLE
+from cytolora.data.readers.layout import relative_path
+from cytolora.data.readers.paths import PathIndex, leaves_folder, slashed
+from cytolora.data.readers.tables import read_rows
+from cytolora.data.walk import walk
+from cytolora.errors import DataError, unknown_name
+from cytolora.labelling.votes import NO_CLASS
+
+
+def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | None = None) -> Manifest:
+    """Lists cells without labels; groups as the source, or the choice, gives them.
+
+    Args:
+        path: A folder with images at any depth, or with ``manifest.csv``; a table with columns path and, where it is
+            known, group; a zip file.
+        dataset: A registered dataset, for the groups that its names hold; its labels are not used.
+        groups_from: ``names``, ``none`` or a pattern, as of ``--groups-from``.
+
+    Raises:
+        DataError: If there is no image, or one is not there.
+    """
+    if not path.exists():
+        raise DataError(
+            f"{path} does not exist; expected a folder of cells, a table with a column path, or a zip file."
+        )
+    if dataset is not None:
+        listed = load_manifest(path, dataset)
+    else:
+        place = unpack(path) if is_archive(path) else path
+        if place.is_file() or (place / TABLE).is_file():
+            listed = _of_table(place if place.is_file() else place / TABLE)
+        else:
+            listed = _of_folder(place)
+    samples = tuple(replace(one, label="", subset=None) for one in listed.samples)
+    return with_chosen_groups(replace(listed, classes=("",), samples=samples, split_rule="", tree={}), groups_from)
+
+
+def _of_folder(folder: Path) -> Manifest:
+    found = list(walk(folder))
+    images = [one.path for one in found if one.kind == "image" and one.path.is_file()]
+    left = [one for one in found if one.kind != "image"]
+    return Manifest(
+        name=folder.resolve().name,
+        root=folder,
+        classes=("",),
+        samples=tuple(Sample(path=relative_path(path, folder), label="") for path in images),
+        findings=(*findings_of(left, folder), *other_files(left, folder)),
+    )
+
+
+def _of_table(table: Path) -> Manifest:
+    root, samples = table.parent, []
+    for line, row in read_rows(table, ("path",)):
+        name = slashed(row["path"])
+        if leaves_folder(name) or not (root / name).is_file():
+            raise DataError(f"{table}, line {line}: {row['path']} is no file below {root}; paths are relative to it.")
+        samples.append(Sample(path=name, label="", group=normal(row.get("group", "")) or None))
+    has_groups = any(one.group for one in samples)
+    return Manifest(
+        name=root.resolve().name if table.name == TABLE else table.stem,
+        root=root,
+        classes=("",),
+        samples=tuple(samples),
+        group_rule=f"column group of {table.name}" if has_groups else "",
+    )
+
+
+def read_labels(table: Path, names: Sequence[str], classes: Sequence[str]) -> dict[int, str]:
+    """Reads columns path and label of a table: labels made elsewhere, by cell.
+
+    Raises:
+        DataError: If the table names an image that is not among the cells, or one twice.
+        ConfigError: If a label is none of the classes.
+    """
+    index, number = PathIndex(names), {name: cell for cell, name in enumerate(names)}
+    labels: dict[int, str] = {}
+    for line, row in read_rows(table, ("path", "label")):
+        where = f"{table}, line {line}"
+        name = index.find(where, slashed(row["path"]))
+        if name is None:
+            raise DataError(
+                f"{where}: {row['path']} is none of the cells of the project; paths are relative to theirs."
+            )
+        if number[name] in labels:
+            raise DataError(f"{where}: {row['path']} is listed twice; keep one of the lines.")
+        known = (*classes, *NO_CLASS)
+        label = matching(row["label"], known)
+        if label is None:
+            raise unknown_name(f"class in {where},", row["label"], known)
+        labels[number[name]] = label
+    return labels

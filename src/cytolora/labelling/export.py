@@ -1,0 +1,142 @@
+"""Labels of a project as a table, as a dataset that ``fit`` takes, and in the formats of other programs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cytolora.core.delimited import csv_line
+from cytolora.core.files import write_text
+from cytolora.core.text import counted
+from cytolora.data.exchange.formats import convert
+from cytolora.data.manifest import Manifest
+from cytolora.errors import DataError
+from cytolora.labelling.agreement import pairs
+from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
+from cytolora.labelling.features import load_features, usable
+from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What a classifier can be fitted to."""
+
+    manifest: Manifest
+    """Training cells, and the test cells that were drawn; subsets and groups are filled in."""
+    statements: tuple[str, ...]
+    """How the cells were chosen and weigh, for a report."""
+    model: str
+    """Backbone that was labelled with."""
+    weights: Mapping[str, str]
+    """Checkpoints on disk, by backbone."""
+
+
+def labels_of(project: Project, board: Board) -> Labels:
+    """Collects the agreed labels: all of training groups, and of test groups those of drawn cells.
+
+    Raises:
+        DataError: If no cell has a class.
+    """
+    drawn = set(board.drawn())
+    counts = board.codes >= 0
+    cells = [int(cell) for cell in np.flatnonzero(counts) if not project.is_test[cell] or int(cell) in drawn]
+    classes = project.about.classes
+    if not cells:
+        raise DataError(f"{project.folder} has no labels yet; label some cells with `cytolora label {project.folder}`.")
+    manifest = manifest_of(project, {cell: classes[board.codes[cell]] for cell in cells}, subsets=True)
+    return Labels(
+        manifest=manifest,
+        statements=tuple(_statements(project, board, cells, sorted(drawn))),
+        model=project.about.model,
+        weights=project.about.weights,
+    )
+
+
+def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Sequence[int]) -> list[str]:
+    about, test = project.about, [cell for cell in cells if project.is_test[cell]]
+    num_groups = len({project.units[cell] for cell in np.flatnonzero(project.is_test)})
+    unit = "groups" if about.groups_known else "groups or, where these are not known, images"
+    found = [
+        f"Test cells: {len(test)} labelled cells out of {int(project.is_test.sum())} of {num_groups} {unit}, which "
+        f"were drawn before the first label (each with probability {about.group_probability:.3g}, seed {about.seed}). "
+        "Cells were drawn from them by chance alone and without replacement, so each weighs the same.",
+        f"Training and calibration cells: {len(cells) - len(test)}, chosen while labelling, among them doubtful ones: "
+        "their classes are not as frequent as in the sample, so thresholds and prediction sets that rest on them are "
+        "approximate; the test figures do not rest on them.",
+    ]
+    unsure, none = (int(sum(board.codes[cell] == code for cell in drawn)) for code in (NOT_SURE, NO_CELL))
+    differ = sum(board.codes[cell] == -1 for cell in drawn)
+    if unsure or none or differ:
+        found.append(
+            f"Of the drawn test cells {unsure} were marked unsure, {none} are no cells, and on {differ} readers "
+            "differ: they are left out."
+        )
+    num_out = int(sum(board.is_held[cell] for cell in np.flatnonzero(project.is_test))) - len(drawn)
+    if num_out:
+        found.append(
+            f"{counted(num_out, 'test cell')} labelled out of turn {'is' if num_out == 1 else 'are'} left out."
+        )
+    return found + _of_readers(project, board)
+
+
+def _of_readers(project: Project, board: Board) -> list[str]:
+    compared = pairs(class_labels(board), project.units, len(project.about.classes))
+    return [
+        f"Readers {one.a} and {one.b}: Cohen's kappa {one.kappa:.2f}"
+        + (f" ({one.low:.2f} to {one.high:.2f} over groups)" if one.low is not None and one.high is not None else "")
+        + f" on {counted(one.cells, 'cell')}."
+        for one in compared
+        if one.kappa is not None
+    ]
+
+
+def class_labels(board: Board) -> dict[str, dict[int, int]]:
+    """Returns the class index that every reader gave, by reader and cell; labels that are no class are left out."""
+    labels: dict[str, dict[int, int]] = {}
+    for cell in np.flatnonzero(board.is_held).tolist():
+        for reader, value in board.votes.by_reader(cell).items():
+            code = board.code(value)
+            if code >= 0:
+                labels.setdefault(reader, {})[cell] = code
+    return labels
+
+
+def write_labels(project: Project, board: Board, path: Path | None = None) -> Path:
+    """Writes path, label, subset and group of every cell that ``fit`` may use; paths are relative to the cells' folder.
+
+    Raises:
+        DataError: If no cell has a class.
+    """
+    target = project.folder / LABELS if path is None else path
+    samples = labels_of(project, board).manifest.samples
+    rows = [[one.path, one.label, one.subset, one.group] for one in samples]
+    write_text(target, "".join(map(csv_line, [("path", "label", "subset", "group"), *rows])))
+    return target
+
+
+def write_format(project: Project, board: Board, name: str, path: Path) -> list[Path]:
+    """Writes the same in a format of another program (`cytolora ls formats`).
+
+    Raises:
+        ConfigError: If the format is unknown, or ``path`` exists.
+    """
+    return convert(labels_of(project, board).manifest, name, path)[1]
+
+
+def read_labelled(folder: Path) -> Labels:
+    """Reads a project for ``fit``, with the hash of every image, and brings its ``labels.csv`` up to date.
+
+    Raises:
+        DataError: If it is no project, or nothing is labelled.
+    """
+    project = read_project(folder)
+    board, features = Board(project), load_features(project)
+    try:
+        if features is not None:
+            board.is_usable = usable(features)
+        labels = labels_of(project, board)
+        write_labels(project, board)
+    finally:
+        board.close()
+    return replace(labels, manifest=labels.manifest.with_hashes())

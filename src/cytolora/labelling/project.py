@@ -1,0 +1,245 @@
+"""Folder of a labelling project: its description, its cells with their shares, and its journal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from cytolora.core.delimited import csv_line, read_table
+from cytolora.core.files import write_json, write_text
+from cytolora.core.folders import staged_folder
+from cytolora.core.strict_json import read_json
+from cytolora.core.text import counted, folded, normal
+from cytolora.data.datasets import DATASETS, find_dataset
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.pool_maps import read_pool_map, shipped_maps
+from cytolora.errors import ConfigError, DataError, unknown_name
+from cytolora.labelling.shares import Shares, assign_shares
+from cytolora.labelling.votes import NO_CLASS
+
+FILE, CELLS, JOURNAL, LABELS, FEATURES = "project.json", "cells.csv", "journal.sqlite", "labels.csv", "features.npy"
+VERSION = 1
+"""Of the layout; a newer one is refused."""
+MIXTURE: Mapping[str, float] = {"doubt": 0.5, "diversity": 0.5, "mistakes": 0.1, "rare": 0.15, "test": 0.25}
+"""Shares of the queue, and within its part by doubt the weight of doubt against diversity; a start, not a rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """Content of ``project.json``."""
+
+    version: int = VERSION
+    cells: str
+    """Folder that the paths of the cells are relative to."""
+    name: str
+    classes: tuple[str, ...]
+    model: str
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Checkpoints on disk, by backbone."""
+    reader: str
+    """Who made it."""
+    test_share: float
+    seed: int
+    group_probability: float
+    """Of a group to come into the test share, drawn before the first label."""
+    order: tuple[str, ...] = ()
+    """The classes from the least to the most severe, where their system orders them; empty: they are not ordered."""
+    groups_known: bool
+    """Whether every cell names its patient, slide or field; else those without count as a group each."""
+    group_rule: str = ""
+    mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project as its files say, without the journal."""
+
+    folder: Path
+    about: Description
+    names: tuple[str, ...]
+    """Paths of the cells, in the order that numbers them."""
+    groups: tuple[str, ...]
+    """Group of each cell; empty where it is unknown."""
+    is_test: Bool[np.ndarray, " cells"]
+    order: Int64[np.ndarray, " test_cells"]
+    """Test cells in the order in which they are drawn."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the cells."""
+        return Path(self.about.cells)
+
+    @cached_property
+    def units(self) -> list[str]:
+        """The group of each cell, or the cell itself where it is unknown."""
+        return _units(self.names, self.groups)
+
+    @cached_property
+    def unit_index(self) -> Int64[np.ndarray, " cells"]:
+        """The same as numbers without gaps."""
+        return np.unique(self.units, return_inverse=True)[1].astype(np.int64)
+
+
+def is_project(path: Path) -> bool:
+    """Whether a path is the folder of a project."""
+    return (path / FILE).is_file() and (path / CELLS).is_file()
+
+
+def write_project(folder: Path, manifest: Manifest, about: Description) -> None:
+    """Draws the shares and writes a new project, whole or not at all; ``group_probability`` is filled in."""
+    names = [sample.path for sample in manifest.samples]
+    groups = [sample.group or "" for sample in manifest.samples]
+    shares = assign_shares(_units(names, groups), names, share=about.test_share, seed=about.seed)
+    with staged_folder(folder) as staging:
+        write_json(staging / FILE, asdict(replace(about, group_probability=shares.probability)))
+        write_text(staging / CELLS, _cells_text(names, groups, shares))
+
+
+def _units(names: Sequence[str], groups: Sequence[str]) -> list[str]:
+    return [f"group {group}" if group else f"image {name}" for name, group in zip(names, groups, strict=True)]
+
+
+def _cells_text(names: Sequence[str], groups: Sequence[str], shares: Shares) -> str:
+    rank = {int(cell): place for place, cell in enumerate(shares.order, start=1)}
+    rows = (
+        [name, group, "test" if shares.is_test[cell] else "train", rank.get(cell)]
+        for cell, (name, group) in enumerate(zip(names, groups, strict=True))
+    )
+    return "".join(map(csv_line, [("path", "group", "share", "draw"), *rows]))
+
+
+def read_project(folder: Path) -> Project:
+    """Reads a project.
+
+    Raises:
+        DataError: If the folder is none, is damaged, or was written by a newer version.
+    """
+    if not is_project(folder):
+        raise DataError(
+            f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
+        )
+    try:
+        plain = read_json((folder / FILE).read_bytes())
+        version = plain["version"]
+        if version == VERSION:
+            about = Description(**{**plain, "classes": tuple(plain["classes"]), "order": tuple(plain["order"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / FILE} is damaged: {error}. Restore it from a copy.") from error
+    if version != VERSION:
+        raise DataError(
+            f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
+        )
+    rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
+    draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
+    return Project(
+        folder=folder,
+        about=about,
+        names=tuple(row["path"] for row in rows),
+        groups=tuple(row["group"] for row in rows),
+        is_test=np.array([row["share"] == "test" for row in rows]),
+        order=np.array([cell for _, cell in draws], dtype=np.int64),
+    )
+
+
+def write_description(project: Project, **changes: Any) -> Project:
+    """Writes a changed description and returns the project with it."""
+    about = replace(project.about, **changes)
+    write_json(project.folder / FILE, asdict(about))
+    return replace(project, about=about)
+
+
+def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]:
+    """Returns the class names, as given or as those of a shipped label map or dataset.
+
+    Raises:
+        ConfigError: If they are fewer than two, two of them are one name, or one means no class.
+    """
+    if like is not None:
+        if classes:
+            raise ConfigError("--classes and --like exclude each other; give one of them.")
+        classes = _classes_like(like)
+    names = tuple(normal(name) for name in classes)
+    if len(names) < 2:
+        raise ConfigError(
+            f"A classifier tells two or more classes apart, got {counted(len(names), 'class', 'classes')}. Name them: "
+            "--classes NILM LSIL HSIL, or --like bethesda."
+        )
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name or folded(name) in map(folded, NO_CLASS):
+            raise ConfigError(f"{name!r} is no name of a class; {' and '.join(map(repr, NO_CLASS))} mean none.")
+        if (other := seen.get(folded(name))) is not None:
+            raise ConfigError(
+                f"Two classes have one name, {other!r} and {name!r}. Rename one of them, or leave it out."
+            )
+        seen[folded(name)] = name
+    return names
+
+
+def _classes_like(name: str) -> tuple[str, ...]:
+    if name in shipped_maps():
+        return tuple(read_pool_map(name).categories)
+    known = [spec.name for spec in DATASETS if spec.classes or spec.label_sets]
+    if name.partition(":")[0] not in known:
+        raise unknown_name("label map or published dataset", name, (*shipped_maps(), *known))
+    return find_dataset(name).classes
+
+
+def order_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the classes by severity where a published dataset orders all of them, else nothing."""
+    for spec in DATASETS:
+        if spec.order and set(classes) <= set(spec.order):
+            return tuple(name for name in spec.order if name in classes)
+    return ()
+
+
+def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[str, int]) -> Project:
+    """Gives a project other classes, in the order given.
+
+    Args:
+        in_use: Labels that were ever given, by value.
+
+    Raises:
+        DataError: If a class that has labels is missing.
+    """
+    lost = [name for name in project.about.classes if name not in classes and in_use.get(name)]
+    if lost:
+        raise DataError(
+            f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {project.folder} and is not among "
+            f"{', '.join(classes)}. Keep it: replaced and undone labels count too, for they can come back."
+        )
+    if classes == project.about.classes:
+        return project
+    return write_description(project, classes=classes, order=order_of(classes))
+
+
+def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = False) -> Manifest:
+    """Returns cells as a dataset, in the project's order of names.
+
+    Args:
+        labels: By cell; the others are left out.
+        subsets: Puts each cell into train or test by its share.
+    """
+    samples = tuple(
+        Sample(
+            path=project.names[cell],
+            label=label,
+            group=project.groups[cell] or None,
+            subset=("test" if project.is_test[cell] else "train") if subsets else None,
+        )
+        for cell, label in labels.items()
+    )
+    present = {sample.label for sample in samples}
+    classes = tuple(name for name in project.about.classes if name in present) or ("",)
+    return Manifest(
+        name=project.about.name,
+        root=project.root,
+        classes=classes,
+        samples=samples,
+        group_rule=project.about.group_rule,
+        split_rule="test: whole groups drawn before the first label" if subsets else "",
+    )

@@ -1,0 +1,115 @@
+"""Refit of the classifier: ridge regression on cached features in closed form, its penalty chosen over groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from cytolora.metrics.calibration import cross_entropy, fit_temperature, probabilities
+from cytolora.training.heads.folds import group_folds
+from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN
+from cytolora.training.heads.ridge import RidgeSolver
+
+_ROWS = 8192
+"""Cells scored at a time."""
+
+Features = Float32[np.ndarray, "cells features"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """A classifier with what it says of every cell."""
+
+    number: int
+    """Of the refit, from 1."""
+    num_labels: int
+    probabilities: Float32[np.ndarray, "cells classes"]
+    """0 for a class without a label; NaN where a cell could not be read."""
+    predictions: Int64[np.ndarray, " cells"]
+    """-1 where a cell could not be read."""
+    held_out: dict[int, Float64[np.ndarray, " classes"]]
+    """Probabilities of the labelled cells by classifiers that were not trained on their groups; empty where a class
+    comes from one group only."""
+
+    @cached_property
+    def doubt(self) -> Float32[np.ndarray, " cells"]:
+        """1 less the margin between the two highest probabilities: 0 is sure, 1 a tie."""
+        two = np.partition(self.probabilities, -2, axis=1)[:, -2:]
+        return 1 - (two[:, 1] - two[:, 0])
+
+
+def prepare() -> None:
+    """Loads what ``refit`` computes with, a second of processor time: before the first label, not after it."""
+    import scipy.linalg
+    import scipy.optimize
+    import sklearn.model_selection
+
+    del scipy, sklearn
+
+
+def refit(
+    features: Features,
+    is_usable: Bool[np.ndarray, " cells"],
+    cells: Sequence[int],
+    labels: Sequence[int],
+    units: Sequence[str],
+    *,
+    num_classes: int,
+    number: int = 1,
+) -> Refit | None:
+    """Fits ridge regression to labelled cells and scores all; None where fewer than two classes are labelled.
+
+    Args:
+        features: Scaled to length 1.
+        cells: Labelled ones, none of the test share.
+        labels: Class index of each.
+        units: Group of each, or the cell itself.
+    """
+    present, encoded = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
+    if len(present) < 2:
+        return None
+    rows = np.asarray(features[np.asarray(cells)], dtype=np.float64)
+    folds = group_folds(encoded, list(units), seed=0)
+    solver, penalty, temperature = RidgeSolver(rows, encoded), UNCHOSEN, 1.0
+    held_out: dict[int, Float64[np.ndarray, " classes"]] = {}
+    if folds:
+        left = np.concatenate([out for _, out in folds])
+        candidates, tried = solver.contenders(folds, PENALTIES), []
+        for candidate, scores in zip(candidates, solver.held_out(folds, candidates), strict=True):
+            scale = fit_temperature(scores, encoded[left])
+            by_class = probabilities(scores, scale)
+            tried.append((cross_entropy(encoded[left], by_class), candidate, scale, by_class))
+        _, penalty, temperature, best = min(tried, key=lambda one: one[0])
+        whole = np.zeros((len(left), num_classes))
+        whole[:, present] = best
+        held_out = {int(cells[row]): one for row, one in zip(left, whole, strict=True)}
+    weight, bias = solver.fit(penalty)
+    scores = np.zeros((len(features), num_classes), dtype=np.float32)
+    for start in range(0, len(features), _ROWS):
+        part = np.asarray(features[start : start + _ROWS])
+        scores[start : start + _ROWS, present] = probabilities(part @ weight.T.astype(np.float32) + bias, temperature)
+    predictions = scores.argmax(axis=1)
+    scores[~is_usable], predictions[~is_usable] = np.nan, -1
+    return Refit(number=number, num_labels=len(cells), probabilities=scores, predictions=predictions, held_out=held_out)
+
+
+def naive_accuracy(fitted: Refit, labels: dict[int, int]) -> float | None:
+    """Returns the cross-validated accuracy on the labels that were chosen for training: biased by the choice."""
+    right = [int(by_class.argmax()) == labels[cell] for cell, by_class in fitted.held_out.items() if cell in labels]
+    return float(np.mean(right)) if right else None
+
+
+def suspected_mistakes(fitted: Refit, labels: dict[int, int]) -> list[tuple[float, int]]:
+    """Ranks labelled cells to which classifiers without their group give another class: (probability of it, cell).
+
+    The confident ones first: the rule of confident learning (Northcutt et al. 2021, arXiv:1911.00068) with the margin
+    in the place of class thresholds.
+    """
+    found = []
+    for cell, by_class in fitted.held_out.items():
+        label = labels.get(cell)
+        if label is not None and int(by_class.argmax()) != label:
+            found.append((float(by_class.max() - by_class[label]), cell))
+    return sorted(found, key=lambda one: (-one[0], one[1]))

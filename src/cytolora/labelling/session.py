@@ -1,0 +1,433 @@
+"""Open labelling project: journal, features, classifier, queue and estimates behind one lock."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock, RLock
+from time import perf_counter
+from typing import Any, get_args
+
+import numpy as np
+
+from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
+from cytolora.core.cache_folder import default_cache
+from cytolora.core.text import counted, normal
+from cytolora.errors import ConfigError, CytoloraError, unknown_name
+from cytolora.labelling import agreement, export
+from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
+from cytolora.labelling.create import checked_reader, create_project
+from cytolora.labelling.drawing import Drawn, checked_mixture
+from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
+from cytolora.labelling.journal import Draft, How
+from cytolora.labelling.project import read_project, write_description
+from cytolora.labelling.queues import Queues
+from cytolora.labelling.refit import Refit, prepare, refit
+from cytolora.labelling.running import Running
+from cytolora.labelling.votes import NO_CLASS
+
+__all__ = ["Labelling", "create_project"]
+
+_NUM_SIMILAR = 12
+_KEYS = 9
+"""Classes that have a key of their own, 1 to 9."""
+
+
+class Labelling:
+    """One open project; safe to use from threads.
+
+    Cells are numbers from 0 in the order of the project's list. Every method is quick but for ``start_features`` and
+    ``refit``. Labels are on disk when a method that writes returns.
+    """
+
+    def __init__(self, folder: AnyPath, *, cache: AnyPath | None = None) -> None:
+        """Opens a project.
+
+        Args:
+            cache: Of features; the common one if None.
+
+        Raises:
+            DataError: If the folder is no project, is damaged, or was written by a newer version.
+        """
+        self._lock, self._one_refit = RLock(), Lock()
+        self._project = read_project(as_path(folder, "folder"))
+        self._cache = as_path_or_none(cache, "cache") or default_cache()
+        self._board = Board(self._project)
+        self._errors: dict[int, str] = {}
+        self._progress: dict[str, Any] = {"done": 0, "total": self.n_cells, "error": None}
+        self._fitted: Refit | None = None
+        self._num_refits = 0
+        self._features: Features | None = None
+        self._plane: np.ndarray | None = None
+        self._running = Running(self._project, self._board)
+        self._take_features(load_features(self._project))
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return list(self._project.about.classes)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self._project.names)
+
+    @property
+    def last_entry(self) -> int:
+        """Number of the last journal entry that was taken in."""
+        return self._board.votes.last_entry
+
+    def close(self) -> None:
+        """Closes the journal; nothing is lost without it."""
+        with self._lock:
+            self._board.close()
+
+    def start_features(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Computes the features of all cells, unless they are there; labelling goes on meanwhile.
+
+        Raises:
+            CytoloraError: If that is not possible; ``overview`` shows the reason too.
+        """
+        prepare()
+        if self._features is not None:
+            return
+
+        def told(done: int, total: int) -> None:
+            self._progress.update(done=done, total=total)
+            if on_progress is not None:
+                on_progress(done, total)
+
+        try:
+            features, errors = compute_features(self._project, cache=self._cache, on_progress=told)
+        except CytoloraError as error:
+            self._progress["error"] = str(error)
+            raise
+        with self._lock:
+            self._errors = errors
+            self._take_features(features)
+
+    def _take_features(self, features: Features | None) -> None:
+        self._features = features
+        if features is not None:
+            self._board.is_usable = usable(features)
+            self._progress.update(done=self.n_cells, total=self.n_cells)
+        self._renew_queues()
+
+    def _renew_queues(self) -> None:
+        self._queues = Queues(project=self._project, board=self._board, features=self._features, fitted=self._fitted)
+
+    def overview(self, reader: str) -> dict[str, Any]:
+        """Returns what the page shows beside the cells: counts, progress, classifier, mixture and estimates."""
+        reader = normal(reader)
+        with self._lock:
+            self._board.catch_up()
+            board, about, fitted = self._board, self._project.about, self._fitted
+            counts = _counts(board.codes, len(about.classes))
+            in_test = _counts(board.codes[self._project.is_test], len(about.classes))
+            predicted = [0] * len(counts) if fitted is None else _counts(fitted.predictions, len(counts))
+            return {
+                "project": about.name,
+                "version": about.version,
+                "n_cells": self.n_cells,
+                "n_groups": int(self._project.unit_index.max()) + 1,
+                "groups_known": about.groups_known,
+                "classes": [
+                    {
+                        "name": name,
+                        "key": str(at + 1) if at < _KEYS else "",
+                        "labels": counts[at],
+                        "test_labels": in_test[at],
+                        "predicted": predicted[at],
+                    }
+                    for at, name in enumerate(about.classes)
+                ],
+                "not_a_cell": int((board.codes == NO_CELL).sum()),
+                "unsure": int((board.codes == NOT_SURE).sum()),
+                "unreadable": int((~board.is_usable).sum()),
+                "features": dict(self._progress),
+                "classifier": None
+                if fitted is None
+                else {"name": f"ridge on {about.model}", "labels": fitted.num_labels, "number": fitted.number},
+                "mixture": dict(about.mixture),
+                "estimate": self.estimates(),
+                "can_undo": board.votes.can_undo(reader),
+                "can_redo": board.votes.can_redo(reader),
+                "last_entry": board.votes.last_entry,
+            }
+
+    def queue(self, reader: str, n: int = 24, *, kind: str = "next") -> list[dict[str, Any]]:
+        """Returns the next cells of a queue: next, test, mistakes or second (blind second reading).
+
+        Raises:
+            ConfigError: If the kind is unknown.
+        """
+        reader = normal(reader)
+        with self._lock:
+            self._board.catch_up()
+            return [self._shown(one) for one in self._queues.draw(reader, n, kind)]
+
+    def _shown(self, drawn: Drawn) -> dict[str, Any]:
+        cell = drawn.cell
+        blind = drawn.reason in ("test", "second")
+        return {**self._described(cell, blind=blind), "why": drawn.why}
+
+    def _described(self, cell: int, *, blind: bool = False) -> dict[str, Any]:
+        """Returns name, group and share; what the classifier says is hidden of test cells and blind readings."""
+        project, fitted = self._project, self._fitted
+        is_test = bool(project.is_test[cell])
+        known = fitted is not None and not blind and not is_test and bool(self._board.is_usable[cell])
+        return {
+            "cell": cell,
+            "name": project.names[cell],
+            "group": project.groups[cell] or None,
+            "share": "test" if is_test else "train",
+            "prediction": project.about.classes[int(fitted.predictions[cell])] if fitted and known else None,
+            "probabilities": [float(one) for one in fitted.probabilities[cell]] if fitted and known else None,
+            "doubt": float(fitted.doubt[cell]) if fitted and known else None,
+        }
+
+    def cell(self, reader: str, cell: int) -> dict[str, Any]:
+        """Returns one cell with its label, its history and the twelve cells that are most similar to it."""
+        reader = normal(reader)
+        self._check_cells([cell])
+        with self._lock:
+            self._board.catch_up()
+            votes = self._board.votes
+            return {
+                **self._described(cell),
+                "why": self._errors.get(cell, "You chose it."),
+                "label": votes.shown(reader, cell),
+                "history": votes.history(cell),
+                "similar": [] if self._features is None else nearest(self._features, cell, _NUM_SIMILAR),
+            }
+
+    def label_of(self, reader: str, cell: int) -> str | None:
+        """Returns the reader's own label of a cell."""
+        with self._lock:
+            return self._board.votes.of_reader(reader, cell)
+
+    def points(self, reader: str | None = None) -> dict[str, Any]:
+        """Returns the map as arrays of one value a cell; x and y are None until features are there.
+
+        Args:
+            reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
+        """
+        with self._lock:
+            self._board.catch_up()
+            if self._plane is None and self._features is not None:
+                self._plane = plane(self._features)
+            board, fitted, is_test = self._board, self._fitted, self._project.is_test
+            labels = board.codes.astype(np.int16)
+            if reader is not None:
+                for cell in np.flatnonzero(board.is_held).tolist():
+                    labels[cell] = board.code(board.votes.shown(reader, cell))
+            prediction = np.full(self.n_cells, -1, dtype=np.int16)
+            doubt = np.full(self.n_cells, np.nan, dtype=np.float32)
+            if fitted is not None:
+                prediction[~is_test] = fitted.predictions[~is_test]
+                doubt[~is_test] = fitted.doubt[~is_test]
+            x, y = (None, None) if self._plane is None else (self._plane[:, 0].copy(), self._plane[:, 1].copy())
+            return {
+                "x": x,
+                "y": y,
+                "label": labels,
+                "prediction": prediction,
+                "doubt": doubt,
+                "group": self._project.unit_index.astype(np.int32),
+                "test": is_test.astype(np.uint8),
+            }
+
+    def picture(self, cell: int, size: int = 512) -> tuple[bytes, str]:
+        """Returns a cell's own pixels as PNG, reduced where its longer edge has more than ``size``, never enlarged.
+
+        Raises:
+            DataError: If the image cannot be read.
+        """
+        from PIL import Image
+
+        from cytolora.data.imaging.decode import decode
+
+        self._check_cells([cell])
+        image = Image.fromarray(decode(self._project.root / self._project.names[cell]))
+        image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        sink = io.BytesIO()
+        image.save(sink, "PNG", compress_level=1)
+        return sink.getvalue(), "image/png"
+
+    def estimates(self) -> dict[str, Any]:
+        """Returns the running estimate from the drawn test cells, and the stopping hint."""
+        with self._lock:
+            return self._running.estimates(self._fitted)
+
+    def disagreements(self) -> list[dict[str, Any]]:
+        """Returns the cells whose readers differ."""
+        with self._lock:
+            self._board.catch_up()
+            votes = self._board.votes
+            return [
+                {"cell": cell, "labels": votes.by_reader(cell), "adjudicated": votes.adjudicated(cell)}
+                for cell in votes.disagreements()
+            ]
+
+    def agreement(self) -> dict[str, Any]:
+        """Returns Cohen's kappa of every two readers, and Fleiss' of all; weighted where the classes are ordered."""
+        with self._lock:
+            self._board.catch_up()
+            about = self._project.about
+            return agreement.summary(
+                export.class_labels(self._board), self._project.units, classes=about.classes, order=about.order
+            )
+
+    def label(self, reader: str, cells: list[int], value: str, *, client_id: str, how: str = "key") -> dict[str, Any]:
+        """Stores the label of one cell or many.
+
+        A row or lasso leaves cells of the test share out: these are judged one at a time, and blind.
+
+        Args:
+            value: A class, ``not a cell`` or ``unsure``.
+            client_id: Of the request; a repeated one is one entry.
+            how: key, row, lasso, import or adjudication.
+
+        Raises:
+            ConfigError: If value, cell or way is unknown, or no cell is left.
+            DataError: If it could not be stored; nothing has changed then.
+        """
+        reader, known = checked_reader(reader), (*self.classes, *NO_CLASS)
+        if value not in known:
+            raise unknown_name("label", value, known)
+        if how not in get_args(How):
+            raise unknown_name("way of labelling", how, get_args(How))
+        self._check_cells(cells)
+        is_test = self._project.is_test
+        left_out = [cell for cell in cells if is_test[cell]] if how in ("row", "lasso") else []
+        kept = tuple(cell for cell in dict.fromkeys(cells) if cell not in set(left_out))
+        if not kept:
+            raise ConfigError(
+                f"{counted(len(left_out), 'cell')} of the test share: label each by itself, so that it is judged blind."
+                if left_out
+                else "No cell was named; name one or more."
+            )
+        with self._lock:
+            fitted = self._fitted
+            suggested = () if fitted is None else tuple(self._suggestion(fitted, cell) for cell in kept)
+            entry = self._board.append(
+                reader,
+                client_id,
+                lambda: Draft(
+                    reader=reader,
+                    kind="label",
+                    client_id=client_id,
+                    how=how,
+                    value=value,
+                    cells=kept,
+                    classifier=fitted and fitted.number,
+                    suggested=suggested,
+                ),
+            )
+            return {"entry": entry.number, "undone": [], "left_out": left_out, "overview": self.overview(reader)}
+
+    def _suggestion(self, fitted: Refit, cell: int) -> str:
+        """Returns the predicted class of a cell; empty where none was shown."""
+        code = int(fitted.predictions[cell])
+        return "" if code < 0 or self._project.is_test[cell] else self.classes[code]
+
+    def _check_cells(self, cells: Sequence[int]) -> None:
+        wrong = next((cell for cell in cells if not 0 <= cell < self.n_cells), None)
+        if wrong is not None:
+            raise ConfigError(f"There is no cell {wrong}; cells are numbers from 0 to {self.n_cells - 1}.")
+
+    def undo(self, reader: str, *, client_id: str) -> dict[str, Any]:
+        """Takes the reader's last label back: a new entry.
+
+        Raises:
+            ConfigError: If there is none.
+            DataError: If it could not be stored.
+        """
+        return self._turn(reader, client_id, "undo")
+
+    def redo(self, reader: str, *, client_id: str) -> dict[str, Any]:
+        """Brings back what the reader undid last; raises as ``undo``."""
+        return self._turn(reader, client_id, "redo")
+
+    def _turn(self, reader: str, client_id: str, kind: str) -> dict[str, Any]:
+        reader = checked_reader(reader)
+        with self._lock:
+            votes = self._board.votes
+            find = votes.to_undo if kind == "undo" else votes.to_redo
+
+            def draft() -> Draft:
+                target = find(reader)
+                return Draft(reader=reader, kind=kind, client_id=client_id, target=target.number)
+
+            entry = self._board.append(reader, client_id, draft)
+            cells = list(votes.cells_of(entry))
+            return {"entry": entry.number, "cells": cells, "overview": self.overview(reader)}
+
+    def adjudicate(self, reader: str, cell: int, value: str, *, client_id: str) -> dict[str, Any]:
+        """Ends a disagreement: the label counts instead of all others; raises as ``label``."""
+        return self.label(reader, [cell], value, client_id=client_id, how="adjudication")
+
+    def set_mixture(self, mixture: Mapping[str, float]) -> None:
+        """Sets and keeps the shares of the queue.
+
+        Raises:
+            ConfigError: If they are none.
+        """
+        parts = checked_mixture(mixture)
+        with self._lock:
+            self._project = write_description(self._project, mixture=parts)
+            self._running.project = self._project
+            self._renew_queues()
+
+    def refit(self) -> dict[str, Any]:
+        """Fits the classifier to all training labels; labelling goes on meanwhile.
+
+        Returns:
+            number, seconds and labels; number 0 where fewer than two classes are labelled or features are not there.
+        """
+        started = perf_counter()
+        with self._one_refit:
+            with self._lock:
+                self._board.catch_up()
+                features, training = self._features, self._board.training()
+            fitted = None if features is None else self._fit(features, training)
+            if fitted is None:
+                return {"number": 0, "seconds": perf_counter() - started, "labels": len(training)}
+            with self._lock:
+                self._num_refits += 1
+                self._fitted = replace(fitted, number=self._num_refits)
+                self._renew_queues()
+            self._running.look(self._lock, self._fitted, lambda half: self._fit(features, half), training)
+            return {"number": self._num_refits, "seconds": perf_counter() - started, "labels": len(training)}
+
+    def _fit(self, features: Features | None, training: Mapping[int, int]) -> Refit | None:
+        assert features is not None
+        cells, units = list(training), self._project.units
+        return refit(
+            features,
+            self._board.is_usable,
+            cells,
+            [training[cell] for cell in cells],
+            [units[cell] for cell in cells],
+            num_classes=len(self.classes),
+        )
+
+    def write_labels(self, path: AnyPath | None = None) -> Path:
+        """Writes path, label, subset and group of the labelled cells; to ``labels.csv`` of the project if None.
+
+        Raises:
+            DataError: If no cell has a class.
+        """
+        with self._lock:
+            self._board.catch_up()
+            return export.write_labels(self._project, self._board, as_path_or_none(path))
+
+    def write_format(self, name: str, path: AnyPath) -> list[Path]:
+        """Writes the same in a format of another program (`cytolora ls formats`); an existing file is kept."""
+        with self._lock:
+            self._board.catch_up()
+            return export.write_format(self._project, self._board, name, as_path(path))
+
+
+def _counts(codes: np.ndarray, number: int) -> list[int]:
+    return np.bincount(codes[codes >= 0], minlength=number).tolist()

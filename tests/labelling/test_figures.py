@@ -1,0 +1,137 @@
+"""Refit, estimates and agreement: against scikit-learn, published figures and simulation."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from cytolora.labelling.agreement import cohen, fleiss, pairs, table_of
+from cytolora.labelling.estimate import Look, hint, look_at, look_level, share_of
+from cytolora.labelling.refit import naive_accuracy, refit, suspected_mistakes
+
+
+def _data(number: int = 90) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    draws = np.random.default_rng(0)
+    labels = np.arange(number) % 3
+    rows = draws.normal(size=(3, 12))[labels] + 0.7 * draws.normal(size=(number, 12))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return rows, labels, [f"g{at // 6}" for at in range(number)]
+
+
+def test_refit_predicts_as_scikit_learns_ridge_with_the_penalty_that_was_chosen() -> None:
+    from sklearn.linear_model import RidgeClassifier
+
+    from cytolora.training.heads.penalised import PENALTIES
+
+    rows, labels, units = _data()
+    known = list(range(60))
+    fitted = refit(rows, np.ones(90, bool), known, labels[known].tolist(), units[:60], num_classes=3)
+    assert fitted is not None
+    theirs = [RidgeClassifier(alpha=alpha).fit(rows[known], labels[known]).predict(rows) for alpha in PENALTIES]
+    assert any(np.array_equal(fitted.predictions, each) for each in theirs)
+    assert (fitted.predictions[60:] == labels[60:]).mean() > 0.8
+    assert fitted.probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def test_refit_leaves_unreadable_cells_out_and_needs_two_classes() -> None:
+    rows, _, units = _data()
+    usable = np.arange(90) != 80
+    rows[80] = np.nan
+    fitted = refit(rows, usable, [0, 1, 3, 4], [0, 1, 0, 1], units[:4], num_classes=3)
+    assert fitted is not None
+    assert fitted.predictions[80] == -1
+    assert np.isnan(fitted.doubt[80])
+    assert (fitted.probabilities[usable][:, 2] == 0).all()
+    assert refit(rows, usable, [0, 3], [0, 0], units[:2], num_classes=3) is None
+
+
+def test_a_wrong_label_is_suspected_and_the_right_ones_make_the_naive_accuracy() -> None:
+    rows, labels, units = _data()
+    given = dict(enumerate(labels.tolist()))
+    given[10] = (given[10] + 1) % 3
+    fitted = refit(rows, np.ones(90, bool), list(given), list(given.values()), units, num_classes=3)
+    assert fitted is not None
+    suspects = suspected_mistakes(fitted, given)
+    assert 10 in [cell for _, cell in suspects[:3]]
+    assert naive_accuracy(fitted, given) == pytest.approx(1 - len(suspects) / 90)
+
+
+def test_the_estimate_is_unbiased_and_the_weights_of_lure_are_one() -> None:
+    """Every sample of three of six cells, each as likely as the others."""
+    hits = np.array([1, 1, 0, 1, 0, 1], dtype=bool)
+    found = [share_of(hits[list(some)].tolist(), list(map(str, some)), [""] * 3) for some in combinations(range(6), 3)]
+    assert all(low <= value <= high for value, low, high in found)
+    assert np.mean([value for value, _, _ in found]) == pytest.approx(hits.mean())
+    step = np.arange(1, 4)
+    chance = 1 / (6 - step + 1)
+    lure = 1 + (6 - 3) / (6 - step) * (1 / ((6 - step + 1) * chance) - 1)  # Farquhar et al. 2021, N = 6, M = 3
+    assert lure == pytest.approx(1)
+
+
+def test_what_may_go_wrong_at_all_looks_together_is_at_most_five_percent() -> None:
+    assert [look_at(number) for number in (1, 2, 3)] == [50, 100, 200]
+    assert sum(1 - look_level(number) for number in range(1, 2000)) <= 0.05
+    assert look_level(1) == pytest.approx(0.975)
+
+
+def test_the_hint_says_stop_only_where_accuracy_is_known_and_predictions_hold_still() -> None:
+    def look(high: float, changed: float) -> Look:
+        accuracy = (0.9, 0.85, high)
+        return Look(number=1, test_labels=50, level=0.975, accuracy=accuracy, changed=changed, classifier=3)
+
+    assert hint([look(0.95, 0.01)], 60)["stop"]
+    assert not hint([look(0.95, 0.2)], 60)["stop"]
+    assert not hint([look(1.01, 0.0)], 60)["stop"]
+    assert "50 more until the first look" in hint([], 0)["sentence"]
+
+
+@pytest.mark.parametrize("weights", [None, "linear", "quadratic"])
+def test_cohens_kappa_equals_scikit_learns(weights: str | None) -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    draws = np.random.default_rng(1)
+    one = draws.integers(0, 4, 120)
+    other = np.where(draws.random(120) < 0.7, one, draws.integers(0, 4, 120))
+    value, low, high = cohen(one, other, [str(at // 4) for at in range(120)], 4, weights)  # pyright: ignore[reportArgumentType]
+    assert value == pytest.approx(cohen_kappa_score(one, other, weights=weights), abs=1e-12)
+    assert low is not None
+    assert high is not None
+    assert low < value < high
+
+
+def test_fleiss_kappa_has_the_published_value_and_that_of_statsmodels() -> None:
+    """The example of Fleiss 1971 as it is widely reprinted: 10 subjects, 14 raters, 5 classes, kappa 0.210."""
+    counts = np.array(
+        [
+            *([0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1]),
+            *([7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7]),
+        ]
+    )
+    assert fleiss(counts) == pytest.approx(0.2099, abs=5e-5)
+    theirs = pytest.importorskip("statsmodels.stats.inter_rater", reason="statsmodels is not installed")
+    assert fleiss(counts) == pytest.approx(theirs.fleiss_kappa(counts), abs=1e-12)
+
+
+def test_fleiss_kappa_of_two_readers_is_that_of_scott() -> None:
+    labels = {"ann": dict(enumerate([0, 0, 1, 1, 2, 0])), "bob": dict(enumerate([0, 1, 1, 1, 2, 2]))}
+    counts = table_of(labels, 3)
+    share = counts.sum(axis=0) / counts.sum()
+    expected, observed = (share**2).sum(), 4 / 6
+    assert fleiss(counts) == pytest.approx((observed - expected) / (1 - expected))
+    assert fleiss(np.array([[2, 0], [2, 0]])) is None
+    assert fleiss(np.zeros((0, 3))) is None
+
+
+def test_a_planted_confusion_of_two_readers_lies_within_the_interval_of_kappa() -> None:
+    """Bob calls one LSIL in five HSIL; kappa of endless cells of three classes alike is 0.9."""
+    draws, inside = np.random.default_rng(2), 0
+    for _ in range(100):
+        one = draws.integers(0, 3, 200)
+        other = np.where((one == 1) & (draws.random(200) < 0.2), 2, one)
+        (found,) = pairs(
+            {"ann": dict(enumerate(one)), "bob": dict(enumerate(other))}, [f"{at}" for at in range(200)], 3
+        )
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= 0.9 <= found.high
+    assert inside >= 88  # 95 expected, standard deviation 2.2

@@ -1,0 +1,260 @@
+"""The labelling page in a browser: keys, rows, lasso, what is not stored, two readers, access without a mouse."""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_labelling import FakeLabelling
+from label_page import until
+from service import running
+
+from cytolora.labelling.server import make_app
+
+pytestmark = pytest.mark.slow
+TOKEN = "t" * 32
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def opened(browser: Any, url: str, *, width: int = 1300, height: int = 900, **options: Any) -> Iterator[Any]:
+    """A tab of its own with the page in it; a failing script fails the test."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    failed: list[str] = []
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.goto(f"{url}/?token={TOKEN}")
+    page.locator("#cell .large img").wait_for()
+    yield page
+    context.close()
+    assert failed == []
+
+
+@contextmanager
+def serving(project: Any, folder: Path) -> Iterator[str]:
+    with running(make_app(project, folder, TOKEN)) as url:
+        yield url
+
+
+def stored(page: Any, count: int) -> None:
+    """Waits until so many labels are shown as stored."""
+    until(page, f"document.querySelectorAll('#recent .stored').length >= {count}")
+
+
+def place_on_map(page: Any, cell: int) -> tuple[float, float]:
+    box = page.locator("#map").bounding_box()
+    x, y = page.evaluate(f"[points.x[{cell}] * scale + shiftX, shiftY - points.y[{cell}] * scale]")
+    return box["x"] + x, box["y"] + y
+
+
+def show_map(page: Any) -> None:
+    page.keyboard.press("m")
+    until(page, "points?.hasPlaces && numFrames > 0")
+
+
+def lasso_around(page: Any, left: float, top: float, right: float, low: float) -> None:
+    page.mouse.move(left, top)
+    page.keyboard.down("Shift")
+    page.mouse.down()
+    for x, y in ((right, top), (right, low), (left, low), (left, top)):
+        page.mouse.move(x, y, steps=3)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+
+
+def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_path: Path):
+    project = FakeLabelling(folder=tmp_path)
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        for key in ("1", "2", "x", "?"):
+            page.keyboard.press(key)
+        stored(page, 4)
+        assert project.labels_of("reader 1") == {0: "normal", 1: "lsil", 2: "not a cell", 3: "unsure"}
+        page.keyboard.press("u")
+        until(page, "document.querySelector('.path')?.textContent.endsWith('00003.png')")
+        assert 3 not in project.labels_of("reader 1")
+        page.keyboard.press("y")
+        until(page, "document.querySelector('#cell .now')?.textContent === 'You said: unsure.'")
+        page.keyboard.press("ArrowLeft")
+        until(page, "document.querySelector('#cell .now')?.textContent === 'You said: not a cell.'")
+        page.keyboard.press("3")  # said otherwise
+        stored(page, 5)
+        assert project.labels_of("reader 1")[2] == "hsil"
+        until(page, "overview.classifier && current()?.probabilities")  # of a refit, without a reload
+        page.keyboard.press("Enter")
+        stored(page, 6)
+        page.keyboard.press("z")
+        assert "128 × 128 pixels" in page.inner_text("#zoom-text")
+        page.keyboard.press("Escape")
+        page.click("#finish")
+        page.locator("#finished[open]").wait_for()
+        assert "cytolora fit" in page.inner_text("#finished-command")
+        assert (tmp_path / "labels.csv").read_text().count("\n") == len(project.labels_of(None)) + 1
+
+
+def test_a_label_that_is_not_stored_is_said_to_be_so_and_sent_again_once(browser: Any, tmp_path: Path):
+    project = FakeLabelling()
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        project.fail_with = OSError(errno.ENOSPC, "No space left on device")
+        page.keyboard.press("1")
+        page.locator("#outbox").wait_for()
+        assert "NOT stored: “normal” of one cell. Nothing was stored: No space left on device" in page.inner_text(
+            "#outbox"
+        )
+        assert page.locator("#recent .stored").count() == 0
+        page.keyboard.press("2")  # waits behind it
+        until(page, "outbox.length === 2")
+        assert project.entries == []
+        page.click("#resend")
+        stored(page, 2)
+        assert [(entry["cells"], entry["value"]) for entry in project.entries] == [([0], "normal"), ([1], "lsil")]
+        page.context.route("**/v1/labels", lambda route: (route.fetch(), route.abort()))  # stored, its answer lost
+        page.keyboard.press("3")
+        page.locator("#outbox").wait_for()
+        page.context.unroute("**/v1/labels")
+        page.locator("#outbox").wait_for(state="hidden")  # the server answers again: sent once more by itself
+        stored(page, 3)
+        assert [entry["value"] for entry in project.entries] == ["normal", "lsil", "hsil"]
+
+
+def test_a_row_is_confirmed_at_once_without_the_cells_that_were_left_out(browser: Any, tmp_path: Path):
+    project = FakeLabelling()
+    project.refit()
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        page.keyboard.press("g")
+        page.locator(".row .thumb").first.wait_for()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")
+        row = page.evaluate("rowsOfGrid[0].cells.map((one) => one.cell)")
+        value = page.evaluate("rowsOfGrid[0].value")
+        page.keyboard.press("Space")
+        page.locator(".thumb.out").wait_for()
+        page.keyboard.press("Enter")
+        stored(page, 1)
+        labels = project.labels_of("reader 1")
+        assert labels == dict.fromkeys([cell for cell in row if cell != row[1]], value)
+        assert not project.test[list(labels)].any()
+        chosen = page.evaluate("lastInGrid")
+        page.locator("#labels .class").nth(2).click()  # takes the focus from the cell
+        stored(page, 2)
+        assert project.labels_of("reader 1")[chosen] == "hsil"
+
+
+def test_a_lasso_labels_cells_of_the_training_share_alone_and_a_click_shows_similar_ones(browser: Any, tmp_path: Path):
+    project = FakeLabelling(200)
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        show_map(page)
+        page.select_option("#colour", "group")
+        page.click("#map-all")
+        box = page.locator("#map").bounding_box()
+        lasso_around(page, box["x"] + 5, box["y"] + 5, box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
+        until(page, "selection.length > 100")
+        page.keyboard.press("2")
+        until(page, "!outbox.length && !selection.length")
+        labels = project.labels_of("reader 1")
+        assert sorted(labels) == np.flatnonzero(~project.test).tolist()
+        assert set(labels.values()) == {"lsil"}
+        page.mouse.click(*place_on_map(page, 7))
+        page.locator("#picked .chosen").wait_for()
+        assert page.locator("#picked .thumb").count() == 13
+        page.locator("#picked .thumb").nth(3).click()
+        page.locator("#cell .large img").wait_for()
+        page.keyboard.press("3")
+        until(page, "!outbox.length")
+        assert list(project.labels_of("reader 1").values()).count("hsil") == 1
+
+
+def test_two_readers_in_two_tabs_do_not_overwrite_each_other_and_their_difference_is_decided(
+    browser: Any, tmp_path: Path
+):
+    project = FakeLabelling()
+    with serving(project, tmp_path) as url, opened(browser, url) as first, opened(browser, url) as second:
+        second.fill("#reader", "ben")
+        second.keyboard.press("Tab")
+        second.locator("#cell .large img").wait_for()
+        for key in ("1", "2", "3"):
+            first.keyboard.press(key)
+            second.keyboard.press("3")
+        stored(first, 3)
+        stored(second, 3)
+        assert project.labels_of("reader 1") == {0: "normal", 1: "lsil", 2: "hsil"}
+        assert project.labels_of("ben") == dict.fromkeys(range(3), "hsil")
+        first.keyboard.press("d")
+        first.locator(".disagreement").nth(1).wait_for()
+        assert "Cohen" in first.inner_text("#agreement")
+        first.locator(".disagreement select").first.select_option("lsil")
+        until(first, "document.querySelector('.disagreement')?.textContent.includes('decided')")
+        assert project.disagreements()[0]["adjudicated"] == "lsil"
+
+
+def test_on_a_phone_the_cell_has_the_screen_and_labels_are_at_hand(browser: Any, tmp_path: Path):
+    project = FakeLabelling()
+    with serving(project, tmp_path) as url, opened(browser, url, width=390, height=844, has_touch=True) as page:
+        for view in ("cell", "grid", "map", "readers"):
+            page.click(f"#to-{view}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
+        page.click("#to-cell")
+        assert page.locator(".large").bounding_box()["height"] > 300
+        button = page.locator("#labels .class").nth(1)
+        assert button.bounding_box()["y"] + 40 < 844
+        button.tap()
+        stored(page, 1)
+        assert project.labels_of("reader 1") == {0: "lsil"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, tmp_path: Path, scheme: str):
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    project = FakeLabelling()
+    project.refit()
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text("utf-8")
+    found = {}
+    with serving(project, tmp_path) as url, opened(browser, url, color_scheme=scheme, bypass_csp=True) as page:
+        page.evaluate(script)
+        page.keyboard.press("1")
+        stored(page, 1)
+        for key in "cgmd":
+            page.keyboard.press(key)
+            page.wait_for_timeout(300)
+            result = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
+            found[key] = [
+                (one["id"], [node["html"][:120] for node in one["nodes"][:3]])
+                for one in result
+                if one["impact"] in ("serious", "critical")
+            ]
+    assert [one for one in found.items() if one[1]] == []
+
+
+def test_a_hundred_thousand_cells_pan_and_zoom(browser: Any, tmp_path: Path):
+    """Bounds the processor's time for a frame, which a busy machine does not change as much as the rate."""
+    project = FakeLabelling(100_000)
+    project.refit()
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        show_map(page)
+        x, y = place_on_map(page, 0)
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, -100)
+        before = page.evaluate("numFrames")
+        page.mouse.down()
+        page.mouse.move(x + 200, y + 50, steps=20)
+        page.mouse.up()
+        until(page, f"numFrames > {before}")
+        quickest = page.evaluate("""() => Math.min(...Array.from({ length: 20 }, () => {
+            const start = performance.now(); drawNow(); return performance.now() - start; }))""")
+        assert quickest < 33, f"{quickest:.1f} ms a frame"
