@@ -218,7 +218,7 @@ def test_the_command_opens_several_and_refuses_two_of_one_name(
 ):
     reached: list[list[str]] = []
     monkeypatch.setattr("cytolora.classifier.serve.app.make_app", lambda opened, *a, **b: reached.append(list(opened)))
-    monkeypatch.setattr("cytolora.cli.serve._listening", lambda *a: (_ for _ in ()).throw(ConfigError("Port.")))
+    monkeypatch.setattr("cytolora.cli.serve.listening", lambda *a: (_ for _ in ()).throw(ConfigError("Port.")))
     monkeypatch.setattr("signal.signal", lambda *a: None)
     for more, said in (
         ([str(folders[1])], "Port."),
