@@ -28,7 +28,7 @@ test: $(VENV)/.dev  ## the fast tests, under 5 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.dev  ## the others: minutes each; a module stays in one process, and makes its fixtures once
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadscope
+	$(BIN)/python -m pytest -m slow -n 3 --dist loadscope  # a third process has the cores while others wait
 
 check: $(VENV)/.dev  ## style, types, and which room may import which
 	$(BIN)/ruff check .

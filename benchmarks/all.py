@@ -86,9 +86,16 @@ PARTS: Mapping[str, Part] = {
         title="A few-shot run from files to accuracies",
         script="end_to_end.py",
         quick=("--rates", "1", "--steps", "10", "--threads", "1", "--images", "300"),
-        full=("--with-workers",),
+        full=("--with-workers", "--bound"),
         minutes=6,
-        full_minutes=60,
+        full_minutes=65,
+    ),
+    "model-share": Part(
+        title="The encoder's share of commands",
+        script="model_share.py",
+        quick=("--models", "nano", "--images", "1000"),
+        minutes=1.5,
+        full_minutes=25,
     ),
     "start-up": Part(
         title="Start-up of commands", script="startup.py", full=("--rounds", "5"), minutes=1, full_minutes=2

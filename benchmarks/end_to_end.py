@@ -10,12 +10,16 @@ from one run to the next, as it does. "The whole protocol" is what each side wou
 and tests the chosen rate, theirs does all of it for every rate. fp32 on both sides; bf16 of ours is set against theirs
 in fp32 and under autocast. Memory is that of the main process. The fewer the steps, the more starting counts. With
 ``--rates 1`` one run of five is made where each is alone, and its time taken five times.
+``--bound`` counts the products of the whole protocol, and what it does before its first batch: the least that it can
+take is that start, and the products at the measured peak of one core.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -127,14 +131,57 @@ def ours_each(options: argparse.Namespace) -> None:
     score(split.test)
 
 
-def ours_whole(options: argparse.Namespace) -> None:
+def ours_whole(options: argparse.Namespace):
     """The slice as `cytolora run` does it."""
     import cytolora
     from cytolora.models.kernels.cpu import keep_freed_memory
 
     keep_freed_memory()
-    inputs, _, _ = setting(options)
+    inputs, runs, _ = setting(options)
     cytolora.run(grid(options), inputs.data, Path(options.cache) / "runs", weights=inputs.weights)
+    return inputs, runs[0]
+
+
+def bound(options: argparse.Namespace) -> None:
+    """The whole protocol again, counted: prints CPU seconds before the first batch, and the encoder's GFLOP."""
+    import torch
+
+    from cytolora.models.backbones.registry import BACKBONES
+    from cytolora.models.encoder import Encoder
+
+    forward, started, images = Encoder.forward, list[float](), {True: 0, False: 0}
+
+    def counted(self, batch):
+        started.append(time.process_time())
+        images[torch.is_grad_enabled()] += len(batch)
+        return forward(self, batch)
+
+    Encoder.forward = counted
+    inputs, run = ours_whole(options)
+    Encoder.forward = forward
+    forwards, steps = gflop_per_image(BACKBONES.get(options.model), inputs, run)
+    print(json.dumps({"start": started[0], "gflop": images[False] * forwards + images[True] * steps}))
+
+
+def gflop_per_image(backbone, inputs, run) -> tuple[float, float]:
+    """GFLOP of an image forwards, and forwards and backwards with LoRA, counted by torch of the plain modules."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from cytolora.models.adapters.attach import attach
+    from cytolora.models.checkpoints.loading import load_encoder
+    from cytolora.models.kernels.last_block import read_first_token_only
+
+    size = backbone.preprocess.size_px
+    encoder = load_encoder(backbone, inputs.weights_path(backbone.name)).eval()
+    read_first_token_only(encoder)
+    with FlopCounterMode(display=False) as forwards, torch.inference_mode():
+        encoder(torch.zeros(1, 3, size, size))
+    encoder = attach(load_encoder(backbone, inputs.weights_path(backbone.name)), "lora", run.adapter)
+    read_first_token_only(encoder)
+    with FlopCounterMode(display=False) as steps:
+        encoder(torch.zeros(1, 3, size, size)).sum().backward()
+    return forwards.get_total_flops() / 1e9, steps.get_total_flops() / 1e9
 
 
 def theirs_each(options: argparse.Namespace) -> None:
@@ -217,7 +264,7 @@ def _score(model, loader, autocast) -> None:
             model(images).softmax(dim=-1)
 
 
-SIDES = {"ours_each": ours_each, "ours_whole": ours_whole, "theirs_each": theirs_each}
+SIDES = {"ours_each": ours_each, "ours_whole": ours_whole, "theirs_each": theirs_each, "bound": bound}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,26 +276,33 @@ class Side:
     workers: int = 0
 
 
+WHOLE = "ours, whole protocol, fp32"
+COUNTED = Side(side="bound")
 ROWS = {
     "theirs, 0 workers": Side(side="theirs_each"),
     "theirs, 2 workers": Side(side="theirs_each", workers=2),
     "theirs, bf16 autocast": Side(side="theirs_each", precision="bf16"),
     "ours, each run alone, fp32": Side(side="ours_each"),
     "ours, each run alone, bf16": Side(side="ours_each", precision="bf16"),
-    "ours, whole protocol, fp32": Side(side="ours_whole"),
+    WHOLE: Side(side="ours_whole"),
     "ours, whole protocol, bf16": Side(side="ours_whole", precision="bf16"),
 }
 FIGURES = ("CPU s", "wall s", "MiB")
 Found = dict[str, dict[str, list[float]]]
 
 
-def run_side(side: Side, cache: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Runs one side in processes of its own; CPU seconds, wall seconds and the largest peak memory, MiB."""
-    rates = 1 if side.side == "ours_whole" else options.rates
+def command_of(side: Side, cache: Path, options: argparse.Namespace) -> list[str | Path]:
+    """Returns the command line of one side."""
     command = [sys.executable, __file__, "--data", options.data, "--model", options.model, "--side", side.side]
     command += ["--backbone-file", options.backbone_file] if options.backbone_file else []
     command += ["--steps", str(options.steps), "--threads", str(options.threads), *(["--fused"] * options.fused)]
-    command += ["--workers", str(side.workers), "--precision", side.precision, "--cache", cache / side.precision]
+    return [*command, "--workers", str(side.workers), "--precision", side.precision, "--cache", cache]
+
+
+def run_side(side: Side, cache: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Runs one side in processes of its own; CPU seconds, wall seconds and the largest peak memory, MiB."""
+    rates = 1 if side.side == "ours_whole" else options.rates
+    command = command_of(side, cache / side.precision, options)
     costs = [process([*command, "--rate", str(rate)]) for rate in range(rates)]
     scale = 1 if side.side == "ours_whole" else len(RATES) / rates
     cpu, wall = sum(cost.cpu_seconds for cost in costs), sum(cost.wall_seconds for cost in costs)
@@ -284,6 +338,33 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
             yield Row(**common, problem=problems[name])
         else:
             yield Row(**common, figures={**found[name], **against_theirs(name, side, found)})
+    if options.bound and WHOLE in found:
+        yield lower_bound(options, statistics.median(found[WHOLE]["CPU s"]))
+
+
+def lower_bound(options: argparse.Namespace, measured: float) -> Row:
+    """The least that the whole protocol in fp32 can take: its start, and its products at the measured peak."""
+    import torch
+    from peak import peak_gflops
+
+    with tempfile.TemporaryDirectory() as folder:
+        output = process(command_of(COUNTED, Path(folder), options)).output
+    counted = json.loads(last_line(output))
+    torch.set_num_threads(1)
+    peak = max(peak_gflops("fp32")() for _ in range(3))
+    products = counted["gflop"] / peak
+    least = counted["start"] + products
+    return Row(
+        part="end-to-end",
+        name="bound of the whole protocol, fp32",
+        figures={
+            "CPU s": (least,),
+            "of it start": (counted["start"],),
+            "of it products": (products,),
+            "measured / bound": (measured / least,),
+        },
+        conditions=f"{options.steps} steps, {counted['gflop']:,.0f} GFLOP at {peak:.0f} GFLOP/s",
+    )
 
 
 def against_theirs(name: str, side: Side, found: Found) -> dict[str, Sequence[float]]:
@@ -326,6 +407,7 @@ def main() -> int:
     parser.add_argument("--rates", type=int, default=len(RATES), help="so many runs are made where each is alone")
     parser.add_argument("--with-workers", action="store_true", help="theirs with two loader processes too")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bound", action="store_true", help="also the least that the whole protocol can take")
     parser.add_argument("--fused", action="store_true", help="theirs adapts timm's qkv as a whole, as scripts often do")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=int, default=0, help=argparse.SUPPRESS)

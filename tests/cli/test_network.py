@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,12 @@ def test_no_command_asks_for_a_connection(folder: Folder, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_the_demo_asks_for_no_connection(tmp_path: Path):
+def test_the_demo_asks_for_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its runs cut to two steps, which is all that they do again and again."""
+    from cytolora.cli import experiments
+    from cytolora.cli.options import AxisOptions
+
+    monkeypatch.setattr(experiments, "run", partial(experiments.run, axes=AxisOptions(steps=2)))
     with audited() as attempts:
         assert code_of(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
     assert attempts == []

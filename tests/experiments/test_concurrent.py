@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from benchmark_files import load_benchmark
 
-NAMES = ["report", "fit", "split", "embed", "predict", "learning-curve", "export", "compare"]
+NUM_PAIRS = 10
+"""The fewest in which benchmarks/concurrent_runs.py tries every kind of run; it makes 100."""
+NAMES = ["report", "fit", "split", "embed", "predict", "export", "compare"]
+"""All of its targets but `learning-curve`, which trains as `fit` does and takes as long as the others together."""
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +25,11 @@ def prepared(benchmark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.mark.slow
-def test_twenty_pairs_of_runs_end_with_the_bytes_of_one_process(benchmark: Any, drawn_cells: Path, tmp_path: Path):
-    rows = benchmark.run_rows(tmp_path / "pairs", drawn_cells, 20, random.Random(0))
+def test_pairs_of_runs_end_with_the_bytes_of_one_process(benchmark: Any, drawn_cells: Path, tmp_path: Path):
+    rows = benchmark.run_rows(tmp_path / "pairs", drawn_cells, NUM_PAIRS, random.Random(0))
     assert [problem for row in rows for problem in row.problems] == []
-    assert sum(row.counts["pairs"] for row in rows) == 20
-    assert sum(row.counts["kills"] for row in rows) >= 3
+    assert sum(row.counts["pairs"] for row in rows) == NUM_PAIRS
+    assert sum(row.counts["kills"] for row in rows) >= 1  # who has ended by then cannot be killed
     for name in ("doubled rows", "leftovers", "other bytes", "damaged reports"):
         assert [row.counts[name] for row in rows] == [0, 0]
 

@@ -3,6 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+HEARING_CTRL_C = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from cytolora.cli.app import main; main(sys.argv[1:])"
+)
+"""The command line as a program (``python -c``); a child of tests that a shell runs in the background hears none."""
+
 
 def below(ancestor: int) -> dict[int, str]:
     """Command lines of the processes that an ancestor started, by id."""

@@ -80,7 +80,7 @@ def test_too_few_groups_for_the_sensitivity_give_no_operating_point_and_the_page
     )
     assert bundle.contents.operating_point is None
     assert bundle.contents.metrics["too_few_groups"]["num_needed"] == 19
-    assert (out / "report.html").read_text().count(said) == 2  # on top, and in its section
+    assert (out / "report.html").read_text().count(said) == 2  # in the statement on top, and in its section
     assert said in (out / "card.md").read_text()
     image = lab_cells / cytolora.load_dataset(lab_cells).samples[0].path
     assert bundle.predict([image])[0].positive is None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from child_processes import below, is_alive
+from child_processes import HEARING_CTRL_C, below, is_alive
 from stand_in_runs import run_and_its_test_set, units_of
 from stand_in_workers import STAND_IN, run_units
 
@@ -165,12 +165,8 @@ def test_ctrl_c_ends_the_command_and_its_workers_and_keeps_what_is_finished(draw
     runs = tmp_path / "runs"
     plan = ("smoke", "--method", "lora", "--shots", "2", "--seeds", *map(str, range(1, 9)), "--learning-rates", "0.01")
     command = ("run", *plan, "--steps", "60", "--data", f"synthetic={drawn_cells}", "--workers", "2", "--quiet")
-    heard = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background hears none
-    )
-    starts = f"{heard}; import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
     driver = subprocess.Popen(
-        [sys.executable, "-c", starts, *command, "--out", str(runs)],
+        [sys.executable, "-c", HEARING_CTRL_C, *command, "--out", str(runs)],
         stderr=subprocess.PIPE,
         start_new_session=True,
     )

@@ -19,8 +19,8 @@ from cytolora.cli.app import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PART = ("exp2", "--dataset", "mlcc", "--model", "clip-vit-b16", "uni", "--shots", "1", "4", "--steps", "2")
-NUM_RUNS, NUM_KILLS = 60, 4
+PART = ("exp2", "--dataset", "mlcc", "--model", "clip-vit-b16", "uni", "--shots", "1", "--steps", "2")
+NUM_RUNS, NUM_KILLS = 30, 3
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def _ancestors(number: int, parents: dict[int, int]) -> Iterator[int]:
         yield number
 
 
-def test_sixty_runs_give_the_same_metrics_on_two_nodes(made, whole, cluster, tmp_path):
+def test_thirty_runs_give_the_same_metrics_on_two_nodes(made, whole, cluster, tmp_path):
     _run(made, tmp_path / "runs", "--engine", "ray", "--address", cluster.address)
     _same(tmp_path / "runs", whole)
 

@@ -1,4 +1,7 @@
-"""A run on a cluster of its own ends in time, or finishes, whichever of its processes dies."""
+"""A run on a cluster of its own ends in time, or finishes, whichever of its processes dies.
+
+One process of each end; benchmarks/ray_deaths.py kills every other one too. Workers are killed in test_ray.py.
+"""
 
 import os
 import signal
@@ -16,10 +19,10 @@ from cells import contents
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PLAN = (
-    *("smoke", "--shots", "1", "--seeds", "1", "2", "3", "--learning-rates", "0.01", "0.03"),
+    *("smoke", "--shots", "1", "--seeds", "1", "2", "--learning-rates", "0.01", "0.03"),
     *("--steps", "4000", "--threads", "1"),
 )
-NUM_RUNS = 12
+NUM_RUNS = 8
 END_SECONDS = 60
 STARTS = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
 
@@ -47,10 +50,7 @@ def whole(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("gcs/gcs_server", r"control process (GCS) has not answered for"),
         ("raylet/raylet", "process on this machine (raylet) has died"),
-        ("ray::DashboardAgent", "process on this machine (raylet) has died"),
-        ("ray::RuntimeEnvAgent", "process on this machine (raylet) has died"),
         ("log_monitor.py dashboard/dashboard.py autoscaler/_private/monitor.py", ""),  # no run needs any of the three
-        ("ray::Worker", ""),
     ],
 )
 def test_after_the_death_of_any_process_the_run_ends_in_time_or_finishes(

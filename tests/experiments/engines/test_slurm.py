@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from child_processes import HEARING_CTRL_C
 from slurm_cluster import ask, missing, slurm_cluster, states
 
 from cells import contents
@@ -18,7 +19,6 @@ from cytolora.experiments.engines.slurm import SCRIPT, _log_folder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _PLAN = ("run", "smoke", "--shots", "1", "--seeds", "1", "2", "--learning-rates", "0.01", "--threads", "1")
-_MAIN = "import sys; from cytolora.cli.app import main; main(sys.argv[1:])"
 _PATIENCE_SECONDS = 400
 
 
@@ -36,7 +36,16 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def start(cluster: dict[str, str], drawn_cells: Path) -> Start:
     def started(out: Path, *options: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", _MAIN, *_PLAN, "--data", f"synthetic={drawn_cells}", "--out", str(out)]
+        command = [
+            sys.executable,
+            "-c",
+            HEARING_CTRL_C,
+            *_PLAN,
+            "--data",
+            f"synthetic={drawn_cells}",
+            "--out",
+            str(out),
+        ]
         return subprocess.Popen([*command, *options], env=cluster, stderr=subprocess.PIPE, text=True)
 
     return started

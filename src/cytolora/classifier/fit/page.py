@@ -25,7 +25,7 @@ def render_page(
 
     Args:
         found: The first look at the data, in lines.
-        notes: What must be known before a number is read.
+        notes: What must be known before a number is read; what the statement above them says is not repeated.
         counts: Images by class and subset.
     """
     environment = Environment(
@@ -39,6 +39,7 @@ def render_page(
     )
     environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
     environment.globals |= {"count": words.count}
+    said = {criterion.text for criterion in contents.statement.criteria}
     pictures = [(figure.caption, in_page(figure)) for figure in figures(contents)]
     return environment.get_template("fit.html.j2").render(
         contents=contents,
@@ -54,7 +55,7 @@ def render_page(
         repeated=contents.metrics.get("repeats"),
         over_divisions=words.over_divisions_in_words,
         found=found,
-        notes=notes,
+        notes=[note for note in notes if note not in said],
         counts=counts,
         subsets=SUBSETS,
         interval_kinds=LEGEND,

@@ -76,9 +76,9 @@ def run_jobs(jobs: Sequence[Job], store: Store, *, progress: Progress, workers: 
     store.make_root()
     folder = _log_folder(store.root)
     array = _submit(workers, min(workers.count, max(1, len(missing))), folder)
-    progress.begin(counted(len(missing), "run"), len(missing), "runs")
-    progress.say(f"SLURM job {array.job_id} of {counted(array.size, 'task')}; what they say stands in {folder}")
     try:
+        progress.begin(counted(len(missing), "run"), len(missing), "runs")
+        progress.say(f"SLURM job {array.job_id} of {counted(array.size, 'task')}; what they say stands in {folder}")
         states = array.watch(store.root, missing, progress)
     except KeyboardInterrupt:
         array.cancel()
