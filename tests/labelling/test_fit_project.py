@@ -24,9 +24,9 @@ def test_a_labelled_project_becomes_a_bundle_whose_test_set_is_the_drawn_cells(
             opened.label("ann", [one["cell"]], truth[one["name"]], client_id=f"{one['cell']}")
     opened.close()
     classifier = quick_fit(project, tmp_path / "model", max_steps=2, learning_rates=0.1)
-    assert classifier.metrics["test"]["n"] == 20
-    notes = " ".join(classifier.contents.training["notes"])
-    assert "Test cells: 20 labelled cells out of 20 of 2 groups" in notes
-    assert classifier.contents.backbone["name"] == "nano"
+    assert classifier.contents.metrics["test"]["n"] == 20
+    report = (tmp_path / "model" / "report.html").read_text()
+    assert "Test cells: 20 labelled cells out of 20 of 2 groups" in report
+    assert classifier.contents.backbone.name == "nano"
     with pytest.raises(ConfigError, match=r"is a labelling project: .* dataset asks for others"):
         quick_fit(project, tmp_path / "model2", dataset="csv")

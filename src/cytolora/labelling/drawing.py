@@ -97,7 +97,8 @@ def coverage_order(
 
 def seeded_order(allowed: Sequence[int], units: Sequence[str], *, seed: int) -> list[int]:
     """Orders cells by chance, one per group before a second one: while there are no features yet."""
-    shuffled = np.random.default_rng(seed).permutation(np.asarray(allowed, dtype=np.int64)).tolist()
+    order = np.random.default_rng(seed).permutation(len(allowed))
+    shuffled = [allowed[int(place)] for place in order]
     times: dict[str, int] = {}
     turn: dict[int, int] = {}
     for cell in shuffled:
@@ -182,8 +183,10 @@ def mixed(
 
     Where a list ends the others take its place.
     """
-    queues = {reason: iter(cells) for reason, cells in parts.items() if shares.get(reason, 0) > 0}
-    given = dict.fromkeys(queues, 0)
+    queues: dict[Reason, Iterator[int]] = {
+        reason: iter(cells) for reason, cells in parts.items() if shares.get(reason, 0) > 0
+    }
+    given: dict[Reason, int] = dict.fromkeys(queues, 0)
     chosen: list[tuple[int, Reason]] = []
     seen = set[int]()
     while queues and len(chosen) < number:

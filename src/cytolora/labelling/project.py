@@ -124,12 +124,12 @@ def read_project(folder: Path) -> Project:
         )
     try:
         plain = read_json((folder / FILE).read_bytes())
-        version = plain["version"]
+        version, about = plain["version"], None
         if version == VERSION:
             about = Description(**{**plain, "classes": tuple(plain["classes"]), "order": tuple(plain["order"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / FILE} is damaged: {error}. Restore it from a copy.") from error
-    if version != VERSION:
+    if about is None:
         raise DataError(
             f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
         )

@@ -71,6 +71,7 @@ class Queues:
         Raises:
             ConfigError: If the kind is unknown.
         """
+        chosen: list[tuple[int, Reason]]
         if kind == "next":
             chosen = self._mixture(number)
         elif kind == "test":
@@ -139,7 +140,8 @@ class Queues:
         if self.fitted is None or reason in ("test", "second", "coverage"):
             return sentence(reason)
         classes, code = self.project.about.classes, int(self.board.codes[cell])
-        by_class = self.fitted.held_out.get(cell, self.fitted.probabilities[cell])
+        held_out = self.fitted.held_out
+        by_class = held_out[cell] if cell in held_out else self.fitted.probabilities[cell]
         looks_like = int(by_class.argmax())
         return sentence(
             reason,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 from time import perf_counter
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -349,7 +349,7 @@ class Labelling:
         """Brings back what the reader undid last; raises as ``undo``."""
         return self._turn(reader, client_id, "redo")
 
-    def _turn(self, reader: str, client_id: str, kind: str) -> dict[str, Any]:
+    def _turn(self, reader: str, client_id: str, kind: Literal["undo", "redo"]) -> dict[str, Any]:
         reader = checked_reader(reader)
         with self._lock:
             votes = self._board.votes
