@@ -70,7 +70,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="shared-encoder-") as name:
         folder = Path(name)
         spec = with_random_weights(options.backbone, folder)
-        models = [write_small_bundle(folder / name, backbone=spec, drawn=seed) for seed, name in enumerate(("a", "b"))]
+        models = [write_small_bundle(folder / name, spec=spec, drawn=seed) for seed, name in enumerate(("a", "b"))]
         one = measured("one classifier", models[:1], spec, options.rounds)
         two = measured("two classifiers, one encoder", models, spec, options.rounds)
     ratios = [after / before for before, after in zip(one.figures["MiB"], two.figures["MiB"], strict=True)]

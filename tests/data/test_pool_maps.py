@@ -115,7 +115,7 @@ def test_a_map_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch, name: 
 
 def test_ls_lists_the_maps_with_their_sources(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["ls", "pools"])
+        main(["ls", "pools", "--wide"])
     assert stop.value.code in (0, None)
     said = " ".join(capsys.readouterr().out.split())
     assert "The International System for Reporting Serous Fluid Cytopathology" in said

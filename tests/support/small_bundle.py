@@ -43,7 +43,7 @@ def write_small_bundle(
     method: str = LINEAR,
     adapter: AdapterSpec | None = None,
     *,
-    backbone: BackboneSpec = NANO,
+    spec: BackboneSpec = NANO,
     drawn: int = 0,
     **changes: Any,
 ) -> Path:
@@ -51,27 +51,27 @@ def write_small_bundle(
 
     Args:
         adapter: That of the method; one that ``fit`` would take if None.
-        backbone: With the path of its weights.
+        spec: Of the backbone, with the path of its weights.
         drawn: Seed of the trained weights.
     """
-    assert backbone.weights is not None
+    assert spec.weights is not None
     adapter = adapter if adapter or method == LINEAR else METHODS.get(method).fit_adapter
     with torch.random.fork_rng():
         torch.manual_seed(drawn)
-        encoder = load_encoder(backbone, backbone.weights)
+        encoder = load_encoder(spec, spec.weights)
         classifier = EncoderWithHead(encoder if adapter is None else attach(encoder, method, adapter), len(CLASSES))
         for parameter in classifier.trainable():
             torch.nn.init.normal_(parameter, std=0.1)
-    bank = np.random.default_rng(0).normal(size=(20, backbone.feature_dim or 1)).astype(np.float32)
+    bank = np.random.default_rng(0).normal(size=(20, spec.feature_dim or 1)).astype(np.float32)
     contents = BundleManifest(
         classes=CLASSES,
         backbone=UsedBackbone(
-            name=backbone.name,
-            sha256=sha256_file(backbone.weights),
+            name=spec.name,
+            sha256=sha256_file(spec.weights),
             revision=None,
-            spec=replace(backbone, weights=None),
+            spec=replace(spec, weights=None),
         ),
-        preprocess=backbone.preprocess,
+        preprocess=spec.preprocess,
         method=method,
         adapter=adapter,
         seed=0,
