@@ -24,7 +24,7 @@ from cytolora.classifier.inference.onnx_predictor import OnnxModel
 from cytolora.classifier.inference.predictor import Predictor
 from cytolora.classifier.leakage.encodings import of_bundle, of_session
 from cytolora.cli.app import main
-from cytolora.cli.own_backbones import open_any, open_bundle
+from cytolora.cli.own_backbones import open_all, open_any, open_bundle
 from cytolora.config.run import FeaturePrecision
 from cytolora.data.datasets import load_manifest
 from cytolora.models.backbones.registry import BACKBONES
@@ -169,10 +169,10 @@ def test_predictions_in_another_precision_than_that_of_fit_are_marked(
 
 def test_every_command_that_opens_a_bundle_takes_a_precision():
     """``open_bundle`` and ``open_any`` have no default for it, so that a command cannot forget the option."""
-    for opener in (open_any, open_bundle):
+    for opener in (open_all, open_any, open_bundle):
         assert inspect.signature(opener).parameters["precision"].default is inspect.Parameter.empty
     folder = Path(inspect.getfile(open_any)).parent
-    names = {path.stem for path in folder.glob("*.py") if re.search(r"\bopen_(any|bundle)\(", path.read_text())}
+    names = {path.stem for path in folder.glob("*.py") if re.search(r"\bopen_(all|any|bundle)\(", path.read_text())}
     names.discard("own_backbones")
     assert names >= {"evaluate", "export", "leakage", "predict", "serve"}
     for name in names:
