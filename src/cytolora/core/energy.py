@@ -29,7 +29,7 @@ class _Package:
         self.last = now
 
     def _now(self) -> int:
-        return int((self.folder / "energy_uj").read_text())
+        return int((self.folder / "energy_uj").read_text(encoding="utf-8"))
 
 
 class ProcessorEnergy:
@@ -79,8 +79,10 @@ def _packages(powercap: Path) -> list[_Package]:
     packages = []
     try:
         for folder in sorted(powercap.glob("intel-rapl:*")):  # of AMD's processors too
-            if (folder / "name").read_text().startswith("package"):
-                most, now = (int((folder / name).read_text()) for name in ("max_energy_range_uj", "energy_uj"))
+            if (folder / "name").read_text(encoding="utf-8").startswith("package"):
+                most, now = (
+                    int((folder / name).read_text(encoding="utf-8")) for name in ("max_energy_range_uj", "energy_uj")
+                )
                 packages.append(_Package(folder, most, now))
     except (OSError, ValueError):
         return []

@@ -24,7 +24,9 @@ def free_memory_bytes(system: Path = Path("/")) -> int | None:
         system: Root of the file system that is asked.
     """
     try:
-        free = re.search(r"^MemAvailable: +(\d+) kB$", (system / "proc/meminfo").read_text(), re.MULTILINE)
+        free = re.search(
+            r"^MemAvailable: +(\d+) kB$", (system / "proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE
+        )
     except OSError:
         return None
     if free is None:
@@ -35,8 +37,12 @@ def free_memory_bytes(system: Path = Path("/")) -> int | None:
 
 def _limit_of_group(system: Path) -> int | None:
     try:
-        group = re.search(r"^0::/(.*)$", (system / "proc/self/cgroup").read_text(), re.MULTILINE)
-        text = "" if group is None else (system / "sys/fs/cgroup" / group[1] / "memory.max").read_text().strip()
+        group = re.search(r"^0::/(.*)$", (system / "proc/self/cgroup").read_text(encoding="utf-8"), re.MULTILINE)
+        text = (
+            ""
+            if group is None
+            else (system / "sys/fs/cgroup" / group[1] / "memory.max").read_text(encoding="utf-8").strip()
+        )
     except OSError:
         return None
     return int(text) if text.isdigit() else None

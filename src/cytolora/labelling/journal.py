@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from cytolora.core.strict_json import read_json
 from cytolora.errors import DataError
 
 EntryKind = Literal["label", "undo", "redo", "look"]
@@ -171,9 +172,9 @@ def _entry(row: Sequence[Any]) -> Entry:
         kind=kind,
         how=how,
         value=value,
-        cells=tuple(json.loads(cells)),
+        cells=tuple(read_json(cells)),
         target=target,
         classifier=classifier,
-        suggested=tuple(json.loads(suggested)),
+        suggested=tuple(read_json(suggested)),
         client_id=client_id,
     )
