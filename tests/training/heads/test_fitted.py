@@ -183,8 +183,8 @@ def test_prototypes_of_one_image_a_class_have_the_temperature_1():
 @pytest.mark.parametrize("neighbours", [1, 3, 8])
 def test_knn_is_scikit_learns_and_gives_no_class_a_probability_of_0(neighbours: int):
     known, queries = drawn([10] * 4, 12)
-    state = HEADS["knn"].fit(known, known, HeadSpec(neighbours=neighbours), 0)
-    ours = HEADS["knn"].probabilities(state, known, queries)
+    state = HEADS.get("knn").fit(known, known, HeadSpec(neighbours=neighbours), 0)
+    ours = HEADS.get("knn").probabilities(state, known, queries)
     theirs = KNeighborsClassifier(neighbours, metric="cosine").fit(known.features.numpy(), known.labels.numpy())
     np.testing.assert_array_equal(ours.argmax(dim=1).numpy(), theirs.predict(queries.numpy()))
     np.testing.assert_allclose(ours.sum(dim=1).numpy(), 1, atol=1e-6)
@@ -196,8 +196,8 @@ def test_without_a_training_image_a_head_is_refused_in_one_line(method: str):
     known, _ = drawn([2, 2], 4)
     none = replace(known, features=known.features[:0], labels=known.labels[:0], groups=())
     with pytest.raises(ConfigError, match=rf"^{re.escape(method)} is fitted to training images, .* none\. .*zero-shot"):
-        HEADS[method].fit(none, known, HeadSpec(), 0)
-    train = HEADS[method].train
+        HEADS.get(method).fit(none, known, HeadSpec(), 0)
+    train = HEADS.get(method).train
     if train is not None:
         with pytest.raises(ConfigError, match="is fitted to training images"):
             train([known, none], [known, known], HeadSpec(), [0, 1])
@@ -208,7 +208,7 @@ def test_of_one_class_alone_a_head_predicts_nothing_else(method: str):
     """As a draw in natural prevalence may be."""
     known, queries = drawn([5, 6], 8)
     one = replace(known, labels=torch.ones_like(known.labels), num_classes=3)
-    shares = HEADS[method].probabilities(HEADS[method].fit(one, one, HeadSpec(), 0), one, queries)
+    shares = HEADS.get(method).probabilities(HEADS.get(method).fit(one, one, HeadSpec(), 0), one, queries)
     assert shares.argmax(dim=1).unique().tolist() == [1]
     np.testing.assert_allclose(shares.sum(dim=1).numpy(), 1, atol=1e-6)
 
@@ -216,7 +216,7 @@ def test_of_one_class_alone_a_head_predicts_nothing_else(method: str):
 def test_more_neighbours_than_training_images_are_refused_with_both_counts():
     known, _ = drawn([2, 2], 4)
     with pytest.raises(ConfigError, match="asks for 5 neighbours, but there are 4 training images"):
-        HEADS["knn"].fit(known, known, HeadSpec(neighbours=5), 0)
+        HEADS.get("knn").fit(known, known, HeadSpec(neighbours=5), 0)
 
 
 @given(
@@ -302,8 +302,8 @@ def test_the_penalty_is_the_best_on_groups_left_out_not_on_images():
 def test_a_class_without_training_images_is_never_predicted_and_all_stays_finite(method: str):
     known, queries = drawn([5, 6], 8)
     gap = Labelled(features=known.features, labels=known.labels * 2, num_classes=4, groups=known.groups)
-    state = HEADS[method].fit(gap, gap, HeadSpec(), 0)
-    shares = HEADS[method].probabilities(state, gap, queries)
+    state = HEADS.get(method).fit(gap, gap, HeadSpec(), 0)
+    shares = HEADS.get(method).probabilities(state, gap, queries)
     assert torch.isfinite(shares).all()
     assert set(shares.argmax(dim=1).tolist()) <= {0, 2}
     np.testing.assert_allclose(shares.sum(dim=1).numpy(), 1, atol=1e-5)
@@ -317,7 +317,7 @@ def test_a_class_without_training_images_is_never_predicted_and_all_stays_finite
 def test_an_affine_head_reads_directions_not_lengths_and_comes_back_from_its_state(method: str, factor: float):
     known, queries = drawn([6] * 3, 12)
     spec = HeadSpec(centre=True) if method == "nearest-mean" else HeadSpec()
-    state = HEADS[method].fit(known, known, spec, 0)
+    state = HEADS.get(method).fit(known, known, spec, 0)
     head = AffineHead.of(state)
     assert head.state().keys() == state.keys()
     z = scaled(queries, head.centre)
@@ -327,7 +327,12 @@ def test_an_affine_head_reads_directions_not_lengths_and_comes_back_from_its_sta
 
 
 def test_every_fitted_head_has_facts_a_solution_and_a_place_in_the_registry_of_methods():
-    assert set(FITTED) == set(HEADS) == set(FITTED_HEADS) == {one.name for one in METHODS if one.kind == "head"}
+    assert (
+        set(FITTED)
+        == {head.name for head in HEADS}
+        == set(FITTED_HEADS)
+        == {one.name for one in METHODS if one.kind == "head"}
+    )
     for name, facts in FITTED.items():
         assert METHODS.get(name).head is facts
         assert facts.values or re.search(r"al\. 20\d\d\)", facts.description), "a paper that leaves nothing to choose"

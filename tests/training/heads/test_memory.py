@@ -45,9 +45,9 @@ def drawn(number: int, seed: int) -> Labelled:
 KNOWN, MANY = drawn(TRAINED, 0), drawn(2 * ROWS + 300, 1)
 
 
-@pytest.mark.parametrize("method", [name for name in HEADS if name not in ("logistic", "ridge", "lp++")])
+@pytest.mark.parametrize("method", [head.name for head in HEADS if head.name not in ("logistic", "ridge", "lp++")])
 def test_no_head_compares_all_images_with_all_training_images_at_once(method: str):
-    head = HEADS[method]
+    head = HEADS.get(method)
     with Largest() as of_fit:
         state = head.fit(KNOWN, MANY, QUICK, 0)
     with Largest() as of_use:
@@ -72,7 +72,7 @@ def test_what_validation_images_choose_is_the_best_on_all_of_them(
     odd = replace(val, labels=torch.where(torch.arange(len(val.labels)) < ROWS // 3, 0, val.labels))
 
     def num_right(spec: HeadSpec) -> int:
-        shares = HEADS[method].probabilities(HEADS[method].fit(KNOWN, odd, spec, 0), KNOWN, odd.features)
+        shares = HEADS.get(method).probabilities(HEADS.get(method).fit(KNOWN, odd, spec, 0), KNOWN, odd.features)
         return int((shares.argmax(dim=1) == odd.labels).sum())
 
     assert num_right(choosing) >= max(map(num_right, fixed))

@@ -20,7 +20,7 @@ from cytolora.training.heads.text_kernels import tip_logits
 from cytolora.training.loop import batches
 
 DIM, CLASSES = 24, 4
-TRAINED = [name for name, head in HEADS.items() if head.train is not None and name != "lp++"]
+TRAINED = [head.name for head in HEADS if head.train is not None and head.name != "lp++"]
 """lp++ takes steps of a size that it computes."""
 SEEDS = (3, 8)
 TREE = (("a", "c"), ("a", "d"), ("b", "e"), ("b",))
@@ -80,7 +80,7 @@ def dassl(epochs: int, peak: float, warmup: int, linear: bool = False) -> Callab
 
 
 def shares(method: str, spec: HeadSpec, seed: int = 3) -> Tensor:
-    return HEADS[method].probabilities(HEADS[method].fit(KNOWN, VAL, spec, seed), KNOWN, QUERIES)
+    return HEADS.get(method).probabilities(HEADS.get(method).fit(KNOWN, VAL, spec, seed), KNOWN, QUERIES)
 
 
 def by_rows(rows: Tensor, features: Tensor) -> Tensor:
@@ -168,14 +168,14 @@ def test_tip_adapter_f_trains_keys_by_torchs_adamw_and_takes_the_best_epoch_on_v
     at_start = best[0]
     reference([keys], loss, optimiser, rate, batch_size=256, epochs=25, seed=3, after_epoch=look)
     spec = HeadSpec(alpha=4.0, beta=2.5, epochs=25, rates=(0.02,))
-    state = HEADS["tip-adapter-f"].fit(KNOWN, hard, spec, 3)
+    state = HEADS.get("tip-adapter-f").fit(KNOWN, hard, spec, 3)
     torch.testing.assert_close(state["keys"], best[1], atol=1e-5, rtol=0)
     assert at_start < best[0], "training helped"
     assert not torch.equal(state["keys"], Z)
     with torch.no_grad():
         keys.copy_(best[1])
         expected = logits(F.normalize(QUERIES, dim=1)).softmax(dim=1)
-    np.testing.assert_allclose(HEADS["tip-adapter-f"].probabilities(state, KNOWN, QUERIES), expected, atol=1e-5)
+    np.testing.assert_allclose(HEADS.get("tip-adapter-f").probabilities(state, KNOWN, QUERIES), expected, atol=1e-5)
 
 
 def test_mlp_is_torchs_with_the_same_start_and_batches():
@@ -224,7 +224,7 @@ def test_without_a_step_tip_adapter_f_is_tip_adapter_and_zero_shot_as_alpha_fall
 def test_all_seeds_and_rates_trained_together_are_each_as_it_is_alone(method: str):
     draws, val = [images(20, seed=seed) for seed in SEEDS], [images(12, seed=seed + 50) for seed in SEEDS]
     spec = HeadSpec(epochs=6, rates=(1e-3, 1e-2))
-    train = HEADS[method].train
+    train = HEADS.get(method).train
     assert train is not None
     together = train(draws, val, spec, SEEDS)
     for known, chosen_on, seed, head in zip(draws, val, SEEDS, together, strict=True):
@@ -232,7 +232,11 @@ def test_all_seeds_and_rates_trained_together_are_each_as_it_is_alone(method: st
             train([known], [chosen_on], HeadSpec(epochs=6, rates=(rate,)), [seed])[0] for rate in spec.rates or ()
         ]
         right = [
-            int((HEADS[method].probabilities(one.state, known, chosen_on.features).argmax(1) == chosen_on.labels).sum())
+            int(
+                (
+                    HEADS.get(method).probabilities(one.state, known, chosen_on.features).argmax(1) == chosen_on.labels
+                ).sum()
+            )
             for one in by_rate
         ]
         alone = by_rate[right.index(max(right))]
@@ -254,7 +258,7 @@ def test_all_seeds_and_rates_trained_together_are_each_as_it_is_alone(method: st
     ],
 )
 def test_trainable_parameters_are_those_that_steps_move(method: str, expected: int):
-    train = HEADS[method].train
+    train = HEADS.get(method).train
     assert train is not None
     assert train([KNOWN], [VAL], HeadSpec(epochs=1, hidden=10), [0])[0].num_trainable == expected
 
@@ -262,19 +266,19 @@ def test_trainable_parameters_are_those_that_steps_move(method: str, expected: i
 @pytest.mark.parametrize("method", ["task-residual", "clap", "clip-adapter"])
 def test_with_one_rate_validation_images_change_nothing(method: str):
     other = replace(VAL, labels=VAL.labels.roll(1))
-    one, two = (HEADS[method].fit(KNOWN, val, HeadSpec(epochs=3), 0) for val in (VAL, other))
+    one, two = (HEADS.get(method).fit(KNOWN, val, HeadSpec(epochs=3), 0) for val in (VAL, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_rate_at_which_training_diverges_is_not_chosen(method: str):
     spec = HeadSpec(epochs=4, rates=(1e-3, 1e30))
-    state = HEADS[method].fit(KNOWN, VAL, spec, 0)
-    assert bool(torch.isfinite(HEADS[method].probabilities(state, KNOWN, QUERIES)).all())
+    state = HEADS.get(method).fit(KNOWN, VAL, spec, 0)
+    assert bool(torch.isfinite(HEADS.get(method).probabilities(state, KNOWN, QUERIES)).all())
 
 
 def test_task_residual_trains_twice_as_long_from_8_images_of_each_class_on():
-    train = HEADS["task-residual"].train
+    train = HEADS.get("task-residual").train
     assert train is not None
     steps = [train([images(CLASSES * n, seed=0)], [VAL], HeadSpec(), [0])[0].num_steps for n in (7, 8)]
     assert steps == [100, 200]

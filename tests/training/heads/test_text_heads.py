@@ -151,23 +151,23 @@ def test_tip_adapter_chooses_by_validation_accuracy_and_keeps_its_start_where_no
 def test_proker_solves_its_equations_and_changes_zero_shot_by_them(shots: int):
     known, val, queries = drawn([shots] * 4)
     beta, lam = {1: (3.0, 0.05), 4: (1.5, 0.05)}[shots]
-    state = HEADS["proker"].fit(known, val, HeadSpec(), 0)
+    state = HEADS.get("proker").fit(known, val, HeadSpec(), 0)
     z, keys, t = unit(queries), unit(known.features), known.class_text.embeddings.double().numpy()
     kernel = np.exp(-beta * (1 - keys @ keys.T))
     residual = np.eye(4)[known.labels.numpy()] - keys @ t.T
     coefficients = np.linalg.inv(kernel / lam + np.eye(len(keys))) @ residual
     expected = torch.from_numpy(40 * (z @ t.T + np.exp(-beta * (1 - z @ keys.T)) @ coefficients)).softmax(dim=1)
-    np.testing.assert_allclose(HEADS["proker"].probabilities(state, known, queries), expected.float(), atol=1e-5)
+    np.testing.assert_allclose(HEADS.get("proker").probabilities(state, known, queries), expected.float(), atol=1e-5)
 
 
 def test_proker_with_a_tiny_lambda_is_zero_shot_and_with_a_small_one_learns_its_images():
     known, val, queries = drawn([3] * 4)
     zero = zero_shot_logits(queries, known.class_text).softmax(dim=1)
-    state = HEADS["proker"].fit(known, val, HeadSpec(lam=1e-12), 0)
-    np.testing.assert_allclose(HEADS["proker"].probabilities(state, known, queries), zero, atol=1e-5)
+    state = HEADS.get("proker").fit(known, val, HeadSpec(lam=1e-12), 0)
+    np.testing.assert_allclose(HEADS.get("proker").probabilities(state, known, queries), zero, atol=1e-5)
     strange = replace(known, labels=known.labels.roll(3))  # every image is labelled against its text
-    state = HEADS["proker"].fit(strange, val, HeadSpec(beta=50.0, lam=10.0), 0)
-    found = HEADS["proker"].probabilities(state, strange, known.features).argmax(dim=1)
+    state = HEADS.get("proker").fit(strange, val, HeadSpec(beta=50.0, lam=10.0), 0)
+    found = HEADS.get("proker").probabilities(state, strange, known.features).argmax(dim=1)
     assert bool((found == strange.labels).all())
 
 
@@ -185,7 +185,9 @@ def test_a_class_without_a_training_image_leans_on_its_text_and_nothing_is_infin
     known, val, _ = drawn([4, 4, 4])
     kept = known.labels != 1
     gap = replace(known, features=known.features[kept], labels=known.labels[kept])
-    shares = HEADS[method].probabilities(HEADS[method].fit(gap, val, HeadSpec(), 0), gap, gap.class_text.embeddings)
+    shares = HEADS.get(method).probabilities(
+        HEADS.get(method).fit(gap, val, HeadSpec(), 0), gap, gap.class_text.embeddings
+    )
     assert bool(torch.isfinite(shares).all())
     np.testing.assert_allclose(shares.sum(dim=1), 1, atol=1e-5)
     if method != "lp++":  # whose images count from the start
@@ -197,7 +199,7 @@ def test_the_length_of_features_changes_nothing(method: str):
     known, val, queries = drawn([3, 3, 3])
     longer = replace(known, features=7 * known.features), replace(val, features=0.1 * val.features)
     one, other = (
-        HEADS[method].probabilities(HEADS[method].fit(a, b, HeadSpec(), 0), a, queries)
+        HEADS.get(method).probabilities(HEADS.get(method).fit(a, b, HeadSpec(), 0), a, queries)
         for a, b in ((known, val), longer)
     )
     np.testing.assert_allclose(one, other, atol=1e-4)
