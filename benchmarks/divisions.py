@@ -62,7 +62,7 @@ def accuracy(case: Case, train: tuple[np.ndarray, np.ndarray], test: tuple[np.nd
     known = Labelled(
         features=torch.from_numpy(train[0]).float(), labels=torch.from_numpy(train[1]), num_classes=_CLASSES
     )
-    head = HEADS[case.head]
+    head = HEADS.get(case.head)
     state = head.fit(known, known, HeadSpec(), 0)
     found = head.probabilities(state, known, torch.from_numpy(test[0]).float()).argmax(dim=1).numpy()
     return float((found == test[1]).mean())

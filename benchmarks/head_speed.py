@@ -56,7 +56,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     conditions = f"{options.images:,} x {options.width}, {options.seeds} seeds"
 
     def work(name: str) -> None:
-        head = HEADS[name]
+        head = HEADS.get(name)
         if head.train is not None:
             head.train(known, val, HeadSpec(), seeds)
             return
@@ -65,7 +65,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
 
     names = options.head or list(HEADS)
     for name in names:
-        HEADS[name].fit(small, val[0], HeadSpec(), 0)  # whatever the first call loads
+        HEADS.get(name).fit(small, val[0], HeadSpec(), 0)  # whatever the first call loads
         forget_folds()
         seconds = cpu_seconds(lambda name=name: work(name))
         where = f"{FITTED[name].solution}; {conditions}"

@@ -82,10 +82,10 @@ def scored(session: Session, manifest: Manifest, shots: int | None, seeds: Seque
     known, val = [images(split.train) for split in splits], [images(split.val) for split in splits]
     between, found = distances(paths), {}
     for name, (method, spec) in methods().items():
-        train = HEADS[method].train if method != "hxe" else hxe
+        train = HEADS.get(method).train if method != "hxe" else hxe
         heads = train(known, val, spec, seeds)  # pyright: ignore[reportOptionalCall]
         shares = [
-            HEADS[method].probabilities(head.state, one, features).numpy()
+            HEADS.get(method).probabilities(head.state, one, features).numpy()
             for head, one in zip(heads, known, strict=True)
         ]
         scores = [tree_score(labels, one, manifest.classes, manifest.tree) for one in shares]

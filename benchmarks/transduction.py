@@ -106,7 +106,7 @@ def _head(train: Cells, num_classes: int, name: str) -> Callable[[NDArray[np.flo
     known = Labelled(
         features=torch.from_numpy(train.features), labels=torch.from_numpy(train.labels), num_classes=num_classes
     )
-    head = HEADS[name]
+    head = HEADS.get(name)
     state = head.fit(known, known, HeadSpec(), 0)
     return lambda features: np.log(
         np.maximum(head.probabilities(state, known, torch.from_numpy(features)).numpy(), 1e-12)
