@@ -63,7 +63,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
         for one, chosen_on, seed in zip(known, val, seeds, strict=True):
             head.fit(one, chosen_on, HeadSpec(), seed)
 
-    names = options.head or list(HEADS)
+    names = options.head or [head.name for head in HEADS]
     for name in names:
         HEADS.get(name).fit(small, val[0], HeadSpec(), 0)  # whatever the first call loads
         forget_folds()
@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--head", nargs="+", choices=sorted(HEADS))
+    parser.add_argument("--head", nargs="+", choices=sorted(head.name for head in HEADS))
     parser.add_argument("--quick", action="store_true", help="400 images")
     add_rows_option(parser)
     options = parser.parse_args()

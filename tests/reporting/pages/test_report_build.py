@@ -53,6 +53,7 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
         "tables.tex",
         "tables_without_intervals.tex",
         "rates.csv",
+        "runs.csv",
         "gains.csv",
         "images.csv",
         "table1.csv",
