@@ -19,8 +19,8 @@ class RunTable:
     """The runs of a store as a table."""
 
     rows: tuple[dict[str, Any], ...]
-    """A row for each run, sorted by id: what it was, its scores on val and test, and what it took; None where nothing
-    is known. The columns are those of a report's ``runs.csv``."""
+    """A row for each run, sorted by id: what it was, its scores on val and test, what it took, and the marks of its
+    setting (``flags``); None where nothing is known. The columns are those of a report's ``runs.csv``."""
 
     def to_arrow(self) -> "pa.Table":
         """Returns ``rows`` as an Arrow table, whose columns have the same types for every store."""
@@ -47,7 +47,17 @@ class RunTable:
         return f"RunTable({len(self.rows)} runs)"
 
     def _repr_html_(self) -> str:
-        shown = ("dataset", "model", "method", "shots", "seed", "learning_rate", "val_accuracy", "test_accuracy")
+        shown = (
+            "dataset",
+            "model",
+            "method",
+            "shots",
+            "seed",
+            "learning_rate",
+            "val_accuracy",
+            "test_accuracy",
+            "flags",
+        )
         return html_table(shown, ([row[name] for name in shown] for row in self.rows))
 
 
@@ -64,9 +74,11 @@ class Store:
         Raises:
             StoreError: If one is damaged.
         """
-        from cytolora.experiments.run_table import row_of
+        from cytolora.reporting.results.settings import read_settings
+        from cytolora.reporting.tables.runs import run_rows
 
-        return RunTable(tuple(row_of(run) for run in stored.Store(self.root).runs_at_once()))
+        rows = run_rows(read_settings(stored.Store(self.root).runs_at_once()))
+        return RunTable(tuple(sorted(rows, key=lambda row: row["run"])))
 
     @one_notice()
     def predictions(self, out: AnyPath) -> Path:

@@ -21,9 +21,10 @@ COLUMNS: Mapping[str, type] = {
     **{f"{subset}_{name}": float for subset in ("val", "test") for name in _SCORES},
     **{"num_images": int, "num_steps": int, "num_trainable": int, "device": str, "threads": int, "seconds": float},
     **_SPENT,
+    "flags": str,
 }
-"""By name, the type of the values; each may be None. ``seconds`` are those of training, ``wall_seconds`` with what
-prepares it."""
+"""By name, the type of the values; each may be None but ``flags``, the grave marks of the run's setting, without which
+no score leaves. ``seconds`` are those of training, ``wall_seconds`` with what prepares it."""
 
 
 def facts_of(run: StoredRun) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def facts_of(run: StoredRun) -> dict[str, Any]:
     }
 
 
-def row_of(run: StoredRun) -> dict[str, Any]:
+def row_of(run: StoredRun, flags: str) -> dict[str, Any]:
     """Returns the values of a run by ``COLUMNS``; None where there is none."""
     scores = {subset: run.metrics[subset] or {} for subset in ("val", "test")}
     spent = run.provenance.get("spending") or {}
@@ -53,4 +54,5 @@ def row_of(run: StoredRun) -> dict[str, Any]:
         "num_trainable": run.metrics["num_trainable"],
         **{name: run.provenance.get(name) for name in ("device", "threads", "seconds")},
         **{name: spent.get(name) for name in _SPENT},
+        "flags": flags,
     }

@@ -22,7 +22,7 @@ from cytolora.errors import ConfigError
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.adapters.methods import METHODS
 from cytolora.training.heads.affine import AffineHead, scaled
-from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.fitted import HEADS, head_of
 from cytolora.training.heads.folds import MAX_FOLDS, divide, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.logistic import Logistic
@@ -196,8 +196,8 @@ def test_without_a_training_image_a_head_is_refused_in_one_line(method: str):
     known, _ = drawn([2, 2], 4)
     none = replace(known, features=known.features[:0], labels=known.labels[:0], groups=())
     with pytest.raises(ConfigError, match=rf"^{re.escape(method)} is fitted to training images, .* none\. .*zero-shot"):
-        HEADS.get(method).fit(none, known, HeadSpec(), 0)
-    train = HEADS.get(method).train
+        head_of(method).fit(none, known, HeadSpec(), 0)
+    train = head_of(method).train
     if train is not None:
         with pytest.raises(ConfigError, match="is fitted to training images"):
             train([known, none], [known, known], HeadSpec(), [0, 1])

@@ -14,7 +14,6 @@ from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments.run_table import COLUMNS as RUN_COLUMNS
-from cytolora.experiments.run_table import row_of
 from cytolora.experiments.store import Store, again_if_replaced, unwritable
 from cytolora.reporting.comparison import gains as gain_tables
 from cytolora.reporting.comparison.gains import gains
@@ -58,6 +57,7 @@ from cytolora.reporting.tables.metadata import COLUMNS as METADATA_COLUMNS
 from cytolora.reporting.tables.metadata import breakdowns, to_rows
 from cytolora.reporting.tables.neighbours import COLUMNS as NEIGHBOUR_COLUMNS
 from cytolora.reporting.tables.neighbours import neighbour_rows
+from cytolora.reporting.tables.runs import run_rows
 from cytolora.reporting.tables.tables import COLUMNS, to_csv, to_latex, to_markdown, to_row
 
 PAGE = "index.html"
@@ -192,7 +192,7 @@ def _write_tables(folder: Path, settings: Sequence[Setting]) -> None:
     write_text(folder / "images.csv", to_csv(image_rows(settings), IMAGE_COLUMNS))
     write_text(folder / "costs.csv", to_csv(costs.to_rows(settings), costs.COLUMNS))
     write_text(folder / "costs.tex", costs.to_latex(settings))
-    write_text(folder / "runs.csv", to_csv([row_of(run) for one in settings for run in one.runs], RUN_COLUMNS))
+    write_text(folder / "runs.csv", to_csv(run_rows(settings), RUN_COLUMNS))
     write_text(folder / "classes.csv", to_csv(class_rows(settings), CLASS_COLUMNS))
     if beside := neighbour_rows(settings):
         write_text(folder / "neighbours.csv", to_csv(beside, NEIGHBOUR_COLUMNS))
