@@ -24,7 +24,7 @@ $(VENV)/.dev: $(VENV)/.base
 demo: $(VENV)/.base  ## installs, then runs the few-shot experiment on drawn cells: demo/report/index.html
 	$(BIN)/cytolora demo --out demo
 
-test: $(VENV)/.dev  ## the fast tests, under 5 minutes on 2 cores
+test: $(VENV)/.dev  ## the fast tests: 5 to 12 minutes on 2 cores, by their kind
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.dev  ## the others: minutes each; a module stays in one process, and makes its fixtures once
