@@ -18,7 +18,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!cytolora\.).*"),
     (
         "py:class",
-        r"cytolora\.(core\.arguments\.Converted|classifier\.inference\.(image_sources\.Source|predictor\.View))",
+        r"cytolora\.(core\.arguments\.Converted"
+        r"|classifier\.inference\.(image_sources\.Source|predictor\.(View|Predictor)))",
     ),
     ("py:class", r"cytolora\.models\.pooling\.QueryPool"),
 ]
