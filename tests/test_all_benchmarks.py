@@ -318,7 +318,7 @@ def test_a_busy_machine_is_said_to_be_busy(programs: SimpleNamespace):
 @pytest.mark.parametrize(
     ("script", "arguments", "names"),
     [
-        ("lora_step", ["--batch", "2", "--rounds", "2"], {"ours, fp32", "ours, bf16", "timm + PEFT, fp32"}),
+        ("lora_step", ["--batch", "1", "--rounds", "1"], {"ours, fp32", "ours, bf16", "timm + PEFT, fp32"}),
         ("small_data_scale", ["--images", "60"], {"check", "check again", "exp1", "exp1 again"}),
     ],
 )
