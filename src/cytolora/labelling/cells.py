@@ -8,13 +8,11 @@ from cytolora.core.text import matching, normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.datasets import load_manifest
-from cytolora.data.left_out import findings_of, other_files
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
-from cytolora.data.readers.layout import relative_path
 from cytolora.data.readers.paths import PathIndex, leaves_folder, slashed
 from cytolora.data.readers.tables import read_rows
-from cytolora.data.walk import walk
+from cytolora.data.unlabelled import images_below
 from cytolora.errors import DataError, unknown_name
 from cytolora.labelling.votes import NO_CLASS
 
@@ -42,22 +40,9 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
         if place.is_file() or (place / TABLE).is_file():
             listed = _of_table(place if place.is_file() else place / TABLE)
         else:
-            listed = _of_folder(place)
+            listed = images_below(place)
     samples = tuple(replace(one, label="", subset=None) for one in listed.samples)
     return with_chosen_groups(replace(listed, classes=("",), samples=samples, split_rule="", tree={}), groups_from)
-
-
-def _of_folder(folder: Path) -> Manifest:
-    found = list(walk(folder))
-    images = [one.path for one in found if one.kind == "image" and one.path.is_file()]
-    left = [one for one in found if one.kind != "image"]
-    return Manifest(
-        name=folder.resolve().name,
-        root=folder,
-        classes=("",),
-        samples=tuple(Sample(path=relative_path(path, folder), label="") for path in images),
-        findings=(*findings_of(left, folder), *other_files(left, folder)),
-    )
 
 
 def _of_table(table: Path) -> Manifest:

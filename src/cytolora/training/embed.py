@@ -19,10 +19,8 @@ from cytolora.core.arguments import AnyPath, as_path
 from cytolora.core.files import canonical_json, sha256_text, staged_file
 from cytolora.core.strict_json import read_json
 from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
-from cytolora.data.left_out import findings_of, other_files
-from cytolora.data.manifest import METADATA_PREFIX, Manifest, Sample
-from cytolora.data.readers.layout import relative_path
-from cytolora.data.walk import walk
+from cytolora.data.manifest import METADATA_PREFIX, Manifest
+from cytolora.data.unlabelled import images_below
 from cytolora.errors import DataError
 from cytolora.training.embedding_files import OTHER_SUFFIXES, write_embedding
 from cytolora.training.features import Chunk
@@ -157,17 +155,7 @@ def unlabelled(folder: AnyPath, decoding: Decoding = STANDARD) -> Manifest:
     folder = as_path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; --unlabelled takes the images below one.")
-    found = list(walk(folder))
-    images = [one.path for one in found if one.kind == "image" and one.path.is_file()]
-    left = [one for one in found if one.kind != "image"]
-    return Manifest(
-        name=folder.resolve().name,
-        root=folder,
-        classes=("",),
-        samples=tuple(Sample(path=relative_path(path, folder), label="") for path in images),
-        decoding=decoding,
-        findings=(*findings_of(left, folder), *other_files(left, folder)),
-    ).with_hashes()
+    return images_below(folder, decoding).with_hashes()
 
 
 class _Checksum:

@@ -1,5 +1,4 @@
 import csv
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import chromium
 from small_bundle import write_small_bundle
 
 from cytolora.api.datasets import load_dataset
@@ -49,14 +49,8 @@ def cells(count: int) -> list[ReviewCell]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Who may ask, and the page to drop images on."""
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from service import TOKEN, Colour, ask, form, png, running
 from small_bundle import CLASSES
 
@@ -151,21 +151,15 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(model: Colour):
 
 @pytest.mark.slow
 def test_a_picture_dropped_on_the_page_is_answered_there(model: Colour, tmp_path: Path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     (tmp_path / "cell.png").write_bytes(png((9, 250, 9)))
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with running(make_app(model)) as url, sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with running(make_app(model)) as url, chromium() as browser:
         page = browser.new_page()
         page.goto(url)
         page.set_input_files("#files", [tmp_path / "cell.png", tmp_path / "bad.png"])
         page.locator(".result").nth(1).wait_for()
         assert page.inner_text(".result .what") == CLASSES[1]
         assert "Cannot read" in page.inner_text(".result .wrong")
-        browser.close()
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [

@@ -20,7 +20,8 @@ from prometheus_client.registry import Collector
 from starlette.requests import ClientDisconnect
 
 from cytolora.classifier.decision.decide import Prediction
-from cytolora.classifier.serve.guard import App, Receive, Scope, Send, answer_fault
+from cytolora.classifier.serve.guard import App, Receive, Scope, Send
+from cytolora.classifier.serve.problems import Faults
 
 METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Media type of ``Metrics.text``."""
@@ -148,7 +149,7 @@ class Telemetry:
         paths: Collection[str],
     ) -> None:
         """Takes what ``make_app`` was given, and the addresses that are counted one by one."""
-        self._app, self._metrics, self._log, self._root_path = app, metrics, log, root_path
+        self._app, self._metrics, self._log, self._root_path = Faults(app), metrics, log, root_path
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,8 +176,6 @@ class Telemetry:
         try:
             await self._app(scope, receive_noted, send_with_id)
         except Exception as error:
-            if not request.status:
-                await answer_fault(send_with_id)
             request.is_left &= isinstance(error, ClientDisconnect)  # a fault is one, whoever still waits
             raise  # for the server's own log
         finally:
