@@ -10,12 +10,14 @@ the name is taken: on NFS too, and without ``flock``. Its owner touches it every
 time with the time of a file of its own that it has just touched in the same folder. Both are times of the file system:
 no clock of a machine is trusted. A process of this machine that has ended is known by its number at once.
 
-Takeover. The name of a file ends with a generation, and the highest one counts. Whoever finds it dead links the next
-generation: of two takers one wins, for the name can be made once; nobody removes what another one may have made in its
-place, because the winner's name is a new one. Only then the winner removes the older generations. A slow taker may make
-a generation that was made and removed long ago; it lists the folder again after its link, sees a higher one, or a lower
-one that is not the file it found dead, and withdraws. If these are gone as well, their owner has finished: every owner
-looks whether the result is stored after it has its claim.
+Takeover. The name of a file ends with a generation. Whoever finds all generations of a claim dead links the next one:
+of two takers one wins, for the name can be made once; nobody removes what another one may have made in its place,
+because the winner's name is a new one. Only then the winner removes the dead generations that are still there. A slow
+taker may make a generation that was made and removed long ago; it lists the folder again after its link, sees a higher
+one, or a lower one that is not a file it found dead, and withdraws: nobody but itself removes its file while it lives.
+If these are gone as well, their owner has finished: every owner looks whether the result is stored after it has its
+claim. A taker that is killed before it withdraws leaves a dead generation above a living one; so the highest one alone
+never tells that a claim is dead.
 
 No lease excludes an owner that was suspended for longer than a claim lives, and then goes on. It computes what another
 one computes too, finds the run stored, and drops its own (``Store.add``): claims save time, they are no part of what
@@ -25,6 +27,7 @@ keeps results right.
 import errno
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -140,12 +143,14 @@ def living(root: Path) -> list[tuple[Claim, float]]:
         found = [_read(folder, generations) for generations in _listed(folder).values()]
     except OSError as error:
         raise StoreError(f"Cannot read {folder}: {error.strerror or error}. Make it readable.") from error
-    claims = [claim for claim in found if claim is not None]
-    if not claims:
+    if not any(found):
         return []
     now, _ = _now_ns(folder)
-    ages = [(claim, max(0.0, (now - claim.touched_ns) / 1e9)) for claim in sorted(claims, key=lambda one: one.name)]
-    return [(claim, age) for claim, age in ages if not _is_dead(claim, age)]
+    alive = []
+    for claims in found:
+        ages = [(claim, max(0.0, (now - claim.touched_ns) / 1e9)) for claim in claims]
+        alive += [(claim, age) for claim, age in ages if not _is_dead(claim, age)][:1]
+    return sorted(alive, key=lambda one: one[0].name)
 
 
 def sweep(root: Path) -> None:
@@ -154,7 +159,7 @@ def sweep(root: Path) -> None:
     with suppress(OSError, StoreError):
         alive = {claim.path.name for claim, _ in living(root)}
         for stem, generations in _listed(folder).items():
-            if generations[max(generations)] not in alive:
+            if alive.isdisjoint(generations.values()):
                 with suppress(ClaimedError):
                     _take(folder, stem, stem, ()).release()
 
@@ -203,21 +208,22 @@ def _take(folder: Path, stem: str, name: str, runs: tuple[str, ...]) -> _Held:
         for _ in range(_MAX_TRIES):
             before = _listed(folder).get(stem, {})
             seen = _versions(folder, before)
-            claim = _read(folder, before)
-            if claim is not None and not _is_dead(claim, None):
-                raise ClaimedError(str(claim), claim.name)
+            for claim in _read(folder, before):
+                if not _is_dead(claim, None):
+                    raise ClaimedError(str(claim), claim.name)
             generation = max(before, default=-1) + 1
             held = _make(folder / f"{stem}.{generation}.json", name, runs)
             if held is None:
                 continue
             others = _listed(folder).get(stem, {})
             others.pop(generation, None)
-            if max(others, default=-1) > generation or not _versions(folder, others).items() <= seen.items():
+            there = _versions(folder, others)
+            if max(others, default=-1) > generation or not there.items() <= seen.items():
                 held.release()
                 continue
-            for older in before.values():
+            for dead in there:  # any other name may now be that of a taker who is about to withdraw
                 with suppress(OSError):
-                    (folder / older).unlink()
+                    (folder / others[dead]).unlink()
             return held
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -226,7 +232,9 @@ def _take(folder: Path, stem: str, name: str, runs: tuple[str, ...]) -> _Held:
 
 def _make(path: Path, name: str, runs: tuple[str, ...]) -> _Held | None:
     """Makes the file of a claim with its content in it; None if there is one."""
-    content = json_bytes({"version": _VERSION, "name": name, "runs": list(runs), **Owner.this_process().plain()})
+    owner = Owner.this_process().plain()
+    drawn = secrets.token_hex(8)
+    content = json_bytes({"version": _VERSION, "name": name, "runs": list(runs), "drawn": drawn, **owner})
     descriptor, temporary = unfinished.begin_file(path)
     keeps_open = locks.can_lock_unfinished()
     is_kept = False
@@ -283,13 +291,15 @@ def _stem(name: str) -> str:
     return f"{plain}-{sha256_text(name)[:12]}"
 
 
-def _versions(folder: Path, generations: dict[int, str]) -> dict[int, tuple[int, int]]:
-    """Returns what another file of this name, or one that was touched since, would differ in."""
+def _versions(folder: Path, generations: dict[int, str]) -> dict[int, tuple[int, bytes]]:
+    """Returns what another file of this name, or one that was touched since, would differ in.
+
+    Inodes are used again at once and times have steps of milliseconds; what is drawn for the content tells files apart.
+    """
     found = {}
     for generation, name in generations.items():
         with suppress(FileNotFoundError):
-            stat = (folder / name).stat()
-            found[generation] = stat.st_ino, stat.st_mtime_ns
+            found[generation] = _touched_and_content(folder / name)
     return found
 
 
@@ -303,23 +313,26 @@ def _listed(folder: Path) -> dict[str, dict[int, str]]:
     return found
 
 
-def _read(folder: Path, generations: dict[int, str]) -> Claim | None:
-    """Reads the claim that counts; None where it is gone.
+def _read(folder: Path, generations: dict[int, str]) -> list[Claim]:
+    """Reads the generations of a claim that are still there, the highest first.
 
     Raises:
-        StoreError: If a newer version wrote it.
+        StoreError: If a newer version wrote one.
     """
-    if not generations:
-        return None
-    name = generations[max(generations)]
+    claims = []
+    for _, name in sorted(generations.items(), reverse=True):
+        path = folder / name
+        with suppress(FileNotFoundError):
+            claims.append(_parsed(path, *_touched_and_content(path)))
+    return claims
+
+
+def _touched_and_content(path: Path) -> tuple[int, bytes]:
     try:
-        with (folder / name).open("rb") as file:  # opened, a network file system asks for the time anew
-            touched, content = os.fstat(file.fileno()).st_mtime_ns, file.read()
+        with path.open("rb") as file:  # opened, a network file system asks for the time anew
+            return os.fstat(file.fileno()).st_mtime_ns, file.read()
     except PermissionError:  # another user's
-        touched, content = (folder / name).stat().st_mtime_ns, b""
-    except FileNotFoundError:
-        return None
-    return _parsed(folder / name, touched, content)
+        return path.stat().st_mtime_ns, b""
 
 
 def _parsed(path: Path, touched_ns: int, content: bytes) -> Claim:
