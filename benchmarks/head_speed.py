@@ -6,7 +6,7 @@
 
 Features are drawn around the texts of seven classes, ten images to a group, with four validation images of each class.
 The closed-form heads together, ProKeR apart, are to take under a second; the last line measures them in one go, with
-the folds of cross-validation divided once for all of them, as in a run.
+the folds of cross-validation divided and the images added up once for all of them, as in a run.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from cytolora.config.run import HeadSpec
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.text.embeddings import ClassText
 from cytolora.training.heads.fitted import HEADS
+from cytolora.training.heads.draws import forget_draws
 from cytolora.training.heads.folds import forget_folds
 from cytolora.training.heads.labelled import Labelled
 
@@ -47,6 +48,12 @@ def drawn(number: int, feature_dim: int, *, seed: int) -> Labelled:
     )
 
 
+def forget() -> None:
+    """Forgets what heads fitted before have left for the next."""
+    forget_draws()
+    forget_folds()
+
+
 def measured(options: argparse.Namespace) -> Iterator[Row]:
     """Measures each head, all seeds one after the other or in its batched pass."""
     seeds = list(range(options.seeds))
@@ -66,18 +73,18 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     names = options.head or [head.name for head in HEADS]
     for name in names:
         HEADS.get(name).fit(small, val[0], HeadSpec(), 0)  # whatever the first call loads
-        forget_folds()
+        forget()
         seconds = cpu_seconds(lambda name=name: work(name))
         where = f"{FITTED[name].solution}; {conditions}"
         yield Row(part="head-speed", name=name, figures={"CPU s": (seconds,)}, conditions=where)
     closed = [name for name in names if FITTED[name].solution == "closed form" and name != APART]
-    forget_folds()
+    forget()
     seconds = cpu_seconds(lambda: [work(name) for name in closed])
     yield Row(
         part="head-speed",
         name="closed form together",
         figures={"CPU s": (seconds,)},
-        conditions=f"without {APART}, folds divided once; {conditions}",
+        conditions=f"without {APART}, folds divided and images added up once; {conditions}",
     )
 
 

@@ -135,7 +135,7 @@ def _refusing_none(name: str, head: FittedHead) -> FittedHead:
 
 
 _HEADS: Mapping[str, FittedHead] = {
-    "gda": _affine(lambda known, val, spec, seed: gaussian(known, spec)),
+    "gda": _affine(lambda known, val, spec, seed: gaussian(known, spec, seed=seed)),
     "logistic": _affine(lambda known, val, spec, seed: logistic(known, spec, seed=seed)),
     "ridge": _affine(lambda known, val, spec, seed: ridge(known, spec, seed=seed)),
     "nearest-mean": _affine(lambda known, val, spec, seed: nearest_mean(known, spec)),

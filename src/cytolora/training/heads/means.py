@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
+from torch import Tensor
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.training.heads.affine import AffineHead, scaled
-from cytolora.training.heads.folds import Fold, group_folds
+from cytolora.training.heads.draws import Draw, draw_of
+from cytolora.training.heads.folds import Fold
 from cytolora.training.heads.labelled import Labelled
+from cytolora.training.heads.moments import class_sums
 
-Rows = Float64[np.ndarray, "images features"]
+Means = Float64[np.ndarray, "present features"]
 
 
 def nearest_mean(known: Labelled, spec: HeadSpec) -> AffineHead:
@@ -20,8 +23,14 @@ def nearest_mean(known: Labelled, spec: HeadSpec) -> AffineHead:
     The logit is ``m_c z - |m_c|^2 / 2``: minus half the squared distance, but for what all classes share.
     """
     centre = known.features.mean(dim=0) if spec.centre else None
-    present, means, _ = _class_means(scaled(known.features, centre).double().numpy(), known.labels.numpy())
-    return AffineHead.of_classes(means, -(means**2).sum(axis=1) / 2, present, known.num_classes, centre)
+    draw = draw_of(known)
+    means = draw.means if centre is None else _means_around(centre, known, draw)
+    return AffineHead.of_classes(means, -(means**2).sum(axis=1) / 2, draw.present, known.num_classes, centre)
+
+
+def _means_around(centre: Tensor, known: Labelled, draw: Draw) -> Means:
+    rows = scaled(known.features, centre).double().numpy()
+    return class_sums(rows, draw.labels, len(draw.present)) / draw.counts[:, None]
 
 
 def prototypes(known: Labelled, *, seed: int) -> AffineHead:
@@ -31,33 +40,29 @@ def prototypes(known: Labelled, *, seed: int) -> AffineHead:
     cross-entropy in cross-validation over groups, 1 where a class comes from one group only, as with 1 shot. The class
     with the largest probability is that of ``nearest_mean``.
     """
-    rows = scaled(known.features).double().numpy()
-    present, means, labels = _class_means(rows, known.labels.numpy())
-    folds = group_folds(labels, known.units, seed=seed) if len(present) > 1 else []
-    temperature = 1.0
+    draw = draw_of(known)
+    means, folds, temperature = draw.means, draw.folds(seed), 1.0
     if folds:
-        scores = np.concatenate(list(_of_folds_left_out(rows, labels, folds)))
-        temperature = fit_temperature(scores, labels[np.concatenate([left for _, left in folds])])
+        scores = np.concatenate(list(_of_folds_left_out(draw, folds)))
+        temperature = fit_temperature(scores, draw.labels[np.concatenate([left for _, left in folds])])
     weight, bias = 2 * means / temperature, -(means**2).sum(axis=1) / temperature
-    return AffineHead.of_classes(weight, bias, present, known.num_classes)
+    return AffineHead.of_classes(weight, bias, draw.present, known.num_classes)
 
 
-def _of_folds_left_out(
-    rows: Rows, labels: Int64[np.ndarray, " images"], folds: Sequence[Fold]
-) -> Iterator[Float64[np.ndarray, "_ present"]]:
+def _of_folds_left_out(draw: Draw, folds: Sequence[Fold]) -> Iterator[Float64[np.ndarray, "_ present"]]:
     """Yields minus the squared distances of left-out images to class means, but for what all classes share.
 
     The means of a fold come from the sums over all images less those over the images that it leaves out.
     """
-    one_hot = np.eye(labels.max() + 1)[:, labels]
-    sums, counts = one_hot @ rows, one_hot.sum(axis=1)
+    num_classes = len(draw.present)
     for _, left in folds:  # all others are trained on
-        apart, own = one_hot[:, left], rows[left]
-        of_train = (sums - apart @ own) / (counts - apart.sum(axis=1))[:, None]
+        own, labels = draw.rows[left], draw.labels[left]
+        counts = draw.counts - np.bincount(labels, minlength=num_classes)
+        of_train = (draw.sums - class_sums(own, labels, num_classes)) / counts[:, None]
         yield 2 * own @ of_train.T - (of_train**2).sum(axis=1)
 
 
-def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
+def gaussian(known: Labelled, spec: HeadSpec, *, seed: int = 0) -> AffineHead:
     """Fits Gaussian discriminant analysis with one covariance and uniform priors (Wang et al. 2024, arXiv:2402.04087).
 
     The covariance is that of all images around their class means, shrunk towards a multiple of the identity:
@@ -66,12 +71,13 @@ def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
     taken to be the identity: the nearest class mean. Predictions are those of scikit-learn's LDA with this shrinkage
     and uniform priors where classes are of one size; where they are not, that weighs the covariances of classes alike,
     and this one the images.
+
+    Args:
+        seed: Of the folds of other heads: the sums over the images are made by them, for all heads of the draw.
     """
-    rows = scaled(known.features).double().numpy()
-    present, means, index = _class_means(rows, known.labels.numpy())
-    num_images, dim = rows.shape
-    spread = np.subtract(rows, means[index], out=rows)
-    squares = spread.T @ spread
+    draw = draw_of(known)
+    means, (num_images, dim) = draw.means, draw.rows.shape
+    squares = _within(draw, seed)
     shrinkage = dim / (num_images - 1 + dim) if spec.shrinkage is None else spec.shrinkage
     trace = float(np.trace(squares)) / max(1, num_images - 1)
     away = means - means.mean(axis=0)  # what all classes share would only cost digits
@@ -82,15 +88,16 @@ def gaussian(known: Labelled, spec: HeadSpec) -> AffineHead:
         covariance[np.diag_indices(dim)] += shrinkage * trace / dim
         weight = _solved(covariance, away)
     bias = -(weight * (means + means.mean(axis=0))).sum(axis=1) / 2
-    return AffineHead.of_classes(weight, bias, present, known.num_classes)
+    return AffineHead.of_classes(weight, bias, draw.present, known.num_classes)
 
 
-def _class_means(
-    rows: Rows, labels: Int64[np.ndarray, " images"]
-) -> tuple[Int64[np.ndarray, " present"], Float64[np.ndarray, "present features"], Int64[np.ndarray, " images"]]:
-    """Returns the classes that occur, their means, and labels counted among them."""
-    present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return present, (np.eye(len(present))[:, index] @ rows) / counts[:, None], index
+def _within(draw: Draw, seed: int) -> Float64[np.ndarray, "features features"]:
+    """Returns the sums of products of images around their class means."""
+    divided = draw.divided(seed)
+    if divided is None:
+        spread = draw.rows - draw.means[draw.labels]
+        return spread.T @ spread
+    return divided.everything.squares - draw.sums.T @ draw.means
 
 
 def _solved(

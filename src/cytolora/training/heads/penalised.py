@@ -8,10 +8,11 @@ from jaxtyping import Float64
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, probabilities
-from cytolora.training.heads.affine import AffineHead, scaled
-from cytolora.training.heads.folds import Fold, group_folds
+from cytolora.training.heads.affine import AffineHead
+from cytolora.training.heads.draws import Draw, draw_of
+from cytolora.training.heads.folds import Fold
 from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.logistic import Labels, Logistic, Map, Rows
+from cytolora.training.heads.logistic import Logistic, Map
 from cytolora.training.heads.ridge import RidgeSolver
 
 PENALTIES = (1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
@@ -40,7 +41,7 @@ class _Solver(Protocol):
 
 def logistic(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
     """Fits multinomial logistic regression by L-BFGS on features scaled to length 1."""
-    return _penalised(known, spec, Logistic, seed=seed, with_temperature=False)
+    return _penalised(known, spec, lambda draw: Logistic(draw.rows, draw.labels), seed=seed, with_temperature=False)
 
 
 def ridge(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
@@ -49,18 +50,20 @@ def ridge(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
     Scores are no logits: they are divided by the temperature that fits the held-out images of cross-validation, by 1
     where there is none.
     """
-    return _penalised(known, spec, RidgeSolver, seed=seed, with_temperature=True)
+    def solver_of(draw: Draw) -> RidgeSolver:
+        return RidgeSolver(draw.rows, draw.labels, draw.divided(seed))
+
+    return _penalised(known, spec, solver_of, seed=seed, with_temperature=True)
 
 
 def _penalised(
-    known: Labelled, spec: HeadSpec, solver_of: Callable[[Rows, Labels], _Solver], *, seed: int, with_temperature: bool
+    known: Labelled, spec: HeadSpec, solver_of: Callable[[Draw], _Solver], *, seed: int, with_temperature: bool
 ) -> AffineHead:
-    rows = scaled(known.features).double().numpy()
-    present, labels = np.unique(known.labels.numpy(), return_inverse=True)
-    folds = group_folds(labels, known.units, seed=seed) if len(present) > 1 else []
+    draw = draw_of(known)
+    labels, folds = draw.labels, draw.folds(seed)
     penalties = PENALTIES if spec.penalty is None else (spec.penalty,)
     penalty, temperature = spec.penalty or UNCHOSEN, 1.0
-    solver = solver_of(rows, labels)
+    solver = solver_of(draw)
     if folds and (with_temperature or len(penalties) > 1):
         truth = labels[np.concatenate([left for _, left in folds])]
         penalties = solver.contenders(folds, penalties)
@@ -70,4 +73,4 @@ def _penalised(
             losses.append((cross_entropy(truth, probabilities(scores, scale)), candidate, scale))
         _, penalty, temperature = min(losses, key=lambda found: found[0])  # of equals the strongest penalty
     weight, bias = solver.fit(penalty)
-    return AffineHead.of_classes(weight / temperature, bias / temperature, present, known.num_classes)
+    return AffineHead.of_classes(weight / temperature, bias / temperature, draw.present, known.num_classes)

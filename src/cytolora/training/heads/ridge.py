@@ -1,8 +1,7 @@
 """Ridge regression of the classes from sums over images, and the choice of its penalty with few equations solved."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -10,71 +9,30 @@ from jaxtyping import Float64, Int64
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, least_cross_entropy, probabilities
 from cytolora.training.heads.folds import Fold
 from cytolora.training.heads.logistic import Labels, Map, Rows
+from cytolora.training.heads.moments import Divided, Moments
 
 _ROUNDING = 1e-9
 """Of a bound that is a sum over folds: relative, and near 0 in nats, where nothing of its digits is left."""
 
-Targets = Float64[np.ndarray, "images classes"]
 Squares = Float64[np.ndarray, "features features"]
-Products = Float64[np.ndarray, "features classes"]
 Scores = Float64[np.ndarray, "images classes"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Moments:
-    """Sums over images: all that ridge regression needs of them, and what can be taken from the sums over others."""
-
-    count: int
-    rows: Float64[np.ndarray, " features"]
-    targets: Float64[np.ndarray, " classes"]
-    squares: Squares
-    products: Products
-
-    @staticmethod
-    def of(rows: Rows, targets: Targets) -> "_Moments":
-        return _Moments(
-            count=len(rows),
-            rows=rows.sum(axis=0),
-            targets=targets.sum(axis=0),
-            squares=rows.T @ rows,
-            products=rows.T @ targets,
-        )
-
-    def plus(self, other: "_Moments") -> "_Moments":
-        """Returns the sums over both; they take the memory of these squares, which are lost."""
-        return _Moments(
-            count=self.count + other.count,
-            rows=self.rows + other.rows,
-            targets=self.targets + other.targets,
-            squares=np.add(self.squares, other.squares, out=self.squares),
-            products=self.products + other.products,
-        )
-
-    def less(self, part: "_Moments") -> "_Moments":
-        """Returns the sums over the other images; they take the memory of the part's squares, which are lost."""
-        return _Moments(
-            count=self.count - part.count,
-            rows=self.rows - part.rows,
-            targets=self.targets - part.targets,
-            squares=np.subtract(self.squares, part.squares, out=part.squares),
-            products=self.products - part.products,
-        )
 
 
 class _Equations:
     """The normal equations of some images around their means: the bias bears no penalty."""
 
-    def __init__(self, moments: _Moments, memory: Squares) -> None:
-        """Centres the sums, whose own squares are lost.
+    def __init__(self, moments: Moments, memory: Squares) -> None:
+        """Centres the sums.
 
         Args:
             memory: Written over.
         """
-        self._moments = moments
-        mean = moments.rows / moments.count
-        self._squares = moments.squares
-        self._squares -= np.multiply.outer(mean, moments.rows, out=memory)
-        self._products = moments.products - np.outer(mean, moments.targets)
+        count = moments.counts.sum()
+        self._mean, self._targets = moments.sums.sum(axis=0) / count, 2 * moments.counts / count - 1
+        np.multiply.outer(count * self._mean, self._mean, out=memory)
+        self._squares = moments.squares - memory
+        products = 2 * moments.sums - count * self._mean
+        self._products = (products - np.outer(count * self._targets, self._mean)).T
 
     def solved(self, penalty: float, memory: Squares) -> Map:
         """Solves for weight and bias; of smallest length where the equations are singular.
@@ -82,17 +40,17 @@ class _Equations:
         Args:
             memory: Written over.
         """
-        from scipy.linalg import cho_factor, cho_solve  # slow to load
+        from scipy.linalg.lapack import dposv  # slow to load
 
         np.copyto(memory, self._squares)
         memory[np.diag_indices(len(memory))] += penalty
-        try:  # transposed they are the same, and lie in memory as LAPACK takes them
-            factor = cho_factor(memory.T, lower=True, overwrite_a=True, check_finite=False)
-            weight = cho_solve(factor, self._products, check_finite=False).T
-        except np.linalg.LinAlgError:  # a penalty below the rounding of the squares
+        # transposed they are the same, and lie in memory as LAPACK takes them
+        _, found, fault = dposv(memory.T, self._products, lower=True, overwrite_a=True)
+        if fault:  # a penalty below the rounding of the squares
             equations = self._squares + penalty * np.eye(len(memory))
-            weight = (np.linalg.pinv(equations, hermitian=True) @ self._products).T
-        return weight, (self._moments.targets - weight @ self._moments.rows) / self._moments.count
+            found = np.linalg.pinv(equations, hermitian=True) @ self._products
+        weight = found.T
+        return weight, self._targets - weight @ self._mean
 
 
 class RidgeSolver:
@@ -101,10 +59,16 @@ class RidgeSolver:
     A fold is trained on the sums over all images less its own, each computed once.
     """
 
-    def __init__(self, rows: Rows, labels: Labels) -> None:
+    def __init__(self, rows: Rows, labels: Labels, divided: Divided | None = None) -> None:
+        """Solves nothing yet.
+
+        Args:
+            divided: The sums over the images, by the folds that ``held_out`` and ``contenders`` are given, where they
+                are known.
+        """
         self._rows, self._basis = _turned(rows)
         self._labels = labels
-        self._targets = 2.0 * np.eye(labels.max() + 1)[labels] - 1
+        self._divided_before = divided if self._basis is None else None
         self._memory = np.empty((self._rows.shape[1],) * 2)
         self._all: _Equations | None = None
         self._left_out: tuple[Sequence[Fold], list[_LeftOut]] | None = None
@@ -139,17 +103,16 @@ class RidgeSolver:
     def fit(self, penalty: float) -> Map:
         """Fits all images."""
         if self._all is None:
-            self._all = _Equations(_Moments.of(self._rows, self._targets), self._memory)
+            known = self._divided_before or Divided.of(self._rows, self._labels, [])
+            self._all = _Equations(known.everything, self._memory)
         weight, bias = self._all.solved(penalty, self._memory)
         return (weight if self._basis is None else weight @ self._basis.T), bias
 
     def _divided(self, folds: Sequence[Fold]) -> "list[_LeftOut]":
         if self._left_out is None or self._left_out[0] is not folds:
-            parts = [_Moments.of(self._rows[left], self._targets[left]) for _, left in folds]
-            rest = np.setdiff1d(np.arange(len(self._rows)), np.concatenate([left for _, left in folds]))
-            everything = reduce(_Moments.plus, parts, _Moments.of(self._rows[rest], self._targets[rest]))
-            trained = [_Equations(everything.less(part), self._memory) for part in parts]
-            self._all = _Equations(everything, self._memory)
+            known = self._divided_before or Divided.of(self._rows, self._labels, folds)
+            trained = [_Equations(known.everything.less(part), self._memory) for part in known.left_out]
+            self._all = _Equations(known.everything, self._memory)
             pairs = zip(trained, folds, strict=True)
             left_out = [
                 _LeftOut(self._rows[left], self._labels[left], others, self._memory) for others, (_, left) in pairs

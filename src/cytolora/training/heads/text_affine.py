@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from cytolora.models.encoder_with_head import seeded_head
 from cytolora.training.heads.affine import AffineHead, scaled
+from cytolora.training.heads.draws import draw_of
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.steps import SteppedHead
 
@@ -28,11 +29,10 @@ def ss_text(known: Labelled) -> AffineHead:
     all classes where there is none. With s = 100 and unit features the images outweigh the text from the first shot on;
     the public code, which takes features as they were stored, shares that.
     """
-    text = known.class_text
-    z, t = scaled(known.features).double(), text.embeddings.double()
-    one_hot = F.one_hot(known.labels, known.num_classes).double()
-    counts = one_hot.sum(dim=0)
-    weight = t + text.logit_scale * (counts / max(1, len(z))).unsqueeze(1) * (one_hot.T @ z)
+    text, draw = known.class_text, draw_of(known)
+    weight = text.embeddings.double()
+    shares = torch.from_numpy(draw.counts / max(1, len(draw.rows))).unsqueeze(1)
+    weight[draw.present] += text.logit_scale * shares * torch.from_numpy(draw.sums)
     weight = weight - F.normalize(2 * weight - weight.mean(dim=0), dim=1)
     weight = text.logit_scale * F.normalize(weight, dim=1)
     return AffineHead(weight=weight.float(), bias=torch.zeros(known.num_classes))

@@ -1,9 +1,9 @@
 """Heads that compare images with all training images and with the text of the classes: Tip-Adapter and ProKeR."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Float64
@@ -12,6 +12,7 @@ from torch import Tensor
 from cytolora.config.run import HeadSpec
 from cytolora.errors import ConfigError
 from cytolora.training.heads.affine import scaled
+from cytolora.training.heads.draws import draw_of
 from cytolora.training.heads.labelled import ROWS, Labelled, by_rows
 
 TIP_BETAS = tuple(0.1 + step * (12 - 0.1) / 200 for step in range(200))
@@ -21,6 +22,8 @@ TIP_START = (2.0, 1.0)
 """Alpha and beta before the search, in the same benchmark: what equal accuracies fall to."""
 _PROKER = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 """By images of each class, beta and lambda (public code, configs_proker/hyperparameters.json)."""
+_SEARCHED = 2**17
+"""Comparisons of validation with training images at a time; the search takes 30 numbers for each, 32 MB."""
 MAX_SOLVED = 10_000
 """Training images of ProKeR, which solves as many equations: 0.8 GB and a minute there."""
 
@@ -44,11 +47,13 @@ def tip_search(known: Labelled, val: Labelled, spec: HeadSpec) -> TipChoice:
     alphas = (start_alpha,) if spec.alpha is not None else (start_alpha, *TIP_ALPHAS)
     betas = (start_beta,) if spec.beta is not None else (start_beta, *TIP_BETAS)
     factors = torch.tensor(alphas, dtype=torch.float64).view(-1, 1, 1)
+    keys, classes = torch.from_numpy(draw_of(known).rows), class_weights(known)
     right = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
-    for features, labels in zip(val.features.split(ROWS), val.labels.split(ROWS), strict=True):
-        base, cosines, classes = _tip_parts(known, features)
-        for counts, votes in zip(right, _votes_at(betas, cosines, classes), strict=True):
-            counts += ((base + factors * votes).argmax(dim=2) == labels).sum(dim=1)
+    size = max(1, min(ROWS, _SEARCHED // max(1, len(keys))))
+    for features, labels in zip(val.features.split(size), val.labels.split(size), strict=True):
+        base, cosines = _tip_parts(keys, known, features)
+        votes = _votes_at(betas, cosines, classes)
+        right += ((base + factors * votes.unsqueeze(1)).argmax(dim=3) == labels).sum(dim=2)
     most = int(right.max())
     beta_index, alpha_index = (right == most).nonzero()[0].tolist()  # the first of equals
     return TipChoice(alphas[alpha_index], betas[beta_index], most)
@@ -56,21 +61,37 @@ def tip_search(known: Labelled, val: Labelled, spec: HeadSpec) -> TipChoice:
 
 def _votes_at(
     betas: Sequence[float], cosines: Float64[Tensor, "queries images"], classes: Float64[Tensor, "images classes"]
-) -> Iterator[Float64[Tensor, "queries classes"]]:
-    """Yields ``_votes`` for one beta and then for ``TIP_BETAS``, from one to the next by a product, not a power."""
-    yield _votes(cosines, classes, betas[0])
+) -> Float64[Tensor, "betas queries classes"]:
+    """Returns ``_votes`` for one beta and then for ``TIP_BETAS``.
+
+    Those are evenly spaced, so that the likeness at the k-th is that at the first times a factor to the power k. With k
+    = i n + j it is a power of each image to i n times one to j: 2 n powers, and products of matrices for all n n betas.
+    """
+    first = _votes(cosines, classes, betas[0]).unsqueeze(0)
     if len(betas) == 1:
-        return
-    weights, index = classes.max(dim=1)
-    order = index.argsort(stable=True)  # images of a class side by side: a sum, not a product with mostly zeros
-    present, sizes = index[order].unique_consecutive(return_counts=True)
-    cosines, sizes, votes = cosines[:, order], sizes.tolist(), torch.zeros(len(cosines), classes.shape[1]).double()
-    weight_of = weights[order[np.cumsum([0, *sizes[:-1]])]]
-    likeness, factor = (torch.exp(-beta * (1 - cosines)) for beta in (TIP_BETAS[0], TIP_BETAS[1] - TIP_BETAS[0]))
-    for step in range(len(TIP_BETAS)):
-        parts = (likeness if step == 0 else likeness.mul_(factor)).split(sizes, dim=1)
-        votes[:, present] = torch.stack([part.sum(dim=1) for part in parts], dim=1) * weight_of
-        yield votes
+        return first
+    step, side = TIP_BETAS[1] - TIP_BETAS[0], math.isqrt(len(TIP_BETAS) - 1) + 1
+    apart = 1 - cosines
+    large = _powers(torch.exp(-TIP_BETAS[0] * apart), torch.exp(-step * side * apart), side)
+    small = _powers(torch.ones_like(apart), torch.exp(-step * apart), side)
+    votes = torch.zeros(side * side, len(cosines), classes.shape[1], dtype=torch.float64)
+    for label, weights in enumerate(classes.T):
+        of_class = weights.nonzero().squeeze(1)
+        if len(of_class):
+            products = large[:, :, of_class].transpose(0, 1) @ small[:, :, of_class].permute(1, 2, 0)
+            votes[:, :, label] = weights[of_class[0]] * products.flatten(1).T
+    return torch.cat([first, votes[: len(TIP_BETAS)]])
+
+
+def _powers(
+    start: Float64[Tensor, "queries images"], factor: Float64[Tensor, "queries images"], number: int
+) -> Float64[Tensor, "powers queries images"]:
+    """Returns ``start``, ``start factor``, ``start factor^2`` and so on."""
+    powers = start.new_empty(number, *start.shape)
+    powers[0] = start
+    for index in range(1, number):
+        torch.mul(powers[index - 1], factor, out=powers[index])
+    return powers
 
 
 def tip_logits(
@@ -83,8 +104,10 @@ def tip_logits(
     a class of mean size, so that the sizes are no prior; with equal ones that changes nothing.
     """
 
+    keys, classes = scaled(known.features).double(), class_weights(known)
+
     def logits(part: Tensor) -> Tensor:
-        base, cosines, classes = _tip_parts(known, part)
+        base, cosines = _tip_parts(keys, known, part)
         return (base + alpha * _votes(cosines, classes, beta)).float()
 
     return by_rows(queries, logits)
@@ -134,11 +157,11 @@ def proker_logits(
 
 
 def _tip_parts(
-    known: Labelled, queries: Float32[Tensor, "queries features"]
-) -> tuple[Float64[Tensor, "queries classes"], Float64[Tensor, "queries images"], Float64[Tensor, "images classes"]]:
-    """Returns zero-shot logits, cosines with the training images, and their classes, one-hot, weighed by size."""
-    z, keys, text = scaled(queries).double(), scaled(known.features).double(), known.class_text
-    return text.logit_scale * z @ text.embeddings.double().T, z @ keys.T, class_weights(known)
+    keys: Float64[Tensor, "images features"], known: Labelled, queries: Float32[Tensor, "queries features"]
+) -> tuple[Float64[Tensor, "queries classes"], Float64[Tensor, "queries images"]]:
+    """Returns zero-shot logits, and cosines with the training images."""
+    z, text = scaled(queries).double(), known.class_text
+    return text.logit_scale * z @ text.embeddings.double().T, z @ keys.T
 
 
 def class_weights(known: Labelled) -> Float64[Tensor, "images classes"]:
