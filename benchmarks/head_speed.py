@@ -21,8 +21,8 @@ from rows import Row, add_rows_option, show
 from cytolora.config.run import HeadSpec
 from cytolora.models.adapters.head_methods import FITTED
 from cytolora.models.text.embeddings import ClassText
-from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.draws import forget_draws
+from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.folds import forget_folds
 from cytolora.training.heads.labelled import Labelled
 

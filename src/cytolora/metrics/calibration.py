@@ -55,6 +55,8 @@ def fit_temperature(logits: Float[np.ndarray, "images classes"], labels: Int[np.
         each = np.log(np.exp(factor * below_top).sum(axis=0)) - factor * of_truth  # classes by rows: quick to add up
         return float(np.minimum(each, highest).mean())
 
+    if (end := _end_of_range(below_top, of_truth)) is not None:
+        return end
     optimum = minimize_scalar(
         loss,
         bounds=_LOG_TEMPERATURES,
@@ -62,6 +64,26 @@ def fit_temperature(logits: Float[np.ndarray, "images classes"], labels: Int[np.
         options={"xatol": 1e-6},
     )
     return float(np.exp(optimum.x))
+
+
+def _end_of_range(
+    below_top: Float64[np.ndarray, "classes images"], of_truth: Float64[np.ndarray, " images"]
+) -> float | None:
+    """Returns the end of the range at which the cross-entropy is lowest, which a search comes near in many steps only.
+
+    None where it is inside, or where the limit of the loss of an image may count: without it the loss is convex in the
+    inverse temperature, and its slope at an end tells.
+    """
+    lowest, highest = _LOG_TEMPERATURES
+    for log_temperature, sign in ((lowest, 1), (highest, -1)):
+        factor = np.exp(-log_temperature)
+        powers = np.exp(factor * below_top)
+        totals = powers.sum(axis=0)
+        if log_temperature == lowest and (np.log(totals) - factor * of_truth).max() >= -np.log(_MIN_PROBABILITY):
+            return None
+        if sign * ((powers * below_top).sum(axis=0) / totals - of_truth).sum() <= 0:
+            return float(np.exp(log_temperature))
+    return None
 
 
 def least_cross_entropy(logits: Float[np.ndarray, "images classes"], labels: Int[np.ndarray, " images"]) -> float:

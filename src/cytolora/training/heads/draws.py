@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float64, Int64
 
 from cytolora.training.heads.affine import scaled
-from cytolora.training.heads.folds import Fold, group_folds
+from cytolora.training.heads.folds import MAX_FOLDS, Fold, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.moments import Divided, class_sums
 
-_MAX_BYTES = 256 * 2**20
-"""Of all draws that are kept; three of 4,000 x 768 features take 210 MB."""
+_MAX_BYTES = 320 * 2**20
+"""Of all draws that are kept; three of 4,000 x 768 features take 283 MB."""
 
 
 class Draw:
@@ -66,8 +66,9 @@ class Draw:
     @property
     def num_bytes(self) -> int:
         """What it takes at most, once all of it was asked for with one seed."""
-        squares = 7 * self.rows.shape[1] ** 2 * 8 if len(self.rows) >= self.rows.shape[1] else 0
-        return self._known.features.nbytes + self.rows.nbytes + squares
+        num_images, dim = self.rows.shape
+        divided = self.rows.nbytes + (MAX_FOLDS + 1) * dim**2 * 8 if num_images >= dim else 0
+        return self._known.features.nbytes + self.rows.nbytes + divided
 
     def is_of(self, known: Labelled) -> bool:
         """Whether these are the images, by content; features that were written to since are others."""

@@ -1,6 +1,6 @@
 """Heads from class means in closed form: nearest class mean, and Gaussian discriminant analysis."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -43,23 +43,30 @@ def prototypes(known: Labelled, *, seed: int) -> AffineHead:
     draw = draw_of(known)
     means, folds, temperature = draw.means, draw.folds(seed), 1.0
     if folds:
-        scores = np.concatenate(list(_of_folds_left_out(draw, folds)))
-        temperature = fit_temperature(scores, draw.labels[np.concatenate([left for _, left in folds])])
+        temperature = fit_temperature(_left_out(draw, folds), draw.labels[np.concatenate([left for _, left in folds])])
     weight, bias = 2 * means / temperature, -(means**2).sum(axis=1) / temperature
     return AffineHead.of_classes(weight, bias, draw.present, known.num_classes)
 
 
-def _of_folds_left_out(draw: Draw, folds: Sequence[Fold]) -> Iterator[Float64[np.ndarray, "_ present"]]:
-    """Yields minus the squared distances of left-out images to class means, but for what all classes share.
+def _left_out(draw: Draw, folds: Sequence[Fold]) -> Float64[np.ndarray, "images present"]:
+    """Returns minus the squared distances of left-out images, fold by fold, to the means of the others of each class.
 
-    The means of a fold come from the sums over all images less those over the images that it leaves out.
+    But for what all classes share. The means come from the sums over all images less those that the fold leaves out.
     """
     num_classes = len(draw.present)
-    for _, left in folds:  # all others are trained on
-        own, labels = draw.rows[left], draw.labels[left]
-        counts = draw.counts - np.bincount(labels, minlength=num_classes)
-        of_train = (draw.sums - class_sums(own, labels, num_classes)) / counts[:, None]
-        yield 2 * own @ of_train.T - (of_train**2).sum(axis=1)
+    place = np.full(len(draw.rows), len(folds) * num_classes)  # of an image that no fold leaves out: after all of them
+    for fold, (_, left) in enumerate(folds):
+        place[left] = fold * num_classes + draw.labels[left]
+    shape = len(folds), num_classes
+    counts = draw.counts - np.bincount(place, minlength=len(folds) * num_classes)[: len(folds) * num_classes].reshape(
+        shape
+    )
+    sums = class_sums(draw.rows, place, len(folds) * num_classes + 1)[:-1].reshape(*shape, -1)
+    means = (draw.sums - sums) / counts[:, :, None]
+    scores = 2 * (draw.rows @ means.reshape(len(folds) * num_classes, -1).T).reshape(-1, *shape) - (means**2).sum(
+        axis=2
+    )
+    return np.concatenate([scores[left, fold] for fold, (_, left) in enumerate(folds)])
 
 
 def gaussian(known: Labelled, spec: HeadSpec, *, seed: int = 0) -> AffineHead:

@@ -1,7 +1,7 @@
 """Sums over labelled images from which closed-form heads follow, and their division by cross-validation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -37,10 +37,16 @@ class Moments:
             squares=rows.T @ rows,
         )
 
+    def copy(self) -> "Moments":
+        """Returns the same sums with squares of their own."""
+        return replace(self, squares=self.squares.copy())
+
     def plus(self, other: "Moments") -> "Moments":
-        """Returns the sums over both."""
+        """Returns the sums over both; they take the memory of these squares, which are lost."""
         return Moments(
-            counts=self.counts + other.counts, sums=self.sums + other.sums, squares=self.squares + other.squares
+            counts=self.counts + other.counts,
+            sums=self.sums + other.sums,
+            squares=np.add(self.squares, other.squares, out=self.squares),
         )
 
     def less(self, part: "Moments") -> "Moments":
@@ -52,21 +58,26 @@ class Moments:
 
 @dataclass(frozen=True, kw_only=True)
 class Divided:
-    """Sums over all images, and over those that each fold leaves out."""
+    """Sums over all images, and those that each fold leaves out with the sums over them."""
 
     everything: Moments
     left_out: Sequence[Moments]
+    rows: Sequence[Float64[np.ndarray, "_ features"]]
+    """Left out by each fold, in its order."""
 
     @staticmethod
     def of(rows: Rows, labels: Labels, folds: Sequence[Fold]) -> "Divided":
         """Adds up every image once."""
         num_classes = int(labels.max()) + 1
-        parts = [Moments.of(rows[left], labels[left], num_classes) for _, left in folds]
-        is_left = np.zeros(len(rows), dtype=bool)
+        is_rest = np.ones(len(rows), dtype=bool)
         for _, left in folds:
-            is_left[left] = True
-        rest = [] if is_left.all() else [Moments.of(rows[~is_left], labels[~is_left], num_classes)]
-        return Divided(everything=reduce(Moments.plus, [*parts, *rest]), left_out=parts)
+            is_rest[left] = False
+        own = [rows[left] for _, left in folds]
+        parts = [Moments.of(each, labels[left], num_classes) for each, (_, left) in zip(own, folds, strict=True)]
+        has_rest = bool(is_rest.any())
+        first = Moments.of(rows[is_rest], labels[is_rest], num_classes) if has_rest else parts[0].copy()
+        everything = reduce(Moments.plus, parts if has_rest else parts[1:], first)
+        return Divided(everything=everything, left_out=parts, rows=own)
 
 
 def class_sums(rows: Rows, labels: Labels, num_classes: int) -> Float64[np.ndarray, "classes features"]:

@@ -50,6 +50,7 @@ def ridge(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
     Scores are no logits: they are divided by the temperature that fits the held-out images of cross-validation, by 1
     where there is none.
     """
+
     def solver_of(draw: Draw) -> RidgeSolver:
         return RidgeSolver(draw.rows, draw.labels, draw.divided(seed))
 

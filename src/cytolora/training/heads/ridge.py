@@ -22,7 +22,7 @@ class _Equations:
     """The normal equations of some images around their means: the bias bears no penalty."""
 
     def __init__(self, moments: Moments, memory: Squares) -> None:
-        """Centres the sums.
+        """Centres the sums, whose own squares are lost.
 
         Args:
             memory: Written over.
@@ -30,7 +30,7 @@ class _Equations:
         count = moments.counts.sum()
         self._mean, self._targets = moments.sums.sum(axis=0) / count, 2 * moments.counts / count - 1
         np.multiply.outer(count * self._mean, self._mean, out=memory)
-        self._squares = moments.squares - memory
+        self._squares = np.subtract(moments.squares, memory, out=moments.squares)
         products = 2 * moments.sums - count * self._mean
         self._products = (products - np.outer(count * self._targets, self._mean)).T
 
@@ -104,7 +104,7 @@ class RidgeSolver:
         """Fits all images."""
         if self._all is None:
             known = self._divided_before or Divided.of(self._rows, self._labels, [])
-            self._all = _Equations(known.everything, self._memory)
+            self._all = _Equations(known.everything.copy(), self._memory)
         weight, bias = self._all.solved(penalty, self._memory)
         return (weight if self._basis is None else weight @ self._basis.T), bias
 
@@ -112,11 +112,9 @@ class RidgeSolver:
         if self._left_out is None or self._left_out[0] is not folds:
             known = self._divided_before or Divided.of(self._rows, self._labels, folds)
             trained = [_Equations(known.everything.less(part), self._memory) for part in known.left_out]
-            self._all = _Equations(known.everything, self._memory)
-            pairs = zip(trained, folds, strict=True)
-            left_out = [
-                _LeftOut(self._rows[left], self._labels[left], others, self._memory) for others, (_, left) in pairs
-            ]
+            self._all = _Equations(known.everything.copy(), self._memory)
+            pairs = zip(known.rows, trained, folds, strict=True)
+            left_out = [_LeftOut(own, self._labels[left], others, self._memory) for own, others, (_, left) in pairs]
             self._left_out = folds, left_out
         return self._left_out[1]
 

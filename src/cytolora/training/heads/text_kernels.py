@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Float64
@@ -28,6 +29,7 @@ MAX_SOLVED = 10_000
 """Training images of ProKeR, which solves as many equations: 0.8 GB and a minute there."""
 
 Rows = Float64[Tensor, "images features"]
+Likeness = Float64[np.ndarray, "queries images"]
 
 
 class TipChoice(NamedTuple):
@@ -71,26 +73,29 @@ def _votes_at(
     if len(betas) == 1:
         return first
     step, side = TIP_BETAS[1] - TIP_BETAS[0], math.isqrt(len(TIP_BETAS) - 1) + 1
-    apart = 1 - cosines
-    large = _powers(torch.exp(-TIP_BETAS[0] * apart), torch.exp(-step * side * apart), side)
-    small = _powers(torch.ones_like(apart), torch.exp(-step * apart), side)
+    weights, index = classes.max(dim=1)
+    order = index.argsort(stable=True)  # images of a class side by side
+    apart = (1 - cosines[:, order]).numpy()
+    large = _powers(np.exp(-TIP_BETAS[0] * apart), np.exp(-step * side * apart), side)
+    small = _powers(np.ones_like(apart), np.exp(-step * apart), side)
     votes = torch.zeros(side * side, len(cosines), classes.shape[1], dtype=torch.float64)
-    for label, weights in enumerate(classes.T):
-        of_class = weights.nonzero().squeeze(1)
-        if len(of_class):
-            products = large[:, :, of_class].transpose(0, 1) @ small[:, :, of_class].permute(1, 2, 0)
-            votes[:, :, label] = weights[of_class[0]] * products.flatten(1).T
+    start = 0
+    for label, size in zip(
+        *(found.tolist() for found in index[order].unique_consecutive(return_counts=True)), strict=True
+    ):
+        of_class = slice(start, start + size)
+        products = large[:, :, of_class] @ small[:, :, of_class].transpose(0, 2, 1)
+        votes[:, :, label] = float(weights[order[start]]) * torch.from_numpy(products.reshape(len(cosines), -1).T)
+        start += size
     return torch.cat([first, votes[: len(TIP_BETAS)]])
 
 
-def _powers(
-    start: Float64[Tensor, "queries images"], factor: Float64[Tensor, "queries images"], number: int
-) -> Float64[Tensor, "powers queries images"]:
+def _powers(start: Likeness, factor: Likeness, number: int) -> Float64[np.ndarray, "queries powers images"]:
     """Returns ``start``, ``start factor``, ``start factor^2`` and so on."""
-    powers = start.new_empty(number, *start.shape)
-    powers[0] = start
+    powers = np.empty((len(start), number, start.shape[1]))
+    powers[:, 0] = start
     for index in range(1, number):
-        torch.mul(powers[index - 1], factor, out=powers[index])
+        np.multiply(powers[:, index - 1], factor, out=powers[:, index])
     return powers
 
 
