@@ -21,7 +21,7 @@ run split
 
 SIGNATURES = """
 attach(encoder, method='lora', adapter=None)
-check(data, dataset=None, *, split=None, label_map=None, reading=ReadOptions(), page=None, progress=None)
+check(data, dataset=None, *, split=None, label_map=None, pool=None, reading=ReadOptions(), page=None, progress=None)
 compare(runs, by, *, dataset=(), metric='accuracy', best=False)
 embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, precision='fp32', progress=None)
 ensemble(runs, *, over='all', weights='equal', dataset=(), model=(), method=(), shots=(), metric='accuracy')
@@ -38,7 +38,7 @@ open_store(runs)
 publish(bundle, to, *, private=False, licence_permits=False)
 report(runs, out, data=None, *, reading=ReadOptions(), checklist=())
 run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, pool=None, reading=ReadOptions(), device=None, engine=None, workers=None, retry_failed=False, checkpoint_minutes=10.0, gpus_per_run=1, micro_batch=None, progress=None)
-split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, leave_out=None, canonical=False, label_map=None, reading=ReadOptions())
+split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, leave_out=None, canonical=False, label_map=None, pool=None, reading=ReadOptions())
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)
 Classifier.features(self, images)
@@ -58,7 +58,7 @@ LinearHead(learning_rate=0.01, *, num_epochs=100, batch_size=32, weight_decay=0.
 FIT_OPTIONS = """
 model=None method=None ensemble=() ensemble_weights='equal' shots=None seed=0 positive=()
 sensitivity=0.95 lower_sensitivity=False coverage=0.9 learning_rates=() max_steps=None repeats=0 precision='fp32'
-label_map=None split=None leave_out=None weights_dir=None trust_weights=False reading=ReadOptions() cache=CACHE own_backbones=()
+label_map=None pool=None split=None leave_out=None weights_dir=None trust_weights=False reading=ReadOptions() cache=CACHE own_backbones=()
 """
 
 

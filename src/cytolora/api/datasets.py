@@ -14,6 +14,7 @@ from cytolora.data.manifest import Manifest
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cytolora.data.pooling import Pool
     from cytolora.data.quality.findings import Audit
 
 
@@ -54,10 +55,11 @@ def load_dataset(
         DataError: If the path is not such a dataset, or a class has no images.
     """
     from cytolora.data.label_map import apply_label_map
+    from cytolora.data.pooling import load_pool
     from cytolora.data.splitting.split_files import read_split
 
     if pool is not None or isinstance(data, Mapping):
-        manifest = _pooled(data, pool, dataset, label_map, reading)
+        manifest = load_pool(pool_from(data, pool, dataset, label_map), reading, strict=strict)
     else:
         manifest = load_manifest(data, dataset, reading=reading, strict=strict)
     if label_map is not None:
@@ -65,29 +67,34 @@ def load_dataset(
     return manifest if split is None else read_split(split, manifest)
 
 
-def _pooled(
+def pool_from(
     data: AnyPath | Mapping[str, AnyPath],
     pool: AnyPath | None,
     dataset: str | None,
     label_map: AnyPath | None,
-    reading: ReadOptions,
-) -> Manifest:
-    from cytolora.data.pooling import load_pool, pool_of
+) -> "Pool":
+    """Returns the pool that arguments describe.
+
+    Raises:
+        ConfigError: If one of folders by name and label map is missing, or what is for one dataset is given, too.
+    """
+    from cytolora.data.pooling import pool_of
 
     if pool is None or not isinstance(data, Mapping):
         raise ConfigError('A pool is several folders by name and a label map: load_dataset({...}, pool="bethesda").')
     if dataset is not None or label_map is not None:
         raise ConfigError("dataset and label_map are for one dataset; a pool has names and a map of its own.")
-    return load_pool(pool_of(as_path(pool, "pool"), as_named_paths(data, "data")), reading)
+    return pool_of(as_path(pool, "pool"), as_named_paths(data, "data"))
 
 
 @one_notice()
 def check(
-    data: AnyPath | Manifest,
+    data: AnyPath | Mapping[str, AnyPath] | Manifest,
     dataset: str | None = None,
     *,
     split: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    pool: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
     page: AnyPath | None = None,
     progress: Progress | None = None,
@@ -110,7 +117,7 @@ def check(
     manifest = (
         data
         if isinstance(data, Manifest)
-        else load_dataset(data, dataset, split=split, label_map=label_map, reading=reading)
+        else load_dataset(data, dataset, split=split, label_map=label_map, pool=pool, reading=reading)
     )
     progress.begin("looking at images", len(manifest.samples), "images")
     found = audited(manifest, on_image=lambda: progress.done(1))
@@ -123,7 +130,7 @@ def check(
 
 @one_notice()
 def split(
-    data: AnyPath | Manifest,
+    data: AnyPath | Mapping[str, AnyPath] | Manifest,
     out: AnyPath,
     dataset: str | None = None,
     *,
@@ -133,6 +140,7 @@ def split(
     leave_out: str | None = None,
     canonical: bool = False,
     label_map: AnyPath | None = None,
+    pool: AnyPath | None = None,
     reading: ReadOptions = AS_IT_STANDS,
 ) -> Manifest:
     """Divides a dataset into train, val and test, stratified by class, and writes the division to a CSV file.
@@ -155,7 +163,11 @@ def split(
     from cytolora.data.splitting.split_files import write_split
     from cytolora.data.splitting.splits import assign_subsets
 
-    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, label_map=label_map, reading=reading)
+    manifest = (
+        data
+        if isinstance(data, Manifest)
+        else load_dataset(data, dataset, label_map=label_map, pool=pool, reading=reading)
+    )
     spec = SplitSpec(by=by, ratios=ratios, seed=seed, copies="together", leave_out=leave_out)
     if canonical:
         check_canonical(spec, label_map=label_map is not None, reading=reading)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cytolora.api.datasets import pool_from
 from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.core.arguments import (
     AnyPath,
@@ -32,7 +33,7 @@ _DEFAULTS = FitOptions()
 
 @one_notice()
 def fit(
-    data: AnyPath,
+    data: AnyPath | Mapping[str, AnyPath],
     out: AnyPath,
     *,
     dataset: str | None = None,
@@ -58,7 +59,8 @@ def fit(
 
     Args:
         data: Folder with a sub-folder per class, table or zip file; or a project of ``cytolora label``, whose drawn
-            test cells are the test set, and whose backbone is taken where ``model`` is None.
+            test cells are the test set, and whose backbone is taken where ``model`` is None; of a pool
+            (``options.pool``), the folder of each dataset by name.
         out: The bundle: a folder, or a zip file where the name ends in .zip. An older bundle there is replaced.
         dataset: Which reader (``list_datasets``); recognised from the folder if None.
         model: A backbone (``list_backbones``); the best one on this machine if None.
@@ -81,12 +83,17 @@ def fit(
     from cytolora.classifier.fit.prepare import read_cells, summary
     from cytolora.classifier.fit.usable import DIVISION
     from cytolora.classifier.inference.classifier import Classifier
+    from cytolora.data.pooling import load_pool, registered
 
-    data, out, device = as_path(data, "data"), as_path(out, "out"), as_device(device)
+    out, device = as_path(out, "out"), as_device(device)
     options = _joined(
         options, model=model, method=method, shots=shots, seed=seed, positive=as_names(positive, "positive")
     )
-    labelled = _labelled(data, dataset, options)
+    if options.pool is not None or isinstance(data, Mapping):
+        together, data = pool_from(data, options.pool, dataset, options.label_map), Path()
+    else:
+        together, data = None, as_path(data, "data")
+    labelled = _labelled(data, dataset, options) if together is None else None
     if labelled is not None:
         options = replace(options, model=options.model or labelled.model)
         weights = {**labelled.weights, **(weights or {})}
@@ -94,10 +101,15 @@ def fit(
     progress = progress or default_progress()
     config = choose_config(options, inputs, device.type, options.own_backbones)
     check_free(out)  # now, not after all images were read
-    if labelled is None:
+    read = labelled and labelled.manifest
+    if together is not None:
+        for name, path in together.members.items():
+            _check_outside(path, registered(name), out, options.cache)
+        read = load_pool(together, options.reading)
+    elif labelled is None:
         _check_outside(data, dataset, out, options.cache)
     cells = read_cells(
-        data,
+        data if together is None or read is None else read.root,
         dataset,
         labels=as_path_or_none(labels, "labels"),
         add=add,
@@ -105,7 +117,7 @@ def fit(
         split_file=options.split,
         split=None if options.leave_out is None else replace(DIVISION, leave_out=options.leave_out),
         reading=options.reading,
-        read=labelled and labelled.manifest,
+        read=read,
         cache=options.cache,
         begin=progress.begin,
         on_image=lambda: progress.done(1),

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from cytolora.classifier.fit.usable import audited
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.feature_options import NO_FEATURES, FeatureOptions, reader
-from cytolora.cli.options import AS_IT_STANDS, ReadingOptions
+from cytolora.cli.options import AS_IT_STANDS, ONE_DATASET, PoolOptions, ReadingOptions
 from cytolora.cli.print_findings import print_conclusion, print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.config.run import SUBSETS, SplitSpec
@@ -25,6 +25,7 @@ from cytolora.core.zip_members import is_zip
 from cytolora.data.datasets import DATASETS, load_manifest
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
+from cytolora.data.pooling import Pool, load_pool
 from cytolora.data.quality.findings import Audit
 from cytolora.data.quality.group_test import groups_suspected
 from cytolora.data.splitting.canonical import canonical_division, check_canonical, verify_division
@@ -37,12 +38,13 @@ _PROBLEMS = 1
 
 
 def check(
-    path: Path,
+    path: Path | None = None,
     /,
     *,
     dataset: str | None = None,
     split: Path | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    pooling: PoolOptions = ONE_DATASET,
     reading: ReadingOptions = AS_IT_STANDS,
     strict: Annotated[bool, Parameter(negative="")] = False,
     page: Path | None = None,
@@ -62,11 +64,12 @@ def check(
         cytolora check smear2005 --dataset herlev --json
         cytolora check my_cells --split split.csv --page check.html
         cytolora check my_cells --model uni --weights uni=UNI/model.safetensors --out runs --page check.html
+        cytolora check --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda
 
     Parameters
     ----------
     path
-        Folder, table or zip file.
+        Folder, table or zip file; or --data and --pool in its place.
     dataset
         Reader (`cytolora ls datasets`); recognised from the folder if not given.
     split
@@ -86,16 +89,18 @@ def check(
     """
     if page is not None and page.is_dir():
         raise ConfigError(f"{page} is a folder; name a file for the page, such as {page / 'check.html'}.")
+    source = pooling.source(path, dataset, map_)
+    _check_described(source, croissant)
     with show_progress(quiet=quiet) as progress:
-        progress.status(f"reading {path}")
-        manifest = _manifest(path, dataset, map_, reading, strict=strict)
+        progress.status(f"reading {_title(source)}")
+        manifest = _manifest(source, dataset, map_, reading, strict=strict)
         if split is not None:
             manifest = read_split(split, manifest)
         found = _audited(manifest, alike, progress)
         if page is not None:
             progress.status(f"writing {page}")
             _write_page(manifest, found, page)
-        unknown = [] if croissant is None else _write_croissant(path, manifest, found.findings(), croissant)
+        unknown = [] if croissant is None else _write_croissant(manifest, found.findings(), croissant)
     if json_:
         sys.stdout.write(
             json.dumps({**asdict(found), "findings": [one.plain() for one in found.findings()]}, indent=2) + "\n"
@@ -108,7 +113,7 @@ def check(
 
 
 def split(
-    path: Path,
+    path: Path | None = None,
     /,
     *,
     out: Path | None = None,
@@ -118,6 +123,7 @@ def split(
     seed: int = 0,
     leave_out: str | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    pooling: PoolOptions = ONE_DATASET,
     reading: ReadingOptions = AS_IT_STANDS,
     canonical: Annotated[bool, Parameter(negative="")] = False,
     verify: str | None = None,
@@ -131,11 +137,12 @@ def split(
         cytolora split my_cells --by group --ratios 60/20/20 --seed 0 --out split.csv
         cytolora split smear2005 --canonical --out herlev.csv
         cytolora split smear2005 --verify herlev.csv
+        cytolora split --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda-general --out split.csv
 
     Parameters
     ----------
     path
-        Folder, table or zip file.
+        Folder, table or zip file; or --data and --pool in its place.
     out
         CSV file to write: path, label, subset, group and a fingerprint of the images. --canonical needs none.
     dataset
@@ -161,8 +168,10 @@ def split(
         Shows no progress.
     """
     spec = SplitSpec(by=by, ratios=_ratios(ratios), seed=seed, copies="together", leave_out=leave_out)
-    is_canonical = canonical or verify is not None
+    is_canonical, source = canonical or verify is not None, pooling.source(path, dataset, map_)
     if is_canonical:
+        if isinstance(source, Pool):
+            raise ConfigError("The canonical division is of one published dataset; divide a pool without --canonical.")
         check_canonical(spec, label_map=map_ is not None, reading=reading.options())
     if verify is None and out is None and croissant is None and not canonical:
         raise ConfigError("Name the file to write with --out, such as --out split.csv.")
@@ -170,22 +179,21 @@ def split(
         raise ConfigError("--verify compares and writes nothing; leave --out out.")
     if verify is not None and croissant is not None:
         raise ConfigError("--verify compares and writes nothing; leave --croissant out.")
+    _check_described(source, croissant)
     console = make_console(soft_wrap=False)
     with show_progress(quiet=quiet) as progress:
-        progress.status(f"reading {path}")
-        manifest = _manifest(path, dataset, map_, reading)
+        progress.status(f"reading {_title(source)}")
+        manifest = _manifest(source, dataset, map_, reading)
         if verify is not None:
             sha256 = verify_division(manifest, verify)
             console.print(f"{manifest.name}: {verify} is the canonical division, sha256:{sha256}.", soft_wrap=True)
             return
-        progress.status(f"dividing {path}")
+        progress.status(f"dividing {_title(source)}")
         suspected = groups_suspected(manifest)
         divided = canonical_division(manifest) if canonical else assign_subsets(manifest, spec)
         if out is not None:
             write_split(divided, out, by_names=canonical)
-        unknown = (
-            [] if croissant is None else _write_croissant(path, divided, [*divided.findings, *suspected], croissant)
-        )
+        unknown = [] if croissant is None else _write_croissant(divided, [*divided.findings, *suspected], croissant)
     console.print(_counts(divided.counts()))
     for text in (manifest.group_rule and f"groups: {manifest.group_rule}", divided.split_rule):
         if text:
@@ -199,9 +207,11 @@ def split(
 
 
 def _manifest(
-    path: Path, dataset: str | None, label_map: Path | None, reading: ReadingOptions, *, strict: bool = False
+    source: Path | Pool, dataset: str | None, label_map: Path | None, reading: ReadingOptions, *, strict: bool = False
 ) -> Manifest:
-    manifest = load_manifest(path, dataset, reading=reading.options(), strict=strict)
+    if isinstance(source, Pool):
+        return load_pool(source, reading.options(), strict=strict)
+    manifest = load_manifest(source, dataset, reading=reading.options(), strict=strict)
     return manifest if label_map is None else apply_label_map(manifest, label_map)
 
 
@@ -225,11 +235,23 @@ def _write_page(manifest: Manifest, found: Audit, page: Path) -> None:
         raise ConfigError(f"Cannot write {page}: {error.strerror}.") from error
 
 
-def _write_croissant(data: Path, manifest: Manifest, findings: list[Finding], path: Path) -> list[str]:
+def _title(source: Path | Pool) -> str:
+    return source.name if isinstance(source, Pool) else str(source)
+
+
+def _check_described(source: Path | Pool, croissant: Path | None) -> None:
+    """Raises a ConfigError if images are not in one folder, which a Croissant file could describe."""
+    if croissant is None:
+        return
+    if isinstance(source, Pool):
+        raise ConfigError("A Croissant file describes the images of one folder; describe each dataset by itself.")
+    if source.is_file() and is_zip(source):
+        raise ConfigError(f"{source} is a zip file, and a Croissant file lies beside the images: unpack it first.")
+
+
+def _write_croissant(manifest: Manifest, findings: list[Finding], path: Path) -> list[str]:
     from cytolora.data.croissant import write_croissant
 
-    if data.is_file() and is_zip(data):
-        raise ConfigError(f"{data} is a zip file, and a Croissant file lies beside the images: unpack it first.")
     registered = next((one for one in DATASETS if one.name == manifest.name), None)
     return write_croissant(manifest, path, spec=registered, findings=findings)
 

@@ -12,9 +12,11 @@ from cytolora.cli.console import make_console
 from cytolora.cli.options import (
     AS_IT_STANDS,
     NO_WEIGHTS,
+    ONE_DATASET,
     THIS_MACHINE,
     FitPrecision,
     MachineOptions,
+    PoolOptions,
     ReadingOptions,
     Several,
     WeightOptions,
@@ -24,10 +26,11 @@ from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_members, print_metrics, print_repeats, print_statement
 from cytolora.cli.progress import show_progress
 from cytolora.config.method_kinds import Weighting
+from cytolora.data.pooling import Pool
 
 
 def fit(
-    data: Path,
+    path: Path | None = None,
     /,
     *,
     out: Path = Path("model"),
@@ -51,6 +54,7 @@ def fit(
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
     split: Path | None = None,
     leave_out: str | None = None,
+    pooling: PoolOptions = ONE_DATASET,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
     caching: CacheOptions = DEFAULT,
@@ -71,12 +75,13 @@ def fit(
         cytolora fit my_cells --out model1 --repeats 5
         cytolora fit my_cells --out model2 --labels corrections.csv --add new_cells
         cytolora fit my_project --out model1
+        cytolora fit --data herlev=smear2005 sipakmed=SIPaKMeD --pool bethesda --out model1
 
     Parameters
     ----------
-    data
+    path
         Folder with a sub-folder for each class, a table (manifest.csv), or a zip file; or a project of `cytolora
-        label`, whose drawn test cells are the test set.
+        label`, whose drawn test cells are the test set. Or --data and --pool in its place.
     out
         The bundle: a folder, or one zip file where the name ends in .zip. An older bundle there is replaced.
     dataset
@@ -133,11 +138,11 @@ def fit(
     from cytolora.classifier.fit.config import FitOptions
     from cytolora.cli.machine import resolve_device
 
-    own = add_own(files.backbone_file)
+    source, own = pooling.source(path, dataset, map_), add_own(files.backbone_file)
     with show_progress(quiet=quiet, keep_bars=False) as progress:
-        progress.status(f"reading {data}")
+        progress.status(f"reading {source.name if isinstance(source, Pool) else source}")
         classifier = fit_classifier(
-            data,
+            source.members if isinstance(source, Pool) else source,
             out,
             dataset=dataset,
             labels=labels,
@@ -160,6 +165,7 @@ def fit(
                 repeats=repeats,
                 precision="fp32" if precision == "auto" else precision,
                 label_map=map_,
+                pool=None if pooling.pool is None else Path(pooling.pool),
                 split=split,
                 leave_out=leave_out,
                 reading=reading.options(),

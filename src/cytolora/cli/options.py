@@ -80,6 +80,41 @@ class InputOptions(CheckpointOptions):
     --data herlev=PATH sipakmed=PATH --pool bethesda."""
 
 
+@Parameter(name="*", group="Several datasets as one")
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """Datasets under one label map, in the place of one dataset."""
+
+    data: Annotated[Sequence[str], Several] = ()
+    """Folders of the datasets of --pool, as NAME=PATH."""
+    pool: str | None = None
+    """Label map (`cytolora ls pools`, or a YAML file) that makes the datasets of --data one."""
+
+    def source(self, path: Path | None, dataset: str | None, label_map: Path | None) -> Path | Pool:
+        """Returns what is read: one dataset or a pool.
+
+        Raises:
+            ConfigError: If neither is named, or both are.
+        """
+        if self.pool is None and self.data:
+            raise ConfigError(
+                f"--data names the datasets of a pool; name its label map, too (--pool bethesda), or the one dataset "
+                f"without --data: {' '.join(self.data)}."
+            )
+        if self.pool is None:
+            if path is None:
+                raise ConfigError(
+                    "Name the dataset, a folder, table or zip file; or several: --data herlev=PATH sipakmed=PATH "
+                    "--pool bethesda."
+                )
+            return path
+        if path is not None:
+            raise ConfigError(f"--pool makes one dataset of those of --data; leave out {path}, or name it there.")
+        pool = pool_of(self.pool, pairs(self.data, "--data"))
+        pooled(pool, [] if dataset is None else [dataset], label_map)
+        return pool
+
+
 @Parameter(name="*", group="Axes of the grid")
 @dataclass(frozen=True, kw_only=True)
 class AxisOptions:
@@ -166,6 +201,7 @@ class ReadingOptions:
 AS_IT_STANDS = ReadingOptions()
 NO_WEIGHTS = WeightOptions()
 NO_INPUTS = InputOptions()
+ONE_DATASET = PoolOptions()
 NO_CHANGE = AxisOptions()
 THIS_MACHINE = MachineOptions()
 

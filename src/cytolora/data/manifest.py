@@ -44,6 +44,8 @@ class Sample:
     """Rules that read the image otherwise than version 1 of them, in words; empty where none does: most images."""
     elsewhere: Path | None = field(default=None, compare=False)
     """Its file where that is not below the dataset's root: an image that ``fit`` added, or one of a pool."""
+    is_added: bool = field(default=False, compare=False)
+    """Whether ``fit`` added it to a dataset: it may be trained on, and nothing else."""
 
     @property
     def pixels_key(self) -> str:

@@ -103,17 +103,20 @@ def prefix_of(name: str) -> str:
     return name.replace(":", "-")
 
 
-def load_pool(pool: Pool, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
+def load_pool(pool: Pool, reading: ReadOptions = AS_IT_STANDS, *, strict: bool = False) -> Manifest:
     """Reads all datasets of a pool and maps their classes.
 
     Paths and groups begin with the dataset's name, so that equal ones of two datasets stay apart. Official subsets
     stay where all datasets have them; else none are kept, and its findings say so.
 
+    Args:
+        strict: Makes a count that differs from the published one an error, as in ``load_manifest``.
+
     Raises:
         ConfigError: If a class is neither in the map nor called like a category, or nothing of a dataset is left.
         DataError: If a dataset cannot be read.
     """
-    read = {name: _read(name, path, reading) for name, path in pool.members.items()}
+    read = {name: _read(name, path, reading, strict=strict) for name, path in pool.members.items()}
     mapped = {name: _mapped(pool.label_map, name, manifest) for name, manifest in read.items()}
     present = {one.category for rows in mapped.values() for one in rows if one.number}
     classes = tuple(label for label in pool.label_map.categories if label in present)
@@ -151,9 +154,13 @@ def account(pool: Pool, reading: ReadOptions = AS_IT_STANDS) -> list[Mapped]:
     ]
 
 
-def _read(name: str, path: Path, reading: ReadOptions) -> Manifest:
-    is_known = name.partition(":")[0] in {spec.name for spec in DATASETS if not spec.generic}
-    return load_manifest(path, name if is_known else None, reading=reading)
+def registered(name: str) -> str | None:
+    """Returns the name of a dataset of a pool where it says which reader; None of one's own cells."""
+    return name if name.partition(":")[0] in {spec.name for spec in DATASETS if not spec.generic} else None
+
+
+def _read(name: str, path: Path, reading: ReadOptions, *, strict: bool = False) -> Manifest:
+    return load_manifest(path, registered(name), reading=reading, strict=strict)
 
 
 def _mapped(label_map: PoolMap, name: str, manifest: Manifest) -> list[Mapped]:

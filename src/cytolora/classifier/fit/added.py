@@ -92,6 +92,7 @@ class Added:
                 group=self.groups.get(path) or (group_of(PurePosixPath(path).stem, label) if group_of else None),
                 sha256=_hash(self.files[path]),
                 elsewhere=self.files[path],
+                is_added=True,
             )
             for path, label in labels.items()
         )
@@ -154,7 +155,7 @@ def with_added(manifest: Manifest, samples: Sequence[Sample]) -> Manifest:
 
 def join(divided: Manifest, whole: Manifest) -> tuple[Manifest, list[str]]:
     """Puts the added images of ``whole`` into train, but for those of a group that calibration or test has: a leak."""
-    samples = [one for one in whole.samples if one.elsewhere is not None]
+    samples = [one for one in whole.samples if one.is_added]
     held_out = {one.group for one in divided.samples if one.subset != "train"} - {None}
     leaks = [one for one in samples if one.group in held_out]
     taken = tuple(replace(one, subset="train") for one in samples if one.group not in held_out)
@@ -178,7 +179,7 @@ def join(divided: Manifest, whole: Manifest) -> tuple[Manifest, list[str]]:
 
 def check_labels_agree(paths: Sequence[str], samples: Mapping[str, Sample]) -> None:
     """Raises a DataError if an added image has the pixels of another one and another label."""
-    new = [path for path in paths if samples[path].elsewhere is not None]
+    new = [path for path in paths if samples[path].is_added]
     for path in new:
         other = next((one for one in paths if samples[one].label != samples[path].label), None)
         if other is not None:

@@ -107,7 +107,7 @@ def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) ->
         "group_rule": manifest.group_rule,
         "findings": [one.plain() for one in gravest_first((*prepared.cells.findings, *of_weights, *marks))],
         "num_corrected_labels": prepared.cells.num_corrected,
-        "num_added_images": sum(sample.elsewhere is not None for sample in split.train),
+        "num_added_images": sum(sample.is_added for sample in split.train),
         "images": {name: len(part) for name, part in parts.items()},
         "groups": {name: len({sample.group for sample in part} - {None}) for name, part in parts.items()},
         "amount": config.sampling.amount,

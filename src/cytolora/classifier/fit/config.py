@@ -89,6 +89,8 @@ class FitOptions:
     """bf16: of adapter training; int8: of frozen features, on a CPU. Heads are trained in fp32 in any case."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
     """CSV with columns from,to[,order] that renames or joins classes."""
+    pool: _MaybePath = Converted(as_path_or_none, None)
+    """Label map (a shipped name or a YAML file) that makes the datasets that ``fit`` is given one."""
     split: _MaybePath = Converted(as_path_or_none, None)
     """File written by ``split``; the dataset's own subsets or a division by group if None."""
     leave_out: str | None = None

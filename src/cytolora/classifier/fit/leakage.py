@@ -26,7 +26,7 @@ def leakage_of(prepared: Prepared, trained: Trained) -> LeakageReport | None:
     """
     split, is_adapted = prepared.split, prepared.config.adapter is not None
     images = split.test if is_adapted else (*split.train, *split.val, *split.test)
-    chosen = {sample.path: sample for sample in images if sample.group is not None and sample.elsewhere is None}
+    chosen = {sample.path: sample for sample in images if sample.group is not None and not sample.is_added}
     samples = tuple(chosen[path] for path in sorted(chosen))
     if len({sample.group for sample in samples}) < MIN_GROUPS or len(samples) > MAX_CELLS:
         return None

@@ -80,10 +80,10 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
     num_classes = len(session.manifest.classes)
     view = scaled if protocol.head in HEADS else _as_they_are
     features, labels = view(session.features_of(split.train)), session.labels_of(split.train).numpy()
-    groups, is_own = unit_names(split.train), np.array([sample.elsewhere is None for sample in split.train])
+    groups, is_own = unit_names(split.train), np.array([not sample.is_added for sample in split.train])
     if num_folds(labels, groups, is_own) > 1:
         head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own)
-        own = tuple(sample for sample in split.train if sample.elsewhere is None)
+        own = tuple(sample for sample in split.train if not sample.is_added)
         return Selected(head=head, calibration=split.val, folded=(head.held_out, own))
     select, calibration, notes = halves(split.val, session.manifest.name, needed_groups)
     head = fit_by_validation(

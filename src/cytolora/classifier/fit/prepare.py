@@ -122,7 +122,7 @@ def read_cells(
     for one in looked.exact_duplicates:
         check_labels_agree(one.paths, by_path)
     kept = left.manifest
-    own = replace(manifest, samples=tuple(one for one in kept.samples if one.elsewhere is None))
+    own = replace(manifest, samples=tuple(one for one in kept.samples if not one.is_added))
     check_classes(own, left.findings)
     divided, of_added = join(assign_subsets(own, split or DIVISION), kept)
     findings = findings_of_fit(divided, looked, left.findings)
@@ -170,7 +170,7 @@ def summary(cells: Cells) -> list[str]:
 
 
 def _and_added(cells: Cells) -> str:
-    number = sum(one.elsewhere is not None for one in cells.found)
+    number = sum(one.is_added for one in cells.found)
     return f" ({number} of them added)" if number else ""
 
 

@@ -187,9 +187,7 @@ def _across(divided: Manifest, found: Audit) -> list[Finding]:
 def _all_but_one(duplicate: Duplicate, samples: Mapping[str, Sample]) -> set[str]:
     """Keeps a copy in test before val before train, so that no answer is known, and one that was added last of all."""
     place = {None: 0, "test": 0, "val": 1, "train": 2}
-    kept = min(
-        duplicate.paths, key=lambda path: (samples[path].elsewhere is not None, place[samples[path].subset], path)
-    )
+    kept = min(duplicate.paths, key=lambda path: (samples[path].is_added, place[samples[path].subset], path))
     return set(duplicate.paths) - {kept}
 
 
