@@ -89,8 +89,8 @@ def fit(
     model
         Backbone (`cytolora ls models`); that of --backbone-file, or the best one on this machine, if not given.
     method
-        linear (frozen features), gda or another fitted head, lora, or another of `cytolora ls methods`; linear on a
-        CPU, lora on a GPU.
+        linear (frozen features), gda or another fitted head, coop, kgcoop or prograd (prompts, by the names of the
+        classes), lora, or another of `cytolora ls methods`; linear on a CPU, lora on a GPU.
     ensemble
         Two or more heads on frozen features (linear, gda, ridge, ...) instead of --method: their calibrated
         probabilities are averaged, and each stands beside the mean in the report.

@@ -45,6 +45,9 @@ MethodKind = Literal["linear", "head", "adapter", "zero_shot", "prompt"]
 """linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
 trains inside the encoder too, zero_shot trains nothing, prompt trains the input of the text encoder."""
 
+ON_UNIT_FEATURES: tuple[MethodKind, ...] = ("head", "prompt")
+"""Kinds whose head in a bundle maps features scaled to length 1."""
+
 _KIND_OF: dict[str, MethodKind] = {
     LINEAR: "linear",
     ZERO_SHOT: "zero_shot",

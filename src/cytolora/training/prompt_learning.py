@@ -17,7 +17,7 @@ from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import fetch_vocabulary, find_vocabulary
 from cytolora.models.text.embeddings import class_text
 from cytolora.models.text.prompted import PromptedText
-from cytolora.models.text.prompts import words_of
+from cytolora.models.text.prompts import prompts, words_of
 from cytolora.training.early_stopping import KeptWeights, Patience
 from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.loop import batches, rate_at
@@ -72,11 +72,18 @@ class PromptLearner(nn.Module):
         return torch.cat([self.logits(part).softmax(dim=1).cpu() for part in z.split(max(1, at_once))])
 
 
-def train_prompts(session: Session, run: RunSpec, on_steps: Callable[[int], None] = lambda steps: None) -> Trained:
+def train_prompts(
+    session: Session,
+    run: RunSpec,
+    on_steps: Callable[[int], None] = lambda steps: None,
+    *,
+    num_steps: int | None = None,
+) -> Trained:
     """Trains the prompts of one run on frozen image features, through the text encoder.
 
     Args:
         on_steps: Told the number of steps after each.
+        num_steps: In the place of those of the run's budget.
     """
     samples = session.split(run).train
     features = session.features_of(samples, run.preprocess, run.train.augment).clone()  # autograd keeps these
@@ -88,7 +95,7 @@ def train_prompts(session: Session, run: RunSpec, on_steps: Callable[[int], None
     optimiser = torch.optim.SGD(
         parameters, lr=run.learning_rate, momentum=MOMENTUM, weight_decay=run.train.weight_decay
     )
-    num_steps, order = run.num_steps(len(samples)), torch.Generator().manual_seed(run.seed)
+    num_steps, order = num_steps or run.num_steps(len(samples)), torch.Generator().manual_seed(run.seed)
     train, num_batches = run.train.in_steps(len(samples)), math.ceil(len(samples) / run.train.batch_size)
     kept, loss, done = _kept_weights(session, run, learner), math.nan, 0
     for step, indices in enumerate(batches(len(samples), run.train.batch_size, num_steps, order)):
@@ -240,11 +247,10 @@ def _learner(session: Session, run: RunSpec, feature_dim: int) -> PromptLearner:
 def _teacher(session: Session, run: RunSpec) -> Float[Tensor, "classes width"]:
     """Returns the zero-shot embeddings of the classes: the mean over all templates but the run's own."""
     backbone, weights = BACKBONES.get(run.backbone), session.inputs.weights_path(run.backbone)
-    wording = session.inputs.prompts(run) or {}
     text = class_text(
         backbone,
         weights,
-        {label: texts[1:] for label, texts in wording.items()},
+        prompts(run.dataset, session.manifest.classes),
         weights_sha256=session.inputs.weights_sha256(run.backbone),
         cache=session.cache / "text",
         vocabulary=find_vocabulary(backbone, weights),

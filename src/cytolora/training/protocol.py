@@ -7,6 +7,7 @@ what they change of it.
 from dataclasses import dataclass, replace
 
 from cytolora.config.run import LINEAR, AugmentSpec, Budget, TrainSpec
+from cytolora.models.adapters.prompt_methods import WEIGHT_DECAY
 from cytolora.training.selection import Metric
 
 PASSES = "image passes"
@@ -64,6 +65,18 @@ FIT_LINEAR = replace(
 """Linear heads of ``fit``, and of the learning curve that forecasts them. The steps have bounds, for own datasets hold
 from a handful of images to hundreds of thousands, and classes of different sizes. ``augment`` stands in the bundles of
 format 1 and changes nothing: the features are those of evaluation views."""
+
+
+FIT_PROMPT = Protocol(
+    train=TrainSpec(
+        budget=Budget(amount=20, unit="epochs"), augment=None, batch_size=8, warmup_epochs=1, weight_decay=WEIGHT_DECAY
+    ),
+    learning_rates=(2e-3, 2e-2),
+    metric="balanced_accuracy",
+    max_steps=1000,
+)
+"""Prompts of ``fit``: budget and rates of the grid ``prompts``. Each rate costs a training through the text encoder,
+which the number of images does not make longer than so many steps."""
 
 
 def fitted(method: str) -> Protocol:

@@ -159,7 +159,7 @@ class BundleManifest:
         if self.preprocess != self.backbone.spec.preprocess:
             raise BundleError("preprocess is not that of the backbone.")
         self._check_members()
-        is_frozen = self.method == ENSEMBLE or method_kind(self.method) in _HEADS
+        is_frozen = self.method == ENSEMBLE or method_kind(self.method) in (*_HEADS, "prompt")
         if (self.adapter is None) != is_frozen:
             raise BundleError(f"method {self.method!r} and adapter {self.adapter} do not fit.")
         if self.precision and self.adapter is not None:

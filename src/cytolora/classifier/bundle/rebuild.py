@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cytolora.classifier.bundle.manifest import Member
+from cytolora.config.method_kinds import ON_UNIT_FEATURES
 from cytolora.config.run import AdapterSpec, method_kind
 from cytolora.errors import BundleError, StoreError
 from cytolora.models.adapters.attach import attach, merged
@@ -37,11 +38,10 @@ def attached(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = attach(encoder, method, adapter)
-    is_fitted = method_kind(method) == "head"
     classifier = EncoderWithHead(
         adapted,
         state["head.weight"].shape[-2],
-        scales_features=is_fitted,
+        scales_features=method_kind(method) in ON_UNIT_FEATURES,
         members=[member_head(one) for one in members],
     )
     try:
@@ -75,5 +75,5 @@ def member_head(member: Member) -> MemberHead:
     return MemberHead(
         temperature=member.temperature,
         weight=member.weight,
-        scales_features=method_kind(member.method) == "head",
+        scales_features=method_kind(member.method) in ON_UNIT_FEATURES,
     )

@@ -17,8 +17,9 @@ from cytolora.classifier.decision import ood, transduction
 from cytolora.classifier.fit.assess import Metrics
 from cytolora.classifier.fit.calibrate import Calibrated
 from cytolora.classifier.fit.prepare import Prepared, summary
+from cytolora.classifier.fit.prompts import wording
 from cytolora.classifier.fit.train import Trained
-from cytolora.config.run import to_plain
+from cytolora.config.run import method_kind, to_plain
 from cytolora.core.files import json_bytes
 from cytolora.core.findings import Finding, gravest_first, problems
 from cytolora.core.provenance import software
@@ -117,6 +118,7 @@ def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) ->
         "num_trainable": trained.num_trainable,
         "chosen_on": trained.chosen_on,
         "tried": [to_plain(scores) for scores in trained.tried],
+        **({"prompt": wording(manifest)} if method_kind(config.method) == "prompt" else {}),
         **({"members": [one.plain() for one in trained.members]} if trained.members else {}),
         "device": prepared.session.device.type,
         "threads": torch.get_num_threads(),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from cytolora.config.method_kinds import ENSEMBLE, Weighting
+from cytolora.config.method_kinds import ENSEMBLE, TWO_TOWERS, Weighting
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import (
     LINEAR,
@@ -31,14 +31,14 @@ from cytolora.errors import ConfigError, unknown_name
 from cytolora.models.adapters.methods import METHODS, Method
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.hub import find
-from cytolora.training.protocol import FIT_ADAPTER, FIT_ADAPTER_FEW_SHOT, FIT_LINEAR, Protocol, fitted
+from cytolora.training.protocol import FIT_ADAPTER, FIT_ADAPTER_FEW_SHOT, FIT_LINEAR, FIT_PROMPT, Protocol, fitted
 from cytolora.training.resources import Inputs
 
 _BEST_LINEAR = ("uni", "quiltnet-b16", "vit-b16", "clip-vit-b16", "biomedclip")
 """By mean accuracy of linear classifiers over four cytology datasets: Dausort et al. 2025, Table 1."""
 _BEST_ADAPTED = ("clip-vit-b16", "vit-b16", "uni", "quiltnet-b16", "biomedclip")
 """CLIP generalises best from few labels with LoRA: Dausort et al. 2025, Sec. 4.2."""
-_BUILT_IN = "nano"
+_BUILT_IN, _BUILT_IN_WITH_TEXT = "nano", "nano-clip"
 
 _TRAINING_COST = 3.0
 """A step against a forward pass of the same images: the backward pass costs about twice the forward."""
@@ -60,7 +60,8 @@ class FitOptions:
     model: str | None = None
     """Backbone; the best one on this machine if None."""
     method: str | None = None
-    """``linear``, a fitted head such as ``gda``, ``lora`` or another adapter; None: linear on a CPU, LoRA on a GPU."""
+    """``linear``, a fitted head such as ``gda``, prompts such as ``coop``, ``lora`` or another adapter; None: linear
+    on a CPU, LoRA on a GPU."""
     ensemble: _Names = Converted(as_names, ())
     """Heads on frozen features, two or more, whose calibrated probabilities are averaged, in the place of ``method``;
     ``linear`` or fitted ones such as ``gda``."""
@@ -206,6 +207,8 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     if options.precision == "int8":
         _check_int8(method, device)
     name, notes = _model(options, inputs, method, own)
+    if entry.kind == "prompt" and BACKBONES.get(name).text is None:
+        raise ConfigError(f"{method} trains through a text encoder, and {name} has none. Choose --model clip-vit-b16.")
     if options.max_steps is not None and entry.kind != "head":
         notes.append(f"Training was truncated to {options.max_steps} steps: a dry run, not a result.")
     return FitConfig(
@@ -223,6 +226,18 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
 def _checked(method: str) -> Method:
     """Returns the facts of a method that `fit` can train."""
     entry = METHODS.get(method)
+    if entry.prompt is not None and entry.prompt.is_affine:
+        return entry
+    if entry.prompt is not None:
+        raise ConfigError(
+            f"{method} gives every image prompts of its own, so that classes have no embeddings that a bundle could "
+            f"hold: it would need the text encoder for every cell. Fit {_fitting_prompts()}, whose classes do."
+        )
+    if method in TWO_TOWERS:
+        raise ConfigError(
+            f"{method} trains inside both encoders, so that neither features nor classes are those of a frozen one, "
+            f"and fits into no bundle. Compare it in `cytolora run`, and fit lora, or {_fitting_prompts()}."
+        )
     if entry.kind == "zero_shot":
         raise ConfigError(
             f"{method} trains nothing, so there is nothing to fit. Choose linear, lora, or another method."
@@ -250,7 +265,7 @@ def _choose_ensemble(options: FitOptions, inputs: Inputs, device: str, own: Sequ
     for name in options.ensemble:
         if _checked(name).kind not in ("linear", "head"):
             raise ConfigError(
-                f"An ensemble averages heads on the features of one frozen backbone, and {name} trains one. "
+                f"An ensemble averages linear and fitted heads on one frozen backbone, and {name} is none of them. "
                 f"Choose among {_fitting_heads()}; `cytolora ensemble` averages stored runs of any method."
             )
     if options.learning_rates and LINEAR not in options.ensemble:
@@ -277,6 +292,11 @@ def _choose_ensemble(options: FitOptions, inputs: Inputs, device: str, own: Sequ
     )
 
 
+def _fitting_prompts() -> str:
+    """Names the methods whose learned prompts a bundle can hold."""
+    return ", ".join(sorted(one.name for one in METHODS if one.prompt is not None and one.prompt.is_affine))
+
+
 def _fitting_heads() -> str:
     """Names the heads that a bundle can hold."""
     heads = [(one.name, one.head) for one in METHODS if one.head is not None]
@@ -292,6 +312,8 @@ def _protocol(options: FitOptions, method: str) -> Protocol:
         return fitted(method)
     if method_kind(method) == "linear":
         protocol = FIT_LINEAR
+    elif method_kind(method) == "prompt":
+        protocol = FIT_PROMPT
     else:
         protocol = _adapter_protocol(options.shots)
         if options.precision != "int8":  # which was refused
@@ -339,11 +361,14 @@ def _model(options: FitOptions, inputs: Inputs, method: str, own: Sequence[str])
     if named:
         return named[0], []
     preferred = _BEST_ADAPTED if method_kind(method) == "adapter" else _BEST_LINEAR
+    if method_kind(method) == "prompt":
+        preferred = [name for name in preferred if BACKBONES.get(name).text is not None]
     best = next((name for name in preferred if find(BACKBONES.get(name), None, inputs.weights_dir) is not None), None)
     if best is not None:
         return best, [f"{best} was chosen among the backbones on this machine."]
-    return _BUILT_IN, [
-        f"No published backbone is on this machine: {_BUILT_IN} was used, which was trained on drawn cells and is weak "
+    built_in = _BUILT_IN_WITH_TEXT if method_kind(method) == "prompt" else _BUILT_IN
+    return built_in, [
+        f"No published backbone is on this machine: {built_in} was used, which was trained on drawn cells and is weak "
         "on real ones. Fetch one with cytolora weights fetch uni (or quiltnet-b16, which is not gated), or name a "
         "checkpoint with --model and --weights."
     ]

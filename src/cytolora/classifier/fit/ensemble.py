@@ -14,8 +14,9 @@ from cytolora.classifier.bundle.rebuild import member_head
 from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.held_out import RateScores
 from cytolora.classifier.fit.linear import Head, Logits, Selected, fit_linear
+from cytolora.classifier.fit.prompts import fit_prompts
 from cytolora.config.method_kinds import Weighting
-from cytolora.config.run import to_plain
+from cytolora.config.run import method_kind, to_plain
 from cytolora.data.manifest import Sample, Split
 from cytolora.metrics.bootstrap import draw_metrics
 from cytolora.metrics.calibration import probabilities
@@ -64,6 +65,11 @@ class EnsembleHead:
     """The members bear theirs."""
 
     @property
+    def num_trainable(self) -> int:
+        """Numbers that were trained, of all members."""
+        return sum(one.head.num_trainable for one in self.members)
+
+    @property
     def state(self) -> dict[str, Tensor]:
         """Weights [members, classes, feature_dim] and biases [members, classes]."""
         states = [one.head.state for one in self.members]
@@ -86,6 +92,8 @@ def fit_frozen(
     """Fits the head of a configuration, or the members of its ensemble one after the other; see ``fit_linear``."""
 
     def fitted(one: FitConfig) -> Selected[Head]:
+        if method_kind(one.method) == "prompt":
+            return fit_prompts(session, split, one, needed_groups=needed_groups)
         return fit_linear(session, split, one.protocol, seed=one.seed, needed_groups=needed_groups)
 
     if not config.members:

@@ -41,6 +41,13 @@ class Head:
     """Description of these images."""
     scales_features: bool = False
     """Whether it maps features scaled to length 1."""
+    num_trained: int | None = None
+    """Numbers that were trained; None: all of its own."""
+
+    @property
+    def num_trainable(self) -> int:
+        """Numbers that were trained."""
+        return self.num_trained or sum(tensor.numel() for tensor in self.state.values())
 
     @property
     def temperature(self) -> float:

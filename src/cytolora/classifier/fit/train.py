@@ -76,7 +76,7 @@ def _train_linear(prepared: Prepared, needed: int) -> Trained:
         learning_rate=head.learning_rate,
         tried=head.tried,
         num_steps=head.num_steps,
-        num_trainable=sum(tensor.numel() for tensor in head.state.values()),
+        num_trainable=head.num_trainable,
         temperature=head.temperature,
         chosen_on=head.chosen_on,
         calibration=selected.calibration,
