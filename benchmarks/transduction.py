@@ -5,6 +5,7 @@ them, and anchors are made with held-out slides, as `fit` does. Pseudo-slides of
 those of Herlev are the normal cells that a division by group leaves to test, with abnormal ones in place of a share.
 
     python benchmarks/transduction.py                                  (drawn cells, 2,000 a slide)
+    python benchmarks/transduction.py --model nano-clip                (with anchors of text beside those of features)
     python benchmarks/transduction.py --herlev smear2005 --backbone-file vit_tiny6/backbone.yaml
     python benchmarks/transduction.py --scale                          (100,000 cells: seconds, MiB, recall)
 
@@ -35,8 +36,11 @@ from cytolora.data.synthetic.dataset import CLASSES, draw_cells
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.metrics.calibration import probabilities as softened
 from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.checkpoints.hub import find_vocabulary
 from cytolora.models.checkpoints.loading import load_encoder
 from cytolora.models.kernels.cpu import for_inference
+from cytolora.models.text.embeddings import class_text
+from cytolora.models.text.prompts import prompts
 from cytolora.training.heads.fitted import HEADS
 from cytolora.training.heads.folds import divide, num_folds
 from cytolora.training.heads.labelled import Labelled
@@ -83,8 +87,14 @@ class Outcome:
     set_size: float
 
 
-def fit(train: Cells, held_out: Cells, num_classes: int, head: str = "logistic") -> Fitted:
-    """Fits head, temperature and anchors."""
+def fit(
+    train: Cells, held_out: Cells, num_classes: int, head: str = "logistic", text: NDArray[np.float32] | None = None
+) -> Fitted:
+    """Fits head, temperature and anchors.
+
+    Args:
+        text: Embeddings of the classes, to be the anchors in the place of the training features.
+    """
     logits = _head(train, num_classes, head)
     out_of_fold, groups = np.zeros((len(train.labels), num_classes), np.float32), train.groups.tolist()
     for inside, left in divide(train.labels, groups, num_folds(train.labels, groups), seed=0):
@@ -93,6 +103,7 @@ def fit(train: Cells, held_out: Cells, num_classes: int, head: str = "logistic")
         train.features,
         train.labels,
         num_classes,
+        embeddings=text,
         held_out_features=held_out.features,
         held_out_logits=logits(held_out.features),
         held_out_labels=held_out.labels,
@@ -194,6 +205,20 @@ class Encoder:
         encoder = load_encoder(self._spec, self._spec.weights)
         self._encoder = for_inference(encoder, torch.device("cpu"), "fp32")
 
+    def texts(self) -> NDArray[np.float32] | None:
+        """Returns the embeddings of the classes by the templates of zero-shot; None without a text encoder."""
+        if self._spec.text is None or self._spec.weights is None:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return class_text(
+                self._spec,
+                self._spec.weights,
+                prompts("synthetic", CLASSES),
+                weights_sha256="",
+                cache=Path(folder),
+                vocabulary=find_vocabulary(self._spec, self._spec.weights),
+            ).embeddings.numpy()
+
     def drawn(self, num_cells: int, seed: int, num_slides: int) -> Cells:
         """Draws cells of the five classes, as many of each on every slide."""
         cells, parts = draw_cells(num_cells, seed, num_slides=num_slides), []
@@ -212,15 +237,22 @@ def on_drawn(options: argparse.Namespace) -> bool:
     pairs = [
         (encoder.drawn(options.train, 7_000 + s, 60), encoder.drawn(options.held_out, 8_000 + s, 60)) for s in seeds
     ]
-    fits = [fit(*pair, num_classes=len(CLASSES)) for pair in pairs]
-    found: dict[float, list[Outcome]] = {prevalence: [] for prevalence in PREVALENCES}
+    text = encoder.texts()
+    anchors = {"training features": None} if text is None else {"training features": None, "text": text}
+    fits = {name: [fit(*pair, len(CLASSES), text=one) for pair in pairs] for name, one in anchors.items()}
+    found = {(name, prevalence): list[Outcome]() for name in anchors for prevalence in PREVALENCES}
     for number in range(options.slides):
         pool = encoder.drawn(len(CLASSES) * size, 9_000 + 100 * options.seed + number, 1)
         for prevalence in PREVALENCES:
             slide = pool[_rows(pool.labels, ["normal"], CLASSES, size, prevalence, seed=number)]
-            found[prevalence] += [outcome(one, slide, CLASSES) for one in fits]
-    name = f"drawn cells, {options.model}, {options.train} training and {options.held_out} held-out cells"
-    kept = [report(name, prevalence, found[prevalence], CLASSES, len(fits)) for prevalence in PREVALENCES]
+            for name, of_anchor in fits.items():
+                found[name, prevalence] += [outcome(one, slide, CLASSES) for one in of_anchor]
+    title = f"drawn cells, {options.model}, {options.train} training and {options.held_out} held-out cells"
+    kept = [
+        report(f"{title}, anchors: {name}", prevalence, found[name, prevalence], CLASSES, options.fits)
+        for prevalence in PREVALENCES
+        for name in anchors
+    ]
     return all(kept)
 
 

@@ -6,6 +6,8 @@ import torch
 from quick_fit import quick_fit
 
 import cytolora
+from cytolora.classifier.bundle.files import ANCHORS
+from cytolora.classifier.decision.transduction import from_bytes
 from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.config.method_kinds import PROMPT_METHODS, TWO_TOWERS
 from cytolora.config.run import PromptSpec
@@ -67,6 +69,9 @@ def test_a_bundle_of_prompts_predicts_without_text_what_the_text_encoder_says(la
         views = cytolora.load_images(images, "nano-clip")
         z = torch.nn.functional.normalize(load_encoder(spec, spec.weights).eval()(views), dim=1)
         logits = encoder.logit_scale * z @ prompted().T
+    anchors = from_bytes((out / ANCHORS).read_bytes()).space
+    texts = prompted().detach().double().numpy()
+    np.testing.assert_allclose((texts - texts.mean(axis=0)) @ anchors.axes, anchors.means, atol=1e-4)
     found = classifier.predict(images)
     expected = (logits / classifier.contents.temperature).softmax(dim=1).numpy()
     np.testing.assert_allclose([one.probabilities for one in found], expected, atol=1e-5)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cytolora.training.transduction.discriminants import discriminants
+from cytolora.training.transduction.discriminants import discriminants, text_discriminants
+from cytolora.training.transduction.mixture import log_densities
 
 
 def drawn(seed: int, per_class: int, classes: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +43,32 @@ def test_few_images_and_odd_sizes_give_a_finite_space(per_class, classes, width)
 def test_equal_images_give_a_finite_space():
     space = discriminants(np.ones((4, 5), np.float32), np.array([0, 0, 1, 1]), 2)
     assert np.isfinite(space.project(np.zeros((3, 5), np.float32))).all()
+
+
+@pytest.mark.parametrize(("classes", "width"), [(2, 5), (4, 30), (6, 4)])
+def test_text_anchors_tell_classes_apart_as_statas_first_densities_do(classes: int, width: int):
+    """Normal densities around the texts with V0, one variance a feature: equal up to what all classes share."""
+    features, labels = drawn(3, 12, classes, width)
+    texts = np.random.default_rng(4).normal(size=(classes, width)).astype(np.float32)
+    space = text_discriminants(features, labels, 7 * texts)
+    z, t = (
+        part.astype(float) / np.linalg.norm(part.astype(float), axis=1, keepdims=True) for part in (features, texts)
+    )
+    v0 = [
+        sum((z[row][d] - t[labels[row]][d]) ** 2 for row in range(len(z))) / len(z) for d in range(width)
+    ]  # with one-hot q, the authors' sum over images and classes
+    expected = np.array(
+        [[-sum((point[d] - text[d]) ** 2 / v0[d] for d in range(width)) / 2 for text in t] for point in z]
+    )
+    found = log_densities(space.project(features), space.means, np.ones_like(space.means))
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-8 * np.abs(expected).max())
+    assert space.axes.shape == (width, min(classes - 1, width))
+
+
+def test_text_anchors_need_no_training_image_of_a_class_and_stand_a_constant_feature():
+    features, labels = drawn(5, 12, 3, 6)
+    texts = np.random.default_rng(6).normal(size=(4, 6)).astype(np.float32)
+    features[:, 2], texts[:, 2] = 0, 0
+    space = text_discriminants(features, labels, texts)
+    assert space.means.shape == (4, 3)
+    assert np.isfinite(space.project(features)).all()

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from cytolora.classifier.decision.conformal import calibrate
 from cytolora.metrics.calibration import probabilities as softened
-from cytolora.training.transduction.discriminants import Discriminants, discriminants
+from cytolora.training.transduction.discriminants import Discriminants, discriminants, text_discriminants
 from cytolora.training.transduction.mixture import transduce
 from cytolora.training.transduction.presence import false_rate_limits, shown_present
 
@@ -63,15 +63,26 @@ def make_anchors(
     labels: NDArray[np.int64],
     num_classes: int,
     *,
+    embeddings: NDArray[np.float32] | None = None,
     held_out_features: NDArray[np.float32],
     held_out_logits: NDArray[np.float32],
     held_out_labels: NDArray[np.int64],
     held_out_groups: Sequence[str],
 ) -> Anchors | None:
-    """Makes the anchors from training features and held-out cells; None where a class has no training feature."""
-    if len(np.unique(labels)) < num_classes:
+    """Makes the anchors from training features and held-out cells.
+
+    Args:
+        embeddings: Of the classes, by text, which are then the anchors.
+
+    Returns:
+        None where a class has neither text nor training feature.
+    """
+    if embeddings is not None:
+        space = text_discriminants(features, labels, embeddings)
+    elif len(np.unique(labels)) == num_classes:
+        space = discriminants(features, labels, num_classes)
+    else:
         return None
-    space = discriminants(features, labels, num_classes)
     held_out = HeldOut(
         points=space.project(held_out_features),
         logits=held_out_logits,

@@ -11,6 +11,7 @@ from cytolora.classifier.fit.config import FitOptions
 from cytolora.classifier.fit.held_out import unit_names
 from cytolora.classifier.fit.prepare import Prepared
 from cytolora.classifier.fit.train import Trained
+from cytolora.config.run import method_kind
 from cytolora.data.manifest import Sample
 from cytolora.metrics.calibration import probabilities
 
@@ -112,11 +113,18 @@ def _anchors(
         bank,
         of_train[[*kept, *more]],
         len(session.manifest.classes),
+        embeddings=_class_texts(prepared, trained),
         held_out_features=features[rows],
         held_out_logits=logits[rows],
         held_out_labels=of_held_out[rows],
         held_out_groups=unit_names([held_out[row] for row in rows]),
     )
+
+
+def _class_texts(prepared: Prepared, trained: Trained) -> NDArray[np.float32] | None:
+    """Returns the text embeddings of the classes, of any length, where they are the head; None of other methods."""
+    is_text = method_kind(prepared.config.method) == "prompt"
+    return trained.state["head.weight"].numpy() if is_text else None
 
 
 def _of_absent_classes(labels: NDArray[np.int64], kept: list[int]) -> list[int]:

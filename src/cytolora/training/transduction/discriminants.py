@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 MAX_DIMENSIONS = 64
 _BLOCK = 4096
+_LEAST_VARIANCE = 1e-12
+"""Of a feature that is the same for all images and texts, and tells nothing."""
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -57,6 +59,30 @@ def discriminants(
     directions = np.linalg.svd((means - centre) @ whitening, full_matrices=False)[2]
     axes = whitening @ directions[: min(num_classes - 1, width, MAX_DIMENSIONS)].T
     return Discriminants(centre=centre, axes=axes, means=(means - centre) @ axes)
+
+
+def text_discriminants(
+    features: Float[np.ndarray, "images feature_dim"],
+    labels: NDArray[np.int64],
+    embeddings: Float[np.ndarray, "classes feature_dim"],
+) -> Discriminants:
+    """Computes the space of StatA's text anchors: the embeddings of the classes, with one variance for each feature.
+
+    The variances are those of the training features around the embedding of their class (V0 of Zanella et al. 2025,
+    arXiv:2501.03729, there around the classes that zero-shot gives unlabelled cells): they hold the distance between
+    images and texts, too. As above, only the directions between the classes are kept, which tell all that densities
+    around the anchors say of a class; a class without a training image is anchored by its text alone.
+
+    Args:
+        embeddings: Of the classes, of any length, in the space of the features.
+    """
+    unit, anchors = _unit(features), _unit(embeddings)
+    scale = 1 / np.sqrt(np.maximum(((unit - anchors[labels]) ** 2).mean(axis=0), _LEAST_VARIANCE))
+    centre = anchors.mean(axis=0)
+    directions = np.linalg.svd((anchors - centre) * scale, full_matrices=False)[2]
+    num_axes = min(len(anchors) - 1, len(scale), MAX_DIMENSIONS)
+    axes = scale[:, None] * directions[:num_axes].T
+    return Discriminants(centre=centre, axes=axes, means=(anchors - centre) @ axes)
 
 
 def _unit(features: Float[np.ndarray, "cells feature_dim"]) -> Float64[np.ndarray, "cells feature_dim"]:
