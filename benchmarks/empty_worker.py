@@ -1,4 +1,4 @@
-"""Worker of runs that compute nothing: claims each, stores a result that was at hand, and looks at its setting's test set.
+"""Worker of runs that compute nothing: claims each, stores a result that was at hand, looks at its test set.
 
 python benchmarks/empty_worker.py RUNS 500     (what a job of SLURM does: all runs that are left, in turn)
 """
