@@ -53,19 +53,16 @@ def _left_out(draw: Draw, folds: Sequence[Fold]) -> Float64[np.ndarray, "images 
 
     But for what all classes share. The means come from the sums over all images less those that the fold leaves out.
     """
-    num_classes = len(draw.present)
-    place = np.full(len(draw.rows), len(folds) * num_classes)  # of an image that no fold leaves out: after all of them
+    shape = len(folds), len(draw.present)
+    number = shape[0] * shape[1]
+    place = np.full(len(draw.rows), number)  # of an image that no fold leaves out: after all of them
     for fold, (_, left) in enumerate(folds):
-        place[left] = fold * num_classes + draw.labels[left]
-    shape = len(folds), num_classes
-    counts = draw.counts - np.bincount(place, minlength=len(folds) * num_classes)[: len(folds) * num_classes].reshape(
-        shape
-    )
-    sums = class_sums(draw.rows, place, len(folds) * num_classes + 1)[:-1].reshape(*shape, -1)
+        place[left] = fold * shape[1] + draw.labels[left]
+    counts = draw.counts - np.bincount(place, minlength=number)[:number].reshape(shape)
+    sums = class_sums(draw.rows, place, number + 1)[:number].reshape(*shape, -1)
     means = (draw.sums - sums) / counts[:, :, None]
-    scores = 2 * (draw.rows @ means.reshape(len(folds) * num_classes, -1).T).reshape(-1, *shape) - (means**2).sum(
-        axis=2
-    )
+    cosines = (draw.rows @ means.reshape(number, -1).T).reshape(-1, *shape)
+    scores = 2 * cosines - (means**2).sum(axis=2)
     return np.concatenate([scores[left, fold] for fold, (_, left) in enumerate(folds)])
 
 
