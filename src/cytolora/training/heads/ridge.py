@@ -40,12 +40,13 @@ class _Equations:
         Args:
             memory: Written over.
         """
-        from scipy.linalg.lapack import dposv  # slow to load
+        from scipy.linalg import get_lapack_funcs  # slow to load
 
         np.copyto(memory, self._squares)
         memory[np.diag_indices(len(memory))] += penalty
         # transposed they are the same, and lie in memory as LAPACK takes them
-        _, found, fault = dposv(memory.T, self._products, lower=True, overwrite_a=True)
+        (posv,) = get_lapack_funcs(("posv",), (memory,))
+        _, found, fault = posv(memory.T, self._products, lower=True, overwrite_a=True)
         if fault:  # a penalty below the rounding of the squares
             equations = self._squares + penalty * np.eye(len(memory))
             found = np.linalg.pinv(equations, hermitian=True) @ self._products
