@@ -8,8 +8,9 @@ from cytolora.core.text import normal
 from cytolora.errors import ConfigError
 from cytolora.labelling.board import Board
 from cytolora.labelling.cells import read_cells, read_labels
-from cytolora.labelling.journal import Draft
+from cytolora.labelling.journal import Draft, Journal
 from cytolora.labelling.project import (
+    JOURNAL,
     Description,
     changed_classes,
     checked_classes,
@@ -18,6 +19,7 @@ from cytolora.labelling.project import (
     read_project,
     write_project,
 )
+from cytolora.labelling.votes import Votes
 
 
 def create_project(
@@ -103,11 +105,11 @@ def _reopen(folder: Path, cells: Path, classes: Sequence[str], like: str | None)
             f"{folder} is a project of the cells in {project.root}, not of {cells}. Choose another --out."
         )
     if classes or like:
-        board = Board(project)
+        journal = Journal(project.folder / JOURNAL)
         try:
-            in_use = board.votes.values()
+            in_use = Votes(journal.entries()).values()
         finally:
-            board.close()
+            journal.close()
         changed_classes(project, checked_classes(classes, like), in_use)
 
 

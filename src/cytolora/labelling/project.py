@@ -122,17 +122,7 @@ def read_project(folder: Path) -> Project:
         raise DataError(
             f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
         )
-    try:
-        plain = read_json((folder / FILE).read_bytes())
-        version, about = plain["version"], None
-        if version == VERSION:
-            about = Description(**{**plain, "classes": tuple(plain["classes"]), "order": tuple(plain["order"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / FILE} is damaged: {error}. Restore it from a copy.") from error
-    if about is None:
-        raise DataError(
-            f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
-        )
+    about = _read_description(folder)
     rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
     draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
     return Project(
@@ -145,11 +135,25 @@ def read_project(folder: Path) -> Project:
     )
 
 
+def _read_description(folder: Path) -> Description:
+    try:
+        plain = read_json((folder / FILE).read_bytes())
+        version, about = plain["version"], None
+        if version == VERSION:
+            about = Description(**{**plain, "classes": tuple(plain["classes"]), "order": tuple(plain["order"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / FILE} is damaged: {error}. Restore it from a copy.") from error
+    if about is None:
+        raise DataError(
+            f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
+        )
+    return about
+
+
 def write_description(project: Project, **changes: Any) -> Project:
-    """Writes a changed description and returns the project with it."""
-    about = replace(project.about, **changes)
-    write_json(project.folder / FILE, asdict(about))
-    return replace(project, about=about)
+    """Changes the description on disk, what other processes wrote there included, and returns the project with it."""
+    write_json(project.folder / FILE, asdict(replace(_read_description(project.folder), **changes)))
+    return replace(project, about=replace(project.about, **changes))
 
 
 def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]:
@@ -206,7 +210,7 @@ def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[
     Raises:
         DataError: If a class that has labels is missing.
     """
-    lost = [name for name in project.about.classes if name not in classes and in_use.get(name)]
+    lost = [name for name in in_use if name not in (*classes, *NO_CLASS)]
     if lost:
         raise DataError(
             f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {project.folder} and is not among "

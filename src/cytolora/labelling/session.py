@@ -300,7 +300,7 @@ class Labelling:
         self._check_cells(cells)
         is_test = self._project.is_test
         left_out = [cell for cell in cells if is_test[cell]] if how in ("row", "lasso") else []
-        kept = tuple(cell for cell in dict.fromkeys(cells) if cell not in set(left_out))
+        kept = tuple(cell for cell in dict.fromkeys(cells) if not left_out or not is_test[cell])
         if not kept:
             raise ConfigError(
                 f"{counted(len(left_out), 'cell')} of the test share: label each by itself, so that it is judged blind."
@@ -324,6 +324,8 @@ class Labelling:
                     suggested=suggested,
                 ),
             )
+            if (entry.kind, entry.how, entry.value, entry.cells) != ("label", how, value, kept):
+                raise _used(client_id)
             return {"entry": entry.number, "undone": [], "left_out": left_out, "overview": self.overview(reader)}
 
     def _suggestion(self, fitted: Refit, cell: int) -> str:
@@ -360,6 +362,8 @@ class Labelling:
                 return Draft(reader=reader, kind=kind, client_id=client_id, target=target.number)
 
             entry = self._board.append(reader, client_id, draft)
+            if entry.kind != kind:
+                raise _used(client_id)
             cells = list(votes.cells_of(entry))
             return {"entry": entry.number, "cells": cells, "overview": self.overview(reader)}
 
@@ -427,6 +431,12 @@ class Labelling:
         with self._lock:
             self._board.catch_up()
             return export.write_format(self._project, self._board, name, as_path(path))
+
+
+def _used(client_id: str) -> ConfigError:
+    return ConfigError(
+        f"Nothing was stored: the id {client_id!r} belongs to another entry. Each request has an id of its own."
+    )
 
 
 def _counts(codes: np.ndarray, number: int) -> list[int]:
