@@ -49,7 +49,7 @@ class Labelling:
         Raises:
             DataError: If the folder is no project, is damaged, or was written by a newer version.
         """
-        self._lock, self._one_refit = RLock(), Lock()
+        self._lock, self._one_refit, self._one_plane = RLock(), Lock(), Lock()
         self._project = read_project(as_path(folder, "folder"))
         self._cache = as_path_or_none(cache, "cache") or default_cache()
         self._board = Board(self._project)
@@ -162,6 +162,7 @@ class Labelling:
             ConfigError: If the kind is unknown.
         """
         reader = normal(reader)
+        self._queues.prepare()
         with self._lock:
             self._board.catch_up()
             return [self._shown(one) for one in self._queues.draw(reader, n, kind)]
@@ -190,6 +191,8 @@ class Labelling:
         """Returns one cell with its label, its history and the twelve cells that are most similar to it."""
         reader = normal(reader)
         self._check_cells([cell])
+        features = self._features
+        similar = [] if features is None else nearest(features, cell, _NUM_SIMILAR)  # slow: labels do not wait for it
         with self._lock:
             self._board.catch_up()
             votes = self._board.votes
@@ -198,7 +201,7 @@ class Labelling:
                 "why": self._errors.get(cell, "You chose it."),
                 "label": votes.shown(reader, cell),
                 "history": votes.history(cell),
-                "similar": [] if self._features is None else nearest(self._features, cell, _NUM_SIMILAR),
+                "similar": similar,
             }
 
     def label_of(self, reader: str, cell: int) -> str | None:
@@ -212,10 +215,11 @@ class Labelling:
         Args:
             reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
         """
-        with self._lock:
-            self._board.catch_up()
+        with self._one_plane:
             if self._plane is None and self._features is not None:
                 self._plane = plane(self._features)
+        with self._lock:
+            self._board.catch_up()
             board, fitted, is_test = self._board, self._fitted, self._project.is_test
             labels = board.codes.astype(np.int16)
             if reader is not None:
