@@ -155,7 +155,9 @@ def say(name: str, text: str, value: float, goal: str, *, at_least: bool = False
     """Prints a figure beside its goal; returns whether it is met."""
     limit = GOALS[goal]
     is_met = value >= limit if at_least else value < limit
-    print(f"{name:34} {text:66} goal {'>=' if at_least else '<'} {limit:g}: {'met' if is_met else 'MISSED'}", flush=True)
+    print(
+        f"{name:34} {text:66} goal {'>=' if at_least else '<'} {limit:g}: {'met' if is_met else 'MISSED'}", flush=True
+    )
     return is_met
 
 
@@ -216,7 +218,9 @@ def measure_map(port: int, token: str) -> bool:
             const start = performance.now(); drawNow(); return performance.now() - start; });
             return taken.sort((a, b) => a - b)[50]; }""")
         browser.close()
-    return say("map", f"{rate:.0f} frames a second, {drawn:.1f} ms a draw (median of 100)", rate, "frames", at_least=True)
+    return say(
+        "map", f"{rate:.0f} frames a second, {drawn:.1f} ms a draw (median of 100)", rate, "frames", at_least=True
+    )
 
 
 def main() -> None:
@@ -227,7 +231,10 @@ def main() -> None:
     parser.add_argument("--trained-on", type=int, default=2000, help="labels of the refit")
     options = parser.parse_args()
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    print(f"{options.cells:,} cells, {NUM_FEATURES} features; {os.cpu_count()} cores, load {load} at the start", flush=True)
+    print(
+        f"{options.cells:,} cells, {NUM_FEATURES} features; {os.cpu_count()} cores, load {load} at the start",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         project, truth = write_cells(Path(folder), options.cells)
         with served(project) as (port, token, pid, seconds):

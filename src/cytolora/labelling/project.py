@@ -118,11 +118,7 @@ def read_project(folder: Path) -> Project:
     Raises:
         DataError: If the folder is none, is damaged, or was written by a newer version.
     """
-    if not is_project(folder):
-        raise DataError(
-            f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
-        )
-    about = _read_description(folder)
+    about = read_description(folder)
     rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
     draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
     return Project(
@@ -135,7 +131,16 @@ def read_project(folder: Path) -> Project:
     )
 
 
-def _read_description(folder: Path) -> Description:
+def read_description(folder: Path) -> Description:
+    """Reads ``project.json`` alone: quick, whatever the number of cells.
+
+    Raises:
+        DataError: If the folder is no project, is damaged, or was written by a newer version.
+    """
+    if not is_project(folder):
+        raise DataError(
+            f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
+        )
     try:
         plain = read_json((folder / FILE).read_bytes())
         version, about = plain["version"], None
@@ -150,10 +155,9 @@ def _read_description(folder: Path) -> Description:
     return about
 
 
-def write_description(project: Project, **changes: Any) -> Project:
-    """Changes the description on disk, what other processes wrote there included, and returns the project with it."""
-    write_json(project.folder / FILE, asdict(replace(_read_description(project.folder), **changes)))
-    return replace(project, about=replace(project.about, **changes))
+def write_description(folder: Path, **changes: Any) -> None:
+    """Changes the description on disk; what other processes wrote there meanwhile stays."""
+    write_json(folder / FILE, asdict(replace(read_description(folder), **changes)))
 
 
 def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]:
@@ -201,7 +205,7 @@ def order_of(classes: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[str, int]) -> Project:
+def change_classes(folder: Path, classes: tuple[str, ...], in_use: Mapping[str, int]) -> None:
     """Gives a project other classes, in the order given.
 
     Args:
@@ -213,12 +217,11 @@ def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[
     lost = [name for name in in_use if name not in (*classes, *NO_CLASS)]
     if lost:
         raise DataError(
-            f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {project.folder} and is not among "
+            f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {folder} and is not among "
             f"{', '.join(classes)}. Keep it: replaced and undone labels count too, for they can come back."
         )
-    if classes == project.about.classes:
-        return project
-    return write_description(project, classes=classes, order=order_of(classes))
+    if classes != read_description(folder).classes:
+        write_description(folder, classes=classes, order=order_of(classes))
 
 
 def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = False) -> Manifest:

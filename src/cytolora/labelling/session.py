@@ -383,7 +383,8 @@ class Labelling:
         """
         parts = checked_mixture(mixture)
         with self._lock:
-            self._project = write_description(self._project, mixture=parts)
+            write_description(self._project.folder, mixture=parts)
+            self._project = replace(self._project, about=replace(self._project.about, mixture=parts))
             self._running.project = self._project
             self._renew_queues()
 
