@@ -17,6 +17,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -198,10 +199,13 @@ def measure_map(port: int, token: str) -> bool:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        print("map: not measured, Playwright is not installed")
+        sync_playwright = None
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if sync_playwright is None or program is None:
+        print("map: not measured, Playwright or Chromium is not installed")
         return True
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.goto(f"http://127.0.0.1:{port}/?token={token}")
         page.locator("#map").wait_for(state="attached")

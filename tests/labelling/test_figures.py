@@ -144,7 +144,7 @@ def test_a_planted_confusion_of_two_readers_lies_within_the_interval_of_kappa() 
 def test_a_server_whose_features_are_there_loads_no_torch() -> None:
     """Torch is two thirds of what the start would load."""
     program = (
-        "import sys, cytolora.labelling.server, cytolora.labelling.session as session, cytolora.labelling.refit as refit;"
+        "import sys, cytolora.labelling.server, cytolora.labelling.session, cytolora.labelling.refit as refit;"
         "refit.prepare(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

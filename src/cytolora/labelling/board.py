@@ -44,8 +44,8 @@ class Board:
         if value is not None and value not in self._code_of:
             raise DataError(
                 f"{self._project.folder} has a label of class {value!r}, which is not among "
-                f"{', '.join(self._project.about.classes)}: another `cytolora label` changed the classes. Stop this one "
-                "and start it again; where the class is still missing then, name it in --classes."
+                f"{', '.join(self._project.about.classes)}: another `cytolora label` changed the classes. Stop this "
+                "one and start it again; where the class is still missing then, name it in --classes."
             )
         return UNLABELLED if value is None else self._code_of[value]
 
