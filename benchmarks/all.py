@@ -173,6 +173,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "hierarchy": "compares heads; its figures are accuracies",
     "lab_divisions": _SIMULATION,
     "labelling": _SIMULATION,
+    "label_scale": "holds each figure of `cytolora label` to a goal; wall time of the machine as busy as it is",
     "leakage": _SIMULATION,
     "name_groups": _SIMULATION,
     "int8": "compares cosines too, on real cells, and needs a processor with VNNI",

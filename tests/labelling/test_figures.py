@@ -1,5 +1,7 @@
 """Refit, estimates and agreement: against scikit-learn, published figures and simulation."""
 
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +23,7 @@ def _data(number: int = 90) -> tuple[np.ndarray, np.ndarray, list[str]]:
 def test_refit_predicts_as_scikit_learns_ridge_with_the_penalty_that_was_chosen() -> None:
     from sklearn.linear_model import RidgeClassifier
 
-    from cytolora.training.heads.penalised import PENALTIES
+    from cytolora.training.heads.penalties import PENALTIES
 
     rows, labels, units = _data()
     known = list(range(60))
@@ -136,3 +138,13 @@ def test_a_planted_confusion_of_two_readers_lies_within_the_interval_of_kappa() 
         assert found.high is not None
         inside += found.low <= 0.9 <= found.high
     assert inside >= 88  # 95 expected, standard deviation 2.2
+
+
+@pytest.mark.slow
+def test_a_server_whose_features_are_there_loads_no_torch() -> None:
+    """Torch is two thirds of what the start would load."""
+    program = (
+        "import sys, cytolora.labelling.server, cytolora.labelling.session, cytolora.labelling.refit as refit;"
+        "refit.prepare(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

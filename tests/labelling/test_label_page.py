@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from chromium import chromium
 from fake_labelling import FakeLabelling
-from label_page import until
+from label_page import lasso_around, place_on_map, show_map, until
 from service import running
 
 from cytolora.labelling.server import make_app
@@ -50,27 +50,6 @@ def serving(project: Any, folder: Path) -> Iterator[str]:
 def stored(page: Any, count: int) -> None:
     """Waits until so many labels are shown as stored."""
     until(page, f"document.querySelectorAll('#recent .stored').length >= {count}")
-
-
-def place_on_map(page: Any, cell: int) -> tuple[float, float]:
-    box = page.locator("#map").bounding_box()
-    x, y = page.evaluate(f"[points.x[{cell}] * scale + shiftX, shiftY - points.y[{cell}] * scale]")
-    return box["x"] + x, box["y"] + y
-
-
-def show_map(page: Any) -> None:
-    page.keyboard.press("m")
-    until(page, "points?.hasPlaces && numFrames > 0")
-
-
-def lasso_around(page: Any, left: float, top: float, right: float, low: float) -> None:
-    page.mouse.move(left, top)
-    page.keyboard.down("Shift")
-    page.mouse.down()
-    for x, y in ((right, top), (right, low), (left, low), (left, top)):
-        page.mouse.move(x, y, steps=3)
-    page.mouse.up()
-    page.keyboard.up("Shift")
 
 
 def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_path: Path):

@@ -27,7 +27,9 @@ def listening(host: str, port: int) -> socket.socket:
     """Opens the port before the server starts, so that a port in use is a one-line error."""
     from cytolora.classifier.serve.server import BACKLOG
 
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named: else each waits 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from cytolora.errors import DataError
 from cytolora.labelling.journal import Draft, Entry, Journal
 from cytolora.labelling.project import JOURNAL, Project
 from cytolora.labelling.votes import NOT_A_CELL, UNSURE, Votes
@@ -35,7 +36,17 @@ class Board:
         self.catch_up()
 
     def code(self, value: str | None) -> int:
-        """Returns the code of a label."""
+        """Returns the code of a label.
+
+        Raises:
+            DataError: If it is none of the project's classes, which another process changed.
+        """
+        if value is not None and value not in self._code_of:
+            raise DataError(
+                f"{self._project.folder} has a label of class {value!r}, which is not among "
+                f"{', '.join(self._project.about.classes)}: another `cytolora label` changed the classes. Stop this "
+                "one and start it again; where the class is still missing then, name it in --classes."
+            )
         return UNLABELLED if value is None else self._code_of[value]
 
     def catch_up(self) -> None:
@@ -47,6 +58,8 @@ class Board:
         """Takes one entry in; one that was taken changes nothing."""
         if entry.number <= self.votes.last_entry:
             return
+        if entry.kind == "label":
+            self.code(entry.value)  # before anything is taken in: it is refused every time
         self.votes.apply(entry)
         for cell in self.votes.cells_of(entry):
             self.codes[cell] = self.code(self.votes.agreed(cell))

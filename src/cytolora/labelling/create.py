@@ -8,16 +8,19 @@ from cytolora.core.text import normal
 from cytolora.errors import ConfigError
 from cytolora.labelling.board import Board
 from cytolora.labelling.cells import read_cells, read_labels
-from cytolora.labelling.journal import Draft
+from cytolora.labelling.journal import Draft, Journal
 from cytolora.labelling.project import (
+    JOURNAL,
     Description,
-    changed_classes,
+    change_classes,
     checked_classes,
     is_project,
     order_of,
+    read_description,
     read_project,
     write_project,
 )
+from cytolora.labelling.votes import Votes
 
 
 def create_project(
@@ -96,19 +99,17 @@ def create_project(
 
 def _reopen(folder: Path, cells: Path, classes: Sequence[str], like: str | None) -> None:
     """Checks that a project is one of these cells, and gives it the classes."""
-    project = read_project(folder)
+    own_root = Path(read_description(folder).cells)
     root = cells.parent if cells.is_file() else cells
-    if root.resolve() != project.root and cells.resolve() != folder.resolve():
-        raise ConfigError(
-            f"{folder} is a project of the cells in {project.root}, not of {cells}. Choose another --out."
-        )
+    if root.resolve() != own_root and cells.resolve() != folder.resolve():
+        raise ConfigError(f"{folder} is a project of the cells in {own_root}, not of {cells}. Choose another --out.")
     if classes or like:
-        board = Board(project)
+        journal = Journal(folder / JOURNAL)
         try:
-            in_use = board.votes.values()
+            in_use = Votes(journal.entries()).values()
         finally:
-            board.close()
-        changed_classes(project, checked_classes(classes, like), in_use)
+            journal.close()
+        change_classes(folder, checked_classes(classes, like), in_use)
 
 
 def _import(folder: Path, table: Path, reader: str) -> None:

@@ -118,6 +118,25 @@ def read_project(folder: Path) -> Project:
     Raises:
         DataError: If the folder is none, is damaged, or was written by a newer version.
     """
+    about = read_description(folder)
+    rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
+    draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
+    return Project(
+        folder=folder,
+        about=about,
+        names=tuple(row["path"] for row in rows),
+        groups=tuple(row["group"] for row in rows),
+        is_test=np.array([row["share"] == "test" for row in rows]),
+        order=np.array([cell for _, cell in draws], dtype=np.int64),
+    )
+
+
+def read_description(folder: Path) -> Description:
+    """Reads ``project.json`` alone: quick, whatever the number of cells.
+
+    Raises:
+        DataError: If the folder is no project, is damaged, or was written by a newer version.
+    """
     if not is_project(folder):
         raise DataError(
             f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
@@ -133,23 +152,12 @@ def read_project(folder: Path) -> Project:
         raise DataError(
             f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
         )
-    rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
-    draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
-    return Project(
-        folder=folder,
-        about=about,
-        names=tuple(row["path"] for row in rows),
-        groups=tuple(row["group"] for row in rows),
-        is_test=np.array([row["share"] == "test" for row in rows]),
-        order=np.array([cell for _, cell in draws], dtype=np.int64),
-    )
+    return about
 
 
-def write_description(project: Project, **changes: Any) -> Project:
-    """Writes a changed description and returns the project with it."""
-    about = replace(project.about, **changes)
-    write_json(project.folder / FILE, asdict(about))
-    return replace(project, about=about)
+def write_description(folder: Path, **changes: Any) -> None:
+    """Changes the description on disk; what other processes wrote there meanwhile stays."""
+    write_json(folder / FILE, asdict(replace(read_description(folder), **changes)))
 
 
 def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]:
@@ -197,7 +205,7 @@ def order_of(classes: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[str, int]) -> Project:
+def change_classes(folder: Path, classes: tuple[str, ...], in_use: Mapping[str, int]) -> None:
     """Gives a project other classes, in the order given.
 
     Args:
@@ -206,15 +214,14 @@ def changed_classes(project: Project, classes: tuple[str, ...], in_use: Mapping[
     Raises:
         DataError: If a class that has labels is missing.
     """
-    lost = [name for name in project.about.classes if name not in classes and in_use.get(name)]
+    lost = [name for name in in_use if name not in (*classes, *NO_CLASS)]
     if lost:
         raise DataError(
-            f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {project.folder} and is not among "
+            f"Class {lost[0]!r} has {counted(in_use[lost[0]], 'label')} in {folder} and is not among "
             f"{', '.join(classes)}. Keep it: replaced and undone labels count too, for they can come back."
         )
-    if classes == project.about.classes:
-        return project
-    return write_description(project, classes=classes, order=order_of(classes))
+    if classes != read_description(folder).classes:
+        write_description(folder, classes=classes, order=order_of(classes))
 
 
 def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = False) -> Manifest:

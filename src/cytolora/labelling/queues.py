@@ -65,6 +65,11 @@ class Queues:
             return []
         return [cell for _, cell in suspected_mistakes(self.fitted, self.board.training())]
 
+    def prepare(self) -> None:
+        """Computes what is slow, once: nobody has to wait for it who does not draw."""
+        if self.fitted is None:
+            _ = self._first
+
     def draw(self, reader: str, number: int, kind: str) -> list[Drawn]:
         """Returns the next cells of a queue, at most ``number``.
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, probabilities
 from cytolora.training.heads.folds import group_folds
-from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN
+from cytolora.training.heads.penalties import PENALTIES, UNCHOSEN
 from cytolora.training.heads.ridge import RidgeSolver
 
 _ROWS = 8192

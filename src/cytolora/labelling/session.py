@@ -49,7 +49,7 @@ class Labelling:
         Raises:
             DataError: If the folder is no project, is damaged, or was written by a newer version.
         """
-        self._lock, self._one_refit = RLock(), Lock()
+        self._lock, self._one_refit, self._one_plane = RLock(), Lock(), Lock()
         self._project = read_project(as_path(folder, "folder"))
         self._cache = as_path_or_none(cache, "cache") or default_cache()
         self._board = Board(self._project)
@@ -162,6 +162,7 @@ class Labelling:
             ConfigError: If the kind is unknown.
         """
         reader = normal(reader)
+        self._queues.prepare()
         with self._lock:
             self._board.catch_up()
             return [self._shown(one) for one in self._queues.draw(reader, n, kind)]
@@ -190,6 +191,8 @@ class Labelling:
         """Returns one cell with its label, its history and the twelve cells that are most similar to it."""
         reader = normal(reader)
         self._check_cells([cell])
+        features = self._features
+        similar = [] if features is None else nearest(features, cell, _NUM_SIMILAR)  # slow: labels do not wait for it
         with self._lock:
             self._board.catch_up()
             votes = self._board.votes
@@ -198,7 +201,7 @@ class Labelling:
                 "why": self._errors.get(cell, "You chose it."),
                 "label": votes.shown(reader, cell),
                 "history": votes.history(cell),
-                "similar": [] if self._features is None else nearest(self._features, cell, _NUM_SIMILAR),
+                "similar": similar,
             }
 
     def label_of(self, reader: str, cell: int) -> str | None:
@@ -212,10 +215,11 @@ class Labelling:
         Args:
             reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
         """
-        with self._lock:
-            self._board.catch_up()
+        with self._one_plane:
             if self._plane is None and self._features is not None:
                 self._plane = plane(self._features)
+        with self._lock:
+            self._board.catch_up()
             board, fitted, is_test = self._board, self._fitted, self._project.is_test
             labels = board.codes.astype(np.int16)
             if reader is not None:
@@ -300,7 +304,7 @@ class Labelling:
         self._check_cells(cells)
         is_test = self._project.is_test
         left_out = [cell for cell in cells if is_test[cell]] if how in ("row", "lasso") else []
-        kept = tuple(cell for cell in dict.fromkeys(cells) if cell not in set(left_out))
+        kept = tuple(cell for cell in dict.fromkeys(cells) if not left_out or not is_test[cell])
         if not kept:
             raise ConfigError(
                 f"{counted(len(left_out), 'cell')} of the test share: label each by itself, so that it is judged blind."
@@ -324,6 +328,8 @@ class Labelling:
                     suggested=suggested,
                 ),
             )
+            if (entry.kind, entry.how, entry.value, entry.cells) != ("label", how, value, kept):
+                raise _used(client_id)
             return {"entry": entry.number, "undone": [], "left_out": left_out, "overview": self.overview(reader)}
 
     def _suggestion(self, fitted: Refit, cell: int) -> str:
@@ -360,6 +366,8 @@ class Labelling:
                 return Draft(reader=reader, kind=kind, client_id=client_id, target=target.number)
 
             entry = self._board.append(reader, client_id, draft)
+            if entry.kind != kind:
+                raise _used(client_id)
             cells = list(votes.cells_of(entry))
             return {"entry": entry.number, "cells": cells, "overview": self.overview(reader)}
 
@@ -375,7 +383,8 @@ class Labelling:
         """
         parts = checked_mixture(mixture)
         with self._lock:
-            self._project = write_description(self._project, mixture=parts)
+            write_description(self._project.folder, mixture=parts)
+            self._project = replace(self._project, about=replace(self._project.about, mixture=parts))
             self._running.project = self._project
             self._renew_queues()
 
@@ -427,6 +436,12 @@ class Labelling:
         with self._lock:
             self._board.catch_up()
             return export.write_format(self._project, self._board, name, as_path(path))
+
+
+def _used(client_id: str) -> ConfigError:
+    return ConfigError(
+        f"Nothing was stored: the id {client_id!r} belongs to another entry. Each request has an id of its own."
+    )
 
 
 def _counts(codes: np.ndarray, number: int) -> list[int]:

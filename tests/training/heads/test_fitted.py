@@ -27,7 +27,8 @@ from cytolora.training.heads.folds import MAX_FOLDS, divide, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.logistic import Logistic
 from cytolora.training.heads.means import gaussian, nearest_mean, prototypes
-from cytolora.training.heads.penalised import PENALTIES, UNCHOSEN, logistic, ridge
+from cytolora.training.heads.penalised import logistic, ridge
+from cytolora.training.heads.penalties import PENALTIES, UNCHOSEN
 from cytolora.training.heads.ridge import RidgeSolver
 
 

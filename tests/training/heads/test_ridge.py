@@ -12,7 +12,8 @@ from cytolora.metrics.calibration import cross_entropy, fit_temperature, least_c
 from cytolora.training.heads import ridge as ridge_module
 from cytolora.training.heads.folds import MAX_FOLDS, group_folds
 from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.penalised import PENALTIES, ridge
+from cytolora.training.heads.penalised import ridge
+from cytolora.training.heads.penalties import PENALTIES
 from cytolora.training.heads.ridge import RidgeSolver, _Equations
 
 

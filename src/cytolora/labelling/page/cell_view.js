@@ -51,8 +51,9 @@ async function open(cell) {
 }
 
 async function drawDetail(row) {
+  const who = reader();
   const found = await ask(asReader(`v1/cells/${row.cell}`)).catch(() => null);
-  if (!found || current()?.cell !== row.cell) return;
+  if (!found || current()?.cell !== row.cell || reader() !== who) return;
   if (found.own && !isWaiting(row.cell)) labels.set(row.cell, found.own);
   const { prediction, probabilities } = found;
   if ($("kind").value !== "second") Object.assign(current(), { prediction, probabilities });  // a second reading is blind
@@ -158,6 +159,7 @@ function drawRecent() {
 
 function onStored(item, answer) {
   const { value, cells } = item.body;
+  if (item.body.reader !== reader()) return say(`Stored, as ${item.body.reader}: ${item.text}.`);  // another reads now
   overview = { ...overview, ...answer.overview };
   if (value && cells) {
     const left = new Set(answer.left_out ?? []);

@@ -1,7 +1,7 @@
 // Start, keys, views, and what changes on the server meanwhile.
 const POLL_MS = 1500, READER = "cytolora-label-reader";
 const VIEWS = { cell: { key: "c" }, grid: { key: "g", load: loadGrid, onKey: onGridKey }, map: { key: "m", load: loadPoints, onKey: onMapKey }, readers: { key: "d", load: loadReaders } };
-let overview = null, view = "cell";
+let overview = null, view = "cell", isLost = false;
 
 const reader = () => $("reader").value.trim() || document.body.dataset.reader;
 const isWide = () => matchMedia("(min-width: 46.01rem)").matches;
@@ -34,9 +34,12 @@ async function poll() {
     const hadFeatures = overview && overview.features.done >= overview.features.total;
     overview = found;
     drawOverview();
-    if ((found.classifier?.number ?? 0) !== before || (!hadFeatures && found.features.done >= found.features.total)) onRefit();
+    const isRefit = (found.classifier?.number ?? 0) !== before || (!hadFeatures && found.features.done >= found.features.total);
+    if (isRefit || isLost) onRefit();  // what was asked for while the server was away did not come
+    isLost = false;
     if (outbox[0]?.why && !outbox[0].isRefused) resend();  // the server is back
   } catch (error) {
+    isLost = true;
     say(error instanceof Refused ? error.message : "The server does not answer. Nothing is lost that was stored.", true);
   }
 }
@@ -115,6 +118,7 @@ function isKnownKey(event) {
 }
 
 async function start() {
+  recallOutbox();
   $("reader").value = document.body.dataset.reader;
   try { $("reader").value = sessionStorage.getItem(READER) ?? $("reader").value; } catch { /* no storage */ }
   $("reader").addEventListener("change", changeReader);
@@ -136,7 +140,7 @@ async function start() {
   if (!overview) return setTimeout(() => location.reload(), 3 * POLL_MS);
   drawMixture();
   show("cell");
-  recallOutbox();
+  pump();
   await refill();
   pollForEver();
 }

@@ -11,10 +11,11 @@ let scale = 1, shiftX = 0, shiftY = 0, frame = 0, pixels = null, pixelWords = nu
 async function loadPoints() {
   if (isMapAsked) return;
   isMapAsked = true;
-  const number = overview?.classifier?.number ?? 0;
+  const number = overview?.classifier?.number ?? 0, who = reader();
   const buffer = await ask(asReader("v1/points"), { as: "arrayBuffer" }).catch(sayError);
   isMapAsked = false;
   if (!buffer) return;
+  if (reader() !== who) return loadPoints();
   mapNumber = number;
   const [n, hasPlaces] = new Int32Array(buffer, 0, 2), wide = 4 * n;
   const isFirst = !points?.hasPlaces;

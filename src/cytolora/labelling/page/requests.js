@@ -48,10 +48,10 @@ async function pump() {
   isSending = true;
   while (outbox.length && !outbox[0].why) {
     const item = outbox[0];
+    let answer = null;
     try {
-      const answer = await once(item);
+      answer = await once(item);
       outbox.shift();
-      onStored(item, answer);
     } catch (error) {
       item.isRefused = error instanceof Refused;
       if (item.isRefused && !item.body.value) {  // an undo of nothing: there is nothing to send again
@@ -63,6 +63,7 @@ async function pump() {
       }
     }
     keepOutbox();
+    if (answer) queueMicrotask(() => onStored(item, answer));  // a fault in drawing it stops no other label
   }
   isSending = false;
 }
@@ -75,12 +76,11 @@ function keepOutbox() {
   try { sessionStorage.setItem(OUTBOX, JSON.stringify(outbox)); } catch { /* then a reload loses what is not stored */ }
 }
 
-function recallOutbox() {
+function recallOutbox() {  // before any key is heard: what is sent next is kept in the same place
   try {
     const kept = JSON.parse(sessionStorage.getItem(OUTBOX)) ?? [];
     outbox.push(...kept.filter((item) => item?.path && item.body?.client_id).map((item) => ({ ...item, why: "" })));
   } catch { /* nothing of ours in it */ }
-  pump();
 }
 
 function resend() {
@@ -90,8 +90,18 @@ function resend() {
 
 function discard() {
   const item = outbox.shift();
+  if (item?.body.value) dropUndoOf(item);
   if (item) onDiscarded(item);
   resend();
+}
+
+function dropUndoOf(item) {  // one that waits behind a label that is never sent would take an older one back
+  let open = 1;
+  const place = outbox.findIndex(({ path, body }) => {
+    if (body.reader === item.body.reader) open += path === "v1/undo" ? -1 : 1;
+    return !open;
+  });
+  if (place >= 0) outbox.splice(place, 1);
 }
 
 const isWaiting = (cell) => outbox.some((item) => item.body.cells?.includes(cell));

@@ -13,12 +13,8 @@ from cytolora.training.heads.draws import Draw, draw_of
 from cytolora.training.heads.folds import Fold
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.logistic import Logistic, Map
+from cytolora.training.heads.penalties import PENALTIES, UNCHOSEN
 from cytolora.training.heads.ridge import RidgeSolver
-
-PENALTIES = (1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
-"""To choose from, the strongest first; logistic regression's C is the inverse."""
-UNCHOSEN = 1.0
-"""Where a class comes from one group only, as with 1 shot, so that none can be chosen; scikit-learn's default."""
 
 Scores = Float64[np.ndarray, "_ classes"]
 
