@@ -111,7 +111,7 @@ def fit(
         on_image=lambda: progress.done(1),
     )
     if labelled is not None:
-        cells = replace(cells, statements=(*labelled.statements, *cells.statements))
+        cells = replace(cells, statements=(*labelled.statements, *cells.statements), readings=labelled.readings)
     for line in (*summary(cells), *config.notes):
         progress.say(line)
     for line in lines(cells.findings):

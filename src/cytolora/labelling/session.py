@@ -14,7 +14,7 @@ from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.cache_folder import default_cache
 from cytolora.core.text import counted, normal
 from cytolora.errors import ConfigError, CytoloraError, unknown_name
-from cytolora.labelling import agreement, export
+from cytolora.labelling import export
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
@@ -25,6 +25,7 @@ from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit, prepare, refit
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
+from cytolora.metrics.readers import summary
 
 __all__ = ["Labelling", "create_project"]
 
@@ -274,7 +275,7 @@ class Labelling:
         with self._lock:
             self._board.catch_up()
             about = self._project.about
-            return agreement.summary(
+            return summary(
                 export.class_labels(self._board), self._project.units, classes=about.classes, order=about.order
             )
 
