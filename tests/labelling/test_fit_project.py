@@ -7,8 +7,8 @@ import pytest
 from quick_fit import quick_fit
 
 from cytolora.errors import ConfigError
-from cytolora.metrics.agreement import kappa
 from cytolora.labelling.session import Labelling, create_project
+from cytolora.metrics.agreement import kappa
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ from cytolora.core.text import counted
 from cytolora.data.exchange.formats import convert
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError
-from cytolora.metrics.readers import pairs
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
 from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
+from cytolora.metrics.readers import pairs
 
 
 @dataclass(frozen=True, kw_only=True)

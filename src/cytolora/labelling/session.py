@@ -20,7 +20,7 @@ from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
 from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
-from cytolora.labelling.project import read_project, write_description
+from cytolora.labelling.project import groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit, prepare, refit
 from cytolora.labelling.running import Running
@@ -61,6 +61,8 @@ class Labelling:
         self._features: Features | None = None
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
+        self.groups = groups_in_words(self._project)
+        """What counts as a group, in words."""
         self._take_features(load_features(self._project))
 
     @property
@@ -132,6 +134,7 @@ class Labelling:
                 "n_cells": self.n_cells,
                 "n_groups": int(self._project.unit_index.max()) + 1,
                 "groups_known": about.groups_known,
+                "groups": self.groups,
                 "classes": [
                     {
                         "name": name,

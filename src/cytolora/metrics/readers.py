@@ -62,9 +62,7 @@ def cohen(
     return value, max(value - half, -1.0), min(value + half, 1.0)
 
 
-def specific(
-    first: Sequence[int], second: Sequence[int], num_classes: int
-) -> tuple[float | None, ...]:
+def specific(first: Sequence[int], second: Sequence[int], num_classes: int) -> tuple[float | None, ...]:
     """Computes the specific agreement of two readers by class, in [0, 1]; None where neither gave the class."""
     counts = confusion(first, second, num_classes)
     given = counts.sum(axis=0) + counts.sum(axis=1)
