@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cytolora.classifier.fit.readers import Readings
+from cytolora.classifier.fit.readers import Readings, kappa_in_words
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import write_text
 from cytolora.core.text import counted
@@ -17,7 +18,7 @@ from cytolora.errors import DataError
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
 from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
-from cytolora.metrics.readers import pairs
+from cytolora.metrics.readers import summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +105,20 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
 
 
 def _of_readers(project: Project, board: Board) -> list[str]:
-    compared = pairs(class_labels(board), project.units, len(project.about.classes))
+    found = agreement_of(project, board)
+    weights = ", linear weights" if found["weighted"] else ""
     return [
-        f"Readers {one.a} and {one.b}: Cohen's kappa {one.kappa:.2f}"
-        + (f" ({one.low:.2f} to {one.high:.2f} over groups)" if one.low is not None and one.high is not None else "")
-        + f" on {counted(one.cells, 'cell')}."
-        for one in compared
-        if one.kappa is not None
+        f"Readers {one['a']} and {one['b']}: Cohen's kappa{weights} {kappa_in_words(one)} on "
+        f"{counted(one['cells'], 'cell')} of both shares."
+        for one in found["cohen"]
+        if one["kappa"] is not None
     ]
+
+
+def agreement_of(project: Project, board: Board) -> dict[str, Any]:
+    """Compares the readers on all cells (``metrics.readers.summary``); weighted where the classes are ordered."""
+    about = project.about
+    return summary(class_labels(board), project.units, classes=about.classes, order=about.order)
 
 
 def class_labels(board: Board) -> dict[str, dict[int, int]]:

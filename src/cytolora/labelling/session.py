@@ -25,7 +25,6 @@ from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit, prepare, refit
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
-from cytolora.metrics.readers import summary
 
 __all__ = ["Labelling", "create_project"]
 
@@ -277,10 +276,7 @@ class Labelling:
         """Returns Cohen's kappa of every two readers, and Fleiss' of all; weighted where the classes are ordered."""
         with self._lock:
             self._board.catch_up()
-            about = self._project.about
-            return summary(
-                export.class_labels(self._board), self._project.units, classes=about.classes, order=about.order
-            )
+            return export.agreement_of(self._project, self._board)
 
     def label(self, reader: str, cells: list[int], value: str, *, client_id: str, how: str = "key") -> dict[str, Any]:
         """Stores the label of one cell or many.
