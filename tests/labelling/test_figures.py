@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from cytolora.labelling.agreement import cohen, fleiss, pairs, table_of
 from cytolora.labelling.estimate import Look, hint, look_at, look_level, share_of
 from cytolora.labelling.refit import naive_accuracy, refit, suspected_mistakes
+from cytolora.metrics.readers import cohen, fleiss, pairs, table_of
 
 
 def _data(number: int = 90) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from quick_fit import quick_fit
 
 from cytolora.errors import ConfigError
 from cytolora.labelling.session import Labelling, create_project
+from cytolora.metrics.agreement import kappa
 
 
 @pytest.mark.slow
@@ -22,11 +24,31 @@ def test_a_labelled_project_becomes_a_bundle_whose_test_set_is_the_drawn_cells(
     for kind in ("test", "next"):
         for one in opened.queue("ann", number, kind=kind):
             opened.label("ann", [one["cell"]], truth[one["name"]], client_id=f"{one['cell']}")
+    drawn = opened._board.drawn()
+    for cell in drawn:  # a second reader, who takes every fifth cell for another class
+        own = truth[opened._project.names[cell]]
+        other = next(name for name in opened.classes if name != own)
+        opened.label("bea", [cell], own if cell % 5 else other, client_id=f"{cell}")
+    for at, one in enumerate(opened.disagreements()):
+        if at:  # the first stays undecided
+            name = opened._project.names[one["cell"]]
+            opened.adjudicate("ann", one["cell"], truth[name], client_id=f"decided {one['cell']}")
+    num_differ = len(opened.disagreements())
     opened.close()
     classifier = quick_fit(project, tmp_path / "model", max_steps=2, learning_rates=0.1)
-    assert classifier.contents.metrics["test"]["n"] == 20
+    test, readers = classifier.contents.metrics["test"], classifier.contents.metrics["readers"]
+    assert test["n"] == 19
+    assert readers["num_untested"] == 1
+    assert [(one["a"], one["b"], one["cells"]) for one in readers["between"]] == [("ann", "bea", 20)]
+    assert 1 < num_differ < 10
+    assert readers["between"][0]["kappa"] < 1
+    with_ann = readers["classifier"][0]
+    assert (with_ann["a"], with_ann["b"], with_ann["cells"]) == ("classifier", "ann", 19)
+    assert with_ann["kappa"] == pytest.approx(kappa(np.array(test["confusion"])))
     report = (tmp_path / "model" / "report.html").read_text()
-    assert "Test cells: 20 labelled cells out of 20 of 2 groups" in report
+    assert "Test cells: 19 labelled cells out of 20 of 2 groups" in report
+    assert "Agreement with readers" in report
+    assert "1 cell that several readers labelled is no test image" in report
     assert classifier.contents.backbone.name == "nano"
     with pytest.raises(ConfigError, match=r"is a labelling project: .* dataset asks for others"):
         quick_fit(project, tmp_path / "model2", dataset="csv")

@@ -1,11 +1,13 @@
 """A labelling project from cells to labels.csv: shares, queues, entries, two readers, bad input."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from labelling_projects import CLASSES, label_next, make_project, truth_of, write_cells
+from PIL import Image
 
 from cytolora.data.datasets import load_manifest
 from cytolora.errors import ConfigError, CytoloraError, DataError
@@ -221,3 +223,35 @@ def test_unreadable_images_are_named_and_the_others_get_features(tmp_path: Path)
     assert opened.picture(0)[1] == "image/png"
     again = Labelling(project)
     assert again.overview("ann")["unreadable"] == 2
+
+
+def _in_folders(folder: Path, names: Sequence[str]) -> Path:
+    for at, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (at, 0, 90)).save(folder / name)
+    return folder
+
+
+def test_sub_folders_are_groups_when_asked_and_are_pointed_out_when_not(tmp_path: Path) -> None:
+    names = [f"all/p{patient}/s{at % 2}/{at}.png" for patient in range(4) for at in range(3)]
+    cells = _in_folders(tmp_path / "cells", names)
+    asked = Labelling(create_project(cells, tmp_path / "asked", classes=CLASSES, groups="folders"))
+    assert set(asked._project.groups) == {f"all/p{patient}" for patient in range(4)}
+    assert asked.overview("ann")["groups"] == "Groups: 4 groups (sub-folders (--groups-from folders))."
+    left = Labelling(create_project(cells, tmp_path / "left", classes=CLASSES))
+    assert set(left._project.groups) == {""}
+    assert "The cells lie in 4 sub-folders: where these are patients" in left.overview("ann")["groups"]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["a/1.png", "a/2.png"], "all cells of cells lie in one folder; expected a sub-folder"),
+        (["a/1.png", "b/2.png", "3.png"], "1 of 3 cells lie in no sub-folder, the first is 3.png"),
+    ],
+)
+def test_sub_folders_that_are_no_groups_are_one_clear_error(tmp_path: Path, names: list[str], found: str) -> None:
+    cells = _in_folders(tmp_path / "cells", names)
+    with pytest.raises(CytoloraError, match=found):
+        create_project(cells, tmp_path / "p", classes=CLASSES, groups="folders")
+    assert not (tmp_path / "p").exists()

@@ -123,7 +123,8 @@ def fit(
         on_image=lambda: progress.done(1),
     )
     if labelled is not None:
-        cells = replace(cells, statements=(*labelled.statements, *cells.statements))
+        readings = labelled.readings if options.label_map is None else None  # readers gave other classes
+        cells = replace(cells, statements=(*labelled.statements, *cells.statements), readings=readings)
     for line in (*summary(cells), *config.notes):
         progress.say(line)
     for line in lines(cells.findings):

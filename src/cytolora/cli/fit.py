@@ -23,7 +23,7 @@ from cytolora.cli.options import (
     pairs,
 )
 from cytolora.cli.own_backbones import add_own
-from cytolora.cli.print_metrics import print_members, print_metrics, print_repeats, print_statement
+from cytolora.cli.print_metrics import print_members, print_metrics, print_readers, print_repeats, print_statement
 from cytolora.cli.progress import show_progress
 from cytolora.config.method_kinds import Weighting
 from cytolora.data.pooling import Pool
@@ -189,6 +189,8 @@ def fit(
         print_members(members)
     if repeated := contents.metrics.get("repeats"):
         print_repeats(repeated)
+    if readers := contents.metrics.get("readers"):
+        print_readers(readers)
     name = out if out.suffix == ".zip" else out / "report.html"
     make_console().print(
         f"Written: {out}. Look at {name}, then: cytolora predict {out} NEW_CELLS --out predictions.csv"

@@ -47,6 +47,7 @@ def label(
 
         cytolora label cells --out project --classes NILM LSIL HSIL
         cytolora label cells --out project --like bethesda --model uni --weights uni=UNI/model.safetensors
+        cytolora label slides --out project --classes NILM LSIL HSIL --groups-from folders
         cytolora label project --reader "B. second"
 
     Parameters
@@ -66,7 +67,8 @@ def label(
     dataset
         Which reader of the cells (`cytolora ls datasets`); recognised from the folder if not given.
     groups_from
-        Groups of images that have none: names, none, or a regular expression for the file name.
+        Groups of images that have none: folders (a sub-folder per patient or slide), names, none, or a regular
+        expression for the file name.
     labels
         Table with columns path and label: labels made elsewhere, stored as this reader's.
     test_share
@@ -104,8 +106,10 @@ def label(
         weights=pairs(weights, "--weights"),
     )
     token = new_token()
-    app = make_app(Labelling(folder, cache=caching.folder()), folder, token, reader=reader)
+    project = Labelling(folder, cache=caching.folder())
+    app = make_app(project, folder, token, reader=reader)
     console = make_console(stderr=True)
+    console.print(project.groups)
     with listening(_HOST, port) as listener:
         address = f"http://{_HOST}:{listener.getsockname()[1]}/?token={token}"
         console.print(f"Label the cells of {folder} at {address} . Ctrl-C stops it. For research use only.")

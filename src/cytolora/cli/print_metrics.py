@@ -63,6 +63,16 @@ def print_repeats(repeated: dict[str, Any]) -> None:
         console.print(f"  {name.replace('_', ' ')}: {over_divisions_in_words(repeated[name])}")
 
 
+def print_readers(found: dict[str, Any]) -> None:
+    """Prints the agreement of readers on test cells, and of the classifier with each of them."""
+    from cytolora.classifier.fit.readers import in_words  # loads numpy
+
+    console = make_console()
+    console.print("Agreement on test cells (Cohen's kappa, 95 % interval over groups):")
+    for line in in_words(found):
+        console.print(f"  {line}")
+
+
 def _threshold_lines(found: dict[str, Any]) -> list[str]:
     lines, sets, referral, point = [], found["prediction_sets"], found["referral"], found["operating_point"]
     if point is not None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from posixpath import commonpath
 
 from cytolora.core.text import matching, normal
 from cytolora.data.archive import is_archive, unpack
@@ -12,9 +13,13 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
 from cytolora.data.readers.paths import PathIndex, leaves_folder, slashed
 from cytolora.data.readers.tables import read_rows
+from cytolora.data.similar_names import join_groups
 from cytolora.data.unlabelled import images_below
-from cytolora.errors import DataError, unknown_name
+from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.labelling.votes import NO_CLASS
+
+FOLDERS = "folders"
+"""Choice of groups beside those of ``--groups-from``: for cells without labels, whose sub-folders are no classes."""
 
 
 def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | None = None) -> Manifest:
@@ -24,10 +29,11 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
         path: A folder with images at any depth, or with ``manifest.csv``; a table with columns path and, where it is
             known, group; a zip file.
         dataset: A registered dataset, for the groups that its names hold; its labels are not used.
-        groups_from: ``names``, ``none`` or a pattern, as of ``--groups-from``.
+        groups_from: ``folders``, else ``names``, ``none`` or a pattern, as of ``--groups-from``.
 
     Raises:
-        DataError: If there is no image, or one is not there.
+        DataError: If there is no image, or one is not there; or one lies in none of the sub-folders that are groups.
+        ConfigError: If the choice asks for groups that the source gives, or for sub-folders and there are none.
     """
     if not path.exists():
         raise DataError(
@@ -42,7 +48,44 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
         else:
             listed = images_below(place)
     samples = tuple(replace(one, label="", subset=None) for one in listed.samples)
-    return with_chosen_groups(replace(listed, classes=("",), samples=samples, split_rule="", tree={}), groups_from)
+    cells = replace(listed, classes=("",), samples=samples, split_rule="", tree={})
+    return _with_folders(cells) if groups_from == FOLDERS else with_chosen_groups(cells, groups_from)
+
+
+def folders_of(names: Sequence[str]) -> list[str | None]:
+    """Returns the sub-folder of each cell: the first one below the deepest folder that holds all cells.
+
+    None for a cell that lies in none. A patient's folder with folders of slides in it is one group.
+    """
+    if not names:
+        return []
+    parents = [PurePosixPath(name).parent for name in names]
+    depth = len(PurePosixPath(commonpath(map(str, parents))).parts)
+    return ["/".join(one.parts[: depth + 1]) if len(one.parts) > depth else None for one in parents]
+
+
+def _with_folders(cells: Manifest) -> Manifest:
+    if cells.has_groups:
+        raise ConfigError(
+            f"{cells.name} names the groups of all its images ({cells.group_rule or 'column group'}), and "
+            f"--groups-from {FOLDERS} asks for others. Leave it out."
+        )
+    folders = folders_of([one.path for one in cells.samples])
+    if not any(folders):
+        raise ConfigError(
+            f"--groups-from {FOLDERS}: all cells of {cells.name} lie in one folder; expected a sub-folder for each "
+            "patient or slide. Leave it out, or name groups in a table (manifest.csv)."
+        )
+    known = [replace(one, group=one.group or folder) for one, folder in zip(cells.samples, folders, strict=True)]
+    without = [one.path for one in known if one.group is None]
+    if without:
+        raise DataError(
+            f"{cells.name}: {len(without)} of {len(known)} cells lie in no sub-folder, the first is {without[0]}. "
+            f"--groups-from {FOLDERS} takes every cell in a sub-folder of its patient or slide."
+        )
+    joined, findings = join_groups(cells.name, known)
+    rule = f"sub-folders (--groups-from {FOLDERS})"
+    return replace(cells, samples=tuple(joined), group_rule=rule, findings=(*cells.findings, *findings))
 
 
 def _of_table(table: Path) -> Manifest:

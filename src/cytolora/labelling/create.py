@@ -57,7 +57,7 @@ def create_project(
         reader: To whom ``labels`` belong.
         test_share: Share of the groups that is kept for testing, in (0, 1).
         seed: Of the draw of groups and cells.
-        groups: As ``--groups-from``: ``names``, ``none`` or a pattern.
+        groups: As ``--groups-from``: ``folders``, ``names``, ``none`` or a pattern.
         labels: Table with columns path and label: labels made elsewhere.
         dataset: Registered reader of the cells, for their groups.
         weights: Checkpoints on disk, by backbone.

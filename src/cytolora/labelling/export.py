@@ -1,21 +1,24 @@
 """Labels of a project as a table, as a dataset that ``fit`` takes, and in the formats of other programs."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cytolora.classifier.fit.readers import Readings, kappa_in_words
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import write_text
 from cytolora.core.text import counted
 from cytolora.data.exchange.formats import convert
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError
-from cytolora.labelling.agreement import pairs
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
 from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
+from cytolora.metrics.readers import summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Labels:
     """Backbone that was labelled with."""
     weights: Mapping[str, str]
     """Checkpoints on disk, by backbone."""
+    readings: Readings | None = None
+    """Of the drawn test cells; None where no two readers gave one of them a class."""
 
 
 def labels_of(project: Project, board: Board) -> Labels:
@@ -50,6 +55,25 @@ def labels_of(project: Project, board: Board) -> Labels:
         statements=tuple(_statements(project, board, cells, sorted(drawn))),
         model=project.about.model,
         weights=project.about.weights,
+        readings=_readings(project, board, drawn),
+    )
+
+
+def _readings(project: Project, board: Board, drawn: Container[int]) -> Readings | None:
+    about = project.about
+    of_drawn = {
+        reader: {cell: about.classes[code] for cell, code in given.items() if cell in drawn}
+        for reader, given in class_labels(board).items()
+    }
+    times = Counter(cell for given in of_drawn.values() for cell in given)
+    if max(times.values(), default=0) < 2:
+        return None
+    names = project.names
+    return Readings(
+        classes=about.order or about.classes,
+        is_ordered=bool(about.order),
+        labels={who: {names[cell]: name for cell, name in given.items()} for who, given in of_drawn.items() if given},
+        units={names[cell]: project.units[cell] for cell in times},
     )
 
 
@@ -81,14 +105,20 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
 
 
 def _of_readers(project: Project, board: Board) -> list[str]:
-    compared = pairs(class_labels(board), project.units, len(project.about.classes))
+    found = agreement_of(project, board)
+    weights = ", linear weights" if found["weighted"] else ""
     return [
-        f"Readers {one.a} and {one.b}: Cohen's kappa {one.kappa:.2f}"
-        + (f" ({one.low:.2f} to {one.high:.2f} over groups)" if one.low is not None and one.high is not None else "")
-        + f" on {counted(one.cells, 'cell')}."
-        for one in compared
-        if one.kappa is not None
+        f"Readers {one['a']} and {one['b']}: Cohen's kappa{weights} {kappa_in_words(one)} on "
+        f"{counted(one['cells'], 'cell')} of both shares."
+        for one in found["cohen"]
+        if one["kappa"] is not None
     ]
+
+
+def agreement_of(project: Project, board: Board) -> dict[str, Any]:
+    """Compares the readers on all cells (``metrics.readers.summary``); weighted where the classes are ordered."""
+    about = project.about
+    return summary(class_labels(board), project.units, classes=about.classes, order=about.order)
 
 
 def class_labels(board: Board) -> dict[str, dict[int, int]]:

@@ -18,6 +18,7 @@ from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.errors import ConfigError, DataError, unknown_name
+from cytolora.labelling.cells import folders_of
 from cytolora.labelling.shares import Shares, assign_shares
 from cytolora.labelling.votes import NO_CLASS
 
@@ -153,6 +154,18 @@ def read_description(folder: Path) -> Description:
             f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
         )
     return about
+
+
+def groups_in_words(project: Project) -> str:
+    """Says what counts as a group; where groups are unknown, also how to have sub-folders for groups."""
+    if project.about.groups_known:
+        return f"Groups: {counted(len(set(project.groups)), 'group')} ({project.about.group_rule or 'column group'})."
+    folders = set(folders_of(project.names)) - {None}
+    advice = (
+        f" The cells lie in {len(folders)} sub-folders: where these are patients or slides, make the project anew with "
+        "--groups-from folders, before anything is labelled."
+    )
+    return "Groups are not known: each image counts as a group of its own." + (advice if len(folders) > 1 else "")
 
 
 def write_description(folder: Path, **changes: Any) -> None:

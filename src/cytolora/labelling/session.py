@@ -14,13 +14,13 @@ from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.cache_folder import default_cache
 from cytolora.core.text import counted, normal
 from cytolora.errors import ConfigError, CytoloraError, unknown_name
-from cytolora.labelling import agreement, export
+from cytolora.labelling import export
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
 from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
-from cytolora.labelling.project import read_project, write_description
+from cytolora.labelling.project import groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit, prepare, refit
 from cytolora.labelling.running import Running
@@ -60,6 +60,8 @@ class Labelling:
         self._features: Features | None = None
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
+        self.groups = groups_in_words(self._project)
+        """What counts as a group, in words."""
         self._take_features(load_features(self._project))
 
     @property
@@ -131,6 +133,7 @@ class Labelling:
                 "n_cells": self.n_cells,
                 "n_groups": int(self._project.unit_index.max()) + 1,
                 "groups_known": about.groups_known,
+                "groups": self.groups,
                 "classes": [
                     {
                         "name": name,
@@ -277,10 +280,7 @@ class Labelling:
         """Returns Cohen's kappa of every two readers, and Fleiss' of all; weighted where the classes are ordered."""
         with self._lock:
             self._board.catch_up()
-            about = self._project.about
-            return agreement.summary(
-                export.class_labels(self._board), self._project.units, classes=about.classes, order=about.order
-            )
+            return export.agreement_of(self._project, self._board)
 
     def label(self, reader: str, cells: list[int], value: str, *, client_id: str, how: str = "key") -> dict[str, Any]:
         """Stores the label of one cell or many.

@@ -10,6 +10,7 @@ from cytolora.classifier.fit.baselines import not_beaten, untrained
 from cytolora.classifier.fit.calibrate import Calibrated
 from cytolora.classifier.fit.ensemble import compare_members
 from cytolora.classifier.fit.prepare import Prepared
+from cytolora.classifier.fit.readers import READERS, beside_readers
 from cytolora.classifier.fit.train import Trained
 from cytolora.classifier.inference.metrics import Labelled
 from cytolora.classifier.inference.metrics import assess as metrics_of
@@ -22,7 +23,8 @@ _FEW = 5
 Metrics = Mapping[str, Any]
 """``test``; beside a head also ``neighbours``, of classifiers that need no training; of an ensemble
 ``members``, each with its paired difference; ``too_few_groups`` where an
-operating point was asked for and calibration groups cannot promise it."""
+operating point was asked for and calibration groups cannot promise it; ``readers`` where several
+readers labelled test images."""
 
 
 def assess(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Metrics:
@@ -44,6 +46,8 @@ def assess(prepared: Prepared, trained: Trained, calibrated: Calibrated) -> Metr
         metrics["members"] = compare_members(prepared.session, trained.members, samples, by_image)
     if calibrated.too_few_groups is not None:
         metrics["too_few_groups"] = calibrated.too_few_groups.plain()
+    if (readings := prepared.cells.readings) is not None:
+        metrics[READERS] = beside_readers(readings, paths, labelled.predicted)
     return metrics
 
 

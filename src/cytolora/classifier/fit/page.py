@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import BundleManifest
 from cytolora.classifier.decision.statement import RULE
-from cytolora.classifier.fit.figures import figures
+from cytolora.classifier.fit.figures import figures, of_readers
 from cytolora.classifier.fit.leakage import LEAKAGE
+from cytolora.classifier.fit.readers import READERS, kappa_in_words
 from cytolora.classifier.leakage.page import PACKAGE
 from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.classifier.leakage.tables import Table, of
@@ -38,9 +39,10 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
-    environment.globals |= {"count": words.count}
+    environment.globals |= {"count": words.count, "kappa": kappa_in_words}
     said = {criterion.text for criterion in contents.statement.criteria}
     pictures = [(figure.caption, in_page(figure)) for figure in figures(contents)]
+    readers = of_readers(contents)
     return environment.get_template("fit.html.j2").render(
         contents=contents,
         statement=contents.statement,
@@ -60,6 +62,8 @@ def render_page(
         subsets=SUBSETS,
         interval_kinds=LEGEND,
         pictures=pictures,
+        readers=contents.metrics.get(READERS),
+        readers_picture=None if readers is None else (readers.caption, in_page(readers)),
         tables=_leakage(contents),
     )
 

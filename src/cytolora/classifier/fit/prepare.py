@@ -9,6 +9,7 @@ import torch
 from cytolora.classifier.fit.added import Added, check_labels_agree, find_added, group_rule_of, join, with_added
 from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.corrections import read_labels, relabelled
+from cytolora.classifier.fit.readers import Readings
 from cytolora.classifier.fit.usable import DIVISION, check_classes, findings_of_fit, usable
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import SplitSpec
@@ -53,6 +54,8 @@ class Cells:
     num_corrected: int
     num_added: int = 0
     """Images from elsewhere in train."""
+    readings: Readings | None = None
+    """Of several readers, where labels come from a project that has them."""
     pixels: PixelCache | None = field(default=None, compare=False, repr=False)
     """Holds images until they are asked for, so that they are not decoded again; None without a cache."""
 

@@ -34,6 +34,11 @@ class Labelled:
         """Probabilities, images x classes."""
         return np.array([prediction.probabilities for prediction in self.predictions], dtype=np.float64)
 
+    @property
+    def predicted(self) -> list[str]:
+        """Class of each image."""
+        return [prediction.predicted or "" for prediction in self.predictions]
+
 
 def assess(rules: DecisionRules, found: Labelled) -> dict[str, Any]:
     """Returns plain data for JSON: metrics with 95 % intervals over groups, and how thresholds perform."""

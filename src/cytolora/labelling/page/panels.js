@@ -39,6 +39,7 @@ function drawEstimate() {
   const made = [
     element("p", `Accuracy ${interval(accuracy)}`, "figure"),
     element("p", `Unbiased: from ${plural(n, "label")} of ${plural(groups, "group")} of the test share.`, "soft"),
+    element("p", overview.groups, "soft"),
     element("p", hint.sentence, "hint", hint.stop && "stop"),
     ...marks.map((mark) => element("p", mark, "wrong")),
   ];

@@ -1,4 +1,4 @@
-"""Agreement between readers: Cohen's kappa of two, Fleiss' kappa of several, with intervals over groups."""
+"""Agreement between readers: Cohen's kappa of two, by class too, and Fleiss' of several; intervals over groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +26,9 @@ class PairAgreement:
     low: float | None
     high: float | None
     """Interval over groups, 95 %; None with fewer than two groups."""
+    by_class: tuple[float | None, ...] = ()
+    """Specific agreement of each class, 2 a / (2 a + b): of the labels that either reader gave as the class, the share
+    on which the other agrees (Cicchetti & Feinstein 1990); None where neither gave it."""
 
 
 def cohen(
@@ -59,6 +62,29 @@ def cohen(
     return value, max(value - half, -1.0), min(value + half, 1.0)
 
 
+def specific(first: Sequence[int], second: Sequence[int], num_classes: int) -> tuple[float | None, ...]:
+    """Computes the specific agreement of two readers by class, in [0, 1]; None where neither gave the class."""
+    counts = confusion(first, second, num_classes)
+    given = counts.sum(axis=0) + counts.sum(axis=1)
+    return tuple(float(2 * counts[at, at] / given[at]) if given[at] else None for at in range(num_classes))
+
+
+def compare(
+    a: str,
+    b: str,
+    labels: Mapping[str, Mapping[int, int]],
+    units: Sequence[str],
+    num_classes: int,
+    weights: Weights | None = None,
+) -> PairAgreement:
+    """Compares two readers on the cells to which both gave a class; arguments as of ``pairs``."""
+    both = sorted(set(labels[a]) & set(labels[b]))
+    ones, others = [labels[a][cell] for cell in both], [labels[b][cell] for cell in both]
+    value, low, high = cohen(ones, others, [units[cell] for cell in both], num_classes, weights)
+    by_class = specific(ones, others, num_classes)
+    return PairAgreement(a=a, b=b, cells=len(both), kappa=value, low=low, high=high, by_class=by_class)
+
+
 def fleiss(counts: Num[np.ndarray, "cells classes"]) -> float | None:
     """Computes Fleiss' kappa (1971); None without cells, or where chance alone agrees fully.
 
@@ -87,13 +113,7 @@ def pairs(
         labels: Class index by reader and cell.
         units: Group of every cell.
     """
-    found = []
-    for a, b in combinations(sorted(labels), 2):
-        both = sorted(set(labels[a]) & set(labels[b]))
-        ones, others = [labels[a][cell] for cell in both], [labels[b][cell] for cell in both]
-        value, low, high = cohen(ones, others, [units[cell] for cell in both], num_classes, weights)
-        found.append(PairAgreement(a=a, b=b, cells=len(both), kappa=value, low=low, high=high))
-    return found
+    return [compare(a, b, labels, units, num_classes, weights) for a, b in combinations(sorted(labels), 2)]
 
 
 def table_of(labels: Mapping[str, Mapping[int, int]], num_classes: int) -> Int64[np.ndarray, "cells classes"]:
