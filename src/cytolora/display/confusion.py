@@ -10,6 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 from numpy.typing import NDArray
 
+from cytolora.display.column import is_narrow
 from cytolora.display.figure import FAINT, stamp
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
@@ -62,7 +63,7 @@ class ConfusionMatrix:
         sparse = self.numbers == "diagonal"  # then one picture of all fields: a tenth of the bytes
         axes.pcolormesh(shares, cmap=_SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=0.8, rasterized=sparse)
         for (row, column), share in np.ndenumerate(shares):
-            if self.numbers == "all" or row == column:
+            if row == column or (self.numbers == "all" and not self._is_tight):
                 self._write(axes, row, column, share)
         for start in self.branch_starts:
             axes.axhline(start, color=FAINT, linewidth=1.2)
@@ -86,6 +87,11 @@ class ConfusionMatrix:
     def _has_many(self) -> bool:
         return len(self.classes) >= _MANY
 
+    @property
+    def _is_tight(self) -> bool:
+        """Whether fields are too small for two numbers, or for numbers beside one another."""
+        return self._has_many and is_narrow()
+
     def _write(self, axes: Axes, row: int, column: int, share: float) -> None:
         x, y, count = column + 0.5, row + 0.5, int(self.counts[row, column])
         if not count:
@@ -95,7 +101,10 @@ class ConfusionMatrix:
         colour = _DARK if _luminance(share) > _EQUAL_CONTRAST else _LIGHT
         large, small = (6.5, 4.5) if self._has_many else (10, 6.5)
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-        axes.text(x, y - 0.08, text, ha="center", va="center", fontsize=large, color=colour)
+        place = 0.0 if self._is_tight else 0.08
+        axes.text(x, y - place, text, ha="center", va="center", fontsize=large, color=colour)
+        if self._is_tight:
+            return  # the count stands in the table
         axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour)
 
 
