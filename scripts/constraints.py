@@ -4,7 +4,7 @@
     .venv/bin/python scripts/constraints.py --lowest > constraints-lowest.txt
 
 Names and versions only: no index, no URL. ``--lowest`` resolves the bounds of pyproject.toml to the lowest version of
-each direct requirement, by `uv` (``pip install uv``); the others, and what the tests themselves need, are as new as fits.
+each direct requirement, by `uv` (``pip install uv``); the others, and what the tests need, are as new as fits.
 Run either after trying other versions, and commit the file with the reason.
 """
 
@@ -53,9 +53,10 @@ def installed(extras: frozenset[str]) -> list[str]:
 def lowest() -> list[str]:
     """Resolves the lowest direct requirements of the package and of its users' extras."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = [texts for name, texts in project["optional-dependencies"].items() if name not in NOT_LOWEST]
+    extras = project["optional-dependencies"].items()
+    of_users = [text for name, texts in extras if name not in NOT_LOWEST for text in texts]
     pinned = dict(line.split("==") for line in (_ROOT / "constraints.txt").read_text("utf-8").split())
-    wanted = [*project["dependencies"], *sum(extras, []), *(f"{tool}=={pinned[tool]}" for tool in TOOLS)]
+    wanted = [*project["dependencies"], *of_users, *(f"{tool}=={pinned[tool]}" for tool in TOOLS)]
     python = project["requires-python"].removeprefix(">=")
     options = ["--resolution", "lowest-direct", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
     command = ["uv", "pip", "compile", *options, "-"]

@@ -76,9 +76,7 @@ def test_the_bound_of_every_dependency_is_the_version_that_is_tested_as_lowest()
     """``make test-versions`` installs constraints-lowest.txt."""
     lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").split()
     lowest = {name: Version(number) for name, number in (line.split("==") for line in lines)}
-    extras = [
-        texts for name, texts in PROJECT["optional-dependencies"].items() if name not in {"bench", "dev", "docs"}
-    ]
+    extras = [texts for name, texts in PROJECT["optional-dependencies"].items() if name not in {"bench", "dev", "docs"}]
     for text in [*PROJECT["dependencies"], *(text for texts in extras for text in texts)]:
         asked = Requirement(text)
         (bound,) = asked.specifier

@@ -77,7 +77,10 @@ def test_a_store_is_mirrored_to_several_trackers_once_each(runs: Path, tmp_path:
     seen |= {"a": [], "b": []}
     assert cytolora.track(str(runs), "lines:a") == {"lines:a": cytolora.Tracked(num_mirrored=3, num_equal=0)}
     again = cytolora.track(runs, ["lines:a", "lines:b"])
-    assert [(name, one.num_mirrored, one.num_equal) for name, one in again.items()] == [("lines:a", 0, 3), ("lines:b", 3, 0)]
+    assert {name: (one.num_mirrored, one.num_equal) for name, one in again.items()} == {
+        "lines:a": (0, 3),
+        "lines:b": (3, 0),
+    }
     assert seen["a"] == seen["b"] == [run.run_id for run in Store(runs).runs()]
     with pytest.raises(cytolora.ConfigError, match="names no place"):
         cytolora.track(runs, ["lines:b", "lines:"])

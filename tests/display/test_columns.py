@@ -39,7 +39,9 @@ def width_mm(pdf: bytes) -> float:
 
 def points(pdf: bytes) -> set[float]:
     """Sizes of the letters of its text, which is text and no outlines."""
-    bodies = [zlib.decompress(found) for found in re.findall(rb"/FlateDecode.*?stream\r?\n(.*?)\r?\nendstream", pdf, re.S)]
+    bodies = [
+        zlib.decompress(found) for found in re.findall(rb"/FlateDecode.*?stream\r?\n(.*?)\r?\nendstream", pdf, re.S)
+    ]
     return {float(size) for body in bodies for size in re.findall(rb"/F\d+ ([\d.]+) Tf", body)}
 
 

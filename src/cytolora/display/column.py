@@ -122,7 +122,7 @@ def _fitted(drawing: Drawing, box: Bbox, room: float, least: float) -> Bbox:
 
 
 def _scale(drawing: Drawing, factor: float, least: float) -> None:
-    """Scales a drawing as a whole: its size, letters, lines and markers; letters of ``least`` points stay as they are."""
+    """Scales a drawing as a whole: its size, letters, lines and markers; those of ``least`` points keep their size."""
     drawing.set_size_inches(drawing.get_figwidth() * factor, drawing.get_figheight() * factor)
     for artist in drawing.findobj(Artist):
         if isinstance(artist, Text):

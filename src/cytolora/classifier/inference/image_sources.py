@@ -171,8 +171,8 @@ def _check(path: str | Path) -> None:
             raise DataError(f"There is no image in {path}; expected PNG, JPEG, BMP, TIFF or WebP.")
         if Path(path).is_file() and suffix_of(Path(path).name) in TEXT_SUFFIXES:
             raise DataError(
-                f"{path} is a table or a file of labels, not an image. Name the images or their folder; `cytolora check` "
-                "and `cytolora evaluate` read labels."
+                f"{path} is a table or a file of labels, not an image. Name the images or their folder; "
+                "`cytolora check` and `cytolora evaluate` read labels."
             )
     elif not _is_wild(path):
         raise DataError(f"{path} does not exist; expected images, a folder of them, a glob or a zip file.")
