@@ -99,7 +99,7 @@ class ConfusionMatrix:
                 axes.text(x, y, "·", ha="center", va="center", color=FAINT)
             return
         colour = _DARK if _luminance(share) > _EQUAL_CONTRAST else _LIGHT
-        large, small = (6.5, 4.5) if self._has_many else (10, 6.5)
+        large, small = (7, 6) if self._has_many else (10, 6.5)
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
         place = 0.0 if self._is_tight else 0.08
         axes.text(x, y - place, text, ha="center", va="center", fontsize=large, color=colour)
