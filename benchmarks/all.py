@@ -152,6 +152,8 @@ PARTS: Mapping[str, Part] = {
 _SIMULATION = "measures a statistical property in simulation"
 _FAULTS = "breaks something on purpose, and counts promises kept"
 NOT_ABOUT_SPEED: Mapping[str, str] = {
+    "empty_runs": "overhead of the engines, with a SLURM of its own: a promise that holds or not",
+    "divided_run": "wall seconds of two processes, which idle cores alone tell; two-workers stands for it here",
     "shared_store": "contention of commands on one store: a promise that holds or not",
     "bit_flips": _FAULTS,
     "concurrent_runs": _FAULTS,
@@ -183,6 +185,7 @@ NOT_ABOUT_SPEED: Mapping[str, str] = {
     "scale": "computes durations at a speed that the caller names, and measures none",
     "data_scale": "needs HiCervix' label files; its rows at a small scale are the part data-scale",
     "all": "runs the others",
+    "empty_worker": "the worker of empty_runs",
     "fuzz_files": "a module of fuzz",
     "launch": "a module of measuring",
     "machine": "describes the machine above the table",

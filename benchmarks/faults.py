@@ -3,13 +3,15 @@
     python benchmarks/faults.py
     python benchmarks/faults.py --runs 8 --kills 2 --engines inline processes
     python benchmarks/faults.py --long --kills 20
+    python benchmarks/faults.py --kills 0 --runs 800 --steps 5 --herlev smear2005     (are the engines equal?)
 
-Each engine works on a plan of its own store: several commands in one process each (`inline`), `processes`, `ray` with
-two nodes, `slurm` with a controller and two nodes of this machine. Its workers are killed with SIGKILL; besides, a
-driver is killed, a Ray node removed, a SLURM job cancelled, and one queued again as near its time limit. A command that
-ends with an error is started again. Promised: every result, none different, no claim and no unfinished file left.
-`--long`: one run of many steps, killed again and again, ends with the bytes of one left alone. Exit code 1 where one is
-not kept. Needs Linux, for `ray` its extra, for `slurm` root, slurm-wlm and munge; engines that lack theirs are named.
+Each engine works on a plan of its own store: several commands in one process each (`inline`), `processes`, `ray` with a
+head and two nodes, `slurm` with a controller and two nodes of this machine. Its workers are killed with SIGKILL;
+besides, a driver is killed, a Ray node removed, a SLURM job cancelled, and one queued again as near its time limit. A
+command that ends with an error is started again. Promised: every result, none different, no claim and no unfinished
+file left. `--long`: one run of many steps, killed again and again, ends with the bytes of one left alone. Exit code 1
+where one is not kept. Needs Linux, for `ray` its extra, for `slurm` root, slurm-wlm and munge; engines that lack theirs
+are named.
 """
 
 import argparse
@@ -168,8 +170,9 @@ def _ray(workers: Sequence[str]) -> Iterator[Setup]:
     from ray.cluster_utils import Cluster
 
     options: Any = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
-    node = cluster.add_node(**options)
+    head = {**options, "num_cpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    node = [cluster.add_node(**options) for _ in range(2)][1]
     cluster.wait_for_nodes()
 
     def remove(store: Path) -> bool:
@@ -279,7 +282,9 @@ def torment(folder: Path, cells: Path, kills: int, seed: int, steps: int, pause:
     return is_kept
 
 
-def _plan(runs: int) -> list[str]:
+def _plan(runs: int, herlev: Path | None = None) -> list[str]:
+    if herlev is not None:
+        return [*_plan(-(-runs // 2)), "--dataset", "synthetic", "herlev", "--data", f"herlev={herlev}"]
     seeds, rates = (runs, ("0.01",)) if runs < 4 else (-(-runs // 2), ("0.01", "0.03"))
     axes = ("smoke", "--method", "lora", "--shots", "1", "--seeds", *map(str, range(1, seeds + 1)))
     return [*axes, "--learning-rates", *rates, "--threads", "1", "--quiet"]
@@ -293,6 +298,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of each run; 60, with --long 2,000")
     parser.add_argument("--seconds", type=float, default=4.0, help="from one kill to the next, on average")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--herlev", type=Path, help="folder of Herlev: half of the runs are of its cells")
     parser.add_argument("--long", action="store_true", help="one long run, in place of the engines")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -305,7 +311,7 @@ def main() -> None:
         if options.long:
             sys.exit(not torment(folder, cells, options.kills, options.seed, options.steps or 2000, options.seconds))
         number = len(options.engines)
-        arguments = [*_plan(options.runs // number), "--steps", str(options.steps or 60)]
+        arguments = [*_plan(options.runs // number, options.herlev), "--steps", str(options.steps or 60)]
         arguments += ["--data", f"synthetic={cells}"]
         Siege(setup=Setup(), store=folder / "alone", arguments=arguments).run(0, random.Random(0), 1)
         columns = "engine", "killed", "besides", "starts", "results", "too many", "different", "left", "s", "kept"

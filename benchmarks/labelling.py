@@ -46,6 +46,8 @@ STEP = 10
 MIXTURE = {"doubt": 0.5, "diversity": 0.5, "mistakes": 0.0, "rare": 0.15, "test": 0.0}
 REACHED = 0.9
 SIZES = (50, 100, 200)
+NUM_LOOKS = 4
+"""After 50, 100, 200 and 400 test labels, where there are so many cells."""
 
 
 @dataclass(kw_only=True)
@@ -124,6 +126,9 @@ class Coverage:
 
     at_size: dict[int, list[bool]] = field(default_factory=lambda: {size: [] for size in SIZES})
     at_stop: list[bool] = field(default_factory=list)
+    """At the first look whose interval is narrow enough; none where no look's is."""
+    at_end: list[bool] = field(default_factory=list)
+    """There, or at the last look where none is: of every reader, not of those alone who were told to stop."""
     at_all_looks: list[bool] = field(default_factory=list)
     plain_at_all_looks: list[bool] = field(default_factory=list)
     """Of 95 % intervals at the same moments: what a reader meets who stops at the worst of them."""
@@ -158,10 +163,12 @@ def measure_coverage(
     plain = {size: interval(size, 0.95) for size in SIZES}
     for size, one in plain.items():
         found.at_size[size].append(holds(one))
-    looks = [interval(look_at(number), look_level(number)) for number in range(1, len(SIZES) + 1)]
+    numbers = [number for number in range(1, NUM_LOOKS + 1) if look_at(number) <= len(order)]
+    looks = [interval(look_at(number), look_level(number)) for number in numbers]
     stops = [one for one in looks if one[2] - one[1] <= MAX_WIDTH]
     if stops:
         found.at_stop.append(holds(stops[0]))
+    found.at_end.append(holds([*stops[:1], looks[-1]][0]))
     found.at_all_looks.append(all(map(holds, looks)))
     found.plain_at_all_looks.append(all(map(holds, plain.values())))
 
@@ -223,8 +230,9 @@ def simulate(
     for size, held in coverage.at_size.items():
         say(f"95 % interval at {size} test labels holds the truth: {share(held)}")
     say(f"interval at the look that says stop: {share(coverage.at_stop)}")
-    say(f"all {len(SIZES)} looks at once: {share(coverage.at_all_looks)}")
-    say(f"95 % intervals at all of them at once: {share(coverage.plain_at_all_looks)}")
+    say(f"interval at that look, or at the last where none says so: {share(coverage.at_end)}")
+    say(f"all of up to {NUM_LOOKS} looks at once: {share(coverage.at_all_looks)}")
+    say(f"95 % intervals at {', '.join(map(str, SIZES))} at once: {share(coverage.plain_at_all_looks)}")
     say(f"naive accuracy less the truth: {t_interval(biases)} points" if len(biases) > 1 else "naive: not known")
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import blank_pdfs
@@ -248,3 +249,9 @@ def test_the_help_of_every_command_has_its_examples(name: str, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "Example" in said or "Commands" in said
     assert f"cytolora {name}" in said
+
+
+def test_the_package_is_a_program_too():
+    """For environments whose scripts are not on the path."""
+    done = subprocess.run([sys.executable, "-m", "cytolora", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, version("cytolora"))

@@ -48,8 +48,7 @@ def forked(work: Callable[[], object]) -> int:
         work()
         code = 0
     except BaseException:
-        traceback.print_exc(file=sys.__stderr__)
-        sys.__stderr__.flush()
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(code)
 
