@@ -94,8 +94,7 @@ def test_a_pdf_has_the_width_of_its_columns_and_holds_all_of_the_drawing(name: s
 
 
 def test_letters_of_a_figure_are_text_in_its_svg(tmp_path: Path):
-    svg = save(matrix(3), tmp_path)
-    assert "font: 10px 'DejaVu Sans'" in svg
+    save(matrix(3), tmp_path)
     for text in ("a class of long name 2", "Predicted"):
         assert re.search(rf"<text [^>]*>{text}</text>", (tmp_path / "m.svg").read_text(encoding="utf-8"))
 

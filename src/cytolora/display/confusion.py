@@ -1,7 +1,7 @@
 """Confusion matrix: true class by predicted class, each row adding up to 100 %."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +63,7 @@ class ConfusionMatrix:
         sparse = self.numbers == "diagonal"  # then one picture of all fields: a tenth of the bytes
         axes.pcolormesh(shares, cmap=_SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=0.8, rasterized=sparse)
         for (row, column), share in np.ndenumerate(shares):
-            if row == column or (self.numbers == "all" and not self._is_tight):
+            if not self._is_tight and (self.numbers == "all" or row == column):
                 self._write(axes, row, column, share)
         for start in self.branch_starts:
             axes.axhline(start, color=FAINT, linewidth=1.2)
@@ -77,7 +77,8 @@ class ConfusionMatrix:
         ticks = np.arange(len(self.classes)) + 0.5
         totals = self.counts.sum(axis=1)
         axes.set_yticks(ticks, [f"{name} ({total})" for name, total in zip(self.classes, totals, strict=True)])
-        axes.set_xticks(ticks, self.classes, rotation=40, ha="right", rotation_mode="anchor")
+        slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(ticks, self.classes, **(dict[str, Any](rotation=90) if self._is_tight else slant))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("Predicted")
@@ -89,7 +90,7 @@ class ConfusionMatrix:
 
     @property
     def _is_tight(self) -> bool:
-        """Whether fields are too small for two numbers, or for numbers beside one another."""
+        """Whether fields are too small for numbers, and as wide as a line of letters."""
         return self._has_many and is_narrow()
 
     def _write(self, axes: Axes, row: int, column: int, share: float) -> None:
@@ -101,10 +102,7 @@ class ConfusionMatrix:
         colour = _DARK if _luminance(share) > _EQUAL_CONTRAST else _LIGHT
         large, small = (7, 6) if self._has_many else (10, 6.5)
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-        place = 0.0 if self._is_tight else 0.08
-        axes.text(x, y - place, text, ha="center", va="center", fontsize=large, color=colour)
-        if self._is_tight:
-            return  # the count stands in the table
+        axes.text(x, y - 0.08, text, ha="center", va="center", fontsize=large, color=colour)
         axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour)
 
 
