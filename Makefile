@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-slow check site format clean
+.PHONY: help demo test test-slow test-versions check site format clean
 
 help:  ## shows this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,18 @@ test: $(VENV)/.dev  ## the fast tests: 5 to 12 minutes on 2 cores, by their kind
 
 test-slow: $(VENV)/.dev  ## the others: minutes each; a module stays in one process, and makes its fixtures once
 	$(BIN)/python -m pytest -m slow -n 3 --dist loadscope  # a third process has the cores while others wait
+
+CONSTRAINTS ?= constraints-lowest.txt
+USERS_EXTRAS := text,ray,onnx,serve,cloud,wsi,exchange,mlflow,tensorboard
+DECISIVE := tests/config/test_specs.py tests/core/test_files.py tests/core/test_registry.py tests/core/test_tables.py \
+	tests/metrics/test_metrics.py tests/data/exchange/test_label_files.py tests/training/heads/test_fitted.py \
+	tests/display/test_columns.py tests/api/test_stores.py tests/classifier/inference/test_predict_refusals.py
+
+test-versions:  ## a decisive few of the tests on other versions (CONSTRAINTS, PYTHON), in an environment that is removed
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
+	"$$folder/bin/python" -m pip install --quiet --constraint $(CONSTRAINTS) '.[$(USERS_EXTRAS)]' \
+		beartype httpx hypothesis pytest pytest-timeout pytest-xdist && \
+	"$$folder/bin/python" -m pytest -m "not slow" $(DECISIVE)
 
 check: $(VENV)/.dev  ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -7,6 +7,9 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_IMPORTED = {
@@ -67,3 +70,15 @@ def test_constraints_pin_every_dependency():
         text for texts in PROJECT["optional-dependencies"].values() for text in texts
     ]
     assert names(everything) - {"cytolora"} - NOT_PINNED.keys() - pinned == set()
+
+
+def test_the_bound_of_every_dependency_is_the_version_that_is_tested_as_lowest():
+    """``make test-versions`` installs constraints-lowest.txt."""
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").split()
+    lowest = {name: Version(number) for name, number in (line.split("==") for line in lines)}
+    extras = [texts for name, texts in PROJECT["optional-dependencies"].items() if name not in {"bench", "dev", "docs"}]
+    for text in [*PROJECT["dependencies"], *(text for texts in extras for text in texts)]:
+        asked = Requirement(text)
+        (bound,) = asked.specifier
+        if normal(asked.name) not in NOT_PINNED:
+            assert (bound.operator, Version(bound.version)) == (">=", lowest[normal(asked.name)]), text

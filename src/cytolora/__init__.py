@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cytolora.core.deferred_compiler import defer_compiler
 
 if TYPE_CHECKING:
-    from cytolora.api.datasets import check, list_datasets, load_dataset, split
+    from cytolora.api.datasets import check, convert, list_datasets, load_dataset, split
     from cytolora.api.ensembles import ensemble
     from cytolora.api.fit import fit
     from cytolora.api.grids import Report, compare, report, run
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         load_images,
         publish,
     )
-    from cytolora.api.stores import RunTable, Store, open_store
+    from cytolora.api.stores import RunTable, Store, open_store, track
     from cytolora.classifier.fit.config import FitOptions
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.inference.predictions import Predictions
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         StoreError,
         WeightsError,
     )
+    from cytolora.experiments.tracking.track import Tracked
     from cytolora.training.estimator import LinearHead
     from cytolora.training.resources import Inputs
 
@@ -60,11 +61,13 @@ __all__ = [
     "RunTable",
     "Store",
     "StoreError",
+    "Tracked",
     "WeightsError",
     "__version__",
     "attach",
     "check",
     "compare",
+    "convert",
     "embed",
     "ensemble",
     "fit",
@@ -81,10 +84,11 @@ __all__ = [
     "report",
     "run",
     "split",
+    "track",
 ]
 
 _MODULES = {
-    "api.datasets": ("check", "list_datasets", "load_dataset", "split"),
+    "api.datasets": ("check", "convert", "list_datasets", "load_dataset", "split"),
     "api.ensembles": ("ensemble",),
     "api.fit": ("fit",),
     "api.grids": ("Report", "compare", "report", "run"),
@@ -99,7 +103,7 @@ _MODULES = {
         "load_images",
         "publish",
     ),
-    "api.stores": ("RunTable", "Store", "open_store"),
+    "api.stores": ("RunTable", "Store", "open_store", "track"),
     "classifier.fit.config": ("FitOptions",),
     "classifier.inference.classifier": ("Classifier",),
     "classifier.inference.predictions": ("Predictions",),
@@ -107,6 +111,7 @@ _MODULES = {
     "config.run": ("AdapterSpec",),
     "core.progress": ("Progress",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "experiments.tracking.track": ("Tracked",),
     "training.estimator": ("LinearHead",),
     "training.resources": ("Inputs",),
 }

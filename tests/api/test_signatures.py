@@ -14,15 +14,16 @@ import cytolora
 
 NAMES = """
 AdapterSpec BundleError Classifier ConfigError CytoloraError DataError EngineError FitOptions Inputs LinearHead
-Predictions Progress ReadOptions Report RunTable Store StoreError WeightsError __version__ attach check compare embed ensemble fit
+Predictions Progress ReadOptions Report RunTable Store StoreError Tracked WeightsError __version__ attach check compare convert embed ensemble fit
 leakage list_backbones list_datasets list_methods load load_backbone load_dataset load_images open_store publish report
-run split
+run split track
 """
 
 SIGNATURES = """
 attach(encoder, method='lora', adapter=None)
 check(data, dataset=None, *, split=None, label_map=None, pool=None, reading=ReadOptions(), page=None, progress=None)
 compare(runs, by, *, dataset=(), metric='accuracy', best=False)
+convert(data, to, out, dataset=None, *, split=None, label_map=None, reading=ReadOptions())
 embed(data, out, *, model=None, dataset=None, labelled=True, reading=ReadOptions(), weights=None, weights_dir=None, trust_weights=False, cache=CACHE, device=None, precision='fp32', progress=None)
 ensemble(runs, *, over='all', weights='equal', dataset=(), model=(), method=(), shots=(), metric='accuracy')
 fit(data, out, *, dataset=None, model=None, method=None, shots=None, seed=0, positive=(), labels=None, add=(), weights=None, device=None, options=FitOptions(), progress=None)
@@ -39,6 +40,7 @@ publish(bundle, to, *, private=False, licence_permits=False)
 report(runs, out, data=None, *, reading=ReadOptions(), checklist=())
 run(grid, data=None, out='runs', *, dataset=(), model=(), method=(), shots=(), fractions=(), seeds=(), split_seeds=(), leave_out=(), learning_rates=(), steps=None, precision=None, val_shots=None, sampling=None, preset=None, weights=None, weights_dir=None, trust_weights=False, split=None, label_map=None, pool=None, reading=ReadOptions(), device=None, engine=None, workers=None, retry_failed=False, checkpoint_minutes=10.0, gpus_per_run=1, micro_batch=None, progress=None)
 split(data, out, dataset=None, *, by='group', ratios=(0.6, 0.2, 0.2), seed=0, leave_out=None, canonical=False, label_map=None, pool=None, reading=ReadOptions())
+track(runs, to, *, progress=None)
 Classifier.predict(self, images, *, batch_size=64)
 Classifier.predict_proba(self, images)
 Classifier.features(self, images)

@@ -8,9 +8,11 @@ import pytest
 from fake_store import write_runs
 
 import cytolora
+from cytolora.core.registry import Registry
 from cytolora.core.spending import Spending
 from cytolora.experiments.run_table import COLUMNS
 from cytolora.experiments.store import Store
+from cytolora.experiments.tracking.registry import Mirror, Tracker
 from cytolora.reporting.pages.build import _write_tables
 from cytolora.reporting.results.settings import read_settings
 
@@ -61,6 +63,27 @@ def test_all_predictions_are_one_file(runs: Path, tmp_path: Path):
         cytolora.open_store(runs).predictions(tmp_path / "all.csv")
     with pytest.raises(cytolora.ConfigError, match="is no folder"):
         cytolora.open_store(tmp_path / "absent")
+
+
+def test_a_store_is_mirrored_to_several_trackers_once_each(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: dict[str, list[str]] = {}
+
+    def opened(address: str) -> Mirror:
+        return lambda record: record.run_id not in seen[address] and not seen[address].append(record.run_id)
+
+    listed = Registry("tracker")
+    listed.add(Tracker(name="lines", description="", address="PLACE", open=opened))
+    monkeypatch.setattr("cytolora.experiments.tracking.registry.TRACKERS", listed)
+    seen |= {"a": [], "b": []}
+    assert cytolora.track(str(runs), "lines:a") == {"lines:a": cytolora.Tracked(num_mirrored=3, num_equal=0)}
+    again = cytolora.track(runs, ["lines:a", "lines:b"])
+    assert {name: (one.num_mirrored, one.num_equal) for name, one in again.items()} == {
+        "lines:a": (0, 3),
+        "lines:b": (3, 0),
+    }
+    assert seen["a"] == seen["b"] == [run.run_id for run in Store(runs).runs()]
+    with pytest.raises(cytolora.ConfigError, match="names no place"):
+        cytolora.track(runs, ["lines:b", "lines:"])
 
 
 def test_a_store_whose_spending_is_no_number_is_damaged(tmp_path: Path):

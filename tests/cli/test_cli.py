@@ -46,6 +46,8 @@ TINY = ("--shots", "2", "--seeds", "1", "--learning-rates", "0.001", "0.01", "--
         (["plan", "smoke", "--data", "herlev=x"], "--data names 'herlev', but the grid's datasets are synthetic."),
         (["plan", "smoke", "--data", "synthetic"], "--data expects NAME=PATH, got 'synthetic'."),
         (["run", "exp2", "--dataset", "herlev", "--model", "nano"], "Where is herlev? Name its folder with --data"),
+        (["fit", "nowhere", "--ensemble", "--out", "model"], "--ensemble requires at least 1 element. Got 0."),
+        (["report", "nowhere", "--checklist"], "--checklist requires at least 1 element. Got 0."),
         (["check", "nowhere"], "nowhere does not exist"),
         (["report", "nowhere"], "nowhere"),
         (["ls", "modls"], "modls"),

@@ -123,6 +123,9 @@ def test_the_labels_and_features_of_the_page_on_interchange_are_written_and_read
     for line in lines:
         run_command(line)
     assert len(json.loads(Path("my_cells/coco.json").read_text())["images"]) == 120
+    (from_python,) = [text for kind, text in blocks(DOCS / "interchange.md") if kind == "python"]
+    exec(from_python, {})
+    assert Path("cvat_python.xml").is_file()
     (mapping,) = [text for kind, text in blocks(DOCS / "interchange.md") if kind == "yaml"]
     Path("cells.h5.yaml").write_text(mapping)
     with h5py.File("cells.h5", "w") as file:

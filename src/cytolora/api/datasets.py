@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
@@ -54,14 +55,20 @@ def load_dataset(
         ConfigError: If the name is unknown.
         DataError: If the path is not such a dataset, or a class has no images.
     """
-    from cytolora.data.label_map import apply_label_map
     from cytolora.data.pooling import load_pool
-    from cytolora.data.splitting.split_files import read_split
 
     if pool is not None or isinstance(data, Mapping):
         manifest = load_pool(pool_from(data, pool, dataset, label_map), reading, strict=strict)
     else:
         manifest = load_manifest(data, dataset, reading=reading, strict=strict)
+    return _with_files(manifest, split, label_map)
+
+
+def _with_files(manifest: Manifest, split: AnyPath | None, label_map: AnyPath | None) -> Manifest:
+    """Applies a label map and a split file to what was read."""
+    from cytolora.data.label_map import apply_label_map
+    from cytolora.data.splitting.split_files import read_split
+
     if label_map is not None:
         manifest = apply_label_map(manifest, label_map)
     return manifest if split is None else read_split(split, manifest)
@@ -175,3 +182,36 @@ def split(
     divided = replace(divided, findings=(*divided.findings, *groups_suspected(manifest)))
     write_split(divided, as_path(out, "out"), by_names=canonical)
     return divided
+
+
+@one_notice()
+def convert(
+    data: AnyPath | Manifest,
+    to: str,
+    out: AnyPath,
+    dataset: str | None = None,
+    *,
+    split: AnyPath | None = None,
+    label_map: AnyPath | None = None,
+    reading: ReadOptions = AS_IT_STANDS,
+) -> list[Path]:
+    """Writes the labels of a dataset for another program, and returns the files; images are named, not copied.
+
+    Example::
+
+        cytolora.convert("my_cells", "coco", "my_cells/coco.json")
+
+    Args:
+        data: As for ``load_dataset``; or what it returns.
+        to: coco, cvat, fiftyone, imagefolder, label-studio or qupath; docs/interchange.md says what each loses.
+        out: File to write, which must not exist; for qupath a folder. Paths in it are relative to its own folder where
+            the images are below that.
+        split: File written by ``split``; its subsets are written where the format has a place for them.
+
+    Raises:
+        ConfigError: If the format is unknown, or ``out`` exists, has another suffix or cannot be written.
+    """
+    from cytolora.data.exchange.formats import convert as write
+
+    as_read = data if isinstance(data, Manifest) else load_dataset(data, dataset, reading=reading)
+    return write(_with_files(as_read, split, label_map), to, as_path(out, "out"))[1]

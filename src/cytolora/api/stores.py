@@ -1,17 +1,21 @@
-"""Stores from Python: ``open_store`` reads stored runs as a table, and their predictions as one file."""
+"""Stores from Python: stored runs as a table, their predictions as one file, and mirrors of them in trackers."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytolora.core.arguments import AnyPath, as_path
+from cytolora.core.arguments import AnyPath, OneOrMany, as_names, as_path
 from cytolora.core.cache_damage import one_notice
+from cytolora.core.notebook import default_progress
+from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.errors import ConfigError
 from cytolora.experiments import store as stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from cytolora.experiments.tracking.track import Tracked
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,3 +117,39 @@ def open_store(runs: AnyPath) -> Store:
     if not root.is_dir():
         raise ConfigError(f"{root} is no folder. Point at the folder given to `cytolora run --out`.")
     return Store(root)
+
+
+@one_notice()
+def track(runs: AnyPath, to: OneOrMany[str], *, progress: Progress | None = None) -> "dict[str, Tracked]":
+    """Mirrors stored runs to experiment trackers: parameters, metrics and tags; the store is only read.
+
+    Example::
+
+        cytolora.track("runs", "tensorboard:logs")
+
+    Args:
+        to: ``TRACKER:ADDRESS``, one or several: ``tensorboard:FOLDER``, ``mlflow:URI``, ``wandb:PROJECT``,
+            ``trackio:PROJECT``, or that of a plug-in.
+
+    Returns:
+        What became of the runs in each tracker, by its ``TRACKER:ADDRESS`` without user and password.
+
+    Raises:
+        ConfigError: If there is no such tracker, its package is not installed, it does not answer, or it does not take
+            a run; the trackers before it have theirs.
+        StoreError: If there are no finished runs, or one is damaged.
+    """
+    from cytolora.experiments.tracking.registry import parse_target
+    from cytolora.experiments.tracking.track import track as mirror
+
+    root, progress = as_path(runs, "runs"), progress or default_progress()
+    targets = [parse_target(text) for text in as_names(to, "to")]
+    return {
+        str(target): mirror(
+            root,
+            target,
+            on_run=lambda: progress.done(1),
+            on_start=lambda count, target=target: progress.begin(str(target), count, "runs"),
+        )
+        for target in targets
+    }

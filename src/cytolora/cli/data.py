@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cytolora.cli.console import make_console
+from cytolora.cli.options import Several
 from cytolora.cli.progress import show_progress
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import DATASETS, find_dataset
@@ -23,7 +24,7 @@ def download(
     /,
     *,
     to: Path,
-    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    only: Annotated[tuple[str, ...], Several] = (),
     mirror: str = ZENODO,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:

@@ -236,8 +236,8 @@ def report(
     /,
     *,
     out: Path = Path("report"),
-    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    checklist: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    data: Annotated[tuple[str, ...], Several] = (),
+    checklist: Annotated[tuple[str, ...], Several] = (),
     reading: ReadingOptions = AS_IT_STANDS,
 ) -> None:
     """Builds tables, figures and one page from stored runs; needs no GPU, no data and no network.

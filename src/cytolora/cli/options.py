@@ -23,7 +23,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 FitPrecision = Literal["auto", "fp32", "bf16", "int8"]
 OfFeatures = Literal["auto", "fp32", "int8"]
 """Precisions of frozen features."""
-Several = Parameter(consume_multiple=True, negative="")
+Several = Parameter(consume_multiple=1, negative="")
+"""Option of one value or more: without one it is refused, and never read as left out."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 

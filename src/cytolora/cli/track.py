@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolora.api.stores import track as mirror
 from cytolora.cli.console import make_console
 from cytolora.cli.options import Several
 from cytolora.cli.progress import show_progress
 from cytolora.core.text import counted
 from cytolora.experiments.tracking.registry import parse_target
-from cytolora.experiments.tracking.track import track as mirror
 
 
 def track(
@@ -42,14 +42,11 @@ def track(
         Shows no progress.
     """
     console = make_console()
-    for target in [parse_target(text) for text in to]:
+    for text in to:
+        parse_target(text)  # all, before the first is mirrored to
+    for text in to:
         with show_progress(quiet=quiet) as progress:
             progress.status(f"reading {runs}")
-            tracked = mirror(
-                runs,
-                target,
-                on_run=lambda progress=progress: progress.done(1),
-                on_start=lambda count, target=target, progress=progress: progress.begin(f"{target}", count, "runs"),
-            )
+            ((target, tracked),) = mirror(runs, text, progress=progress).items()
         number = counted(tracked.num_mirrored, "run")
         console.print(f"{target}: {number} mirrored, {tracked.num_equal} there already.", soft_wrap=True)

@@ -55,6 +55,8 @@ WORKBOOK_SUFFIXES = frozenset((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numb
 """Workbooks, which have to be saved as CSV."""
 TABLE_SUFFIXES = WORKBOOK_SUFFIXES | frozenset((".csv", ".tsv", ".tab"))
 """Tables, which may say what the images beside them show."""
+TEXT_SUFFIXES = TABLE_SUFFIXES | frozenset((".json", ".jsonl", ".geojson", ".xml", ".txt"))
+"""Tables and files of labels, in lower case, which hold no pixels."""
 
 _WORDS_ABOUT = re.compile(
     r"(read[-_ ]?me|licen[cs]e|copying|citation|notice|authors|changelog|source|checksums?|md5sums?|sha256sums?)\b.*"

@@ -25,8 +25,12 @@ DPI = 200
 """Resolution of a PNG, and at which text is measured for every format: fine enough that hinting widens no letter."""
 _DESIGN = 1.25
 """Width that a drawing for one column is laid out at, by that of the column: its letters of 9 points print as 7."""
-_NUM_PASSES = 3
+_NUM_PASSES = 4
 """Rounds in which a drawing is scaled to its width: text does not shrink by exactly as much as it is told."""
+_LEAST_POINTS = 6.0
+"""Letters in print, which journals ask for; smaller only where those of a drawing do not fit its column so."""
+_MOST_AT_ONCE = 0.25
+"""Factor that a drawing is scaled by at a time, at least."""
 _NARROW_HEIGHT = 0.85
 """Of the height that a panel has at full width."""
 
@@ -89,11 +93,8 @@ def to_pdf(drawing: Drawing, columns: Columns, box: Bbox | None = None) -> bytes
         box: What ``lay_out`` returned, of a drawing that is laid out already.
     """
     room, box = WIDTHS[columns] - 2 * _PAD, box or lay_out(drawing)
-    for _ in range(_NUM_PASSES):
-        if box.width <= room:
-            break
-        _scale(drawing, 0.999 * room / box.width)
-        box = lay_out(drawing)
+    for least in (_LEAST_POINTS, 0.0):
+        box = _fitted(drawing, box, room, least)
     middle = (box.x0 + box.x1) / 2
     left, right = middle - WIDTHS[columns] / 2, middle + WIDTHS[columns] / 2
     page = Bbox([[left, box.y0 - _PAD], [right, box.y1 + _PAD]])
@@ -102,12 +103,31 @@ def to_pdf(drawing: Drawing, columns: Columns, box: Bbox | None = None) -> bytes
         return render(drawing, "pdf", page, facecolor="white", metadata=metadata)
 
 
-def _scale(drawing: Drawing, factor: float) -> None:
-    """Scales a drawing as a whole: its size, letters, lines and markers."""
+def _fitted(drawing: Drawing, box: Bbox, room: float, least: float) -> Bbox:
+    """Scales a drawing until it has a width in inches at most, and returns the box around it.
+
+    Its width is taken for a line over its scale: proportional at first, then through the last two, since letters of
+    ``least`` points and the space between parts do not shrink.
+    """
+    scale, growth = 1.0, box.width
+    for _ in range(_NUM_PASSES):
+        if box.width <= room:
+            break
+        factor = max(1 + (0.999 * room - box.width) / (growth * scale), _MOST_AT_ONCE)
+        _scale(drawing, factor, least)
+        before, box = box, lay_out(drawing)
+        growth = max((before.width - box.width) / (scale * (1 - factor)), _MOST_AT_ONCE * growth)
+        scale *= factor
+    return box
+
+
+def _scale(drawing: Drawing, factor: float, least: float) -> None:
+    """Scales a drawing as a whole: its size, letters, lines and markers; those of ``least`` points keep their size."""
     drawing.set_size_inches(drawing.get_figwidth() * factor, drawing.get_figheight() * factor)
     for artist in drawing.findobj(Artist):
         if isinstance(artist, Text):
-            artist.set_fontsize(float(artist.get_fontsize()) * factor)
+            points = float(artist.get_fontsize())
+            artist.set_fontsize(max(points * factor, min(points, least)))
         elif isinstance(artist, Line2D):
             artist.set_linewidth(artist.get_linewidth() * factor)
             artist.set_markersize(artist.get_markersize() * factor)

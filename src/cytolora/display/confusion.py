@@ -1,7 +1,7 @@
 """Confusion matrix: true class by predicted class, each row adding up to 100 %."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 from numpy.typing import NDArray
 
+from cytolora.display.column import is_narrow
 from cytolora.display.figure import FAINT, stamp
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f4f8fc", "#b3cde6", "#5b93c4", "#1c5a94", "#08306b"])
@@ -62,7 +63,7 @@ class ConfusionMatrix:
         sparse = self.numbers == "diagonal"  # then one picture of all fields: a tenth of the bytes
         axes.pcolormesh(shares, cmap=_SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=0.8, rasterized=sparse)
         for (row, column), share in np.ndenumerate(shares):
-            if self.numbers == "all" or row == column:
+            if not self._is_tight and (self.numbers == "all" or row == column):
                 self._write(axes, row, column, share)
         for start in self.branch_starts:
             axes.axhline(start, color=FAINT, linewidth=1.2)
@@ -76,7 +77,8 @@ class ConfusionMatrix:
         ticks = np.arange(len(self.classes)) + 0.5
         totals = self.counts.sum(axis=1)
         axes.set_yticks(ticks, [f"{name} ({total})" for name, total in zip(self.classes, totals, strict=True)])
-        axes.set_xticks(ticks, self.classes, rotation=40, ha="right", rotation_mode="anchor")
+        slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(ticks, self.classes, **(dict[str, Any](rotation=90) if self._is_tight else slant))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("Predicted")
@@ -86,6 +88,11 @@ class ConfusionMatrix:
     def _has_many(self) -> bool:
         return len(self.classes) >= _MANY
 
+    @property
+    def _is_tight(self) -> bool:
+        """Whether fields are too small for numbers, and as wide as a line of letters."""
+        return self._has_many and is_narrow()
+
     def _write(self, axes: Axes, row: int, column: int, share: float) -> None:
         x, y, count = column + 0.5, row + 0.5, int(self.counts[row, column])
         if not count:
@@ -93,7 +100,7 @@ class ConfusionMatrix:
                 axes.text(x, y, "·", ha="center", va="center", color=FAINT)
             return
         colour = _DARK if _luminance(share) > _EQUAL_CONTRAST else _LIGHT
-        large, small = (6.5, 4.5) if self._has_many else (10, 6.5)
+        large, small = (7, 6) if self._has_many else (10, 6.5)
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
         axes.text(x, y - 0.08, text, ha="center", va="center", fontsize=large, color=colour)
         axes.text(x, y + 0.28, str(count), ha="center", va="center", fontsize=small, color=colour)

@@ -27,6 +27,13 @@ def test_what_is_not_there_is_refused_before_anything_is_read(bundle, tmp_path):
         predict_table(bundle, iter(()), tmp_path / "out.xlsx")
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "coco.json", "annotations.XML", "cells.geojson", "metadata.jsonl"])
+def test_tables_and_files_of_labels_are_refused_by_name(name, tmp_path):
+    (tmp_path / name).write_text("path,label\n1.png,nilm\n")
+    with pytest.raises(DataError, match=rf"{name} is a table or a file of labels, not an image\. Name the images"):
+        find_images(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("page", "message"),
     [

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from folders import photographs, texts
 
+import cytolora
 from cytolora.cli.app import main
 from cytolora.core.findings import problems
 from cytolora.data.datasets import load_manifest
@@ -244,6 +245,18 @@ def test_the_command_says_what_is_lost_and_keeps_what_is_there(cells: Path, caps
     assert _convert(cells, "--to", "coc", "--out", cells / "x.json") == 2
     assert _convert(cells, "--to", "coco", "--out", cells / "x.csv") == 2
     assert sorted(one.name for one in cells.iterdir()) == ["hsil", "labels.json", "manifest.csv", "nilm"]
+
+
+def test_python_writes_what_the_command_writes(cells: Path, tmp_path: Path):
+    renamed, first = tmp_path / "map.csv", tmp_path / "a.json"
+    renamed.write_text('from,to\n"nilm, typical",nilm\nhsil,hsil\n')
+    assert _convert(cells, "--map", renamed, "--to", "coco", "--out", first) == 0
+    assert '"nilm"' in first.read_text(encoding="utf-8")
+    for name, data in (("b.json", str(cells)), ("c.json", cytolora.load_dataset(cells))):
+        assert cytolora.convert(data, "coco", tmp_path / name, label_map=renamed) == [tmp_path / name]
+        assert (tmp_path / name).read_bytes() == first.read_bytes()
+    with pytest.raises(cytolora.ConfigError, match="are not replaced"):
+        cytolora.convert(cells, "coco", first)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_without_a_training_image_a_head_is_refused_in_one_line(method: str):
     known, _ = drawn([2, 2], 4)
     none = replace(known, features=known.features[:0], labels=known.labels[:0], groups=())
     with pytest.raises(ConfigError, match=rf"^{re.escape(method)} is fitted to training images, .* none\. .*zero-shot"):
-        head_of(method).fit(none, known, HeadSpec(), 0)
+        HEADS.get(method).fit(none, known, HeadSpec(), 0)
     train = head_of(method).train
     if train is not None:
         with pytest.raises(ConfigError, match="is fitted to training images"):

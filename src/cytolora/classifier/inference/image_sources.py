@@ -15,7 +15,7 @@ from cytolora.core.findings import Finding
 from cytolora.core.litter import is_litter
 from cytolora.core.zip_members import MAX_RATIO, is_bomb, read_member
 from cytolora.data.exchange.formats import container_of
-from cytolora.data.formats import UNREAD_SUFFIXES, is_image, suffix_of, why_unread
+from cytolora.data.formats import TEXT_SUFFIXES, UNREAD_SUFFIXES, is_image, suffix_of, why_unread
 from cytolora.data.imaging.decode import Decoded, Pixels, decode_image
 from cytolora.data.imaging.pixels import CANNOT_READ, DecodeError, unreadable
 from cytolora.data.imaging.room import one_image, take_room
@@ -131,7 +131,8 @@ def find_images(paths: OneOrMany[AnyPath]) -> Iterator[Source]:
     read; nothing of it is unpacked to disk.
 
     Raises:
-        DataError: If a path is not there, or there is no image in it; before the first image of the call is given.
+        DataError: If a path is not there, is a table or a file of labels, or there is no image in it; before the first
+            image of the call is given.
     """
     named = as_places(paths)
     for path in named:
@@ -168,6 +169,11 @@ def _check(path: str | Path) -> None:
     elif Path(path).exists():
         if Path(path).is_dir() and next(_images_at(path), None) is None:
             raise DataError(f"There is no image in {path}; expected PNG, JPEG, BMP, TIFF or WebP.")
+        if Path(path).is_file() and suffix_of(Path(path).name) in TEXT_SUFFIXES:
+            raise DataError(
+                f"{path} is a table or a file of labels, not an image. Name the images or their folder; "
+                "`cytolora check` and `cytolora evaluate` read labels."
+            )
     elif not _is_wild(path):
         raise DataError(f"{path} does not exist; expected images, a folder of them, a glob or a zip file.")
     elif next(_images_at(path), None) is None:

@@ -167,7 +167,15 @@ _HEADS: Mapping[str, FittedHead] = {
     ),
 }
 
-HEADS: Registry[FittedHead] = Registry(HEAD)
+
+class _Heads(Registry[FittedHead]):
+    """Heads that refuse to be fitted to no image, those of plug-ins among them."""
+
+    def get(self, name: str) -> FittedHead:
+        return _refusing_none(name, super().get(name))
+
+
+HEADS: Registry[FittedHead] = _Heads(HEAD)
 """By method: those of ``models.adapters.head_methods.FITTED``, and those of plug-ins."""
 for _name, _head in _HEADS.items():
     HEADS.add(replace(_head, name=_name))
@@ -179,4 +187,4 @@ def head_of(method: str) -> FittedHead:
     Raises:
         ConfigError: If there is none of that name.
     """
-    return _refusing_none(method, HEADS.get(method))
+    return HEADS.get(method)
