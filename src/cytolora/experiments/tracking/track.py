@@ -25,7 +25,7 @@ _TICK_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracked:
-    """What became of the runs of a store in one tracker."""
+    """The runs of a store in one tracker: what became of them."""
 
     num_mirrored: int
     """Added, or brought up to date."""
