@@ -327,7 +327,7 @@ def at_scale(options: argparse.Namespace) -> bool:
     def cells(size: int) -> Cells:
         labels = rng.integers(0, num_classes, size=size)
         noise = rng.standard_normal((size, width), dtype=np.float32)
-        features = 1 + means[labels] + noise @ mixing
+        features = (1 + means[labels] + noise @ mixing).astype(np.float32, copy=False)
         return Cells(features=features, labels=labels, groups=rng.integers(0, 40, size=size).astype(str))
 
     fitted = fit(cells(1400), cells(1400), num_classes, "gda")

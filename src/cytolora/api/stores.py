@@ -142,14 +142,14 @@ def track(runs: AnyPath, to: OneOrMany[str], *, progress: Progress | None = None
     from cytolora.experiments.tracking.registry import parse_target
     from cytolora.experiments.tracking.track import track as mirror
 
-    root, progress = as_path(runs, "runs"), progress or default_progress()
+    root, said = as_path(runs, "runs"), progress or default_progress()
     targets = [parse_target(text) for text in as_names(to, "to")]
     return {
         str(target): mirror(
             root,
             target,
-            on_run=lambda: progress.done(1),
-            on_start=lambda count, target=target: progress.begin(str(target), count, "runs"),
+            on_run=lambda: said.done(1),
+            on_start=lambda count, target=target: said.begin(str(target), count, "runs"),
         )
         for target in targets
     }

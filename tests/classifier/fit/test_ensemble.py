@@ -116,7 +116,7 @@ def test_a_description_of_no_ensemble_is_refused(change, message, bundle):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ensemble": ["linear", "lora"]}, "one frozen backbone, and lora trains one. Choose among linear, gda"),
+        ({"ensemble": ["linear", "lora"]}, "one frozen backbone, and lora is none of them. Choose among linear, gda"),
         ({"ensemble": ["linear", "knn"]}, "knn is no affine map of features"),
         ({"ensemble": ["linear", "ss-text"]}, "ss-text reads the text embeddings"),
         ({"ensemble": ["linear", "gdaa"]}, "Unknown method 'gdaa'. Did you mean 'gda'"),

@@ -28,7 +28,7 @@ def test_kappas_and_agreement_by_class_equal_scikit_learns(is_ordered: bool, wei
     (between,), (with_ann, with_bea) = found["between"], found["classifier"]
     for row, one, other in ((between, _ANN, _BEA), (with_ann, _SAID, _ANN), (with_bea, _SAID, _BEA)):
         assert row["kappa"] == pytest.approx(cohen_kappa_score(one, other, weights=weights))
-        assert row["by_class"] == pytest.approx(f1_score(one, other, average=None))
+        assert row["by_class"] == pytest.approx(f1_score(one, other, average=None))  # pyright: ignore[reportArgumentType]
         assert row["low"] <= row["kappa"] <= row["high"]
     assert (with_bea["a"], with_bea["b"]) == ("classifier", "bea")
 
