@@ -116,8 +116,10 @@ def test_a_prompt_longer_than_the_context_is_refused_before_it_is_trained(drawn_
             ["plan", "prompts", "--model", "nano", "--method", "cocoop"],
             "cocoop needs a text encoder, and nano has none",
         ),
-        (["fit", "CELLS", "--model", "nano-clip", "--method", "coop", "--out", "model"], "coop reads the text"),
-        (["fit", "CELLS", "--model", "nano-clip", "--method", "cocoop", "--out", "model"], "cocoop reads the text"),
+        (
+            ["fit", "CELLS", "--model", "nano-clip", "--method", "cocoop", "--out", "model"],
+            "cocoop gives every image prompts of its own",
+        ),
     ],
 )
 def test_what_prompts_cannot_do_is_one_line_and_exit_code_2(

@@ -77,18 +77,18 @@ def test_more_images_than_a_page_holds_are_refused_before_the_work(bundle, tmp_p
     [
         (["--crop-um", "30"], "--cells FILE"),
         (["--mpp", "0.5"], "--cells FILE"),
-        (["--out", "notes.csv"], "is what is read, and would be lost"),
+        (["--out", "notes.parquet"], "is what is read, and would be lost"),
         (["--out", "/proc/out.csv"], "Cannot write /proc/out.csv"),
     ],
 )
 def test_what_predict_would_ignore_or_destroy_is_refused(bundle, tmp_path, capsys, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
-    Path("notes.csv").write_text("hours of work")
+    Path("notes.parquet").write_text("hours of work")
     write_images(tmp_path / "cells", 1)
     out = [] if "--out" in options else ["--out", "table.csv"]
-    assert run(bundle.name, "cells", "notes.csv", *options, *out) == 2
+    assert run(bundle.name, "cells", "notes.parquet", *options, *out) == 2
     assert words in capsys.readouterr().err
-    assert Path("notes.csv").read_text() == "hours of work"
+    assert Path("notes.parquet").read_text() == "hours of work"
 
 
 def test_the_command_refuses_a_bundle_that_was_changed_in_one_line(tmp_path, capsys):
