@@ -116,4 +116,4 @@ def test_fit_refuses_an_adapter_in_both_encoders_in_one_line(
     with pytest.raises(SystemExit) as stop:
         main(["fit", str(drawn_cells), "--model", "nano-clip", "--method", "ivlp", "--out", str(tmp_path / "model")])
     assert stop.value.code == 2
-    assert "ivlp reads the text embeddings" in capsys.readouterr().err.replace("\n", " ")
+    assert "ivlp trains inside both encoders" in capsys.readouterr().err.replace("\n", " ")

@@ -109,8 +109,8 @@ def label(
     project = Labelling(folder, cache=caching.folder())
     app = make_app(project, folder, token, reader=reader)
     console = make_console(stderr=True)
-    console.print(project.groups)
     with listening(_HOST, port) as listener:
+        console.print(project.groups)
         address = f"http://{_HOST}:{listener.getsockname()[1]}/?token={token}"
         console.print(f"Label the cells of {folder} at {address} . Ctrl-C stops it. For research use only.")
         if not no_browser:
