@@ -153,6 +153,7 @@ _SIMULATION = "measures a statistical property in simulation"
 _FAULTS = "breaks something on purpose, and counts promises kept"
 NOT_ABOUT_SPEED: Mapping[str, str] = {
     "empty_runs": "overhead of the engines, with a SLURM of its own: a promise that holds or not",
+    "divided_run": "wall seconds of two processes, which idle cores alone tell; two-workers stands for it here",
     "shared_store": "contention of commands on one store: a promise that holds or not",
     "bit_flips": _FAULTS,
     "concurrent_runs": _FAULTS,

@@ -6,11 +6,12 @@
     python benchmarks/faults.py --kills 0 --runs 800 --steps 5 --herlev smear2005     (are the engines equal?)
 
 Each engine works on a plan of its own store: several commands in one process each (`inline`), `processes`, `ray` with a
-head and two nodes, `slurm` with a controller and two nodes of this machine. Its workers are killed with SIGKILL; besides, a
-driver is killed, a Ray node removed, a SLURM job cancelled, and one queued again as near its time limit. A command that
-ends with an error is started again. Promised: every result, none different, no claim and no unfinished file left.
-`--long`: one run of many steps, killed again and again, ends with the bytes of one left alone. Exit code 1 where one is
-not kept. Needs Linux, for `ray` its extra, for `slurm` root, slurm-wlm and munge; engines that lack theirs are named.
+head and two nodes, `slurm` with a controller and two nodes of this machine. Its workers are killed with SIGKILL;
+besides, a driver is killed, a Ray node removed, a SLURM job cancelled, and one queued again as near its time limit. A
+command that ends with an error is started again. Promised: every result, none different, no claim and no unfinished
+file left. `--long`: one run of many steps, killed again and again, ends with the bytes of one left alone. Exit code 1
+where one is not kept. Needs Linux, for `ray` its extra, for `slurm` root, slurm-wlm and munge; engines that lack theirs
+are named.
 """
 
 import argparse

@@ -55,7 +55,7 @@ cells. `lora` starts from a drawn head, `lora-text` from the class names; both w
 at one learning rate, 0.003, and so were `lora-eva`, `lora-olora` (LoRA from other starts), `pissa`, `randlora` and
 `miss`. `coop`, `kgcoop` and `prograd` were trained for 20 epochs in batches of 8, `cocoop` for 10, from the words of
 their template, their rate chosen between 0.002 and 0.02. `ivlp` and `lora-both` (q, k and v) train both encoders for 20
-epochs at 0.003. Empty cells were not run.
+epochs at 0.003.
 """
 _REAL = """
 ## Herlev, vit-tiny6

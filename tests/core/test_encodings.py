@@ -67,6 +67,8 @@ def test_no_module_opens_a_text_file_in_the_encoding_of_the_locale():
     found = {}
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
+        if not any(name in text for name in OPENS_TEXT):
+            continue  # few are parsed
         for line in opens_without_encoding(text):
             if not any(path.name == name and f"{of}.open(" in text.splitlines()[line - 1] for name, of in archives):
                 found[f"{path.name}:{line}"] = text.splitlines()[line - 1].strip()

@@ -122,7 +122,8 @@ def test_json_and_yaml_are_read_in_one_place_each():
     found = {
         path.relative_to(SOURCES).as_posix()
         for path in SOURCES.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        if "json." in (text := path.read_text()) or "yaml." in text  # few are parsed
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
         if node.attr in readers.get(node.value.id, ())
     }

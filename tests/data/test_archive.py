@@ -165,6 +165,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert [Path(name).name for name in _files(tmp_path / "cache")] in ([], [".unpack.lock"])
 
 
+@pytest.mark.slow
 @given(noise=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20))
 @settings(
     max_examples=300, suppress_health_check=(*settings().suppress_health_check, HealthCheck.function_scoped_fixture)

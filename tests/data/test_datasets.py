@@ -205,6 +205,7 @@ def test_another_folder_read_as_herlev_is_refused(cells: Path):
         load_manifest(cells, "herlev")
 
 
+@pytest.mark.slow
 def test_the_real_herlev_has_917_images_in_538_groups(herlev_dir: Path):
     manifest = load_manifest(herlev_dir)
     assert manifest.name == "herlev"

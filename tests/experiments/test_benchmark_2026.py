@@ -39,6 +39,7 @@ def test_the_followups_grid_has_its_shots_seeds_and_protocol():
     assert set(FITTED_HEADS) - set(TREE_HEADS) <= grid.methods.keys(), "none of its datasets but one has a tree"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
 def test_the_followups_warm_up_is_a_tenth_of_training_at_every_number_of_shots(shots: int):
     for run in _runs("lora"):
@@ -47,6 +48,7 @@ def test_the_followups_warm_up_is_a_tenth_of_training_at_every_number_of_shots(s
             assert 10 * run.train.num_warmup_steps(num_train) == run.num_steps(num_train)
 
 
+@pytest.mark.slow
 def test_the_followups_lora_is_of_rank_2_on_four_projections_of_the_image_tower():
     adapters = {run.adapter for run in _runs("lora")}
     assert len(adapters) == 1

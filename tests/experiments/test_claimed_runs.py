@@ -117,6 +117,7 @@ def test_ctrl_c_leaves_no_claim_of_workers_that_it_ends(drawn_cells: Path, tmp_p
     assert claims_in(out) == []
 
 
+@pytest.mark.slow
 def test_a_job_that_another_command_is_at_work_at_is_waited_for_and_said(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: Callable[[], Counter[str]]
 ):

@@ -155,6 +155,7 @@ _ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 G
 _ON_A_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried …")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [_ON_A_GPU, _ON_A_CPU], ids=["gpu", "cpu"])
 def test_too_little_memory_halves_the_passes_and_changes_nothing_else(
     error: Exception, many_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

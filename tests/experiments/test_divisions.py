@@ -20,6 +20,7 @@ from cytolora.reporting.results.settings import read_settings
 from cytolora.training.resources import Inputs
 
 
+@pytest.mark.slow
 def test_each_division_is_tested_on_its_own_images_and_trained_on_none_of_them(drawn_cells: Path, tmp_path: Path):
     grid = narrowed(tiny_grid(learning_rates=[1e-2], seeds=[1]), methods=["linear", "lora"], split_seeds=[0, 1])
     plan = run_all(grid, drawn_cells, tmp_path / "runs")

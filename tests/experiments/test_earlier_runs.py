@@ -43,6 +43,7 @@ def test_the_learning_rates_and_accuracies_are_those_of_the_published_report(sto
         assert accuracy == pytest.approx(float(row["accuracy_mean"]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_scores_of_every_run_are_those_of_its_predictions(store: Store):
     """Also where the true class has next to no probability: a report calls runs damaged whose scores differ."""
     tested = [run for run in store.runs() if run.metrics["test"] is not None]

@@ -88,6 +88,7 @@ def test_the_stored_predictions_of_gda_are_scikit_learns_on_the_runs_own_draw(fi
         np.testing.assert_array_equal(found.argmax(axis=1), model.predict(test))
 
 
+@pytest.mark.slow
 def test_running_again_does_nothing_and_running_anew_gives_the_same_bytes(
     finished: Path, drawn_cells: Path, tmp_path: Path
 ):

@@ -82,6 +82,7 @@ def whole(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return _bytes(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_run_killed_after_some_steps_takes_only_the_others_and_ends_with_the_same_bytes(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], steps: int
@@ -156,6 +157,7 @@ def test_early_stopping_goes_on_with_its_patience_and_the_best_weights_until_the
     assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "flipped", "other", "another step"])
 def test_a_state_that_is_damaged_or_of_other_threads_is_told_of_once_and_the_run_begins_anew(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture, damage: str

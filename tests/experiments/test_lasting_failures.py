@@ -59,6 +59,7 @@ def test_an_image_that_is_damaged_is_left_out_until_it_is_another(inputs: Inputs
     assert [one.name for one in lasting(store, inputs, runs())] == ["features_x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
 def test_too_little_memory_while_weights_are_read_is_tried_three_times(
     cause: BaseException, inputs: Inputs, tmp_path: Path

@@ -120,6 +120,7 @@ def test_a_damaged_run_stops_a_merge(pair: tuple[Path, Path], tmp_path: Path):
     assert cli("merge", tmp_path / "nothing", "--out", tmp_path / "x", "--quiet") == 2
 
 
+@pytest.mark.slow
 def test_a_shared_store_unpacks_to_one_that_gives_the_same_report(pair: tuple[Path, Path], tmp_path: Path):
     assert not cli("share", pair[0], "--out", tmp_path / "results.zip", "--quiet")
     with zipfile.ZipFile(tmp_path / "results.zip") as packed:

@@ -39,6 +39,7 @@ def finished(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return runs
 
 
+@pytest.mark.slow
 def test_every_prompt_method_is_run_with_every_rate_and_tested_with_the_one_that_validation_chose(finished: Path):
     for method in PROMPT_METHODS:
         found = [json.loads(text) for name, text in contents(finished).items() if f"_{method}_" in name]

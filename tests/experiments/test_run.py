@@ -134,6 +134,7 @@ def test_a_further_seed_chooses_again_and_leaves_one_test_result_a_cell(drawn_ce
     assert sum(run.metrics["test"] is not None for run in runs) == 3
 
 
+@pytest.mark.slow
 def test_a_store_kept_without_weights_takes_further_seeds_and_rates(drawn_cells, tmp_path):
     first = tiny_grid(seeds=[1], methods=["linear"], learning_rates=[1e-4, 1e-2])
     wider = tiny_grid(seeds=[1], methods=["linear"], learning_rates=[1e-4, 1e-2, 1e-1])
@@ -166,6 +167,7 @@ def test_a_run_without_weights_that_is_to_be_tested_is_named_and_stays_as_it_is(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_is_kept_and_never_chosen(drawn_cells, tmp_path):
     run_all(tiny_grid(learning_rates=[1e-3, 1e30], methods=["lora"]), drawn_cells, tmp_path)
     diverged = [run for run in Store(tmp_path).runs() if run.spec["learning_rate"] == 1e30]

@@ -91,6 +91,7 @@ def test_a_trial_is_worth_it_where_scoring_is_most_of_the_work(drawn_cells, tmp_
     assert costs.keys() == {("nano", "lora")}
 
 
+@pytest.mark.slow
 def test_the_bar_of_adapter_runs_is_full_when_training_and_scoring_are_done(drawn_cells, tmp_path):
     grid = tiny_grid(methods=["lora", "linear"], seeds=[1, 2])
     inputs, store = Inputs(data={"synthetic": drawn_cells}), Store(tmp_path)
@@ -109,6 +110,7 @@ def test_the_bar_of_adapter_runs_is_full_when_training_and_scoring_are_done(draw
     assert done[title] == total > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["a run", "the scores", "nothing"])
 def test_the_bar_of_a_plan_that_goes_on_is_full_at_its_end(drawn_cells, tmp_path, lost):
     grid = tiny_grid(methods=["lora"], seeds=[1, 2], learning_rates=[1e-3])

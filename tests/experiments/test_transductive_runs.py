@@ -60,6 +60,7 @@ def rows_of(stored: StoredRun, of: str) -> tuple[list[str], NDArray[np.float32]]
     return paths, np.array([rows[name].to_numpy()[kept] for name in stored.provenance["classes"]]).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gda", "logistic", "prototypes", "ss-text", "linear"])
 def test_the_answer_is_the_mixture_of_the_test_images_from_the_answer_of_the_same_head(
     finished: Path, drawn_cells: Path, method: str
@@ -126,6 +127,7 @@ def test_zero_shot_has_no_training_images_and_is_refused():
         replace(load_grid("transduction"), methods={"zero-shot": MethodSpec(transductive=True)})
 
 
+@pytest.mark.slow
 def test_a_class_without_a_training_image_has_no_anchor_and_is_refused(drawn_cells: Path, tmp_path: Path):
     grid = short_grid(methods=["ss-text-together"], shots=[1], seeds=[*range(1, 12)], sampling="natural")
     with pytest.raises(ConfigError, match="transductive needs a training image of every class, its anchor"):

@@ -54,6 +54,7 @@ def test_level_accuracies_of_hierarchical_heads_stand_beside_those_of_a_flat_one
         np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_head_runs_by_name_and_a_second_call_finds_all_stored(cells, tmp_path):
     few = {"method": ["tree-softmax", "hxe"], "shots": 2, "seeds": 1}
     data = {"hicervix": cells}
@@ -96,6 +97,7 @@ def test_a_label_map_leaves_no_tree(cells, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_drawn_cells_bear_the_real_label_files(shared_data: Path, tmp_path):
     names = listed(shared_data / "data" / "hicervix_csv", 400)
     assert 350 < sum(map(len, names.values())) < 450

@@ -200,6 +200,7 @@ def test_predictions_of_another_version_than_the_metrics_are_refused(whole: Path
     assert set(again.predictions()["subset"].to_pylist()) == {"val"}
 
 
+@pytest.mark.slow
 def test_readers_and_writers_of_one_run_never_meet_two_versions_of_it(whole: Path, tmp_path: Path):
     """Two processes give a run its test score and take it away, again and again; this one reads, another starts up."""
     store = Store(copied(whole, tmp_path))

@@ -134,6 +134,7 @@ def test_what_is_not_done_of_a_job_that_ended_is_not_left():
     assert tracker.seconds_left == pytest.approx(50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True])
 def test_all_work_that_was_counted_before_is_done_at_the_end(stored, drawn_cells, tmp_path, monkeypatch):
     """Features, heads, neighbours, heads without steps, adapters, scoring and results, of a plan new and half done."""
@@ -160,6 +161,7 @@ def test_all_work_that_was_counted_before_is_done_at_the_end(stored, drawn_cells
     assert done == expected
 
 
+@pytest.mark.slow
 def test_a_run_says_how_long_it_takes_and_the_time_left_falls_to_nothing(drawn_cells, tmp_path, monkeypatch):
     """A small plan, from no stored run and no trial: the clock advances a second with every look at it."""
     clock, shown = Clock(), Shown()

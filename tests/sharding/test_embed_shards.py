@@ -31,6 +31,7 @@ def whole(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> list[d
     return rows(folder / "whole.parquet")
 
 
+@pytest.mark.slow
 def test_a_dataset_in_shards_has_the_rows_of_one_file(drawn_cells: Path, whole: list[object], tmp_path: Path):
     embed(drawn_cells, "--out", tmp_path / "out", "--shard-size", "64")
     assert [{key: value for key, value in row.items() if key != "error"} for row in rows(tmp_path / "out")] == whole

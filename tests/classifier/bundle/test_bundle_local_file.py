@@ -73,6 +73,7 @@ def home(fitted_once: Path, tmp_path: Path) -> Path:
     return copied
 
 
+@pytest.mark.slow
 def test_the_next_command_finds_the_checkpoint_of_a_backbone_of_ones_own(
     fitted_once: Path, drawn_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

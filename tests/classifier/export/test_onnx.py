@@ -52,6 +52,7 @@ def test_resizing_without_torch_gives_the_same_bytes(resize, interpolation):
         assert np.array_equal(normalised([ours], preprocess), to_batch([theirs], preprocess).numpy())
 
 
+@pytest.mark.slow
 def test_an_export_says_the_same_of_an_image_alone_and_among_others(onnx_export: tuple[Classifier, Path]):
     bundle, folder = onnx_export
     images, model = drawn(9), OnnxModel.load(folder)

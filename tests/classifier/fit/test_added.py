@@ -291,6 +291,7 @@ def test_with_few_shots_new_cells_are_drawn_like_any_other(here: Path):
     assert bundle.contents.training["images"]["train"] == 4
 
 
+@pytest.mark.slow
 def test_what_predict_writes_on_its_page_is_what_fit_reads(here: Path):
     """The round of a laboratory: predict, label, fit again; names come from the page itself."""
     options = ["--model", "nano", "--steps", "3", "--quiet", "--cache", "cache"]

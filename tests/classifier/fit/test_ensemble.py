@@ -46,6 +46,7 @@ def test_a_mean_head_gives_the_weighted_mean_of_its_members_probabilities():
     torch.testing.assert_close(head(features).softmax(dim=1), 0.2 * parts[0] + 0.8 * parts[1], atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_probabilities_are_the_mean_of_those_of_bundles_of_each_member_alone(bundle, lab_cells, lab_cache, tmp_path):
     images = sorted(lab_cells.rglob("*.png"))[::5]
     alone = []

@@ -17,6 +17,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinted(tmp_path_factory.mktemp("tinted") / "cells", strength=1, num_cells=100, num_slides=10)
 
 
+@pytest.mark.slow
 def test_a_linear_fit_measures_frozen_features_of_all_its_images_and_shows_them(cells, tmp_path):
     model = tmp_path / "model"
     fitted = quick_fit(cells, model, model="nano", max_steps=2, learning_rates=0.01, cache=tmp_path / "cache")
@@ -33,6 +34,7 @@ def test_a_linear_fit_measures_frozen_features_of_all_its_images_and_shows_them(
     assert fitted.metrics["balanced_accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_a_fit_of_an_adapter_measures_adapted_features_of_its_test_images_alone(cells, tmp_path):
     model = tmp_path / "model"
     options = {"max_steps": 2, "learning_rates": 0.01, "cache": tmp_path / "cache"}

@@ -43,6 +43,7 @@ def marked(confounded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_marks_are_findings_of_the_bundle(marked: Path):
     found = {one["code"]: one for one in Classifier.load(marked).contents.training["findings"]}
     assert {"N804", "N808", "N811", "N841"} <= set(found)

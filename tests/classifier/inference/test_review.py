@@ -200,6 +200,7 @@ def test_on_a_phone_most_of_the_screen_is_cells(page: Any, tmp_path: Path):
     page.wait_for_selector("#order", state="visible")
 
 
+@pytest.mark.slow
 def test_a_screen_reader_is_told_the_cell_that_is_chosen_and_enter_opens_what_has_the_focus(page: Any, tmp_path: Path):
     classes = [f"class {number:02}" for number in range(40)]
     made = [replace(cell, probabilities=(0.5, 0.5, *[0.0] * 38), label=None) for cell in cells(60)]

@@ -160,6 +160,7 @@ def with_table(slides: Path, folder: Path, column: str = "slide", suffix: str = 
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["slide", "group", "Specimen No", "präparat"])
 def test_each_slide_of_a_table_is_a_mixture_of_its_own(model, slides, tmp_path, capsys, column):
     """The answers are those of the same cells in folders, and not those of all cells as one slide."""

@@ -55,6 +55,7 @@ def test_a_tint_of_the_slide_is_found_and_plain_slides_are_not(tinted, cache, tm
     assert [one["name"] for one in found["findings"]] == ["layout"]
 
 
+@pytest.mark.slow
 def test_byte_copies_in_other_slides_are_found(tinted, cache, tmp_path, capsys):
     cells = shutil.copytree(tinted, tmp_path / "cells")
     rows = (cells / "manifest.csv").read_text().splitlines()
@@ -132,6 +133,7 @@ def test_a_bundle_is_measured_before_and_after_adaptation_on_slides_that_it_was_
     assert measured(capsys, cells, "--bundle", model, "--cache", cache, "--repeats", 1) == found
 
 
+@pytest.mark.slow
 def test_adapted_features_are_those_that_the_bundle_predicts_with(adapted, cache):
     cells, model = adapted
     bundle, manifest = cytolora.load(model), load_manifest(cells)

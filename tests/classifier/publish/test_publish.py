@@ -42,6 +42,7 @@ def cli(*arguments: str | Path) -> int | None:
     return stop.value.code  # pyright: ignore[reportReturnType]
 
 
+@pytest.mark.slow
 def test_what_was_published_is_loaded_by_its_address_and_predicts_the_same(hub: Hub, fitted: Path, lab_cells: Path):
     address = cytolora.publish(fitted, f"hf:{NAME}")
     commit, tree = hub.repositories[NAME][-1]

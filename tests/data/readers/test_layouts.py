@@ -47,6 +47,7 @@ def test_no_official_layout_has_a_problem(name: str, tmp_path: Path):
     assert {one.code for one in manifest.findings} <= {"F210", "F215"}
 
 
+@pytest.mark.slow
 def test_herlev_unpacked_has_no_finding_but_its_layout(herlev_dir: Path):
     assert _codes(load_manifest(herlev_dir.parent)) == ["F210"]
 

@@ -88,6 +88,7 @@ def test_three_workers_that_are_killed_while_idle_do_not_end_the_run(crew: Proce
     assert len(crew.processes) == 7
 
 
+@pytest.mark.slow
 def test_a_worker_that_closes_its_pipe_and_stays_is_ended_and_replaced(
     crew: ProcessCrew, monkeypatch: pytest.MonkeyPatch
 ):

@@ -54,6 +54,7 @@ def test_it_separates_drawn_classes_far_better_than_chance_weights():
     assert chance > 1 / len(CLASSES)
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_seed_are_equal_and_load(script: ModuleType, tmp_path: Path, monkeypatch):
     files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     threads = torch.get_num_threads()

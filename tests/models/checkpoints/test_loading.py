@@ -193,6 +193,7 @@ def test_a_pickle_of_odd_tensors_is_refused_by_name(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_pickle_with_a_wrong_byte_is_read_or_refused_and_never_a_crash(state: dict[str, Tensor], tmp_path: Path):
     path, draw = tmp_path / "model.bin", random.Random(0)
     for is_zip in (True, False):

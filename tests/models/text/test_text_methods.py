@@ -120,6 +120,7 @@ def test_a_zero_shot_run_says_that_it_trained_nothing_and_what_it_asked(finished
     assert run.provenance["prompts"] == prompts("synthetic", run.provenance["classes"])
 
 
+@pytest.mark.slow
 def test_heads_that_read_text_go_through_a_grid_with_the_prompts_of_zero_shot(
     small_clip: Official, drawn_cells: Path, tmp_path: Path
 ):

@@ -68,6 +68,7 @@ def _untested(run: StoredRun) -> StoredRun:
     return replace(run, metrics={**run.metrics, "test": None})
 
 
+@pytest.mark.slow
 def test_files_that_a_checklist_names_are_in_the_report(known: Known, report_dir: Path):
     named = {one.strip() for _, where in FACTS.values() for one in where.split(",")}
     for name in named:

@@ -277,6 +277,7 @@ def test_a_store_that_may_not_be_written_is_reported_and_left_as_it_is(
     assert [path for path in sorted(held.rglob("*")) if path.is_file()] == [path for path in before if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_cut_budget_is_marked_in_every_table_and_in_the_pictures(store: Store, tmp_path: Path):
     cut = TrainSpec(budget=Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=2))
     write_runs(store, data=SMALL, models=("uni",), methods=("lora",), shots=(1, 4), rates=(1e-3,), train=cut)

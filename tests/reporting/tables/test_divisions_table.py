@@ -160,6 +160,7 @@ def test_table_1_of_one_division_says_nothing_of_divisions(store: Store):
     assert "approximate" not in str(lines_of(table))
 
 
+@pytest.mark.slow
 def test_the_page_shows_divisions_together_and_each_by_itself_in_a_fold(store: Store, tmp_path: Path):
     write(store, (0, 1), shots=4)
     write(store, (0,), shots=16)
