@@ -183,7 +183,7 @@ def test_on_a_phone_the_cell_has_the_screen_and_labels_are_at_hand(browser: Any,
             page.click(f"#to-{view}")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
         page.click("#to-cell")
-        assert page.locator(".large").bounding_box()["height"] > 300
+        assert page.evaluate("document.querySelector('.large').getBoundingClientRect().height") > 300
         button = page.locator("#labels .class").nth(1)
         assert button.bounding_box()["y"] + 40 < 844
         button.tap()
