@@ -76,7 +76,7 @@ def test_draws_are_forgotten_where_they_would_take_too_much_memory(monkeypatch: 
 
 
 @given(scale=st.sampled_from([1e-3, 0.01, 0.05, 0.3, -0.05, -0.3]), seed=st.integers(0, 500))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_temperature_of_the_range_has_a_lower_cross_entropy_than_the_one_found(scale: float, seed: int):
     """At its ends too, which are found by the slope of the loss: logits that are too small, or tell the contrary."""
     rng = np.random.default_rng(seed)
