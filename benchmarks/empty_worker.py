@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from fake_store import FakeData, fake_run
 
 from cytolora.config.run import RunSpec
-from cytolora.experiments.claims import ClaimedError, claimed, of_test
+from cytolora.experiments.claims import claimed, noted, of_test
 from cytolora.experiments.plan import has_work, stored_runs
 from cytolora.experiments.store import Store
 
@@ -62,17 +62,10 @@ def main(root: Path, num_runs: int) -> None:
     for setting in settings_of(num_runs):
         for run in setting:
             if store.find(run.run_id) is None:
-                _unless_elsewhere(store, run.run_id, [run.run_id], lambda run=run: _store(store, run))
-        names = [run.run_id for run in setting]
-        _unless_elsewhere(store, of_test(setting), names, lambda setting=setting: _look_at_test(store, setting))
-
-
-def _unless_elsewhere(store: Store, name: str, runs: Sequence[str], do: Callable[[], None]) -> None:
-    try:
-        with claimed(store.root, name, runs):
-            do()
-    except ClaimedError:
-        pass
+                with noted([]), claimed(root, run.run_id, [run.run_id]):
+                    _store(store, run)
+        with noted([]), claimed(root, of_test(setting), [run.run_id for run in setting]):
+            _look_at_test(store, setting)
 
 
 def _store(store: Store, run: RunSpec) -> None:

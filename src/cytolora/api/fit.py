@@ -106,10 +106,11 @@ def fit(
         for name, path in together.members.items():
             _check_outside(path, registered(name), out, options.cache)
         read = load_pool(together, options.reading)
+        data = read.root
     elif labelled is None:
         _check_outside(data, dataset, out, options.cache)
     cells = read_cells(
-        data if together is None or read is None else read.root,
+        data,
         dataset,
         labels=as_path_or_none(labels, "labels"),
         add=add,

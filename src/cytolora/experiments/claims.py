@@ -140,7 +140,7 @@ def living(root: Path) -> list[tuple[Claim, float]]:
     """
     folder = root / FOLDER
     try:
-        found = [_read(folder, generations) for generations in _listed(folder).values()]
+        found = [_claims(folder, names, _versions(folder, names)) for names in _listed(folder).values()]
     except OSError as error:
         raise StoreError(f"Cannot read {folder}: {error.strerror or error}. Make it readable.") from error
     if not any(found):
@@ -208,7 +208,7 @@ def _take(folder: Path, stem: str, name: str, runs: tuple[str, ...]) -> _Held:
         for _ in range(_MAX_TRIES):
             before = _listed(folder).get(stem, {})
             seen = _versions(folder, before)
-            for claim in _read(folder, before):
+            for claim in _claims(folder, before, seen):
                 if not _is_dead(claim, None):
                     raise ClaimedError(str(claim), claim.name)
             generation = max(before, default=-1) + 1
@@ -292,14 +292,19 @@ def _stem(name: str) -> str:
 
 
 def _versions(folder: Path, generations: dict[int, str]) -> dict[int, tuple[int, bytes]]:
-    """Returns what another file of this name, or one that was touched since, would differ in.
+    """Reads the generations of a claim that are still there: when each was touched, in ns, and its content.
 
-    Inodes are used again at once and times have steps of milliseconds; what is drawn for the content tells files apart.
+    Another file of the same name differs in what is drawn for its content: inodes are used again at once, and times
+    have steps of milliseconds.
     """
     found = {}
     for generation, name in generations.items():
         with suppress(FileNotFoundError):
-            found[generation] = _touched_and_content(folder / name)
+            try:
+                with (folder / name).open("rb") as file:  # opened, a network file system asks for the time anew
+                    found[generation] = os.fstat(file.fileno()).st_mtime_ns, file.read()
+            except PermissionError:  # another user's
+                found[generation] = (folder / name).stat().st_mtime_ns, b""
     return found
 
 
@@ -313,26 +318,13 @@ def _listed(folder: Path) -> dict[str, dict[int, str]]:
     return found
 
 
-def _read(folder: Path, generations: dict[int, str]) -> list[Claim]:
-    """Reads the generations of a claim that are still there, the highest first.
+def _claims(folder: Path, generations: dict[int, str], versions: dict[int, tuple[int, bytes]]) -> list[Claim]:
+    """Parses what was read of the generations of a claim, the highest first.
 
     Raises:
         StoreError: If a newer version wrote one.
     """
-    claims = []
-    for _, name in sorted(generations.items(), reverse=True):
-        path = folder / name
-        with suppress(FileNotFoundError):
-            claims.append(_parsed(path, *_touched_and_content(path)))
-    return claims
-
-
-def _touched_and_content(path: Path) -> tuple[int, bytes]:
-    try:
-        with path.open("rb") as file:  # opened, a network file system asks for the time anew
-            return os.fstat(file.fileno()).st_mtime_ns, file.read()
-    except PermissionError:  # another user's
-        return path.stat().st_mtime_ns, b""
+    return [_parsed(folder / generations[number], *versions[number]) for number in sorted(versions, reverse=True)]
 
 
 def _parsed(path: Path, touched_ns: int, content: bytes) -> Claim:
