@@ -4,6 +4,7 @@ import random
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.slow
 TOKEN = "t" * 32
 NUM_KILLS = 30
 SEED = 20261128
+NUM_LOOKS = 3_000
 WITHIN_SECONDS = 0.5
 """From the first key of a round to the kill, at most."""
 _NOTE = """() => {
@@ -50,7 +52,15 @@ class Killed:
         make_server(app, LIMITS).run(sockets=[listener])
 
     def start(self) -> None:
+        """Waits for the port: a second attempt to open the page would come while it still asks about the first."""
         self._process = forked(self._serve, self._logs)
+        for _ in range(NUM_LOOKS):
+            try:
+                socket.create_connection(("127.0.0.1", self._port)).close()
+                return
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+        raise AssertionError(self._process.end().said)
 
     def kill_at(self, seconds: float, meanwhile: Callable[[], object]) -> None:
         """Kills it at that moment of what is done meanwhile."""
@@ -90,14 +100,7 @@ class Reader:
         self.num_lassos = 0
 
     def open(self, url: str) -> None:
-        for _ in range(100):  # until the server answers
-            try:
-                self._page.goto(url)
-                break
-            except Exception as error:
-                if "ERR_CONNECTION" not in str(error):
-                    raise
-                self._page.wait_for_timeout(50)
+        self._page.goto(url)
         until(self._page, "overview && document.body.dataset.started")
         self._page.evaluate(_NOTE)
 
