@@ -178,7 +178,10 @@ def test_too_little_memory_halves_the_passes_and_changes_nothing_else(
         (["--gpus-per-run", "3"], "--gpus-per-run 3 does not divide the batch of 32 images"),
         (["--gpus-per-run", "0"], "--gpus-per-run is at least 1, got 0."),
         (["--micro-batch", "0"], "--micro-batch is at least 1, got 0."),
-        (["--gpus-per-run", "2", "--engine", "ray"], "--gpus-per-run is for --engine inline or processes, not ray."),
+        (
+            ["--gpus-per-run", "2", "--engine", "ray"],
+            "--gpus-per-run is for --engine inline, processes or slurm, not ray.",
+        ),
     ],
 )
 def test_wrong_divisions_are_one_line(

@@ -57,6 +57,7 @@ def embed(
         cytolora embed my_cells --model nano --out cells.h5ad
         cytolora embed s3://bucket/cells --unlabelled --model uni --weights uni=UNI/model.safetensors --workers 2 \\
             --out features
+        cytolora embed cells --unlabelled --model nano --out features --engine slurm --workers 8 --slurm time=04:00:00
 
     Parameters
     ----------
@@ -154,11 +155,12 @@ def _embed_shards(
     from cytolora.cli.print_findings import print_findings
     from cytolora.cli.progress import show_progress
     from cytolora.cli.session import open_backbone
+    from cytolora.core.stopping import heeding_signals
     from cytolora.sharding.embed import embed_shards
     from cytolora.sharding.items import of_manifest, of_sources
 
-    how = shards.sharding()
-    with show_progress(quiet=quiet) as progress:
+    how, machine = shards.sharding(), shards.machine_of_driver(machine)
+    with heeding_signals(), show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = read()
         backbone, inputs, device = open_backbone(model, files, machine, progress=progress, precision=precision)

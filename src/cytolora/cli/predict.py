@@ -102,7 +102,8 @@ def predict(
         raise ConfigError("--slide says which images are one slide for --transductive, as --slide-by; give it alone.")
     refuse_with_shards(shards, page=page, transductive=transductive)
     if cells is not None and shards.is_asked:
-        how, opened = shards.sharding(), open_any(bundle, files, machine, precision)
+        how, machine = shards.sharding(), shards.machine_of_driver(machine)
+        opened = open_any(bundle, files, machine, precision)
         of_slides = {"crop_um": crop_um, "mpp": mpp, "plane": plane}
         predict_on_slides(opened, paths, cells, out, how, machine, **of_slides, json_=json_, quiet=quiet)
         return
@@ -173,10 +174,11 @@ def _predict_shards(
     """Predicts in shards and prints the summary over all of them."""
     from cytolora.classifier.inference.image_sources import left_out
     from cytolora.cli.machine import resolve_device
+    from cytolora.core.stopping import heeding_signals
     from cytolora.sharding.predict import predict_shards
 
-    how = shards.sharding()
-    with show_progress(quiet=quiet) as progress:
+    how, machine = shards.sharding(), shards.machine_of_driver(machine)
+    with heeding_signals(), show_progress(quiet=quiet) as progress:
         progress.status(f"opening {bundle}")
         opened = open_any(bundle, files, machine, precision)
         result = predict_shards(

@@ -1,11 +1,15 @@
 """Options of the commands that work in shards, and what they open with them."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from cytolora.cli.command_line import same_command
+from cytolora.cli.options import MachineOptions, Several, sbatch_options
 from cytolora.errors import ConfigError
+from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 
 if TYPE_CHECKING:
     from cytolora.sharding.run import Sharding
@@ -17,12 +21,17 @@ class ShardOptions:
     """Work in shards, each written whole and skipped when it exists; --out is then a folder of Parquet files."""
 
     engine: str | None = None
-    """Who computes shards: inline (this process), processes (several of this machine) or ray. Without it, processes
-    where --workers is given, ray with --address, else inline."""
+    """Who computes shards: inline (this process), processes (several of this machine), ray, or slurm (jobs of a SLURM
+    cluster). Without it, processes where --workers is given, ray with --address, slurm with --slurm, else inline."""
     workers: int | None = None
-    """Shards at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at --threads."""
+    """Shards at a time with processes or ray; without it, one a GPU, or as many as the CPUs hold at --threads. With
+    slurm, the number of jobs, which has to be given."""
     address: str | None = None
     """HOST:PORT of a running Ray cluster."""
+    slurm: Annotated[Sequence[str], Several] = ()
+    """Options of sbatch for each job, as for `cytolora run`: partition=gpu gres=gpu:1 time=04:00:00."""
+    slurm_worker: Annotated[bool, Parameter(show=False, negative="")] = False
+    """Works as one of the jobs, which is how they are started."""
     shard_size: int | None = None
     """Images of a shard, rounded up to whole batches of 64; 50,000 if not given. A killed command loses at most the
     shards that its workers were at."""
@@ -38,9 +47,7 @@ class ShardOptions:
         Raises:
             ConfigError: If one is out of range, the engine cannot do it, or torch is not installed.
         """
-        from cytolora.experiments.engines.workers import Workers
-
-        workers = Workers(address=self.address, count=self.workers)
+        workers = self._workers()
         try:
             from cytolora.sharding.run import Sharding
         except ModuleNotFoundError as error:
@@ -50,8 +57,19 @@ class ShardOptions:
                 "Shards need torch, which is not installed. Leave out --engine, --workers and --shard-size."
             ) from error
         given = Sharding(shard_size=self.shard_size, engine=self.engine, workers=workers)
-        given.chosen()
-        return given
+        given.chosen().check_ready(workers)
+        return replace(given, engine="inline", workers=THIS_PROCESS) if self.slurm_worker else given
+
+    def machine_of_driver(self, machine: MachineOptions) -> MachineOptions:
+        """Returns where this process computes: a device is asked of the jobs, not of the machine that submits them."""
+        from cytolora.experiments.engines.registry import chosen_engine
+
+        is_batch = not self.slurm_worker and chosen_engine(self.engine, self._workers()).has_batch
+        return replace(machine, device="cpu") if is_batch else machine
+
+    def _workers(self) -> Workers:
+        command = same_command("--slurm-worker")
+        return Workers(address=self.address, count=self.workers, batch=sbatch_options(self.slurm), command=command)
 
 
 ONE_FILE = ShardOptions()

@@ -103,6 +103,7 @@ def predict_on_slides(
         ConfigError: If the size of crops is not given, or ``cells`` is no folder.
     """
     from cytolora.cli.machine import resolve_device
+    from cytolora.core.stopping import heeding_signals
     from cytolora.sharding.slides import predict_slides, slide_items
 
     if not cells.is_dir():
@@ -111,7 +112,7 @@ def predict_on_slides(
             "called like the slide."
         )
     slides = [Path(file) for path in paths for file in _fitting(path)]
-    with show_progress(quiet=quiet) as progress:
+    with heeding_signals(), show_progress(quiet=quiet) as progress:
         result = predict_slides(
             model,
             slide_items(slides, cells),

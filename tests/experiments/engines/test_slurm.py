@@ -13,8 +13,11 @@ from child_processes import HEARING_CTRL_C
 from slurm_cluster import ask, missing, slurm_cluster, states
 
 from cells import contents
+from cytolora.core.strict_json import read_json
+from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.errors import EngineError
 from cytolora.experiments.engines.slurm import SCRIPT, _log_folder
+from cytolora.experiments.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -150,3 +153,41 @@ def test_a_folder_of_another_user_and_a_link_are_refused(tmp_path: Path):
     folder.symlink_to(tmp_path)
     with pytest.raises(EngineError, match="is not a folder of this user"):
         _log_folder(tmp_path)
+
+
+def test_shards_by_jobs_are_those_of_one_process(cluster: dict[str, str], tmp_path: Path):
+    write_synthetic(tmp_path / "cells", num_images=200, num_slides=4, seed=0)
+    command = [sys.executable, "-m", "cytolora", "embed", str(tmp_path / "cells"), "--unlabelled", "--model", "nano"]
+    command += ["--threads", "1", "--shard-size", "64", "--out"]
+
+    def embedded(out: Path, *options: str) -> str:
+        done = subprocess.run([*command, out, *options], env=cluster, capture_output=True, text=True, check=False)
+        return f"{done.returncode}: {done.stderr}"
+
+    assert embedded(tmp_path / "alone").startswith("0: ")
+    engine = ("--engine", "slurm", "--workers", "2", "--slurm")
+    refused = embedded(tmp_path / "jobs", *engine, "partition=nowhere")
+    assert refused.startswith("2: ")
+    assert "invalid partition specified: nowhere" in refused
+    said = embedded(tmp_path / "jobs", *engine, "partition=test", "time=10")
+    assert said.startswith("0: ")
+    assert "of 2 tasks" in said
+    parts = [sorted(folder.glob("part-*.parquet")) for folder in (tmp_path / "alone", tmp_path / "jobs")]
+    assert [path.name for path in parts[0]] == [path.name for path in parts[1]]
+    assert len(parts[0]) == 4
+    assert [path.read_bytes() for path in parts[0]] == [path.read_bytes() for path in parts[1]]
+    assert read_json((tmp_path / "jobs" / "_manifest.json").read_text())["is_complete"] is True
+    assert sorted(path.name for path in (tmp_path / "jobs").glob(".*") if path.is_dir())[0].startswith(".slurm-")
+    (log,) = (tmp_path / "jobs").glob(".slurm-*")
+    assert len(list(log.iterdir())) == 2
+
+
+def test_a_job_trains_a_run_in_several_processes(start: Start, tmp_path: Path):
+    plan = ("--method", "lora", "--seeds", "1", "--steps", "3", "--gpus-per-run", "2")
+    out = tmp_path / "runs"
+    process = start(out, *plan, "--engine", "slurm", "--workers", "1", "--slurm", "partition=test", "time=10")
+    said = process.communicate(timeout=_PATIENCE_SECONDS)[1]
+    assert process.returncode == 0, said
+    found = [read_json((out / run.run_id / "provenance.json").read_text())["processes"] for run in Store(out).runs()]
+    assert found
+    assert set(found) == {2}

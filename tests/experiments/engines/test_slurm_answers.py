@@ -10,11 +10,12 @@ import pytest
 from cytolora.cli.app import main
 from cytolora.cli.command_line import command_line, same_command
 from cytolora.core import stopping
+from cytolora.core.folders import folder_names
 from cytolora.core.progress import SILENT
 from cytolora.errors import EngineError
 from cytolora.experiments.claim_owner import Owner
 from cytolora.experiments.engines import slurm
-from cytolora.experiments.engines.slurm import _Array, _log_folder, _submit
+from cytolora.experiments.engines.slurm import _Array, _Awaited, _log_folder, _submit
 from cytolora.experiments.engines.workers import Workers
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SLURM is for POSIX")
@@ -67,7 +68,7 @@ def test_a_stop_request_ends_the_wait_for_jobs(monkeypatch: pytest.MonkeyPatch, 
     with stopping.heeding_signals():
         stopping.ask()
         with pytest.raises(stopping.StoppedError):
-            array.watch(tmp_path, set(), SILENT)
+            array.watch(_Awaited(root=tmp_path, amounts={}, names=folder_names), SILENT)
 
 
 def test_arguments_of_any_bytes_come_to_the_job_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cytolora.core.progress import SILENT, Progress
+from cytolora.core.stopping import stop_if_asked
 from cytolora.experiments.claims import ClaimedError, wait_for_any
 from cytolora.experiments.engines.driver import worker_setup
 from cytolora.experiments.engines.queue import Queue
@@ -77,6 +78,7 @@ def run_units(units: Queue[Any], setup: SetUp, *, device: torch.device, progress
     own.start()
     awaited: set[str] = set()
     while units.are_left:
+        stop_if_asked()
         unit = units.take(None, Counter())
         if unit is None:  # all that is left is computed by other commands
             time.sleep(_LOOK_SECONDS)

@@ -239,6 +239,23 @@ def _ray_units(
     run_units(units, setup, device=device, progress=progress, workers=workers, safe=safe, worker=worker)
 
 
+def _slurm_units(
+    units: "Queue[Any]",
+    setup: SetUp,
+    *,
+    device: "torch.device",
+    progress: "Progress",
+    workers: Workers,
+    safe: str,
+    worker: str,
+) -> None:
+    from cytolora.experiments.engines.slurm import run_units
+
+    _slurm_ready(workers)
+    root = setup(1, device).root  # each job makes a worker of its own, by the command that it is
+    run_units(units, root, progress=progress, workers=workers, safe=safe)
+
+
 ENGINES.add(
     Engine(
         name="inline",
@@ -272,10 +289,12 @@ ENGINES.add(
 ENGINES.add(
     Engine(
         name="slurm",
-        description="Jobs of a SLURM cluster, which share the work through the store; needs its sbatch command.",
+        description="Jobs of a SLURM cluster, which share the work through its folder; needs its sbatch command.",
         run_jobs=_slurm,
+        run_units=_slurm_units,
         check_ready=_slurm_ready,
         has_workers=True,
+        has_ranks=True,
         has_batch=True,
     )
 )

@@ -1,7 +1,7 @@
-"""Distributes a plan over jobs of a SLURM cluster; needs its commands sbatch, squeue and scancel, and no package.
+"""Distributes runs or shards over jobs of a SLURM cluster; needs its commands sbatch, squeue, scancel, and no package.
 
 A job is a task of an array, and does what the command itself does in one process. Jobs share no driver: they divide
-the work by claims in the store, so that they finish it without this process too. The script of a job goes to sbatch on
+the work by claims in its folder, so that they finish it without this process too. The script of a job goes to sbatch on
 its standard input: no file is read back that could run code, and nothing is pickled.
 """
 
@@ -13,9 +13,10 @@ import stat
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cytolora.core.folders import folder_names
 from cytolora.core.progress import Progress
@@ -24,6 +25,7 @@ from cytolora.core.text import counted
 from cytolora.errors import ConfigError, EngineError
 from cytolora.experiments.claim_owner import Owner
 from cytolora.experiments.engines.driver import kept
+from cytolora.experiments.engines.queue import Queue
 from cytolora.experiments.engines.workers import Workers
 from cytolora.experiments.plan import Job, has_work, stored_runs
 from cytolora.experiments.store import Store, unwritable
@@ -63,6 +65,25 @@ exit "$code"
 """Of a job. The signal ends the first ``wait``; the worker stops within a minute, and its task is queued again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Awaited:
+    """Results that jobs leave in a folder."""
+
+    root: Path
+    amounts: Mapping[str, int]
+    """How much each missing result is of the whole, by its name."""
+    names: Callable[[Path], Iterable[str]]
+    """Lists the results in the folder."""
+
+    def appeared(self, missing: set[str]) -> set[str]:
+        """Returns which of the missing results are there by now."""
+        return missing.intersection(self.names(self.root))
+
+    def amount(self, results: Iterable[str]) -> int:
+        """Returns how much of the whole some results are."""
+        return sum(self.amounts[name] for name in results)
+
+
 def run_jobs(jobs: Sequence[Job], store: Store, *, progress: Progress, workers: Workers) -> None:
     """Submits an array of jobs that work on a plan, and waits for them; interrupted, it cancels them.
 
@@ -71,19 +92,54 @@ def run_jobs(jobs: Sequence[Job], store: Store, *, progress: Progress, workers: 
     """
     if not jobs:
         return
-    assert workers.count is not None, "check_cluster asks for it"
     missing = {run.run_id for job in jobs for run in job.runs} - set(folder_names(store.root))
     store.make_root()
-    folder = _log_folder(store.root)
-    array = _submit(workers, min(workers.count, max(1, len(missing))), folder)
+    settings = [setting for job in jobs for setting in job.settings]
+
+    def left() -> str:
+        have_work = [one for one in settings if has_work(one, stored_runs(store, one))]
+        return counted(len(have_work), "setting") if have_work else ""
+
+    progress.begin(counted(len(missing), "run"), len(missing), "runs")
+    awaited = _Awaited(root=store.root, amounts=dict.fromkeys(missing, 1), names=folder_names)
+    _by_array(awaited, left, kept(store), progress=progress, workers=workers)
+
+
+def run_units(units: Queue[Any], root: Path, *, progress: Progress, workers: Workers, safe: str) -> None:
+    """Submits an array of jobs that do all that a queue holds, and waits for them; interrupted, it cancels them.
+
+    Args:
+        root: The folder in which every unit leaves a file of the name that it tells.
+        safe: Sentence on what is kept where jobs end too early.
+
+    Raises:
+        EngineError: If sbatch refuses the jobs, or they end with something left to do.
+    """
+    amounts = {name: int(unit.cost) for unit in units.waiting for name in unit.names}
+
+    def left() -> str:
+        missing = amounts.keys() - _file_names(root)
+        return counted(len(missing), "shard") if missing else ""
+
+    awaited = _Awaited(root=root, amounts=amounts, names=_file_names)
+    _by_array(awaited, left, safe, progress=progress, workers=workers)
+
+
+def _file_names(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir()}
+
+
+def _by_array(awaited: _Awaited, left: Callable[[], str], safe: str, *, progress: Progress, workers: Workers) -> None:
+    assert workers.count is not None, "check_cluster asks for it"
+    folder = _log_folder(awaited.root)
+    array = _submit(workers, min(workers.count, max(1, len(awaited.amounts))), folder)
     try:
-        progress.begin(counted(len(missing), "run"), len(missing), "runs")
         progress.say(f"SLURM job {array.job_id} of {counted(array.size, 'task')}; what they say stands in {folder}")
-        states = array.watch(store.root, missing, progress)
+        states = array.watch(awaited, progress)
     except KeyboardInterrupt:
         array.cancel()
         raise
-    _check_all_done(jobs, store, states, folder)
+    _check_all_done(left, safe, states, folder)
 
 
 def check_cluster(workers: Workers) -> None:
@@ -96,7 +152,7 @@ def check_cluster(workers: Workers) -> None:
     if workers.count is None:
         raise ConfigError("--engine slurm needs --workers N: the number of jobs to submit.")
     if not workers.command:
-        raise ConfigError("The engine slurm works from the command line: cytolora run GRID --engine slurm --workers N.")
+        raise ConfigError("The engine slurm works from the command line: --engine slurm --workers N.")
     _require("sbatch")
 
 
@@ -113,16 +169,17 @@ class _Array:
     reasons: frozenset[str] = frozenset()
     """Why tasks wait."""
 
-    def watch(self, root: Path, missing: set[str], progress: Progress) -> Mapping[str, str]:
+    def watch(self, awaited: _Awaited, progress: Progress) -> Mapping[str, str]:
         """Waits until all tasks have ended; returns their states. Progress is what is stored."""
+        missing = set(awaited.amounts)
         began = asked = answered = time.monotonic()
         ended: float | None = None
         while True:
             stop_if_asked()
             time.sleep(_LOOK_SECONDS)
-            stored = missing.intersection(folder_names(root))
-            missing = missing - stored
-            progress.done(len(stored))
+            stored = awaited.appeared(missing)
+            missing -= stored
+            progress.done(awaited.amount(stored))
             now = time.monotonic()
             if now - asked < min(_MAX_ASK_SECONDS, (asked - began) / 4):
                 continue
@@ -140,7 +197,7 @@ class _Array:
                 continue
             ended = now if ended is None else ended
             if now - ended >= _SETTLED_SECONDS or {"COMPLETED", _GONE}.issuperset(self.states.values()):
-                progress.done(len(missing.intersection(folder_names(root))))
+                progress.done(awaited.amount(awaited.appeared(missing)))
                 return self.states
 
     def cancel(self) -> None:
@@ -236,15 +293,14 @@ def _log_folder(root: Path) -> Path:
     return folder
 
 
-def _check_all_done(jobs: Sequence[Job], store: Store, states: Mapping[str, str], folder: Path) -> None:
-    settings = [setting for job in jobs for setting in job.settings]
+def _check_all_done(left: Callable[[], str], safe: str, states: Mapping[str, str], folder: Path) -> None:
     may_be_done = not {"COMPLETED", _GONE}.isdisjoint(states.values())
     deadline = time.monotonic() + (_SEEN_SECONDS if may_be_done else 0)
-    while settings := [one for one in settings if has_work(one, stored_runs(store, one))]:
+    while what := left():
         if time.monotonic() > deadline:
             raise EngineError(
-                f"The SLURM jobs have ended ({_listed(Counter(states.values()))}) with "
-                f"{counted(len(settings), 'setting')} left to do{_last_words(states, folder)}. {kept(store)}"
+                f"The SLURM jobs have ended ({_listed(Counter(states.values()))}) with {what} left to "
+                f"do{_last_words(states, folder)}. {safe}"
             )
         time.sleep(_LOOK_SECONDS)
 
