@@ -4,7 +4,8 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from collections.abc import Iterable
+from importlib.metadata import distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -43,15 +44,25 @@ def normal(name: str) -> str:
 
 def imported() -> dict[str, str]:
     """Distributions that the package imports anywhere, each with a module that does."""
-    owners = packages_distributions()
-    found: dict[str, str] = {}
+    tops: dict[str, str] = {}
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             modules += [name.name for name in node.names] if isinstance(node, ast.Import) else []
-            for top in {str(module).partition(".")[0] for module in modules} - set(sys.stdlib_module_names):
-                if top != "cytolora":
-                    found |= {normal(name): path.name for name in owners.get(top, [top])}
+            tops |= {str(module).partition(".")[0]: path.name for module in modules}
+    of_others = tops.keys() - set(sys.stdlib_module_names) - {"cytolora"}
+    owners = distributions_of(of_others)
+    return {normal(name): tops[top] for top in of_others for name in owners.get(top, [top])}
+
+
+def distributions_of(tops: Iterable[str]) -> dict[str, list[str]]:
+    """By module, the distributions whose record names it; ``packages_distributions`` makes a path of every file."""
+    found: dict[str, list[str]] = {}
+    for one in distributions():
+        record = "\n" + (one.read_text("RECORD") or "")
+        for top in tops:
+            if f"\n{top}/" in record or f"\n{top}.py" in record:
+                found.setdefault(top, []).append(one.metadata["Name"])
     return found
 
 

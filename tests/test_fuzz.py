@@ -25,6 +25,7 @@ def test_every_kind_is_fuzzed():
     assert set(load_benchmark("fuzz").KINDS) == set(_KINDS)
 
 
+@pytest.mark.slow
 def test_a_crash_a_hang_a_death_and_an_error_of_several_lines_are_told(monkeypatch: pytest.MonkeyPatch):
     import os
 

@@ -77,6 +77,7 @@ def test_every_mutant_of_a_module_is_another_program(mutation: Any):
     assert ast.dump(ast.parse(source)) not in found
 
 
+@pytest.mark.slow
 def test_every_survivor_that_may_stay_still_exists_and_has_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
     module = load_benchmark("mutants")

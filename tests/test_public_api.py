@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from blank_pdfs import blank_drawings
 from PIL import Image
 
 import cytolora
@@ -67,7 +68,8 @@ def model(drawn_cells: Path, cache: Path, tmp_path_factory: pytest.TempPathFacto
     """A linear bundle of drawn cells; read only."""
     out = tmp_path_factory.mktemp("model") / "model"
     options = FitOptions(max_steps=20, learning_rates=[0.01], cache=cache)
-    cytolora.fit(drawn_cells, out, model="nano", options=options)
+    with blank_drawings():
+        cytolora.fit(drawn_cells, out, model="nano", options=options)
     return out
 
 

@@ -11,6 +11,7 @@ import cytolora
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "minimal_lora.py"
 
 
+@pytest.mark.slow
 def test_the_example_trains_a_lora_on_cells_of_ones_own_better_than_chance(drawn_cells: Path, capsys):
     main = runpy.run_path(str(EXAMPLE))["main"]
     score = main(["--data", str(drawn_cells), "--steps", "25", "--batch-size", "8", "--learning-rate", "0.01"])

@@ -61,6 +61,7 @@ def test_a_mistake_is_said_before_any_image_is_read(drawn_cells, options, messag
         check(drawn_cells, alike=options, quiet=True)
 
 
+@pytest.mark.slow
 def test_without_a_model_no_torch_is_loaded(drawn_cells):
     program = (
         "import sys; from pathlib import Path; from cytolora.cli.datasets import check\n"

@@ -46,6 +46,7 @@ def test_a_missing_package_is_a_finding_and_the_rest_is_still_checked(name: str,
     assert facts.keys() >= CHECKED
 
 
+@pytest.mark.slow
 def test_doctor_starts_where_the_large_packages_are_missing(tmp_path: Path):
     missing = ["torch", "numpy", "huggingface_hub", "matplotlib", "timm", "sklearn", "scipy"]
     program = f"""

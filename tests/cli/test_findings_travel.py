@@ -39,6 +39,7 @@ def provenance(runs: Path) -> dict[str, dict]:
     return {one["code"]: one for one in json.loads(found)}
 
 
+@pytest.mark.slow
 def test_split_tears_no_pair_and_run_and_report_are_silent_of_copies(twins, tmp_path, capsys):
     assert called("split", twins, "--out", tmp_path / "split.csv") == 0
     divided = read_split(tmp_path / "split.csv", load_manifest(twins))
@@ -73,6 +74,7 @@ def test_torn_copies_are_said_by_run_in_provenance_and_by_report_on_console_file
     assert of_file == {"dataset": "folder", **found["D507"]}
 
 
+@pytest.mark.slow
 def test_a_grid_that_keeps_copies_together_has_other_ids_and_nothing_torn(twins, tmp_path, capsys):
     grid = tmp_path / "grid.yaml"
     smoke = (Path(cytolora.__file__).parent / "config" / "grids" / "smoke.yaml").read_text()

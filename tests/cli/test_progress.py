@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blank_pdfs import blank_drawings
 from quick_fit import quick_fit
 from rich.console import Console
 
@@ -167,7 +168,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, drawn_cells: Path) -> dict
     """Cells, and a bundle made of them."""
 
     made = tmp_path_factory.mktemp("made")
-    quick_fit(drawn_cells, made / "model", model="nano", max_steps=2, cache=made / "cache")
+    with blank_drawings():
+        quick_fit(drawn_cells, made / "model", model="nano", max_steps=2, cache=made / "cache")
     return {"cells": str(drawn_cells), "model": str(made / "model"), "cache": str(made / "cache")}
 
 

@@ -170,6 +170,7 @@ def _write(root: Path, worker: int) -> None:
     sys.exit(0)
 
 
+@pytest.mark.slow
 def test_two_processes_may_make_room_at_once(tmp_path: Path):
     set_limit(tmp_path, 3000)
     context = multiprocessing.get_context("fork")

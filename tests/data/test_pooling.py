@@ -54,6 +54,7 @@ def test_counts_of_the_pool_are_the_sums_by_hand(folders):
     assert by_dataset(pooled, "sipakmed") == {"NILM": 9, "LSIL": 3}
 
 
+@pytest.mark.slow
 def test_counts_of_herlev_in_a_pool_are_those_published(herlev_dir: Path, folders):
     pooled = load_pool(pool_of("bethesda", {"herlev": herlev_dir, "sipakmed": folders["sipakmed"]}))
     assert by_dataset(pooled, "herlev") == {"NILM": 74 + 70 + 98, "LSIL": 182, "HSIL": 146 + 197 + 150}

@@ -146,7 +146,7 @@ _NAMES = st.from_regex(r"[a-z0-9_]{1,8}(\.[a-z0-9~]{1,5}){0,3}", fullmatch=True)
 _PACKED: list[Callable[[bytes], bytes]] = [bytes, gzip.compress, bz2.compress, lzma.compress]
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(_NAMES, st.sampled_from(["png", "jpeg", "tiff", "bmp", "webp", "gif"]), st.sampled_from(_PACKED))
 def test_no_folder_with_an_image_of_any_name_is_without_problem(
     tmp_path_factory: pytest.TempPathFactory, name: str, kind: str, pack: Callable[[bytes], bytes]

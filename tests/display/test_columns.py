@@ -28,6 +28,8 @@ from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import look, save, stamp
 from cytolora.display.lines import panels
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 POINT_MM = 25.4 / 72
 
 

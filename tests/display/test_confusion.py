@@ -6,6 +6,8 @@ import pytest
 from cytolora.display.confusion import ConfusionMatrix, row_shares
 from cytolora.display.figure import look
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 COUNTS = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
 
 

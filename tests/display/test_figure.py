@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import in_page, save
+
+pytestmark = pytest.mark.usefixtures("real_drawings")
 
 
 def _figure() -> ConfusionMatrix:

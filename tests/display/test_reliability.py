@@ -1,10 +1,13 @@
 """Reliability diagram figure: arrays in, equal for reports and classifiers."""
 
 import numpy as np
+import pytest
 
 from cytolora.display.figure import look
 from cytolora.display.reliability import ReliabilityDiagram
 from cytolora.metrics.calibration import bin_index, reliability
+
+pytestmark = pytest.mark.usefixtures("real_drawings")
 
 LABELS = np.array([0, 0, 1, 1])
 PROBABILITIES = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])

@@ -69,6 +69,7 @@ def test_stored_weights_give_the_probabilities_of_the_run_that_trained_them(fini
     assert num_runs == 8
 
 
+@pytest.mark.slow
 def test_eva_sees_the_training_images_of_the_run_and_no_other(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -26,6 +26,7 @@ def _runs(*methods: str) -> list[RunSpec]:
     return [run for run in expand(load_grid("benchmark-2026")) if run.method in methods]
 
 
+@pytest.mark.slow
 def test_the_followups_grid_has_its_shots_seeds_and_protocol():
     grid, runs = load_grid("benchmark-2026"), _runs("linear", "lora")
     assert len(grid.datasets) == 10

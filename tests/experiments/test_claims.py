@@ -285,6 +285,7 @@ def test_names_of_any_length_and_signs_are_files(tmp_path: Path):
 
 
 @posix
+@pytest.mark.slow
 def test_of_eight_takers_of_a_dead_claim_one_wins(tmp_path: Path):
     for turn in range(3):
         written(tmp_path, "run", age=500, generation=turn)

@@ -41,6 +41,7 @@ def test_each_division_is_tested_on_its_own_images_and_trained_on_none_of_them(d
     assert first.to_do == (), "the first division is that of a grid without split seeds"
 
 
+@pytest.mark.slow
 def test_the_interval_over_divisions_counts_the_groups_that_the_runs_were_divided_by(drawn_cells: Path, tmp_path: Path):
     grid = narrowed(tiny_grid(seeds=[1]), methods=["gda"], split_seeds=[0, 1], shots=["all"])
     run_all(grid, drawn_cells, tmp_path / "runs")
@@ -133,6 +134,7 @@ def test_names_of_an_earlier_version_are_read_without_a_checksum(tmp_path: Path)
     assert read_names(tmp_path) == names | {"c": "third"}
 
 
+@pytest.mark.slow
 def test_a_run_from_python_names_its_variants_in_the_store(drawn_cells: Path, tmp_path: Path):
     file = tmp_path / "grid.yaml"
     file.write_text(

@@ -95,6 +95,7 @@ def test_a_run_killed_after_some_steps_takes_only_the_others_and_ends_with_the_s
     assert _states(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_keeps_its_state_though_none_is_due(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ):
@@ -182,6 +183,7 @@ def test_a_state_that_is_damaged_or_of_other_threads_is_told_of_once_and_the_run
     assert _states(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_state_that_cannot_be_written_costs_a_line_and_not_the_run(
     drawn_cells: Path, tmp_path: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ):

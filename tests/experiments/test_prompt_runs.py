@@ -51,6 +51,7 @@ def test_every_prompt_method_is_run_with_every_rate_and_tested_with_the_one_that
             assert one["num_trainable"] == (256 if method != "cocoop" else 256 + 64 * 4 + 4 + 4 * 64 + 64)
 
 
+@pytest.mark.slow
 def test_stored_probabilities_are_those_of_the_stored_class_embeddings(finished: Path, drawn_cells: Path):
     inputs = Inputs(data={"synthetic": drawn_cells})
     plan = make_plan(small_grid(), Store(finished), inputs)
@@ -71,6 +72,7 @@ def test_stored_probabilities_are_those_of_the_stored_class_embeddings(finished:
     assert stored.provenance["prompts"][manifest.classes[0]][0].startswith("a photo of a ")
 
 
+@pytest.mark.slow
 def test_running_again_does_nothing_and_running_anew_gives_the_same_bytes(
     finished: Path, drawn_cells: Path, tmp_path: Path
 ):

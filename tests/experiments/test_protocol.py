@@ -75,6 +75,7 @@ def test_heads_and_adapters_stop_early_twice_alike_and_say_where(drawn_cells: Pa
     assert {one.num_steps for one in rows} == {run.metrics["train"]["num_steps"] for one in rows for run in one.runs}
 
 
+@pytest.mark.slow
 def test_natural_draws_run_with_every_head_and_name_the_classes_they_lack(drawn_cells: Path, tmp_path: Path):
     heads = ["linear", "gda", "knn", "logistic", "nearest-mean", "ridge"]
     run_all(tiny_grid(methods=heads, shots=[1], sampling="natural"), drawn_cells, tmp_path / "runs")

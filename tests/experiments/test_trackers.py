@@ -105,6 +105,7 @@ def test_a_fingerprint_changes_with_the_metrics_and_not_with_the_time(runs: Path
 
 
 @needs_tensorboard
+@pytest.mark.slow
 def test_tensorboards_own_reader_finds_each_run_once_and_its_latest_scores(runs: Path, tmp_path: Path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]

@@ -88,6 +88,7 @@ def test_the_answer_is_the_mixture_of_the_test_images_from_the_answer_of_the_sam
         assert np.abs(answer - prior).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_both_stand_in_one_comparison_with_paired_differences(finished: Path):
     comparison = compare(read_settings(Store(finished).runs()), "transductive", metric="accuracy")
     assert len(comparison.pairs) == 5

@@ -82,6 +82,7 @@ def test_fit_says_that_it_reads_no_tree(method, drawn_cells, tmp_path, capsys):
     assert "hxe," not in error.partition("fit ")[2].partition("and fit")[2]
 
 
+@pytest.mark.slow
 def test_a_label_map_leaves_no_tree(cells, tmp_path):
     classes = load_manifest(cells, "hicervix:23").classes
     rows = ["from,to", *(f"{label},{'x' if index % 2 else 'y'}" for index, label in enumerate(classes))]

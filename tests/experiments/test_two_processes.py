@@ -108,6 +108,7 @@ def test_a_run_that_was_stored_meanwhile_from_other_images_is_not_overwritten(
     assert files_of(runs) != files_of(whole)
 
 
+@pytest.mark.slow
 def test_a_run_is_found_while_its_folder_is_being_replaced(whole: Path, tmp_path: Path):
     runs = copied(whole, tmp_path)
     store, names = Store(runs), sorted(run.run_id for run in Store(runs).runs())

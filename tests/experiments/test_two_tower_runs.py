@@ -94,6 +94,7 @@ def test_stored_weights_give_the_stored_probabilities_in_another_process_state(
     np.testing.assert_allclose([rows[one.path] for one in samples], anew, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_running_again_does_nothing_and_running_anew_gives_the_same_bytes(
     finished: Path, drawn_cells: Path, tmp_path: Path
 ):

@@ -1,9 +1,9 @@
 """A store of plausible runs and the report of it, each made once."""
 
-import shutil
 from pathlib import Path
 
 import pytest
+from blank_pdfs import blank_pdfs
 from fake_store import write_runs
 
 from cytolora.experiments.store import Store
@@ -27,9 +27,9 @@ def settings(runs_dir: Path) -> list[Setting]:
 
 @pytest.fixture(scope="session")
 def report_dir(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the report, all its PDFs drawn; not to be changed."""
-    shutil.rmtree(runs_dir / ".cache" / "figures", ignore_errors=True)  # with PDFs that another test left blank
-    return build_report(runs_dir, tmp_path_factory.mktemp("out") / "report").parent
+    """The folder of the report, its PDFs blank; not to be changed."""
+    with blank_pdfs():
+        return build_report(runs_dir, tmp_path_factory.mktemp("out") / "report").parent
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_a_flipped_bit_in_an_embedding_is_told_or_changes_no_number(drawn_cells,
     assert num_told > 100
 
 
+@pytest.mark.slow
 def test_an_embedding_of_an_earlier_version_is_read_without_a_checksum(drawn_cells, tmp_path):
     out = tmp_path / "cells.parquet"
     embed(_session(drawn_cells, tmp_path / "cache"), out)
@@ -149,6 +150,7 @@ def test_an_embedding_of_an_earlier_version_is_read_without_a_checksum(drawn_cel
     np.testing.assert_array_equal(read_embedding(tmp_path / "older.parquet").features, first.features)
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_cache_is_kept_and_changes_no_feature(drawn_cells, tmp_path, capsys):
     cache = tmp_path / "cache"
     assert _embed(str(drawn_cells), "--out", str(tmp_path / "free.parquet"), "--cache", str(cache)) == 0
@@ -166,6 +168,7 @@ def test_a_limit_of_the_cache_is_kept_and_changes_no_feature(drawn_cells, tmp_pa
     assert "--cache-limit expects a size such as 20GB" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_damaged_cache_file_is_made_anew_with_one_line_a_kind(drawn_cells, tmp_path, caplog):
     arguments = (str(drawn_cells), "--cache", str(tmp_path / "cache"), "--out")
     _embed(*arguments, str(tmp_path / "first.parquet"))

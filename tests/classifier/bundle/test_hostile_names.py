@@ -24,6 +24,8 @@ from cytolora.classifier.fit.page import render_page
 from cytolora.classifier.inference.metrics import Labelled, assess
 from cytolora.display.format import escape_markdown
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 FORMAT_1 = Path(__file__).parent / "data" / "format1.zip"
 NAMES = (
     "<script>alert(1)</script>",

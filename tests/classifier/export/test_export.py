@@ -84,6 +84,7 @@ def test_weights_under_a_no_derivatives_licence_are_not_exported(lora: Classifie
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_was_trained_here_is_exported_whatever_the_licence_and_the_rest_by_force(lora: Classifier, tmp_path: Path):
     strict = under(lora, redistributable=False)
     assert agrees(export(strict, "peft", tmp_path / "peft"))

@@ -284,6 +284,7 @@ def test_an_evaluation_knows_the_new_cells_and_their_sisters_again(here: Path):
     assert found.seen == {"train": 2, "calibration": 0, "trained_groups": 1}
 
 
+@pytest.mark.slow
 def test_with_few_shots_new_cells_are_drawn_like_any_other(here: Path):
     save({"new_cells/000.png": "a", "new_cells/001.png": "b"})
     asked: dict[str, Any] = {"model": "nano", "shots": 2, "max_steps": 3, "cache": here / "cache"}

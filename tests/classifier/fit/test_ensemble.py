@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from blank_pdfs import blank_drawings
 from class_folders import same_files
 from quick_fit import quick_fit
 
@@ -26,7 +27,8 @@ QUICK = {"model": "nano", "max_steps": 20}
 @pytest.fixture(scope="module")
 def bundle(lab_cells: Path, lab_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     out = tmp_path_factory.mktemp("ensemble") / "model"
-    return quick_fit(lab_cells, out, ensemble=MEMBERS, cache=lab_cache, **QUICK)
+    with blank_drawings():
+        return quick_fit(lab_cells, out, ensemble=MEMBERS, cache=lab_cache, **QUICK)
 
 
 def test_a_mean_head_gives_the_weighted_mean_of_its_members_probabilities():

@@ -379,6 +379,7 @@ def test_a_table_among_class_folders_makes_them_no_other_dataset(tmp_path):
         quick_fit(cells, cells / "model", model="nano", cache=tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_bundle_may_lie_beside_the_table_of_its_images(lab_cells, lab_cache, tmp_path):
     cells = shutil.copytree(lab_cells, tmp_path / "cells")
     quick_fit(cells, cells / "model", model="nano", max_steps=2, cache=lab_cache)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blank_pdfs import blank_drawings
 from PIL import Image
 from quick_fit import quick_fit
 
@@ -39,7 +40,8 @@ def confounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def marked(confounded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained for one step within the warm-up, at the better of two rates; read only."""
     out = tmp_path_factory.mktemp("fit") / "model"
-    quick_fit(confounded, out, model="nano", max_steps=1, learning_rates=[1e-4, 1e-2], cache=out.parent / "cache")
+    with blank_drawings():
+        quick_fit(confounded, out, model="nano", max_steps=1, learning_rates=[1e-4, 1e-2], cache=out.parent / "cache")
     return out
 
 
@@ -71,6 +73,7 @@ def test_a_fit_within_its_grid_of_rates_beyond_its_warm_up_bears_no_such_mark(fi
     assert not {"N804", "N805", "N841"} & codes
 
 
+@pytest.mark.slow
 def test_a_loss_that_did_not_fall_is_said_on_card_page_and_in_json_and_the_command_succeeds(
     confounded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -41,6 +41,7 @@ def test_a_cell_that_is_no_test_image_counts_between_readers_alone() -> None:
     assert in_words(found)[1].startswith("classifier and ann: kappa 0.")
 
 
+@pytest.mark.usefixtures("real_drawings")
 def test_the_figure_holds_every_comparison_and_class_and_a_reader_may_be_called_classifier() -> None:
     readings = _readings()
     labels = {"classifier": readings.labels["ann"], "bea": {"00.png": "a"}}

@@ -4,6 +4,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+from blank_pdfs import blank_drawings
 from quick_fit import quick_fit
 
 import cytolora
@@ -17,7 +18,8 @@ from cytolora.metrics.divisions import over_divisions
 @pytest.fixture(scope="module")
 def repeated(lab_cells: Path, lab_cache: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("repeats") / "gda"
-    quick_fit(lab_cells, out, model="nano", method="gda", repeats=3, cache=lab_cache)
+    with blank_drawings():
+        quick_fit(lab_cells, out, model="nano", method="gda", repeats=3, cache=lab_cache)
     return out
 
 
@@ -46,6 +48,7 @@ def test_the_interval_counts_groups_of_the_divisions(repeated, lab_cells):
     assert "Over 3 divisions into train" in (repeated / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_bundle_without_repeats_has_the_same_classifier_and_says_nothing_of_divisions(
     repeated, lab_cells, lab_cache, tmp_path
 ):
@@ -56,6 +59,7 @@ def test_a_bundle_without_repeats_has_the_same_classifier_and_says_nothing_of_di
     assert "Repeated divisions" not in (tmp_path / "plain" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_few_shots_have_spreads_and_no_interval(lab_cells, lab_cache, tmp_path):
     quick_fit(lab_cells, tmp_path / "m", model="nano", method="nearest-mean", shots=2, repeats=2, cache=lab_cache)
     repeats = cytolora.Classifier.load(tmp_path / "m").contents.metrics["repeats"]

@@ -187,6 +187,7 @@ def test_a_picture_is_kept_apart_from_the_thumbnail_only_where_it_is_larger():
     assert review_picture(np.zeros((97, 40, 3), np.uint8)).startswith("data:image/webp;base64,")
 
 
+@pytest.mark.slow
 def test_on_a_phone_most_of_the_screen_is_cells(page: Any, tmp_path: Path):
     write_page(cells(60), tmp_path / "page.html", classes=CLASSES)
     page.set_viewport_size({"width": 390, "height": 844})

@@ -96,6 +96,7 @@ def test_the_answer_of_the_slide_stands_beside_the_one_of_each_image(model, slid
     assert np.mean([label in labels for label, labels in zip(truth, sets, strict=True)]) >= 0.9
 
 
+@pytest.mark.slow
 def test_parquet_and_python_hold_what_csv_does(model, slides, tmp_path):
     for name in ("a.csv", "a.parquet"):
         assert run("predict", model, slides, "--transductive", "--out", tmp_path / name) == 0
@@ -240,6 +241,7 @@ def test_without_the_option_nothing_of_it_is_loaded(model, slides, tmp_path):
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_class_too_rare_for_the_bank_has_anchors_all_the_same(drawn_cells, tmp_path, monkeypatch):
     """The bank keeps training images by their hash alone: of many thousands perhaps none of a rare class."""
     monkeypatch.setattr(ood, "MAX_BANK", 2)

@@ -70,6 +70,7 @@ def test_byte_copies_in_other_slides_are_found(tinted, cache, tmp_path, capsys):
     assert inflation["copies"]["value"] == pytest.approx(inflation["group"] - inflation["apart"])
 
 
+@pytest.mark.slow
 def test_turned_copies_in_other_slides_are_found(tinted, cache, tmp_path, capsys):
     cells = shutil.copytree(tinted, tmp_path / "cells")
     rows = (cells / "manifest.csv").read_text().splitlines()
@@ -143,6 +144,7 @@ def test_adapted_features_are_those_that_the_bundle_predicts_with(adapted, cache
     np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_linear_bundle_leaves_the_features_as_they_are(tinted, cache, tmp_path, capsys):
     quick_fit(tinted, tmp_path / "model", model="nano", max_steps=5, learning_rates=0.01, cache=cache)
     found = measured(capsys, tinted, "--bundle", tmp_path / "model", "--cache", cache, "--repeats", 1)

@@ -201,6 +201,7 @@ def test_requests_that_are_being_answered_are_not_closed_for_new_connections(mod
             assert [opened.recv(65536)[:12] for opened in asked] == [b"HTTP/1.1 200"] * 3
 
 
+@pytest.mark.slow
 def test_the_limit_of_open_files_is_raised_or_the_connections_are_fewer():
     program = """
 import resource, sys

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import official
@@ -30,8 +30,12 @@ WRITERS: dict[str, Callable[[Path, Size], Official]] = {
 }
 
 
+drawn = cache(drawn_images)
+"""Once for all tests, which only read them."""
+
+
 def tried(made: Official, spec: BackboneSpec | None = None) -> dict[str, Part]:
-    return {part.name: part for part in try_parity(spec or made.spec, made.weights, drawn_images())}
+    return {part.name: part for part in try_parity(spec or made.spec, made.weights, drawn())}
 
 
 def test_ten_images_are_drawn_alike_each_time_and_most_are_of_odd_sizes():

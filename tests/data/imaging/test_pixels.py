@@ -290,6 +290,7 @@ def _fill(folder: Path, cells: Manifest) -> None:
             sys.exit(1)
 
 
+@pytest.mark.slow
 def test_two_processes_may_fill_it_at_once(cells: Manifest, tmp_path: Path):
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_fill, args=(tmp_path, cells)) for _ in range(2)]

@@ -19,6 +19,7 @@ from cytolora.data.quality.scan import ImageRecord, scan
 from cytolora.errors import DataError
 
 
+@pytest.mark.slow
 def test_fit_decodes_every_image_once_and_hashes_its_pixels_once(drawn_cells: Path, tmp_path: Path, monkeypatch):
     calls: Counter[str] = Counter()
 

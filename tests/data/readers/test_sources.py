@@ -3,6 +3,7 @@
 import errno
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,9 @@ class TestClassFolders:
         assert {label: row["all"] for label, row in manifest.counts().items()} == {"NILM": 2, "LSIL": 1, "HSIL": 1}
 
 
+read_once = cache(read_table)
+
+
 class TestHiCervix:
     @pytest.mark.parametrize(
         ("label_set", "num_classes", "subsets"),
@@ -140,7 +144,7 @@ class TestHiCervix:
         spec, choose = find_dataset(f"hicervix:{label_set}"), LABEL_SETS[label_set][1]
         labels: Counter[str] = Counter()
         for subset, expected in zip(SUBSETS, subsets, strict=True):
-            rows = read_table(shared_data / "data" / "hicervix_csv" / f"{subset}.csv")
+            rows = read_once(shared_data / "data" / "hicervix_csv" / f"{subset}.csv")
             found = Counter(label for name in rows.values() if (label := choose(NODES[name])))
             assert set(found) == set(spec.classes)
             assert found.total() == spec.expected_subsets[subset] == expected
@@ -148,6 +152,7 @@ class TestHiCervix:
         assert labels == dict(spec.expected_counts)
         assert len(spec.classes) == num_classes
 
+    @pytest.mark.slow
     def test_the_real_hierswin_tables_are_label_set_23(self, shared_data: Path):
         for subset in SUBSETS:
             rows = read_table(shared_data / "data" / "hicervix_csv" / f"{subset}_hierswin.csv")

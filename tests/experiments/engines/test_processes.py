@@ -67,6 +67,7 @@ def test_a_worker_ends_its_work_at_a_boundary_when_the_command_asks_and_heeds_no
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+@pytest.mark.slow
 def test_three_workers_that_are_killed_while_idle_do_not_end_the_run(crew: ProcessCrew, tmp_path: Path):
     units = run_and_its_test_set("until told")
     pool = Pool(crew=crew, units=units, progress=SILENT)
@@ -99,6 +100,7 @@ def test_a_worker_that_closes_its_pipe_and_stays_is_ended_and_replaced(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts what is open through /proc")
+@pytest.mark.slow
 def test_a_run_leaves_no_pipe_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "_STARTS", STAND_IN)
     before = set(Path("/proc/self/fd").iterdir())

@@ -1,6 +1,7 @@
 """The built-in image and text encoder: small, whole, made by its script, and its text means what is drawn."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +32,7 @@ def script() -> ModuleType:
     return load_script("train_nano_clip")
 
 
+@cache
 def _features(num: int, seed: int, population: str = "classes"):
     cells = draw_cells(num, seed, num_slides=num // 10, population=population)  # pyright: ignore
     pixels = torch.from_numpy(cells.images).permute(0, 3, 1, 2).float() / 255

@@ -11,7 +11,7 @@ from fake_hub import FakeHub, fake_hub
 from PIL import Image
 from safetensors.torch import save
 from small_encoders import FUSED
-from weight_commands import cytolora, fetch, last_line
+from weight_commands import cytolora, cytolora_here, fetch, last_line
 
 from cytolora.cli.app import main
 from cytolora.errors import WeightsError
@@ -171,7 +171,7 @@ def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_downloaded
     line = refused(capsys, "weights", "fetch", "nano", "--to", str(tmp_path / place))
     assert f"Cannot write to {tmp_path / place}: " in line
     with fake_hub(CONTENT) as hub:
-        done = cytolora("weights", "fetch", "uni", "--to", str(tmp_path / place), endpoint=hub.url, home=tmp_path)
+        done = cytolora_here("weights", "fetch", "uni", "--to", str(tmp_path / place), endpoint=hub.url, home=tmp_path)
         assert done.returncode == 2
         assert not hub.requests
 

@@ -11,7 +11,7 @@ import torch
 from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.torch import save
 from small_encoders import FUSED
-from weight_commands import cytolora, fetch, last_line
+from weight_commands import cytolora, cytolora_here, fetch, fetch_here, last_line
 
 from cytolora.errors import WeightsError
 from cytolora.models.backbones.registry import BACKBONES
@@ -31,13 +31,13 @@ def hub():
 
 
 def test_a_download_into_a_log_is_a_plain_line_at_its_start_and_end(hub: FakeHub, tmp_path: Path):
-    start, end = fetch(hub, tmp_path).stderr.splitlines()
+    start, end = fetch_here(hub, tmp_path).stderr.splitlines()
     assert re.fullmatch(r"uni: fetching pytorch_model.bin: [\d.]+ [kM]B", start)
     assert re.fullmatch(r"uni: fetching pytorch_model.bin: ([\d.]+ [kM]B) of \1 \(100 %\) in (?:< )?[\d.]+ s", end)
 
 
 def test_a_fetched_checkpoint_lies_in_the_folder_with_hash_licence_and_commit(hub: FakeHub, tmp_path: Path):
-    done = fetch(hub, tmp_path)
+    done = fetch_here(hub, tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "carried" / "uni" / "pytorch_model.bin").read_bytes() == CONTENT
     entry = json.loads((tmp_path / "carried" / "weights.json").read_text())["checkpoints"][0]
@@ -46,13 +46,13 @@ def test_a_fetched_checkpoint_lies_in_the_folder_with_hash_licence_and_commit(hu
     assert "neither the file nor weights derived from it travel on" in done.stdout
     assert any("MahmoodLab/UNI/resolve/main/pytorch_model.bin" in request for request in hub.requests)
     asked = len(hub.requests)
-    offline = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
+    offline = fetch_here(hub, tmp_path, offline=True)
     assert offline.returncode == 0, offline.stderr
     assert len(hub.requests) == asked
 
 
 def test_a_vocabulary_travels_with_its_weights(hub: FakeHub, tmp_path: Path):
-    assert fetch(hub, tmp_path, "biomedclip").returncode == 0
+    assert fetch_here(hub, tmp_path, "biomedclip").returncode == 0
     folder = tmp_path / "carried"
     spec = BACKBONES.get("biomedclip")
     weights = find(spec, folder=folder)
@@ -64,7 +64,7 @@ def test_a_vocabulary_travels_with_its_weights(hub: FakeHub, tmp_path: Path):
 
 
 def test_a_pinned_revision_is_what_the_hub_is_asked_for(hub: FakeHub, tmp_path: Path):
-    assert fetch(hub, tmp_path, "unicas").returncode == 0
+    assert fetch_here(hub, tmp_path, "unicas").returncode == 0
     revision = BACKBONES.get("unicas").hub.revision  # pyright: ignore
     assert any(f"/resolve/{revision}/UniCAS.pth" in request for request in hub.requests)
 
@@ -80,7 +80,7 @@ def test_a_pinned_revision_is_what_the_hub_is_asked_for(hub: FakeHub, tmp_path: 
 )
 def test_a_refusal_says_what_happened_and_what_to_do(behaviour, message: str, hub: FakeHub, tmp_path: Path):
     hub.behaviour = behaviour
-    done = fetch(hub, tmp_path)
+    done = fetch_here(hub, tmp_path)
     assert done.returncode == 2
     assert message in last_line(done)
     assert not (tmp_path / "carried" / "uni").exists()
@@ -149,7 +149,7 @@ def test_no_route_to_the_hub_says_how_to_carry_weights_over(tmp_path: Path):
 
 
 def test_offline_flags_are_respected(hub: FakeHub, tmp_path: Path):
-    done = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
+    done = fetch_here(hub, tmp_path, offline=True)
     assert done.returncode == 2
     assert "uni is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it" in last_line(done)
     assert not hub.requests
@@ -162,7 +162,7 @@ def test_planning_downloads_nothing(hub: FakeHub, tmp_path: Path):
         "methods:\n  linear: {budget: {amount: 1, unit: epochs}}\n"
     )
     out = str(tmp_path / "runs")
-    done = cytolora("plan", str(grid), "--out", out, endpoint=hub.url, home=tmp_path / "home")
+    done = cytolora_here("plan", str(grid), "--out", out, endpoint=hub.url, home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert not hub.requests
 
@@ -248,18 +248,18 @@ def test_a_manifest_that_was_tampered_with_is_refused_in_one_line(change: dict[s
 
 
 def test_verify_ends_with_1_where_a_checkpoint_changed(hub: FakeHub, tmp_path: Path):
-    assert fetch(hub, tmp_path).returncode == 0
+    assert fetch_here(hub, tmp_path).returncode == 0
     folder = tmp_path / "carried"
-    good = cytolora("weights", "verify", str(folder), endpoint=hub.url, home=tmp_path)
+    good = cytolora_here("weights", "verify", str(folder), endpoint=hub.url, home=tmp_path)
     assert (good.returncode, good.stdout.strip()) == (0, "uni: as it was written")
     (folder / "uni" / "pytorch_model.bin").write_bytes(b"")
-    bad = cytolora("weights", "verify", str(folder), endpoint=hub.url, home=tmp_path)
+    bad = cytolora_here("weights", "verify", str(folder), endpoint=hub.url, home=tmp_path)
     assert bad.returncode == 1
     assert "has 0 bytes" in bad.stdout
 
 
 def test_the_list_says_what_is_here_and_on_which_terms(tmp_path: Path):
-    done = cytolora("weights", "list", "--json", endpoint="http://127.0.0.1:9", home=tmp_path)
+    done = cytolora_here("weights", "list", "--json", endpoint="http://127.0.0.1:9", home=tmp_path)
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert rows["nano"]["path"].endswith("nano.safetensors")
     assert rows["uni"]["path"] is None
@@ -272,21 +272,21 @@ AGREES = b'{"architecture": "vit_large_patch16_224", "num_features": 1024}'
 @pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "preprocessor_config.json"])
 def test_a_configuration_that_the_hub_has_travels_beside_the_weights(hub: FakeHub, tmp_path: Path, name: str):
     hub.files[name] = AGREES
-    done = fetch(hub, tmp_path)
+    done = fetch_here(hub, tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "carried" / "uni" / name).read_bytes() == AGREES
     assert verify(tmp_path / "carried") == {"uni": ""}
     asked = len(hub.requests)
-    assert fetch(hub, tmp_path, HF_HUB_OFFLINE="1").returncode == 0
+    assert fetch_here(hub, tmp_path, offline=True).returncode == 0
     assert len(hub.requests) == asked
     assert (tmp_path / "carried" / "uni" / name).read_bytes() == AGREES
 
 
 def test_a_configuration_is_fetched_for_weights_that_are_in_the_cache_without_it(hub: FakeHub, tmp_path: Path):
-    assert fetch(hub, tmp_path).returncode == 0
+    assert fetch_here(hub, tmp_path).returncode == 0
     hub.files["config.json"] = AGREES
     assert not (tmp_path / "carried" / "uni" / "config.json").exists()
-    assert fetch(hub, tmp_path).returncode == 0
+    assert fetch_here(hub, tmp_path).returncode == 0
     assert (tmp_path / "carried" / "uni" / "config.json").read_bytes() == AGREES
     assert sum("GET" in request and "pytorch_model.bin" in request for request in hub.requests) == 1
 
@@ -295,12 +295,12 @@ def test_a_carried_configuration_that_contradicts_the_entry_is_refused_when_the_
     hub: FakeHub, tmp_path: Path
 ):
     hub.files["preprocessor_config.json"] = b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}'
-    assert fetch(hub, tmp_path).returncode == 0
+    assert fetch_here(hub, tmp_path).returncode == 0
     inputs = Inputs(data={}, weights_dir=tmp_path / "carried")
     with pytest.raises(WeightsError, match=r"preprocessor_config\.json.*0\.5.*0\.485"):
         inputs.weight_findings("uni")
 
 
 def test_weights_without_configurations_are_fetched_as_before(hub: FakeHub, tmp_path: Path):
-    assert fetch(hub, tmp_path).returncode == 0
+    assert fetch_here(hub, tmp_path).returncode == 0
     assert sorted(path.name for path in (tmp_path / "carried" / "uni").iterdir()) == ["pytorch_model.bin"]

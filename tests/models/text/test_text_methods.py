@@ -90,6 +90,7 @@ def test_zero_shot_is_one_run_whatever_the_grids_shots_seeds_rates_and_budgets(s
     assert expand(replace(grid, shots=())) == (run,)
 
 
+@pytest.mark.slow
 def test_zero_shot_probabilities_equal_open_clips_from_the_image_file(finished: Path, small_clip, drawn_cells: Path):
     run = zero_shot_run(finished)
     rows = run.predictions().to_pylist()

@@ -15,6 +15,8 @@ from cytolora.reporting.comparison.gains import gains, to_rows
 from cytolora.reporting.figures.gains import Gains
 from cytolora.reporting.results.settings import Setting, read_settings
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 
 def test_every_pair_of_lora_and_linear_at_equal_shots_is_there_and_no_other(settings: list[Setting]):
     found = gains(settings)

@@ -19,6 +19,8 @@ from cytolora.reporting.figures.gains import Gains
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.results.settings import Setting, read_settings
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 SHOTS = (1, 2, 4, 8, 16, 50)
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -18,6 +18,8 @@ from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.settings import read_settings
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 RANK_16 = AdapterSpec(rank=16, targets=("q", "k", "v", "o"))
 CUT = Budget(amount=50, unit="steps_per_shot", plus_steps=50, max_steps=2)
 STEPS = Budget(amount=50, unit="steps_per_shot", plus_steps=50)

@@ -18,6 +18,8 @@ from cytolora.display import lines
 from cytolora.experiments.store import Store
 from cytolora.reporting.pages.build import build_report
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 SHARES = st.floats(0, 1, allow_nan=False)
 
 

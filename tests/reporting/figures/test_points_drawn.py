@@ -17,6 +17,8 @@ from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.results.settings import Setting, read_settings
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 Point = tuple[float, float]
 FINE = 9
 """Digits."""

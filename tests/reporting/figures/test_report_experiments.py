@@ -27,6 +27,8 @@ from cytolora.reporting.results.paper import is_of_paper
 from cytolora.reporting.results.settings import Setting, read_predictions, read_settings
 from cytolora.reporting.tables import table1
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 MODELS = ("uni", "vit-b16")
 CUT = TrainSpec(budget=Budget(amount=100, unit="epochs", plus_steps=50, max_steps=2))
 RANK_16 = AdapterSpec(rank=16, targets=("q", "k", "v", "o"))

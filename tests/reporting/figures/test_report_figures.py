@@ -18,6 +18,8 @@ from cytolora.reporting.figures.curves import Curves
 from cytolora.reporting.figures.levels import Levels
 from cytolora.reporting.results.settings import Setting, read_settings
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 
 def curves(settings: list[Setting], **changes) -> Curves:
     return Curves(

@@ -20,6 +20,8 @@ from cytolora.reporting.figures.fractions import Fractions
 from cytolora.reporting.figures.labels import Labels
 from cytolora.reporting.results.settings import Setting, read_settings
 
+pytestmark = pytest.mark.usefixtures("real_drawings")
+
 
 def dots(axes: Axes) -> set[tuple[float, float]]:
     found = [np.asarray(one.get_offsets()) for one in axes.collections if isinstance(one, PathCollection)]

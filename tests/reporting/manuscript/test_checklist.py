@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_store import write_runs
 
 from cytolora.cli.app import main
 from cytolora.experiments.store import Store
@@ -78,9 +79,10 @@ def test_files_that_a_checklist_names_are_in_the_report(known: Known, report_dir
     assert all((run / name.removeprefix("RUNS/")).is_file() for name in named if name.startswith("RUNS/"))
 
 
-def test_report_writes_the_checklists_that_were_asked_for(runs_dir: Path, tmp_path: Path):
+def test_report_writes_the_checklists_that_were_asked_for(store: Store, tmp_path: Path):
+    write_runs(store, models=("uni",), methods=("linear",), shots=(4,), seeds=(1,), rates=(1e-3,))
     with pytest.raises(SystemExit) as stop:
-        main(["report", str(runs_dir), "--out", str(tmp_path / "r"), "--checklist", "tripod-ai", "stard-ai"])
+        main(["report", str(store.root), "--out", str(tmp_path / "r"), "--checklist", "tripod-ai", "stard-ai"])
     assert not stop.value.code
     assert {one.name for one in (tmp_path / "r").glob("checklist_*")} == {
         f"checklist_{name}.{suffix}" for name in ("tripod-ai", "stard-ai") for suffix in ("md", "csv")
@@ -90,7 +92,7 @@ def test_report_writes_the_checklists_that_were_asked_for(runs_dir: Path, tmp_pa
     page = (tmp_path / "r" / "checklist_tripod-ai.md").read_text()
     assert page.count("\n| ") == 54, "its title, the rule below it, and the items"
     assert "AUTHOR: to be written" in page
-    build_report(runs_dir, tmp_path / "r")  # is a report still, and replaced
+    build_report(store.root, tmp_path / "r")  # is a report still, and replaced
     assert not list((tmp_path / "r").glob("checklist_*"))
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blank_pdfs import blank_drawings
 from fake_store import FakeData, write_runs
 from PIL import Image
 
@@ -69,7 +70,14 @@ def test_the_folder_holds_tables_and_every_figure_as_svg_png_and_csv(report_dir:
     assert {"herlev_accuracy", "herlev_balanced_accuracy", "herlev_all_images"} <= stems
     kinds = (".svg", ".png", ".csv", ".tex", "_1col.pdf", "_2col.pdf")
     assert {path.name for path in (report_dir / "figures").iterdir()} == {f"{s}{kind}" for s in stems for kind in kinds}
-    assert all(b"/FontFile2" in path.read_bytes() for path in (report_dir / "figures").glob("*.pdf"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_pdfs")
+def test_every_pdf_holds_the_letters_of_its_text(runs_dir: Path, tmp_path: Path):
+    pdfs = list((build_report(runs_dir, tmp_path / "report").parent / "figures").glob("*.pdf"))
+    assert pdfs
+    assert all(b"/FontFile2" in path.read_bytes() for path in pdfs)
 
 
 def test_the_page_says_what_was_run(page: str):
@@ -99,6 +107,7 @@ def test_the_page_lists_every_run(page: str, runs_dir: Path):
     assert all(run.run_id in page for run in Store(runs_dir).runs())
 
 
+@pytest.mark.usefixtures("real_drawings")
 def test_class_names_and_rules_cannot_inject_markup(store: Store, tmp_path: Path):
     data = FakeData(classes=("<script>alert(1)</script>", "b"))
     provenance = {"group_rule": "<b>bold</b>", "split_rule": "<img src=x>"}
@@ -164,10 +173,18 @@ def one_setting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.root
 
 
+@pytest.fixture(scope="module")
+def one_report(one_setting: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of ``one_setting``, its drawings blank; not to be changed."""
+    with blank_drawings():
+        return build_report(one_setting, tmp_path_factory.mktemp("one") / "report").parent
+
+
 @pytest.mark.slow
-def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(one_setting: Path, tmp_path: Path):
-    out = tmp_path / "report"
-    build_report(one_setting, out)
+def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(
+    one_setting: Path, one_report: Path, tmp_path: Path
+):
+    out = shutil.copytree(one_report, tmp_path / "report")
     (out / "settings.csv").rename(out / "cells.csv")
     build_report(one_setting, out)
     assert (out / "settings.csv").exists()
@@ -178,10 +195,9 @@ def test_a_report_of_before_with_cells_csv_is_replaced_and_not_refused(one_setti
     "name", [".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/settings-checkpoint.csv"]
 )
 def test_a_report_folder_that_a_file_manager_or_notebook_opened_is_replaced(
-    one_setting: Path, tmp_path: Path, name: str
+    one_setting: Path, one_report: Path, tmp_path: Path, name: str
 ):
-    out = tmp_path / "report"
-    build_report(one_setting, out)
+    out = shutil.copytree(one_report, tmp_path / "report")
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"litter")
     build_report(one_setting, out)
@@ -194,6 +210,7 @@ def test_a_place_that_cannot_be_written_is_one_error(runs_dir: Path, tmp_path: P
         build_report(runs_dir, tmp_path / "file" / "report")
 
 
+@pytest.mark.usefixtures("real_drawings")
 def test_equal_runs_give_an_equal_page(report_dir: Path, runs_dir: Path, tmp_path: Path):
     assert build_report(runs_dir, tmp_path / "again").read_bytes() == (report_dir / "index.html").read_bytes()
 

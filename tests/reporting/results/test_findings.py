@@ -32,12 +32,14 @@ def test_findings_of_runs_stand_beside_the_dataset_the_gravest_first(store: Stor
     assert found == [{"dataset": "herlev", **TORN.plain()}, {"dataset": "herlev", **LAYOUT.plain()}]
 
 
+@pytest.mark.slow
 def test_warnings_of_runs_stored_before_there_were_codes_are_shown(store: Store, tmp_path: Path):
     assert "<li>herlev: class &#39;normal&#39; has 6 images, 7 are published.</li>" in written(
         store, tmp_path, {"data_warnings": [COUNTS]}
     )
 
 
+@pytest.mark.slow
 def test_data_without_findings_have_neither_box_nor_file(store: Store, tmp_path: Path):
     assert "findings of the data" not in written(store, tmp_path, {"findings": []})
     assert not (tmp_path / "report" / "findings.json").exists()

@@ -225,6 +225,7 @@ def test_a_comparison_of_leaking_runs_says_so_beside_every_name_and_in_its_notes
     )
 
 
+@pytest.mark.usefixtures("real_drawings")
 def test_a_page_of_fit_says_that_its_split_tears_groups(drawn_cells: Path, tmp_path: Path):
     data = table(tmp_path / "cells", drawn_cells, kept)
     given = [

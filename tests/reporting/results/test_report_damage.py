@@ -183,6 +183,7 @@ def test_a_damaged_run_is_named_and_no_report_is_made(
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_metrics_that_changed_after_a_report_are_named_by_the_next(store: Store, run: Path, tmp_path: Path):
     build_report(store.root, tmp_path / "report")
     _without("metrics.json", "test", "balanced_accuracy", value=0.99)(run)
@@ -243,6 +244,7 @@ def test_the_checksums_are_those_that_sha256sum_checks(one_run: Path):
     assert lines == {name: hashlib.sha256((one_run / name).read_bytes()).hexdigest() for name in others}
 
 
+@pytest.mark.slow
 def test_the_page_says_of_runs_without_checksums_that_nobody_can_verify_them(store: Store, run: Path, tmp_path: Path):
     page = build_report(store.root, tmp_path / "report").read_text()
     assert "3 of 3 runs kept none: nobody can tell whether a byte was changed" in page

@@ -97,6 +97,7 @@ def test_tables_have_one_row_for_all_divisions_and_the_others_as_before(store: S
     assert "(divisions) $\\pm$" in latex
 
 
+@pytest.mark.slow
 def test_a_report_has_divisions_csv_and_the_page_shows_it(store: Store, tmp_path: Path):
     write(store, (0, 1, 2))
     write(store, (0, 1, 2), shots=4)

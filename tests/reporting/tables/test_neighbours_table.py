@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 from cells import run_all, tiny_grid
 from cytolora.experiments.store import Store
 from cytolora.reporting.pages.build import build_report
@@ -10,6 +12,7 @@ from cytolora.reporting.results.settings import read_settings
 from cytolora.reporting.tables.neighbours import neighbour_rows
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_means_of_the_tested_runs(drawn_cells: Path, tmp_path: Path):
     run_all(tiny_grid(methods=["linear"]), drawn_cells, tmp_path / "runs")
     runs = list(Store(tmp_path / "runs").runs())

@@ -1,6 +1,7 @@
 """Evaluation page of a classifier: one HTML file beside the bundle that opens without a network."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -29,21 +30,11 @@ def render_page(
         notes: What must be known before a number is read; what the statement above them says is not repeated.
         counts: Images by class and subset.
     """
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("cytolora.classifier.fit"), PackageLoader(PACKAGE), PackageLoader("cytolora.display")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
-    environment.globals |= {"count": words.count, "kappa": kappa_in_words}
     said = {criterion.text for criterion in contents.statement.criteria}
     pictures = [(figure.caption, in_page(figure)) for figure in figures(contents)]
     readers = of_readers(contents)
-    return environment.get_template("fit.html.j2").render(
+    template = _environment().get_template("fit.html.j2")
+    return template.render(
         contents=contents,
         statement=contents.statement,
         rule=RULE,
@@ -72,3 +63,20 @@ def _leakage(contents: BundleManifest) -> list[Table]:
     """Returns the tables of the leakage section; none where groups are not known."""
     plain = contents.metrics.get(LEAKAGE)
     return [] if plain is None else of(LeakageReport.from_plain(plain))
+
+
+@cache
+def _environment() -> Environment:
+    """Makes the templates' environment once a process, which compiles them."""
+    environment = Environment(
+        loader=ChoiceLoader(
+            [PackageLoader("cytolora.classifier.fit"), PackageLoader(PACKAGE), PackageLoader("cytolora.display")]
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
+    environment.globals |= {"count": words.count, "kappa": kappa_in_words}
+    return environment

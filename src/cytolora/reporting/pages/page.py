@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -144,6 +144,12 @@ def top_of(settings: Sequence[Setting], amount: str, metric: Metric) -> Setting 
 def render(overview: Overview, sections: Sequence[Section], runs: Sequence[StoredRun]) -> str:
     """Fills the template."""
     settings = [setting for section in sections for setting in section.settings]
+    return _environment().get_template("page.html.j2").render(overview=overview, **_context(sections, settings, runs))
+
+
+@cache
+def _environment() -> Environment:
+    """Makes the templates' environment once a process, which compiles them."""
     environment = Environment(
         loader=ChoiceLoader(
             [PackageLoader("cytolora.reporting.pages"), PackageLoader(LEAKAGE), PackageLoader("cytolora.display")]
@@ -184,7 +190,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
     environment.globals |= {"flags": flags, "tree_rows": tree_rows, "class_rows": class_rows}
     environment.globals |= {"neighbour_rows": neighbour_rows, "division_pivot": division_pivot}
     environment.globals |= {"divisions_legend": DIVISIONS_LEGEND, "intruder_line": intruder_line}
-    return environment.get_template("page.html.j2").render(overview=overview, **_context(sections, settings, runs))
+    return environment
 
 
 def _context(sections: Sequence[Section], settings: Sequence[Setting], runs: Sequence[StoredRun]) -> dict[str, Any]:
