@@ -200,11 +200,12 @@ def test_no_command_asks_for_a_connection(folder: Folder, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_the_demo_asks_for_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its runs cut to two steps, which is all that they do again and again."""
+    """Of its runs one of each method, cut to two steps, which is all that they do again and again."""
     from cytolora.cli import experiments
     from cytolora.cli.options import AxisOptions
 
-    monkeypatch.setattr(experiments, "run", partial(experiments.run, axes=AxisOptions(steps=2)))
+    one_run = AxisOptions(shots=["1"], seeds=[1], learning_rates=[0.01], steps=2)
+    monkeypatch.setattr(experiments, "run", partial(experiments.run, axes=one_run))
     with audited() as attempts:
         assert code_of(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
     assert attempts == []
