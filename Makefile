@@ -19,6 +19,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) --editable '.[dev]'
+	$(BIN)/python -m compileall -q src  # once: where PYTHONDONTWRITEBYTECODE is set, every process that tests start would
 	touch $@
 
 demo: $(VENV)/.base  ## installs, then runs the few-shot experiment on drawn cells: demo/report/index.html

@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import blank_pdfs
 import pytest
 
 from cytolora.cli.app import _COMMANDS, main
@@ -176,30 +175,6 @@ def test_damaged_inputs_are_one_line_and_leave_no_run(damage, tmp_path, capsys, 
     assert str(expected.get(damage, victim.name)) in err
     assert not list(runs.glob("*/spec.json"))
     assert not list(runs.glob(".staging*"))
-
-
-@pytest.mark.parametrize(
-    "arguments", [["plan", "exp2"], ["plan", "exp3"], ["ls", "models"], ["ls", "datasets"], ["report", "RUNS"]]
-)
-@pytest.mark.slow
-def test_planning_listing_and_reporting_load_no_torch(arguments, tmp_path, capsys, drawn_cells):
-    if arguments[-1] == "RUNS":
-        run(
-            "run", "smoke", "--data", f"synthetic={drawn_cells}", "--out", str(tmp_path / "runs"), *TINY, capture=capsys
-        )
-        arguments = ["report", str(tmp_path / "runs"), "--data", f"synthetic={drawn_cells}"]
-    program = (
-        f"import sys; sys.path.append({str(Path(blank_pdfs.__file__).parent)!r}); import blank_pdfs\n"
-        "from cytolora.cli.app import main\n"
-        "if sys.argv[1:] == ['report']: blank_pdfs.blank_pdfs().__enter__()  # drawing is not what is asked about\n"
-        f"try: main({[*arguments]!r})\n"
-        "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "assert 'torch' not in sys.modules, 'torch was loaded'"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, arguments[0]], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_doctor_says_what_is_here_and_that_the_hub_is_out_of_reach(capsys, monkeypatch):

@@ -199,12 +199,14 @@ def test_no_command_asks_for_a_connection(folder: Folder, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_the_demo_asks_for_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its runs cut to two steps, which is all that they do again and again."""
+def test_the_demo_asks_for_no_connection(drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On few cells, and of its runs one of each method, cut to two steps: that is all that they do again and again."""
     from cytolora.cli import experiments
     from cytolora.cli.options import AxisOptions
 
-    monkeypatch.setattr(experiments, "run", partial(experiments.run, axes=AxisOptions(steps=2)))
+    shutil.copytree(drawn_cells, tmp_path / "demo" / "cells")
+    one_run = AxisOptions(shots=["1"], seeds=[1], learning_rates=[0.01], steps=2)
+    monkeypatch.setattr(experiments, "run", partial(experiments.run, axes=one_run))
     with audited() as attempts:
         assert code_of(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
     assert attempts == []

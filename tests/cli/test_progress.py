@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -239,12 +237,10 @@ def test_quiet_shows_findings_and_nothing_else(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-def test_a_log_of_a_process_names_the_stages_of_a_run_and_how_they_ended(drawn_cells, tmp_path):
-    program = "from cytolora.cli.app import main; main()"
-    command = [sys.executable, "-c", program, "run", "smoke", "--data", f"synthetic={drawn_cells}"]
-    done = subprocess.run([*command, "--out", str(tmp_path), *TINY], capture_output=True, text=True, check=True)
-    assert not set(BAR_ART) & set(done.stderr)
-    lines = done.stderr.splitlines()
+def test_a_log_names_the_stages_of_a_run_and_how_they_ended(drawn_cells, tmp_path, capsys):
+    assert _run("run", "smoke", "--data", f"synthetic={drawn_cells}", "--out", str(tmp_path), *TINY) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert not set(BAR_ART) & set("".join(lines))
     stages = [
         ("features", "60 images"),
         ("heads on frozen features", "2 steps"),

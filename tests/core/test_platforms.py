@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import blank_pdfs
 import pytest
 from platforms import PLATFORMS, run_on
 
@@ -25,12 +26,15 @@ def test_windows_runs_resumes_and_reports_a_grid(drawn_cells: Path, tmp_path: Pa
     data = ("--data", f"synthetic={drawn_cells}")
     commands = [(*GRID, *data), (*GRID, *data), ("report", "runs", "--out", "report", *data)]
     program = f"""
+sys.path.append({str(Path(blank_pdfs.__file__).parent)!r})
+from blank_pdfs import blank_pdfs
 from cytolora.cli.app import main
-for command in {commands!r}:
-    try:
-        main(command)
-    except SystemExit as stop:
-        assert not stop.code, command
+with blank_pdfs():
+    for command in {commands!r}:
+        try:
+            main(command)
+        except SystemExit as stop:
+            assert not stop.code, command
 """
     passes("windows", program, tmp_path)
     assert (tmp_path / "report" / "index.html").is_file()

@@ -23,6 +23,7 @@ def test_every_command_of_the_quick_start_works(tmp_path, monkeypatch):
     monkeypatch.setattr("cytolora.classifier.fit.config.find", lambda *arguments: None)  # of another machine
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
     assert len(lines) == 7
+    write_synthetic(Path("my_cells"), num_images=240, num_slides=30, seed=0)  # fewer than the page's command draws
     write_synthetic(Path("new_cells"), num_images=20, num_slides=4, seed=1)
     Path("new_cells/manifest.csv").unlink()  # a folder for each slide, and nobody knows what is in it
     for line in lines:

@@ -30,7 +30,6 @@ def write_class_folders(folder: Path, num_images: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("real_pdfs")
 def test_the_readme_leads_from_a_folder_of_cells_to_a_classifier_and_a_report(here: Path):
     write_class_folders(here / "my_cells", 100)
     shutil.copytree(here / "my_cells" / "hsil", here / "new_cells")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blank_pdfs import blank_pdfs
 
 from cells import run_all, session_of
 from cytolora.config.grid import GridSpec, MethodSpec
@@ -109,7 +110,8 @@ def test_equal_seeds_give_equal_runs_from_every_start(finished: Path, drawn_cell
 
 @pytest.fixture(scope="module")
 def report(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(finished, tmp_path_factory.mktemp("report") / "out").parent
+    with blank_pdfs():
+        return build_report(finished, tmp_path_factory.mktemp("report") / "out").parent
 
 
 @pytest.mark.slow

@@ -3,17 +3,12 @@
 import csv
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import output_of
 
-from cytolora.cli.app import main
-
-PROGRAM = (sys.executable, "-c", "from cytolora.cli.app import main; import sys; main(sys.argv[1:])")
 ARCHITECTURE = "vit_base_patch16_clip_quickgelu_224"
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 64, "patch_size": 16}
 PROJECTED = 32
@@ -42,22 +37,12 @@ def clip_shaped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "backbone.yaml"
 
 
-def call(*arguments: object) -> None:
-    """Runs a command in a process of its own: a backbone file adds to the registry of this one."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [*PROGRAM, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-
-
 def run_in_bf16(grid: str, data: str, backbone: Path, folder: Path, *axes: object) -> list[dict[str, str]]:
     """Runs LoRA of a grid with four shots and its report; returns the rows of the report's table."""
     asked = ("--dataset", data.partition("=")[0], "--data", data, "--model", "small-clip", "--backbone-file", backbone)
     asked += ("--method", "lora", "--shots", 4, "--precision", "bf16", "--threads", 1, "--quiet")
-    call("run", grid, *asked, *axes, "--out", folder / "runs")
-    with pytest.raises(SystemExit) as left:
-        main(["report", str(folder / "runs"), "--out", str(folder / "report")])
-    assert left.value.code == 0
+    output_of("run", grid, *asked, *axes, "--out", folder / "runs")
+    output_of("report", folder / "runs", "--out", folder / "report")
     assert "bf16" in (folder / "report" / "index.html").read_text(encoding="utf-8")
     return list(csv.DictReader((folder / "report" / "settings.csv").read_text(encoding="utf-8").splitlines()))
 
@@ -80,8 +65,8 @@ def test_lora_in_bf16_of_a_encoder_with_a_projection_runs_to_its_report(
 @pytest.mark.slow
 def test_experiment_2_in_bf16_on_real_cells_runs_to_its_report(herlev_dir: Path, clip_shaped: Path, tmp_path: Path):
     """Five rates and three seeds; random weights, so nothing is said of how well it classifies."""
-    [row] = run_in_bf16("exp2", f"herlev={herlev_dir}", clip_shaped, tmp_path, "--steps", 10)
+    [row] = run_in_bf16("exp2", f"herlev={herlev_dir}", clip_shaped, tmp_path, "--steps", 2)
     assert 0 <= float(row["accuracy_mean"]) <= 1
     metrics = metrics_of(tmp_path)
     assert len(metrics) == 15
-    assert all(math.isfinite(one["train"]["final_loss"]) and one["train"]["num_steps"] == 10 for one in metrics)
+    assert all(math.isfinite(one["train"]["final_loss"]) and one["train"]["num_steps"] == 2 for one in metrics)

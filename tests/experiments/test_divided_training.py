@@ -44,7 +44,7 @@ def many_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run_of(cells: Path, runs: Path, *, dropout: float = 0.25, steps: int = 50) -> tuple[RunSpec, Inputs]:
+def _run_of(cells: Path, runs: Path, *, dropout: float = 0.25, steps: int = 12) -> tuple[RunSpec, Inputs]:
     """A LoRA run on 35 images in batches of 32: every other batch has 3, fewer than four processes."""
     inputs = Inputs(data={"synthetic": cells})
     grid = tiny_grid(methods=["lora"], seeds=[1], shots=[7], learning_rates=[1e-2], max_steps=steps)

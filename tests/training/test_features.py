@@ -349,7 +349,7 @@ def test_an_image_too_long_and_narrow_is_named_and_not_scaled(tmp_path: Path):
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture
 def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     """One, and several: kernels divide a batch among threads at places that depend on its size."""
     before = torch.get_num_threads()
@@ -358,8 +358,16 @@ def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("spec", REGISTERED, ids=lambda spec: spec.name)
+PRECISIONS, THREADS = ("fp32", "bf16"), (1, 3)
+IN_PAIRS = [
+    pytest.param(spec, precision, threads, id=f"{spec.name}-{precision}-{threads}")
+    for place, spec in enumerate(REGISTERED)
+    for precision, threads in zip(PRECISIONS, THREADS if place % 2 else THREADS[::-1], strict=True)
+]
+"""Every encoder in each precision and with each number of threads, and these in each combination."""
+
+
+@pytest.mark.parametrize(("spec", "precision", "num_threads"), IN_PAIRS, indirect=["num_threads"])
 def test_features_are_equal_alone_in_any_company_and_at_any_position(spec, precision, num_threads: int):
     preprocess = shrunk(spec).preprocess
     shape = (40, 3, preprocess.size_px, preprocess.size_px)

@@ -70,6 +70,7 @@ def test_the_bundle_of_gda_has_scikit_learns_predictions(lab_cells, lab_cache, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bundle", ["gda", "nearest-mean"], indirect=True)
 def test_an_export_to_onnx_scales_features_as_the_bundle_does(bundle, lab_cells, tmp_path):
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     classifier = cytolora.Classifier.load(bundle)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmark_files import load_benchmark
+from in_process import output_of
 
 from cytolora.models.backbones.registry import BACKBONES
 
@@ -21,15 +23,15 @@ PROGRAM = (sys.executable, "-c", "from cytolora.cli.app import main; import sys;
 ONE_THREAD = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process of its own."""
+def in_a_fresh_process(*arguments: object) -> None:
     command = [*PROGRAM, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr
-    return done
 
 
-def predict(model: Path, cells: Path, out: Path, *options: object) -> list[dict[str, str]]:
+def predict(
+    model: Path, cells: Path, out: Path, *options: object, run: Callable[..., object] = output_of
+) -> list[dict[str, str]]:
     run("predict", model, cells, "--out", out, "--threads", "1", "--quiet", *options)
     return list(csv.DictReader(out.read_text().splitlines()))
 
@@ -56,7 +58,7 @@ def fitted(herlev_dir: Path, shared_data: Path, tmp_path_factory: pytest.TempPat
         pytest.skip(f"no {weights}")
     model, own = folder / "model", ("--backbone-file", weights / "backbone.yaml")
     asked = ("--positive", *POSITIVE, "--cache", folder / "cache", "--threads", "1", "--quiet", "--json")
-    test = json.loads(run("fit", herlev_dir, "--out", model, *own, *asked).stdout)["metrics"]["test"]
+    test = json.loads(output_of("fit", herlev_dir, "--out", model, *own, *asked))["metrics"]["test"]
     table = predict(model, herlev_dir, folder / "predictions.csv", "--weights", f"vit-tiny6={weights}")
     return Fitted(cells=herlev_dir, weights=weights, model=model, test=test, table=table)
 
@@ -90,7 +92,7 @@ def classes_of(fitted: Fitted) -> tuple[str, ...]:
 def test_fit_learns_and_evaluate_finds_the_same_numbers_on_the_images_it_has_not_seen(fitted: Fitted):
     assert fitted.test["balanced_accuracy"] > 0.4  # a seventh would be chance
     options = ("--seen", "drop", "--threads", "1", "--quiet", "--json")
-    measured = json.loads(run("evaluate", fitted.model, fitted.cells, *options, *fitted.named).stdout)["metrics"]
+    measured = json.loads(output_of("evaluate", fitted.model, fitted.cells, *options, *fitted.named))["metrics"]
     assert measured["balanced_accuracy"] == fitted.test["balanced_accuracy"]
     assert measured["prediction_sets"] == fitted.test["prediction_sets"]
 
@@ -116,7 +118,7 @@ def test_sets_and_operating_point_keep_what_they_promise_on_average_over_divisio
 def test_a_fresh_process_gives_the_same_predictions_again(fitted: Fitted, some_cells: Path, tmp_path: Path):
     assert len(fitted.table) == 917
     assert not any(row["error"] for row in fitted.table)
-    again = predict(fitted.model, some_cells, tmp_path / "again.csv", *fitted.named)
+    again = predict(fitted.model, some_cells, tmp_path / "again.csv", *fitted.named, run=in_a_fresh_process)
     assert again == expected_of(fitted, some_cells, again)
     assert len(again) == 184
 
@@ -129,7 +131,7 @@ def test_onnx_gives_the_classes_and_flags_of_the_bundle_and_so_does_its_service(
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     export, names = tmp_path / "model-onnx", classes_of(fitted)
     asked = ("--to", "onnx", "--out", export, "--images", some_cells, *fitted.named, "--json")
-    found = json.loads(run("export", fitted.model, *asked).stdout)
+    found = json.loads(output_of("export", fitted.model, *asked))
     assert (found["num_images"], found["num_flips"], found["num_other_flags"]) == (184, 0, 0)
     assert found["probability"] < 1e-4
     table = predict(export, some_cells, tmp_path / "onnx.csv")

@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from benchmark_files import load_benchmark
+from in_process import output_of
 from numpy.typing import NDArray
 from quick_fit import quick_fit
 from scipy.optimize import curve_fit
@@ -303,13 +305,18 @@ def test_unreadable_images_and_copies_are_left_out_and_named_as_fit_does(drawn_c
     assert copied.name in told.get("D501", "") + told.get("D503", "")  # of one class, or of two
 
 
+@pytest.fixture(scope="module")
+def points(lab_cells: Path, lab_cache: Path) -> dict[int, dict[str, Any]]:
+    """What the command measures with seed 0, by shots."""
+    options = ("--shots", 1, 2, 3, 4, "--seeds", 0, "--cache", lab_cache, "--json", "--model", "nano", "--quiet")
+    return {point["shots"]: point for point in json.loads(output_of("learning-curve", lab_cells, *options))["points"]}
+
+
 @pytest.mark.parametrize("shots", [1, 4])
 @pytest.mark.slow
-def test_the_curve_is_measured_with_the_classifier_that_fit_trains(shots, lab_cells, lab_cache, tmp_path, capsys):
+def test_the_curve_is_measured_with_the_classifier_that_fit_trains(shots, points, lab_cells, lab_cache, tmp_path):
     """Seed 0 divides the groups as `fit` does; one shot has its rate chosen on held-out images, four by folds."""
-    options = ["--shots", "1", "2", "3", "4", "--seeds", "0", "--cache", str(lab_cache), "--json"]
-    assert _labels(str(lab_cells), *options) == 0
-    point = next(each for each in json.loads(capsys.readouterr().out)["points"] if each["shots"] == shots)
+    point = points[shots]
     bundle = quick_fit(lab_cells, tmp_path / "model", model="nano", shots=shots, cache=lab_cache)
     assert point["draws"] == [pytest.approx(bundle.contents.metrics["test"]["balanced_accuracy"])]
     assert point["learning_rates"] == [bundle.contents.training["learning_rate"]]

@@ -26,12 +26,9 @@ from cytolora.models.checkpoints import loading
 
 WRITERS: dict[str, Callable[[Path, Size], Official]] = {
     "CLIP, transformers": official.hf_clip,
-    "CLIP, open_clip": partial(official.open_clip_vit, name="clip-vit-b16", quick_gelu=True),
     "QuiltNet": partial(official.open_clip_vit, name="quiltnet-b16", quick_gelu=False),
     "BiomedCLIP": official.biomedclip,
     "ViT, transformers": official.hf_vit,
-    "ViT, timm": partial(official_timm.timm_native, name="dinobloom-b", safetensors=True),
-    "DINOv2": partial(official_timm.timm_native, name="dinov2-b14", safetensors=True),
     "DINOv2's code": partial(official_timm.dinov2_code, name="dinov2-b14"),
     "UNI": partial(official_timm.timm_native, name="uni"),
 }
@@ -51,6 +48,7 @@ def verdicts(trial: Trial) -> dict[str, str]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", WRITERS)
 def test_official_layouts_pass_every_part(name: str, tmp_path: Path, monkeypatch):
+    """One of each family of encoders; more layouts of the same encoders: test_trial_parity.py."""
     if name == "BiomedCLIP":  # open_clip builds timm's trunk as published, of which two blocks are as good as twelve
         build = VisionTransformer.__init__
         monkeypatch.setattr(

@@ -270,14 +270,23 @@ def test_without_a_name_the_engine_is_the_one_that_is_asked_for():
         chosen_engine("inline", Workers(count=2))
 
 
+@pytest.fixture(scope="module")
+def inline(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small grid, run in this process."""
+    runs = tmp_path_factory.mktemp("inline") / "runs"
+    run_all(tiny_grid(), drawn_cells, runs)
+    return runs
+
+
 def _results(runs: Path) -> dict[str, bytes]:
     names = ("metrics.json", "spec.json", "predictions.parquet")
     return {str(path.relative_to(runs)): path.read_bytes() for name in names for path in runs.glob(f"[!.]*/{name}")}
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one_from_a_script_without_a_guard(drawn_cells: Path, tmp_path: Path):
-    run_all(tiny_grid(), drawn_cells, tmp_path / "inline")
+def test_two_processes_give_the_numbers_of_one_from_a_script_without_a_guard(
+    inline: Path, drawn_cells: Path, tmp_path: Path
+):
     script = tmp_path / "script.py"
     script.write_text(f"""
 import sys
@@ -286,7 +295,6 @@ from pathlib import Path
 from cells import tiny_grid
 from cytolora.api.grids import run_grid
 from cytolora.experiments.engines.workers import Workers
-from cytolora.experiments.store import Store
 from cytolora.experiments.store import Store
 from cytolora.training.resources import Inputs
 import torch
@@ -297,7 +305,7 @@ run_grid(tiny_grid(), Inputs(data={{"synthetic": Path({str(drawn_cells)!r})}}), 
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "once\n"
-    assert _results(tmp_path / "runs") == _results(tmp_path / "inline")
+    assert _results(tmp_path / "runs") == _results(inline)
 
 
 @pytest.mark.slow
@@ -334,9 +342,8 @@ def test_a_bad_image_is_one_line_and_no_process_is_left(
 
 @pytest.mark.slow
 def test_a_run_whose_workers_are_killed_again_and_again_ends_with_the_same_numbers(
-    drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inline: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    run_all(tiny_grid(), drawn_cells, tmp_path / "inline")
     killed: list[int] = []
 
     class Watched(Pool):
@@ -356,4 +363,4 @@ def test_a_run_whose_workers_are_killed_again_and_again_ends_with_the_same_numbe
         workers=Workers(count=2),
     )
     assert len(killed) == 2
-    assert _results(tmp_path / "runs") == _results(tmp_path / "inline")
+    assert _results(tmp_path / "runs") == _results(inline)

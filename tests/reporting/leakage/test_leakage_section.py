@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blank_pdfs import blank_pdfs
 from class_folders import write_classes
 from fake_store import write_runs
 from PIL import Image
@@ -72,7 +73,8 @@ def runs(tinted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> cytolora.Report:
-    return cytolora.report(runs, tmp_path_factory.mktemp("report") / "report")
+    with blank_pdfs():
+        return cytolora.report(runs, tmp_path_factory.mktemp("report") / "report")
 
 
 def test_run_keeps_what_a_measurement_of_the_same_cells_gives(tinted: Path, runs: Path, tmp_path: Path):

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from blank_pdfs import blank_pdfs
 from fake_store import FakeData, write_runs
 
 from cytolora.cli.app import main
@@ -40,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
         ["run", str(root / "grid.yaml"), "--data", f"synthetic={data}", "--out", str(runs)],
         ["report", str(runs), "--out", str(out)],
     ):
-        with pytest.raises(SystemExit) as left:
+        with blank_pdfs(), pytest.raises(SystemExit) as left:
             main(command)
         assert left.value.code == 0
     return data, runs, out

@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 _EXPONENTS = np.geomspace(0.05, 2.0, 160)
 """Tried one by one: with the exponent fixed the rest is a straight line, and the best of all lines is found."""
+_ROWS = 64
+"""Resamples whose errors are computed together: what passes through them again and again stays in the processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +75,14 @@ def _lines(curves: NDArray[np.float64], powers: NDArray[np.float64], weights: ND
     asymptote = (sums + scale * first) / total
     inside = (asymptote <= 1) & (scale >= 0)
     at_one = np.maximum(0.0, (first - mixed) / second)
+    mean, flat = sums / total, np.zeros_like(sums)  # a flat line is the same for every exponent
     lines = [
-        (asymptote, scale),
-        (np.ones_like(at_one), at_one),
-        (np.broadcast_to(sums / total, mixed.shape), 0 * mixed),
+        (asymptote, scale, np.where(inside, _error(curves, powers, weights, asymptote, scale), np.inf)),
+        (np.ones_like(at_one), at_one, _error(curves, powers, weights, np.ones_like(at_one), at_one)),
+        (mean, flat, _error(curves, powers[:1], weights, mean, flat)),
     ]
-    errors = [_error(curves, powers, weights, *line) for line in lines]
-    errors[0] = np.where(inside, errors[0], np.inf)
-    return [(*line, error) for line, error in zip(lines, errors, strict=True)]
+    whole = mixed.shape
+    return [(np.broadcast_to(a, whole), np.broadcast_to(b, whole), np.broadcast_to(e, whole)) for a, b, e in lines]
 
 
 def _error(
@@ -92,6 +94,12 @@ def _error(
 ) -> NDArray[np.float64]:
     """Squared error, point by point: the same from sums would lose its last digits where a curve fits well."""
     error = np.zeros_like(asymptote)
-    for point, weight in enumerate(weights):
-        error += weight * (asymptote - scale * powers[:, point] - curves[:, point, None]) ** 2
+    for start in range(0, len(error), _ROWS):
+        rows = slice(start, start + _ROWS)
+        for point, weight in enumerate(weights):
+            off = asymptote[rows] - scale[rows] * powers[:, point]
+            off -= curves[rows, point, None]
+            off *= off
+            off *= weight
+            error[rows] += off
     return error
