@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cytolora.errors import DataError
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
 from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
+from cytolora.metrics.intervals import MIN_GROUPS
 from cytolora.metrics.readers import summary
 
 
@@ -116,9 +118,21 @@ def _of_readers(project: Project, board: Board) -> list[str]:
 
 
 def agreement_of(project: Project, board: Board) -> dict[str, Any]:
-    """Compares the readers on all cells (``metrics.readers.summary``); weighted where the classes are ordered."""
-    about = project.about
-    return summary(class_labels(board), project.units, classes=about.classes, order=about.order)
+    """Compares the readers on all cells (``metrics.readers.summary``); weighted where the classes are ordered.
+
+    ``caution`` is a sentence where intervals rest on few groups, else None.
+    """
+    about, labels = project.about, class_labels(board)
+    found = summary(labels, project.units, classes=about.classes, order=about.order)
+    numbers = [
+        len({project.units[cell] for cell in set(labels[a]) & set(labels[b])}) for a, b in combinations(labels, 2)
+    ]
+    fewest = min((number for number in numbers if number), default=MIN_GROUPS)
+    caution = (
+        f"An interval of kappa rests on {counted(fewest, 'group')}; under about {MIN_GROUPS} it may be too narrow. "
+        "Read cells of more groups a second time."
+    )
+    return {**found, "caution": caution if fewest < MIN_GROUPS else None}
 
 
 def class_labels(board: Board) -> dict[str, dict[int, int]]:
