@@ -31,6 +31,7 @@ def test_too_few_labels_are_told_with_both_numbers(tmp_path: Path) -> None:
     assert "there are 0 and 0" in found["sentence"]
 
 
+@pytest.mark.slow
 def test_twice_the_labels_are_as_accurate_as_forecast(tmp_path: Path) -> None:
     draws, sizes = np.random.default_rng(3), (240, 480, 1200)
     labels = np.arange(sum(sizes)) % NUM_CLASSES

@@ -10,7 +10,8 @@ import pytest
 from fake_labelling import FakeLabelling
 from service import LOCAL, ask
 
-from cytolora.labelling.server import Background, make_app, new_token, pack_points, page
+from cytolora.labelling.points import pack_points
+from cytolora.labelling.server import Background, make_app, new_token, page
 
 TOKEN = "t" * 32
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}

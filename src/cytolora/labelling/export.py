@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cytolora.classifier.fit.readers import Readings, kappa_in_words
+from cytolora.config.method_kinds import ReaderLabels
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import write_text
 from cytolora.core.text import counted
@@ -19,6 +20,7 @@ from cytolora.errors import DataError
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
 from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
+from cytolora.labelling.soft import with_soft_labels
 from cytolora.metrics.intervals import MIN_GROUPS
 from cytolora.metrics.readers import summary
 
@@ -39,8 +41,12 @@ class Labels:
     """Of the drawn test cells; None where no two readers gave one of them a class."""
 
 
-def labels_of(project: Project, board: Board) -> Labels:
-    """Collects the agreed labels: all of training groups, and of test groups those of drawn cells.
+def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agreed") -> Labels:
+    """Collects the labels: all of training groups, and of test groups the agreed ones of drawn cells.
+
+    Args:
+        reader_labels: ``soft`` gives training cells on which readers differ, and nobody decided, the shares of the
+            readers; those without an agreed label may be trained on, and nothing else.
 
     Raises:
         DataError: If no cell has a class.
@@ -52,9 +58,13 @@ def labels_of(project: Project, board: Board) -> Labels:
     if not cells:
         raise DataError(f"{project.folder} has no labels yet; label some cells with `cytolora label {project.folder}`.")
     manifest = manifest_of(project, {cell: classes[board.codes[cell]] for cell in cells}, subsets=True)
+    statements = _statements(project, board, cells, sorted(drawn))
+    if reader_labels == "soft":
+        manifest, of_soft = with_soft_labels(project, board, manifest)
+        statements.append(of_soft)
     return Labels(
         manifest=manifest,
-        statements=tuple(_statements(project, board, cells, sorted(drawn))),
+        statements=tuple(statements),
         model=project.about.model,
         weights=project.about.weights,
         readings=_readings(project, board, drawn),
@@ -168,8 +178,11 @@ def write_format(project: Project, board: Board, name: str, path: Path) -> list[
     return convert(labels_of(project, board).manifest, name, path)[1]
 
 
-def read_labelled(folder: Path) -> Labels:
+def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Labels:
     """Reads a project for ``fit``, with the hash of every image, and brings its ``labels.csv`` up to date.
+
+    Args:
+        reader_labels: As of ``labels_of``; ``labels.csv`` holds the agreed ones.
 
     Raises:
         DataError: If it is no project, or nothing is labelled.
@@ -179,7 +192,7 @@ def read_labelled(folder: Path) -> Labels:
     try:
         if features is not None:
             board.is_usable = usable(features)
-        labels = labels_of(project, board)
+        labels = labels_of(project, board, reader_labels)
         write_labels(project, board)
     finally:
         board.close()

@@ -22,6 +22,7 @@ from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.problems import Faults, invalid_request
 from cytolora.core.arguments import AnyPath
 from cytolora.errors import CytoloraError
+from cytolora.labelling.points import pack_points
 from cytolora.labelling.session import Labelling
 
 _log = logging.getLogger(__name__)
@@ -144,28 +145,6 @@ class Background:
             _log.exception("The %s failed", what)
             return f"The {what} failed; the terminal shows why. Labels are stored all the same."
         return None
-
-
-def pack_points(points: dict[str, Any]) -> bytes:
-    """Packs ``Labelling.points`` for typed arrays of the page, little-endian.
-
-    Number of cells and whether there are positions (int32 each); then an array after the other: x, y, doubt (float32),
-    group (int32), label, prediction (int16), test (uint8).
-    """
-    n = len(points["label"])
-    has_positions = points["x"] is not None
-    places = {axis: points[axis] if has_positions else np.zeros(n, np.float32) for axis in ("x", "y")}
-    arrays = (
-        (places["x"], "<f4"),
-        (places["y"], "<f4"),
-        (points["doubt"], "<f4"),
-        (points["group"], "<i4"),
-        (points["label"], "<i2"),
-        (points["prediction"], "<i2"),
-        (points["test"], "u1"),
-    )
-    head = np.array([n, has_positions], "<i4").tobytes()
-    return head + b"".join(np.asarray(values).astype(kind).tobytes() for values, kind in arrays)
 
 
 def page(reader: str) -> str:

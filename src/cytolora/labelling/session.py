@@ -21,6 +21,7 @@ from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
 from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
+from cytolora.labelling.points import points_of
 from cytolora.labelling.project import FEATURES, groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit, prepare, refit, refit_file
@@ -243,26 +244,7 @@ class Labelling:
                 self._plane = plane(self._features)
         with self._lock:
             self._board.catch_up()
-            board, fitted, is_test = self._board, self._fitted, self._project.is_test
-            labels = board.codes.astype(np.int16)
-            if reader is not None:
-                for cell in np.flatnonzero(board.is_held).tolist():
-                    labels[cell] = board.code(board.votes.shown(reader, cell))
-            prediction = np.full(self.n_cells, -1, dtype=np.int16)
-            doubt = np.full(self.n_cells, np.nan, dtype=np.float32)
-            if fitted is not None:
-                prediction[~is_test] = fitted.predictions[~is_test]
-                doubt[~is_test] = fitted.doubt[~is_test]
-            x, y = (None, None) if self._plane is None else (self._plane[:, 0].copy(), self._plane[:, 1].copy())
-            return {
-                "x": x,
-                "y": y,
-                "label": labels,
-                "prediction": prediction,
-                "doubt": doubt,
-                "group": self._project.unit_index.astype(np.int32),
-                "test": is_test.astype(np.uint8),
-            }
+            return points_of(self._project, self._board, self._fitted, self._plane, reader)
 
     def picture(self, cell: int, size: int = 512) -> tuple[bytes, str]:
         """Returns a cell's own pixels as PNG, reduced where its longer edge has more than ``size``, never enlarged.
