@@ -20,6 +20,9 @@ from cytolora.labelling.refit import prepare
 _STARTS = "import sys; sys.path[:] = {path!r}; from cytolora.labelling.apart import main; main()"
 _NICENESS = 10
 """Of the child: where processors are few, who waits for a label comes first."""
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Of the child's linear algebra: where other work keeps the processors busy, threads that wait for each other take
+eight times the processor time of a refit by one (docs/label.md), and a processor is left to the server."""
 _END_SECONDS = 10.0
 
 _Arguments = ParamSpec("_Arguments")
@@ -47,7 +50,9 @@ class Apart:
                 path = [str(Path(folder).resolve()) for folder in sys.path]
                 command = [sys.executable, "-c", _STARTS.format(path=path)]
                 try:
-                    self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                    self._child = subprocess.Popen(
+                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **_ONE_THREAD}
+                    )
                 except OSError as error:
                     raise EngineError(
                         f"The process that fits the classifier cannot be started: {error.strerror or error}. Free "

@@ -181,7 +181,7 @@ class Labelling:
             ConfigError: If the kind is unknown.
         """
         reader = normal(reader)
-        self._queues.prepare()
+        self._queues.prepare(n)
         with self._lock:
             self._board.catch_up()
             return [self._shown(one) for one in self._queues.draw(reader, n, kind)]

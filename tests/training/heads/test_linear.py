@@ -1,5 +1,6 @@
 """Many heads in one pass equal each head alone, with torch's own layers and optimiser."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -103,7 +104,7 @@ def test_one_draw_for_all_seeds_gives_the_bits_of_the_same_draw_for_each():
 def test_a_soft_label_is_the_image_once_for_each_class_weighted_by_its_share():
     """All images in one batch: shares of a half are two images, and every other one is there twice too."""
     features, labels = torch.randn(20, 8, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
-    train = TrainSpec(batch_size=40)
+    train = replace(TRAIN, batch_size=40)
     other = torch.where(torch.arange(20) < 6, (labels + 1) % 3, labels)
     shares = (F.one_hot(labels, 3) + F.one_hot(other, 3)).float() / 2
     options = {"num_classes": 3, "learning_rates": [0.01, 0.1], "seeds": [1], "num_steps": 30}
