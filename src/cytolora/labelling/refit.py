@@ -1,6 +1,6 @@
 """Refit of the classifier: ridge regression on cached features in closed form, its penalty chosen over groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,21 +115,26 @@ def refit_file(path: Path, *arguments: Any) -> Refit | None:
     return refit(open_features(path), *arguments)
 
 
-def naive_accuracy(fitted: Refit, labels: dict[int, int]) -> float | None:
+def naive_accuracy(fitted: Refit, labels: Mapping[int, int]) -> float | None:
     """Returns the cross-validated accuracy on the labels that were chosen for training: biased by the choice."""
-    right = [int(by_class.argmax()) == labels[cell] for cell, by_class in fitted.held_out.items() if cell in labels]
-    return float(np.mean(right)) if right else None
+    given = _given(fitted, labels)
+    is_known = given >= 0
+    predicted = fitted.left_out_probabilities.argmax(axis=1)
+    return float((predicted == given)[is_known].mean()) if is_known.any() else None
 
 
-def suspected_mistakes(fitted: Refit, labels: dict[int, int]) -> list[tuple[float, int]]:
+def suspected_mistakes(fitted: Refit, labels: Mapping[int, int]) -> list[tuple[float, int]]:
     """Ranks labelled cells to which classifiers without their group give another class: (probability of it, cell).
 
     The confident ones first: the rule of confident learning (Northcutt et al. 2021, arXiv:1911.00068) with the margin
     in the place of class thresholds.
     """
-    found = []
-    for cell, by_class in fitted.held_out.items():
-        label = labels.get(cell)
-        if label is not None and int(by_class.argmax()) != label:
-            found.append((float(by_class.max() - by_class[label]), cell))
-    return sorted(found, key=lambda one: (-one[0], one[1]))
+    given, by_class = _given(fitted, labels), fitted.left_out_probabilities
+    rows = np.flatnonzero((given >= 0) & (by_class.argmax(axis=1) != given))
+    margins = by_class[rows].max(axis=1, initial=0.0) - by_class[rows, given[rows]]
+    return sorted(zip(margins.tolist(), fitted.left_out[rows].tolist(), strict=True), key=lambda one: (-one[0], one[1]))
+
+
+def _given(fitted: Refit, labels: Mapping[int, int]) -> Int64[np.ndarray, " left_out"]:
+    """Returns the class of each cell that was left out; -1 where it has none any more."""
+    return np.array([labels.get(cell, -1) for cell in fitted.left_out.tolist()], dtype=np.int64)
