@@ -28,15 +28,15 @@ GOAL = 1.25
 _NOTING = """
 import sys
 from cytolora.experiments import execute
-def noting(name, title):
+def noting(name, id_of):
     compute = getattr(execute, name)
-    def noted(session, run, *others):
+    def noted(*arguments):
         with open({log!r}, "a") as file:
-            file.write(title + getattr(run, "run_id", "") + getattr(getattr(run, "spec", None), "run_id", "") + chr(10))
-        return compute(session, run, *others)
+            file.write(id_of(*arguments) + chr(10))
+        return compute(*arguments)
     setattr(execute, name, noted)
-noting("_validated", "")
-noting("_test_score", "test of ")
+noting("_validated", lambda session, store, run, *others: run.run_id)
+noting("_test_score", lambda session, result, *others: "test of " + result.spec.run_id)
 from cytolora.cli.app import main
 main(sys.argv[1:])
 """
@@ -76,7 +76,8 @@ def measure(folder: Path, cells: Path, number: int, plan: Sequence[object]) -> t
     main = "from cytolora.cli.app import main; main()"
     one = cost([started(["-c", main], [*common, folder / "alone", "--workers", number])], began)
     counts = Counter(log.read_text().splitlines())
-    problems = [f"{times} times: {name}" for name, times in counts.items() if times > 1]
+    problems = [f"not counted: {run.run_id}" for run in Store(out).runs() if run.run_id not in counts]
+    problems += [f"{times} times: {name}" for name, times in counts.items() if times > 1]
     ours, theirs = ({run.run_id for run in Store(root).runs()} for root in (out, folder / "alone"))
     problems += [f"missing: {name}" for name in theirs - ours]
     problems += [f"left: {path.name}" for path in (out / ".claims").iterdir()]
