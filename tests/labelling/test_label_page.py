@@ -76,6 +76,7 @@ def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_pa
         page.keyboard.press("ArrowRight")
         page.click("#forecast summary")
         until(page, "document.querySelector('#forecast-text').textContent === 'With 200 labels about 85 %.'")
+        page.evaluate("document.activeElement.blur()")  # Enter on what folds out folds it in
         until(page, "overview.classifier && current()?.probabilities")  # of a refit, without a reload
         page.keyboard.press("Enter")
         stored(page, 6)

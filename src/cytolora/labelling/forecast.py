@@ -97,10 +97,10 @@ def _told(curve: Curve) -> dict[str, Any]:
     value, low, high = found.at(labels)
     sentence = (
         f"With {labels:,} training labels, twice those there are, balanced accuracy on the drawn test cells would be "
-        f"about {value:.0%} ({low:.0%} to {high:.0%}), and is {now:.0%} now; a power law through parts of the labels "
-        "says so."
+        f"about {100 * value:.0f} % ({100 * low:.0f} to {100 * high:.0f} %), and is {100 * now:.0f} % now; a power law "
+        "through parts of the labels says so."
     )
-    return _answer(labels, now, (value, low, high), " ".join([sentence.replace("%", " %"), *warnings(found)]))
+    return _answer(labels, now, (value, low, high), " ".join([sentence, *warnings(found)]))
 
 
 def _answer(
