@@ -1,6 +1,7 @@
 """Soft labels: shares of readers who differ, of training cells alone, and what they do not go with."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from labelling_projects import CLASSES, make_project
@@ -54,7 +55,7 @@ def test_shares_are_those_of_the_readers_and_cells_without_a_majority_are_traine
 
 
 def test_what_soft_labels_do_not_go_with_is_one_line(opened: Labelling, tmp_path: Path) -> None:
-    def refused(data: Path, **options: object) -> str:
+    def refused(data: Path, **options: Any) -> str:
         with pytest.raises(ConfigError) as caught:
             cytolora.fit(data, tmp_path / "out", options=FitOptions(model="nano", reader_labels="soft", **options))
         return str(caught.value)

@@ -211,7 +211,7 @@ def _records(text: str, name: str, dialect: _Dialect) -> Iterator[tuple[int, lis
     """Yields header and rows as written, each with its line; blank lines and rows of empty cells are passed over."""
     reader = _reader(text[dialect.start :], dialect.delimiter)
     num_before = _line_of(text[: dialect.start]) - 1
-    may_be_marked = "'" in text  # looking at each cell takes a quarter of the time of a long table
+    may_be_marked = "'" in text  # few tables have one, and to look at each cell takes long
     while True:
         line = num_before + reader.line_num + 1
         try:
