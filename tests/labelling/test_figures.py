@@ -142,20 +142,22 @@ def test_a_planted_confusion_of_two_readers_lies_within_the_interval_of_kappa() 
 
 
 def _coverage(num_groups: int) -> float:
-    """Of kappa 0.925 by its interval, 200 times: readers differ in one cell of twenty, in some groups more often."""
+    """Of kappa 0.925 by its interval, 1,000 times: readers differ in one cell of twenty, in some groups more often."""
     draws, inside = np.random.default_rng(0), 0
     group = np.repeat(np.arange(num_groups), 8)
-    for _ in range(200):
+    for _ in range(1000):
         differ = draws.random(len(group)) < draws.beta(0.5, 9.5, num_groups)[group]
         one = draws.integers(0, 3, len(group))
-        _, low, high = cohen(one, np.where(differ, (one + 1) % 3, one), [str(name) for name in group], 3)
+        other, units = np.where(differ, (one + 1) % 3, one), [str(name) for name in group]
+        _, low, high = cohen(one.tolist(), other.tolist(), units, 3)
         inside += low is not None and high is not None and low <= 0.925 <= high
-    return inside / 200
+    return inside / 1000
 
 
 @pytest.mark.slow
 def test_the_interval_of_kappa_is_too_narrow_with_fewer_groups_than_the_page_cautions_of() -> None:
-    assert max(_coverage(5), _coverage(10)) < 0.9 < _coverage(MIN_GROUPS)
+    assert _coverage(5) < 0.82
+    assert _coverage(MIN_GROUPS) > 0.87
 
 
 @pytest.mark.slow

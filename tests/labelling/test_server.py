@@ -207,7 +207,7 @@ def test_nothing_is_loaded_in_the_background_before_the_first_cells_are_there(mo
 def test_cells_and_labels_say_that_the_page_is_there(method: str, path: str, monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
     monkeypatch.setattr(Background, "asked", lambda self: asked.append(path))
-    content = {"json": body()} if method == "POST" else {}
+    content: dict[str, Any] = {"json": body()} if method == "POST" else {}
     assert ask(make_app(FakeLabelling(), "p", TOKEN), method, path, headers=RIGHT, **content).status_code == 200
     assert asked == [path]
 

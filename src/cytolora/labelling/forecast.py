@@ -84,7 +84,7 @@ def _predictions(
     rows: np.ndarray, part: np.ndarray, labels: Sequence[int], units: Sequence[str], num_classes: int
 ) -> np.ndarray:
     usable = np.ones(len(rows), dtype=bool)
-    chosen = part.tolist()
+    chosen: list[int] = part.tolist()
     found = refit(rows, usable, chosen, [labels[at] for at in chosen], [units[at] for at in chosen], num_classes)
     return np.full(len(rows), labels[chosen[0]]) if found is None else found.predictions
 
