@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from cytolora.classifier.decision.operating_point import choose
 from cytolora.classifier.decision.rules import OperatingPoint
+from cytolora.classifier.learning_curve.curve import Curve, Draw
 from cytolora.classifier.learning_curve.forecast import Forecast, forecast
-from cytolora.classifier.learning_curve.measure import Curve, Draw
 from cytolora.metrics.units import unit_names
 
 ASKED = 0.95

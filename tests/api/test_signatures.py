@@ -60,7 +60,7 @@ LinearHead(learning_rate=0.01, *, num_epochs=100, batch_size=32, weight_decay=0.
 FIT_OPTIONS = """
 model=None method=None ensemble=() ensemble_weights='equal' shots=None seed=0 positive=()
 sensitivity=0.95 lower_sensitivity=False coverage=0.9 learning_rates=() max_steps=None repeats=0 precision='fp32'
-label_map=None pool=None split=None leave_out=None weights_dir=None trust_weights=False reading=ReadOptions() cache=CACHE own_backbones=()
+reader_labels='agreed' label_map=None pool=None split=None leave_out=None weights_dir=None trust_weights=False reading=ReadOptions() cache=CACHE own_backbones=()
 """
 
 

@@ -34,6 +34,10 @@ def test_a_labelled_project_becomes_a_bundle_whose_test_set_is_the_drawn_cells(
             name = opened._project.names[one["cell"]]
             opened.adjudicate("ann", one["cell"], truth[name], client_id=f"decided {one['cell']}")
     num_differ = len(opened.disagreements())
+    undecided = list(opened._board.training())[:3]
+    for cell in undecided:
+        other = next(name for name in opened.classes if name != truth[opened._project.names[cell]])
+        opened.label("bea", [cell], other, client_id=f"undecided {cell}")
     opened.close()
     classifier = quick_fit(project, tmp_path / "model", max_steps=2, learning_rates=0.1)
     test, readers = classifier.contents.metrics["test"], classifier.contents.metrics["readers"]
@@ -50,5 +54,9 @@ def test_a_labelled_project_becomes_a_bundle_whose_test_set_is_the_drawn_cells(
     assert "Agreement with readers" in report
     assert "1 cell that several readers labelled is no test image" in report
     assert classifier.contents.backbone.name == "nano"
+    soft = quick_fit(project, tmp_path / "soft", max_steps=2, learning_rates=0.1, reader_labels="soft")
+    assert "Soft labels: 3 training cells on which readers differ" in (tmp_path / "soft" / "report.html").read_text()
+    assert soft.contents.metrics["test"]["n"] == test["n"]
+    assert 0 < soft.contents.training["num_added_images"] <= 3  # but for those of a group that calibrates
     with pytest.raises(ConfigError, match=r"is a labelling project: .* dataset asks for others"):
         quick_fit(project, tmp_path / "model2", dataset="csv")

@@ -69,6 +69,14 @@ def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_pa
         page.keyboard.press("3")  # said otherwise
         stored(page, 5)
         assert project.labels_of("reader 1")[2] == "hsil"
+        page.keyboard.press("ArrowLeft")
+        until(page, "document.querySelectorAll('.history li').length === 2")
+        page.click(".history summary")
+        assert "reader 1: not a cell" in page.inner_text(".history li:first-of-type")
+        page.keyboard.press("ArrowRight")
+        page.click("#forecast summary")
+        until(page, "document.querySelector('#forecast-text').textContent === 'With 200 labels about 85 %.'")
+        page.evaluate("document.activeElement.blur()")  # Enter on what folds out folds it in
         until(page, "overview.classifier && current()?.probabilities")  # of a refit, without a reload
         page.keyboard.press("Enter")
         stored(page, 6)
@@ -171,6 +179,7 @@ def test_two_readers_in_two_tabs_do_not_overwrite_each_other_and_their_differenc
         first.keyboard.press("d")
         first.locator(".disagreement").nth(1).wait_for()
         assert "Cohen" in first.inner_text("#agreement")
+        assert "rests on 6 groups" in first.inner_text("#agreement")
         first.locator(".disagreement select").first.select_option("lsil")
         until(first, "document.querySelector('.disagreement')?.textContent.includes('decided')")
         assert project.disagreements()[0]["adjudicated"] == "lsil"

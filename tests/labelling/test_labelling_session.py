@@ -94,6 +94,28 @@ def test_two_openings_and_two_readers_do_not_overwrite_each_other(tmp_path: Path
     assert other.agreement()["cells"] == 1
 
 
+def test_the_history_of_a_cell_shows_others_only_to_who_has_read_it_and_what_was_taken_back(tmp_path: Path) -> None:
+    opened = Labelling(make_project(tmp_path, with_features=False))
+    opened.label("ann", [4], "LSIL", client_id="1")
+    opened.undo("ann", client_id="2")
+    opened.label("ann", [4], "HSIL", client_id="3", how="lasso")
+    assert opened.cell("bob", 4)["history"] == []
+    opened.label("bob", [4], "LSIL", client_id="4")
+    told = [(one["reader"], one["value"], one["how"], one["undone"]) for one in opened.cell("bob", 4)["history"]]
+    assert told == [("ann", "LSIL", "key", True), ("ann", "HSIL", "lasso", False), ("bob", "LSIL", "key", False)]
+
+
+def test_kappa_on_few_groups_is_cautioned_and_on_many_not(tmp_path: Path) -> None:
+    opened = Labelling(make_project(tmp_path, groups=40, each=1, with_features=False))
+    assert opened.agreement()["caution"] is None
+    for reader in ("ann", "bob"):
+        opened.label(reader, list(range(20)), CLASSES[0], client_id="few")
+    assert "rests on 20 groups; under about 30" in opened.agreement()["caution"]
+    for reader in ("ann", "bob"):
+        opened.label(reader, list(range(20, 40)), CLASSES[1], client_id="more")
+    assert opened.agreement()["caution"] is None
+
+
 def test_second_readings_are_blind_and_of_cells_that_others_labelled(worked: Path) -> None:
     opened = Labelling(worked)
     opened.refit()

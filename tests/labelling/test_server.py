@@ -10,7 +10,8 @@ import pytest
 from fake_labelling import FakeLabelling
 from service import LOCAL, ask
 
-from cytolora.labelling.server import Background, make_app, new_token, pack_points, page
+from cytolora.labelling.points import pack_points
+from cytolora.labelling.server import Background, make_app, new_token, page
 
 TOKEN = "t" * 32
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
@@ -168,6 +169,7 @@ def test_labels_that_come_together_are_one_refit_and_a_failed_one_is_told_and_tr
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("cytolora.labelling.server._GATHER_SECONDS", 0.05)
+    monkeypatch.setattr("cytolora.labelling.server._FIRST_SECONDS", 0.05)
     project = FakeLabelling(has_features=False)
     background = Background(project)
     background.start()
@@ -186,6 +188,28 @@ def test_labels_that_come_together_are_one_refit_and_a_failed_one_is_told_and_tr
     background.stop()
     assert project.is_closed
     assert project.number < 6
+
+
+def test_nothing_is_loaded_in_the_background_before_the_first_cells_are_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cytolora.labelling.server._FIRST_SECONDS", 60)
+    project = FakeLabelling(has_features=False)
+    background = Background(project)
+    background.start()
+    time.sleep(0.1)
+    assert not project.has_features
+    assert not project.is_prepared
+    background.asked()
+    wait_for(lambda: project.has_features and project.is_prepared)
+    background.stop()
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/queue?reader=a"), ("POST", "/v1/labels")])
+def test_cells_and_labels_say_that_the_page_is_there(method: str, path: str, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(Background, "asked", lambda self: asked.append(path))
+    content: dict[str, Any] = {"json": body()} if method == "POST" else {}
+    assert ask(make_app(FakeLabelling(), "p", TOKEN), method, path, headers=RIGHT, **content).status_code == 200
+    assert asked == [path]
 
 
 def test_tokens_are_long_and_differ():

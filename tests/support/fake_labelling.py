@@ -40,7 +40,8 @@ class FakeLabelling(Labelling):
         self.entries: list[dict[str, Any]] = []
         self.answers: dict[str, dict[str, Any]] = {}
         self.undone: list[dict[str, Any]] = []
-        self.has_features, self.number, self.is_closed = has_features, 0, False
+        self.has_features, self.number = has_features, 0
+        self.is_closed = self.is_prepared = False
         self.mixture = {"doubt": 0.5, "diversity": 0.5, "mistakes": 0.1, "rare": 0.1, "test": 0.25}
         self.fail_with: Exception | None = None
         """Raised by the next entry, once."""
@@ -56,6 +57,9 @@ class FakeLabelling(Labelling):
 
     def close(self) -> None:
         self.is_closed = True
+
+    def prepare(self) -> None:
+        self.is_prepared = True
 
     def start_features(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         self.has_features = True
@@ -116,7 +120,14 @@ class FakeLabelling(Labelling):
             raise ConfigError(f"There is no cell {cell}; the project has {self.n_cells}.")
         near = np.argsort(((self.places - self.places[cell]) ** 2).sum(1))[1:13]
         history = [
-            {"reader": entry["reader"], "value": entry["value"], "entry": entry["entry"]}
+            {
+                "reader": entry["reader"],
+                "value": entry["value"],
+                "entry": entry["entry"],
+                "how": entry["how"],
+                "time": "2026-01-31T09:00:00.000+00:00",
+                "undone": False,
+            }
             for entry in self.entries
             if cell in entry["cells"] and entry["reader"] == reader and entry["undoes"] is None
         ]
@@ -166,6 +177,9 @@ class FakeLabelling(Labelling):
             "hint": {"stop": False, "sentence": f"{n} test labels: too few to say anything."},
         }  # fmt: skip
 
+    def forecast(self) -> dict[str, Any]:
+        return {"labels": 200, "now": 0.8, "expected": (0.85, 0.8, 0.9), "sentence": "With 200 labels about 85 %."}
+
     def disagreements(self) -> list[dict[str, Any]]:
         readers = sorted({entry["reader"] for entry in self.entries})
         by_reader = {reader: self.labels_of(reader) for reader in readers}
@@ -189,6 +203,7 @@ class FakeLabelling(Labelling):
             "cohen": pairs,
             "fleiss": None,
             "weighted": False,
+            "caution": "An interval of kappa rests on 6 groups; under about 30 it may be narrow." if pairs else None,
         }
 
     def _add(

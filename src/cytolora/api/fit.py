@@ -94,6 +94,11 @@ def fit(
     else:
         together, data = None, as_path(data, "data")
     labelled = _labelled(data, dataset, options) if together is None else None
+    if labelled is None and options.reader_labels != "agreed":
+        raise ConfigError(
+            "Soft labels (--reader-labels) are those of several readers, and the data are no project of `cytolora "
+            "label`. Leave --reader-labels out."
+        )
     if labelled is not None:
         options = replace(options, model=options.model or labelled.model)
         weights = {**labelled.weights, **(weights or {})}
@@ -157,7 +162,7 @@ def _labelled(data: Path, dataset: str | None, options: FitOptions) -> "Labels |
             f"{data} is a labelling project: its cells, groups and test cells are settled, and {twice} asks for "
             "others. Leave it out."
         )
-    return read_labelled(data)
+    return read_labelled(data, options.reader_labels)
 
 
 def _joined(options: FitOptions, **arguments: Any) -> FitOptions:

@@ -25,7 +25,7 @@ from cytolora.cli.options import (
 from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_members, print_metrics, print_readers, print_repeats, print_statement
 from cytolora.cli.progress import show_progress
-from cytolora.config.method_kinds import Weighting
+from cytolora.config.method_kinds import ReaderLabels, Weighting
 from cytolora.data.pooling import Pool
 
 
@@ -49,6 +49,7 @@ def fit(
     steps: int | None = None,
     repeats: int = 0,
     precision: FitPrecision = "auto",
+    reader_labels: ReaderLabels = "agreed",
     labels: Path | None = None,
     add: Annotated[tuple[Path, ...], Several] = (),
     map_: Annotated[Path | None, Parameter(name="--map")] = None,
@@ -118,6 +119,9 @@ def fit(
     precision
         Of adapter training auto is fp32; bf16 is twice as fast on processors that have it. Of frozen features (linear,
         gda, ...) int8 is faster on a CPU with VNNI, and the classifier then predicts in int8 (docs/performance.md).
+    reader_labels
+        Of a project of `cytolora label` with several readers: agreed (cells on which they differ and nobody decided are
+        left out) or soft (such cells are trained on with the share of readers who gave each class; method linear).
     labels
         CSV with columns path,label that replaces labels: what the review page saves.
     add
@@ -164,6 +168,7 @@ def fit(
                 max_steps=steps,
                 repeats=repeats,
                 precision="fp32" if precision == "auto" else precision,
+                reader_labels=reader_labels,
                 label_map=map_,
                 pool=None if pooling.pool is None else Path(pooling.pool),
                 split=split,

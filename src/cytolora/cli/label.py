@@ -106,7 +106,7 @@ def label(
         weights=pairs(weights, "--weights"),
     )
     token = new_token()
-    project = Labelling(folder, cache=caching.folder())
+    project = Labelling(folder, cache=caching.folder(), refits_apart=True)
     app = make_app(project, folder, token, reader=reader)
     console = make_console(stderr=True)
     with listening(_HOST, port) as listener:

@@ -41,6 +41,9 @@ ENSEMBLE = "ensemble"
 Weighting = Literal["equal", "validation"]
 """Of the members of an ensemble: all alike, or as validation images choose."""
 
+ReaderLabels = Literal["agreed", "soft"]
+"""What is trained on where readers of a labelling project differ: what they agree on, or the shares of the readers."""
+
 MethodKind = Literal["linear", "head", "adapter", "zero_shot", "prompt"]
 """linear trains a head on frozen features by gradient steps, head solves for one without a learning rate, adapter
 trains inside the encoder too, zero_shot trains nothing, prompt trains the input of the text encoder."""

@@ -211,6 +211,7 @@ def _records(text: str, name: str, dialect: _Dialect) -> Iterator[tuple[int, lis
     """Yields header and rows as written, each with its line; blank lines and rows of empty cells are passed over."""
     reader = _reader(text[dialect.start :], dialect.delimiter)
     num_before = _line_of(text[: dialect.start]) - 1
+    may_be_marked = "'" in text  # few tables have one, and to look at each cell takes long
     while True:
         line = num_before + reader.line_num + 1
         try:
@@ -222,7 +223,8 @@ def _records(text: str, name: str, dialect: _Dialect) -> Iterator[tuple[int, lis
             ) from error
         if cells is None:
             return
-        cells = [_as_meant(cell) for cell in cells]
+        if may_be_marked:
+            cells = [_as_meant(cell) for cell in cells]
         if any(map(str.strip, cells)):
             yield line, cells
 

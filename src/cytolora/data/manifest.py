@@ -46,6 +46,8 @@ class Sample:
     """Its file where that is not below the dataset's root: an image that ``fit`` added, or one of a pool."""
     is_added: bool = field(default=False, compare=False)
     """Whether ``fit`` added it to a dataset: it may be trained on, and nothing else."""
+    shares: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+    """Soft label: classes with their shares, which add up to 1; empty where ``label`` is all there is."""
 
     @property
     def pixels_key(self) -> str:

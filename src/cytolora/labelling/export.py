@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cytolora.classifier.fit.readers import Readings, kappa_in_words
+from cytolora.config.method_kinds import ReaderLabels
 from cytolora.core.delimited import csv_line
 from cytolora.core.files import write_text
 from cytolora.core.text import counted
@@ -18,6 +20,8 @@ from cytolora.errors import DataError
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
 from cytolora.labelling.project import LABELS, Project, manifest_of, read_project
+from cytolora.labelling.soft import with_soft_labels
+from cytolora.metrics.intervals import MIN_GROUPS
 from cytolora.metrics.readers import summary
 
 
@@ -37,8 +41,12 @@ class Labels:
     """Of the drawn test cells; None where no two readers gave one of them a class."""
 
 
-def labels_of(project: Project, board: Board) -> Labels:
-    """Collects the agreed labels: all of training groups, and of test groups those of drawn cells.
+def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agreed") -> Labels:
+    """Collects the labels: all of training groups, and of test groups the agreed ones of drawn cells.
+
+    Args:
+        reader_labels: ``soft`` gives training cells on which readers differ, and nobody decided, the shares of the
+            readers; those without an agreed label may be trained on, and nothing else.
 
     Raises:
         DataError: If no cell has a class.
@@ -50,9 +58,13 @@ def labels_of(project: Project, board: Board) -> Labels:
     if not cells:
         raise DataError(f"{project.folder} has no labels yet; label some cells with `cytolora label {project.folder}`.")
     manifest = manifest_of(project, {cell: classes[board.codes[cell]] for cell in cells}, subsets=True)
+    statements = _statements(project, board, cells, sorted(drawn))
+    if reader_labels == "soft":
+        manifest, of_soft = with_soft_labels(project, board, manifest)
+        statements.append(of_soft)
     return Labels(
         manifest=manifest,
-        statements=tuple(_statements(project, board, cells, sorted(drawn))),
+        statements=tuple(statements),
         model=project.about.model,
         weights=project.about.weights,
         readings=_readings(project, board, drawn),
@@ -116,9 +128,21 @@ def _of_readers(project: Project, board: Board) -> list[str]:
 
 
 def agreement_of(project: Project, board: Board) -> dict[str, Any]:
-    """Compares the readers on all cells (``metrics.readers.summary``); weighted where the classes are ordered."""
-    about = project.about
-    return summary(class_labels(board), project.units, classes=about.classes, order=about.order)
+    """Compares the readers on all cells (``metrics.readers.summary``); weighted where the classes are ordered.
+
+    ``caution`` is a sentence where intervals rest on few groups, else None.
+    """
+    about, labels = project.about, class_labels(board)
+    found = summary(labels, project.units, classes=about.classes, order=about.order)
+    numbers = [
+        len({project.units[cell] for cell in set(labels[a]) & set(labels[b])}) for a, b in combinations(labels, 2)
+    ]
+    fewest = min((number for number in numbers if number), default=MIN_GROUPS)
+    caution = (
+        f"An interval of kappa rests on {counted(fewest, 'group')}; under about {MIN_GROUPS} it may be too narrow. "
+        "Read cells of more groups a second time."
+    )
+    return {**found, "caution": caution if fewest < MIN_GROUPS else None}
 
 
 def class_labels(board: Board) -> dict[str, dict[int, int]]:
@@ -154,8 +178,11 @@ def write_format(project: Project, board: Board, name: str, path: Path) -> list[
     return convert(labels_of(project, board).manifest, name, path)[1]
 
 
-def read_labelled(folder: Path) -> Labels:
+def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Labels:
     """Reads a project for ``fit``, with the hash of every image, and brings its ``labels.csv`` up to date.
+
+    Args:
+        reader_labels: As of ``labels_of``; ``labels.csv`` holds the agreed ones.
 
     Raises:
         DataError: If it is no project, or nothing is labelled.
@@ -165,7 +192,7 @@ def read_labelled(folder: Path) -> Labels:
     try:
         if features is not None:
             board.is_usable = usable(features)
-        labels = labels_of(project, board)
+        labels = labels_of(project, board, reader_labels)
         write_labels(project, board)
     finally:
         board.close()

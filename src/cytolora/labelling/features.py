@@ -27,11 +27,20 @@ def load_features(project: Project) -> Features | None:
     path = project.folder / FEATURES
     if not path.is_file():
         return None
+    features = open_features(path)
+    return features if features.ndim == 2 and len(features) == len(project.names) else None
+
+
+def open_features(path: Path) -> Features:
+    """Maps a file of features into memory.
+
+    Raises:
+        DataError: If it is damaged.
+    """
     try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}. Remove it; features are computed anew.") from error
-    return features if features.ndim == 2 and len(features) == len(project.names) else None
 
 
 def compute_features(

@@ -29,6 +29,8 @@ QueueKind = Literal["next", "test", "mistakes", "second"]
 
 _NUM_COVERED = 300
 """Cells that are ordered by coverage: more labels than that are there before a classifier is never."""
+_NUM_FIRST = 48
+"""Of them, ordered before the page has anything to show; the others when a queue comes to them."""
 
 
 @dataclass(kw_only=True)
@@ -41,14 +43,21 @@ class Queues:
     fitted: Refit | None
 
     @cached_property
-    def _first(self) -> list[int]:
-        """Training cells in the order of the first labels."""
+    def _begin(self) -> list[int]:
+        """Training cells in the order of the first labels; with features the beginning of ``_first``."""
         allowed = np.flatnonzero(self._may_train)
         if self.features is None:
             return seeded_order(allowed.tolist(), self.project.units, seed=self.project.about.seed)
-        return coverage_order(
-            self.features, allowed, self.project.unit_index, number=_NUM_COVERED, seed=self.project.about.seed
-        )
+        return self._covering(_NUM_FIRST)
+
+    @cached_property
+    def _first(self) -> list[int]:
+        return self._begin if self.features is None else self._covering(_NUM_COVERED)
+
+    def _covering(self, number: int) -> list[int]:
+        assert self.features is not None
+        allowed, seed = np.flatnonzero(self._may_train), self.project.about.seed
+        return coverage_order(self.features, allowed, self.project.unit_index, number=number, seed=seed)
 
     @property
     def _may_train(self) -> Bool[np.ndarray, " cells"]:
@@ -65,9 +74,9 @@ class Queues:
             return []
         return [cell for _, cell in suspected_mistakes(self.fitted, self.board.training())]
 
-    def prepare(self) -> None:
-        """Computes what is slow, once: nobody has to wait for it who does not draw."""
-        if self.fitted is None:
+    def prepare(self, number: int) -> None:
+        """Computes what is slow, once: nobody has to wait for it who does not draw ``number`` cells."""
+        if self.fitted is None and np.count_nonzero(~self.board.is_held[self._begin]) < number:
             _ = self._first
 
     def draw(self, reader: str, number: int, kind: str) -> list[Drawn]:
@@ -94,7 +103,8 @@ class Queues:
         allowed = self._may_train & ~self.board.is_held
         own = max(1 - parts["mistakes"] - parts["rare"] - parts["test"], 0.0)
         if self.fitted is None or self.features is None:
-            first = (cell for cell in self._first if allowed[cell])
+            begin = [cell for cell in self._begin if allowed[cell]]
+            first = begin if len(begin) >= number else (cell for cell in self._first if allowed[cell])
             shares: dict[Reason, float] = {"coverage": 1 - parts["test"], "test": parts["test"]}
             return mixed({"coverage": first, "test": self._test()}, shares, number)
         total = parts["doubt"] + parts["diversity"]

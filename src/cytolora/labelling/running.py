@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from cytolora.core.strict_json import read_json
+from cytolora.labelling.apart import Apart
 from cytolora.labelling.board import NO_CELL, NOT_SURE, UNLABELLED, Board
 from cytolora.labelling.estimate import Look, Triple, hint, look_at, look_level, marks, share_of
+from cytolora.labelling.forecast import too_few, with_twice_the_labels
 from cytolora.labelling.journal import Draft
-from cytolora.labelling.project import Project
+from cytolora.labelling.project import FEATURES, Project
 from cytolora.labelling.refit import Refit, naive_accuracy
 
 _METHOD = (
@@ -75,6 +78,19 @@ class Running:
     def _looks(self) -> list[Look]:
         plain = (read_json(entry.value) for entry in self._board.votes.looks)
         return [Look(**{**one, "accuracy": tuple(one["accuracy"])}) for one in plain]
+
+    def forecast(self, lock: RLock, apart: Apart | None) -> dict[str, Any]:
+        """Forecasts the accuracy with twice the training labels (``forecast.with_twice_the_labels``); slow."""
+        with lock:
+            board, units = self._board, self.project.units
+            training = [(cell, label, units[cell]) for cell, label in board.training().items()]
+            test = [(cell, int(board.codes[cell]), units[cell]) for cell in board.drawn() if board.codes[cell] >= 0]
+        if (lack := too_few(len(training), len(test))) is not None:
+            return {"labels": 2 * len(training), "now": None, "expected": None, "sentence": lack}
+        call = with_twice_the_labels if apart is None else partial(apart.call, with_twice_the_labels)
+        about = self.project.about
+        path = self.project.folder / FEATURES
+        return call(path, training, test, len(about.classes), groups_known=about.groups_known)
 
     def look(
         self, lock: RLock, fitted: Refit, fit: Callable[[dict[int, int]], Refit | None], training: Mapping[int, int]

@@ -22,12 +22,15 @@ from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.problems import Faults, invalid_request
 from cytolora.core.arguments import AnyPath
 from cytolora.errors import CytoloraError
+from cytolora.labelling.points import pack_points
 from cytolora.labelling.session import Labelling
 
 _log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 1.0
 """From a label to the refit, which takes all labels that came meanwhile."""
+_FIRST_SECONDS = 5.0
+"""For the first cells to be asked for: what loads in the background waits for them, at most so long."""
 _STOP_SECONDS = 5.0
 """For the refit that runs when the server stops."""
 _NUM_DECODERS = 4
@@ -93,7 +96,7 @@ class Background:
 
     def __init__(self, project: Labelling) -> None:
         self._project = project
-        self._labelled, self._stopped = Event(), Event()
+        self._labelled, self._stopped, self._asked = Event(), Event(), Event()
         self._refits = Thread(target=self._refit, name="cytolora-refit", daemon=True)
         self.problem: str | None = None
         """Why the last refit, or the features, failed; None where they did not."""
@@ -103,6 +106,10 @@ class Background:
         Thread(target=self._compute, name="cytolora-features", daemon=True).start()
         self._refits.start()
 
+    def asked(self) -> None:
+        """Lets it begin: the page has its first cells."""
+        self._asked.set()
+
     def labelled(self) -> None:
         """Has the classifier fitted again soon."""
         self._labelled.set()
@@ -111,14 +118,18 @@ class Background:
         """Ends the refits and closes the project."""
         self._stopped.set()
         self._labelled.set()
+        self._asked.set()
         self._refits.join(_STOP_SECONDS)
         self._project.close()
 
     def _compute(self) -> None:
+        self._asked.wait(_FIRST_SECONDS)
         self.problem = self._try("features", self._project.start_features)
         self.labelled()
 
     def _refit(self) -> None:
+        self._asked.wait(_FIRST_SECONDS)
+        self.problem = self._try("classifier", self._project.prepare)
         while self._labelled.wait() and not self._stopped.wait(_GATHER_SECONDS):
             self._labelled.clear()
             self.problem = self._try("classifier", self._project.refit)
@@ -134,28 +145,6 @@ class Background:
             _log.exception("The %s failed", what)
             return f"The {what} failed; the terminal shows why. Labels are stored all the same."
         return None
-
-
-def pack_points(points: dict[str, Any]) -> bytes:
-    """Packs ``Labelling.points`` for typed arrays of the page, little-endian.
-
-    Number of cells and whether there are positions (int32 each); then an array after the other: x, y, doubt (float32),
-    group (int32), label, prediction (int16), test (uint8).
-    """
-    n = len(points["label"])
-    has_positions = points["x"] is not None
-    places = {axis: points[axis] if has_positions else np.zeros(n, np.float32) for axis in ("x", "y")}
-    arrays = (
-        (places["x"], "<f4"),
-        (places["y"], "<f4"),
-        (points["doubt"], "<f4"),
-        (points["group"], "<i4"),
-        (points["label"], "<i2"),
-        (points["prediction"], "<i2"),
-        (points["test"], "u1"),
-    )
-    head = np.array([n, has_positions], "<i4").tobytes()
-    return head + b"".join(np.asarray(values).astype(kind).tobytes() for values, kind in arrays)
 
 
 def page(reader: str) -> str:
@@ -230,7 +219,9 @@ def _add_reading(app: FastAPI, project: Labelling, background: Background, first
         kind: Literal["next", "test", "mistakes", "second"] = "next",
         n: Annotated[int, Query(ge=1, le=_MAX_QUEUE)] = 24,
     ) -> Response:
-        return _Json(project.queue(reader, n, kind=kind))
+        answer = _Json(project.queue(reader, n, kind=kind))
+        background.asked()
+        return answer
 
     @app.get("/v1/cells/{cell}")
     def one_cell(cell: _Cell, reader: _Reader) -> Response:
@@ -245,6 +236,10 @@ def _add_reading(app: FastAPI, project: Labelling, background: Background, first
     def points(reader: _Reader) -> Response:
         return Response(pack_points(project.points(reader)), media_type="application/octet-stream")
 
+    @app.get("/v1/forecast")
+    def forecast() -> Response:
+        return _Json(project.forecast())
+
     @app.get("/v1/disagreements")
     def disagreements() -> Response:
         return _Json({"cells": project.disagreements(), "agreement": project.agreement()})
@@ -252,6 +247,7 @@ def _add_reading(app: FastAPI, project: Labelling, background: Background, first
 
 def _add_writing(app: FastAPI, project: Labelling, background: Background) -> None:
     def after(answer: dict[str, Any]) -> Response:
+        background.asked()
         background.labelled()
         return _Json(answer)
 

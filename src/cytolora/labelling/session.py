@@ -15,14 +15,16 @@ from cytolora.core.cache_folder import default_cache
 from cytolora.core.text import counted, normal
 from cytolora.errors import ConfigError, CytoloraError, unknown_name
 from cytolora.labelling import export
+from cytolora.labelling.apart import Apart
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
 from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
-from cytolora.labelling.project import groups_in_words, read_project, write_description
+from cytolora.labelling.points import points_of
+from cytolora.labelling.project import FEATURES, groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
-from cytolora.labelling.refit import Refit, prepare, refit
+from cytolora.labelling.refit import Refit, prepare, refit, refit_file
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
 
@@ -40,11 +42,12 @@ class Labelling:
     ``refit``. Labels are on disk when a method that writes returns.
     """
 
-    def __init__(self, folder: AnyPath, *, cache: AnyPath | None = None) -> None:
+    def __init__(self, folder: AnyPath, *, cache: AnyPath | None = None, refits_apart: bool = False) -> None:
         """Opens a project.
 
         Args:
             cache: Of features; the common one if None.
+            refits_apart: Fits the classifier in a process of its own, which ``close`` ends.
 
         Raises:
             DataError: If the folder is no project, is damaged, or was written by a newer version.
@@ -60,6 +63,7 @@ class Labelling:
         self._features: Features | None = None
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
+        self._apart = Apart() if refits_apart else None
         self.groups = groups_in_words(self._project)
         """What counts as a group, in words."""
         self._take_features(load_features(self._project))
@@ -80,9 +84,22 @@ class Labelling:
         return self._board.votes.last_entry
 
     def close(self) -> None:
-        """Closes the journal; nothing is lost without it."""
+        """Closes the journal and ends a refit; nothing is lost without it."""
+        if self._apart is not None:
+            self._apart.close()
         with self._lock:
             self._board.close()
+
+    def prepare(self) -> None:
+        """Loads what the first refit computes with, so that it does not wait for that.
+
+        Raises:
+            EngineError: If a process of its own cannot be started.
+        """
+        if self._apart is None:
+            prepare()
+        else:
+            self._apart.start()
 
     def start_features(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Computes the features of all cells, unless they are there; labelling goes on meanwhile.
@@ -90,7 +107,6 @@ class Labelling:
         Raises:
             CytoloraError: If that is not possible; ``overview`` shows the reason too.
         """
-        prepare()
         if self._features is not None:
             return
 
@@ -165,7 +181,7 @@ class Labelling:
             ConfigError: If the kind is unknown.
         """
         reader = normal(reader)
-        self._queues.prepare()
+        self._queues.prepare(n)
         with self._lock:
             self._board.catch_up()
             return [self._shown(one) for one in self._queues.draw(reader, n, kind)]
@@ -191,7 +207,11 @@ class Labelling:
         }
 
     def cell(self, reader: str, cell: int) -> dict[str, Any]:
-        """Returns one cell with its label, its history and the twelve cells that are most similar to it."""
+        """Returns one cell with its label, its history and the twelve cells that are most similar to it.
+
+        The history is the reader's own, and also that of others once she has labelled the cell: second readings are
+        blind.
+        """
         reader = normal(reader)
         self._check_cells([cell])
         features = self._features
@@ -199,11 +219,12 @@ class Labelling:
         with self._lock:
             self._board.catch_up()
             votes = self._board.votes
+            has_read = votes.of_reader(reader, cell) is not None
             return {
                 **self._described(cell),
                 "why": self._errors.get(cell, "You chose it."),
                 "label": votes.shown(reader, cell),
-                "history": votes.history(cell),
+                "history": [one for one in votes.history(cell) if has_read or one["reader"] == reader],
                 "similar": similar,
             }
 
@@ -223,26 +244,7 @@ class Labelling:
                 self._plane = plane(self._features)
         with self._lock:
             self._board.catch_up()
-            board, fitted, is_test = self._board, self._fitted, self._project.is_test
-            labels = board.codes.astype(np.int16)
-            if reader is not None:
-                for cell in np.flatnonzero(board.is_held).tolist():
-                    labels[cell] = board.code(board.votes.shown(reader, cell))
-            prediction = np.full(self.n_cells, -1, dtype=np.int16)
-            doubt = np.full(self.n_cells, np.nan, dtype=np.float32)
-            if fitted is not None:
-                prediction[~is_test] = fitted.predictions[~is_test]
-                doubt[~is_test] = fitted.doubt[~is_test]
-            x, y = (None, None) if self._plane is None else (self._plane[:, 0].copy(), self._plane[:, 1].copy())
-            return {
-                "x": x,
-                "y": y,
-                "label": labels,
-                "prediction": prediction,
-                "doubt": doubt,
-                "group": self._project.unit_index.astype(np.int32),
-                "test": is_test.astype(np.uint8),
-            }
+            return points_of(self._project, self._board, self._fitted, self._plane, reader)
 
     def picture(self, cell: int, size: int = 512) -> tuple[bytes, str]:
         """Returns a cell's own pixels as PNG, reduced where its longer edge has more than ``size``, never enlarged.
@@ -265,6 +267,14 @@ class Labelling:
         """Returns the running estimate from the drawn test cells, and the stopping hint."""
         with self._lock:
             return self._running.estimates(self._fitted)
+
+    def forecast(self) -> dict[str, Any]:
+        """Forecasts the balanced accuracy with twice the training labels, with an interval; takes seconds.
+
+        Returns:
+            labels, now, expected (value and both ends, or None where no number is given) and sentence.
+        """
+        return self._running.forecast(self._lock, self._apart)
 
     def disagreements(self) -> list[dict[str, Any]]:
         """Returns the cells whose readers differ."""
@@ -412,14 +422,16 @@ class Labelling:
     def _fit(self, features: Features | None, training: Mapping[int, int]) -> Refit | None:
         assert features is not None
         cells, units = list(training), self._project.units
-        return refit(
-            features,
+        given = (
             self._board.is_usable,
             cells,
             [training[cell] for cell in cells],
             [units[cell] for cell in cells],
-            num_classes=len(self.classes),
+            len(self.classes),
         )
+        if self._apart is None:
+            return refit(features, *given)
+        return self._apart.call(refit_file, self._project.folder / FEATURES, *given)
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
         """Writes path, label, subset and group of the labelled cells; to ``labels.csv`` of the project if None.

@@ -3,6 +3,7 @@
 from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from cytolora.errors import ConfigError
 from cytolora.labelling.journal import Entry
@@ -149,10 +150,19 @@ class Votes:
         """Returns the cells whose readers differ, adjudicated ones included."""
         return [cell for cell in self.cells() if len(set(self.by_reader(cell).values())) > 1]
 
-    def history(self, cell: int) -> list[dict[str, str | int]]:
-        """Returns every label entry of a cell, undone ones too, the oldest first."""
+    def history(self, cell: int) -> list[dict[str, Any]]:
+        """Returns every label entry of a cell, the oldest first; ``undone``: its reader took it back."""
+        stacks = (*self._of.get(cell, {}).values(), self._adjudicated.get(cell, []))
+        stands = {number for stack in stacks for number, _ in stack}
         return [
-            {"entry": one.number, "reader": one.reader, "value": one.value, "how": one.how, "time": one.time}
+            {
+                "entry": one.number,
+                "reader": one.reader,
+                "value": one.value,
+                "how": one.how,
+                "time": one.time,
+                "undone": one.number not in stands,
+            }
             for one in self._labels.values()
             if cell in one.cells
         ]

@@ -214,3 +214,11 @@ class Session:
         """Returns class indices, int64 [images]."""
         index = {label: position for position, label in enumerate(self.manifest.classes)}
         return torch.tensor([index[sample.label] for sample in samples], dtype=torch.int64)
+
+    def soft_labels_of(self, samples: Sequence[Sample]) -> Float32[Tensor, "images classes"] | None:
+        """Returns the share of each class, 1 of a label that is all there is; None where no image has a soft one."""
+        if not any(sample.shares for sample in samples):
+            return None
+        classes = self.manifest.classes
+        rows = [dict(sample.shares) or {sample.label: 1.0} for sample in samples]
+        return torch.tensor([[row.get(name, 0.0) for name in classes] for row in rows], dtype=torch.float32)

@@ -14,8 +14,9 @@ from quick_fit import quick_fit
 from scipy.optimize import curve_fit
 
 from cytolora.classifier.learning_curve.checks import back_test, lack_of_fit
+from cytolora.classifier.learning_curve.curve import Curve, Draw
 from cytolora.classifier.learning_curve.forecast import Forecast, forecast, in_words, plain, warnings
-from cytolora.classifier.learning_curve.measure import Curve, Draw, default_shots
+from cytolora.classifier.learning_curve.measure import default_shots
 from cytolora.classifier.learning_curve.power_law import fit_power_law
 from cytolora.cli.app import main
 from cytolora.data.manifest import Manifest, Sample

@@ -1,5 +1,6 @@
 """Many heads in one pass equal each head alone, with torch's own layers and optimiser."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -98,6 +99,21 @@ def test_one_draw_for_all_seeds_gives_the_bits_of_the_same_draw_for_each():
     repeated = fit_heads(features.repeat(2, 1, 1), labels.repeat(2, 1), TRAIN, **train)
     assert all(torch.equal(one, other) for one, other in zip(shared, repeated, strict=True))
     assert not torch.equal(shared[0][0], shared[0][1]), "seeds still differ in start and order"
+
+
+def test_a_soft_label_is_the_image_once_for_each_class_weighted_by_its_share():
+    """All images in one batch: shares of a half are two images, and every other one is there twice too."""
+    features, labels = torch.randn(20, 8, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
+    train = replace(TRAIN, batch_size=40)
+    other = torch.where(torch.arange(20) < 6, (labels + 1) % 3, labels)
+    shares = (F.one_hot(labels, 3) + F.one_hot(other, 3)).float() / 2
+    options = {"num_classes": 3, "learning_rates": [0.01, 0.1], "seeds": [1], "num_steps": 30}
+    soft = fit_heads(features[None], shares[None], train, **options)
+    twice = fit_heads(torch.cat([features, features])[None], torch.cat([labels, other])[None], train, **options)
+    for one, expected in zip(soft, twice, strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
+    hard = fit_heads(features[None], F.one_hot(labels, 3).float()[None], train, **options)
+    assert torch.equal(hard[0], fit_heads(features[None], labels[None], train, **options)[0])
 
 
 def test_other_draws_than_one_or_one_a_seed_are_refused():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from cytolora.config.method_kinds import ENSEMBLE, TWO_TOWERS, Weighting
+from cytolora.config.method_kinds import ENSEMBLE, TWO_TOWERS, ReaderLabels, Weighting
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.config.run import (
     LINEAR,
@@ -88,6 +88,9 @@ class FitOptions:
     """Divisions, from 2 to 100, that a head is trained and tested on besides: the accuracy to expect; 0: none."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     """bf16: of adapter training; int8: of frozen features, on a CPU. Heads are trained in fp32 in any case."""
+    reader_labels: ReaderLabels = "agreed"
+    """Of a project of ``cytolora label``: ``agreed``, cells on which readers differ and nobody decided left out; or
+    ``soft``, such cells trained on with the share of readers who gave each class."""
     label_map: _MaybePath = Converted(as_path_or_none, None)
     """CSV with columns from,to[,order] that renames or joins classes."""
     pool: _MaybePath = Converted(as_path_or_none, None)
@@ -111,6 +114,7 @@ class FitOptions:
         if min(self.learning_rates, default=1.0) <= 0:
             raise ConfigError(f"Learning rates are above 0, got {min(self.learning_rates)}.")
         self._check_ensemble()
+        self._check_reader_labels()
         if self.shots is not None and self.shots < 1:
             raise ConfigError(f"shots is a number of training images per class, at least 1, got {self.shots}.")
         check_seed(self.seed)
@@ -123,6 +127,14 @@ class FitOptions:
             raise ConfigError(f"repeats is a number of divisions, from 2 to {_MAX_REPEATS}, or 0, got {self.repeats}.")
         if not 0 < self.coverage < 1:
             raise ConfigError(f"coverage is a share in (0, 1), got {self.coverage}. For 90 % write 0.9.")
+
+    def _check_reader_labels(self) -> None:
+        if self.reader_labels not in get_args(ReaderLabels):
+            raise unknown_name("kind of reader labels", self.reader_labels, get_args(ReaderLabels))
+        if self.reader_labels == "soft" and self.label_map is not None:
+            raise ConfigError(
+                "Soft labels are shares of the project's classes, and a label map makes others. Leave one out."
+            )
 
     def _check_ensemble(self) -> None:
         if self.ensemble_weights not in get_args(Weighting):
@@ -204,6 +216,11 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
         return _choose_ensemble(options, inputs, device, own)
     method = options.method or (LINEAR if device == "cpu" else "lora")
     entry = _checked(method)
+    if options.reader_labels == "soft" and method != LINEAR:
+        raise ConfigError(
+            f"Soft labels (--reader-labels) are trained on by the method {LINEAR}, and {method} takes one class a "
+            f"cell. Choose --method {LINEAR}, or leave --reader-labels out."
+        )
     if options.precision == "int8":
         _check_int8(method, device)
     name, notes = _model(options, inputs, method, own)

@@ -30,7 +30,9 @@ def correct(manifest: Manifest, table: Path, source: Path | None = None) -> tupl
 
 def relabelled(manifest: Manifest, labels: Mapping[str, str]) -> tuple[Manifest, int]:
     """Puts labels by path in the place of the manifest's; returns how many changed."""
-    samples = tuple(replace(sample, label=labels.get(sample.path, sample.label)) for sample in manifest.samples)
+    samples = tuple(
+        replace(one, label=labels[one.path], shares=()) if one.path in labels else one for one in manifest.samples
+    )
     changed = sum(new.label != old.label for new, old in zip(samples, manifest.samples, strict=True))
     return replace(manifest, samples=samples), changed
 

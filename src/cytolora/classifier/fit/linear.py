@@ -88,8 +88,9 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
     view = scaled if protocol.head in HEADS else _as_they_are
     features, labels = view(session.features_of(split.train)), session.labels_of(split.train).numpy()
     groups, is_own = unit_names(split.train), np.array([not sample.is_added for sample in split.train])
+    soft = session.soft_labels_of(split.train)
     if num_folds(labels, groups, is_own) > 1:
-        head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own)
+        head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own, soft=soft)
         own = tuple(sample for sample in split.train if not sample.is_added)
         return Selected(head=head, calibration=split.val, folded=(head.held_out, own))
     select, calibration, notes = halves(split.val, session.manifest.name, needed_groups)
@@ -102,6 +103,7 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
         num_classes,
         seed=seed,
         groups=groups,
+        soft=soft,
     )
     return Selected(head=head, calibration=calibration, notes=notes)
 
@@ -115,19 +117,22 @@ def fit_by_folds(
     *,
     seed: int,
     is_scored: NDArray[np.bool_] | None = None,
+    soft: Tensor | None = None,
 ) -> Head:
     """Chooses the learning rate by stratified cross-validation over whole groups, then trains on everything.
 
     Args:
         features: Of the training images, float32 [images, feature_dim]; scaled to length 1 for a fitted head.
         is_scored: Images that the rate is chosen on and whose logits are returned; None: all. The rest is trained on.
+        soft: Labels that are trained on in the place of ``labels``, float32 [images, classes]; steps alone take them.
     """
     is_scored = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
     folds = num_folds(labels, groups, is_scored)
     held_out = np.zeros((len(protocol.learning_rates), len(labels), num_classes), dtype=np.float32)
     for train, left in divide(labels, groups, folds, seed=seed):
         inside: list[str] = [groups[int(index)] for index in train]
-        weights, biases = _heads(features[train], labels[train], inside, protocol, num_classes, seed)
+        own = None if soft is None else soft[train]
+        weights, biases = _heads(features[train], labels[train], inside, protocol, num_classes, seed, own)
         for row, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             held_out[row, left] = _apply(features[left], weight, bias)
     units = {group for group, counts in zip(groups, is_scored, strict=True) if counts}
@@ -140,6 +145,7 @@ def fit_by_folds(
         seed=seed,
         held_out=held_out[:, is_scored],
         held_out_labels=labels[is_scored],
+        soft=soft,
         chosen_on=f"cross-validation in {folds} folds over {len(units)} {unit} of the training images",
     )
 
@@ -154,9 +160,10 @@ def fit_by_validation(
     *,
     seed: int,
     groups: Sequence[str] = (),
+    soft: Tensor | None = None,
 ) -> Head:
     """Chooses the learning rate on images set aside: for training sets too small to be divided again."""
-    weights, biases = _heads(features, labels, groups, protocol, num_classes, seed)
+    weights, biases = _heads(features, labels, groups, protocol, num_classes, seed, soft)
     return _final(
         features,
         labels,
@@ -165,6 +172,7 @@ def fit_by_validation(
         seed=seed,
         held_out=np.stack([_apply(validation, weight, bias) for weight, bias in zip(weights, biases, strict=True)]),
         held_out_labels=validation_labels,
+        soft=soft,
         chosen_on=f"{len(validation_labels)} held-out images",
     )
 
@@ -179,11 +187,12 @@ def _final(
     held_out: NDArray[np.float32],
     held_out_labels: NDArray[np.int64],
     chosen_on: str,
+    soft: Tensor | None,
 ) -> Head:
     """Chooses the learning rate by logits [rates, images, classes], and trains on all images."""
     best, tried = best_rate(protocol, held_out, held_out_labels)
     # At every rate, for the last bits depend on how many heads are trained together.
-    weights, biases = _heads(features, labels, groups, protocol, held_out.shape[2], seed)
+    weights, biases = _heads(features, labels, groups, protocol, held_out.shape[2], seed, soft)
     return Head(
         state=head_state(weights[best].clone(), biases[best].clone()),
         learning_rate=protocol.learning_rates[best],
@@ -203,6 +212,7 @@ def _heads(
     protocol: Protocol,
     num_classes: int,
     seed: int,
+    soft: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Trains one head for every rate: weights [rates, classes, feature_dim] and biases [rates, classes]."""
     if protocol.head in HEADS:
@@ -213,7 +223,7 @@ def _heads(
         return state["head.weight"].unsqueeze(0), state["head.bias"].unsqueeze(0)
     weights, biases, _ = fit_heads(
         features.unsqueeze(0),
-        torch.from_numpy(labels).unsqueeze(0),
+        (torch.from_numpy(labels) if soft is None else soft).unsqueeze(0),
         protocol.train,
         num_classes=num_classes,
         learning_rates=protocol.learning_rates,

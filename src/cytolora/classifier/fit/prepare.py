@@ -173,7 +173,7 @@ def summary(cells: Cells) -> list[str]:
 
 
 def _and_added(cells: Cells) -> str:
-    number = sum(one.is_added for one in cells.found)
+    number = sum(one.is_added and not one.shares for one in cells.found)
     return f" ({number} of them added)" if number else ""
 
 

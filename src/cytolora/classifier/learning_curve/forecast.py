@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolora.classifier.learning_curve.checks import MIN_FIT, MIN_POINTS, BackTest, back_test, lack_of_fit
-from cytolora.classifier.learning_curve.measure import Curve, rounded_up
+from cytolora.classifier.learning_curve.curve import Curve, rounded_up
 from cytolora.classifier.learning_curve.power_law import PowerLaw, fit_power_law
 from cytolora.errors import ConfigError
 from cytolora.metrics.intervals import MIN_GROUPS_APPROXIMATE
@@ -58,6 +58,16 @@ class Forecast:
             min(low, float(self.law.needed(self.target - error))),
             max(high, float(self.law.needed(self.target + error))),
         )
+
+    def at(self, labels: float) -> tuple[float, float, float]:
+        """Returns the balanced accuracy expected with so many labels, and its interval, in [0, 1].
+
+        The interval is that of 95 % of the resamples with the back-test's error added and taken away.
+        """
+        error = 0.0 if self.back_test is None else self.back_test.bound
+        low, high = _interval(self.laws.at([labels])[:, 0])
+        value = float(self.law.at([labels])[0])
+        return min(max(value, 0.0), 1.0), max(min(low, value - error), 0.0), min(max(high, value + error), 1.0)
 
     @property
     def share_reaching(self) -> float:

@@ -60,6 +60,7 @@ async function drawDetail(row) {
   const before = [...$("similar").children].map((made) => Number(made.dataset.of));
   if (before.join() !== found.similar.join()) $("similar").replaceChildren(...found.similar.map((other) => thumbnail(other)));
   $("cell").querySelector(".now")?.replaceWith(statement(row.cell));
+  $("cell").querySelector(".history")?.replaceWith(historyOf(found.history));
   drawLabels();
 }
 
@@ -77,6 +78,22 @@ function statement(cell) {
   const value = labels.get(cell);
   const text = isWaiting(cell) ? "Not stored yet." : value ? `You said: ${value}.` : "";
   return element("p", text, "now", value && "set");
+}
+
+const HOW = { row: "in a row", lasso: "by lasso", import: "imported", adjudication: "decided" };
+let isHistoryOpen = false;
+
+function historyOf(entries) {
+  const made = element("details", "", "history"), list = document.createElement("ol");
+  made.hidden = !entries.length;
+  made.open = isHistoryOpen;
+  made.addEventListener("toggle", () => { if (made.isConnected) isHistoryOpen = made.open; });
+  list.append(...entries.map(({ reader: who, value, how, time, undone }) => {
+    const ways = [HOW[how], undone && "taken back"].filter(Boolean).join(", ");
+    return element("li", `${who}: ${value}${ways ? ` (${ways})` : ""}, ${new Date(time).toLocaleString()}`, undone && "undone");
+  }));
+  made.append(element("summary", `History: ${entries.length === 1 ? "one entry" : `${entries.length} entries`}`), list);
+  return made;
 }
 
 function drawCell() {
@@ -100,7 +117,7 @@ function drawCell() {
   const texts = element("div", "", "texts");
   const share = row.share === "test" ? "Test share: read without a prediction, never trained on." : "";
   texts.append(element("p", row.why, "why"), element("p", share, "share-note"), element("p", row.name, "path"),
-    element("p", row.group ? `Group: ${row.group}` : "", "soft"), statement(row.cell));
+    element("p", row.group ? `Group: ${row.group}` : "", "soft"), statement(row.cell), historyOf([]));
   $("cell").replaceChildren(frame, texts);
   $("similar").replaceChildren();
   drawDetail(row);

@@ -127,6 +127,7 @@ async function start() {
   $("redo").addEventListener("click", doAgain);
   $("resend").addEventListener("click", resend);
   $("discard").addEventListener("click", discard);
+  $("forecast").addEventListener("toggle", drawForecast);
   $("finish").addEventListener("click", finish);
   $("back").addEventListener("click", () => goTo(at - 1));
   $("forth").addEventListener("click", () => goTo(at + 1));

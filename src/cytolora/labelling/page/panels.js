@@ -50,6 +50,13 @@ function drawEstimate() {
   $("estimate").replaceChildren(...made, more);
 }
 
+async function drawForecast() {  // takes seconds: only when it is opened
+  if (!$("forecast").open) return;
+  $("forecast-text").textContent = "Classifiers are fitted to parts of the labels…";
+  const found = await ask("v1/forecast").catch((error) => ({ sentence: error.message }));
+  $("forecast-text").textContent = found.sentence;
+}
+
 function drawMixture() {
   $("mixture").replaceChildren(...Object.entries(MIXTURE).map(([key, text]) => {
     const made = document.createElement("label"), slider = document.createElement("input");

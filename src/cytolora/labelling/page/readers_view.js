@@ -10,7 +10,8 @@ async function loadReaders() {
   const read = agreement.readers.length > 1
     ? `${agreement.cells} cells were read by more than one reader.${weights}`
     : "One reader so far. For a second reading, blind: another name above, then the cells “second reading, blind”.";
-  $("agreement").replaceChildren(element("h2", "Agreement"), element("p", read, "soft"), ...lines.map((line) => element("p", line)));
+  $("agreement").replaceChildren(element("h2", "Agreement"), element("p", read, "soft"), ...lines.map((line) => element("p", line)),
+    ...(agreement.caution ? [element("p", agreement.caution, "wrong")] : []));
   $("disagreements").replaceChildren(element("h2", "Cells to decide"),
     ...(cells.length ? cells.map(disagreement) : [element("p", "No cell has labels that differ.", "soft")]));
 }

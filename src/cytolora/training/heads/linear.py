@@ -20,7 +20,7 @@ _STEPS_TOLD = 100
 @torch.no_grad()
 def fit_heads(
     features: Float32[Tensor, "draws images features"],
-    labels: Int64[Tensor, "draws images"],
+    labels: Int64[Tensor, "draws images"] | Float32[Tensor, "draws images classes"],
     train: TrainSpec,
     *,
     num_classes: int,
@@ -42,7 +42,8 @@ def fit_heads(
 
     Args:
         features: Features of the training images of each seed; one draw alone where all seeds train on the same.
-        labels: Class indices.
+        labels: Class indices; or soft labels, the share of each class. Their cross-entropy is that of an image which is
+            there once for each class, weighted by its share.
         starts: Weight and bias that each seed's heads start from; drawn if None. The order of batches is the same.
         on_steps: Told the number of steps every 100 steps, and at the end.
         on_epoch: Given steps, weights, biases and losses after every epoch and the last step; training ends where it
@@ -68,7 +69,8 @@ def fit_heads(
         for rate_index in range(num_rates)
     ]
     table = features.reshape(-1, feature_dim)
-    truth = F.one_hot(labels.reshape(-1), num_classes).to(features.dtype)
+    one_hot_labels = labels if labels.is_floating_point() else F.one_hot(labels, num_classes)
+    truth = one_hot_labels.reshape(-1, num_classes).to(features.dtype)
     offsets = (torch.arange(num_seeds) % num_draws).unsqueeze(1) * num_images
     losses = torch.zeros(num_seeds, num_rates, device=device)
     orders = [batches(num_images, train.batch_size, num_steps, generator) for generator in generators]
