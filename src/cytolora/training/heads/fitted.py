@@ -34,6 +34,7 @@ from cytolora.training.heads.text_steps import (
     task_residual,
     tip_adapter_f,
 )
+from cytolora.training.heads.threads import numpys_threads
 from cytolora.training.heads.tree import hxe, tree_probabilities, tree_softmax
 
 State = dict[str, Tensor]
@@ -120,7 +121,8 @@ def _refusing_none(name: str, head: FittedHead) -> FittedHead:
 
     def fit(known: Labelled, val: Labelled, spec: HeadSpec, seed: int) -> State:
         checked([known])
-        return head.fit(known, val, spec, seed)
+        with numpys_threads():
+            return head.fit(known, val, spec, seed)
 
     if (inner := head.train) is None:
         return replace(head, fit=fit)
@@ -129,7 +131,8 @@ def _refusing_none(name: str, head: FittedHead) -> FittedHead:
         known: Sequence[Labelled], val: Sequence[Labelled], spec: HeadSpec, seeds: Sequence[int]
     ) -> list[SteppedHead]:
         checked(known)
-        return inner(known, val, spec, seeds)
+        with numpys_threads():
+            return inner(known, val, spec, seeds)
 
     return replace(head, fit=fit, train=train)
 
