@@ -141,6 +141,45 @@ def test_a_file_of_ones_own_is_not_overwritten(name: str, cells: Path, capsys: p
         assert not cli("check", cells, "--croissant", cells / "croissant.json", "--quiet")
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_description_named_as_data_is_one_line_with_its_version_and_the_folder(
+    version: str, cells: Path, capsys: pytest.CaptureFixture[str]
+):
+    described = cells / "croissant.json"
+    write_croissant(load_manifest(cells), described, spec=None, findings=())
+    described.write_text(described.read_text(encoding="utf-8").replace(VERSION, VERSION[:-3] + version))
+    assert cli("check", described, "--quiet") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"describes a dataset (Croissant {version})" in said
+    assert f"the folder that it lies in, {cells}" in said
+
+
+def test_what_the_author_wrote_into_the_description_stays_when_it_is_written_again(
+    cells: Path, capsys: pytest.CaptureFixture[str]
+):
+    described = cells / "croissant.json"
+    assert not cli("check", cells, "--croissant", described, "--quiet")
+    mine = {"license": "CC-BY-4.0", "creator": [{"@type": "Person", "name": "A. Author"}]}
+    before = json.loads(described.read_text(encoding="utf-8"))
+    described.write_text(json.dumps({**before, **mine}), encoding="utf-8")
+    capsys.readouterr()
+    assert not cli("check", cells, "--croissant", described, "--quiet")
+    assert json.loads(described.read_text(encoding="utf-8")) == {**before, **mine}
+    assert "No file tells its url, datePublished" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_description_of_another_version_is_not_replaced(cells: Path, capsys: pytest.CaptureFixture[str]):
+    described = cells / "croissant.json"
+    described.write_text(json.dumps({"conformsTo": "http://mlcommons.org/croissant/1.0", "name": "mine"}))
+    before = described.read_bytes()
+    assert cli("check", cells, "--croissant", described, "--quiet") == 2
+    assert "of another version (http://mlcommons.org/croissant/1.0): it would be lost" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert described.read_bytes() == before
+    assert not described.with_name("croissant.json.csv").exists()
+
+
 def test_a_zip_file_is_to_be_unpacked_first(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", cells)
     assert cli("check", packed, "--croissant", tmp_path / "c.json", "--quiet") == 2

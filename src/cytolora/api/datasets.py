@@ -10,7 +10,7 @@ from cytolora.core.arguments import AnyPath, as_named_paths, as_path, as_path_or
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
-from cytolora.data.datasets import DATASETS, load_manifest
+from cytolora.data.datasets import DATASETS, load_manifest, manifest_of
 from cytolora.data.manifest import Manifest
 from cytolora.errors import ConfigError
 
@@ -62,6 +62,23 @@ def load_dataset(
     else:
         manifest = load_manifest(data, dataset, reading=reading, strict=strict)
     return _with_files(manifest, split, label_map)
+
+
+def _manifest(
+    data: AnyPath | Mapping[str, AnyPath] | Manifest,
+    dataset: str | None,
+    *,
+    split: AnyPath | None,
+    label_map: AnyPath | None,
+    pool: AnyPath | None,
+    reading: ReadOptions,
+) -> Manifest:
+    """Reads a dataset as ``load_dataset``, or takes one that was read already; label map and split act on either."""
+    if not isinstance(data, Manifest):
+        return load_dataset(data, dataset, split=split, label_map=label_map, pool=pool, reading=reading)
+    if pool is not None:
+        raise ConfigError("The dataset was read already, so that `pool` would not act; give it to load_dataset.")
+    return _with_files(manifest_of(data, dataset, reading=reading), split, label_map)
 
 
 def _with_files(manifest: Manifest, split: AnyPath | None, label_map: AnyPath | None) -> Manifest:
@@ -121,11 +138,7 @@ def check(
     from cytolora.core.files import write_text
 
     page, progress = as_path_or_none(page, "page"), progress or default_progress()
-    manifest = (
-        data
-        if isinstance(data, Manifest)
-        else load_dataset(data, dataset, split=split, label_map=label_map, pool=pool, reading=reading)
-    )
+    manifest = _manifest(data, dataset, split=split, label_map=label_map, pool=pool, reading=reading)
     progress.begin("looking at images", len(manifest.samples), "images")
     found = audited(manifest, on_image=lambda: progress.done(1))
     if page is not None:
@@ -170,11 +183,7 @@ def split(
     from cytolora.data.splitting.split_files import write_split
     from cytolora.data.splitting.splits import assign_subsets
 
-    manifest = (
-        data
-        if isinstance(data, Manifest)
-        else load_dataset(data, dataset, label_map=label_map, pool=pool, reading=reading)
-    )
+    manifest = _manifest(data, dataset, split=None, label_map=label_map, pool=pool, reading=reading)
     spec = SplitSpec(by=by, ratios=ratios, seed=seed, copies="together", leave_out=leave_out)
     if canonical:
         check_canonical(spec, label_map=label_map is not None, reading=reading)
@@ -213,5 +222,5 @@ def convert(
     """
     from cytolora.data.exchange.formats import convert as write
 
-    as_read = data if isinstance(data, Manifest) else load_dataset(data, dataset, reading=reading)
-    return write(_with_files(as_read, split, label_map), to, as_path(out, "out"))[1]
+    manifest = _manifest(data, dataset, split=split, label_map=label_map, pool=None, reading=reading)
+    return write(manifest, to, as_path(out, "out"))[1]

@@ -67,20 +67,19 @@ def leakage(
     Raises:
         DataError: If no group is known.
     """
-    from cytolora.api.datasets import load_dataset
     from cytolora.api.session import open_session
     from cytolora.classifier.inference.classifier import Classifier
     from cytolora.classifier.leakage.encodings import of_bundle, of_session
     from cytolora.classifier.leakage.features import Effort
     from cytolora.classifier.leakage.measure import measure_leakage
     from cytolora.classifier.leakage.page import write_page
+    from cytolora.data.datasets import manifest_of
 
     if model is not None and bundle is not None:
         raise ConfigError("Name a model or a bundle, not both: a bundle has a backbone of its own.")
     effort, page = Effort(head=head, repeats=repeats, seed=seed), as_path_or_none(page, "page")
     on, progress, cache = as_device(device), progress or default_progress(), as_path(cache, "cache")
-    manifest = data if isinstance(data, Manifest) else load_dataset(data, dataset, reading=reading)
-    manifest = manifest.with_hashes()
+    manifest = manifest_of(data, dataset, reading=reading).with_hashes()
     names = as_names(positive, "positive")
     opened: Classifier | None = None
     if bundle is not None:

@@ -209,20 +209,18 @@ def embed(
         cache: Folder of decoded images and features.
         precision: Of the features; int8 is faster on a CPU with VNNI and nearly the same (docs/performance.md).
     """
-    from cytolora.api.datasets import load_dataset
     from cytolora.api.session import open_session
+    from cytolora.data.datasets import manifest_of
     from cytolora.training.embed import collected, read_embedding
     from cytolora.training.embed import embed as write
     from cytolora.training.embedding_files import OTHER_SUFFIXES, write_embedding
 
     out, on, progress = as_path(out, "out"), as_device(device), progress or default_progress()
-    if isinstance(data, Manifest) and reading != AS_IT_STANDS:
-        raise ConfigError("The dataset was read already, so that `reading` would not act; give it to load_dataset.")
     inputs = Inputs(data={}, weights=weights, weights_dir=weights_dir, trust_weights=trust_weights)
-    if isinstance(data, Manifest):
-        manifest = data
+    if labelled or isinstance(data, Manifest):
+        manifest = manifest_of(data, dataset, reading=reading)
     else:
-        manifest = load_dataset(data, dataset, reading=reading) if labelled else _unlabelled(data, reading)
+        manifest = _unlabelled(data, reading)
     session = open_session(
         manifest, model, inputs, cache=as_path(cache, "cache"), device=on, precision=precision, progress=progress
     )

@@ -1,6 +1,6 @@
 """Registry of named entries, built-in and from plug-ins, with one look-up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, Protocol, TypeVar
@@ -61,13 +61,17 @@ class Registry(Generic[Entry]):
         self._entries[entry.name] = entry
         return entry
 
-    def get(self, name: str) -> Entry:
-        """Returns the entry of that name; an unknown one is a ConfigError with the nearest known name."""
+    def get(self, name: str, *, offered: Iterable[str] | None = None) -> Entry:
+        """Returns the entry of that name; an unknown one is a ConfigError with the nearest known name.
+
+        Args:
+            offered: Names that the error proposes, where not every entry would do; all if None.
+        """
         self._load_plugins()
         if name not in self._entries:
             if self.file_hint and name.lower().endswith((".yaml", ".yml")):
                 raise ConfigError(f"Unknown {self.kind} {name!r}: it is a file, expected a name. {self.file_hint}")
-            error = unknown_name(self.kind, name, self._entries)
+            error = unknown_name(self.kind, name, self._entries if offered is None else offered)
             raise ConfigError(" ".join([str(error), *self._problems])) if self._problems else error
         return self._entries[name]
 

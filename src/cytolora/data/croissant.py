@@ -59,7 +59,8 @@ def write_croissant(
 
     Args:
         path: In the folder of the images or above it: the description names images relative to itself. What
-            is there is replaced if it is a description, too.
+            is there is replaced if it is a description in this version, too; what somebody wrote of ``_REQUIRED``
+            into it, and nothing here tells, is kept.
         spec: What is published of the dataset; None of one's own.
         findings: What was found in it, as biases and limitations.
 
@@ -70,10 +71,11 @@ def write_croissant(
         ConfigError: If ``path`` lies elsewhere, holds something else, or cannot be written.
     """
     below = _below(manifest.root, path)
-    _check_free(path)
+    told = _told_before(path)
     manifest = manifest.with_hashes()
     table, text = path.with_name(f"{path.name}.csv"), _table(manifest, below)
     described = _described(manifest, below, (table.name, sha256_text(text)), spec, list(findings))
+    described |= {key: value for key, value in told.items() if key not in described}
     try:
         write_json(path, described)
         write_text(table, text)  # last: without its description it would count as somebody's own
@@ -92,21 +94,31 @@ def _below(root: Path, path: Path) -> str:
     return "" if below == "." else f"{below}/"
 
 
-def _check_free(path: Path) -> None:
-    """Raises a ConfigError if a file is there that is no description, such as the table of the labels."""
+def _told_before(path: Path) -> dict[str, Any]:
+    """Returns what somebody wrote into an earlier description, where the specification asks for it.
+
+    Raises:
+        ConfigError: If a file is there that would be lost: no description, such as the table of the labels, or one in
+            another version.
+    """
     try:
-        standard = read_json(path.read_bytes())["conformsTo"]
+        described = read_json(path.read_bytes())
+        standard = described["conformsTo"]
     except FileNotFoundError:
         taken = path.with_name(f"{path.name}.csv")
         if os.path.lexists(taken):
             raise ConfigError(f"{taken} is there, and would be lost. Choose another --croissant.") from None
-        return
+        return {}
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError):
-        standard = ""
-    if "croissant" not in str(standard):
-        raise ConfigError(f"{path} is there and is no Croissant file: it would be lost. Choose another --croissant.")
+        standard, described = "", {}
+    conforms = standard if isinstance(standard, list) else [standard]
+    if VERSION in conforms:
+        return {key: described[key] for key in _REQUIRED if key in described}
+    other = next((one for one in conforms if "/croissant/" in str(one)), None)
+    kind = "no Croissant file" if other is None else f"a Croissant file of another version ({other})"
+    raise ConfigError(f"{path} is there and is {kind}: it would be lost. Choose another --croissant.")
 
 
 def _table(manifest: Manifest, below: str) -> str:

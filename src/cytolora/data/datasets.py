@@ -42,7 +42,7 @@ from cytolora.data.readers.tables import how_to_name
 from cytolora.data.readers.txt import TXT
 from cytolora.data.similar_names import with_label_findings
 from cytolora.data.walk import files_in, folders_in, listed_once
-from cytolora.errors import DataError, unknown_name
+from cytolora.errors import ConfigError, DataError, unknown_name
 
 DATASETS: Registry[DatasetSpec] = Registry("dataset")
 
@@ -98,6 +98,22 @@ def load_manifest(
     with listed_once():
         manifest = _read(outer, dataset, reading=reading, strict=strict)
     return with_label_findings(with_chosen_groups(manifest, reading.groups_from)).with_hashes()
+
+
+def manifest_of(
+    data: AnyPath | Manifest, dataset: str | None = None, *, reading: ReadOptions = AS_IT_STANDS
+) -> Manifest:
+    """Reads a dataset as ``load_manifest``, or returns one that was read already.
+
+    Raises:
+        ConfigError: If it was read already, and ``dataset`` or ``reading`` would not act.
+    """
+    if not isinstance(data, Manifest):
+        return load_manifest(data, dataset, reading=reading)
+    if dataset is not None or reading != AS_IT_STANDS:
+        option = "reading" if dataset is None else "dataset"
+        raise ConfigError(f"The dataset was read already, so that `{option}` would not act; give it to load_dataset.")
+    return data
 
 
 def _read(outer: Path, dataset: str | None, *, reading: ReadOptions, strict: bool) -> Manifest:

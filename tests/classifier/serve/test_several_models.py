@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("fastapi", reason="FastAPI is not installed")
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
 
+from chromium import chromium
 from prometheus_client.parser import text_string_to_metric_families
-from service import Colour, ask, form, png
+from service import Colour, ask, form, png, running
 from small_bundle import write_small_bundle
 
 from cytolora.classifier.bundle.manifest import to_text
@@ -254,3 +255,18 @@ def test_free_memory_is_that_of_the_machine_or_of_the_own_control_group(tmp_path
     assert free_memory_bytes(tmp_path) == 800 * 1024
     (group / "memory.max").write_text("4096\n")
     assert free_memory_bytes(tmp_path) == 4096
+
+
+@pytest.mark.slow
+def test_an_image_that_is_chosen_again_is_answered_by_another_model_which_the_page_names(model: Colour, tmp_path: Path):
+    (tmp_path / "cell.png").write_bytes(PICTURES[0])
+    models = {"cervix": model, "urine": Colour(model.contents, "urine")}
+    with running(make_app(models)) as url, chromium() as browser:
+        page = browser.new_page()
+        page.goto(url)
+        for name in models:
+            page.select_option("#model", name)
+            page.set_input_files("#files", [tmp_path / "cell.png"])
+            page.locator(".result .name", has_text=f"cell.png · {name}").wait_for()
+        assert page.locator(".result").count() == 2
+        assert page.input_value("#files") == ""

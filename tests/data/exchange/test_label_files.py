@@ -242,7 +242,10 @@ def test_the_command_says_what_is_lost_and_keeps_what_is_there(cells: Path, caps
     assert _convert(cells, "--to", "fiftyone", "--out", out) == 2
     assert "is not replaced" in capsys.readouterr().err.replace("\n", " ") or out.read_bytes() == before
     assert _convert(cells, "--to", "webdataset", "--out", cells / "x.tar") == 2
+    capsys.readouterr()
     assert _convert(cells, "--to", "coc", "--out", cells / "x.json") == 2
+    named = "Did you mean 'coco'? Known: coco, cvat, fiftyone, imagefolder, label-studio, qupath."
+    assert named in " ".join(capsys.readouterr().err.split())  # no format that is read alone
     assert _convert(cells, "--to", "coco", "--out", cells / "x.csv") == 2
     assert sorted(one.name for one in cells.iterdir()) == ["hsil", "labels.json", "manifest.csv", "nilm"]
 

@@ -25,7 +25,7 @@ from cytolora.config.run import FeaturePrecision
 from cytolora.core.arguments import AnyPath, OneOrMany, as_device, as_path_or_none
 from cytolora.core.progress import Progress
 from cytolora.core.tables import html_table
-from cytolora.data.datasets import load_manifest
+from cytolora.data.datasets import manifest_of
 from cytolora.data.imaging.pixels import Pixels
 from cytolora.data.imaging.views import evaluation_view, to_batch
 from cytolora.data.manifest import Manifest
@@ -213,7 +213,7 @@ class Classifier(Predictor[Tensor]):
         """
         from cytolora.classifier.inference.evaluate import evaluate  # it imports this module
 
-        manifest = data if isinstance(data, Manifest) else load_manifest(data, dataset, reading=reading)
+        manifest = manifest_of(data, dataset, reading=reading)
         return evaluate(self, manifest, on_seen=on_seen, page=page)
 
     def export(

@@ -187,7 +187,7 @@ def convert(manifest: Manifest, to: str, out: Path) -> tuple[ExchangeFormat, lis
             written.
     """
     written = {entry.name: entry for entry in FORMATS if entry.write is not None}
-    entry = FORMATS.get(to)
+    entry = FORMATS.get(to, offered=written)
     if entry.write is None:
         raise ConfigError(f"{to} is not written by `convert`; it writes {', '.join(written)}.")
     if out.suffix.lower() not in (entry.suffixes or ("",)):

@@ -20,6 +20,8 @@ _FOLDERS = re.compile(
 """Folders of exports that are looked into, two levels deep."""
 _MAX_BYTES = 16 * 2**20
 """Of the beginning of a JSON or XML file, and again of its end."""
+_CROISSANT = re.compile(rb"mlcommons\.org/croissant/(\d+(?:\.\d+)*)")
+"""What a Croissant file says that it conforms to (of RAI, a vocabulary, the version does not follow at once)."""
 _NUM_LOOKED_AT = 20
 """Files of one kind that are opened."""
 
@@ -36,9 +38,9 @@ class Export:
 
 
 def why_refused(path: Path) -> str:
-    """Says in one line which export a folder is and what to do; empty for everything else."""
+    """Says in one line which export a folder is, or a file that describes a dataset, and what to do; else empty."""
     if not path.is_dir():
-        return ""
+        return _why_described(path)
     files = files_of_export(path)
     for export in _EXPORTS:
         evidence = export.find(files)
@@ -46,6 +48,17 @@ def why_refused(path: Path) -> str:
             found = evidence.relative_to(path).as_posix()
             return f"{path} holds {found}: {export.name}, which is not read. {export.way_out}."
     return ""
+
+
+def _why_described(file: Path) -> str:
+    found = _CROISSANT.search(_ends(file)) if file.suffix.lower() in (".json", ".jsonld") else None
+    if found is None:
+        return ""
+    return (
+        f"{file} describes a dataset (Croissant {found[1].decode()}), and a description is not read as data: labels "
+        "come from the folder or table of the images. Name that, such as the folder that it lies in, "
+        f"{file.resolve().parent}."
+    )
 
 
 def files_of_export(path: Path) -> list[Path]:
@@ -78,14 +91,19 @@ def holding(suffix: str, *keys: str, least: int | None = None) -> Callable[[Sequ
 
 
 def _num_in(file: Path, keys: Sequence[str]) -> int:
+    text = _ends(file)
+    return sum(re.search(key.encode(), text) is not None for key in keys)
+
+
+def _ends(file: Path) -> bytes:
+    """Reads the beginning of a file and its end; nothing of one that cannot be read."""
     try:
         with file.open("rb") as opened:
             text = opened.read(_MAX_BYTES)
             opened.seek(max(opened.tell(), file.stat().st_size - _MAX_BYTES))
-            text += opened.read(_MAX_BYTES)
+            return text + opened.read(_MAX_BYTES)
     except OSError:
-        return 0
-    return sum(re.search(key.encode(), text) is not None for key in keys)
+        return b""
 
 
 _YOLO_LINE = re.compile(rb"\s*\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}\s*$", re.MULTILINE | re.IGNORECASE)
