@@ -159,9 +159,12 @@ def test_what_the_author_wrote_into_the_description_stays_when_it_is_written_aga
 ):
     described = cells / "croissant.json"
     assert not cli("check", cells, "--croissant", described, "--quiet")
-    mine = {"license": "CC-BY-4.0", "creator": [{"@type": "Person", "name": "A. Author"}]}
+    mine = {"license": "CC-BY-4.0", "creator": [{"@type": "Person", "name": "A. Author"}], "citeAs": "Our paper."}
+    mine |= {"rai:annotatorDemographics": "Two cytologists."}
     before = json.loads(described.read_text(encoding="utf-8"))
-    described.write_text(json.dumps({**before, **mine}), encoding="utf-8")
+    conforms = [{"@id": one} for one in before["conformsTo"]]
+    told = {**before, **mine, "conformsTo": conforms, "name": "not its name"}
+    described.write_text(json.dumps(told), encoding="utf-8")
     capsys.readouterr()
     assert not cli("check", cells, "--croissant", described, "--quiet")
     assert json.loads(described.read_text(encoding="utf-8")) == {**before, **mine}

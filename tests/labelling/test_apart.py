@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,27 @@ def test_what_a_user_can_change_comes_back_as_it_was(apart: Apart, tmp_path: Pat
     with pytest.raises(DataError, match=r"features.npy is damaged"):
         apart.call(open_features, tmp_path / "features.npy")
     assert apart.call(os.getpid) == apart.start().pid
+
+
+def test_the_call_after_an_interrupted_one_gets_its_own_answer(apart: Apart) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    apart.call(os.getpid)  # it has started
+    timer = threading.Timer(0.2, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        apart.call(time.sleep, 5)
+    assert apart.call(abs, -7) == 7
+
+
+def test_a_fault_of_the_program_is_told_as_one_and_what_a_library_prints_is_no_answer(apart: Apart) -> None:
+    child = apart.call(os.getpid)
+    with pytest.raises(RuntimeError, match="invalid literal for int"):
+        apart.call(int, "x")
+    apart.call(print, "printed", flush=True)
+    apart.call(os.write, 1, b"printed by C")
+    assert apart.call(os.getpid) == child
 
 
 def test_a_child_ends_when_its_parent_is_killed() -> None:

@@ -88,3 +88,18 @@ def test_a_manifest_with_shards_of_no_image_is_refused(tmp_path: Path):
     (tmp_path / "_manifest.json").write_text('{"version": 1, "shard_size": 0}')
     with pytest.raises(ConfigError, match="no manifest of version 1"):
         ShardFolder(root=tmp_path).manifest()
+
+
+def test_a_job_of_slurm_needs_no_sbatch_and_leaves_the_folder_to_the_command_that_submitted_it(
+    drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", "")
+    out = tmp_path / "out"
+    embed(drawn_cells, "--unlabelled", "--out", out, "--shard-size", "64")
+    before = (out / "_manifest.json").read_bytes()
+    other = out / "part-000009-0123456789abcdef.parquet"  # of images that this job does not see
+    shutil.copy(next(out.glob("part-*.parquet")), other)
+    as_job = ("--slurm-worker", "--engine", "slurm", "--workers", "2", "--slurm", "time=5")
+    embed(drawn_cells, "--unlabelled", "--out", out, "--shard-size", "64", *as_job)
+    assert other.exists()
+    assert (out / "_manifest.json").read_bytes() == before

@@ -57,8 +57,11 @@ class ShardOptions:
                 "Shards need torch, which is not installed. Leave out --engine, --workers and --shard-size."
             ) from error
         given = Sharding(shard_size=self.shard_size, engine=self.engine, workers=workers)
-        given.chosen().check_ready(workers)
-        return replace(given, engine="inline", workers=THIS_PROCESS) if self.slurm_worker else given
+        engine = given.chosen()
+        if self.slurm_worker:  # on a node, which may have no sbatch
+            return replace(given, engine="inline", workers=THIS_PROCESS, is_job=True)
+        engine.check_ready(workers)
+        return given
 
     def machine_of_driver(self, machine: MachineOptions) -> MachineOptions:
         """Returns where this process computes: a device is asked of the jobs, not of the machine that submits them."""

@@ -59,8 +59,8 @@ def write_croissant(
 
     Args:
         path: In the folder of the images or above it: the description names images relative to itself. What
-            is there is replaced if it is a description in this version, too; what somebody wrote of ``_REQUIRED``
-            into it, and nothing here tells, is kept.
+            is there is replaced if it is a description in this version, too; what somebody wrote into it, and
+            nothing here tells, is kept.
         spec: What is published of the dataset; None of one's own.
         findings: What was found in it, as biases and limitations.
 
@@ -75,7 +75,7 @@ def write_croissant(
     manifest = manifest.with_hashes()
     table, text = path.with_name(f"{path.name}.csv"), _table(manifest, below)
     described = _described(manifest, below, (table.name, sha256_text(text)), spec, list(findings))
-    described |= {key: value for key, value in told.items() if key not in described}
+    described |= {key: value for key, value in told.items() if described.get(key) in (None, UNKNOWN, [UNKNOWN])}
     try:
         write_json(path, described)
         write_text(table, text)  # last: without its description it would count as somebody's own
@@ -95,7 +95,7 @@ def _below(root: Path, path: Path) -> str:
 
 
 def _told_before(path: Path) -> dict[str, Any]:
-    """Returns what somebody wrote into an earlier description, where the specification asks for it.
+    """Returns an earlier description.
 
     Raises:
         ConfigError: If a file is there that would be lost: no description, such as the table of the labels, or one in
@@ -113,9 +113,10 @@ def _told_before(path: Path) -> dict[str, Any]:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError):
         standard, described = "", {}
-    conforms = standard if isinstance(standard, list) else [standard]
+    given = standard if isinstance(standard, list) else [standard]
+    conforms = [one.get("@id") if isinstance(one, dict) else one for one in given]
     if VERSION in conforms:
-        return {key: described[key] for key in _REQUIRED if key in described}
+        return described
     other = next((one for one in conforms if "/croissant/" in str(one)), None)
     kind = "no Croissant file" if other is None else f"a Croissant file of another version ({other})"
     raise ConfigError(f"{path} is there and is {kind}: it would be lost. Choose another --croissant.")

@@ -5,9 +5,9 @@ The child takes calls from a pipe, one after the other, and ends when its parent
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,16 +17,24 @@ from typing import ParamSpec, TypeVar
 from cytolora.errors import CytoloraError, EngineError
 from cytolora.labelling.refit import prepare
 
-_STARTS = "import sys; sys.path[:] = {path!r}; from cytolora.labelling.apart import main; main()"
+_STARTS = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent, from the first second
+    "import sys; sys.path[:] = {path!r}; from cytolora.labelling.apart import main; main()"
+)
 _NICENESS = 10
 """Of the child: where processors are few, who waits for a label comes first."""
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_ONE_THREAD = dict.fromkeys(_POOLS, "1")
 """Of the child's linear algebra: where other work keeps the processors busy, threads that wait for each other take
 eight times the processor time of a refit by one (docs/label.md), and a processor is left to the server."""
 _END_SECONDS = 10.0
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
+
+
+class _FaultError(Exception):
+    """An error of the program in the child, with its traceback as text."""
 
 
 class Apart:
@@ -68,6 +76,7 @@ class Apart:
         Raises:
             EngineError: If the child died.
             CytoloraError: That of the function.
+            RuntimeError: If the function raised another error, which is a fault of the program.
         """
         with self._calling:
             child = self.start()
@@ -83,6 +92,11 @@ class Apart:
                     f"The process that fits the classifier ended (exit code {child.returncode}). Free memory if it is "
                     "short; a new one is started after the next label. Every stored label is still there."
                 ) from error
+            except BaseException:  # interrupted: the next call would read this one's answer
+                _end(child)
+                raise
+        if isinstance(answer, _FaultError):
+            raise RuntimeError(str(answer))
         if isinstance(answer, CytoloraError):
             raise answer
         return answer
@@ -100,7 +114,8 @@ class Apart:
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
     child.kill()
-    child.wait(_END_SECONDS)
+    with suppress(subprocess.TimeoutExpired):  # it waits for a disk, and ends later
+        child.wait(_END_SECONDS)
     for pipe in (child.stdin, child.stdout):
         with suppress(OSError):  # what it has not read
             if pipe is not None:
@@ -109,10 +124,10 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 def main() -> None:
     """Answers the calls of standard input until its other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    calls, answers, sys.stdout = sys.stdin.buffer, sys.stdout.buffer, sys.stderr
+    calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
     prepare()
     with suppress(EOFError, BrokenPipeError):
         while True:
@@ -121,5 +136,7 @@ def main() -> None:
                 answer = function(*arguments, **named)
             except CytoloraError as error:
                 answer = error
+            except Exception:
+                answer = _FaultError(traceback.format_exc())
             pickle.dump(answer, answers, protocol=5)
             answers.flush()

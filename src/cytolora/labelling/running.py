@@ -85,11 +85,14 @@ class Running:
             board, units = self._board, self.project.units
             training = [(cell, label, units[cell]) for cell, label in board.training().items()]
             test = [(cell, int(board.codes[cell]), units[cell]) for cell in board.drawn() if board.codes[cell] >= 0]
-        if (lack := too_few(len(training), len(test))) is not None:
+        path = self.project.folder / FEATURES
+        lack = too_few(len(training), len(test))
+        if lack is None and not path.exists():
+            lack = "No forecast yet: the features of the cells are still being computed."
+        if lack is not None:
             return {"labels": 2 * len(training), "now": None, "expected": None, "sentence": lack}
         call = with_twice_the_labels if apart is None else partial(apart.call, with_twice_the_labels)
         about = self.project.about
-        path = self.project.folder / FEATURES
         return call(path, training, test, len(about.classes), groups_known=about.groups_known)
 
     def look(

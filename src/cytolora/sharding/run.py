@@ -37,6 +37,9 @@ class Sharding:
     engine: str | None = None
     """None: that which the workers ask for."""
     workers: Workers = THIS_PROCESS
+    is_job: bool = False
+    """Whether the command that submitted this one began the folder and finishes it: what this one lists hours later
+    may be other images."""
 
     def __post_init__(self) -> None:
         if self.shard_size is not None and self.shard_size < 1:
@@ -101,7 +104,8 @@ def run_shards(
     """
     engine, folder = how.chosen(), ShardFolder(root=out)
     size = job.size(how, folder)
-    folder.begin(job.kind, job.about, job.paths, size)
+    if not how.is_job:
+        folder.begin(job.kind, job.about, job.paths, size)
     progress.status(f"listing {job.unit}s")
     shards, missing = _cut(job, items, folder, size, progress)
     total = sum(shard.amount for shard in shards)
@@ -112,7 +116,7 @@ def run_shards(
         progress.done(num_stored)
     if missing:
         _compute(engine, Queue(waiting=missing), job, folder, how.workers, device, progress)
-    return _told(shards, folder, progress)
+    return _told(shards, folder, how, progress)
 
 
 def _cut(
@@ -163,12 +167,13 @@ def _compute(
         (folder.root / claims.FOLDER).rmdir()
 
 
-def _told(shards: Sequence[Shard], folder: ShardFolder, progress: Progress) -> list[dict[str, Any]]:
+def _told(shards: Sequence[Shard], folder: ShardFolder, how: Sharding, progress: Progress) -> list[dict[str, Any]]:
     found = [read_about(folder.part(shard)) for shard in shards]
     lost = [shard.file_name for shard, told in zip(shards, found, strict=True) if told is None]
     if lost:
         raise DataError(f"{folder.root / lost[0]} is damaged, or was removed meanwhile. Run the same command again.")
-    num_old = folder.finish(shards, {f"{shards[0].unit}s": sum(shard.amount for shard in shards)})
+    totals = {f"{shards[0].unit}s": sum(shard.amount for shard in shards)}
+    num_old = 0 if how.is_job else folder.finish(shards, totals)
     if num_old:
         progress.say(f"{counted(num_old, 'shard')} of what was changed or removed: replaced")
     return [told for told in found if told is not None]

@@ -14,12 +14,13 @@ from PIL import Image
 from quick_fit import quick_fit
 
 import cytolora
-from cytolora.classifier.fit.added import group_rule_of
+from cytolora.classifier.fit.added import group_rule_of, without_contradicted
 from cytolora.classifier.fit.prepare import Cells, read_cells, summary
 from cytolora.classifier.inference.evaluate import evaluate
 from cytolora.cli.app import main
 from cytolora.data.datasets import DATASETS
-from cytolora.data.manifest import Manifest
+from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.scan import ImageRecord, Records
 from cytolora.errors import ConfigError, DataError
 
 
@@ -354,3 +355,20 @@ def test_groups_of_new_cells_in_a_column_of_another_name_are_refused_or_taken(he
     save({"new_cells/000.png": "a"})
     with pytest.raises(DataError, match="found column 'patient_id', expected 'group'"):
         read_cells(Path("my_cells"), labels=Path("corrections.csv"), add="new_cells")
+
+
+def test_a_cell_that_readers_left_undecided_yields_to_its_copy_with_an_agreed_label(tmp_path: Path):
+    def sample(path: str, label: str, **more: Any) -> Sample:
+        return Sample(path=path, label=label, **more)
+
+    shares = (("asc", 0.5), ("hsil", 0.5))
+    undecided = [sample(name, "asc", shares=shares, is_added=True) for name in ("b.png", "c.png")]
+    agreed = [sample("a.png", "hsil"), sample("d.png", "asc", shares=shares)]
+    manifest = Manifest(name="cells", root=tmp_path, classes=("asc", "hsil"), samples=(*agreed, *undecided))
+    pixels = {"a.png": "1", "b.png": "1", "c.png": "2", "d.png": "3"}
+    records: Records = {
+        path: ImageRecord(sha256=path, pixel_sha256=content, signature=np.ones(32), size=(8, 8), conversion="")
+        for path, content in pixels.items()
+    }
+    left = without_contradicted(manifest, records)
+    assert [one.path for one in left.samples] == ["a.png", "c.png", "d.png"]

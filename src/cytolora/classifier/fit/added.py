@@ -20,6 +20,7 @@ from cytolora.data.formats import is_image
 from cytolora.data.grouping import as_known_groups
 from cytolora.data.imaging.marks import changed_rule
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.quality.scan import ImageRecord, Records
 from cytolora.data.readers.csv import TABLE
 from cytolora.data.readers.paths import PathIndex, slashed
 from cytolora.data.readers.tables import read_rows, refuse_other_names
@@ -175,6 +176,18 @@ def join(divided: Manifest, whole: Manifest) -> tuple[Manifest, list[str]]:
         )
     rule = f"{divided.split_rule}; {len(taken)} added images in train only" if taken else divided.split_rule
     return replace(with_added(divided, taken), split_rule=rule), notes
+
+
+def without_contradicted(manifest: Manifest, records: Records) -> Manifest:
+    """Leaves out cells that only soft labels brought, and whose pixels another cell has under an agreed label.
+
+    Readers could not decide on the one, and on the other they did.
+    """
+    undecided = {one.path for one in manifest.samples if one.is_added and one.shares}
+    pixels = {path: one.pixel_sha256 for path, one in records.items() if isinstance(one, ImageRecord)}
+    decided = {pixels.get(one.path) for one in manifest.samples if one.path not in undecided} - {None}
+    kept = (one for one in manifest.samples if one.path not in undecided or pixels.get(one.path) not in decided)
+    return replace(manifest, samples=tuple(kept)) if undecided else manifest
 
 
 def check_labels_agree(paths: Sequence[str], samples: Mapping[str, Sample]) -> None:

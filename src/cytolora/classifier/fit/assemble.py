@@ -20,7 +20,7 @@ from cytolora.classifier.fit.prepare import Prepared, summary
 from cytolora.classifier.fit.prompts import wording
 from cytolora.classifier.fit.train import Trained
 from cytolora.config.run import method_kind, to_plain
-from cytolora.core.files import json_bytes
+from cytolora.core.files import canonical_json, json_bytes, sha256_text
 from cytolora.core.findings import Finding, gravest_first, problems
 from cytolora.core.provenance import software
 from cytolora.data.manifest import Sample
@@ -96,6 +96,12 @@ def _used_backbone(prepared: Prepared) -> UsedBackbone:
     )
 
 
+def _soft_labels(samples: Sequence[Sample]) -> str:
+    """Returns a SHA-256 of the shares of the classes that were trained on, by image; empty where there are none."""
+    shares = {sample.path: list(sample.shares) for sample in samples if sample.shares}
+    return sha256_text(canonical_json(shares)) if shares else ""
+
+
 def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) -> Mapping[str, Any]:
     manifest, config, split = prepared.cells.manifest, prepared.config, prepared.split
     of_weights = problems(prepared.session.weight_findings)
@@ -109,6 +115,7 @@ def _training(prepared: Prepared, trained: Trained, marks: Sequence[Finding]) ->
         "findings": [one.plain() for one in gravest_first((*prepared.cells.findings, *of_weights, *marks))],
         "num_corrected_labels": prepared.cells.num_corrected,
         "num_added_images": sum(sample.is_added for sample in split.train),
+        **({"soft_labels": soft} if (soft := _soft_labels(split.train)) else {}),
         "images": {name: len(part) for name, part in parts.items()},
         "groups": {name: len({sample.group for sample in part} - {None}) for name, part in parts.items()},
         "amount": config.sampling.amount,

@@ -214,7 +214,7 @@ def choose_config(options: FitOptions, inputs: Inputs, device: str, own: Sequenc
     """
     if options.ensemble:
         return _choose_ensemble(options, inputs, device, own)
-    method = options.method or (LINEAR if device == "cpu" else "lora")
+    method = options.method or (LINEAR if device == "cpu" or options.reader_labels == "soft" else "lora")
     entry = _checked(method)
     if options.reader_labels == "soft" and method != LINEAR:
         raise ConfigError(

@@ -6,7 +6,15 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from cytolora.classifier.fit.added import Added, check_labels_agree, find_added, group_rule_of, join, with_added
+from cytolora.classifier.fit.added import (
+    Added,
+    check_labels_agree,
+    find_added,
+    group_rule_of,
+    join,
+    with_added,
+    without_contradicted,
+)
 from cytolora.classifier.fit.config import FitConfig
 from cytolora.classifier.fit.corrections import read_labels, relabelled
 from cytolora.classifier.fit.readers import Readings
@@ -118,6 +126,7 @@ def read_cells(
     begin("looking at images", len(whole.samples), "images")
     pixels = None if cache is None else PixelCache(cache / "pixels", whole.root, whole.decoding)
     records = scan(whole, pixels=pixels, on_image=on_image)
+    whole = without_contradicted(whole, records)
     looked = audit(whole, records=records)
     looked.check_readable()
     left = usable(whole, looked)

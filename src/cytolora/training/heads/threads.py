@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
+
+
+_inside = RLock()
+"""One at a time: the pools are the process's, and two threads would give them back each other's numbers."""
 
 
 @contextmanager
@@ -18,7 +23,7 @@ def numpys_threads() -> Iterator[None]:
     They bring pools of their own, of one thread a core whatever ``--threads`` says, whose threads wait by spinning: on
     two cores `ridge` took three times the CPU seconds, and every one of several workers would take all cores.
     """
-    with _pools().limit(limits=torch.get_num_threads(), user_api="blas"):
+    with _inside, _pools().limit(limits=torch.get_num_threads(), user_api="blas"):
         yield
 
 
