@@ -1,6 +1,6 @@
 """Fitted heads by method: training images to what is stored, and that to class probabilities."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -174,8 +174,8 @@ _HEADS: Mapping[str, FittedHead] = {
 class _Heads(Registry[FittedHead]):
     """Heads that refuse to be fitted to no image, those of plug-ins among them."""
 
-    def get(self, name: str) -> FittedHead:
-        return _refusing_none(name, super().get(name))
+    def get(self, name: str, *, offered: Iterable[str] | None = None) -> FittedHead:
+        return _refusing_none(name, super().get(name, offered=offered))
 
 
 HEADS: Registry[FittedHead] = _Heads(HEAD)

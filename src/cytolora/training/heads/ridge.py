@@ -46,8 +46,9 @@ class _Equations:
         memory[np.diag_indices(len(memory))] += penalty
         # transposed they are the same, and lie in memory as LAPACK takes them
         (posv,) = get_lapack_funcs(("posv",), (memory,))
+        is_lost = penalty < np.finfo(np.float64).eps * np.trace(self._squares)
         _, found, fault = posv(memory.T, self._products, lower=True, overwrite_a=True)
-        if fault:  # a penalty below the rounding of the squares
+        if fault or is_lost:  # a penalty below the rounding of the squares, which may hide that they are singular
             equations = self._squares + penalty * np.eye(len(memory))
             found = np.linalg.pinv(equations, hermitian=True) @ self._products
         weight = found.T
