@@ -367,7 +367,9 @@ def test_a_cell_that_readers_left_undecided_yields_to_its_copy_with_an_agreed_la
     manifest = Manifest(name="cells", root=tmp_path, classes=("asc", "hsil"), samples=(*agreed, *undecided))
     pixels = {"a.png": "1", "b.png": "1", "c.png": "2", "d.png": "3"}
     records: Records = {
-        path: ImageRecord(sha256=path, pixel_sha256=content, signature=np.ones(32), size=(8, 8), conversion="")
+        path: ImageRecord(
+            sha256=path, pixel_sha256=content, signature=np.ones(32, np.uint64), size=(8, 8), conversion=""
+        )
         for path, content in pixels.items()
     }
     left = without_contradicted(manifest, records)
