@@ -223,7 +223,7 @@ class Labelling:
             return {
                 **self._described(cell),
                 "why": self._errors.get(cell, "You chose it."),
-                "label": votes.shown(reader, cell) if has_read else None,
+                "label": votes.shown(reader, cell),
                 "history": [one for one in votes.history(cell) if has_read or one["reader"] == reader],
                 "similar": similar,
             }
