@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import blank_pdfs
 import numpy as np
 import pytest
+from blank_pdfs import program_without_pdfs
 from PIL import Image
 
 from cytolora.cli.app import main
@@ -114,19 +114,15 @@ def test_commands_read_shipped_files_and_write_reports_under_an_ascii_locale(dra
         "linear",
     )
     commands = [("ls", "presets"), (*grid, "--quiet", *data), ("report", "runs", "--out", "report", *data)]
-    program = f"""
-import sys
-sys.path.append({str(Path(blank_pdfs.__file__).parent)!r})
-from blank_pdfs import blank_pdfs
-from cytolora.cli.app import main
-with blank_pdfs():
-    for command in {commands!r}:
-        try:
-            main(command)
-        except SystemExit as stop:
-            assert not stop.code, command
-"""
-    warned = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning:cytolora", "-c", program]
+    warned = [
+        sys.executable,
+        "-X",
+        "warn_default_encoding",
+        "-W",
+        "error::EncodingWarning:cytolora",
+        "-c",
+        program_without_pdfs(commands),
+    ]
     done = subprocess.run(warned, cwd=tmp_path, env={**os.environ, **ASCII}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode("ascii", "replace")
     assert (tmp_path / "report" / "index.html").read_bytes().decode("utf-8")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import blank_pdfs
 import pytest
+from blank_pdfs import program_without_pdfs
 from platforms import PLATFORMS, run_on
 
 from cytolora.core.machine import num_cpus
@@ -25,18 +25,7 @@ def passes(platform: str, program: str, folder: Path) -> None:
 def test_windows_runs_resumes_and_reports_a_grid(drawn_cells: Path, tmp_path: Path):
     data = ("--data", f"synthetic={drawn_cells}")
     commands = [(*GRID, *data), (*GRID, *data), ("report", "runs", "--out", "report", *data)]
-    program = f"""
-sys.path.append({str(Path(blank_pdfs.__file__).parent)!r})
-from blank_pdfs import blank_pdfs
-from cytolora.cli.app import main
-with blank_pdfs():
-    for command in {commands!r}:
-        try:
-            main(command)
-        except SystemExit as stop:
-            assert not stop.code, command
-"""
-    passes("windows", program, tmp_path)
+    passes("windows", program_without_pdfs(commands), tmp_path)
     assert (tmp_path / "report" / "index.html").is_file()
     assert len([path for path in (tmp_path / "runs").iterdir() if (path / "metrics.json").is_file()]) == 4
     assert not [path for path in tmp_path.rglob(".cytolora-*") if path.name != ".cytolora-cache"]

@@ -1,8 +1,9 @@
 """Reports without drawings, most of the time of a report: for tests that look at other files of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 _BLANK = {"svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"></svg>', "png": b"\x89PNG blank"}
@@ -13,6 +14,22 @@ def blank_pdfs() -> Iterator[None]:
     """Writes an empty PDF wherever a figure would be rendered as one."""
     with _replaced({"to_pdf": _no_pdf, "_code": lambda: "blank PDFs"}):
         yield
+
+
+def program_without_pdfs(commands: Sequence[Sequence[str]]) -> str:
+    """Returns the code of another Python that gives some commands, and writes empty PDFs."""
+    return f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+from blank_pdfs import blank_pdfs
+from cytolora.cli.app import main
+with blank_pdfs():
+    for command in {commands!r}:
+        try:
+            main(command)
+        except SystemExit as stop:
+            assert not stop.code, command
+"""
 
 
 @contextmanager

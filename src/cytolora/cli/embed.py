@@ -17,7 +17,7 @@ from cytolora.cli.options import (
     ReadingOptions,
     WeightOptions,
 )
-from cytolora.cli.shard_options import ONE_FILE, ShardOptions
+from cytolora.cli.shard_options import ONE_FILE, ShardOptions, machine_of_driver
 from cytolora.core.arguments import is_url
 from cytolora.core.findings import gravest_first
 from cytolora.core.text import counted
@@ -159,7 +159,8 @@ def _embed_shards(
     from cytolora.sharding.embed import embed_shards
     from cytolora.sharding.items import of_manifest, of_sources
 
-    how, machine = shards.sharding(), shards.machine_of_driver(machine)
+    how = shards.sharding()
+    machine = machine_of_driver(machine, how)
     with heeding_signals(), show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = read()

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cytolora.cli.options import NO_WEIGHTS, THIS_MACHINE, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.own_backbones import open_any
 from cytolora.cli.progress import show_progress
-from cytolora.cli.shard_options import ONE_FILE, ShardOptions, refuse_with_shards
+from cytolora.cli.shard_options import ONE_FILE, ShardOptions, machine_of_driver, refuse_with_shards
 from cytolora.cli.slides import (
     check_several,
     make_pool,
@@ -102,7 +102,8 @@ def predict(
         raise ConfigError("--slide says which images are one slide for --transductive, as --slide-by; give it alone.")
     refuse_with_shards(shards, page=page, transductive=transductive)
     if cells is not None and shards.is_asked:
-        how, machine = shards.sharding(), shards.machine_of_driver(machine)
+        how = shards.sharding()
+        machine = machine_of_driver(machine, how)
         opened = open_any(bundle, files, machine, precision)
         of_slides = {"crop_um": crop_um, "mpp": mpp, "plane": plane}
         predict_on_slides(opened, paths, cells, out, how, machine, **of_slides, json_=json_, quiet=quiet)
@@ -177,7 +178,8 @@ def _predict_shards(
     from cytolora.core.stopping import heeding_signals
     from cytolora.sharding.predict import predict_shards
 
-    how, machine = shards.sharding(), shards.machine_of_driver(machine)
+    how = shards.sharding()
+    machine = machine_of_driver(machine, how)
     with heeding_signals(), show_progress(quiet=quiet) as progress:
         progress.status(f"opening {bundle}")
         opened = open_any(bundle, files, machine, precision)

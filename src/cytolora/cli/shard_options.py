@@ -47,7 +47,8 @@ class ShardOptions:
         Raises:
             ConfigError: If one is out of range, the engine cannot do it, or torch is not installed.
         """
-        workers = self._workers()
+        command = same_command("--slurm-worker")
+        workers = Workers(address=self.address, count=self.workers, batch=sbatch_options(self.slurm), command=command)
         try:
             from cytolora.sharding.run import Sharding
         except ModuleNotFoundError as error:
@@ -63,19 +64,13 @@ class ShardOptions:
         engine.check_ready(workers)
         return given
 
-    def machine_of_driver(self, machine: MachineOptions) -> MachineOptions:
-        """Returns where this process computes: a device is asked of the jobs, not of the machine that submits them."""
-        from cytolora.experiments.engines.registry import chosen_engine
-
-        is_batch = not self.slurm_worker and chosen_engine(self.engine, self._workers()).has_batch
-        return replace(machine, device="cpu") if is_batch else machine
-
-    def _workers(self) -> Workers:
-        command = same_command("--slurm-worker")
-        return Workers(address=self.address, count=self.workers, batch=sbatch_options(self.slurm), command=command)
-
 
 ONE_FILE = ShardOptions()
+
+
+def machine_of_driver(machine: MachineOptions, how: "Sharding") -> MachineOptions:
+    """Returns where this process computes: a device is asked of the jobs, not of the machine that submits them."""
+    return replace(machine, device="cpu") if how.chosen().has_batch else machine
 
 
 def refuse_with_shards(options: ShardOptions, **given: Any) -> None:

@@ -10,10 +10,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
+from cytolora.core.child_process import child_command, own_answers
 from cytolora.errors import CytoloraError, EngineError
 from cytolora.labelling.refit import prepare
 
@@ -55,11 +55,12 @@ class Apart:
             if self._is_closed:
                 raise EngineError("The project is closed; its classifier is not fitted again.")
             if self._child is None or self._child.poll() is not None:
-                path = [str(Path(folder).resolve()) for folder in sys.path]
-                command = [sys.executable, "-c", _STARTS.format(path=path)]
                 try:
                     self._child = subprocess.Popen(
-                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **_ONE_THREAD}
+                        child_command(_STARTS),
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        env={**os.environ, **_ONE_THREAD},
                     )
                 except OSError as error:
                     raise EngineError(
@@ -126,8 +127,7 @@ def main() -> None:
     """Answers the calls of standard input until its other end is gone."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    calls, answers = sys.stdin.buffer, own_answers()
     prepare()
     with suppress(EOFError, BrokenPipeError):
         while True:

@@ -58,24 +58,29 @@ def with_twice_the_labels(
         no number is given, and sentence.
     """
     cells, labels, units = (list(column) for column in zip(*training, strict=True))
+    drawn = [parts_of(labels, seed) for seed in range(_NUM_DRAWS)]
+    sizes = tuple(len(part) for part in drawn[0])
+    if len(set(sizes)) < len(sizes):
+        return _answer(2 * len(cells), None, None, "No forecast: the classes have too few labels each to be divided.")
     test_cells, test_labels, test_units = (list(column) for column in zip(*test, strict=True))
     rows = np.asarray(open_features(path)[np.array(cells + test_cells)])
+
+    def predicted(part: np.ndarray) -> np.ndarray:
+        return _predictions(rows, part, labels, units, num_classes)[len(cells) :]
+
+    by_all = predicted(drawn[0][-1])  # the last part is all of them, whatever was drawn
     draws = []
-    for seed in range(_NUM_DRAWS):
-        parts = parts_of(labels, seed)
-        predicted = [_predictions(rows, part, labels, units, num_classes)[len(cells) :] for part in parts]
+    for seed, parts in enumerate(drawn):
+        by_part = np.stack([*map(predicted, parts[:-1]), by_all])
         draws.append(
             Draw(
                 seed=seed,
                 test_labels=np.asarray(test_labels),
                 test_units=np.array(test_units),
-                is_right=np.stack(predicted) == np.asarray(test_labels),
+                is_right=by_part == np.asarray(test_labels),
                 learning_rates=(),
             )
         )
-    sizes = tuple(len(part) for part in parts_of(labels, 0))
-    if len(set(sizes)) < len(sizes):
-        return _answer(2 * len(cells), None, None, "No forecast: the classes have too few labels each to be divided.")
     curve = Curve(shots=sizes, draws=tuple(draws), available={}, by_group=groups_known, split_rule="")
     return _told(curve)
 

@@ -149,14 +149,9 @@ class Background:
 
 def page(reader: str) -> str:
     """Returns the page as one HTML document that loads nothing from elsewhere."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from cytolora.display.page_templates import page_templates
 
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("cytolora.labelling", "page"), PackageLoader("cytolora.display")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = page_templates("cytolora.labelling", folder="page", lstrip_blocks=False)
     return environment.get_template("label.html.j2").render(reader=reader)
 
 

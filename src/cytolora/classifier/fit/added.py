@@ -184,10 +184,12 @@ def without_contradicted(manifest: Manifest, records: Records) -> Manifest:
     Readers could not decide on the one, and on the other they did.
     """
     undecided = {one.path for one in manifest.samples if one.is_added and one.shares}
+    if not undecided:
+        return manifest
     pixels = {path: one.pixel_sha256 for path, one in records.items() if isinstance(one, ImageRecord)}
     decided = {pixels.get(one.path) for one in manifest.samples if one.path not in undecided} - {None}
     kept = (one for one in manifest.samples if one.path not in undecided or pixels.get(one.path) not in decided)
-    return replace(manifest, samples=tuple(kept)) if undecided else manifest
+    return replace(manifest, samples=tuple(kept))
 
 
 def check_labels_agree(paths: Sequence[str], samples: Mapping[str, Sample]) -> None:

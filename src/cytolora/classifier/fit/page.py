@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from cytolora.classifier.bundle.manifest import BundleManifest
@@ -17,6 +17,7 @@ from cytolora.classifier.leakage.tables import Table, of
 from cytolora.config.run import SUBSETS
 from cytolora.display import format as words
 from cytolora.display.figure import in_page
+from cytolora.display.page_templates import page_templates
 from cytolora.metrics.intervals import LEGEND
 
 
@@ -68,15 +69,7 @@ def _leakage(contents: BundleManifest) -> list[Table]:
 @cache
 def _environment() -> Environment:
     """Makes the templates' environment once a process, which compiles them."""
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("cytolora.classifier.fit"), PackageLoader(PACKAGE), PackageLoader("cytolora.display")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("cytolora.classifier.fit", PACKAGE)
     environment.filters |= {"percent": words.percent, "interval": words.interval, "svg": Markup}
     environment.globals |= {"count": words.count, "kappa": kappa_in_words}
     return environment

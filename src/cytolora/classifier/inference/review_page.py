@@ -125,7 +125,7 @@ def write_page(
     Raises:
         DataError: If there is nothing to show, too much, or a path stands twice.
     """
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # not where no page is asked for
+    from cytolora.display.page_templates import page_templates  # not where no page is asked for
 
     cells = list(cells)
     rows = [_row(cell, classes) for cell in cells]
@@ -139,12 +139,7 @@ def write_page(
         rows[index][_PICTURE:] = [cells[index].picture, 1]
     content = {"classes": list(classes), "keys": _KEYS[: len(classes)], "cells": rows}
     text = canonical_json(content)
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("cytolora.classifier.inference"), PackageLoader("cytolora.display")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = page_templates("cytolora.classifier.inference", lstrip_blocks=False)
     page = environment.get_template("review.html.j2").render(
         title=title,
         source=source,

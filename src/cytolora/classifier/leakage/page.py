@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from cytolora.classifier.leakage.report import LeakageReport
 from cytolora.classifier.leakage.tables import of, summary
 from cytolora.core.files import write_text
+from cytolora.display.page_templates import page_templates
 
 PACKAGE = "cytolora.classifier.leakage"
 """Holds the templates."""
@@ -19,13 +18,8 @@ def write_page(report: LeakageReport, path: Path) -> None:
 
 def render(report: LeakageReport) -> str:
     """Returns the page; equal reports give equal text."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader(PACKAGE), PackageLoader("cytolora.display")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("leakage.html.j2").render(
-        report=report, summary=summary(report), findings=report.findings(), tables=of(report)
+    return (
+        page_templates(PACKAGE)
+        .get_template("leakage.html.j2")
+        .render(report=report, summary=summary(report), findings=report.findings(), tables=of(report))
     )

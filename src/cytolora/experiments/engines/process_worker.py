@@ -15,6 +15,7 @@ from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from cytolora.core import stopping
+from cytolora.core.child_process import own_answers
 from cytolora.errors import CytoloraError
 from cytolora.experiments.engines.notices import Notice
 
@@ -57,8 +58,7 @@ def _work(module: str) -> None:
     for name in ("SIGINT", "SIGUSR1"):  # they may reach all processes of a terminal or a job; the first one decides
         if hasattr(signal, name):  # not all are on Windows
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    answers = Answers(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what any library prints is no answer
+    answers = Answers(own_answers())
     _send_notices(answers)
     told: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(sys.stdin.buffer, told), name="cytolora-driver", daemon=True).start()

@@ -9,19 +9,18 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any
 
 import torch
 
+from cytolora.core.child_process import child_command
 from cytolora.core.machine import num_cpus
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
@@ -220,10 +219,9 @@ class ProcessCrew:
             environment[_VISIBLE] = self.gpus[self.num_started % len(self.gpus)]
         self.num_started += 1
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
-        path = [str(Path(folder).resolve()) for folder in sys.path]
         try:
             popen = subprocess.Popen(
-                [sys.executable, "-c", _STARTS.format(path=path, worker=self.worker)],
+                child_command(_STARTS, worker=self.worker),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from cytolora.config.run import SUBSETS
 from cytolora.data.imaging.decode import decode
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.findings import Audit, Duplicate
 from cytolora.display import format as words
+from cytolora.display.page_templates import page_templates
 from cytolora.display.thumbnails import thumbnail
 from cytolora.errors import DataError
 
@@ -54,13 +53,7 @@ class _List:
 
 def render_audit(manifest: Manifest, audit: Audit) -> str:
     """Returns the page, complete in one file, of the audit of a manifest."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("cytolora.reporting.pages"), PackageLoader("cytolora.display")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("cytolora.reporting.pages")
     environment.filters |= {"percent": words.percent, "thousands": words.thousands}
     environment.globals |= {"count": words.count}
     return environment.get_template("audit.html.j2").render(**_context(manifest, audit))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from cytolora.display import format as words
+from cytolora.display.page_templates import page_templates
 from cytolora.experiments.stored_run import StoredRun
 from cytolora.metrics.intervals import LEGEND
 from cytolora.reporting.comparison.gains import Gain
@@ -150,15 +151,7 @@ def render(overview: Overview, sections: Sequence[Section], runs: Sequence[Store
 @cache
 def _environment() -> Environment:
     """Makes the templates' environment once a process, which compiles them."""
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("cytolora.reporting.pages"), PackageLoader(LEAKAGE), PackageLoader("cytolora.display")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("cytolora.reporting.pages", LEAKAGE)
     environment.filters |= {
         "percent": words.percent,
         "spread": plus_minus,
