@@ -70,10 +70,13 @@ def test_the_call_after_an_interrupted_one_gets_its_own_answer(apart: Apart) -> 
         os.kill(os.getpid(), signal.SIGINT)
 
     apart.call(os.getpid)  # it has started
-    timer = threading.Timer(0.2, interrupt)
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        apart.call(time.sleep, 5)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        threading.Timer(0.2, interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            apart.call(time.sleep, 5)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert apart.call(abs, -7) == 7
 
 
