@@ -19,10 +19,11 @@ from cytolora.labelling.apart import Apart
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
-from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
+from cytolora.labelling.encoders import Encoders
+from cytolora.labelling.features import Features, Space, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
 from cytolora.labelling.points import points_of
-from cytolora.labelling.project import FEATURES, groups_in_words, read_project, write_description
+from cytolora.labelling.project import groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit, prepare, refit, refit_file
 from cytolora.labelling.running import Running
@@ -47,7 +48,7 @@ class Labelling:
 
         Args:
             cache: Of features; the common one if None.
-            refits_apart: Fits the classifier in a process of its own, which ``close`` ends.
+            refits_apart: Fits the classifier, and trains LoRA, in processes of their own, which ``close`` ends.
 
         Raises:
             DataError: If the folder is no project, is damaged, or was written by a newer version.
@@ -60,7 +61,7 @@ class Labelling:
         self._progress: dict[str, Any] = {"done": 0, "total": self.n_cells, "error": None}
         self._fitted: Refit | None = None
         self._num_refits = 0
-        self._features: Features | None = None
+        self._encoders = Encoders(self._project, cache=self._cache, is_apart=refits_apart)
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
         self._apart = Apart() if refits_apart else None
@@ -79,12 +80,18 @@ class Labelling:
         return len(self._project.names)
 
     @property
+    def encoder(self) -> str:
+        """Name of the encoder whose features answer: ``frozen``, or ``lora``."""
+        return self._encoders.name
+
+    @property
     def last_entry(self) -> int:
         """Number of the last journal entry that was taken in."""
         return self._board.votes.last_entry
 
     def close(self) -> None:
-        """Closes the journal and ends a refit; nothing is lost without it."""
+        """Closes the journal and ends refits and training; nothing is lost without it."""
+        self._encoders.close()
         if self._apart is not None:
             self._apart.close()
         with self._lock:
@@ -107,7 +114,7 @@ class Labelling:
         Raises:
             CytoloraError: If that is not possible; ``overview`` shows the reason too.
         """
-        if self._features is not None:
+        if self._space is not None:
             return
 
         def told(done: int, total: int) -> None:
@@ -125,14 +132,19 @@ class Labelling:
             self._take_features(features)
 
     def _take_features(self, features: Features | None) -> None:
-        self._features = features
         if features is not None:
+            self._encoders.take_frozen(features)
             self._board.is_usable = usable(features)
             self._progress.update(done=self.n_cells, total=self.n_cells)
         self._renew_queues()
 
+    @property
+    def _space(self) -> Space | None:
+        return self._encoders.space
+
     def _renew_queues(self) -> None:
-        self._queues = Queues(project=self._project, board=self._board, features=self._features, fitted=self._fitted)
+        features = self._space and self._space.features
+        self._queues = Queues(project=self._project, board=self._board, features=features, fitted=self._fitted)
 
     def overview(self, reader: str) -> dict[str, Any]:
         """Returns what the page shows beside the cells: counts, progress, classifier, mixture and estimates."""
@@ -166,7 +178,8 @@ class Labelling:
                 "features": dict(self._progress),
                 "classifier": None
                 if fitted is None
-                else {"name": f"ridge on {about.model}", "labels": fitted.num_labels, "number": fitted.number},
+                else {"name": f"ridge on {fitted.encoder}", "labels": fitted.num_labels, "number": fitted.number},
+                "encoder": self._encoders.state(),
                 "mixture": dict(about.mixture),
                 "estimate": self.estimates(),
                 "can_undo": board.votes.can_undo(reader),
@@ -214,8 +227,8 @@ class Labelling:
         """
         reader = normal(reader)
         self._check_cells([cell])
-        features = self._features
-        similar = [] if features is None else nearest(features, cell, _NUM_SIMILAR)  # slow: labels do not wait for it
+        space = self._space
+        similar = [] if space is None else nearest(space.features, cell, _NUM_SIMILAR)  # slow: labels do not wait
         with self._lock:
             self._board.catch_up()
             votes = self._board.votes
@@ -240,8 +253,8 @@ class Labelling:
             reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
         """
         with self._one_plane:
-            if self._plane is None and self._features is not None:
-                self._plane = plane(self._features)
+            if self._plane is None and (space := self._space) is not None:
+                self._plane = plane(space.features)
         with self._lock:
             self._board.catch_up()
             return points_of(self._project, self._board, self._fitted, self._plane, reader)
@@ -398,6 +411,48 @@ class Labelling:
             self._running.project = self._project
             self._renew_queues()
 
+    def check_lora(self) -> None:
+        """Raises a ConfigError if LoRA cannot start now: it is running, or features or labels are missing."""
+        self._encoders.check(self._training())
+
+    def train_lora(self) -> bool:
+        """Trains LoRA on the training labels, and has its features answer from the next refit on; takes minutes.
+
+        Returns:
+            Whether it was trained; False where it was stopped.
+
+        Raises:
+            CytoloraError: If it cannot be trained.
+        """
+        is_trained = self._encoders.train(self._training())
+        if is_trained:
+            self._renew_features()
+        return is_trained
+
+    def stop_lora(self) -> None:
+        """Ends the training of LoRA; one before stays."""
+        self._encoders.stop()
+
+    def choose_encoder(self, name: str) -> None:
+        """Chooses whose features answer from the next refit on: ``frozen``, or ``lora``.
+
+        Raises:
+            ConfigError: If there is none of that name.
+        """
+        self._encoders.choose(name)
+        self._renew_features()
+
+    def _renew_features(self) -> None:
+        with self._one_plane:
+            self._plane = None
+        with self._lock:
+            self._renew_queues()
+
+    def _training(self) -> dict[int, int]:
+        with self._lock:
+            self._board.catch_up()
+            return self._board.training()
+
     def refit(self) -> dict[str, Any]:
         """Fits the classifier to all training labels; labelling goes on meanwhile.
 
@@ -406,21 +461,19 @@ class Labelling:
         """
         started = perf_counter()
         with self._one_refit:
-            with self._lock:
-                self._board.catch_up()
-                features, training = self._features, self._board.training()
-            fitted = None if features is None else self._fit(features, training)
+            training, space = self._training(), self._space
+            fitted = None if space is None else self._fit(space, training)
             if fitted is None:
                 return {"number": 0, "seconds": perf_counter() - started, "labels": len(training)}
             with self._lock:
                 self._num_refits += 1
-                self._fitted = replace(fitted, number=self._num_refits)
+                self._fitted = replace(fitted, number=self._num_refits, encoder=space.encoder)
                 self._renew_queues()
-            self._running.look(self._lock, self._fitted, lambda half: self._fit(features, half), training)
+            self._running.look(self._lock, self._fitted, lambda half: self._fit(space, half), training)
             return {"number": self._num_refits, "seconds": perf_counter() - started, "labels": len(training)}
 
-    def _fit(self, features: Features | None, training: Mapping[int, int]) -> Refit | None:
-        assert features is not None
+    def _fit(self, space: Space | None, training: Mapping[int, int]) -> Refit | None:
+        assert space is not None
         cells, units = list(training), self._project.units
         given = (
             self._board.is_usable,
@@ -428,10 +481,11 @@ class Labelling:
             [training[cell] for cell in cells],
             [units[cell] for cell in cells],
             len(self.classes),
+            space.seen,
         )
         if self._apart is None:
-            return refit(features, *given)
-        return self._apart.call(refit_file, self._project.folder / FEATURES, *given)
+            return refit(space.features, *given)
+        return self._apart.call(refit_file, space.path, *given)
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
         """Writes path, label, subset and group of the labelled cells; to ``labels.csv`` of the project if None.
