@@ -71,7 +71,7 @@ class Encoders:
         self.name = name
 
     def check(self, training: Mapping[int, int]) -> None:
-        """Raises a ConfigError if LoRA cannot be trained now: it is being trained, or features or labels are missing."""
+        """Raises a ConfigError if LoRA cannot be trained now: it runs, or features or labels are missing."""
         if self._one_training.locked():
             raise ConfigError("LoRA is being trained already. Stop it, or wait for it.")
         if self._frozen is None:

@@ -15,25 +15,24 @@ from cytolora.core.cache_folder import default_cache
 from cytolora.core.text import counted, normal
 from cytolora.errors import ConfigError, CytoloraError, unknown_name
 from cytolora.labelling import export
-from cytolora.labelling.apart import Apart
-from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
+from cytolora.labelling.board import Board
+from cytolora.labelling.classifier import Classifier
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
 from cytolora.labelling.encoders import Encoders
 from cytolora.labelling.features import Features, Space, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
+from cytolora.labelling.overview import counts_of
 from cytolora.labelling.points import points_of
 from cytolora.labelling.project import groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
-from cytolora.labelling.refit import Refit, prepare, refit, refit_file
+from cytolora.labelling.refit import Refit
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
 
 __all__ = ["Labelling", "create_project"]
 
 _NUM_SIMILAR = 12
-_KEYS = 9
-"""Classes that have a key of their own, 1 to 9."""
 
 
 class Labelling:
@@ -59,12 +58,9 @@ class Labelling:
         self._board = Board(self._project)
         self._errors: dict[int, str] = {}
         self._progress: dict[str, Any] = {"done": 0, "total": self.n_cells, "error": None}
-        self._fitted: Refit | None = None
-        self._num_refits = 0
-        self._encoders = Encoders(self._project, cache=self._cache, is_apart=refits_apart)
+        self._classifier = Classifier(self._project, cache=self._cache, is_apart=refits_apart)
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
-        self._apart = Apart() if refits_apart else None
         self.groups = groups_in_words(self._project)
         """What counts as a group, in words."""
         self._take_features(load_features(self._project))
@@ -91,9 +87,7 @@ class Labelling:
 
     def close(self) -> None:
         """Closes the journal and ends refits and training; nothing is lost without it."""
-        self._encoders.close()
-        if self._apart is not None:
-            self._apart.close()
+        self._classifier.close()
         with self._lock:
             self._board.close()
 
@@ -103,10 +97,7 @@ class Labelling:
         Raises:
             EngineError: If a process of its own cannot be started.
         """
-        if self._apart is None:
-            prepare()
-        else:
-            self._apart.start()
+        self._classifier.prepare()
 
     def start_features(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Computes the features of all cells, unless they are there; labelling goes on meanwhile.
@@ -139,8 +130,16 @@ class Labelling:
         self._renew_queues()
 
     @property
+    def _encoders(self) -> Encoders:
+        return self._classifier.encoders
+
+    @property
     def _space(self) -> Space | None:
         return self._encoders.space
+
+    @property
+    def _fitted(self) -> Refit | None:
+        return self._classifier.fitted
 
     def _renew_queues(self) -> None:
         features = self._space and self._space.features
@@ -151,40 +150,15 @@ class Labelling:
         reader = normal(reader)
         with self._lock:
             self._board.catch_up()
-            board, about, fitted = self._board, self._project.about, self._fitted
-            counts = _counts(board.codes, len(about.classes))
-            in_test = _counts(board.codes[self._project.is_test], len(about.classes))
-            predicted = [0] * len(counts) if fitted is None else _counts(fitted.predictions, len(counts))
             return {
-                "project": about.name,
-                "version": about.version,
-                "n_cells": self.n_cells,
-                "n_groups": int(self._project.unit_index.max()) + 1,
-                "groups_known": about.groups_known,
+                **counts_of(self._project, self._board, self._fitted),
                 "groups": self.groups,
-                "classes": [
-                    {
-                        "name": name,
-                        "key": str(at + 1) if at < _KEYS else "",
-                        "labels": counts[at],
-                        "test_labels": in_test[at],
-                        "predicted": predicted[at],
-                    }
-                    for at, name in enumerate(about.classes)
-                ],
-                "not_a_cell": int((board.codes == NO_CELL).sum()),
-                "unsure": int((board.codes == NOT_SURE).sum()),
-                "unreadable": int((~board.is_usable).sum()),
                 "features": dict(self._progress),
-                "classifier": None
-                if fitted is None
-                else {"name": f"ridge on {fitted.encoder}", "labels": fitted.num_labels, "number": fitted.number},
                 "encoder": self._encoders.state(),
-                "mixture": dict(about.mixture),
                 "estimate": self.estimates(),
-                "can_undo": board.votes.can_undo(reader),
-                "can_redo": board.votes.can_redo(reader),
-                "last_entry": board.votes.last_entry,
+                "can_undo": self._board.votes.can_undo(reader),
+                "can_redo": self._board.votes.can_redo(reader),
+                "last_entry": self.last_entry,
             }
 
     def queue(self, reader: str, n: int = 24, *, kind: str = "next") -> list[dict[str, Any]]:
@@ -287,7 +261,7 @@ class Labelling:
         Returns:
             labels, now, expected (value and both ends, or None where no number is given) and sentence.
         """
-        return self._running.forecast(self._lock, self._apart)
+        return self._running.forecast(self._lock, self._classifier.apart)
 
     def disagreements(self) -> list[dict[str, Any]]:
         """Returns the cells whose readers differ."""
@@ -461,31 +435,19 @@ class Labelling:
         """
         started = perf_counter()
         with self._one_refit:
-            training, space = self._training(), self._space
-            fitted = None if space is None else self._fit(space, training)
-            if fitted is None:
+            training, space, usable_now = self._training(), self._space, self._board.is_usable
+            fitted = space and self._classifier.fit(space, training, usable_now)
+            if space is None or fitted is None:
                 return {"number": 0, "seconds": perf_counter() - started, "labels": len(training)}
             with self._lock:
-                self._num_refits += 1
-                self._fitted = replace(fitted, number=self._num_refits, encoder=space.encoder)
+                self._classifier.fitted = fitted
                 self._renew_queues()
-            self._running.look(self._lock, self._fitted, lambda half: self._fit(space, half), training)
-            return {"number": self._num_refits, "seconds": perf_counter() - started, "labels": len(training)}
 
-    def _fit(self, space: Space | None, training: Mapping[int, int]) -> Refit | None:
-        assert space is not None
-        cells, units = list(training), self._project.units
-        given = (
-            self._board.is_usable,
-            cells,
-            [training[cell] for cell in cells],
-            [units[cell] for cell in cells],
-            len(self.classes),
-            space.seen,
-        )
-        if self._apart is None:
-            return refit(space.features, *given)
-        return self._apart.call(refit_file, space.path, *given)
+            def fit_half(half: Mapping[int, int]) -> Refit | None:
+                return self._classifier.fit(space, half, usable_now, counts=False)
+
+            self._running.look(self._lock, fitted, fit_half, training)
+            return {"number": fitted.number, "seconds": perf_counter() - started, "labels": len(training)}
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
         """Writes path, label, subset and group of the labelled cells; to ``labels.csv`` of the project if None.
@@ -508,7 +470,3 @@ def _used(client_id: str) -> ConfigError:
     return ConfigError(
         f"Nothing was stored: the id {client_id!r} belongs to another entry. Each request has an id of its own."
     )
-
-
-def _counts(codes: np.ndarray, number: int) -> list[int]:
-    return np.bincount(codes[codes >= 0], minlength=number).tolist()
