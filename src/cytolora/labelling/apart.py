@@ -131,17 +131,15 @@ class Apart:
         with self._starting:
             child = self._child
         if child is not None:
-            child.kill()
-
-    def close(self) -> None:
-        """Ends the child for good, in the middle of a call if need be."""
-        with self._starting:
-            self._is_closed = True
-            child = self._child
-        if child is not None:
             child.kill()  # a call that waits for it ends
             with self._calling:
                 _end(child)
+
+    def close(self) -> None:
+        """Ends the child for good."""
+        with self._starting:
+            self._is_closed = True
+        self.stop()
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

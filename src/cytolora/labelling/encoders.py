@@ -39,6 +39,8 @@ class Encoders:
         self._one_training = Lock()
         self._is_stopped = False
         self._training: dict[str, Any] | None = None
+        """Passes of an image done and in total, labels, and seconds that are left; None where it is not trained."""
+        self._began = 0.0, 0
         self._apart = (
             Apart("trains LoRA", "start it again then", niceness=_NICENESS, is_one_thread=False, on_told=self._told)
             if is_apart
@@ -90,7 +92,7 @@ class Encoders:
         self.check(training)
         with self._one_training:
             self._is_stopped = False
-            self._training = {"done": 0, "total": 0, "labels": len(training), "began": monotonic()}
+            self._training = {"done": 0, "total": 0, "labels": len(training), "left": None}
             folder, cache = self._project.folder, self._cache
             try:
                 if self._apart is None:
@@ -103,12 +105,20 @@ class Encoders:
                 raise
             finally:
                 self._training = None
+                if self._apart is not None:
+                    self._apart.stop()  # its memory, for a training that may never come again
             self.choose(WITH_LORA)
             return True
 
     def _told(self, done: int, total: int) -> None:
-        if (training := self._training) is not None:
-            training.update(done=done, total=total)
+        """Notes how far it is, and how long it takes at the pace since its first step: what it loads is not counted."""
+        if (training := self._training) is None:
+            return
+        if not training["total"]:
+            self._began = monotonic(), done
+        began, first = self._began
+        pace = (done - first) / max(monotonic() - began, 1e-9)
+        training.update(done=done, total=total, left=(total - done) / pace if pace else None)
 
     def stop(self) -> None:
         """Ends the training; the features of one before stay."""
@@ -128,11 +138,5 @@ class Encoders:
         return {
             "name": self.name,
             "has_lora": self._adapted is not None,
-            "training": training
-            and {
-                "done": training["done"],
-                "total": training["total"],
-                "labels": training["labels"],
-                "seconds": monotonic() - training["began"],
-            },
+            "training": None if training is None else dict(training),
         }

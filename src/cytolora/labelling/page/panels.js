@@ -70,10 +70,10 @@ function drawEncoder() {
   $("lora-text").className = problem && !training ? "wrong" : "soft";
 }
 
-function trainingText({ done, total, seconds, labels: given }) {
+function trainingText({ done, total, left, labels: given }) {
   if (!done) return `Begins, with ${plural(given, "label")}…`;
-  const left = Math.round((seconds * (total - done)) / done);
-  return `${percent(done / total)}, about ${left < 90 ? `${left} s` : `${Math.round(left / 60)} min`} left`;
+  if (left === null) return percent(done / total);
+  return `${percent(done / total)}, about ${left < 90 ? `${Math.round(left)} s` : `${Math.round(left / 60)} min`} left`;
 }
 
 const startLora = () => changeEncoder("v1/lora", { method: "POST" });
