@@ -79,13 +79,12 @@ def refit(
     if len(present) < 2:
         return None
     rows = np.asarray(features[np.asarray(cells)], dtype=np.float64)
-    folds, left = group_folds(encoded, list(units), seed=0), np.empty(0, dtype=np.int64)
+    folds = group_folds(encoded, list(units), seed=0)
+    left = np.concatenate([out for _, out in folds]) if folds else np.empty(0, dtype=np.int64)
+    is_new = np.array([cells[at] not in seen for at in left.tolist()], dtype=bool)
+    left = left[is_new]
     solver, penalty, temperature = RidgeSolver(rows, encoded), UNCHOSEN, 1.0
     left_out, held_out = np.empty(0, dtype=np.int64), np.empty((0, num_classes))
-    if folds:
-        left = np.concatenate([out for _, out in folds])
-        is_new = np.array([cells[at] not in seen for at in left.tolist()])
-        left = left[is_new]
     if len(left):
         candidates, tried = PENALTIES if seen else solver.contenders(folds, PENALTIES), []
         for candidate, all_scores in zip(candidates, solver.held_out(folds, candidates), strict=True):

@@ -7,7 +7,7 @@ given round differently by position. Elsewhere every pass has the same shape, th
 tests/training/test_features.py compares features bit for bit for every encoder family.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -106,7 +106,7 @@ def encoded(
     preprocess: Preprocess,
     device: torch.device,
     on_images: Callable[[int], None] = lambda images: None,
-) -> Iterator[tuple[Sequence[Sample], Float32[Tensor, "images features"]]]:
+) -> Generator[tuple[Sequence[Sample], Float32[Tensor, "images features"]], None, None]:
     """Yields some images with their features (``encode``), in the order given; none is read from a cache or kept.
 
     Args:
