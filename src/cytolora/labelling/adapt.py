@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from cytolora.config.components import CLOSED
+from cytolora.config.yaml import parse_spec
 from cytolora.core.files import write_json
 from cytolora.core.folders import staged_folder
 from cytolora.core.progress import SILENT
@@ -20,7 +22,7 @@ from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Split
 from cytolora.errors import ConfigError, DataError
 from cytolora.labelling.apart import tell
-from cytolora.labelling.features import Space, listed, load_features, open_features, unit_rows, usable
+from cytolora.labelling.features import Space, is_of_cells, listed, load_features, open_features, unit_rows, usable
 from cytolora.labelling.project import FEATURES, Project, read_project
 
 FOLDER, _ABOUT = "lora", "about.json"
@@ -39,6 +41,8 @@ class _About:
     trained_on: tuple[int, ...]
     """Cells."""
 
+    __pydantic_config__ = CLOSED
+
 
 def load_adapted(project: Project) -> Space | None:
     """Opens the features of the LoRA that was trained last; None where there are none of these cells.
@@ -48,14 +52,15 @@ def load_adapted(project: Project) -> Space | None:
     """
     folder = project.folder / FOLDER
     try:
-        plain = read_json((folder / _ABOUT).read_bytes())
-        about = _About(**{**plain, "trained_on": tuple(plain["trained_on"])})
+        about = parse_spec(read_json((folder / _ABOUT).read_bytes()), _About, str(folder / _ABOUT))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ConfigError as error:
+        raise DataError(f"{error} Remove {folder}, and train LoRA again.") from error
+    except (OSError, ValueError) as error:
         raise DataError(f"{folder / _ABOUT} is damaged: {error}. Remove {folder}, and train LoRA again.") from error
     features = open_features(folder / FEATURES)
-    if features.ndim != 2 or len(features) != len(project.names):
+    if not is_of_cells(features, len(project.names)):
         return None
     name = f"{about.model} with LoRA of {counted(len(about.trained_on), 'label')}"
     return Space(path=folder / FEATURES, features=features, encoder=name, seen=frozenset(about.trained_on))

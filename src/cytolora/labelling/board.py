@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from cytolora.core.text import counted
 from cytolora.errors import DataError
 from cytolora.labelling.journal import Draft, Entry, Journal
-from cytolora.labelling.project import JOURNAL, Project
+from cytolora.labelling.project import CELLS, JOURNAL, Project
 from cytolora.labelling.votes import NOT_A_CELL, UNSURE, Votes
 
 UNLABELLED, NO_CELL, NOT_SURE = -1, -2, -3
@@ -22,7 +23,7 @@ class Board:
         self._project = project
         self._code_of = {name: code for code, name in enumerate(project.about.classes)}
         self._code_of |= {NOT_A_CELL: NO_CELL, UNSURE: NOT_SURE}
-        self.journal = Journal(project.folder / JOURNAL)
+        self.journal = Journal(project.folder / JOURNAL, project.about.cells_sha256)
         self.votes = Votes()
         number = len(project.names)
         self.codes: Int64[np.ndarray, " cells"] = np.full(number, UNLABELLED, dtype=np.int64)
@@ -33,7 +34,11 @@ class Board:
         """Whether the image can be read; all are taken for readable until features are there."""
         self.test_version = 0
         """Grows whenever the label of a test cell changes."""
-        self.catch_up()
+        try:
+            self.catch_up()
+        except BaseException:
+            self.journal.close()
+            raise
 
     def code(self, value: str | None) -> int:
         """Returns the code of a label.
@@ -49,6 +54,15 @@ class Board:
             )
         return UNLABELLED if value is None else self._code_of[value]
 
+    def _check_cells(self, entry: Entry) -> None:
+        number = len(self._project.names)
+        wrong = next((cell for cell in entry.cells if not 0 <= cell < number), None)
+        if wrong is not None:
+            raise DataError(
+                f"{self._project.folder / JOURNAL} has a label of cell {wrong}, and {CELLS} beside it lists "
+                f"{counted(number, 'cell')}, numbered from 0. Restore both from one copy."
+            )
+
     def catch_up(self) -> None:
         """Takes in what other processes stored."""
         for entry in self.journal.entries(self.votes.last_entry):
@@ -60,6 +74,7 @@ class Board:
             return
         if entry.kind == "label":
             self.code(entry.value)  # before anything is taken in: it is refused every time
+            self._check_cells(entry)
         self.votes.apply(entry)
         for cell in self.votes.cells_of(entry):
             self.codes[cell] = self.code(self.votes.agreed(cell))

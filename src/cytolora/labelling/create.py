@@ -18,6 +18,7 @@ from cytolora.labelling.project import (
     order_of,
     read_description,
     read_project,
+    write_description,
     write_project,
 )
 from cytolora.labelling.votes import Votes
@@ -68,6 +69,7 @@ def create_project(
     place, folder = as_path(cells, "cells"), as_path(out, "out")
     if is_project(folder):
         _reopen(folder, place, classes, like)
+        _bind(folder)
     else:
         if folder.exists():
             raise ConfigError(f"{folder} exists and is no labelling project. Choose another --out.")
@@ -104,12 +106,25 @@ def _reopen(folder: Path, cells: Path, classes: Sequence[str], like: str | None)
     if root.resolve() != own_root and cells.resolve() != folder.resolve():
         raise ConfigError(f"{folder} is a project of the cells in {own_root}, not of {cells}. Choose another --out.")
     if classes or like:
-        journal = Journal(folder / JOURNAL)
+        journal = Journal(folder / JOURNAL, read_description(folder).cells_sha256)
         try:
             in_use = Votes(journal.entries()).values()
         finally:
             journal.close()
         change_classes(folder, checked_classes(classes, like), in_use)
+
+
+def _bind(folder: Path) -> None:
+    """Binds journal, description and table of cells of a project from before they were, where they fit together."""
+    if read_description(folder).cells_sha256:
+        return
+    project = read_project(folder)
+    board = Board(project)
+    try:
+        board.journal.bind(project.cells_sha256)
+    finally:
+        board.close()
+    write_description(folder, cells_sha256=project.cells_sha256)  # last: with it the journal must have it too
 
 
 def _import(folder: Path, table: Path, reader: str) -> None:

@@ -41,7 +41,12 @@ def load_features(project: Project) -> Features | None:
     if not path.is_file():
         return None
     features = open_features(path)
-    return features if features.ndim == 2 and len(features) == len(project.names) else None
+    return features if is_of_cells(features, len(project.names)) else None
+
+
+def is_of_cells(features: np.ndarray, number: int) -> bool:
+    """Whether an array has a row of numbers for each cell."""
+    return features.ndim == 2 and len(features) == number and features.shape[1] > 0 and features.dtype.kind == "f"
 
 
 def open_features(path: Path) -> Features:

@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS entries (
     UNIQUE (reader, client_id)
 )
 """
+_BINDING = "CREATE TABLE IF NOT EXISTS cells (sha256 TEXT NOT NULL)"
+"""One row: the hash of the table that its numbers of cells count in; none in a journal from before there was one."""
 _NO_CHANGE = (
     "CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END",
     "CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END",
@@ -78,20 +80,59 @@ class Entry(Draft):
 class Journal:
     """The entries of one project."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or makes the journal.
+    def __init__(self, path: Path, cells_sha256: str = "") -> None:
+        """Opens the journal.
+
+        Args:
+            cells_sha256: Of the table that its numbers of cells count in; empty where that is not known, and then a
+                journal that is not there is made.
 
         Raises:
-            DataError: If the file is damaged, or cannot be opened.
+            DataError: If the file is damaged, is not there, belongs to other cells, or cannot be opened.
         """
         self._path = path
+        is_new = not path.exists()
+        if is_new and cells_sha256:
+            raise DataError(f"{path} is missing: it holds the labels of the project. Restore it from a copy.")
         with self._told():
             # one connection for all threads: the session has a lock
             self._open = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            self._open.execute("PRAGMA journal_mode=WAL")
-            self._open.execute("PRAGMA synchronous=FULL")
-            for statement in (_TABLE, *_NO_CHANGE):
-                self._open.execute(statement)
+        try:
+            if not is_new:
+                self._check(cells_sha256)
+            with self._told():
+                self._open.execute("PRAGMA journal_mode=WAL")
+                self._open.execute("PRAGMA synchronous=FULL")
+                for statement in (_TABLE, *_NO_CHANGE, _BINDING):
+                    self._open.execute(statement)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def _check(self, cells_sha256: str) -> None:
+        """Raises a DataError for a file without entries' table, or with labels of other cells; changes nothing."""
+        with self._told():
+            found = self._open.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            tables = {name for (name,) in found}
+            own = self._open.execute("SELECT sha256 FROM cells").fetchone() if "cells" in tables else None
+        if "entries" not in tables:
+            what = "is empty" if self._path.stat().st_size == 0 else "is no journal of labels"
+            raise DataError(f"{self._path} {what}, expected the labels of the project. Restore it from a copy.")
+        if cells_sha256 and (own is None or own[0] != cells_sha256):
+            raise DataError(
+                f"{self._path} has labels of other cells than {self._path.parent} lists: labels would go to other "
+                "cells. Restore both from one copy."
+            )
+
+    def bind(self, cells_sha256: str) -> None:
+        """Notes the table that its numbers of cells count in; one that was noted stays.
+
+        Raises:
+            DataError: If it could not be stored.
+        """
+        with self._told("The journal was not bound to its cells"), self._transaction():
+            if self._open.execute("SELECT sha256 FROM cells").fetchone() is None:
+                self._open.execute("INSERT INTO cells (sha256) VALUES (?)", (cells_sha256,))
 
     def close(self) -> None:
         """Closes the file; every entry is on disk already."""
@@ -161,6 +202,15 @@ class Journal:
             raise DataError(
                 f"{lead}: {self._path} is damaged or no journal ({error}). Restore it from a copy; it is a SQLite file."
             ) from error
+
+
+def make_journal(path: Path, cells_sha256: str) -> None:
+    """Makes an empty journal of a table of cells."""
+    journal = Journal(path)
+    try:
+        journal.bind(cells_sha256)
+    finally:
+        journal.close()
 
 
 def _entry(row: Sequence[Any]) -> Entry:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from cytolora.core.delimited import csv_line, read_table
+from cytolora.config.components import CLOSED
+from cytolora.config.yaml import parse_spec
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import staged_folder
 from cytolora.core.strict_json import read_json
@@ -18,8 +19,10 @@ from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.errors import ConfigError, DataError, unknown_name
+from cytolora.labelling.cell_table import cell_table, read_cell_table
 from cytolora.labelling.cells import folders_of
-from cytolora.labelling.shares import Shares, assign_shares
+from cytolora.labelling.journal import make_journal
+from cytolora.labelling.shares import assign_shares
 from cytolora.labelling.votes import NO_CLASS
 
 FILE, CELLS, JOURNAL, LABELS, FEATURES = "project.json", "cells.csv", "journal.sqlite", "labels.csv", "features.npy"
@@ -53,6 +56,18 @@ class Description:
     """Whether every cell names its patient, slide or field; else those without count as a group each."""
     group_rule: str = ""
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
+    cells_sha256: str = ""
+    """Of the table of cells (``CellTable.sha256``), which the journal has too; empty: written before there was one."""
+
+    __pydantic_config__ = CLOSED
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            return  # for read_description, which says what to do
+        if len(self.classes) < 2 or set(self.order) - set(self.classes):
+            raise ConfigError("classes are two or more, and order holds none but these")
+        if set(self.mixture) != set(MIXTURE) or not all(0 <= share <= 1 for share in self.mixture.values()):
+            raise ConfigError(f"mixture has the parts {', '.join(MIXTURE)}, each in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +83,8 @@ class Project:
     is_test: Bool[np.ndarray, " cells"]
     order: Int64[np.ndarray, " test_cells"]
     """Test cells in the order in which they are drawn."""
+    cells_sha256: str
+    """Of the table of cells, also where the description has none yet."""
 
     @property
     def root(self) -> Path:
@@ -86,31 +103,28 @@ class Project:
 
 
 def is_project(path: Path) -> bool:
-    """Whether a path is the folder of a project."""
-    return (path / FILE).is_file() and (path / CELLS).is_file()
+    """Whether a path is the folder of a project, also of one that lost its table of cells or its journal."""
+    return (path / FILE).is_file() and ((path / CELLS).is_file() or (path / JOURNAL).is_file())
 
 
 def write_project(folder: Path, manifest: Manifest, about: Description) -> None:
-    """Draws the shares and writes a new project, whole or not at all; ``group_probability`` is filled in."""
+    """Draws the shares and writes a new project with an empty journal, whole or not at all.
+
+    ``group_probability`` and ``cells_sha256`` are filled in.
+    """
     names = [sample.path for sample in manifest.samples]
     groups = [sample.group or "" for sample in manifest.samples]
     shares = assign_shares(_units(names, groups), names, share=about.test_share, seed=about.seed)
+    table = cell_table(names, groups, shares)
     with staged_folder(folder) as staging:
-        write_json(staging / FILE, asdict(replace(about, group_probability=shares.probability)))
-        write_text(staging / CELLS, _cells_text(names, groups, shares))
+        filled = replace(about, group_probability=shares.probability, cells_sha256=table.sha256)
+        write_json(staging / FILE, asdict(filled))
+        write_text(staging / CELLS, table.text())
+        make_journal(staging / JOURNAL, table.sha256)
 
 
 def _units(names: Sequence[str], groups: Sequence[str]) -> list[str]:
     return [f"group {group}" if group else f"image {name}" for name, group in zip(names, groups, strict=True)]
-
-
-def _cells_text(names: Sequence[str], groups: Sequence[str], shares: Shares) -> str:
-    rank = {int(cell): place for place, cell in enumerate(shares.order, start=1)}
-    rows = (
-        [name, group, "test" if shares.is_test[cell] else "train", rank.get(cell)]
-        for cell, (name, group) in enumerate(zip(names, groups, strict=True))
-    )
-    return "".join(map(csv_line, [("path", "group", "share", "draw"), *rows]))
 
 
 def read_project(folder: Path) -> Project:
@@ -120,15 +134,15 @@ def read_project(folder: Path) -> Project:
         DataError: If the folder is none, is damaged, or was written by a newer version.
     """
     about = read_description(folder)
-    rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
-    draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
+    table = read_cell_table(folder / CELLS, about.cells_sha256)
     return Project(
         folder=folder,
         about=about,
-        names=tuple(row["path"] for row in rows),
-        groups=tuple(row["group"] for row in rows),
-        is_test=np.array([row["share"] == "test" for row in rows]),
-        order=np.array([cell for _, cell in draws], dtype=np.int64),
+        names=table.names,
+        groups=table.groups,
+        is_test=table.is_test,
+        order=table.order,
+        cells_sha256=table.sha256,
     )
 
 
@@ -142,14 +156,18 @@ def read_description(folder: Path) -> Description:
         raise DataError(
             f"{folder} is no labelling project (no {FILE}); `cytolora label CELLS --out {folder}` makes one."
         )
+    path = folder / FILE
     try:
-        plain = read_json((folder / FILE).read_bytes())
-        version, about = plain["version"], None
-        if version == VERSION:
-            about = Description(**{**plain, "classes": tuple(plain["classes"]), "order": tuple(plain["order"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / FILE} is damaged: {error}. Restore it from a copy.") from error
+        plain = read_json(path.read_bytes())
+        version = plain["version"] if isinstance(plain, dict) else None
+        about = parse_spec(plain, Description, str(path)) if version == VERSION else None
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is damaged: {error}. Restore it from a copy.") from error
+    except ConfigError as error:
+        raise DataError(f"{error} Restore it from a copy.") from error
     if about is None:
+        if not isinstance(version, int):
+            raise DataError(f"{path} is damaged: no whole number as version. Restore it from a copy.")
         raise DataError(
             f"{folder} is a project of version {version}, and this cytolora reads version {VERSION}. Update cytolora."
         )
