@@ -183,6 +183,12 @@ def test_two_readers_in_two_tabs_do_not_overwrite_each_other_and_their_differenc
         first.locator(".disagreement select").first.select_option("lsil")
         until(first, "document.querySelector('.disagreement')?.textContent.includes('decided')")
         assert project.disagreements()[0]["adjudicated"] == "lsil"
+        second.fill("#reader", "cora")
+        second.keyboard.press("Tab")
+        show_map(second)
+        until(second, "points.label[0] === -4")  # not what they said
+        assert second.evaluate("[points.label[0], points.label[3], ofLabel(-4).join() === OTHERS.join()]") == [-4, -1, True]
+        assert "labelled by others" in second.inner_text("#legend")
 
 
 def test_on_a_phone_the_cell_has_the_screen_and_labels_are_at_hand(browser: Any, tmp_path: Path):

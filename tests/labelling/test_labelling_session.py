@@ -11,6 +11,7 @@ from PIL import Image
 
 from cytolora.data.datasets import load_manifest
 from cytolora.errors import ConfigError, CytoloraError, DataError
+from cytolora.labelling.board import BY_OTHERS, NOT_SURE
 from cytolora.labelling.export import read_labelled
 from cytolora.labelling.session import Labelling, create_project
 
@@ -87,10 +88,11 @@ def test_two_openings_and_two_readers_do_not_overwrite_each_other(tmp_path: Path
         None,
     )
     assert other.undo("ann", client_id="c")["cells"] == [4]
-    assert one.cell("eve", 4)["label"] == "LSIL"
+    assert one.points()["label"][4] == CLASSES.index("LSIL")
     one.redo("ann", client_id="d")
     one.adjudicate("eve", 4, "HSIL", client_id="e")
-    assert other.cell("nobody", 4)["label"] == "HSIL"
+    assert other.points()["label"][4] == CLASSES.index("HSIL")
+    assert (other.cell("eve", 4)["label"], other.cell("nobody", 4)["label"]) == ("HSIL", None)  # eve decided
     assert other.agreement()["cells"] == 1
 
 
@@ -103,6 +105,25 @@ def test_the_history_of_a_cell_shows_others_only_to_who_has_read_it_and_what_was
     opened.label("bob", [4], "LSIL", client_id="4")
     told = [(one["reader"], one["value"], one["how"], one["undone"]) for one in opened.cell("bob", 4)["history"]]
     assert told == [("ann", "LSIL", "key", True), ("ann", "HSIL", "lasso", False), ("bob", "LSIL", "key", False)]
+
+
+def test_a_reader_sees_that_others_labelled_a_cell_and_not_what_they_said(tmp_path: Path) -> None:
+    opened = Labelling(make_project(tmp_path, with_features=False))
+    opened.label("ann", [3, 4], "HSIL", client_id="1")
+    opened.label("bob", [3], "LSIL", client_id="2")
+    opened.label("bob", [5], "unsure", client_id="3")
+    hsil, lsil = CLASSES.index("HSIL"), CLASSES.index("LSIL")
+    assert opened.points("ann")["label"][:6].tolist() == [-1, -1, -1, hsil, hsil, BY_OTHERS]
+    assert opened.points("bob")["label"][3:6].tolist() == [lsil, BY_OTHERS, NOT_SURE]
+    assert opened.points("eve")["label"][3:6].tolist() == [BY_OTHERS] * 3
+    assert opened.points()["label"][3:6].tolist() == [-1, hsil, NOT_SURE]  # agreed ones, for nobody
+    assert [opened.cell("eve", cell)["label"] for cell in (3, 4, 5)] == [None] * 3
+    opened.adjudicate("bob", 3, "HSIL", client_id="4")
+    assert opened.points("eve")["label"][3] == BY_OTHERS
+    opened.undo("bob", client_id="5")
+    opened.undo("bob", client_id="6")
+    opened.undo("bob", client_id="7")
+    assert opened.points("bob")["label"][3:6].tolist() == [BY_OTHERS, BY_OTHERS, -1]
 
 
 def test_kappa_on_few_groups_is_cautioned_and_on_many_not(tmp_path: Path) -> None:
@@ -136,8 +157,12 @@ def test_a_suspected_mistake_is_shown_until_it_is_changed_or_confirmed(tmp_path:
     wrong = CLASSES[(CLASSES.index(right) + 1) % 3]
     opened.label("ann", [cell], wrong, client_id="wrong")
     opened.refit()
-    suspects = [one["cell"] for one in opened.queue("ann", kind="mistakes")]
-    assert cell in suspects
+    suspects = {one["cell"]: one for one in opened.queue("ann", kind="mistakes")}
+    assert f"It is labelled {wrong}" in suspects[cell]["why"]
+    assert suspects[cell]["prediction"] is not None
+    for_another = {one["cell"]: one for one in opened.queue("Ben", kind="mistakes")}[cell]
+    assert for_another["why"] == "Another reader labelled it: a second reading, blind."
+    assert for_another["prediction"] is for_another["probabilities"] is None
     opened.label("ann", [cell], wrong, client_id="again")
     assert cell not in [one["cell"] for one in opened.queue("ann", kind="mistakes")]
 

@@ -10,6 +10,7 @@ import pytest
 from fake_labelling import FakeLabelling
 from service import LOCAL, ask
 
+from cytolora.errors import WeightsError
 from cytolora.labelling.points import pack_points
 from cytolora.labelling.server import Background, make_app, new_token, page
 
@@ -188,6 +189,25 @@ def test_labels_that_come_together_are_one_refit_and_a_failed_one_is_told_and_tr
     background.stop()
     assert project.is_closed
     assert project.number < 6
+
+
+def test_why_there_are_no_features_stays_after_the_next_label(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cytolora.labelling.server._GATHER_SECONDS", 0.01)
+    monkeypatch.setattr("cytolora.labelling.server._FIRST_SECONDS", 0.01)
+
+    def no_weights() -> None:
+        raise WeightsError("No weights of uni.")
+
+    project = FakeLabelling(has_features=False)
+    monkeypatch.setattr(project, "start_features", no_weights)
+    background = Background(project)
+    background.start()
+    wait_for(lambda: background.problem == "No weights of uni.")
+    for number in (1, 2):
+        background.labelled()
+        wait_for(lambda number=number: project.number >= number)
+    assert background.problem == "No weights of uni."
+    background.stop()
 
 
 def test_nothing_is_loaded_in_the_background_before_the_first_cells_are_there(monkeypatch: pytest.MonkeyPatch):

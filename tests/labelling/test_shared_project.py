@@ -38,7 +38,7 @@ def test_a_server_that_does_not_know_a_class_of_another_one_says_so_every_time_a
         with pytest.raises(DataError, match=r"label of class 'SCC', which is not among NILM, LSIL, HSIL: .* Stop this"):
             old.label("ann", [2], "HSIL", client_id="c")
     assert [one.client_id for one in Journal(project / JOURNAL).entries()] == ["a", "b"]
-    assert (new.cell("ben", 0)["label"], new.cell("ben", 1)["label"]) == ("HSIL", "SCC")
+    assert (new.cell("ann", 0)["label"], new.cell("ben", 1)["label"]) == ("HSIL", "SCC")
 
 
 def test_a_class_that_was_removed_while_it_was_used_is_named_and_can_be_given_back(project: Path):

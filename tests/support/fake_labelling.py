@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from cytolora.core.arguments import AnyPath
 from cytolora.errors import ConfigError
+from cytolora.labelling.board import BY_OTHERS
 from cytolora.labelling.session import Labelling
 
 CLASSES = ("normal", "lsil", "hsil")
@@ -144,6 +145,7 @@ class FakeLabelling(Labelling):
 
     def points(self, reader: str | None = None) -> dict[str, Any]:
         label = np.full(self.n_cells, -1, np.int16)
+        label[list(self.labels_of(None))] = BY_OTHERS
         for cell, value in self.labels_of(reader).items():
             label[cell] = _SPECIAL[value] if value in _SPECIAL else self.classes.index(value)
         known = bool(self.number) & ~self.test

@@ -1,5 +1,6 @@
 """The command `label`: cells labelled in the browser, over a project folder."""
 
+import shlex
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +26,13 @@ def label(
     out: Path | None = None,
     classes: Annotated[Sequence[str], Several] = (),
     like: str | None = None,
-    model: str = "nano",
+    model: str | None = None,
     weights: Annotated[Sequence[str], Several] = (),
     dataset: str | None = None,
     groups_from: str | None = None,
     labels: Path | None = None,
-    test_share: float = 0.25,
-    seed: int = 0,
+    test_share: float | None = None,
+    seed: int | None = None,
     reader: str = "reader 1",
     caching: CacheOptions = DEFAULT,
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
@@ -55,13 +56,15 @@ def label(
     cells
         Folder, table or zip file of cells; or a project, to go on with it.
     out
-        Folder of the project: journal of labels, shares, features. A project that is there is opened.
+        Folder of the project: journal of labels, shares, features. A project that is there is opened; options that
+        it has settled (model, test share, seed, groups, reader of the cells) are refused where they differ.
     classes
         Names of the classes, two or more.
     like
         Takes the classes of a shipped label map (bethesda) or a published dataset instead.
     model
-        Backbone of the features (`cytolora ls models`).
+        Backbone of the features (`cytolora ls models`); nano where none is named. A project that has no features yet
+        can be given another.
     weights
         Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
     dataset
@@ -72,9 +75,9 @@ def label(
     labels
         Table with columns path and label: labels made elsewhere, stored as this reader's.
     test_share
-        Share of the groups that is kept for testing, in (0, 1).
+        Share of the groups that is kept for testing, in (0, 1); 0.25 where none is named.
     seed
-        Of the draw of groups and test cells.
+        Of the draw of groups and test cells; 0 where none is named.
     reader
         Name of who labels; the page can change it.
     port
@@ -88,6 +91,7 @@ def label(
         raise missing_package("`cytolora label` needs", error.name or "FastAPI", extra="serve", error=error) from error
     from cytolora.labelling.project import is_project
     from cytolora.labelling.session import Labelling, create_project
+    from cytolora.labelling.settled import absent_weights
 
     if out is None and not is_project(cells):
         raise ConfigError(f"{cells} is no labelling project yet; name the folder of one: --out project.")
@@ -111,9 +115,12 @@ def label(
     console = make_console(stderr=True)
     with listening(_HOST, port) as listener:
         console.print(project.groups)
+        if (notice := absent_weights(project.about)) is not None:
+            console.print(f"! {notice}")
         address = f"http://{_HOST}:{listener.getsockname()[1]}/?token={token}"
         console.print(f"Label the cells of {folder} at {address} . Ctrl-C stops it. For research use only.")
         if not no_browser:
             Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # one in the terminal would not return
         run_service(app, LIMITS, listener)
-    console.print(f"Stopped; every label that was shown as stored is in {folder}. Go on: cytolora label {folder}")
+    again = shlex.join(["cytolora", "label", str(folder)])
+    console.print(f"Stopped; every label that was shown as stored is in {folder}. Go on: {again}")

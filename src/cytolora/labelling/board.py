@@ -12,8 +12,9 @@ from cytolora.labelling.journal import Draft, Entry, Journal
 from cytolora.labelling.project import CELLS, JOURNAL, Project
 from cytolora.labelling.votes import NOT_A_CELL, UNSURE, Votes
 
-UNLABELLED, NO_CELL, NOT_SURE = -1, -2, -3
-"""Codes of a cell without a class; others are the index of its class."""
+UNLABELLED, NO_CELL, NOT_SURE, BY_OTHERS = -1, -2, -3, -4
+"""Codes of a cell without a class; others are the index of its class. The last one stands on a reader's map alone: what
+others said of the cell is hidden from her."""
 
 
 class Board:

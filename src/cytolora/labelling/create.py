@@ -21,7 +21,11 @@ from cytolora.labelling.project import (
     write_description,
     write_project,
 )
-from cytolora.labelling.votes import Votes
+from cytolora.labelling.settled import changed_model, check_model, check_settled
+from cytolora.labelling.votes import MAX_READER, Votes
+
+MODEL, TEST_SHARE = "nano", 0.25
+"""Of a project where nothing else is asked for."""
 
 
 def create_project(
@@ -30,10 +34,10 @@ def create_project(
     *,
     classes: Sequence[str] = (),
     like: str | None = None,
-    model: str = "nano",
+    model: str | None = None,
     reader: str = "reader 1",
-    test_share: float = 0.25,
-    seed: int = 0,
+    test_share: float | None = None,
+    seed: int | None = None,
     groups: str | None = None,
     labels: AnyPath | None = None,
     dataset: str | None = None,
@@ -51,13 +55,14 @@ def create_project(
     Args:
         cells: Folder, table with a column path (and group), or zip file.
         out: A folder that does not exist, or a project of the same cells; its classes change to those given, unless
-            one is missing that was ever used, and everything else of it stays as it is.
+            one is missing that was ever used, its model while it has no features, and everything else stays as it is:
+            options that differ are refused.
         classes: Names, two or more.
         like: Takes the classes of a shipped label map (``bethesda``) or a published dataset instead.
-        model: Backbone of the features.
+        model: Backbone of the features; ``nano`` if None.
         reader: To whom ``labels`` belong.
-        test_share: Share of the groups that is kept for testing, in (0, 1).
-        seed: Of the draw of groups and cells.
+        test_share: Share of the groups that is kept for testing, in (0, 1); 0.25 if None.
+        seed: Of the draw of groups and cells; 0 if None.
         groups: As ``--groups-from``: ``folders``, ``names``, ``none`` or a pattern.
         labels: Table with columns path and label: labels made elsewhere.
         dataset: Registered reader of the cells, for their groups.
@@ -66,14 +71,21 @@ def create_project(
     Raises:
         CytoloraError: If something is for the user to change; nothing is written then.
     """
-    place, folder = as_path(cells, "cells"), as_path(out, "out")
+    place, folder, reader = as_path(cells, "cells"), as_path(out, "out"), checked_reader(reader)
+    checkpoints = as_named_paths(weights, "weights")
     if is_project(folder):
+        about = read_description(folder)
+        check_settled(folder, about, test_share=test_share, seed=seed, groups=groups, dataset=dataset)
+        changes = changed_model(folder, about, model, checkpoints)
         _reopen(folder, place, classes, like)
+        if changes:
+            write_description(folder, **changes)
         _bind(folder)
     else:
         if folder.exists():
             raise ConfigError(f"{folder} exists and is no labelling project. Choose another --out.")
-        names = checked_classes(classes, like)
+        names, model = checked_classes(classes, like), model or MODEL
+        check_model(model, checkpoints)
         manifest = read_cells(place, dataset=dataset, groups_from=groups)
         if folder.resolve().is_relative_to(manifest.root.resolve()):
             raise ConfigError(f"{folder} lies among the cells in {manifest.root}. Choose an --out outside.")
@@ -83,19 +95,20 @@ def create_project(
             classes=names,
             order=order_of(names),
             model=model,
-            weights={name: str(path.resolve()) for name, path in as_named_paths(weights, "weights").items()},
-            reader=checked_reader(reader),
-            test_share=test_share,
-            seed=seed,
+            weights={name: str(path.resolve()) for name, path in checkpoints.items()},
+            reader=reader,
+            test_share=TEST_SHARE if test_share is None else test_share,
+            seed=0 if seed is None else seed,
             group_probability=0.0,
             groups_known=manifest.has_groups,
             group_rule=manifest.group_rule,
+            asked={name: text for name, text in (("groups_from", groups), ("dataset", dataset)) if text is not None},
         )
         if (table := as_path_or_none(labels, "labels")) is not None:  # before anything is written
             read_labels(table, [sample.path for sample in manifest.samples], names)
         write_project(folder, manifest, about)
     if (table := as_path_or_none(labels, "labels")) is not None:
-        _import(folder, table, checked_reader(reader))
+        _import(folder, table, reader)
     return folder
 
 
@@ -133,6 +146,7 @@ def _import(folder: Path, table: Path, reader: str) -> None:
     labels = read_labels(table, project.names, project.about.classes)
     board = Board(project)
     try:
+        reader = board.votes.reader_named(reader)
         for value in dict.fromkeys(labels.values()):
             cells = (cell for cell, label in labels.items() if label == value)
             new = tuple(cell for cell in cells if board.votes.of_reader(reader, cell) != value)
@@ -148,8 +162,11 @@ def checked_reader(reader: str) -> str:
     """Returns a reader's name in normal form.
 
     Raises:
-        ConfigError: If it is empty.
+        ConfigError: If it is empty, or too long.
     """
-    if not normal(reader):
+    name = normal(reader)
+    if not name:
         raise ConfigError("A reader has a name, got an empty text. Give --reader NAME.")
-    return normal(reader)
+    if len(name) > MAX_READER:
+        raise ConfigError(f"A reader's name has at most {MAX_READER} characters, got {len(name)}. Shorten it.")
+    return name

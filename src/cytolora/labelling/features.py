@@ -11,7 +11,7 @@ from cytolora.config.run import LINEAR
 from cytolora.core.files import staged_file
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
-from cytolora.labelling.project import FEATURES, Project
+from cytolora.labelling.project import FEATURES, Project, read_description
 
 Features = Float32[np.ndarray, "cells features"]
 
@@ -116,10 +116,21 @@ def compute_features(
             if attempt == "thorough":
                 raise
             manifest, errors = _readable(project, thorough=True)
+    _check_model(project)
     with staged_file(project.folder / FEATURES) as path, path.open("wb") as file:
         np.save(file, features, allow_pickle=False)
     on_progress(total, total)
     return features, errors
+
+
+def _check_model(project: Project) -> None:
+    """Raises a DataError where another process gave the project another model or checkpoint meanwhile."""
+    now, own = read_description(project.folder), project.about
+    if (now.model, now.weights) != (own.model, own.weights):
+        raise DataError(
+            f"{project.folder} was given the model {now.model} by another `cytolora label`, and these features are of "
+            f"{own.model}. Stop this one and start it again."
+        )
 
 
 def _readable(project: Project, *, thorough: bool) -> tuple[Manifest, dict[int, str]]:

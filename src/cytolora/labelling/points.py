@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from cytolora.labelling.board import Board
+from cytolora.labelling.board import BY_OTHERS, Board
 from cytolora.labelling.project import Project
 from cytolora.labelling.refit import Refit
 
@@ -21,13 +21,14 @@ def points_of(
 
     Args:
         plane: Where cells lie; None until features are there.
-        reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
+        reader: Whose labels are shown; a cell that others alone labelled is ``BY_OTHERS``. None: agreed labels.
     """
     number, train = len(project.names), ~project.is_test
     labels = board.codes.astype(np.int16)
     if reader is not None:
         for cell in np.flatnonzero(board.is_held).tolist():
-            labels[cell] = board.code(board.votes.shown(reader, cell))
+            own = board.votes.shown(reader, cell)
+            labels[cell] = BY_OTHERS if own is None else board.code(own)
     prediction, doubt = np.full(number, -1, dtype=np.int16), np.full(number, np.nan, dtype=np.float32)
     if fitted is not None:
         prediction[train] = fitted.predictions[train]

@@ -23,7 +23,7 @@ from cytolora.labelling.cell_table import cell_table, read_cell_table
 from cytolora.labelling.cells import folders_of
 from cytolora.labelling.journal import make_journal
 from cytolora.labelling.shares import assign_shares
-from cytolora.labelling.votes import NO_CLASS
+from cytolora.labelling.votes import MAX_CLASS, NO_CLASS
 
 FILE, CELLS, JOURNAL, LABELS, FEATURES = "project.json", "cells.csv", "journal.sqlite", "labels.csv", "features.npy"
 VERSION = 1
@@ -55,6 +55,8 @@ class Description:
     groups_known: bool
     """Whether every cell names its patient, slide or field; else those without count as a group each."""
     group_rule: str = ""
+    asked: Mapping[str, str] | None = None
+    """``groups_from`` and ``dataset``, where given when the project was made; None: written before they were kept."""
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
     cells_sha256: str = ""
     """Of the table of cells (``CellTable.sha256``), which the journal has too; empty: written before there was one."""
@@ -195,7 +197,7 @@ def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]
     """Returns the class names, as given or as those of a shipped label map or dataset.
 
     Raises:
-        ConfigError: If they are fewer than two, two of them are one name, or one means no class.
+        ConfigError: If they are fewer than two, two of them are one name, or one means no class or is too long.
     """
     if like is not None:
         if classes:
@@ -211,6 +213,10 @@ def checked_classes(classes: Sequence[str], like: str | None) -> tuple[str, ...]
     for name in names:
         if not name or folded(name) in map(folded, NO_CLASS):
             raise ConfigError(f"{name!r} is no name of a class; {' and '.join(map(repr, NO_CLASS))} mean none.")
+        if len(name) > MAX_CLASS:
+            raise ConfigError(
+                f"A class has a name of at most {MAX_CLASS} characters, got {len(name)}: {name[:20]}…. Shorten it."
+            )
         if (other := seen.get(folded(name))) is not None:
             raise ConfigError(
                 f"Two classes have one name, {other!r} and {name!r}. Rename one of them, or leave it out."

@@ -96,7 +96,7 @@ class Queues:
             chosen = [(cell, "second") for cell in self._second(reader)]
         else:
             raise unknown_name("queue", kind, ("next", "test", "mistakes", "second"))
-        return [Drawn(cell=cell, reason=reason, why=self._why(cell, reason)) for cell, reason in chosen[:number]]
+        return [Drawn(cell=cell, reason=reason, why=self._why(reader, cell, reason)) for cell, reason in chosen[:number]]
 
     def _mixture(self, number: int) -> list[tuple[int, Reason]]:
         parts = self.project.about.mixture
@@ -151,7 +151,14 @@ class Queues:
         ]
         return sorted(open_ones, key=lambda cell: sha256_text(f"{seed}:second:{self.project.names[cell]}"))
 
-    def _why(self, cell: int, reason: Reason) -> str:
+    def is_blind(self, reader: str, cell: int, reason: Reason) -> bool:
+        """Whether the reader is shown no prediction: of test cells, and of those that others alone labelled."""
+        others = reason in ("second", "mistakes") and self.board.votes.shown(reader, cell) is None
+        return reason == "test" or others
+
+    def _why(self, reader: str, cell: int, reason: Reason) -> str:
+        if reason == "mistakes" and self.is_blind(reader, cell, reason):
+            return sentence("second")  # the class that it looks like would tell which it was not given
         if self.fitted is None or reason in ("test", "second", "coverage"):
             return sentence(reason)
         classes, code = self.project.about.classes, int(self.board.codes[cell])

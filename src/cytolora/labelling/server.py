@@ -26,6 +26,7 @@ from cytolora.labelling.adapt import METHOD
 from cytolora.labelling.encoders import WITH_LORA
 from cytolora.labelling.points import pack_points
 from cytolora.labelling.session import Labelling
+from cytolora.labelling.votes import MAX_CLASS, MAX_READER
 
 _log = logging.getLogger(__name__)
 
@@ -61,20 +62,20 @@ class _Json(JSONResponse):
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    reader: str = Field(min_length=1, max_length=80)
+    reader: str = Field(min_length=1, max_length=MAX_READER)
     client_id: str = Field(min_length=8, max_length=64)
     """Made by the page: a request that comes again is one entry."""
 
 
 class _Label(_Request):
     cells: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    value: str = Field(max_length=200)
+    value: str = Field(max_length=MAX_CLASS)
     how: Literal["key", "row", "lasso"] = "key"
 
 
 class _Adjudication(_Request):
     cell: int = Field(ge=0)
-    value: str = Field(max_length=200)
+    value: str = Field(max_length=MAX_CLASS)
 
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -89,7 +90,7 @@ class _Mixture(BaseModel):
     test: _Share
 
 
-_Reader = Annotated[str, Query(min_length=1, max_length=80)]
+_Reader = Annotated[str, Query(min_length=1, max_length=MAX_READER)]
 _Cell = Annotated[int, Path(ge=0)]
 
 
@@ -105,10 +106,15 @@ class Background:
         self._project = project
         self._labelled, self._stopped, self._asked = Event(), Event(), Event()
         self._refits = Thread(target=self._refit, name="cytolora-refit", daemon=True)
-        self.problem: str | None = None
-        """Why the last refit, or the features, failed; None where they did not."""
+        self._problems: dict[str, str | None] = {}
+        """By what was done the last time, why it failed: each has a place of its own, and takes away its own alone."""
         self.lora_problem: str | None = None
         """Why LoRA was not trained the last time."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the features, the preparation or the last refit failed; None where none of them did."""
+        return " ".join(text for text in tuple(self._problems.values()) if text is not None) or None
 
     def start(self) -> None:
         """Starts both threads; features that are in the cache are there at once."""
@@ -147,15 +153,15 @@ class Background:
 
     def _compute(self) -> None:
         self._asked.wait(_FIRST_SECONDS)
-        self.problem = self._try("features", self._project.start_features)
+        self._problems["features"] = self._try("features", self._project.start_features)
         self.labelled()
 
     def _refit(self) -> None:
         self._asked.wait(_FIRST_SECONDS)
-        self.problem = self._try("classifier", self._project.prepare)
+        self._problems["preparation"] = self._try("classifier", self._project.prepare)
         while self._labelled.wait() and not self._stopped.wait(_GATHER_SECONDS):
             self._labelled.clear()
-            self.problem = self._try("classifier", self._project.refit)
+            self._problems["refit"] = self._try("classifier", self._project.refit)
 
     def _try(self, what: str, work: Any) -> str | None:
         try:

@@ -24,7 +24,7 @@ from cytolora.labelling.features import Features, Space, compute_features, load_
 from cytolora.labelling.journal import Draft, How
 from cytolora.labelling.overview import counts_of
 from cytolora.labelling.points import points_of
-from cytolora.labelling.project import groups_in_words, read_project, write_description
+from cytolora.labelling.project import Description, groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit
 from cytolora.labelling.running import Running
@@ -64,6 +64,11 @@ class Labelling:
         self.groups = groups_in_words(self._project)
         """What counts as a group, in words."""
         self._take_features(load_features(self._project))
+
+    @property
+    def about(self) -> Description:
+        """Description of the project."""
+        return self._project.about
 
     @property
     def classes(self) -> list[str]:
@@ -147,7 +152,7 @@ class Labelling:
 
     def overview(self, reader: str) -> dict[str, Any]:
         """Returns what the page shows beside the cells: counts, progress, classifier, mixture and estimates."""
-        reader = normal(reader)
+        reader = self._reader(reader)
         with self._lock:
             self._board.catch_up()
             return {
@@ -167,16 +172,15 @@ class Labelling:
         Raises:
             ConfigError: If the kind is unknown.
         """
-        reader = normal(reader)
+        reader = self._reader(reader)
         self._queues.prepare(n)
         with self._lock:
             self._board.catch_up()
-            return [self._shown(one) for one in self._queues.draw(reader, n, kind)]
+            return [self._shown(reader, one) for one in self._queues.draw(reader, n, kind)]
 
-    def _shown(self, drawn: Drawn) -> dict[str, Any]:
-        cell = drawn.cell
-        blind = drawn.reason in ("test", "second")
-        return {**self._described(cell, blind=blind), "why": drawn.why}
+    def _shown(self, reader: str, drawn: Drawn) -> dict[str, Any]:
+        blind = self._queues.is_blind(reader, drawn.cell, drawn.reason)
+        return {**self._described(drawn.cell, blind=blind), "why": drawn.why}
 
     def _described(self, cell: int, *, blind: bool = False) -> dict[str, Any]:
         """Returns name, group and share; what the classifier says is hidden of test cells and blind readings."""
@@ -194,12 +198,12 @@ class Labelling:
         }
 
     def cell(self, reader: str, cell: int) -> dict[str, Any]:
-        """Returns one cell with its label, its history and the twelve cells that are most similar to it.
+        """Returns one cell with the reader's label, its history and the twelve cells that are most similar to it.
 
         The history is the reader's own, and also that of others once she has labelled the cell: second readings are
         blind.
         """
-        reader = normal(reader)
+        reader = self._reader(reader)
         self._check_cells([cell])
         space = self._space
         similar = [] if space is None else nearest(space.features, cell, _NUM_SIMILAR)  # slow: labels do not wait
@@ -218,14 +222,16 @@ class Labelling:
     def label_of(self, reader: str, cell: int) -> str | None:
         """Returns the reader's own label of a cell."""
         with self._lock:
-            return self._board.votes.of_reader(reader, cell)
+            return self._board.votes.of_reader(self._reader(reader), cell)
 
     def points(self, reader: str | None = None) -> dict[str, Any]:
         """Returns the map as arrays of one value a cell; x and y are None until features are there.
 
         Args:
-            reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
+            reader: Whose labels are shown; cells that others alone labelled are marked, without theirs. None: agreed
+                labels.
         """
+        reader = None if reader is None else self._reader(reader)
         with self._one_plane:
             if self._plane is None and (space := self._space) is not None:
                 self._plane = plane(space.features)
@@ -293,7 +299,7 @@ class Labelling:
             ConfigError: If value, cell or way is unknown, or no cell is left.
             DataError: If it could not be stored; nothing has changed then.
         """
-        reader, known = checked_reader(reader), (*self.classes, *NO_CLASS)
+        reader, known = self._reader(checked_reader(reader)), (*self.classes, *NO_CLASS)
         if value not in known:
             raise unknown_name("label", value, known)
         if how not in get_args(How):
@@ -334,6 +340,12 @@ class Labelling:
         code = int(fitted.predictions[cell])
         return "" if code < 0 or self._project.is_test[cell] else self.classes[code]
 
+    def _reader(self, name: str) -> str:
+        """Returns the reader who is meant: names that differ by case or blanks are one, as first stored by anybody."""
+        with self._lock:
+            self._board.catch_up()
+            return self._board.votes.reader_named(normal(name))
+
     def _check_cells(self, cells: Sequence[int]) -> None:
         wrong = next((cell for cell in cells if not 0 <= cell < self.n_cells), None)
         if wrong is not None:
@@ -353,7 +365,7 @@ class Labelling:
         return self._turn(reader, client_id, "redo")
 
     def _turn(self, reader: str, client_id: str, kind: Literal["undo", "redo"]) -> dict[str, Any]:
-        reader = checked_reader(reader)
+        reader = self._reader(checked_reader(reader))
         with self._lock:
             votes = self._board.votes
             find = votes.to_undo if kind == "undo" else votes.to_redo

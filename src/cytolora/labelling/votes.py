@@ -5,12 +5,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from cytolora.core.text import folded
 from cytolora.errors import ConfigError
 from cytolora.labelling.journal import Entry
 
 NOT_A_CELL, UNSURE = "not a cell", "unsure"
 NO_CLASS = (NOT_A_CELL, UNSURE)
 """Values of a label that are no class."""
+MAX_READER, MAX_CLASS = 80, 200
+"""Characters of a name."""
 
 _Vote = tuple[int, str]
 """Number of the entry, and value."""
@@ -22,6 +25,8 @@ class Votes:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.last_entry = 0
         self._labels: dict[int, Entry] = {}
+        self._readers: dict[str, str] = {}
+        """The name of each reader, by itself and by its folded form, where the first spelling stands."""
         self._done: defaultdict[str, list[int]] = defaultdict(list)
         self._undone: defaultdict[str, list[int]] = defaultdict(list)
         self._of: defaultdict[int, dict[str, list[_Vote]]] = defaultdict(dict)
@@ -39,6 +44,8 @@ class Votes:
             self.looks.append(entry)
         elif entry.kind == "label":
             self._labels[entry.number] = entry
+            self._readers[entry.reader] = entry.reader
+            self._readers.setdefault(folded(entry.reader), entry.reader)
             self._put(entry)
             self._done[entry.reader].append(entry.number)
             self._undone[entry.reader].clear()
@@ -76,6 +83,10 @@ class Votes:
         for entry in self._labels.values():
             counts[entry.value] += len(entry.cells)
         return counts
+
+    def reader_named(self, name: str) -> str:
+        """Returns the reader who is meant: of names that differ by case or blanks the one that was stored first."""
+        return self._readers.get(name) or self._readers.get(folded(name)) or name
 
     def can_undo(self, reader: str) -> bool:
         """Whether the reader has an entry to take back."""
@@ -136,10 +147,15 @@ class Votes:
         value, times = Counter(given.values()).most_common(1)[0]
         return value if 2 * times > len(given) else None
 
-    def shown(self, reader: str | None, cell: int) -> str | None:
-        """Returns the reader's own label, the agreed one where there is none."""
-        own = None if reader is None else self.of_reader(reader, cell)
-        return self.agreed(cell) if own is None else own
+    def shown(self, reader: str, cell: int) -> str | None:
+        """Returns what a reader may see of a cell: her own label, or decision; None where others alone labelled it.
+
+        Their labels are hidden, agreed ones too: whatever cell she is given next, her reading is blind.
+        """
+        own = self.of_reader(reader, cell)
+        if own is None and (stack := self._adjudicated.get(cell)) and self._labels[stack[-1][0]].reader == reader:
+            return stack[-1][1]
+        return own
 
     def cells(self) -> list[int]:
         """Returns the cells that somebody labelled, in ascending order."""

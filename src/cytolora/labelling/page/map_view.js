@@ -3,7 +3,7 @@ const PALETTE = [  // Okabe and Ito's colours, then darker ones of the same hues
   [230, 159, 0], [86, 180, 233], [0, 158, 115], [213, 94, 0], [0, 114, 178], [204, 121, 167], [190, 178, 20],
   [140, 90, 0], [40, 110, 160], [0, 100, 70], [140, 50, 0], [120, 60, 95],
 ];
-const NOTHING = [150, 156, 166], NO_CELL = [95, 60, 60], UNSURE_COLOUR = [165, 130, 210];
+const NOTHING = [150, 156, 166], NO_CELL = [95, 60, 60], UNSURE_COLOUR = [165, 130, 210], OTHERS = [110, 125, 150];
 const CLICK_PX = 4, PICK_PX = 12, ZOOM_STEP = 1.3, PAN_PX = 60, MAX_SHOWN = 12, SPECIAL = { [NOT_A_CELL]: -2, [UNSURE]: -3 };
 let points = null, colours = null, isFront = null, selection = [], lassoPath = null, isLassoing = false, isMapAsked = false;
 let scale = 1, shiftX = 0, shiftY = 0, frame = 0, pixels = null, pixelWords = null, mapNumber = -1, numFrames = 0;
@@ -34,7 +34,7 @@ async function loadPoints() {
 
 const word = ([red, green, blue]) => (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
 const ofClass = (index) => PALETTE[index % PALETTE.length];
-const ofLabel = (value) => (value >= 0 ? ofClass(value) : value === -2 ? NO_CELL : value === -3 ? UNSURE_COLOUR : NOTHING);
+const ofLabel = (value) => (value >= 0 ? ofClass(value) : { "-2": NO_CELL, "-3": UNSURE_COLOUR, "-4": OTHERS }[value] ?? NOTHING);
 const ofDoubt = (value) => (Number.isNaN(value) ? NOTHING : [40 + 190 * value, 90 + 60 * value, 200 - 170 * value].map(Math.round));
 const ofGroup = (group) => ofClass(((group % 97) * 31) % 89);
 
@@ -59,7 +59,8 @@ function paint() {
 function drawLegend(by) {
   const classes = (overview?.classes ?? []).map((one, index) => [one.name, ofClass(index)]);
   const rows = {
-    label: [...classes, [NOT_A_CELL, NO_CELL], [UNSURE, UNSURE_COLOUR], ["no label", NOTHING]],
+    label: [...classes, [NOT_A_CELL, NO_CELL], [UNSURE, UNSURE_COLOUR], ["labelled by others", OTHERS],
+      ["no label", NOTHING]],
     prediction: [...classes, ["not shown: test share, or none yet", NOTHING]],
     doubt: [["sure", ofDoubt(0)], ["in doubt", ofDoubt(1)], ["not shown: test share, or none yet", NOTHING]],
     group: [["a colour for each group; colours repeat", NOTHING]],

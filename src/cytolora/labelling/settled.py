@@ -1,0 +1,112 @@
+"""Options that a labelling project has settled: its model, shares and groups; others are refused, not ignored."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cytolora.errors import ConfigError
+from cytolora.labelling.adapt import FOLDER
+from cytolora.labelling.cells import FOLDERS
+from cytolora.labelling.project import FEATURES, Description
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.checkpoints.hub import find, missing
+
+
+def check_model(model: str, weights: Mapping[str, Path]) -> None:
+    """Checks the backbone of a project and what its weights are named by.
+
+    Raises:
+        ConfigError: If the backbone is unknown, or weights of another one are named.
+        WeightsError: If the weights that are named are not there.
+    """
+    spec = BACKBONES.get(model)
+    other = next((name for name in weights if BACKBONES.get(name).name != model), None)
+    if other is not None:
+        raise ConfigError(
+            f"--weights names a checkpoint of {other}, and the model of the project is {model}, so that it would not "
+            f"be used. Add --model {other}, or leave it out."
+        )
+    find(spec, weights.get(model))
+
+
+def absent_weights(about: Description) -> str | None:
+    """Says that the weights of a project's backbone are not on this machine, and what comes of it; None: they are."""
+    spec = BACKBONES.get(about.model)
+    named = about.weights.get(about.model)
+    if find(spec, None if named is None else Path(named)) is not None:
+        return None
+    if spec.hub is None:
+        return str(missing(spec))
+    gate = f", gated: accept the terms at {spec.hub.url} first" if spec.gated else ""
+    return (
+        f"The weights of {spec.name} are not on this machine: they are fetched from {spec.hub.repo} while you label"
+        f"{gate}. Until they are there, cells come without predictions and the map is empty."
+    )
+
+
+def check_settled(
+    folder: Path,
+    about: Description,
+    *,
+    test_share: float | None,
+    seed: int | None,
+    groups: str | None,
+    dataset: str | None,
+) -> None:
+    """Refuses options that would not act on a project that is there; None is an option that was not given.
+
+    Raises:
+        ConfigError: If one differs from what the project was made with.
+    """
+    settled: dict[str, tuple[Any, Any]] = {
+        "--test-share": (about.test_share, test_share),
+        "--seed": (about.seed, seed),
+        **_settled_reading(about, groups, dataset),
+    }
+    for option, (own, asked) in settled.items():
+        if asked is not None and asked != own:
+            made = f"without {option}" if own is None else f"with {option} {own}"
+            raise ConfigError(
+                f"{folder} was made {made}, before its first label, and {option} {asked} asks for something else. "
+                "Leave it out, or make another project with another --out."
+            )
+
+
+def _settled_reading(about: Description, groups: str | None, dataset: str | None) -> dict[str, tuple[Any, Any]]:
+    if about.asked is not None:
+        return {
+            "--groups-from": (about.asked.get("groups_from"), groups),
+            "--dataset": (about.asked.get("dataset"), dataset),
+        }
+    by_folders = about.group_rule.endswith(f"(--groups-from {FOLDERS})")  # all that an earlier version tells
+    return {"--groups-from": (FOLDERS, groups)} if by_folders else {}
+
+
+def changed_model(
+    folder: Path, about: Description, model: str | None, weights: Mapping[str, Path] | None
+) -> dict[str, Any]:
+    """Returns what of the description another model or checkpoint changes; nothing where it is the project's own.
+
+    Args:
+        weights: None or empty: the project's own stay.
+
+    Raises:
+        ConfigError: If the model is unknown, or the project holds features of another model or checkpoint.
+        WeightsError: If the weights that are named are not there.
+    """
+    name = model or about.model
+    own = dict(about.weights) if name == about.model else {}
+    named = {key: str(path.resolve()) for key, path in (weights or {}).items()} or own
+    if model is None and not weights:
+        return {}
+    check_model(name, {key: Path(path) for key, path in named.items()})
+    if (name, named) == (about.model, dict(about.weights)):
+        return {}
+    held = [str(folder / part) for part in (FEATURES, FOLDER) if (folder / part).exists()]
+    if held:
+        whose = f"{about.model}{''.join(f' ({path})' for path in about.weights.values())}"
+        raise ConfigError(
+            f"{folder} has features of {whose}, and other weights would give others. Leave --model and --weights out; "
+            f"or stop what has the project open, remove {' and '.join(held)} (labels stay), and give them again."
+        )
+    return {"model": name, "weights": named}
