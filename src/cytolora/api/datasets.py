@@ -10,7 +10,7 @@ from cytolora.core.arguments import AnyPath, as_named_paths, as_path, as_path_or
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.notebook import default_progress
 from cytolora.core.progress import Progress
-from cytolora.data.datasets import DATASETS, load_manifest, manifest_of
+from cytolora.data.datasets import DATASETS, manifest_of
 from cytolora.data.manifest import Manifest
 from cytolora.errors import ConfigError
 
@@ -42,8 +42,8 @@ def load_dataset(
         cytolora.load_dataset({"herlev": "smear2005", "sipakmed": "SIPaKMeD"}, pool="bethesda")
 
     Args:
-        data: A folder with a sub-folder per class, a table, or a zip file as it was downloaded; of a pool, the folder
-            of each dataset by name.
+        data: A folder with a sub-folder per class, a table, or a zip file as it was downloaded; a project of ``cytolora
+            label``, as its agreed labels with subsets and groups; of a pool, the folder of each dataset by name.
         dataset: A registered name (``list_datasets``); recognised from the folder if None.
         split: File written by ``split``.
         label_map: CSV with columns from,to[,order] that renames or joins classes.
@@ -56,11 +56,13 @@ def load_dataset(
         DataError: If the path is not such a dataset, or a class has no images.
     """
     from cytolora.data.pooling import load_pool
+    from cytolora.labelling.as_dataset import read_dataset_or_project
 
     if pool is not None or isinstance(data, Mapping):
         manifest = load_pool(pool_from(data, pool, dataset, label_map), reading, strict=strict)
     else:
-        manifest = load_manifest(data, dataset, reading=reading, strict=strict)
+        path = as_path(data, "data")
+        manifest = read_dataset_or_project(path, dataset, reading=reading, strict=strict, split=split)
     return _with_files(manifest, split, label_map)
 
 

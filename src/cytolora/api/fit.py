@@ -150,19 +150,14 @@ def _labelled(data: Path, dataset: str | None, options: FitOptions) -> "Labels |
         ConfigError: If something is asked for that the project has decided.
         DataError: If the project is damaged, or nothing in it is labelled.
     """
+    from cytolora.labelling.as_dataset import check_nothing_asked, project_at
     from cytolora.labelling.export import read_labelled
-    from cytolora.labelling.project import is_project
 
-    if not is_project(data):
+    folder = project_at(data)
+    if folder is None:
         return None
-    decided = {"dataset": dataset, "split": options.split, "leave_out": options.leave_out}
-    twice = next((name for name, value in decided.items() if value is not None), None)
-    if twice is not None:
-        raise ConfigError(
-            f"{data} is a labelling project: its cells, groups and test cells are settled, and {twice} asks for "
-            "others. Leave it out."
-        )
-    return read_labelled(data, options.reader_labels)
+    check_nothing_asked(folder, options.reading, dataset=dataset, split=options.split, leave_out=options.leave_out)
+    return read_labelled(folder, options.reader_labels)
 
 
 def _joined(options: FitOptions, **arguments: Any) -> FitOptions:

@@ -11,10 +11,10 @@ from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
 from cytolora.core.findings import problems
 from cytolora.core.text import counted
-from cytolora.data.datasets import load_manifest
 from cytolora.data.exchange.formats import convert as write
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.splitting.split_files import read_split
+from cytolora.labelling.as_dataset import read_dataset_or_project
 
 
 def convert(
@@ -37,12 +37,14 @@ def convert(
 
         cytolora convert my_cells --to coco --out my_cells/coco.json
         cytolora convert my_cells --to label-studio --out my_cells/tasks.json
+        cytolora convert project --to coco --out project.json
         cytolora convert my_cells --split split.csv --to imagefolder --out my_cells/metadata.csv
 
     Parameters
     ----------
     path
-        Folder, table or file of labels, zip file, tar shards, Parquet, .npz or HDF5.
+        Folder, table or file of labels, zip file, tar shards, Parquet, .npz or HDF5; or a project of `cytolora label`,
+        whose agreed labels are written with their subsets and groups.
     to
         Format (`cytolora ls formats`): coco, cvat, fiftyone, imagefolder, label-studio or qupath.
     out
@@ -58,7 +60,7 @@ def convert(
     """
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
-        manifest = load_manifest(path, dataset, reading=reading.options())
+        manifest = read_dataset_or_project(path, dataset, split=split, reading=reading.options())
         manifest = manifest if map_ is None else apply_label_map(manifest, map_)
         manifest = manifest if split is None else read_split(split, manifest)
         progress.status(f"writing {out}")

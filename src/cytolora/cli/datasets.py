@@ -22,7 +22,7 @@ from cytolora.core.findings import Finding, problems
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
 from cytolora.core.zip_members import is_zip
-from cytolora.data.datasets import DATASETS, load_manifest
+from cytolora.data.datasets import DATASETS
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
 from cytolora.data.pooling import Pool, load_pool
@@ -33,6 +33,7 @@ from cytolora.data.splitting.findings import torn_copies
 from cytolora.data.splitting.split_files import read_split, write_split
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError
+from cytolora.labelling.as_dataset import read_dataset_or_project
 
 _PROBLEMS = 1
 
@@ -69,7 +70,8 @@ def check(
     Parameters
     ----------
     path
-        Folder, table or zip file; or --data and --pool in its place.
+        Folder, table or zip file; a project of `cytolora label`, of which the agreed labels count; or --data and --pool
+        in its place.
     dataset
         Reader (`cytolora ls datasets`); recognised from the folder if not given.
     split
@@ -93,7 +95,7 @@ def check(
     _check_described(source, croissant)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {_title(source)}")
-        manifest = _manifest(source, dataset, map_, reading, strict=strict)
+        manifest = _manifest(source, dataset, map_, reading, strict=strict, split=split)
         if split is not None:
             manifest = read_split(split, manifest)
         found = _audited(manifest, alike, progress)
@@ -207,11 +209,17 @@ def split(
 
 
 def _manifest(
-    source: Path | Pool, dataset: str | None, label_map: Path | None, reading: ReadingOptions, *, strict: bool = False
+    source: Path | Pool,
+    dataset: str | None,
+    label_map: Path | None,
+    reading: ReadingOptions,
+    *,
+    strict: bool = False,
+    split: Path | None = None,
 ) -> Manifest:
     if isinstance(source, Pool):
         return load_pool(source, reading.options(), strict=strict)
-    manifest = load_manifest(source, dataset, reading=reading.options(), strict=strict)
+    manifest = read_dataset_or_project(source, dataset, split=split, reading=reading.options(), strict=strict)
     return manifest if label_map is None else apply_label_map(manifest, label_map)
 
 

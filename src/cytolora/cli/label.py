@@ -73,7 +73,8 @@ def label(
         Groups of images that have none: folders (a sub-folder per patient or slide), names, none, or a regular
         expression for the file name.
     labels
-        Table with columns path and label: labels made elsewhere, stored as this reader's.
+        Labels made elsewhere, stored as this reader's: a table with columns path and label, or a file of coco, cvat,
+        fiftyone, imagefolder, label-studio or qupath (`cytolora ls formats`).
     test_share
         Share of the groups that is kept for testing, in (0, 1); 0.25 where none is named.
     seed

@@ -69,6 +69,10 @@ for _spec in (
     DATASETS.add(_spec)
 
 
+_OF_LABELLING = ("project.json", "journal.sqlite")
+"""Files of a project of ``cytolora label``, which is read above this layer."""
+
+
 def load_manifest(
     path: AnyPath,
     dataset: str | None = None,
@@ -184,7 +188,12 @@ def recognise(path: Path) -> DatasetSpec:
 
 
 def _beside(path: Path) -> list[str]:
-    """Says how images are read that stand in the folder itself."""
+    """Says how images are read that stand in the folder itself, and what takes a labelling project."""
+    if all((path / name).is_file() for name in _OF_LABELLING):
+        return [
+            "It is a project of `cytolora label`: `fit`, `check` and `convert` take it, and `convert` writes its labels for "
+            "every other command."
+        ]
     files = files_in(path) if path.is_dir() else {}
     number = sum(kind == "image" for kind in files.values())
     if not number:

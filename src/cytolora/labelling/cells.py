@@ -1,22 +1,21 @@
-"""Cells of a new project, and labels made elsewhere: from a folder, a table or a registered dataset."""
+"""Cells of a new project: from a folder, a table or a registered dataset."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 
-from cytolora.core.text import matching, normal
+from cytolora.core.text import normal
 from cytolora.data.archive import is_archive, unpack
 from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
-from cytolora.data.readers.paths import PathIndex, leaves_folder, slashed
+from cytolora.data.readers.paths import leaves_folder, slashed
 from cytolora.data.readers.tables import read_rows
 from cytolora.data.similar_names import join_groups
 from cytolora.data.unlabelled import images_below
-from cytolora.errors import ConfigError, DataError, unknown_name
-from cytolora.labelling.votes import NO_CLASS
+from cytolora.errors import ConfigError, DataError
 
 FOLDERS = "folders"
 """Choice of groups beside those of ``--groups-from``: for cells without labels, whose sub-folders are no classes."""
@@ -103,29 +102,3 @@ def _of_table(table: Path) -> Manifest:
         samples=tuple(samples),
         group_rule=f"column group of {table.name}" if has_groups else "",
     )
-
-
-def read_labels(table: Path, names: Sequence[str], classes: Sequence[str]) -> dict[int, str]:
-    """Reads columns path and label of a table: labels made elsewhere, by cell.
-
-    Raises:
-        DataError: If the table names an image that is not among the cells, or one twice.
-        ConfigError: If a label is none of the classes.
-    """
-    index, number = PathIndex(names), {name: cell for cell, name in enumerate(names)}
-    labels: dict[int, str] = {}
-    for line, row in read_rows(table, ("path", "label")):
-        where = f"{table}, line {line}"
-        name = index.find(where, slashed(row["path"]))
-        if name is None:
-            raise DataError(
-                f"{where}: {row['path']} is none of the cells of the project; paths are relative to theirs."
-            )
-        if number[name] in labels:
-            raise DataError(f"{where}: {row['path']} is listed twice; keep one of the lines.")
-        known = (*classes, *NO_CLASS)
-        label = matching(row["label"], known)
-        if label is None:
-            raise unknown_name(f"class in {where},", row["label"], known)
-        labels[number[name]] = label
-    return labels

@@ -7,8 +7,9 @@ from cytolora.core.arguments import AnyPath, as_named_paths, as_path, as_path_or
 from cytolora.core.text import normal
 from cytolora.errors import ConfigError
 from cytolora.labelling.board import Board
-from cytolora.labelling.cells import read_cells, read_labels
+from cytolora.labelling.cells import read_cells
 from cytolora.labelling.journal import Draft, Journal
+from cytolora.labelling.labels_elsewhere import read_labels
 from cytolora.labelling.project import (
     JOURNAL,
     Description,
@@ -64,7 +65,7 @@ def create_project(
         test_share: Share of the groups that is kept for testing, in (0, 1); 0.25 if None.
         seed: Of the draw of groups and cells; 0 if None.
         groups: As ``--groups-from``: ``folders``, ``names``, ``none`` or a pattern.
-        labels: Table with columns path and label: labels made elsewhere.
+        labels: Labels made elsewhere: a table with columns path and label, or a file of an exchange format.
         dataset: Registered reader of the cells, for their groups.
         weights: Checkpoints on disk, by backbone.
 
@@ -105,7 +106,7 @@ def create_project(
             asked={name: text for name, text in (("groups_from", groups), ("dataset", dataset)) if text is not None},
         )
         if (table := as_path_or_none(labels, "labels")) is not None:  # before anything is written
-            read_labels(table, [sample.path for sample in manifest.samples], names)
+            read_labels(table, [sample.path for sample in manifest.samples], names, manifest.root)
         write_project(folder, manifest, about)
     if (table := as_path_or_none(labels, "labels")) is not None:
         _import(folder, table, reader)
@@ -143,7 +144,7 @@ def _bind(folder: Path) -> None:
 def _import(folder: Path, table: Path, reader: str) -> None:
     """Stores labels made elsewhere, an entry for each class; a second import of the same labels stores nothing."""
     project = read_project(folder)
-    labels = read_labels(table, project.names, project.about.classes)
+    labels = read_labels(table, project.names, project.about.classes, project.root)
     board = Board(project)
     try:
         reader = board.votes.reader_named(reader)

@@ -1,7 +1,8 @@
 """Labels of a project as a table, as a dataset that ``fit`` takes, and in the formats of other programs."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -187,13 +188,29 @@ def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Label
     Raises:
         DataError: If it is no project, or nothing is labelled.
     """
+    with _opened(folder) as (project, board):
+        labels = labels_of(project, board, reader_labels)
+        write_labels(project, board)
+    return replace(labels, manifest=labels.manifest.with_hashes())
+
+
+def read_agreed(folder: Path) -> Manifest:
+    """Reads the agreed labels of a project as a dataset, whether ``fit`` may use them or not; writes nothing.
+
+    Raises:
+        DataError: If it is no project, or nothing is labelled.
+    """
+    with _opened(folder) as (project, board):
+        return labels_of(project, board).manifest.with_hashes()
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[tuple[Project, Board]]:
     project = read_project(folder)
     board, features = Board(project), load_features(project)
     try:
         if features is not None:
             board.is_usable = usable(features)
-        labels = labels_of(project, board, reader_labels)
-        write_labels(project, board)
+        yield project, board
     finally:
         board.close()
-    return replace(labels, manifest=labels.manifest.with_hashes())

@@ -13,6 +13,7 @@ from cytolora.data.exchange.fiftyone import FIFTYONE, write_fiftyone
 from cytolora.data.exchange.hdf5 import HDF5
 from cytolora.data.exchange.imagefolder import IMAGEFOLDER, write_imagefolder
 from cytolora.data.exchange.label_studio import LABEL_STUDIO, write_label_studio
+from cytolora.data.exchange.labels import LabelFile
 from cytolora.data.exchange.medmnist import MEDMNIST
 from cytolora.data.exchange.parquet import PARQUET
 from cytolora.data.exchange.qupath import QUPATH, write_qupath
@@ -50,7 +51,8 @@ FORMATS: Registry[ExchangeFormat] = Registry("format")
 
 _CONTAINERS: tuple[Container, ...] = (HDF5, MEDMNIST, PARQUET, WEBDATASET)
 IMAGE_READERS = tuple(one.spec() for one in _CONTAINERS)
-LABEL_READERS = tuple(one.spec() for one in (COCO, CVAT, FIFTYONE, IMAGEFOLDER, LABEL_STUDIO, QUPATH))
+_LABEL_FILES: tuple[LabelFile, ...] = (COCO, CVAT, FIFTYONE, IMAGEFOLDER, LABEL_STUDIO, QUPATH)
+LABEL_READERS = tuple(one.spec() for one in _LABEL_FILES)
 READERS: tuple[DatasetSpec, ...] = (*IMAGE_READERS, *LABEL_READERS)
 """Readers of data in these formats, in the order in which they are asked."""
 
@@ -174,6 +176,12 @@ for _entry in (
 def container_of(path: Path) -> Container | None:
     """Returns the kind of a file that holds images; None for every other file, and for folders."""
     return next((one for one in _CONTAINERS if path.is_file() and one.is_one(path)), None)
+
+
+def label_file_of(path: Path) -> LabelFile | None:
+    """Returns the kind of a file of labels, or of a folder that holds one; None where it is none of them."""
+    asked = ((one, is_named) for is_named in (False, True) for one in _LABEL_FILES)
+    return next((one for one, is_named in asked if one.evidence(path, is_named=is_named) is not None), None)
 
 
 def convert(manifest: Manifest, to: str, out: Path) -> tuple[ExchangeFormat, list[Path]]:

@@ -86,6 +86,21 @@ class LabelFile:
         Raises:
             DataError: If the file is damaged, labels no whole images, or names images that are not there.
         """
+        file, labelled = self.labelled(path)
+        root = folder_of_images(file)
+        return manifest_of_rows(
+            file, _rows(file, root, labelled), reading, root=root, name=root.resolve().name, unit="entry"
+        )
+
+    def labelled(self, path: Path) -> tuple[Path, list[Labelled]]:
+        """Reads the labels alone, wherever the images are; paths are as written.
+
+        Returns:
+            The file, or the folder of several, and at least one labelled image.
+
+        Raises:
+            DataError: If the file is damaged, or labels no whole images.
+        """
         file = self.evidence(path, is_named=True) or (path if path.is_file() else None)
         if self.is_spread and path.is_dir():
             file = path
@@ -103,14 +118,16 @@ class LabelFile:
             raise DataError(f"{file} cannot be read as {self.title}: {error}. Export it again.") from error
         except OSError as error:
             raise DataError(f"Cannot read {file}: {error.strerror or error}.") from error
-        root = file if file.is_dir() else folder_of_images(file)
-        return manifest_of_rows(
-            file, _rows(file, root, labelled), reading, root=root, name=root.resolve().name, unit="entry"
-        )
+        return file, labelled
 
 
 def folder_of_images(file: Path) -> Path:
-    """Returns the folder that a file of labels belongs to: its own, or the one above ``annotations`` or ``labels``."""
+    """Returns the folder that a file of labels belongs to: its own, or the one above ``annotations`` or ``labels``.
+
+    Of a folder of such files it is the folder itself.
+    """
+    if file.is_dir():
+        return file
     return file.parent.parent if _FOLDERS_OF_LABELS.fullmatch(file.parent.name) else file.parent
 
 

@@ -25,6 +25,10 @@ def _first(files: Sequence[Path]) -> Path | None:
     return next((file for file in files if file.suffix.lower() == _SUFFIX and images.of(file) is not None), None)
 
 
+def _first_named(files: Sequence[Path]) -> Path | None:
+    return next((file for file in files if file.suffix.lower() == _SUFFIX), None)
+
+
 class _Images:
     """Images beside files that are called ``IMAGE.geojson``, with or without the suffix of the image."""
 
@@ -112,6 +116,7 @@ QUPATH = LabelFile(
     title="GeoJSON of QuPath",
     description="GeoJSON with one classified object, IMAGE.geojson beside each image.",
     find=_first,
+    find_named=_first_named,
     read=read_qupath,
     companions=("*.geojson",),
     is_spread=True,
