@@ -58,5 +58,5 @@ def test_a_labelled_project_becomes_a_bundle_whose_test_set_is_the_drawn_cells(
     assert "Soft labels: 3 training cells on which readers differ" in (tmp_path / "soft" / "report.html").read_text()
     assert soft.contents.metrics["test"]["n"] == test["n"]
     assert 0 < soft.contents.training["num_added_images"] <= 3  # but for those of a group that calibrates
-    with pytest.raises(ConfigError, match=r"is a labelling project: .* dataset asks for others"):
+    with pytest.raises(ConfigError, match=r"is a labelling project: .* --dataset asks for others"):
         quick_fit(project, tmp_path / "model2", dataset="csv")

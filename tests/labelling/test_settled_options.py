@@ -37,9 +37,7 @@ def test_a_wrong_option_makes_no_project(cells: Path, tmp_path: Path, given: Any
 
 
 def test_options_that_a_project_has_settled_are_refused_where_they_differ(cells: Path, tmp_path: Path):
-    made = {"test_share": 0.5, "seed": 3, "dataset": "csv"} | {"model": "nano"}
-    (cells / "labels").mkdir(exist_ok=True)
-    project = create_project(cells, tmp_path / "p", classes=CLASSES, **{**made, "dataset": None})
+    project = create_project(cells, tmp_path / "p", classes=CLASSES, test_share=0.5, seed=3)
     before = (project / FILE).read_bytes()
     for given, told in (
         ({"test_share": 0.25}, "made with --test-share 0.5, before its first label, and --test-share 0.25 asks"),
@@ -83,6 +81,26 @@ def test_a_model_is_changed_while_there_are_no_features_and_refused_with_what_to
         create_project(project, project, model="nano")
     create_project(project, project, model="nano-clip")
     assert read_description(project).model == "nano-clip"
+
+
+def test_a_project_of_an_unknown_model_can_be_given_another(tmp_path: Path):
+    project = make_project(tmp_path, groups=4, each=2, with_features=False)
+    about = json.loads((project / FILE).read_text())
+    (project / FILE).write_text(json.dumps({**about, "model": "nanoo"}))
+    with pytest.raises(ConfigError, match=r"Did you mean 'nano'.* Name the model that was meant with --model\."):
+        create_project(project, project)
+    create_project(project, project, model="nano")
+    assert read_description(project).model == "nano"
+
+
+def test_weights_that_are_gone_are_said_and_labels_go_on(cells: Path, tmp_path: Path):
+    (tmp_path / "uni.pt").write_bytes(b"weights")
+    given: dict[str, Any] = {"model": "uni", "weights": {"uni": tmp_path / "uni.pt"}}
+    project = create_project(cells, tmp_path / "p", classes=CLASSES, **given)
+    assert absent_weights(read_description(project)) is None
+    (tmp_path / "uni.pt").unlink()
+    create_project(cells, project)
+    assert "uni.pt" in str(absent_weights(read_description(project)))
 
 
 def test_weights_that_are_not_here_are_said_before_the_page_opens(

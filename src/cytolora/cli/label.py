@@ -112,11 +112,12 @@ def label(
     )
     token = new_token()
     project = Labelling(folder, cache=caching.folder(), refits_apart=True)
+    notice = absent_weights(project.about)
     app = make_app(project, folder, token, reader=reader)
     console = make_console(stderr=True)
     with listening(_HOST, port) as listener:
         console.print(project.groups)
-        if (notice := absent_weights(project.about)) is not None:
+        if notice is not None:
             console.print(f"! {notice}")
         address = f"http://{_HOST}:{listener.getsockname()[1]}/?token={token}"
         console.print(f"Label the cells of {folder} at {address} . Ctrl-C stops it. For research use only.")

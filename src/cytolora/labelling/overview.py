@@ -1,4 +1,4 @@
-"""What the page shows beside the cells: the project, its labels by class, and the classifier."""
+"""Counts that the page shows beside the cells: the project, its labels by class, and the classifier."""
 
 from typing import Any
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cytolora.errors import ConfigError
+from cytolora.errors import ConfigError, WeightsError
 from cytolora.labelling.adapt import FOLDER
 from cytolora.labelling.cells import FOLDERS
 from cytolora.labelling.project import FEATURES, Description
@@ -33,8 +33,11 @@ def absent_weights(about: Description) -> str | None:
     """Says that the weights of a project's backbone are not on this machine, and what comes of it; None: they are."""
     spec = BACKBONES.get(about.model)
     named = about.weights.get(about.model)
-    if find(spec, None if named is None else Path(named)) is not None:
-        return None
+    try:
+        if find(spec, None if named is None else Path(named)) is not None:
+            return None
+    except WeightsError as error:  # they were there when the project was made
+        return str(error)
     if spec.hub is None:
         return str(missing(spec))
     gate = f", gated: accept the terms at {spec.hub.url} first" if spec.gated else ""
@@ -91,13 +94,17 @@ def changed_model(
         weights: None or empty: the project's own stay.
 
     Raises:
-        ConfigError: If the model is unknown, or the project holds features of another model or checkpoint.
+        ConfigError: If the model, or the project's own, is unknown; or the project holds features of another model or checkpoint.
         WeightsError: If the weights that are named are not there.
     """
     name = model or about.model
     own = dict(about.weights) if name == about.model else {}
     named = {key: str(path.resolve()) for key, path in (weights or {}).items()} or own
     if model is None and not weights:
+        try:
+            BACKBONES.get(name)
+        except ConfigError as error:  # of an earlier version, which did not look
+            raise ConfigError(f"{folder} has no features: {error} Name the model that was meant with --model.") from error
         return {}
     check_model(name, {key: Path(path) for key, path in named.items()})
     if (name, named) == (about.model, dict(about.weights)):
