@@ -48,7 +48,7 @@ def test_the_guide_leads_from_unlabelled_cells_to_a_bundle(tmp_path: Path, monke
 
     monkeypatch.setattr("cytolora.cli.label.run_service", label_all)
     monkeypatch.setattr("webbrowser.open", lambda address: True)
-    start, end, soft = commands(PAGE)
+    start, end, soft, look, away = commands(PAGE)
     run_command(start)
     with Path("project/labels.csv").open(newline="") as file:
         written = {row["path"]: row["label"] for row in csv.DictReader(file)}
@@ -56,4 +56,7 @@ def test_the_guide_leads_from_unlabelled_cells_to_a_bundle(tmp_path: Path, monke
     run_command(f"{end} --steps 50 --learning-rates 0.01 --cache cache --quiet")
     metrics = Classifier.load("model").contents.metrics
     run_command(f"{soft} --steps 2 --learning-rates 0.01 --cache cache --quiet")
+    run_command(look)
+    run_command(away)
+    assert Path("project.json").read_text().count('"file_name"') == len(truth)
     assert metrics["test"]["n"] > 0

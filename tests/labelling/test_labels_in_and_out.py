@@ -7,8 +7,8 @@ import pytest
 from labelling_projects import CLASSES, make_project, truth_of, write_cells
 
 import cytolora
-from cytolora.cli.app import main
 from cytolora.classifier.fit.config import FitOptions
+from cytolora.cli.app import main
 from cytolora.config.reading import ReadOptions
 from cytolora.data.datasets import load_manifest
 from cytolora.data.exchange.formats import FORMATS, convert

@@ -109,7 +109,8 @@ def test_a_file_that_was_changed_is_one_line_for_every_way_into_the_project(proj
 @pytest.mark.parametrize(("key", "value", "found"), [
     ("cells", 5, "cells: Input should be a valid string, got 5"), ("classes", [1, 2], "classes.0: "),
     ("classes", ["NILM"], "classes are two or more"), ("seed", "soon", "seed: "), ("order", ["CIN"], "none but these"),
-    ("mixture", {"doubt": 1}, "mixture has the parts"), ("sedes", 1, "unknown key 'sedes'"), ("version", "1", "damaged"),
+    ("mixture", {"doubt": 1}, "mixture has the parts"), ("sedes", 1, "unknown key 'sedes'"),
+    ("version", "1", "damaged"),
 ])  # fmt: skip
 def test_a_description_is_checked(project: Path, key: str, value: object, found: str):
     about = json.loads((project / FILE).read_text())
@@ -122,7 +123,7 @@ def test_a_journal_of_other_cells_and_another_database_are_refused_untouched(pro
     other = make_project(tmp_path / "other", groups=7, each=3, with_features=False)
     own = (project / JOURNAL).read_bytes()
     (project / JOURNAL).write_bytes((other / JOURNAL).read_bytes())
-    with pytest.raises(DataError, match="labels of other cells than .* lists"):
+    with pytest.raises(DataError, match=r"labels of other cells than .* lists"):
         Labelling(project)
     (project / JOURNAL).unlink()
     with sqlite3.connect(project / JOURNAL) as foreign:
@@ -154,14 +155,13 @@ def test_a_cut_table_of_a_project_from_before_is_found_by_its_labels(project: Pa
     without = next(row for row in rows if ",train," in row)
     write_rows(project, [header, *(row for row in rows if row != without)])
     for enter in (Labelling, read_labelled, lambda folder: create_project(folder, folder)):
-        with pytest.raises(DataError, match="label of cell 23, and cells.csv beside it lists 23 cells, numbered from 0"):
+        with pytest.raises(DataError, match=r"label of cell 23, and cells\.csv beside it lists 23 cells, numbered"):
             enter(project)
 
 
 def test_what_lora_wrote_is_checked(project: Path):
     (project / "lora").mkdir()
-    (project / "lora" / "about.json").write_text('{"model": "nano", "learning_rate": 1, "num_steps": 1, "trained_on": 5}')
+    about = {"model": "nano", "learning_rate": 1, "num_steps": 1, "trained_on": 5}
+    (project / "lora" / "about.json").write_text(json.dumps(about))
     with pytest.raises(DataError, match=r"trained_on: .*Remove .*lora, and train LoRA again\.$"):
         load_adapted(read_project(project))
-
-

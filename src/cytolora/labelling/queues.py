@@ -96,7 +96,9 @@ class Queues:
             chosen = [(cell, "second") for cell in self._second(reader)]
         else:
             raise unknown_name("queue", kind, ("next", "test", "mistakes", "second"))
-        return [Drawn(cell=cell, reason=reason, why=self._why(reader, cell, reason)) for cell, reason in chosen[:number]]
+        return [
+            Drawn(cell=cell, reason=reason, why=self._why(reader, cell, reason)) for cell, reason in chosen[:number]
+        ]
 
     def _mixture(self, number: int) -> list[tuple[int, Reason]]:
         parts = self.project.about.mixture

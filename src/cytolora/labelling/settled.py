@@ -94,7 +94,8 @@ def changed_model(
         weights: None or empty: the project's own stay.
 
     Raises:
-        ConfigError: If the model, or the project's own, is unknown; or the project holds features of another model or checkpoint.
+        ConfigError: If the model, or the project's own, is unknown; or the project holds features of another model or
+            checkpoint.
         WeightsError: If the weights that are named are not there.
     """
     name = model or about.model
@@ -104,7 +105,7 @@ def changed_model(
         try:
             BACKBONES.get(name)
         except ConfigError as error:  # of an earlier version, which did not look
-            raise ConfigError(f"{folder} has no features: {error} Name the model that was meant with --model.") from error
+            raise ConfigError(f"{folder}: {error} Name the model that was meant with --model.") from error
         return {}
     check_model(name, {key: Path(path) for key, path in named.items()})
     if (name, named) == (about.model, dict(about.weights)):
