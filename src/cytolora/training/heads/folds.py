@@ -21,9 +21,8 @@ def num_folds(
     Args:
         is_scored: Which images count; None: all.
     """
-    counted = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
-    pairs = {(label, group) for label, group, counts in zip(labels, groups, counted, strict=True) if counts}
-    return min(MAX_FOLDS, *(sum(label == each for label, _ in pairs) for each in np.unique(labels)))
+    _, counts = _images_of(labels, groups, is_scored)
+    return min(MAX_FOLDS, int((counts > 0).sum(axis=0).min()))
 
 
 def divide(labels: NDArray[np.int64], groups: Sequence[str], number: int, *, seed: int) -> list[Fold]:
@@ -32,16 +31,25 @@ def divide(labels: NDArray[np.int64], groups: Sequence[str], number: int, *, see
     The rule and the folds are those of scikit-learn's ``StratifiedGroupKFold(number, shuffle=True,
     random_state=seed)``, in less than half of its time and without the second of processor time that loads it.
     """
-    _, by_class, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    place = {group: index for index, group in enumerate(sorted(set(groups)))}
-    by_group, num_classes = np.array([place[group] for group in groups]), len(class_sizes)
-    pairs = np.bincount(by_group * num_classes + by_class, minlength=len(place) * num_classes)
-    order = np.arange(len(place))
+    by_group, counts = _images_of(labels, groups)
+    order = np.arange(len(counts))
     np.random.RandomState(seed % 2**32).shuffle(order)
     fold_of_group = np.empty_like(order)
-    fold_of_group[order] = _dealt(pairs.reshape(-1, num_classes)[order].astype(np.float64), number)
+    fold_of_group[order] = _dealt(counts[order], number)
     fold_of = fold_of_group[by_group]
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(number)]
+
+
+def _images_of(
+    labels: NDArray[np.int64] | Sequence[int], groups: Sequence[str], is_counted: NDArray[np.bool_] | None = None
+) -> tuple[Int64[np.ndarray, " images"], Float64[np.ndarray, "groups classes"]]:
+    """Returns the place of each image's group among the groups, sorted, and the images of each group and class."""
+    place = {group: index for index, group in enumerate(sorted(set(groups)))}
+    by_group = np.array([place[group] for group in groups], dtype=np.int64)
+    classes, by_class = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(place), len(classes)))
+    np.add.at(counts, (by_group, by_class), 1.0 if is_counted is None else is_counted.astype(np.float64))
+    return by_group, counts
 
 
 def _dealt(counts: Float64[np.ndarray, "groups classes"], number: int) -> Int64[np.ndarray, " groups"]:

@@ -76,18 +76,19 @@ def _votes_at(
     weights, index = classes.max(dim=1)
     order = index.argsort(stable=True)  # images of a class side by side
     apart = (1 - cosines[:, order]).numpy()
-    large = _powers(np.exp(-TIP_BETAS[0] * apart), np.exp(-step * side * apart), side)
-    small = _powers(np.ones_like(apart), np.exp(-step * apart), side)
-    votes = torch.zeros(side * side, len(cosines), classes.shape[1], dtype=torch.float64)
+    votes = np.zeros((classes.shape[1], len(cosines), side, side))
     start = 0
     for label, size in zip(
         *(found.tolist() for found in index[order].unique_consecutive(return_counts=True)), strict=True
     ):
-        of_class = slice(start, start + size)
-        products = large[:, :, of_class] @ small[:, :, of_class].transpose(0, 2, 1)
-        votes[:, :, label] = float(weights[order[start]]) * torch.from_numpy(products.reshape(len(cosines), -1).T)
+        own = apart[:, start : start + size]
+        large = _powers(np.exp(-TIP_BETAS[0] * own), np.exp(-step * side * own), side)
+        small = _powers(np.ones_like(own), np.exp(-step * own), side)
+        np.matmul(large, small.transpose(0, 2, 1), out=votes[label])
+        votes[label] *= float(weights[order[start]])
         start += size
-    return torch.cat([first, votes[: len(TIP_BETAS)]])
+    searched = torch.from_numpy(votes).flatten(start_dim=2).permute(2, 1, 0)
+    return torch.cat([first, searched[: len(TIP_BETAS)]])
 
 
 def _powers(start: Likeness, factor: Likeness, number: int) -> Float64[np.ndarray, "queries powers images"]:
