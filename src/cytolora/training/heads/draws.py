@@ -13,7 +13,7 @@ from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.moments import Divided, class_sums
 
 _MAX_BYTES = 320 * 2**20
-"""Of all draws that are kept; three of 4,000 x 768 features take 283 MB."""
+"""Of all draws that are kept; three of 4,000 x 768 features take 269 MB."""
 
 
 class Draw:

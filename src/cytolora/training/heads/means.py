@@ -40,7 +40,9 @@ def prototypes(known: Labelled, *, seed: int) -> AffineHead:
     draw = draw_of(known)
     means, folds, temperature = draw.means, draw.folds(seed), 1.0
     if folds:
-        temperature = fit_temperature(_left_out(draw.divided(seed)), draw.labels[np.concatenate([left for _, left in folds])])
+        temperature = fit_temperature(
+            _left_out(draw.divided(seed)), draw.labels[np.concatenate([left for _, left in folds])]
+        )
     weight, bias = 2 * means / temperature, -(means**2).sum(axis=1) / temperature
     return AffineHead.of_classes(weight, bias, draw.present, known.num_classes)
 

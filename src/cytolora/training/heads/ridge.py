@@ -20,14 +20,13 @@ Scores = Float64[np.ndarray, "images classes"]
 class _Equations:
     """The normal equations of some images around their means: the bias bears no penalty."""
 
-    def __init__(self, sums: ClassSums, squares: Squares, left_out: Squares | None = None) -> None:
-        """Computes nothing yet of the size of the squares.
+    def __init__(self, sums: ClassSums, squares: Squares) -> None:
+        """Computes nothing of the size of the squares.
 
         Args:
             squares: Around no centre.
-            left_out: The squares of images that are among those and not among these.
         """
-        self._squares, self._left_out, self._count = squares, left_out, float(sums.counts.sum())
+        self._squares, self._count = squares, float(sums.counts.sum())
         self._mean, self._targets = sums.sums.sum(axis=0) / self._count, 2 * sums.counts / self._count - 1
         products = 2 * sums.sums - self._count * self._mean
         self._products = (products - np.outer(self._count * self._targets, self._mean)).T
@@ -42,7 +41,9 @@ class _Equations:
         is_lost = penalty < np.finfo(np.float64).eps * np.trace(memory)
         memory[np.diag_indices(len(memory))] += penalty
         found = positive_solution(memory, self._products)
-        if found is None or is_lost:  # a penalty below the rounding of the squares, which may hide that they are singular
+        if (
+            found is None or is_lost
+        ):  # a penalty below the rounding of the squares, which may hide that they are singular
             self._centre(memory)
             lower = np.tril(memory)
             equations = lower + np.tril(lower, -1).T + penalty * np.eye(len(memory))
@@ -54,10 +55,7 @@ class _Equations:
         """Writes the squares around the mean; of the upper triangle, something else."""
         from scipy.linalg import get_blas_funcs  # slow to load
 
-        if self._left_out is None:
-            np.copyto(memory, self._squares)
-        else:
-            np.subtract(self._squares, self._left_out, out=memory)
+        np.copyto(memory, self._squares)
         (syr,) = get_blas_funcs(("syr",), (memory,))
         syr(-self._count, self._mean, a=memory.T, lower=False, overwrite_a=True)  # transposed it is the upper triangle
 
@@ -120,11 +118,11 @@ class RidgeSolver:
     def _divided(self, folds: Sequence[Fold]) -> "list[_LeftOut]":
         if self._left_out is None or self._left_out[0] is not folds:
             known = self._divided_before or Divided.of(self._rows, self._labels, folds)
-            squares, squares_left_out = known.squares
+            squares, trained = known.squares
             self._all = _Equations(known.everything, squares)
             left_out = [
-                _LeftOut(own, self._labels[left], _Equations(known.everything.less(part), squares, less), self._memory)
-                for own, part, less, (_, left) in zip(known.rows, known.left_out, squares_left_out, folds, strict=True)
+                _LeftOut(own, self._labels[left], _Equations(known.everything.less(part), others), self._memory)
+                for own, part, others, (_, left) in zip(known.rows, known.left_out, trained, folds, strict=True)
             ]
             self._left_out = folds, left_out
         return self._left_out[1]
