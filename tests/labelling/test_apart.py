@@ -39,8 +39,8 @@ def test_a_classifier_that_is_fitted_apart_is_the_same(tmp_path: Path) -> None:
     assert np.array_equal(one.probabilities, other.probabilities)
     assert np.array_equal(one.doubt, other.doubt)
     assert one.held_out.keys() == other.held_out.keys()
-    assert with_child._apart is not None
-    child = with_child._apart.start()
+    assert with_child._classifier.apart is not None
+    child = with_child._classifier.apart.start()
     with_child.close()
     assert child.returncode is not None
     with pytest.raises(EngineError, match="is closed"):

@@ -52,6 +52,10 @@ class FakeLabelling(Labelling):
         return self._classes
 
     @property
+    def encoder(self) -> str:
+        return "frozen"
+
+    @property
     def n_cells(self) -> int:
         return self._n_cells
 
@@ -89,6 +93,7 @@ class FakeLabelling(Labelling):
             "not_a_cell": said.count("not a cell"), "unsure": said.count("unsure"),
             "features": {"done": self.n_cells * self.has_features, "total": self.n_cells, "error": None},
             "classifier": {"name": "ridge on nano", "labels": len(labels), "number": number} if number else None,
+            "encoder": {"name": "frozen", "has_lora": False, "training": None},
             "mixture": dict(self.mixture), "estimate": self.estimates(),
             "can_undo": bool(self._open(reader)), "can_redo": bool(self.undone), "last_entry": len(self.entries),
         }  # fmt: skip

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
-from typing import ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from cytolora.core.child_process import child_command, own_answers
 from cytolora.errors import CytoloraError, EngineError
@@ -19,7 +19,7 @@ from cytolora.labelling.refit import prepare
 
 _STARTS = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent, from the first second
-    "import sys; sys.path[:] = {path!r}; from cytolora.labelling.apart import main; main()"
+    "import sys; sys.path[:] = {path!r}; from cytolora.labelling.apart import main; main({niceness})"
 )
 _NICENESS = 10
 """Of the child: where processors are few, who waits for a label comes first."""
@@ -37,10 +37,33 @@ class _FaultError(Exception):
     """An error of the program in the child, with its traceback as text."""
 
 
+class _Told(tuple[Any, ...]):
+    """What a call says before it answers."""
+
+
 class Apart:
     """A child process that ``start`` or the first call starts, and the next call where it died."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        does: str = "fits the classifier",
+        again: str = "a new one is started after the next label",
+        *,
+        niceness: int = _NICENESS,
+        is_one_thread: bool = True,
+        on_told: Callable[..., None] = lambda *told: None,
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            does: What it is for, after *the process that*.
+            again: When it is tried again where it died.
+            niceness: Added to the child's, 0 to 19: the higher, the longer it waits for others (not on Windows).
+            is_one_thread: Whether its linear algebra has one thread; else as many as this process says.
+            on_told: Takes what calls say by ``tell``.
+        """
+        self._does, self._again, self._niceness = does, again, niceness
+        self._is_one_thread, self._on_told = is_one_thread, on_told
         self._starting, self._calling = Lock(), Lock()
         self._is_closed = False
         self._child: subprocess.Popen[bytes] | None = None
@@ -53,19 +76,19 @@ class Apart:
         """
         with self._starting:
             if self._is_closed:
-                raise EngineError("The project is closed; its classifier is not fitted again.")
+                raise EngineError(f"The project is closed; the process that {self._does} is not started again.")
             if self._child is None or self._child.poll() is not None:
                 try:
                     self._child = subprocess.Popen(
-                        child_command(_STARTS),
+                        child_command(_STARTS, niceness=self._niceness),
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
-                        env={**os.environ, **_ONE_THREAD},
+                        env={**os.environ, **_ONE_THREAD} if self._is_one_thread else None,
                     )
                 except OSError as error:
                     raise EngineError(
-                        f"The process that fits the classifier cannot be started: {error.strerror or error}. Free "
-                        "memory; it is tried again after the next label."
+                        f"The process that {self._does} cannot be started: {error.strerror or error}. Free memory; "
+                        f"{self._again}."
                     ) from error
             return self._child
 
@@ -86,12 +109,13 @@ class Apart:
             try:
                 pickle.dump((function, arguments, named), child.stdin)
                 child.stdin.flush()
-                answer = pickle.load(child.stdout)
+                while isinstance(answer := pickle.load(child.stdout), _Told):
+                    self._on_told(*answer)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
                 _end(child)
                 raise EngineError(
-                    f"The process that fits the classifier ended (exit code {child.returncode}). Free memory if it is "
-                    "short; a new one is started after the next label. Every stored label is still there."
+                    f"The process that {self._does} ended (exit code {child.returncode}). Free memory if it is short; "
+                    f"{self._again}. Every stored label is still there."
                 ) from error
             except BaseException:  # interrupted: the next call would read this one's answer
                 _end(child)
@@ -102,15 +126,20 @@ class Apart:
             raise answer
         return answer
 
-    def close(self) -> None:
-        """Ends the child, in the middle of a call if need be."""
+    def stop(self) -> None:
+        """Ends the child, in the middle of a call if need be, which raises; the next call starts another."""
         with self._starting:
-            self._is_closed = True
             child = self._child
         if child is not None:
             child.kill()  # a call that waits for it ends
             with self._calling:
                 _end(child)
+
+    def close(self) -> None:
+        """Ends the child for good."""
+        with self._starting:
+            self._is_closed = True
+        self.stop()
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
@@ -123,11 +152,30 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
                 pipe.close()
 
 
-def main() -> None:
+class _Parent:
+    """The other end of the pipe, as the child sees it."""
+
+    answers: BinaryIO | None = None
+    _one_at_a_time = Lock()
+
+    @classmethod
+    def send(cls, answer: Any) -> None:
+        with cls._one_at_a_time:
+            if cls.answers is not None:
+                pickle.dump(answer, cls.answers, protocol=5)
+                cls.answers.flush()
+
+
+def tell(*values: Any) -> None:
+    """Says something to the parent in the middle of a call, from any thread of the child; does nothing elsewhere."""
+    _Parent.send(_Told(values))
+
+
+def main(niceness: int) -> None:
     """Answers the calls of standard input until its other end is gone."""
     if hasattr(os, "nice"):
-        os.nice(_NICENESS)
-    calls, answers = sys.stdin.buffer, own_answers()
+        os.nice(niceness)
+    calls, _Parent.answers = sys.stdin.buffer, own_answers()
     prepare()
     with suppress(EOFError, BrokenPipeError):
         while True:
@@ -138,5 +186,4 @@ def main() -> None:
                 answer = error
             except Exception:
                 answer = _FaultError(traceback.format_exc())
-            pickle.dump(answer, answers, protocol=5)
-            answers.flush()
+            _Parent.send(answer)

@@ -1,7 +1,7 @@
 """Frozen features of the cells of a project, from the shared cache into one file that opens at once."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,19 @@ Features = Float32[np.ndarray, "cells features"]
 
 _NUM_AXES_FROM = 4000
 """Cells from which the axes of the map are computed, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Space:
+    """Features of all cells by one encoder."""
+
+    path: Path
+    features: Features
+    """Scaled to length 1; a cell that could not be read is a row of NaN."""
+    encoder: str
+    """In words."""
+    seen: frozenset[int] = frozenset()
+    """Cells whose labels the encoder was trained on."""
 
 
 def load_features(project: Project) -> Features | None:
@@ -92,8 +105,7 @@ def compute_features(
                 rows = chunk.features.numpy()
                 if not len(features):
                     features = np.full((total, rows.shape[1]), np.nan, dtype=np.float32)
-                lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-                features[[numbers[sample.path] for sample in chunk.samples]] = rows / np.maximum(lengths, 1e-12)
+                features[[numbers[sample.path] for sample in chunk.samples]] = unit_rows(rows)
             break
         except DataError:
             if attempt == "thorough":
@@ -117,7 +129,7 @@ def _readable(project: Project, *, thorough: bool) -> tuple[Manifest, dict[int, 
     for cell, name in names:
         if not (project.root / name).is_file():
             errors[cell] = f"{project.root / name} is no longer there."
-    manifest = _listed(project, [name for cell, name in names if cell not in errors])
+    manifest = listed(project, [name for cell, name in names if cell not in errors])
     if thorough:
         records = scan(manifest)
         bad = {path: str(record) for path, record in records.items() if isinstance(record, DataError)}
@@ -126,9 +138,15 @@ def _readable(project: Project, *, thorough: bool) -> tuple[Manifest, dict[int, 
     return manifest, errors
 
 
-def _listed(project: Project, names: list[str]) -> Manifest:
+def listed(project: Project, names: Sequence[str]) -> Manifest:
+    """Returns some cells of a project as a manifest without labels; reads each file for its hash."""
     samples = tuple(Sample(path=name, label="") for name in names)
     return Manifest(name=project.about.name, root=project.root, classes=("",), samples=samples).with_hashes()
+
+
+def unit_rows(rows: Features) -> Features:
+    """Scales rows to length 1."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def usable(features: Features) -> Bool[np.ndarray, " cells"]:

@@ -1,6 +1,6 @@
 """Refit of the classifier: ridge regression on cached features in closed form, its penalty chosen over groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,8 @@ class Refit:
     """Labelled cells in the order of ``left_out_probabilities``; empty where a class comes from one group only."""
     left_out_probabilities: Float64[np.ndarray, "left_out classes"]
     """By classifiers that were not trained on their groups."""
+    encoder: str = ""
+    """In words, whose features it is fitted to."""
 
     @cached_property
     def held_out(self) -> dict[int, Float64[np.ndarray, " classes"]]:
@@ -58,6 +60,7 @@ def refit(
     labels: Sequence[int],
     units: Sequence[str],
     num_classes: int,
+    seen: Set[int] = frozenset(),
     *,
     number: int = 1,
 ) -> Refit | None:
@@ -68,18 +71,23 @@ def refit(
         cells: Labelled ones, none of the test share.
         labels: Class index of each.
         units: Group of each, or the cell itself.
+        seen: Cells whose labels have shaped the features. They lie farther apart by class than others do, so that
+            penalty and temperature are chosen on the others alone.
     """
     present, encoded = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
     if len(present) < 2:
         return None
     rows = np.asarray(features[np.asarray(cells)], dtype=np.float64)
     folds = group_folds(encoded, list(units), seed=0)
+    left = np.concatenate([out for _, out in folds]) if folds else np.empty(0, dtype=np.int64)
+    is_new = np.array([cells[at] not in seen for at in left.tolist()], dtype=bool)
+    left = left[is_new]
     solver, penalty, temperature = RidgeSolver(rows, encoded), UNCHOSEN, 1.0
     left_out, held_out = np.empty(0, dtype=np.int64), np.empty((0, num_classes))
-    if folds:
-        left = np.concatenate([out for _, out in folds])
-        candidates, tried = solver.contenders(folds, PENALTIES), []
-        for candidate, scores in zip(candidates, solver.held_out(folds, candidates), strict=True):
+    if len(left):
+        candidates, tried = PENALTIES if seen else solver.contenders(folds, PENALTIES), []
+        for candidate, all_scores in zip(candidates, solver.held_out(folds, candidates), strict=True):
+            scores = all_scores[is_new]
             scale = fit_temperature(scores, encoded[left])
             by_class = probabilities(scores, scale)
             tried.append((cross_entropy(encoded[left], by_class), candidate, scale, by_class))

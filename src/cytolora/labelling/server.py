@@ -22,6 +22,8 @@ from cytolora.classifier.serve.limits import Limits
 from cytolora.classifier.serve.problems import Faults, invalid_request
 from cytolora.core.arguments import AnyPath
 from cytolora.errors import CytoloraError
+from cytolora.labelling.adapt import METHOD
+from cytolora.labelling.encoders import WITH_LORA
 from cytolora.labelling.points import pack_points
 from cytolora.labelling.session import Labelling
 
@@ -91,8 +93,13 @@ _Reader = Annotated[str, Query(min_length=1, max_length=80)]
 _Cell = Annotated[int, Path(ge=0)]
 
 
+class _Encoder(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["frozen", "lora"]
+
+
 class Background:
-    """Features and refits beside the requests, a thread each."""
+    """Features, refits and LoRA beside the requests, a thread each."""
 
     def __init__(self, project: Labelling) -> None:
         self._project = project
@@ -100,6 +107,8 @@ class Background:
         self._refits = Thread(target=self._refit, name="cytolora-refit", daemon=True)
         self.problem: str | None = None
         """Why the last refit, or the features, failed; None where they did not."""
+        self.lora_problem: str | None = None
+        """Why LoRA was not trained the last time."""
 
     def start(self) -> None:
         """Starts both threads; features that are in the cache are there at once."""
@@ -113,6 +122,20 @@ class Background:
     def labelled(self) -> None:
         """Has the classifier fitted again soon."""
         self._labelled.set()
+
+    def train_lora(self) -> None:
+        """Starts the training of LoRA.
+
+        Raises:
+            ConfigError: If it cannot be trained now.
+        """
+        self._project.check_lora()
+        self.lora_problem = None
+        Thread(target=self._train_lora, name="cytolora-lora", daemon=True).start()
+
+    def _train_lora(self) -> None:
+        self.lora_problem = self._try("training of LoRA", self._project.train_lora)
+        self.labelled()
 
     def stop(self) -> None:
         """Ends the refits and closes the project."""
@@ -175,6 +198,7 @@ def make_app(project: Labelling, folder: AnyPath, token: str, *, reader: str = "
     app = FastAPI(title="cytolora label", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     _add_reading(app, project, background, reader)
     _add_writing(app, project, background)
+    _add_encoders(app, project, background)
     _add_finish(app, project, folder)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(CytoloraError, _refused)
@@ -206,7 +230,8 @@ def _add_reading(app: FastAPI, project: Labelling, background: Background, first
 
     @app.get("/v1/overview")
     def overview(reader: _Reader) -> Response:
-        return _Json({**project.overview(reader), "problem": background.problem})
+        problems = {"problem": background.problem, "lora_problem": background.lora_problem}
+        return _Json({**project.overview(reader), **problems})
 
     @app.get("/v1/queue")
     def queue(
@@ -270,8 +295,30 @@ def _add_writing(app: FastAPI, project: Labelling, background: Background) -> No
         return _Json({})
 
 
+def _add_encoders(app: FastAPI, project: Labelling, background: Background) -> None:
+    @app.post("/v1/lora", status_code=202)
+    def train_lora() -> Response:
+        background.train_lora()
+        return _Json({}, 202)
+
+    @app.delete("/v1/lora")
+    def stop_lora() -> Response:
+        project.stop_lora()
+        return _Json({})
+
+    @app.put("/v1/encoder")
+    def encoder(request: _Encoder) -> Response:
+        project.choose_encoder(request.name)
+        background.labelled()
+        return _Json({})
+
+
 def _add_finish(app: FastAPI, project: Labelling, folder: AnyPath) -> None:
     @app.post("/v1/finish")
     def finish() -> Response:
-        command = f"cytolora fit {shlex.quote(str(folder))} --out {shlex.quote(f'{folder}-bundle')}"
-        return _Json({"labels": str(project.write_labels()), "command": command})
+        return _Json({"labels": str(project.write_labels()), "command": _fit_command(project, folder)})
+
+
+def _fit_command(project: Labelling, folder: AnyPath) -> str:
+    method = ["--method", METHOD] if project.encoder == WITH_LORA else []
+    return shlex.join(["cytolora", "fit", str(folder), *method, "--out", f"{folder}-bundle"])

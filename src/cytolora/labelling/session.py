@@ -15,24 +15,24 @@ from cytolora.core.cache_folder import default_cache
 from cytolora.core.text import counted, normal
 from cytolora.errors import ConfigError, CytoloraError, unknown_name
 from cytolora.labelling import export
-from cytolora.labelling.apart import Apart
-from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
+from cytolora.labelling.board import Board
+from cytolora.labelling.classifier import Classifier
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
-from cytolora.labelling.features import Features, compute_features, load_features, nearest, plane, usable
+from cytolora.labelling.encoders import Encoders
+from cytolora.labelling.features import Features, Space, compute_features, load_features, nearest, plane, usable
 from cytolora.labelling.journal import Draft, How
+from cytolora.labelling.overview import counts_of
 from cytolora.labelling.points import points_of
-from cytolora.labelling.project import FEATURES, groups_in_words, read_project, write_description
+from cytolora.labelling.project import groups_in_words, read_project, write_description
 from cytolora.labelling.queues import Queues
-from cytolora.labelling.refit import Refit, prepare, refit, refit_file
+from cytolora.labelling.refit import Refit
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
 
 __all__ = ["Labelling", "create_project"]
 
 _NUM_SIMILAR = 12
-_KEYS = 9
-"""Classes that have a key of their own, 1 to 9."""
 
 
 class Labelling:
@@ -47,7 +47,7 @@ class Labelling:
 
         Args:
             cache: Of features; the common one if None.
-            refits_apart: Fits the classifier in a process of its own, which ``close`` ends.
+            refits_apart: Fits the classifier, and trains LoRA, in processes of their own, which ``close`` ends.
 
         Raises:
             DataError: If the folder is no project, is damaged, or was written by a newer version.
@@ -58,12 +58,9 @@ class Labelling:
         self._board = Board(self._project)
         self._errors: dict[int, str] = {}
         self._progress: dict[str, Any] = {"done": 0, "total": self.n_cells, "error": None}
-        self._fitted: Refit | None = None
-        self._num_refits = 0
-        self._features: Features | None = None
+        self._classifier = Classifier(self._project, cache=self._cache, is_apart=refits_apart)
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
-        self._apart = Apart() if refits_apart else None
         self.groups = groups_in_words(self._project)
         """What counts as a group, in words."""
         self._take_features(load_features(self._project))
@@ -79,14 +76,18 @@ class Labelling:
         return len(self._project.names)
 
     @property
+    def encoder(self) -> str:
+        """Name of the encoder whose features answer: ``frozen``, or ``lora``."""
+        return self._encoders.name
+
+    @property
     def last_entry(self) -> int:
         """Number of the last journal entry that was taken in."""
         return self._board.votes.last_entry
 
     def close(self) -> None:
-        """Closes the journal and ends a refit; nothing is lost without it."""
-        if self._apart is not None:
-            self._apart.close()
+        """Closes the journal and ends refits and training; nothing is lost without it."""
+        self._classifier.close()
         with self._lock:
             self._board.close()
 
@@ -96,10 +97,7 @@ class Labelling:
         Raises:
             EngineError: If a process of its own cannot be started.
         """
-        if self._apart is None:
-            prepare()
-        else:
-            self._apart.start()
+        self._classifier.prepare()
 
     def start_features(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Computes the features of all cells, unless they are there; labelling goes on meanwhile.
@@ -107,7 +105,7 @@ class Labelling:
         Raises:
             CytoloraError: If that is not possible; ``overview`` shows the reason too.
         """
-        if self._features is not None:
+        if self._space is not None:
             return
 
         def told(done: int, total: int) -> None:
@@ -125,53 +123,42 @@ class Labelling:
             self._take_features(features)
 
     def _take_features(self, features: Features | None) -> None:
-        self._features = features
         if features is not None:
+            self._encoders.take_frozen(features)
             self._board.is_usable = usable(features)
             self._progress.update(done=self.n_cells, total=self.n_cells)
         self._renew_queues()
 
+    @property
+    def _encoders(self) -> Encoders:
+        return self._classifier.encoders
+
+    @property
+    def _space(self) -> Space | None:
+        return self._encoders.space
+
+    @property
+    def _fitted(self) -> Refit | None:
+        return self._classifier.fitted
+
     def _renew_queues(self) -> None:
-        self._queues = Queues(project=self._project, board=self._board, features=self._features, fitted=self._fitted)
+        features = self._space and self._space.features
+        self._queues = Queues(project=self._project, board=self._board, features=features, fitted=self._fitted)
 
     def overview(self, reader: str) -> dict[str, Any]:
         """Returns what the page shows beside the cells: counts, progress, classifier, mixture and estimates."""
         reader = normal(reader)
         with self._lock:
             self._board.catch_up()
-            board, about, fitted = self._board, self._project.about, self._fitted
-            counts = _counts(board.codes, len(about.classes))
-            in_test = _counts(board.codes[self._project.is_test], len(about.classes))
-            predicted = [0] * len(counts) if fitted is None else _counts(fitted.predictions, len(counts))
             return {
-                "project": about.name,
-                "version": about.version,
-                "n_cells": self.n_cells,
-                "n_groups": int(self._project.unit_index.max()) + 1,
-                "groups_known": about.groups_known,
+                **counts_of(self._project, self._board, self._fitted),
                 "groups": self.groups,
-                "classes": [
-                    {
-                        "name": name,
-                        "key": str(at + 1) if at < _KEYS else "",
-                        "labels": counts[at],
-                        "test_labels": in_test[at],
-                        "predicted": predicted[at],
-                    }
-                    for at, name in enumerate(about.classes)
-                ],
-                "not_a_cell": int((board.codes == NO_CELL).sum()),
-                "unsure": int((board.codes == NOT_SURE).sum()),
-                "unreadable": int((~board.is_usable).sum()),
                 "features": dict(self._progress),
-                "classifier": None
-                if fitted is None
-                else {"name": f"ridge on {about.model}", "labels": fitted.num_labels, "number": fitted.number},
-                "mixture": dict(about.mixture),
+                "encoder": self._encoders.state(),
                 "estimate": self.estimates(),
-                "can_undo": board.votes.can_undo(reader),
-                "can_redo": board.votes.can_redo(reader),
-                "last_entry": board.votes.last_entry,
+                "can_undo": self._board.votes.can_undo(reader),
+                "can_redo": self._board.votes.can_redo(reader),
+                "last_entry": self.last_entry,
             }
 
     def queue(self, reader: str, n: int = 24, *, kind: str = "next") -> list[dict[str, Any]]:
@@ -214,8 +201,8 @@ class Labelling:
         """
         reader = normal(reader)
         self._check_cells([cell])
-        features = self._features
-        similar = [] if features is None else nearest(features, cell, _NUM_SIMILAR)  # slow: labels do not wait for it
+        space = self._space
+        similar = [] if space is None else nearest(space.features, cell, _NUM_SIMILAR)  # slow: labels do not wait
         with self._lock:
             self._board.catch_up()
             votes = self._board.votes
@@ -240,8 +227,8 @@ class Labelling:
             reader: Whose labels are shown, agreed ones where there is none; None: agreed ones.
         """
         with self._one_plane:
-            if self._plane is None and self._features is not None:
-                self._plane = plane(self._features)
+            if self._plane is None and (space := self._space) is not None:
+                self._plane = plane(space.features)
         with self._lock:
             self._board.catch_up()
             return points_of(self._project, self._board, self._fitted, self._plane, reader)
@@ -274,7 +261,7 @@ class Labelling:
         Returns:
             labels, now, expected (value and both ends, or None where no number is given) and sentence.
         """
-        return self._running.forecast(self._lock, self._apart)
+        return self._running.forecast(self._lock, self._classifier.apart)
 
     def disagreements(self) -> list[dict[str, Any]]:
         """Returns the cells whose readers differ."""
@@ -398,6 +385,48 @@ class Labelling:
             self._running.project = self._project
             self._renew_queues()
 
+    def check_lora(self) -> None:
+        """Raises a ConfigError if LoRA cannot start now: it is running, or features or labels are missing."""
+        self._encoders.check(self._training())
+
+    def train_lora(self) -> bool:
+        """Trains LoRA on the training labels, and has its features answer from the next refit on; takes minutes.
+
+        Returns:
+            Whether it was trained; False where it was stopped.
+
+        Raises:
+            CytoloraError: If it cannot be trained.
+        """
+        is_trained = self._encoders.train(self._training())
+        if is_trained:
+            self._renew_features()
+        return is_trained
+
+    def stop_lora(self) -> None:
+        """Ends the training of LoRA; one before stays."""
+        self._encoders.stop()
+
+    def choose_encoder(self, name: str) -> None:
+        """Chooses whose features answer from the next refit on: ``frozen``, or ``lora``.
+
+        Raises:
+            ConfigError: If there is none of that name.
+        """
+        self._encoders.choose(name)
+        self._renew_features()
+
+    def _renew_features(self) -> None:
+        with self._one_plane:
+            self._plane = None
+        with self._lock:
+            self._renew_queues()
+
+    def _training(self) -> dict[int, int]:
+        with self._lock:
+            self._board.catch_up()
+            return self._board.training()
+
     def refit(self) -> dict[str, Any]:
         """Fits the classifier to all training labels; labelling goes on meanwhile.
 
@@ -406,32 +435,19 @@ class Labelling:
         """
         started = perf_counter()
         with self._one_refit:
-            with self._lock:
-                self._board.catch_up()
-                features, training = self._features, self._board.training()
-            fitted = None if features is None else self._fit(features, training)
-            if fitted is None:
+            training, space, usable_now = self._training(), self._space, self._board.is_usable
+            fitted = space and self._classifier.fit(space, training, usable_now)
+            if space is None or fitted is None:
                 return {"number": 0, "seconds": perf_counter() - started, "labels": len(training)}
             with self._lock:
-                self._num_refits += 1
-                self._fitted = replace(fitted, number=self._num_refits)
+                self._classifier.fitted = fitted
                 self._renew_queues()
-            self._running.look(self._lock, self._fitted, lambda half: self._fit(features, half), training)
-            return {"number": self._num_refits, "seconds": perf_counter() - started, "labels": len(training)}
 
-    def _fit(self, features: Features | None, training: Mapping[int, int]) -> Refit | None:
-        assert features is not None
-        cells, units = list(training), self._project.units
-        given = (
-            self._board.is_usable,
-            cells,
-            [training[cell] for cell in cells],
-            [units[cell] for cell in cells],
-            len(self.classes),
-        )
-        if self._apart is None:
-            return refit(features, *given)
-        return self._apart.call(refit_file, self._project.folder / FEATURES, *given)
+            def fit_half(half: Mapping[int, int]) -> Refit | None:
+                return self._classifier.fit(space, half, usable_now, counts=False)
+
+            self._running.look(self._lock, fitted, fit_half, training)
+            return {"number": fitted.number, "seconds": perf_counter() - started, "labels": len(training)}
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
         """Writes path, label, subset and group of the labelled cells; to ``labels.csv`` of the project if None.
@@ -454,7 +470,3 @@ def _used(client_id: str) -> ConfigError:
     return ConfigError(
         f"Nothing was stored: the id {client_id!r} belongs to another entry. Each request has an id of its own."
     )
-
-
-def _counts(codes: np.ndarray, number: int) -> list[int]:
-    return np.bincount(codes[codes >= 0], minlength=number).tolist()

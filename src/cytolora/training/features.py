@@ -7,9 +7,9 @@ given round differently by position. Elsewhere every pass has the same shape, th
 tests/training/test_features.py compares features bit for bit for every encoder family.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -91,19 +91,37 @@ def chunks(
         if len(missing) < len(samples):
             on_images(len(samples) - len(missing))
         if missing:
-            frozen = encoder().to(device)
-
-            def rows_of(some: Sequence[Sample], frozen: Encoder = frozen) -> Tensor:
-                return encode(frozen, [view(sample) for sample in some], preprocess, device)
-
-            batches = list(_batches(missing, batch_size(device)))
-            with side_by_side(device) as mapped:
-                for some, rows in zip(batches, mapped(rows_of, batches), strict=True):
+            with closing(encoded(encoder().to(device), missing, view, preprocess, device, on_images)) as batches:
+                for some, rows in batches:
                     features |= {sample.pixels_key: row for sample, row in zip(some, rows, strict=True)}
-                    on_images(len(some))
             _require_finite(missing, features)
             _add(store, cache, {sample.pixels_key: features[sample.pixels_key] for sample in missing})
         yield Chunk(samples=samples, features=torch.stack([features[sample.pixels_key] for sample in samples]))
+
+
+def encoded(
+    frozen: Encoder,
+    samples: Sequence[Sample],
+    view: Callable[[Sample], Tensor],
+    preprocess: Preprocess,
+    device: torch.device,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Generator[tuple[Sequence[Sample], Float32[Tensor, "images features"]], None, None]:
+    """Yields some images with their features (``encode``), in the order given; none is read from a cache or kept.
+
+    Args:
+        view: Of an image; called in the threads that compute.
+        on_images: Told the number of images after every batch.
+    """
+
+    def rows_of(some: Sequence[Sample]) -> Tensor:
+        return encode(frozen, [view(sample) for sample in some], preprocess, device)
+
+    batches = list(_batches(samples, batch_size(device)))
+    with side_by_side(device) as mapped:
+        for some, rows in zip(batches, mapped(rows_of, batches), strict=True):
+            yield some, rows
+            on_images(len(some))
 
 
 @contextmanager

@@ -128,6 +128,9 @@ async function start() {
   $("resend").addEventListener("click", resend);
   $("discard").addEventListener("click", discard);
   $("forecast").addEventListener("toggle", drawForecast);
+  $("lora-start").addEventListener("click", startLora);
+  $("lora-stop").addEventListener("click", stopLora);
+  $("encoder").addEventListener("change", chooseEncoder);
   $("finish").addEventListener("click", finish);
   $("back").addEventListener("click", () => goTo(at - 1));
   $("forth").addEventListener("click", () => goTo(at + 1));

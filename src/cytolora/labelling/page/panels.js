@@ -32,6 +32,7 @@ function drawOverview() {
     return made;
   }));
   drawEstimate();
+  drawEncoder();
 }
 
 function drawEstimate() {
@@ -55,6 +56,34 @@ async function drawForecast() {  // takes seconds: only when it is opened
   $("forecast-text").textContent = "Classifiers are fitted to parts of the labels…";
   const found = await ask("v1/forecast").catch((error) => ({ sentence: error.message }));
   $("forecast-text").textContent = found.sentence;
+}
+
+function drawEncoder() {
+  const { name, has_lora: hasLora, training } = overview.encoder, problem = overview.lora_problem;
+  $("encoder-choice").hidden = !hasLora;
+  if (document.activeElement !== $("encoder")) $("encoder").value = name;
+  $("lora-start").hidden = Boolean(training);
+  $("lora-start").textContent = hasLora ? "Train LoRA anew" : "Train LoRA";
+  $("lora-stop").hidden = $("lora-progress").hidden = !training;
+  $("lora-bar").value = training?.total ? training.done / training.total : 0;
+  $("lora-text").textContent = training ? trainingText(training) : problem ?? "";
+  $("lora-text").className = problem && !training ? "wrong" : "soft";
+}
+
+function trainingText({ done, total, left, labels: given }) {
+  if (!done) return `Begins, with ${plural(given, "label")}…`;
+  if (left === null) return percent(done / total);
+  return `${percent(done / total)}, about ${left < 90 ? `${Math.round(left)} s` : `${Math.round(left / 60)} min`} left`;
+}
+
+const startLora = () => changeEncoder("v1/lora", { method: "POST" });
+const stopLora = () => changeEncoder("v1/lora", { method: "DELETE" });
+const chooseEncoder = () => changeEncoder("v1/encoder", { method: "PUT", body: { name: $("encoder").value } });
+
+async function changeEncoder(path, options) {
+  await ask(path, { ...options, as: "text" }).then(() => say(""), sayError);
+  $("encoder").blur();
+  poll();
 }
 
 function drawMixture() {

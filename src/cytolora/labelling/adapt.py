@@ -1,0 +1,189 @@
+"""LoRA trained on the labels of a project, and the features that its encoder gives all cells.
+
+It is trained on the labelled cells of all groups but those of one fold, a fifth or more: what is fitted to its features
+can then be tested on cells that have not shaped them (``refit``).
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolora.core.files import write_json
+from cytolora.core.folders import staged_folder
+from cytolora.core.progress import SILENT
+from cytolora.core.strict_json import read_json
+from cytolora.core.text import counted
+from cytolora.data.manifest import Manifest, Split
+from cytolora.errors import ConfigError, DataError
+from cytolora.labelling.apart import tell
+from cytolora.labelling.features import Space, listed, load_features, open_features, unit_rows, usable
+from cytolora.labelling.project import FEATURES, Project, read_project
+
+FOLDER, _ABOUT = "lora", "about.json"
+METHOD = "lora"
+_RATE = 1e-3
+"""One learning rate, the middle of those that ``fit`` chooses from: each costs a training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """Content of ``lora/about.json``."""
+
+    model: str
+    learning_rate: float
+    num_steps: int
+    trained_on: tuple[int, ...]
+    """Cells."""
+
+
+def load_adapted(project: Project) -> Space | None:
+    """Opens the features of the LoRA that was trained last; None where there are none of these cells.
+
+    Raises:
+        DataError: If they are damaged.
+    """
+    folder = project.folder / FOLDER
+    try:
+        plain = read_json((folder / _ABOUT).read_bytes())
+        about = _About(**{**plain, "trained_on": tuple(plain["trained_on"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / _ABOUT} is damaged: {error}. Remove {folder}, and train LoRA again.") from error
+    features = open_features(folder / FEATURES)
+    if features.ndim != 2 or len(features) != len(project.names):
+        return None
+    name = f"{about.model} with LoRA of {counted(len(about.trained_on), 'label')}"
+    return Space(path=folder / FEATURES, features=features, encoder=name, seen=frozenset(about.trained_on))
+
+
+def cells_to_train_on(project: Project, training: Mapping[int, int]) -> list[int]:
+    """Returns the labelled cells of all groups but those of the first fold.
+
+    Args:
+        training: Class index by labelled cell.
+
+    Raises:
+        ConfigError: If fewer than two classes have labels, or one of them comes from one group only.
+    """
+    from cytolora.training.heads.folds import group_folds  # scikit-learn
+
+    groups: dict[int, set[str]] = {}
+    for cell, code in training.items():
+        groups.setdefault(code, set()).add(project.units[cell])
+    if len(groups) < 2:
+        raise ConfigError("LoRA takes training labels of two classes or more. Label more cells, then start it again.")
+    unit = "group" if project.about.groups_known else "image"
+    for code, found in sorted(groups.items()):
+        if len(found) < 2:
+            raise ConfigError(
+                f"LoRA keeps a fold of the {unit}s apart, and class {project.about.classes[code]!r} comes from one "
+                f"{unit} only. Label a cell of it in another {unit}, then start LoRA again."
+            )
+    cells = list(training)
+    codes = np.array([training[cell] for cell in cells], dtype=np.int64)
+    folds = group_folds(codes, [project.units[cell] for cell in cells], seed=0)
+    if not folds:
+        raise ConfigError(
+            f"LoRA keeps a fold of the {unit}s apart, and no division of them leaves every class on both sides. Label "
+            f"cells of each class in more {unit}s, then start LoRA again."
+        )
+    return [cells[at] for at in folds[0][0].tolist()]
+
+
+def adapt(
+    folder: Path,
+    training: Mapping[int, int],
+    *,
+    cache: Path,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] = tell,
+) -> None:
+    """Trains LoRA and writes the features of all cells to the project, whole or not at all.
+
+    Args:
+        training: Class index by labelled cell, none of the test share.
+        cache: Of decoded images.
+        on_progress: Told how many passes of an image through the encoder are done, and how many there are.
+
+    Raises:
+        ConfigError: If there are too few labels.
+        CytoloraError: If the backbone takes no LoRA or has no weights here, or a cell cannot be read any more.
+    """
+    import torch
+
+    from cytolora.classifier.bundle.rebuild import rebuild
+    from cytolora.classifier.fit.config import FitOptions, choose_config
+    from cytolora.training.adapt import train_adapter
+    from cytolora.training.protocol import PASSES_OF_TRAINING
+    from cytolora.training.resources import Inputs
+    from cytolora.training.session import Session
+
+    project = read_project(folder)
+    cells = cells_to_train_on(project, training)
+    frozen = load_features(project)
+    known = np.arange(len(project.names)) if frozen is None else np.flatnonzero(usable(frozen))
+    everything = listed(project, [project.names[cell] for cell in known])
+    labelled = _labelled(everything, project, {cell: training[cell] for cell in cells})
+    inputs = Inputs(data={}, weights=project.about.weights)
+    options = FitOptions(model=project.about.model, method=METHOD, learning_rates=(_RATE,))
+    config = choose_config(options, inputs, device)
+    inputs.fetch_weights(config.backbone.name, SILENT)
+    num_passes, num_done = PASSES_OF_TRAINING * config.num_seen(len(cells)) + len(known), 0
+
+    def advance(passes: int) -> None:
+        nonlocal num_done
+        num_done += passes
+        on_progress(min(num_done, num_passes), num_passes)
+
+    session = Session(
+        manifest=labelled,
+        backbone=config.backbone,
+        inputs=inputs,
+        cache=cache,
+        device=torch.device(device),
+        progress=replace(SILENT, done=advance),
+        given_split=Split(train=labelled.samples, val=(), test=()),
+    )
+    trained = train_adapter(session, config.run(session.dataset, _RATE))
+    encoder = rebuild(session.encoder, METHOD, config.adapter, trained.state, config.seed, session.device).encoder
+    rows = _features(session, encoder, everything, advance)
+    features = np.full((len(project.names), rows.shape[1]), np.nan, dtype=np.float32)
+    at = {name: cell for cell, name in enumerate(project.names)}
+    features[[at[sample.path] for sample in everything.samples]] = unit_rows(rows)
+    about = _About(
+        model=config.backbone.name, learning_rate=_RATE, num_steps=trained.num_steps, trained_on=tuple(sorted(cells))
+    )
+    with staged_folder(folder / FOLDER) as staging:
+        np.save(staging / FEATURES, features, allow_pickle=False)
+        write_json(staging / _ABOUT, asdict(about))
+
+
+def _labelled(everything: Manifest, project: Project, training: Mapping[int, int]) -> Manifest:
+    """Returns the cells to train on, with their classes and as they are decoded among all."""
+    label_of = {project.names[cell]: project.about.classes[code] for cell, code in training.items()}
+    samples = tuple(replace(one, label=label_of[one.path]) for one in everything.samples if one.path in label_of)
+    return replace(everything, classes=tuple(project.about.classes), samples=samples)
+
+
+def _features(session: Any, encoder: Any, everything: Manifest, on_images: Callable[[int], None]) -> np.ndarray:
+    """Returns the features of all cells by another encoder than the session's; none is kept in the cache."""
+    from cytolora.data.imaging.views import evaluation_view
+    from cytolora.models.kernels.cpu import for_inference
+    from cytolora.training.features import encoded
+
+    preprocess = session.backbone.preprocess
+    computed = encoded(
+        for_inference(encoder, session.device),
+        everything.samples,
+        lambda sample: evaluation_view(session.pixels.whole(sample), preprocess),
+        preprocess,
+        session.device,
+        on_images,
+    )
+    with closing(computed) as batches:
+        return np.concatenate([rows.numpy() for _, rows in batches])

@@ -1,0 +1,76 @@
+"""Classifier of an open project: fitted again and again to the features of the encoder that answers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from cytolora.labelling.apart import Apart
+from cytolora.labelling.encoders import Encoders
+from cytolora.labelling.features import Space
+from cytolora.labelling.project import Project
+from cytolora.labelling.refit import Refit, prepare, refit, refit_file
+
+
+class Classifier:
+    """The last refit, and what computes the next."""
+
+    def __init__(self, project: Project, *, cache: Path, is_apart: bool) -> None:
+        """Fits nothing yet.
+
+        Args:
+            cache: Of decoded images, for LoRA.
+            is_apart: Fits, and trains LoRA, in processes of their own.
+
+        Raises:
+            DataError: If what an earlier LoRA wrote is damaged.
+        """
+        self._project = project
+        self._number = 0
+        self.apart = Apart() if is_apart else None
+        self.encoders = Encoders(project, cache=cache, is_apart=is_apart)
+        self.fitted: Refit | None = None
+
+    def prepare(self) -> None:
+        """Loads what a refit computes with.
+
+        Raises:
+            EngineError: If a process of its own cannot be started.
+        """
+        if self.apart is None:
+            prepare()
+        else:
+            self.apart.start()
+
+    def fit(
+        self, space: Space, training: Mapping[int, int], is_usable: Bool[np.ndarray, " cells"], *, counts: bool = True
+    ) -> Refit | None:
+        """Fits to labelled cells; None where fewer than two classes are labelled.
+
+        Args:
+            training: Class index by cell.
+            counts: Numbers the refit; else it is one that nobody is shown.
+        """
+        cells, units = list(training), self._project.units
+        given = (
+            is_usable,
+            cells,
+            [training[cell] for cell in cells],
+            [units[cell] for cell in cells],
+            len(self._project.about.classes),
+            space.seen,
+        )
+        apart = self.apart
+        found = refit(space.features, *given) if apart is None else apart.call(refit_file, space.path, *given)
+        if found is None or not counts:
+            return found
+        self._number += 1
+        return replace(found, number=self._number, encoder=space.encoder)
+
+    def close(self) -> None:
+        """Ends what computes."""
+        self.encoders.close()
+        if self.apart is not None:
+            self.apart.close()

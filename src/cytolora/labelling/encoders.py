@@ -1,0 +1,142 @@
+"""Encoders of an open project: the frozen one, and one with LoRA that is trained in the background."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from cytolora.errors import ConfigError, EngineError, unknown_name
+from cytolora.labelling.adapt import adapt, cells_to_train_on, load_adapted
+from cytolora.labelling.apart import Apart
+from cytolora.labelling.features import Features, Space
+from cytolora.labelling.project import FEATURES, Project
+
+FROZEN, WITH_LORA = "frozen", "lora"
+NAMES = (FROZEN, WITH_LORA)
+_NICENESS = 19
+"""Of the process that trains: the classifier is fitted again, and pictures are read, before it."""
+
+
+class Encoders:
+    """Which encoder's features answer, and the training of LoRA: one at a time."""
+
+    def __init__(self, project: Project, *, cache: Path, is_apart: bool) -> None:
+        """Opens what LoRA wrote before, and takes it in the place of the frozen encoder.
+
+        Args:
+            cache: Of decoded images.
+            is_apart: Trains in a process of its own.
+
+        Raises:
+            DataError: If what it wrote is damaged.
+        """
+        self._project, self._cache = project, cache
+        self._frozen: Space | None = None
+        self._adapted = load_adapted(project)
+        self.name = FROZEN if self._adapted is None else WITH_LORA
+        """Of the encoder whose features answer."""
+        self._one_training = Lock()
+        self._is_stopped = False
+        self._training: dict[str, Any] | None = None
+        """Passes of an image done and in total, labels, and seconds that are left; None where it is not trained."""
+        self._began = 0.0, 0
+        self._apart = (
+            Apart("trains LoRA", "start it again then", niceness=_NICENESS, is_one_thread=False, on_told=self._told)
+            if is_apart
+            else None
+        )
+
+    def take_frozen(self, features: Features) -> None:
+        """Takes the features of the frozen encoder, which were computed or read."""
+        path = self._project.folder / FEATURES
+        self._frozen = Space(path=path, features=features, encoder=self._project.about.model)
+
+    @property
+    def space(self) -> Space | None:
+        """Features that answer; None until those of the frozen encoder are there."""
+        return self._adapted if self._frozen is not None and self.name == WITH_LORA else self._frozen
+
+    def choose(self, name: str) -> None:
+        """Chooses the encoder that answers.
+
+        Raises:
+            ConfigError: If there is none of that name, or LoRA was not trained.
+            DataError: If what it wrote is damaged.
+        """
+        if name not in NAMES:
+            raise unknown_name("encoder", name, NAMES)
+        if name == WITH_LORA:
+            self._adapted = load_adapted(self._project)  # another process may have trained it anew
+            if self._adapted is None:
+                raise ConfigError("LoRA was not trained for this project yet. Start it, or choose the frozen encoder.")
+        self.name = name
+
+    def check(self, training: Mapping[int, int]) -> None:
+        """Raises a ConfigError if LoRA cannot be trained now: it runs, or features or labels are missing."""
+        if self._one_training.locked():
+            raise ConfigError("LoRA is being trained already. Stop it, or wait for it.")
+        if self._frozen is None:
+            raise ConfigError("The features of the cells are still being computed. Start LoRA when they are there.")
+        cells_to_train_on(self._project, training)
+
+    def train(self, training: Mapping[int, int]) -> bool:
+        """Trains LoRA on labels and chooses it; takes minutes. Returns False where it was stopped.
+
+        Args:
+            training: Class index by labelled cell.
+
+        Raises:
+            CytoloraError: If it cannot be trained.
+        """
+        self.check(training)
+        with self._one_training:
+            self._is_stopped = False
+            self._training = {"done": 0, "total": 0, "labels": len(training), "left": None}
+            folder, cache = self._project.folder, self._cache
+            try:
+                if self._apart is None:
+                    adapt(folder, training, cache=cache, on_progress=self._told)
+                else:
+                    self._apart.call(adapt, folder, training, cache=cache)
+            except EngineError:
+                if self._is_stopped:
+                    return False
+                raise
+            finally:
+                self._training = None
+                if self._apart is not None:
+                    self._apart.stop()  # its memory, for a training that may never come again
+            self.choose(WITH_LORA)
+            return True
+
+    def _told(self, done: int, total: int) -> None:
+        """Notes how far it is, and how long it takes at the pace since its first step: what it loads is not counted."""
+        if (training := self._training) is None:
+            return
+        if not training["total"]:
+            self._began = monotonic(), done
+        began, first = self._began
+        pace = (done - first) / max(monotonic() - began, 1e-9)
+        training.update(done=done, total=total, left=(total - done) / pace if pace else None)
+
+    def stop(self) -> None:
+        """Ends the training; the features of one before stay."""
+        self._is_stopped = True
+        if self._apart is not None:
+            self._apart.stop()
+
+    def close(self) -> None:
+        """Ends the training and its process for good."""
+        self._is_stopped = True
+        if self._apart is not None:
+            self._apart.close()
+
+    def state(self) -> dict[str, Any]:
+        """Returns what the page shows: encoder, whether there is one with LoRA, and how far training is."""
+        training = self._training
+        return {
+            "name": self.name,
+            "has_lora": self._adapted is not None,
+            "training": None if training is None else dict(training),
+        }
