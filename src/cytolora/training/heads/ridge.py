@@ -41,9 +41,7 @@ class _Equations:
         is_lost = penalty < np.finfo(np.float64).eps * np.trace(memory)
         memory[np.diag_indices(len(memory))] += penalty
         found = positive_solution(memory, self._products)
-        if (
-            found is None or is_lost
-        ):  # a penalty below the rounding of the squares, which may hide that they are singular
+        if found is None or is_lost:  # below the rounding of the squares, which may hide that they are singular
             self._centre(memory)
             lower = np.tril(memory)
             equations = lower + np.tril(lower, -1).T + penalty * np.eye(len(memory))
