@@ -39,12 +39,13 @@ def test_a_wrong_option_makes_no_project(cells: Path, tmp_path: Path, given: Any
 def test_options_that_a_project_has_settled_are_refused_where_they_differ(cells: Path, tmp_path: Path):
     project = create_project(cells, tmp_path / "p", classes=CLASSES, test_share=0.5, seed=3)
     before = (project / FILE).read_bytes()
-    for given, told in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"test_share": 0.25}, "made with --test-share 0.5, before its first label, and --test-share 0.25 asks"),
         ({"seed": 0}, "made with --seed 3"),
         ({"groups": "none"}, "made without --groups-from"),
         ({"dataset": "csv"}, "made without --dataset"),
-    ):
+    )
+    for given, told in cases:
         with pytest.raises(ConfigError, match=told):
             create_project(cells, project, classes=[*CLASSES, "SCC"], **given)
     assert (project / FILE).read_bytes() == before

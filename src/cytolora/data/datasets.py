@@ -191,8 +191,8 @@ def _beside(path: Path) -> list[str]:
     """Says how images are read that stand in the folder itself, and what takes a labelling project."""
     if all((path / name).is_file() for name in _OF_LABELLING):
         return [
-            "It is a project of `cytolora label`: `fit`, `check` and `convert` take it, and `convert` writes its labels "
-            "for every other command."
+            "It is a project of `cytolora label`: `fit`, `check` and `convert` take it, and `convert` writes its "
+            "labels for every other command."
         ]
     files = files_in(path) if path.is_dir() else {}
     number = sum(kind == "image" for kind in files.values())
