@@ -78,7 +78,7 @@ def _same_draw(project: Path) -> None:
     _edited(project, [at for at, row in enumerate(rows_of(project)) if ",test," in row][-1], 3, "2")
 
 
-CHANGES: dict[str, Callable[[Path], None]] = {
+CHANGES: dict[str, Callable[[Path], object]] = {
     r"lists other cells, groups or draws .* \(19 cells now\)|do not count": lambda p: write_rows(p, rows_of(p)[:20]),
     "has no cell": lambda p: write_rows(p, rows_of(p)[:1]),
     r"line \d+: found draw 'soon' of a test cell, expected a whole": lambda p: _edited(p, _first(p, "test"), 3, "soon"),

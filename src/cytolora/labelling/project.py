@@ -163,10 +163,10 @@ def read_description(folder: Path) -> Description:
         plain = read_json(path.read_bytes())
         version = plain["version"] if isinstance(plain, dict) else None
         about = parse_spec(plain, Description, str(path)) if version == VERSION else None
+    except ConfigError as error:  # names the file, and what is wrong in it
+        raise DataError(f"{error} Restore it from a copy.") from error
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is damaged: {error}. Restore it from a copy.") from error
-    except ConfigError as error:
-        raise DataError(f"{error} Restore it from a copy.") from error
     if about is None:
         if not isinstance(version, int):
             raise DataError(f"{path} is damaged: no whole number as version. Restore it from a copy.")
