@@ -71,6 +71,28 @@ def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agr
     )
 
 
+def lacking(project: Project, board: Board) -> str:
+    """Says what a project lacks to become a classifier whose test is valid; empty where it lacks nothing.
+
+    Without a drawn test cell that has a class only training cells are left, which were chosen because a label helps:
+    a test set divided off from them would give figures that hold for no sample.
+    """
+    again = f"`cytolora label {project.folder}`"
+    if not (board.codes[~project.is_test] >= 0).any():
+        return f"{project.folder}: no cell outside of the test share has a class; label some to train on: {again}."
+    drawn, of_share = board.drawn(), project.is_test & board.is_usable
+    if any(board.codes[cell] >= 0 for cell in drawn):
+        return ""
+    waiting = int((of_share & board.is_held).sum()) - len(drawn)
+    found = f"{len(drawn)} of {counted(int(of_share.sum()), 'cell')} of the test share were labelled in the order drawn"
+    found += f" ({waiting} out of turn, which do not count yet)" if waiting else ""
+    advice = "Label more of them" if len(drawn) < of_share.sum() else "Give some of them a class"
+    return (
+        f"{project.folder}: no drawn test cell has a class, and training cells are not tested on instead, for they were "
+        f"chosen; {found}. {advice}: {again}, 'of the test share'."
+    )
+
+
 def _readings(project: Project, board: Board, drawn: Container[int]) -> Readings | None:
     about = project.about
     of_drawn = {
@@ -185,7 +207,7 @@ def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Label
         reader_labels: As of ``labels_of``; ``labels.csv`` holds the agreed ones.
 
     Raises:
-        DataError: If it is no project, or nothing is labelled.
+        DataError: If it is no project, or training or drawn test cells with a class are missing.
     """
     project = read_project(folder)
     board, features = Board(project), load_features(project)
@@ -193,6 +215,8 @@ def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Label
         if features is not None:
             board.is_usable = usable(features)
         labels = labels_of(project, board, reader_labels)
+        if lack := lacking(project, board):
+            raise DataError(lack)
         write_labels(project, board)
     finally:
         board.close()

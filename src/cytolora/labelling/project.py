@@ -262,4 +262,5 @@ def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = Fal
         samples=samples,
         group_rule=project.about.group_rule,
         split_rule="test: whole groups drawn before the first label" if subsets else "",
+        has_given_test=subsets,
     )

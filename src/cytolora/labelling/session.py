@@ -459,6 +459,12 @@ class Labelling:
             self._board.catch_up()
             return export.write_labels(self._project, self._board, as_path_or_none(path))
 
+    def lacking(self) -> str:
+        """Says what the project lacks to become a classifier whose test is valid; empty where it lacks nothing."""
+        with self._lock:
+            self._board.catch_up()
+            return export.lacking(self._project, self._board)
+
     def write_format(self, name: str, path: AnyPath) -> list[Path]:
         """Writes the same in a format of another program (`cytolora ls formats`); an existing file is kept."""
         with self._lock:
