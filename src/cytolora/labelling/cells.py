@@ -1,12 +1,17 @@
-"""Cells of a new project, and labels made elsewhere: from a folder, a table or a registered dataset."""
+"""Cells of a project, and labels made elsewhere: from a folder, a table or a registered dataset."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 
+import numpy as np
+from jaxtyping import Bool
+
+from cytolora.core.cache_entries import hold
 from cytolora.core.text import matching, normal
-from cytolora.data.archive import is_archive, unpack
+from cytolora.data.archive import is_archive, unpack, unpacked_in
 from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest, Sample
@@ -50,6 +55,61 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
     samples = tuple(replace(one, label="", subset=None) for one in listed.samples)
     cells = replace(listed, classes=("",), samples=samples, split_rule="", tree={})
     return _with_folders(cells) if groups_from == FOLDERS else with_chosen_groups(cells, groups_from)
+
+
+def find_root(cells: Path, *, source: str, inside: str, dataset: str) -> Path:
+    """Returns the folder of the cells of a project.
+
+    What was unpacked is unpacked again where it is gone, and stays in the cache while this process lives.
+
+    Args:
+        cells: Where they were.
+        source: What was named when the project was made; empty where that is not known.
+        inside: Of a zip file, the folder in it that holds the cells.
+        dataset: Registered reader that was named; empty if none.
+
+    Raises:
+        DataError: If a file that the cells were unpacked from is damaged.
+    """
+    root, origin = cells, Path(source)
+    if source and is_archive(origin):
+        root = unpack(origin) / inside
+    elif (entry := unpacked_in(cells)) is not None:
+        hold(entry)
+    if not root.is_dir() and dataset and origin.is_file():  # unpacked beside it, or in the archive
+        root = read_cells(origin, dataset=dataset).root
+    return root
+
+
+def are_there(root: Path, names: Sequence[str]) -> Bool[np.ndarray, " cells"]:
+    """Says which cells are files below a folder; lists folders, for a look at each file is slow on a network."""
+    listed: dict[str, set[str]] = {}
+
+    def is_there(name: str) -> bool:
+        parent, _, file = name.rpartition("/")
+        if parent not in listed:
+            listed[parent] = _files_in(root / parent)
+        # spelled otherwise on disk (case, Unicode form): the file system knows
+        return file in listed[parent] or os.path.isfile(root / name)  # noqa: PTH113  (asked of every file)
+
+    return np.array([is_there(name) for name in names], dtype=bool)
+
+
+def _files_in(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def names_at(place: Path) -> set[str]:
+    """Returns the names of the cells that a folder, table or zip file lists, whether the files are there or not."""
+    unpacked = unpack(place) if is_archive(place) else place
+    table = unpacked if unpacked.is_file() else unpacked / TABLE
+    if table.is_file():
+        return {slashed(row["path"]) for _, row in read_rows(table, ("path",))}
+    return {one.path for one in images_below(unpacked).samples}
 
 
 def folders_of(names: Sequence[str]) -> list[str | None]:

@@ -9,6 +9,7 @@ from cytolora.errors import ConfigError
 from cytolora.labelling.board import Board
 from cytolora.labelling.cells import read_cells, read_labels
 from cytolora.labelling.journal import Draft, Journal
+from cytolora.labelling.place import source_of, take_place
 from cytolora.labelling.project import (
     JOURNAL,
     Description,
@@ -16,7 +17,6 @@ from cytolora.labelling.project import (
     checked_classes,
     is_project,
     order_of,
-    read_description,
     read_project,
     write_project,
 )
@@ -50,7 +50,9 @@ def create_project(
     Args:
         cells: Folder, table with a column path (and group), or zip file.
         out: A folder that does not exist, or a project of the same cells; its classes change to those given, unless
-            one is missing that was ever used, and everything else of it stays as it is.
+            one is missing that was ever used, and everything else of it stays as it is. Where its cells moved, it
+            takes ``cells`` for their new place, if all of them are there; images that came since are counted in a
+            warning, and not taken in.
         classes: Names, two or more.
         like: Takes the classes of a shipped label map (``bethesda``) or a published dataset instead.
         model: Backbone of the features.
@@ -67,7 +69,8 @@ def create_project(
     """
     place, folder = as_path(cells, "cells"), as_path(out, "out")
     if is_project(folder):
-        _reopen(folder, place, classes, like)
+        take_place(folder, place, dataset)
+        _give_classes(folder, classes, like)
     else:
         if folder.exists():
             raise ConfigError(f"{folder} exists and is no labelling project. Choose another --out.")
@@ -76,7 +79,7 @@ def create_project(
         if folder.resolve().is_relative_to(manifest.root.resolve()):
             raise ConfigError(f"{folder} lies among the cells in {manifest.root}. Choose an --out outside.")
         about = Description(
-            cells=str(manifest.root.resolve()),
+            **source_of(place, manifest, dataset),
             name=manifest.name,
             classes=names,
             order=order_of(names),
@@ -97,19 +100,15 @@ def create_project(
     return folder
 
 
-def _reopen(folder: Path, cells: Path, classes: Sequence[str], like: str | None) -> None:
-    """Checks that a project is one of these cells, and gives it the classes."""
-    own_root = Path(read_description(folder).cells)
-    root = cells.parent if cells.is_file() else cells
-    if root.resolve() != own_root and cells.resolve() != folder.resolve():
-        raise ConfigError(f"{folder} is a project of the cells in {own_root}, not of {cells}. Choose another --out.")
-    if classes or like:
-        journal = Journal(folder / JOURNAL)
-        try:
-            in_use = Votes(journal.entries()).values()
-        finally:
-            journal.close()
-        change_classes(folder, checked_classes(classes, like), in_use)
+def _give_classes(folder: Path, classes: Sequence[str], like: str | None) -> None:
+    if not (classes or like):
+        return
+    journal = Journal(folder / JOURNAL)
+    try:
+        in_use = Votes(journal.entries()).values()
+    finally:
+        journal.close()
+    change_classes(folder, checked_classes(classes, like), in_use)
 
 
 def _import(folder: Path, table: Path, reader: str) -> None:

@@ -44,6 +44,8 @@ class Labels:
 def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agreed") -> Labels:
     """Collects the labels: all of training groups, and of test groups the agreed ones of drawn cells.
 
+    A cell that is no longer there is left out, and ``statements`` say so.
+
     Args:
         reader_labels: ``soft`` gives training cells on which readers differ, and nobody decided, the shares of the
             readers; those without an agreed label may be trained on, and nothing else.
@@ -52,7 +54,7 @@ def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agr
         DataError: If no cell has a class.
     """
     drawn = set(board.drawn())
-    counts = board.codes >= 0
+    counts = (board.codes >= 0) & project.is_there
     cells = [int(cell) for cell in np.flatnonzero(counts) if not project.is_test[cell] or int(cell) in drawn]
     classes = project.about.classes
     if not cells:
@@ -78,7 +80,7 @@ def lacking(project: Project, board: Board) -> str:
     a test set divided off from them would give figures that hold for no sample.
     """
     again = f"`cytolora label {project.folder}`"
-    if not (board.codes[~project.is_test] >= 0).any():
+    if not board.training():
         return f"{project.folder}: no cell outside of the test share has a class; label some to train on: {again}."
     drawn, of_share = board.drawn(), project.is_test & board.is_usable
     if any(board.codes[cell] >= 0 for cell in drawn):
@@ -88,8 +90,8 @@ def lacking(project: Project, board: Board) -> str:
     found += f" ({waiting} out of turn, which do not count yet)" if waiting else ""
     advice = "Label more of them" if len(drawn) < of_share.sum() else "Give some of them a class"
     return (
-        f"{project.folder}: no drawn test cell has a class, and training cells are not tested on instead, for they were "
-        f"chosen; {found}. {advice}: {again}, 'of the test share'."
+        f"{project.folder}: no drawn test cell has a class, and training cells are not tested on instead, for they "
+        f"were chosen; {found}. {advice}: {again}, 'of the test share'."
     )
 
 
@@ -130,7 +132,11 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
             f"Of the drawn test cells {unsure} were marked unsure, {none} are no cells, and on {differ} readers "
             "differ: they are left out."
         )
-    num_out = int(sum(board.is_held[cell] for cell in np.flatnonzero(project.is_test))) - len(drawn)
+    gone = np.flatnonzero(board.is_held & (~project.is_there | (project.is_test & ~board.is_usable))).tolist()
+    if gone:
+        cannot = counted(len(gone), "labelled cell is", "labelled cells are")
+        found.append(f"{cannot} no longer there or cannot be read, {project.names[gone[0]]} first: left out.")
+    num_out = int((project.is_test & board.is_held & board.is_usable).sum()) - len(drawn)
     if num_out:
         found.append(
             f"{counted(num_out, 'test cell')} labelled out of turn {'is' if num_out == 1 else 'are'} left out."
@@ -213,7 +219,7 @@ def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Label
     board, features = Board(project), load_features(project)
     try:
         if features is not None:
-            board.is_usable = usable(features)
+            board.take_readable(usable(features))
         labels = labels_of(project, board, reader_labels)
         if lack := lacking(project, board):
             raise DataError(lack)

@@ -18,7 +18,7 @@ from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.errors import ConfigError, DataError, unknown_name
-from cytolora.labelling.cells import folders_of
+from cytolora.labelling.cells import are_there, find_root, folders_of
 from cytolora.labelling.shares import Shares, assign_shares
 from cytolora.labelling.votes import NO_CLASS
 
@@ -36,6 +36,12 @@ class Description:
     version: int = VERSION
     cells: str
     """Folder that the paths of the cells are relative to."""
+    source: str = ""
+    """Folder, table or zip file that was named; empty in projects of earlier versions."""
+    inside: str = ""
+    """Of a zip file, the folder in it that paths are relative to; ``cells`` lies in the cache, and may go."""
+    dataset: str = ""
+    """Registered reader of the cells; empty if none was named."""
     name: str
     classes: tuple[str, ...]
     model: str
@@ -61,18 +67,17 @@ class Project:
 
     folder: Path
     about: Description
+    root: Path
+    """Folder of the cells."""
     names: tuple[str, ...]
     """Paths of the cells, in the order that numbers them."""
+    is_there: Bool[np.ndarray, " cells"]
+    """Whether the file of a cell was there when the project was read."""
     groups: tuple[str, ...]
     """Group of each cell; empty where it is unknown."""
     is_test: Bool[np.ndarray, " cells"]
     order: Int64[np.ndarray, " test_cells"]
     """Test cells in the order in which they are drawn."""
-
-    @property
-    def root(self) -> Path:
-        """Folder of the cells."""
-        return Path(self.about.cells)
 
     @cached_property
     def units(self) -> list[str]:
@@ -117,19 +122,38 @@ def read_project(folder: Path) -> Project:
     """Reads a project.
 
     Raises:
-        DataError: If the folder is none, is damaged, or was written by a newer version.
+        DataError: If the folder is none, is damaged, or was written by a newer version; or no cell is where it was.
     """
     about = read_description(folder)
-    rows = [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
+    root = find_root(Path(about.cells), source=about.source, inside=about.inside, dataset=about.dataset)
+    rows = _rows(folder)
     draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
+    names = tuple(row["path"] for row in rows)
+    is_there = are_there(root, names)
+    if not is_there.any():
+        raise DataError(
+            f"None of the {counted(len(names), 'cell')} of {folder} is in {root}, {names[0]} for example. Where they "
+            f"moved, name the new place: `cytolora label NEW_PLACE --out {folder}`."
+        )
     return Project(
         folder=folder,
         about=about,
-        names=tuple(row["path"] for row in rows),
+        root=root,
+        names=names,
+        is_there=is_there,
         groups=tuple(row["group"] for row in rows),
         is_test=np.array([row["share"] == "test" for row in rows]),
         order=np.array([cell for _, cell in draws], dtype=np.int64),
     )
+
+
+def names_of(folder: Path) -> tuple[str, ...]:
+    """Reads the paths of the cells alone, wherever they are."""
+    return tuple(row["path"] for row in _rows(folder))
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    return [row for _, row in read_table(folder / CELLS, ("path", "group", "share", "draw"), keep_blanks=True).rows]
 
 
 def read_description(folder: Path) -> Description:
@@ -166,6 +190,17 @@ def groups_in_words(project: Project) -> str:
         "--groups-from folders, before anything is labelled."
     )
     return "Groups are not known: each image counts as a group of its own." + (advice if len(folders) > 1 else "")
+
+
+def missing_in_words(project: Project) -> str:
+    """Says how many cells are no longer there; empty where all are."""
+    gone = np.flatnonzero(~project.is_there)
+    if not len(gone):
+        return ""
+    return (
+        f"{project.folder}: {len(gone):,} of {counted(len(project.names), 'cell')} no longer in {project.root}, "
+        f"{project.names[gone[0]]} first: left out; labels stay."
+    )
 
 
 def write_description(folder: Path, **changes: Any) -> None:
