@@ -57,28 +57,32 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
     return _with_folders(cells) if groups_from == FOLDERS else with_chosen_groups(cells, groups_from)
 
 
-def find_root(cells: Path, *, source: str, inside: str, dataset: str) -> Path:
-    """Returns the folder of the cells of a project.
+def find_cells(
+    names: Sequence[str], cells: Path, *, source: str, inside: str, dataset: str
+) -> tuple[Path, Bool[np.ndarray, " cells"]]:
+    """Returns the folder of the cells of a project, and which of them are there.
 
     What was unpacked is unpacked again where it is gone, and stays in the cache while this process lives.
 
     Args:
-        cells: Where they were.
+        cells: The folder that they were in.
         source: What was named when the project was made; empty where that is not known.
-        inside: Of a zip file, the folder in it that holds the cells.
+        inside: Of a zip file, the folder in it that holds the cells; empty of anything else.
         dataset: Registered reader that was named; empty if none.
 
     Raises:
         DataError: If a file that the cells were unpacked from is damaged.
     """
     root, origin = cells, Path(source)
-    if source and is_archive(origin):
+    if inside and is_archive(origin):
         root = unpack(origin) / inside
     elif (entry := unpacked_in(cells)) is not None:
         hold(entry)
-    if not root.is_dir() and dataset and origin.is_file():  # unpacked beside it, or in the archive
+    is_there = are_there(root, names)
+    if dataset and not is_there.all() and origin.is_file():  # it unpacks its images beside them, or in the archive
         root = read_cells(origin, dataset=dataset).root
-    return root
+        is_there = are_there(root, names)
+    return root, is_there
 
 
 def are_there(root: Path, names: Sequence[str]) -> Bool[np.ndarray, " cells"]:

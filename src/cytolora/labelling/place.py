@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytolora.core.text import counted
-from cytolora.data.archive import is_archive, unpack, unpacked_in
+from cytolora.data.archive import is_archive, unpacked_in
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError
 from cytolora.labelling.cells import are_there, names_at, read_cells
@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 def source_of(cells: Path, manifest: Manifest, dataset: str | None) -> dict[str, str]:
     """Returns what a project's description says of the place of its cells, which were read from ``cells``."""
     root = manifest.root.resolve()
-    inside = root.relative_to(unpack(cells).resolve()).as_posix() if is_archive(cells) else ""
+    entry, inside = unpacked_in(root), ""
+    if entry is not None and is_archive(cells) and root.is_relative_to(entry / cells.stem):
+        inside = root.relative_to(entry / cells.stem).as_posix()
     return {"cells": str(root), "source": str(cells.resolve()), "inside": inside, "dataset": dataset or ""}
 
 
@@ -35,7 +37,9 @@ def take_place(folder: Path, cells: Path, dataset: str | None = None) -> None:
         return
     about, names = read_description(folder), names_of(folder)
     if not cells.exists():
-        raise DataError(f"{cells} does not exist; {folder} is a project of the cells in {about.source or about.cells}.")
+        raise DataError(
+            f"{cells} does not exist, and {folder} is a project of the cells in {about.place}. Name where they are now."
+        )
     if _is_known(about, cells):
         if not (about.dataset or dataset):  # what a reader does not list may be masks, tables and the like
             _say_new(folder, cells, names)
@@ -58,14 +62,14 @@ def _check_moved(folder: Path, about: Description, names: Sequence[str], cells: 
     """Raises a DataError unless the cells of a project are gone from their place, and all of them at this one."""
     if _is_still_there(about, names):
         raise DataError(
-            f"{folder} is a project of the cells in {about.source or about.cells}, which are there, not of {cells}. "
+            f"{folder} is a project of the cells in {about.place}, which are there, not of {cells}. "
             "Choose another --out; where this is a copy, move the others away first."
         )
     missing = sorted(set(names) - {one.path for one in manifest.samples})
     if missing:
         raise DataError(
-            f"{folder} is a project of other cells than those in {cells}: {len(missing):,} of "
-            f"{counted(len(names), 'cell')} are not there, {missing[0]} first. Name a place that has all of them."
+            f"{folder} is a project of other cells than those in {cells}: missing there {len(missing):,} of "
+            f"{counted(len(names), 'cell')}, {missing[0]} first. Name a place that has all of them."
         )
 
 

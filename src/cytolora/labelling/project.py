@@ -18,7 +18,7 @@ from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.errors import ConfigError, DataError, unknown_name
-from cytolora.labelling.cells import are_there, find_root, folders_of
+from cytolora.labelling.cells import find_cells, folders_of
 from cytolora.labelling.shares import Shares, assign_shares
 from cytolora.labelling.votes import NO_CLASS
 
@@ -59,6 +59,11 @@ class Description:
     """Whether every cell names its patient, slide or field; else those without count as a group each."""
     group_rule: str = ""
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
+
+    @property
+    def place(self) -> str:
+        """Where the cells come from, for a message: the zip file, else their folder."""
+        return self.source if self.inside else self.cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +130,17 @@ def read_project(folder: Path) -> Project:
         DataError: If the folder is none, is damaged, or was written by a newer version; or no cell is where it was.
     """
     about = read_description(folder)
-    root = find_root(Path(about.cells), source=about.source, inside=about.inside, dataset=about.dataset)
     rows = _rows(folder)
     draws = sorted((int(row["draw"]), cell) for cell, row in enumerate(rows) if row["draw"])
     names = tuple(row["path"] for row in rows)
-    is_there = are_there(root, names)
+    root, is_there = find_cells(
+        names, Path(about.cells), source=about.source, inside=about.inside, dataset=about.dataset
+    )
     if not is_there.any():
         raise DataError(
-            f"None of the {counted(len(names), 'cell')} of {folder} is in {root}, {names[0]} for example. Where they "
-            f"moved, name the new place: `cytolora label NEW_PLACE --out {folder}`."
+            f"None of the {counted(len(names), 'cell')} of {folder} is in {about.place}, {names[0]} for example. "
+            "Where they moved, name the new place, or the zip file that they came from: "
+            f"`cytolora label NEW_PLACE --out {folder}`."
         )
     return Project(
         folder=folder,
@@ -198,7 +205,7 @@ def missing_in_words(project: Project) -> str:
     if not len(gone):
         return ""
     return (
-        f"{project.folder}: {len(gone):,} of {counted(len(project.names), 'cell')} no longer in {project.root}, "
+        f"{project.folder}: {len(gone):,} of {counted(len(project.names), 'cell')} missing in {project.about.place}, "
         f"{project.names[gone[0]]} first: left out; labels stay."
     )
 
