@@ -55,7 +55,8 @@ def label(
     cells
         Folder, table or zip file of cells; or a project, to go on with it.
     out
-        Folder of the project: journal of labels, shares, features. A project that is there is opened.
+        Folder of the project: journal of labels, shares, features. A project that is there is opened; where its cells
+        moved, the first argument is their new place.
     classes
         Names of the classes, two or more.
     like

@@ -8,7 +8,7 @@ from cytolora.core.text import counted
 from cytolora.data.archive import is_archive, unpacked_in
 from cytolora.data.manifest import Manifest
 from cytolora.errors import DataError
-from cytolora.labelling.cells import are_there, names_at, read_cells
+from cytolora.labelling.cells import are_there, new_at, read_cells
 from cytolora.labelling.project import Description, names_of, read_description, write_description
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,6 @@ def _is_still_there(about: Description, names: Sequence[str]) -> bool:
 
 
 def _say_new(folder: Path, cells: Path, names: Sequence[str]) -> None:
-    if new := sorted(names_at(cells) - set(names)):
+    if new := new_at(cells, names):
         what = counted(len(new), "image that is", "images that are")
         log.warning("%s: %s has %s not in the project, %s first; not taken in.", folder, cells, what, new[0])
