@@ -49,6 +49,9 @@ def write_cells(folder: Path, number: int) -> tuple[Path, NDArray[np.int64]]:
     names = [f"slide_{cell // PER_GROUP:05}/cell_{cell:06}.png" for cell in range(number)]
     samples = tuple(Sample(path=name, label="", group=name.partition("/")[0]) for name in names)
     manifest = Manifest(name="drawn", root=folder, classes=("",), samples=samples, group_rule="slide")
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()  # empty: a project wants its cells to be there, and no picture is asked for
     about = Description(
         cells=str(folder),
         name="drawn",

@@ -78,7 +78,9 @@ def divided(project: Project, seed: int, share: float) -> Project:
     return Project(
         folder=project.folder,
         about=cast("Any", about),
+        root=project.root,
         names=project.names,
+        is_there=project.is_there,
         groups=project.groups,
         is_test=shares.is_test,
         order=shares.order,

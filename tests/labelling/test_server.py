@@ -138,9 +138,11 @@ def test_undo_redo_adjudication_and_the_end_travel(tmp_path: Path):
     answer = ask(make_app(project, "my project", TOKEN), "GET", "/v1/disagreements", headers=RIGHT).json()
     assert [one["adjudicated"] for one in answer["cells"]] == ["hsil"]
     ended = ask(make_app(project, "my project", TOKEN), "POST", "/v1/finish", headers=RIGHT).json()
-    assert ended == {
-        "labels": str(tmp_path / "labels.csv"), "command": "cytolora fit 'my project' --out 'my project-bundle'"
-    }  # fmt: skip
+    command = "cytolora fit 'my project' --out 'my project-bundle'"
+    assert ended == {"labels": str(tmp_path / "labels.csv"), "lacking": "", "command": command}
+    project.lack = "No drawn test cell has a class."
+    ended = ask(make_app(project, "my project", TOKEN), "POST", "/v1/finish", headers=RIGHT).json()
+    assert (ended["lacking"], ended["command"]) == (project.lack, "")
 
 
 def test_points_are_packed_as_the_page_reads_them():

@@ -61,7 +61,7 @@ def test_the_same_command_goes_on_and_groups_of_an_earlier_version_are_known_by_
     project = create_project(tmp_path / "cells", tmp_path / "p", **given)
     create_project(tmp_path / "cells", project, **given)
     about = json.loads((project / FILE).read_text())
-    (project / FILE).write_text(json.dumps({**about, "asked": None}))
+    (project / FILE).write_text(json.dumps({**about, "groups_from": None}))
     create_project(tmp_path / "cells", project, **given)
     with pytest.raises(ConfigError, match="made with --groups-from folders"):
         create_project(tmp_path / "cells", project, groups="none")

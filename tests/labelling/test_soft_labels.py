@@ -30,7 +30,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Labelling:
         for reader, value in by_reader.items():
             opened.label(reader, [train[at]], value, client_id=f"{reader} {at}")
     opened.adjudicate("ann", train[8], "HSIL", client_id="decided")
-    test = opened._project.order.tolist()[0]
+    test, with_class = opened._project.order.tolist()[:2]
+    opened.label("ann", [with_class], "NILM", client_id="test")
     for reader, value in (("ann", "NILM"), ("bea", "LSIL")):
         opened.label(reader, [test], value, client_id=f"test {value}")
     return opened

@@ -30,6 +30,7 @@ class FakeLabelling(Labelling):
         folder: Path | None = None,
     ) -> None:
         self._classes, self._n_cells, self.folder = list(classes), n_cells, folder
+        self.lack = ""
         random = np.random.default_rng(0)
         self.truth = random.integers(0, len(classes), n_cells)
         self.guess = np.where(random.random(n_cells) < 0.1, (self.truth + 1) % len(classes), self.truth)
@@ -272,6 +273,9 @@ class FakeLabelling(Labelling):
     def refit(self) -> dict[str, Any]:
         self.number += 1
         return {"number": self.number, "seconds": 0.0, "labels": len(self.labels_of(None))}
+
+    def lacking(self) -> str:
+        return self.lack
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
         out = Path(path) if path is not None else (self.folder or Path()) / "labels.csv"

@@ -56,8 +56,9 @@ def label(
     cells
         Folder, table or zip file of cells; or a project, to go on with it.
     out
-        Folder of the project: journal of labels, shares, features. A project that is there is opened; options that
-        it has settled (model, test share, seed, groups, reader of the cells) are refused where they differ.
+        Folder of the project: journal of labels, shares, features. A project that is there is opened; where its cells
+        moved, the first argument is their new place. Options that it has settled (model, test share, seed, groups,
+        reader of the cells) are refused where they differ.
     classes
         Names of the classes, two or more.
     like

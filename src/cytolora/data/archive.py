@@ -33,6 +33,7 @@ _MAX_WRAPPERS = 4
 _LOCK = ".unpack.lock"
 """In the folder of each archive: another one need not wait."""
 _DRIVE = re.compile(r"[A-Za-z]:")
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def is_archive(path: Path) -> bool:
@@ -96,6 +97,12 @@ def _hold(folder: Path) -> None:
         if hold(folder):
             return
     raise OSError(errno.EBUSY, "another process removes its folder again and again")
+
+
+def unpacked_in(folder: Path) -> Path | None:
+    """Returns the entry of a cache of archives that a folder lies in; None if it lies in none."""
+    outer = (folder, *folder.parents)
+    return next((one for one in outer if one.parent.name == ARCHIVES and _KEY.fullmatch(one.name)), None)
 
 
 def inner_folders(folder: Path) -> list[Path]:

@@ -80,8 +80,12 @@ class Manifest:
     """How its files become pixels; part of the fingerprint through the images that it acts on."""
     tree: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """By class, its ancestors from the coarsest level down, and itself; empty where classes have no hierarchy."""
+    has_given_test: bool = field(default=False, compare=False)
+    """Whether there ever was a test image: a copy with fewer images keeps it, so that none is tested on instead."""
 
     def __post_init__(self) -> None:
+        if any(sample.subset == "test" for sample in self.samples):
+            object.__setattr__(self, "has_given_test", True)
         object.__setattr__(self, "samples", tuple(sorted(self.samples, key=lambda sample: sample.path)))
         if not self.samples:
             raise DataError(f"{self.name}: no images found in {self.root}.")

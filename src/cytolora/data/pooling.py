@@ -137,6 +137,7 @@ def load_pool(pool: Pool, reading: ReadOptions = AS_IT_STANDS, *, strict: bool =
         samples=samples,
         group_rule="; ".join(f"{name}: {one.group_rule or 'not known'}" for name, one in read.items()),
         split_rule="train, val and test as each dataset gives them" if keeps_subsets else "",
+        has_given_test=keeps_subsets and any(one.has_given_test for one in parts.values()),
         findings=(
             *(found for one in parts.values() for found in one.findings),
             *_lost(pool.label_map, mapped),

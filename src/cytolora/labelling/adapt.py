@@ -131,7 +131,7 @@ def adapt(
     project = read_project(folder)
     cells = cells_to_train_on(project, training)
     frozen = load_features(project)
-    known = np.arange(len(project.names)) if frozen is None else np.flatnonzero(usable(frozen))
+    known = np.flatnonzero(project.is_there if frozen is None else usable(frozen) & project.is_there)
     everything = listed(project, [project.names[cell] for cell in known])
     labelled = _labelled(everything, project, {cell: training[cell] for cell in cells})
     inputs = Inputs(data={}, weights=project.about.weights)

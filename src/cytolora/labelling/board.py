@@ -31,8 +31,8 @@ class Board:
         """Of agreed labels; also of a cell whose readers differ -1."""
         self.is_held: Bool[np.ndarray, " cells"] = np.zeros(number, dtype=bool)
         """Whether any reader labelled the cell."""
-        self.is_usable: Bool[np.ndarray, " cells"] = np.ones(number, dtype=bool)
-        """Whether the image can be read; all are taken for readable until features are there."""
+        self.is_usable: Bool[np.ndarray, " cells"] = project.is_there
+        """Whether the image can be read; all that are there are taken for readable until features are there."""
         self.test_version = 0
         """Grows whenever the label of a test cell changes."""
         try:
@@ -63,6 +63,10 @@ class Board:
                 f"{self._project.folder / JOURNAL} has a label of cell {wrong}, and {CELLS} beside it lists "
                 f"{counted(number, 'cell')}, numbered from 0. Restore both from one copy."
             )
+
+    def take_readable(self, is_readable: Bool[np.ndarray, " cells"]) -> None:
+        """Takes in which images could be read when features were computed; what has gone since is not usable."""
+        self.is_usable = is_readable & self._project.is_there
 
     def catch_up(self) -> None:
         """Takes in what other processes stored."""

@@ -1,14 +1,20 @@
-"""Cells of a new project: from a folder, a table or a registered dataset."""
+"""Cells of a project: from a folder, a table or a registered dataset, and where they are now."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 
+import numpy as np
+from jaxtyping import Bool
+
+from cytolora.core.cache_entries import hold
 from cytolora.core.text import normal
-from cytolora.data.archive import is_archive, unpack
+from cytolora.data.archive import is_archive, unpack, unpacked_in
 from cytolora.data.chosen_groups import with_chosen_groups
 from cytolora.data.datasets import load_manifest
+from cytolora.data.formats import is_image_name
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.csv import TABLE
 from cytolora.data.readers.paths import leaves_folder, slashed
@@ -49,6 +55,81 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
     samples = tuple(replace(one, label="", subset=None) for one in listed.samples)
     cells = replace(listed, classes=("",), samples=samples, split_rule="", tree={})
     return _with_folders(cells) if groups_from == FOLDERS else with_chosen_groups(cells, groups_from)
+
+
+def find_cells(
+    names: Sequence[str], cells: Path, *, source: str, inside: str, dataset: str
+) -> tuple[Path, Bool[np.ndarray, " cells"]]:
+    """Returns the folder of the cells of a project, and which of them are there.
+
+    What was unpacked is unpacked again where it is gone, and stays in the cache while this process lives.
+
+    Args:
+        cells: The folder that they were in.
+        source: What was named when the project was made; empty where that is not known.
+        inside: Of a zip file, the folder in it that holds the cells; empty of anything else.
+        dataset: Registered reader that was named; empty if none.
+
+    Raises:
+        DataError: If a file that the cells were unpacked from is damaged.
+    """
+    root, origin = cells, Path(source)
+    if inside and is_archive(origin):
+        root = unpack(origin) / inside
+    elif (entry := unpacked_in(cells)) is not None:
+        hold(entry)
+    is_there = are_there(root, names)
+    if dataset and not is_there.all() and origin.is_file():  # it unpacks its images beside them, or in the archive
+        root = read_cells(origin, dataset=dataset).root
+        is_there = are_there(root, names)
+    return root, is_there
+
+
+def are_there(root: Path, names: Sequence[str]) -> Bool[np.ndarray, " cells"]:
+    """Says which cells are files below a folder; lists folders, for a look at each file is slow on a network."""
+    listed: dict[str, set[str]] = {}
+
+    def is_there(name: str) -> bool:
+        parent, _, file = name.rpartition("/")
+        if parent not in listed:
+            listed[parent] = _files_in(root / parent)
+        # spelled otherwise on disk (case, Unicode form): the file system knows
+        return file in listed[parent] or os.path.isfile(root / name)  # noqa: PTH113  (asked of every file)
+
+    return np.array([is_there(name) for name in names], dtype=bool)
+
+
+def _files_in(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def new_at(place: Path, names: Sequence[str]) -> list[str]:
+    """Returns the names of images that a folder, table or zip file has beyond those given, sorted."""
+    unpacked, known = unpack(place) if is_archive(place) else place, set(names)
+    table = unpacked if unpacked.is_file() else unpacked / TABLE
+    if table.is_file():
+        listed = [slashed(row["path"]) for _, row in read_rows(table, ("path",))]
+    elif _has_other_images(unpacked, known):
+        listed = [one.path for one in images_below(unpacked).samples]
+    else:
+        return []
+    return sorted(set(listed) - known)
+
+
+def _has_other_images(folder: Path, known: Container[str]) -> bool:
+    """Whether there may be images that are not known, by names alone: the walk, which tells, takes 20 times as long."""
+    for parent, folders, files in os.walk(folder):
+        inside = parent[len(str(folder)) :].replace(os.sep, "/").strip("/")
+        lead = inside and f"{inside}/"
+        if any(os.path.islink(os.path.join(parent, one)) for one in folders):  # noqa: PTH114, PTH118  (asked of every one)
+            return True
+        if any(is_image_name(one) and lead + one not in known for one in files):
+            return True
+    return False
 
 
 def folders_of(names: Sequence[str]) -> list[str | None]:

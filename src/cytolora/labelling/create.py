@@ -10,6 +10,7 @@ from cytolora.labelling.board import Board
 from cytolora.labelling.cells import read_cells
 from cytolora.labelling.journal import Draft, Journal
 from cytolora.labelling.labels_elsewhere import read_labels
+from cytolora.labelling.place import is_known, source_of, take_place
 from cytolora.labelling.project import (
     JOURNAL,
     Description,
@@ -56,8 +57,9 @@ def create_project(
     Args:
         cells: Folder, table with a column path (and group), or zip file.
         out: A folder that does not exist, or a project of the same cells; its classes change to those given, unless
-            one is missing that was ever used, its model while it has no features, and everything else stays as it is:
-            options that differ are refused.
+            one is missing that was ever used, and its model while it has no features; other options that differ are
+            refused. Where its cells moved, it takes ``cells`` for their new place, if all of them are there; images
+            that came since are counted in a warning, and not taken in.
         classes: Names, two or more.
         like: Takes the classes of a shipped label map (``bethesda``) or a published dataset instead.
         model: Backbone of the features; ``nano`` if None.
@@ -76,9 +78,12 @@ def create_project(
     checkpoints = as_named_paths(weights, "weights")
     if is_project(folder):
         about = read_description(folder)
-        check_settled(folder, about, test_share=test_share, seed=seed, groups=groups, dataset=dataset)
+        is_moved = not (place.resolve() == folder.resolve() or is_known(about, place))
+        reading = {"groups": groups, "dataset": None if is_moved else dataset}
+        check_settled(folder, about, test_share=test_share, seed=seed, **reading)
         changes = changed_model(folder, about, model, checkpoints)
-        _reopen(folder, place, classes, like)
+        take_place(folder, place, dataset)
+        _give_classes(folder, classes, like)
         if changes:
             write_description(folder, **changes)
         _bind(folder)
@@ -91,7 +96,7 @@ def create_project(
         if folder.resolve().is_relative_to(manifest.root.resolve()):
             raise ConfigError(f"{folder} lies among the cells in {manifest.root}. Choose an --out outside.")
         about = Description(
-            cells=str(manifest.root.resolve()),
+            **source_of(place, manifest, dataset),
             name=manifest.name,
             classes=names,
             order=order_of(names),
@@ -103,7 +108,7 @@ def create_project(
             group_probability=0.0,
             groups_known=manifest.has_groups,
             group_rule=manifest.group_rule,
-            asked={name: text for name, text in (("groups_from", groups), ("dataset", dataset)) if text is not None},
+            groups_from=groups or "",
         )
         if (table := as_path_or_none(labels, "labels")) is not None:  # before anything is written
             read_labels(table, [sample.path for sample in manifest.samples], names, manifest.root)
@@ -113,19 +118,15 @@ def create_project(
     return folder
 
 
-def _reopen(folder: Path, cells: Path, classes: Sequence[str], like: str | None) -> None:
-    """Checks that a project is one of these cells, and gives it the classes."""
-    own_root = Path(read_description(folder).cells)
-    root = cells.parent if cells.is_file() else cells
-    if root.resolve() != own_root and cells.resolve() != folder.resolve():
-        raise ConfigError(f"{folder} is a project of the cells in {own_root}, not of {cells}. Choose another --out.")
-    if classes or like:
-        journal = Journal(folder / JOURNAL, read_description(folder).cells_sha256)
-        try:
-            in_use = Votes(journal.entries()).values()
-        finally:
-            journal.close()
-        change_classes(folder, checked_classes(classes, like), in_use)
+def _give_classes(folder: Path, classes: Sequence[str], like: str | None) -> None:
+    if not (classes or like):
+        return
+    journal = Journal(folder / JOURNAL, read_description(folder).cells_sha256)
+    try:
+        in_use = Votes(journal.entries()).values()
+    finally:
+        journal.close()
+    change_classes(folder, checked_classes(classes, like), in_use)
 
 
 def _bind(folder: Path) -> None:

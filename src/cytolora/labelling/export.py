@@ -45,6 +45,8 @@ class Labels:
 def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agreed") -> Labels:
     """Collects the labels: all of training groups, and of test groups the agreed ones of drawn cells.
 
+    A cell that is no longer there is left out, and ``statements`` say so.
+
     Args:
         reader_labels: ``soft`` gives training cells on which readers differ, and nobody decided, the shares of the
             readers; those without an agreed label may be trained on, and nothing else.
@@ -53,7 +55,7 @@ def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agr
         DataError: If no cell has a class.
     """
     drawn = set(board.drawn())
-    counts = board.codes >= 0
+    counts = (board.codes >= 0) & project.is_there
     cells = [int(cell) for cell in np.flatnonzero(counts) if not project.is_test[cell] or int(cell) in drawn]
     classes = project.about.classes
     if not cells:
@@ -69,6 +71,28 @@ def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agr
         model=project.about.model,
         weights=project.about.weights,
         readings=_readings(project, board, drawn),
+    )
+
+
+def lacking(project: Project, board: Board) -> str:
+    """Says what a project lacks to become a classifier whose test is valid; empty where it lacks nothing.
+
+    Without a drawn test cell that has a class only training cells are left, which were chosen because a label helps:
+    a test set divided off from them would give figures that hold for no sample.
+    """
+    again = f"`cytolora label {project.folder}`"
+    if not board.training():
+        return f"{project.folder}: no cell outside of the test share has a class; label some to train on: {again}."
+    drawn, of_share = board.drawn(), project.is_test & board.is_usable
+    if any(board.codes[cell] >= 0 for cell in drawn):
+        return ""
+    waiting = int((of_share & board.is_held).sum()) - len(drawn)
+    found = f"{len(drawn)} of {counted(int(of_share.sum()), 'cell')} of the test share were labelled in the order drawn"
+    found += f" ({waiting} out of turn, which do not count yet)" if waiting else ""
+    advice = "Label more of them" if len(drawn) < of_share.sum() else "Give some of them a class"
+    return (
+        f"{project.folder}: no drawn test cell has a class, and training cells are not tested on instead, for they "
+        f"were chosen; {found}. {advice}: {again}, 'of the test share'."
     )
 
 
@@ -109,7 +133,11 @@ def _statements(project: Project, board: Board, cells: Sequence[int], drawn: Seq
             f"Of the drawn test cells {unsure} were marked unsure, {none} are no cells, and on {differ} readers "
             "differ: they are left out."
         )
-    num_out = int(sum(board.is_held[cell] for cell in np.flatnonzero(project.is_test))) - len(drawn)
+    gone = np.flatnonzero(board.is_held & (~project.is_there | (project.is_test & ~board.is_usable))).tolist()
+    if gone:
+        cannot = counted(len(gone), "labelled cell is", "labelled cells are")
+        found.append(f"{cannot} no longer there or cannot be read, {project.names[gone[0]]} first: left out.")
+    num_out = int((project.is_test & board.is_held & board.is_usable).sum()) - len(drawn)
     if num_out:
         found.append(
             f"{counted(num_out, 'test cell')} labelled out of turn {'is' if num_out == 1 else 'are'} left out."
@@ -186,10 +214,12 @@ def read_labelled(folder: Path, reader_labels: ReaderLabels = "agreed") -> Label
         reader_labels: As of ``labels_of``; ``labels.csv`` holds the agreed ones.
 
     Raises:
-        DataError: If it is no project, or nothing is labelled.
+        DataError: If it is no project, or training or drawn test cells with a class are missing.
     """
     with _opened(folder) as (project, board):
         labels = labels_of(project, board, reader_labels)
+        if lack := lacking(project, board):
+            raise DataError(lack)
         write_labels(project, board)
     return replace(labels, manifest=labels.manifest.with_hashes())
 
@@ -210,7 +240,7 @@ def _opened(folder: Path) -> Iterator[tuple[Project, Board]]:
     board, features = Board(project), load_features(project)
     try:
         if features is not None:
-            board.is_usable = usable(features)
+            board.take_readable(usable(features))
         yield project, board
     finally:
         board.close()

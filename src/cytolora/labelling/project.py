@@ -20,7 +20,7 @@ from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
 from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.labelling.cell_table import cell_table, read_cell_table
-from cytolora.labelling.cells import folders_of
+from cytolora.labelling.cells import find_cells, folders_of
 from cytolora.labelling.journal import make_journal
 from cytolora.labelling.shares import assign_shares
 from cytolora.labelling.votes import MAX_CLASS, NO_CLASS
@@ -39,6 +39,12 @@ class Description:
     version: int = VERSION
     cells: str
     """Folder that the paths of the cells are relative to."""
+    source: str = ""
+    """Folder, table or zip file that was named; empty in projects of earlier versions."""
+    inside: str = ""
+    """Of a zip file, the folder in it that paths are relative to; ``cells`` lies in the cache, and may go."""
+    dataset: str = ""
+    """Registered reader of the cells; empty if none was named."""
     name: str
     classes: tuple[str, ...]
     model: str
@@ -55,8 +61,8 @@ class Description:
     groups_known: bool
     """Whether every cell names its patient, slide or field; else those without count as a group each."""
     group_rule: str = ""
-    asked: Mapping[str, str] | None = None
-    """``groups_from`` and ``dataset``, where given when the project was made; None: written before they were kept."""
+    groups_from: str | None = None
+    """As it was asked for, empty where it was not; None: not known, of a project of an earlier version."""
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
     cells_sha256: str = ""
     """Of the table of cells (``CellTable.sha256``), which the journal has too; empty: written before there was one."""
@@ -71,6 +77,11 @@ class Description:
         if set(self.mixture) != set(MIXTURE) or not all(0 <= share <= 1 for share in self.mixture.values()):
             raise ConfigError(f"mixture has the parts {', '.join(MIXTURE)}, each in [0, 1]")
 
+    @property
+    def place(self) -> str:
+        """Where the cells come from, for a message: the zip file, else their folder."""
+        return self.source if self.inside else self.cells
+
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
@@ -78,8 +89,12 @@ class Project:
 
     folder: Path
     about: Description
+    root: Path
+    """Folder of the cells."""
     names: tuple[str, ...]
     """Paths of the cells, in the order that numbers them."""
+    is_there: Bool[np.ndarray, " cells"]
+    """Whether the file of a cell was there when the project was read."""
     groups: tuple[str, ...]
     """Group of each cell; empty where it is unknown."""
     is_test: Bool[np.ndarray, " cells"]
@@ -87,11 +102,6 @@ class Project:
     """Test cells in the order in which they are drawn."""
     cells_sha256: str
     """Of the table of cells, also where the description has none yet."""
-
-    @property
-    def root(self) -> Path:
-        """Folder of the cells."""
-        return Path(self.about.cells)
 
     @cached_property
     def units(self) -> list[str]:
@@ -133,19 +143,36 @@ def read_project(folder: Path) -> Project:
     """Reads a project.
 
     Raises:
-        DataError: If the folder is none, is damaged, or was written by a newer version.
+        DataError: If the folder is none, is damaged, or was written by a newer version; or no cell is where it was.
     """
     about = read_description(folder)
     table = read_cell_table(folder / CELLS, about.cells_sha256)
+    names = table.names
+    root, is_there = find_cells(
+        names, Path(about.cells), source=about.source, inside=about.inside, dataset=about.dataset
+    )
+    if not is_there.any():
+        raise DataError(
+            f"None of the {counted(len(names), 'cell')} of {folder} is in {about.place}, {names[0]} for example. "
+            "Where they moved, name the new place, or the zip file that they came from: "
+            f"`cytolora label NEW_PLACE --out {folder}`."
+        )
     return Project(
         folder=folder,
         about=about,
-        names=table.names,
+        root=root,
+        names=names,
+        is_there=is_there,
         groups=table.groups,
         is_test=table.is_test,
         order=table.order,
         cells_sha256=table.sha256,
     )
+
+
+def names_of(folder: Path) -> tuple[str, ...]:
+    """Reads the paths of the cells alone, wherever they are."""
+    return read_cell_table(folder / CELLS, read_description(folder).cells_sha256).names
 
 
 def read_description(folder: Path) -> Description:
@@ -186,6 +213,17 @@ def groups_in_words(project: Project) -> str:
         "--groups-from folders, before anything is labelled."
     )
     return "Groups are not known: each image counts as a group of its own." + (advice if len(folders) > 1 else "")
+
+
+def missing_in_words(project: Project) -> str:
+    """Says how many cells are no longer there; empty where all are."""
+    gone = np.flatnonzero(~project.is_there)
+    if not len(gone):
+        return ""
+    return (
+        f"{project.folder}: {len(gone):,} of {counted(len(project.names), 'cell')} missing in {project.about.place}, "
+        f"{project.names[gone[0]]} first: left out; labels stay."
+    )
 
 
 def write_description(folder: Path, **changes: Any) -> None:
@@ -286,4 +324,5 @@ def manifest_of(project: Project, labels: Mapping[int, str], subsets: bool = Fal
         samples=samples,
         group_rule=project.about.group_rule,
         split_rule="test: whole groups drawn before the first label" if subsets else "",
+        has_given_test=subsets,
     )

@@ -148,9 +148,8 @@ class Queues:
     def _second(self, reader: str) -> list[int]:
         """Returns cells that others labelled and the reader did not, in an order of chance."""
         votes, seed = self.board.votes, self.project.about.seed
-        open_ones = [
-            cell for cell in np.flatnonzero(self.board.is_held).tolist() if votes.of_reader(reader, cell) is None
-        ]
+        held = np.flatnonzero(self.board.is_held & self.board.is_usable).tolist()
+        open_ones = [cell for cell in held if votes.of_reader(reader, cell) is None]
         return sorted(open_ones, key=lambda cell: sha256_text(f"{seed}:second:{self.project.names[cell]}"))
 
     def is_blind(self, reader: str, cell: int, reason: Reason) -> bool:

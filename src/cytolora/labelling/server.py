@@ -322,7 +322,8 @@ def _add_encoders(app: FastAPI, project: Labelling, background: Background) -> N
 def _add_finish(app: FastAPI, project: Labelling, folder: AnyPath) -> None:
     @app.post("/v1/finish")
     def finish() -> Response:
-        return _Json({"labels": str(project.write_labels()), "command": _fit_command(project, folder)})
+        labels, lack = str(project.write_labels()), project.lacking()
+        return _Json({"labels": labels, "lacking": lack, "command": "" if lack else _fit_command(project, folder)})
 
 
 def _fit_command(project: Labelling, folder: AnyPath) -> str:

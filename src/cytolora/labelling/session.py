@@ -1,6 +1,7 @@
 """Open labelling project: journal, features, classifier, queue and estimates behind one lock."""
 
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,19 @@ from cytolora.labelling.features import Features, Space, compute_features, load_
 from cytolora.labelling.journal import Draft, How
 from cytolora.labelling.overview import counts_of
 from cytolora.labelling.points import points_of
-from cytolora.labelling.project import Description, groups_in_words, read_project, write_description
+from cytolora.labelling.project import (
+    Description,
+    groups_in_words,
+    missing_in_words,
+    read_project,
+    write_description,
+)
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit
 from cytolora.labelling.running import Running
 from cytolora.labelling.votes import NO_CLASS
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Labelling", "create_project"]
 
@@ -50,13 +59,17 @@ class Labelling:
             refits_apart: Fits the classifier, and trains LoRA, in processes of their own, which ``close`` ends.
 
         Raises:
-            DataError: If the folder is no project, is damaged, or was written by a newer version.
+            DataError: If the folder is no project, is damaged, or was written by a newer version; or none of its cells
+                is where it was.
         """
         self._lock, self._one_refit, self._one_plane = RLock(), Lock(), Lock()
         self._project = read_project(as_path(folder, "folder"))
         self._cache = as_path_or_none(cache, "cache") or default_cache()
         self._board = Board(self._project)
-        self._errors: dict[int, str] = {}
+        gone = np.flatnonzero(~self._project.is_there).tolist()
+        self._errors = {cell: f"{self._project.root / self._project.names[cell]} is no longer there." for cell in gone}
+        if gone:
+            log.warning("%s", missing_in_words(self._project))
         self._progress: dict[str, Any] = {"done": 0, "total": self.n_cells, "error": None}
         self._classifier = Classifier(self._project, cache=self._cache, is_apart=refits_apart)
         self._plane: np.ndarray | None = None
@@ -124,13 +137,13 @@ class Labelling:
             self._progress["error"] = str(error)
             raise
         with self._lock:
-            self._errors = errors
+            self._errors |= errors
             self._take_features(features)
 
     def _take_features(self, features: Features | None) -> None:
         if features is not None:
             self._encoders.take_frozen(features)
-            self._board.is_usable = usable(features)
+            self._board.take_readable(usable(features))
             self._progress.update(done=self.n_cells, total=self.n_cells)
         self._renew_queues()
 
@@ -207,6 +220,7 @@ class Labelling:
         self._check_cells([cell])
         space = self._space
         similar = [] if space is None else nearest(space.features, cell, _NUM_SIMILAR)  # slow: labels do not wait
+        similar = [one for one in similar if self._project.is_there[one]]
         with self._lock:
             self._board.catch_up()
             votes = self._board.votes
@@ -235,6 +249,7 @@ class Labelling:
         with self._one_plane:
             if self._plane is None and (space := self._space) is not None:
                 self._plane = plane(space.features)
+                self._plane[~self._project.is_there] = np.nan
         with self._lock:
             self._board.catch_up()
             return points_of(self._project, self._board, self._fitted, self._plane, reader)
@@ -314,6 +329,8 @@ class Labelling:
                 if left_out
                 else "No cell was named; name one or more."
             )
+        if gone := [cell for cell in kept if not self._project.is_there[cell]]:
+            raise ConfigError(f"Nothing was stored: {self._errors[gone[0]]} A cell that nobody sees takes no label.")
         with self._lock:
             fitted = self._fitted
             suggested = () if fitted is None else tuple(self._suggestion(fitted, cell) for cell in kept)
@@ -470,6 +487,12 @@ class Labelling:
         with self._lock:
             self._board.catch_up()
             return export.write_labels(self._project, self._board, as_path_or_none(path))
+
+    def lacking(self) -> str:
+        """Says what the project lacks to become a classifier whose test is valid; empty where it lacks nothing."""
+        with self._lock:
+            self._board.catch_up()
+            return export.lacking(self._project, self._board)
 
     def write_format(self, name: str, path: AnyPath) -> list[Path]:
         """Writes the same in a format of another program (`cytolora ls formats`); an existing file is kept."""

@@ -76,11 +76,8 @@ def check_settled(
 
 
 def _settled_reading(about: Description, groups: str | None, dataset: str | None) -> dict[str, tuple[Any, Any]]:
-    if about.asked is not None:
-        return {
-            "--groups-from": (about.asked.get("groups_from"), groups),
-            "--dataset": (about.asked.get("dataset"), dataset),
-        }
+    if about.groups_from is not None:
+        return {"--groups-from": (about.groups_from or None, groups), "--dataset": (about.dataset or None, dataset)}
     by_folders = about.group_rule.endswith(f"(--groups-from {FOLDERS})")  # all that an earlier version tells
     return {"--groups-from": (FOLDERS, groups)} if by_folders else {}
 

@@ -19,7 +19,8 @@ def shares_of(project: Project, board: Board, classes: tuple[str, ...]) -> dict[
     What is no class (unsure, not a cell) counts for none; so does a class that is none of ``classes``.
     """
     found: dict[int, Shares] = {}
-    for cell in np.flatnonzero(board.is_held & ~project.is_test & (board.codes >= UNLABELLED)).tolist():
+    is_shared = board.is_held & ~project.is_test & project.is_there & (board.codes >= UNLABELLED)
+    for cell in np.flatnonzero(is_shared).tolist():
         if board.votes.adjudicated(cell) is None:
             given = Counter(value for value in board.votes.by_reader(cell).values() if value in classes)
             if len(given) > 1:

@@ -129,7 +129,7 @@ def test_official_subsets_are_left_alone(split_manifest):
 def test_a_missing_subset_is_taken_out_of_train_by_its_share(split_manifest, missing: str, share: float, words: str):
     manifest = split_manifest(per_class=40)
     kept = tuple(sample for sample in manifest.samples if sample.subset != missing)
-    assigned = assign_subsets(replace(manifest, samples=kept), SplitSpec())
+    assigned = assign_subsets(_manifest(kept), SplitSpec())
     for label in manifest.classes:
         assert assigned.counts()[label][missing] == 40 * share
         assert assigned.counts()[label]["train"] == 40 * (1 - share)
@@ -142,7 +142,19 @@ def test_a_missing_subset_is_taken_out_of_train_by_its_share(split_manifest, mis
 def test_a_dataset_with_only_a_train_folder_is_divided_like_one_without(split_manifest):
     train_only = [sample for sample in split_manifest().samples if sample.subset == "train"]
     bare = [replace(sample, subset=None) for sample in train_only]
-    assert assign_subsets(_manifest(train_only), SplitSpec()) == assign_subsets(_manifest(bare), SplitSpec())
+    divided, of_bare = assign_subsets(_manifest(train_only), SplitSpec()), assign_subsets(_manifest(bare), SplitSpec())
+    assert divided.samples == of_bare.samples
+    lead = "train as the dataset gives them; val and test taken out of train: "
+    assert divided.split_rule == lead + of_bare.split_rule
+
+
+def test_training_images_are_not_tested_on_where_no_image_of_a_test_set_is_left(split_manifest):
+    whole = split_manifest()
+    left = replace(whole, samples=tuple(one for one in whole.samples if one.subset != "test"))
+    with pytest.raises(DataError, match="no image of its test set can be used any more, and training images are not"):
+        assign_subsets(left, SplitSpec())
+    bare = replace(left, samples=tuple(replace(one, subset=None) for one in left.samples))
+    assert assign_subsets(bare, SplitSpec()).subset("test")
 
 
 def test_subsets_without_train_or_in_part_are_refused(split_manifest):

@@ -83,6 +83,7 @@ def read_split(path: AnyPath, manifest: Manifest) -> Manifest:
     return replace(
         manifest,
         samples=samples,
+        has_given_test=False,  # unless the file gives one: its own division counts
         split_rule=f"{rule} (from {path.name})" if rule else f"from {path.name}",
         findings=(
             *manifest.findings,

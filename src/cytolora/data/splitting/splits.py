@@ -20,12 +20,13 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
     """Divides what has no official subsets into train, val and test.
 
     With ``spec.leave_out`` the images of one metadata value are the test set. Else official subsets are left alone;
-    where val or test is missing, it is taken out of train by its share of the ratios. Classes are spread alike over
-    the subsets, no group stands in two of them unless ``spec.by`` is ``image``, nor do byte-equal files where
-    ``spec.copies`` is ``together``; equal arguments give equal subsets on every machine.
+    where val or test is missing, it is taken out of train by its share of the ratios, and the rule says so; but no
+    test set where there was one and none of its images is left, for what was meant for training is no stand-in.
+    Classes are spread alike over the subsets, no group stands in two of them unless ``spec.by`` is ``image``, nor do
+    byte-equal files where ``spec.copies`` is ``together``; equal arguments give equal subsets on every machine.
 
     Raises:
-        RefusedDataError: If a class comes from too few groups to stand in every subset.
+        RefusedDataError: If a class comes from too few groups to stand in every subset, or a test set was lost.
     """
     if spec.leave_out is not None:
         return _without_value(manifest, spec, spec.leave_out)
@@ -34,7 +35,14 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
         number = sum(sample.subset is None for sample in manifest.samples)
         without = counted(number, "image has", "images have")
         raise RefusedDataError("D509", f"{manifest.name}: {without} no subset and others have one; give all or none.")
-    official = manifest.split_rule or "train, val and test as the dataset gives them"
+    if present and "test" not in present and manifest.has_given_test:
+        raise RefusedDataError(
+            "D509",
+            f"{manifest.name}: no image of its test set can be used any more, and training images are not tested on "
+            "instead. Mend the test images, or keep the classes that they have.",
+        )
+    given = "train, val and test" if present == set(SUBSETS) else " and ".join(one for one in SUBSETS if one in present)
+    official = manifest.split_rule or f"{given} as the dataset gives them"
     if present == set(SUBSETS):
         return replace(manifest, split_rule=official)
     if present and "train" not in present:
@@ -45,10 +53,10 @@ def assign_subsets(manifest: Manifest, spec: SplitSpec) -> Manifest:
         )
     pool, lead = manifest.samples, ""
     subsets: tuple[Subset, ...] = SUBSETS
-    if present > {"train"}:
+    if present:
         pool = manifest.subset("train")
         subsets = tuple(subset for subset in SUBSETS if subset == "train" or subset not in present)
-        lead = f"{official}; {subsets[1]} taken out of train: "
+        lead = f"{official}; {' and '.join(subsets[1:])} taken out of train: "
     shares = _shares(subsets, spec)
     parts = partition(manifest.name, pool, shares, by=spec.by, copies=spec.copies, seed=spec.seed)
     samples = tuple(

@@ -116,7 +116,8 @@ async function finish() {
   if (outbox.length) return say("Some labels are not stored yet.", true);
   const found = await ask("v1/finish", { method: "POST" }).catch(sayError);
   if (!found) return;
-  $("finished-text").textContent = `The labels are in ${found.labels}. This command makes the classifier, with the test share as its test set:`;
+  const next = found.lacking || "This command makes the classifier, with the test share as its test set:";
+  $("finished-text").textContent = `The labels are in ${found.labels}. ${next}`;
   $("finished-command").textContent = found.command;
   $("finished").showModal();
 }
