@@ -90,6 +90,10 @@ def test_a_project_of_an_unknown_model_can_be_given_another(tmp_path: Path):
     (project / FILE).write_text(json.dumps({**about, "model": "nanoo"}))
     with pytest.raises(ConfigError, match=r"Did you mean 'nano'.* Name the model that was meant with --model\."):
         create_project(project, project)
+    (tmp_path / "labels.csv").write_text("path,label\nNILM_0000.png,SCC\n")
+    with pytest.raises(ConfigError, match=r"Unknown class in .*'SCC'"):
+        create_project(project, project, model="nano", labels=tmp_path / "labels.csv")
+    assert read_description(project).model == "nanoo"  # nothing of it is done by halves
     create_project(project, project, model="nano")
     assert read_description(project).model == "nano"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cytolora.core.arguments import AnyPath, as_named_paths, as_path, as_path_or_none
 from cytolora.core.text import normal
@@ -72,21 +73,14 @@ def create_project(
         weights: Checkpoints on disk, by backbone.
 
     Raises:
-        CytoloraError: If something is for the user to change; nothing is written then.
+        CytoloraError: If something is for the user to change; nothing is written then, but for a new
+            place of the cells.
     """
     place, folder, reader = as_path(cells, "cells"), as_path(out, "out"), checked_reader(reader)
     checkpoints = as_named_paths(weights, "weights")
     if is_project(folder):
-        about = read_description(folder)
-        is_moved = not (place.resolve() == folder.resolve() or is_known(about, place))
-        reading = {"groups": groups, "dataset": None if is_moved else dataset}
-        check_settled(folder, about, test_share=test_share, seed=seed, **reading)
-        changes = changed_model(folder, about, model, checkpoints)
-        take_place(folder, place, dataset)
-        _give_classes(folder, classes, like)
-        if changes:
-            write_description(folder, **changes)
-        _bind(folder)
+        asked = {"test_share": test_share, "seed": seed, "groups": groups, "dataset": dataset}
+        _reopen(folder, place, asked, choices=(classes, like), encoder=(model, checkpoints), labels=labels)
     else:
         if folder.exists():
             raise ConfigError(f"{folder} exists and is no labelling project. Choose another --out.")
@@ -116,6 +110,37 @@ def create_project(
     if (table := as_path_or_none(labels, "labels")) is not None:
         _import(folder, table, reader)
     return folder
+
+
+def _reopen(
+    folder: Path,
+    cells: Path,
+    asked: dict[str, Any],
+    *,
+    choices: tuple[Sequence[str], str | None],
+    encoder: tuple[str | None, Mapping[str, Path]],
+    labels: AnyPath | None,
+) -> None:
+    """Changes of a project what may change, after all that was asked for was looked at, and binds its files.
+
+    Args:
+        asked: Options that it has settled.
+        choices: Classes, and whose to take instead.
+        encoder: Model and checkpoints.
+    """
+    about = read_description(folder)
+    is_moved = not (cells.resolve() == folder.resolve() or is_known(about, cells))
+    dataset = asked["dataset"]
+    check_settled(folder, about, **{**asked, "dataset": None if is_moved else dataset})
+    changes = changed_model(folder, about, *encoder)
+    take_place(folder, cells, dataset)
+    if (table := as_path_or_none(labels, "labels")) is not None:
+        project = read_project(folder)
+        read_labels(table, project.names, checked_classes(*choices) if any(choices) else about.classes, project.root)
+    _give_classes(folder, *choices)
+    if changes:
+        write_description(folder, **changes)
+    _bind(folder)
 
 
 def _give_classes(folder: Path, classes: Sequence[str], like: str | None) -> None:
