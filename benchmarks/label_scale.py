@@ -3,13 +3,13 @@
     python benchmarks/label_scale.py
     python benchmarks/label_scale.py --cells 10000 --labels 300          (a quick look)
 
-The cells are names and made-up features (768 numbers, a centre for each class): nothing is encoded, and no picture is
-asked for. The server is the command itself, in a process of its own. A label is acknowledged when its answer is there:
-it is on disk then. *Beside a page* means that a second client asks for queues, cells with their neighbours, and points
-all the time; refits run in both cases, for labels keep coming. Between two labels a request is sent that the server
-answers without work: what it takes is the machine's share. The map needs Playwright and Chromium, and is drawn by
-software there. Figures are wall time on the machine as busy as it is, which is printed, with processor seconds where
-other jobs would count.
+The cells are empty files and made-up features (768 numbers, a centre for each class): nothing is encoded, and no
+picture is asked for. The server is the command itself, in a process of its own. A label is acknowledged when its
+answer is there: it is on disk then. *Beside a page* means that a second client asks for queues, cells with their
+neighbours, and points all the time; refits run in both cases, for labels keep coming. Between two labels a request is
+sent that the server answers without work: what it takes is the machine's share. The map needs Playwright and
+Chromium, and is drawn by software there. Figures are wall time on the machine as busy as it is, which is printed,
+with processor seconds where other jobs would count.
 """
 
 import argparse

@@ -127,5 +127,5 @@ def test_a_project_with_test_cells_alone_lacks_cells_to_train_on(tmp_path: Path)
     project = make_project(tmp_path, groups=8)
     opened = Labelling(project)
     opened.label("ann", [opened._project.order.tolist()[0]], "HSIL", client_id="1")
-    with pytest.raises(DataError, match="no cell outside of the test share has a class"):
+    with pytest.raises(DataError, match="no readable cell outside of the test share has a class"):
         read_labelled(project)

@@ -99,7 +99,7 @@ def test_cells_that_moved_are_found_where_the_command_names_them(
     (tmp_path / "aside.png").rename(moved / names[0])
     create_project(moved, project)
     assert "its cells are in" in caplog.messages[-1]
-    assert Labelling(project).picture(0)
+    assert Labelling(project).picture(0)[0]
     assert len(caplog.messages) == 1
 
 
@@ -134,7 +134,7 @@ def test_a_zip_file_is_unpacked_again_and_held_while_its_project_is_open(
         with pytest.raises(DataError, match="or the zip file that they came from"):
             Labelling(project)
         create_project(packed, project)
-    assert Labelling(project).picture(0)
+    assert Labelling(project).picture(0)[0]
     create_project(packed, project)
     if is_old:
         return
@@ -143,7 +143,7 @@ def test_a_zip_file_is_unpacked_again_and_held_while_its_project_is_open(
     with pytest.raises(DataError, match=r"None of the 12 cells of .* is in .*cells\.zip,"):
         Labelling(project)
     create_project(packed, project)
-    assert Labelling(project).picture(0)
+    assert Labelling(project).picture(0)[0]
 
 
 def test_a_project_of_a_tar_file_opens_with_its_own_command_and_unpacks_what_is_gone(tmp_path: Path) -> None:
@@ -161,4 +161,4 @@ def test_a_project_of_a_tar_file_opens_with_its_own_command_and_unpacks_what_is_
     next(Labelling(project)._project.root.rglob("*.png")).unlink()
     assert Labelling(project)._project.is_there.all()
     shutil.rmtree(Labelling(project)._project.root)
-    assert Labelling(project).picture(0)
+    assert Labelling(project).picture(0)[0]

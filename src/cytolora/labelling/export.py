@@ -59,7 +59,9 @@ def labels_of(project: Project, board: Board, reader_labels: ReaderLabels = "agr
     cells = [int(cell) for cell in np.flatnonzero(counts) if not project.is_test[cell] or int(cell) in drawn]
     classes = project.about.classes
     if not cells:
-        raise DataError(f"{project.folder} has no labels yet; label some cells with `cytolora label {project.folder}`.")
+        raise DataError(
+            f"{project.folder} has no labels that count yet; label some cells with `cytolora label {project.folder}`."
+        )
     manifest = manifest_of(project, {cell: classes[board.codes[cell]] for cell in cells}, subsets=True)
     statements = _statements(project, board, cells, sorted(drawn))
     if reader_labels == "soft":
@@ -82,7 +84,7 @@ def lacking(project: Project, board: Board) -> str:
     """
     again = f"`cytolora label {project.folder}`"
     if not board.training():
-        return f"{project.folder}: no cell outside of the test share has a class; label some to train on: {again}."
+        return f"{project.folder}: no readable cell outside of the test share has a class; label some: {again}."
     drawn, of_share = board.drawn(), project.is_test & board.is_usable
     if any(board.codes[cell] >= 0 for cell in drawn):
         return ""

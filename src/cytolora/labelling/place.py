@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cytolora.core.text import counted
 from cytolora.data.archive import is_archive, unpacked_in
@@ -14,7 +15,7 @@ from cytolora.labelling.project import Description, names_of, read_description, 
 log = logging.getLogger(__name__)
 
 
-def source_of(cells: Path, manifest: Manifest, dataset: str | None) -> dict[str, str]:
+def source_of(cells: Path, manifest: Manifest, dataset: str | None) -> dict[str, Any]:
     """Returns what a project's description says of the place of its cells, which were read from ``cells``."""
     root = manifest.root.resolve()
     entry, inside = unpacked_in(root), ""

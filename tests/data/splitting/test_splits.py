@@ -129,7 +129,7 @@ def test_official_subsets_are_left_alone(split_manifest):
 def test_a_missing_subset_is_taken_out_of_train_by_its_share(split_manifest, missing: str, share: float, words: str):
     manifest = split_manifest(per_class=40)
     kept = tuple(sample for sample in manifest.samples if sample.subset != missing)
-    assigned = assign_subsets(_manifest(kept), SplitSpec())
+    assigned = assign_subsets(_manifest(list(kept)), SplitSpec())
     for label in manifest.classes:
         assert assigned.counts()[label][missing] == 40 * share
         assert assigned.counts()[label]["train"] == 40 * (1 - share)
