@@ -7,7 +7,9 @@ from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced, shared
 from cytolora.core.text import counted
+from cytolora.data.targets import STORE
 from cytolora.experiments.merge import Merged
 from cytolora.experiments.merge import merge as merge_stores
 from cytolora.experiments.share import share as share_store
@@ -17,7 +19,7 @@ def merge(
     stores: Annotated[list[Path], Parameter(negative="")],
     /,
     *,
-    out: Path,
+    out: Annotated[Path, shared(STORE)],
     keep_first: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -72,7 +74,7 @@ def share(
     runs: Path,
     /,
     *,
-    out: Path,
+    out: Annotated[Path, replaced()],
     weights: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:

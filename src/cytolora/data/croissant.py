@@ -17,6 +17,7 @@ from cytolora.core.findings import Finding
 from cytolora.core.strict_json import read_json
 from cytolora.data.manifest import METADATA_PREFIX, Manifest
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.targets import check_target
 from cytolora.errors import ConfigError
 
 VERSION = "http://mlcommons.org/croissant/1.1"
@@ -68,9 +69,12 @@ def write_croissant(
         The keys that the specification asks for and nobody told.
 
     Raises:
-        ConfigError: If ``path`` lies elsewhere, holds something else, or cannot be written.
+        ConfigError: If ``path`` does not end in .json, lies elsewhere, holds something else, or cannot be written.
     """
     below = _below(manifest.root, path)
+    check_target(path, option="--croissant")
+    if path.suffix.lower() not in (".json", ".jsonld"):
+        raise ConfigError(f"--croissant {path} is a JSON file; give it a name that ends in .json.")
     told = _told_before(path)
     manifest = manifest.with_hashes()
     table, text = path.with_name(f"{path.name}.csv"), _table(manifest, below)

@@ -30,6 +30,7 @@ from cytolora.core.files import staged_file
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import Decoded, Pixels
 from cytolora.data.imaging.room import one_image
+from cytolora.data.targets import check_target
 from cytolora.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ def check_out(out: Path, *read: Path) -> None:
 
 
 def _check_writable(path: Path, option: str) -> None:
+    check_target(path, option=option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()

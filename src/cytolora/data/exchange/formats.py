@@ -19,6 +19,7 @@ from cytolora.data.exchange.qupath import QUPATH, write_qupath
 from cytolora.data.exchange.webdataset import WEBDATASET
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.targets import check_target
 from cytolora.errors import ConfigError
 
 Write = Callable[[Manifest, Path], list[Path]]
@@ -193,6 +194,7 @@ def convert(manifest: Manifest, to: str, out: Path) -> tuple[ExchangeFormat, lis
     if out.suffix.lower() not in (entry.suffixes or ("",)):
         kinds = f"a file that ends in {' or '.join(entry.suffixes)}" if entry.suffixes else "a folder"
         raise ConfigError(f"{to} is {kinds}, got {out.name!r}.")
+    check_target(out)
     if out.exists():
         raise ConfigError(f"{out} exists, and labels that somebody made are not replaced. Choose another --out.")
     try:

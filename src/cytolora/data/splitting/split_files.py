@@ -15,6 +15,7 @@ from cytolora.data.manifest import Manifest
 from cytolora.data.readers.paths import PathIndex, slashed
 from cytolora.data.readers.tables import not_used, read_rows, subset_of
 from cytolora.data.similar_names import is_unknown_group
+from cytolora.data.targets import check_target
 from cytolora.errors import DataError
 
 _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
@@ -31,6 +32,7 @@ def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) ->
         DataError: If the manifest is not divided yet, or the file cannot be written.
     """
     path, text = as_path(path), split_text(manifest, by_names=by_names)
+    check_target(path)
     try:
         write_text(path, text)
     except OSError as error:

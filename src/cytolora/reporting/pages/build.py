@@ -10,6 +10,7 @@ from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import read_unreplaced, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.data.targets import check_target
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
@@ -134,6 +135,7 @@ def _build(
             f"`cytolora run smoke --data NAME=PATH --out {runs_dir}`."
         )
     refuse_mixed(runs)
+    check_target(out)
     target = out.absolute()
     read_unreplaced(target, _refuse_foreign)
     gathered = gather_settings(runs)
