@@ -262,7 +262,7 @@ def test_a_place_that_cannot_be_written_is_named_by_the_option_of_publish(fitted
     for place in ("file", "file/below", "folder"):
         with pytest.raises(ConfigError, match="another --to"):
             cytolora.publish(fitted, tmp_path / place)
-    with pytest.raises(ConfigError, match="lies in the bundle itself"):
+    with pytest.raises(ConfigError, match="is the bundle itself, or lies in it"):
         cytolora.publish(fitted, fitted / "repository")
     assert cytolora.load(fitted).classes
 

@@ -154,7 +154,8 @@ def _build(
             if rows := leakage.to_rows([section.leakage for section in sections]):
                 write_text(folder / "leakage.csv", to_csv(rows, leakage.COLUMNS))
             _write_findings(folder, sections)
-            _write_texts(folder, Known(sections=sections, runs=runs), wanted)
+            files = {METHODS, PAGE, *(path.name for path in folder.iterdir())}  # the two are written last
+            _write_texts(folder, Known(sections=sections, runs=runs, files=files), wanted)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
         raise unwritable(out, error) from error
