@@ -330,6 +330,6 @@ def test_sharing_replaces_its_own_file_and_no_other(name: str, pair: tuple[Path,
     with zipfile.ZipFile(out, "w") as packed:
         packed.writestr("hsil/a.png", b"mine")
     mine = out.read_bytes()
-    with pytest.raises(ConfigError, match="is there and is no .*; it would be lost"):
+    with pytest.raises(ConfigError, match=r"is there and is no .*; it would be lost"):
         share(pair[0], out)
     assert out.read_bytes() == mine

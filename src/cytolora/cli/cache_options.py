@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from cytolora.cli.targets import shared
 from cytolora.core.cache_folder import default_cache, set_limit
-from cytolora.data.targets import STORE
+from cytolora.data.targets import IMAGES, STORE
 from cytolora.errors import ConfigError
 
 VARIABLE = "CYTOLORA_CACHE_LIMIT"
@@ -41,7 +41,7 @@ class LimitOptions:
 class CacheOptions(LimitOptions):
     """Folder and bound of what is kept to be read again."""
 
-    cache: Annotated[Path | None, shared(STORE, option="--cache")] = None
+    cache: Annotated[Path | None, shared(STORE, IMAGES, option="--cache")] = None
     """Folder of decoded images, features and trained adapters; the user's cache folder by default. `RUNS/.cache`
     shares those of runs. May be deleted at any time."""
 

@@ -190,7 +190,7 @@ LABELS = _kinds(
     (
         *(405, "one-class", "error"),
         "There is one class only.",
-        "A classifier tells two or more apart: make one sub-folder for each class.",
+        "A classifier tells two or more apart: add images of another class.",
     ),
     (
         *(406, "missing-group", "warning"),

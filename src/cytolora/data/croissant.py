@@ -73,9 +73,9 @@ def write_croissant(
     """
     below = _below(manifest.root, path)
     check_target(path, option="--croissant")
+    told = _told_before(path)
     if path.suffix.lower() not in (".json", ".jsonld"):
         raise ConfigError(f"--croissant {path} is a JSON file; give it a name that ends in .json.")
-    told = _told_before(path)
     manifest = manifest.with_hashes()
     table, text = path.with_name(f"{path.name}.csv"), _table(manifest, below)
     described = _described(manifest, below, (table.name, sha256_text(text)), spec, list(findings))
@@ -189,7 +189,7 @@ def _responsible(manifest: Manifest, findings: list[Finding]) -> dict[str, Any]:
     bias = [str(one) for one in findings if one.code in _BIASES]
     return {
         "rai:dataManipulationProtocol": f"{division}; images that must stay together in one subset: {groups}",
-        "rai:dataCollectionMissingData": [str(one) for one in findings if one.code.startswith("F")] or [UNKNOWN],
+        "rai:dataCollectionMissingData": " ".join(str(one) for one in findings if one.code.startswith("F")) or UNKNOWN,
         "rai:dataBiases": bias or [UNKNOWN],
         "rai:dataLimitations": [str(one) for one in findings if one.code not in _BIASES] or [UNKNOWN],
         "rai:dataAnnotationProtocol": UNKNOWN,

@@ -14,6 +14,7 @@ from cytolora.core.arguments import AnyPath
 from cytolora.core.folders import current_folder
 from cytolora.core.litter import is_litter
 from cytolora.data.formats import is_image_name
+from cytolora.data.readers.subset_folders import subset_named
 from cytolora.errors import ConfigError
 
 STORE, IMAGES, CHECKPOINTS = "a folder of stored runs", "a folder of images by class", "a folder of `weights fetch`"
@@ -118,8 +119,9 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    """Whether a folder holds images, or its sub-folders do (``train/hsil``)."""
-    return _has_image(folder) or any(map(_has_image, islice(_folders(folder), _LOOKED_AT)))
+    """Whether a folder holds images, or is named like a subset and its sub-folders do (``train/hsil``)."""
+    inside = islice(_folders(folder), _LOOKED_AT) if subset_named(folder.name) else ()
+    return _has_image(folder) or any(map(_has_image, inside))
 
 
 def _has_image(folder: Path) -> bool:

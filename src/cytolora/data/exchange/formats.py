@@ -61,7 +61,7 @@ for _entry in (
         holds="labels",
         reads="annotations without a box, or with one around the whole image",
         writes="a box around each image; subset, group and metadata as keys of the images",
-        lost="boxes around cells (refused); a score",
+        lost="boxes around cells, outlines and points (refused); a score",
         checked_with="pycocotools",
         write=write_coco,
         suffixes=(".json",),
@@ -146,7 +146,7 @@ for _entry in (
     ExchangeFormat(
         name="features.parquet",
         holds="embeddings",
-        reads="what `embed` wrote",
+        reads="what `embed` wrote, from Python alone: `cytolora.training.embed.read_embedding`",
         writes="path, label, subset, group, sha256, metadata, features",
         lost="nothing",
         checked_with="pyarrow",
