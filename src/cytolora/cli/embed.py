@@ -67,7 +67,7 @@ def embed(
         file://: the extra cloud).
     out
         Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights. Or
-        AnnData (.h5ad, extra `exchange`), or NumPy (.npz).
+        AnnData (.h5ad, extra `exchange`), or NumPy (.npz). Earlier features are replaced, and no other file.
         With --engine, --workers or --shard-size a folder of such files, which are read as one table; it is what a
         second call reads instead of the cache, and an image that cannot be read is a row with an error.
     model

@@ -38,7 +38,8 @@ def merge(
     stores
         Folders of stored runs.
     out
-        Folder for all of them; may hold runs already, which stay, but for test scores at a rate that is not chosen.
+        Folder for all of them; may hold runs already, which stay, but for test scores at a rate that is not chosen. One
+        that is something else, such as a model or images by class, is refused.
     keep_first
         Where results of one run differ, keeps those in the folder of --out, or of the first store that has them;
         without it nothing is written, and those runs are named.
@@ -91,7 +92,7 @@ def share(
         Folder of stored runs.
     out
         results.zip, which unpacks to a folder for `report`, `compare` and `merge`; or predictions.parquet: a row for
-        every run, image and class.
+        every run, image and class. An earlier one is replaced, and no other file.
     weights
         Puts adapters and heads into the zip file, too.
     quiet
