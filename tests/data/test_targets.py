@@ -90,7 +90,7 @@ def test_every_number_of_every_option_refuses_inf_and_nan():
     numbers = [(command, option) for command, option in options(app) if "float" in str(option.hint)]
     assert {"serve", "fit", "run", "learning-curve"} <= {command for command, _ in numbers}
     assert app.default_parameter is not None
-    of_all = app.default_parameter.validator  # of what has none of its own
+    of_all: Any = app.default_parameter.validator  # of what has none of its own
     for command, option in numbers:
         is_several = any(kind in str(option.hint) for kind in ("tuple", "Sequence"))
         for value in (float("inf"), float("nan"), -float("inf")):

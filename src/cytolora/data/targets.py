@@ -35,6 +35,11 @@ _LOOKED_AT = 1000
 """Entries of a folder in which images are looked for."""
 
 
+def looks_like_address(path: AnyPath) -> bool:
+    """Whether this begins like an address of a network or hub, not like a path of this machine."""
+    return _ADDRESS.match(str(path)) is not None
+
+
 def check_target(path: AnyPath, *, option: str = "--out") -> None:
     """Raises a ConfigError if a file or folder is no place to write to: an address, or inside of a model.
 
@@ -43,7 +48,7 @@ def check_target(path: AnyPath, *, option: str = "--out") -> None:
     Args:
         option: Of the command line, for the error.
     """
-    if _ADDRESS.match(str(path)):
+    if looks_like_address(path):
         raise ConfigError(
             f"{option} {path} is an address, expected a file or folder of this machine: nothing is written elsewhere. "
             "Name one, and copy it there."

@@ -7,7 +7,7 @@ from cytolora.classifier.bundle.files import CONTENTS, HUB_CARD, Files, write_fi
 from cytolora.classifier.bundle.hub import is_address, name_of, transport_errors
 from cytolora.classifier.publish.repository import repository
 from cytolora.core.arguments import AnyPath, as_path
-from cytolora.data.targets import check_target
+from cytolora.data.targets import looks_like_address
 from cytolora.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
     if not is_address(to):
         if private:
             raise ConfigError("private is for a repository on the hub, and a folder is as private as its place is.")
-        check_target(to, option="--to")
+        if looks_like_address(to):
+            raise ConfigError(f"{to} is an address that nothing is published to. Expected a folder, or hf:OWNER/NAME.")
         folder = as_path(to, "to")
         if folder.suffix == ".zip":
             raise ConfigError(
