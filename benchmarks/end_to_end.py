@@ -11,7 +11,8 @@ and tests the chosen rate, theirs does all of it for every rate. fp32 on both si
 in fp32 and under autocast. Memory is that of the main process. The fewer the steps, the more starting counts. With
 ``--rates 1`` one run of five is made where each is alone, and its time taken five times.
 ``--bound`` counts the products of the whole protocol, and what it does before its first batch: the least that it can
-take is that start, and the products at the measured peak of one core.
+take is that start, and the products at the measured peak of one core; with `--only "ours, whole protocol, fp32"` nothing
+else is measured.
 """
 
 import argparse
@@ -312,7 +313,7 @@ def run_side(side: Side, cache: Path, options: argparse.Namespace) -> dict[str, 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Measures every side in turn, round by round."""
     found, problems = Found(), dict[str, str]()
-    sides = {name: side for name, side in ROWS.items() if not side.workers or options.with_workers}
+    sides = {name: ROWS[name] for name in options.only if not ROWS[name].workers or options.with_workers}
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             for name, side in sides.items():
@@ -407,6 +408,7 @@ def main() -> int:
     parser.add_argument("--rates", type=int, default=len(RATES), help="so many runs are made where each is alone")
     parser.add_argument("--with-workers", action="store_true", help="theirs with two loader processes too")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW", help="these alone")
     parser.add_argument("--bound", action="store_true", help="also the least that the whole protocol can take")
     parser.add_argument("--fused", action="store_true", help="theirs adapts timm's qkv as a whole, as scripts often do")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)

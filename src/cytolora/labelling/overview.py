@@ -1,4 +1,4 @@
-"""What the page shows beside the cells: the project, its labels by class, and the classifier."""
+"""Counts of a labelling project: its cells, its labels by class, and the classifier that answers."""
 
 from typing import Any
 
