@@ -33,7 +33,7 @@ TO_WRITE = {"publish": None, "data download": "--to", "weights fetch": "--to"}
 def folder_with(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"{}")
+        (root / name).write_text('{"files": {}, "classes": [], "checkpoints": [], "shard_size": 1}')
     return root
 
 
@@ -132,6 +132,13 @@ def test_kinds_of_folders_are_told_by_the_files_that_their_commands_write(tmp_pa
         assert kind in found[0]
     assert kind_of(folder_with(tmp_path / "notes", "notes.txt", "a/b.txt")) is None
     assert kind_of(tmp_path / "nothing") is None
+
+
+def test_a_file_of_others_that_is_called_like_a_mark_is_none(tmp_path: Path):
+    for name, text in ((EXPORT, '[{"image": "1.png"}]'), (OF_WEIGHTS, "{}"), (OF_SHARDS, "no JSON")):
+        (tmp_path / name).write_text(text)
+    assert kind_of(tmp_path) is None
+    check_target(tmp_path / "coco.json")
 
 
 def test_a_folder_that_is_shared_takes_its_own_kind_alone(tmp_path: Path):

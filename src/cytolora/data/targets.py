@@ -13,6 +13,7 @@ from pathlib import Path
 from cytolora.core.arguments import AnyPath
 from cytolora.core.folders import current_folder
 from cytolora.core.litter import is_litter
+from cytolora.core.strict_json import read_json
 from cytolora.data.formats import is_image_name
 from cytolora.data.readers.subset_folders import subset_named
 from cytolora.errors import ConfigError
@@ -28,6 +29,10 @@ _MARKS = {
     ("index.html", "tables.csv", "methods.md"): "a report",
 }
 """Files that tell what a folder is; ``tests/data/test_targets.py`` compares them with the names that are written."""
+_KEYS = {"export.json": {"files", "classes"}, "weights.json": {"checkpoints"}, "_manifest.json": {"shard_size"}}
+"""Of files whose names others use too: what the JSON in ours holds."""
+_MAX_BYTES = 2**26
+"""Of such a file."""
 _RUN = ("spec.json", "metrics.json")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|(hf|hub|huggingface|https?|s3|gs|gcs|az|abfs|file|ftp|ssh):", re.I)
 """``Path`` makes one slash of two. A single letter before the colon is a disk of Windows."""
@@ -51,7 +56,7 @@ def check_target(path: AnyPath, *, option: str = "--out") -> None:
     if looks_like_address(path):
         raise ConfigError(
             f"{option} {path} is an address, expected a file or folder of this machine: nothing is written elsewhere. "
-            "Name one, and copy it there."
+            "Name one, and copy what was written."
         )
     for folder in Path(path).resolve().parents:
         if (found := _mark(folder)) and found[0] == _MODEL:
@@ -109,8 +114,20 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
 
 
 def _mark(folder: Path) -> tuple[str, str] | None:
-    marks = ((kind, names) for names, kind in _MARKS.items() if all((folder / name).is_file() for name in names))
+    marks = ((kind, names) for names, kind in _MARKS.items() if all(_is_mark(folder / name) for name in names))
     return next(((kind, names[0]) for kind, names in marks), None)
+
+
+def _is_mark(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    if (keys := _KEYS.get(file.name)) is None:
+        return True
+    try:
+        held = read_json(file.read_bytes()) if file.stat().st_size <= _MAX_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and keys <= held.keys()
 
 
 def _folders(folder: Path) -> Iterator[Path]:
