@@ -91,7 +91,7 @@ FILES = _kinds(
     ),
     (
         *(204, "outside-classes", "warning"),
-        "Images outside the class folders, or that no table lists, are left out.",
+        "Images outside the class folders, that no table lists, or without a label in a file of images, are left out.",
         "Move them into a class, or list them.",
     ),
     (

@@ -109,6 +109,11 @@ def test_a_file_whose_labels_are_none_is_named_with_what_was_expected(tmp_path: 
         assert "manifest.csv" not in str(caught.value)
 
 
+def test_a_label_beside_other_json_counts(tmp_path: Path):
+    members = {"a.png": _png(1), "a.cls": b"hsil", "a.json": b"[1, 2]", **_sample("b", "nilm", 2)}
+    assert [one.label for one in load_manifest(_tar(tmp_path / "j.tar", members)).samples] == ["hsil", "nilm"]
+
+
 def test_a_file_that_was_cut_off_is_called_damaged(tmp_path: Path):
     npz = tmp_path / "bloodmnist.npz"
     np.savez(npz, allow_pickle=False, train_images=_pixels(1, 2, 28, 28, 3))

@@ -39,7 +39,8 @@ def _is_bytes(kind: "pa.DataType") -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _holds_images(file: Path) -> bool:
+def _has_images(file: Path) -> bool | None:
+    """Whether a file holds a column of images; None where it is damaged, for its columns stand at its end."""
     if file.suffix.lower() != ".parquet":
         return False
     import pyarrow as pa
@@ -51,23 +52,7 @@ def _holds_images(file: Path) -> bool:
                 return False
         return _image_column(pq.read_schema(file)) is not None
     except (OSError, pa.ArrowException):
-        return False
-
-
-def _is_parquet(file: Path) -> bool:
-    """Whether a file that was named holds images, or is damaged: what it holds stands at its end."""
-    if file.suffix.lower() != ".parquet":
-        return False
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with file.open("rb") as opened:
-            if opened.read(len(_MAGIC)) != _MAGIC:
-                return False
-        return _image_column(pq.read_schema(file)) is not None
-    except (OSError, pa.ArrowException):
-        return True
+        return None
 
 
 def _why_no_labels(file: Path) -> str:
@@ -155,8 +140,8 @@ PARQUET = Container(
     name="parquet",
     title="Parquet with images",
     description="Parquet with a column image (bytes, or struct of bytes and path) and a column label.",
-    is_one=_is_parquet,
-    in_folders=_holds_images,
+    is_one=lambda file: _has_images(file) is not False,  # one that was named is called damaged
+    in_folders=lambda file: _has_images(file) is True,
     why_no_labels=_why_no_labels,
     unpack=unpack_parquet,
     is_sharded=True,

@@ -108,13 +108,13 @@ def _sample(key: str | None, parts: dict[str, bytes]) -> Iterator[Unpacked]:
     named = next((parts[name].decode("utf-8").strip() for name in _LABELS if name in parts), "")
     label = told.pop("label", "") or named
     path = PurePosixPath(f"{key}.{kind}").as_posix()
-    yield Unpacked(path=path, content=parts[kind], label=label, fields=told, fault=_fault(about))
+    yield Unpacked(path=path, content=parts[kind], label=label, fields=told, fault="" if label else _fault(about))
 
 
 def _fault(about: Any) -> str:
-    """Says why what a JSON file says is no label: several, or what is neither text nor number; empty for none."""
+    """Says what a JSON file has for a label that is neither text nor number; empty where it has nothing."""
     value = about.get("label") if isinstance(about, dict) else about
-    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+    if value in (None, "", [], {}):
         return ""
     shown = json.dumps(value)
     return f"has several labels, {shown[:60]}" if isinstance(value, list) else f"has the label {shown[:60]}"
